@@ -1,0 +1,5 @@
+"""`python -m sandboxd`."""
+
+from .cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""The command line's client of the session API, over the daemon's Unix socket."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import stat
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import httpx
+
+from ..errors import ConfigError, NotFound, Refused, Unavailable
+
+CALL_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A local file and its name below /home/work."""
+
+    path: str
+    name: str
+    size: int
+
+
+class Client:
+    """One connection to a daemon. Problem documents become Refused or Unavailable."""
+
+    def __init__(self, socket: str) -> None:
+        transport = httpx.HTTPTransport(uds=socket)
+        self._http = httpx.Client(transport=transport, base_url="http://sandboxd", timeout=CALL_S)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
+
+    def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Any:
+        """One request; the JSON of its answer, None when there is none."""
+        try:
+            answer = self._http.request(method, path, json=body, **kwargs)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the daemon does not answer: {error}") from None
+        _raise_for(answer)
+        return answer.json() if answer.content else None
+
+    def create(self, image: str, config: dict[str, Any]) -> dict[str, Any]:
+        """A new session; what the daemon says of it."""
+        name = f"run-{secrets.token_hex(6)}"
+        body = {"name": name, "image": image, "config": config, "reuseIfExists": False}
+        made: dict[str, Any] = self.call("POST", "/session", body)
+        return made
+
+    def upload(self, session: str, files: list[Upload]) -> None:
+        """Put at most 20 files into the session's /home/work."""
+        boundary = secrets.token_hex(16)
+        try:
+            answer = self._http.post(
+                f"/session/{session}/upload",
+                content=_multipart(files, boundary),
+                headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+            )
+        except OSError as error:
+            raise ConfigError(f"{error.filename}: {error.strerror}") from None
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the daemon does not answer: {error}") from None
+        _raise_for(answer)
+
+    def download(self, session: str, paths: list[str], into: str) -> list[str]:
+        """Unpack at most 5 paths of /home/work into the directory `into`; the names made there."""
+        names: list[str] = []
+        with self._http.stream(
+            "POST", f"/session/{session}/download", json={"files": paths}
+        ) as answer:
+            if answer.is_error:
+                answer.read()
+            _raise_for(answer)
+            with tempfile.TemporaryFile() as spool:
+                for chunk in answer.iter_bytes():
+                    spool.write(chunk)
+                for part in _parts(spool, answer.headers["content-type"]):
+                    names += _unpack(part, into)
+        return names
+
+
+def _raise_for(answer: httpx.Response) -> None:
+    """The exception for a problem document (RFC 7807)."""
+    if not answer.is_error:
+        return
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    text = problem.get("msg") or problem.get("title") or f"HTTP status {answer.status_code}"
+    if answer.status_code >= 500:
+        raise Unavailable(text)
+    if answer.status_code == 404:
+        raise NotFound("", text)
+    raise Refused(text)
+
+
+def _multipart(files: list[Upload], boundary: str) -> Iterator[bytes]:
+    """A form of `files`; names percent-encoded as the Backend.AI client does."""
+    for file in files:
+        name = quote(os.fsencode(file.name), safe="")
+        executable = os.stat(file.path).st_mode & stat.S_IXUSR
+        yield (
+            f"--{boundary}\r\n"
+            f'Content-Disposition: form-data; name="src"; filename="{name}"\r\n'
+            f"X-Sandboxd-Mode: {'755' if executable else '644'}\r\n"
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        with open(file.path, "rb") as source:
+            while chunk := source.read(1 << 16):
+                yield chunk
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def _parts(spool: BinaryIO, content_type: str) -> Iterator[BinaryIO]:
+    """The bodies of a multipart/mixed answer, each in a file of its own."""
+    header = Message()
+    header["Content-Type"] = content_type
+    mark = b"\r\n--" + str(header.get_param("boundary")).encode()
+    spool.seek(0)
+    size = os.fstat(spool.fileno()).st_size
+    if size == 0:
+        return
+    with mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = data.find(mark[2:])
+        while at >= 0 and data[at + len(mark) - 2 : at + len(mark)] != b"--":
+            begin = data.find(b"\r\n\r\n", at) + 4
+            end = data.find(mark, begin)
+            if begin < 4 or end < 0:
+                raise Unavailable("the download was cut off")
+            with tempfile.TemporaryFile() as part:
+                for offset in range(begin, end, 1 << 20):
+                    part.write(data[offset : min(offset + (1 << 20), end)])
+                part.seek(0)
+                yield part
+            at = end + 2
+
+
+def _unpack(archive: BinaryIO, into: str) -> list[str]:
+    """Extract a tar, refusing names and links that leave `into` (PEP 706); its top names."""
+    os.makedirs(into, exist_ok=True)
+    with tarfile.open(fileobj=archive) as tar:
+        names = {member.name.split("/")[0] for member in tar}
+        try:
+            tar.extractall(into, filter="data")
+        except tarfile.FilterError as error:
+            raise Refused(f"not unpacked, it would leave {into}: {error}") from None
+    return sorted(names)

@@ -1,0 +1,106 @@
+"""`sandboxd COMMAND ...`: the commands, their options, and how mistakes are told.
+
+A mistake is one line on standard error with the remedy, and exit status 2; nobody who uses a
+command sees a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from ..config import SOCKET, STATE_DIR
+from ..errors import ConfigError, SandboxdError
+
+USAGE_ERROR = 2
+FAULT = 125
+"""Exit status when sandboxd itself failed; 124 is a time limit, as with timeout(1)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see '{self.prog} --help'")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    try:
+        args = parser().parse_args(argv)
+        command = importlib.import_module(f".{args.command}", __package__)
+        return int(command.main(args))
+    except ConfigError as error:
+        _say(error)
+        return USAGE_ERROR
+    except SandboxdError as error:
+        _say(error)
+        return FAULT
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone, as `| head` does
+        sys.stderr.close()
+        return 141
+
+
+def _say(error: Exception) -> None:
+    print(f"sandboxd: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = _Parser(
+        prog="sandboxd",
+        description="Runs other people's programs safely on this host, without containers.",
+    )
+    top.add_argument("--version", action="version", version=f"sandboxd {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _run(commands.add_parser("run", help="upload a folder, build and run it, show its output"))
+    _serve(commands.add_parser("serve", help="be the daemon"))
+    _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
+    return top
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Uploads FOLDER into a new session, runs its steps and shows the console live. Exits with "
+        "the program's exit code; 124: a time limit, 125: sandboxd's own failure, 2: a mistake in "
+        "the command line. Uses the daemon at --socket, or starts a private one for this run."
+    )
+    add = command.add_argument
+    add("folder", metavar="FOLDER", help="what to upload, all of it but .git and the like")
+    add("--image", metavar="NAME", help="runtime; default: seen from the files in FOLDER")
+    add("--clean", metavar="CMD", help="shell command before the build")
+    add("--build", metavar="CMD", help="shell command; '*' for the runtime's default")
+    add("--exec", metavar="CMD", help="shell command; '*' for the runtime's default")
+    add("--get", metavar="PATH", nargs="+", default=[], help="download these results at the end")
+    add("--into", metavar="DIR", default=".", help="where --get puts them (default: here)")
+    add("--exclude", metavar="GLOB", action="append", default=[], help="leave these files out")
+    add("--env", metavar="NAME=VALUE", action="append", default=[], help="for all steps")
+    add("--mem", metavar="SIZE", help="memory limit, such as 512m or 2g")
+    add("--cpus", metavar="N", help="share of CPUs, such as 0.5 or 2")
+    add("--timeout", metavar="SECONDS", type=float, help="time limit of exec")
+    add("--stdin", metavar="FILE", help="exec's standard input; default: asked for when wanted")
+    add("--quiet", "-q", action="store_true", help="only what the program prints")
+    add("--json", action="store_true", help="events as JSON, one a line, on standard output")
+    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
+
+
+def _serve(command: argparse.ArgumentParser) -> None:
+    command.description = "Runs until SIGTERM. Prints one line when it is ready."
+    add = command.add_argument
+    add(
+        "--listen", metavar="ADDRESS", action="append",
+        help=f"HOST:PORT or unix:PATH, may be repeated (default: unix:{SOCKET})",
+    )  # fmt: skip
+    add("--state-dir", metavar="DIR", help=f"sessions and their files (default: {STATE_DIR})")
+    add("--config", metavar="FILE", help="TOML; see docs/operations.md")
+    add("--auth", choices=["none"], help="none: no keys; only for loopback and Unix sockets")
+
+
+def _runtimes(command: argparse.ArgumentParser) -> None:
+    command.description = "Lists the runtimes, and for those that are absent, why."
+    command.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")
+    command.add_argument("--json", action="store_true", help="a list of objects instead of a table")

@@ -1,0 +1,67 @@
+"""A daemon for one command, when none is running: made in a directory of its own, gone after.
+
+It gets SIGTERM when the command ends, and from the kernel if the command is killed, and then
+takes everything with it: processes, cgroups, mounts; here its directory is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from ..errors import Unavailable
+from ..jail import syscalls
+
+STOP_S = 20
+
+
+@contextlib.contextmanager
+def private_daemon() -> Iterator[str]:
+    """Start one; the path of its socket. Raises Unavailable with what it said."""
+    folder = tempfile.mkdtemp(prefix="sandboxd-")
+    os.chmod(folder, 0o711)  # the unprivileged api has to reach its state in there
+    sock = f"{folder}/api.sock"
+    command = [
+        sys.executable, "-P", "-m", "sandboxd", "serve",
+        "--listen", f"unix:{sock}", "--state-dir", f"{folder}/state",
+    ]  # fmt: skip
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    try:
+        daemon = subprocess.Popen(
+            command,
+            env=os.environ | {"PYTHONPATH": package},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the command, which ends the daemon in order
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            assert daemon.stdout is not None
+            if not daemon.stdout.readline():
+                raise Unavailable("the private daemon did not start; its message is above")
+            yield sock
+        finally:
+            _stop(daemon)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _die_with_parent() -> None:
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stop(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
+    if daemon.stdout:
+        daemon.stdout.close()

@@ -1,0 +1,276 @@
+"""`sandboxd run`: a folder's way through a session, from upload to results, seen live.
+
+The program's standard output goes to standard output, its standard error to standard error;
+what sandboxd has to say goes to standard error too, one line each, and nothing is mixed into
+the program's own. When the program waits for input, a line of ours is handed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import runtimes
+from ..errors import ConfigError, Refused, Unavailable
+from ..model import MIB
+from .client import Client, Upload
+from .main import FAULT
+from .private import private_daemon
+
+TIMED_OUT = 124
+UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
+VERSION_CONTROL = {".git", ".hg", ".svn"}
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the folder; the exit status of its program."""
+    say = Reporter(args.quiet, args.json)
+    files = collect(args.folder, args.exclude, say)
+    image = args.image or _detect(files)
+    _writable(args.into if args.get else ".")
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(_connect(args.socket, stack, say)))
+        session = _session(client, image, args)
+        with _deleted(client, session):
+            _upload(client, session, files, say)
+            code = Console(client, session, args, say).follow()
+            for start in range(0, len(args.get), DOWNLOAD_FILES):
+                batch = args.get[start : start + DOWNLOAD_FILES]
+                for name in client.download(session, batch, args.into):
+                    say.phase(f"got {os.path.join(args.into, name)}", got=name)
+    say.end(code)
+    return code
+
+
+class Reporter:
+    """Everything that `run` prints. With --json each event is one object on standard output."""
+
+    def __init__(self, quiet: bool, as_json: bool) -> None:
+        self._quiet = quiet
+        self._json = as_json
+
+    def phase(self, text: str, **event: Any) -> None:
+        """Something sandboxd does."""
+        if self._json:
+            self._line({"event": "phase", "text": text} | event)
+        elif not self._quiet:
+            print(f"sandboxd: {text}", file=sys.stderr, flush=True)
+
+    def warning(self, text: str) -> None:
+        """Something that the user should know even with --quiet."""
+        if self._json:
+            self._line({"event": "log", "text": text})
+        else:
+            print(f"sandboxd: {text}", file=sys.stderr, flush=True)
+
+    def console(self, kind: str, data: Any) -> None:
+        """One console item."""
+        if self._json:
+            self._line({"event": "console", "type": kind, "data": data})
+        elif kind in ("stdout", "stderr"):
+            stream = sys.stdout if kind == "stdout" else sys.stderr
+            stream.buffer.write(str(data).encode("utf-8", "surrogateescape"))
+            stream.flush()
+        elif kind == "log":
+            self.warning(str(data[3]))
+
+    def end(self, code: int) -> None:
+        """The last event of --json."""
+        if self._json:
+            self._line({"event": "end", "exitCode": code})
+
+    @staticmethod
+    def _line(event: dict[str, Any]) -> None:
+        print(json.dumps(event), flush=True)
+
+
+class Console:
+    """One run, followed to its end."""
+
+    def __init__(
+        self, client: Client, session: str, args: argparse.Namespace, say: Reporter
+    ) -> None:
+        self._client = client
+        self._session = session
+        self._say = say
+        self._began = time.monotonic()
+        self._built = True
+        self._options = _options(args)
+
+    def follow(self) -> int:
+        """Start the run and see it through; the exit status for the shell."""
+        call: dict[str, Any] = {"mode": "batch", "code": "", "options": self._options}
+        call["options"]["live"] = True
+        interrupted = False
+        while True:
+            try:
+                result = self._client.call("POST", f"/session/{self._session}", call)["result"]
+                for kind, data in result["console"]:
+                    self._say.console(kind, data)
+                code = self._step(result)
+                if code is not None:
+                    return code
+                call = {"mode": "continue", "code": "", "options": {"live": True}}
+                if result["status"] == "waiting-input":
+                    call |= _input()
+                call["runId"] = result["runId"]
+            except KeyboardInterrupt:
+                if interrupted or "runId" not in call:
+                    raise
+                interrupted = True
+                self._say.phase("interrupting; once more to give up")
+                self._client.call("POST", f"/session/{self._session}/interrupt")
+
+    def _step(self, result: dict[str, Any]) -> int | None:
+        """Report the end of a step; the exit status when it was the run's last."""
+        status, code = result["status"], result["exitCode"]
+        verdict = result.get("verdict") or {}
+        skipped = verdict.get("outcome") == "skipped"
+        if status in ("clean-finished", "build-finished") and not skipped:
+            self._done(status.removesuffix("-finished"), code, verdict)
+        if status == "build-finished":
+            self._built = code == 0
+        if status == "exec-timeout":
+            self._done("run", None, verdict)
+            return TIMED_OUT
+        if status != "finished":
+            return None
+        if not self._built:
+            self._say.phase("the build failed, so exec was not run")
+        elif not skipped:
+            self._done("exec", code, verdict)
+        return FAULT if code is None or code < 0 else int(code)
+
+    def _done(self, step: str, code: int | None, verdict: dict[str, Any]) -> None:
+        wall = verdict.get("usage", {}).get("wall_ms", 0) / 1000
+        ended = "stopped" if code is None else f"finished (exit code {code})"
+        advice = f": {verdict['advice']}" if verdict.get("advice") else ""
+        self._say.phase(f"{step} {ended} in {wall:.2f} s{advice}", step=step, verdict=verdict)
+
+
+def collect(folder: str, exclude: list[str], say: Reporter) -> list[Upload]:
+    """The files of `folder` by name, but those of version control and the excluded.
+
+    Raises ConfigError for a file that no upload can take.
+    """
+    if not os.path.isdir(folder):
+        raise ConfigError(f"{folder} is not a folder; name one to upload")
+    files = []
+    for path in _walk(folder):
+        name = os.path.relpath(path, folder)
+        if any(fnmatch.fnmatch(name, glob) for glob in exclude):
+            continue
+        if not os.path.isfile(path):
+            say.warning(f"{path} is no file (or a link to none); left out")
+            continue
+        size = os.stat(path).st_size
+        if size > UPLOAD_SIZE:
+            raise ConfigError(
+                f"{path} has {size / MIB:.1f} MiB; an upload takes {UPLOAD_SIZE // MIB} MiB a file "
+                f"at most; leave it out with --exclude '{name}'"
+            )
+        files.append(Upload(path, name, size))
+    return files
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for top, directories, names in os.walk(folder):
+        directories[:] = sorted(d for d in directories if d not in VERSION_CONTROL)
+        links = [d for d in directories if os.path.islink(os.path.join(top, d))]
+        yield from (os.path.join(top, name) for name in sorted([*names, *links]))
+
+
+def _detect(files: list[Upload]) -> str:
+    found = runtimes.detect(file.name for file in files)
+    if found is None:
+        raise ConfigError("no runtime fits the files of the folder; name one with --image")
+    return found
+
+
+def _writable(into: str) -> None:
+    parent = into if os.path.isdir(into) else os.path.dirname(os.path.abspath(into))
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"--into {into}: {parent} is not a folder that can be written to")
+
+
+def _connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
+    """The running daemon, or one of our own for as long as `stack` is open."""
+    if os.path.exists(socket):
+        client = Client(socket)
+        try:
+            client.call("GET", "/")
+            return client
+        except Unavailable:
+            client.close()
+    if os.geteuid() != 0:
+        raise ConfigError(f"no daemon at {socket}, and starting one needs root; use sudo")
+    say.phase("no daemon is running: starting a private one")
+    return Client(stack.enter_context(private_daemon()))
+
+
+def _session(client: Client, image: str, args: argparse.Namespace) -> str:
+    resources = {key: value for key, value in (("mem", args.mem), ("cpu", args.cpus)) if value}
+    environ = {}
+    for setting in args.env:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--env {setting}: write NAME=VALUE")
+        environ[name] = value
+    try:
+        made = client.create(image, {"environ": environ, "resources": resources})
+    except Refused as error:
+        raise ConfigError(str(error)) from None
+    return str(made["sessionId"])
+
+
+@contextlib.contextmanager
+def _deleted(client: Client, session: str) -> Iterator[None]:
+    """The session goes away whatever happens, Ctrl-C included."""
+    try:
+        yield
+    finally:
+        client.call("DELETE", f"/session/{session}")
+
+
+def _upload(client: Client, session: str, files: list[Upload], say: Reporter) -> None:
+    total = sum(file.size for file in files)
+    for start in range(0, len(files), UPLOAD_FILES):
+        client.upload(session, files[start : start + UPLOAD_FILES])
+        done = min(start + UPLOAD_FILES, len(files))
+        if done < len(files):
+            say.phase(f"uploaded {done} of {len(files)} files", uploaded=done)
+    say.phase(f"uploaded {len(files)} files, {total:,} bytes", uploaded=len(files))
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """The batch execution query object."""
+    steps = {"clean": args.clean, "build": args.build, "exec": args.exec}
+    if args.build is None and args.exec is None:
+        steps |= {"build": "*", "exec": "*"}
+    options: dict[str, Any] = dict(steps)
+    if args.timeout is not None:
+        options["timeout"] = args.timeout
+    if args.stdin is not None:
+        try:
+            options["stdin"] = Path(args.stdin).read_text() if args.stdin != "-" else _all_stdin()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--stdin {args.stdin}: {error}") from None
+    return options
+
+
+def _all_stdin() -> str:
+    return sys.stdin.read()
+
+
+def _input() -> dict[str, Any]:
+    """The next line of our own standard input, or its end, as an input call."""
+    line = sys.stdin.readline()
+    return {"mode": "input", "code": line, "options": {"live": True, "eof": not line}}

@@ -1,0 +1,28 @@
+"""`sandboxd runtimes`: what this host can run, and why not the rest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from .. import config, runtimes
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the table, or the list with --json."""
+    found = runtimes.load(config.load(args.config)).describe()
+    if args.json:
+        print(json.dumps([asdict(entry) for entry in found], indent=2))
+        return 0
+    width = max(len(entry.name) for entry in found)
+    for entry in found:
+        state = "yes" if entry.available else "no "
+        print(f"{entry.name:<{width}}  {state}  {_detail(entry)}")
+    return 0
+
+
+def _detail(entry: runtimes.Description) -> str:
+    if not entry.available:
+        return entry.reason
+    return ", ".join(entry.tools.values())

@@ -1,0 +1,216 @@
+"""One frozen Config, from TOML. Every default of sandboxd stands in this file, once.
+
+A file may set any field below; tables are named as the fields are ([limits.exec], [scratch],
+[runtimes.NAME] ...). Unknown keys and wrong types are refused with the key's full name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+from .model import GIB, MIB, Limits
+
+STATE_DIR = "/var/lib/sandboxd"
+SOCKET = "/run/sandboxd/api.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """What each step may use when neither session nor request says otherwise."""
+
+    clean: Limits = Limits(wall_s=30)
+    build: Limits = Limits(wall_s=300)
+    exec: Limits = Limits(wall_s=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """`count` sessions at most; slot n has uid and gid `first_uid` + n, used by nothing else."""
+
+    first_uid: int = 524288
+    count: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The writable area of a session, a file system of its own size.
+
+    kind    image: a sparse ext4 image in the state directory, survives a restart;
+            tmpfs: in memory, for hosts without loop devices, gone after a restart
+    size    bytes
+    inodes  files and directories
+    """
+
+    kind: str = "image"
+    size: int = 1 * GIB
+    inodes: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """What of the host is visible, read-only, in every jail. Missing ones are left out.
+
+    paths  directories, bound recursively; a link is copied as a link
+    etc    names below /etc, bound, with * and ? for families; passwd, group, hosts and the
+           like are generated instead
+    """
+
+    paths: tuple[str, ...] = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+    etc: tuple[str, ...] = (
+        "alternatives", "bash.bashrc", "debian_version", "fonts", "java-*-openjdk",
+        "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "lsb-release", "magic",
+        "mime.types", "os-release", "perl", "php", "profile", "profile.d", "protocols",
+        "python3", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Bounds on file calls: files of one upload, bytes of each, paths of one download."""
+
+    upload_files: int = 20
+    upload_size: int = 1 * MIB
+    download_files: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """How much output is kept and sent.
+
+    response_chars  characters of stdout, and as many of stderr, in one response
+    head, tail      bytes kept of a run's output from its start and from its end
+    input_s         seconds until an unanswered waiting-input closes standard input
+    runs_kept       finished runs of a session whose output can be read again
+    """
+
+    response_chars: int = 524288
+    head: int = 16 * MIB
+    tail: int = 16 * MIB
+    input_s: float = 300
+    runs_kept: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name."""
+
+    aliases: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    clean: str = ""
+    build: str = ""
+    exec: str = ""
+    environ: dict[str, str] = field(default_factory=dict)
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the daemon can be told. See `load`."""
+
+    listen: tuple[str, ...] = (f"unix:{SOCKET}",)
+    state_dir: str = STATE_DIR
+    auth: str = ""
+    limits: StepLimits = StepLimits()
+    ceiling: Limits = Limits(
+        wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024, cpus=float(os.cpu_count() or 1),
+        nofile=65536, fsize=16 * GIB, shm=1 * GIB,
+    )  # fmt: skip
+    slots: Slots = Slots()
+    scratch: Scratch = Scratch()
+    rootfs: Rootfs = Rootfs()
+    files: Files = Files()
+    console: Console = Console()
+    runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)
+
+
+def load(path: str | None, **overrides: Any) -> Config:
+    """The Config of the TOML file at `path`, None: all defaults. `overrides` win, unless None.
+
+    Raises ConfigError naming file, key and what is allowed.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(Path(path).read_text())
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; name a readable file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    table |= {key: value for key, value in overrides.items() if value is not None}
+    config = _build(Config, table, "")
+    _check(config)
+    return typing.cast(Config, config)
+
+
+def _build(cls: type[Any], table: Any, where: str) -> Any:
+    """`cls` (a dataclass) out of a TOML table, its own defaults for what is absent."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"[{where}] must be a table")
+    known = typing.get_type_hints(cls)
+    if unknown := sorted(set(table) - set(known)):
+        name = f"{where}.{unknown[0]}".lstrip(".")
+        raise ConfigError(f"unknown key {name}; known here: {', '.join(sorted(known))}")
+    defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+    values = {
+        key: _value(known[key], value, f"{where}.{key}".lstrip("."), defaults[key])
+        for key, value in table.items()
+    }
+    return cls(**values)
+
+
+def _value(kind: Any, value: Any, where: str, default: Any) -> Any:
+    """`value` checked and converted to the annotated `kind` of a field."""
+    if dataclasses.is_dataclass(kind):
+        if default is not dataclasses.MISSING and isinstance(value, dict):
+            plain = {f.name: getattr(default, f.name) for f in dataclasses.fields(kind)}
+            built = _build(typing.cast(Any, kind), value, where)
+            return dataclasses.replace(
+                default, **{k: getattr(built, k) for k in value if k in plain}
+            )
+        return _build(typing.cast(Any, kind), value, where)
+    origin = typing.get_origin(kind)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_value(str, item, where, None) for item in value)
+    if origin is dict and isinstance(value, dict):
+        inner = typing.get_args(kind)[1]
+        missing = dataclasses.MISSING
+        return {k: _value(inner, v, f"{where}.{k}", missing) for k, v in value.items()}
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if not isinstance(kind, types.GenericAlias) and type(value) is kind:
+        return value
+    raise ConfigError(f"{where} must be {_named(kind)}, not {value!r}")
+
+
+def _named(kind: Any) -> str:
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(kind) or ("a list of texts" if typing.get_origin(kind) is tuple else "a table")
+
+
+def _check(config: Config) -> None:
+    """Rules between fields."""
+    if config.auth not in ("", "none"):
+        raise ConfigError(f'auth is "none" or absent, not {config.auth!r}')
+    if config.scratch.kind not in ("image", "tmpfs"):
+        raise ConfigError(f'scratch.kind is "image" or "tmpfs", not {config.scratch.kind!r}')
+    if not 16 * MIB <= config.scratch.size <= 1024 * GIB:
+        raise ConfigError("scratch.size must be between 16 MiB and 1 TiB, in bytes")
+    if not 1000 <= config.slots.first_uid <= 0x7FFF0000 or not 1 <= config.slots.count <= 65536:
+        raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
+    if not os.path.isabs(config.state_dir):
+        raise ConfigError(f"state_dir must be an absolute path, not {config.state_dir!r}")
+    for step in ("clean", "build", "exec"):
+        _, low = getattr(config.limits, step).clamped(config.ceiling)
+        if low:
+            raise ConfigError(f"limits.{step}.{low[0]} is above ceiling.{low[0]}")
+    for name in (f.name for f in dataclasses.fields(Limits)):
+        if any(getattr(getattr(config.limits, s), name) <= 0 for s in ("clean", "build", "exec")):
+            raise ConfigError(f"limits.*.{name} must be above 0")

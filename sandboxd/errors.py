@@ -1,0 +1,89 @@
+"""Every exception of sandboxd, as one tree; none of them knows about HTTP.
+
+    SandboxdError
+    |- ConfigError        the operator's configuration or command line is wrong
+    |- Refused            the client asked for something that it may not have
+    |  |- Invalid         malformed or out of range
+    |  |- NotFound        no such session, run, file, image ...
+    |  |- Exists          a session of that name exists and may not be reused
+    |  |- OutsideHome     a name that leaves /home/work
+    |  `- QuotaExceeded   the session, or its owner, has used up what it may have
+    |- StageError         a protection could not be applied or read back: the run stops
+    `- Unavailable        sandboxd has no capacity, or one of its halves is gone
+
+A program that fails is never an exception: that is a value, `model.Verdict`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+class SandboxdError(Exception):
+    """Root of the tree."""
+
+
+class ConfigError(SandboxdError):
+    """A configuration or command line that cannot be used; the text names the remedy."""
+
+
+class Refused(SandboxdError):
+    """The request cannot be honoured as it stands; repeating it unchanged will not help."""
+
+    def __init__(self, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.data = data
+
+
+class Invalid(Refused):
+    """A value is malformed, of the wrong type or out of range; the text says what is allowed."""
+
+
+class NotFound(Refused):
+    """`kind` ("session", "environment image", "path" ...) has no member called `ref`."""
+
+    def __init__(self, kind: str, message: str, data: Any = None) -> None:
+        super().__init__(message, data)
+        self.kind = kind
+
+
+class Exists(Refused):
+    """A session of this name exists and the request forbids its reuse."""
+
+
+class OutsideHome(Invalid):
+    """A file name that is not below /home/work."""
+
+
+class QuotaExceeded(Refused):
+    """The session or its owner has no more room for this; the text says of what."""
+
+
+class StageError(SandboxdError):
+    """A named point of the set-up failed; nothing untrusted has run.
+
+    `stage` is the point (see `jail.enter` and `warden`), `errno` the kernel's answer or 0
+    when a value read back differs from the one asked for.
+    """
+
+    def __init__(self, stage: str, message: str, errno: int = 0) -> None:
+        self.stage = stage
+        self.errno = errno
+        self.message = message
+        super().__init__(str(self))
+
+    @classmethod
+    def of(cls, stage: str, error: OSError, doing: str = "") -> StageError:
+        """The stage's failure out of an OSError, with the path that it names."""
+        where = f" {error.filename!r}" if error.filename else ""
+        text = error.strerror or str(error)
+        return cls(stage, f"{doing}{where}: {text}".lstrip(": "), error.errno or 0)
+
+    def __str__(self) -> str:
+        code = f" (errno {self.errno} {os.strerror(self.errno)})" if self.errno else ""
+        return f"stage {self.stage}: {self.message}{code}"
+
+
+class Unavailable(SandboxdError):
+    """No slot, no memory, or the other half of the daemon is gone; trying later may help."""

@@ -1,0 +1,253 @@
+"""Memory, process and CPU limits of a run, and its counters: cgroup v2, and v1 for old hosts.
+
+The warden makes a `Group` for each run (warden/cgroups.py); the run's init joins it before
+anything else, and the shim keeps the group's files open, so that neither needs root or a path
+afterwards: writing a limit asks for permission when the file is opened (kernfs). Each value
+written is read back. v2: Documentation/admin-guide/cgroup-v2.rst; v1: cgroup-v1/*.rst, with a
+directory for each of four controllers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import StageError
+from ..model import Limits
+from .stage import expect, stage
+
+PERIOD_US = 100_000
+UNLIMITED = "-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Of the whole group, since it was made; peaks since `Group.limit`."""
+
+    cpu_us: int
+    memory_peak: int
+    pids_peak: int
+    oom_kills: int
+    pids_refused: int
+
+
+class Group:
+    """One run's cgroup: `dirs` maps controller to directory (v2: "" to the one directory)."""
+
+    def __init__(self, dirs: Mapping[str, str]) -> None:
+        self.dirs = dict(dirs)
+        self.v2 = "" in self.dirs
+        self._fds: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Open all files that are needed once root is gone."""
+        with stage("cgroup"):
+            for controller, name, optional in _V2_FILES if self.v2 else _V1_FILES:
+                path = f"{self.dirs[controller]}/{name}"
+                if not optional or os.path.exists(path):
+                    self._fds[name] = _open(path)
+            for controller, path in self.dirs.items():
+                self._fds[f"procs {controller}"] = _open(f"{path}/cgroup.procs")
+
+    def close(self) -> None:
+        """Close the files; the group itself stays."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    def descriptors(self) -> list[int]:
+        """The open files, for who closes all others."""
+        return list(self._fds.values())
+
+    def join(self) -> None:
+        """Move this process in."""
+        with stage("cgroup"):
+            for name, fd in self._fds.items():
+                if name.startswith("procs "):
+                    os.write(fd, b"0")
+
+    def verify_joined(self) -> None:
+        """This process is in the group, says the kernel, until a cgroup namespace hides it."""
+        with stage("cgroup"):
+            paths = own_paths()
+        for controller, path in self.dirs.items():
+            found = paths.get(controller, "")
+            right = path.endswith(found) and found.endswith("/" + os.path.basename(path))
+            expect("cgroup", f"member of {path}, not {found}", right, True)
+
+    def limit(self, limits: Limits) -> None:
+        """Set every limit for the next step, read each back, and start its peaks anew."""
+        for name, value in (_v2_values if self.v2 else _v1_values)(limits):
+            self._write(name, value)
+        for name in ("memory.max_usage_in_bytes", "memory.peak"):
+            self._reset(name)
+
+    def _reset(self, name: str) -> None:
+        """Start a peak anew where this kernel can (v1 memory; v2 memory since 6.12)."""
+        if name in self._fds:
+            try:
+                os.pwrite(self._fds[name], b"0", 0)
+            except OSError:
+                pass  # the peak is then of the whole run: larger, never smaller than true
+
+    def _write(self, name: str, value: str) -> None:
+        if name not in self._fds:
+            if name in _ABSENT_WITHOUT_SWAP and not _swap_possible():
+                return
+            raise StageError("cgroup", f"{name} does not exist; swap cannot be denied")
+        with stage(f"cgroup {name}"):
+            os.pwrite(self._fds[name], value.encode(), 0)
+            found = self._read(name)
+        if value == UNLIMITED:  # only ever on the way to a limit
+            return
+        if name.startswith("memory.") and value.isdigit() and found.isdigit():
+            value, found = _page(value), _page(found)
+        expect(f"cgroup {name}", "value read back", found, value)
+
+    def _read(self, name: str) -> str:
+        return os.pread(self._fds[name], 4096, 0).decode().strip()
+
+    def _number(self, name: str) -> int:
+        return int(self._read(name)) if name in self._fds else 0
+
+    def _key(self, name: str, key: str) -> int:
+        """The number beside `key` in a flat-keyed file."""
+        if name in self._fds:
+            for line in self._read(name).splitlines():
+                word, _, value = line.partition(" ")
+                if word == key:
+                    return int(value)
+        return 0
+
+    def counters(self) -> Counters:
+        """What the group has used, from the kernel. Raises StageError."""
+        with stage("cgroup counters"):
+            if self.v2:
+                return Counters(
+                    cpu_us=self._key("cpu.stat", "usage_usec"),
+                    memory_peak=self._number("memory.peak"),
+                    pids_peak=self._number("pids.peak"),
+                    oom_kills=self._key("memory.events", "oom_kill"),
+                    pids_refused=self._key("pids.events", "max"),
+                )
+            return Counters(
+                cpu_us=self._number("cpuacct.usage") // 1000,
+                memory_peak=self._number("memory.max_usage_in_bytes"),
+                pids_peak=self._number("pids.peak"),
+                oom_kills=self._key("memory.oom_control", "oom_kill"),
+                pids_refused=self._key("pids.events", "max"),
+            )
+
+    def members(self) -> set[int]:
+        """Process ids in the group, by path, for the warden."""
+        pids: set[int] = set()
+        for path in self.dirs.values():
+            try:
+                pids.update(int(p) for p in Path(path, "cgroup.procs").read_text().split())
+            except FileNotFoundError:
+                continue
+        return pids
+
+    def kill(self) -> None:
+        """SIGKILL all members and let none be added: v2 cgroup.kill (5.14), v1 by pids.max."""
+        if self.v2 and os.path.exists(f"{self.dirs['']}/cgroup.kill"):
+            Path(self.dirs[""], "cgroup.kill").write_text("1")
+            return
+        limit = Path(self.dirs["" if self.v2 else "pids"], "pids.max")
+        if limit.exists():
+            limit.write_text("0")
+        for pid in self.members():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def remove(self) -> bool:
+        """Remove the directories; False when something is still in one."""
+        for path in self.dirs.values():
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
+
+
+# controller, file, may be absent
+_V1_FILES = (
+    ("memory", "memory.limit_in_bytes", False),
+    ("memory", "memory.memsw.limit_in_bytes", True),
+    ("memory", "memory.max_usage_in_bytes", False),
+    ("memory", "memory.oom_control", False),
+    ("pids", "pids.max", False),
+    ("pids", "pids.peak", True),
+    ("pids", "pids.events", True),
+    ("cpu", "cpu.cfs_period_us", False),
+    ("cpu", "cpu.cfs_quota_us", False),
+    ("cpuacct", "cpuacct.usage", False),
+)
+_V2_FILES = (
+    ("", "memory.max", False),
+    ("", "memory.swap.max", True),
+    ("", "memory.oom.group", False),
+    ("", "memory.peak", True),
+    ("", "memory.events", False),
+    ("", "pids.max", False),
+    ("", "pids.peak", True),
+    ("", "pids.events", False),
+    ("", "cpu.max", False),
+    ("", "cpu.stat", False),
+)
+_ABSENT_WITHOUT_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
+
+
+def _v1_values(limits: Limits) -> list[tuple[str, str]]:
+    memory = str(limits.memory)
+    return [
+        # memsw may never be below the memory limit: lift it, set the limit, then close it.
+        ("memory.memsw.limit_in_bytes", UNLIMITED),
+        ("memory.limit_in_bytes", memory),
+        ("memory.memsw.limit_in_bytes", memory),
+        ("pids.max", str(limits.pids)),
+        ("cpu.cfs_period_us", str(PERIOD_US)),
+        ("cpu.cfs_quota_us", str(int(limits.cpus * PERIOD_US))),
+    ]
+
+
+def _v2_values(limits: Limits) -> list[tuple[str, str]]:
+    return [
+        ("memory.swap.max", "0"),
+        ("memory.oom.group", "0"),
+        ("memory.max", str(limits.memory)),
+        ("pids.max", str(limits.pids)),
+        ("cpu.max", f"{int(limits.cpus * PERIOD_US)} {PERIOD_US}"),
+    ]
+
+
+def _open(path: str) -> int:
+    """Open a control file, for writing where it can be written (kernfs refuses it elsewhere)."""
+    writable = os.stat(path).st_mode & 0o200
+    return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+
+
+def _page(value: str) -> str:
+    """A memory limit as the kernel keeps it, in whole pages."""
+    return str(int(value) // os.sysconf("SC_PAGE_SIZE"))
+
+
+def _swap_possible() -> bool:
+    return len(Path("/proc/swaps").read_text().splitlines()) > 1
+
+
+def own_paths() -> dict[str, str]:
+    """Controller (v2: "") -> this process's cgroup, from /proc/self/cgroup (cgroups(7))."""
+    paths = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            paths[controller] = path
+    return paths

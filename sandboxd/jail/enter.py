@@ -1,0 +1,85 @@
+"""How a process becomes a jailed one: the whole of it, in order.
+
+`prepare` does what is the same for every run and may be done ahead of time; `claim` ties the
+prepared process to one session and gives up root. Both run in the process that becomes PID 1
+of the run, which its shim has forked into new mount, pid, net, IPC and UTS namespaces.
+
+    prepare  cgroup      join, while the kernel still names it by its real path
+             namespaces  cgroup namespace, rooted there
+             network     loopback up
+             mounts      empty root, host parts, /dev, /proc
+    claim    mounts      accounts, /home/work, /tmp, /dev/shm; seal; pivot_root
+             rlimits     before the uid changes: afterwards they cannot be raised
+             identity    groups, gid, uid, capabilities, securebits, no_new_privs
+             seccomp     (its place; comes with issue C)
+             verify      each of the above, read back from the kernel
+
+Each failure is a StageError, after which the process must exit: no user code has run yet.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ..model import HOME, Limits
+from . import identity, namespaces, network, rlimits, rootfs
+from .cgroup import Group
+from .mounts import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Jail:
+    """What all runs of this daemon have in common, and the group of this one.
+
+    root     an empty directory, where the tree is built
+    paths, etc  the host's parts, as in config.Rootfs
+    outside  the warden's namespaces (namespaces.current)
+    """
+
+    root: str
+    paths: tuple[str, ...]
+    etc: tuple[str, ...]
+    outside: dict[str, str]
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is a session's own. `workdir` and `tmp` are descriptors of detached mount clones."""
+
+    uid: int
+    gid: int
+    limits: Limits
+    workdir: int
+    tmp: int
+
+
+def prepare(jail: Jail) -> Tree:
+    """Make this process ready for any session; returns the tree, still open for its directories."""
+    os.umask(0o022)
+    jail.group.join()
+    jail.group.verify_joined()
+    jail.group.close()
+    namespaces.apply_cgroup()
+    network.apply()
+    tree = Tree(jail.root)
+    tree.apply(rootfs.system(jail.paths, jail.etc))
+    return tree
+
+
+def claim(jail: Jail, tree: Tree, session: Session) -> None:
+    """Give this process to `session` and take every privilege away."""
+    own = rootfs.session(session.uid, session.gid, session.workdir, session.tmp, session.limits.shm)
+    tree.apply(own)
+    tree.seal(rootfs.SEALED)
+    tree.pivot(HOME)
+    wanted = rlimits.plan(session.limits)
+    rlimits.apply(wanted)
+    identity.apply(session.uid, session.gid)
+
+    namespaces.verify(jail.outside)
+    network.verify()
+    tree.verify(rootfs.SEALED)
+    rlimits.verify(wanted)
+    identity.verify(session.uid, session.gid)

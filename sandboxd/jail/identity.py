@@ -1,0 +1,66 @@
+"""Who a jailed process is: the slot's uid and gid, and no privilege that could come back.
+
+Order matters (capabilities(7)): bounding set and securebits need CAP_SETPCAP, so they come
+first; setresuid then clears the permitted and effective sets; the inheritable set is emptied
+by hand, since nothing else does it (runc CVE-2022-29162). SECBIT_NOROOT and its lock keep a
+later uid 0, which the slot cannot reach anyway, from bringing capabilities with it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import syscalls
+from .stage import expect, stage
+
+# NOROOT, NO_SETUID_FIXUP's lock, KEEP_CAPS' lock, NO_CAP_AMBIENT_RAISE; each with its lock.
+# NO_SETUID_FIXUP itself stays off: setresuid must clear the capability sets.
+SECUREBITS = 0b1110_1011
+
+
+def apply(uid: int, gid: int) -> None:
+    """Become `uid` and `gid` for good, without groups or capabilities, and gain nothing by exec."""
+    with stage("identity"):
+        syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
+        syscalls.prctl(syscalls.PR_SET_SECUREBITS, SECUREBITS)
+        for capability in _known_capabilities():
+            syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        syscalls.capset_none()
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        # Beside hostile code of the same uid: no ptrace, no /proc/PID/mem, no core.
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+
+
+def verify(uid: int, gid: int) -> None:
+    """Read everything back from the kernel."""
+    with stage("identity"):
+        expect("identity", "uids", os.getresuid(), (uid, uid, uid))
+        expect("identity", "gids", os.getresgid(), (gid, gid, gid))
+        expect("identity", "groups", os.getgroups(), [])
+        expect("identity", "capability sets", syscalls.capget(), (0, 0, 0))
+        bounding = [c for c in _known_capabilities() if syscalls.prctl(syscalls.PR_CAPBSET_READ, c)]
+        expect("identity", "bounding set", bounding, [])
+        expect("identity", "ambient set", _ambient(), [])
+        expect("identity", "securebits", syscalls.prctl(syscalls.PR_GET_SECUREBITS), SECUREBITS)
+        expect("identity", "no_new_privs", syscalls.prctl(syscalls.PR_GET_NO_NEW_PRIVS), 1)
+        expect("identity", "dumpable", syscalls.prctl(syscalls.PR_GET_DUMPABLE), 0)
+
+
+def _known_capabilities() -> list[int]:
+    """The capabilities that this kernel knows: PR_CAPBSET_READ refuses the first unknown one."""
+    known = []
+    for capability in range(64):
+        try:
+            syscalls.prctl(syscalls.PR_CAPBSET_READ, capability)
+        except OSError:
+            break
+        known.append(capability)
+    return known
+
+
+def _ambient() -> list[int]:
+    is_set = syscalls.PR_CAP_AMBIENT_IS_SET
+    return [c for c in _known_capabilities() if syscalls.prctl(syscalls.PR_CAP_AMBIENT, is_set, c)]

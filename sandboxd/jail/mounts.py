@@ -1,0 +1,243 @@
+"""The file system of a run: an empty root, filled with read-only parts.
+
+Theory: everything is a value with `describe` and `apply`, so a plan can be printed and tested
+without root. A plan is applied to a tmpfs at `root`, an empty directory of the warden's, in the
+mount namespace of the run, before any user code exists. Host directories are cloned by
+descriptor (open_tree), given their attributes while detached (mount_setattr) and only then
+attached (move_mount): at no time is there a writable or device-bearing view of them. Session
+directories come as such detached clones. At last `pivot` makes the tree the root, drops the
+host's, and `verify` compares /proc/self/mountinfo with the plan, in both directions.
+
+What a payload finds: /usr and its kin and some names of /etc from the host, generated account
+files, a /dev made of fresh nodes, its own /proc, read-only and masked, and three places to
+write: /home/work and /tmp of its scratch, and /dev/shm in memory. No /sys, no /run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from . import syscalls
+from .stage import expect, stage
+
+RDONLY = syscalls.MOUNT_ATTR_RDONLY
+NOSUID = syscalls.MOUNT_ATTR_NOSUID
+NODEV = syscalls.MOUNT_ATTR_NODEV
+NOEXEC = syscalls.MOUNT_ATTR_NOEXEC
+READ_ONLY = RDONLY | NOSUID | NODEV
+WRITABLE = NOSUID | NODEV
+_OPTIONS = {RDONLY: "ro", NOSUID: "nosuid", NODEV: "nodev", NOEXEC: "noexec"}
+
+
+class Part(Protocol):
+    """One thing in the tree; `path` is absolute inside."""
+
+    @property
+    def path(self) -> str: ...
+
+    def describe(self) -> str: ...
+
+    def apply(self, root: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """An empty directory of the root tmpfs."""
+
+    path: str
+    mode: int = 0o755
+
+    def describe(self) -> str:
+        return f"dir {self.path} {self.mode:o}"
+
+    def apply(self, root: str) -> None:
+        os.makedirs(root + self.path, exist_ok=True)
+        os.chmod(root + self.path, self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link of the root tmpfs."""
+
+    path: str
+    target: str
+
+    def describe(self) -> str:
+        return f"link {self.path} -> {self.target}"
+
+    def apply(self, root: str) -> None:
+        os.symlink(self.target, root + self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A small generated file."""
+
+    path: str
+    text: str
+
+    def describe(self) -> str:
+        return f"file {self.path}"
+
+    def apply(self, root: str) -> None:
+        with open(root + self.path, "x", encoding="utf-8") as file:
+            file.write(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A character device, made afresh: no inode, so no lock on it, is shared with anyone."""
+
+    path: str
+    major: int
+    minor: int
+
+    def describe(self) -> str:
+        return f"node {self.path} {self.major}:{self.minor}"
+
+    def apply(self, root: str) -> None:
+        os.mknod(root + self.path, stat.S_IFCHR, os.makedev(self.major, self.minor))
+        os.chmod(root + self.path, 0o666)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A new file system of type `fstype`, with mount attributes and options of its own."""
+
+    path: str
+    fstype: str
+    attributes: int
+    options: str = ""
+
+    def describe(self) -> str:
+        return f"mount {self.fstype} {self.path} {','.join(names(self.attributes))}"
+
+    def apply(self, root: str) -> None:
+        os.makedirs(root + self.path, exist_ok=True)
+        flags = sum(bit for bit in _OPTIONS if self.attributes & bit)  # MS_* have the same values
+        syscalls.mount("none", root + self.path, self.fstype, flags, self.options or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A clone of `source`, with all mounted below it, seen at `path`.
+
+    `source` is a path of the host, or a descriptor of a detached clone made earlier.
+    """
+
+    path: str
+    source: str | int
+    attributes: int = READ_ONLY
+
+    def describe(self) -> str:
+        return f"bind {self.path} {','.join(names(self.attributes))}"
+
+    def apply(self, root: str) -> None:
+        fd = clone(self.source) if isinstance(self.source, str) else self.source
+        try:
+            syscalls.mount_setattr(fd, self.attributes)
+            self._make_target(root, stat.S_ISDIR(os.fstat(fd).st_mode))
+            syscalls.move_mount(fd, root + self.path)
+        finally:
+            os.close(fd)
+
+    def _make_target(self, root: str, directory: bool) -> None:
+        if directory:
+            os.makedirs(root + self.path, exist_ok=True)
+        elif not os.path.lexists(root + self.path):
+            os.makedirs(os.path.dirname(root + self.path), exist_ok=True)
+            os.close(os.open(root + self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444))
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Hides a file or directory of /proc behind an empty one of the root being built.
+
+    Never behind the payload's own /dev/null, which a race may have replaced (CVE-2025-31133).
+    """
+
+    path: str
+    attributes: int = READ_ONLY
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def apply(self, root: str) -> None:
+        empty = "/run" if os.path.isdir(root + self.path) else "/etc/resolv.conf"
+        Bind(self.path, root + empty, self.attributes).apply(root)
+
+
+def clone(path: str) -> int:
+    """A detached clone of the mount tree at `path`: a descriptor to attach elsewhere."""
+    return syscalls.open_tree(path, syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+
+
+def names(attributes: int) -> list[str]:
+    """Mount attributes as mountinfo words them."""
+    return [name for bit, name in _OPTIONS.items() if attributes & bit]
+
+
+@dataclass
+class Tree:
+    """A root being built at `root`, and what has been put into it."""
+
+    root: str
+    done: list[Part] = field(default_factory=list)
+
+    def apply(self, parts: Iterable[Part]) -> None:
+        """Put `parts` in, in order."""
+        for part in parts:
+            with stage(f"mounts {part.path}"):
+                part.apply(self.root)
+                self.done.append(part)
+
+    def seal(self, paths: Iterable[str]) -> None:
+        """Make the mounts at `paths`, until now writable for us, read-only."""
+        for path in paths:
+            with stage(f"mounts {path}"):
+                fd = syscalls.open_tree(self.root + path, 0)
+                syscalls.mount_setattr(fd, RDONLY, recursive=False)
+                os.close(fd)
+
+    def pivot(self, workdir: str) -> None:
+        """Make the tree the root of this mount namespace, drop the old one, enter `workdir`."""
+        with stage("pivot_root"):
+            os.chdir(self.root)
+            # pivot_root(2), "pivot_root(., .)": the old root is stacked upon the new one,
+            # so no directory for it is needed, and the detach below removes it for good.
+            syscalls.pivot_root(".", ".")
+            syscalls.umount2(".", syscalls.MNT_DETACH)
+            os.chdir("/")
+            os.chdir(workdir)
+
+    def verify(self, sealed: Iterable[str]) -> None:
+        """Exactly the planned mounts are there, with their attributes, and none is shared."""
+        with stage("mounts"), open("/proc/self/mountinfo", encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        wanted = {
+            p.path: set(names(p.attributes))
+            for p in self.done
+            if isinstance(p, Mount | Bind | Mask)
+        }
+        for path in sealed:
+            wanted[path].add("ro")
+        binds = tuple(f"{p.path}/" for p in self.done if isinstance(p, Bind))
+        for line in lines:
+            left, _, _ = line.partition(" - ")
+            _, _, _, _, point, options, *propagation = left.split()
+            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)  # proc(5)
+            expect("mounts", f"propagation of {point}", propagation, [])
+            above = [b for b in binds if point.startswith(b)]
+            if point not in wanted and above:  # a mount of the host below a bind
+                wanted[point] = wanted[max(above, key=len).rstrip("/")]
+            planned = wanted.get(point)
+            expect("mounts", f"{point} is planned", planned is not None, True)
+            missing = sorted((planned or set()) - set(options.split(",")))
+            expect("mounts", f"missing on {point}", missing, [])
+        found = {line.split()[4] for line in lines}
+        expect("mounts", "not mounted", sorted(p for p in wanted if p not in found), [])

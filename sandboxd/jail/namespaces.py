@@ -1,0 +1,52 @@
+"""Namespaces of a run: its own mounts, processes, network, IPC, host name and cgroup root.
+
+The pid namespace takes effect for the next child (unshare(2)), which becomes its init; the
+cgroup namespace is entered by init itself, after it joined its cgroup, so that this cgroup is
+the root that the payload sees (cgroup_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from . import syscalls
+from .stage import expect, stage
+
+KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
+HOSTNAME = "sandbox"
+_SHIM = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWNET
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+)
+
+
+def current() -> dict[str, str]:
+    """This process's namespaces, as the kernel names them ("mnt:[4026531841]")."""
+    return {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS}
+
+
+def apply_for_children() -> None:
+    """Enter all but the cgroup namespace; nothing mounted from here on is seen outside."""
+    with stage("namespaces"):
+        syscalls.unshare(_SHIM)
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        socket.sethostname(HOSTNAME)
+
+
+def apply_cgroup() -> None:
+    """Make the cgroup that this process is in the root of what it sees."""
+    with stage("namespaces"):
+        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+
+
+def verify(outside: dict[str, str]) -> None:
+    """Every namespace differs from those of the warden, and so does the host name."""
+    with stage("namespaces"):
+        inside = current()
+        shared = [kind for kind in KINDS if inside[kind] == outside[kind]]
+    expect("namespaces", "shared with the host", shared, [])
+    expect("namespaces", "host name", os.uname().nodename, HOSTNAME)

@@ -1,0 +1,50 @@
+"""Per-process limits (getrlimit(2)): the second wall behind the cgroup.
+
+Soft and hard are set alike, so the payload cannot raise them. A hard limit that is already
+lower than the one wanted stays (raising would need CAP_SYS_RESOURCE).
+"""
+
+from __future__ import annotations
+
+import resource
+
+from ..model import MIB, Limits
+from .stage import expect, stage
+
+SPARE_TASKS = 16
+"""RLIMIT_NPROC counts every task of the uid: shim, init and file helpers come on top."""
+
+
+def plan(limits: Limits) -> dict[int, int]:
+    """Resource -> limit, in the resource's unit."""
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: limits.fsize,
+        resource.RLIMIT_NOFILE: limits.nofile,
+        resource.RLIMIT_NPROC: limits.pids + SPARE_TASKS,
+        resource.RLIMIT_MEMLOCK: 8 * MIB,
+        resource.RLIMIT_MSGQUEUE: 800 * 1024,
+        resource.RLIMIT_SIGPENDING: 4096,
+        resource.RLIMIT_RTPRIO: 0,
+        resource.RLIMIT_NICE: 0,
+    }
+    return {kind: _within_hard(kind, value) for kind, value in wanted.items()}
+
+
+def _within_hard(kind: int, value: int) -> int:
+    hard = resource.getrlimit(kind)[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def apply(wanted: dict[int, int]) -> None:
+    """Set each limit of the plan, soft and hard."""
+    with stage("rlimits"):
+        for kind, value in wanted.items():
+            resource.setrlimit(kind, (value, value))
+
+
+def verify(wanted: dict[int, int]) -> None:
+    """Each limit is what the plan says."""
+    with stage("rlimits"):
+        for kind, value in wanted.items():
+            expect("rlimits", f"resource {kind}", resource.getrlimit(kind), (value, value))

@@ -1,0 +1,126 @@
+"""What is in a run's root, as a list that reads top to bottom. See mounts.py for how."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+
+from ..model import HOME
+from .mounts import (
+    NODEV,
+    NOEXEC,
+    NOSUID,
+    WRITABLE,
+    Bind,
+    Directory,
+    File,
+    Link,
+    Mask,
+    Mount,
+    Node,
+    Part,
+)  # fmt: skip
+
+USER = "work"
+
+SEALED = ("/", "/dev", "/proc")
+"""Mounts that are filled first and made read-only at the end."""
+
+# Readable by all or dangerous when written, and of no use to a program in a jail. Those that
+# only root may read or write are masked all the same: one wall more (Docker masks most of them).
+MASKED = (
+    "acpi", "asound", "bus", "driver", "fs", "irq", "kallsyms", "kcore", "key-users", "keys",
+    "kmsg", "latency_stats", "modules", "mtrr", "pagetypeinfo", "sched_debug", "scsi", "slabinfo",
+    "sysrq-trigger", "timer_list", "tty", "vmallocinfo",
+)  # fmt: skip
+
+NODES = {
+    "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
+    "tty": (5, 0),
+}  # fmt: skip
+
+NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"
+HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost\n"
+
+
+def system(paths: Iterable[str], etc: Iterable[str]) -> list[Part]:
+    """What is the same for all runs: host parts, /etc, /dev and /proc."""
+    return [
+        Mount("/", "tmpfs", WRITABLE, "size=1m,nr_inodes=4096,mode=755"),
+        *_host(paths),
+        *_etc(etc),
+        *(Directory(path) for path in ("/run", "/home", "/var", "/root")),
+        Link("/var/tmp", "/tmp"),
+        Link("/var/run", "/run"),
+        *_dev(),
+        *_proc(),
+    ]
+
+
+def session(uid: int, gid: int, workdir: int, tmp: int, shm: int) -> list[Part]:
+    """What belongs to one session: its accounts, its directories (descriptors), `shm` bytes."""
+    accounts = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/bash\n"
+    return [
+        File("/etc/passwd", accounts + "nobody:x:65534:65534:nobody:/:/bin/false\n"),
+        File("/etc/group", f"root:x:0:\ntty:x:5:\n{USER}:x:{gid}:\nnogroup:x:65534:\n"),
+        Mount("/dev/shm", "tmpfs", WRITABLE, f"size={shm},nr_inodes=4096,mode=1777,uid={uid}"),
+        Bind(HOME, workdir, WRITABLE),
+        Bind("/tmp", tmp, WRITABLE),
+    ]
+
+
+def _host(paths: Iterable[str]) -> list[Part]:
+    parts: list[Part] = []
+    for path in paths:
+        if os.path.islink(path):  # merged /usr: /bin -> usr/bin
+            parts.append(Link(path, os.readlink(path)))
+        elif os.path.isdir(path):
+            parts.append(Bind(path, path))
+    return parts
+
+
+def _etc(names: Iterable[str]) -> list[Part]:
+    parts: list[Part] = [
+        Directory("/etc"),
+        File("/etc/nsswitch.conf", NSSWITCH),
+        File("/etc/hosts", HOSTS),
+        File("/etc/hostname", "sandbox\n"),
+        File("/etc/resolv.conf", ""),
+    ]
+    for path in sorted(path for name in names for path in glob.glob(f"/etc/{name}")):
+        if os.path.islink(path):
+            # localtime and os-release point below /usr, which is there; other targets are
+            # simply absent inside.
+            parts.append(Link(path, os.readlink(path)))
+        else:
+            parts.append(Bind(path, path))
+    return parts
+
+
+def _dev() -> list[Part]:
+    return [
+        # No nodev here: the six nodes are what it is for. mknod needs CAP_MKNOD, and it is sealed.
+        Mount(
+            "/dev", "tmpfs", NOSUID | NOEXEC,
+            "size=64k,nr_inodes=64,mode=755",
+        ),
+        *(Node(f"/dev/{name}", *number) for name, number in NODES.items()),
+        Mount(
+            "/dev/pts", "devpts", NOSUID | NOEXEC,
+            "newinstance,ptmxmode=0666,mode=620,gid=5",
+        ),
+        Link("/dev/ptmx", "pts/ptmx"),
+        Link("/dev/fd", "/proc/self/fd"),
+        *(Link(f"/dev/{name}", f"/proc/self/fd/{n}") for n, name in enumerate(
+            ("stdin", "stdout", "stderr"))),
+        Directory("/dev/shm"),
+    ]  # fmt: skip
+
+
+def _proc() -> list[Part]:
+    noexec = NOSUID | NODEV | NOEXEC
+    return [
+        Mount("/proc", "proc", noexec, "hidepid=2"),
+        *(Mask(f"/proc/{name}") for name in MASKED if os.path.exists(f"/proc/{name}")),
+    ]

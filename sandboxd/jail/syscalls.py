@@ -1,0 +1,178 @@
+"""The system calls that Python does not offer, named as in their man pages.
+
+The only use of ctypes in sandboxd. Each wrapper takes and returns plain values and raises
+OSError with errno and, where there is one, the path. Numbers newer than 423 are the same on
+every architecture (asm-generic).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Any
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MS_REMOUNT, MS_NOATIME, MS_BIND, MS_REC = 0x20, 0x400, 0x1000, 0x4000
+MS_PRIVATE, MS_SLAVE = 0x40000, 0x80000
+MNT_DETACH = 2
+
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
+
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME = 1, 3, 4, 15
+PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS = 23, 24, 27, 28
+PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 39, 47
+PR_CAP_AMBIENT_IS_SET, PR_CAP_AMBIENT_CLEAR_ALL = 1, 4
+
+_SYS_open_tree, _SYS_move_mount, _SYS_openat2, _SYS_mount_setattr = 428, 429, 437, 442
+_MACHINE = os.uname().machine
+_SYS_pivot_root = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, -1)
+_SYS_capget, _SYS_capset = {"x86_64": (125, 126), "aarch64": (90, 91)}.get(_MACHINE, (-1, -1))
+_CAPABILITY_VERSION_3 = 0x20080522
+_OPENAT2_TRIES = 200
+
+
+def _check(result: int, *path: Any) -> int:
+    """The result of a call; -1 raises OSError from errno, with the path where one is given."""
+    if result == -1:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), *path)
+    return result
+
+
+def _syscall(number: int, *args: Any) -> int:
+    return int(_libc.syscall(ctypes.c_long(number), *args))
+
+
+def _bytes(path: str | None) -> bytes | None:
+    return None if path is None else os.fsencode(path)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(flags))
+
+
+def mount(
+    source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None
+) -> None:
+    """mount(2)."""
+    result = _libc.mount(
+        _bytes(source), _bytes(target), _bytes(fstype), ctypes.c_ulong(flags), _bytes(data)
+    )
+    _check(result, target)
+
+
+def umount2(target: str, flags: int) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(_bytes(target), flags), target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2)."""
+    _check(_syscall(_SYS_pivot_root, _bytes(new_root), _bytes(put_old)), new_root)
+
+
+def open_tree(path: str, flags: int, dirfd: int = AT_FDCWD) -> int:
+    """open_tree(2), Linux 5.2: a descriptor, with OPEN_TREE_CLONE of a detached copy."""
+    return _check(
+        _syscall(_SYS_open_tree, dirfd, _bytes(path), ctypes.c_uint(flags | OPEN_TREE_CLOEXEC)),
+        path,
+    )
+
+
+def move_mount(fd: int, target: str) -> None:
+    """move_mount(2), Linux 5.2: attach the detached mount `fd` at `target`."""
+    _check(
+        _syscall(
+            _SYS_move_mount, fd, b"", AT_FDCWD, _bytes(target),
+            ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
+        ),
+        target,
+    )  # fmt: skip
+
+
+def mount_setattr(fd: int, attributes: int, recursive: bool = True) -> None:
+    """mount_setattr(2), Linux 5.12: set `attributes` on the mount `fd` and make it private."""
+    attr = struct.pack("QQQQ", attributes, 0, MS_PRIVATE, 0)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _check(
+        _syscall(
+            _SYS_mount_setattr, fd, b"", ctypes.c_uint(flags), attr, ctypes.c_size_t(len(attr))
+        )
+    )
+
+
+def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
+    """openat2(2), Linux 5.6: open `path` below `dirfd` under the RESOLVE_ rules; close-on-exec.
+
+    A path that the rules forbid raises OSError EXDEV (it left `dirfd`) or ELOOP (a link).
+    """
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    tries = 0
+    while True:
+        try:
+            return _check(
+                _syscall(_SYS_openat2, dirfd, _bytes(path), how, ctypes.c_size_t(len(how))), path
+            )
+        except BlockingIOError:
+            # EAGAIN: a rename raced with "..", and the kernel asks to try again. It also stands
+            # for a lease (fcntl(2) F_SETLEASE) that a payload holds: that would last too long.
+            tries += 1
+            if tries == _OPENAT2_TRIES:
+                raise
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
+    """prctl(2) with integer arguments."""
+    ulong = ctypes.c_ulong
+    return _check(_libc.prctl(option, ulong(arg2), ulong(arg3), ulong(0), ulong(0)))
+
+
+def capset_none() -> None:
+    """capset(2): empty the effective, permitted and inheritable sets of this process."""
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_syscall(_SYS_capset, header, struct.pack("IIIIII", *[0] * 6)))
+
+
+def capget() -> tuple[int, int, int]:
+    """capget(2): this process's effective, permitted and inheritable sets, as bit masks."""
+    header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION_3, 0))
+    data = ctypes.create_string_buffer(24)
+    _check(_syscall(_SYS_capget, header, data))
+    low = struct.unpack_from("III", data, 0)
+    high = struct.unpack_from("III", data, 12)
+    effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
+    return effective, permitted, inheritable
+
+
+def set_process_title(title: str) -> None:
+    """Make `ps` show `title` for this process: its name (15 characters) and its arguments.
+
+    The arguments are overwritten in place, as setproctitle does: prctl(PR_SET_MM_ARG_START)
+    would need CAP_SYS_RESOURCE. Fields 48 and 51 of /proc/self/stat (proc(5)) are the first
+    address of the arguments and the last of the environment, which follows them.
+    """
+    name = title.removeprefix("sandboxd: ").split()[0]
+    buffer = ctypes.create_string_buffer(f"sandboxd-{name}"[:15].encode())
+    _libc.prctl(PR_SET_NAME, buffer, 0, 0, 0)
+    with open("/proc/self/stat", "rb") as stat:
+        fields = stat.read().rpartition(b")")[2].split()
+    start, end = int(fields[48 - 3]), int(fields[51 - 3])
+    text = title.encode()[: max(0, end - start - 1)]
+    if start:
+        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)

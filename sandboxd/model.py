@@ -1,0 +1,96 @@
+"""The values that all processes of sandboxd share. No I/O, nothing here can fail slowly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+HOME = "/home/work"
+"""The session's work directory as programs and clients see it."""
+
+StepName = Literal["clean", "build", "exec"]
+STEPS: tuple[StepName, ...] = ("clean", "build", "exec")
+
+BUILD_FAILED = 127
+"""exitCode of a run whose build failed, so that exec never started (the seed's rule)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one step may use. Asked for by clients, clamped to the ceilings of the configuration.
+
+    wall_s   seconds by the clock, not counting the time a client takes to answer waiting-input
+    cpu_s    CPU seconds of all processes of the step together
+    memory   bytes of the whole process tree, page tables and tmpfs included, without swap
+    pids     processes and threads at once
+    cpus     share of CPUs; 1.5 is one and a half
+    nofile   open descriptors of one process
+    fsize    bytes of one file
+    shm      bytes of /dev/shm, which count as memory too
+    """
+
+    wall_s: float = 30.0
+    cpu_s: float = 3600.0
+    memory: int = 1 * GIB
+    pids: int = 256
+    cpus: float = 1.0
+    nofile: int = 4096
+    fsize: int = 1 * GIB
+    shm: int = 64 * MIB
+
+    def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
+        """These limits, none above `ceiling`, and the names of those that had to be lowered."""
+        low: dict[str, Any] = {}
+        for name, most in asdict(ceiling).items():
+            if getattr(self, name) > most:
+                low[name] = most
+        return replace(self, **low), sorted(low)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of clean, build, exec. `command` is text for the shell; None: skipped, counts as done."""
+
+    name: StepName
+    command: str | None
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a step used. Milliseconds and bytes, from kernel counters."""
+
+    wall_ms: int = 0
+    cpu_ms: int = 0
+    mem_peak: int = 0
+    pids_peak: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    cut_bytes: int = 0
+
+
+Outcome = Literal["success", "failure", "signal", "limit", "skipped", "fault"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a step.
+
+    outcome  success (exit 0), failure (exit not 0), signal (killed by one), limit (ended by
+             sandboxd or the kernel for a limit), skipped, fault (sandboxd's own)
+    limit    which one: wall_s, cpu_s, memory, pids; None when none was reached
+    signal   name of the signal that killed the step's first process, None when none did
+    oom      the kernel's out-of-memory killer took a process of this step
+    advice   one line that a user can act on, or ""
+    """
+
+    outcome: Outcome
+    limit: str | None = None
+    signal: str | None = None
+    oom: bool = False
+    denied_syscall: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    advice: str = ""

@@ -1,0 +1,127 @@
+"""Copies what a step prints into the run's spool.
+
+The spool is bounded, so a program may print for ever; it is never killed for that, nor blocked
+for good. But copying costs the daemon CPU, which a flood must pay itself: beyond FREE bytes the
+pipes are read at RATE bytes a second, and the program waits.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections.abc import Callable
+
+from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
+
+CHUNK = 64 * 1024
+FREE = 64 << 20
+RATE = 64 << 20
+
+
+class Console:
+    """The outputs of one run. `changed` is called when there is more to read in the spool."""
+
+    def __init__(
+        self, selector: selectors.BaseSelector, writer: ConsoleWriter, changed: Callable[[], None]
+    ) -> None:
+        self._selector = selector
+        self._writer = writer
+        self._changed = changed
+        self._open: dict[int, tuple[int, Splitter]] = {}
+        self._paused: dict[int, float] = {}
+        self._total = 0
+        self._began = 0.0
+        self.received = {STDOUT: 0, STDERR: 0}
+        self.unwritten = 0
+        self.quiet_since = time.monotonic()
+
+    @property
+    def position(self) -> int:
+        """Where the spool's next record goes."""
+        return self._writer.position
+
+    @property
+    def written(self) -> int:
+        """Bytes of text put into the spool so far."""
+        return self._writer.written
+
+    def attach(self) -> tuple[int, int]:
+        """Begin a step: pipes for its standard output and error; returns the writing ends."""
+        self.received = {STDOUT: 0, STDERR: 0}
+        self.unwritten = 0
+        self.quiet_since = time.monotonic()
+        ends = []
+        for stream in (STDOUT, STDERR):
+            fd, end = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(fd, False)
+            self._open[fd] = (stream, Splitter())
+            self._selector.register(fd, selectors.EVENT_READ, self._readable)
+            ends.append(end)
+        return ends[0], ends[1]
+
+    def _readable(self, fd: int) -> None:
+        if size := self._copy(fd):
+            self._meter(fd, size)
+
+    def _copy(self, fd: int) -> int:
+        """Copy one chunk; 0 when there is none now, or none any more."""
+        try:
+            data = os.read(fd, CHUNK)
+        except BlockingIOError:
+            return 0
+        stream, splitter = self._open[fd]
+        self.received[stream] += len(data)
+        self.quiet_since = time.monotonic()
+        if data:
+            self._write(stream, splitter.feed(data))
+        else:
+            self._close(fd)
+        return len(data)
+
+    def _write(self, stream: int, text: bytes) -> None:
+        if not text:
+            return
+        try:
+            self._writer.append(stream, text)
+        except OSError:  # the disk of the host is full: the program goes on, the loss is told
+            self.unwritten += len(text)
+        self._changed()
+
+    def _close(self, fd: int) -> None:
+        stream, splitter = self._open.pop(fd)
+        self._write(stream, splitter.end())
+        if fd not in self._paused:
+            self._selector.unregister(fd)
+        self._paused.pop(fd, None)
+        os.close(fd)
+
+    def _meter(self, fd: int, size: int) -> None:
+        """Hold a flood back: stop reading `fd` until its rate is within bounds again."""
+        now = time.monotonic()
+        if self._total == 0:
+            self._began = now
+        self._total += size
+        debt = (self._total - FREE) / RATE - (now - self._began)
+        if debt > 0.01:
+            self._selector.unregister(fd)
+            self._paused[fd] = now + min(debt, 1.0)
+
+    def resume(self, now: float) -> float | None:
+        """Read again what was held back long enough; returns when the next is due, or None."""
+        for fd in [fd for fd, due in self._paused.items() if due <= now]:
+            del self._paused[fd]
+            self._selector.register(fd, selectors.EVENT_READ, self._readable)
+        return min(self._paused.values(), default=None)
+
+    def drain(self) -> None:
+        """After the step's last process has gone: read what is still in the pipes, close them.
+
+        All that was ever written is there by now, so an empty pipe is as good as its end, which
+        may be late: descriptors that a program sent to itself are collected by the kernel later.
+        """
+        for fd in list(self._open):
+            while self._copy(fd):
+                pass
+            if fd in self._open:
+                self._close(fd)

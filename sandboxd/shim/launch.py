@@ -1,0 +1,81 @@
+"""The shim's side of its init: make one ahead of time, give it to a session, speak with it.
+
+`prepare` and `claim` are apart so that a prepared pair may wait in a pool: nothing before
+`claim` depends on whose run it will be.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .. import wire
+from ..errors import StageError
+from ..jail import namespaces
+from ..jail.enter import Jail, Session
+from ..jail.stage import stage
+from . import init
+
+
+@dataclass
+class Init:
+    """A run's init: its pid as the shim sees it, and the socket to it."""
+
+    pid: int
+    sock: socket.socket
+
+    def start(self, argv: list[str], environ: dict[str, str], fds: list[int]) -> None:
+        """Have a step started on the three descriptors `fds`."""
+        wire.send(self.sock, {"argv": argv, "environ": environ}, fds)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process group of the running step, if there is one."""
+        wire.send(self.sock, {"signal": number})
+
+    def receive(self) -> dict[str, Any] | None:
+        """What init says; None when it is gone. Raises StageError when it reports one."""
+        message, fds = wire.receive(self.sock)
+        wire.close_all(fds)
+        if message is not None and "stage" in message:
+            raise StageError(
+                str(message["stage"]), str(message.get("message")), int(message.get("errno") or 0)
+            )
+        return message
+
+    def kill(self) -> None:
+        """End init, and with it every process of the run, and wait until all are gone.
+
+        A pid namespace's init is only collected after the kernel has killed and reaped the
+        rest of it (zap_pid_ns_processes in kernel/pid_namespace.c).
+        """
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def prepare(jail: Jail) -> Init:
+    """Fork an init into new namespaces and let it build what is the same for all runs."""
+    with stage("init"):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        namespaces.apply_for_children()
+        pid = os.fork()
+    if pid == 0:
+        ours.close()
+        init.main(theirs, jail)
+    theirs.close()
+    return Init(pid, ours)
+
+
+def claim(made: Init, session: Session) -> None:
+    """Make the init the session's; returns when it stands, every restriction read back."""
+    message = {"uid": session.uid, "gid": session.gid, "limits": asdict(session.limits)}
+    with stage("claim"):
+        wire.send(made.sock, message, [session.workdir, session.tmp])
+        wire.close_all([session.workdir, session.tmp])
+    if made.receive() is None:
+        raise StageError("claim", "init ended before it was ready")

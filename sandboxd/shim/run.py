@@ -1,0 +1,248 @@
+"""One run, from its first step to its last verdict.
+
+The warden forks a shim for each run and then only waits for its end. The shim makes the run's
+init (launch.py), gives up root, and goes through the steps: each gets its limits written into
+the cgroup, pipes, a deadline, and at its end a verdict in the run's journal. What it prints
+goes to the spool (console.py); who follows the run speaks to the control socket (control.py).
+
+One thread, one selector, no polling but for two things that the kernel cannot announce: that
+a program waits for input (looked at when the console has been quiet for a moment, then ever
+less often) and that CPU time is used up (looked at when it could be, at the earliest).
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+from ..config import Console as ConsoleConfig
+from ..errors import StageError
+from ..jail import identity, syscalls
+from ..jail.cgroup import Counters
+from ..jail.enter import Jail, Session
+from ..model import BUILD_FAILED, HOME, Step, Usage, Verdict
+from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
+from . import verdict
+from .clock import Clock
+from .console import Console
+from .control import Control, State
+from .init import only_keep
+from .launch import Init, claim, prepare
+from .stdin import Stdin
+
+_BASE = {"TERM": "xterm", "LANG": "C.UTF-8", "SHELL": "/bin/bash", "USER": "work", "HOME": HOME}
+PATH = f"{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything a shim is told. Descriptors are its own; `stdin` is exec's, or None for a pipe."""
+
+    slot: int
+    run: int
+    uid: int
+    gid: int
+    jail: Jail
+    workdir: int
+    tmp: int
+    console: int
+    journal: int
+    listener: socket.socket
+    stdin: int | None
+    shell: str
+    steps: tuple[Step, ...]
+    environ: dict[str, str]
+    keep: ConsoleConfig
+
+
+def main(order: Order) -> NoReturn:
+    """Be the shim of `order` until its run is over; never returns."""
+    os.setsid()  # a signal to the daemon's terminal is not for us
+    syscalls.set_process_title(f"sandboxd: shim slot {order.slot} run {order.run}")
+    made = None
+    try:
+        order.jail.group.open()
+        order.jail.group.limit(order.steps[0].limits)
+        made = prepare(order.jail)
+        limits = order.steps[-1].limits
+        claim(made, Session(order.uid, order.gid, limits, order.workdir, order.tmp))
+        _give_up_root(order, made)
+        Run(order, made).steps()
+    except StageError as error:
+        _fault(order, error.stage, error.errno, error.message)
+    except Exception as error:  # a bug of ours must not pass for the program's end
+        number = error.errno if isinstance(error, OSError) else None
+        _fault(order, "shim", number or 0, f"{type(error).__name__}: {error}")
+    finally:
+        if made:
+            made.kill()
+        os._exit(0)
+
+
+def _give_up_root(order: Order, made: Init) -> None:
+    """Become the slot's uid too: from here on the shim can do no more than the payload.
+
+    init has pivoted the mount namespace that both share, so this root is the jail's already.
+    """
+    identity.apply(order.uid, order.gid)
+    identity.verify(order.uid, order.gid)
+    files = [fd for fd in (order.console, order.journal, order.stdin) if fd is not None]
+    only_keep(made.sock.fileno(), order.listener.fileno(), *files, *order.jail.group.descriptors())
+
+
+def _fault(order: Order, stage: str, errno: int, message: str) -> None:
+    """Our own failure, as the run's last event."""
+    position = ConsoleWriter(order.console, order.keep.head, order.keep.tail).position
+    event = {"event": "fault", "stage": stage, "errno": errno, "message": message}
+    append_event(order.journal, event | {"console": position})
+
+
+class Run:
+    """The steps of one run, with root gone and init waiting."""
+
+    def __init__(self, order: Order, init: Init) -> None:
+        self.order = order
+        self.init = init
+        self.selector = selectors.DefaultSelector()
+        writer = ConsoleWriter(order.console, order.keep.head, order.keep.tail)
+        self.console = Console(self.selector, writer, lambda: None)
+        self.control = Control(self.selector, order.listener, self._state, self._act)
+        self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)
+        self.events = 0
+        self.stdin: Stdin | None = None
+        self.clock = Clock()
+        self.status: int | None = None
+        self.over = False
+
+    def steps(self) -> None:
+        """Run them all; the journal has a verdict for each when this returns."""
+        failed = False
+        for step in self.order.steps:
+            if step.command is None:
+                self._event(step, 0, Verdict("skipped"))
+            elif step.name == "exec" and failed:
+                self._event(step, BUILD_FAILED, Verdict("skipped", advice="the build failed"))
+            else:
+                code = self._step(step)
+                if code is None:
+                    return
+                failed = step.name == "build" and code != 0
+
+    def _step(self, step: Step) -> int | None:
+        """Run one step and record its verdict; its exit code, None when it ended the run."""
+        group = self.order.jail.group
+        group.limit(step.limits)
+        before = group.counters()
+        self.status, self.over = None, False
+        self.clock.start(step.limits, self.order.keep.input_s)
+        self._spawn(step)
+        ended_by = self._follow(step, before)
+        if self.status is None:
+            self.init.kill()
+        self.console.drain()
+        if self.stdin:
+            self.stdin.close()
+        self.stdin = None
+        after = group.counters()
+        usage = self._usage(before, after)
+        found = verdict.judge(self.status, ended_by, step.limits, before, usage, after)
+        code = None if self.status is None else verdict.exit_code(self.status)
+        if code is None and ended_by is None:
+            code = 128 + signal.SIGKILL if found.outcome == "limit" else -1
+            self._event(step, code, found, final=True)
+            return None
+        self._event(step, code, found)
+        return code
+
+    def _spawn(self, step: Step) -> None:
+        out, err = self.console.attach()
+        given = None
+        if self.order.stdin is None:
+            self.stdin = Stdin()
+            given = self.stdin.child
+        elif step.name == "exec":
+            given = self.order.stdin
+        else:
+            given = os.open("/dev/null", os.O_RDONLY)
+        environ = _BASE | {"PATH": PATH} | self.order.environ
+        self.init.start([self.order.shell, "-c", step.command or ""], environ, [given, out, err])
+        for fd in (given, out, err):
+            os.close(fd)
+
+    def _follow(self, step: Step, before: Counters) -> str | None:
+        """Serve everybody until the step is over; the limit that ended it, if one did."""
+        while not self.over:
+            now = time.monotonic()
+            if self.clock.wall_reached(now):
+                return "wall_s"
+            if self.clock.cpu_due(now):
+                used = (self.order.jail.group.counters().cpu_us - before.cpu_us) / 1e6
+                if self.clock.cpu_reached(now, used):
+                    return "cpu_s"
+            self._look_at_stdin(now)
+            times = [self.clock.next(now), self.console.resume(now)]
+            due = min(t for t in times if t is not None)
+            for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
+                key.data(key.fd)
+            self.control.notify()
+        return None
+
+    def _look_at_stdin(self, now: float) -> None:
+        """Find out whether the program waits for input; end the input that never comes."""
+        if self.stdin is None or self.stdin.fd is None:
+            self.clock.forget_input()
+            return
+        self.stdin.flush()
+        if self.clock.input_reached(now):
+            self.stdin.close()
+            self.clock.forget_input()
+        elif self.clock.look_due(now, self.console.quiet_since):
+            self.clock.looked(now, self.stdin.awaited())
+        self.control.notify()
+
+    def _state(self) -> State:
+        return State(self.console.position, self.events, self.clock.waiting)
+
+    def _from_init(self, _: int) -> None:
+        message = self.init.receive()
+        if message is None:
+            self.selector.unregister(self.init.sock)
+        else:
+            self.status = int(message["exit"])
+        self.over = True
+
+    def _act(self, message: dict[str, Any]) -> None:
+        """A request of somebody who follows the run; what it does not understand it leaves."""
+        op = message.get("op")
+        if op == "input" and self.stdin:
+            text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
+            self.stdin.write(text, bool(message.get("eof")))
+            self.clock.answered(time.monotonic())
+        elif op == "decline":
+            self.clock.declined(time.monotonic())
+        elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+            self.init.signal(signal.Signals[message["name"]])
+
+    def _usage(self, before: Counters, after: Counters) -> Usage:
+        return Usage(
+            wall_ms=int(self.clock.elapsed(time.monotonic()) * 1000),
+            cpu_ms=(after.cpu_us - before.cpu_us) // 1000,
+            mem_peak=after.memory_peak,
+            pids_peak=after.pids_peak,
+            stdout_bytes=self.console.received[STDOUT],
+            stderr_bytes=self.console.received[STDERR],
+            cut_bytes=self.console.unwritten,
+        )
+
+    def _event(self, step: Step, code: int | None, found: Verdict, final: bool = False) -> None:
+        event = {"event": "step", "step": step.name, "exit": code, "verdict": asdict(found)}
+        if final:
+            event["final"] = True
+        append_event(self.order.journal, event | {"console": self.console.position})
+        self.events += 1
+        self.control.notify()

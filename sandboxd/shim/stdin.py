@@ -1,0 +1,149 @@
+"""A step's standard input, and how to tell that a program waits for it.
+
+Standard input is a pipe. A program waits for its user when the pipe is empty and a thread of
+the run is blocked in a call that only this pipe can end: read(2) on it, or select, poll or
+epoll_wait without time-out and with it among what is watched (Node.js and other event loops).
+/proc/PID/task/TID/syscall (proc(5)) tells the call and its arguments. It asks for ptrace rights:
+the shim has them, since it has the uid of the payload, is an ancestor of all of it (Yama's
+scope 1) and the payload, once exec'ed, is dumpable.
+
+What is read there is the payload's own state: it can only fool itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import termios
+from collections.abc import Iterator
+
+_MACHINE = os.uname().machine
+# number on this architecture (asm/unistd.h) -> call; some exist on x86_64 alone
+_X86_64 = {
+    0: "read", 19: "read", 7: "poll", 271: "ppoll", 23: "select", 270: "select",
+    232: "epoll", 281: "epoll",
+}  # fmt: skip
+_AARCH64 = {63: "read", 65: "read", 73: "ppoll", 72: "select", 22: "epoll"}
+_CALLS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(_MACHINE, {})
+_POLLFD = struct.Struct("ihh")
+_DESCRIPTORS_MAX = 1024
+_FOREVER = 0xFFFFFFFF  # a time-out of -1, as the 32-bit argument that it is
+
+
+class Stdin:
+    """The writing end of a step's standard input. `fd` is None once it is closed."""
+
+    def __init__(self) -> None:
+        self.child, fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(fd, False)
+        self.fd: int | None = fd
+        self._link = f"pipe:[{os.fstat(fd).st_ino}]"
+        self._pending = b""
+        self._ending = False
+
+    def write(self, data: bytes, eof: bool) -> None:
+        """Queue `data`, then the end of input if `eof`; `flush` passes it on."""
+        self._pending += data
+        self._ending = self._ending or eof
+        self.flush()
+
+    @property
+    def blocked(self) -> bool:
+        """There is something to pass on that the pipe has no room for."""
+        return self.fd is not None and bool(self._pending)
+
+    def flush(self) -> None:
+        """Pass on as much as the pipe takes."""
+        if self.fd is None:
+            return
+        try:
+            while self._pending:
+                self._pending = self._pending[os.write(self.fd, self._pending) :]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                raise
+            self._ending = True  # nobody reads any more
+        if self._ending:
+            self.close()
+
+    def close(self) -> None:
+        """End of input."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+            self._pending = b""
+
+    def awaited(self) -> bool:
+        """A thread of the run is blocked until something comes through this pipe."""
+        return (
+            self.fd is not None
+            and not self._pending
+            and _buffered(self.fd) == 0
+            and any(self._waits(task) for task in _tasks())
+        )
+
+    def _waits(self, task: str) -> bool:
+        """The thread at /proc/... `task` is blocked on this pipe."""
+        try:
+            with open(f"{task}/syscall", encoding="utf-8") as file:
+                words = file.read().split()
+            if len(words) < 7:  # "running", or no longer there
+                return False
+            call = _CALLS.get(int(words[0]), "")
+            arguments = [int(word, 16) for word in words[1:7]]
+            if call == "read":
+                return self._is_pipe(task, arguments[0])
+            if call == "select":
+                return arguments[4] == 0 and self._selected(task, arguments)
+            if call == "poll":
+                return arguments[2] & _FOREVER == _FOREVER and self._polled(task, arguments)
+            if call == "ppoll":
+                return arguments[2] == 0 and self._polled(task, arguments)
+            if call == "epoll":
+                return arguments[3] & _FOREVER == _FOREVER and self._watched(task, arguments[0])
+        except (OSError, ValueError):
+            pass  # it ended, or changed its credentials, while we looked
+        return False
+
+    def _is_pipe(self, task: str, fd: int) -> bool:
+        return os.readlink(f"{task}/fd/{fd}") == self._link
+
+    def _polled(self, task: str, arguments: list[int]) -> bool:
+        count = min(arguments[1], _DESCRIPTORS_MAX)
+        data = _memory(task, arguments[0], count * _POLLFD.size)
+        return any(fd >= 0 and self._is_pipe(task, fd) for fd, _, _ in _POLLFD.iter_unpack(data))
+
+    def _selected(self, task: str, arguments: list[int]) -> bool:
+        size = (min(arguments[0], _DESCRIPTORS_MAX) + 63) // 64 * 8
+        bits = int.from_bytes(_memory(task, arguments[1], size), "little")
+        return any(self._is_pipe(task, fd) for fd in range(size * 8) if bits >> fd & 1)
+
+    def _watched(self, task: str, epoll: int) -> bool:
+        with open(f"{task}/fdinfo/{epoll}", encoding="utf-8") as file:
+            lines = [line.split() for line in file if line.startswith("tfd:")]
+        return any(self._is_pipe(task, int(words[1])) for words in lines)
+
+
+def _memory(task: str, address: int, size: int) -> bytes:
+    """`size` bytes of the task's memory."""
+    with open(f"{task}/mem", "rb", buffering=0) as memory:
+        return os.pread(memory.fileno(), size, address)
+
+
+def _buffered(fd: int) -> int:
+    """Bytes in the pipe that nobody has read yet."""
+    return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
+
+
+def _tasks() -> Iterator[str]:
+    """/proc/PID/task/TID of every thread that may be seen; in the jail that is the run's."""
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                yield from (f"/proc/{pid}/task/{tid}" for tid in os.listdir(f"/proc/{pid}/task"))
+            except OSError:
+                continue  # it has just ended

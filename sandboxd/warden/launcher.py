@@ -1,0 +1,108 @@
+"""Forks the processes that work for one session: shims and file helpers.
+
+A fork, not an exec: a fresh interpreter would cost 20 times as much. What the child inherits
+is therefore the warden's to control: its heap holds no secret and no client data, and here the
+child lets go of every descriptor that is not its own before it does anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from typing import NoReturn
+
+from .. import filewire
+from ..errors import StageError
+from ..files import helper
+from ..jail import identity, syscalls
+from ..jail.mounts import WRITABLE, clone
+from ..jail.stage import stage
+from ..shim import run as shim
+from .slots import Slot
+
+
+def start_shim(order: shim.Order) -> int:
+    """Fork the shim of a run; its pid. The descriptors of `order` are still the caller's too."""
+    keep = [
+        order.workdir, order.tmp, order.console, order.journal, order.listener.fileno(),
+    ] + ([] if order.stdin is None else [order.stdin])  # fmt: skip
+    return _fork(keep, lambda: shim.main(order))
+
+
+def start_helper(slot: Slot, sock: socket.socket, root: str) -> int:
+    """Fork a file helper that serves one request on `sock`; its pid."""
+    return _fork([sock.fileno()], lambda: _help(slot, sock, root))
+
+
+def _fork(keep: list[int], child: Callable[[], None]) -> int:
+    """Fork; the child has `keep`, standard error, and nothing else of ours."""
+    with stage("fork"):
+        pid = os.fork()
+    if pid:
+        return pid
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        _close_others(keep)
+        child()
+    finally:
+        os._exit(1)
+
+
+def _close_others(keep: list[int]) -> None:
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    low = 3
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def _help(slot: Slot, sock: socket.socket, root: str) -> NoReturn:
+    """Be a file helper: see nothing but the slot's scratch, be nobody but its uid, serve."""
+    syscalls.set_process_title(f"sandboxd: files slot {slot.number}")
+    inbox = f"stage/{os.getpid()}"
+    try:
+        home, stage_fd = _confine(slot, root, inbox)
+    except StageError as error:
+        sock.send(filewire.pack_json({"ok": False, "kind": "fault", "error": str(error)}))
+        os._exit(1)
+    try:
+        helper.serve(sock, home, stage_fd)
+    finally:
+        try:
+            os.rmdir(f"/{inbox}")
+        finally:
+            os._exit(0)
+
+
+def _confine(slot: Slot, root: str, inbox: str) -> tuple[int, int]:
+    """Enter the helper's view and identity; descriptors of the workdir and of its inbox."""
+    with stage("file helper"):
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        fd = clone(slot.scratch)
+        syscalls.mount_setattr(fd, WRITABLE | syscalls.MOUNT_ATTR_NOEXEC)
+        syscalls.move_mount(fd, root)
+        os.close(fd)
+        os.chdir(root)
+        syscalls.pivot_root(".", ".")
+        syscalls.umount2(".", syscalls.MNT_DETACH)
+        os.chdir("/")
+        os.umask(0o022)
+        for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC):
+            resource.setrlimit(kind, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+    identity.apply(slot.uid, slot.gid)
+    identity.verify(slot.uid, slot.gid)
+    with stage("file helper"):
+        os.mkdir(inbox, 0o700)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        return os.open("work", flags), os.open(inbox, flags)

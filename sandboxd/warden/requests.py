@@ -1,0 +1,253 @@
+"""What the api may ask of the warden, checked again on this side, and what is done for it.
+
+One method a request; `wire.py` has the table. The api is not trusted with root, so nothing that
+it sends is believed: slots must be leased, limits are clamped to the ceilings once more, and no
+text of a client is ever a path here: run directories are named by numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .. import wire
+from ..config import Config
+from ..errors import Invalid, SandboxdError, Unavailable
+from ..jail import namespaces
+from ..jail.cgroup import Group
+from ..jail.enter import Jail
+from ..jail.mounts import clone
+from ..jail.stage import stage
+from ..model import GIB, MIB, STEPS, Limits, Step
+from ..shim.run import Order
+from . import launcher
+from .cgroups import Hierarchy
+from .scratch import ScratchMaker
+from .slots import Slot, Slots
+
+COMMANDS_MAX = 128 * 1024
+"""Bytes of all commands and of the environment of a run together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that works for a slot; `group` is its cgroup when it is a shim."""
+
+    pid: int
+    slot: Slot
+    run: int | None
+    group: Group | None
+
+
+class Requests:
+    """The acts of the warden. Raises SandboxdError; what was half done is undone."""
+
+    def __init__(self, config: Config, hierarchy: Hierarchy) -> None:
+        self.config = config
+        self.hierarchy = hierarchy
+        self.slots = Slots(config.slots, config.state_dir)
+        self.scratch = ScratchMaker(config.scratch, config.state_dir)
+        self.root = f"{config.state_dir}/root"
+        self.outside = namespaces.current()
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+
+    def lease(self, request: dict[str, Any]) -> Slot:
+        """A slot with a scratch of `size` bytes and `inodes`, for `session`."""
+        session = _session(request)
+        size = _integer(request, "size", 16 * MIB, 1024 * GIB)
+        inodes = _integer(request, "inodes", 16, 1 << 31)
+        slot = self.slots.lease(session)
+        try:
+            self.scratch.make(slot.path, slot.uid, size, inodes)
+            with stage("lease"):
+                self.slots.commit(slot)
+        except SandboxdError:
+            self.free(slot)
+            raise
+        return slot
+
+    def adopt(self, request: dict[str, Any]) -> Slot:
+        """The slot that an earlier daemon leased to `session`, mounted again."""
+        number = _integer(request, "slot", 0, self.config.slots.count - 1)
+        slot = self.slots.adopt(number, _session(request))
+        try:
+            if self.config.scratch.kind == "tmpfs":
+                raise Unavailable("a scratch in memory does not survive a restart")
+            self.scratch.mount(slot.path, 1024 * GIB, 0)
+        except SandboxdError:
+            self.free(slot)
+            raise
+        return slot
+
+    def free(self, slot: Slot) -> None:
+        """Take everything back from a slot whose processes are gone."""
+        self.scratch.unmount(slot.path)
+        self.slots.release(slot)
+
+    def leased(self, request: dict[str, Any]) -> Slot:
+        """The slot that a request names."""
+        number = _integer(request, "slot", 0, self.config.slots.count - 1)
+        slot = self.slots.leased.get(number)
+        if slot is None:
+            raise Invalid(f"slot {number} is not leased")
+        return slot
+
+    def files(self, request: dict[str, Any]) -> tuple[Started, int]:
+        """A file helper for a slot, and the descriptor to speak with it."""
+        slot = self.leased(request)
+        with stage("file helper"):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            pid = launcher.start_helper(slot, theirs, self.root)
+            return Started(pid, slot, None, None), ours.detach()
+
+    def start(self, request: dict[str, Any], stdin: int | None) -> tuple[Started, list[int]]:
+        """A run: its shim, and the descriptors to follow it: control, console, journal."""
+        slot = self.leased(request)
+        run = _integer(request, "run", 1, 1 << 53)
+        steps = _steps(request, self.config.ceiling)
+        environ = _environ(request, steps)
+        shell = "/bin/bash" if request.get("shell") == "/bin/bash" else "/bin/sh"
+        path = slot.run_path(run)
+        self._prune(slot)
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
+            with stage("run directory"):
+                os.mkdir(path, 0o700)
+                undo.callback(shutil.rmtree, path, ignore_errors=True)
+                console, journal = _spool(path, stack)
+                listener = _listen(path, stack)
+                workdir, tmp = (_clone(f"{slot.scratch}/{name}", stack) for name in ("work", "tmp"))
+            group = self.hierarchy.group(f"{slot.number}.{run}")
+            undo.callback(group.remove)
+            rootfs = self.config.rootfs
+            jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, group)
+            order = Order(
+                slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, console, journal,
+                listener, stdin, shell, steps, environ, self.config.console,
+            )  # fmt: skip
+            followers = _followers(path)
+            undo.callback(wire.close_all, followers)
+            pid = launcher.start_shim(order)
+            undo.pop_all()
+        slot.runs[run] = pid
+        return Started(pid, slot, run, group), followers
+
+    def _prune(self, slot: Slot) -> None:
+        """Remove the oldest runs that are over; who reads one has it open."""
+        runs = sorted(int(name) for name in os.listdir(f"{slot.path}/runs"))
+        over = [run for run in runs if run not in slot.runs]
+        for run in over[: max(0, len(over) - self.config.console.runs_kept + 1)]:
+            shutil.rmtree(slot.run_path(run), ignore_errors=True)
+
+
+def _clone(path: str, stack: contextlib.ExitStack) -> int:
+    fd = clone(path)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _spool(path: str, stack: contextlib.ExitStack) -> tuple[int, int]:
+    """The console and the journal of a run, new, for its shim to write."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    console = os.open(f"{path}/console", flags, 0o600)
+    stack.callback(os.close, console)
+    journal = os.open(f"{path}/journal", flags | os.O_APPEND, 0o600)
+    stack.callback(os.close, journal)
+    return console, journal
+
+
+def _listen(path: str, stack: contextlib.ExitStack) -> socket.socket:
+    """The control socket of a run."""
+    sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    with _short(path) as directory:
+        sock.bind(f"{directory}/control")
+    sock.listen(8)
+    return sock
+
+
+def _followers(path: str) -> list[int]:
+    """What the api gets of a run: a connection to its control socket, its files to read."""
+    with stage("follow"), contextlib.ExitStack() as undo:
+        control = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        with _short(path) as directory:
+            control.connect(f"{directory}/control")
+        read = os.O_RDONLY | os.O_CLOEXEC
+        console = os.open(f"{path}/console", read)
+        undo.callback(os.close, console)
+        journal = os.open(f"{path}/journal", read)
+        undo.pop_all()
+        return [control.detach(), console, journal]
+
+
+@contextlib.contextmanager
+def _short(path: str) -> Iterator[str]:
+    """A short name of the directory `path`: that of a socket has 107 bytes at most (unix(7))."""
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
+
+
+def _session(request: dict[str, Any]) -> str:
+    try:
+        return str(uuid.UUID(request.get("session")))
+    except (TypeError, ValueError, AttributeError):
+        raise Invalid("session is not a UUID") from None
+
+
+def _integer(request: dict[str, Any], key: str, least: int, most: int) -> int:
+    value = request.get(key)
+    if type(value) is not int or not least <= value <= most:
+        raise Invalid(f"{key} must be a whole number from {least} to {most}, not {value!r}")
+    return value
+
+
+def _steps(request: dict[str, Any], ceiling: Limits) -> tuple[Step, ...]:
+    """The three steps of a run, in order, none above the ceilings."""
+    given = request.get("steps")
+    if not isinstance(given, list) or len(given) != len(STEPS):
+        raise Invalid("steps must be clean, build and exec")
+    steps = []
+    for name, value in zip(STEPS, given, strict=True):
+        if not isinstance(value, dict) or value.get("name") != name:
+            raise Invalid(f"step {name} is missing")
+        command = value.get("command")
+        if command is not None and (not isinstance(command, str) or "\0" in command):
+            raise Invalid(f"the command of {name} must be a text without NUL")
+        steps.append(Step(name, command, _limits(value.get("limits"), ceiling)))
+    return tuple(steps)
+
+
+def _limits(given: Any, ceiling: Limits) -> Limits:
+    if not isinstance(given, dict):
+        raise Invalid("limits must be an object")
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(Limits):
+        value = given.get(field.name, getattr(Limits(), field.name))
+        if type(value) not in (int, float) or not 0 < value < 1 << 60:
+            raise Invalid(f"limit {field.name} must be a number above 0")
+        values[field.name] = value if field.type == "float" else int(value)
+    return Limits(**values).clamped(ceiling)[0]
+
+
+def _environ(request: dict[str, Any], steps: tuple[Step, ...]) -> dict[str, str]:
+    """The variables of a run; they, the commands and a NUL behind each fit COMMANDS_MAX."""
+    environ = request.get("environ")
+    if not isinstance(environ, dict):
+        raise Invalid("environ must be an object")
+    for name, value in environ.items():
+        if not isinstance(value, str) or not name or "=" in name or "\0" in name + value:
+            raise Invalid(f"environment variable {name!r} is not a text without NUL")
+    total = sum(len(os.fsencode(k + v)) + 2 for k, v in environ.items())
+    total += sum(len(os.fsencode(step.command or "")) for step in steps)
+    if total > COMMANDS_MAX:
+        raise Invalid(f"commands and environment have {total} bytes; {COMMANDS_MAX} are allowed")
+    return environ

@@ -1,0 +1,197 @@
+"""`sandboxd serve`: from a Config to two running halves.
+
+Order matters: listeners are bound as root (a socket below /run, a port below 1024), then the
+api is forked and gives root up before it loads any third-party code, then the warden takes a
+mount namespace of its own, in which it mounts the scratches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import NoReturn
+
+from ..config import Config
+from ..errors import ConfigError
+from ..jail import identity, syscalls
+from ..jail.stage import stage
+from .cgroups import Hierarchy
+from .checks import api_uid, check
+from .requests import Requests
+from .server import Server
+from .view import first_closed, open_imports
+
+
+def serve(config: Config) -> int:
+    """Run the daemon until it is told to stop; its exit status. Raises ConfigError, StageError."""
+    uid = api_uid(config)
+    check(config, uid)
+    _check_door(config)
+    os.umask(0o077)
+    with contextlib.ExitStack() as stack:
+        database = _directories(config, uid)
+        listeners = [stack.enter_context(_listener(address)) for address in config.listen]
+        addresses = [_address(listener) for listener in listeners]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        api_pid = os.fork()
+        if api_pid == 0:
+            ours.close()
+            _be_api(config, uid, theirs, listeners, database)
+        theirs.close()
+        for listener in listeners:
+            listener.close()
+        try:
+            return _be_warden(config, ours, api_pid, addresses)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(api_pid, signal.SIGKILL)
+
+
+def _be_api(
+    config: Config, uid: int, sock: socket.socket, listeners: list[socket.socket], database: str
+) -> NoReturn:
+    """The unprivileged half. Root ends here."""
+    status = 1
+    try:
+        open_imports(uid, f"{config.state_dir}/view")
+        identity.apply(uid, uid)
+        identity.verify(uid, uid)
+        # After the change of uid, which would clear it (prctl(2)).
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+        os.chdir("/")
+        syscalls.set_process_title("sandboxd: api")
+        # Only now, without root: everything that is not ours.
+        from ..api import server
+
+        server.run(config, sock, listeners, database)
+        status = 0
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _be_warden(config: Config, sock: socket.socket, api_pid: int, addresses: list[str]) -> int:
+    """The privileged half."""
+    syscalls.set_process_title("sandboxd: warden")
+    name = "sandboxd-" + sha256(config.state_dir.encode()).hexdigest()[:8]
+    hierarchy = Hierarchy.find(name)
+    with stage("mount namespace"):
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        # slave: what the host mounts later is seen here, what we mount is not seen there.
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    requests = Requests(config, hierarchy)
+    gc.freeze()  # forks share these pages as long as nobody counts references on them
+    ready = f"sandboxd: ready on {', '.join(addresses)}"
+    return Server(requests, sock, api_pid, lambda: print(ready, flush=True)).serve()
+
+
+def _address(listener: socket.socket) -> str:
+    """As --listen has it, with the port that the kernel chose for port 0."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def _check_door(config: Config) -> None:
+    """Without keys (issue B) the only locks are a socket's permission and the loopback."""
+    for address in config.listen:
+        if address.startswith("unix:"):
+            continue
+        if config.auth != "none":
+            raise ConfigError(
+                f"--listen {address}: TCP needs --auth none for now, and then a loopback address; "
+                "or listen on unix:PATH"
+            )
+        if _host_port(address)[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise ConfigError(
+                f"--auth none is refused with --listen {address}: anybody who reaches it could use "
+                "it; listen on 127.0.0.1, ::1 or unix:PATH"
+            )
+
+
+def _host_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ConfigError(f"--listen {address}: write HOST:PORT or unix:PATH")
+    return host.strip("[]"), int(port)
+
+
+@contextlib.contextmanager
+def _listener(address: str) -> Iterator[socket.socket]:
+    """A listening socket; a Unix socket's file is removed at the end."""
+    if not address.startswith("unix:"):
+        yield _listen_tcp(address)
+        return
+    path = address.removeprefix("unix:")
+    sock = _listen_unix(path)
+    mine = os.stat(path).st_ino
+    try:
+        yield sock
+    finally:
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_ino == mine:
+                os.unlink(path)
+
+
+def _listen_tcp(address: str) -> socket.socket:
+    host, port = _host_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise ConfigError(f"--listen {address}: {error.strerror}") from None
+
+
+def _listen_unix(path: str) -> socket.socket:
+    """A socket that only root may open: its permission is the key, until there are keys."""
+    if not path.startswith("/") or len(os.fsencode(path)) > 107:
+        raise ConfigError(f"--listen unix:{path}: an absolute path of at most 107 bytes is needed")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _answers(path):
+            raise ConfigError(f"--listen unix:{path}: another sandboxd is listening there")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(512)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"--listen unix:{path}: {error.strerror}") from None
+    return sock
+
+
+def _answers(path: str) -> bool:
+    """Somebody listens on the socket `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def _directories(config: Config, uid: int) -> str:
+    """The state directory, closed to all but its owners; the path of the api's database."""
+    api = f"{config.state_dir}/api"
+    try:
+        os.makedirs(config.state_dir, mode=0o711, exist_ok=True)
+        os.chmod(config.state_dir, 0o711)  # the api has to reach its own directory in it
+        os.makedirs(api, mode=0o700, exist_ok=True)
+        os.chown(api, uid, uid)
+    except OSError as error:
+        raise ConfigError(f"--state-dir {config.state_dir}: {error.strerror}") from None
+    if closed := first_closed(config.state_dir, uid):
+        raise ConfigError(
+            f"--state-dir {config.state_dir}: {closed} is closed to the unprivileged api; "
+            "choose a directory that others may pass through (chmod o+x)"
+        )
+    return f"{api}/sandboxd.sqlite"

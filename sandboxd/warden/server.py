@@ -1,0 +1,224 @@
+"""The warden's loop: answers the api, waits for its children, ends everything at SIGTERM.
+
+One thread and one selector. What takes its time is not waited for: a release kills the slot's
+processes, is remembered, and is answered when the last of them has been collected and its
+cgroup is gone. If the api ends, the warden does too, and the service manager starts both again.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .. import wire
+from ..errors import Invalid, SandboxdError, StageError, Unavailable
+from .requests import Requests, Started
+from .slots import Slot
+
+RETRY_S = 0.02
+"""Between two tries to remove a cgroup whose last process the kernel still takes apart."""
+
+GRACE_S = 5.0
+"""What the api has to answer its last requests."""
+
+
+class Server:
+    """Serves one api, `api_pid`, on `sock`, until either ends."""
+
+    def __init__(
+        self, requests: Requests, sock: socket.socket, api_pid: int, ready: Callable[[], None]
+    ) -> None:
+        self.requests = requests
+        self.sock = sock
+        self.api_pid = api_pid
+        self.ready = ready
+        self.children: dict[int, Started] = {}
+        self.removing: list[Started] = []
+        self.releasing: dict[int, list[int]] = {}  # slot -> ids of the requests to answer
+        self.stopping = False
+        self.selector = selectors.DefaultSelector()
+
+    def serve(self) -> int:
+        """Run until the end; the exit status of the daemon."""
+        wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        self.selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
+        self.selector.register(self.sock, selectors.EVENT_READ, self._request)
+        status = None
+        while status is None:
+            timeout = RETRY_S if self.removing else None
+            for key, _ in self.selector.select(timeout):
+                key.data()
+            status = self._collect()
+            self._remove_groups()
+        self._end_all()
+        return status
+
+    def _stop(self) -> None:
+        """SIGTERM: the api finishes what it is answering and ends; we follow."""
+        if not self.stopping:
+            self.stopping = True
+            os.kill(self.api_pid, signal.SIGTERM)
+
+    # -- requests
+
+    def _request(self) -> None:
+        try:
+            request, fds = wire.receive(self.sock)
+        except (OSError, wire.WireError) as error:
+            print(f"sandboxd: the api sent nonsense: {error}", file=sys.stderr)
+            request, fds = None, []
+        if request is None:  # the api has closed its end; its exit status comes by _collect
+            self.selector.unregister(self.sock)
+            return
+        number = request.get("id", 0)
+        try:
+            answer, back = self._act(request, fds)
+        except SandboxdError as error:
+            self._answer(number, _refusal(error))
+        else:
+            if answer is not None:
+                self._answer(number, {"ok": True} | answer, back)
+        finally:
+            wire.close_all(fds)
+
+    def _act(
+        self, request: dict[str, Any], fds: list[int]
+    ) -> tuple[dict[str, Any] | None, list[int]]:
+        """Do what is asked: fields of the answer, None when it comes later, and descriptors."""
+        match request.get("op"):
+            case "ready":
+                self.ready()
+                return {}, []
+            case "lease":
+                return {"slot": self.requests.lease(request).number}, []
+            case "adopt":
+                return {"slot": self.requests.adopt(request).number}, []
+            case "start":
+                slot = self._busy_check(request)
+                started, back = self.requests.start(request, fds[0] if fds else None)
+                self.children[started.pid] = started
+                slot.runs[started.run or 0] = started.pid
+                return {}, back
+            case "files":
+                self._busy_check(request)
+                started, fd = self.requests.files(request)
+                self.children[started.pid] = started
+                return {}, [fd]
+            case "release":
+                self._release(self.requests.leased(request), request.get("id", 0))
+                return None, []
+        raise Invalid(f"unknown request {request.get('op')!r}")
+
+    def _busy_check(self, request: dict[str, Any]) -> Slot:
+        slot = self.requests.leased(request)
+        if slot.number in self.releasing:
+            raise Unavailable(f"slot {slot.number} is being released")
+        return slot
+
+    def _answer(self, number: Any, answer: dict[str, Any], fds: list[int] | None = None) -> None:
+        try:
+            wire.send(self.sock, {"id": number} | answer, fds)
+        except OSError:
+            pass  # the api has ended; that is seen elsewhere
+        finally:
+            wire.close_all(fds or [])
+
+    # -- ends
+
+    def _release(self, slot: Slot, request: int) -> None:
+        """Kill all that works for `slot`; its answer comes when the last of it is gone."""
+        self.releasing.setdefault(slot.number, []).append(request)
+        for started in self._of(slot):
+            _kill(started)
+        self._finish_releases()
+
+    def _of(self, slot: Slot) -> list[Started]:
+        return [s for s in (*self.children.values(), *self.removing) if s.slot is slot]
+
+    def _collect(self) -> int | None:
+        """Collect children that have ended; the daemon's exit status when one is the api."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return 1
+            if pid == 0:
+                return None
+            if pid == self.api_pid:
+                code = os.waitstatus_to_exitcode(status)
+                if self.stopping:
+                    return 0
+                print(f"sandboxd: the api ended unexpectedly ({code})", file=sys.stderr)
+                return 1
+            started = self.children.pop(pid, None)
+            if started and started.group:
+                started.group.kill()
+                self.removing.append(started)
+                started.slot.runs.pop(started.run or 0, None)
+            self._finish_releases()
+
+    def _remove_groups(self) -> None:
+        """Remove the cgroups of runs that are over; those still busy are tried again."""
+        if not self.removing:
+            return
+        self.removing = [s for s in self.removing if s.group and not s.group.remove()]
+        self._finish_releases()
+
+    def _finish_releases(self) -> None:
+        for number in list(self.releasing):
+            slot = self.requests.slots.leased[number]
+            if self._of(slot):
+                continue
+            try:
+                self.requests.free(slot)
+                answer: dict[str, Any] = {"ok": True}
+            except SandboxdError as error:
+                answer = _refusal(error)
+            for request in self.releasing.pop(number):
+                self._answer(request, answer)
+
+    def _end_all(self) -> None:
+        """Kill and collect every child, remove every group, unmount every scratch."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for started in self.children.values():
+            _kill(started)
+        deadline = time.monotonic() + GRACE_S
+        while (self.children or self.removing) and time.monotonic() < deadline:
+            self._collect()
+            self._remove_groups()
+            time.sleep(RETRY_S / 4)
+        for slot in self.requests.slots.leased.values():
+            try:
+                self.requests.scratch.unmount(slot.path)
+            except StageError as error:
+                print(f"sandboxd: {error}", file=sys.stderr)
+        self.requests.hierarchy.remove()
+
+
+def _kill(started: Started) -> None:
+    """End a shim or helper. A shim's init dies with it, and the run with its init."""
+    try:
+        os.kill(started.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    if started.group:
+        started.group.kill()
+
+
+def _refusal(error: SandboxdError) -> dict[str, Any]:
+    """An error as the fields of an answer."""
+    if isinstance(error, StageError):
+        fields = {"kind": "stage", "stage": error.stage, "errno": error.errno}
+        return {"ok": False, "error": error.message} | fields
+    kind = "invalid" if isinstance(error, Invalid) else "unavailable"
+    return {"ok": False, "error": str(error), "kind": kind}

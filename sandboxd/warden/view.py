@@ -1,0 +1,66 @@
+"""Lets the unprivileged api read our code where the checkout lies in a closed directory.
+
+A clone in a home directory or below a private temporary one cannot be entered by another uid.
+Copying it, or opening those directories up, would be worse: so the api gets a mount namespace
+in which the places that Python imports from are bound, read-only, below the state directory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..jail import syscalls
+from ..jail.mounts import READ_ONLY, clone
+from ..jail.stage import stage
+
+
+def first_closed(path: str, uid: int) -> str | None:
+    """The first directory or file on the way to `path` that `uid`, in no group, may not use."""
+    current = ""
+    for part in os.path.realpath(path).split("/")[1:]:
+        current += f"/{part}"
+        found = os.stat(current)
+        bits = found.st_mode >> 6 if found.st_uid == uid else found.st_mode
+        if not bits & (0o1 if os.path.isdir(current) else 0o4):
+            return current
+    return None
+
+
+def open_imports(uid: int, view: str) -> None:
+    """Make every closed entry of sys.path readable for `uid`, below the directory `view`.
+
+    To be called in the process that becomes the api, before it gives up root: it moves into a
+    mount namespace of its own if there is such an entry.
+    """
+    closed = [p for p in dict.fromkeys(sys.path) if os.path.isdir(p) and first_closed(p, uid)]
+    if not closed:
+        return
+    with stage("api view"):
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        for number, path in enumerate(closed):
+            target = f"{view}/{number}"
+            os.makedirs(target, exist_ok=True)
+            _bind(path, target)
+            sys.path[:] = [target if entry == path else entry for entry in sys.path]
+            _move_packages(path, target)
+    sys.path_importer_cache.clear()
+
+
+def _bind(path: str, target: str) -> None:
+    fd = clone(path)
+    syscalls.mount_setattr(fd, READ_ONLY)
+    syscalls.move_mount(fd, target)
+    os.close(fd)
+
+
+def _move_packages(path: str, target: str) -> None:
+    """Packages that are loaded already look for their other modules in the new place."""
+    for module in list(sys.modules.values()):
+        places = getattr(module, "__path__", None)
+        if isinstance(places, list):
+            places[:] = [
+                target + place[len(path) :] if place.startswith(f"{path}/") else place
+                for place in places
+            ]

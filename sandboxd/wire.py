@@ -1,0 +1,109 @@
+"""How the halves of sandboxd speak: one JSON object a packet, descriptors alongside.
+
+Two conversations use it. All sockets are SOCK_SEQPACKET, so a packet is a message.
+
+api -> warden (one socketpair, made before the api drops root). Each request has an `id`
+that its answer repeats; this is the whole privileged surface:
+
+    op       arguments                               answer   descriptors back
+    ready    -                                       -        -
+    lease    session, size, inodes                   slot     -
+    adopt    slot, session                           -        -
+    start    slot, run, shell, steps, environ        -        control, console, journal
+             (one descriptor may come with it: exec's standard input)
+    files    slot                                    -        helper
+    release  slot                                    -        -
+
+    session is a UUID, run a number that the session has not used before, a step
+    {"name", "command", "limits"} with the fields of model.Step and model.Limits.
+    An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
+    "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".
+
+api -> shim (the control socket of one run):
+
+    watch    console, journal, waiting   answered when the run has gone beyond what they say
+    input    text, eof                   for the step's standard input
+    decline                              the client did not answer waiting-input: its clock runs on
+    signal   name                        for the process group of the step
+    The shim's only message is the answer to watch: {"console", "journal", "waiting"}, where
+    console and journal are positions (spool.Position order, count of lines).
+
+The file helper's protocol is at the top of files/helper.py.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from typing import Any
+
+from .errors import SandboxdError
+
+PACKET = 192 * 1024
+"""Bytes of one packet at most; below the kernel's default socket buffer of 208 KiB."""
+
+MAX_DESCRIPTORS = 8
+
+
+class WireError(SandboxdError):
+    """The peer sent something that is no message; the conversation is over."""
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """The packet for `message`. Raises WireError when it is too large."""
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > PACKET:
+        raise WireError(f"message of {len(data)} bytes; at most {PACKET} fit a packet")
+    return data
+
+
+def send(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
+    """Send one message, with copies of `fds`. Raises WireError or OSError."""
+    ancillary = []
+    if fds:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+    sock.sendmsg([encode(message)], ancillary)
+
+
+def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """The next message and its descriptors (close-on-exec, ours to close); None at the end.
+
+    Raises WireError for anything that is not one JSON object in one packet; BlockingIOError
+    when the socket is non-blocking and nothing is there.
+    """
+    # Not socket.recv_fds: up to Python 3.13 it drops its flags, and descriptors without
+    # close-on-exec would reach the payload.
+    fds = array.array("i")
+    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * fds.itemsize)
+    data, ancillary, flags, _ = sock.recvmsg(PACKET + 1, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return _parsed(data, list(fds), flags)
+
+
+def _parsed(data: bytes, fds: list[int], flags: int) -> tuple[dict[str, Any] | None, list[int]]:
+    """The message in a packet; its descriptors are closed when it is none."""
+    try:
+        if not data:
+            return None, fds
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(data) > PACKET:
+            raise WireError("packet too large")
+        message = json.loads(data)
+        if not isinstance(message, dict):
+            raise WireError("packet is not an object")
+    except (ValueError, RecursionError) as error:
+        close_all(fds)
+        raise WireError(f"packet is not JSON: {error}") from None
+    except WireError:
+        close_all(fds)
+        raise
+    return message, fds
+
+
+def close_all(fds: list[int]) -> None:
+    """Close every descriptor of a message that nobody wants."""
+    for fd in fds:
+        os.close(fd)

@@ -1,0 +1,139 @@
+"""What a program could see and change of the host's files, and that it cannot."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandboxd.jail import mounts, rootfs
+from sandboxd.jail.mounts import Bind, Tree
+from sandboxd.warden.requests import Requests
+
+from ..sandbox import Sandbox, lease
+
+
+@pytest.fixture
+def canary() -> Iterator[Path]:
+    """A file of the host that everybody may read and write."""
+    with tempfile.TemporaryDirectory(dir="/var/lib", prefix="sandboxd-canary-") as folder:
+        os.chmod(folder, 0o777)
+        path = Path(folder, "secret")
+        path.write_text("the secret")
+        path.chmod(0o666)
+        yield path
+
+
+def test_host_file_cannot_be_read_by_any_path(sandbox: Sandbox, canary: Path) -> None:
+    ways = [
+        "", "/proc/1/root", "/proc/self/root", "/proc/self/cwd/../../../..", "/..",
+        "/proc/1/cwd/../..", "/home/work/../../..",
+    ]  # fmt: skip
+    reads = "; ".join(f"cat {way}{canary}" for way in ways)
+    result = sandbox.run(f"{reads}; for f in 0 1 2 3 4 5 6 7 8; do cat /proc/self/fd/$f/../../../..{canary}; done; echo END",
+                         stdin=b"")  # fmt: skip
+    assert result.stdout == "END\n"
+
+
+def test_visible_host_directory_would_show_the_canary(
+    sandbox: Sandbox, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: with its directory among the parts of the root, the same read succeeds."""
+    system = rootfs.system
+    part = Bind("/var/lib", "/var/lib")
+    monkeypatch.setattr(rootfs, "system", lambda *a: [*system(*a), part])
+    assert sandbox.run(f"cat {canary}").stdout == "the secret"
+
+
+def test_nothing_can_be_written_outside_the_three_places(sandbox: Sandbox) -> None:
+    result = sandbox.run(
+        "find / -xdev -writable -not -type l -not -path '/proc/*' 2>/dev/null | sort; "
+        "for d in / /etc /usr /usr/bin /dev /proc /run /home /var /root; do "
+        "(echo x > $d/x) 2>/dev/null && echo wrote $d; mkdir $d/y 2>/dev/null && echo made $d; done; "
+        "for d in /home/work /tmp /dev/shm; do echo x > $d/x && echo ok $d; done"
+    )
+    lines = result.stdout.splitlines()
+    assert lines[-3:] == ["ok /home/work", "ok /tmp", "ok /dev/shm"]
+    nodes = {f"/dev/{node}" for node in rootfs.NODES}
+    assert set(lines[:-3]) <= nodes | {"/home/work", "/tmp", "/dev/shm"}
+
+
+def test_mount_not_in_the_plan_stops_the_run(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal = Tree.seal
+
+    def sealed_with_a_guest(tree: Tree, paths: tuple[str, ...]) -> None:
+        Bind("/root", "/root", mounts.WRITABLE).apply(tree.root)
+        seal(tree, paths)
+
+    monkeypatch.setattr(Tree, "seal", sealed_with_a_guest)
+    result = sandbox.run("echo ran")
+    assert (result.last["event"], result.last["stage"]) == ("fault", "mounts")
+    assert "/root is planned" in result.last["message"]
+
+
+def test_unsealed_root_stops_the_run(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tree, "seal", lambda tree, paths: None)
+    result = sandbox.run("echo ran")
+    assert (result.last["event"], result.last["stage"]) == ("fault", "mounts")
+
+
+def test_sessions_do_not_see_each_other(requests: Requests, sandbox: Sandbox) -> None:
+    other = lease(requests)
+    try:
+        sandbox.run("for d in /home/work /tmp /dev/shm; do echo mine > $d/marker; done")
+        found = other.run("find / -name marker 2>/dev/null; cat /tmp/marker /dev/shm/marker; true")
+        assert found.stdout == ""
+        assert sandbox.slot.uid != other.slot.uid
+    finally:
+        requests.free(other.slot)
+
+
+def test_work_and_tmp_live_as_long_as_the_session_and_shm_as_long_as_the_run(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.run("echo a > /home/work/f; echo b > /tmp/f; echo c > /dev/shm/f")
+    result = sandbox.run("cat /home/work/f /tmp/f /dev/shm/f")
+    assert result.stdout == "a\nb\n"
+
+
+def test_scratch_is_full_at_its_size_and_serves_on(sandbox: Sandbox) -> None:
+    result = sandbox.run("head -c 100M /dev/zero > big; stat -c %s big; rm big; echo ok > small")
+    assert int(result.stdout.split()[0]) <= 64 << 20
+    assert "No space left" in result.stderr
+    assert result.exit == 0
+
+
+def test_scratch_has_a_bound_on_files_too(sandbox: Sandbox) -> None:
+    result = sandbox.run("for i in $(seq 6000); do : > f$i || { echo full at $i; break; }; done")
+    assert "full at" in result.stdout
+
+
+def test_no_device_can_be_made_and_the_given_ones_are_harmless(sandbox: Sandbox) -> None:
+    result = sandbox.run(
+        "mknod d b 8 0; mknod c c 1 1; ls /dev; [ -c /dev/null ] && echo fine > /dev/null && echo ok"
+    )
+    assert result.stdout.split() == [
+        "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
+        "urandom", "zero", "ok",
+    ]  # fmt: skip
+
+
+def test_kernel_secrets_of_proc_are_masked(sandbox: Sandbox) -> None:
+    result = sandbox.run(
+        "cd /proc; cat kallsyms keys key-users kmsg sched_debug timer_list 2>/dev/null | wc -c; "
+        "(echo h > sysrq-trigger) 2>/dev/null || echo refused; "
+        "(echo 1 > sys/kernel/randomize_va_space) 2>/dev/null || echo refused; ls fs scsi 2>/dev/null"
+    )
+    assert result.stdout.split()[:3] == ["0", "refused", "refused"]
+
+
+def test_deeper_trees_than_path_max_go_with_the_session(requests: Requests) -> None:
+    made = lease(requests)
+    made.run("for i in $(seq 2500); do mkdir dir && cd dir || break; done; echo $i")
+    requests.free(made.slot)
+    assert not os.path.exists(made.slot.path)

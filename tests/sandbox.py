@@ -1,0 +1,163 @@
+"""A warden without api and HTTP: leases a slot and does runs in it, for real, as root.
+
+Shims are forked from the test's own process, so a test can take a protection away with
+monkeypatch and see the attack succeed that the protection is there to stop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sandboxd import config, spool, wire
+from sandboxd.model import STEPS, Limits
+from sandboxd.warden.cgroups import Hierarchy
+from sandboxd.warden.requests import Requests, Started
+from sandboxd.warden.slots import Slot
+
+TEST_UIDS = 720000
+"""First uid of the tests' slots: apart from those of a daemon on the same machine."""
+
+
+@dataclass
+class Result:
+    """A run that is over: its journal, and its console by stream."""
+
+    events: list[dict[str, Any]]
+    stdout: str = ""
+    stderr: str = ""
+    waited: int = 0
+    lost: int = 0
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The final event."""
+        return self.events[-1]
+
+    @property
+    def exit(self) -> int | None:
+        """The exit code of the last step."""
+        code: int | None = self.last["exit"]
+        return code
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """The verdict of the last step."""
+        found: dict[str, Any] = self.last["verdict"]
+        return found
+
+
+@dataclass
+class Sandbox:
+    """One leased slot."""
+
+    requests: Requests
+    slot: Slot
+    limits: Limits = field(default_factory=lambda: Limits(wall_s=20, memory=256 << 20, pids=64))
+    runs: int = 0
+
+    def run(
+        self,
+        exec: str | None,
+        *,
+        build: str | None = None,
+        clean: str | None = None,
+        answers: list[str | None] | None = None,
+        stdin: bytes | None = None,
+        environ: dict[str, str] | None = None,
+        while_running: Callable[[Started], None] | None = None,
+        **limits: Any,
+    ) -> Result:
+        """Do a run to its end. `answers` are given one by one when it waits; None is the end."""
+        self.runs += 1
+        limit = asdict(Limits(**(asdict(self.limits) | limits)))
+        commands = dict(zip(STEPS, (clean, build, exec), strict=True))
+        steps = [{"name": n, "command": c, "limits": limit} for n, c in commands.items()]
+        request = {
+            "slot": self.slot.number, "run": self.runs, "shell": "/bin/bash", "steps": steps,
+            "environ": environ or {},
+        }  # fmt: skip
+        given = _file(stdin) if stdin is not None else None
+        started, fds = self.requests.start(request, given)
+        if given is not None:
+            os.close(given)
+        try:
+            if while_running:
+                while_running(started)
+            waited = _follow(fds[0], list(answers or []))
+            os.waitpid(started.pid, 0)
+            return self._result(fds, waited)
+        finally:
+            wire.close_all(fds[1:])
+            self.end(started)
+
+    def _result(self, fds: list[int], waited: int) -> Result:
+        keep = self.requests.config.console
+        result = Result(spool.read_events(fds[2]), waited=waited)
+        for record, _ in spool.ConsoleReader(fds[1], keep.head, keep.tail).read(
+            spool.Cursor(), 1 << 60
+        ):
+            result.lost += record.lost
+            if record.stream == spool.STDOUT:
+                result.stdout += record.text
+            else:
+                result.stderr += record.text
+        return result
+
+    def end(self, started: Started) -> None:
+        """Remove what a run leaves to its warden; fails when its cgroup does not get empty."""
+        self.slot.runs.pop(started.run or 0, None)
+        assert started.group
+        started.group.kill()
+        deadline = time.monotonic() + 5
+        while not started.group.remove():
+            assert time.monotonic() < deadline, f"left in the cgroup: {started.group.members()}"
+            time.sleep(0.01)
+
+
+def _follow(fd: int, answers: list[str | None]) -> int:
+    """Be the reader of a run until it is over; how often it was seen to wait for input."""
+    state: dict[str, Any] = {"console": 0, "journal": 0, "waiting": False}
+    waited = 0
+    with socket.socket(fileno=fd) as control:
+        while True:
+            try:
+                wire.send(control, {"op": "watch"} | state)
+                message, _ = wire.receive(control)
+            except OSError:
+                return waited
+            if message is None:
+                return waited
+            if message["waiting"] and not state["waiting"]:
+                waited += 1
+                if answers:
+                    text = answers.pop(0)
+                    wire.send(control, {"op": "input", "text": text or "", "eof": text is None})
+                    message["waiting"] = False
+            state = message
+
+
+def _file(data: bytes) -> int:
+    fd = os.memfd_create("stdin")
+    os.write(fd, data)
+    readable = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    os.close(fd)
+    return readable
+
+
+def make_requests(state_dir: str, **tables: Any) -> Requests:
+    """A warden's acts, with a state directory and cgroups of its own."""
+    tables = {"slots": {"first_uid": TEST_UIDS, "count": 64}} | tables
+    loaded = config.load(None, state_dir=state_dir, **tables)
+    return Requests(loaded, Hierarchy.find(f"sandboxd-test-{os.getpid()}"))
+
+
+def lease(requests: Requests, size: int = 64 << 20, inodes: int = 4096) -> Sandbox:
+    """A slot for a test; `requests.free(sandbox.slot)` gives it back."""
+    request = {"session": str(uuid.uuid4()), "size": size, "inodes": inodes}
+    return Sandbox(requests, requests.lease(request))

@@ -1,0 +1,75 @@
+"""A program that waits for its user is seen to, whatever it waits with; no other is."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ..sandbox import Sandbox
+
+PYTHON = "/usr/bin/python3 -c"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "read x; echo got $x",
+        "x=$(head -n 1); echo got $x",
+        f"{PYTHON} 'print(\"got\", input())'",
+        f"{PYTHON} 'import os; print(\"got\", os.read(0, 99).decode())'",
+        f"{PYTHON} 'import select, os; select.select([0], [], []); print(\"got\", os.read(0, 9))'",
+        f"{PYTHON} 'import select, os; p = select.poll(); p.register(0); p.poll(); "
+        "print(\"got\", os.read(0, 9).decode())'",
+        f"{PYTHON} 'import threading; t = threading.Thread(target=lambda: print(\"got\", input())); "
+        "t.start(); t.join()'",
+        f"{PYTHON} 'import asyncio, os\nasync def main():\n    f = asyncio.Future()\n"
+        "    asyncio.get_event_loop().add_reader(0, lambda: f.done() or f.set_result(os.read(0, 9)))\n"
+        "    print(\"got\", (await f).decode())\nasyncio.run(main())'",
+    ],
+    ids=["sh", "subshell", "input", "read", "select", "poll", "thread", "epoll"],
+)  # fmt: skip
+def test_waiting_program_is_answered(sandbox: Sandbox, program: str) -> None:
+    result = sandbox.run(program, answers=["hello\n"], wall_s=5)
+    assert result.waited >= 1
+    assert "got" in result.stdout
+    assert "hello" in result.stdout
+    assert result.exit == 0
+
+
+@pytest.mark.skipif(not shutil.which("node", path="/usr/bin"), reason="Node.js is not installed")
+def test_waiting_node_is_answered(sandbox: Sandbox) -> None:
+    program = "process.stdin.once('data', d => { console.log('got ' + d); process.exit(3) })"
+    result = sandbox.run(f'/usr/bin/node -e "{program}"', answers=["hello\n"], memory=1 << 30)
+    assert result.stdout == "got hello\n\n"
+    assert result.exit == 3
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["sleep 0.5", "sleep 0.5 | cat", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done",
+     "cat /dev/zero | head -c 1M | wc -c; sleep 0.3"],
+)  # fmt: skip
+def test_busy_program_is_not_taken_for_a_waiting_one(sandbox: Sandbox, program: str) -> None:
+    assert sandbox.run(program).waited == 0
+
+
+def test_several_questions_are_answered_in_order(sandbox: Sandbox) -> None:
+    program = "read a; echo 1 $a; read b; echo 2 $b; cat; echo end"
+    result = sandbox.run(program, answers=["x\n", "y\n", None])
+    assert result.stdout == "1 x\n2 y\nend\n"
+
+
+def test_given_input_is_read_to_its_end_and_never_waited_for(sandbox: Sandbox) -> None:
+    result = sandbox.run("cat; echo end", stdin=b"all of it\n")
+    assert (result.stdout, result.waited) == ("all of it\nend\n", 0)
+
+
+def test_empty_input_is_an_end_of_file(sandbox: Sandbox) -> None:
+    assert sandbox.run("cat; echo end", stdin=b"").stdout == "end\n"
+
+
+def test_more_input_than_a_pipe_holds_arrives_whole(sandbox: Sandbox) -> None:
+    text = "line\n" * 30_000
+    result = sandbox.run("sleep 0.2; wc -l", answers=[text, None])
+    assert result.stdout == "30000\n"

@@ -1,0 +1,82 @@
+"""The configuration: defaults, what a file may change, and how mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandboxd import config
+from sandboxd.errors import ConfigError
+from sandboxd.model import GIB, MIB
+
+
+def load(tmp_path: Path, text: str) -> config.Config:
+    path = tmp_path / "sandboxd.toml"
+    path.write_text(text)
+    return config.load(str(path))
+
+
+def test_no_file_gives_the_defaults() -> None:
+    assert config.load(None) == config.Config()
+
+
+def test_tables_change_only_what_they_name(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path, f"[limits.build]\nwall_s = 60\nmemory = {2 * GIB}\n[scratch]\nsize = {64 * MIB}\n"
+    )
+    assert loaded.limits.build.wall_s == 60.0
+    assert loaded.limits.build.memory == 2 * GIB
+    assert loaded.limits.build.pids == config.Config().limits.build.pids
+    assert loaded.limits.exec == config.Config().limits.exec
+    assert loaded.scratch.size == 64 * MIB
+    assert loaded.scratch.inodes == config.Config().scratch.inodes
+
+
+def test_runtime_table(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path, '[runtimes.zig]\naliases = ["ziglang"]\ntools = ["zig"]\nexec = "./main"\n'
+        '[runtimes.zig.environ]\nZIG = "1"\n',
+    )  # fmt: skip
+    assert loaded.runtimes["zig"].aliases == ("ziglang",)
+    assert loaded.runtimes["zig"].environ == {"ZIG": "1"}
+
+
+def test_options_of_the_command_line_win(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('listen = ["127.0.0.1:1"]\nauth = "none"\n')
+    loaded = config.load(str(path), listen=["unix:/x"], auth=None)
+    assert loaded.listen == ("unix:/x",)
+    assert loaded.auth == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("colour = 1", "colour"),
+        ("[limits.exec]\nwall = 3", "limits.exec.wall"),
+        ("[limits.exec]\nwall_s = 'long'", "limits.exec.wall_s must be a number"),
+        ("[limits.exec]\npids = 1.5", "limits.exec.pids must be a whole number"),
+        ("[limits.exec]\npids = true", "limits.exec.pids"),
+        ("limits = 3", "limits"),
+        ("listen = 'x'", "listen must be a list of texts"),
+        ("listen = [1]", "listen"),
+        ("auth = 'open'", "auth"),
+        ("state_dir = 'relative'", "state_dir"),
+        ("[scratch]\nkind = 'zfs'", "scratch.kind"),
+        ("[scratch]\nsize = 1", "scratch.size"),
+        ("[slots]\nfirst_uid = 0", "slots.first_uid"),
+        ("[limits.exec]\nwall_s = 0", "wall_s must be above 0"),
+        ("[limits.exec]\nwall_s = 999999", "above ceiling.wall_s"),
+        ("[runtimes.c]\nrun = 'x'", "runtimes.c.run"),
+        ("a = ", "not valid TOML"),
+    ],
+)
+def test_mistake_names_the_key(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load(tmp_path, text)
+
+
+def test_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        config.load(str(tmp_path / "absent"))

@@ -1,0 +1,15 @@
+"""Limits are clamped to the ceilings, and the clamp is told."""
+
+from __future__ import annotations
+
+from sandboxd.model import Limits
+
+
+def test_clamp_lowers_only_what_is_above() -> None:
+    limits, low = Limits(wall_s=100, pids=10).clamped(Limits(wall_s=60, pids=20))
+    assert (limits.wall_s, limits.pids) == (60, 10)
+    assert low == ["wall_s"]
+
+
+def test_nothing_to_clamp() -> None:
+    assert Limits().clamped(Limits()) == (Limits(), [])

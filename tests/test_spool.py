@@ -1,0 +1,117 @@
+"""The spool keeps what it promises: order, whole characters, both ends of a flood."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandboxd.spool import (
+    SEGMENT,
+    STDERR,
+    STDOUT,
+    ConsoleReader,
+    ConsoleWriter,
+    Cursor,
+    Splitter,
+    append_event,
+    read_events,
+)  # fmt: skip
+
+END = 1 << 60
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    with tempfile.TemporaryFile() as file:
+        yield file.fileno()
+
+
+@given(st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.text(max_size=5000)), max_size=30))
+@settings(max_examples=60, deadline=None)
+def test_what_is_written_is_read_in_order(pieces: list[tuple[int, str]]) -> None:
+    with tempfile.TemporaryFile() as file:
+        writer = ConsoleWriter(file.fileno(), 1 << 20, 1 << 20)
+        for stream, text in pieces:
+            writer.append(stream, text.encode())
+        read = list(ConsoleReader(file.fileno(), 1 << 20, 1 << 20).read(Cursor(), END))
+    for stream in (STDOUT, STDERR):
+        wanted = "".join(text for kind, text in pieces if kind == stream)
+        assert "".join(r.text for r, _ in read if r.stream == stream) == wanted
+    assert all(record.lost == 0 for record, _ in read)
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
+def test_cut_anywhere_a_stream_reads_as_if_it_were_whole(data: bytes, cuts: list[int]) -> None:
+    splitter, out = Splitter(), b""
+    places = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
+    for start, end in zip(places, places[1:], strict=False):
+        piece = splitter.feed(data[start:end])
+        piece.decode()  # valid by itself
+        out += piece
+    assert (out + splitter.end()).decode() == data.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_flood_keeps_head_and_tail_and_counts_the_rest_exactly(fd: int, size: int) -> None:
+    head = tail = 4 * SEGMENT
+    writer = ConsoleWriter(fd, head, tail)
+    total = size * 3 * SEGMENT
+    for number in range(total // 16):
+        writer.append(STDOUT, f"{number:015}\n".encode())
+    read = list(ConsoleReader(fd, head, tail).read(Cursor(), END))
+    text = "".join(record.text for record, _ in read)
+    lost = sum(record.lost for record, _ in read)
+    assert len(text) + lost == total == writer.written
+    assert (lost > 0) == (total > head + tail)
+    assert text.startswith(f"{0:015}\n")
+    assert text.endswith(f"{total // 16 - 1:015}\n")
+    assert os.fstat(fd).st_size <= head + tail
+
+
+def test_reader_that_comes_back_misses_and_doubles_nothing(fd: int) -> None:
+    writer, reader = ConsoleWriter(fd, 1 << 20, 1 << 20), ConsoleReader(fd, 1 << 20, 1 << 20)
+    cursor, text = Cursor(), ""
+    for number in range(40_000):
+        writer.append(STDOUT, f"{number}\n".encode())
+        if number % 997 == 0:
+            for record, cursor in reader.read(cursor, writer.position):
+                text += record.text
+    for record, _ in reader.read(cursor, END):
+        text += record.text
+    assert text == "".join(f"{n}\n" for n in range(40_000))
+
+
+def test_reader_stops_at_the_position_of_an_event(fd: int) -> None:
+    writer = ConsoleWriter(fd, 1 << 20, 1 << 20)
+    writer.append(STDOUT, b"before")
+    position = writer.position
+    writer.append(STDOUT, b"after")
+    read = ConsoleReader(fd, 1 << 20, 1 << 20).read(Cursor(), position)
+    assert [record.text for record, _ in read] == ["before"]
+
+
+def test_slow_reader_overtaken_by_the_ring_is_told_how_much_it_missed(fd: int) -> None:
+    head = tail = 2 * SEGMENT
+    writer, reader = ConsoleWriter(fd, head, tail), ConsoleReader(fd, head, tail)
+    writer.append(STDOUT, b"x" * SEGMENT * 3)
+    *_, (_, cursor) = reader.read(Cursor(), writer.position)
+    seen = cursor.seen
+    writer.append(STDOUT, b"y" * SEGMENT * 9)
+    rest = list(reader.read(cursor, END))
+    assert seen + sum(len(r.text) + r.lost for r, _ in rest) == writer.written
+
+
+def test_garbage_in_the_console_file_is_not_followed(fd: int) -> None:
+    os.pwrite(fd, b"\xff" * SEGMENT, 0)
+    assert list(ConsoleReader(fd, SEGMENT, SEGMENT).read(Cursor(), END)) == []
+
+
+def test_journal_gives_whole_events_only(fd: int) -> None:
+    append_event(fd, {"event": "step", "exit": 0})
+    os.write(fd, b'{"event": "half')
+    assert read_events(fd) == [{"event": "step", "exit": 0}]
