@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..config import Config, Slots
 from ..errors import ConfigError
-from .view import first_closed
+from .view import closed_imports, first_closed
 
 USER = "sandboxd"
 
@@ -55,11 +55,16 @@ def _uids_free(slots: Slots) -> None:
 
 
 def _readable(uid: int) -> None:
-    """The unprivileged api can read the interpreter and its library.
+    """The unprivileged api can read the interpreter and its library, and our own code.
 
     The trap: a Python below /root, as version managers install it. Where sandboxd itself lies
-    does not matter, see view.py.
+    does not matter, see view.py; but its files must be readable in themselves.
     """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for path in (*closed_imports(uid), package, os.path.abspath(__file__)):
+        wanted = 0o5 if os.path.isdir(path) else 0o4
+        if os.stat(path).st_mode & wanted != wanted:
+            raise ConfigError(f"{path} is closed to the unprivileged api; chmod -R go+rX {path}")
     for what, path in (("interpreter", sys.executable), ("library", os.__file__)):
         if closed := first_closed(path, uid):
             raise ConfigError(

@@ -27,13 +27,18 @@ def first_closed(path: str, uid: int) -> str | None:
     return None
 
 
+def closed_imports(uid: int) -> list[str]:
+    """The entries of sys.path that `uid` cannot reach."""
+    return [p for p in dict.fromkeys(sys.path) if os.path.isdir(p) and first_closed(p, uid)]
+
+
 def open_imports(uid: int, view: str) -> None:
     """Make every closed entry of sys.path readable for `uid`, below the directory `view`.
 
     To be called in the process that becomes the api, before it gives up root: it moves into a
     mount namespace of its own if there is such an entry.
     """
-    closed = [p for p in dict.fromkeys(sys.path) if os.path.isdir(p) and first_closed(p, uid)]
+    closed = closed_imports(uid)
     if not closed:
         return
     with stage("api view"):

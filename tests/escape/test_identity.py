@@ -70,8 +70,8 @@ def test_each_part_of_the_identity_is_read_back(
         return 0 if option == options.get(left) else real(option, arg2, arg3)
 
     if left == "groups":
-        monkeypatch.setattr(identity.os, "setgroups", lambda groups: None)
-        monkeypatch.setattr(identity.os, "getgroups", lambda: [0])
+        monkeypatch.setattr("os.setgroups", lambda groups: None)
+        monkeypatch.setattr("os.getgroups", lambda: [0])
     monkeypatch.setattr(syscalls, "prctl", prctl)
     result = sandbox.run("echo ran")
     assert (result.last["event"], result.last["stage"]) == ("fault", "identity")

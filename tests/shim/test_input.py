@@ -21,10 +21,11 @@ PYTHON = "/usr/bin/python3 -c"
         f"{PYTHON} 'import select, os; select.select([0], [], []); print(\"got\", os.read(0, 9))'",
         f"{PYTHON} 'import select, os; p = select.poll(); p.register(0); p.poll(); "
         "print(\"got\", os.read(0, 9).decode())'",
-        f"{PYTHON} 'import threading; t = threading.Thread(target=lambda: print(\"got\", input())); "
-        "t.start(); t.join()'",
+        f"{PYTHON} 'import threading\n"
+        "t = threading.Thread(target=lambda: print(\"got\", input())); t.start(); t.join()'",
         f"{PYTHON} 'import asyncio, os\nasync def main():\n    f = asyncio.Future()\n"
-        "    asyncio.get_event_loop().add_reader(0, lambda: f.done() or f.set_result(os.read(0, 9)))\n"
+        "    answer = lambda: f.done() or f.set_result(os.read(0, 9))\n"
+        "    asyncio.get_event_loop().add_reader(0, answer)\n"
         "    print(\"got\", (await f).decode())\nasyncio.run(main())'",
     ],
     ids=["sh", "subshell", "input", "read", "select", "poll", "thread", "epoll"],

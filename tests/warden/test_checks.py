@@ -1,0 +1,113 @@
+"""What stops the daemon before it starts, with the remedy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandboxd import config
+from sandboxd.config import Slots
+from sandboxd.errors import ConfigError
+from sandboxd.warden import checks, serve, view
+
+UID = 719999
+
+
+def test_python_that_others_cannot_read_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    python = tmp_path / "python3"
+    python.write_text("")
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(ConfigError, match=r"/usr/bin/python3"):
+        checks._readable(UID)
+
+
+def test_slots_on_the_uid_of_an_account_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="nobody"):
+        checks._uids_free(Slots(first_uid=65000, count=1000))
+
+
+@pytest.mark.parametrize(
+    ("line", "clash"),
+    [("kim:100000:65536", False), ("kim:524000:65536", True), ("kim:500000:24288", False),
+     ("kim:525287:1", True), ("kim:525288:1", False), ("rubbish", False)],
+)  # fmt: skip
+def test_slots_in_a_subordinate_range_are_refused(
+    monkeypatch: pytest.MonkeyPatch, line: str, clash: bool
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda path: f"{line}\n")
+    if clash:
+        with pytest.raises(ConfigError, match="first_uid"):
+            checks._uids_free(Slots())
+    else:
+        checks._uids_free(Slots())
+
+
+@pytest.mark.parametrize(
+    ("listen", "auth", "message"),
+    [
+        ("0.0.0.0:80", "none", "refused"),
+        ("192.168.1.1:80", "none", "refused"),
+        ("[::]:80", "none", "refused"),
+        ("127.0.0.1:80", None, "--auth none"),
+        ("nonsense", "none", "HOST:PORT"),
+        ("127.0.0.1:x", "none", "HOST:PORT"),
+        ("127.0.0.1:99999", "none", "HOST:PORT"),
+    ],
+)
+def test_open_door_is_refused(listen: str, auth: str | None, message: str) -> None:
+    loaded = config.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
+    with pytest.raises(ConfigError, match=message):
+        serve._check_door(loaded)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/x"])
+def test_door_that_only_this_host_reaches_is_accepted(listen: str) -> None:
+    serve._check_door(config.load(None, listen=[listen], auth="none"))
+
+
+def test_first_closed_directory_is_named(tmp_path: Path) -> None:
+    inner = tmp_path / "closed" / "inner"
+    inner.mkdir(parents=True)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_uid == 0 and "pytest" in str(path):
+            path.chmod(0o755)
+    (tmp_path / "closed").chmod(0o700)
+    assert view.first_closed(str(inner), UID) == str(tmp_path / "closed")
+    (tmp_path / "closed").chmod(0o755)
+    assert view.first_closed(str(inner), UID) is None
+
+
+def test_code_in_a_closed_directory_can_be_imported_by_the_api(tmp_path: Path) -> None:
+    """In a child, which becomes an unprivileged process as the api does."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    code = closed / "code"
+    code.mkdir(mode=0o755)
+    (code / "sandboxd_test_module.py").write_text("VALUE = 42\n")
+    closed.chmod(0o700)
+    state = tmp_path / "state"
+    state.mkdir()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            for path in (tmp_path, *tmp_path.parents):
+                if "pytest" in str(path):
+                    path.chmod(0o755)
+            sys.path.append(str(code))
+            view.open_imports(UID, str(state / "view"))
+            os.setgroups([])
+            os.setgid(UID)
+            os.setuid(UID)
+            import sandboxd_test_module  # type: ignore[import-not-found]
+
+            status = 0 if sandboxd_test_module.VALUE == 42 else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

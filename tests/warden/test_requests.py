@@ -1,0 +1,191 @@
+"""The warden believes nothing that the api sends, and a refused request leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.errors import Invalid, StageError
+from sandboxd.jail import mounts, syscalls
+from sandboxd.model import MIB, STEPS, Limits
+from sandboxd.shim.run import Order
+from sandboxd.warden import launcher
+from sandboxd.warden.requests import COMMANDS_MAX, Requests
+
+from ..sandbox import Sandbox, lease
+
+
+def start(sandbox: Sandbox, **changes: Any) -> dict[str, Any]:
+    limits = asdict(Limits())
+    steps = [{"name": name, "command": "true", "limits": limits} for name in STEPS]
+    request = {"slot": sandbox.slot.number, "run": 1, "steps": steps, "environ": {}}
+    return request | changes
+
+
+def step(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "command": command, "limits": asdict(Limits()) | limits} for name in STEPS
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"slot": 63},
+        {"slot": -1},
+        {"slot": "0"},
+        {"slot": True},
+        {"slot": None},
+        {"run": 0},
+        {"run": 1.5},
+        {"run": "../../x"},
+        {"steps": None},
+        {"steps": []},
+        {"steps": step()[::-1]},
+        {"steps": step(command=7)},
+        {"steps": step(command="a\0b")},
+        {"steps": step(wall_s=0)},
+        {"steps": step(memory=-1)},
+        {"steps": step(pids="many")},
+        {"steps": step(cpus=float("nan"))},
+        {"steps": step(wall_s=1 << 70)},
+        {"environ": None},
+        {"environ": {"A": 1}},
+        {"environ": {"A=B": "x"}},
+        {"environ": {"": "x"}},
+        {"environ": {"A": "x\0y"}},
+        {"environ": {"A": "x" * COMMANDS_MAX}},
+    ],
+)
+def test_malformed_start_is_refused_and_leaves_nothing(
+    sandbox: Sandbox, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(Invalid):
+        sandbox.requests.start(start(sandbox, **changes), None)
+    assert os.listdir(f"{sandbox.slot.path}/runs") == []
+    assert sandbox.requests.hierarchy.groups() == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"session": "no-uuid", "size": 64 * MIB, "inodes": 4096},
+        {"session": None, "size": 64 * MIB, "inodes": 4096},
+        {"session": str(uuid.uuid4()), "size": 1, "inodes": 4096},
+        {"session": str(uuid.uuid4()), "size": 64 * MIB, "inodes": "x"},
+    ],
+)
+def test_malformed_lease_is_refused(requests: Requests, request_: dict[str, Any]) -> None:
+    before = dict(requests.slots.leased)
+    with pytest.raises(Invalid):
+        requests.lease(request_)
+    assert requests.slots.leased == before
+
+
+def test_limits_above_the_ceiling_are_lowered_on_this_side_too(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Order] = []
+
+    def note(order: Order) -> int:
+        seen.append(order)
+        return 1
+
+    monkeypatch.setattr(launcher, "start_shim", note)
+    _, fds = sandbox.requests.start(start(sandbox, steps=step(pids=10**9, memory=1 << 59)), None)
+    for fd in fds:
+        os.close(fd)
+    sandbox.slot.runs.clear()
+    sandbox.requests.hierarchy.groups()[0].remove()
+    ceiling = sandbox.requests.config.ceiling
+    assert (seen[0].steps[0].limits.pids, seen[0].steps[0].limits.memory) == (
+        ceiling.pids,
+        ceiling.memory,
+    )
+
+
+def test_run_that_cannot_start_is_undone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(order: object) -> int:
+        raise StageError("fork", "no more processes", 11)
+
+    monkeypatch.setattr(launcher, "start_shim", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StageError):
+        sandbox.requests.start(start(sandbox), None)
+    assert os.listdir(f"{sandbox.slot.path}/runs") == []
+    assert sandbox.requests.hierarchy.groups() == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_scratch_that_cannot_be_made_gives_the_slot_back(
+    requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(syscalls, "mount", refuse)
+    before = dict(requests.slots.leased)
+    with pytest.raises(StageError, match="scratch"):
+        lease(requests)
+    assert requests.slots.leased == before
+
+
+def test_released_slot_leaves_no_mount_no_loop_device_and_no_file(requests: Requests) -> None:
+    made = lease(requests)
+    made.run("echo x > f")
+    image = f"{made.slot.path}/image"
+    assert any(image in text for text in backing_files())
+    requests.free(made.slot)
+    assert not os.path.exists(made.slot.path)
+    assert made.slot.path not in Path("/proc/self/mounts").read_text()
+    assert not any(image in text for text in backing_files())
+
+
+def backing_files() -> list[str]:
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found.append(path.read_text())
+        except OSError:
+            continue
+    return found
+
+
+def test_adopted_session_has_its_files(requests: Requests) -> None:
+    made = lease(requests)
+    made.run("echo kept > f")
+    slot = made.slot
+    requests.scratch.unmount(slot.path)
+    slot.lock.close()
+    del requests.slots.leased[slot.number]
+    again = requests.adopt({"slot": slot.number, "session": slot.session})
+    made.slot = again
+    assert made.run("cat f").stdout == "kept\n"
+    requests.free(again)
+
+
+def test_image_that_is_still_attached_is_not_attached_twice(requests: Requests) -> None:
+    """Two loop devices on one image would ruin its file system."""
+    made = lease(requests)
+    slot = made.slot
+    shim = mounts.clone(slot.scratch)  # what a run that outlives its warden keeps
+    requests.scratch.unmount(slot.path)
+    slot.lock.close()
+    del requests.slots.leased[slot.number]
+    again = requests.adopt({"slot": slot.number, "session": slot.session})
+    image = f"{slot.path}/image"
+    assert sum(image in text for text in backing_files()) == 1
+    os.close(shim)
+    requests.free(again)
+
+
+def test_finished_runs_beyond_the_kept_ones_are_removed(sandbox: Sandbox) -> None:
+    for _ in range(6):
+        sandbox.run("true")
+    kept = sandbox.requests.config.console.runs_kept
+    assert sorted(os.listdir(f"{sandbox.slot.path}/runs")) == [str(n) for n in range(7 - kept, 7)]

@@ -1,0 +1,87 @@
+"""Slots: numbers that nothing else on the host uses, and that leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from pathlib import Path
+
+import pytest
+
+from sandboxd.config import Slots as SlotsConfig
+from sandboxd.errors import Unavailable
+from sandboxd.warden.slots import Slots, uid_in_use
+
+from ..sandbox import TEST_UIDS
+
+FIRST = TEST_UIDS + 100
+SESSION = str(uuid.uuid4())
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Slots:
+    return Slots(SlotsConfig(FIRST, 3), str(tmp_path))
+
+
+def test_each_session_has_a_uid_of_its_own(slots: Slots) -> None:
+    leased = [slots.lease(str(uuid.uuid4())) for _ in range(3)]
+    assert [slot.uid for slot in leased] == [FIRST, FIRST + 1, FIRST + 2]
+    with pytest.raises(Unavailable, match=r"slots\.count"):
+        slots.lease(str(uuid.uuid4()))
+    slots.release(leased[1])
+    assert slots.lease(str(uuid.uuid4())).uid == FIRST + 1
+
+
+def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(f"\0sandboxd/uid/{FIRST}")
+        assert slots.lease(SESSION).uid == FIRST + 1
+
+
+def test_uid_with_a_living_process_is_not_leased(slots: Slots) -> None:
+    ready, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(FIRST)
+        os.write(told, b"x")
+        os.close(told)
+        os.pread(os.memfd_create("x"), 1, 0)
+        os.read(ready, 1)
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        assert uid_in_use(FIRST)
+        assert slots.lease(SESSION).uid == FIRST + 1
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    assert not uid_in_use(FIRST)
+
+
+def test_directory_of_an_earlier_session_is_not_leased_again(slots: Slots, tmp_path: Path) -> None:
+    (tmp_path / "slots" / "0").mkdir()
+    assert slots.lease(SESSION).number == 1
+
+
+def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> None:
+    config = SlotsConfig(FIRST, 3)
+    before = Slots(config, str(tmp_path))
+    slot = before.lease(SESSION)
+    before.commit(slot)
+    slot.lock.close()
+    after = Slots(config, str(tmp_path))
+    with pytest.raises(Unavailable, match="does not hold"):
+        after.adopt(0, str(uuid.uuid4()))
+    assert after.adopt(0, SESSION).uid == FIRST
+    with pytest.raises(Unavailable, match="not free"):
+        after.adopt(0, SESSION)
+    with pytest.raises(Unavailable):
+        after.adopt(99, SESSION)
+
+
+def test_slot_of_a_daemon_that_died_half_way_is_forgotten(slots: Slots, tmp_path: Path) -> None:
+    (tmp_path / "slots" / "2").mkdir()
+    leased = slots.lease(SESSION)
+    assert slots.forget() == [str(tmp_path / "slots" / "2")]
+    assert os.path.isdir(leased.path)
