@@ -12,6 +12,7 @@ import dataclasses
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 from .. import wire
 from ..config import Config
-from ..errors import Invalid, SandboxdError, Unavailable
+from ..errors import Invalid, SandboxdError, StageError, Unavailable
 from ..jail import namespaces
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
@@ -34,6 +35,9 @@ from .slots import Slot, Slots
 
 COMMANDS_MAX = 128 * 1024
 """Bytes of all commands and of the environment of a run together."""
+
+STRAYS_S = 10.0
+"""How long the processes of a killed daemon may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,21 @@ class Requests:
         self.root = f"{config.state_dir}/root"
         self.outside = namespaces.current()
         os.makedirs(self.root, mode=0o700, exist_ok=True)
+
+    def end_strays(self) -> None:
+        """At start: end the runs that an earlier daemon, killed, has left behind."""
+        groups = self.hierarchy.groups()
+        for group in groups:
+            group.kill()
+        deadline = time.monotonic() + STRAYS_S
+        while groups := [group for group in groups if not group.remove()]:
+            if time.monotonic() > deadline:
+                raise StageError("sweep", f"cannot be ended: {groups[0].members()}")
+            time.sleep(0.01)
+
+    def forget_strays(self) -> list[str]:
+        """Once the api has adopted its sessions: remove the slots that are none's."""
+        return self.slots.forget()
 
     def lease(self, request: dict[str, Any]) -> Slot:
         """A slot with a scratch of `size` bytes and `inodes`, for `session`."""

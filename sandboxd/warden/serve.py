@@ -86,6 +86,7 @@ def _be_warden(config: Config, sock: socket.socket, api_pid: int, addresses: lis
         # slave: what the host mounts later is seen here, what we mount is not seen there.
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
     requests = Requests(config, hierarchy)
+    requests.end_strays()
     gc.freeze()  # forks share these pages as long as nobody counts references on them
     ready = f"sandboxd: ready on {', '.join(addresses)}"
     return Server(requests, sock, api_pid, lambda: print(ready, flush=True)).serve()

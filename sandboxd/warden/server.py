@@ -97,6 +97,8 @@ class Server:
         """Do what is asked: fields of the answer, None when it comes later, and descriptors."""
         match request.get("op"):
             case "ready":
+                for path in self.requests.forget_strays():
+                    print(f"sandboxd: removed {path}, which no session owns", file=sys.stderr)
                 self.ready()
                 return {}, []
             case "lease":

@@ -1,0 +1,39 @@
+/* Counts the words of the files named on the command line. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "report.h"
+#include "table.h"
+#include "words.h"
+
+enum { MOST = 10 };
+
+static int count(struct table *table, const char *path) {
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        fprintf(stderr, "wordcount: %s: %s\n", path, strerror(errno));
+        return 1;
+    }
+    char word[WORD_MAX];
+    while (next_word(file, word))
+        table_add(table, word);
+    fclose(file);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        fprintf(stderr, "usage: %s FILE...\n", argv[0]);
+        return 2;
+    }
+    struct table table;
+    table_init(&table);
+    int failed = 0;
+    for (int i = 1; i < argc; i++)
+        failed |= count(&table, argv[i]);
+    report(&table, MOST);
+    table_free(&table);
+    return failed;
+}

@@ -1,0 +1,141 @@
+"""POST /session/{ref}: the calls of a batch run, and what they answer."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import Invalid, NotFound, SandboxdError
+from ..runs.console import Item, log
+from ..runs.run import Input, Reply, Run
+from . import batch
+from .answers import Answer
+from .bodies import fold, parameters, typed
+from .helper import Helper
+from .registry import Session
+from .state import session, state
+
+MODES = ("batch", "continue", "input", "complete", "query")
+RUN_ID_MAX = 256
+
+OUTPUT = ".output"
+"""The directory, below /home/work, whose new files a result lists."""
+
+VANISHED = {"status": "finished", "exitCode": 130, "options": {}, "files": [], "console": []}
+"""The result when the session is destroyed while a call waits."""
+
+_CREATED_MARGIN_S = 0.02
+"""Time stamps of files come from the kernel's tick and may lie that far behind the clock."""
+
+
+class Call(msgspec.Struct):
+    """The body of an execute request."""
+
+    mode: str = ""
+    code: str = ""
+    runId: str = ""
+    options: dict[str, Any] = {}
+
+
+class Typed(msgspec.Struct):
+    """`options` of a continue or input call."""
+
+    eof: bool = False
+    live: bool = False
+
+
+async def execute(request: Request) -> Response:
+    """One call of a run."""
+    call = await parameters(request, Call)
+    found = session(request)
+    if len(call.runId) > RUN_ID_MAX:
+        raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
+    if call.mode == "batch":
+        return await _batch(request, found, call)
+    if call.mode in ("continue", "input"):
+        return await _follow_up(found, call)
+    if call.mode == "complete":
+        return complete_nothing()
+    if call.mode == "query":
+        raise Invalid("mode query is not offered: batch only.")
+    if not call.mode:
+        raise Invalid("mode is missing or empty!")
+    raise Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
+
+
+async def complete(request: Request) -> Response:
+    """POST /session/{ref}/complete: batch sessions have no completions."""
+    session(request)
+    return complete_nothing()
+
+
+def complete_nothing() -> Response:
+    """The answer to a request for completions."""
+    return Answer({"result": {"status": "finished", "completions": []}})
+
+
+async def _batch(request: Request, found: Session, call: Call) -> Response:
+    if call.code:
+        raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
+    asked = batch.options(call.options)
+    here = state(request)
+    runtime = here.runtimes.resolve(found.row.runtime)
+    plan = batch.plan(asked, found.row, runtime, here.config)
+    run = found.runs.ask(call.runId or secrets.token_hex(16), plan)
+    return await _answer(found, run, await run.call(live=asked.live))
+
+
+async def _follow_up(found: Session, call: Call) -> Response:
+    if not call.runId:
+        raise Invalid("continuation requires explicit run ID")
+    options = typed(fold(call.options, {}), Typed, "options")
+    run = found.runs.get(call.runId)
+    given = Input(call.code, options.eof) if call.mode == "input" else None
+    return await _answer(found, run, await run.call(given, options.live))
+
+
+async def _answer(found: Session, run: Run, reply: Reply | None) -> Response:
+    if reply is None:
+        return Answer({"result": {"runId": run.id, **VANISHED}})
+    event = reply.answer.event
+    files, complaint = await _files(found, run) if event and event.step == "exec" else ([], [])
+    verdict = event.verdict if event else None
+    asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
+    result: dict[str, Any] = {
+        "runId": run.id,
+        "status": reply.answer.status,
+        "exitCode": reply.answer.exit_code,
+        "options": asks,
+        "files": files,
+        "console": reply.console + complaint,
+        "verdict": asdict(verdict) if verdict else None,
+    }
+    if position := found.runs.position(run):
+        result["queue"] = {"position": position}
+    if run.plan.clamped:
+        result["clamped"] = run.plan.clamped
+    return Answer({"result": result})
+
+
+async def _files(found: Session, run: Run) -> tuple[list[dict[str, str]], list[Item]]:
+    """The files that the run made in its output directory, and a word if they cannot be told."""
+    since = run.started_at - _CREATED_MARGIN_S
+    try:
+        async with Helper(found) as helper:
+            names = await helper.created(OUTPUT, since)
+    except NotFound:
+        return [], []
+    except SandboxdError as error:
+        return [], [log("warning", f"the files of this run cannot be listed: {error}")]
+    base = f"/session/{found.row.id}/download_single?file="
+    return [{"name": name, "url": base + _quoted(f"{OUTPUT}/{name}")} for name in names], []
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/", errors="surrogateescape")

@@ -1,0 +1,195 @@
+"""A session's files: upload, list, download. Bytes are passed on as they come.
+
+What is known before the answer begins becomes a status; a failure after that breaks the
+connection off, so that a cut answer cannot be taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ..config import Files
+from ..errors import Invalid, SandboxdError
+from ..model import HOME
+from .bodies import Body, parameters
+from .helper import Helper, path
+from .multipart import FileBegins, Upload
+from .state import session, state
+
+OCTETS = "application/octet-stream"
+
+
+class Listing(msgspec.Struct):
+    """Parameters of a listing."""
+
+    path: str = HOME
+
+
+class Download(msgspec.Struct):
+    """Parameters of a download."""
+
+    files: list[str] = []
+
+
+class Single(msgspec.Struct):
+    """Parameters of the download of a single file."""
+
+    file: str = ""
+
+
+async def upload(request: Request) -> Response:
+    """POST /session/{ref}/upload: put all files of a multipart body in place, or none."""
+    found, limits = session(request), state(request).config.files
+    body = Body(request)
+    try:
+        parser = Upload(request.headers.get("content-type", "").encode("latin-1"))
+        async with Helper(found) as helper:
+            await helper.begin_upload()
+            await _pass_on(body, parser, helper, limits)
+            await helper.commit()
+    except SandboxdError as error:
+        if closing := await body.drop():
+            raise HTTPException(413, str(error), closing) from None
+        raise
+    return Response(status_code=204)
+
+
+async def _pass_on(body: Body, parser: Upload, helper: Helper, limits: Files) -> None:
+    """Give the helper the files of the body. Raises Invalid for what breaks a limit."""
+    files = size = 0
+    while piece := await body.piece():
+        for event in parser.feed(piece):
+            if isinstance(event, FileBegins):
+                files, size = files + 1, 0
+                if files > limits.upload_files:
+                    raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
+                await helper.begin_file(path(event.name, "filename"), event.mode)
+                continue
+            size += len(event)
+            if size > limits.upload_size:
+                raise Invalid(f"Too large file (maximum {limits.upload_size} bytes)")
+            await helper.write(event)
+    parser.end()
+    if not files:
+        raise Invalid("an upload has at least one file")
+
+
+class HelperResponse(StreamingResponse):
+    """An answer whose content comes from a file helper, which ends with it.
+
+    Starlette closes the iterator when the client goes away, but not when it never began.
+    """
+
+    def __init__(
+        self, helper: Helper, content: AsyncIterator[bytes], headers: dict[str, str]
+    ) -> None:
+        super().__init__(content, headers=headers)
+        self._helper = helper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._helper.__aexit__(None, None, None)
+
+
+async def _open(request: Request, question: dict[str, Any]) -> tuple[Helper, dict[str, Any]]:
+    """A helper that has given its first answer. Raises what it refuses."""
+    helper = await Helper(session(request)).__aenter__()
+    try:
+        return helper, await helper.ask(question)
+    except BaseException as error:
+        await helper.__aexit__(type(error), error, error.__traceback__)
+        raise
+
+
+async def listing(request: Request) -> Response:
+    """GET or POST /session/{ref}/files: a directory, as JSON text within JSON."""
+    asked = await parameters(request, Listing)
+    name = path(asked.path or HOME, "path")
+    helper, answer = await _open(request, {"op": "list", "path": name})
+    content = _listed(helper, asked.path or HOME, str(answer.get("path", HOME)))
+    return HelperResponse(helper, content, {"content-type": "application/json"})
+
+
+async def _listed(helper: Helper, asked: str, folder: str) -> AsyncIterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    yield b'{"files":"'
+    async for packet in helper.data():
+        if isinstance(packet, bytes):
+            yield _within(decoder.decode(packet))
+            continue
+        tail = {"errors": str(packet.get("errors", "")), "folder_path": folder, "abspath": asked}
+        yield b'",' + json.dumps(tail, separators=(",", ":")).encode()[1:]
+
+
+def _within(text: str) -> bytes:
+    """`text` as the inside of a JSON string."""
+    return json.dumps(text)[1:-1].encode()
+
+
+async def download(request: Request) -> Response:
+    """GET or POST /session/{ref}/download: one tar for each path, in a multipart/mixed body."""
+    asked = await parameters(request, Download)
+    most = state(request).config.files.download_files
+    if not 1 <= len(asked.files) <= most:
+        raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(asked.files)})
+    paths = [path(name, "files") for name in asked.files]
+    helper, _ = await _open(request, {"op": "archive", "paths": paths})
+    boundary = secrets.token_hex(16)
+    headers = {"content-type": f"multipart/mixed; boundary={boundary}"}
+    return HelperResponse(helper, _parts(helper, boundary), headers)
+
+
+async def _parts(helper: Helper, boundary: str) -> AsyncIterator[bytes]:
+    before = ""
+    async for packet in helper.data():
+        if isinstance(packet, bytes):
+            yield packet
+        elif packet.get("end"):
+            yield f"{before}--{boundary}--\r\n".encode()
+        else:
+            yield f"{before}--{boundary}\r\n{_part_headers(packet)}\r\n".encode()
+            before = "\r\n"
+
+
+def _part_headers(packet: dict[str, Any]) -> str:
+    lines = f"Content-Type: {OCTETS}\r\nContent-Encoding: identity\r\n"
+    left_out = packet.get("left_out")
+    if isinstance(left_out, dict) and left_out:
+        counts = ", ".join(f"{kind}={count}" for kind, count in sorted(left_out.items()))
+        lines += f"X-Sandboxd-Left-Out: {counts}\r\n"
+    return lines
+
+
+async def download_single(request: Request) -> Response:
+    """GET or POST /session/{ref}/download_single: the bytes of one file."""
+    asked = await parameters(request, Single)
+    if not asked.file:
+        raise Invalid("Input validation error", {"file": "the path of a file"})
+    helper, answer = await _open(request, {"op": "read", "path": path(asked.file, "file")})
+    name = quote(str(answer.get("name", "file")), safe="", errors="surrogateescape")
+    headers = {
+        "content-type": OCTETS,
+        "content-length": str(int(answer["size"])),
+        "content-disposition": f"attachment; filename*=UTF-8''{name}",
+    }
+    return HelperResponse(helper, _bytes(helper), headers)
+
+
+async def _bytes(helper: Helper) -> AsyncIterator[bytes]:
+    async for packet in helper.data():
+        if isinstance(packet, bytes):
+            yield packet

@@ -1,0 +1,122 @@
+"""What a refusal looks like to clients: one table from exceptions to problem documents.
+
+A problem document (RFC 9457) has type, title and, where they help, msg and data. A class that
+is not in the table is answered as its nearest ancestor. What nobody expected is answered 500
+without a word about its inside; the log has it.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import (
+    ConfigError,
+    Exists,
+    Invalid,
+    NotFound,
+    OutsideHome,
+    QuotaExceeded,
+    Refused,
+    SandboxdError,
+    StageError,
+    Unavailable,
+)
+from ..filewire import FileWireError
+from ..wire import WireError
+from .answers import to_json
+
+TYPE = "https://api.backend.ai/probs/"
+MEDIA_TYPE = "application/problem+json"
+
+_PARAMS = (400, "invalid-api-params", "Missing or invalid API parameters.")
+_BUSY = (503, "service-unavailable", "Service unavailable.")
+_INTERNAL = (500, "internal-server-error", "Internal server error.")
+
+TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
+    SandboxdError: _INTERNAL,
+    ConfigError: _INTERNAL,
+    WireError: _INTERNAL,
+    FileWireError: _INTERNAL,
+    Refused: (400, "generic-bad-request", "Bad request."),
+    Invalid: _PARAMS,
+    OutsideHome: _PARAMS,
+    NotFound: (404, "object-not-found", "No such object."),
+    Exists: (
+        400,
+        "session-already-exists",
+        "The session already exists but you requested not to reuse existing one.",
+    ),
+    QuotaExceeded: (412, "quota-exceeded", "You have reached your resource limit."),
+    StageError: _BUSY,
+    Unavailable: _BUSY,
+}
+
+_FRAMEWORK = {
+    404: ("url-not-found", "Unknown URL path."),
+    405: ("method-not-allowed", "HTTP Method Not Allowed."),
+    501: ("not-implemented", "This API query is not implemented."),
+}
+
+
+def document(suffix: str, title: str, msg: str = "", data: Any = None) -> dict[str, Any]:
+    """The members of a problem document; `msg` and `data` only where there is something."""
+    body: dict[str, Any] = {"type": TYPE + suffix, "title": title}
+    if msg:
+        body["msg"] = msg
+    if data is not None:
+        body["data"] = data
+    return body
+
+
+def of_status(status: int, msg: str = "", data: Any = None) -> dict[str, Any]:
+    """The problem document for a bare HTTP status."""
+    suffix, title = _FRAMEWORK.get(status, ("generic-bad-request", "Bad request."))
+    return document(suffix, title, msg or HTTPStatus(status).phrase, data)
+
+
+def of_error(error: SandboxdError) -> tuple[int, dict[str, Any]]:
+    """Status and problem document for an exception of ours."""
+    status, suffix, title = next(TABLE[c] for c in type(error).__mro__ if c in TABLE)
+    if status == 500:
+        return status, document(suffix, title)
+    if isinstance(error, NotFound):
+        title = f"No such {error.kind}."
+    data = error.data if isinstance(error, Refused) else None
+    if isinstance(error, StageError):
+        data = {"stage": error.stage, "errno": error.errno}
+    return status, document(suffix, title, str(error), data)
+
+
+def _response(status: int, body: dict[str, Any], headers: Any = None) -> Response:
+    return Response(to_json(body), status, headers, MEDIA_TYPE)
+
+
+async def on_sandboxd_error(_: Request, error: Exception) -> Response:
+    """Handler for our own exceptions."""
+    assert isinstance(error, SandboxdError)
+    status, body = of_error(error)
+    headers = {"retry-after": "1"} if status == 503 else None
+    return _response(status, body, headers)
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Handler for Starlette's: unknown URLs, methods, and statuses that the api raises."""
+    assert isinstance(error, HTTPException)
+    data = request.url.path if error.status_code == 404 else None
+    msg = "" if error.status_code in _FRAMEWORK else error.detail
+    return _response(error.status_code, of_status(error.status_code, msg, data), error.headers)
+
+
+async def on_disconnect(_: Request, error: Exception) -> Response:
+    """Handler for a client that went away: nobody will read the answer."""
+    return Response(status_code=400)
+
+
+async def on_unexpected(_: Request, error: Exception) -> Response:
+    """Handler for everything else; Starlette raises it again, so that the server logs it."""
+    return _response(500, document(*_INTERNAL[1:]))

@@ -1,0 +1,128 @@
+"""The api process: uvicorn, the link to the warden, and how both end.
+
+`run` is called in a process that has already given up root. It serves until SIGTERM or until
+the warden is gone, whichever comes first; then running requests get a moment to end, and the
+sessions stay as they are for the next daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+
+from .. import runtimes
+from ..config import Config
+from ..store.database import Database
+from . import app
+from .http_protocol import HttpProtocol
+from .registry import Sessions
+from .state import State
+from .warden_client import WardenClient
+
+_log = logging.getLogger(__name__)
+
+GRACE_S = 3
+"""Seconds that running requests get at the end; a call waits 2 s at most."""
+
+KEEP_ALIVE_S = 30
+
+
+def run(
+    config: Config, warden: socket.socket, listeners: list[socket.socket], database: str
+) -> None:
+    """Serve the API on `listeners` until SIGTERM or until `warden` closes.
+
+    `database` is the path of the SQLite file. Raises ConfigError when it cannot be used.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run kept
+    store = Database(database)
+    try:
+        asyncio.run(_serve(config, warden, listeners, store))
+    finally:
+        store.close()
+
+
+async def _serve(
+    config: Config, warden: socket.socket, listeners: list[socket.socket], store: Database
+) -> None:
+    client = WardenClient(warden)
+    sessions = Sessions(config, client, store)
+    state = State(config, runtimes.load(config), sessions)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await sessions.restore()
+        try:
+            yield
+        finally:
+            await sessions.close()
+
+    server = Server(app.make(state, lifespan), client)
+    link = asyncio.create_task(client.serve(), name="warden")
+    link.add_done_callback(lambda _: server.stop("the warden is gone"))
+    try:
+        await server.serve(sockets=listeners)
+    finally:
+        link.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await link
+
+
+class Server(uvicorn.Server):
+    """uvicorn, telling the warden when it accepts connections, ending without a signal."""
+
+    def __init__(self, application: Starlette, warden: WardenClient) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=HttpProtocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                headers=[("server", "BackendAI")],
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._warden = warden
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections, and say so."""
+        await super().startup(sockets)
+        await self._warden.ready()
+
+    def stop(self, why: str) -> None:
+        """End soon: running requests get their grace."""
+        if not self.should_exit:
+            _log.info("the api ends: %s", why)
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end the server. uvicorn's own way raises the signal once more at
+        the end, which would look like a crash to the warden."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        ending = (signal.SIGTERM, signal.SIGINT)
+        for number in ending:
+            loop.add_signal_handler(number, self.stop, number.name)
+        try:
+            yield
+        finally:
+            for number in ending:
+                loop.remove_signal_handler(number)

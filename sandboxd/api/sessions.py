@@ -1,0 +1,237 @@
+"""Sessions: get or create, look at, list by prefix, destroy."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import secrets
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import Invalid
+from ..store.sessions import Row
+from . import sizes
+from .answers import Answer
+from .auth import owner
+from .bodies import fold, parameters, typed
+from .registry import Session, new_id
+from .state import session, state
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,62}[A-Za-z0-9_]", re.ASCII)
+_RESERVED = ("from-template",)
+IMAGE_MAX = 512
+
+
+class Settings(msgspec.Struct):
+    """`config` of a create request."""
+
+    environ: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
+    resource_opts: dict[str, Any] = {}
+    mounts: list[Any] = []
+    mount_ids: list[Any] = []
+    mount_map: dict[str, Any] = {}
+    mount_id_map: dict[str, Any] = {}
+    mount_options: dict[str, Any] = {}
+    preopen_ports: list[Any] = []
+    agent_list: list[Any] = []
+    attach_network: str = ""
+
+
+class Create(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
+    """The body of a create request."""
+
+    image: str
+    name: str = ""
+    config: dict[str, Any] = {}
+    reuse: bool = True
+    type: str = "interactive"
+    cluster_size: int = 1
+    startup_command: str = ""
+    bootstrap_script: str = ""
+    starts_at: str = ""
+    callback_url: str = ""
+    owner_access_key: str = ""
+    dependencies: list[Any] = []
+
+
+_ALIASES = {
+    "session_name": "name", "clientSessionToken": "name", "lang": "image", "sessionType": "type",
+    "clusterSize": "cluster_size", "startupCommand": "startup_command",
+    "bootstrapScript": "bootstrap_script", "startsAt": "starts_at", "callbackUrl": "callback_url",
+    "callbackURL": "callback_url",
+}  # fmt: skip
+_CONFIG_ALIASES = {
+    "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
+    "agentList": "agent_list",
+}  # fmt: skip
+
+# asked for and not given would be worse than refused: the program would miss it later
+_NOT_OFFERED = (
+    "bootstrap_script", "starts_at", "callback_url", "owner_access_key", "dependencies",
+    "startup_command",
+)  # fmt: skip
+_CONFIG_NOT_OFFERED = (
+    "mounts", "mount_ids", "mount_map", "mount_id_map", "mount_options", "preopen_ports",
+    "agent_list", "attach_network",
+)  # fmt: skip
+
+
+async def create(request: Request) -> Response:
+    """POST /session: the session of that name, made if there is none."""
+    body = await parameters(request, Create, _ALIASES)
+    settings = typed(fold(body.config, _CONFIG_ALIASES), Settings, "config")
+    _check_offered(body, settings)
+    here = state(request)
+    runtime = here.runtimes.resolve(_image(body.image))
+    asked = _resources(settings)
+    limits, lowered = sizes.granted(asked, here.config.ceiling)
+    wanted = Row(
+        id=new_id(),
+        name=_name(body.name),
+        owner=owner(request),
+        image=body.image,
+        runtime=runtime.name,
+        created_at=time.time(),
+        limits=limits,
+        environ=sizes.variables(settings.environ, "config.environ"),
+    )
+    found, created = await here.sessions.get_or_create(wanted, body.reuse)
+    answer = {
+        "sessionId": found.row.id,
+        "sessionName": found.row.name,
+        "status": "RUNNING",
+        "created": created,
+        "servicePorts": [],
+    }
+    if created and lowered:
+        answer["clamped"] = lowered
+    return Answer(answer, 201 if created else 200)
+
+
+def _check_offered(body: Create, settings: Settings) -> None:
+    """Raises Invalid for what a client asks for and would not get."""
+    if body.type == "batch" and not body.startup_command:
+        raise Invalid("Batch sessions must have a non-empty startup command.")
+    if body.type != "interactive":
+        raise Invalid("This server offers sessions of the type interactive only.")
+    if body.cluster_size != 1:
+        raise Invalid("This server runs on one host: clusterSize must be 1.")
+    given = [name for name in _NOT_OFFERED if getattr(body, name)]
+    given += [f"config.{name}" for name in _CONFIG_NOT_OFFERED if getattr(settings, name)]
+    if given:
+        data = dict.fromkeys(given, "must be absent, null or empty")
+        raise Invalid(f"This server does not offer {', '.join(given)}.", data)
+
+
+def _image(image: str) -> str:
+    """The image, if it can be kept: it is told again in the session's description."""
+    if len(image) > IMAGE_MAX or not image.isprintable():
+        data = {"image": f"at most {IMAGE_MAX} printable characters are expected"}
+        raise Invalid("Input validation error", data)
+    return image
+
+
+def _name(name: str) -> str:
+    """The session's name; one is made when the client gives none."""
+    if not name:
+        return f"session-{secrets.token_hex(6)}"
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        allowed = "4 to 64 ASCII letters, digits, _ . or -, the first and last no . or -"
+        raise Invalid("Input validation error", {"name": allowed})
+    return name
+
+
+def _resources(settings: Settings) -> dict[str, Any]:
+    """The fields of model.Limits that the client asks for."""
+    asked: dict[str, Any] = {}
+    for name, value in settings.resources.items():
+        field = sizes.RESOURCES.get(name)
+        if field and value is not None:
+            asked[field] = sizes.amount(field, value, f"config.resources.{name}")
+        elif not field and value not in (None, 0, "0", ""):
+            data = {f"config.resources.{name}": "this host offers cpu and mem"}
+            raise Invalid("Input validation error", data)
+    for name, field in sizes.RESOURCE_OPTS.items():
+        if (value := settings.resource_opts.get(name)) is not None:
+            asked[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
+    return asked
+
+
+async def info(request: Request) -> Response:
+    """GET /session/{ref}: what is known about a session."""
+    return Answer(_described(session(request), state(request).config))
+
+
+def _described(session: Session, config: Any) -> dict[str, Any]:
+    row = session.row
+    limits = asdict(config.limits.exec) | row.limits
+    slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
+    registry, _, repository = row.image.rpartition("/")
+    active = session.runs.active
+    return {
+        "sessionId": row.id,
+        "sessionName": row.name,
+        "domainName": "default",
+        "groupId": "default",
+        "userId": row.owner,
+        "lang": row.image,
+        "image": row.image,
+        "architecture": platform.machine(),
+        "registry": registry,
+        "tag": repository.partition(":")[2],
+        "containerId": None,
+        "occupiedSlots": slots,
+        "occupyingSlots": slots,
+        "requestedSlots": slots,
+        "occupiedShares": "{}",
+        "environ": json.dumps(row.environ),
+        "resourceOpts": json.dumps({"shmem": limits["shm"]}),
+        "status": "RUNNING",
+        "statusInfo": None,
+        "statusData": None,
+        "age": int((time.time() - row.created_at) * 1000),
+        "creationTime": datetime.fromtimestamp(row.created_at, UTC).isoformat(),
+        "terminationTime": None,
+        "numQueriesExecuted": row.runs,
+        "memoryLimit": limits["memory"] // 1024,
+        "lastStat": None,
+        "idleChecks": None,
+        "sandbox": {
+            "runtime": row.runtime,
+            "limits": limits,
+            "scratch": {"size": config.scratch.size, "inodes": config.scratch.inodes},
+            "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
+        },
+    }
+
+
+async def match(request: Request) -> Response:
+    """GET /session/_/match?id=PREFIX: the owner's sessions whose UUID or name begins so."""
+    prefix = request.query_params.get("id", "")
+    if not prefix:
+        raise Invalid("Input validation error", {"id": "the beginning of a UUID or name"})
+    rows = [found.row for found in state(request).sessions.of(owner(request))]
+    found = [row for row in rows if row.id.startswith(prefix) or row.name.startswith(prefix)]
+    matches = [{"id": row.id, "name": row.name, "status": "RUNNING"} for row in found]
+    return Answer({"matches": matches})
+
+
+async def destroy(request: Request) -> Response:
+    """DELETE /session/{ref}: end everything of it; its files are gone with it."""
+    await state(request).sessions.destroy(session(request))
+    return Answer({"stats": {}})
+
+
+async def interrupt(request: Request) -> Response:
+    """POST /session/{ref}/interrupt: SIGINT to the running step, if there is one."""
+    if run := session(request).runs.active:
+        await run.interrupt()
+    return Response(status_code=204)

@@ -1,0 +1,33 @@
+"""What the routes work with, made once at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from ..config import Config
+from ..runtimes import Runtimes
+from .auth import owner
+from .registry import Session, Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The daemon as its routes see it."""
+
+    config: Config
+    runtimes: Runtimes
+    sessions: Sessions
+
+
+def state(request: Request) -> State:
+    """The State that this app was made with."""
+    found = request.app.state.sandboxd
+    assert isinstance(found, State)
+    return found
+
+
+def session(request: Request) -> Session:
+    """The session that the path names, among those of who asks. Raises NotFound."""
+    return state(request).sessions.find(owner(request), request.path_params["ref"])

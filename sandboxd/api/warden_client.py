@@ -1,0 +1,136 @@
+"""The api's stub of the warden: typed requests over one socket, see wire.py.
+
+Requests may overlap; `serve` hands each answer to the one who waits for it. Descriptors that
+come for nobody (the caller was cancelled) are closed, so that nothing is kept open by chance.
+The end of the socket is the end of the daemon: pending and later requests raise Unavailable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from dataclasses import asdict
+from typing import Any
+
+from .. import wire
+from ..errors import Invalid, SandboxdError, StageError, Unavailable
+from ..model import Step
+from ..runs.channel import Channel
+from ..runs.follower import Started
+
+_log = logging.getLogger(__name__)
+_Answer = tuple[dict[str, Any], list[int]]
+
+
+class WardenClient:
+    """The warden at the other end of `sock`. `serve` must be running."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._channel = Channel(sock)
+        self._ids = itertools.count(1)
+        self._pending: dict[int, asyncio.Future[_Answer]] = {}
+        self._gone = False
+
+    async def serve(self) -> None:
+        """Take in answers until the warden is gone."""
+        try:
+            while True:
+                message, fds = await self._channel.receive_message()
+                if message is None:
+                    return
+                self._deliver(message, fds)
+        except wire.WireError as error:
+            _log.error("the warden sent what is no message: %s", error)
+        finally:
+            self._end()
+
+    def _deliver(self, message: dict[str, Any], fds: list[int]) -> None:
+        future = self._pending.pop(message.get("id", 0), None)
+        if future is None or future.done():
+            wire.close_all(fds)
+        else:
+            future.set_result((message, fds))
+
+    def _end(self) -> None:
+        self._gone = True
+        self._channel.close()
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(_warden_gone())
+        self._pending.clear()
+
+    async def _request(
+        self, op: str, expect: int = 0, fds: list[int] | None = None, **arguments: Any
+    ) -> _Answer:
+        """Ask for `op`; the answer with exactly `expect` descriptors."""
+        if self._gone:
+            raise _warden_gone()
+        id = next(self._ids)
+        future = self._pending[id] = asyncio.get_running_loop().create_future()
+        try:
+            await self._channel.send_message({"op": op, "id": id} | arguments, fds)
+            message, got = await future
+        except OSError:
+            raise _warden_gone() from None
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and not future.exception():
+                wire.close_all(future.result()[1])
+            raise
+        finally:
+            self._pending.pop(id, None)
+        if message.get("ok") is True and len(got) == expect:
+            return message, got
+        wire.close_all(got)
+        raise _error(message)
+
+    async def ready(self) -> None:
+        """The api accepts connections."""
+        await self._request("ready")
+
+    async def lease(self, session: str, size: int, inodes: int) -> int:
+        """A slot for the session with this UUID, with `size` bytes of scratch."""
+        message, _ = await self._request("lease", session=session, size=size, inodes=inodes)
+        return int(message["slot"])
+
+    async def adopt(self, slot: int, session: str) -> None:
+        """Take up a session of before the restart. Raises when its slot is not its own."""
+        await self._request("adopt", slot=slot, session=session)
+
+    async def start(
+        self,
+        slot: int,
+        run: int,
+        shell: str,
+        steps: tuple[Step, ...],
+        environ: dict[str, str],
+        stdin: int | None,
+    ) -> Started:
+        """Start run number `run`. Raises StageError when a protection could not be applied."""
+        fds = [] if stdin is None else [stdin]
+        texts = {"shell": shell, "steps": [asdict(step) for step in steps], "environ": environ}
+        _, got = await self._request("start", 3, fds, slot=slot, run=run, **texts)
+        return Started(Channel(socket.socket(fileno=got[0])), got[1], got[2])
+
+    async def files(self, slot: int) -> Channel:
+        """A file helper for one request, see filewire.py."""
+        _, got = await self._request("files", 1, slot=slot)
+        return Channel(socket.socket(fileno=got[0]))
+
+    async def release(self, slot: int) -> None:
+        """End everything in the slot and free it."""
+        await self._request("release", slot=slot)
+
+
+def _warden_gone() -> Unavailable:
+    return Unavailable("the privileged half of sandboxd is gone")
+
+
+def _error(message: dict[str, Any]) -> SandboxdError:
+    """The exception that an answer which is not ok stands for."""
+    text = str(message.get("error", "the warden's answer is not what was asked for"))
+    kind = message.get("kind")
+    if kind == "stage":
+        return StageError(str(message.get("stage", "?")), text, int(message.get("errno") or 0))
+    return Invalid(text) if kind == "invalid" else Unavailable(text)

@@ -1,0 +1,194 @@
+"""Reading: one file as it is, or files and directories as a stream of tar.
+
+A name that a client gives may be a link that stays inside: what it leads to is read. Links that
+are found on the walk are kept as links. What has no content, or cannot be read, is left out and
+counted; the count is taken by a first walk, since it is sent before the data.
+
+The tar is written member by member, because tarfile.TarFile keeps a list of all members: only
+its header format is used (TarInfo.tobuf). Members carry no ids or names of users of the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import Invalid
+from ..model import HOME
+from .beneath import open_content, open_entry, special
+from .conversation import Conversation
+from .paths import absolute, inside, shown
+from .walk import GONE, Found, walk
+
+PATHS_MAX = 64
+"""Paths of one archive request; each holds a descriptor."""
+
+ENTRIES_MAX = 1_000_000
+"""Entries below one path of an archive at most: a program that goes on making entries must not
+keep the first walk, which sends nothing, for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One path of the request, opened; `fd` is a regular file or a directory."""
+
+    fd: int
+    base: str
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member of the tar. `content`: descriptor of a regular file, good until the next one."""
+
+    path: str
+    status: os.stat_result
+    content: int | None = None
+    target: str = ""
+
+
+def read_file(conversation: Conversation, home: int, name: str) -> None:
+    """Answer a read request. Raises Refused."""
+    parts = inside(name)
+    fd = open_content(home, parts)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise Invalid(f"{shown(absolute(parts))} is a directory")
+        conversation.answer({"ok": True, "size": status.st_size, "name": parts[-1]})
+        conversation.copy(fd, status.st_size)
+        conversation.answer({"end": True})
+    finally:
+        os.close(fd)
+
+
+def archive(conversation: Conversation, home: int, names: list[str]) -> None:
+    """Answer an archive request. Raises Refused for the first path that cannot be had."""
+    if not 1 <= len(names) <= PATHS_MAX:
+        raise Invalid(f"an archive has 1 to {PATHS_MAX} paths, not {len(names)}")
+    with contextlib.ExitStack() as opened:
+        parts = [_opened(home, name, opened) for name in names]
+        conversation.answer({"ok": True})
+        for part in parts:
+            conversation.answer({"part": part.base, "left_out": part.left_out})
+            tar = _Tar(conversation)
+            for member in _members(part):
+                if isinstance(member, _Member):
+                    tar.add(member)
+            tar.end()
+        conversation.answer({"end": True})
+
+
+def _opened(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
+    """The path `name`, with what an archive of it leaves out. Raises Refused."""
+    parts = inside(name)
+    fd = open_content(home, parts)
+    opened.callback(os.close, fd)
+    base = parts[-1] if parts else os.path.basename(HOME)
+    left_out: Counter[str] = Counter()
+    for count, member in enumerate(_members(_Part(fd, base, {})), 1):
+        if count > ENTRIES_MAX:
+            raise Invalid(f"{shown(absolute(parts))} has more than {ENTRIES_MAX} entries")
+        if isinstance(member, str):
+            left_out[member] += 1
+    return _Part(fd, base, dict(left_out))
+
+
+def _members(part: _Part) -> Iterator[_Member | str]:
+    """What the tar of `part` holds, and for each entry left out its kind (filewire.LEFT_OUT)."""
+    status = os.fstat(part.fd)
+    if stat.S_ISREG(status.st_mode):
+        yield _Member(part.base, status, part.fd)
+        return
+    yield _Member(part.base, status)
+    for found in walk(part.fd, part.base + "/"):
+        yield from _member(found)
+
+
+def _member(found: Found) -> Iterator[_Member | str]:
+    """The member for an entry, or its kind; nothing when it has become something else."""
+    status = found.status
+    if status is None or found.unentered:
+        yield found.unentered or "unreadable"
+    elif stat.S_ISDIR(status.st_mode):
+        yield _Member(found.path, status)
+    elif stat.S_ISREG(status.st_mode):
+        yield from _file(found)
+    elif stat.S_ISLNK(status.st_mode):
+        yield from _link(found, status)
+    else:
+        yield special(status.st_mode)
+
+
+def _link(found: Found, status: os.stat_result) -> Iterator[_Member]:
+    try:
+        target = os.readlink(found.name, dir_fd=found.directory)
+    except OSError as error:
+        if error.errno in GONE:
+            return
+        raise
+    yield _Member(found.path, status, target=target)
+
+
+def _file(found: Found) -> Iterator[_Member | str]:
+    """The member for a regular file, opened as long as it is in use."""
+    try:
+        fd = open_entry(found.directory, found.name)
+    except (PermissionError, BlockingIOError):
+        yield "unreadable"
+        return
+    except OSError as error:
+        if error.errno in GONE:
+            return
+        raise
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):
+            yield _Member(found.path, status, fd)
+    finally:
+        os.close(fd)
+
+
+class _Tar:
+    """Writes one tar to the conversation."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._written = 0
+
+    def add(self, member: _Member) -> None:
+        """The header of `member` and, for a file, as much content as the header says."""
+        info = _header(member)
+        self._write(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+        if member.content is not None:
+            self._conversation.copy(member.content, info.size)
+            self._written += info.size
+            self._write(bytes(-info.size % tarfile.BLOCKSIZE))
+
+    def end(self) -> None:
+        """Two blocks of zeros, and more up to a whole record, as tar(5) wants it."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self._written % tarfile.RECORDSIZE))
+
+    def _write(self, data: bytes) -> None:
+        self._conversation.write(data)
+        self._written += len(data)
+
+
+def _header(member: _Member) -> tarfile.TarInfo:
+    """The header of `member`: uid and gid 0 without names, no set-user-ID or sticky bits."""
+    info = tarfile.TarInfo(member.path)
+    info.mode = stat.S_IMODE(member.status.st_mode) & 0o777
+    info.mtime = int(member.status.st_mtime)
+    if member.content is not None:
+        info.size = member.status.st_size
+    elif member.target:
+        info.type, info.linkname = tarfile.SYMTYPE, member.target
+    else:
+        info.type = tarfile.DIRTYPE
+    return info

@@ -1,0 +1,116 @@
+"""Uploads: all files of a request, or none.
+
+Data goes to files in `stage`, which programs cannot see; only the commit touches the work
+directory (placing.py). After the first error the rest of the request is read and dropped, so
+that the sender never blocks, and the error is told at the commit. A sender that goes away
+before it leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import Invalid, Refused
+from ..filewire import FileWireError
+from .beneath import refused
+from .conversation import Conversation
+from .paths import Name, naming_file
+from .placing import place
+
+MODES = (0o644, 0o755)
+"""What an uploaded file's mode may be."""
+
+
+def receive_files(conversation: Conversation, home: int, stage: int) -> None:
+    """Answer an upload request. Raises Refused, FileWireError or OSError for the first error."""
+    inbox = _Inbox(stage)
+    try:
+        if not _received(conversation, inbox):
+            return
+        place(home, stage, inbox.files)
+    finally:
+        inbox.empty()
+    conversation.answer({"ok": True})
+
+
+def _received(conversation: Conversation, inbox: _Inbox) -> bool:
+    """Take in all packets up to the commit; False when the sender went away before it."""
+    first: Exception | None = None
+    while True:
+        try:
+            packet = conversation.receive()
+        except FileWireError as error:
+            first = first or error
+            continue
+        if packet is None:
+            return False
+        if packet == {"commit": True}:
+            break
+        if first is None:
+            first = _taken(inbox, packet)
+    if first is not None:
+        raise first
+    return True
+
+
+def _taken(inbox: _Inbox, packet: object) -> Exception | None:
+    """The error of taking `packet` in, None when all is well."""
+    try:
+        inbox.take(packet)
+    except (FileWireError, Refused, OSError) as error:
+        return error
+    return None
+
+
+class _Inbox:
+    """The files of one request, in `stage` under the numbers 0, 1, 2 ..."""
+
+    def __init__(self, stage: int) -> None:
+        self.files: dict[Name, str] = {}
+        self._stage = stage
+        self._count = 0
+        self._writing: tuple[Name, int] | None = None
+
+    def take(self, packet: object) -> None:
+        """Begin a file or add data to it. Raises Refused, FileWireError, OSError."""
+        match packet:
+            case bytes(data) if self._writing is not None:
+                self._write(data, *self._writing)
+            case {"file": str(name), "mode": mode} if mode in MODES:
+                self._begin(naming_file(name), mode)
+            case _:
+                raise Invalid("this is no part of an upload")
+
+    def empty(self) -> None:
+        """Remove all that is in the stage, and what placing has kept there."""
+        self._close()
+        for name in os.listdir(self._stage):
+            os.unlink(name, dir_fd=self._stage)
+
+    def _begin(self, name: Name, mode: int) -> None:
+        self._close()
+        number = str(self._count)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        try:
+            fd = os.open(number, flags, 0o600, dir_fd=self._stage)
+        except OSError as error:
+            raise refused(error, name) from None
+        self._writing = name, fd
+        self._count += 1
+        os.fchmod(fd, mode)  # not by os.open: the umask is not to have a say
+        former = self.files.pop(name, None)
+        if former is not None:
+            os.unlink(former, dir_fd=self._stage)
+        self.files[name] = number
+
+    def _write(self, data: bytes, name: Name, fd: int) -> None:
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        except OSError as error:
+            raise refused(error, name) from None
+
+    def _close(self) -> None:
+        if self._writing is not None:
+            os.close(self._writing[1])
+            self._writing = None

@@ -1,0 +1,92 @@
+"""A SOCK_SEQPACKET socket in the event loop: whole packets, with descriptors, no buffers.
+
+A packet is read when somebody asks for it and not before, so a slow consumer holds back the
+sender through the kernel. One task receives at a time; any number may send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .. import wire
+
+Result = TypeVar("Result")
+
+
+class Channel:
+    """One connected socket, owned; `close` ends whoever waits on it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._sending = asyncio.Lock()
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def send_message(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Send one message of wire.py. Raises WireError when it is too large, OSError when
+        the peer is gone."""
+        async with self._sending:
+            await self._when_ready(lambda: wire.send(self._sock, message, fds), reading=False)
+
+    async def send_packet(self, packet: bytes) -> None:
+        """Send one packet as it is. Raises OSError when the peer is gone."""
+        async with self._sending:
+            await self._when_ready(lambda: self._sock.send(packet), reading=False)
+
+    async def receive_message(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors (ours to close); None at the end.
+
+        Raises WireError for what is no message.
+        """
+        try:
+            return await self._when_ready(lambda: wire.receive(self._sock), reading=True)
+        except OSError:  # reset, or closed by us: an end like any other
+            return None, []
+
+    async def receive_packet(self, size: int) -> bytes:
+        """The next packet, at most `size` bytes of it; empty at the end."""
+        try:
+            return await self._when_ready(lambda: self._sock.recv(size), reading=True)
+        except OSError:
+            return b""
+
+    async def _when_ready(self, attempt: Callable[[], Result], reading: bool) -> Result:
+        """`attempt()`, again whenever the socket is ready, until it does not block."""
+        while True:
+            try:
+                return attempt()
+            except BlockingIOError:
+                await self._ready(reading)
+
+    async def _ready(self, reading: bool) -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        add = loop.add_reader if reading else loop.add_writer
+        remove = loop.remove_reader if reading else loop.remove_writer
+        add(self._sock, _wake, future)
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+            if self._sock.fileno() >= 0:
+                remove(self._sock)
+
+    def close(self) -> None:
+        """Close the socket; a receiver gets the end, a sender an OSError."""
+        if self._sock.fileno() < 0:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._sock)
+        loop.remove_writer(self._sock)
+        self._sock.close()
+        for future in self._waiting:
+            _wake(future)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

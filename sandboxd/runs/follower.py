@@ -1,0 +1,150 @@
+"""Follows one run: its control socket tells that there is more, its spool tells what.
+
+One `watch` is outstanding at any time; a newer one replaces it. It says how far we have come,
+and the shim answers when the run has gone beyond. Console positions are only watched while
+somebody wants output at once; else a program that talks much would keep the daemon busy.
+The end of the socket is the end of the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import Console
+from ..errors import Invalid, Unavailable
+from ..wire import WireError
+from .channel import Channel
+from .events import NO_POSITION, Event, lost
+from .spooled import Spool
+
+_log = logging.getLogger(__name__)
+
+COALESCE_S = 0.05
+"""How long new output waits for more of it; also the pause after an answer without news."""
+
+_PIECE = 8192
+"""Characters of input in a packet: at most 12 bytes each in JSON, which fits wire.PACKET."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the warden gives for a run: its control socket and its two files, all ours."""
+
+    control: Channel
+    console: int
+    journal: int
+
+
+class Follower:
+    """A run that has been started. `news` is called whenever an attribute has changed.
+
+    events   of the run so far; the last one is final when `over`
+    waiting  the program waits for input
+    output   there is console text beyond the position that `want_output` was given
+    """
+
+    def __init__(self, started: Started, keep: Console, news: Callable[[], None]) -> None:
+        self.spool = Spool(started.console, started.journal, keep)
+        self.events: list[Event] = []
+        self.waiting = False
+        self.output = False
+        self.over = False
+        self._control = started.control
+        self._news = news
+        self._wanted = NO_POSITION
+
+    async def follow(self) -> None:
+        """Keep the attributes true until the run is over."""
+        try:
+            await self._watch()
+            while (answer := await self._receive()) is not None:
+                await self._heard(answer)
+                await self._watch()
+        except OSError:
+            pass  # the shim is gone
+        except WireError as error:
+            _log.warning("a shim sent what is no message: %s", error)
+        finally:
+            self._control.close()
+        self.events = lost(await asyncio.to_thread(self.spool.events))
+        self.over, self.waiting = True, False
+        self._news()
+
+    async def _receive(self) -> dict[str, Any] | None:
+        message, fds = await self._control.receive_message()
+        for fd in fds:  # a shim has none to give
+            raise WireError(f"unexpected descriptor {fd}")
+        return message
+
+    async def _watch(self) -> None:
+        seen = {"console": self._wanted, "journal": len(self.events), "waiting": self.waiting}
+        await self._control.send_message({"op": "watch"} | seen)
+
+    async def _heard(self, answer: dict[str, Any]) -> None:
+        """Take over what the shim says; it is untrusted, so nothing in it is relied on."""
+        before = (len(self.events), self.waiting, self.output)
+        if answer.get("journal") != len(self.events):
+            self.events = await asyncio.to_thread(self.spool.events)
+        self.waiting = answer.get("waiting") is True
+        console = answer.get("console")
+        if isinstance(console, int) and console > self._wanted:
+            self.output, self._wanted = True, NO_POSITION
+        if before == (len(self.events), self.waiting, self.output):
+            await asyncio.sleep(COALESCE_S)  # answers without news must not cost us a CPU
+        self._news()
+
+    async def want_output(self, position: int) -> None:
+        """Set `output` as soon as the console goes beyond `position`."""
+        self.output, self._wanted = False, position
+        await self._tell(None)
+
+    async def input(self, text: str, eof: bool) -> None:
+        """Give the program `text` to read, and after it the end of input if `eof`.
+
+        Raises Invalid when the text cannot be written as UTF-8, Unavailable when the shim does
+        not take it.
+        """
+        self.waiting = False
+        pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)] or [""]
+        for piece in pieces[:-1]:
+            await self._tell({"op": "input", "text": piece, "eof": False})
+        await self._tell({"op": "input", "text": pieces[-1], "eof": eof})
+        await self._tell(None)
+
+    async def decline(self) -> None:
+        """The client goes on without answering: the step's clock runs again."""
+        await self._tell({"op": "decline"})
+
+    async def signal(self, name: str) -> None:
+        """Send the signal called `name` to the step."""
+        await self._tell({"op": "signal", "name": name})
+
+    async def _tell(self, message: dict[str, Any] | None) -> None:
+        """Send `message`, None: a watch. A run that has ended meanwhile needs neither."""
+        try:
+            async with asyncio.timeout(2):
+                await (self._control.send_message(message) if message else self._watch())
+        except TimeoutError:
+            raise Unavailable("the run does not take any more input for now") from None
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Stop following; `follow` comes to its end."""
+        self._control.close()
+
+
+def writable(text: str) -> str:
+    """`text`, if it can be given to a program: UTF-8, or bytes that surrogates stand for.
+
+    Raises Invalid for other lone surrogates.
+    """
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Invalid(f"the input has no UTF-8 form at character {error.start}") from None
+    return text

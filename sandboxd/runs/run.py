@@ -1,0 +1,212 @@
+"""One run: what it was asked to do, and the calls that follow it.
+
+A run waits in its session's line, is started, followed to its end, and can then be asked for
+its result until newer runs push it out. Calls of one run are served one after the other. A
+call waits for the first line of table.py that applies, at most CALL_S seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from ..config import Console
+from ..errors import Invalid, SandboxdError
+from ..model import Step
+from ..spool import START, Cursor
+from .console import Item, log
+from .events import NO_POSITION
+from .follower import COALESCE_S, Follower, Started, writable
+from .table import Answer, Progress, answer
+
+CALL_S = 2.0
+"""Seconds until a call returns `continued`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run does.
+
+    steps    clean, build, exec
+    environ  variables besides those that every program has
+    stdin    the whole of exec's standard input; None: the client may type
+    clamped  names of the limits that had to be lowered, as clients write them
+    options  what the client sent, in a form that can be compared
+    """
+
+    steps: tuple[Step, ...]
+    environ: dict[str, str] = field(default_factory=dict)
+    stdin: bytes | None = None
+    clamped: tuple[str, ...] = ()
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What the user typed; `eof` is the end of input after it."""
+
+    text: str
+    eof: bool = False
+
+    def line(self) -> str:
+        """The text as a program reads it: with a newline, unless there is only the end."""
+        text = writable(self.text)
+        return text if text.endswith("\n") or (self.eof and not text) else text + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a call, with the console text that goes with it."""
+
+    answer: Answer
+    console: list[Item]
+
+
+class Run:
+    """A run of a session. `started_at`: seconds since 1970, 0.0 before the start."""
+
+    def __init__(self, id: str, plan: Plan, keep: Console) -> None:
+        self.id = id
+        self.plan = plan
+        self.started_at = 0.0
+        self.error: SandboxdError | None = None
+        self.vanished = False
+        self._keep = keep
+        self._follower: Follower | None = None
+        self._news = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._cursor = self._final_from = Cursor(START)
+        self._answered = 0
+        self._asked = False
+        self._warned = False
+
+    @property
+    def over(self) -> bool:
+        """Nothing of it will happen any more."""
+        return bool(self.error or self.vanished or (self._follower and self._follower.over))
+
+    @property
+    def told(self) -> bool:
+        """A call has answered its end."""
+        follower = self._follower
+        return self.over and (follower is None or self._answered >= len(follower.events))
+
+    async def carry_out(self, start: Callable[[Run], Awaitable[Started]]) -> None:
+        """Start the run and follow it to its end. Raises what `start` raises."""
+        self._follower = Follower(await start(self), self._keep, self._news.set)
+        self._news.set()
+        await self._follower.follow()
+
+    def fail(self, error: SandboxdError) -> None:
+        """The run ends with our failure, which each of its calls raises."""
+        self.error = error
+        self._news.set()
+
+    def vanish(self) -> None:
+        """The session is gone: calls end at once."""
+        self.vanished = True
+        self._news.set()
+
+    async def close(self) -> None:
+        """Give all descriptors back."""
+        if self._follower:
+            self._follower.close()
+            await asyncio.to_thread(self._follower.spool.close)
+
+    async def interrupt(self) -> None:
+        """SIGINT to the running step, if there is one."""
+        if self._follower and not self._follower.over:
+            await self._follower.signal("SIGINT")
+
+    async def call(self, given: Input | None = None, live: bool = False) -> Reply | None:
+        """Serve one call; None when the session vanished meanwhile.
+
+        `given` is typed input; `live` returns as soon as there is output. Raises the error that
+        kept the run from starting, Invalid for input that it cannot take.
+        """
+        until = asyncio.get_running_loop().time() + CALL_S
+        async with self._lock:
+            if given:
+                await self._type(given)
+            elif self._asked and self._follower:
+                await self._follower.decline()
+            found = await self._next(until, live)
+            return None if found is None else await self._reply(found)
+
+    async def _type(self, given: Input) -> None:
+        if self._follower is None:
+            raise Invalid("the run has not started yet: it cannot take input")
+        if not self._follower.over:
+            self._asked = False
+            await self._follower.input(given.line(), given.eof)
+
+    async def _next(self, until: float, live: bool) -> Answer | None:
+        """The first answer that the state table allows; None when the session vanished."""
+        loop = asyncio.get_running_loop()
+        watched = False
+        while not self.vanished:
+            if self.error:
+                raise self.error.with_traceback(None)  # it is raised by every call
+            if live and self._follower and not watched:
+                watched = True
+                await self._follower.want_output(self._cursor.position)
+            self._news.clear()
+            expired = loop.time() >= until
+            found = answer(self._progress(live, expired))
+            if found and found.status == "continued" and not expired:
+                await asyncio.sleep(COALESCE_S)  # what comes with it
+                found = answer(self._progress(live, expired))
+            if found:
+                return found
+            await self._news_until(until)
+        return None
+
+    async def _news_until(self, until: float) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def _progress(self, live: bool, expired: bool) -> Progress:
+        follower = self._follower
+        if follower is None:
+            return Progress(expired=expired)
+        return Progress(
+            follower.events,
+            self._answered,
+            follower.waiting,
+            self._asked and follower.waiting,
+            live and follower.output,
+            expired,
+        )
+
+    async def _reply(self, found: Answer) -> Reply:
+        """The answer with its console, and the client's position moved behind it."""
+        final = found.event is not None and found.event.final
+        if found.again:
+            self._cursor = self._final_from
+        elif final:
+            self._final_from = self._cursor
+        items: list[Item] = [] if self._warned else self._warnings()
+        if self._follower:
+            faulty = found.event is None or bool(found.event.fault)
+            end = NO_POSITION if faulty or not found.event else found.event.console
+            read, self._cursor = await asyncio.to_thread(
+                self._follower.spool.console, self._cursor, end
+            )
+            items += read
+        if found.event and found.event.fault:
+            items.append(log("error", found.event.fault))
+        if found.event and not found.again:
+            self._answered += 1
+        self._asked = found.status == "waiting-input"
+        self._warned = True
+        return Reply(found, items)
+
+    def _warnings(self) -> list[Item]:
+        return [
+            log("warning", f"{name} was lowered to what this server allows")
+            for name in self.plan.clamped
+        ]

@@ -1,0 +1,55 @@
+"""A run's spool files, for threads: reading blocks on the disk, so the event loop does not.
+
+Descriptors are closed under the lock that reads hold. Without it a number closed while a
+thread is about to read could by then name another session's file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ..config import Console
+from ..spool import ConsoleReader, Cursor, read_events
+from .console import Collector, Item
+from .events import Event, parse
+
+
+class Spool:
+    """The console and journal of one run; owns both descriptors."""
+
+    def __init__(self, console: int, journal: int, keep: Console) -> None:
+        self._reader = ConsoleReader(console, keep.head, keep.tail)
+        self._console, self._journal = console, journal
+        self._limit = keep.response_chars
+        self._most = 2 * (keep.head + keep.tail)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def events(self) -> list[Event]:
+        """The events that are in the journal by now."""
+        with self._lock:
+            return [] if self._closed else parse(read_events(self._journal))
+
+    def console(self, cursor: Cursor, end: int) -> tuple[list[Item], Cursor]:
+        """The console items from `cursor` up to position `end` or as far as there are any,
+        and the cursor behind them."""
+        collector = Collector(self._limit)
+        with self._lock:
+            if self._closed:
+                return [], cursor
+            taken, behind = 0, cursor
+            for record, behind in self._reader.read(cursor, min(end, self._reader.end())):  # noqa: B007 the last one counts
+                collector.add(record)
+                taken += len(record.text)
+                if taken > self._most:
+                    break  # more than an honest spool holds: a call must come to an end
+        return collector.items(), behind
+
+    def close(self) -> None:
+        """Give the descriptors back; later reads find nothing."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._console)
+                os.close(self._journal)

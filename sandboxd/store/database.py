@@ -1,0 +1,80 @@
+"""The SQLite file: opened, migrated, used by one thread at a time.
+
+Write-ahead logging with synchronous=NORMAL: a commit survives the daemon, and the loss of
+power may take the last commits but no earlier ones and never the file's integrity
+(sqlite.org/wal.html). What such a commit was about is found out from the kernel at start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+
+from ..errors import ConfigError
+
+MIGRATIONS: Sequence[str] = (
+    """
+    CREATE TABLE sessions (
+        id          TEXT PRIMARY KEY,      -- UUID
+        name        TEXT NOT NULL,
+        owner       TEXT NOT NULL,
+        image       TEXT NOT NULL,         -- as the client wrote it
+        runtime     TEXT NOT NULL,
+        slot        INTEGER,               -- NULL until the warden has leased one
+        limits      TEXT NOT NULL,         -- JSON: fields of model.Limits that were asked for
+        environ     TEXT NOT NULL,         -- JSON
+        status      TEXT NOT NULL,         -- PREPARING, RUNNING, TERMINATING
+        created_at  REAL NOT NULL,         -- seconds since 1970
+        runs        INTEGER NOT NULL       -- number of the last run
+    ) STRICT;
+    -- what is being destroyed takes neither name nor slot away from what comes after it
+    CREATE UNIQUE INDEX sessions_name ON sessions (owner, name) WHERE status <> 'TERMINATING';
+    CREATE UNIQUE INDEX sessions_slot ON sessions (slot) WHERE status <> 'TERMINATING';
+    """,
+)
+"""Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
+
+
+class Database:
+    """The open file at `path`. Blocks on the disk: call it from threads, not the event loop."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = threading.Lock()
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._migrate()
+        except sqlite3.Error as error:
+            raise ConfigError(f"{path}: cannot be used as a database: {error}") from None
+
+    def _migrate(self) -> None:
+        """Bring the schema up to date. Raises ConfigError for one from a later sandboxd."""
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise ConfigError(f"the database has version {version}, this sandboxd knows none above "
+                              f"{len(MIGRATIONS)}: it was written by a later one")  # fmt: skip
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            with self.transaction() as connection:
+                for statement in script.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one writing transaction; rolled back when the block raises."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file; it must not be used any more."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,126 @@
+"""A real server over a fake warden, and clients that speak to it over its socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Server:
+    """The api in a process of its own; `base` has what its fake warden keeps."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.path = str(base / "s")
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+        command = [sys.executable, "-m", "tests.api.serve", self.path, str(base)]
+        with open(base / "log", "ab") as errors:
+            self.process = subprocess.Popen(command, cwd=ROOT, stderr=errors)
+        self.client = client(self.path)
+        for _ in range(200):
+            try:
+                self.client.get("/")
+                return
+            except httpx.TransportError:
+                time.sleep(0.05)
+        raise TimeoutError(self.log())
+
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.base / "log").read_text()
+
+    def refuse(self, **answers: dict[str, Any]) -> None:
+        """Let the fake warden answer so."""
+        temporary = self.base / "refuse.new"
+        temporary.write_text(json.dumps(answers))
+        temporary.rename(self.base / "refuse.json")
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.client.close()
+        self.process.terminate()
+        return self.process.wait(10)
+
+
+def client(path: str) -> httpx.Client:
+    """A client of the server at the Unix socket `path`."""
+    return httpx.Client(
+        transport=httpx.HTTPTransport(uds=path), base_url="http://sandboxd", timeout=10
+    )
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One server for all tests; each makes its own sessions."""
+    with tempfile.TemporaryDirectory(prefix="sandboxd-api-") as base:
+        server = Server(Path(base))
+        yield server
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A server that the test may break."""
+    with tempfile.TemporaryDirectory(prefix="sandboxd-api-") as base:
+        server = Server(Path(base))
+        yield server
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture
+def http(server: Server) -> httpx.Client:
+    """A client of the common server."""
+    return server.client
+
+
+@pytest.fixture
+def session(http: httpx.Client) -> Iterator[str]:
+    """The UUID of a session of the test's own."""
+    id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+    yield id
+    http.delete(f"/session/{id}")
+
+
+Result = dict[str, Any]
+
+
+@pytest.fixture
+def call(http: httpx.Client, session: str) -> Callable[..., Result]:
+    """One execute call, its result."""
+
+    def call(mode: str, run: str | None = None, code: str = "", **options: Any) -> Result:
+        body = {"mode": mode, "runId": run, "code": code, "options": options}
+        answer = http.post(f"/session/{session}", json=body)
+        assert answer.status_code == 200, answer.text
+        result: Result = answer.json()["result"]
+        return result
+
+    return call
+
+
+@pytest.fixture
+def run(call: Callable[..., Result]) -> Callable[..., list[Result]]:
+    """A whole run, its results."""
+
+    def run(**options: Any) -> list[Result]:
+        results = [call("batch", **options)]
+        while results[-1]["status"] not in ("finished", "exec-timeout"):
+            results.append(call("continue", results[-1]["runId"]))
+        return results
+
+    return run

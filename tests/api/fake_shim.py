@@ -1,0 +1,219 @@
+"""A shim that plays scripts instead of running programs: real spool files, a real socket.
+
+A command is a script, a verb a line:
+
+    out TEXT, err TEXT    print a line
+    flood N               print N characters
+    sleep S               do nothing for a while; a signal ends it and the step with 130
+    ask                   wait for input, print what came
+    touch NAME            make a file in the work directory
+    environ, limits       print them as JSON
+    stdin                 print the whole of standard input
+    exit N                end the step
+    timeout               end the step and the run for a time limit
+    die                   end without a verdict
+    fault                 end with a fault of sandboxd's own
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sandboxd import wire
+from sandboxd.config import Console
+from sandboxd.model import BUILD_FAILED
+from sandboxd.spool import STDERR, STDOUT, ConsoleWriter, append_event
+
+KEEP = Console(head=256 * 1024, tail=256 * 1024)
+
+
+class Ended(Exception):
+    """The script of a step is over: `code`, and whether the run is over with it."""
+
+    def __init__(self, code: int | None, final: bool = False) -> None:
+        self.code, self.final = code, final
+
+
+class FakeShim:
+    """Plays one run in two threads; `order` is the start request of wire.py."""
+
+    def __init__(
+        self, order: dict[str, Any], stdin: int | None, home: Path, spool: Path, log: list[str]
+    ) -> None:
+        self.order, self.stdin, self.home, self.log = order, stdin, home, log
+        self.control, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        spool.mkdir(parents=True)
+        self.console = os.open(spool / "console", os.O_RDWR | os.O_CREAT)
+        self.journal = os.open(spool / "journal", flags)
+        self.writer = ConsoleWriter(self.console, KEEP.head, KEEP.tail)
+        self.changed = threading.Condition()
+        self.watch: dict[str, Any] | None = None
+        self.events, self.waiting, self.ended = 0, False, False
+        self.inputs: list[str] = []
+        self.eof = self.signalled = False
+        self.threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin to play."""
+        for target in (self._serve, self._play):
+            self.threads.append(threading.Thread(target=target, daemon=True))
+            self.threads[-1].start()
+
+    def kill(self) -> None:
+        """As cgroup.kill would; nothing of it is left then."""
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+        for thread in self.threads:
+            thread.join()
+        self.control.close()
+
+    def _serve(self) -> None:
+        try:
+            while (message := wire.receive(self.control)[0]) is not None:
+                with self.changed:
+                    self._act(message)
+        except OSError:
+            pass
+
+    def _act(self, message: dict[str, Any]) -> None:
+        op = message["op"]
+        self.log.append(op)
+        if op == "watch":
+            self.watch = message
+            self._answer()
+        elif op == "input":
+            self.inputs.append(message["text"])
+            self.eof, self.waiting = message["eof"], False
+        elif op == "signal":
+            self.signalled = message["name"] == "SIGINT"
+        self.changed.notify_all()
+
+    def _answer(self) -> None:
+        """Answer the watch if the run has gone beyond it; the condition is held."""
+        seen = self.watch
+        state = {
+            "console": self.writer.position, "journal": self.events, "waiting": self.waiting,
+        }  # fmt: skip
+        if seen is None or (
+            state["console"] <= seen["console"]
+            and state["journal"] == seen["journal"]
+            and state["waiting"] == seen["waiting"]
+        ):
+            return
+        self.watch = None
+        wire.send(self.control, state)
+
+    def _play(self) -> None:
+        failed = False
+        try:
+            for step in self.order["steps"]:
+                code, outcome = 0, "skipped"
+                if step["name"] == "exec" and failed:
+                    code = BUILD_FAILED
+                elif step["command"] is not None:
+                    code, outcome = self._step(step), "success"
+                failed = failed or (step["name"] == "build" and code != 0)
+                self._event(step["name"], code, outcome)
+        except Ended as end:
+            if end.final:
+                self._event(step["name"], end.code, "limit")
+        except OSError:
+            pass  # nobody follows any more
+        finally:
+            for fd in (self.console, self.journal):
+                os.close(fd)
+            self.control.shutdown(socket.SHUT_RDWR)
+
+    def _step(self, step: dict[str, Any]) -> int:
+        try:
+            for line in step["command"].splitlines():
+                verb, _, rest = line.partition(" ")
+                getattr(self, f"_do_{verb}")(rest, step)
+        except Ended as end:
+            if end.final or end.code is None:
+                raise
+            return end.code
+        return 0
+
+    def _event(self, step: str, code: int | None, outcome: str) -> None:
+        with self.changed:
+            event = {"event": "step", "step": step, "exit": code, "console": self.writer.position}
+            append_event(self.journal, event | {"verdict": {"outcome": outcome}})
+            self.events += 1
+            self._answer()
+
+    def _print(self, stream: int, text: str) -> None:
+        with self.changed:
+            self.writer.append(stream, text.encode())
+            self._answer()
+
+    def _wait(self, done: Any, seconds: float) -> bool:
+        with self.changed:
+            found = self.changed.wait_for(lambda: self.ended or done(), seconds)
+            if self.ended:
+                raise Ended(None)
+            return found
+
+    def _do_out(self, rest: str, _: Any) -> None:
+        self._print(STDOUT, rest + "\n")
+
+    def _do_err(self, rest: str, _: Any) -> None:
+        self._print(STDERR, rest + "\n")
+
+    def _do_flood(self, rest: str, _: Any) -> None:
+        for _number in range(int(rest) // 8192):
+            self._print(STDOUT, "x" * 8192)
+
+    def _do_sleep(self, rest: str, _: Any) -> None:
+        if self._wait(lambda: self.signalled, float(rest)):
+            raise Ended(130)
+
+    def _do_ask(self, rest: str, _: Any) -> None:
+        with self.changed:
+            self.waiting = True
+            self._answer()
+        self._wait(lambda: self.eof or any("\n" in text for text in self.inputs), 20)
+        self._print(STDOUT, f"got {''.join(self.inputs)!r}\n")
+        self.inputs.clear()
+
+    def _do_touch(self, rest: str, _: Any) -> None:
+        path = self.home / rest
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("made by a program\n")
+
+    def _do_environ(self, _: str, __: Any) -> None:
+        self._print(STDOUT, json.dumps(self.order["environ"]))
+
+    def _do_limits(self, _: str, step: Any) -> None:
+        self._print(STDOUT, json.dumps(step["limits"]))
+
+    def _do_stdin(self, _: str, __: Any) -> None:
+        assert self.stdin is not None
+        with open(self.stdin, closefd=True) as file:
+            self._print(STDOUT, file.read())
+
+    def _do_exit(self, rest: str, _: Any) -> None:
+        raise Ended(int(rest))
+
+    def _do_timeout(self, _: str, __: Any) -> None:
+        raise Ended(None, final=True)
+
+    def _do_die(self, _: str, __: Any) -> None:
+        raise Ended(None)
+
+    def _do_fault(self, _: str, __: Any) -> None:
+        with self.changed:
+            event = {"event": "fault", "stage": "exec", "errno": 13, "message": "cannot execute"}
+            append_event(self.journal, event | {"console": self.writer.position})
+            self.events += 1
+            self._answer()
+        time.sleep(0.01)
+        raise Ended(None)

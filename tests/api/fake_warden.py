@@ -1,0 +1,124 @@
+"""A warden without root: slots are directories, file helpers and shims are threads.
+
+It speaks wire.py over a real socket pair, hands out real descriptors, and serves files with the
+real file helper, so that the api's half can be tested as a whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+from sandboxd import wire
+from sandboxd.files.helper import serve
+
+from .fake_shim import FakeShim
+
+
+class FakeWarden:
+    """The other end of `api`; its slots live below `base`.
+
+    log  every request and every message to a shim, by op
+
+    The file refuse.json below `base` maps ops to the answer to give instead; "die" as an op
+    makes the warden go away.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.api, self._sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.log: list[str] = []
+        self.sessions: dict[int, str] = {}
+        self._slots = itertools.count()
+        self._shims: dict[int, list[FakeShim]] = {}
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def home(self, slot: int) -> Path:
+        """The work directory of a slot."""
+        return self.base / str(slot) / "home"
+
+    def _refusals(self) -> dict[str, Any]:
+        path = self.base / "refuse.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _serve(self) -> None:
+        while True:
+            message, fds = wire.receive(self._sock)
+            if message is None:
+                return
+            op, id = message["op"], message["id"]
+            self.log.append(op)
+            refuse = self._refusals()
+            if "die" in refuse:
+                self._sock.shutdown(socket.SHUT_RDWR)
+                return
+            if refusal := refuse.get(op):
+                wire.close_all(fds)
+                wire.send(self._sock, {"id": id, "ok": False} | refusal)
+                continue
+            answer, back = getattr(self, f"_do_{op}")(message, fds)
+            wire.send(self._sock, {"id": id, "ok": True} | answer, back)
+            wire.close_all(back)
+
+    def _do_ready(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
+        return {}, []
+
+    def _do_lease(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
+        slot = next(self._slots)
+        self.sessions[slot] = message["session"]
+        for name in ("home", "stage"):
+            (self.base / str(slot) / name).mkdir(parents=True)
+        return {"slot": slot}, []
+
+    def _do_adopt(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
+        slot = message["slot"]
+        if not self.home(slot).exists():
+            return {"ok": False, "kind": "invalid", "error": "nothing is there"}, []
+        self.sessions[slot] = message["session"]
+        self._slots = itertools.count(slot + 1)
+        return {}, []
+
+    def _do_start(
+        self, message: dict[str, Any], fds: list[int]
+    ) -> tuple[dict[str, Any], list[int]]:
+        slot, run = message["slot"], message["run"]
+        spool = self.base / str(slot) / f"run{run}"
+        shim = FakeShim(message, fds[0] if fds else None, self.home(slot), spool, self.log)
+        back = [shim.theirs.detach(), os.dup(shim.console), os.dup(shim.journal)]
+        self._shims.setdefault(slot, []).append(shim)
+        shim.start()
+        return {}, back
+
+    def _do_files(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        slot = message["slot"]
+        threading.Thread(target=self._help, args=(slot, ours), daemon=True).start()
+        return {}, [theirs.detach()]
+
+    def _help(self, slot: int, sock: socket.socket) -> None:
+        home = os.open(self.home(slot), os.O_RDONLY | os.O_DIRECTORY)
+        stage = os.open(self.base / str(slot) / "stage", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            serve(sock, home, stage)
+        finally:
+            os.close(home)
+            os.close(stage)
+            sock.close()
+
+    def _do_release(
+        self, message: dict[str, Any], _: list[int]
+    ) -> tuple[dict[str, Any], list[int]]:
+        self._release(message["slot"])
+        return {}, []
+
+    def _release(self, slot: int) -> None:
+        self.sessions.pop(slot, None)
+        for shim in self._shims.pop(slot, []):
+            shim.kill()
+        shutil.rmtree(self.base / str(slot), ignore_errors=True)

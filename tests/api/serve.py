@@ -1,0 +1,41 @@
+"""`python -m tests.api.serve SOCKET BASE`: the api over a fake warden, until SIGTERM.
+
+What it keeps is below BASE, so that a second one takes up the sessions of the first.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from pathlib import Path
+
+from sandboxd.api import server
+from sandboxd.config import Config, RuntimeConfig
+
+from .fake_shim import KEEP
+from .fake_warden import FakeWarden
+
+# whatever this host has: the fake shim runs none of it
+RUNTIMES = {
+    "c": RuntimeConfig(
+        tools=("sh",), clean="out own clean", build="out own build", exec="out own exec",
+        environ={"OF_RUNTIME": "yes", "A": "runtime"},
+    ),
+    "python": RuntimeConfig(tools=("sh",)),
+}  # fmt: skip
+
+
+def main(path: str, base: str) -> None:
+    """Serve on the Unix socket `path`."""
+    logging.basicConfig(level=logging.INFO)
+    warden = FakeWarden(Path(base))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(128)
+    config = Config(console=KEEP, runtimes=RUNTIMES)
+    server.run(config, warden.api, [listener], f"{base}/sandboxd.sqlite")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,66 @@
+"""Starts and ends: what survives a restart, what a dead warden means."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from .conftest import Server
+
+
+def create(server: Server, name: str) -> str:
+    id: str = server.client.post("/session", json={"image": "c", "name": name}).json()["sessionId"]
+    return id
+
+
+def test_the_warden_is_told_when_connections_are_accepted(own_server: Server) -> None:
+    assert "startup complete" in own_server.log()
+
+
+def test_sessions_survive_a_restart_and_run_numbers_go_on(tmp_path: Path) -> None:
+    first = Server(tmp_path)
+    id = create(first, "kept")
+    lost = create(first, "lost")
+    first.client.post(f"/session/{id}", json={"mode": "batch"})
+    assert first.stop() == 0
+    shutil.rmtree(tmp_path / "1")
+    second = Server(tmp_path)
+    assert second.client.get("/session/kept").json()["sessionId"] == id
+    assert second.client.get("/session/lost").status_code == 404
+    assert f"session {lost} (lost) is dropped" in second.log()
+    second.client.post(f"/session/{id}", json={"mode": "batch", "options": {"exec": "out x"}})
+    assert second.client.get("/session/kept").json()["numQueriesExecuted"] == 2
+    assert second.client.post("/session", json={"image": "c", "name": "lost"}).status_code == 201
+    assert second.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_as_if_it_had_returned(
+    own_server: Server, number: signal.Signals
+) -> None:
+    own_server.process.send_signal(number)
+    assert own_server.process.wait(5) == 0
+    assert "Traceback" not in own_server.log()
+
+
+def test_a_running_call_ends_before_the_server_does(own_server: Server) -> None:
+    url = f"/session/{create(own_server, 'last')}"
+    body = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 9"}}
+    for _ in range(2):
+        own_server.client.post(url, json=body)
+    threading.Timer(0.3, own_server.process.terminate).start()
+    answer = own_server.client.post(url, json=body)
+    assert answer.json()["result"]["status"] == "continued"
+    assert own_server.process.wait(5) == 0
+
+
+def test_when_the_warden_dies_the_api_ends(own_server: Server) -> None:
+    own_server.refuse(die={})
+    answer = own_server.client.post("/session", json={"image": "c"})
+    assert answer.status_code == 503 and answer.json()["type"].endswith("/service-unavailable")
+    assert own_server.process.wait(5) == 0
+    assert "the warden is gone" in own_server.log()

@@ -1,0 +1,50 @@
+"""Every exception has an answer, and no answer tells what is inside."""
+
+from __future__ import annotations
+
+import sandboxd.filewire
+import sandboxd.wire
+from sandboxd.api import problems
+from sandboxd.errors import Exists, NotFound, SandboxdError, StageError, Unavailable
+
+assert sandboxd.filewire and sandboxd.wire  # their exceptions belong to the tree
+
+
+def tree(root: type[SandboxdError]) -> list[type[SandboxdError]]:
+    return [root, *(c for child in root.__subclasses__() for c in tree(child))]
+
+
+def test_every_class_of_the_tree_has_a_mapping() -> None:
+    ours = [c for c in tree(SandboxdError) if c.__module__.startswith("sandboxd.")]
+    assert [c for c in ours if c not in problems.TABLE] == []
+
+
+def test_a_missing_thing_is_named_by_its_kind() -> None:
+    status, body = problems.of_error(NotFound("environment image", "no cobol", {"available": []}))
+    assert status == 404
+    assert body == {
+        "type": "https://api.backend.ai/probs/object-not-found",
+        "title": "No such environment image.",
+        "msg": "no cobol",
+        "data": {"available": []},
+    }
+
+
+def test_an_existing_session_is_a_400_that_names_it() -> None:
+    status, body = problems.of_error(Exists("there is one", {"existingSessionId": "x"}))
+    assert status == 400 and body["type"].endswith("/session-already-exists")
+    assert body["data"] == {"existingSessionId": "x"}
+
+
+def test_a_failed_stage_says_which_and_why() -> None:
+    status, body = problems.of_error(StageError("mounts", "no", 13))
+    assert status == 503 and body["data"] == {"stage": "mounts", "errno": 13}
+
+
+def test_what_is_unavailable_is_503() -> None:
+    assert problems.of_error(Unavailable("full"))[0] == 503
+
+
+def test_our_own_mistakes_say_nothing_about_the_inside() -> None:
+    status, body = problems.of_error(sandboxd.wire.WireError("secret detail"))
+    assert status == 500 and "secret" not in str(body)

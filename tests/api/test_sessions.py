@@ -1,0 +1,267 @@
+"""Sessions over HTTP: made once, found by UUID and name, destroyed with all that is theirs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from .bad_requests import MALFORMED, assert_problem
+from .conftest import Server
+
+PYTHON_CLIENT: dict[str, Any] = {
+    "tag": None, "image": "gcc:latest",
+    "config": {"mounts": [], "environ": None, "resources": {}, "resource_opts": {},
+               "scalingGroup": None, "mount_map": {}, "preopen_ports": None,
+               "mount_options": {}, "mount_ids": [], "mount_id_map": {}, "attach_network": None},
+    "dependencies": None, "callback_url": None, "architecture": "x86_64", "clusterSize": 1,
+    "clusterMode": "single-node", "starts_at": None, "bootstrap_script": None,
+    "owner_access_key": None, "domain": "default", "group": "default", "type": "interactive",
+    "enqueueOnly": False, "maxWaitSeconds": 0, "reuseIfExists": True, "startupCommand": None,
+}  # fmt: skip
+
+
+def name() -> str:
+    return f"test-{secrets.token_hex(5)}"
+
+
+def create(http: httpx.Client, **more: Any) -> httpx.Response:
+    return http.post("/session", json={"image": "c", "name": name()} | more)
+
+
+def test_version_is_told_to_everybody_whatever_they_send(http: httpx.Client) -> None:
+    answer = http.get("/", headers={"X-BackendAI-Version": "v0.0", "Authorization": "nonsense"})
+    assert answer.json()["version"] == "v7.20230615"
+    assert answer.headers["server"] == "BackendAI"
+
+
+def test_the_python_clients_body_makes_a_session(http: httpx.Client) -> None:
+    wanted = name()
+    answer = http.post("/session", json=PYTHON_CLIENT | {"name": wanted})
+    body = answer.json()
+    assert answer.status_code == 201 and uuid.UUID(body["sessionId"])
+    assert (body["status"], body["created"], body["sessionName"]) == ("RUNNING", True, wanted)
+    assert body["servicePorts"] == []
+
+
+@pytest.mark.parametrize("key", ["name", "session_name", "clientSessionToken"])
+def test_names_and_images_have_aliases(http: httpx.Client, key: str) -> None:
+    wanted = name()
+    body = http.post("/session/_/create", json={"lang": "python:3.9", key: wanted}).json()
+    assert body["sessionName"] == wanted
+
+
+def test_a_session_without_a_name_gets_one(http: httpx.Client) -> None:
+    body = http.post("/session", json={"image": "c", "name": None}).json()
+    assert http.get(f"/session/{body['sessionName']}").json()["sessionId"] == body["sessionId"]
+
+
+def test_the_same_name_and_runtime_is_the_same_session(http: httpx.Client) -> None:
+    first = create(http)
+    again = http.post("/session", json={"lang": "gcc:latest", "name": first.json()["sessionName"]})
+    assert again.status_code == 200 and again.json()["created"] is False
+    assert again.json()["sessionId"] == first.json()["sessionId"]
+
+
+@pytest.mark.parametrize("more", [{"image": "python"}, {"reuseIfExists": False}])
+def test_a_session_that_may_not_be_reused_is_named(http: httpx.Client, more: Any) -> None:
+    first = create(http).json()
+    answer = create(http, **{"name": first["sessionName"]} | more)
+    assert_problem(answer, 400, "/session-already-exists")
+    assert answer.json()["data"] == {"existingSessionId": first["sessionId"]}
+
+
+def test_many_at_once_make_one_session(http: httpx.Client) -> None:
+    wanted = name()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: create(http, name=wanted), range(8)))
+    assert sorted(a.status_code for a in answers) == [200] * 7 + [201]
+    assert len({a.json()["sessionId"] for a in answers}) == 1
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_bodies_are_problems(http: httpx.Client, kind: str) -> None:
+    headers = {"content-type": "application/json"}
+    assert_problem(http.post("/session", content=MALFORMED[kind], headers=headers), 400)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image": 7}, {"image": None}, {"image": ""}, {"image": "x" * 600}, {"image": "py\0thon"},
+        {"image": "\udcff/python"}, {"name": 7}, {"name": "abc"}, {"name": "a" * 65},
+        {"name": "-abcd"}, {"name": "abcd."}, {"name": "a b c"}, {"name": "näme"},
+        {"name": "from-template"}, {"name": ["abcd"]}, {"config": []}, {"config": "x"},
+        {"config": {"environ": []}}, {"config": {"environ": {"A": []}}},
+        {"config": {"environ": {"A-B": "x"}}}, {"config": {"environ": {"A": "x\0y"}}},
+        {"config": {"environ": {"A": "x" * 100_000}}}, {"config": {"resources": 7}},
+        {"config": {"resources": {"mem": "lots"}}}, {"config": {"resources": {"mem": -1}}},
+        {"config": {"resources": {"mem": 0}}}, {"config": {"resources": {"mem": "1k"}}},
+        {"config": {"resources": {"cpu": 0}}}, {"config": {"resources": {"cpu": "many"}}},
+        {"config": {"resources": {"cpu": 1e999}}}, {"config": {"resources": {"cuda.device": 1}}},
+        {"config": {"resource_opts": {"shmem": "?"}}}, {"config": {"mounts": ["data"]}},
+        {"config": {"mount_map": {"a": "b"}}}, {"config": {"preopen_ports": [8080]}},
+        {"type": "batch"}, {"type": "batch", "startupCommand": "x"}, {"type": "inference"},
+        {"clusterSize": 2}, {"clusterSize": "2"}, {"bootstrap_script": "x"},
+        {"starts_at": "2030-01-01"}, {"callback_url": "http://x"}, {"reuseIfExists": "yes"},
+        {"dependencies": ["x"]}, {"owner_access_key": "AK"}, {"startupCommand": "x"},
+    ],
+    ids=lambda wrong: json.dumps(wrong)[:50],
+)  # fmt: skip
+def test_what_cannot_be_had_is_refused_and_makes_nothing(http: httpx.Client, wrong: Any) -> None:
+    wanted = name()
+    body = json.dumps({"image": "c", "name": wanted} | wrong)
+    assert_problem(http.post("/session", content=body.encode()), 400)
+    assert_problem(http.get(f"/session/{wanted}"), 404)
+
+
+def test_an_unknown_image_is_404_and_says_so(http: httpx.Client) -> None:
+    answer = create(http, image="cobol:85")
+    assert_problem(answer, 404, "/object-not-found")
+    assert answer.json()["title"] == "No such environment image."
+
+
+def test_resources_are_lowered_to_the_ceiling_and_told(http: httpx.Client) -> None:
+    resources = {"cpu": "0.5", "mem": "900g"}
+    body = create(http, config={"resources": resources, "resource_opts": {"shmem": "64m"}}).json()
+    assert body["clamped"] == ["mem"]
+    limits = http.get(f"/session/{body['sessionId']}").json()["sandbox"]["limits"]
+    assert (limits["cpus"], limits["memory"], limits["shm"]) == (0.5, 4 << 30, 64 << 20)
+
+
+def test_a_session_describes_itself(http: httpx.Client) -> None:
+    made = create(http, config={"environ": {"A": 1}}).json()
+    info = http.get(f"/session/{made['sessionId'].upper()}").json()
+    assert info["lang"] == info["image"] == "c" and info["status"] == "RUNNING"
+    assert json.loads(info["environ"]) == {"A": "1"}
+    assert info["age"] >= 0 and info["numQueriesExecuted"] == 0
+    assert info["sandbox"]["runs"] == {"active": None, "queued": 0}
+
+
+def test_sessions_are_matched_by_the_beginning_of_name_or_uuid(http: httpx.Client) -> None:
+    made = create(http).json()
+    for prefix in (made["sessionName"][:9], made["sessionId"][:9]):
+        matches = http.get("/session/_/match", params={"id": prefix}).json()["matches"]
+        assert {
+            "id": made["sessionId"],
+            "name": made["sessionName"],
+            "status": "RUNNING",
+        } in matches
+    assert_problem(http.get("/session/_/match"), 400)
+
+
+REQUESTS = [
+    ("GET", ""), ("POST", ""), ("DELETE", ""), ("POST", "/upload"), ("GET", "/files"),
+    ("POST", "/files"), ("GET", "/download"), ("POST", "/download"), ("GET", "/download_single"),
+    ("POST", "/interrupt"), ("POST", "/complete"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ref", [str(uuid.uuid4()), "nobody", "%2e%2e%2f", "%ff", "a b", "_"])
+@pytest.mark.parametrize(("method", "path"), REQUESTS)
+def test_an_unknown_session_is_404(http: httpx.Client, method: str, path: str, ref: str) -> None:
+    body = {"mode": "batch", "files": ["x"], "file": "x"}
+    answer = http.request(method, f"/session/{ref}{path}", json=body)
+    assert_problem(answer, 404)
+
+
+def test_only_the_whole_name_is_a_reference(http: httpx.Client) -> None:
+    made = create(http).json()
+    assert_problem(http.get(f"/session/{made['sessionName'][:-1]}"), 404)
+
+
+def test_a_destroyed_session_is_gone_and_its_name_free(http: httpx.Client) -> None:
+    made = create(http).json()
+    answer = http.delete(f"/session/{made['sessionName']}?forced=true&recursive=true")
+    assert answer.status_code == 200 and answer.json() == {"stats": {}}
+    assert_problem(http.delete(f"/session/{made['sessionId']}"), 404, "/object-not-found")
+    assert create(http, name=made["sessionName"]).json()["created"] is True
+
+
+def test_of_two_deletes_at_once_one_is_told_404(http: httpx.Client) -> None:
+    for _ in range(5):
+        id = create(http).json()["sessionId"]
+        with ThreadPoolExecutor(2) as pool:
+            codes = list(pool.map(lambda _: http.delete(f"/session/{id}").status_code, range(2)))  # noqa: B023
+        assert sorted(codes) == [200, 404]
+
+
+def test_destroying_ends_the_calls_that_wait(http: httpx.Client, session: str) -> None:
+    results: list[dict[str, Any]] = []
+
+    def poll(run: str) -> None:
+        body: dict[str, Any] = {"mode": "batch", "runId": run, "options": {"exec": "sleep 9"}}
+        for _ in range(3):
+            results.append(http.post(f"/session/{session}", json=body).json()["result"])
+            body = {"mode": "continue", "runId": run}
+            if results[-1]["exitCode"] == 130:
+                return
+
+    threads = [threading.Thread(target=poll, args=(run,)) for run in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.4)
+    began = time.monotonic()
+    assert http.delete(f"/session/{session}").status_code == 200
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - began < 1
+    last = {r["runId"]: r for r in results if r["exitCode"] == 130}
+    for run in ("a", "b"):
+        assert last[run] == {
+            "runId": run, "status": "finished", "exitCode": 130, "options": {}, "files": [],
+            "console": [],
+        }  # fmt: skip
+
+
+def test_urls_that_are_not_offered_are_404(http: httpx.Client, session: str) -> None:
+    for path in ("/nowhere", "/session/", f"/session/{session}/logs", "/folders", "/admin/gql"):
+        answer = http.post(path, json={})
+        assert_problem(answer, 404, "/url-not-found")
+        assert answer.json()["data"] == path
+
+
+def test_methods_that_are_not_offered_are_405(http: httpx.Client, session: str) -> None:
+    for method, path in (("PATCH", f"/session/{session}"), ("PUT", "/session"), ("DELETE", "/")):
+        assert_problem(http.request(method, path), 405, "/method-not-allowed")
+
+
+def test_interrupting_nothing_is_fine(http: httpx.Client, session: str) -> None:
+    answer = http.post(f"/session/{session}/interrupt")
+    assert answer.status_code == 204 and answer.content == b""
+
+
+def test_interrupt_ends_the_running_step(
+    http: httpx.Client, session: str, call: Callable[..., dict[str, Any]]
+) -> None:
+    call("batch", "a", exec="sleep 9")
+    call("continue", "a")
+    assert http.post(f"/session/{session}/interrupt").status_code == 204
+    assert call("continue", "a")["exitCode"] == 130
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        ({"kind": "unavailable", "error": "no slot is free"}, 503),
+        ({"kind": "stage", "stage": "scratch", "errno": 28, "error": "no space"}, 503),
+    ],
+)
+def test_a_session_that_cannot_be_made_leaves_nothing(
+    server: Server, http: httpx.Client, refusal: dict[str, Any], status: int
+) -> None:
+    wanted = name()
+    server.refuse(lease=refusal)
+    answer = create(http, name=wanted)
+    server.refuse()
+    assert answer.status_code == status and answer.headers["retry-after"]
+    assert answer.json()["type"].endswith("/service-unavailable")
+    assert create(http, name=wanted).json()["created"] is True

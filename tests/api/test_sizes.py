@@ -1,0 +1,89 @@
+"""Amounts and variables as clients write them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxd.api import sizes
+from sandboxd.errors import Invalid
+from sandboxd.model import Limits
+
+anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [
+        ("256m", 256 << 20), ("1g", 1 << 30), ("1.5G", 3 << 29), ("4096", 4096), (4096, 4096),
+        ("64 MiB", 64 << 20), ("2kb", 2048), ("1t", 1 << 40), (" 1k ", 1024),
+    ],
+)  # fmt: skip
+def test_sizes_are_powers_of_1024(text: Any, bytes_: int) -> None:
+    assert sizes.size_of(text, "mem") == bytes_
+
+
+@pytest.mark.parametrize(
+    "text", ["", "m", "-1", "1x", "1 2", "0", 0, -5, True, None, 1.5, [], "9" * 40]
+)
+def test_what_is_no_size_is_refused_by_name(text: Any) -> None:
+    with pytest.raises(Invalid) as refused:
+        sizes.size_of(text, "config.resources.mem")
+    assert "config.resources.mem" in refused.value.data
+
+
+@given(anything, st.sampled_from(["memory", "shm", "cpus", "wall_s", "cpu_s", "pids"]))
+def test_an_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
+    try:
+        assert 0 < sizes.amount(field, value, "x") < float("inf")
+    except Invalid:
+        pass
+
+
+@given(
+    st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(Limits())}),
+    st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(Limits())}),
+)
+def test_no_run_gets_more_than_ceiling_and_session_allow(
+    session: dict[str, int], run: dict[str, int]
+) -> None:
+    ceiling = Limits()
+    granted, _ = sizes.granted(session, ceiling)
+    limits, lowered = sizes.step_limits(Limits(wall_s=1), granted, run, ceiling)
+    for field, most in asdict(ceiling).items():
+        assert getattr(limits, field) <= min(most, granted.get(field, most))
+        if field in run:
+            is_less = getattr(limits, field) < run[field]
+            assert (sizes.client_name(field) in lowered) == is_less
+
+
+def test_numbers_and_truth_values_become_texts() -> None:
+    given_ = {"A": 1, "B": True, "C": False, "D": 1.5, "E": "", "_f9": "\udcff"}
+    assert list(sizes.variables(given_, "environ").values()) == [
+        "1", "true", "false", "1.5", "", "\udcff",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"": "x"}, {"1A": "x"}, {"A=B": "x"}, {"A B": "x"}, {"Ä": "x"}, {"A": "x\0"}, {"A": []},
+        {"A": {}}, {"A": "\ud800"}, {"A" * 257: "x"}, {"A": "x" * 70000}, {"A\n": "x"},
+        {f"V{n}": "" for n in range(513)},
+    ],
+)  # fmt: skip
+def test_variables_that_no_program_can_be_given_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        sizes.variables(bad, "environ")
+
+
+@given(st.text())
+def test_a_program_text_can_be_given_to_execve(text: str) -> None:
+    try:
+        assert b"\0" not in sizes.program_text(text, "exec").encode("utf-8", "surrogateescape")
+    except Invalid:
+        pass

@@ -1,0 +1,123 @@
+"""The stub of the warden: answers find their askers, descriptors never stay open by chance."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from sandboxd.api.warden_client import WardenClient
+from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
+from sandboxd.runs.channel import Channel
+
+Scenario = Callable[[WardenClient, Channel], Awaitable[None]]
+
+
+def play(scenario: Scenario) -> None:
+    """Run it with a client that is served and the warden's end of its socket."""
+
+    async def go() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client, warden = WardenClient(ours), Channel(theirs)
+        link = asyncio.create_task(client.serve())
+        try:
+            async with asyncio.timeout(5):
+                await scenario(client, warden)
+        finally:
+            warden.close()
+            await link
+
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(go())
+    assert len(os.listdir("/proc/self/fd")) == before, "descriptors are left"
+
+
+async def asked(warden: Channel) -> int:
+    """The id of the next request."""
+    message, _ = await warden.receive_message()
+    assert message
+    return int(message["id"])
+
+
+def test_answers_may_come_in_any_order() -> None:
+    async def scenario(client: WardenClient, warden: Channel) -> None:
+        first = asyncio.create_task(client.lease("a", 1, 1))
+        one = await asked(warden)
+        second = asyncio.create_task(client.lease("b", 1, 1))
+        two = await asked(warden)
+        await warden.send_message({"id": two, "ok": True, "slot": 2})
+        await warden.send_message({"id": one, "ok": True, "slot": 1})
+        assert (await first, await second) == (1, 2)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_descriptors_for_somebody_who_has_gone_are_closed(answered: bool) -> None:
+    async def scenario(client: WardenClient, warden: Channel) -> None:
+        request = asyncio.create_task(client.files(1))
+        id, fd = await asked(warden), os.memfd_create("x")
+        if not answered:
+            request.cancel()
+            await asyncio.sleep(0)
+        await warden.send_message({"id": id, "ok": True}, [fd])
+        os.close(fd)
+        if answered:
+            while client._pending:
+                await asyncio.sleep(0)
+            request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        await asyncio.sleep(0.05)
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+def test_an_answer_with_other_descriptors_than_expected_is_none(count: int) -> None:
+    async def scenario(client: WardenClient, warden: Channel) -> None:
+        request = asyncio.create_task(client.start(1, 1, "/bin/bash", (), {}, None))
+        id, fd = await asked(warden), os.memfd_create("x")
+        await warden.send_message({"id": id, "ok": True}, [fd] * count)
+        os.close(fd)
+        with pytest.raises(Unavailable):
+            await request
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        ({"kind": "stage", "stage": "mounts", "errno": 1, "error": "no"}, StageError),
+        ({"kind": "invalid", "error": "no"}, Invalid),
+        ({"kind": "unavailable", "error": "no"}, Unavailable),
+        ({}, Unavailable),
+    ],
+)
+def test_a_refusal_is_the_exception_of_its_kind(
+    answer: dict[str, object], kind: type[SandboxdError]
+) -> None:
+    async def scenario(client: WardenClient, warden: Channel) -> None:
+        request = asyncio.create_task(client.release(1))
+        await warden.send_message({"id": await asked(warden), "ok": False} | answer)
+        with pytest.raises(kind):
+            await request
+
+    play(scenario)
+
+
+def test_when_the_warden_goes_every_request_is_told() -> None:
+    async def scenario(client: WardenClient, warden: Channel) -> None:
+        requests = [asyncio.create_task(client.release(n)) for n in range(3)]
+        await asked(warden)
+        warden.close()
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        assert all(isinstance(answer, Unavailable) for answer in answers)
+        with pytest.raises(Unavailable):
+            await client.ready()
+
+    play(scenario)

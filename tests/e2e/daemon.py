@@ -1,0 +1,138 @@
+"""A real daemon, started as an operator would, and a client for its API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = "[slots]\nfirst_uid = 730000\ncount = 64\n"
+
+
+class Daemon:
+    """`sandboxd serve` on a loopback port, and what the host had before it."""
+
+    def __init__(self, folder: Path, config: str = "") -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        (folder / "config.toml").write_text(CONFIG + config)
+        self.process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def start(self, *options: str) -> None:
+        """Start it and wait for its line."""
+        listen = ["--listen", "127.0.0.1:0", "--listen", f"unix:{self.folder}/api.sock"]
+        command = [sys.executable, "-P", "-m", "sandboxd", "serve", *listen, "--auth", "none"]
+        command += ["--state-dir", str(self.state), "--config", str(self.folder / "config.toml")]
+        self.process = subprocess.Popen(
+            [*command, *options],
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "SECRET": "of-the-daemon"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line.startswith("sandboxd: ready on "), line
+        self.url = "http://" + line.split()[3].rstrip(",")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it with a signal; its exit status."""
+        assert self.process and self.process.stdout
+        self.process.send_signal(number)
+        status = self.process.wait(20)
+        self.process.stdout.close()
+        self.process = None
+        return status
+
+    def client(self) -> httpx.Client:
+        """An HTTP client of it."""
+        return httpx.Client(base_url=self.url, timeout=60)
+
+
+@contextmanager
+def running(folder: Path, config: str = "") -> Iterator[Daemon]:
+    """A daemon for the time of a `with`; afterwards the host is as it was."""
+    folder.chmod(0o711)
+    before = leftovers()
+    daemon = Daemon(folder, config)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        if daemon.process:
+            assert daemon.stop() == 0
+        assert leftovers() == before
+
+
+def leftovers() -> set[str]:
+    """Mounts, cgroups, loop devices and processes of sandboxd on this host."""
+    found = {line for line in Path("/proc/mounts").read_text().splitlines() if "sandboxd" in line}
+    for path, directories, _ in os.walk("/sys/fs/cgroup"):
+        # Those of the tests' own warden, which other tests of this process use.
+        names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
+        found.update(f"{path}/{name}" for name in names)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().rstrip(b"\0").decode(errors="replace")
+        except OSError:
+            continue
+        if text.startswith("sandboxd: "):
+            found.add(f"{path.parent.name} {text}")
+    return found
+
+
+def run(http: httpx.Client, session: str, options: dict[str, Any], run_id: str = "") -> Outcome:
+    """A batch run, polled to its end as the SDKs do."""
+    call: dict[str, Any] = {"mode": "batch", "code": "", "options": options}
+    if run_id:
+        call["runId"] = run_id
+    outcome = Outcome()
+    deadline = time.monotonic() + 120
+    while True:
+        answer = http.post(f"/session/{session}", json=call)
+        assert answer.status_code == 200, answer.text
+        result = answer.json()["result"]
+        outcome.add(result)
+        if result["status"] in ("finished", "exec-timeout"):
+            return outcome
+        assert time.monotonic() < deadline, "the run does not end"
+        call = {"mode": "continue", "code": "", "runId": result["runId"]}
+
+
+class Outcome:
+    """All answers of a run together."""
+
+    def __init__(self) -> None:
+        self.results: list[dict[str, Any]] = []
+
+    def add(self, result: dict[str, Any]) -> None:
+        """The next answer."""
+        self.results.append(result)
+
+    def text(self, kind: str) -> str:
+        """What came as console items of `kind`."""
+        return "".join(
+            data if isinstance(data, str) else f"{data[3]}\n"
+            for result in self.results
+            for type_, data in result["console"]
+            if type_ == kind
+        )
+
+    @property
+    def statuses(self) -> list[str]:
+        """The statuses, without the repeated `continued`."""
+        return [r["status"] for r in self.results if r["status"] != "continued"]
+
+    @property
+    def exits(self) -> list[int | None]:
+        """Exit codes of the steps, in order."""
+        return [r["exitCode"] for r in self.results if r["status"] != "continued"]

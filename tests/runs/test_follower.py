@@ -1,0 +1,110 @@
+"""The shim has the payload's uid: whatever it sends, one run ends and the daemon stays quiet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd import wire
+from sandboxd.runs.channel import Channel
+from sandboxd.runs.events import NO_POSITION
+from sandboxd.runs.follower import Follower, Started
+from tests.api.fake_shim import KEEP
+
+Shim = Callable[[Channel, Path], Awaitable[None]]
+
+
+async def follow(base: Path, shim: Shim) -> Follower:
+    """A follower at the end of what `shim` does at its end of the socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    flags = os.O_RDWR | os.O_CREAT
+    console, journal = (os.open(base / name, flags) for name in ("console", "journal"))
+    follower = Follower(Started(Channel(ours), console, journal), KEEP, lambda: None)
+    other = Channel(theirs)
+    try:
+        async with asyncio.timeout(5):
+            task = asyncio.create_task(follower.follow())
+            await shim(other, base)
+            other.close()
+            await task
+    finally:
+        follower.spool.close()
+    return follower
+
+
+@pytest.mark.parametrize("packet", [b"", b"x", b"[]", b"{", b"[" * 10_000, b"\xff"])
+def test_what_is_no_message_ends_the_run_with_our_fault(tmp_path: Path, packet: bytes) -> None:
+    async def shim(channel: Channel, _: Path) -> None:
+        await channel.receive_message()
+        await channel.send_packet(packet)
+
+    follower = asyncio.run(follow(tmp_path, shim))
+    assert follower.over and follower.events[-1].exit == -1
+
+
+def test_descriptors_from_a_shim_are_closed_and_end_the_run(tmp_path: Path) -> None:
+    async def shim(channel: Channel, _: Path) -> None:
+        fd = os.memfd_create("x")
+        await channel.send_message({"console": 0, "journal": 0, "waiting": False}, [fd] * 3)
+        os.close(fd)
+
+    before = len(os.listdir("/proc/self/fd"))
+    assert asyncio.run(follow(tmp_path, shim)).over
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"console": "x", "journal": [], "waiting": 1}, {"console": -1, "journal": 1 << 70}],
+)
+def test_answers_that_are_not_true_change_nothing(tmp_path: Path, answer: dict[str, Any]) -> None:
+    async def shim(channel: Channel, _: Path) -> None:
+        await channel.send_message(answer)
+
+    follower = asyncio.run(follow(tmp_path, shim))
+    assert not follower.waiting and not follower.output and follower.events[-1].exit == -1
+
+
+def test_a_shim_that_answers_without_news_does_not_keep_the_daemon_busy(tmp_path: Path) -> None:
+    watches = 0
+
+    async def shim(channel: Channel, _: Path) -> None:
+        nonlocal watches
+        try:
+            async with asyncio.timeout(0.5):
+                while (await channel.receive_message())[0]:
+                    watches += 1
+                    await channel.send_message({"console": 0, "journal": 0, "waiting": False})
+        except TimeoutError:
+            pass
+
+    asyncio.run(follow(tmp_path, shim))
+    assert 0 < watches < 15
+
+
+def test_a_journal_that_goes_on_after_the_end_is_read_no_further(tmp_path: Path) -> None:
+    async def shim(_: Channel, base: Path) -> None:
+        lines = [{"event": "step", "step": s, "exit": 0, "console": 0} for s in
+                 ("clean", "build", "exec", "clean")]  # fmt: skip
+        (base / "journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    events = asyncio.run(follow(tmp_path, shim)).events
+    assert [event.step for event in events] == ["clean", "build", "exec"]
+
+
+def test_the_watch_names_positions_only_for_who_wants_output(tmp_path: Path) -> None:
+    seen = []
+
+    async def shim(channel: Channel, _: Path) -> None:
+        seen.append((await channel.receive_message())[0])
+
+    asyncio.run(follow(tmp_path, shim))
+    assert seen == [{"op": "watch", "console": NO_POSITION, "journal": 0, "waiting": False}]
+    assert len(wire.encode({"console": NO_POSITION})) < 100

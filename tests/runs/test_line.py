@@ -1,0 +1,366 @@
+"""Runs as a client meets them, over a shim that plays scripts: order, calls, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.config import Console
+from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
+from sandboxd.model import Limits, Step
+from sandboxd.runs.channel import Channel
+from sandboxd.runs.follower import Started
+from sandboxd.runs.line import WAITING_MAX, Runs
+from sandboxd.runs.run import Input, Plan, Reply, Run
+from tests.api.fake_shim import KEEP, FakeShim
+
+Scenario = Callable[["Stage"], Awaitable[None]]
+
+
+class Stage:
+    """A session's line whose runs are played below `base`."""
+
+    def __init__(self, base: Path, keep: Console) -> None:
+        self.base, self.log, self.count = base, list[str](), 0
+        self.fails: StageError | None = None
+        self.mistaken = ""
+        self.shims: list[FakeShim] = []
+        self.runs = Runs(self.start, keep)
+
+    async def start(self, run: Run) -> Started:
+        if self.fails:
+            raise self.fails
+        if run.id == self.mistaken:
+            raise ZeroDivisionError
+        self.count += 1
+        order = {"steps": [asdict(step) for step in run.plan.steps], "environ": run.plan.environ}
+        shim = FakeShim(order, None, self.base, self.base / str(self.count), self.log)
+        started = Started(Channel(shim.theirs), os.dup(shim.console), os.dup(shim.journal))
+        self.shims.append(shim)
+        shim.start()
+        return started
+
+    def ask(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
+        commands = {"clean": None, "build": build, "exec": exec}
+        steps = tuple(Step(name, commands[name], Limits()) for name in ("clean", "build", "exec"))
+        return self.runs.ask(id, Plan(steps, options=repr(commands)))
+
+
+def play(tmp_path: Path, scenario: Scenario, keep: Console = KEEP) -> None:
+    async def go() -> None:
+        stage = Stage(tmp_path, keep)
+        before = len(os.listdir("/proc/self/fd"))
+        try:
+            async with asyncio.timeout(20):
+                await scenario(stage)
+        finally:
+            await stage.runs.close()
+            for shim in stage.shims:
+                await asyncio.to_thread(shim.kill)
+        assert len(os.listdir("/proc/self/fd")) == before, "descriptors are left"
+
+    asyncio.run(go())
+
+
+async def reply(run: Run, *args: Any, **more: Any) -> Reply:
+    found = await run.call(*args, **more)
+    assert found is not None
+    return found
+
+
+async def follow(run: Run) -> list[Reply]:
+    """All replies to the end."""
+    replies = [await reply(run)]
+    while replies[-1].answer.status not in ("finished", "exec-timeout"):
+        replies.append(await reply(run))
+    return replies
+
+
+def told(replies: list[Reply]) -> list[tuple[str, int | None]]:
+    return [(r.answer.status, r.answer.exit_code) for r in replies]
+
+
+def text(*replies: Reply) -> str:
+    return "".join(data for r in replies for kind, data in r.console if kind == "stdout")
+
+
+def test_a_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        replies = await follow(stage.ask("a", build="out making", exec="out running\nexit 3"))
+        assert told(replies) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
+        assert [text(r) for r in replies] == ["", "making\n", "running\n"]
+
+    play(tmp_path, scenario)
+
+
+def test_after_a_failed_build_exec_is_not_run(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        replies = await follow(stage.ask("a", build="exit 2", exec="out never"))
+        assert told(replies)[1:] == [("build-finished", 2), ("finished", 127)]
+        assert text(*replies) == ""
+
+    play(tmp_path, scenario)
+
+
+def test_a_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="out early\nsleep 2.5\nout late")
+        await reply(run)
+        await reply(run)
+        began = time.monotonic()
+        slow = await reply(run)
+        assert 1.9 < time.monotonic() - began < 2.3
+        assert slow.answer.status == "continued" and text(slow) == "early\n"
+        assert text(await reply(run)) == "late\n"
+
+    play(tmp_path, scenario)
+
+
+def test_a_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="sleep 0.2\nout one\nout two\nsleep 1.5")
+        await reply(run)
+        await reply(run)
+        began = time.monotonic()
+        live = await reply(run, live=True)
+        assert live.answer.status == "continued" and text(live) == "one\ntwo\n"
+        assert 0.1 < time.monotonic() - began < 1
+        began = time.monotonic()
+        assert (await reply(run, live=True)).answer.status == "finished"
+        assert time.monotonic() - began > 0.5
+
+    play(tmp_path, scenario)
+
+
+def test_a_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="out hello\nexit 7")
+        last = (await follow(run))[-1]
+        for _ in range(3):
+            again = await reply(run)
+            assert again.answer.exit_code == 7 and text(again) == text(last) == "hello\n"
+
+    play(tmp_path, scenario)
+
+
+def test_runs_wait_for_their_turn_in_order(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        first = stage.ask("a", exec="sleep 0.6\nout first")
+        second = stage.ask("b", exec="out second")
+        third = stage.ask("c", exec="out third")
+        assert [stage.runs.position(run) for run in (first, second, third)] == [0, 1, 2]
+        ended = []
+
+        async def wait(run: Run) -> None:
+            await follow(run)
+            ended.append(run.id)
+
+        await asyncio.gather(*(wait(run) for run in (third, second, first)))
+        assert ended == ["a", "b", "c"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_queued_run_says_continued_without_console(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.ask("a", exec="sleep 3")
+        queued = await reply(stage.ask("b", exec="out x"))
+        assert queued == Reply(queued.answer, []) and queued.answer.status == "continued"
+
+    play(tmp_path, scenario)
+
+
+def test_a_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="out name?\nask\nask")
+        await reply(run)
+        await reply(run)
+        asked = await reply(run)
+        assert asked.answer.status == "waiting-input" and text(asked) == "name?\n"
+        again = await reply(run, Input("Ada"))
+        assert again.answer.status == "waiting-input" and text(again) == "got 'Ada\\n'\n"
+        last = await reply(run, Input("", eof=True))
+        assert last.answer.status == "finished" and text(last) == "got ''\n"
+
+    play(tmp_path, scenario)
+
+
+def test_going_on_without_an_answer_declines(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="ask")
+        while (await reply(run)).answer.status != "waiting-input":
+            pass
+        assert "decline" not in stage.log
+        assert (await reply(run)).answer.status == "continued"
+        assert stage.log.count("decline") == 1
+        assert (await reply(run)).answer.status == "waiting-input"
+
+    play(tmp_path, scenario)
+
+
+def test_long_input_arrives_in_one_piece(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="ask")
+        while (await reply(run)).answer.status != "waiting-input":
+            pass
+        last = await reply(run, Input("\U0001f600" * 50_000))
+        assert text(last).count("\U0001f600") == 50_000
+
+    play(tmp_path, scenario)
+
+
+def test_input_that_no_program_can_read_is_refused(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="ask")
+        while (await reply(run)).answer.status != "waiting-input":
+            pass
+        with pytest.raises(Invalid):
+            await run.call(Input("\ud800"))
+        assert (await reply(run, Input("\udcff"))).answer.status == "finished"
+
+    play(tmp_path, scenario)
+
+
+def test_interrupt_reaches_the_running_step(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="sleep 20")
+        await reply(run)
+        await run.interrupt()
+        assert told(await follow(run))[-1] == ("finished", 130)
+        await run.interrupt()
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "code", "word"),
+    [
+        ("out x\ntimeout", "exec-timeout", None, ""),
+        ("out x\ndie", "finished", -1, "without a verdict"),
+        ("out x\nfault", "finished", -1, "stage exec: cannot execute (errno 13)"),
+    ],
+)
+def test_ends_that_are_no_exit(
+    tmp_path: Path, script: str, status: str, code: int | None, word: str
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        replies = await follow(stage.ask("a", exec=script))
+        assert told(replies)[-1] == (status, code)
+        assert text(*replies) == "x\n"
+        logs = [data[3] for r in replies for kind, data in r.console if kind == "log"]
+        assert word in "".join(logs) and bool(logs) == bool(word)
+        assert told([await reply(stage.runs.get("a"))]) == [(status, code)]
+
+    play(tmp_path, scenario)
+
+
+def test_a_run_that_cannot_start_says_why_in_each_call(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.fails = StageError("mounts", "no", 13)
+        run = stage.ask("a", exec="out x")
+        for _ in range(2):
+            with pytest.raises(StageError):
+                await run.call()
+        stage.fails = None
+        assert told(await follow(stage.ask("b", exec="out x")))[-1] == ("finished", 0)
+
+    play(tmp_path, scenario)
+
+
+def test_a_mistake_of_ours_ends_one_run_and_not_the_line(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        bad, good = stage.ask("bad", exec="out x"), stage.ask("good", exec="out x")
+        stage.mistaken = "bad"
+        with pytest.raises(Unavailable, match="cannot be followed"):
+            await bad.call()
+        assert told(await follow(good))[-1] == ("finished", 0)
+
+    play(tmp_path, scenario)
+
+
+def test_asking_twice_for_a_run_means_it_once(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="sleep 0.3")
+        assert stage.ask("a", exec="sleep 0.3") is run
+        with pytest.raises(Invalid):
+            stage.ask("a", exec="out other")
+        await follow(run)
+        assert stage.ask("a", exec="sleep 0.3") is not run
+
+    play(tmp_path, scenario)
+
+
+def test_two_calls_for_a_run_at_once_share_its_answers(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="out hello")
+        replies = await asyncio.gather(*(reply(run) for _ in range(3)))
+        assert sorted(r.answer.status for r in replies) == [
+            "build-finished", "clean-finished", "finished",
+        ]  # fmt: skip
+        assert text(*replies) == "hello\n"
+
+    play(tmp_path, scenario)
+
+
+def test_the_line_is_bounded(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        for number in range(WAITING_MAX):
+            stage.ask(str(number), exec="sleep 5")
+        with pytest.raises(QuotaExceeded):
+            stage.ask("more", exec="out x")
+
+    play(tmp_path, scenario)
+
+
+def test_old_finished_runs_are_forgotten_the_newest_kept(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        for number in range(KEEP.runs_kept + 2):
+            await follow(stage.ask(str(number), exec=f"out {number}"))
+        await asyncio.sleep(0.1)
+        with pytest.raises(NotFound):
+            stage.runs.get("0")
+        assert text(await reply(stage.runs.get(str(KEEP.runs_kept)))) == f"{KEEP.runs_kept}\n"
+
+    play(tmp_path, scenario)
+
+
+def test_a_result_that_nobody_has_seen_is_not_pushed_out(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        unseen = stage.ask("unseen", exec="out precious")
+        for number in range(KEEP.runs_kept + 2):
+            await follow(stage.ask(str(number), exec="out x"))
+        assert stage.runs.get("unseen") is unseen
+        assert text(*await follow(unseen)) == "precious\n"
+
+    play(tmp_path, scenario)
+
+
+def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        active, queued = stage.ask("a", exec="sleep 9"), stage.ask("b", exec="out x")
+        await reply(active)
+        await reply(active)
+        calls = [asyncio.create_task(run.call()) for run in (active, queued)]
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await stage.runs.close()
+        assert await asyncio.gather(*calls) == [None, None]
+        assert time.monotonic() - began < 0.5
+
+    play(tmp_path, scenario)
+
+
+def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        replies = await follow(stage.ask("a", exec="flood 400000"))
+        assert len(text(*replies)) == 1000
+        assert "were cut" in replies[-1].console[-1][1][3]
+
+    play(tmp_path, scenario, Console(head=1 << 18, tail=1 << 18, response_chars=1000))

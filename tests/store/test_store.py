@@ -1,0 +1,119 @@
+"""The table of sessions survives a restart, keeps names apart and never repeats a run number."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.errors import ConfigError
+from sandboxd.store import sessions
+from sandboxd.store.database import MIGRATIONS, Database
+from sandboxd.store.sessions import Row
+
+ROW = Row(
+    id="11111111-1111-4111-8111-111111111111",
+    name="first",
+    owner="default",
+    image="gcc:latest",
+    runtime="c",
+    created_at=1.5,
+    limits={"memory": 1 << 28, "cpus": 0.5},
+    environ={"WORD": "\udcff", "한": "글"},
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "sandboxd.sqlite")
+
+
+@pytest.fixture
+def database(path: str) -> Iterator[Database]:
+    database = Database(path)
+    yield database
+    database.close()
+
+
+def test_a_row_comes_back_as_it_was_after_a_restart(path: str) -> None:
+    first = Database(path)
+    sessions.add(first, ROW)
+    sessions.leased(first, ROW.id, 7)
+    first.close()
+    second = Database(path)
+    assert sessions.all_rows(second) == [replace(ROW, slot=7, status="RUNNING")]
+    second.close()
+
+
+def test_two_sessions_of_an_owner_cannot_have_one_name(database: Database) -> None:
+    sessions.add(database, ROW)
+    with pytest.raises(sqlite3.IntegrityError):
+        sessions.add(database, replace(ROW, id="2"))
+    sessions.add(database, replace(ROW, id="3", owner="other"))
+    assert len(sessions.all_rows(database)) == 2
+
+
+def test_a_session_that_is_being_destroyed_gives_its_name_free(database: Database) -> None:
+    sessions.add(database, ROW)
+    sessions.leased(database, ROW.id, 7)
+    sessions.terminating(database, ROW.id)
+    sessions.add(database, replace(ROW, id="2"))
+    sessions.leased(database, "2", 7)
+
+
+def test_run_numbers_are_never_used_again(path: str) -> None:
+    database = Database(path)
+    sessions.add(database, ROW)
+    numbers: list[int] = []
+
+    def count() -> None:
+        numbers.extend(sessions.next_run(database, ROW.id) for _ in range(25))
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    database.close()
+    again = Database(path)
+    numbers.append(sessions.next_run(again, ROW.id))
+    again.close()
+    assert sorted(numbers) == list(range(1, 102))
+
+
+def test_a_removed_session_has_no_runs(database: Database) -> None:
+    sessions.add(database, ROW)
+    sessions.remove(database, ROW.id)
+    with pytest.raises(KeyError):
+        sessions.next_run(database, ROW.id)
+
+
+def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
+        connection.execute("DELETE FROM sessions")
+        raise ZeroDivisionError
+    sessions.add(database, ROW)
+    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
+        connection.execute("DELETE FROM sessions")
+        raise ZeroDivisionError
+    assert len(sessions.all_rows(database)) == 1
+
+
+def test_a_database_of_a_later_sandboxd_is_refused(path: str) -> None:
+    Database(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    connection.close()
+    with pytest.raises(ConfigError, match="later"):
+        Database(path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("certainly no database " * 100)
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Database(str(path))
