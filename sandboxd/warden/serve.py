@@ -13,12 +13,13 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import NoReturn
 
 from ..config import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
 from ..jail.stage import stage
 from .cgroups import Hierarchy
@@ -71,6 +72,10 @@ def _be_api(
 
         server.run(config, sock, listeners, database)
         status = 0
+    except SandboxdError as error:
+        print(f"sandboxd: {error}", file=sys.stderr)
+    except Exception:  # a bug: the warden only sees the status, so the log must have the rest
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(status)
