@@ -44,6 +44,8 @@ def open_imports(uid: int, view: str) -> None:
     with stage("api view"):
         syscalls.unshare(syscalls.CLONE_NEWNS)
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        os.makedirs(view, exist_ok=True)
+        os.chmod(view, 0o711)
         for number, path in enumerate(closed):
             target = f"{view}/{number}"
             os.makedirs(target, exist_ok=True)

@@ -28,7 +28,7 @@ class Stage:
     """A session's line whose runs are played below `base`."""
 
     def __init__(self, base: Path, keep: Console) -> None:
-        self.base, self.log, self.count = base, list[str](), 0
+        self.base, self.log, self.started = base, list[str](), list[str]()
         self.fails: StageError | None = None
         self.mistaken = ""
         self.shims: list[FakeShim] = []
@@ -39,9 +39,9 @@ class Stage:
             raise self.fails
         if run.id == self.mistaken:
             raise ZeroDivisionError
-        self.count += 1
+        self.started.append(run.id)
         order = {"steps": [asdict(step) for step in run.plan.steps], "environ": run.plan.environ}
-        shim = FakeShim(order, None, self.base, self.base / str(self.count), self.log)
+        shim = FakeShim(order, None, self.base, self.base / str(len(self.started)), self.log)
         started = Started(Channel(shim.theirs), os.dup(shim.console), os.dup(shim.journal))
         self.shims.append(shim)
         shim.start()
@@ -156,14 +156,8 @@ def test_runs_wait_for_their_turn_in_order(tmp_path: Path) -> None:
         second = stage.ask("b", exec="out second")
         third = stage.ask("c", exec="out third")
         assert [stage.runs.position(run) for run in (first, second, third)] == [0, 1, 2]
-        ended = []
-
-        async def wait(run: Run) -> None:
-            await follow(run)
-            ended.append(run.id)
-
-        await asyncio.gather(*(wait(run) for run in (third, second, first)))
-        assert ended == ["a", "b", "c"]
+        await asyncio.gather(*(follow(run) for run in (third, second, first)))
+        assert stage.started == ["a", "b", "c"]
 
     play(tmp_path, scenario)
 
