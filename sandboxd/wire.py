@@ -21,14 +21,15 @@ that its answer repeats; this is the whole privileged surface:
 
 api -> shim (the control socket of one run):
 
-    watch    console, journal, waiting   answered when the run has gone beyond what they say
+    watch    console, journal, waiting   answered when the run has gone beyond what they say;
+                                         one at a time, a newer one replaces it
     input    text, eof                   for the step's standard input
     decline                              the client did not answer waiting-input: its clock runs on
     signal   name                        for the process group of the step
     The shim's only message is the answer to watch: {"console", "journal", "waiting"}, where
     console and journal are positions (spool.Position order, count of lines).
 
-The file helper's protocol is at the top of files/helper.py.
+The file helper's protocol is at the top of filewire.py.
 """
 
 from __future__ import annotations

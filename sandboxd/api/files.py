@@ -102,16 +102,17 @@ class HelperResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._helper.__aexit__(None, None, None)
+            self._helper.close()
 
 
 async def _open(request: Request, question: dict[str, Any]) -> tuple[Helper, dict[str, Any]]:
     """A helper that has given its first answer. Raises what it refuses."""
-    helper = await Helper(session(request)).__aenter__()
+    helper = Helper(session(request))
+    await helper.open()
     try:
         return helper, await helper.ask(question)
-    except BaseException as error:
-        await helper.__aexit__(type(error), error, error.__traceback__)
+    except BaseException:
+        helper.close()
         raise
 
 
@@ -183,7 +184,7 @@ async def download_single(request: Request) -> Response:
     name = quote(str(answer.get("name", "file")), safe="", errors="surrogateescape")
     headers = {
         "content-type": OCTETS,
-        "content-length": str(int(answer["size"])),
+        "content-length": str(answer.get("size")),
         "content-disposition": f"attachment; filename*=UTF-8''{name}",
     }
     return HelperResponse(helper, _bytes(helper), headers)

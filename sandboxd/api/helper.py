@@ -31,6 +31,19 @@ class Helper:
         self._channel: Channel | None = None
 
     async def __aenter__(self) -> Helper:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def open(self) -> None:
+        """Have the helper started. Raises Unavailable when the session has too many."""
         try:
             async with asyncio.timeout(TURN_S):
                 await self._session.turns.acquire()
@@ -41,17 +54,13 @@ class Helper:
         except BaseException:
             self._session.turns.release()
             raise
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the helper; once is enough, more does no harm."""
         if self._channel:
             self._channel.close()
-        self._session.turns.release()
+            self._channel = None
+            self._session.turns.release()
 
     async def _send(self, packet: bytes) -> None:
         assert self._channel

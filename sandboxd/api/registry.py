@@ -76,6 +76,8 @@ class Sessions:
                     await self.warden.release(row.slot)
                     raise Invalid("it was being destroyed")
             except SandboxdError as error:
+                if self.warden.gone:
+                    raise  # it has refused nothing: the sessions are the next daemon's
                 _log.warning("session %s (%s) is dropped: %s", row.id, row.name, error)
                 await asyncio.to_thread(table.remove, self._database, row.id)
             else:

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 
 from .. import runtimes
 from ..config import Config
+from ..errors import Unavailable
 from ..store.database import Database
 from . import app
 from .http_protocol import HttpProtocol
@@ -102,7 +103,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, and say so."""
         await super().startup(sockets)
-        await self._warden.ready()
+        with contextlib.suppress(Unavailable):  # then the link ends, and with it the server
+            await self._warden.ready()
 
     def stop(self, why: str) -> None:
         """End soon: running requests get their grace."""

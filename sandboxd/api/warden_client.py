@@ -25,13 +25,16 @@ _Answer = tuple[dict[str, Any], list[int]]
 
 
 class WardenClient:
-    """The warden at the other end of `sock`. `serve` must be running."""
+    """The warden at the other end of `sock`. `serve` must be running.
+
+    gone  it will answer nothing any more
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._channel = Channel(sock)
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Answer]] = {}
-        self._gone = False
+        self.gone = False
 
     async def serve(self) -> None:
         """Take in answers until the warden is gone."""
@@ -54,7 +57,7 @@ class WardenClient:
             future.set_result((message, fds))
 
     def _end(self) -> None:
-        self._gone = True
+        self.gone = True
         self._channel.close()
         for future in self._pending.values():
             if not future.done():
@@ -65,7 +68,7 @@ class WardenClient:
         self, op: str, expect: int = 0, fds: list[int] | None = None, **arguments: Any
     ) -> _Answer:
         """Ask for `op`; the answer with exactly `expect` descriptors."""
-        if self._gone:
+        if self.gone:
             raise _warden_gone()
         id = next(self._ids)
         future = self._pending[id] = asyncio.get_running_loop().create_future()

@@ -6,7 +6,6 @@ import mmap
 import os
 import secrets
 import stat
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import quote
 import httpx
 
 from ..errors import ConfigError, NotFound, Refused, Unavailable
+from .unpack import unpack
 
 CALL_S = 60.0
 
@@ -85,7 +85,7 @@ class Client:
                 for chunk in answer.iter_bytes():
                     spool.write(chunk)
                 for part in _parts(spool, answer.headers["content-type"]):
-                    names += _unpack(part, into)
+                    names += unpack(part, into)
         return names
 
 
@@ -98,6 +98,8 @@ def _raise_for(answer: httpx.Response) -> None:
     except ValueError:
         problem = {}
     text = problem.get("msg") or problem.get("title") or f"HTTP status {answer.status_code}"
+    if isinstance(problem.get("data"), dict):
+        text = "; ".join([text, *(f"{key}: {value}" for key, value in problem["data"].items())])
     if answer.status_code >= 500:
         raise Unavailable(text)
     if answer.status_code == 404:
@@ -145,15 +147,3 @@ def _parts(spool: BinaryIO, content_type: str) -> Iterator[BinaryIO]:
                 part.seek(0)
                 yield part
             at = end + 2
-
-
-def _unpack(archive: BinaryIO, into: str) -> list[str]:
-    """Extract a tar, refusing names and links that leave `into` (PEP 706); its top names."""
-    os.makedirs(into, exist_ok=True)
-    with tarfile.open(fileobj=archive) as tar:
-        names = {member.name.split("/")[0] for member in tar}
-        try:
-            tar.extractall(into, filter="data")
-        except tarfile.FilterError as error:
-            raise Refused(f"not unpacked, it would leave {into}: {error}") from None
-    return sorted(names)

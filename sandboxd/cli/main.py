@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -19,6 +20,8 @@ from ..errors import ConfigError, SandboxdError
 USAGE_ERROR = 2
 FAULT = 125
 """Exit status when sandboxd itself failed; 124 is a time limit, as with timeout(1)."""
+
+INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,13 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(error)
         return FAULT
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has gone, as `| head` does
         sys.stderr.close()
         return 141
+    except Exception as error:  # a bug of ours: one line for the user, all of it for who asks
+        if os.environ.get("SANDBOXD_DEBUG"):
+            raise
+        _say(f"internal error, {type(error).__name__}: {error}; SANDBOXD_DEBUG=1 shows where")
+        return FAULT
 
 
-def _say(error: Exception) -> None:
+def _say(error: object) -> None:
     print(f"sandboxd: {' '.join(str(error).split())}", file=sys.stderr)
 
 

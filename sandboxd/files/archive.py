@@ -29,8 +29,8 @@ PATHS_MAX = 64
 """Paths of one archive request; each holds a descriptor."""
 
 ENTRIES_MAX = 1_000_000
-"""Entries below one path of an archive at most: a program that goes on making entries must not
-keep the first walk, which sends nothing, for ever."""
+"""Entries below one path of an archive at most. A program that goes on making entries must not
+keep us for ever: the first walk sends nothing, so that nobody would notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +90,23 @@ def _opened(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
     fd = open_content(home, parts)
     opened.callback(os.close, fd)
     base = parts[-1] if parts else os.path.basename(HOME)
-    left_out: Counter[str] = Counter()
-    for count, member in enumerate(_members(_Part(fd, base, {})), 1):
-        if count > ENTRIES_MAX:
-            raise Invalid(f"{shown(absolute(parts))} has more than {ENTRIES_MAX} entries")
-        if isinstance(member, str):
-            left_out[member] += 1
+    left_out = Counter(kind for kind in _members(_Part(fd, base, {})) if isinstance(kind, str))
     return _Part(fd, base, dict(left_out))
 
 
 def _members(part: _Part) -> Iterator[_Member | str]:
-    """What the tar of `part` holds, and for each entry left out its kind (filewire.LEFT_OUT)."""
+    """What the tar of `part` holds, and for each entry left out its kind (filewire.LEFT_OUT).
+
+    Raises Invalid when it goes beyond ENTRIES_MAX.
+    """
     status = os.fstat(part.fd)
     if stat.S_ISREG(status.st_mode):
         yield _Member(part.base, status, part.fd)
         return
     yield _Member(part.base, status)
-    for found in walk(part.fd, part.base + "/"):
+    for count, found in enumerate(walk(part.fd, part.base + "/"), 1):
+        if count > ENTRIES_MAX:
+            raise Invalid(f"{shown(part.base)} has more than {ENTRIES_MAX} entries")
         yield from _member(found)
 
 

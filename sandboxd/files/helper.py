@@ -12,7 +12,6 @@ and opens nothing but below them:
 from __future__ import annotations
 
 import contextlib
-import math
 import socket
 from typing import Any
 
@@ -55,7 +54,7 @@ def _dispatch(
         case {"op": "archive", "paths": list(paths)} if all(isinstance(p, str) for p in paths):
             archive(conversation, home, paths)
         case {"op": "created", "path": str(path), "since": int() | float() as since} if (
-            math.isfinite(since)
+            abs(since) < 1 << 53  # seconds, and neither infinite nor no number
         ):
             list_created(conversation, home, path, since)
         case _:

@@ -66,7 +66,9 @@ def walk(top: int, prefix: str = "") -> Iterator[Found]:
 
     What disappears meanwhile is not told. Raises OSError for failures of our own.
     """
-    stack = [_Level(open_entry(top, "."), prefix)]
+    # A copy, not a second open of ".": that would take the right to search `top`, not only to
+    # read it. The copy shares its offset; scandir rewinds it at the end (fdopendir(3)).
+    stack = [_Level(os.dup(top), prefix)]
     try:
         while stack:
             level = stack[-1]

@@ -66,22 +66,23 @@ class Channel:
         future: asyncio.Future[None] = loop.create_future()
         add = loop.add_reader if reading else loop.add_writer
         remove = loop.remove_reader if reading else loop.remove_writer
-        add(self._sock, _wake, future)
+        fd = self._sock.fileno()
+        add(fd, _wake, future)
         self._waiting.add(future)
         try:
             await future
         finally:
             self._waiting.discard(future)
-            if self._sock.fileno() >= 0:
-                remove(self._sock)
+            if self._sock.fileno() >= 0:  # else `close` has done it, and fd may be another's
+                remove(fd)
 
     def close(self) -> None:
         """Close the socket; a receiver gets the end, a sender an OSError."""
         if self._sock.fileno() < 0:
             return
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self._sock)
-        loop.remove_writer(self._sock)
+        loop.remove_reader(self._sock.fileno())
+        loop.remove_writer(self._sock.fileno())
         self._sock.close()
         for future in self._waiting:
             _wake(future)

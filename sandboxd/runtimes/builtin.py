@@ -1,163 +1,193 @@
-"""The built-in runtimes: names, tools, and the shell commands that "*" stands for.
+"""The runtimes that sandboxd knows, as a table. What "*" does follows Backend.AI's runners.
 
-The commands are for a POSIX shell in /home/work, which is $HOME too. They follow what
-Backend.AI's runners do by default: a makefile wins for the build, and what cannot be found ends
-with 127 and one line that says what was looked for. There is no network in a jail, so nothing
-here fetches anything. File names may have blanks: lists go through find -print0 and "$@".
+Where those fail on a host of today (JVM flags that are gone, all sources in one argument) the
+evident intention is followed. There is no network in a run: tools are told so, and answer at
+once that something is missing instead of waiting for a server.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-Tools = tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """A language. `tools`: of each tuple one must be there. Commands: "" does nothing."""
-
-    name: str
-    title: str
-    aliases: tuple[str, ...] = ()
-    tools: Tools = ()
-    clean: str = ""
-    build: str = ""
-    exec: str = ""
-    environ: dict[str, str] = field(default_factory=dict)
-
-
-_MAKEFILE = "[ -e GNUmakefile ] || [ -e makefile ] || [ -e Makefile ]"
-_MAKE_CLEAN = f"if {_MAKEFILE}; then make -n clean >/dev/null 2>&1 && make clean || :; fi"
-
-
-def _make_or(build: str = ":") -> str:
-    """make where there is a makefile, else `build`."""
-    return f"if {_MAKEFILE}; then make; else {build}; fi"
-
-
-def _all(pattern: str, command: str) -> str:
-    """`command` once, with all files of `pattern` as "$@"."""
-    return f"find . -name '{pattern}' -type f -print0 | xargs -0 sh -c '{command}' sh"
-
-
-def _need(file: str, then: str) -> str:
-    """`then` when `file` is there, else 127 and a word."""
-    missing = f"echo 'sandboxd: no {file} to work with' >&2; exit 127"
-    return f"if [ -e {file} ]; then {then}; else {missing}; fi"
-
-
-def _program() -> str:
-    """Whatever a compiler has left."""
-    missing = "echo 'sandboxd: neither ./main nor ./a.out to run' >&2; exit 127"
-    return f"if [ -x main ]; then ./main; elif [ -x a.out ]; then ./a.out; else {missing}; fi"
-
-
-_C = 'gcc -Wall -o main "$@" -pthread -lm -lrt -ldl'
-_CPP = 'g++ -Wall -o main "$@" -pthread -lm -lrt -ldl'
-_GO = "if [ -e go.mod ]; then go build -o main .; else GO111MODULE=off go build -o main ./*.go; fi"
-_RUST = (
-    "if [ -e Cargo.toml ]; then cargo build --offline; else "
-    + _need("main.rs", "rustc -o main main.rs")
-    + "; fi"
+from .commands import (
+    BUILD_SCRIPT,
+    MAKE,
+    MAKE_CLEAN,
+    binary,
+    compiled,
+    listed,
+    otherwise,
+    script,
+    when,
 )
-_RUST_EXEC = (
-    "for f in target/debug/* target/release/*; do "
-    'if [ -f "$f" ] && [ -x "$f" ]; then exec "$f"; fi; done; ' + _program()
+from .values import Runtime
+
+_C_BINARY = binary("./main", "./a.out")
+
+# Debian marks its Python as externally managed (PEP 668), even for --user; the jail's home is
+# nobody's system, hence PIP_BREAK_SYSTEM_PACKAGES below (a variable: pip before 23.0.1 has no
+# such option). A pyproject.toml that only configures tools makes no package.
+_PYTHON_BUILD = (
+    MAKE
+    + r"""if [ -f setup.py ] || grep -Eqs '^\[(build-system|project)\]' pyproject.toml; then
+  if {python3} -m pip --version >/dev/null 2>&1; then
+    exec {python3} -m pip install --quiet --user --no-index --no-deps --no-build-isolation -e .
+  fi
+  echo 'sandboxd: this host has no pip; the package is not installed but used as it lies' >&2
+fi
+exit 0
+"""
 )
-_JAVA = (
-    "find . -name '*.java' -type f | sed 's/\\\\/\\\\\\\\/g; s/\"/\\\\\"/g; s/.*/\"&\"/' "
-    "> .sources && javac -d . @.sources; s=$?; rm -f .sources; exit $s"
+
+# Quoted by double quotes, in which a backslash quotes (javac(1), command-line argument files).
+_JAVA_BUILD = (
+    MAKE
+    + listed(
+        ("java",),
+        r's/["\\]/\\&/g; s/.*/"&"/',
+        'if [ -s "$sources" ]; then javac -encoding UTF-8 -d . @"$sources"; exit; fi',
+    ).removesuffix("exit\n")
+    + otherwise("build", "a Makefile or *.java")
 )
-_JAVA_EXEC = "if [ -e main/Main.class ]; then java main.Main; else " + _need(
-    "Main.class", "java Main"
-) + "; fi"
-_LUA = "$(command -v lua lua5.4 lua5.3 lua5.1 | head -n 1) main.lua"
-_PYTHON = (
-    "if [ -e setup.py ] || [ -e pyproject.toml ]; then "
-    "if python3 -m pip --version >/dev/null 2>&1; then "
-    "python3 -m pip install --quiet --user --break-system-packages --no-index --no-deps "
-    "--no-build-isolation --disable-pip-version-check -e .; "
-    "else echo 'sandboxd: python3-pip is not on this host; the package is used as it lies' >&2; "
-    "fi; fi"
+
+_JAVA_EXEC = (
+    when(["main/Main.class"], "exec java main.Main")
+    + when(["Main.class"], "exec java Main")
+    + otherwise("exec", "main/Main.class or Main.class")
 )
-_NODE = "if [ ! -e main.js ] && [ -e index.js ]; then node index.js; else " + _need(
-    "main.js", "node main.js"
-) + "; fi"
+
+# Without go.mod, relative imports and $GOPATH/src work as they did before modules.
+_GO_BUILD = (
+    MAKE
+    + when(["go.mod"], "exec go build -o main .")
+    + when(["main.go"], 'exec env GO111MODULE=off GOPATH="$PWD" go build -o main ./*.go')
+    + otherwise("build", "a Makefile, go.mod or main.go")
+)
+
+_RUST_BUILD = (
+    MAKE
+    + when(["Cargo.toml"], "exec cargo build --offline")
+    + when(["main.rs"], "exec rustc --edition 2021 -o main main.rs")
+    + otherwise("build", "a Makefile, Cargo.toml or main.rs")
+)
+
+_NODE_EXEC = (
+    when(["main.js"], "exec {node} main.js")
+    + when(["package.json", "index.js"], "exec {node} .")
+    + otherwise("exec", "main.js, index.js or package.json")
+)
 
 BUILTIN = (
     Runtime(
-        "c", "C (gcc)", ("gcc", "c11", "c17", "cc", "clang"), (("gcc",),),
-        _MAKE_CLEAN, _make_or(_need("main.c", _all("*.c", _C))), _program(),
+        "c",
+        "C (gcc)",
+        aliases=("gcc", "cc", "ansi-c", "c11", "c17"),
+        tools=(("gcc",),),
+        clean=MAKE_CLEAN,
+        build=compiled("gcc", ("main.c",), ("c",)),
+        exec=_C_BINARY,
     ),
     Runtime(
-        "cpp", "C++ (g++)", ("c++", "g++", "gpp", "cxx", "cpp17", "gcc-cpp"), (("g++",),),
-        _MAKE_CLEAN, _make_or(_need("main.cpp", _all("*.cpp", _CPP))), _program(),
+        "cpp",
+        "C++ (g++)",
+        aliases=("c++", "g++", "gpp", "cxx", "cplusplus", "cpp17", "gcc-cpp"),
+        tools=(("g++",),),
+        clean=MAKE_CLEAN,
+        build=compiled("g++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
+        exec=_C_BINARY,
     ),
     Runtime(
-        "golang", "Go", ("go",), (("go",),), "", _make_or(_need("main.go", _GO)), _program(),
-        {"GOPATH": "/home/work/go", "GOPROXY": "off", "GOTOOLCHAIN": "local"},
+        "python",
+        "Python 3",
+        aliases=(
+            "python3",
+            "py",
+            "cpython",
+            "anaconda",
+            "python-tensorflow",
+            "python-torch",
+            "python-ff",
+        ),
+        tools=(("python3", "python"),),
+        build=_PYTHON_BUILD,
+        exec=script("main.py", "{python3}"),
+        environ={
+            # A program that is stopped by its time limit has shown what it printed till then.
+            "PYTHONUNBUFFERED": "1",
+            "PIP_BREAK_SYSTEM_PACKAGES": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        },
     ),
     Runtime(
-        "java", "Java", ("openjdk", "jdk", "java8", "java11", "java17"), (("javac",), ("java",)),
-        "", _make_or(_JAVA), _JAVA_EXEC,
+        "nodejs",
+        "JavaScript (Node.js)",
+        aliases=("node", "js", "javascript"),
+        tools=(("node", "nodejs"),),
+        build=BUILD_SCRIPT,
+        exec=_NODE_EXEC,
     ),
     Runtime(
-        "lua", "Lua", ("lua5", "lua5.3", "lua5.4"), (("lua", "lua5.4", "lua5.3", "lua5.1"),),
-        "", _make_or(), _need("main.lua", _LUA),
+        "java",
+        "Java",
+        aliases=("openjdk", "jdk", "java8", "java11", "java17"),
+        tools=(("javac",), ("java",)),
+        build=_JAVA_BUILD,
+        exec=_JAVA_EXEC,
     ),
     Runtime(
-        "nodejs", "Node.js", ("node", "javascript", "js"), (("node", "nodejs"),),
-        "", _make_or(), _NODE,
+        "golang",
+        "Go",
+        aliases=("go",),
+        tools=(("go",),),
+        build=_GO_BUILD,
+        exec=binary("./main"),
+        environ={"GOPROXY": "off", "GOTOOLCHAIN": "local"},
     ),
     Runtime(
-        "perl", "Perl", ("perl5",), (("perl",),), "", _make_or(), _need("main.pl", "perl main.pl")
+        "rust",
+        "Rust",
+        aliases=("rustc", "rs", "rust-lang"),
+        tools=(("rustc",),),
+        build=_RUST_BUILD,
+        exec=binary("target/debug/*", "target/release/*", "./main"),
+        environ={"CARGO_NET_OFFLINE": "true"},
     ),
     Runtime(
-        "php", "PHP", ("php-cli",), (("php",),), "", _make_or(), _need("main.php", "php main.php")
+        "perl",
+        "Perl 5",
+        aliases=("perl5",),
+        tools=(("perl",),),
+        build=BUILD_SCRIPT,
+        exec=script("main.pl", "{perl}"),
     ),
     Runtime(
-        "python", "Python 3",
-        ("py", "python3", "cpython", "python-tensorflow", "python-torch", "python-ff", "anaconda"),
-        (("python3",),), "", _make_or(_PYTHON), _need("main.py", "python3 main.py"),
-        {"PYTHONUNBUFFERED": "1"},
+        "ruby",
+        "Ruby",
+        aliases=("rb",),
+        tools=(("ruby",),),
+        build=BUILD_SCRIPT,
+        exec=script("main.rb", "{ruby}"),
     ),
     Runtime(
-        "ruby", "Ruby", ("rb",), (("ruby",),), "", _make_or(), _need("main.rb", "ruby main.rb")
+        "lua",
+        "Lua",
+        aliases=("lua5", "lua5.3", "lua5.4"),
+        tools=(("lua5.4", "lua5.3", "lua"),),
+        build=BUILD_SCRIPT,
+        exec=script("main.lua", "{lua5.4}"),
     ),
     Runtime(
-        "rust", "Rust", ("rustc", "rs"), (("rustc",), ("cargo",)), "", _make_or(_RUST), _RUST_EXEC
+        "php",
+        "PHP",
+        aliases=("php-cli",),
+        tools=(("php",),),
+        build=BUILD_SCRIPT,
+        exec=script("main.php", "{php}"),
     ),
     Runtime(
-        "shell", "Shell", ("sh", "bash", "dash", "base", "ubuntu", "debian"), (("bash", "sh"),),
-        "", _make_or(), _need("main.sh", "sh main.sh"),
+        "shell",
+        "Shell (bash, else sh)",
+        aliases=("bash", "sh", "dash", "base", "debian", "ubuntu"),
+        tools=(("bash", "sh"),),
+        build=BUILD_SCRIPT,
+        exec=script("main.sh", "{bash}"),
     ),
-)  # fmt: skip
-
-MARKERS = (
-    # what a folder has, as a pattern of relative names; the first that matches decides
-    (r"Cargo\.toml|main\.rs", "rust"),
-    (r"go\.mod|main\.go", "golang"),
-    (r"setup\.py|pyproject\.toml|main\.py", "python"),
-    (r"package\.json|(main|index)\.js", "nodejs"),
-    (r"(main/)?Main\.java|pom\.xml", "java"),
-    (r"main\.(cpp|cc|cxx)", "cpp"),
-    (r"main\.c", "c"),
-    (r"main\.rb|Gemfile", "ruby"),
-    (r"main\.pl", "perl"),
-    (r"main\.lua", "lua"),
-    (r"main\.php", "php"),
-    (r"main\.sh", "shell"),
-    (r".*\.(cpp|cc|cxx)", "cpp"),
-    (r".*\.c", "c"),
-    (r".*\.java", "java"),
-    (r".*\.py", "python"),
-    (r".*\.rs", "rust"),
-    (r".*\.go", "golang"),
-    (r".*\.js", "nodejs"),
-    (r".*\.rb", "ruby"),
-    (r".*\.pl", "perl"),
-    (r".*\.lua", "lua"),
-    (r".*\.php", "php"),
-    (r".*\.sh|GNUmakefile|[Mm]akefile", "shell"),
 )

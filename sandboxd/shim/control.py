@@ -25,6 +25,11 @@ class State:
     journal: int
     waiting: bool
 
+    def beyond(self, seen: State) -> bool:
+        """There is something that a reader who knows `seen` does not know yet."""
+        more = self.console > seen.console or self.journal > seen.journal
+        return more or self.waiting != seen.waiting
+
 
 class Control:
     """Answers `watch` when `state()` has gone beyond it; hands every other request to `act`."""
@@ -68,7 +73,9 @@ class Control:
             self._drop(sock)
         elif message.get("op") == "watch":
             self._watches[sock] = State(
-                message.get("console", 0), message.get("journal", 0), bool(message.get("waiting"))
+                int(message.get("console", 0)),
+                int(message.get("journal", 0)),
+                bool(message.get("waiting")),
             )
             self._answer(sock)
         else:
@@ -81,7 +88,7 @@ class Control:
 
     def _answer(self, sock: socket.socket) -> None:
         seen, state = self._watches[sock], self._state()
-        if seen is None or seen == state:
+        if seen is None or not state.beyond(seen):
             return
         self._watches[sock] = None
         answer = {

@@ -7,6 +7,7 @@ child lets go of every descriptor that is not its own before it does anything el
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
@@ -21,7 +22,10 @@ from ..jail import identity, syscalls
 from ..jail.mounts import WRITABLE, clone
 from ..jail.stage import stage
 from ..shim import run as shim
+from .scratch import INBOXES
 from .slots import Slot
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def start_shim(order: shim.Order) -> int:
@@ -68,23 +72,19 @@ def _close_others(keep: list[int]) -> None:
 def _help(slot: Slot, sock: socket.socket, root: str) -> NoReturn:
     """Be a file helper: see nothing but the slot's scratch, be nobody but its uid, serve."""
     syscalls.set_process_title(f"sandboxd: files slot {slot.number}")
-    inbox = f"stage/{os.getpid()}"
     try:
-        home, stage_fd = _confine(slot, root, inbox)
+        home, inbox = _confine(slot, root)
     except StageError as error:
         sock.send(filewire.pack_json({"ok": False, "kind": "fault", "error": str(error)}))
         os._exit(1)
     try:
-        helper.serve(sock, home, stage_fd)
+        helper.serve(sock, home, inbox)
     finally:
-        try:
-            os.rmdir(f"/{inbox}")
-        finally:
-            os._exit(0)
+        os._exit(0)
 
 
-def _confine(slot: Slot, root: str, inbox: str) -> tuple[int, int]:
-    """Enter the helper's view and identity; descriptors of the workdir and of its inbox."""
+def _confine(slot: Slot, root: str) -> tuple[int, int]:
+    """Enter the helper's view and identity; descriptors of the workdir and of an inbox."""
     with stage("file helper"):
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -103,6 +103,19 @@ def _confine(slot: Slot, root: str, inbox: str) -> tuple[int, int]:
     identity.apply(slot.uid, slot.gid)
     identity.verify(slot.uid, slot.gid)
     with stage("file helper"):
-        os.mkdir(inbox, 0o700)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        return os.open("work", flags), os.open(inbox, flags)
+        return os.open("work", _DIRECTORY), _inbox()
+
+
+def _inbox() -> int:
+    """A directory for uploads that no other helper uses, empty; the lock ends with us."""
+    for number in range(INBOXES):
+        fd = os.open(f"stage/{number}", _DIRECTORY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            continue
+        for name in os.listdir(fd):  # of a helper that was killed
+            os.unlink(name, dir_fd=fd)
+        return fd
+    raise StageError("file helper", f"{INBOXES} file calls of this session are under way")

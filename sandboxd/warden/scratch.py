@@ -30,7 +30,13 @@ from ..jail.stage import expect, stage
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE = 0x4C82, 0x4C0A
 _LO_FLAGS_AUTOCLEAR = 4
 _FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOATIME
-DIRECTORIES = {"work": 0o755, "tmp": 0o1777, "stage": 0o700}
+INBOXES = 16
+"""Places for uploads on their way, of which a file helper takes one; made in advance, since a
+full scratch has no room for a directory and must still be listed and downloaded."""
+
+DIRECTORIES = {"work": 0o755, "tmp": 0o1777, "stage": 0o700} | {
+    f"stage/{number}": 0o700 for number in range(INBOXES)
+}
 
 
 class ScratchMaker:

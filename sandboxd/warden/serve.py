@@ -110,12 +110,13 @@ def _check_door(config: Config) -> None:
     for address in config.listen:
         if address.startswith("unix:"):
             continue
+        host = _host_port(address)[0]
         if config.auth != "none":
             raise ConfigError(
                 f"--listen {address}: TCP needs --auth none for now, and then a loopback address; "
                 "or listen on unix:PATH"
             )
-        if _host_port(address)[0] not in ("127.0.0.1", "::1", "localhost"):
+        if host not in ("127.0.0.1", "::1", "localhost"):
             raise ConfigError(
                 f"--auth none is refused with --listen {address}: anybody who reaches it could use "
                 "it; listen on 127.0.0.1, ::1 or unix:PATH"

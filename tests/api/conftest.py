@@ -35,7 +35,10 @@ class Server:
                 self.client.get("/")
                 return
             except httpx.TransportError:
+                if self.process.poll() is not None:
+                    break
                 time.sleep(0.05)
+        self.stop()
         raise TimeoutError(self.log())
 
     def log(self) -> str:
@@ -73,13 +76,25 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[Server]:
-    """A server that the test may break."""
+def start() -> Iterator[Callable[[], Server]]:
+    """Starts servers one after the other, each with what the one before has left."""
+    started: list[Server] = []
     with tempfile.TemporaryDirectory(prefix="sandboxd-api-") as base:
-        server = Server(Path(base))
-        yield server
-        if server.process.poll() is None:
-            server.stop()
+
+        def start() -> Server:
+            started.append(Server(Path(base)))
+            return started[-1]
+
+        yield start
+        for server in started:
+            if server.process.poll() is None:
+                server.stop()
+
+
+@pytest.fixture
+def own_server(start: Callable[[], Server]) -> Server:
+    """A server that the test may break."""
+    return start()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class FakeWarden:
     log  every request and every message to a shim, by op
 
     The file refuse.json below `base` maps ops to the answer to give instead; "die" as an op
-    makes the warden go away.
+    makes the warden go away. The file ready appears when the api is.
     """
 
     def __init__(self, base: Path) -> None:
@@ -67,6 +67,7 @@ class FakeWarden:
             wire.close_all(back)
 
     def _do_ready(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
+        (self.base / "ready").touch()
         return {}, []
 
     def _do_lease(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from pathlib import Path
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -18,17 +19,21 @@ def create(server: Server, name: str) -> str:
 
 
 def test_the_warden_is_told_when_connections_are_accepted(own_server: Server) -> None:
-    assert "startup complete" in own_server.log()
+    for _ in range(100):
+        if (own_server.base / "ready").exists():
+            return
+        time.sleep(0.02)
+    raise AssertionError(own_server.log())
 
 
-def test_sessions_survive_a_restart_and_run_numbers_go_on(tmp_path: Path) -> None:
-    first = Server(tmp_path)
+def test_sessions_survive_a_restart_and_run_numbers_go_on(start: Callable[[], Server]) -> None:
+    first = start()
     id = create(first, "kept")
     lost = create(first, "lost")
     first.client.post(f"/session/{id}", json={"mode": "batch"})
     assert first.stop() == 0
-    shutil.rmtree(tmp_path / "1")
-    second = Server(tmp_path)
+    shutil.rmtree(first.base / "1")
+    second = start()
     assert second.client.get("/session/kept").json()["sessionId"] == id
     assert second.client.get("/session/lost").status_code == 404
     assert f"session {lost} (lost) is dropped" in second.log()
@@ -64,3 +69,16 @@ def test_when_the_warden_dies_the_api_ends(own_server: Server) -> None:
     assert answer.status_code == 503 and answer.json()["type"].endswith("/service-unavailable")
     assert own_server.process.wait(5) == 0
     assert "the warden is gone" in own_server.log()
+
+
+def test_a_warden_that_dies_at_the_start_costs_no_session(start: Callable[[], Server]) -> None:
+    first = start()
+    id = create(first, "kept")
+    first.refuse(die={})
+    assert first.stop() == 0
+    with pytest.raises(TimeoutError):
+        start()
+    first.refuse()
+    third = start()
+    assert third.client.get(f"/session/{id}").status_code == 200
+    assert third.stop() == 0

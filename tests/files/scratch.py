@@ -8,6 +8,7 @@ import os
 import socket
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,8 +102,10 @@ class Scratch:
             assert not thread.is_alive(), "the helper outlived its peer"
 
     @contextmanager
-    def forked(self, prepare: Callable[[], None]) -> Iterator[socket.socket]:
-        """As `helper`, in a process of its own that calls `prepare` first."""
+    def forked(
+        self, prepare: Callable[[], None], judge: Callable[[], bool] = lambda: True
+    ) -> Iterator[socket.socket]:
+        """As `helper`, in a process of its own: `prepare` before it serves, `judge` after it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(20)
         home, stage = (os.open(path, os.O_RDONLY) for path in (self.home, self.stage))
@@ -112,7 +115,7 @@ class Scratch:
                 ours.close()
                 prepare()
                 helper.serve(theirs, home, stage)
-                os._exit(0)
+                os._exit(0 if judge() else 2)
             finally:
                 os._exit(1)
         theirs.close()
@@ -122,7 +125,7 @@ class Scratch:
             yield ours
         finally:
             ours.close()
-            assert os.waitpid(pid, 0)[1] == 0
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
     def _serve(self, theirs: socket.socket) -> None:
         home, stage = (os.open(path, os.O_RDONLY) for path in (self.home, self.stage))
@@ -197,3 +200,8 @@ def become(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
+
+
+def little_memory() -> bool:
+    """Whether this process, since tracemalloc.start(), never held more than 1 MiB."""
+    return tracemalloc.get_traced_memory()[1] < 1 << 20

@@ -10,17 +10,21 @@
 
 enum { MOST = 10 };
 
+static int failed(const char *path) {
+    fprintf(stderr, "wordcount: %s: %s\n", path, strerror(errno));
+    return 1;
+}
+
 static int count(struct table *table, const char *path) {
     FILE *file = fopen(path, "r");
-    if (file == NULL) {
-        fprintf(stderr, "wordcount: %s: %s\n", path, strerror(errno));
-        return 1;
-    }
+    if (file == NULL)
+        return failed(path);
     char word[WORD_MAX];
     while (next_word(file, word))
         table_add(table, word);
+    int status = ferror(file) ? failed(path) : 0; /* a directory can be opened, not read */
     fclose(file);
-    return 0;
+    return status;
 }
 
 int main(int argc, char **argv) {
@@ -30,10 +34,10 @@ int main(int argc, char **argv) {
     }
     struct table table;
     table_init(&table);
-    int failed = 0;
+    int status = 0;
     for (int i = 1; i < argc; i++)
-        failed |= count(&table, argv[i]);
+        status |= count(&table, argv[i]);
     report(&table, MOST);
     table_free(&table);
-    return failed;
+    return status;
 }

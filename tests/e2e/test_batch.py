@@ -1,0 +1,275 @@
+"""Batch runs over HTTP, in real jails: statuses, exit codes, console, queue, input."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from .daemon import Daemon, run
+
+Make = Callable[..., str]
+
+
+def test_three_steps_in_order(http: httpx.Client, session: Make) -> None:
+    outcome = run(
+        http,
+        session(),
+        {"clean": "echo c; exit 4", "build": "echo b >&2", "exec": "echo e; exit 3"},
+    )
+    assert outcome.statuses == ["clean-finished", "build-finished", "finished"]
+    assert outcome.exits == [4, 0, 3]
+    assert [r["console"] for r in outcome.results if r["status"] != "continued"] == [
+        [["stdout", "c\n"]], [["stderr", "b\n"]], [["stdout", "e\n"]],
+    ]  # fmt: skip
+
+
+def test_failed_build_ends_with_127_and_exec_is_not_run(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), {"build": "echo no >&2; exit 2", "exec": "echo ran"})
+    assert outcome.statuses == ["clean-finished", "build-finished", "finished"]
+    assert outcome.exits == [0, 2, 127]
+    assert outcome.text("stdout") == ""
+
+
+def test_absent_exec_returns_the_build_log_only(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), {"build": "echo built", "exec": None})
+    assert outcome.exits == [0, 0, 0]
+    assert outcome.text("stdout") == "built\n"
+
+
+def test_c_program_with_defaults(http: httpx.Client, session: Make) -> None:
+    id = session("index.docker.io/lablup/c:latest")
+    source = b'#include "sub/a b.h"\n#include <math.h>\nint main(void) { return (int)sqrt(N); }\n'
+    header = b"#define N 49\n"
+    files = [("src", ("main.c", source)), ("src", ("sub%2Fa%20b.h", header))]
+    assert http.post(f"/session/{id}/upload", files=files).status_code == 204
+    outcome = run(http, id, {"clean": "*", "build": "*", "exec": "*"})
+    assert outcome.exits == [0, 0, 7]
+
+
+def test_program_killed_by_a_signal(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), {"exec": "kill -SEGV $$"})
+    assert outcome.exits[-1] == 139
+    assert outcome.results[-1]["verdict"]["signal"] == "SIGSEGV"
+
+
+def test_time_limit_ends_the_run_and_the_session_stays_usable(
+    http: httpx.Client, session: Make
+) -> None:
+    id = session()
+    outcome = run(http, id, {"exec": "echo begin; sleep 60", "timeout": 0.5})
+    assert outcome.statuses[-1] == "exec-timeout"
+    assert outcome.results[-1]["exitCode"] is None
+    assert outcome.results[-1]["verdict"]["limit"] == "wall_s"
+    assert outcome.text("stdout") == "begin\n"
+    assert run(http, id, {"exec": "echo again"}).text("stdout") == "again\n"
+
+
+def test_limit_above_the_servers_own_is_lowered_and_told(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), {"exec": "true", "timeout": 1e6})
+    assert outcome.results[-1]["clamped"] == ["exec.wall_s"]
+    assert "wall_s" in outcome.text("log")
+
+
+def test_memory_limit_is_named_as_the_cause(http: httpx.Client, session: Make) -> None:
+    id = session(resources={"mem": "64m"})
+    outcome = run(http, id, {"exec": "head -c 200M /dev/zero | tail"})
+    assert outcome.exits[-1] == 137
+    assert outcome.results[-1]["verdict"]["limit"] == "memory"
+    assert outcome.results[-1]["verdict"]["oom"] is True
+
+
+def test_call_returns_within_two_seconds_and_later_output_comes_later(
+    http: httpx.Client, session: Make
+) -> None:
+    id = session()
+    call = {"mode": "batch", "runId": "r", "options": {"exec": "echo a; sleep 3; echo b"}}
+    for _ in range(2):  # clean and build, which are skipped
+        http.post(f"/session/{id}", json=call)
+        call = {"mode": "continue", "runId": "r"}
+    began = time.monotonic()
+    result = http.post(f"/session/{id}", json=call).json()["result"]
+    assert 1.9 < time.monotonic() - began < 3
+    assert (result["status"], result["console"]) == ("continued", [["stdout", "a\n"]])
+    result = http.post(f"/session/{id}", json=call).json()["result"]
+    assert (result["status"], result["console"]) == ("finished", [["stdout", "b\n"]])
+
+
+def test_result_of_a_finished_run_can_be_asked_for_again(http: httpx.Client, session: Make) -> None:
+    id = session()
+    outcome = run(http, id, {"exec": "echo once; exit 6"}, "mine")
+    again = http.post(f"/session/{id}", json={"mode": "continue", "runId": "mine"})
+    assert again.json()["result"] == outcome.results[-1]
+
+
+def test_overlapping_runs_queue_first_in_first_out(daemon: Daemon, session: Make) -> None:
+    id = session()
+    order: list[str] = []
+
+    def one(name: str) -> None:
+        with daemon.client() as http:
+            order.append(run(http, id, {"exec": f"sleep 0.4; echo {name}"}, name).text("stdout"))
+
+    threads = []
+    for name in ("first", "second", "third"):
+        threads.append(threading.Thread(target=one, args=(name,)))
+        threads[-1].start()
+        time.sleep(0.15)
+    for thread in threads:
+        thread.join()
+    assert order == ["first\n", "second\n", "third\n"]
+
+
+def test_queued_run_is_told_its_position(http: httpx.Client, session: Make) -> None:
+    id = session()
+    for name in ("a", "b", "c"):
+        http.post(
+            f"/session/{id}", json={"mode": "batch", "runId": name, "options": {"clean": "sleep 25"}}
+        )
+    answer = http.post(f"/session/{id}", json={"mode": "continue", "runId": "c"}).json()["result"]
+    assert (answer["status"], answer["console"], answer["queue"]) == (
+        "continued", [], {"position": 2},
+    )  # fmt: skip
+
+
+def test_typed_answers_reach_the_program(http: httpx.Client, session: Make) -> None:
+    id = session("python")
+    program = "python3 -c \"n = input('name? '); print('hello', n); print(input('more? '))\""
+    call: dict[str, Any] = {"mode": "batch", "runId": "r", "options": {"exec": program}}
+    text, asked = "", 0
+    while True:
+        result = http.post(f"/session/{id}", json=call).json()["result"]
+        text += "".join(data for kind, data in result["console"] if kind == "stdout")
+        if result["status"] == "finished":
+            break
+        call = {"mode": "continue", "runId": "r"}
+        if result["status"] == "waiting-input":
+            assert result["options"] == {"is_password": False}
+            assert text.endswith("? "), "the question comes before the waiting"
+            asked += 1
+            call = {"mode": "input", "runId": "r", "code": f"answer {asked}"}
+    assert (asked, result["exitCode"]) == (2, 0)
+    assert text == "name? hello answer 1\nmore? answer 2\n"
+
+
+def test_client_that_never_answers_does_not_keep_the_run(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), {"exec": "read x", "timeout": 1})
+    assert "waiting-input" in outcome.statuses
+    assert outcome.statuses[-1] == "exec-timeout"
+    assert len(outcome.results) < 12, "a client that polls on is not answered at once for ever"
+
+
+def test_given_stdin_is_read_to_its_end(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), {"exec": "cat; echo end", "stdin": "given\n"})
+    assert outcome.text("stdout") == "given\nend\n"
+    assert "waiting-input" not in outcome.statuses
+
+
+def test_flood_of_output_is_cut_and_the_cut_is_counted(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), {"exec": "yes 123456789 | head -c 3000000"})
+    assert outcome.results[-1]["exitCode"] == 0
+    for result in outcome.results:
+        assert sum(len(d) for k, d in result["console"] if k == "stdout") <= 524288
+    assert "characters of stdout were cut" in outcome.text("log")
+    kept = len(outcome.text("stdout"))
+    cut = sum(
+        int(line.split()[0]) for line in outcome.text("log").splitlines() if "were cut" in line
+    )
+    assert kept + cut == 3_000_000
+
+
+def test_binary_output_is_valid_text(http: httpx.Client, session: Make) -> None:
+    outcome = run(
+        http, session(), {"exec": r"printf 'a\377\0b\342\202'; printf '\342\202\254' >&2"}
+    )
+    assert outcome.text("stdout") == "a�\0b�"
+    assert outcome.text("stderr") == "€"
+
+
+def test_standard_environment(http: httpx.Client, session: Make) -> None:
+    id = session(environ={"MINE": "session", "BOTH": "session"})
+    outcome = run(http, id, {"exec": "env", "environ": {"BOTH": "run"}})
+    environ = dict(line.split("=", 1) for line in outcome.text("stdout").splitlines())
+    expected = {
+        "TERM": "xterm", "LANG": "C.UTF-8", "SHELL": "/bin/bash", "USER": "work",
+        "HOME": "/home/work", "MINE": "session", "BOTH": "run",
+    }  # fmt: skip
+    assert expected.items() <= environ.items()
+    assert "of-the-daemon" not in outcome.text("stdout")
+
+
+def test_new_files_in_output_are_listed_with_a_way_to_get_them(
+    http: httpx.Client, session: Make
+) -> None:
+    id = session()
+    run(http, id, {"exec": "mkdir .output; echo old > .output/old"})
+    time.sleep(0.1)
+    outcome = run(http, id, {"exec": "echo fresh > '.output/a b.txt'"})
+    files = outcome.results[-1]["files"]
+    assert [file["name"] for file in files] == ["a b.txt"]
+    assert http.get(files[0]["url"]).content == b"fresh\n"
+
+
+def test_interrupt_is_a_ctrl_c(http: httpx.Client, session: Make) -> None:
+    id = session()
+    call = {
+        "mode": "batch",
+        "runId": "r",
+        "options": {"exec": "trap 'exit 9' INT; sleep 30 & wait"},
+    }
+    http.post(f"/session/{id}", json=call)
+    time.sleep(0.5)
+    assert http.post(f"/session/{id}/interrupt").status_code == 204
+    assert run(http, id, {}, "other").exits[-1] == 0
+    again = http.post(f"/session/{id}", json={"mode": "continue", "runId": "r"})
+    assert again.status_code == 200
+    assert http.post(f"/session/{id}/interrupt").status_code == 204
+
+
+def test_delete_during_a_run_ends_it_and_answers_the_waiting_call(
+    daemon: Daemon, http: httpx.Client
+) -> None:
+    id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+    answers: list[dict[str, Any]] = []
+
+    def poll() -> None:
+        with daemon.client() as other:
+            for mode in ("batch", "continue", "continue"):
+                call = {
+                    "mode": mode,
+                    "runId": "r",
+                    "options": {"exec": "setsid sleep 60 & sleep 60"},
+                }
+                answers.append(other.post(f"/session/{id}", json=call).json()["result"])
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    time.sleep(1)
+    began = time.monotonic()
+    assert http.delete(f"/session/{id}").json() == {"stats": {}}
+    assert time.monotonic() - began < 2
+    thread.join(10)
+    assert (answers[-1]["status"], answers[-1]["exitCode"]) == ("finished", 130)
+    assert http.get(f"/session/{id}").status_code == 404
+
+
+@pytest.mark.parametrize("count", [12])
+def test_sessions_run_side_by_side(daemon: Daemon, session: Make, count: int) -> None:
+    ids = [session() for _ in range(count)]
+    texts: dict[str, str] = {}
+
+    def one(id: str) -> None:
+        with daemon.client() as http:
+            texts[id] = run(http, id, {"exec": f"echo {id}; id -u; sleep 0.2"}).text("stdout")
+
+    threads = [threading.Thread(target=one, args=(id,)) for id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(texts[id].split()[0] == id for id in ids)
+    assert len({texts[id].split()[1] for id in ids}) == count

@@ -1,0 +1,186 @@
+"""`./scripts/sandboxd run` as a user has it: a private daemon, and everything gone after."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .daemon import ROOT, leftovers
+
+
+def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "sandboxd", *args],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin", "LANG": "C.UTF-8"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def private(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """`run` with a daemon of its own, whether or not one is running on this machine."""
+    before = leftovers()
+    done = sandboxd("run", *args, "--socket", "/nonexistent/api.sock", cwd=cwd, stdin=stdin)
+    assert leftovers() == before
+    return done
+
+
+def test_wordcount_is_built_and_run() -> None:
+    done = private("examples/wordcount", "--build", "*", "--exec", "./main data/*.txt")
+    assert done.returncode == 0, done.stderr
+    assert "words, " in done.stdout.splitlines()[-1]
+    assert "sandboxd:" not in done.stdout
+    assert "exec finished (exit code 0)" in done.stderr
+
+
+def test_exit_code_is_the_programs() -> None:
+    done = private("examples/wordcount", "--build", "*", "--exec", "./main none; exit 42", "-q")
+    assert done.returncode == 42
+    assert done.stderr.splitlines()[-1] == "wordcount: none: No such file or directory"
+
+
+def test_results_are_downloaded(tmp_path: Path) -> None:
+    done = private(str(ROOT / "examples/report"), "--get", "out", "main.py", "--into", "r",
+                   cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(tmp_path / "r")) == ["main.py", "out"]
+    assert (tmp_path / "r/out/summary.csv").read_text().startswith("station,")
+
+
+def test_question_is_answered_from_standard_input() -> None:
+    done = private("examples/inventory", "--exec", "*", stdin="Kim\n")
+    assert done.returncode == 0, done.stderr
+    assert "Hello, Kim." in done.stdout
+    assert "inventory: done" in done.stderr
+
+
+def test_end_of_standard_input_is_handed_on(tmp_path: Path) -> None:
+    (tmp_path / "main.sh").write_text("cat; echo end\n")
+    assert private(str(tmp_path), "--exec", "*", "-q").stdout == "end\n"
+
+
+def test_failed_build(tmp_path: Path) -> None:
+    (tmp_path / "main.c").write_text("int main(void) { return x; }\n")
+    done = private(str(tmp_path))
+    assert done.returncode == 127
+    assert "main.c:1" in done.stderr
+    assert "the build failed, so exec was not run" in done.stderr
+
+
+def test_time_limit_exits_with_124(tmp_path: Path) -> None:
+    (tmp_path / "main.sh").write_text("echo begin; sleep 60\n")
+    done = private(str(tmp_path), "--exec", "*", "--timeout", "0.5")
+    assert (done.returncode, done.stdout) == (124, "begin\n")
+    assert "time limit" in done.stderr
+
+
+def test_executable_files_stay_executable(tmp_path: Path) -> None:
+    script = tmp_path / "tools" / "gen.sh"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\necho generated\n")
+    script.chmod(0o755)
+    assert private(str(tmp_path), "--exec", "tools/gen.sh", "-q").stdout == "generated\n"
+
+
+def test_many_files_go_in_several_uploads(tmp_path: Path) -> None:
+    for number in range(45):
+        (tmp_path / f"f{number}.sh").write_text("")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x").write_text("")
+    assert private(str(tmp_path), "--exec", "ls -A | wc -l", "-q").stdout == "45\n"
+
+
+def test_json_is_one_object_a_line(tmp_path: Path) -> None:
+    (tmp_path / "main.sh").write_text("echo out; echo err >&2; exit 5\n")
+    done = private(str(tmp_path), "--exec", "*", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    console = {e["type"]: e["data"] for e in events if e["event"] == "console"}
+    assert console == {"stdout": "out\n", "stderr": "err\n"}
+    assert events[-1] == {"event": "end", "exitCode": 5}
+    assert done.stderr == ""
+
+
+def test_output_is_live(tmp_path: Path) -> None:
+    (tmp_path / "main.sh").write_text("echo first; sleep 3; echo second\n")
+    command = [sys.executable, "-P", "-m", "sandboxd", "run", str(tmp_path), "--exec", "*", "-q"]
+    with subprocess.Popen(
+        [*command, "--socket", "/nonexistent/api.sock"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "first\n"
+        first = time.monotonic()
+        assert process.stdout.readline() == "second\n"
+        assert time.monotonic() - first > 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_command_leaves_nothing(tmp_path: Path, number: int) -> None:
+    before = leftovers()
+    (tmp_path / "main.sh").write_text("echo up; setsid sleep 60 & sleep 60\n")
+    command = [sys.executable, "-P", "-m", "sandboxd", "run", str(tmp_path), "--exec", "*", "-q"]
+    with subprocess.Popen(
+        [*command, "--socket", "/nonexistent/api.sock"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        process.wait(20)
+    deadline = time.monotonic() + 10
+    while leftovers() != before:
+        assert time.monotonic() < deadline, leftovers() - before
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run"], "FOLDER"),
+        (["run", "/nonexistent"], "is not a folder"),
+        (["run", "examples/wordcount", "--image", "cobol"], "cobol"),
+        (["run", "examples/wordcount", "--env", "X"], "NAME=VALUE"),
+        (["run", "examples/wordcount", "--mem", "lots"], "mem"),
+        (["run", "examples/wordcount", "--into", "/nonexistent/x", "--get", "main"], "--into"),
+        (["run", "docs"], "--image"),
+        (["fly"], "invalid choice"),
+        ([], "COMMAND"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(args: list[str], message: str) -> None:
+    extra = ["--socket", "/nonexistent/api.sock"] if args[1:] else []
+    done = sandboxd(*args, *extra)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if "private one" not in line]
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_too_large_a_file_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes(bytes((1 << 20) + 1))
+    done = private(str(tmp_path), "--image", "c")
+    assert done.returncode == 2
+    assert "--exclude 'big.bin'" in done.stderr
+
+
+def test_runtimes_are_listed_with_the_reason_why_one_is_absent() -> None:
+    listed = {r["name"]: r for r in json.loads(sandboxd("runtimes", "--json").stdout)}
+    assert {"c", "cpp", "python", "nodejs", "java", "golang", "rust", "perl", "ruby", "lua", "php",
+            "shell"} <= set(listed)  # fmt: skip
+    assert listed["python"]["available"]
+    assert all(r["available"] or r["reason"] for r in listed.values())
+    assert "python" in sandboxd("runtimes").stdout

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxd.runtimes import detect
+from sandboxd.runtimes.builtin import BUILTIN
+
+
+@pytest.mark.parametrize(
+    ("names", "runtime"),
+    [
+        ("main.c", "c"),
+        ("./main.c", "c"),
+        ("hello.c hello.h", "c"),
+        ("main.cc", "cpp"),
+        ("a.cpp b.c c.c", "c"),
+        ("Makefile a.cpp b.c c.c", "cpp"),
+        ("Makefile src/a.c src/b.c gen.py check.py tools.py run.sh", "c"),
+        ("makefile src/a.c main.sh", "c"),
+        ("GNUmakefile one.py", "python"),
+        ("main.py Makefile native.c", "python"),
+        ("setup.py pkg/__init__.py", "python"),
+        ("pyproject.toml src/pkg/__init__.py", "python"),
+        ("one.py", "python"),
+        ("main.go", "golang"),
+        ("go.mod cmd/x/x.go", "golang"),
+        ("Cargo.toml src/main.rs", "rust"),
+        ("main.rs", "rust"),
+        ("package.json index.js", "nodejs"),
+        ("main.js", "nodejs"),
+        ("Main.java Other.java", "java"),
+        ("main/Main.java", "java"),
+        ("org/example/App.java", "java"),
+        ("main.rb", "ruby"),
+        ("main.pl", "perl"),
+        ("main.lua", "lua"),
+        ("main.php", "php"),
+        ("main.sh helper.py", "shell"),
+        ("helper.sh helper.py", "python"),
+        ("one.sh", "shell"),
+        ("a.py b.lua c.lua", "lua"),
+        ("data.csv", None),
+        ("Makefile", None),
+        ("README.md .hidden/main.c .main.py", None),
+        ("src/.c c .c", None),
+        ("", None),
+    ],
+)
+def test_the_names_in_a_folder_tell_the_runtime(names: str, runtime: str | None) -> None:
+    assert detect(names.split()) == runtime
+    assert detect(reversed(names.split())) == runtime
+
+
+@given(st.lists(st.text(alphabet="am/.cpyshINj\n", max_size=12)))
+def test_any_names_give_a_built_in_runtime_or_none(names: list[str]) -> None:
+    assert detect(names) in {None, *(runtime.name for runtime in BUILTIN)}
