@@ -14,7 +14,7 @@ echo "  network    $(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\n
 echo "  limits     $(ulimit -n) open files, core files of $(ulimit -c) blocks"
 echo "  space      $(df -hP . | awk 'NR == 2 { print $4 }') free"
 
-if touch /usr/here 2>/dev/null; then
+if [ -w /usr ]; then
     echo "  /usr can be written to, which is wrong" >&2
     exit 1
 fi

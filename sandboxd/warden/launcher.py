@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -79,8 +80,11 @@ def _help(slot: Slot, sock: socket.socket, root: str) -> NoReturn:
         os._exit(1)
     try:
         helper.serve(sock, home, inbox)
-    finally:
         os._exit(0)
+    except Exception as error:  # a bug: the api sees a cut answer, the log says why
+        print(f"sandboxd: file helper: {type(error).__name__}: {error}", file=sys.stderr)
+    finally:
+        os._exit(1)
 
 
 def _confine(slot: Slot, root: str) -> tuple[int, int]:

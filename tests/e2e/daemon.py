@@ -76,10 +76,10 @@ def running(folder: Path, config: str = "") -> Iterator[Daemon]:
 def leftovers() -> set[str]:
     """Mounts, cgroups, loop devices and processes of sandboxd on this host."""
     found = {line for line in Path("/proc/mounts").read_text().splitlines() if "sandboxd" in line}
-    for path, directories, _ in os.walk("/sys/fs/cgroup"):
+    for top, directories, _ in os.walk("/sys/fs/cgroup"):
         # Those of the tests' own warden, which other tests of this process use.
         names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
-        found.update(f"{path}/{name}" for name in names)
+        found.update(f"{top}/{name}" for name in names)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = path.read_bytes().rstrip(b"\0").decode(errors="replace")

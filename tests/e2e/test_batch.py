@@ -128,7 +128,8 @@ def test_queued_run_is_told_its_position(http: httpx.Client, session: Make) -> N
     id = session()
     for name in ("a", "b", "c"):
         http.post(
-            f"/session/{id}", json={"mode": "batch", "runId": name, "options": {"clean": "sleep 25"}}
+            f"/session/{id}",
+            json={"mode": "batch", "runId": name, "options": {"clean": "sleep 25"}},
         )
     answer = http.post(f"/session/{id}", json={"mode": "continue", "runId": "c"}).json()["result"]
     assert (answer["status"], answer["console"], answer["queue"]) == (
