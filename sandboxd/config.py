@@ -55,6 +55,22 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
+class Folders:
+    """Virtual folders: files that outlive sessions, each in a file system of its own size.
+
+    size    bytes of a folder whose owner asks for no quota, and the most that one may ask for
+    inodes  files and directories of one at most; a small folder has one for each 8 KiB
+    count   folders of one owner
+    token_s seconds that the token of an upload or download can be used
+    """
+
+    size: int = 10 * GIB
+    inodes: int = 1 << 20
+    count: int = 100
+    token_s: float = 3600
+
+
+@dataclass(frozen=True, slots=True)
 class Rootfs:
     """What of the host is visible, read-only, in every jail. Missing ones are left out.
 
@@ -117,7 +133,8 @@ class Config:
 
     listen: tuple[str, ...] = (f"unix:{SOCKET}",)
     state_dir: str = STATE_DIR
-    auth: str = ""
+    auth: str = ""  # or "keypair": see docs/api.md; "none": whoever reaches a listener may all
+    rate_limit: int = 30000  # requests of a keypair in 900 s, unless it has a limit of its own
     limits: StepLimits = StepLimits()
     ceiling: Limits = Limits(
         wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024, cpus=float(os.cpu_count() or 1),
@@ -125,6 +142,7 @@ class Config:
     )  # fmt: skip
     slots: Slots = Slots()
     scratch: Scratch = Scratch()
+    folders: Folders = Folders()
     rootfs: Rootfs = Rootfs()
     files: Files = Files()
     console: Console = Console()
@@ -197,12 +215,16 @@ def _named(kind: Any) -> str:
 
 def _check(config: Config) -> None:
     """Rules between fields."""
-    if config.auth not in ("", "none"):
-        raise ConfigError(f'auth is "none" or absent, not {config.auth!r}')
+    if config.auth not in ("", "keypair", "none"):
+        raise ConfigError(f'auth is "keypair", the default, or "none", not {config.auth!r}')
+    if config.rate_limit < 1:
+        raise ConfigError("rate_limit must be 1 or more, in requests per 900 s")
     if config.scratch.kind not in ("image", "tmpfs"):
         raise ConfigError(f'scratch.kind is "image" or "tmpfs", not {config.scratch.kind!r}')
     if not 16 * MIB <= config.scratch.size <= 1024 * GIB:
         raise ConfigError("scratch.size must be between 16 MiB and 1 TiB, in bytes")
+    if not 16 * MIB <= config.folders.size <= 1024 * GIB:
+        raise ConfigError("folders.size must be between 16 MiB and 1 TiB, in bytes")
     if not 1000 <= config.slots.first_uid <= 0x7FFF0000 or not 1 <= config.slots.count <= 65536:
         raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
     if not os.path.isabs(config.state_dir):

@@ -7,7 +7,11 @@
     |  |- NotFound        no such session, run, file, image ...
     |  |- Exists          a session of that name exists and may not be reused
     |  |- OutsideHome     a name that leaves /home/work
-    |  `- QuotaExceeded   the session, or its owner, has used up what it may have
+    |  |- AuthInvalid     a signature that cannot be checked: its date, its form
+    |  |- AuthFailed      no signature, a wrong one, one that was used before
+    |  |- Forbidden       a right that the caller's keypair does not have
+    |  |- QuotaExceeded   the session, or its owner, has used up what it may have
+    |  `- RateLimited     too many requests within the window
     |- StageError         a protection could not be applied or read back: the run stops
     `- Unavailable        sandboxd has no capacity, or one of its halves is gone
 
@@ -54,6 +58,22 @@ class Exists(Refused):
 
 class OutsideHome(Invalid):
     """A file name that is not below /home/work."""
+
+
+class AuthInvalid(Refused):
+    """The signature's parts are missing or malformed, or its date is too far from our clock."""
+
+
+class AuthFailed(Refused):
+    """Nobody that we know has signed this request, or it came before."""
+
+
+class Forbidden(Refused):
+    """The caller is known, and may not do this."""
+
+
+class RateLimited(Refused):
+    """The keypair has made as many requests as its window allows."""
 
 
 class QuotaExceeded(Refused):

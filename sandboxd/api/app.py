@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Lifespan
 
 from .. import __version__
 from ..errors import SandboxdError
 from . import execute, files, problems, sessions
 from .answers import Answer
+from .door import guarded
+from .gate import Gate
 from .state import State
 
 API_VERSION = "v7.20230615"
@@ -26,10 +29,14 @@ async def version(_: Request) -> Response:
     return Answer({"version": API_VERSION, "manager": f"sandboxd {__version__}"})
 
 
-def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
-    """The application that works with `state`."""
-    app = Starlette(
-        routes=[
+OPEN = ("/",)
+"""Paths that need no signature."""
+
+
+def routes() -> list[Route | WebSocketRoute]:
+    """Every path and method, closed to strangers but for those in OPEN."""
+    return guarded(
+        [
             Route("/", version, methods=["GET"]),
             Route("/session", sessions.create, methods=["POST"]),
             Route("/session/_/create", sessions.create, methods=["POST"]),
@@ -44,6 +51,15 @@ def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette
             Route("/session/{ref}/interrupt", sessions.interrupt, methods=["POST"]),
             Route("/session/{ref}/complete", execute.complete, methods=["POST"]),
         ],
+        OPEN,
+    )
+
+
+def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """The application that works with `state`."""
+    app = Starlette(
+        routes=routes(),
+        middleware=[Middleware(Gate)],
         exception_handlers={
             SandboxdError: problems.on_sandboxd_error,
             HTTPException: problems.on_http_exception,

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import Invalid
+from .auth import name_owner
 
 Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
@@ -44,6 +45,7 @@ async def parameters(
     """
     body = await _whole(request)
     values = parse(body) if body else _query(request.scope["query_string"], kind)
+    name_owner(request, values)
     return typed(fold(values, aliases or {}), kind)
 
 

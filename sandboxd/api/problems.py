@@ -15,12 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import (
+    AuthFailed,
+    AuthInvalid,
     ConfigError,
     Exists,
+    Forbidden,
     Invalid,
     NotFound,
     OutsideHome,
     QuotaExceeded,
+    RateLimited,
     Refused,
     SandboxdError,
     StageError,
@@ -51,10 +55,20 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
         "session-already-exists",
         "The session already exists but you requested not to reuse existing one.",
     ),
+    AuthInvalid: (
+        400,
+        "invalid-auth-params",
+        "Missing or invalid authorization parameters.",
+    ),
+    AuthFailed: (401, "auth-failed", "Credential/signature mismatch."),
+    Forbidden: (403, "insufficient-privilege", "Insufficient privilege."),
+    RateLimited: (429, "rate-limit-exceeded", "You have reached your API query rate limit."),
     QuotaExceeded: (412, "quota-exceeded", "You have reached your resource limit."),
     StageError: _BUSY,
     Unavailable: _BUSY,
 }
+
+_HEADERS = {401: {"www-authenticate": "BackendAI"}, 503: {"retry-after": "1"}}
 
 _FRAMEWORK = {
     404: ("url-not-found", "Unknown URL path."),
@@ -99,9 +113,13 @@ def _response(status: int, body: dict[str, Any], headers: Any = None) -> Respons
 async def on_sandboxd_error(_: Request, error: Exception) -> Response:
     """Handler for our own exceptions."""
     assert isinstance(error, SandboxdError)
+    return answer(error)
+
+
+def answer(error: SandboxdError) -> Response:
+    """The answer to what raised `error`; also to a WebSocket that is not opened yet."""
     status, body = of_error(error)
-    headers = {"retry-after": "1"} if status == 503 else None
-    return _response(status, body, headers)
+    return _response(status, body, _HEADERS.get(status))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

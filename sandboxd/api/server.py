@@ -24,7 +24,9 @@ from ..config import Config
 from ..errors import Unavailable
 from ..store.database import Database
 from . import app
+from .door import Door
 from .http_protocol import HttpProtocol
+from .keys import Keys
 from .registry import Sessions
 from .state import State
 from .warden_client import WardenClient
@@ -58,7 +60,7 @@ async def _serve(
 ) -> None:
     client = WardenClient(warden)
     sessions = Sessions(config, client, store)
-    state = State(config, runtimes.load(config), sessions)
+    state = State(config, runtimes.load(config), sessions, Door(config, Keys(store)))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ from ..errors import Invalid
 from ..store.sessions import Row
 from . import sizes
 from .answers import Answer
-from .auth import owner
+from .auth import maker, owner
 from .bodies import fold, parameters, typed
 from .registry import Session, new_id
 from .state import session, state
@@ -58,7 +58,6 @@ class Create(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
     bootstrap_script: str = ""
     starts_at: str = ""
     callback_url: str = ""
-    owner_access_key: str = ""
     dependencies: list[Any] = []
 
 
@@ -75,8 +74,7 @@ _CONFIG_ALIASES = {
 
 # asked for and not given would be worse than refused: the program would miss it later
 _NOT_OFFERED = (
-    "bootstrap_script", "starts_at", "callback_url", "owner_access_key", "dependencies",
-    "startup_command",
+    "bootstrap_script", "starts_at", "callback_url", "dependencies", "startup_command",
 )  # fmt: skip
 _CONFIG_NOT_OFFERED = (
     "mounts", "mount_ids", "mount_map", "mount_id_map", "mount_options", "preopen_ports",
@@ -96,7 +94,7 @@ async def create(request: Request) -> Response:
     wanted = Row(
         id=new_id(),
         name=_name(body.name),
-        owner=owner(request),
+        owner=await maker(request),
         image=body.image,
         runtime=runtime.name,
         created_at=time.time(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from ..config import Config
 from ..runtimes import Runtimes
 from .auth import owner
+from .door import Door
 from .registry import Session, Sessions
 
 
@@ -19,15 +20,16 @@ class State:
     config: Config
     runtimes: Runtimes
     sessions: Sessions
+    door: Door
 
 
-def state(request: Request) -> State:
+def state(request: HTTPConnection) -> State:
     """The State that this app was made with."""
     found = request.app.state.sandboxd
     assert isinstance(found, State)
     return found
 
 
-def session(request: Request) -> Session:
+def session(request: HTTPConnection) -> Session:
     """The session that the path names, among those of who asks. Raises NotFound."""
     return state(request).sessions.find(owner(request), request.path_params["ref"])

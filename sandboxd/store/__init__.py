@@ -1,1 +1,1 @@
-"""What outlives a restart: the sessions, in SQLite."""
+"""What outlives a restart: sessions and keypairs, in SQLite."""

@@ -33,6 +33,19 @@ MIGRATIONS: Sequence[str] = (
     CREATE UNIQUE INDEX sessions_name ON sessions (owner, name) WHERE status <> 'TERMINATING';
     CREATE UNIQUE INDEX sessions_slot ON sessions (slot) WHERE status <> 'TERMINATING';
     """,
+    """
+    CREATE TABLE keypairs (
+        access_key  TEXT PRIMARY KEY,
+        secret_key  TEXT NOT NULL,         -- readable: HMAC needs the secret itself
+        is_admin    INTEGER NOT NULL,
+        is_active   INTEGER NOT NULL,
+        created_at  REAL NOT NULL,         -- seconds since 1970
+        last_used   REAL,                  -- seconds since 1970, NULL: never
+        rate_limit  INTEGER                -- requests in a window, NULL: as configured
+    ) STRICT;
+    -- the one owner of before there were keys
+    UPDATE sessions SET owner = 'local' WHERE owner = 'default';
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 
@@ -44,6 +57,7 @@ class Database:
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._watching = sqlite3.connect(path, timeout=0, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
@@ -74,7 +88,18 @@ class Database:
                 raise
             self._connection.execute("COMMIT")
 
+    def version(self) -> int:
+        """A number that changes with every commit, those of other processes included.
+
+        To be called by the thread that opened the database. It looks at memory that the
+        processes share and takes 3 microseconds, so the event loop may call it (PRAGMA
+        data_version; a connection never sees its own commits there, and this one makes none).
+        """
+        (number,) = self._watching.execute("PRAGMA data_version").fetchone()
+        return int(number)
+
     def close(self) -> None:
         """Close the file; it must not be used any more."""
         with self._lock:
+            self._watching.close()
             self._connection.close()

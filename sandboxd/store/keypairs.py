@@ -1,0 +1,110 @@
+"""Keypairs: who may sign requests. Each function is one transaction and blocks on the disk.
+
+Secrets are stored as they are, since checking an HMAC needs them; what protects them is the
+file, which belongs to the api's uid alone. The command line works on the same file beside a
+running daemon, which notices by `Database.version`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from dataclasses import dataclass, field
+
+from ..errors import NotFound, Refused
+from .database import Database
+
+PREFIX = "AK"
+ACCESS_KEY_SIZE = 20
+SECRET_KEY_SIZE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Keypair:
+    """One keypair; its access key is the owner of what it makes.
+
+    created_at, last_used  seconds since 1970; None: never used
+    rate_limit             requests in a window; None: as configured
+    """
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    is_admin: bool
+    is_active: bool
+    created_at: float
+    last_used: float | None = None
+    rate_limit: int | None = None
+
+
+_COLUMNS = "access_key, secret_key, is_admin, is_active, created_at, last_used, rate_limit"
+
+
+def generate(is_admin: bool, now: float, rate_limit: int | None = None) -> Keypair:
+    """A new keypair, not stored yet: 93 and 238 bits of chance."""
+    access_key = PREFIX + _text(string.ascii_uppercase + string.digits, ACCESS_KEY_SIZE - 2)
+    secret_key = _text(string.ascii_letters + string.digits, SECRET_KEY_SIZE)
+    return Keypair(access_key, secret_key, is_admin, True, now, None, rate_limit)
+
+
+def _text(alphabet: str, size: int) -> str:
+    return "".join(secrets.choice(alphabet) for _ in range(size))
+
+
+def all_keypairs(database: Database) -> list[Keypair]:
+    """Every keypair, oldest first."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            f"SELECT {_COLUMNS} FROM keypairs ORDER BY created_at, access_key"
+        ).fetchall()
+    return [
+        Keypair(key, secret, bool(is_admin), bool(is_active), *rest)
+        for key, secret, is_admin, is_active, *rest in found
+    ]
+
+
+def add(database: Database, keypair: Keypair) -> None:
+    """A new keypair. Raises sqlite3.IntegrityError when there is one of that access key."""
+    with database.transaction() as connection:
+        connection.execute(
+            f"INSERT INTO keypairs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                keypair.access_key, keypair.secret_key, keypair.is_admin, keypair.is_active,
+                keypair.created_at, keypair.last_used, keypair.rate_limit,
+            ),
+        )  # fmt: skip
+
+
+def set_active(database: Database, access_key: str, active: bool) -> None:
+    """Let the keypair sign requests, or no more. Raises NotFound."""
+    with database.transaction() as connection:
+        done = connection.execute(
+            "UPDATE keypairs SET is_active = ? WHERE access_key = ?", (active, access_key)
+        )
+        if not done.rowcount:
+            raise _missing(access_key)
+
+
+def used(database: Database, access_key: str, now: float) -> None:
+    """The keypair has signed a request at `now`, in seconds since 1970."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE keypairs SET last_used = ? WHERE access_key = ?", (now, access_key)
+        )
+
+
+def remove(database: Database, access_key: str, force: bool = False) -> None:
+    """Forget the keypair. Raises NotFound; Refused when it owns sessions, unless `force`: they
+    stay as they are then, and only an admin who names their owner reaches them."""
+    with database.transaction() as connection:
+        (owned,) = connection.execute(
+            "SELECT count(*) FROM sessions WHERE owner = ?", (access_key,)
+        ).fetchone()
+        if owned and not force:
+            raise Refused(f"keypair {access_key} owns {owned} session{'s' * (owned > 1)}")
+        done = connection.execute("DELETE FROM keypairs WHERE access_key = ?", (access_key,))
+        if not done.rowcount:
+            raise _missing(access_key)
+
+
+def _missing(access_key: str) -> NotFound:
+    return NotFound("keypair", f"there is no keypair {access_key}")
