@@ -16,19 +16,39 @@ written D below. The first answer has "ok"; {"ok": false, "kind", "error"} ends 
     {"op": "list", "path": P}                  {"ok": true, "path": "/home/work/..."}, D*,
                                                {"end": true, "errors": TEXT}
     {"op": "read", "path": P}                  {"ok": true, "size": N, "name": BASE}, D*,
-                                               {"end": true}
+      maybe with "start" and "end"             {"end": true}
+    {"op": "stat", "path": P}                  {"ok": true, "size": N, "mtime": SECONDS,
+                                               "directory": BOOL}
+    {"op": "usage"}                            {"ok": true, "size", "used", "inodes"}
     {"op": "archive", "paths": [P, ...]}       {"ok": true}, for each path
                                                {"part": BASE, "left_out": {KIND: COUNT}}, D*,
                                                and at last {"end": true}
     {"op": "created", "path": P,               {"ok": true, "names": [NAME, ...]}
      "since": SECONDS}
 
+Asked only of the helpers of virtual folders:
+
+    {"op": "mkdir", "paths": [P, ...],         {"ok": true}
+     "parents": BOOL, "exist_ok": BOOL}
+    {"op": "rename", "path": P, "name": BASE}  {"ok": true}
+    {"op": "move", "path": P, "to": P}         {"ok": true}
+    {"op": "remove", "paths": [P, ...],        {"ok": true}
+     "recursive": BOOL}
+    {"op": "begin", "upload": ID, "file": P,   {"ok": true}
+     "size": N, "stale_s": SECONDS}
+    {"op": "append", "upload": ID, "file": P,  {"ok": true, "offset": N}, then for D* and
+     "size": N}                                {"commit": true} once more, or a refusal
+
 upload   Nothing changes in the work directory before the commit; a socket that closes before it
          is an abort. The answer comes after the commit, also where an earlier packet was refused.
 list     The data is the JSON text of a list of {"mode", "size", "ctime", "mtime", "atime",
          "filename"} and, for a symbolic link, "target". TEXT tells of entries that could not be
          read, "" when there are none.
-read     The data is exactly N bytes, whatever becomes of the file meanwhile.
+read     The data is exactly N bytes, or those from start to before end, whatever becomes of the
+         file meanwhile.
+usage    Of the whole file system, bytes and inodes.
+append   The first offset is that of the data to come. A socket that closes before the commit
+         leaves what has come. ID is 32 hexadecimal digits; see files/parts.py.
 archive  The data of a part is an uncompressed tar. All paths are checked before the first
          answer. KIND is one of LEFT_OUT; kinds that do not occur are absent.
 created  Regular files below P whose ctime is SECONDS since the epoch or later, at most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -48,6 +49,22 @@ class Limits:
             if getattr(self, name) > most:
                 low[name] = most
         return replace(self, **low), sorted(low)
+
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)
+"""A virtual folder's name, and that of its place in /home/work: one harmless path component."""
+
+ATTACHMENTS_MAX = 5
+"""Virtual folders of one session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """The virtual folder with the UUID `folder`, as a session sees it: /home/work/`name`."""
+
+    folder: str
+    name: str
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

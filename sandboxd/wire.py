@@ -7,15 +7,19 @@ that its answer repeats; this is the whole privileged surface:
 
     op       arguments                               answer   descriptors back
     ready    -                                       -        -
-    lease    session, size, inodes                   slot     -
-    adopt    slot, session                           -        -
+    lease    session, size, inodes, mounts           slot     -
+    adopt    slot, session, mounts                   -        -
     start    slot, run, shell, steps, environ        -        control, console, journal
              (one descriptor may come with it: exec's standard input)
     files    slot                                    -        helper
     release  slot                                    -        -
+    folder_make    folder, size, inodes              -        -
+    folder_files   folder                            -        helper
+    folder_remove  folder                            -        -
 
-    session is a UUID, run a number that the session has not used before, a step
-    {"name", "command", "limits"} with the fields of model.Step and model.Limits.
+    session and folder are UUIDs, run a number that the session has not used before, a step
+    {"name", "command", "limits"} with the fields of model.Step and model.Limits, mounts a list of
+    {"folder", "name", "read_only"}, the fields of model.Attachment.
     An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
     "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".
 
@@ -26,6 +30,7 @@ api -> shim (the control socket of one run):
     input    text, eof                   for the step's standard input
     decline                              the client did not answer waiting-input: its clock runs on
     signal   name                        for the process group of the step
+    kill     -                           end the run now, with everything that it has started
     The shim's only message is the answer to watch: {"console", "journal", "waiting"}, where
     console and journal are positions (spool.Position order, count of lines).
 

@@ -157,7 +157,14 @@ def make_requests(state_dir: str, **tables: Any) -> Requests:
     return Requests(loaded, Hierarchy.find(f"sandboxd-test-{os.getpid()}"))
 
 
-def lease(requests: Requests, size: int = 64 << 20, inodes: int = 4096) -> Sandbox:
+def lease(
+    requests: Requests,
+    size: int = 64 << 20,
+    inodes: int = 4096,
+    mounts: list[dict[str, Any]] | None = None,
+) -> Sandbox:
     """A slot for a test; `requests.free(sandbox.slot)` gives it back."""
-    request = {"session": str(uuid.uuid4()), "size": size, "inodes": inodes}
+    request = {
+        "session": str(uuid.uuid4()), "size": size, "inodes": inodes, "mounts": mounts or [],
+    }  # fmt: skip
     return Sandbox(requests, requests.lease(request))

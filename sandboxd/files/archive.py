@@ -52,8 +52,23 @@ class _Member:
     target: str = ""
 
 
-def read_file(conversation: Conversation, home: int, name: str) -> None:
-    """Answer a read request. Raises Refused."""
+def describe_file(conversation: Conversation, home: int, name: str) -> None:
+    """Answer a stat request. Raises Refused."""
+    fd = open_content(home, inside(name))
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    directory = stat.S_ISDIR(status.st_mode)
+    conversation.answer(
+        {"ok": True, "size": status.st_size, "mtime": status.st_mtime, "directory": directory}
+    )
+
+
+def read_file(
+    conversation: Conversation, home: int, name: str, start: int = 0, end: int | None = None
+) -> None:
+    """Answer a read request, for the bytes from `start` to before `end`. Raises Refused."""
     parts = inside(name)
     fd = open_content(home, parts)
     try:
@@ -61,7 +76,9 @@ def read_file(conversation: Conversation, home: int, name: str) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise Invalid(f"{shown(absolute(parts))} is a directory")
         conversation.answer({"ok": True, "size": status.st_size, "name": parts[-1]})
-        conversation.copy(fd, status.st_size)
+        end = status.st_size if end is None else end
+        os.lseek(fd, start, os.SEEK_SET)
+        conversation.copy(fd, max(0, end - start))
         conversation.answer({"end": True})
     finally:
         os.close(fd)

@@ -56,9 +56,9 @@ def refused(error: OSError, parts: Name) -> Refused:
     raise error
 
 
-def look(home: int, parts: Name, flags: int = 0) -> int:
+def look(home: int, parts: Name, flags: int = 0, resolve: int = 0) -> int:
     """An O_PATH descriptor of `parts`; nothing is opened, nothing wakes up. Raises OSError."""
-    return openat2(home, relative(parts), os.O_PATH | flags, _RESOLVE)
+    return openat2(home, relative(parts), os.O_PATH | flags, _RESOLVE | resolve)
 
 
 def open_directory(home: int, parts: Name) -> int:

@@ -35,9 +35,13 @@ class Conversation:
 
     def answer(self, message: dict[str, Any]) -> None:
         """Send a JSON packet, after all data that was written before."""
+        self.tell(message)
+        self._answered = True
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """As `answer`, but the request may still be refused."""
         self._flush()
         self._send(pack_json(message))
-        self._answered = True
 
     def refuse(self, error: Exception) -> None:
         """Tell why there is no answer. After a first answer only the missing end tells it."""

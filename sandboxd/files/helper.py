@@ -5,8 +5,11 @@ capabilities, and a mount view that holds the session's scratch alone, without /
 serves the request that comes over its socket (filewire.py) and is gone. It gets two descriptors
 and opens nothing but below them:
 
-    home    the work directory, which programs of the session may be changing meanwhile
-    stage   an empty directory of the same mount that programs cannot see: uploads wait there
+    home     the work directory, which programs of the session may be changing meanwhile
+    stage    an empty directory of the same mount that programs cannot see: uploads wait there
+    uploads  of a virtual folder: as stage, and kept from one request to the next
+
+A folder's helper sees the folder alone, and for it "/home/work" is the folder.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ import socket
 from typing import Any
 
 from ..errors import Invalid, SandboxdError
-from .archive import archive, read_file
+from .archive import archive, describe_file, read_file
+from .changing import make_directories, move, remove, rename
 from .conversation import Conversation
-from .listing import list_created, list_directory
+from .listing import describe_room, list_created, list_directory
+from .parts import append, begin
 from .upload import receive_files
 
 
-def serve(sock: socket.socket, home: int, stage: int) -> None:
+def serve(sock: socket.socket, home: int, stage: int, uploads: int | None = None) -> None:
     """Serve the one request that comes over `sock`, a blocking SOCK_SEQPACKET socket.
 
     Whatever is wrong is answered; a peer that goes away ends the call quietly. The caller
@@ -31,13 +36,54 @@ def serve(sock: socket.socket, home: int, stage: int) -> None:
     conversation = Conversation(sock)
     try:
         request = conversation.receive()
-        if request is not None:
-            _dispatch(conversation, home, stage, request)
+        if request is None or _changed(conversation, home, stage, uploads, request):
+            return
+        _dispatch(conversation, home, stage, request)
     except ConnectionError:
         pass  # the api has closed its end: nobody is left to tell
     except (SandboxdError, OSError) as error:
         with contextlib.suppress(ConnectionError):
             conversation.refuse(error)
+
+
+def _changed(
+    conversation: Conversation,
+    home: int,
+    stage: int,
+    uploads: int | None,
+    request: dict[str, Any] | bytes,
+) -> bool:
+    """The table of the requests that change a folder; False for others. Raises Refused, OSError."""
+    match request:
+        case {"op": "mkdir", "paths": list(paths), "parents": bool(parents), "exist_ok": bool(ok)}:
+            make_directories(conversation, home, _texts(paths), parents, ok)
+        case {"op": "rename", "path": str(path), "name": str(name)}:
+            rename(conversation, home, path, name)
+        case {"op": "move", "path": str(path), "to": str(to)}:
+            move(conversation, home, path, to)
+        case {"op": "remove", "paths": list(paths), "recursive": bool(recursive)}:
+            remove(conversation, home, stage, _texts(paths), recursive)
+        case {
+            "op": "begin",
+            "upload": str(id),
+            "file": str(name),
+            "size": int(size),
+            "stale_s": int(stale_s),
+        } if uploads is not None:
+            begin(conversation, home, uploads, id, name, size, stale_s)
+        case {"op": "append", "upload": str(id), "file": str(name), "size": int(size)} if (
+            uploads is not None
+        ):
+            append(conversation, home, uploads, id, name, size)
+        case _:
+            return False
+    return True
+
+
+def _texts(values: list[Any]) -> list[str]:
+    if not all(isinstance(value, str) for value in values):
+        raise Invalid("paths must be texts")
+    return values
 
 
 def _dispatch(
@@ -49,8 +95,16 @@ def _dispatch(
             receive_files(conversation, home, stage)
         case {"op": "list", "path": str(path)}:
             list_directory(conversation, home, path)
+        case {"op": "read", "path": str(path), "start": int(start), "end": int(end)} if (
+            0 <= start <= end < 1 << 63
+        ):
+            read_file(conversation, home, path, start, end)
         case {"op": "read", "path": str(path)}:
             read_file(conversation, home, path)
+        case {"op": "stat", "path": str(path)}:
+            describe_file(conversation, home, path)
+        case {"op": "usage"}:
+            describe_room(conversation, home)
         case {"op": "archive", "paths": list(paths)} if all(isinstance(p, str) for p in paths):
             archive(conversation, home, paths)
         case {"op": "created", "path": str(path), "since": int() | float() as since} if (

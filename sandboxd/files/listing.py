@@ -50,6 +50,19 @@ def list_directory(conversation: Conversation, home: int, name: str) -> None:
         os.close(fd)
 
 
+def describe_room(conversation: Conversation, home: int) -> None:
+    """Answer a usage request: of the whole file system, what is ours in it among it."""
+    room = os.fstatvfs(home)
+    conversation.answer(
+        {
+            "ok": True,
+            "size": room.f_blocks * room.f_frsize,
+            "used": (room.f_blocks - room.f_bfree) * room.f_frsize,
+            "inodes": room.f_files - room.f_ffree,
+        }
+    )
+
+
 class _Errors:
     """What went wrong in a listing, as one line however often it did."""
 

@@ -2,7 +2,8 @@
 
 All names are checked first, against each other and against what is there. Then missing
 directories are made and the files renamed into place; a rename is atomic for whoever reads the
-old file, replaces a link, FIFO or socket itself, and never follows it.
+old file, replaces a link, FIFO or socket itself, and never follows it. A virtual folder that is
+seen in the tree is no place for uploads (the seed's rule).
 
 Programs may change the tree between the check and the rename, and between any two calls. The
 kernel resolves below `home` every time, so the worst that they can have is a failing step; then
@@ -18,6 +19,7 @@ import os
 import stat
 
 from ..errors import Invalid, Refused
+from ..jail.syscalls import RESOLVE_NO_XDEV
 from .beneath import look, refused
 from .paths import Name, absolute, colliding, shown
 
@@ -53,6 +55,7 @@ def _refused(error: OSError, name: Name) -> Refused:
 
 def _check(home: int, name: Name) -> None:
     """Raise Refused when, as things are, the file `name` could not be put in its place."""
+    _expect_own(home, name)
     try:
         directory, depth = _nearest(home, name[:-1])
         try:
@@ -70,12 +73,27 @@ def _check(home: int, name: Name) -> None:
         raise _refused(error, name) from None
 
 
+def _expect_own(home: int, name: Name) -> None:
+    """Raise Invalid when `name` is in a virtual folder, a file system of its own."""
+    first = _lstat(home, name[0])
+    if first is not None and first.st_dev != os.fstat(home).st_dev:
+        raise Invalid(
+            f"{shown(absolute(name))} is in a mounted folder, to which a session's uploads do not "
+            "go; a program can copy files there"
+        )
+
+
+def _look(home: int, parts: Name, flags: int = 0) -> int:
+    """As `look`, and not into another file system, whichever links lead there."""
+    return look(home, parts, flags, RESOLVE_NO_XDEV)
+
+
 def _nearest(home: int, parents: Name) -> tuple[int, int]:
     """A descriptor of the deepest of the directories `parents` that exists, and its depth."""
     for depth in range(len(parents), 0, -1):
         with contextlib.suppress(FileNotFoundError):
-            return look(home, parents[:depth], os.O_DIRECTORY), depth
-    return look(home, (), os.O_DIRECTORY), 0
+            return _look(home, parents[:depth], os.O_DIRECTORY), depth
+    return _look(home, (), os.O_DIRECTORY), 0
 
 
 def _check_target(home: int, name: Name, mode: int) -> None:
@@ -86,7 +104,7 @@ def _check_target(home: int, name: Name, mode: int) -> None:
         # The link would be replaced wherever it leads. One that leads outside is refused all
         # the same: who uploads to it expects to write there, and has to be told that he cannot.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.close(look(home, name))
+            os.close(_look(home, name))
 
 
 def _place(home: int, stage: int, name: Name, staged: str, undo: contextlib.ExitStack) -> None:
@@ -116,7 +134,7 @@ def _made(home: int, parents: Name, undo: contextlib.ExitStack) -> int:
             with contextlib.suppress(FileExistsError):  # a program was faster: `look` judges
                 os.mkdir(parents[depth], DIRECTORY_MODE, dir_fd=directory)
                 undo.callback(_remove, home, parents[: depth + 1])
-            inner = look(home, parents[: depth + 1], os.O_DIRECTORY)
+            inner = _look(home, parents[: depth + 1], os.O_DIRECTORY)
         finally:
             os.close(directory)
         directory = inner
@@ -126,7 +144,7 @@ def _made(home: int, parents: Name, undo: contextlib.ExitStack) -> int:
 def _take_back(home: int, stage: int, name: Name, placed: os.stat_result, kept: str | None) -> None:
     """Put `kept` back, or nothing, where `placed` is; not where a program has put its own."""
     with contextlib.suppress(OSError):  # the tree has changed: there is nothing to take back
-        directory = look(home, name[:-1], os.O_DIRECTORY)
+        directory = _look(home, name[:-1], os.O_DIRECTORY)
         try:
             found = _lstat(directory, name[-1])
             if found is None or not os.path.samestat(found, placed):
@@ -142,7 +160,7 @@ def _take_back(home: int, stage: int, name: Name, placed: os.stat_result, kept: 
 def _remove(home: int, name: Name) -> None:
     """Remove the directory `name`, unless a program has put something in it."""
     with contextlib.suppress(OSError):  # not empty, or gone: then it stays as it is
-        directory = look(home, name[:-1], os.O_DIRECTORY)
+        directory = _look(home, name[:-1], os.O_DIRECTORY)
         try:
             os.rmdir(name[-1], dir_fd=directory)
         finally:

@@ -8,7 +8,7 @@ of the run, which its shim has forked into new mount, pid, net, IPC and UTS name
              namespaces  cgroup namespace, rooted there
              network     loopback up
              mounts      empty root, host parts, /dev, /proc
-    claim    mounts      accounts, /home/work, /tmp, /dev/shm; seal; pivot_root
+    claim    mounts      accounts, /home/work, its folders, /tmp, /dev/shm; seal; pivot_root
              rlimits     before the uid changes: afterwards they cannot be raised
              identity    groups, gid, uid, capabilities, securebits, no_new_privs
              seccomp     (its place; comes with issue C)
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from ..model import HOME, Limits
 from . import identity, namespaces, network, rlimits, rootfs
 from .cgroup import Group
-from .mounts import Tree
+from .mounts import Folder, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,15 @@ class Jail:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is a session's own. `workdir` and `tmp` are descriptors of detached mount clones."""
+    """What is a session's own. `workdir` and `tmp` are descriptors of detached mount clones,
+    `folders` the virtual folders to be seen in the workdir."""
 
     uid: int
     gid: int
     limits: Limits
     workdir: int
     tmp: int
+    folders: tuple[Folder, ...] = ()
 
 
 def prepare(jail: Jail) -> Tree:
@@ -71,7 +73,7 @@ def prepare(jail: Jail) -> Tree:
 def claim(jail: Jail, tree: Tree, session: Session) -> None:
     """Give this process to `session` and take every privilege away."""
     own = rootfs.session(session.uid, session.gid, session.workdir, session.tmp, session.limits.shm)
-    tree.apply(own)
+    tree.apply([*own, *session.folders])
     tree.seal(rootfs.SEALED)
     tree.pivot(HOME)
     wanted = rlimits.plan(session.limits)

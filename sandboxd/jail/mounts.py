@@ -29,9 +29,10 @@ RDONLY = syscalls.MOUNT_ATTR_RDONLY
 NOSUID = syscalls.MOUNT_ATTR_NOSUID
 NODEV = syscalls.MOUNT_ATTR_NODEV
 NOEXEC = syscalls.MOUNT_ATTR_NOEXEC
+IDMAP = syscalls.MOUNT_ATTR_IDMAP
 READ_ONLY = RDONLY | NOSUID | NODEV
 WRITABLE = NOSUID | NODEV
-_OPTIONS = {RDONLY: "ro", NOSUID: "nosuid", NODEV: "nodev", NOEXEC: "noexec"}
+_OPTIONS = {RDONLY: "ro", NOSUID: "nosuid", NODEV: "nodev", NOEXEC: "noexec", IDMAP: "idmapped"}
 
 
 class Part(Protocol):
@@ -155,6 +156,51 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """A virtual folder (warden/folders.py) at `name` in the directory `parent`.
+
+    `source` is a descriptor of a detached clone that has its attributes and its map of ids. What
+    is in `parent`, a session's, programs have written: the place must be a directory already,
+    and is looked up without following anything.
+    """
+
+    parent: str
+    name: str
+    source: int
+    attributes: int
+
+    @property
+    def path(self) -> str:
+        return f"{self.parent}/{self.name}"
+
+    def describe(self) -> str:
+        return f"folder {self.path} {','.join(names(self.attributes))}"
+
+    def apply(self, root: str) -> None:
+        parent = os.open(root + self.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            attach(self.source, parent, self.name)
+        finally:
+            os.close(parent)
+            os.close(self.source)
+
+
+_PLACE = (
+    syscalls.RESOLVE_NO_XDEV | syscalls.RESOLVE_NO_MAGICLINKS
+    | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_BENEATH
+)  # fmt: skip
+
+
+def attach(fd: int, parent: int, name: str) -> None:
+    """Attach the detached mount `fd` to the directory `name` in `parent`. Raises OSError."""
+    place = syscalls.openat2(parent, name, os.O_PATH | os.O_DIRECTORY, _PLACE)
+    try:
+        syscalls.move_mount(fd, place)
+    finally:
+        os.close(place)
+
+
+@dataclass(frozen=True, slots=True)
 class Mask:
     """Hides a file or directory of /proc behind an empty one of the root being built.
 
@@ -222,7 +268,7 @@ class Tree:
         wanted = {
             p.path: set(names(p.attributes))
             for p in self.done
-            if isinstance(p, Mount | Bind | Mask)
+            if isinstance(p, Mount | Bind | Folder | Mask)
         }
         for path in sealed:
             wanted[path].add("ro")

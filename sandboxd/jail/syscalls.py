@@ -18,6 +18,7 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
@@ -28,8 +29,9 @@ MNT_DETACH = 2
 
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
-MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+MOUNT_ATTR_IDMAP = 0x100000
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
@@ -95,20 +97,23 @@ def open_tree(path: str, flags: int, dirfd: int = AT_FDCWD) -> int:
     )
 
 
-def move_mount(fd: int, target: str) -> None:
-    """move_mount(2), Linux 5.2: attach the detached mount `fd` at `target`."""
+def move_mount(fd: int, target: str | int) -> None:
+    """move_mount(2), Linux 5.2: attach the detached mount `fd` at `target`, path or descriptor."""
+    flags, dirfd, path = MOVE_MOUNT_F_EMPTY_PATH, AT_FDCWD, target
+    if isinstance(target, int):
+        flags, dirfd, path = flags | MOVE_MOUNT_T_EMPTY_PATH, target, ""
     _check(
-        _syscall(
-            _SYS_move_mount, fd, b"", AT_FDCWD, _bytes(target),
-            ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
-        ),
-        target,
-    )  # fmt: skip
+        _syscall(_SYS_move_mount, fd, b"", dirfd, os.fsencode(str(path)), ctypes.c_uint(flags)),
+        *([path] if path else []),
+    )
 
 
-def mount_setattr(fd: int, attributes: int, recursive: bool = True) -> None:
-    """mount_setattr(2), Linux 5.12: set `attributes` on the mount `fd` and make it private."""
-    attr = struct.pack("QQQQ", attributes, 0, MS_PRIVATE, 0)
+def mount_setattr(fd: int, attributes: int, recursive: bool = True, userns: int = 0) -> None:
+    """mount_setattr(2), Linux 5.12: set `attributes` on the mount `fd` and make it private.
+
+    With MOUNT_ATTR_IDMAP `userns` is the user namespace whose maps it gets.
+    """
+    attr = struct.pack("QQQQ", attributes, 0, MS_PRIVATE, userns)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     _check(
         _syscall(

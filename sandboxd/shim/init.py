@@ -2,7 +2,8 @@
 
 It is forked by the shim and speaks with it over one SOCK_SEQPACKET socket:
 
-    shim -> init   {"limits", "uid", "gid"} + workdir, tmp        claim: become the session's
+    shim -> init   {"limits", "uid", "gid", "folders"} + workdir, tmp and a descriptor for each
+                   of the folders [name, attributes]              claim: become the session's
     init -> shim   {"ready"} or {"stage", "errno", "message"}      ... or say where it failed
     shim -> init   {"argv", "environ"} + stdin, stdout, stderr     start a step
     init -> shim   {"exit": wait status}                           it is over, all of it
@@ -30,6 +31,7 @@ from .. import wire
 from ..errors import StageError
 from ..jail import syscalls
 from ..jail.enter import Jail, Session, claim, prepare
+from ..jail.mounts import Folder
 from ..jail.stage import stage
 from ..model import HOME, Limits
 
@@ -63,7 +65,11 @@ def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
     if message is None:
         raise StageError("claim", "the shim is gone")
     limits = Limits(**message["limits"])
-    session = Session(message["uid"], message["gid"], limits, workdir=fds[0], tmp=fds[1])
+    folders = tuple(
+        Folder(HOME, name, fd, attributes)
+        for (name, attributes), fd in zip(message["folders"], fds[2:], strict=True)
+    )
+    session = Session(message["uid"], message["gid"], limits, fds[0], fds[1], folders)
     claim(jail, tree, session)
     # Only now: a change of credentials clears it (prctl(2), PR_SET_PDEATHSIG). If the shim died
     # before, the socket is at its end and _serve returns at once.

@@ -73,9 +73,15 @@ def prepare(jail: Jail) -> Init:
 
 def claim(made: Init, session: Session) -> None:
     """Make the init the session's; returns when it stands, every restriction read back."""
-    message = {"uid": session.uid, "gid": session.gid, "limits": asdict(session.limits)}
+    message = {
+        "uid": session.uid,
+        "gid": session.gid,
+        "limits": asdict(session.limits),
+        "folders": [[folder.name, folder.attributes] for folder in session.folders],
+    }
+    fds = [session.workdir, session.tmp, *(folder.source for folder in session.folders)]
     with stage("claim"):
-        wire.send(made.sock, message, [session.workdir, session.tmp])
-        wire.close_all([session.workdir, session.tmp])
+        wire.send(made.sock, message, fds)
+        wire.close_all(fds)
     if made.receive() is None:
         raise StageError("claim", "init ended before it was ready")

@@ -25,6 +25,7 @@ from ..errors import StageError
 from ..jail import identity, syscalls
 from ..jail.cgroup import Counters
 from ..jail.enter import Jail, Session
+from ..jail.mounts import Folder
 from ..model import BUILD_FAILED, HOME, Step, Usage, Verdict
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import verdict
@@ -50,6 +51,7 @@ class Order:
     jail: Jail
     workdir: int
     tmp: int
+    folders: tuple[Folder, ...]
     console: int
     journal: int
     listener: socket.socket
@@ -70,7 +72,8 @@ def main(order: Order) -> NoReturn:
         order.jail.group.limit(order.steps[0].limits)
         made = prepare(order.jail)
         limits = order.steps[-1].limits
-        claim(made, Session(order.uid, order.gid, limits, order.workdir, order.tmp))
+        directories = order.workdir, order.tmp, order.folders
+        claim(made, Session(order.uid, order.gid, limits, *directories))
         _give_up_root(order, made)
         Run(order, made).steps()
     except StageError as error:

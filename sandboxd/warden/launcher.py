@@ -14,17 +14,18 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 from .. import filewire
 from ..errors import StageError
 from ..files import helper
+from ..files.removal import empty
 from ..jail import identity, syscalls
-from ..jail.mounts import WRITABLE, clone
+from ..jail.mounts import WRITABLE, Folder, attach
 from ..jail.stage import stage
 from ..shim import run as shim
 from .scratch import INBOXES
-from .slots import Slot
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -33,13 +34,34 @@ def start_shim(order: shim.Order) -> int:
     """Fork the shim of a run; its pid. The descriptors of `order` are still the caller's too."""
     keep = [
         order.workdir, order.tmp, order.console, order.journal, order.listener.fileno(),
+        *(folder.source for folder in order.folders),
     ] + ([] if order.stdin is None else [order.stdin])  # fmt: skip
     return _fork(keep, lambda: shim.main(order))
 
 
-def start_helper(slot: Slot, sock: socket.socket, root: str) -> int:
-    """Fork a file helper that serves one request on `sock`; its pid."""
-    return _fork([sock.fileno()], lambda: _help(slot, sock, root))
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a file helper sees, and as whom.
+
+    title    for `ps`
+    uid      user and group
+    root     descriptor of a detached clone; in it are work/, stage/ and maybe uploads/
+    folders  the virtual folders to be seen in work/
+    """
+
+    title: str
+    uid: int
+    root: int
+    folders: tuple[Folder, ...] = ()
+
+
+def start_helper(view: View, sock: socket.socket, root: str) -> int:
+    """Fork a file helper that serves one request on `sock`; its pid.
+
+    The descriptors of `view` are still the caller's too.
+    """
+    keep = [sock.fileno(), view.root, *(folder.source for folder in view.folders)]
+    return _fork(keep, lambda: _help(view, sock, root))
 
 
 def _fork(keep: list[int], child: Callable[[], None]) -> int:
@@ -70,16 +92,16 @@ def _close_others(keep: list[int]) -> None:
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
-def _help(slot: Slot, sock: socket.socket, root: str) -> NoReturn:
-    """Be a file helper: see nothing but the slot's scratch, be nobody but its uid, serve."""
-    syscalls.set_process_title(f"sandboxd: files slot {slot.number}")
+def _help(view: View, sock: socket.socket, root: str) -> NoReturn:
+    """Be a file helper: see nothing but the view, be nobody but its uid, serve."""
+    syscalls.set_process_title(view.title)
     try:
-        home, inbox = _confine(slot, root)
+        places = _confine(view, root)
     except StageError as error:
         sock.send(filewire.pack_json({"ok": False, "kind": "fault", "error": str(error)}))
         os._exit(1)
     try:
-        helper.serve(sock, home, inbox)
+        helper.serve(sock, *places)
         os._exit(0)
     except Exception as error:  # a bug: the api sees a cut answer, the log says why
         print(f"sandboxd: file helper: {type(error).__name__}: {error}", file=sys.stderr)
@@ -87,16 +109,17 @@ def _help(slot: Slot, sock: socket.socket, root: str) -> NoReturn:
         os._exit(1)
 
 
-def _confine(slot: Slot, root: str) -> tuple[int, int]:
-    """Enter the helper's view and identity; descriptors of the workdir and of an inbox."""
+def _confine(view: View, root: str) -> tuple[int, int, int | None]:
+    """Enter the helper's view and identity; descriptors of the workdir, of an inbox, and of the
+    place for uploads in several requests, if there is one."""
     with stage("file helper"):
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-        fd = clone(slot.scratch)
-        syscalls.mount_setattr(fd, WRITABLE | syscalls.MOUNT_ATTR_NOEXEC)
-        syscalls.move_mount(fd, root)
-        os.close(fd)
+        syscalls.mount_setattr(view.root, WRITABLE | syscalls.MOUNT_ATTR_NOEXEC)
+        syscalls.move_mount(view.root, root)
+        os.close(view.root)
         os.chdir(root)
+        _attach(view.folders)
         syscalls.pivot_root(".", ".")
         syscalls.umount2(".", syscalls.MNT_DETACH)
         os.chdir("/")
@@ -104,10 +127,23 @@ def _confine(slot: Slot, root: str) -> tuple[int, int]:
         for kind in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC):
             resource.setrlimit(kind, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-    identity.apply(slot.uid, slot.gid)
-    identity.verify(slot.uid, slot.gid)
+    identity.apply(view.uid, view.uid)
+    identity.verify(view.uid, view.uid)
     with stage("file helper"):
-        return os.open("work", _DIRECTORY), _inbox()
+        uploads = os.open("uploads", _DIRECTORY) if os.path.isdir("uploads") else None
+        return os.open("work", _DIRECTORY), _inbox(), uploads
+
+
+def _attach(folders: tuple[Folder, ...]) -> None:
+    """Show `folders` in the workdir of the view that is being built, where nothing is run."""
+    if not folders:
+        return
+    workdir = os.open("work", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for folder in folders:
+        syscalls.mount_setattr(folder.source, syscalls.MOUNT_ATTR_NOEXEC)
+        attach(folder.source, workdir, folder.name)
+        os.close(folder.source)
+    os.close(workdir)
 
 
 def _inbox() -> int:
@@ -119,7 +155,6 @@ def _inbox() -> int:
         except BlockingIOError:
             os.close(fd)
             continue
-        for name in os.listdir(fd):  # of a helper that was killed
-            os.unlink(name, dir_fd=fd)
+        empty(fd)  # of what a helper that was killed has left
         return fd
     raise StageError("file helper", f"{INBOXES} file calls of this session are under way")

@@ -2,7 +2,8 @@
 
 One method a request; `wire.py` has the table. The api is not trusted with root, so nothing that
 it sends is believed: slots must be leased, limits are clamped to the ceilings once more, and no
-text of a client is ever a path here: run directories are named by numbers.
+text of a client is ever a path here: run directories are named by numbers, folders by UUIDs. The
+place of a folder in a workdir is named by one component of a harmless alphabet.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ..model import GIB, MIB, STEPS, Limits, Step
 from ..shim.run import Order
 from . import launcher
 from .cgroups import Hierarchy
+from .folders import FOLDER_UID, Folders, attachments, folder_id
 from .scratch import ScratchMaker
 from .slots import Slot, Slots
 
@@ -42,10 +44,13 @@ STRAYS_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process that works for a slot; `group` is its cgroup when it is a shim."""
+    """A process that works for a slot, or, without one, for a virtual folder.
+
+    group  its cgroup when it is a shim
+    """
 
     pid: int
-    slot: Slot
+    slot: Slot | None
     run: int | None
     group: Group | None
 
@@ -58,6 +63,7 @@ class Requests:
         self.hierarchy = hierarchy
         self.slots = Slots(config.slots, config.state_dir)
         self.scratch = ScratchMaker(config.scratch, config.state_dir)
+        self.folders = Folders(config.state_dir)
         self.root = f"{config.state_dir}/root"
         self.outside = namespaces.current()
         os.makedirs(self.root, mode=0o700, exist_ok=True)
@@ -80,12 +86,15 @@ class Requests:
     def lease(self, request: dict[str, Any]) -> Slot:
         """A slot with a scratch of `size` bytes and `inodes`, for `session`."""
         session = _session(request)
-        size = _integer(request, "size", 16 * MIB, 1024 * GIB)
-        inodes = _integer(request, "inodes", 16, 1 << 31)
+        size, inodes = _size(request)
+        wanted = attachments(request)
         slot = self.slots.lease(session)
         try:
             self.scratch.make(slot.path, slot.uid, size, inodes)
+            self.folders.lend(slot, wanted)
             with stage("lease"):
+                for one in wanted:  # where they are seen; no program has been here yet
+                    os.mkdir(f"{slot.scratch}/work/{one.name}")
                 self.slots.commit(slot)
         except SandboxdError:
             self.free(slot)
@@ -95,11 +104,13 @@ class Requests:
     def adopt(self, request: dict[str, Any]) -> Slot:
         """The slot that an earlier daemon leased to `session`, mounted again."""
         number = _integer(request, "slot", 0, self.config.slots.count - 1)
+        wanted = attachments(request)
         slot = self.slots.adopt(number, _session(request))
         try:
             if self.config.scratch.kind == "tmpfs":
                 raise Unavailable("a scratch in memory does not survive a restart")
             self.scratch.mount(slot.path, 1024 * GIB, 0)
+            self.folders.lend(slot, wanted)
         except SandboxdError:
             self.free(slot)
             raise
@@ -107,6 +118,7 @@ class Requests:
 
     def free(self, slot: Slot) -> None:
         """Take everything back from a slot whose processes are gone."""
+        self.folders.take_back(slot)
         self.scratch.unmount(slot.path)
         self.slots.release(slot)
 
@@ -121,11 +133,38 @@ class Requests:
     def files(self, request: dict[str, Any]) -> tuple[Started, int]:
         """A file helper for a slot, and the descriptor to speak with it."""
         slot = self.leased(request)
+        with contextlib.ExitStack() as stack:
+            with stage("file helper"):
+                root = _clone(slot.scratch, stack)
+            title = f"sandboxd: files slot {slot.number}"
+            view = launcher.View(title, slot.uid, root, self.folders.clones(slot, stack))
+            pid, fd = self._helper(view)
+            return Started(pid, slot, None, None), fd
+
+    def folder_make(self, request: dict[str, Any]) -> None:
+        """A new virtual folder of `size` bytes and `inodes`."""
+        self.folders.make(folder_id(request), *_size(request))
+
+    def folder_remove(self, request: dict[str, Any]) -> None:
+        """Remove a virtual folder that no session has."""
+        self.folders.remove(folder_id(request))
+
+    def folder_files(self, request: dict[str, Any]) -> tuple[Started, int]:
+        """A file helper for a virtual folder, and the descriptor to speak with it."""
+        folder = folder_id(request)
+        root = self.folders.open(folder)
+        try:
+            pid, fd = self._helper(launcher.View(f"sandboxd: files {folder}", FOLDER_UID, root))
+            return Started(pid, None, None, None), fd
+        finally:
+            os.close(root)
+
+    def _helper(self, view: launcher.View) -> tuple[int, int]:
+        """The pid of a file helper, and a descriptor to speak with it."""
         with stage("file helper"):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
-            pid = launcher.start_helper(slot, theirs, self.root)
-            return Started(pid, slot, None, None), ours.detach()
+            return launcher.start_helper(view, theirs, self.root), ours.detach()
 
     def start(self, request: dict[str, Any], stdin: int | None) -> tuple[Started, list[int]]:
         """A run: its shim, and the descriptors to follow it: control, console, journal."""
@@ -143,12 +182,13 @@ class Requests:
                 console, journal = _spool(path, stack)
                 listener = _listen(path, stack)
                 workdir, tmp = (_clone(f"{slot.scratch}/{name}", stack) for name in ("work", "tmp"))
+            folders = self.folders.clones(slot, stack)
             group = self.hierarchy.group(f"{slot.number}.{run}")
             undo.callback(group.remove)
             rootfs = self.config.rootfs
             jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, group)
             order = Order(
-                slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, console, journal,
+                slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, folders, console, journal,
                 listener, stdin, shell, steps, environ, self.config.console,
             )  # fmt: skip
             followers = _followers(path)
@@ -220,6 +260,12 @@ def _session(request: dict[str, Any]) -> str:
         return str(uuid.UUID(request.get("session")))
     except (TypeError, ValueError, AttributeError):
         raise Invalid("session is not a UUID") from None
+
+
+def _size(request: dict[str, Any]) -> tuple[int, int]:
+    """Bytes and files of a file system to be made."""
+    size = _integer(request, "size", 16 * MIB, 1024 * GIB)
+    return size, _integer(request, "inodes", 16, 1 << 31)
 
 
 def _integer(request: dict[str, Any], key: str, least: int, most: int) -> int:

@@ -113,13 +113,23 @@ class Server:
                 return {}, back
             case "files":
                 self._busy_check(request)
-                started, fd = self.requests.files(request)
-                self.children[started.pid] = started
-                return {}, [fd]
+                return {}, self._helping(*self.requests.files(request))
+            case "folder_make":
+                self.requests.folder_make(request)
+                return {}, []
+            case "folder_files":
+                return {}, self._helping(*self.requests.folder_files(request))
+            case "folder_remove":
+                self.requests.folder_remove(request)
+                return {}, []
             case "release":
                 self._release(self.requests.leased(request), request.get("id", 0))
                 return None, []
         raise Invalid(f"unknown request {request.get('op')!r}")
+
+    def _helping(self, started: Started, fd: int) -> list[int]:
+        self.children[started.pid] = started
+        return [fd]
 
     def _busy_check(self, request: dict[str, Any]) -> Slot:
         slot = self.requests.leased(request)
@@ -163,7 +173,7 @@ class Server:
                 print(f"sandboxd: the api ended unexpectedly ({code})", file=sys.stderr)
                 return 1
             started = self.children.pop(pid, None)
-            if started and started.group:
+            if started and started.slot and started.group:
                 started.group.kill()
                 self.removing.append(started)
                 started.slot.runs.pop(started.run or 0, None)
@@ -201,6 +211,7 @@ class Server:
             time.sleep(RETRY_S / 4)
         for slot in self.requests.slots.leased.values():
             try:
+                self.requests.folders.take_back(slot)
                 self.requests.scratch.unmount(slot.path)
             except StageError as error:
                 print(f"sandboxd: {error}", file=sys.stderr)

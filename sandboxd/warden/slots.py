@@ -22,11 +22,17 @@ from pathlib import Path
 
 from ..config import Slots as SlotsConfig
 from ..errors import Unavailable
+from ..model import Attachment
 
 
 @dataclass
 class Slot:
-    """A leased slot. `lock` holds its uid against other daemons."""
+    """A leased slot.
+
+    lock     holds its uid against other daemons
+    folders  the virtual folders that its session sees
+    idmap    a user namespace that maps their files to the slot's uid; None without folders
+    """
 
     number: int
     uid: int
@@ -34,6 +40,8 @@ class Slot:
     session: str
     lock: socket.socket
     runs: dict[int, int] = field(default_factory=dict)  # run -> pid of its shim
+    folders: tuple[Attachment, ...] = ()
+    idmap: int | None = None
 
     @property
     def gid(self) -> int:

@@ -1,0 +1,278 @@
+"""Virtual folders: files belong to their owner under every uid, and nothing leads out of one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.errors import Invalid, StageError
+from sandboxd.jail import idmap, syscalls
+from sandboxd.warden.folders import FOLDER_UID
+from sandboxd.warden.requests import Requests
+
+from ..sandbox import Sandbox, lease
+
+Lease = Callable[..., Sandbox]
+
+
+def make(requests: Requests, size: int = 16 << 20) -> str:
+    """A new folder; its UUID."""
+    folder = str(uuid.uuid4())
+    requests.folder_make({"folder": folder, "size": size, "inodes": 1024})
+    return folder
+
+
+def mount(folder: str, name: str = "data", read_only: bool = False) -> dict[str, Any]:
+    return {"folder": folder, "name": name, "read_only": read_only}
+
+
+@pytest.fixture
+def folder(requests: Requests) -> Iterator[str]:
+    made = make(requests)
+    yield made
+    requests.folder_remove({"folder": made})
+
+
+@pytest.fixture
+def session(requests: Requests, folder: str) -> Iterator[Lease]:
+    """Leases slots, which are given back before the folder goes."""
+    leased: list[Sandbox] = []
+
+    def with_folders(*mounts: dict[str, Any]) -> Sandbox:
+        leased.append(lease(requests, mounts=list(mounts) or [mount(folder)]))
+        return leased[-1]
+
+    yield with_folders
+    for sandbox in leased:
+        requests.free(sandbox.slot)
+
+
+def stored(requests: Requests, folder: str, name: str) -> os.stat_result:
+    """The status of a file as it is on disk."""
+    with requests.folders._mounted(folder) as path:
+        return os.lstat(f"{path}/work/{name}")
+
+
+def test_files_outlive_the_session(requests: Requests, folder: str) -> None:
+    first = lease(requests, mounts=[mount(folder)])
+    assert first.run("echo kept > data/f; mkdir data/d").exit == 0
+    requests.free(first.slot)
+    second = lease(requests, mounts=[mount(folder)])
+    assert second.run("cat data/f; stat -c '%U %a' data data/f data/d").stdout.split() == [
+        "kept", "work", "755", "work", "644", "work", "755",
+    ]  # fmt: skip
+    requests.free(second.slot)
+
+
+def test_two_sessions_use_a_folder_at_once_under_different_uids(
+    requests: Requests, folder: str, session: Lease
+) -> None:
+    one, two = session(), session()
+    assert one.slot.uid != two.slot.uid
+    assert one.run("echo one > data/f; chmod 600 data/f").exit == 0
+    assert two.run("cat data/f; echo two >> data/f; stat -c %u data/f").stdout.split() == [
+        "one", str(two.slot.uid),
+    ]  # fmt: skip
+    assert one.run("cat data/f; stat -c %u data/f").stdout.split() == [
+        "one", "two", str(one.slot.uid),
+    ]  # fmt: skip
+    found = stored(requests, folder, "f")
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (FOLDER_UID, FOLDER_UID, 0o600)
+
+
+def test_without_the_map_the_files_are_not_the_sessions(
+    session: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control: a plain mount shows another owner, and the read-back stops the run."""
+
+    def plain(fd: int, attributes: int, userns: int) -> None:
+        syscalls.mount_setattr(fd, attributes, recursive=False)
+
+    monkeypatch.setattr(idmap, "apply", plain)
+    result = session().run("echo x > data/f")
+    assert (result.last["event"], result.last["stage"]) == ("fault", "mounts")
+    assert "idmapped" in result.last["message"]
+
+
+def test_kernel_that_cannot_map_refuses_the_session(
+    requests: Requests, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = syscalls.mount_setattr
+
+    def old(fd: int, attributes: int, recursive: bool = True, userns: int = 0) -> None:
+        if attributes & syscalls.MOUNT_ATTR_IDMAP:
+            raise OSError(22, "Invalid argument")
+        real(fd, attributes, recursive)
+
+    monkeypatch.setattr(syscalls, "mount_setattr", old)
+    before = dict(requests.slots.leased)
+    with pytest.raises(StageError, match="folders"):
+        lease(requests, mounts=[mount(folder)])
+    assert requests.slots.leased == before
+    assert not os.path.ismount(requests.folders._mount(folder))
+
+
+def test_read_only_folder_cannot_be_changed(session: Lease, folder: str) -> None:
+    assert session().run("echo kept > data/f").exit == 0
+    result = session(mount(folder, "ro", read_only=True)).run(
+        "cat ro/f; echo x > ro/new; echo x > ro/f; rm ro/f; chmod 777 ro ro/f; mv ro/f ro/g; "
+        "mount -o remount,rw /home/work/ro; touch ro/f; cat ro/f"
+    )
+    assert result.stdout == "kept\nkept\n"
+    assert result.stderr.count("Read-only file system") >= 5
+
+
+def test_folder_is_full_at_its_quota_and_the_session_goes_on(session: Lease) -> None:
+    result = session().run(
+        "head -c 40M /dev/zero > data/big; stat -c %s data/big; echo ok > own; cat own; rm data/big"
+    )
+    size, own = result.stdout.split()
+    assert 4 << 20 < int(size) <= 16 << 20
+    assert own == "ok"
+    assert "No space left" in result.stderr
+
+
+def test_link_in_a_folder_leads_to_nothing_of_the_host(session: Lease) -> None:
+    assert session().run("ln -s /etc/shadow data/l; ln -s ../../../.. data/up").exit == 0
+    result = session().run("cat data/l; ls data/up")
+    assert "No such file" in result.stderr and "root:" not in result.stdout
+    assert "etc" in result.stdout.split()  # of the jail
+
+
+def test_hard_link_does_not_leave_the_folder(session: Lease) -> None:
+    result = session().run("echo x > own; ln own data/own; ln data/../own data/own2; ls data")
+    assert result.stdout == "" and result.stderr.count("cross-device") == 2
+
+
+def test_only_the_sessions_own_folders_are_seen(requests: Requests, session: Lease) -> None:
+    other = make(requests)
+    guest = lease(requests, mounts=[mount(other, "secret")])
+    guest.run("echo hidden > secret/marker")
+    result = session().run("find / -name marker 2>/dev/null; ls; cat /proc/self/mountinfo")
+    requests.free(guest.slot)
+    requests.folder_remove({"folder": other})
+    assert result.stdout.startswith("data\n")
+    assert "secret" not in result.stdout and "folders" not in result.stdout
+
+
+def test_place_of_a_folder_cannot_be_taken_away_or_moved(session: Lease) -> None:
+    sandbox = session()
+    result = sandbox.run("rmdir data; mv data gone; rm -rf data; ln -sfn /etc data; ls -d data")
+    assert result.stdout == "data\n"
+    assert result.stderr.count("busy") >= 3
+    assert sandbox.run("echo still > data/f; cat data/f").stdout == "still\n"
+
+
+def test_place_that_is_a_link_after_all_stops_the_run(session: Lease) -> None:
+    """What a program would do if it could: the mount must not follow it."""
+    sandbox = session()
+    place = Path(f"{sandbox.slot.scratch}/work/data")
+    place.rmdir()
+    place.symlink_to("/etc")
+    result = sandbox.run("echo ran")
+    assert (result.last["event"], result.last["stage"]) == ("fault", "mounts /home/work/data")
+    assert result.stdout == ""
+
+
+def test_programs_of_a_folder_run_and_are_not_set_user_id(session: Lease) -> None:
+    result = session().run(
+        "cp /usr/bin/id data/id; chmod 6755 data/id; data/id -u; grep -c 'data.*nosuid.*nodev' "
+        "/proc/self/mountinfo"
+    )
+    assert result.stdout.split()[1:] == ["1"] and result.exit == 0
+
+
+def test_no_user_namespace_of_ours_is_seen_inside(session: Lease) -> None:
+    sandbox = session()
+    result = sandbox.run("readlink /proc/self/ns/user; ls /proc | grep -c '^[0-9]'")
+    assert result.stdout.split()[0] == os.readlink("/proc/self/ns/user")
+
+
+@pytest.mark.parametrize(
+    "mounts",
+    [
+        None,
+        {},
+        ["data"],
+        [{}],
+        [mount("no-uuid")],
+        [mount(str(uuid.UUID(int=1)), "../up")],
+        [mount(str(uuid.UUID(int=1)), "a/b")],
+        [mount(str(uuid.UUID(int=1)), "..")],
+        [mount(str(uuid.UUID(int=1)), ".hidden")],
+        [mount(str(uuid.UUID(int=1)), "")],
+        [mount(str(uuid.UUID(int=1)), "n" * 65)],
+        [mount(str(uuid.UUID(int=1)), "new\nline")],
+        [mount(str(uuid.UUID(int=1))) | {"read_only": "yes"}],
+        [mount(str(uuid.UUID(int=1))), mount(str(uuid.UUID(int=2)))],
+        [mount(str(uuid.UUID(int=1)), "a"), mount(str(uuid.UUID(int=1)), "b")],
+        [mount(str(uuid.UUID(int=n)), f"f{n}") for n in range(6)],
+    ],
+)
+def test_malformed_mounts_are_refused_by_the_warden(requests: Requests, mounts: Any) -> None:
+    before = dict(requests.slots.leased)
+    request = {"session": str(uuid.uuid4()), "size": 64 << 20, "inodes": 4096, "mounts": mounts}
+    with pytest.raises(Invalid):
+        requests.lease(request)
+    assert requests.slots.leased == before
+
+
+def test_folder_that_is_not_there_refuses_the_session(requests: Requests) -> None:
+    before = dict(requests.slots.leased)
+    with pytest.raises(StageError, match="is not there"):
+        lease(requests, mounts=[mount(str(uuid.uuid4()))])
+    assert requests.slots.leased == before
+
+
+def test_folder_in_use_is_not_removed(requests: Requests, folder: str, session: Lease) -> None:
+    sandbox = session()
+    with pytest.raises(Invalid, match="in use"):
+        requests.folder_remove({"folder": folder})
+    assert sandbox.run("echo ok > data/f").exit == 0
+
+
+def test_folder_is_mounted_no_longer_than_a_session_has_it(requests: Requests, folder: str) -> None:
+    path = requests.folders._mount(folder)
+    one, two = lease(requests, mounts=[mount(folder)]), lease(requests, mounts=[mount(folder)])
+    assert os.path.ismount(path)
+    requests.free(one.slot)
+    assert os.path.ismount(path)
+    requests.free(two.slot)
+    assert not os.path.ismount(path)
+
+
+def test_adopted_session_has_its_folders_again(requests: Requests, folder: str) -> None:
+    made = lease(requests, mounts=[mount(folder)])
+    made.run("echo kept > data/f")
+    slot = made.slot
+    requests.folders.take_back(slot)
+    requests.scratch.unmount(slot.path)
+    slot.lock.close()
+    del requests.slots.leased[slot.number]
+    again = requests.adopt(
+        {"slot": slot.number, "session": slot.session, "mounts": [mount(folder)]}
+    )
+    made.slot = again
+    assert made.run("cat data/f").stdout == "kept\n"
+    requests.free(again)
+
+
+def test_removed_folder_leaves_nothing(requests: Requests) -> None:
+    made = make(requests)
+    requests.folder_remove({"folder": made})
+    assert not os.path.exists(f"{requests.folders._dir}/{made}")
+    requests.folder_remove({"folder": made})  # once more does no harm
+    with pytest.raises(StageError):
+        requests.folder_files({"folder": made})
+
+
+def test_folder_that_cannot_be_made_leaves_nothing(requests: Requests) -> None:
+    before = os.listdir(requests.folders._dir)
+    with pytest.raises(StageError):
+        requests.folder_make({"folder": str(uuid.uuid4()), "size": 16 << 20, "inodes": 1 << 30})
+    assert os.listdir(requests.folders._dir) == before
