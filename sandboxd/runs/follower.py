@@ -123,6 +123,10 @@ class Follower:
         """Send the signal called `name` to the step."""
         await self._tell({"op": "signal", "name": name})
 
+    async def kill(self) -> None:
+        """End the run now."""
+        await self._tell({"op": "kill"})
+
     async def _tell(self, message: dict[str, Any] | None) -> None:
         """Send `message`, None: a watch. A run that has ended meanwhile needs neither."""
         try:

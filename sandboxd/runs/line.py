@@ -23,15 +23,21 @@ for their client to come back."""
 
 _log = logging.getLogger(__name__)
 
+CLEAR_S = 10.0
+"""Seconds that a killed run may take to its end."""
+
 Start = Callable[[Run], Awaitable[Started]]
 """Starts a run; raises SandboxdError when it cannot."""
 
 
 class Runs:
-    """The line of a session and its finished runs."""
+    """The line of a session and its finished runs. `over` is told of each that has ended."""
 
-    def __init__(self, start: Start, keep: Console) -> None:
+    def __init__(
+        self, start: Start, keep: Console, over: Callable[[Run], Awaitable[None]] | None = None
+    ) -> None:
         self._start = start
+        self._over = over
         self._keep = keep
         self._runs: dict[str, Run] = {}
         self._line: deque[Run] = deque()
@@ -95,6 +101,9 @@ class Runs:
             finally:
                 self._line.popleft()
                 self._ended.append(run)
+                run.done.set()
+            if self._over:
+                await self._over(run)
             await self._forget()
 
     async def _forget(self) -> None:
@@ -107,6 +116,28 @@ class Runs:
             if self._runs.get(run.id) is run:
                 del self._runs[run.id]
             await run.close()
+
+    @property
+    def last(self) -> Run | None:
+        """The run that was started last."""
+        return self._line[0] if self._line else self._ended[-1] if self._ended else None
+
+    async def clear(self) -> None:
+        """End every run; calls that wait for one are told that it vanished. New ones may follow.
+
+        Raises Unavailable when the active one does not come to its end.
+        """
+        for run in self._line:
+            run.vanish()
+        while len(self._line) > 1:
+            self._runs.pop(self._line.pop().id, None)
+        if active := self.active:
+            await active.kill()
+            try:
+                async with asyncio.timeout(CLEAR_S):
+                    await active.done.wait()
+            except TimeoutError:
+                raise Unavailable("the active run does not come to its end") from None
 
     async def close(self) -> None:
         """Give everything back; calls that still wait are told that the session vanished."""

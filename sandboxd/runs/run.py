@@ -8,7 +8,7 @@ call waits for the first line of table.py that applies, at most CALL_S seconds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..config import Console
@@ -16,7 +16,7 @@ from ..errors import Invalid, SandboxdError
 from ..model import Step
 from ..spool import START, Cursor
 from .console import Item, log
-from .events import NO_POSITION
+from .events import NO_POSITION, Event
 from .follower import COALESCE_S, Follower, Started, writable
 from .table import Answer, Progress, answer
 
@@ -64,7 +64,11 @@ class Reply:
 
 
 class Run:
-    """A run of a session. `started_at`: seconds since 1970, 0.0 before the start."""
+    """A run of a session.
+
+    started_at  seconds since 1970, 0.0 before the start
+    done        set when it has left the line
+    """
 
     def __init__(self, id: str, plan: Plan, keep: Console) -> None:
         self.id = id
@@ -72,6 +76,7 @@ class Run:
         self.started_at = 0.0
         self.error: SandboxdError | None = None
         self.vanished = False
+        self.done = asyncio.Event()
         self._keep = keep
         self._follower: Follower | None = None
         self._news = asyncio.Event()
@@ -79,12 +84,25 @@ class Run:
         self._cursor = self._final_from = Cursor(START)
         self._answered = 0
         self._asked = False
-        self._warned = False
+        self._doomed = False
+        self._notices = [
+            log("warning", f"{name} was lowered to what this server allows")
+            for name in plan.clamped
+        ]
+
+    def notice(self, text: str) -> None:
+        """Sandboxd's own word, to be told with the next answer."""
+        self._notices.append(log("warning", text))
 
     @property
     def over(self) -> bool:
         """Nothing of it will happen any more."""
         return bool(self.error or self.vanished or (self._follower and self._follower.over))
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What has happened in it."""
+        return self._follower.events if self._follower else ()
 
     @property
     def told(self) -> bool:
@@ -96,6 +114,8 @@ class Run:
         """Start the run and follow it to its end. Raises what `start` raises."""
         self._follower = Follower(await start(self), self._keep, self._news.set)
         self._news.set()
+        if self._doomed:
+            await self._follower.kill()
         await self._follower.follow()
 
     def fail(self, error: SandboxdError) -> None:
@@ -114,10 +134,25 @@ class Run:
             self._follower.close()
             await asyncio.to_thread(self._follower.spool.close)
 
+    async def printed(self) -> list[Item]:
+        """The console so far, as much of it as an answer holds; no call's position moves."""
+        if self._follower is None:
+            return []
+        read, _ = await asyncio.to_thread(
+            self._follower.spool.console, Cursor(START), NO_POSITION
+        )
+        return read
+
     async def interrupt(self) -> None:
         """SIGINT to the running step, if there is one."""
         if self._follower and not self._follower.over:
             await self._follower.signal("SIGINT")
+
+    async def kill(self) -> None:
+        """End it now, or as soon as it has started; `carry_out` comes to its end."""
+        self._doomed = True
+        if self._follower and not self._follower.over:
+            await self._follower.kill()
 
     async def call(self, given: Input | None = None, live: bool = False) -> Reply | None:
         """Serve one call; None when the session vanished meanwhile.
@@ -189,7 +224,7 @@ class Run:
             self._cursor = self._final_from
         elif final:
             self._final_from = self._cursor
-        items: list[Item] = [] if self._warned else self._warnings()
+        items, self._notices = self._notices, []
         if self._follower:
             faulty = found.event is None or bool(found.event.fault)
             end = NO_POSITION if faulty or not found.event else found.event.console
@@ -202,11 +237,4 @@ class Run:
         if found.event and not found.again:
             self._answered += 1
         self._asked = found.status == "waiting-input"
-        self._warned = True
         return Reply(found, items)
-
-    def _warnings(self) -> list[Item]:
-        return [
-            log("warning", f"{name} was lowered to what this server allows")
-            for name in self.plan.clamped
-        ]

@@ -120,7 +120,7 @@ class Run:
         self.stdin: Stdin | None = None
         self.clock = Clock()
         self.status: int | None = None
-        self.over = False
+        self.over = self.killed = False
 
     def steps(self) -> None:
         """Run them all; the journal has a verdict for each when this returns."""
@@ -153,10 +153,14 @@ class Run:
         self.stdin = None
         after = group.counters()
         usage = self._usage(before, after)
-        found = verdict.judge(self.status, ended_by, step.limits, before, usage, after)
+        found = (
+            verdict.killed(usage)
+            if self.killed
+            else verdict.judge(self.status, ended_by, step.limits, before, usage, after)
+        )
         code = None if self.status is None else verdict.exit_code(self.status)
-        if code is None and ended_by is None:
-            code = 128 + signal.SIGKILL if found.outcome == "limit" else -1
+        if self.killed or (code is None and ended_by is None):
+            code = -1 if found.outcome == "fault" else 128 + signal.SIGKILL
             self._event(step, code, found, final=True)
             return None
         self._event(step, code, found)
@@ -230,6 +234,8 @@ class Run:
             self.clock.declined(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
             self.init.signal(signal.Signals[message["name"]])
+        elif op == "kill":
+            self.killed = self.over = True
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
         return Usage(

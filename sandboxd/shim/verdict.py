@@ -48,6 +48,11 @@ def judge(
     return Verdict("success" if exit_code(status) == 0 else "failure", None, None, oom, None, usage)
 
 
+def killed(usage: Usage) -> Verdict:
+    """The verdict of a step that a client ended, and the run with it."""
+    return Verdict("signal", None, "SIGKILL", False, None, usage, "the run was ended on request")
+
+
 def _signal(status: int | None) -> str | None:
     if status is None or not os.WIFSIGNALED(status):
         return None
