@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import resource
+import shlex
 import signal
 import socket
 import threading
@@ -22,6 +23,7 @@ from starlette.applications import Starlette
 from .. import runtimes
 from ..config import Config
 from ..errors import Unavailable
+from ..store import keypairs
 from ..store.database import Database
 from . import app
 from .door import Door
@@ -50,9 +52,18 @@ def run(
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run kept
     store = Database(database)
     try:
+        _warn_if_locked_out(config, listeners, store)
         asyncio.run(_serve(config, warden, listeners, store))
     finally:
         store.close()
+
+
+def _warn_if_locked_out(config: Config, listeners: list[socket.socket], store: Database) -> None:
+    """Say so when there is a network listener and nobody who could sign a request."""
+    network = any(listener.family != socket.AF_UNIX for listener in listeners)
+    if network and config.auth != "none" and not keypairs.all_keypairs(store):
+        command = f"sandboxd keypair create --state-dir {shlex.quote(config.state_dir)}"
+        _log.warning("sandboxd: nobody can sign requests yet; make a keypair: %s", command)
 
 
 async def _serve(

@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _run(commands.add_parser("run", help="upload a folder, build and run it, show its output"))
     _serve(commands.add_parser("serve", help="be the daemon"))
     _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
+    _keypair(commands.add_parser("keypair", help="make and manage the keys of clients"))
     return top
 
 
@@ -105,10 +106,35 @@ def _serve(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--state-dir", metavar="DIR", help=f"sessions and their files (default: {STATE_DIR})")
     add("--config", metavar="FILE", help="TOML; see docs/operations.md")
-    add("--auth", choices=["none"], help="none: no keys; only for loopback and Unix sockets")
+    add(
+        "--auth", choices=["keypair", "none"],
+        help="keypair (default): requests over TCP are signed; none: no keys, loopback only",
+    )  # fmt: skip
 
 
 def _runtimes(command: argparse.ArgumentParser) -> None:
     command.description = "Lists the runtimes, and for those that are absent, why."
     command.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")
     command.add_argument("--json", action="store_true", help="a list of objects instead of a table")
+
+
+def _keypair(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Keypairs sign the requests of clients. Changes count at once, also for a daemon that runs."
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a keypair and show its secret, this once")
+    create.add_argument("--admin", action="store_true", help="may act for all owners")
+    create.add_argument("--rate-limit", metavar="N", type=int, help="requests in 900 seconds")
+    listing = actions.add_parser("list", help="all keypairs, without their secrets")
+    for action in (create, listing):
+        action.add_argument("--json", action="store_true", help="JSON instead of text")
+    delete = actions.add_parser("delete", help="forget a keypair")
+    delete.add_argument("--force", action="store_true", help="even if it owns sessions: they stay")
+    disable = actions.add_parser("disable", help="let a keypair sign no more requests")
+    enable = actions.add_parser("enable", help="let it sign requests again")
+    for action in (delete, disable, enable):
+        action.add_argument("access_key", metavar="ACCESS_KEY")
+    for action in (create, listing, delete, disable, enable):
+        action.add_argument("--state-dir", metavar="DIR", help=f"(default: {STATE_DIR})")
+        action.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")

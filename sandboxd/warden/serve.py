@@ -22,11 +22,12 @@ from ..config import Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
 from ..jail.stage import stage
+from . import directories
 from .cgroups import Hierarchy
 from .checks import api_uid, check
 from .requests import Requests
 from .server import Server
-from .view import first_closed, open_imports
+from .view import open_imports
 
 
 def serve(config: Config) -> int:
@@ -36,7 +37,7 @@ def serve(config: Config) -> int:
     _check_door(config)
     os.umask(0o077)
     with contextlib.ExitStack() as stack:
-        database = _directories(config, uid)
+        database = directories.make(config, uid)
         listeners = [stack.enter_context(_listener(address)) for address in config.listen]
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -106,20 +107,15 @@ def _address(listener: socket.socket) -> str:
 
 
 def _check_door(config: Config) -> None:
-    """Without keys (issue B) the only locks are a socket's permission and the loopback."""
+    """Without keys the only locks are a Unix socket's permission and the loopback."""
     for address in config.listen:
         if address.startswith("unix:"):
             continue
         host = _host_port(address)[0]
-        if config.auth != "none":
-            raise ConfigError(
-                f"--listen {address}: TCP needs --auth none for now, and then a loopback address; "
-                "or listen on unix:PATH"
-            )
-        if host not in ("127.0.0.1", "::1", "localhost"):
+        if config.auth == "none" and host not in ("127.0.0.1", "::1", "localhost"):
             raise ConfigError(
                 f"--auth none is refused with --listen {address}: anybody who reaches it could use "
-                "it; listen on 127.0.0.1, ::1 or unix:PATH"
+                "it; leave --auth away and make keypairs, or listen on 127.0.0.1, ::1 or unix:PATH"
             )
 
 
@@ -157,7 +153,7 @@ def _listen_tcp(address: str) -> socket.socket:
 
 
 def _listen_unix(path: str) -> socket.socket:
-    """A socket that only root may open: its permission is the key, until there are keys."""
+    """A socket that only root may open: its permission is the key of who does not sign."""
     if not path.startswith("/") or len(os.fsencode(path)) > 107:
         raise ConfigError(f"--listen unix:{path}: an absolute path of at most 107 bytes is needed")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -184,21 +180,3 @@ def _answers(path: str) -> bool:
         except OSError:
             return False
         return True
-
-
-def _directories(config: Config, uid: int) -> str:
-    """The state directory, closed to all but its owners; the path of the api's database."""
-    api = f"{config.state_dir}/api"
-    try:
-        os.makedirs(config.state_dir, mode=0o711, exist_ok=True)
-        os.chmod(config.state_dir, 0o711)  # the api has to reach its own directory in it
-        os.makedirs(api, mode=0o700, exist_ok=True)
-        os.chown(api, uid, uid)
-    except OSError as error:
-        raise ConfigError(f"--state-dir {config.state_dir}: {error.strerror}") from None
-    if closed := first_closed(config.state_dir, uid):
-        raise ConfigError(
-            f"--state-dir {config.state_dir}: {closed} is closed to the unprivileged api; "
-            "choose a directory that others may pass through (chmod o+x)"
-        )
-    return f"{api}/sandboxd.sqlite"

@@ -1,0 +1,80 @@
+"""The state directory and who may use it; made by the daemon, or before it by `keypair create`.
+
+    STATE/       root's, may be passed through: the api has to reach its own directory
+    STATE/api/   the api's alone; its database has the secrets of the keypairs
+
+The api's uid may change, when an operator makes the user `sandboxd` or moves the slots. What
+the old one owned in STATE/api then goes to the new one, by descriptor, since the old one could
+have put links there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..config import Config
+from ..errors import ConfigError
+from .checks import api_uid
+from .view import first_closed
+
+
+def database_path(config: Config) -> str:
+    """The path of the api's SQLite file."""
+    return f"{config.state_dir}/api/sandboxd.sqlite"
+
+
+def owner(config: Config) -> int:
+    """The uid that the api's directory belongs to; the api's, when there is none yet.
+
+    The command line asks here rather than for the api's uid: a daemon may run with another
+    configuration than it was told of.
+    """
+    try:
+        found = os.stat(os.path.dirname(database_path(config))).st_uid
+    except OSError:
+        found = 0
+    return found or api_uid(config)
+
+
+def make(config: Config, uid: int) -> str:
+    """Make the directories, closed to all but root and `uid`; the path of the api's database.
+
+    Raises ConfigError when that cannot be, or when `uid` could not get there.
+    """
+    database = database_path(config)
+    api = os.path.dirname(database)
+    try:
+        os.makedirs(config.state_dir, mode=0o711, exist_ok=True)
+        os.chmod(config.state_dir, 0o711)
+        os.makedirs(api, mode=0o700, exist_ok=True)
+        _hand_over(api, uid)
+    except OSError as error:
+        raise ConfigError(f"--state-dir {config.state_dir}: {error.strerror}") from None
+    if closed := first_closed(config.state_dir, uid):
+        raise ConfigError(
+            f"--state-dir {config.state_dir}: {closed} is closed to the unprivileged api; "
+            "choose a directory that others may pass through (chmod o+x)"
+        )
+    return database
+
+
+def _hand_over(path: str, uid: int) -> None:
+    """Give the directory, and what its owner has in it, to `uid`."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        before = os.fstat(folder).st_uid
+        if before == uid:
+            return
+        for name in os.listdir(folder):
+            # not followed, and a FIFO does not block
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            try:
+                found = os.fstat(fd)
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == before:
+                    os.fchown(fd, uid, uid)
+            finally:
+                os.close(fd)
+        os.fchown(folder, uid, uid)  # last: if this is interrupted, it is done again
+    finally:
+        os.close(folder)
