@@ -1,7 +1,7 @@
 """The api's stub of a file helper: one request of filewire.py, typed.
 
 A helper is a process. It is held by `async with`, so that it ends with the request whatever
-becomes of that, and a session has a bounded number of them.
+becomes of that, and each place that has files has a bounded number of them.
 """
 
 from __future__ import annotations
@@ -9,25 +9,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from ..errors import Invalid, NotFound, Unavailable
+from ..errors import Invalid, SandboxdError, Unavailable
 from ..filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
 from ..runs.channel import Channel
-from .registry import Session
 
 TURN_S = 10.0
-"""Seconds that a file call waits for one of the session's helpers."""
+"""Seconds that a file call waits for its turn."""
 
 PATH_MAX = 4095
 """Bytes of a path (Linux' PATH_MAX without its NUL): five of them fit a packet in JSON."""
 
 
-class Helper:
-    """A file helper of `session`, for one request."""
+class Place(Protocol):
+    """What has files: a session or a virtual folder. `turns` bounds its helpers."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    @property
+    def turns(self) -> asyncio.Semaphore: ...
+
+    async def open_helper(self) -> Channel: ...
+
+    def helper_gone(self) -> SandboxdError: ...
+
+
+class Helper:
+    """A file helper of `place`, for one request."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._channel: Channel | None = None
 
     async def __aenter__(self) -> Helper:
@@ -46,13 +56,13 @@ class Helper:
         """Have the helper started. Raises Unavailable when the session has too many."""
         try:
             async with asyncio.timeout(TURN_S):
-                await self._session.turns.acquire()
+                await self._place.turns.acquire()
         except TimeoutError:
-            raise Unavailable("too many file calls of this session are open") from None
+            raise Unavailable("too many file calls on these files are open") from None
         try:
-            self._channel = await self._session.warden.files(self._session.slot)
+            self._channel = await self._place.open_helper()
         except BaseException:
-            self._session.turns.release()
+            self._place.turns.release()
             raise
 
     def close(self) -> None:
@@ -60,28 +70,22 @@ class Helper:
         if self._channel:
             self._channel.close()
             self._channel = None
-            self._session.turns.release()
+            self._place.turns.release()
 
     async def _send(self, packet: bytes) -> None:
         assert self._channel
         try:
             await self._channel.send_packet(packet)
         except OSError:
-            raise self._gone() from None
+            raise self._place.helper_gone() from None
 
     async def receive(self) -> dict[str, Any] | bytes:
         """The next packet's object or data. Raises Unavailable when the helper is gone."""
         assert self._channel
         packet = await self._channel.receive_packet(PACKET_MAX + 1)
         if not packet:
-            raise self._gone()
+            raise self._place.helper_gone()
         return unpack(packet)
-
-    def _gone(self) -> NotFound | Unavailable:
-        if self._session.closed:
-            id = self._session.row.id
-            return NotFound("session", f"Session (id={id}) does not exist.")
-        return Unavailable("the session's file helper is gone")
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request; its first answer. Raises what a refusal stands for."""
@@ -91,7 +95,7 @@ class Helper:
     async def _answer(self) -> dict[str, Any]:
         answer = await self.receive()
         if isinstance(answer, bytes):
-            raise Unavailable("the session's file helper is confused")
+            raise Unavailable("the file helper is confused")
         if answer.get("ok") is not True:
             raise refusal(answer)
         return answer

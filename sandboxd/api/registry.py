@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from ..config import Config
 from ..errors import Exists, Invalid, NotFound, SandboxdError, Unavailable
+from ..runs.channel import Channel
 from ..runs.follower import Started
 from ..runs.line import Runs
 from ..runs.run import Run
@@ -51,6 +52,16 @@ class Session:
             raise NotFound("session", f"Session (id={self.row.id}) does not exist.")
         return self.row.slot
 
+    async def open_helper(self) -> Channel:
+        """A file helper of it, for one request."""
+        return await self.warden.files(self.slot)
+
+    def helper_gone(self) -> SandboxdError:
+        """Why its file helper may have ended without an answer."""
+        if self.closed:
+            return NotFound("session", f"Session (id={self.row.id}) does not exist.")
+        return Unavailable("the session's file helper is gone")
+
 
 class Sessions:
     """All sessions, by UUID and by owner and name."""
@@ -71,7 +82,7 @@ class Sessions:
             try:
                 if row.slot is None:
                     raise Invalid("it was never completed")
-                await self.warden.adopt(row.slot, row.id)
+                await self.warden.adopt(row.slot, row.id, row.mounts)
                 if row.status == "TERMINATING":
                     await self.warden.release(row.slot)
                     raise Invalid("it was being destroyed")
@@ -102,6 +113,11 @@ class Sessions:
         """All sessions of an owner."""
         return [session for session in self._by_id.values() if session.row.owner == owner]
 
+    def using(self, folder: str) -> list[Session]:
+        """The sessions that see the virtual folder with this UUID."""
+        mounted = [(one, mount) for one in self._by_id.values() for mount in one.row.mounts]
+        return [one for one, mount in mounted if mount.folder == folder]
+
     async def get_or_create(self, wanted: Row, reuse: bool) -> tuple[Session, bool]:
         """The owner's session of `wanted`'s name, made from `wanted` if there is none; whether
         it was made.
@@ -124,7 +140,9 @@ class Sessions:
         slot = None
         await asyncio.to_thread(table.add, self._database, wanted)
         try:
-            slot = await self.warden.lease(wanted.id, scratch.size, scratch.inodes)
+            slot = await self.warden.lease(
+                wanted.id, scratch.size, scratch.inodes, wanted.mounts
+            )
             await asyncio.to_thread(table.leased, self._database, wanted.id, slot)
         except Exception:  # whatever it was, nothing half made may stay
             if slot is not None:

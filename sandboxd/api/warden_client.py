@@ -11,12 +11,13 @@ import asyncio
 import itertools
 import logging
 import socket
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from .. import wire
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
-from ..model import Step
+from ..model import Attachment, Step
 from ..runs.channel import Channel
 from ..runs.follower import Started
 
@@ -92,14 +93,19 @@ class WardenClient:
         """The api accepts connections."""
         await self._request("ready")
 
-    async def lease(self, session: str, size: int, inodes: int) -> int:
+    async def lease(
+        self, session: str, size: int, inodes: int, mounts: Sequence[Attachment]
+    ) -> int:
         """A slot for the session with this UUID, with `size` bytes of scratch."""
-        message, _ = await self._request("lease", session=session, size=size, inodes=inodes)
+        message, _ = await self._request(
+            "lease", session=session, size=size, inodes=inodes, mounts=[asdict(m) for m in mounts]
+        )
         return int(message["slot"])
 
-    async def adopt(self, slot: int, session: str) -> None:
+    async def adopt(self, slot: int, session: str, mounts: Sequence[Attachment]) -> None:
         """Take up a session of before the restart. Raises when its slot is not its own."""
-        await self._request("adopt", slot=slot, session=session)
+        folders = [asdict(mount) for mount in mounts]
+        await self._request("adopt", slot=slot, session=session, mounts=folders)
 
     async def start(
         self,
@@ -120,6 +126,19 @@ class WardenClient:
         """A file helper for one request, see filewire.py."""
         _, got = await self._request("files", 1, slot=slot)
         return Channel(socket.socket(fileno=got[0]))
+
+    async def folder_make(self, folder: str, size: int, inodes: int) -> None:
+        """Make the virtual folder with this UUID, of `size` bytes."""
+        await self._request("folder_make", folder=folder, size=size, inodes=inodes)
+
+    async def folder_files(self, folder: str) -> Channel:
+        """A file helper for one request on a virtual folder."""
+        _, got = await self._request("folder_files", 1, folder=folder)
+        return Channel(socket.socket(fileno=got[0]))
+
+    async def folder_remove(self, folder: str) -> None:
+        """Remove a virtual folder. Raises Invalid when a session has it."""
+        await self._request("folder_remove", folder=folder)
 
     async def release(self, slot: int) -> None:
         """End everything in the slot and free it."""

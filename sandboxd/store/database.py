@@ -46,6 +46,22 @@ MIGRATIONS: Sequence[str] = (
     -- the one owner of before there were keys
     UPDATE sessions SET owner = 'local' WHERE owner = 'default';
     """,
+    """
+    CREATE TABLE folders (
+        id          TEXT PRIMARY KEY,      -- UUID
+        name        TEXT NOT NULL,
+        owner       TEXT NOT NULL,
+        size        INTEGER NOT NULL,      -- bytes
+        permission  TEXT NOT NULL,         -- ro, rw, wd
+        usage_mode  TEXT NOT NULL,
+        cloneable   INTEGER NOT NULL,
+        created_at  REAL NOT NULL,         -- seconds since 1970
+        status      TEXT NOT NULL,         -- MAKING, READY, DELETING
+        UNIQUE (owner, name)
+    ) STRICT;
+    -- JSON: the fields of model.Attachment, in a list
+    ALTER TABLE sessions ADD COLUMN mounts TEXT NOT NULL DEFAULT '[]';
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

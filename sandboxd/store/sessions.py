@@ -1,24 +1,34 @@
-"""The rows of the sessions table. Each function is one transaction and blocks on the disk."""
+"""The rows of the sessions table. Each function is one transaction and blocks on the disk.
+
+A row outlives its session: with the status TERMINATED it says what became of it, until newer
+ones push it out (`ended`).
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from .database import Database
 
-State = Literal["PREPARING", "RUNNING", "TERMINATING"]
+State = Literal["PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
+Result = Literal["UNDEFINED", "SUCCESS", "FAILURE"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One session.
 
-    slot        leased number; None while the warden prepares it
-    limits      fields of model.Limits that were asked for and granted
-    created_at  seconds since 1970
-    runs        number of the last run; numbers are never used again
+    slot         leased number; None while the warden prepares it and after its end
+    limits       fields of model.Limits that were asked for and granted
+    created_at, used_at   seconds since 1970; the latter a minute old at most
+    runs         number of the last run; numbers are never used again
+    type         interactive, or batch: it ends with its startup_command
+    status_info  a remark about the status, or ""
+    result, exit_code     of the startup_command
+    usage        sums over the runs that have ended: runs, wall_ms, cpu_ms; mem_peak is the most
+    history      seconds since 1970 of each status that it has had
     """
 
     id: str
@@ -32,59 +42,120 @@ class Row:
     slot: int | None = None
     status: State = "PREPARING"
     runs: int = 0
+    type: str = "interactive"
+    tag: str = ""
+    startup_command: str = ""
+    bootstrap_script: str = ""
+    status_info: str = ""
+    result: Result = "UNDEFINED"
+    exit_code: int | None = None
+    used_at: float = 0.0
+    usage: dict[str, int] = field(default_factory=dict)
+    history: dict[str, float] = field(default_factory=dict)
 
 
-_COLUMNS = "id, name, owner, image, runtime, created_at, limits, environ, slot, status, runs"
+_FIELDS = tuple(each.name for each in fields(Row))
+_COLUMNS = ", ".join(_FIELDS)
+_JSON = ("limits", "environ", "usage", "history")
 
 
 def all_rows(database: Database) -> list[Row]:
-    """Every session, oldest first."""
+    """Every session that is not over, oldest first."""
+    return _select(database, "status <> 'TERMINATED' ORDER BY created_at, id")
+
+
+def ended_rows(database: Database, owner: str | None = None) -> list[Row]:
+    """The sessions that are over, newest first; of one owner, or of all."""
+    whose = "status = 'TERMINATED' AND owner = coalesce(?, owner)"
+    return _select(database, f"{whose} ORDER BY created_at DESC, id", owner)
+
+
+def ended_row(database: Database, owner: str, ref: str) -> Row | None:
+    """The owner's session of this UUID that is over, else the newest of this name."""
+    whose = "status = 'TERMINATED' AND owner = ? AND (id = ? OR name = ?)"
+    order = "ORDER BY id = ? DESC, created_at DESC LIMIT 1"
+    id = ref.lower()
+    return next(iter(_select(database, f"{whose} {order}", owner, id, ref, id)), None)
+
+
+def _select(database: Database, where: str, *values: Any) -> list[Row]:
     with database.transaction() as connection:
-        found = connection.execute(f"SELECT {_COLUMNS} FROM sessions ORDER BY created_at, id")
-        rows = [Row(*values) for values in found]
-    return [
-        replace(row, limits=json.loads(str(row.limits)), environ=json.loads(str(row.environ)))
-        for row in rows
-    ]
+        found = connection.execute(f"SELECT {_COLUMNS} FROM sessions WHERE {where}", values)
+        return [_row(columns) for columns in found]
+
+
+def _row(columns: tuple[Any, ...]) -> Row:
+    values = dict(zip(_FIELDS, columns, strict=True))
+    return Row(**{**values, **{name: json.loads(values[name]) for name in _JSON}})
+
+
+def _stored(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.dumps(v) if name in _JSON else v for name, v in values.items()}
 
 
 def add(database: Database, row: Row) -> None:
     """A new session. Raises sqlite3.IntegrityError when the owner has one of that name."""
-    values = (
-        row.id, row.name, row.owner, row.image, row.runtime, row.created_at,
-        json.dumps(row.limits), json.dumps(row.environ), row.slot, row.status, row.runs,
-    )  # fmt: skip
+    values = _stored({name: getattr(row, name) for name in _FIELDS})
     marks = ", ".join("?" * len(values))
     with database.transaction() as connection:
-        connection.execute(f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})", values)
-
-
-def leased(database: Database, id: str, slot: int) -> None:
-    """The session has its slot and runs."""
-    with database.transaction() as connection:
         connection.execute(
-            "UPDATE sessions SET slot = ?, status = 'RUNNING' WHERE id = ?", (slot, id)
+            f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})", list(values.values())
         )
 
 
-def next_run(database: Database, id: str) -> int:
-    """A number for a run that the session has not used before. Raises KeyError."""
+def change(database: Database, row: Row, **values: Any) -> Row:
+    """`row` with other values, stored; what others have changed meanwhile stays.
+
+    Raises sqlite3.IntegrityError for a name that another session of the owner has.
+    """
+    stored = _stored(values)
+    marks = ", ".join(f"{name} = ?" for name in stored)
+    with database.transaction() as connection:
+        connection.execute(
+            f"UPDATE sessions SET {marks} WHERE id = ?", [*stored.values(), row.id]
+        )
+    return replace(row, **values)
+
+
+def move(database: Database, row: Row, status: State, now: float, **values: Any) -> Row:
+    """`row` with a new status since `now`, stored."""
+    history = {**row.history, status: now}
+    return change(database, row, status=status, history=history, **values)
+
+
+def ended(database: Database, row: Row, now: float, kept: int, log: str | None = None) -> None:
+    """The session is over. Its row stays, with the console text `log`, among the `kept` newest."""
+    move(database, row, "TERMINATED", now, slot=None)
+    newest = "SELECT id FROM sessions WHERE status = 'TERMINATED' ORDER BY created_at DESC LIMIT ?"
+    with database.transaction() as connection:
+        if log is not None:
+            connection.execute("INSERT OR REPLACE INTO logs VALUES (?, ?)", (row.id, log))
+        connection.execute(
+            f"DELETE FROM sessions WHERE status = 'TERMINATED' AND id NOT IN ({newest})", (kept,)
+        )
+        connection.execute("DELETE FROM logs WHERE session NOT IN (SELECT id FROM sessions)")
+
+
+def log(database: Database, id: str) -> str:
+    """The console text that was kept of a session that is over."""
+    with database.transaction() as connection:
+        found = connection.execute("SELECT text FROM logs WHERE session = ?", (id,)).fetchone()
+    return str(found[0]) if found else ""
+
+
+def next_run(database: Database, id: str, now: float) -> int:
+    """A number for a run at `now` that the session has not used before. Raises KeyError."""
     with database.transaction() as connection:
         found = connection.execute(
-            "UPDATE sessions SET runs = runs + 1 WHERE id = ? RETURNING runs", (id,)
+            "UPDATE sessions SET runs = runs + 1, used_at = ? WHERE id = ? RETURNING runs",
+            (now, id),
         ).fetchone()
     if found is None:
         raise KeyError(id)
     return int(found[0])
 
 
-def terminating(database: Database, id: str) -> None:
-    """The session is about to be destroyed: it will not be taken up again after a restart."""
-    with database.transaction() as connection:
-        connection.execute("UPDATE sessions SET status = 'TERMINATING' WHERE id = ?", (id,))
-
-
 def remove(database: Database, id: str) -> None:
-    """The session is gone."""
+    """The session was never made, or is lost."""
     with database.transaction() as connection:
         connection.execute("DELETE FROM sessions WHERE id = ?", (id,))

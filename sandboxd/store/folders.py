@@ -1,0 +1,91 @@
+"""The rows of the folders table. Each function is one transaction and blocks on the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .database import Database
+
+State = Literal["MAKING", "READY", "DELETING"]
+Permission = Literal["ro", "rw", "wd"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One virtual folder.
+
+    size        bytes: its quota
+    permission  what sessions may do in it: read (ro), or also write and delete (rw, wd)
+    created_at  seconds since 1970
+    status      only what is READY can be used; the rest was interrupted
+    """
+
+    id: str
+    name: str
+    owner: str
+    size: int
+    permission: Permission
+    usage_mode: str
+    cloneable: bool
+    created_at: float
+    status: State = "MAKING"
+
+
+_COLUMNS = "id, name, owner, size, permission, usage_mode, cloneable, created_at, status"
+
+
+def all_rows(database: Database) -> list[Row]:
+    """Every folder, oldest first."""
+    with database.transaction() as connection:
+        found = connection.execute(f"SELECT {_COLUMNS} FROM folders ORDER BY created_at, id")
+        return [_row(values) for values in found]
+
+
+def folders_of(database: Database, owner: str) -> list[Row]:
+    """The folders of an owner that can be used, oldest first."""
+    with database.transaction() as connection:
+        found = connection.execute(
+            f"SELECT {_COLUMNS} FROM folders WHERE owner = ? AND status = 'READY' "
+            "ORDER BY created_at, id",
+            (owner,),
+        )
+        return [_row(values) for values in found]
+
+
+def _row(values: tuple[object, ...]) -> Row:
+    row = dict(zip(_COLUMNS.split(", "), values, strict=True))
+    return Row(**row | {"cloneable": bool(row["cloneable"])})  # type: ignore[arg-type]
+
+
+def add(database: Database, row: Row) -> None:
+    """A new folder. Raises sqlite3.IntegrityError when the owner has one of that name."""
+    values = (
+        row.id, row.name, row.owner, row.size, row.permission, row.usage_mode, row.cloneable,
+        row.created_at, row.status,
+    )  # fmt: skip
+    marks = ", ".join("?" * len(values))
+    with database.transaction() as connection:
+        connection.execute(f"INSERT INTO folders ({_COLUMNS}) VALUES ({marks})", values)
+
+
+def set_status(database: Database, id: str, status: State) -> None:
+    """The folder goes on to `status`."""
+    with database.transaction() as connection:
+        connection.execute("UPDATE folders SET status = ? WHERE id = ?", (status, id))
+
+
+def change(database: Database, row: Row) -> None:
+    """The folder has the name, permission and cloneability of `row`. Raises
+    sqlite3.IntegrityError when the owner has another one of that name."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE folders SET name = ?, permission = ?, cloneable = ? WHERE id = ?",
+            (row.name, row.permission, row.cloneable, row.id),
+        )
+
+
+def remove(database: Database, id: str) -> None:
+    """The folder is gone."""
+    with database.transaction() as connection:
+        connection.execute("DELETE FROM folders WHERE id = ?", (id,))
