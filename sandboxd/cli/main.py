@@ -130,7 +130,7 @@ def _keypair(command: argparse.ArgumentParser) -> None:
     for action in (create, listing):
         action.add_argument("--json", action="store_true", help="JSON instead of text")
     delete = actions.add_parser("delete", help="forget a keypair")
-    delete.add_argument("--force", action="store_true", help="even if it owns sessions: they stay")
+    delete.add_argument("--force", action="store_true", help="even if it owns something, which stays")
     disable = actions.add_parser("disable", help="let a keypair sign no more requests")
     enable = actions.add_parser("enable", help="let it sign requests again")
     for action in (delete, disable, enable):

@@ -93,17 +93,21 @@ def used(database: Database, access_key: str, now: float) -> None:
 
 
 def remove(database: Database, access_key: str, force: bool = False) -> None:
-    """Forget the keypair. Raises NotFound; Refused when it owns sessions, unless `force`: they
-    stay as they are then, and only an admin who names their owner reaches them."""
+    """Forget the keypair. Raises NotFound; Refused when it owns anything, unless `force`: what it
+    owns stays as it is then, and only an admin who names the owner reaches it."""
     with database.transaction() as connection:
-        (owned,) = connection.execute(
-            "SELECT count(*) FROM sessions WHERE owner = ?", (access_key,)
-        ).fetchone()
-        if owned and not force:
-            raise Refused(f"keypair {access_key} owns {owned} session{'s' * (owned > 1)}")
+        owned = connection.execute(_OWNED, (access_key, access_key)).fetchone()
+        if any(owned) and not force:
+            raise Refused(f"keypair {access_key} owns {owned[0]} sessions and {owned[1]} folders")
         done = connection.execute("DELETE FROM keypairs WHERE access_key = ?", (access_key,))
         if not done.rowcount:
             raise _missing(access_key)
+
+
+_OWNED = """
+    SELECT (SELECT count(*) FROM sessions WHERE owner = ? AND status <> 'TERMINATED'),
+           (SELECT count(*) FROM folders WHERE owner = ?)
+"""
 
 
 def _missing(access_key: str) -> NotFound:

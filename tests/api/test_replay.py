@@ -1,0 +1,60 @@
+"""A signed write is good once, for as long as its date is; the memory of it is bounded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sandboxd.api.replay import Replays
+from sandboxd.api.signature import SKEW, Claim
+from sandboxd.errors import AuthFailed, RateLimited
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def claim(signature: bytes = b"s", key: str = "AK", when: datetime = NOW) -> Claim:
+    return Claim(key, "sha256", signature, when, b"h", b"rest")
+
+
+def accept(replays: Replays, claimed: Claim, now: datetime = NOW) -> None:
+    replays.refuse(claimed, now.timestamp())
+    replays.remember(claimed)
+
+
+@pytest.mark.parametrize("date_off", [-SKEW, timedelta(0), SKEW])
+def test_a_write_is_refused_again_until_its_date_has_run_out(date_off: timedelta) -> None:
+    replays = Replays()
+    once = claim(when=NOW + date_off)
+    accept(replays, once)
+    for later in (NOW, once.when, once.when + SKEW):
+        with pytest.raises(AuthFailed, match="replay"):
+            replays.refuse(once, later.timestamp())
+
+
+def test_another_signature_or_key_is_another_write() -> None:
+    replays = Replays()
+    accept(replays, claim())
+    accept(replays, claim(b"t"))
+    accept(replays, claim(key="AK2"))
+
+
+def test_what_was_refused_for_another_reason_is_not_remembered() -> None:
+    replays = Replays()
+    replays.refuse(claim(), NOW.timestamp())
+    replays.refuse(claim(), NOW.timestamp())
+
+
+def test_a_full_memory_refuses_that_key_and_no_other_and_empties_with_time() -> None:
+    replays = Replays(most=3)
+    for number in range(3):
+        accept(replays, claim(b"%d" % number, when=NOW + timedelta(seconds=number)))
+    with pytest.raises(RateLimited):
+        replays.refuse(claim(b"new"), NOW.timestamp())
+    with pytest.raises(AuthFailed, match="replay"):
+        replays.refuse(claim(b"0"), NOW.timestamp())
+    accept(replays, claim(b"new", "AK2"))
+    later = NOW + SKEW + timedelta(seconds=1.5)
+    accept(replays, claim(b"new", when=later), later)
+    with pytest.raises(RateLimited):
+        replays.refuse(claim(b"newer", when=later), later.timestamp())

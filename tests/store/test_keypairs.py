@@ -1,0 +1,111 @@
+"""Keypairs: made strong, kept, switched off, and not deleted under their sessions."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.errors import NotFound, Refused
+from sandboxd.store import keypairs, sessions
+from sandboxd.store.database import MIGRATIONS, Database
+from sandboxd.store.sessions import Row
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "sandboxd.sqlite")
+
+
+@pytest.fixture
+def database(path: str) -> Iterator[Database]:
+    database = Database(path)
+    yield database
+    database.close()
+
+
+def session(owner: str) -> Row:
+    return Row("11111111-1111-4111-8111-111111111111", "name", owner, "c", "c", 1.5)
+
+
+def test_keys_have_their_form_and_no_two_are_the_same() -> None:
+    made = [keypairs.generate(False, 0) for _ in range(200)]
+    for keypair in made:
+        assert re.fullmatch("AK[A-Z0-9]{18}", keypair.access_key)
+        assert re.fullmatch("[A-Za-z0-9]{40}", keypair.secret_key)
+        assert keypair.secret_key not in repr(keypair)
+    assert len({k.access_key for k in made}) == len({k.secret_key for k in made}) == 200
+
+
+def test_a_keypair_comes_back_as_it_was_after_a_restart(path: str) -> None:
+    made = keypairs.generate(True, 12.5, rate_limit=7)
+    first = Database(path)
+    keypairs.add(first, made)
+    keypairs.add(first, replace(made, access_key="AK2", created_at=13.5))
+    keypairs.set_active(first, "AK2", False)
+    keypairs.used(first, "AK2", 99.0)
+    first.close()
+    second = Database(path)
+    other = replace(made, access_key="AK2", created_at=13.5, is_active=False, last_used=99.0)
+    assert keypairs.all_keypairs(second) == [made, other]
+    second.close()
+
+
+def test_an_access_key_is_there_once(database: Database) -> None:
+    made = keypairs.generate(False, 0)
+    keypairs.add(database, made)
+    with pytest.raises(sqlite3.IntegrityError):
+        keypairs.add(database, made)
+
+
+def test_what_is_not_there_cannot_be_changed(database: Database) -> None:
+    with pytest.raises(NotFound):
+        keypairs.set_active(database, "AK", True)
+    with pytest.raises(NotFound):
+        keypairs.remove(database, "AK")
+
+
+def test_a_keypair_with_sessions_is_deleted_by_force_only_and_they_stay(
+    database: Database,
+) -> None:
+    made = keypairs.generate(False, 0)
+    keypairs.add(database, made)
+    sessions.add(database, session(made.access_key))
+    with pytest.raises(Refused, match="owns 1 sessions and 0 folders"):
+        keypairs.remove(database, made.access_key)
+    assert keypairs.all_keypairs(database) == [made]
+    keypairs.remove(database, made.access_key, force=True)
+    assert keypairs.all_keypairs(database) == []
+    assert [row.owner for row in sessions.all_rows(database)] == [made.access_key]
+
+
+def test_another_process_change_is_noticed_and_reading_is_none(path: str) -> None:
+    ours, other = Database(path), Database(path)
+    before = ours.version()
+    assert keypairs.all_keypairs(other) == [] and ours.version() == before
+    keypairs.add(other, keypairs.generate(False, 0))
+    assert ours.version() != before
+    before = ours.version()
+    keypairs.used(ours, "AK", 1)  # one's own as well
+    keypairs.set_active(ours, keypairs.all_keypairs(ours)[0].access_key, False)
+    assert ours.version() != before
+    ours.close()
+    other.close()
+
+
+def test_sessions_of_before_there_were_keys_belong_to_the_local_owner(path: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript(MIGRATIONS[0])
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(
+        "INSERT INTO sessions VALUES ('1', 'name', 'default', 'c', 'c', NULL, '{}', '{}',"
+        " 'RUNNING', 1.5, 0)"
+    )
+    connection.close()
+    database = Database(path)
+    assert [row.owner for row in sessions.all_rows(database)] == ["local"]
+    database.close()
