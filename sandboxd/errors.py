@@ -6,6 +6,7 @@
     |  |- Invalid         malformed or out of range
     |  |- NotFound        no such session, run, file, image ...
     |  |- Exists          a session of that name exists and may not be reused
+    |  |- FolderExists    a virtual folder of that name exists
     |  |- OutsideHome     a name that leaves /home/work
     |  |- AuthInvalid     a signature that cannot be checked: its date, its form
     |  |- AuthFailed      no signature, a wrong one, one that was used before
@@ -54,6 +55,10 @@ class NotFound(Refused):
 
 class Exists(Refused):
     """A session of this name exists and the request forbids its reuse."""
+
+
+class FolderExists(Refused):
+    """The owner has a virtual folder of this name."""
 
 
 class OutsideHome(Invalid):

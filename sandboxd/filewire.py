@@ -19,7 +19,7 @@ written D below. The first answer has "ok"; {"ok": false, "kind", "error"} ends 
       maybe with "start" and "end"             {"end": true}
     {"op": "stat", "path": P}                  {"ok": true, "size": N, "mtime": SECONDS,
                                                "directory": BOOL}
-    {"op": "usage"}                            {"ok": true, "size", "used", "inodes"}
+    {"op": "usage"}                            {"ok": true, "size", "used", "files"}
     {"op": "archive", "paths": [P, ...]}       {"ok": true}, for each path
                                                {"part": BASE, "left_out": {KIND: COUNT}}, D*,
                                                and at last {"end": true}
@@ -46,7 +46,7 @@ list     The data is the JSON text of a list of {"mode", "size", "ctime", "mtime
          read, "" when there are none.
 read     The data is exactly N bytes, or those from start to before end, whatever becomes of the
          file meanwhile.
-usage    Of the whole file system, bytes and inodes.
+usage    Bytes of the whole file system; files below /home/work, as far as they were counted.
 append   The first offset is that of the data to come. A socket that closes before the commit
          leaves what has come. ID is 32 hexadecimal digits; see files/parts.py.
 archive  The data of a part is an uncompressed tar. All paths are checked before the first

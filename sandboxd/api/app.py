@@ -12,7 +12,7 @@ from starlette.types import Lifespan
 
 from .. import __version__
 from ..errors import SandboxdError
-from . import execute, files, problems, sessions
+from . import execute, files, folder_files, folders, problems, sessions, transfers
 from .answers import Answer
 from .door import guarded
 from .gate import Gate
@@ -22,6 +22,7 @@ API_VERSION = "v7.20230615"
 """The newest that all clients speak without a warning."""
 
 _EITHER = ["GET", "POST"]
+_REMOVE = ["DELETE", "POST"]
 
 
 async def version(_: Request) -> Response:
@@ -29,8 +30,8 @@ async def version(_: Request) -> Response:
     return Answer({"version": API_VERSION, "manager": f"sandboxd {__version__}"})
 
 
-OPEN = ("/",)
-"""Paths that need no signature."""
+OPEN = ("/", transfers.UPLOAD, transfers.DOWNLOAD)
+"""Paths that need no signature: the version, and those that take a token instead."""
 
 
 def routes() -> list[Route | WebSocketRoute]:
@@ -50,6 +51,27 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/session/{ref}/download_single", files.download_single, methods=_EITHER),
             Route("/session/{ref}/interrupt", sessions.interrupt, methods=["POST"]),
             Route("/session/{ref}/complete", execute.complete, methods=["POST"]),
+            Route("/folders", folders.create, methods=["POST"]),
+            Route("/folders", folders.listing, methods=["GET"]),
+            Route("/folders", folders.remove_by_id, methods=["DELETE"]),
+            Route("/folders/_/hosts", folders.hosts, methods=["GET"]),
+            Route("/folders/_/all_hosts", folders.hosts, methods=["GET"]),
+            Route("/folders/_/allowed_types", folders.allowed_types, methods=["GET"]),
+            Route(transfers.UPLOAD, transfers.patch, methods=["PATCH"]),
+            Route(transfers.UPLOAD, transfers.offset, methods=["HEAD"]),
+            Route(transfers.UPLOAD, transfers.capabilities, methods=["OPTIONS"]),
+            Route(transfers.DOWNLOAD, transfers.download, methods=["GET"]),
+            Route("/folders/{name}", folders.info, methods=["GET"]),
+            Route("/folders/{name}", folders.remove, methods=["DELETE"]),
+            Route("/folders/{name}/rename", folders.rename, methods=["POST"]),
+            Route("/folders/{name}/update-options", folders.update_options, methods=["POST"]),
+            Route("/folders/{name}/files", folder_files.listing, methods=_EITHER),
+            Route("/folders/{name}/mkdir", folder_files.mkdir, methods=["POST"]),
+            Route("/folders/{name}/rename-file", folder_files.rename_file, methods=["POST"]),
+            Route("/folders/{name}/move-file", folder_files.move_file, methods=["POST"]),
+            Route("/folders/{name}/delete-files", folder_files.delete_files, methods=_REMOVE),
+            Route("/folders/{name}/request-upload", transfers.request_upload, methods=["POST"]),
+            Route("/folders/{name}/request-download", transfers.request_download, methods=["POST"]),
         ],
         OPEN,
     )

@@ -23,7 +23,7 @@ from ..config import Files
 from ..errors import Invalid, SandboxdError
 from ..model import HOME
 from .bodies import Body, parameters
-from .helper import Helper, path
+from .helper import Helper, Place, path
 from .multipart import FileBegins, Upload
 from .state import session, state
 
@@ -92,9 +92,13 @@ class HelperResponse(StreamingResponse):
     """
 
     def __init__(
-        self, helper: Helper, content: AsyncIterator[bytes], headers: dict[str, str]
+        self,
+        helper: Helper,
+        content: AsyncIterator[bytes],
+        headers: dict[str, str],
+        status: int = 200,
     ) -> None:
-        super().__init__(content, headers=headers)
+        super().__init__(content, status, headers)
         self._helper = helper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,9 +109,9 @@ class HelperResponse(StreamingResponse):
             self._helper.close()
 
 
-async def _open(request: Request, question: dict[str, Any]) -> tuple[Helper, dict[str, Any]]:
+async def opened(place: Place, question: dict[str, Any]) -> tuple[Helper, dict[str, Any]]:
     """A helper that has given its first answer. Raises what it refuses."""
-    helper = Helper(session(request))
+    helper = Helper(place)
     await helper.open()
     try:
         return helper, await helper.ask(question)
@@ -120,12 +124,13 @@ async def listing(request: Request) -> Response:
     """GET or POST /session/{ref}/files: a directory, as JSON text within JSON."""
     asked = await parameters(request, Listing)
     name = path(asked.path or HOME, "path")
-    helper, answer = await _open(request, {"op": "list", "path": name})
-    content = _listed(helper, asked.path or HOME, str(answer.get("path", HOME)))
+    helper, answer = await opened(session(request), {"op": "list", "path": name})
+    content = listed(helper, asked.path or HOME, str(answer.get("path", HOME)))
     return HelperResponse(helper, content, {"content-type": "application/json"})
 
 
-async def _listed(helper: Helper, asked: str, folder: str) -> AsyncIterator[bytes]:
+async def listed(helper: Helper, asked: str, folder: str) -> AsyncIterator[bytes]:
+    """The content of an answer that lists the directory `folder`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     yield b'{"files":"'
     async for packet in helper.data():
@@ -148,7 +153,7 @@ async def download(request: Request) -> Response:
     if not 1 <= len(asked.files) <= most:
         raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(asked.files)})
     paths = [path(name, "files") for name in asked.files]
-    helper, _ = await _open(request, {"op": "archive", "paths": paths})
+    helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
     boundary = secrets.token_hex(16)
     headers = {"content-type": f"multipart/mixed; boundary={boundary}"}
     return HelperResponse(helper, _parts(helper, boundary), headers)
@@ -180,17 +185,19 @@ async def download_single(request: Request) -> Response:
     asked = await parameters(request, Single)
     if not asked.file:
         raise Invalid("Input validation error", {"file": "the path of a file"})
-    helper, answer = await _open(request, {"op": "read", "path": path(asked.file, "file")})
+    question = {"op": "read", "path": path(asked.file, "file")}
+    helper, answer = await opened(session(request), question)
     name = quote(str(answer.get("name", "file")), safe="", errors="surrogateescape")
     headers = {
         "content-type": OCTETS,
         "content-length": str(answer.get("size")),
         "content-disposition": f"attachment; filename*=UTF-8''{name}",
     }
-    return HelperResponse(helper, _bytes(helper), headers)
+    return HelperResponse(helper, content(helper), headers)
 
 
-async def _bytes(helper: Helper) -> AsyncIterator[bytes]:
+async def content(helper: Helper) -> AsyncIterator[bytes]:
+    """The bytes of a file that is being read."""
     async for packet in helper.data():
         if isinstance(packet, bytes):
             yield packet

@@ -127,10 +127,11 @@ class Helper:
         for start in range(0, len(data), FILE_CHUNK):
             await self._send(pack_data(data[start : start + FILE_CHUNK]))
 
-    async def commit(self) -> None:
-        """Put all files in place. Raises what the helper refuses, with nothing changed."""
+    async def commit(self) -> dict[str, Any]:
+        """End the data of an upload; the answer. Raises what the helper refuses, with nothing
+        changed."""
         await self._send(pack_json({"commit": True}))
-        await self._answer()
+        return await self._answer()
 
 
 def path(name: str, where: str) -> str:

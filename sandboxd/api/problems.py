@@ -19,6 +19,7 @@ from ..errors import (
     AuthInvalid,
     ConfigError,
     Exists,
+    FolderExists,
     Forbidden,
     Invalid,
     NotFound,
@@ -55,6 +56,7 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
         "session-already-exists",
         "The session already exists but you requested not to reuse existing one.",
     ),
+    FolderExists: (400, "vfolder-already-exists", "The virtual folder already exists."),
     AuthInvalid: (
         400,
         "invalid-auth-params",

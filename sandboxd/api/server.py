@@ -30,7 +30,9 @@ from .door import Door
 from .http_protocol import HttpProtocol
 from .keys import Keys
 from .registry import Sessions
+from .shelf import Folders
 from .state import State
+from .tokens import Tokens
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
@@ -71,10 +73,13 @@ async def _serve(
 ) -> None:
     client = WardenClient(warden)
     sessions = Sessions(config, client, store)
-    state = State(config, runtimes.load(config), sessions, Door(config, Keys(store)))
+    folders = Folders(config, client, store, sessions)
+    tokens, door = Tokens(config.folders.token_s), Door(config, Keys(store))
+    state = State(config, runtimes.load(config), sessions, folders, tokens, door)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await folders.restore()
         await sessions.restore()
         try:
             yield

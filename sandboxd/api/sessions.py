@@ -21,6 +21,7 @@ from . import sizes
 from .answers import Answer
 from .auth import maker, owner
 from .bodies import fold, parameters, typed
+from .mounts import attachments
 from .registry import Session, new_id
 from .state import session, state
 
@@ -77,8 +78,7 @@ _NOT_OFFERED = (
     "bootstrap_script", "starts_at", "callback_url", "dependencies", "startup_command",
 )  # fmt: skip
 _CONFIG_NOT_OFFERED = (
-    "mounts", "mount_ids", "mount_map", "mount_id_map", "mount_options", "preopen_ports",
-    "agent_list", "attach_network",
+    "preopen_ports", "agent_list", "attach_network",
 )  # fmt: skip
 
 
@@ -94,12 +94,18 @@ async def create(request: Request) -> Response:
     wanted = Row(
         id=new_id(),
         name=_name(body.name),
-        owner=await maker(request),
+        owner=(who := await maker(request)),
         image=body.image,
         runtime=runtime.name,
         created_at=time.time(),
         limits=limits,
         environ=sizes.variables(settings.environ, "config.environ"),
+        mounts=attachments(
+            [*settings.mounts, *settings.mount_ids],
+            settings.mount_map | settings.mount_id_map,
+            settings.mount_options,
+            lambda ref: here.folders.find(who, ref).row,
+        ),
     )
     found, created = await here.sessions.get_or_create(wanted, body.reuse)
     answer = {
@@ -206,6 +212,7 @@ def _described(session: Session, config: Any) -> dict[str, Any]:
             "runtime": row.runtime,
             "limits": limits,
             "scratch": {"size": config.scratch.size, "inodes": config.scratch.inodes},
+            "mounts": [asdict(mount) for mount in row.mounts],
             "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
         },
     }

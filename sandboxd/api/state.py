@@ -11,6 +11,8 @@ from ..runtimes import Runtimes
 from .auth import owner
 from .door import Door
 from .registry import Session, Sessions
+from .shelf import Folders
+from .tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class State:
     config: Config
     runtimes: Runtimes
     sessions: Sessions
+    folders: Folders
+    tokens: Tokens
     door: Door
 
 

@@ -75,6 +75,8 @@ class FakeWarden:
         self.sessions[slot] = message["session"]
         for name in ("home", "stage"):
             (self.base / str(slot) / name).mkdir(parents=True)
+        for mount in message["mounts"]:
+            (self.home(slot) / mount["name"]).mkdir()
         return {"slot": slot}, []
 
     def _do_adopt(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
@@ -102,14 +104,35 @@ class FakeWarden:
         threading.Thread(target=self._help, args=(slot, ours), daemon=True).start()
         return {}, [theirs.detach()]
 
-    def _help(self, slot: int, sock: socket.socket) -> None:
-        home = os.open(self.home(slot), os.O_RDONLY | os.O_DIRECTORY)
-        stage = os.open(self.base / str(slot) / "stage", os.O_RDONLY | os.O_DIRECTORY)
+    def _do_folder_make(
+        self, message: dict[str, Any], _: list[int]
+    ) -> tuple[dict[str, Any], list[int]]:
+        for name in ("home", "stage", "uploads"):
+            (self.base / message["folder"] / name).mkdir(parents=True)
+        return {}, []
+
+    def _do_folder_files(
+        self, message: dict[str, Any], _: list[int]
+    ) -> tuple[dict[str, Any], list[int]]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        args = (message["folder"], ours, True)
+        threading.Thread(target=self._help, args=args, daemon=True).start()
+        return {}, [theirs.detach()]
+
+    def _do_folder_remove(
+        self, message: dict[str, Any], _: list[int]
+    ) -> tuple[dict[str, Any], list[int]]:
+        shutil.rmtree(self.base / message["folder"], ignore_errors=True)
+        return {}, []
+
+    def _help(self, place: int | str, sock: socket.socket, of_folder: bool = False) -> None:
+        names = ["home", "stage"] + (["uploads"] if of_folder else [])
+        flags = os.O_RDONLY | os.O_DIRECTORY
+        places = [os.open(self.base / str(place) / name, flags) for name in names]
         try:
-            serve(sock, home, stage)
+            serve(sock, *places)
         finally:
-            os.close(home)
-            os.close(stage)
+            wire.close_all(places)
             sock.close()
 
     def _do_release(

@@ -44,9 +44,9 @@ async def asked(warden: Channel) -> int:
 
 def test_answers_may_come_in_any_order() -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        first = asyncio.create_task(client.lease("a", 1, 1))
+        first = asyncio.create_task(client.lease("a", 1, 1, ()))
         one = await asked(warden)
-        second = asyncio.create_task(client.lease("b", 1, 1))
+        second = asyncio.create_task(client.lease("b", 1, 1, ()))
         two = await asked(warden)
         await warden.send_message({"id": two, "ok": True, "slot": 2})
         await warden.send_message({"id": one, "ok": True, "slot": 1})

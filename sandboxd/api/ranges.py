@@ -1,0 +1,33 @@
+"""Which part of a file a request wants (RFC 9110, section 14). No I/O.
+
+One range of bytes is served. Several, other units and what is malformed are ignored, as the
+RFC allows: then the answer is the whole file.
+"""
+
+from __future__ import annotations
+
+import re
+
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
+
+
+def span(wanted: str, only_if: str, size: int, modified: str) -> tuple[int, int] | None:
+    """The bytes from start to before end of a file of `size` bytes; None for all of it.
+
+    `wanted` and `only_if` are the headers Range and If-Range, "" when absent; `modified` is the
+    file's Last-Modified. Raises ValueError for a range that the file does not reach (416).
+    """
+    match = _RANGE.fullmatch(wanted.strip())
+    if match is None or (only_if and only_if != modified):
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        if int(suffix) == 0 or size == 0:
+            raise ValueError(wanted)
+        return max(0, size - int(suffix)), size
+    start, end = int(first), int(last) + 1 if last else size
+    if end <= start and last:
+        return None  # malformed: the last byte lies before the first
+    if start >= size:
+        raise ValueError(wanted)
+    return start, min(end, size)

@@ -1,0 +1,191 @@
+"""The virtual folders of this daemon: made, found, renamed, removed.
+
+As with sessions, the database is written before the act: a folder whose making or removal was
+interrupted is removed at the next start, and no other ever is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sqlite3
+import time
+import uuid
+from dataclasses import dataclass, replace
+
+from ..config import Config
+from ..errors import (
+    FolderExists,
+    Invalid,
+    NotFound,
+    QuotaExceeded,
+    Refused,
+    SandboxdError,
+    Unavailable,
+)
+from ..model import FOLDER_NAME
+from ..runs.channel import Channel
+from ..store import folders as table
+from ..store.database import Database
+from ..store.folders import Row
+from .registry import HELPERS_MAX, Sessions
+from .warden_client import WardenClient
+
+_log = logging.getLogger(__name__)
+
+RESERVED = ("_", "invitations")
+"""Names that mean something else in URLs."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_BYTES_OF_INODE = 8192
+
+
+@dataclass(slots=True)
+class Folder:
+    """A folder that can be used: its row, and the turns for calls on its files."""
+
+    row: Row
+    warden: WardenClient
+    turns: asyncio.Semaphore
+    closed: bool = False
+
+    async def open_helper(self) -> Channel:
+        """A file helper of it, for one request."""
+        return await self.warden.folder_files(self.row.id)
+
+    def helper_gone(self) -> SandboxdError:
+        """Why its file helper may have ended without an answer."""
+        return _missing(self.row.name) if self.closed else Unavailable("the file helper is gone")
+
+
+class Folders:
+    """All folders, by UUID and by owner and name."""
+
+    def __init__(
+        self, config: Config, warden: WardenClient, database: Database, sessions: Sessions
+    ) -> None:
+        self._config = config.folders
+        self._warden = warden
+        self._database = database
+        self._sessions = sessions
+        self._by_id: dict[str, Folder] = {}
+        self._changing = asyncio.Lock()
+
+    async def restore(self) -> None:
+        """Take up the folders of before the restart; finish what was interrupted."""
+        for row in await asyncio.to_thread(table.all_rows, self._database):
+            if row.status == "READY":
+                self._keep(row)
+                continue
+            try:
+                await self._warden.folder_remove(row.id)
+                await asyncio.to_thread(table.remove, self._database, row.id)
+            except SandboxdError as error:
+                _log.warning("folder %s (%s) cannot be removed: %s", row.id, row.name, error)
+
+    def _keep(self, row: Row) -> Folder:
+        folder = Folder(row, self._warden, asyncio.Semaphore(HELPERS_MAX))
+        self._by_id[row.id] = folder
+        return folder
+
+    def of(self, owner: str) -> list[Folder]:
+        """All folders of an owner, oldest first."""
+        return [one for one in self._by_id.values() if one.row.owner == owner and not one.closed]
+
+    def find(self, owner: str, ref: str) -> Folder:
+        """The owner's folder of this name, else of this UUID. Raises NotFound."""
+        own = self.of(owner)
+        for folder in own:
+            if folder.row.name == ref:
+                return folder
+        if _UUID.fullmatch(ref):
+            id = str(uuid.UUID(ref))
+            for folder in own:
+                if folder.row.id == id:
+                    return folder
+        raise _missing(ref)
+
+    def by_id(self, id: str) -> Folder:
+        """The folder with this UUID, whosever it is. Raises NotFound."""
+        folder = self._by_id.get(id)
+        if folder is None or folder.closed:
+            raise _missing(id)
+        return folder
+
+    async def make(self, wanted: Row) -> Folder:
+        """A new folder. Raises FolderExists, QuotaExceeded, StageError."""
+        if len(self.of(wanted.owner)) >= self._config.count:
+            raise QuotaExceeded(f"an owner has at most {self._config.count} folders")
+        try:
+            await asyncio.to_thread(table.add, self._database, wanted)
+        except sqlite3.IntegrityError:
+            raise _exists(wanted.name) from None
+        inodes = min(self._config.inodes, wanted.size // _BYTES_OF_INODE)
+        try:
+            await self._warden.folder_make(wanted.id, wanted.size, inodes)
+            await asyncio.to_thread(table.set_status, self._database, wanted.id, "READY")
+        except Exception:  # whatever it was, nothing half made may stay
+            await asyncio.to_thread(table.remove, self._database, wanted.id)
+            raise
+        return self._keep(replace(wanted, status="READY"))
+
+    async def change(self, folder: Folder, **fields: object) -> None:
+        """Give a folder another name, permission or cloneability. Raises FolderExists."""
+        async with self._changing:
+            row = replace(folder.row, **fields)  # type: ignore[arg-type]
+            try:
+                await asyncio.to_thread(table.change, self._database, row)
+            except sqlite3.IntegrityError:
+                raise _exists(row.name) from None
+            folder.row = row
+
+    async def remove(self, folder: Folder) -> None:
+        """Remove a folder with all that is in it. Raises Refused when a session sees it."""
+        if users := self._sessions.using(folder.row.id):
+            names = [session.row.name for session in users]
+            raise Refused(
+                f"{folder.row.name} is mounted in the session {names[0]}; delete that first",
+                {"sessions": names},
+            )
+        if folder.closed:
+            raise _missing(folder.row.name)
+        folder.closed = True
+        await asyncio.to_thread(table.set_status, self._database, folder.row.id, "DELETING")
+        try:
+            await self._warden.folder_remove(folder.row.id)
+        except Invalid:
+            await asyncio.to_thread(table.set_status, self._database, folder.row.id, "READY")
+            folder.closed = False
+            raise Refused(f"{folder.row.name} is being used by a session") from None
+        await asyncio.to_thread(table.remove, self._database, folder.row.id)
+        del self._by_id[folder.row.id]
+
+
+def new_row(name: str, owner: str, size: int, permission: table.Permission, **rest: object) -> Row:
+    """A row for a new folder; `rest` are further fields. Raises Invalid for its name."""
+    checked = check_name(name)
+    fields: dict[str, object] = {"usage_mode": "general", "cloneable": False} | rest
+    return Row(
+        str(uuid.uuid4()), checked, owner, size, permission,
+        created_at=time.time(), **fields,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def check_name(name: str) -> str:
+    """`name`, if a folder can have it. Raises Invalid.
+
+    Names in the form of a UUID are not given: they would hide the folder with that UUID.
+    """
+    if FOLDER_NAME.fullmatch(name) and name not in RESERVED and not _UUID.fullmatch(name):
+        return name
+    allowed = "1 to 64 ASCII letters, digits, _ . or -, the first no ., no UUID, not one of "
+    raise Invalid("Input validation error", {"name": allowed + ", ".join(RESERVED)})
+
+
+def _missing(ref: str) -> NotFound:
+    return NotFound("virtual folder", f"Virtual folder {ref} does not exist.")
+
+
+def _exists(name: str) -> FolderExists:
+    return FolderExists(f"A virtual folder named {name} exists.")
