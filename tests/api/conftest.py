@@ -15,6 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
+from sandboxd.store import keypairs
+from sandboxd.store.database import Database
+from sandboxd.store.keypairs import Keypair
+
+from ..signing import Signed
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -50,6 +56,20 @@ class Server:
         temporary = self.base / "refuse.new"
         temporary.write_text(json.dumps(answers))
         temporary.rename(self.base / "refuse.json")
+
+    def keypair(self, admin: bool = False, rate_limit: int | None = None) -> Keypair:
+        """A new keypair, made beside the server as the command line does."""
+        made = keypairs.generate(admin, time.time(), rate_limit)
+        database = Database(str(self.base / "sandboxd.sqlite"))
+        keypairs.add(database, made)
+        database.close()
+        return made
+
+    def signed(self, keypair: Keypair | None) -> httpx.Client:
+        """A client over TCP that signs with `keypair`; None: one that does not sign."""
+        auth = Signed(keypair.access_key, keypair.secret_key) if keypair else None
+        port = (self.base / "port").read_text()
+        return httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=10)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""

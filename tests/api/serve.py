@@ -1,5 +1,7 @@
 """`python -m tests.api.serve SOCKET BASE`: the api over a fake warden, until SIGTERM.
 
+It also listens on a port of the loopback, whose number it writes to BASE/port.
+
 What it keeps is below BASE, so that a second one takes up the sessions of the first.
 """
 
@@ -33,8 +35,10 @@ def main(path: str, base: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(128)
+    network = socket.create_server(("127.0.0.1", 0))
+    Path(base, "port").write_text(str(network.getsockname()[1]))
     config = Config(console=KEEP, runtimes=RUNTIMES)
-    server.run(config, warden.api, [listener], f"{base}/sandboxd.sqlite")
+    server.run(config, warden.api, [listener, network], f"{base}/sandboxd.sqlite")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,305 @@
+"""Who is let in over a real network socket, and who over the Unix socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from sandboxd.store import keypairs
+from sandboxd.store.database import Database
+from sandboxd.store.keypairs import Keypair
+
+from ..signing import VERSION, Signed, signature
+from .bad_requests import assert_problem
+from .conftest import Server
+
+HOME = {"X-BackendAI-Version": VERSION}
+
+
+@pytest.fixture(scope="module")
+def keypair(server: Server) -> Keypair:
+    return server.keypair()
+
+
+@pytest.fixture
+def signed(server: Server, keypair: Keypair) -> Iterator[httpx.Client]:
+    with server.signed(keypair) as client:
+        yield client
+
+
+@pytest.fixture
+def admin(server: Server) -> Iterator[httpx.Client]:
+    with server.signed(server.keypair(admin=True)) as client:
+        yield client
+
+
+@pytest.fixture
+def stranger(server: Server) -> Iterator[httpx.Client]:
+    with server.signed(None) as client:
+        yield client
+
+
+@pytest.fixture
+def theirs(signed: httpx.Client) -> Iterator[str]:
+    """A session of `keypair`."""
+    id = signed.post("/session", json={"image": "c"}).json()["sessionId"]
+    yield id
+    signed.delete(f"/session/{id}")
+
+
+def change(server: Server, keypair: Keypair, what: str, *args: Any) -> None:
+    database = Database(str(server.base / "sandboxd.sqlite"))
+    getattr(keypairs, what)(database, keypair.access_key, *args)
+    database.close()
+
+
+def msg(answer: httpx.Response) -> str:
+    return str(answer.json().get("msg"))
+
+
+def test_a_signed_request_over_the_network_is_served(signed: httpx.Client) -> None:
+    made = signed.post("/session", json={"image": "c"})
+    assert made.status_code == 201
+    id = made.json()["sessionId"]
+    assert signed.get(f"/session/{id}").json()["userId"] == signed.auth.access_key  # type: ignore[union-attr]
+    files = {"src": ("a%20b", b"text")}
+    assert signed.post(f"/session/{id}/upload", files=files).status_code == 204
+    assert signed.get(f"/session/{id}/download_single?file=a%20b").content == b"text"
+    assert signed.delete(f"/session/{id}").status_code == 200
+
+
+def test_only_the_version_is_for_strangers(stranger: httpx.Client) -> None:
+    assert stranger.get("/").status_code == 200
+    answer = stranger.post("/session", json={"image": "c"})
+    assert_problem(answer, 401, "/auth-failed")
+    assert answer.headers["www-authenticate"] == "BackendAI"
+    assert_problem(stranger.get("/no/such/path"), 404, "/url-not-found")
+    assert_problem(stranger.put("/session"), 405, "/method-not-allowed")
+
+
+def test_unix_socket_is_enough_but_a_signature_there_has_to_be_right(
+    server: Server, http: httpx.Client, keypair: Keypair
+) -> None:
+    assert http.get("/session/_/match?id=x").status_code == 200
+    wrong = Signed(keypair.access_key, "wrong")
+    assert_problem(http.get("/session/_/match?id=x", auth=wrong), 401, "/auth-failed")
+    right = Signed(keypair.access_key, keypair.secret_key)
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=server.path), base_url="http://sandboxd"
+    ) as client:
+        made = client.post("/session", json={"image": "c"}, auth=right).json()
+        info = client.get(f"/session/{made['sessionId']}", auth=right).json()
+        assert info["userId"] == keypair.access_key
+        assert client.get(f"/session/{made['sessionId']}").status_code == 404
+
+
+def test_a_network_client_cannot_pass_for_the_socket(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", int((server.base / "port").read_text()))) as sock:
+        sock.sendall(
+            b"GET /session/_/match?id=x HTTP/1.0\r\nHost: unix\r\nX-Forwarded-For: 127.0.0.1\r\n"
+            b"X-Forwarded-Host: /run/sandboxd/api.sock\r\nForwarded: for=unix\r\n\r\n"
+        )
+        assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_wrong_secret_and_an_unknown_key_are_told_apart(server: Server, keypair: Keypair) -> None:
+    for wrong, said in (
+        (replace(keypair, secret_key="x" * 40), "Signature mismatch"),
+        (replace(keypair, access_key="AK" + "X" * 18), "Access key not found"),
+    ):
+        with server.signed(wrong) as client:
+            answer = client.get("/session/x")
+            assert_problem(answer, 401, "/auth-failed")
+            assert msg(answer) == said
+
+
+def test_a_key_is_good_at_once_and_no_longer_once_it_is_disabled(server: Server) -> None:
+    keypair = server.keypair()
+    with server.signed(keypair) as client:
+        assert client.get("/session/x").status_code == 404
+        change(server, keypair, "set_active", False)
+        assert msg(client.get("/session/x")) == "Access key not found"
+        change(server, keypair, "set_active", True)
+        assert client.get("/session/x").status_code == 404
+        change(server, keypair, "remove")
+        assert msg(client.get("/session/x")) == "Access key not found"
+
+
+def test_the_last_use_is_noted(server: Server) -> None:
+    keypair = server.keypair()
+    with server.signed(keypair) as client:
+        client.get("/session/x")
+    database = Database(str(server.base / "sandboxd.sqlite"))
+    found = {k.access_key: k for k in keypairs.all_keypairs(database)}[keypair.access_key]
+    database.close()
+    assert found.last_used is not None and abs(found.last_used - keypair.created_at) < 60
+
+
+def test_a_clock_that_is_off_is_told(server: Server, keypair: Keypair) -> None:
+    date = (datetime.now(UTC) - timedelta(minutes=16)).isoformat()
+    with server.signed(None) as client:
+        auth = Signed(keypair.access_key, keypair.secret_key, date)
+        answer = client.get("/session/x", auth=auth)
+        assert_problem(answer, 400, "/invalid-auth-params")
+        assert msg(answer) == "Date/time sync error"
+
+
+def test_a_write_that_comes_again_is_refused_and_a_read_is_not(
+    server: Server, keypair: Keypair, theirs: str
+) -> None:
+    auth = Signed(keypair.access_key, keypair.secret_key, datetime.now(UTC).isoformat())
+    with server.signed(None) as client:
+        body = {"image": "c", "name": "replayed-session"}
+        assert client.post("/session", json=body, auth=auth).status_code == 201
+        again = client.post("/session", json=body | {"name": "other-name"}, auth=auth)
+        assert_problem(again, 401, "/auth-failed")
+        assert "replay" in msg(again)
+        assert client.get("/session/other-name", auth=auth).status_code == 404
+        assert client.delete("/session/replayed-session", auth=auth).status_code == 200
+        assert "replay" in msg(client.delete("/session/replayed-session", auth=auth))
+        for _ in range(3):
+            assert client.get(f"/session/{theirs}", auth=auth).status_code == 200
+
+
+def test_of_many_at_once_with_one_signature_one_is_let_in(
+    server: Server, keypair: Keypair, theirs: str
+) -> None:
+    auth = Signed(keypair.access_key, keypair.secret_key, datetime.now(UTC).isoformat())
+
+    def interrupt(_: int) -> int:
+        with server.signed(None) as client:
+            return client.post(f"/session/{theirs}/interrupt", auth=auth).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(interrupt, range(16))) == [204] + [401] * 15
+
+
+def test_rate_is_counted_for_each_key_and_told(server: Server, stranger: httpx.Client) -> None:
+    answer = stranger.get("/session/x")
+    assert rate(answer) == ("1000", "1000", "900")
+    with server.signed(server.keypair(rate_limit=3)) as client:
+        wrong = Signed(client.auth.access_key, "wrong")  # type: ignore[union-attr]
+        for left in ("2", "1", "0"):
+            assert client.get("/session/x", auth=wrong).status_code == 401
+            assert rate(client.get("/session/x")) == ("3", left, "900")
+        refused = client.get("/session/x")
+        assert_problem(refused, 429, "/rate-limit-exceeded")
+        assert rate(refused) == ("3", "0", "900")
+        assert 890 <= int(refused.headers["retry-after"]) <= 900
+    with server.signed(server.keypair()) as client:
+        assert rate(client.get("/session/x")) == ("30000", "29999", "900")
+
+
+def rate(answer: httpx.Response) -> tuple[str, ...]:
+    names = ("limit", "remaining", "window")
+    return tuple(answer.headers[f"x-ratelimit-{name}"] for name in names)
+
+
+@pytest.mark.parametrize("version", ["v0.0", "v7", "v99.20300101", "", "\xff"])
+def test_an_unknown_version_is_refused_everywhere(http: httpx.Client, version: str) -> None:
+    for path in ("/", "/session/x", "/no/such/path"):
+        for header in (b"X-BackendAI-Version", b"X-Sorna-Version"):
+            answer = http.get(path, headers=[(header, version.encode("latin-1"))])
+            assert_problem(answer, 400, "/generic-bad-request")
+            assert msg(answer) == "Unsupported API version."
+
+
+@pytest.mark.parametrize("version", ["v4.20181215", "v5.20191215", VERSION, "v9.20250722", None])
+def test_known_versions_and_none_are_served(http: httpx.Client, version: str | None) -> None:
+    headers = {"X-BackendAI-Version": version} if version else {}
+    assert http.get("/", headers=headers).status_code == 200
+
+
+def test_the_method_that_is_meant_is_the_one_that_counts(
+    http: httpx.Client, signed: httpx.Client, stranger: httpx.Client, theirs: str
+) -> None:
+    meant = {"X-Method-Override": "delete"}
+    assert_problem(stranger.post(f"/session/{theirs}", headers=meant), 401)
+    assert_problem(http.post("/session/x", headers={"X-Method-Override": "BREW"}), 405)
+    assert http.post("/", headers={"X-Method-Override": "GET"}).json()["version"] == VERSION
+    assert signed.post(f"/session/{theirs}", headers=meant).status_code == 200
+    assert signed.get(f"/session/{theirs}").status_code == 404
+
+
+def test_a_signed_read_cannot_be_made_a_write(
+    signed: httpx.Client, keypair: Keypair, theirs: str
+) -> None:
+    meant = {"X-Method-Override": "DELETE"}
+    answer = signed.get(f"/session/{theirs}", headers=meant)
+    assert_problem(answer, 401, "/auth-failed")
+    assert signed.get(f"/session/{theirs}").status_code == 200
+
+
+def test_the_meant_method_may_be_the_signed_one(
+    server: Server, keypair: Keypair, theirs: str
+) -> None:
+    date = datetime.now(UTC).isoformat()
+    with server.signed(None) as client:
+        host, day = client.base_url.netloc.decode(), date[:10].replace("-", "")
+        made = signature(
+            keypair.secret_key, "DELETE", f"/session/{theirs}", date, day, host, "text/plain"
+        )
+        credential = f"credential={keypair.access_key}:{made}"
+        headers = {
+            "Date": date, "Content-Type": "text/plain", "X-Method-Override": "DELETE",
+            "Authorization": f"BackendAI signMethod=HMAC-SHA256, {credential}",
+        }  # fmt: skip
+        answer = client.get(f"/session/{theirs}", headers=HOME | headers)
+        assert answer.status_code == 200 and "stats" in answer.json()
+        again = client.post(f"/session/{theirs}", headers=HOME | headers)
+        assert "replay" in msg(again)
+
+
+def test_an_admin_acts_for_another_owner_and_nobody_else_does(
+    server: Server, admin: httpx.Client, signed: httpx.Client, keypair: Keypair, theirs: str
+) -> None:
+    for_owner = {"owner_access_key": keypair.access_key}
+    assert admin.get(f"/session/{theirs}").status_code == 404
+    assert admin.get(f"/session/{theirs}", params=for_owner).json()["sessionId"] == theirs
+    body = json.dumps(for_owner | {"path": "."}).encode()
+    listed = admin.request("GET", f"/session/{theirs}/files", content=body)
+    assert listed.status_code == 200
+    assert signed.get(f"/session/{theirs}", params=for_owner).status_code == 200
+    with server.signed(server.keypair()) as other:
+        refused = other.get(f"/session/{theirs}", params=for_owner)
+        assert_problem(refused, 403, "/insufficient-privilege")
+        refused = other.request("GET", f"/session/{theirs}/files", content=body)
+        assert_problem(refused, 403, "/insufficient-privilege")
+        assert_problem(other.post("/session", json=for_owner | {"image": "c"}), 403)
+
+
+def test_an_admin_makes_sessions_for_others_if_they_exist(
+    admin: httpx.Client, signed: httpx.Client, keypair: Keypair
+) -> None:
+    body = {"image": "c", "name": "made-by-admin", "owner_access_key": keypair.access_key}
+    assert admin.post("/session", json=body).status_code == 201
+    assert signed.get("/session/made-by-admin").json()["userId"] == keypair.access_key
+    assert signed.delete("/session/made-by-admin").status_code == 200
+    unknown = admin.post("/session", json=body | {"owner_access_key": "AK" + "Z" * 18})
+    assert_problem(unknown, 404, "/object-not-found")
+
+
+def test_what_a_deleted_key_leaves_is_for_admins(server: Server, admin: httpx.Client) -> None:
+    keypair = server.keypair()
+    with server.signed(keypair) as client:
+        id = client.post("/session", json={"image": "c"}).json()["sessionId"]
+    change(server, keypair, "remove", True)
+    for_owner = {"owner_access_key": keypair.access_key}
+    assert admin.delete(f"/session/{id}", params=for_owner).status_code == 200
+
+
+def test_two_owners_may_use_one_name(server: Server) -> None:
+    made = []
+    for _ in range(2):
+        with server.signed(server.keypair()) as client:
+            made.append(client.post("/session", json={"image": "c", "name": "same-name"}).json())
+    assert made[0]["created"] and made[1]["created"]
+    assert made[0]["sessionId"] != made[1]["sessionId"]
