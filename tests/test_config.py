@@ -62,6 +62,8 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
         ("listen = 'x'", "listen must be a list of texts"),
         ("listen = [1]", "listen"),
         ("auth = 'open'", "auth"),
+        ("rate_limit = 0", "rate_limit"),
+        ("rate_limit = 'many'", "rate_limit must be a whole number"),
         ("state_dir = 'relative'", "state_dir"),
         ("[scratch]\nkind = 'zfs'", "scratch.kind"),
         ("[scratch]\nsize = 1", "scratch.size"),

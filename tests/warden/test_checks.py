@@ -54,7 +54,7 @@ def test_slots_in_a_subordinate_range_are_refused(
         ("0.0.0.0:80", "none", "refused"),
         ("192.168.1.1:80", "none", "refused"),
         ("[::]:80", "none", "refused"),
-        ("127.0.0.1:80", None, "--auth none"),
+        ("nonsense", None, "HOST:PORT"),
         ("nonsense", "none", "HOST:PORT"),
         ("127.0.0.1:x", "none", "HOST:PORT"),
         ("127.0.0.1:99999", "none", "HOST:PORT"),
@@ -69,6 +69,12 @@ def test_open_door_is_refused(listen: str, auth: str | None, message: str) -> No
 @pytest.mark.parametrize("listen", ["127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/x"])
 def test_door_that_only_this_host_reaches_is_accepted(listen: str) -> None:
     serve._check_door(config.load(None, listen=[listen], auth="none"))
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
+@pytest.mark.parametrize("auth", [None, "keypair"])
+def test_with_keypairs_the_door_may_be_on_any_network(listen: str, auth: str | None) -> None:
+    serve._check_door(config.load(None, listen=[listen], auth=auth))
 
 
 def test_first_closed_directory_is_named(tmp_path: Path) -> None:

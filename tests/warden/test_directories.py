@@ -1,0 +1,78 @@
+"""The state directory is closed, and goes to the api's uid even when that has changed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.config import Config, Slots
+from sandboxd.errors import ConfigError
+from sandboxd.warden import checks, directories
+
+OLD, NEW = 719998, 719999
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    for path in (tmp_path, *tmp_path.parents):
+        if "pytest" in str(path):
+            path.chmod(0o711)
+    return Config(state_dir=str(tmp_path / "state"), slots=Slots(first_uid=NEW + 1, count=2))
+
+
+def mode(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return stat.S_IMODE(found.st_mode), found.st_uid
+
+
+def test_directories_are_made_closed(config: Config) -> None:
+    database = directories.make(config, NEW)
+    assert database == directories.database_path(config)
+    assert mode(config.state_dir) == (0o711, 0)
+    assert mode(os.path.dirname(database)) == (0o700, NEW)
+    assert not os.path.exists(database)
+
+
+def test_what_is_the_apis_goes_along_when_its_uid_changes(config: Config) -> None:
+    database = directories.make(config, OLD)
+    Path(database).touch(0o600)
+    os.chown(database, OLD, OLD)
+    assert directories.owner(config) == OLD
+    directories.make(config, NEW)
+    assert directories.owner(config) == NEW
+    assert mode(database) == (0o600, NEW)
+
+
+def test_a_link_that_the_api_planted_gives_it_nothing(config: Config, tmp_path: Path) -> None:
+    database = directories.make(config, OLD)
+    folder = os.path.dirname(database)
+    hosts, linked = tmp_path / "hosts", tmp_path / "linked"
+    hosts.touch()
+    linked.touch()
+    os.chown(linked, OLD, OLD)
+    os.link(hosts, f"{folder}/hard")
+    os.link(linked, f"{folder}/hard-of-the-same-uid")
+    directories.make(config, NEW)
+    assert mode(str(hosts))[1] == 0 and mode(str(linked))[1] == OLD
+    os.mkfifo(f"{folder}/fifo")
+    directories.make(config, OLD)
+    os.symlink(hosts, f"{folder}/soft")
+    with pytest.raises(ConfigError, match="--state-dir"):
+        directories.make(config, NEW)
+    assert mode(str(hosts))[1] == 0
+
+
+def test_the_owner_is_the_apis_uid_before_there_is_a_directory(config: Config) -> None:
+    assert directories.owner(config) == checks.api_uid(config)
+
+
+def test_a_directory_that_cannot_be_made_or_reached_is_told(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--state-dir"):
+        directories.make(replace(config, state_dir="/proc/x"), NEW)
+    (tmp_path / "closed").mkdir(mode=0o700)
+    with pytest.raises(ConfigError, match="closed"):
+        directories.make(replace(config, state_dir=f"{tmp_path}/closed/state"), NEW)
