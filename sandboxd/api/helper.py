@@ -23,7 +23,12 @@ PATH_MAX = 4095
 
 
 class Place(Protocol):
-    """What has files: a session or a virtual folder. `turns` bounds its helpers."""
+    """What has files: a session or a virtual folder.
+
+    turns        bound its helpers
+    helper_gone  why a helper may have ended without an answer
+    told         a helper's message, with names as clients use them here
+    """
 
     @property
     def turns(self) -> asyncio.Semaphore: ...
@@ -31,6 +36,8 @@ class Place(Protocol):
     async def open_helper(self) -> Channel: ...
 
     def helper_gone(self) -> SandboxdError: ...
+
+    def told(self, text: str) -> str: ...
 
 
 class Helper:
@@ -97,7 +104,7 @@ class Helper:
         if isinstance(answer, bytes):
             raise Unavailable("the file helper is confused")
         if answer.get("ok") is not True:
-            raise refusal(answer)
+            raise refusal(answer | {"error": self._place.told(str(answer.get("error", "")))})
         return answer
 
     async def created(self, path: str, since: float) -> list[str]:

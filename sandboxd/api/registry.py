@@ -84,6 +84,10 @@ class Sessions:
                     raise Invalid("it was never completed")
                 await self.warden.adopt(row.slot, row.id, row.mounts)
                 if row.status == "TERMINATING":
+    def told(self, text: str) -> str:
+        """A message of its file helper: names are below /home/work here too."""
+        return text
+
                     await self.warden.release(row.slot)
                     raise Invalid("it was being destroyed")
             except SandboxdError as error:

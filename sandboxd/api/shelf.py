@@ -24,7 +24,7 @@ from ..errors import (
     SandboxdError,
     Unavailable,
 )
-from ..model import FOLDER_NAME
+from ..model import FOLDER_NAME, HOME
 from ..runs.channel import Channel
 from ..store import folders as table
 from ..store.database import Database
@@ -57,6 +57,10 @@ class Folder:
     def helper_gone(self) -> SandboxdError:
         """Why its file helper may have ended without an answer."""
         return _missing(self.row.name) if self.closed else Unavailable("the file helper is gone")
+
+    def told(self, text: str) -> str:
+        """A message of its file helper, for which the folder is /home/work."""
+        return text.replace(f"{HOME}/", "").replace(HOME, f"the folder {self.row.name}")
 
 
 class Folders:
