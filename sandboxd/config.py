@@ -115,6 +115,22 @@ class Console:
 
 
 @dataclass(frozen=True, slots=True)
+class Sessions:
+    """How sessions begin and end.
+
+    idle_s        seconds without a request or a run after which a session ends; 0: it never does
+    batch_keep_s  seconds that a session of the type batch stays after its command
+    wait_s        the most seconds that a creation waits for a free slot, if its client asks for it
+    ended_kept    sessions that are over and can still be looked at
+    """
+
+    idle_s: float = 0
+    batch_keep_s: float = 20
+    wait_s: float = 60
+    ended_kept: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name."""
 
@@ -143,6 +159,7 @@ class Config:
     slots: Slots = Slots()
     scratch: Scratch = Scratch()
     folders: Folders = Folders()
+    sessions: Sessions = Sessions()
     rootfs: Rootfs = Rootfs()
     files: Files = Files()
     console: Console = Console()
@@ -229,6 +246,8 @@ def _check(config: Config) -> None:
         raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
     if not os.path.isabs(config.state_dir):
         raise ConfigError(f"state_dir must be an absolute path, not {config.state_dir!r}")
+    if min(dataclasses.astuple(config.sessions)) < 0:
+        raise ConfigError("sessions.* must be 0 or more")
     for step in ("clean", "build", "exec"):
         _, low = getattr(config.limits, step).clamped(config.ceiling)
         if low:

@@ -12,7 +12,7 @@ from starlette.types import Lifespan
 
 from .. import __version__
 from ..errors import SandboxdError
-from . import execute, files, folder_files, folders, problems, sessions, transfers
+from . import execute, files, folder_files, folders, problems, sessions, transfers, upkeep
 from .answers import Answer
 from .door import guarded
 from .gate import Gate
@@ -39,12 +39,19 @@ def routes() -> list[Route | WebSocketRoute]:
     return guarded(
         [
             Route("/", version, methods=["GET"]),
+            Route("/manager/announcement", upkeep.announcement, methods=["GET"]),
             Route("/session", sessions.create, methods=["POST"]),
             Route("/session/_/create", sessions.create, methods=["POST"]),
             Route("/session/_/match", sessions.match, methods=["GET"]),
             Route("/session/{ref}", sessions.info, methods=["GET"]),
             Route("/session/{ref}", execute.execute, methods=["POST"]),
             Route("/session/{ref}", sessions.destroy, methods=["DELETE"]),
+            Route("/session/{ref}", upkeep.restart, methods=["PATCH"]),
+            Route("/session/{ref}/rename", upkeep.rename, methods=["POST"]),
+            Route("/session/_/logs", upkeep.task_logs, methods=["GET"]),
+            Route("/session/{ref}/logs", upkeep.logs, methods=["GET"]),
+            Route("/session/{ref}/status-history", upkeep.status_history, methods=["GET"]),
+            Route("/session/{ref}/commit", upkeep.commit, methods=["POST"]),
             Route("/session/{ref}/upload", files.upload, methods=["POST"]),
             Route("/session/{ref}/files", files.listing, methods=_EITHER),
             Route("/session/{ref}/download", files.download, methods=_EITHER),

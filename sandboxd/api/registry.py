@@ -7,25 +7,30 @@ start. Creating and destroying sessions of one name exclude each other; all else
 from __future__ import annotations
 
 import asyncio
-import fcntl
+import contextlib
 import functools
 import logging
 import os
+import sqlite3
 import time
 import uuid
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..config import Config
 from ..errors import Exists, Invalid, NotFound, SandboxdError, Unavailable
 from ..runs.channel import Channel
+from ..runs.console import text
 from ..runs.follower import Started
 from ..runs.line import Runs
-from ..runs.run import Run
+from ..runs.run import Plan, Run
 from ..store import sessions as table
 from ..store.database import Database
 from ..store.sessions import Row
+from . import life
+from .sealed import sealed
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
@@ -34,15 +39,22 @@ SHELL = "/bin/bash"
 HELPERS_MAX = 8
 """File calls that a session may have open at a time."""
 
+RETRY_S = 0.5
+"""How often a creation that may wait looks for a free slot."""
+
 
 @dataclass(slots=True)
 class Session:
-    """A session that runs: its row, its runs, and the turns for its file calls."""
+    """A session that runs: its row, its runs, and the turns for its file calls.
+
+    used_at  seconds since 1970 of the last request for it; more exact than the row
+    """
 
     row: Row
     runs: Runs
     warden: WardenClient
     turns: asyncio.Semaphore
+    used_at: float
     closed: bool = False
 
     @property
@@ -51,6 +63,16 @@ class Session:
         if self.row.slot is None:
             raise NotFound("session", f"Session (id={self.row.id}) does not exist.")
         return self.row.slot
+
+    def begin(self, own: Iterable[tuple[str, Plan]]) -> None:
+        """Have the session's own runs carried out, before all others; ids and plans."""
+        for id, plan in own:
+            self.runs.ask(id, plan)
+
+    async def log(self) -> str:
+        """What the run that was started last has printed; as much as an answer holds."""
+        last = self.runs.last
+        return text(await last.printed()) if last else ""
 
     async def open_helper(self) -> Channel:
         """A file helper of it, for one request."""
@@ -61,6 +83,10 @@ class Session:
         if self.closed:
             return NotFound("session", f"Session (id={self.row.id}) does not exist.")
         return Unavailable("the session's file helper is gone")
+
+    def told(self, text: str) -> str:
+        """A message of its file helper: names are below /home/work here too."""
+        return text
 
 
 class Sessions:
@@ -84,10 +110,6 @@ class Sessions:
                     raise Invalid("it was never completed")
                 await self.warden.adopt(row.slot, row.id, row.mounts)
                 if row.status == "TERMINATING":
-    def told(self, text: str) -> str:
-        """A message of its file helper: names are below /home/work here too."""
-        return text
-
                     await self.warden.release(row.slot)
                     raise Invalid("it was being destroyed")
             except SandboxdError as error:
@@ -96,89 +118,177 @@ class Sessions:
                 _log.warning("session %s (%s) is dropped: %s", row.id, row.name, error)
                 await asyncio.to_thread(table.remove, self._database, row.id)
             else:
-                self._keep(row)
+                session = self._keep(row)
+                if values := life.interrupted(row, time.time()):
+                    await self.change(session, **values)
 
     def _keep(self, row: Row) -> Session:
-        runs = Runs(functools.partial(self._start, row.id), self.config.console)
-        session = Session(row, runs, self.warden, asyncio.Semaphore(HELPERS_MAX))
+        start, over = functools.partial(self._start, row.id), functools.partial(self._over, row.id)
+        runs = Runs(start, self.config.console, over)
+        turns = asyncio.Semaphore(HELPERS_MAX)
+        session = Session(row, runs, self.warden, turns, row.used_at)
         self._by_id[row.id] = self._by_name[row.owner, row.name] = session
         return session
 
     def find(self, owner: str, ref: str) -> Session:
-        """The owner's session of this UUID, else of this name. Raises NotFound."""
+        """The owner's session of this UUID, else of this name, which is used thereby.
+
+        Raises NotFound.
+        """
         session = self._by_id.get(ref.lower())
         if session is None or session.row.owner != owner:
             session = self._by_name.get((owner, ref))
         if session is None:
             raise NotFound("session", f"Session (id={ref}) does not exist.")
+        session.used_at = time.time()
         return session
 
-    def of(self, owner: str) -> Iterable[Session]:
-        """All sessions of an owner."""
-        return [session for session in self._by_id.values() if session.row.owner == owner]
+    def of(self, owner: str | None) -> Iterable[Session]:
+        """All sessions of an owner; of everybody, if it is None."""
+        return [one for one in self._by_id.values() if owner in (one.row.owner, None)]
+
+    async def ended(self, owner: str, ref: str) -> Row:
+        """The owner's session that is over and had this UUID or name. Raises NotFound."""
+        row = await asyncio.to_thread(table.ended_row, self._database, owner, ref)
+        if row is None:
+            raise NotFound("session", f"Session (id={ref}) does not exist.")
+        return row
+
+    async def log_of_ended(self, owner: str, ref: str) -> str:
+        """The console text that was kept of such a session. Raises NotFound."""
+        row = await self.ended(owner, ref)
+        return await asyncio.to_thread(table.log, self._database, row.id)
+
+    async def all_ended(self, owner: str | None) -> list[Row]:
+        """The sessions of an owner, None: of everybody, that are over; newest first."""
+        return await asyncio.to_thread(table.ended_rows, self._database, owner)
 
     def using(self, folder: str) -> list[Session]:
         """The sessions that see the virtual folder with this UUID."""
         mounted = [(one, mount) for one in self._by_id.values() for mount in one.row.mounts]
         return [one for one, mount in mounted if mount.folder == folder]
 
-    async def get_or_create(self, wanted: Row, reuse: bool) -> tuple[Session, bool]:
+    async def get_or_create(
+        self, wanted: Row, reuse: bool, wait_s: float = 0
+    ) -> tuple[Session, bool]:
         """The owner's session of `wanted`'s name, made from `wanted` if there is none; whether
-        it was made.
+        it was made. For a free slot it waits `wait_s` at most.
 
         Raises Exists when there is one with another runtime, or `reuse` is false.
         """
         key = (wanted.owner, wanted.name)
-        async with self._locks.setdefault(key, asyncio.Lock()):
+        async with self._lock(*key):
             known = self._by_name.get(key)
             if known is None:
-                return await self._create(wanted), True
+                return await self._create(wanted, wait_s), True
         if not reuse or known.row.runtime != wanted.runtime:
             why = f"it runs {known.row.image}" if reuse else "reuseIfExists is false"
             data = {"existingSessionId": known.row.id}
             raise Exists(f"A session named {wanted.name} exists: {why}.", data)
         return known, False
 
-    async def _create(self, wanted: Row) -> Session:
-        scratch = self.config.scratch
+    def _lock(self, owner: str, name: str) -> asyncio.Lock:
+        """Held while there is made or unmade what goes by the name."""
+        return self._locks.setdefault((owner, name), asyncio.Lock())
+
+    async def _create(self, wanted: Row, wait_s: float) -> Session:
         slot = None
+        wanted = replace(wanted, history={"PREPARING": wanted.created_at})
         await asyncio.to_thread(table.add, self._database, wanted)
         try:
-            slot = await self.warden.lease(
-                wanted.id, scratch.size, scratch.inodes, wanted.mounts
+            slot = await self._lease(wanted, wait_s)
+            now = time.time()
+            row = await asyncio.to_thread(
+                table.move, self._database, wanted, "RUNNING", now, slot=slot, used_at=now
             )
-            await asyncio.to_thread(table.leased, self._database, wanted.id, slot)
         except Exception:  # whatever it was, nothing half made may stay
             if slot is not None:
                 await self.warden.release(slot)
             await asyncio.to_thread(table.remove, self._database, wanted.id)
             raise
-        return self._keep(replace(wanted, slot=slot, status="RUNNING"))
+        return self._keep(row)
 
-    async def destroy(self, session: Session) -> None:
-        """End everything of a session and free its slot. Raises NotFound when somebody else
-        does so already, StageError when the warden cannot prove the slot empty."""
+    async def _lease(self, wanted: Row, wait_s: float) -> int:
+        scratch = self.config.scratch
+        until = time.monotonic() + min(wait_s, self.config.sessions.wait_s)
+        while True:
+            try:
+                return await self.warden.lease(
+                    wanted.id, scratch.size, scratch.inodes, wanted.mounts
+                )
+            except Unavailable:
+                if self.warden.gone or time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(RETRY_S)
+
+    async def change(self, session: Session, **values: Any) -> None:
+        """Set columns of a session's row."""
+        session.row = replace(session.row, **values)
+        await asyncio.to_thread(table.change, self._database, session.row, **values)
+
+    async def rename(self, session: Session, name: str) -> None:
+        """Give a session another name. Raises Exists when the owner has one of that name."""
+        owner, old = session.row.owner, session.row.name
+        async with contextlib.AsyncExitStack() as stack:
+            for each in sorted({old, name}):
+                await stack.enter_async_context(self._lock(owner, each))
+            other = self._by_name.get((owner, name), session)
+            if session.closed or session.row.name != old:
+                raise NotFound("session", f"Session (id={old}) does not exist.")
+            if other is not session:
+                data = {"existingSessionId": other.row.id}
+                raise Exists(f"A session named {name} exists.", data)
+            await self.change(session, name=name)
+            del self._by_name[owner, old]
+            self._by_name[owner, name] = session
+
+    async def restart(self, session: Session) -> None:
+        """Kill every run of a session; its files stay, and its own runs begin again."""
+        for run in await session.runs.clear():
+            if run.plan.role:
+                session.runs.ask(run.id, run.plan)
+
+    async def destroy(self, session: Session, reason: str = "user-requested") -> Row:
+        """End everything of a session and free its slot; its last row. Raises NotFound when
+        somebody else does so already, StageError when the warden cannot prove the slot empty."""
         if session.closed:
             raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
         session.closed = True
-        row = session.row
-        async with self._locks.setdefault((row.owner, row.name), asyncio.Lock()):
+        async with self._lock(session.row.owner, session.row.name):
+            row = session.row
             del self._by_id[row.id], self._by_name[row.owner, row.name]
-            await asyncio.to_thread(table.terminating, self._database, row.id)
+            row = await asyncio.to_thread(
+                table.move, self._database, row, "TERMINATING", time.time(), status_info=reason
+            )
+            log = await session.log() if row.startup_command else None
             await session.runs.close()
             await self.warden.release(session.slot)
-            await asyncio.to_thread(table.remove, self._database, row.id)
+            kept = self.config.sessions.ended_kept
+            await asyncio.to_thread(table.ended, self._database, row, time.time(), kept, log)
+        return row
+
+    async def _over(self, id: str, run: Run) -> None:
+        """Account for a run that is over."""
+        session = self._by_id.get(id)
+        if session is None:
+            return
+        values = life.after(session.row, run, time.time())
+        session.runs.notice = values.get("status_info", session.runs.notice)
+        try:
+            await self.change(session, **values)
+        except sqlite3.Error as error:  # the result is told nevertheless, from memory
+            _log.error("the end of run %s cannot be stored: %s", run.id, error)
 
     async def _start(self, id: str, run: Run) -> Started:
         """Start a run under a number of its own; its standard input goes along as a file."""
         session = self._by_id.get(id)
         if session is None:
             raise Unavailable("the session is being destroyed")
-        number = await asyncio.to_thread(table.next_run, self._database, id)
-        session.row = replace(session.row, runs=number)
+        run.started_at = time.time()
+        number = await asyncio.to_thread(table.next_run, self._database, id, run.started_at)
+        session.row = replace(session.row, runs=number, used_at=run.started_at)
         plan = run.plan
         stdin = None if plan.stdin is None else sealed(plan.stdin)
-        run.started_at = time.time()
         try:
             return await self.warden.start(
                 session.slot, number, SHELL, plan.steps, plan.environ, stdin
@@ -196,18 +306,3 @@ class Sessions:
 def new_id() -> str:
     """A UUID for a session."""
     return str(uuid.uuid4())
-
-
-def sealed(text: bytes) -> int:
-    """A file in memory with `text`, at its beginning, that nobody can change: memfd_create(2).
-
-    It is ours to close. Without the seals a program could use it to grow the daemon's memory.
-    """
-    fd = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    rest = memoryview(text)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return fd

@@ -32,6 +32,7 @@ from .keys import Keys
 from .registry import Sessions
 from .shelf import Folders
 from .state import State
+from .sweeper import resume, sweep
 from .tokens import Tokens
 from .warden_client import WardenClient
 
@@ -81,9 +82,15 @@ async def _serve(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await folders.restore()
         await sessions.restore()
+        await resume(sessions, state.runtimes)
+        sweeper = asyncio.create_task(sweep(sessions), name="sweeper")
+        sweeper.add_done_callback(lambda _: server.stop("nothing ends idle sessions any more"))
         try:
             yield
         finally:
+            sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeper
             await sessions.close()
 
     server = Server(app.make(state, lifespan), client)

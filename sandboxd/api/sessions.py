@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from ..errors import Invalid
 from ..store.sessions import Row
-from . import sizes
+from . import life, sizes
 from .answers import Answer
 from .auth import maker, owner
 from .bodies import fold, parameters, typed
@@ -27,7 +27,8 @@ from .state import session, state
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,62}[A-Za-z0-9_]", re.ASCII)
 _RESERVED = ("from-template",)
-IMAGE_MAX = 512
+TEXT_MAX = 512
+"""Characters of an image or a tag."""
 
 
 class Settings(msgspec.Struct):
@@ -60,13 +61,16 @@ class Create(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
     starts_at: str = ""
     callback_url: str = ""
     dependencies: list[Any] = []
+    tag: str = ""
+    max_wait: float = 0
+    enqueue_only: bool = False  # makes no difference: sessions begin at once
 
 
 _ALIASES = {
     "session_name": "name", "clientSessionToken": "name", "lang": "image", "sessionType": "type",
     "clusterSize": "cluster_size", "startupCommand": "startup_command",
     "bootstrapScript": "bootstrap_script", "startsAt": "starts_at", "callbackUrl": "callback_url",
-    "callbackURL": "callback_url",
+    "callbackURL": "callback_url", "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only",
 }  # fmt: skip
 _CONFIG_ALIASES = {
     "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
@@ -74,9 +78,7 @@ _CONFIG_ALIASES = {
 }  # fmt: skip
 
 # asked for and not given would be worse than refused: the program would miss it later
-_NOT_OFFERED = (
-    "bootstrap_script", "starts_at", "callback_url", "dependencies", "startup_command",
-)  # fmt: skip
+_NOT_OFFERED = ("starts_at", "callback_url", "dependencies")
 _CONFIG_NOT_OFFERED = (
     "preopen_ports", "agent_list", "attach_network",
 )  # fmt: skip
@@ -88,18 +90,22 @@ async def create(request: Request) -> Response:
     settings = typed(fold(body.config, _CONFIG_ALIASES), Settings, "config")
     _check_offered(body, settings)
     here = state(request)
-    runtime = here.runtimes.resolve(_image(body.image))
+    runtime = here.runtimes.resolve(_printable(body.image, "image"))
     asked = _resources(settings)
     limits, lowered = sizes.granted(asked, here.config.ceiling)
     wanted = Row(
         id=new_id(),
-        name=_name(body.name),
+        name=valid_name(body.name or f"session-{secrets.token_hex(6)}"),
         owner=(who := await maker(request)),
         image=body.image,
         runtime=runtime.name,
         created_at=time.time(),
         limits=limits,
         environ=sizes.variables(settings.environ, "config.environ"),
+        type=body.type,
+        tag=_printable(body.tag, "tag"),
+        startup_command=body.startup_command,
+        bootstrap_script=body.bootstrap_script,
         mounts=attachments(
             [*settings.mounts, *settings.mount_ids],
             settings.mount_map | settings.mount_id_map,
@@ -107,7 +113,10 @@ async def create(request: Request) -> Response:
             lambda ref: here.folders.find(who, ref).row,
         ),
     )
-    found, created = await here.sessions.get_or_create(wanted, body.reuse)
+    first = life.first_runs(wanted, runtime, here.config)
+    found, created = await here.sessions.get_or_create(wanted, body.reuse, body.max_wait)
+    if created:
+        found.begin(first)
     answer = {
         "sessionId": found.row.id,
         "sessionName": found.row.name,
@@ -124,8 +133,10 @@ def _check_offered(body: Create, settings: Settings) -> None:
     """Raises Invalid for what a client asks for and would not get."""
     if body.type == "batch" and not body.startup_command:
         raise Invalid("Batch sessions must have a non-empty startup command.")
-    if body.type != "interactive":
-        raise Invalid("This server offers sessions of the type interactive only.")
+    if body.type not in ("interactive", "batch"):
+        raise Invalid("This server offers sessions of the types interactive and batch.")
+    if body.type != "batch" and body.startup_command:
+        raise Invalid("A startup command needs a session of the type batch.")
     if body.cluster_size != 1:
         raise Invalid("This server runs on one host: clusterSize must be 1.")
     given = [name for name in _NOT_OFFERED if getattr(body, name)]
@@ -135,18 +146,16 @@ def _check_offered(body: Create, settings: Settings) -> None:
         raise Invalid(f"This server does not offer {', '.join(given)}.", data)
 
 
-def _image(image: str) -> str:
-    """The image, if it can be kept: it is told again in the session's description."""
-    if len(image) > IMAGE_MAX or not image.isprintable():
-        data = {"image": f"at most {IMAGE_MAX} printable characters are expected"}
+def _printable(text: str, where: str) -> str:
+    """`text`, if it can be kept: it is told again in the session's description."""
+    if len(text) > TEXT_MAX or not text.isprintable():
+        data = {where: f"at most {TEXT_MAX} printable characters are expected"}
         raise Invalid("Input validation error", data)
-    return image
+    return text
 
 
-def _name(name: str) -> str:
-    """The session's name; one is made when the client gives none."""
-    if not name:
-        return f"session-{secrets.token_hex(6)}"
+def valid_name(name: str) -> str:
+    """`name`, if a session can be called so. Raises Invalid."""
     if not _NAME.fullmatch(name) or name in _RESERVED:
         allowed = "4 to 64 ASCII letters, digits, _ . or -, the first and last no . or -"
         raise Invalid("Input validation error", {"name": allowed})
@@ -178,7 +187,7 @@ def _described(session: Session, config: Any) -> dict[str, Any]:
     row = session.row
     limits = asdict(config.limits.exec) | row.limits
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
-    registry, _, repository = row.image.rpartition("/")
+    registry, _, _ = row.image.rpartition("/")
     active = session.runs.active
     return {
         "sessionId": row.id,
@@ -190,7 +199,7 @@ def _described(session: Session, config: Any) -> dict[str, Any]:
         "image": row.image,
         "architecture": platform.machine(),
         "registry": registry,
-        "tag": repository.partition(":")[2],
+        "tag": row.tag or None,
         "containerId": None,
         "occupiedSlots": slots,
         "occupyingSlots": slots,
@@ -199,7 +208,7 @@ def _described(session: Session, config: Any) -> dict[str, Any]:
         "environ": json.dumps(row.environ),
         "resourceOpts": json.dumps({"shmem": limits["shm"]}),
         "status": "RUNNING",
-        "statusInfo": None,
+        "statusInfo": row.status_info or None,
         "statusData": None,
         "age": int((time.time() - row.created_at) * 1000),
         "creationTime": datetime.fromtimestamp(row.created_at, UTC).isoformat(),
@@ -231,8 +240,21 @@ async def match(request: Request) -> Response:
 
 async def destroy(request: Request) -> Response:
     """DELETE /session/{ref}: end everything of it; its files are gone with it."""
-    await state(request).sessions.destroy(session(request))
-    return Answer({"stats": {}})
+    row = await state(request).sessions.destroy(session(request))
+    return Answer({"stats": _stats(row)})
+
+
+def _stats(row: Row) -> dict[str, Any]:
+    """What the session's runs have used, as the clients format it: version 1, whose values are
+    whole numbers but for the status."""
+    return {
+        "version": 1,
+        "status": "terminated",
+        "runs": row.usage.get("runs", 0),
+        "cpu_used": row.usage.get("cpu_ms", 0),
+        "wall_used_msec": row.usage.get("wall_ms", 0),
+        "mem_max_bytes": row.usage.get("mem_peak", 0),
+    }
 
 
 async def interrupt(request: Request) -> Response:

@@ -18,6 +18,11 @@ def log(level: str, message: str) -> Item:
     return ["log", [level, datetime.now(UTC).isoformat(), "sandboxd", message]]
 
 
+def text(items: list[Item]) -> str:
+    """What a program printed, both streams in one, with sandboxd's words on lines of their own."""
+    return "".join(f"[{data[3]}]\n" if kind == "log" else data for kind, data in items)
+
+
 class Collector:
     """Takes the records of one response; keeps `limit` characters of each stream.
 

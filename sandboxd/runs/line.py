@@ -31,7 +31,10 @@ Start = Callable[[Run], Awaitable[Started]]
 
 
 class Runs:
-    """The line of a session and its finished runs. `over` is told of each that has ended."""
+    """The line of a session and its finished runs. `over` is told of each that has ended.
+
+    notice  what the client of the next run is to be told
+    """
 
     def __init__(
         self, start: Start, keep: Console, over: Callable[[Run], Awaitable[None]] | None = None
@@ -44,6 +47,7 @@ class Runs:
         self._ended: deque[Run] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
+        self.notice = ""
 
     def get(self, id: str) -> Run:
         """The run called `id`. Raises NotFound."""
@@ -91,6 +95,9 @@ class Runs:
         """Carry out what is in line, until nothing is."""
         while self._line:
             run = self._line[0]
+            if self.notice:
+                run.notice(self.notice)
+                self.notice = ""
             try:
                 await run.carry_out(self._start)
             except SandboxdError as error:
@@ -122,12 +129,14 @@ class Runs:
         """The run that was started last."""
         return self._line[0] if self._line else self._ended[-1] if self._ended else None
 
-    async def clear(self) -> None:
-        """End every run; calls that wait for one are told that it vanished. New ones may follow.
+    async def clear(self) -> list[Run]:
+        """End every run that is not over, and return them; calls that wait for one are told that
+        it vanished. New ones may follow.
 
         Raises Unavailable when the active one does not come to its end.
         """
-        for run in self._line:
+        cleared = list(self._line)
+        for run in cleared:
             run.vanish()
         while len(self._line) > 1:
             self._runs.pop(self._line.pop().id, None)
@@ -138,6 +147,7 @@ class Runs:
                     await active.done.wait()
             except TimeoutError:
                 raise Unavailable("the active run does not come to its end") from None
+        return cleared
 
     async def close(self) -> None:
         """Give everything back; calls that still wait are told that the session vanished."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..config import Console
 from ..errors import Invalid, SandboxdError
@@ -33,6 +34,7 @@ class Plan:
     stdin    the whole of exec's standard input; None: the client may type
     clamped  names of the limits that had to be lowered, as clients write them
     options  what the client sent, in a form that can be compared
+    role     "" of a client's run; else what the session itself has it for
     """
 
     steps: tuple[Step, ...]
@@ -40,6 +42,7 @@ class Plan:
     stdin: bytes | None = None
     clamped: tuple[str, ...] = ()
     options: str = ""
+    role: Literal["", "bootstrap", "startup"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +141,7 @@ class Run:
         """The console so far, as much of it as an answer holds; no call's position moves."""
         if self._follower is None:
             return []
-        read, _ = await asyncio.to_thread(
-            self._follower.spool.console, Cursor(START), NO_POSITION
-        )
+        read, _ = await asyncio.to_thread(self._follower.spool.console, Cursor(START), NO_POSITION)
         return read
 
     async def interrupt(self) -> None:

@@ -25,7 +25,7 @@ MIGRATIONS: Sequence[str] = (
         slot        INTEGER,               -- NULL until the warden has leased one
         limits      TEXT NOT NULL,         -- JSON: fields of model.Limits that were asked for
         environ     TEXT NOT NULL,         -- JSON
-        status      TEXT NOT NULL,         -- PREPARING, RUNNING, TERMINATING
+        status      TEXT NOT NULL,         -- PREPARING, RUNNING, TERMINATING, TERMINATED
         created_at  REAL NOT NULL,         -- seconds since 1970
         runs        INTEGER NOT NULL       -- number of the last run
     ) STRICT;
@@ -61,6 +61,26 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT;
     -- JSON: the fields of model.Attachment, in a list
     ALTER TABLE sessions ADD COLUMN mounts TEXT NOT NULL DEFAULT '[]';
+    """,
+    """
+    ALTER TABLE sessions ADD COLUMN type TEXT NOT NULL DEFAULT 'interactive';
+    ALTER TABLE sessions ADD COLUMN tag TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sessions ADD COLUMN startup_command TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sessions ADD COLUMN bootstrap_script TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sessions ADD COLUMN status_info TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sessions ADD COLUMN result TEXT NOT NULL DEFAULT 'UNDEFINED';
+    ALTER TABLE sessions ADD COLUMN exit_code INTEGER;
+    ALTER TABLE sessions ADD COLUMN done_at REAL;
+    ALTER TABLE sessions ADD COLUMN used_at REAL NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN usage TEXT NOT NULL DEFAULT '{}';    -- JSON
+    ALTER TABLE sessions ADD COLUMN history TEXT NOT NULL DEFAULT '{}';  -- JSON
+    UPDATE sessions SET used_at = created_at;
+    -- sessions that are over stay in the table for a while
+    DROP INDEX sessions_name;
+    CREATE UNIQUE INDEX sessions_name ON sessions (owner, name)
+        WHERE status IN ('PREPARING', 'RUNNING');
+    CREATE INDEX sessions_ended ON sessions (status, created_at);
+    CREATE TABLE logs (session TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
     """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""

@@ -6,10 +6,12 @@ ones push it out (`ended`).
 
 from __future__ import annotations
 
+import functools
 import json
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
+from ..model import Attachment
 from .database import Database
 
 State = Literal["PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
@@ -26,9 +28,10 @@ class Row:
     runs         number of the last run; numbers are never used again
     type         interactive, or batch: it ends with its startup_command
     status_info  a remark about the status, or ""
-    result, exit_code     of the startup_command
+    result, exit_code, done_at   of the startup_command
     usage        sums over the runs that have ended: runs, wall_ms, cpu_ms; mem_peak is the most
     history      seconds since 1970 of each status that it has had
+    mounts       virtual folders that it sees
     """
 
     id: str
@@ -49,14 +52,16 @@ class Row:
     status_info: str = ""
     result: Result = "UNDEFINED"
     exit_code: int | None = None
+    done_at: float | None = None
     used_at: float = 0.0
     usage: dict[str, int] = field(default_factory=dict)
     history: dict[str, float] = field(default_factory=dict)
+    mounts: tuple[Attachment, ...] = ()
 
 
 _FIELDS = tuple(each.name for each in fields(Row))
 _COLUMNS = ", ".join(_FIELDS)
-_JSON = ("limits", "environ", "usage", "history")
+_JSON = ("limits", "environ", "usage", "history", "mounts")
 
 
 def all_rows(database: Database) -> list[Row]:
@@ -86,11 +91,13 @@ def _select(database: Database, where: str, *values: Any) -> list[Row]:
 
 def _row(columns: tuple[Any, ...]) -> Row:
     values = dict(zip(_FIELDS, columns, strict=True))
-    return Row(**{**values, **{name: json.loads(values[name]) for name in _JSON}})
+    values |= {name: json.loads(values[name]) for name in _JSON}
+    return Row(**values | {"mounts": tuple(Attachment(**mount) for mount in values["mounts"])})
 
 
 def _stored(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: json.dumps(v) if name in _JSON else v for name, v in values.items()}
+    json_of = functools.partial(json.dumps, default=asdict)
+    return {name: json_of(value) if name in _JSON else value for name, value in values.items()}
 
 
 def add(database: Database, row: Row) -> None:
@@ -111,9 +118,7 @@ def change(database: Database, row: Row, **values: Any) -> Row:
     stored = _stored(values)
     marks = ", ".join(f"{name} = ?" for name in stored)
     with database.transaction() as connection:
-        connection.execute(
-            f"UPDATE sessions SET {marks} WHERE id = ?", [*stored.values(), row.id]
-        )
+        connection.execute(f"UPDATE sessions SET {marks} WHERE id = ?", [*stored.values(), row.id])
     return replace(row, **values)
 
 

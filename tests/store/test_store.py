@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.errors import ConfigError
+from sandboxd.model import Attachment
 from sandboxd.store import sessions
 from sandboxd.store.database import MIGRATIONS, Database
 from sandboxd.store.sessions import Row
@@ -42,11 +43,38 @@ def database(path: str) -> Iterator[Database]:
 def test_a_row_comes_back_as_it_was_after_a_restart(path: str) -> None:
     first = Database(path)
     sessions.add(first, ROW)
-    sessions.leased(first, ROW.id, 7)
+    mounts = (Attachment("22222222-2222-4222-8222-222222222222", "data", True),)
+    row = sessions.move(first, ROW, "RUNNING", 2.5, slot=7, usage={"runs": 1}, mounts=mounts)
     first.close()
     second = Database(path)
-    assert sessions.all_rows(second) == [replace(ROW, slot=7, status="RUNNING")]
+    assert row == replace(
+        ROW, slot=7, status="RUNNING", usage={"runs": 1}, history={"RUNNING": 2.5}, mounts=mounts
+    )
+    assert sessions.all_rows(second) == [row]
     second.close()
+
+
+def test_a_session_that_is_over_is_remembered_among_the_newest(database: Database) -> None:
+    for number in range(4):
+        row = replace(ROW, id=str(number), name=f"name{number}", created_at=float(number))
+        sessions.add(database, row)
+        sessions.ended(database, row, 9.0, 3, f"log {number}")
+    assert sessions.all_rows(database) == []
+    assert [row.id for row in sessions.ended_rows(database, "default")] == ["3", "2", "1"]
+    assert sessions.ended_rows(database, "other") == []
+    assert [sessions.log(database, id) for id in "0123"] == ["", "log 1", "log 2", "log 3"]
+    found = sessions.ended_row(database, "default", "name2")
+    assert found and found.status == "TERMINATED" and found.history == {"TERMINATED": 9.0}
+    assert sessions.ended_row(database, "other", "name2") is None
+
+
+def test_of_several_sessions_that_are_over_the_newest_has_the_name(database: Database) -> None:
+    for number in range(3):
+        row = replace(ROW, id=str(number), created_at=float(number))
+        sessions.add(database, row)
+        sessions.ended(database, row, 9.0, 10)
+    assert [r.id if r else None for r in (sessions.ended_row(database, "default", ref)
+            for ref in ("first", "0", "nobody"))] == ["2", "0", None]  # fmt: skip
 
 
 def test_two_sessions_of_an_owner_cannot_have_one_name(database: Database) -> None:
@@ -59,10 +87,19 @@ def test_two_sessions_of_an_owner_cannot_have_one_name(database: Database) -> No
 
 def test_a_session_that_is_being_destroyed_gives_its_name_free(database: Database) -> None:
     sessions.add(database, ROW)
-    sessions.leased(database, ROW.id, 7)
-    sessions.terminating(database, ROW.id)
-    sessions.add(database, replace(ROW, id="2"))
-    sessions.leased(database, "2", 7)
+    row = sessions.move(database, ROW, "RUNNING", 2.0, slot=7)
+    sessions.move(database, row, "TERMINATING", 3.0)
+    other = replace(ROW, id="2")
+    sessions.add(database, other)
+    sessions.move(database, other, "RUNNING", 4.0, slot=7)
+
+
+def test_a_changed_row_keeps_what_was_counted_meanwhile(database: Database) -> None:
+    sessions.add(database, ROW)
+    sessions.next_run(database, ROW.id, 5.0)
+    sessions.change(database, ROW, tag="x")
+    (row,) = sessions.all_rows(database)
+    assert (row.runs, row.used_at, row.tag) == (1, 5.0, "x")
 
 
 def test_run_numbers_are_never_used_again(path: str) -> None:
@@ -71,7 +108,7 @@ def test_run_numbers_are_never_used_again(path: str) -> None:
     numbers: list[int] = []
 
     def count() -> None:
-        numbers.extend(sessions.next_run(database, ROW.id) for _ in range(25))
+        numbers.extend(sessions.next_run(database, ROW.id, 1.0) for _ in range(25))
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -80,7 +117,7 @@ def test_run_numbers_are_never_used_again(path: str) -> None:
         thread.join()
     database.close()
     again = Database(path)
-    numbers.append(sessions.next_run(again, ROW.id))
+    numbers.append(sessions.next_run(again, ROW.id, 1.0))
     again.close()
     assert sorted(numbers) == list(range(1, 102))
 
@@ -89,7 +126,7 @@ def test_a_removed_session_has_no_runs(database: Database) -> None:
     sessions.add(database, ROW)
     sessions.remove(database, ROW.id)
     with pytest.raises(KeyError):
-        sessions.next_run(database, ROW.id)
+        sessions.next_run(database, ROW.id, 1.0)
 
 
 def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:

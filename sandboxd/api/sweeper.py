@@ -1,0 +1,61 @@
+"""Ends the sessions whose time has come, and begins what a restart of the daemon has prevented.
+
+`sweep` is one task of the server. When a session was used is known to the second in memory and to the
+minute in the database, so that a restart of the daemon neither loses nor prolongs its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+
+from ..errors import SandboxdError
+from ..runtimes import Runtimes
+from . import life
+from .registry import Session, Sessions
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+NOTED_S = 60.0
+"""How exact the last use is in the database."""
+
+
+async def resume(sessions: Sessions, runtimes: Runtimes) -> None:
+    """Have those restored sessions begin that have not had a run yet."""
+    for session in sessions.of(None):
+        row = session.row
+        if row.runs or not (row.bootstrap_script or row.startup_command):
+            continue
+        try:
+            session.begin(life.first_runs(row, runtimes.resolve(row.runtime), sessions.config))
+        except SandboxdError as error:  # the runtime is gone, or its limits are others now
+            _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
+            await sessions.change(session, **life.failed(row, str(error), time.time()))
+
+
+async def sweep(sessions: Sessions) -> None:
+    """Look at all sessions again and again, for ever."""
+    while True:
+        await asyncio.sleep(EVERY_S)
+        for session in sessions.of(None):
+            try:
+                await _look_at(sessions, session)
+            except (SandboxdError, sqlite3.Error) as error:  # the next look may succeed
+                _log.warning("session %s does not end: %s", session.row.id, error)
+
+
+async def _look_at(sessions: Sessions, session: Session) -> None:
+    now = time.time()
+    if session.closed:
+        return
+    if session.runs.active:
+        session.used_at = now
+    elif reason := life.reason_to_end(session.row, session.used_at, now, sessions.config.sessions):
+        _log.info("session %s (%s) ends: %s", session.row.id, session.row.name, reason)
+        await sessions.destroy(session, reason)
+        return
+    if session.used_at - session.row.used_at > NOTED_S:
+        await sessions.change(session, used_at=session.used_at)
