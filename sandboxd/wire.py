@@ -31,7 +31,6 @@ api -> shim (the control socket of one run):
     decline                              the client did not answer waiting-input: its clock runs on
     signal   name                        for the process group of the step
     kill     -                           end the run now, with everything that it has started
-    kill     -                           end the run now, with everything that it has started
     The shim's only message is the answer to watch: {"console", "journal", "waiting"}, where
     console and journal are positions (spool.Position order, count of lines).
 

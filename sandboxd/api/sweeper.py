@@ -1,7 +1,7 @@
 """Ends the sessions whose time has come, and begins what a restart of the daemon has prevented.
 
-`sweep` is one task of the server. When a session was used is known to the second in memory and to the
-minute in the database, so that a restart of the daemon neither loses nor prolongs its time.
+`sweep` is one task of the server. The last use of a session is known to the second in memory and
+to the minute in the database, so that a restart neither loses nor prolongs its time.
 """
 
 from __future__ import annotations
