@@ -149,7 +149,7 @@ class Config:
 
     listen: tuple[str, ...] = (f"unix:{SOCKET}",)
     state_dir: str = STATE_DIR
-    auth: str = ""  # or "keypair": see docs/api.md; "none": whoever reaches a listener may all
+    auth: str = ""  # or "keypair"; "none": no signatures; see docs/authentication.md
     rate_limit: int = 30000  # requests of a keypair in 900 s, unless it has a limit of its own
     limits: StepLimits = StepLimits()
     ceiling: Limits = Limits(
@@ -242,7 +242,8 @@ def _check(config: Config) -> None:
         raise ConfigError("scratch.size must be between 16 MiB and 1 TiB, in bytes")
     if not 16 * MIB <= config.folders.size <= 1024 * GIB:
         raise ConfigError("folders.size must be between 16 MiB and 1 TiB, in bytes")
-    if not 1000 <= config.slots.first_uid <= 0x7FFF0000 or not 1 <= config.slots.count <= 65536:
+    # the last slot's uid stays below that of virtual folders (warden/folders.py)
+    if not 1000 <= config.slots.first_uid <= 0x7FFE0000 or not 1 <= config.slots.count <= 65536:
         raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
     if not os.path.isabs(config.state_dir):
         raise ConfigError(f"state_dir must be an absolute path, not {config.state_dir!r}")
