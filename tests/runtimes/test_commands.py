@@ -11,10 +11,9 @@ import pytest
 
 from sandboxd.config import Config
 from sandboxd.errors import NotFound
-from sandboxd.model import StepName
+from sandboxd.model import PATH, StepName
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN
-from sandboxd.runtimes.tools import PATH
 
 Files = dict[str, str]
 Done = subprocess.CompletedProcess[str]
@@ -48,7 +47,7 @@ def step(tmp_path: Path, host: Runtimes, shell: str) -> Step:
         return subprocess.run(
             [shell, "-c", getattr(runtime, step)],
             cwd=tmp_path,
-            env={"HOME": str(tmp_path), "PATH": ":".join(PATH), "LANG": "C.UTF-8"}
+            env={"HOME": str(tmp_path), "PATH": PATH, "LANG": "C.UTF-8"}
             | dict(runtime.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
