@@ -106,6 +106,8 @@ def _serve(command: argparse.ArgumentParser) -> None:
     add("--state-dir", metavar="DIR", help=f"sessions and their files (default: {STATE_DIR})")
     add("--config", metavar="FILE", help="TOML; see docs/operations.md")
     add("--auth", choices=["none"], help="none: no keys; only for loopback and Unix sockets")
+    # For `sandboxd run`: socket and state in this folder, which is removed at the end.
+    add("--private", metavar="DIR", help=argparse.SUPPRESS)
 
 
 def _runtimes(command: argparse.ArgumentParser) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,8 +76,9 @@ def running(folder: Path, config: str = "") -> Iterator[Daemon]:
 
 
 def leftovers() -> set[str]:
-    """Mounts, cgroups, loop devices and processes of sandboxd on this host."""
+    """Mounts, cgroups, processes and private directories of sandboxd on this host."""
     found = {line for line in Path("/proc/mounts").read_text().splitlines() if "sandboxd" in line}
+    found.update(glob.glob(f"{tempfile.gettempdir()}/sandboxd-[!t]*"))
     for top, directories, _ in os.walk("/sys/fs/cgroup"):
         # Those of the tests' own warden, which other tests of this process use.
         names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
