@@ -26,6 +26,7 @@ from .main import FAULT
 from .private import private_daemon
 
 TIMED_OUT = 124
+PROGRESS_S = 1.0
 UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
 VERSION_CONTROL = {".git", ".hg", ".svn"}
 
@@ -242,10 +243,12 @@ def _deleted(client: Client, session: str) -> Iterator[None]:
 
 def _upload(client: Client, session: str, files: list[Upload], say: Reporter) -> None:
     total = sum(file.size for file in files)
+    told = time.monotonic()
     for start in range(0, len(files), UPLOAD_FILES):
         client.upload(session, files[start : start + UPLOAD_FILES])
-        done = min(start + UPLOAD_FILES, len(files))
-        if done < len(files):
+        if time.monotonic() - told > PROGRESS_S:
+            told = time.monotonic()
+            done = min(start + UPLOAD_FILES, len(files))
             say.phase(f"uploaded {done} of {len(files)} files", uploaded=done)
     say.phase(f"uploaded {len(files)} files, {total:,} bytes", uploaded=len(files))
 
