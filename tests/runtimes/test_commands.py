@@ -47,8 +47,7 @@ def step(tmp_path: Path, host: Runtimes, shell: str) -> Step:
         return subprocess.run(
             [shell, "-c", getattr(runtime, step)],
             cwd=tmp_path,
-            env={"HOME": str(tmp_path), "PATH": PATH, "LANG": "C.UTF-8"}
-            | dict(runtime.environ),
+            env={"HOME": str(tmp_path), "PATH": PATH, "LANG": "C.UTF-8"} | dict(runtime.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
