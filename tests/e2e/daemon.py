@@ -63,7 +63,6 @@ class Daemon:
 @contextmanager
 def running(folder: Path, config: str = "") -> Iterator[Daemon]:
     """A daemon for the time of a `with`; afterwards the host is as it was."""
-    folder.chmod(0o711)
     before = leftovers()
     daemon = Daemon(folder, config)
     daemon.start()

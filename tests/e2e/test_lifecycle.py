@@ -17,14 +17,6 @@ import pytest
 from .daemon import ROOT, Daemon, leftovers, run, running
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for path in (tmp_path, *tmp_path.parents):
-        if "pytest-" in path.name:
-            path.chmod(0o711)
-    return tmp_path
-
-
 def processes(daemon: Daemon) -> dict[str, int]:
     """The daemon and all below it, by what `ps` shows, with their uid."""
     assert daemon.process
