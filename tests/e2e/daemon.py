@@ -87,7 +87,7 @@ def leftovers() -> set[str]:
         if not foreign & {pid, *_ancestors(pid)}:
             found.add(f"{pid} {title}")
     if not foreign:
-        found.update(glob.glob(f"{tempfile.gettempdir()}/sandboxd-[!t]*"))
+        found.update(glob.glob(f"{tempfile.gettempdir()}/sandboxd-????????"))
         for top, directories, _ in os.walk("/sys/fs/cgroup"):
             # But those of the tests' own warden, which other tests of this process use.
             names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
