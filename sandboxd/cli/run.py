@@ -12,6 +12,7 @@ import contextlib
 import fnmatch
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,8 @@ VERSION_CONTROL = {".git", ".hg", ".svn"}
 
 def main(args: argparse.Namespace) -> int:
     """Run the folder; the exit status of its program."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     say = Reporter(args.quiet, args.json)
     files = collect(args.folder, args.exclude, say)
     image = args.image or _detect(files)
@@ -49,6 +52,11 @@ def main(args: argparse.Namespace) -> int:
                     say.phase(f"got {os.path.join(args.into, name)}", got=name)
     say.end(code)
     return code
+
+
+def _terminated(number: int, _: object) -> None:
+    """Unwind, so that the session is deleted: a daemon that others use would keep it."""
+    raise SystemExit(128 + number)
 
 
 class Reporter:

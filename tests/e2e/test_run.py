@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .daemon import ROOT, leftovers
+from .daemon import ROOT, Daemon, leftovers
 
 
 def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -145,6 +145,25 @@ def test_killed_command_leaves_nothing(tmp_path: Path, number: int) -> None:
     while leftovers() != before:
         assert time.monotonic() < deadline, leftovers() - before
         time.sleep(0.1)
+
+
+def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    (tmp_path / "main.sh").write_text("echo up; sleep 60\n")
+    command = [sys.executable, "-P", "-m", "sandboxd", "run", str(tmp_path), "--exec", "*", "-q"]
+    with subprocess.Popen(
+        [*command, "--socket", f"{daemon.folder}/api.sock"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        assert len(os.listdir(daemon.state / "slots")) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    assert os.listdir(daemon.state / "slots") == []
 
 
 @pytest.mark.parametrize(
