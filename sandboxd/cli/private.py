@@ -26,9 +26,10 @@ def private_daemon() -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="sandboxd-")
     os.chmod(folder, 0o711)  # the unprivileged api has to reach its state in there
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = [package, os.environ.get("PYTHONPATH")]
     daemon = subprocess.Popen(
         [sys.executable, "-P", "-X", "utf8", "-m", "sandboxd", "serve", "--private", folder],
-        env=os.environ | {"PYTHONPATH": package},
+        env=os.environ | {"PYTHONPATH": ":".join(filter(None, paths))},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for the command, which ends the daemon in order
