@@ -12,6 +12,9 @@ GIB = 1 << 30
 HOME = "/home/work"
 """The session's work directory as programs and clients see it."""
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs in a jail are looked for, behind the session's own ~/.local/bin."""
+
 StepName = Literal["clean", "build", "exec"]
 STEPS: tuple[StepName, ...] = ("clean", "build", "exec")
 

@@ -110,6 +110,8 @@ def _serve(command: argparse.ArgumentParser) -> None:
         "--auth", choices=["keypair", "none"],
         help="keypair (default): requests over TCP are signed; none: no keys, loopback only",
     )  # fmt: skip
+    # For `sandboxd run`: socket and state in this folder, which is removed at the end.
+    add("--private", metavar="DIR", help=argparse.SUPPRESS)
 
 
 def _runtimes(command: argparse.ArgumentParser) -> None:
@@ -130,7 +132,9 @@ def _keypair(command: argparse.ArgumentParser) -> None:
     for action in (create, listing):
         action.add_argument("--json", action="store_true", help="JSON instead of text")
     delete = actions.add_parser("delete", help="forget a keypair")
-    delete.add_argument("--force", action="store_true", help="even if it owns something, which stays")
+    delete.add_argument(
+        "--force", action="store_true", help="even if it owns something; that stays"
+    )
     disable = actions.add_parser("disable", help="let a keypair sign no more requests")
     enable = actions.add_parser("enable", help="let it sign requests again")
     for action in (delete, disable, enable):

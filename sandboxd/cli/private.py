@@ -1,14 +1,13 @@
 """A daemon for one command, when none is running: made in a directory of its own, gone after.
 
-It gets SIGTERM when the command ends, and from the kernel if the command is killed, and then
-takes everything with it: processes, cgroups, mounts; here its directory is removed.
+It gets SIGTERM when the command ends, and from the kernel if the command is killed; then it
+takes everything with it: processes, cgroups, mounts, and the directory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,30 +25,23 @@ def private_daemon() -> Iterator[str]:
     """Start one; the path of its socket. Raises Unavailable with what it said."""
     folder = tempfile.mkdtemp(prefix="sandboxd-")
     os.chmod(folder, 0o711)  # the unprivileged api has to reach its state in there
-    sock = f"{folder}/api.sock"
-    command = [
-        sys.executable, "-P", "-m", "sandboxd", "serve",
-        "--listen", f"unix:{sock}", "--state-dir", f"{folder}/state",
-    ]  # fmt: skip
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = [package, os.environ.get("PYTHONPATH")]
+    daemon = subprocess.Popen(
+        [sys.executable, "-P", "-X", "utf8", "-m", "sandboxd", "serve", "--private", folder],
+        env=os.environ | {"PYTHONPATH": ":".join(filter(None, paths))},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the command, which ends the daemon in order
+        preexec_fn=_die_with_parent,
+    )
     try:
-        daemon = subprocess.Popen(
-            command,
-            env=os.environ | {"PYTHONPATH": package},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the command, which ends the daemon in order
-            preexec_fn=_die_with_parent,
-        )
-        try:
-            assert daemon.stdout is not None
-            if not daemon.stdout.readline():
-                raise Unavailable("the private daemon did not start; its message is above")
-            yield sock
-        finally:
-            _stop(daemon)
+        assert daemon.stdout is not None
+        if not daemon.stdout.readline():
+            raise Unavailable("the private daemon did not start; its message is above")
+        yield f"{folder}/api.sock"
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _stop(daemon)
 
 
 def _die_with_parent() -> None:

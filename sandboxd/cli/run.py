@@ -12,6 +12,7 @@ import contextlib
 import fnmatch
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -26,12 +27,15 @@ from .main import FAULT
 from .private import private_daemon
 
 TIMED_OUT = 124
+PROGRESS_S = 1.0
 UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
 VERSION_CONTROL = {".git", ".hg", ".svn"}
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the folder; the exit status of its program."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     say = Reporter(args.quiet, args.json)
     files = collect(args.folder, args.exclude, say)
     image = args.image or _detect(files)
@@ -48,6 +52,11 @@ def main(args: argparse.Namespace) -> int:
                     say.phase(f"got {os.path.join(args.into, name)}", got=name)
     say.end(code)
     return code
+
+
+def _terminated(number: int, _: object) -> None:
+    """Unwind, so that the session is deleted: a daemon that others use would keep it."""
+    raise SystemExit(128 + number)
 
 
 class Reporter:
@@ -242,10 +251,12 @@ def _deleted(client: Client, session: str) -> Iterator[None]:
 
 def _upload(client: Client, session: str, files: list[Upload], say: Reporter) -> None:
     total = sum(file.size for file in files)
+    told = time.monotonic()
     for start in range(0, len(files), UPLOAD_FILES):
         client.upload(session, files[start : start + UPLOAD_FILES])
-        done = min(start + UPLOAD_FILES, len(files))
-        if done < len(files):
+        if time.monotonic() - told > PROGRESS_S:
+            told = time.monotonic()
+            done = min(start + UPLOAD_FILES, len(files))
             say.phase(f"uploaded {done} of {len(files)} files", uploaded=done)
     say.phase(f"uploaded {len(files)} files, {total:,} bytes", uploaded=len(files))
 

@@ -11,8 +11,8 @@ of the run, which its shim has forked into new mount, pid, net, IPC and UTS name
     claim    mounts      accounts, /home/work, its folders, /tmp, /dev/shm; seal; pivot_root
              rlimits     before the uid changes: afterwards they cannot be raised
              identity    groups, gid, uid, capabilities, securebits, no_new_privs
-             seccomp     (its place; comes with issue C)
              verify      each of the above, read back from the kernel
+             seccomp     the last, and verified too: reading back takes calls that it refuses
 
 Each failure is a StageError, after which the process must exit: no user code has run yet.
 """
@@ -23,7 +23,7 @@ import os
 from dataclasses import dataclass
 
 from ..model import HOME, Limits
-from . import identity, namespaces, network, rlimits, rootfs
+from . import identity, namespaces, network, rlimits, rootfs, seccomp
 from .cgroup import Group
 from .mounts import Folder, Tree
 
@@ -35,12 +35,14 @@ class Jail:
     root     an empty directory, where the tree is built
     paths, etc  the host's parts, as in config.Rootfs
     outside  the warden's namespaces (namespaces.current)
+    filter   the system call filter (seccomp.compile)
     """
 
     root: str
     paths: tuple[str, ...]
     etc: tuple[str, ...]
     outside: dict[str, str]
+    filter: bytes
     group: Group
 
 
@@ -85,3 +87,6 @@ def claim(jail: Jail, tree: Tree, session: Session) -> None:
     tree.verify(rootfs.SEALED)
     rlimits.verify(wanted)
     identity.verify(session.uid, session.gid)
+
+    seccomp.apply(jail.filter)
+    seccomp.verify()

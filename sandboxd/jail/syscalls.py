@@ -36,6 +36,7 @@ MOUNT_ATTR_IDMAP = 0x100000
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME = 1, 3, 4, 15
+PR_SET_SECCOMP = 22
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS = 23, 24, 27, 28
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 39, 47
 PR_CAP_AMBIENT_IS_SET, PR_CAP_AMBIENT_CLEAR_ALL = 1, 4
@@ -146,6 +147,24 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
     """prctl(2) with integer arguments."""
     ulong = ctypes.c_ulong
     return _check(_libc.prctl(option, ulong(arg2), ulong(arg3), ulong(0), ulong(0)))
+
+
+def seccomp_filter(program: bytes) -> None:
+    """prctl(2) PR_SET_SECCOMP, SECCOMP_MODE_FILTER: `program` is an array of sock_filter."""
+    code = ctypes.create_string_buffer(program, len(program))
+    fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    ulong = ctypes.c_ulong
+    _check(_libc.prctl(PR_SET_SECCOMP, ulong(2), fprog, ulong(0), ulong(0)))
+
+
+def syscall_numbers(names: list[str]) -> dict[str, int]:
+    """seccomp_syscall_resolve_name(3): the numbers of the calls that this architecture has.
+
+    Raises OSError when libseccomp is not installed.
+    """
+    resolve = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name
+    found = {name: int(resolve(name.encode())) for name in names}
+    return {name: number for name, number in found.items() if number >= 0}
 
 
 def capset_none() -> None:

@@ -60,14 +60,34 @@ exit
 """
 
 
+MAKE_OR_ALL = """\
+all=
+for file in GNUmakefile makefile Makefile; do
+  [ -f "$file" ] || continue
+  if command -v make >/dev/null; then exec make; fi
+  echo "sandboxd: make is not installed on this host; compiling all sources instead" >&2
+  all=yes
+  break
+done
+"""
+"""As MAKE; on a host without make, `all` tells that there is a Makefile which cannot be used."""
+
+
 def compiled(compiler: str, mains: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
     """Build of C or C++: all sources of the tree at once into ./main, if one of `mains` is there.
 
-    In a list for gcc any character is quoted by a backslash (gcc(1), @file).
+    Headers are looked for wherever the tree has some. In a list for gcc any character is quoted
+    by a backslash (gcc(1), @file).
     """
+    quote = r"s/[^[:alnum:]]/\\&/g"
+    headers = rf"""LC_ALL=C find . -name '.?*' -prune -o -name '*.h' -printf '-I%h\0' |
+  LC_ALL=C sort -zu | LC_ALL=C sed -z '{quote}' | tr '\0' '\n' >>"$sources"
+"""
     command = f'{compiler} -Wall -o main @"$sources" -pthread -lm -lrt -ldl'
-    every = listed(suffixes, r"s/[^[:alnum:]]/\\&/g", command)
-    return MAKE + when(mains, every) + otherwise("build", f"a Makefile or {' or '.join(mains)}")
+    every = listed(suffixes, quote, headers + command)
+    tests = " || ".join(['[ -n "$all" ]', *(f"[ -f {shlex.quote(main)} ]" for main in mains)])
+    looked_for = otherwise("build", f"a Makefile or {' or '.join(mains)}")
+    return f"{MAKE_OR_ALL}if {tests}; then\n{every}fi\n{looked_for}"
 
 
 def binary(*patterns: str) -> str:

@@ -17,9 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..config import Rootfs
-
-PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where a program in the jail looks, but for its own /home/work/.local/bin."""
+from ..model import PATH
 
 _LINKS_MAX = 40  # as the kernel: path_resolution(7), ELOOP
 
@@ -54,7 +52,7 @@ class View:
         directories to look into for the reason only: what an operator sees in a shell.
         """
         obstacles = []
-        for path in _places(names, PATH):
+        for path in _places(names, PATH.split(":")):
             try:
                 if self._usable(path):
                     return path
@@ -70,7 +68,7 @@ class View:
                 continue
             try:
                 if self._usable(path):
-                    yield f"found at {path}, but in the sandbox PATH is {':'.join(PATH)}"
+                    yield f"found at {path}, but in the sandbox PATH is {PATH}"
             except _Obstacle as error:
                 yield str(error)
 
@@ -148,5 +146,5 @@ def _places(names: tuple[str, ...], directories: Iterable[str]) -> list[str]:
 
 def _nowhere(names: tuple[str, ...]) -> str:
     bare = [name for name in names if not name.startswith("/")]
-    where = f" in {', '.join(PATH)}" if bare else ""
+    where = f" in {PATH.replace(':', ', ')}" if bare else ""
     return f"looked for {' or '.join(names)}{where}; not there"

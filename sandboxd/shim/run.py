@@ -26,7 +26,7 @@ from ..jail import identity, syscalls
 from ..jail.cgroup import Counters
 from ..jail.enter import Jail, Session
 from ..jail.mounts import Folder
-from ..model import BUILD_FAILED, HOME, Step, Usage, Verdict
+from ..model import BUILD_FAILED, HOME, PATH, Step, Usage, Verdict
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import verdict
 from .clock import Clock
@@ -36,8 +36,14 @@ from .init import only_keep
 from .launch import Init, claim, prepare
 from .stdin import Stdin
 
-_BASE = {"TERM": "xterm", "LANG": "C.UTF-8", "SHELL": "/bin/bash", "USER": "work", "HOME": HOME}
-PATH = f"{HOME}/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRON = {
+    "TERM": "xterm",
+    "LANG": "C.UTF-8",
+    "SHELL": "/bin/bash",
+    "USER": "work",
+    "HOME": HOME,
+    "PATH": f"{HOME}/.local/bin:{PATH}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +182,7 @@ class Run:
             given = self.order.stdin
         else:
             given = os.open("/dev/null", os.O_RDONLY)
-        environ = _BASE | {"PATH": PATH} | self.order.environ
+        environ = _ENVIRON | self.order.environ
         self.init.start([self.order.shell, "-c", step.command or ""], environ, [given, out, err])
         for fd in (given, out, err):
             os.close(fd)

@@ -22,7 +22,7 @@ from typing import Any
 from .. import wire
 from ..config import Config
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
-from ..jail import namespaces
+from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
 from ..jail.mounts import clone
@@ -66,6 +66,7 @@ class Requests:
         self.folders = Folders(config.state_dir)
         self.root = f"{config.state_dir}/root"
         self.outside = namespaces.current()
+        self.filter = seccomp.compile()
         os.makedirs(self.root, mode=0o700, exist_ok=True)
 
     def end_strays(self) -> None:
@@ -186,7 +187,7 @@ class Requests:
             group = self.hierarchy.group(f"{slot.number}.{run}")
             undo.callback(group.remove)
             rootfs = self.config.rootfs
-            jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, group)
+            jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, self.filter, group)
             order = Order(
                 slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, folders, console, journal,
                 listener, stdin, shell, steps, environ, self.config.console,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,14 +14,25 @@ import pytest
 from .daemon import Daemon, running
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    folder = tmp_path_factory.mktemp("daemon")
-    for path in (folder, *folder.parents):  # pytest's own directories are closed to others
-        if "pytest-" in path.name:
-            path.chmod(0o711)
-    with running(folder) as made:
+@contextmanager
+def passable() -> Iterator[Path]:
+    """A directory that others may pass through, as the api must; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(prefix="sandboxd-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        yield folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with passable() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with passable() as made, running(made) as started:
+        yield started
 
 
 @pytest.fixture

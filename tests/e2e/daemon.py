@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +63,6 @@ class Daemon:
 @contextmanager
 def running(folder: Path, config: str = "") -> Iterator[Daemon]:
     """A daemon for the time of a `with`; afterwards the host is as it was."""
-    folder.chmod(0o711)
     before = leftovers()
     daemon = Daemon(folder, config)
     daemon.start()
@@ -74,19 +75,47 @@ def running(folder: Path, config: str = "") -> Iterator[Daemon]:
 
 
 def leftovers() -> set[str]:
-    """Mounts, cgroups, loop devices and processes of sandboxd on this host."""
+    """Mounts, cgroups, processes and private directories of sandboxd that tests have made.
+
+    A machine may have a daemon in service, or other tests under way: what descends from a
+    process that is none of ours is left out, and then so are cgroups, which name no owner.
+    """
     found = {line for line in Path("/proc/mounts").read_text().splitlines() if "sandboxd" in line}
-    for top, directories, _ in os.walk("/sys/fs/cgroup"):
-        # Those of the tests' own warden, which other tests of this process use.
-        names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
-        found.update(f"{top}/{name}" for name in names)
+    wardens = {pid for pid, title in _titles().items() if title == "sandboxd: warden"}
+    foreign = {pid for pid in wardens if os.getpid() not in _ancestors(pid)}
+    for pid, title in _titles().items():
+        if not foreign & {pid, *_ancestors(pid)}:
+            found.add(f"{pid} {title}")
+    if not foreign:
+        found.update(glob.glob(f"{tempfile.gettempdir()}/sandboxd-????????"))
+        for top, directories, _ in os.walk("/sys/fs/cgroup"):
+            # But those of the tests' own warden, which other tests of this process use.
+            names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
+            found.update(f"{top}/{name}" for name in names)
+    return found
+
+
+def _titles() -> dict[int, str]:
+    """Pid -> title of every process that calls itself sandboxd's."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = path.read_bytes().rstrip(b"\0").decode(errors="replace")
         except OSError:
             continue
         if text.startswith("sandboxd: "):
-            found.add(f"{path.parent.name} {text}")
+            found[int(path.parent.name)] = text
+    return found
+
+
+def _ancestors(pid: int) -> list[int]:
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+        found.append(pid)
     return found
 
 

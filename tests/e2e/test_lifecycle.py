@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -16,51 +17,47 @@ import pytest
 from .daemon import ROOT, Daemon, leftovers, run, running
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for path in (tmp_path, *tmp_path.parents):
-        if "pytest-" in path.name:
-            path.chmod(0o711)
-    return tmp_path
-
-
-def titles() -> dict[str, int]:
-    """sandboxd's processes, by what `ps` shows, with their uid."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
+def processes(daemon: Daemon) -> dict[str, int]:
+    """The daemon and all below it, by what `ps` shows, with their uid."""
+    assert daemon.process
+    found: dict[str, int] = {}
+    todo = [daemon.process.pid]
+    while todo:
+        pid = todo.pop()
         try:
-            text = (path / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
-            uid = int((path / "status").read_text().split("Uid:")[1].split()[0])
+            text = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+            uid = int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0])
+            todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         except OSError:
             continue
-        if text.startswith("sandboxd: "):
-            found[text] = uid
+        found[re.sub(r"slot \d+", "slot N", text)] = uid
     return found
 
 
 def test_processes_are_those_of_the_picture(folder: Path) -> None:
+    idle = {"sandboxd: warden": 0, "sandboxd: api": 729999}
     with running(folder) as daemon, daemon.client() as http:
-        assert titles() == {"sandboxd: warden": 0, "sandboxd: api": 729999}
+        assert processes(daemon) == idle
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
-        assert titles() == {"sandboxd: warden": 0, "sandboxd: api": 729999}
+        assert processes(daemon) == idle
         call = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 30"}}
         http.post(f"/session/{id}", json=call)
         time.sleep(0.5)
-        assert titles() == {
-            "sandboxd: warden": 0, "sandboxd: api": 729999,
-            "sandboxd: shim slot 0 run 1": 730000, "sandboxd: init": 730000,
-        }  # fmt: skip
+        found = processes(daemon)
+        uid = found["sandboxd: init"]
+        assert uid >= 730000
+        shim = {"sandboxd: shim slot N run 1": uid, "sandboxd: init": uid}
+        assert found == idle | shim | {"sleep\x0030": uid}
         http.delete(f"/session/{id}")
-        assert titles() == {"sandboxd: warden": 0, "sandboxd: api": 729999}
+        assert processes(daemon) == idle
 
 
 def test_api_has_no_privileges(folder: Path) -> None:
-    with running(folder):
-        pid = next(
-            path.parent
-            for path in Path("/proc").glob("[0-9]*/cmdline")
-            if path.read_bytes().startswith(b"sandboxd: api")
-        )
+    with running(folder) as daemon:
+        assert daemon.process
+        children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children")
+        pid = Path("/proc", children.read_text().split()[0])
+        assert (pid / "cmdline").read_bytes().startswith(b"sandboxd: api")
         status = dict(
             line.split(":\t", 1)
             for line in (pid / "status").read_text().splitlines()
@@ -107,19 +104,19 @@ def test_killed_half_takes_the_other_with_it_and_the_next_start_is_clean(
             run(http, "kept", {"exec": "echo here > file"})
             call = {"mode": "batch", "options": {"exec": "setsid sleep 60 & sleep 60"}}
             http.post("/session/kept", json=call)
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            if path.read_bytes().startswith(f"sandboxd: {victim}".encode()):
-                os.kill(int(path.parent.name), signal.SIGKILL)
         assert daemon.process and daemon.process.stdout
+        warden = daemon.process.pid
+        api = int(Path(f"/proc/{warden}/task/{warden}/children").read_text().split()[0])
+        os.kill(warden if victim == "warden" else api, signal.SIGKILL)
         assert daemon.process.wait(10) != 0
         daemon.process.stdout.close()
         deadline = time.monotonic() + 5
-        while "sandboxd: api" in titles():
+        while Path(f"/proc/{api}").exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         daemon.start()
         with daemon.client() as http:
-            assert "sandboxd: init" not in titles()
+            assert "sandboxd: init" not in processes(daemon)
             assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "here\n"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .daemon import ROOT, leftovers
+from .daemon import ROOT, Daemon, leftovers
 
 
 def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -33,6 +33,17 @@ def private(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.Complet
     done = sandboxd("run", *args, "--socket", "/nonexistent/api.sock", cwd=cwd, stdin=stdin)
     assert leftovers() == before
     return done
+
+
+def started(folder: Path, socket: str = "/nonexistent/api.sock") -> subprocess.Popen[str]:
+    """`run` in the background, its standard output to read."""
+    command = [sys.executable, "-P", "-m", "sandboxd", "run", str(folder), "--exec", "*", "-q"]
+    return subprocess.Popen(
+        [*command, "--socket", socket],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_wordcount_is_built_and_run() -> None:
@@ -112,13 +123,7 @@ def test_json_is_one_object_a_line(tmp_path: Path) -> None:
 
 def test_output_is_live(tmp_path: Path) -> None:
     (tmp_path / "main.sh").write_text("echo first; sleep 3; echo second\n")
-    command = [sys.executable, "-P", "-m", "sandboxd", "run", str(tmp_path), "--exec", "*", "-q"]
-    with subprocess.Popen(
-        [*command, "--socket", "/nonexistent/api.sock"],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with started(tmp_path) as process:
         assert process.stdout
         assert process.stdout.readline() == "first\n"
         first = time.monotonic()
@@ -130,13 +135,7 @@ def test_output_is_live(tmp_path: Path) -> None:
 def test_killed_command_leaves_nothing(tmp_path: Path, number: int) -> None:
     before = leftovers()
     (tmp_path / "main.sh").write_text("echo up; setsid sleep 60 & sleep 60\n")
-    command = [sys.executable, "-P", "-m", "sandboxd", "run", str(tmp_path), "--exec", "*", "-q"]
-    with subprocess.Popen(
-        [*command, "--socket", "/nonexistent/api.sock"],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with started(tmp_path) as process:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
         process.send_signal(number)
@@ -145,6 +144,19 @@ def test_killed_command_leaves_nothing(tmp_path: Path, number: int) -> None:
     while leftovers() != before:
         assert time.monotonic() < deadline, leftovers() - before
         time.sleep(0.1)
+
+
+def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    (tmp_path / "main.sh").write_text("echo up; sleep 60\n")
+    with started(tmp_path, f"{daemon.folder}/api.sock") as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        assert len(os.listdir(daemon.state / "slots")) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    assert os.listdir(daemon.state / "slots") == []
 
 
 @pytest.mark.parametrize(

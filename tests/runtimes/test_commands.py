@@ -11,10 +11,9 @@ import pytest
 
 from sandboxd.config import Config
 from sandboxd.errors import NotFound
-from sandboxd.model import StepName
+from sandboxd.model import PATH, StepName
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN
-from sandboxd.runtimes.tools import PATH
 
 Files = dict[str, str]
 Done = subprocess.CompletedProcess[str]
@@ -48,8 +47,7 @@ def step(tmp_path: Path, host: Runtimes, shell: str) -> Step:
         return subprocess.run(
             [shell, "-c", getattr(runtime, step)],
             cwd=tmp_path,
-            env={"HOME": str(tmp_path), "PATH": ":".join(PATH), "LANG": "C.UTF-8"}
-            | dict(runtime.environ),
+            env={"HOME": str(tmp_path), "PATH": PATH, "LANG": "C.UTF-8"} | dict(runtime.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -248,3 +246,29 @@ def test_without_pip_the_build_says_so_and_the_program_still_runs(
     built = step("python", "build", files)
     assert built.returncode == 0 and "has no pip" in built.stderr
     assert step("python", "exec").stdout == "42\n"
+
+
+def test_without_make_all_sources_are_compiled_and_that_is_said(
+    host: Runtimes, shell: str, tmp_path: Path
+) -> None:
+    """A fresh machine may have gcc and no make."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("find", "sed", "sort", "tr", "mktemp", "rm", "gcc", "as", "ld"):
+        (tools / name).symlink_to(f"/usr/bin/{name}")
+    work = tmp_path / "work"
+    (work / "in clude").mkdir(parents=True)
+    (work / "Makefile").write_text("all:\n\tfalse\n")
+    (work / "in clude" / "n.h").write_text("#define N 0\n")
+    (work / "src").mkdir()
+    (work / "src" / "main.c").write_text('#include "n.h"\nint main(void) { return N; }\n')
+    done = subprocess.run(
+        [shell, "-c", host.resolve("c").build],
+        cwd=work,
+        env={"HOME": str(work), "PATH": str(tools), "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "make is not installed" in done.stderr
+    assert subprocess.run([work / "main"]).returncode == 0

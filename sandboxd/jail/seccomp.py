@@ -1,0 +1,127 @@
+"""The system call filter of a run (seccomp(2)), made of profile.py.
+
+`compile` turns the profile into a classic BPF program, once, when the daemon starts; libseccomp
+is asked for nothing but the numbers of names on this architecture. The program reads top to
+bottom:
+
+    another architecture (i386 through int 0x80)    kill
+    x32, on x86_64                                  ENOSYS
+    a call with conditions                          its errno where one holds, else allowed
+    a refused call                                  EPERM
+    an allowed call                                 allowed
+    anything else                                   ENOSYS
+
+It is put on init, the process that spawns the steps, so it is installed once a run and
+inherited by all that comes after.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import struct
+from collections.abc import Iterable, Iterator
+
+from ..errors import StageError
+from . import syscalls
+from .profile import ALLOWED, CONDITIONS, REFUSED, Condition, names
+from .stage import expect, stage
+
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
+_X32_BIT = 0x40000000
+_KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000  # linux/seccomp.h
+_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND, BPF_RET
+_EQUAL, _GREATER, _AT_LEAST = 0x15, 0x25, 0x35  # BPF_JMP with JEQ, JGT, JGE
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+_INSTRUCTION = struct.Struct("HBBI")
+_INSTRUCTIONS_MAX = 4096  # BPF_MAXINSNS
+
+Instruction = tuple[int, int, int, int]
+
+
+def compile() -> bytes:
+    """The program for this machine, an array of struct sock_filter. Raises StageError."""
+    architecture = _ARCHITECTURES.get(os.uname().machine)
+    if architecture is None:
+        raise StageError("seccomp", f"no profile for the architecture {os.uname().machine}")
+    numbers = _numbers([*names(ALLOWED), *names(REFUSED)])
+    code = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        *_range(_X32_BIT, 0xFFFFFFFF, _ERRNO | errno.ENOSYS),
+        *_conditional(numbers),
+        *_all((numbers[n] for n in names(REFUSED) if n in numbers), _ERRNO | errno.EPERM),
+        *_all((numbers[n] for n in names(ALLOWED) if n in numbers), _ALLOW),
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+    ]
+    if len(code) > _INSTRUCTIONS_MAX:
+        raise StageError("seccomp", f"{len(code)} instructions; {_INSTRUCTIONS_MAX} are possible")
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
+
+
+def apply(program: bytes) -> None:
+    """Filter this process and all that it starts. no_new_privs must be set."""
+    with stage("seccomp"):
+        syscalls.seccomp_filter(program)
+
+
+def verify() -> None:
+    """The kernel names a filter for this process, and a refused call is refused."""
+    with stage("seccomp"), open("/proc/self/status", encoding="utf-8") as file:
+        modes = [line.split()[1] for line in file if line.startswith("Seccomp:")]
+    expect("seccomp", "mode", modes, ["2"])
+    try:
+        syscalls.unshare(0)  # changes nothing, and anybody may do it, but for the filter
+    except PermissionError:
+        return
+    raise StageError("seccomp", "a refused call was not refused")
+
+
+def _numbers(wanted: list[str]) -> dict[str, int]:
+    """Name -> number; names that this architecture, or libseccomp, does not know are absent.
+
+    They are then in no list, which means ENOSYS: never more than the profile says.
+    """
+    try:
+        return syscalls.syscall_numbers(wanted)
+    except OSError:
+        raise StageError("seccomp", "libseccomp.so.2 is missing; install libseccomp2") from None
+
+
+def _conditional(numbers: dict[str, int]) -> Iterator[Instruction]:
+    """For each call with conditions, all of them; each block is skipped by other calls."""
+    for call, group in itertools.groupby(CONDITIONS, key=lambda condition: condition.call):
+        if call in numbers:
+            block = [*itertools.chain.from_iterable(map(_check, group)), (_RETURN, 0, 0, _ALLOW)]
+            yield (_EQUAL, 0, len(block), numbers[call])
+            yield from block
+
+
+def _check(condition: Condition) -> list[Instruction]:
+    """Return the condition's errno if it holds. The low half of an argument comes first on
+    both architectures, which are little-endian."""
+    return [
+        (_LOAD, 0, 0, _ARGUMENTS + 8 * condition.index),
+        (_AND, 0, 0, condition.mask),
+        (_EQUAL, 0, 1, condition.value),
+        (_RETURN, 0, 0, _ERRNO | condition.errno),
+    ]
+
+
+def _all(numbers: Iterable[int], action: int) -> Iterator[Instruction]:
+    """Return `action` for each of `numbers`; neighbours are taken together."""
+    run: list[int] = []
+    for number in sorted(set(numbers)):
+        if run and number != run[-1] + 1:
+            yield from _range(run[0], run[-1], action)
+            run = []
+        run.append(number)
+    if run:
+        yield from _range(run[0], run[-1], action)
+
+
+def _range(first: int, last: int, action: int) -> list[Instruction]:
+    return [(_AT_LEAST, 0, 2, first), (_GREATER, 1, 0, last), (_RETURN, 0, 0, action)]

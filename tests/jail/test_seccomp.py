@@ -1,0 +1,95 @@
+"""The filter, instruction by instruction, on every call that there is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxd.jail import seccomp, syscalls
+from sandboxd.jail.profile import ALLOWED, CONDITIONS, REFUSED, names
+
+ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[os.uname().machine]
+I386 = 0x40000003
+ALLOW, KILL, ENOSYS, EPERM = 0x7FFF0000, 0x80000000, 0x50000 | errno.ENOSYS, 0x50000 | errno.EPERM
+CODE = [struct.unpack_from("HBBI", seccomp.compile(), at) for at in
+        range(0, len(seccomp.compile()), 8)]  # fmt: skip
+NUMBERS = syscalls.syscall_numbers([*names(ALLOWED), *names(REFUSED), "clone3", "io_uring_setup"])
+
+
+def judged(number: int, arguments: tuple[int, ...] = (), architecture: int = ARCHITECTURE) -> int:
+    """What the kernel's interpreter would return (classic BPF, Documentation/networking/filter)."""
+    padded = (*arguments, *[0] * (6 - len(arguments)))
+    data = struct.pack("<IIQ6Q", number, architecture, 0, *padded)
+    at = accumulator = 0
+    while True:
+        code, true, false, value = CODE[at]
+        at += 1
+        if code == 0x20:
+            (accumulator,) = struct.unpack_from("<I", data, value)
+        elif code == 0x54:
+            accumulator &= value
+        elif code == 0x06:
+            return int(value)
+        else:
+            held = {
+                0x15: accumulator == value,
+                0x25: accumulator > value,
+                0x35: accumulator >= value,
+            }
+            at += true if held[code] else false
+
+
+def test_no_name_is_in_two_lists() -> None:
+    every = [*names(ALLOWED), *names(REFUSED)]
+    assert len(every) == len(set(every))
+    assert {c.call for c in CONDITIONS} <= set(names(ALLOWED))
+
+
+@pytest.mark.parametrize("number", range(0, 600))
+def test_each_call_is_judged_as_the_profile_says(number: int) -> None:
+    name = next((name for name, known in NUMBERS.items() if known == number), None)
+    expected = ENOSYS
+    if name in names(ALLOWED):
+        # socket and its kin with the arguments of AF_UNIX
+        assert judged(number, (1,)) == ALLOW
+        return
+    if name in names(REFUSED):
+        expected = EPERM
+    assert judged(number) == expected
+
+
+def test_calls_whose_flags_no_filter_can_read_are_unknown() -> None:
+    assert judged(NUMBERS["clone3"]) == ENOSYS
+    assert judged(NUMBERS["io_uring_setup"]) == ENOSYS
+
+
+@given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
+def test_another_architecture_is_killed_whatever_the_call(number: int, architecture: int) -> None:
+    if architecture != ARCHITECTURE:
+        assert judged(number, architecture=architecture) == KILL
+    assert judged(number, architecture=I386) == KILL
+
+
+@given(st.integers(0x40000000, 0xFFFFFFFF))
+def test_x32_and_beyond_is_unknown(number: int) -> None:
+    assert judged(number) == ENOSYS
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None:
+    for condition in CONDITIONS:
+        arguments = [0] * 6
+        arguments[condition.index] = high << 32 | condition.value
+        found = judged(NUMBERS[condition.call], tuple(arguments))
+        assert found == 0x50000 | condition.errno
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_clone_with_any_namespace_flag_is_refused(flags: int) -> None:
+    namespaces = 0x7E020000
+    assert judged(NUMBERS["clone"], (flags,)) == (EPERM if flags & namespaces else ALLOW)
