@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import uuid
 from pathlib import Path
 
@@ -40,22 +41,12 @@ def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
 
 
 def test_uid_with_a_living_process_is_not_leased(slots: Slots) -> None:
-    ready, told = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.setuid(FIRST)
-        os.write(told, b"x")
-        os.close(told)
-        os.pread(os.memfd_create("x"), 1, 0)
-        os.read(ready, 1)
-        os._exit(0)
-    try:
-        os.read(ready, 1)
-        assert uid_in_use(FIRST)
-        assert slots.lease(SESSION).uid == FIRST + 1
-    finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+    with subprocess.Popen(["/bin/sleep", "60"], user=FIRST, group=FIRST) as process:
+        try:
+            assert uid_in_use(FIRST)
+            assert slots.lease(SESSION).uid == FIRST + 1
+        finally:
+            process.kill()
     assert not uid_in_use(FIRST)
 
 
