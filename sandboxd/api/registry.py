@@ -159,9 +159,9 @@ class Sessions:
         row = await self.ended(owner, ref)
         return await asyncio.to_thread(table.log, self._database, row.id)
 
-    async def all_ended(self, owner: str | None) -> list[Row]:
-        """The sessions of an owner, None: of everybody, that are over; newest first."""
-        return await asyncio.to_thread(table.ended_rows, self._database, owner)
+    def ended_rows(self, owner: str | None) -> list[Row]:
+        """The sessions of an owner, None: of everybody, that are over. Blocks: for threads."""
+        return table.ended_rows(self._database, owner)
 
     def using(self, folder: str) -> list[Session]:
         """The sessions that see the virtual folder with this UUID."""
