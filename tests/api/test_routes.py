@@ -54,8 +54,6 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/manager/announcement"): MINE,
     ("POST", "/admin/gql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("POST", "/admin/graphql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
-    ("POST", "/admin/gql"): Row(200, {"query": "{ keypair { access_key } }"}),
-    ("POST", "/admin/graphql"): Row(200, {"query": "{ keypair { access_key } }"}),
     ("POST", "/session"): Row(201, {"image": "c"}),
     ("POST", "/session/_/create"): Row(201, {"image": "c"}),
     ("GET", "/session/_/match"): Row(200, query=f"id={NAME[:4]}"),
