@@ -107,10 +107,12 @@ def test_killed_half_takes_the_other_with_it_and_the_next_start_is_clean(
             run(http, "kept", {"exec": "echo here > file"})
             call = {"mode": "batch", "options": {"exec": "setsid sleep 60 & sleep 60"}}
             http.post("/session/kept", json=call)
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            if path.read_bytes().startswith(f"sandboxd: {victim}".encode()):
-                os.kill(int(path.parent.name), signal.SIGKILL)
         assert daemon.process and daemon.process.stdout
+        warden = daemon.process.pid  # and no other daemon's that this host may have
+        children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
+        for pid in (warden, *map(int, children)):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"sandboxd: {victim}".encode()):
+                os.kill(pid, signal.SIGKILL)
         assert daemon.process.wait(10) != 0
         daemon.process.stdout.close()
         deadline = time.monotonic() + 5
