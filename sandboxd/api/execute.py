@@ -18,7 +18,7 @@ from . import batch
 from .answers import Answer
 from .bodies import fold, parameters, typed
 from .helper import Helper
-from .registry import Session
+from .session import Session
 from .state import session, state
 
 MODES = ("batch", "continue", "input", "complete", "query")

@@ -109,8 +109,8 @@ async def _root(request: Request) -> Root:
     own = len(list(here.sessions.of(acts_for)))
     keypair = items.keypair(acts_for, found, is_admin, own, here.config.rate_limit)
     everybody = asking.is_admin and acts_for == asking.name
-    live = [(one.row, one.used_at) for one in here.sessions.of(None)]
-    return Root(here, acts_for, asking.is_admin, None if everybody else acts_for, keypair, live)
+    sees = None if everybody else acts_for
+    return Root(here, acts_for, asking.is_admin, sees, keypair, here.sessions.rows())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Root:
     acts_for  the owner for whom the caller asks
     is_admin  the caller may name another
     sees      the owner whose sessions are told when a field names none; None: everybody's
-    live      sessions that run, with their last use
+    live      sessions that are not over, with their last use
     """
 
     here: State
@@ -184,10 +184,10 @@ class Root:
 
     def _rows(self, whose: str | None, ended: bool) -> list[tuple[Row, float]]:
         """Sessions with their last use, newest first, those that are over only if `ended`."""
-        pairs = [pair for pair in self.live if whose in (None, pair[0].owner)]
-        if ended:
-            pairs += [(row, row.used_at) for row in self.here.sessions.ended_rows(whose)]
-        return sorted(pairs, key=lambda pair: -pair[0].created_at)
+        pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
+        if ended:  # one that has ended since `live` was taken counts as that
+            pairs |= {row.id: (row, row.used_at) for row in self.here.sessions.ended_rows(whose)}
+        return sorted(pairs.values(), key=lambda pair: -pair[0].created_at)
 
 
 def _page(
