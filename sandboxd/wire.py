@@ -31,8 +31,9 @@ api -> shim (the control socket of one run):
     decline                              the client did not answer waiting-input: its clock runs on
     signal   name                        for the process group of the step
     kill     -                           end the run now, with everything that it has started
-    The shim's only message is the answer to watch: {"console", "journal", "waiting"}, where
-    console and journal are positions (spool.Position order, count of lines).
+    The shim's only message is the answer to watch: {"console", "journal", "waiting", "inputs"},
+    where console and journal are positions (spool.Position order, count of lines), and inputs
+    says how many input requests `waiting` takes into account.
 
 The file helper's protocol is at the top of filewire.py.
 """

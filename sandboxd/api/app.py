@@ -12,7 +12,7 @@ from starlette.types import Lifespan
 
 from .. import __version__
 from ..errors import SandboxdError
-from . import execute, files, folder_files, folders, problems, sessions, transfers, upkeep
+from . import execute, files, folder_files, folders, gql, problems, sessions, transfers, upkeep
 from .answers import Answer
 from .door import guarded
 from .gate import Gate
@@ -39,6 +39,8 @@ def routes() -> list[Route | WebSocketRoute]:
     return guarded(
         [
             Route("/", version, methods=["GET"]),
+            Route("/admin/gql", gql.gql, methods=["POST"]),
+            Route("/admin/graphql", gql.legacy, methods=["POST"]),
             Route("/manager/announcement", upkeep.announcement, methods=["GET"]),
             Route("/session", sessions.create, methods=["POST"]),
             Route("/session/_/create", sessions.create, methods=["POST"]),

@@ -8,17 +8,18 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from ..errors import Invalid, NotFound, SandboxdError
 from ..runs.console import Item, log
-from ..runs.run import Input, Reply, Run
+from ..runs.run import Input, Plan, Reply, Run
+from ..runs.terms import LIVE, POLL
 from . import batch
 from .answers import Answer
 from .bodies import fold, parameters, typed
 from .helper import Helper
-from .registry import Session
+from .session import Session
 from .state import session, state
 
 MODES = ("batch", "continue", "input", "complete", "query")
@@ -62,11 +63,16 @@ async def execute(request: Request) -> Response:
         return await _follow_up(found, call)
     if call.mode == "complete":
         return complete_nothing()
-    if call.mode == "query":
-        raise Invalid("mode query is not offered: batch only.")
-    if not call.mode:
-        raise Invalid("mode is missing or empty!")
-    raise Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
+    raise bad_mode(call.mode)
+
+
+def bad_mode(mode: str) -> Invalid:
+    """Why no call of this mode is served."""
+    if mode == "query":
+        return Invalid("mode query is not offered: batch only.")
+    if not mode:
+        return Invalid("mode is missing or empty!")
+    return Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
 
 
 async def complete(request: Request) -> Response:
@@ -81,14 +87,23 @@ def complete_nothing() -> Response:
 
 
 async def _batch(request: Request, found: Session, call: Call) -> Response:
+    run = found.runs.ask(call.runId or new_run_id(), plan(request, found, call))
+    terms = LIVE if call.options.get("live") else POLL
+    return await _answer(found, run, await run.call(terms=terms))
+
+
+def new_run_id() -> str:
+    """An id for a run whose client gives none."""
+    return secrets.token_hex(16)
+
+
+def plan(request: HTTPConnection, found: Session, call: Call) -> Plan:
+    """What a run that is asked for is to do. Raises Invalid."""
     if call.code:
         raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
-    asked = batch.options(call.options)
     here = state(request)
     runtime = here.runtimes.resolve(found.row.runtime)
-    plan = batch.plan(asked, found.row, runtime, here.config)
-    run = found.runs.ask(call.runId or secrets.token_hex(16), plan)
-    return await _answer(found, run, await run.call(live=asked.live))
+    return batch.plan(batch.options(call.options), found.row, runtime, here.config)
 
 
 async def _follow_up(found: Session, call: Call) -> Response:
@@ -97,18 +112,22 @@ async def _follow_up(found: Session, call: Call) -> Response:
     options = typed(fold(call.options, {}), Typed, "options")
     run = found.runs.get(call.runId)
     given = Input(call.code, options.eof) if call.mode == "input" else None
-    return await _answer(found, run, await run.call(given, options.live))
+    return await _answer(found, run, await run.call(given, LIVE if options.live else POLL))
 
 
 async def _answer(found: Session, run: Run, reply: Reply | None) -> Response:
+    return Answer({"result": {"runId": run.id, **await result(found, run, reply)}})
+
+
+async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any]:
+    """The execution result object for a reply, None: for a session that has vanished."""
     if reply is None:
-        return Answer({"result": {"runId": run.id, **VANISHED}})
+        return dict(VANISHED)
     event = reply.answer.event
     files, complaint = await _files(found, run) if event and event.step == "exec" else ([], [])
     verdict = event.verdict if event else None
     asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
-    result: dict[str, Any] = {
-        "runId": run.id,
+    told: dict[str, Any] = {
         "status": reply.answer.status,
         "exitCode": reply.answer.exit_code,
         "options": asks,
@@ -117,10 +136,10 @@ async def _answer(found: Session, run: Run, reply: Reply | None) -> Response:
         "verdict": asdict(verdict) if verdict else None,
     }
     if position := found.runs.position(run):
-        result["queue"] = {"position": position}
+        told["queue"] = {"position": position}
     if run.plan.clamped:
-        result["clamped"] = run.plan.clamped
-    return Answer({"result": result})
+        told["clamped"] = run.plan.clamped
+    return told
 
 
 async def _files(found: Session, run: Run) -> tuple[list[dict[str, str]], list[Item]]:

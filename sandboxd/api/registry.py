@@ -16,77 +16,27 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..config import Config
 from ..errors import Exists, Invalid, NotFound, SandboxdError, Unavailable
-from ..runs.channel import Channel
-from ..runs.console import text
 from ..runs.follower import Started
 from ..runs.line import Runs
-from ..runs.run import Plan, Run
+from ..runs.run import Run
 from ..store import sessions as table
 from ..store.database import Database
 from ..store.sessions import Row
 from . import life
 from .sealed import sealed
+from .session import HELPERS_MAX, Session
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
 
 SHELL = "/bin/bash"
-HELPERS_MAX = 8
-"""File calls that a session may have open at a time."""
-
 RETRY_S = 0.5
 """How often a creation that may wait looks for a free slot."""
-
-
-@dataclass(slots=True)
-class Session:
-    """A session that runs: its row, its runs, and the turns for its file calls.
-
-    used_at  seconds since 1970 of the last request for it; more exact than the row
-    """
-
-    row: Row
-    runs: Runs
-    warden: WardenClient
-    turns: asyncio.Semaphore
-    used_at: float
-    closed: bool = False
-
-    @property
-    def slot(self) -> int:
-        """The slot that it has leased."""
-        if self.row.slot is None:
-            raise NotFound("session", f"Session (id={self.row.id}) does not exist.")
-        return self.row.slot
-
-    def begin(self, own: Iterable[tuple[str, Plan]]) -> None:
-        """Have the session's own runs carried out, before all others; ids and plans."""
-        for id, plan in own:
-            self.runs.ask(id, plan)
-
-    async def log(self) -> str:
-        """What the run that was started last has printed; as much as an answer holds."""
-        last = self.runs.last
-        return text(await last.printed()) if last else ""
-
-    async def open_helper(self) -> Channel:
-        """A file helper of it, for one request."""
-        return await self.warden.files(self.slot)
-
-    def helper_gone(self) -> SandboxdError:
-        """Why its file helper may have ended without an answer."""
-        if self.closed:
-            return NotFound("session", f"Session (id={self.row.id}) does not exist.")
-        return Unavailable("the session's file helper is gone")
-
-    def told(self, text: str) -> str:
-        """A message of its file helper: names are below /home/work here too."""
-        return text
 
 
 class Sessions:
@@ -98,6 +48,7 @@ class Sessions:
         self._database = database
         self._by_id: dict[str, Session] = {}
         self._by_name: dict[tuple[str, str], Session] = {}
+        self._ending: dict[str, Session] = {}
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )
@@ -159,9 +110,14 @@ class Sessions:
         row = await self.ended(owner, ref)
         return await asyncio.to_thread(table.log, self._database, row.id)
 
-    async def all_ended(self, owner: str | None) -> list[Row]:
-        """The sessions of an owner, None: of everybody, that are over; newest first."""
-        return await asyncio.to_thread(table.ended_rows, self._database, owner)
+    def rows(self) -> list[tuple[Row, float]]:
+        """The rows of all sessions, also of those that are being destroyed, with their last use."""
+        found = [*self._by_id.values(), *self._ending.values()]
+        return [(session.row, session.used_at) for session in found]
+
+    def ended_rows(self, owner: str | None) -> list[Row]:
+        """The sessions of an owner, None: of everybody, that are over. Blocks: for threads."""
+        return table.ended_rows(self._database, owner)
 
     def using(self, folder: str) -> list[Session]:
         """The sessions that see the virtual folder with this UUID."""
@@ -257,7 +213,8 @@ class Sessions:
         async with self._lock(session.row.owner, session.row.name):
             row = session.row
             del self._by_id[row.id], self._by_name[row.owner, row.name]
-            row = await asyncio.to_thread(
+            self._ending[row.id] = session
+            session.row = row = await asyncio.to_thread(
                 table.move, self._database, row, "TERMINATING", time.time(), status_info=reason
             )
             log = await session.log() if row.startup_command else None
@@ -265,6 +222,7 @@ class Sessions:
             await self.warden.release(session.slot)
             kept = self.config.sessions.ended_kept
             await asyncio.to_thread(table.ended, self._database, row, time.time(), kept, log)
+            del self._ending[row.id]
         return row
 
     async def _over(self, id: str, run: Run) -> None:

@@ -22,7 +22,8 @@ from .answers import Answer
 from .auth import maker, owner
 from .bodies import fold, parameters, typed
 from .mounts import attachments
-from .registry import Session, new_id
+from .registry import new_id
+from .session import Session
 from .state import session, state
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,62}[A-Za-z0-9_]", re.ASCII)

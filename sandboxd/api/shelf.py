@@ -29,7 +29,8 @@ from ..runs.channel import Channel
 from ..store import folders as table
 from ..store.database import Database
 from ..store.folders import Row
-from .registry import HELPERS_MAX, Sessions
+from .registry import Sessions
+from .session import HELPERS_MAX
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)

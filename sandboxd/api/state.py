@@ -10,7 +10,8 @@ from ..config import Config
 from ..runtimes import Runtimes
 from .auth import owner
 from .door import Door
-from .registry import Session, Sessions
+from .registry import Sessions
+from .session import Session
 from .shelf import Folders
 from .tokens import Tokens
 

@@ -14,7 +14,8 @@ import time
 from ..errors import SandboxdError
 from ..runtimes import Runtimes
 from . import life
-from .registry import Session, Sessions
+from .registry import Sessions
+from .session import Session
 
 _log = logging.getLogger(__name__)
 

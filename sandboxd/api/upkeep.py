@@ -5,8 +5,6 @@ Log and history can be asked for when a session is over, too, for as long as its
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +15,7 @@ from ..store.sessions import Row
 from .answers import Answer
 from .auth import owner
 from .bodies import parameters
+from .gql_items import iso
 from .sessions import valid_name
 from .state import session, state
 
@@ -87,8 +86,3 @@ async def commit(request: Request) -> Response:
 async def announcement(_: Request) -> Response:
     """GET /manager/announcement: clients show it before lists; there is none."""
     return Answer({"enabled": False, "message": ""})
-
-
-def iso(at: float) -> str:
-    """Seconds since 1970 as the clients read times."""
-    return datetime.fromtimestamp(at, UTC).isoformat()

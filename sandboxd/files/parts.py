@@ -78,8 +78,8 @@ def append(
         if not _received(conversation, fd, file, size):
             return
         offset = os.fstat(fd).st_size
+        os.fsync(fd)  # what is told to be there is; and who unmounts the folder has little to write
         if offset == size:
-            os.fsync(fd)
             _finish(home, uploads, id, file)
         conversation.answer({"ok": True, "offset": offset})
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,13 @@ from ..spool import STDERR, STDOUT, Record
 
 Item = list[Any]
 """[type, data] as in the execution model: stdout, stderr (text) or log (four texts)."""
+
+FRAME = 640 * 1024
+"""Bytes of console text in one frame, as JSON in ASCII; what else a frame has leaves it below
+1 MiB. Clients take 4 MiB at most, and some less."""
+
+_ITEM = 20
+"""Bytes that an item takes besides its text."""
 
 _TYPES = {STDOUT: "stdout", STDERR: "stderr"}
 
@@ -38,19 +46,21 @@ class Collector:
         self._pieces: list[tuple[str, list[str]]] = []
         self._limit = limit
 
-    def add(self, record: Record) -> None:
-        """The next record; one of an unknown stream is none of the shim's and left out."""
+    def add(self, record: Record) -> bool:
+        """Take the next record; False: there is no room, it is for the next response. One of an
+        unknown stream is none of the shim's and left out."""
         if record.lost:
             self._lost += record.lost
             if self._gap is None:
                 self._gap = len(self._pieces)
         if record.stream not in _TYPES:
-            return
+            return True
         text = record.text[: self._left[record.stream]]
         self._left[record.stream] -= len(text)
         self._cut[record.stream] += len(record.text) - len(text)
         if text:
             self._append(_TYPES[record.stream], text)
+        return True
 
     def _append(self, kind: str, text: str) -> None:
         apart = self._gap == len(self._pieces)  # a gap stays visible between neighbours
@@ -70,3 +80,19 @@ class Collector:
                 text = f"{count} characters of {_TYPES[stream]} were cut: a response holds "
                 items.append(log("warning", f"{text}{self._limit}"))
         return items
+
+
+class FrameCollector(Collector):
+    """Takes the records of one frame, as many as there is room for; none is cut."""
+
+    def __init__(self) -> None:
+        super().__init__(FRAME)
+        self._room = FRAME
+
+    def add(self, record: Record) -> bool:
+        """Take the next record; False: there is no room, it is for the next frame."""
+        size = len(json.dumps(record.text)) + _ITEM
+        if size > self._room:
+            return False
+        self._room -= size
+        return super().add(record)

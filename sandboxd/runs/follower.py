@@ -56,6 +56,7 @@ class Follower:
         self._control = started.control
         self._news = news
         self._wanted = NO_POSITION
+        self._inputs = 0
 
     async def follow(self) -> None:
         """Keep the attributes true until the run is over."""
@@ -89,7 +90,8 @@ class Follower:
         before = (len(self.events), self.waiting, self.output)
         if answer.get("journal") != len(self.events):
             self.events = await asyncio.to_thread(self.spool.events)
-        self.waiting = answer.get("waiting") is True
+        # What it saw before our last input says nothing about after.
+        self.waiting = answer.get("waiting") is True and answer.get("inputs") == self._inputs
         console = answer.get("console")
         if isinstance(console, int) and console > self._wanted:
             self.output, self._wanted = True, NO_POSITION
@@ -110,6 +112,7 @@ class Follower:
         """
         self.waiting = False
         pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)] or [""]
+        self._inputs += len(pieces)
         for piece in pieces[:-1]:
             await self._tell({"op": "input", "text": piece, "eof": False})
         await self._tell({"op": "input", "text": pieces[-1], "eof": eof})

@@ -124,6 +124,16 @@ class Runs:
                 del self._runs[run.id]
             await run.close()
 
+    async def abandon(self, run: Run) -> None:
+        """The client of `run` is gone for good: end it; if it has not begun, it never will."""
+        if self.position(run):
+            self._line.remove(run)
+            self._runs.pop(run.id, None)
+            run.vanish()
+            run.done.set()
+        else:
+            await run.abandon()
+
     @property
     def last(self) -> Run | None:
         """The run that was started last."""

@@ -2,7 +2,7 @@
 
 A run waits in its session's line, is started, followed to its end, and can then be asked for
 its result until newer runs push it out. Calls of one run are served one after the other. A
-call waits for the first line of table.py that applies, at most CALL_S seconds.
+call waits for the first line of table.py that applies, as long as its terms say (terms.py).
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from ..model import Step
 from ..spool import START, Cursor
 from .console import Item, log
 from .events import NO_POSITION, Event
-from .follower import COALESCE_S, Follower, Started, writable
+from .follower import Follower, Started, writable
 from .table import Answer, Progress, answer
+from .terms import POLL, Terms
 
-CALL_S = 2.0
-"""Seconds until a call returns `continued`."""
+GRACE_S = 3.0
+"""Seconds that a run has to end by itself when its client is gone."""
+
+NOTICES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ class Run:
         self._lock = asyncio.Lock()
         self._cursor = self._final_from = Cursor(START)
         self._answered = 0
-        self._asked = False
-        self._doomed = False
+        self._asked = self._more = False
+        self._doomed = self._abandoned = False
         self._notices = [
             log("warning", f"{name} was lowered to what this server allows")
             for name in plan.clamped
@@ -95,7 +98,8 @@ class Run:
 
     def notice(self, text: str) -> None:
         """Sandboxd's own word, to be told with the next answer."""
-        self._notices.append(log("warning", text))
+        if len(self._notices) < NOTICES_MAX:
+            self._notices.append(log("warning", text))
 
     @property
     def over(self) -> bool:
@@ -109,9 +113,10 @@ class Run:
 
     @property
     def told(self) -> bool:
-        """A call has answered its end."""
+        """A call has answered its end, or nobody will ask for it."""
         follower = self._follower
-        return self.over and (follower is None or self._answered >= len(follower.events))
+        known = self._abandoned or follower is None or self._answered >= len(follower.events)
+        return self.over and known
 
     async def carry_out(self, start: Callable[[Run], Awaitable[Started]]) -> None:
         """Start the run and follow it to its end. Raises what `start` raises."""
@@ -141,8 +146,8 @@ class Run:
         """The console so far, as much of it as an answer holds; no call's position moves."""
         if self._follower is None:
             return []
-        read, _ = await asyncio.to_thread(self._follower.spool.console, Cursor(START), NO_POSITION)
-        return read
+        spool = self._follower.spool
+        return (await asyncio.to_thread(spool.console, Cursor(START), NO_POSITION))[0]
 
     async def interrupt(self) -> None:
         """SIGINT to the running step, if there is one."""
@@ -155,57 +160,79 @@ class Run:
         if self._follower and not self._follower.over:
             await self._follower.kill()
 
-    async def call(self, given: Input | None = None, live: bool = False) -> Reply | None:
+    async def abandon(self) -> None:
+        """Its client is gone for good: SIGINT, and SIGKILL if it does not end for that."""
+        self._abandoned = True
+        if self._follower:
+            await self.interrupt()
+            try:
+                async with asyncio.timeout(GRACE_S):
+                    await self.done.wait()
+            except TimeoutError:
+                pass
+        await self.kill()
+
+    async def call(self, given: Input | None = None, terms: Terms = POLL) -> Reply | None:
         """Serve one call; None when the session vanished meanwhile.
 
-        `given` is typed input; `live` returns as soon as there is output. Raises the error that
-        kept the run from starting, Invalid for input that it cannot take.
+        `given` is typed input. Raises the error that kept the run from starting, Invalid for
+        input that it cannot take.
         """
-        until = asyncio.get_running_loop().time() + CALL_S
         async with self._lock:
             if given:
-                await self._type(given)
-            elif self._asked and self._follower:
+                await self.type(given)
+            elif self._asked and self._follower and not terms.patient:
                 await self._follower.decline()
-            found = await self._next(until, live)
-            return None if found is None else await self._reply(found)
+            found = await self._next(terms)
+            return None if found is None else await self._reply(found, terms)
 
-    async def _type(self, given: Input) -> None:
+    async def type(self, given: Input) -> None:
+        """Give the program input, also while a call waits. Raises Invalid, Unavailable."""
         if self._follower is None:
             raise Invalid("the run has not started yet: it cannot take input")
         if not self._follower.over:
             self._asked = False
             await self._follower.input(given.line(), given.eof)
 
-    async def _next(self, until: float, live: bool) -> Answer | None:
+    async def _next(self, terms: Terms) -> Answer | None:
         """The first answer that the state table allows; None when the session vanished."""
         loop = asyncio.get_running_loop()
+        until = None if terms.wait_s is None else loop.time() + terms.wait_s
         watched = False
         while not self.vanished:
             if self.error:
                 raise self.error.with_traceback(None)  # it is raised by every call
-            if live and self._follower and not watched:
+            if terms.live and self._follower and not watched:
                 watched = True
                 await self._follower.want_output(self._cursor.position)
             self._news.clear()
-            expired = loop.time() >= until
-            found = answer(self._progress(live, expired))
-            if found and found.status == "continued" and not expired:
-                await asyncio.sleep(COALESCE_S)  # what comes with it
-                found = answer(self._progress(live, expired))
+            expired = until is not None and loop.time() >= until
+            found = answer(self._progress(terms, expired))
+            if found and found.status == "continued" and not (expired or self._more):
+                found = await self._gather(found, terms)
             if found:
                 return found
             await self._news_until(until)
         return None
 
-    async def _news_until(self, until: float) -> None:
+    async def _gather(self, found: Answer, terms: Terms) -> Answer:
+        """Leave output a moment, for more of it; what the table has meanwhile comes first."""
+        until = asyncio.get_running_loop().time() + terms.gather_s
+        while found.status == "continued" and await self._news_until(until):
+            self._news.clear()
+            found = answer(self._progress(terms, False)) or found
+        return found
+
+    async def _news_until(self, until: float | None) -> bool:
+        """There is news; False: there was none until then."""
         try:
             async with asyncio.timeout_at(until):
                 await self._news.wait()
+                return True
         except TimeoutError:
-            pass
+            return False
 
-    def _progress(self, live: bool, expired: bool) -> Progress:
+    def _progress(self, terms: Terms, expired: bool) -> Progress:
         follower = self._follower
         if follower is None:
             return Progress(expired=expired)
@@ -214,11 +241,11 @@ class Run:
             self._answered,
             follower.waiting,
             self._asked and follower.waiting,
-            live and follower.output,
+            terms.live and (follower.output or self._more),
             expired,
         )
 
-    async def _reply(self, found: Answer) -> Reply:
+    async def _reply(self, found: Answer, terms: Terms) -> Reply:
         """The answer with its console, and the client's position moved behind it."""
         final = found.event is not None and found.event.final
         if found.again:
@@ -229,13 +256,15 @@ class Run:
         if self._follower:
             faulty = found.event is None or bool(found.event.fault)
             end = NO_POSITION if faulty or not found.event else found.event.console
-            read, self._cursor = await asyncio.to_thread(
-                self._follower.spool.console, self._cursor, end
+            read, self._cursor, self._more = await asyncio.to_thread(
+                self._follower.spool.console, self._cursor, end, terms.whole
             )
             items += read
+            if self._more:  # what was found comes when all before it has been told
+                return Reply(Answer("continued"), items)
         if found.event and found.event.fault:
             items.append(log("error", found.event.fault))
         if found.event and not found.again:
             self._answered += 1
-        self._asked = found.status == "waiting-input"
+        self._asked = found.status == "waiting-input" or (terms.patient and self._asked)
         return Reply(found, items)

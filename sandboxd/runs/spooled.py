@@ -11,7 +11,7 @@ import threading
 
 from ..config import Console
 from ..spool import ConsoleReader, Cursor, read_events
-from .console import Collector, Item
+from .console import Collector, FrameCollector, Item
 from .events import Event, parse
 
 
@@ -31,20 +31,27 @@ class Spool:
         with self._lock:
             return [] if self._closed else parse(read_events(self._journal))
 
-    def console(self, cursor: Cursor, end: int) -> tuple[list[Item], Cursor]:
-        """The console items from `cursor` up to position `end` or as far as there are any,
-        and the cursor behind them."""
-        collector = Collector(self._limit)
+    def console(
+        self, cursor: Cursor, end: int, whole: bool = False
+    ) -> tuple[list[Item], Cursor, bool]:
+        """The console items from `cursor` up to position `end` or as far as there are any, the
+        cursor behind them, and whether there is more: if `whole`, what has no room is left for
+        the next time instead of cut."""
+        collector = FrameCollector() if whole else Collector(self._limit)
+        more = False
         with self._lock:
             if self._closed:
-                return [], cursor
+                return [], cursor, False
             taken, behind = 0, cursor
-            for record, behind in self._reader.read(cursor, min(end, self._reader.end())):  # noqa: B007 the last one counts
-                collector.add(record)
+            for record, after in self._reader.read(cursor, min(end, self._reader.end())):
+                if not collector.add(record):
+                    more = True
+                    break
+                behind = after
                 taken += len(record.text)
                 if taken > self._most:
                     break  # more than an honest spool holds: a call must come to an end
-        return collector.items(), behind
+        return collector.items(), behind, more
 
     def close(self) -> None:
         """Give the descriptors back; later reads find nothing."""

@@ -19,11 +19,13 @@ READERS_MAX = 16
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far the run is: end of its console, number of its events, waiting for input."""
+    """How far the run is: end of its console, number of its events, waiting for input after so
+    many input requests."""
 
     console: int
     journal: int
     waiting: bool
+    inputs: int = 0
 
     def beyond(self, seen: State) -> bool:
         """There is something that a reader who knows `seen` does not know yet."""
@@ -93,6 +95,7 @@ class Control:
         self._watches[sock] = None
         answer = {
             "console": state.console, "journal": state.journal, "waiting": state.waiting,
+            "inputs": state.inputs,
         }  # fmt: skip
         try:
             wire.send(sock, answer)

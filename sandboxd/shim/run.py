@@ -17,7 +17,7 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
 from ..config import Console as ConsoleConfig
@@ -122,7 +122,7 @@ class Run:
         self.console = Console(self.selector, writer, lambda: None)
         self.control = Control(self.selector, order.listener, self._state, self._act)
         self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)
-        self.events = 0
+        self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.clock = Clock()
         self.status: int | None = None
@@ -154,6 +154,7 @@ class Run:
         if self.status is None:
             self.init.kill()
         self.console.drain()
+        dropped = self.stdin.dropped if self.stdin else 0
         if self.stdin:
             self.stdin.close()
         self.stdin = None
@@ -164,6 +165,8 @@ class Run:
             if self.killed
             else verdict.judge(self.status, ended_by, step.limits, before, usage, after)
         )
+        if dropped:
+            found = replace(found, advice=f"{dropped} bytes of input came faster than it read them")
         code = None if self.status is None else verdict.exit_code(self.status)
         if self.killed or (code is None and ended_by is None):
             code = -1 if found.outcome == "fault" else 128 + signal.SIGKILL
@@ -219,7 +222,7 @@ class Run:
         self.control.notify()
 
     def _state(self) -> State:
-        return State(self.console.position, self.events, self.clock.waiting)
+        return State(self.console.position, self.events, self.clock.waiting, self.inputs)
 
     def _from_init(self, _: int) -> None:
         message = self.init.receive()
@@ -232,6 +235,7 @@ class Run:
     def _act(self, message: dict[str, Any]) -> None:
         """A request of somebody who follows the run; what it does not understand it leaves."""
         op = message.get("op")
+        self.inputs += op == "input"
         if op == "input" and self.stdin:
             text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
             self.stdin.write(text, bool(message.get("eof")))

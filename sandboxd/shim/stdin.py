@@ -32,8 +32,15 @@ _DESCRIPTORS_MAX = 1024
 _FOREVER = 0xFFFFFFFF  # a time-out of -1, as the 32-bit argument that it is
 
 
+PENDING_MAX = 8 << 20
+"""Bytes of input that may wait for a program to read them."""
+
+
 class Stdin:
-    """The writing end of a step's standard input. `fd` is None once it is closed."""
+    """The writing end of a step's standard input. `fd` is None once it is closed.
+
+    dropped  bytes of input that there was no room for
+    """
 
     def __init__(self) -> None:
         self.child, fd = os.pipe2(os.O_CLOEXEC)
@@ -42,17 +49,16 @@ class Stdin:
         self._link = f"pipe:[{os.fstat(fd).st_ino}]"
         self._pending = b""
         self._ending = False
+        self.dropped = 0
 
     def write(self, data: bytes, eof: bool) -> None:
         """Queue `data`, then the end of input if `eof`; `flush` passes it on."""
+        if len(self._pending) + len(data) > PENDING_MAX:
+            self.dropped += len(data)  # it does not read what it has
+            data = b""
         self._pending += data
         self._ending = self._ending or eof
         self.flush()
-
-    @property
-    def blocked(self) -> bool:
-        """There is something to pass on that the pipe has no room for."""
-        return self.fd is not None and bool(self._pending)
 
     def flush(self) -> None:
         """Pass on as much as the pipe takes."""

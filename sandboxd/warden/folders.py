@@ -21,15 +21,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
-from typing import Any
 
 from ..errors import Invalid, StageError
 from ..jail import idmap
 from ..jail.mounts import IDMAP, RDONLY, WRITABLE, Folder, clone
 from ..jail.stage import stage
-from ..model import ATTACHMENTS_MAX, FOLDER_NAME, HOME, Attachment
+from ..model import HOME, Attachment
 from . import images
 from .scratch import INBOXES
 from .slots import Slot
@@ -41,36 +39,6 @@ lest a set-user-ID program in an image be root's where an operator mounts it by 
 DIRECTORIES = {"work": 0o755, "uploads": 0o700, "stage": 0o700} | {
     f"stage/{number}": 0o700 for number in range(INBOXES)
 }
-
-
-def attachments(request: dict[str, Any]) -> tuple[Attachment, ...]:
-    """The `mounts` of a request. Raises Invalid: their names become names in the workdir."""
-    given = request.get("mounts", [])
-    if not isinstance(given, list) or len(given) > ATTACHMENTS_MAX:
-        raise Invalid(f"mounts must be a list of at most {ATTACHMENTS_MAX}")
-    found = tuple(_attachment(item) for item in given)
-    if len({one.name for one in found}) < len(found) or len({a.folder for a in found}) < len(found):
-        raise Invalid("mounts must have different folders and names")
-    return found
-
-
-def _attachment(item: Any) -> Attachment:
-    if not isinstance(item, dict):
-        raise Invalid("a mount must be an object")
-    name, read_only = item.get("name"), item.get("read_only")
-    if not isinstance(name, str) or not FOLDER_NAME.fullmatch(name):
-        raise Invalid(f"{name!r} cannot be the name of a mounted folder")
-    if not isinstance(read_only, bool):
-        raise Invalid("read_only must be true or false")
-    return Attachment(folder_id(item), name, read_only)
-
-
-def folder_id(request: dict[str, Any]) -> str:
-    """The `folder` of a request. Raises Invalid."""
-    try:
-        return str(uuid.UUID(request.get("folder")))
-    except (TypeError, ValueError, AttributeError):
-        raise Invalid("folder is not a UUID") from None
 
 
 class Folders:

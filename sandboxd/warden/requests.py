@@ -9,12 +9,10 @@ place of a folder in a workdir is named by one component of a harmless alphabet.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import socket
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,16 +25,13 @@ from ..jail.cgroup import Group
 from ..jail.enter import Jail
 from ..jail.mounts import clone
 from ..jail.stage import stage
-from ..model import GIB, MIB, STEPS, Limits, Step
+from ..model import GIB
 from ..shim.run import Order
-from . import launcher
+from . import arguments, launcher
 from .cgroups import Hierarchy
-from .folders import FOLDER_UID, Folders, attachments, folder_id
+from .folders import FOLDER_UID, Folders
 from .scratch import ScratchMaker
 from .slots import Slot, Slots
-
-COMMANDS_MAX = 128 * 1024
-"""Bytes of all commands and of the environment of a run together."""
 
 STRAYS_S = 10.0
 """How long the processes of a killed daemon may take to end."""
@@ -86,9 +81,9 @@ class Requests:
 
     def lease(self, request: dict[str, Any]) -> Slot:
         """A slot with a scratch of `size` bytes and `inodes`, for `session`."""
-        session = _session(request)
-        size, inodes = _size(request)
-        wanted = attachments(request)
+        session = arguments.session(request)
+        size, inodes = arguments.size(request)
+        wanted = arguments.attachments(request)
         slot = self.slots.lease(session)
         try:
             self.scratch.make(slot.path, slot.uid, size, inodes)
@@ -104,9 +99,9 @@ class Requests:
 
     def adopt(self, request: dict[str, Any]) -> Slot:
         """The slot that an earlier daemon leased to `session`, mounted again."""
-        number = _integer(request, "slot", 0, self.config.slots.count - 1)
-        wanted = attachments(request)
-        slot = self.slots.adopt(number, _session(request))
+        number = arguments.integer(request, "slot", 0, self.config.slots.count - 1)
+        wanted = arguments.attachments(request)
+        slot = self.slots.adopt(number, arguments.session(request))
         try:
             if self.config.scratch.kind == "tmpfs":
                 raise Unavailable("a scratch in memory does not survive a restart")
@@ -125,7 +120,7 @@ class Requests:
 
     def leased(self, request: dict[str, Any]) -> Slot:
         """The slot that a request names."""
-        number = _integer(request, "slot", 0, self.config.slots.count - 1)
+        number = arguments.integer(request, "slot", 0, self.config.slots.count - 1)
         slot = self.slots.leased.get(number)
         if slot is None:
             raise Invalid(f"slot {number} is not leased")
@@ -144,15 +139,15 @@ class Requests:
 
     def folder_make(self, request: dict[str, Any]) -> None:
         """A new virtual folder of `size` bytes and `inodes`."""
-        self.folders.make(folder_id(request), *_size(request))
+        self.folders.make(arguments.folder_id(request), *arguments.size(request))
 
     def folder_remove(self, request: dict[str, Any]) -> None:
         """Remove a virtual folder that no session has."""
-        self.folders.remove(folder_id(request))
+        self.folders.remove(arguments.folder_id(request))
 
     def folder_files(self, request: dict[str, Any]) -> tuple[Started, int]:
         """A file helper for a virtual folder, and the descriptor to speak with it."""
-        folder = folder_id(request)
+        folder = arguments.folder_id(request)
         root = self.folders.open(folder)
         try:
             pid, fd = self._helper(launcher.View(f"sandboxd: files {folder}", FOLDER_UID, root))
@@ -170,9 +165,9 @@ class Requests:
     def start(self, request: dict[str, Any], stdin: int | None) -> tuple[Started, list[int]]:
         """A run: its shim, and the descriptors to follow it: control, console, journal."""
         slot = self.leased(request)
-        run = _integer(request, "run", 1, 1 << 53)
-        steps = _steps(request, self.config.ceiling)
-        environ = _environ(request, steps)
+        run = arguments.integer(request, "run", 1, 1 << 53)
+        steps = arguments.steps(request, self.config.ceiling)
+        environ = arguments.environ(request, steps)
         shell = "/bin/bash" if request.get("shell") == "/bin/bash" else "/bin/sh"
         path = slot.run_path(run)
         self._prune(slot)
@@ -254,66 +249,3 @@ def _short(path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
-
-
-def _session(request: dict[str, Any]) -> str:
-    try:
-        return str(uuid.UUID(request.get("session")))
-    except (TypeError, ValueError, AttributeError):
-        raise Invalid("session is not a UUID") from None
-
-
-def _size(request: dict[str, Any]) -> tuple[int, int]:
-    """Bytes and files of a file system to be made."""
-    size = _integer(request, "size", 16 * MIB, 1024 * GIB)
-    return size, _integer(request, "inodes", 16, 1 << 31)
-
-
-def _integer(request: dict[str, Any], key: str, least: int, most: int) -> int:
-    value = request.get(key)
-    if type(value) is not int or not least <= value <= most:
-        raise Invalid(f"{key} must be a whole number from {least} to {most}, not {value!r}")
-    return value
-
-
-def _steps(request: dict[str, Any], ceiling: Limits) -> tuple[Step, ...]:
-    """The three steps of a run, in order, none above the ceilings."""
-    given = request.get("steps")
-    if not isinstance(given, list) or len(given) != len(STEPS):
-        raise Invalid("steps must be clean, build and exec")
-    steps = []
-    for name, value in zip(STEPS, given, strict=True):
-        if not isinstance(value, dict) or value.get("name") != name:
-            raise Invalid(f"step {name} is missing")
-        command = value.get("command")
-        if command is not None and (not isinstance(command, str) or "\0" in command):
-            raise Invalid(f"the command of {name} must be a text without NUL")
-        steps.append(Step(name, command, _limits(value.get("limits"), ceiling)))
-    return tuple(steps)
-
-
-def _limits(given: Any, ceiling: Limits) -> Limits:
-    if not isinstance(given, dict):
-        raise Invalid("limits must be an object")
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(Limits):
-        value = given.get(field.name, getattr(Limits(), field.name))
-        if type(value) not in (int, float) or not 0 < value < 1 << 60:
-            raise Invalid(f"limit {field.name} must be a number above 0")
-        values[field.name] = value if field.type == "float" else int(value)
-    return Limits(**values).clamped(ceiling)[0]
-
-
-def _environ(request: dict[str, Any], steps: tuple[Step, ...]) -> dict[str, str]:
-    """The variables of a run; they, the commands and a NUL behind each fit COMMANDS_MAX."""
-    environ = request.get("environ")
-    if not isinstance(environ, dict):
-        raise Invalid("environ must be an object")
-    for name, value in environ.items():
-        if not isinstance(value, str) or not name or "=" in name or "\0" in name + value:
-            raise Invalid(f"environment variable {name!r} is not a text without NUL")
-    total = sum(len(os.fsencode(k + v)) + 2 for k, v in environ.items())
-    total += sum(len(os.fsencode(step.command or "")) for step in steps)
-    if total > COMMANDS_MAX:
-        raise Invalid(f"commands and environment have {total} bytes; {COMMANDS_MAX} are allowed")
-    return environ

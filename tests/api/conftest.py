@@ -96,12 +96,14 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[[], Server]]:
-    """Starts servers one after the other, each with what the one before has left."""
+def start() -> Iterator[Callable[..., Server]]:
+    """Starts servers one after the other, each with what the one before has left; takes fields
+    of config.Sessions."""
     started: list[Server] = []
     with tempfile.TemporaryDirectory(prefix="sandboxd-api-") as base:
 
-        def start() -> Server:
+        def start(**sessions: float) -> Server:
+            Path(base, "sessions.json").write_text(json.dumps(sessions))
             started.append(Server(Path(base)))
             return started[-1]
 

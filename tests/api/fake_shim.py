@@ -44,20 +44,22 @@ class FakeShim:
     """Plays one run in two threads; `order` is the start request of wire.py."""
 
     def __init__(
-        self, order: dict[str, Any], stdin: int | None, home: Path, spool: Path, log: list[str]
-    ) -> None:
+        self, order: dict[str, Any], stdin: int | None, home: Path, spool: Path, log: list[str],
+        keep: Console = KEEP,
+    ) -> None:  # fmt: skip
         self.order, self.stdin, self.home, self.log = order, stdin, home, log
         self.control, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         spool.mkdir(parents=True)
         self.console = os.open(spool / "console", os.O_RDWR | os.O_CREAT)
         self.journal = os.open(spool / "journal", flags)
-        self.writer = ConsoleWriter(self.console, KEEP.head, KEEP.tail)
+        self.writer = ConsoleWriter(self.console, keep.head, keep.tail)
         self.changed = threading.Condition()
         self.watch: dict[str, Any] | None = None
         self.events, self.waiting, self.ended = 0, False, False
         self.inputs: list[str] = []
         self.eof = self.signalled = False
+        self.received = 0
         self.threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -92,8 +94,11 @@ class FakeShim:
         elif op == "input":
             self.inputs.append(message["text"])
             self.eof, self.waiting = message["eof"], False
+            self.received += 1
         elif op == "signal":
             self.signalled = message["name"] == "SIGINT"
+        elif op == "kill":
+            self.ended = True
         self.changed.notify_all()
 
     def _answer(self) -> None:
@@ -101,6 +106,7 @@ class FakeShim:
         seen = self.watch
         state = {
             "console": self.writer.position, "journal": self.events, "waiting": self.waiting,
+            "inputs": self.received,
         }  # fmt: skip
         if seen is None or (
             state["console"] <= seen["console"]

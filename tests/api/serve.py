@@ -7,13 +7,14 @@ What it keeps is below BASE, so that a second one takes up the sessions of the f
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import sys
 from pathlib import Path
 
 from sandboxd.api import server
-from sandboxd.config import Config, RuntimeConfig
+from sandboxd.config import Config, RuntimeConfig, Sessions
 
 from .fake_shim import KEEP
 from .fake_warden import FakeWarden
@@ -37,7 +38,9 @@ def main(path: str, base: str) -> None:
     listener.listen(128)
     network = socket.create_server(("127.0.0.1", 0))
     Path(base, "port").write_text(str(network.getsockname()[1]))
-    config = Config(console=KEEP, runtimes=RUNTIMES)
+    settings = Path(base, "sessions.json")
+    sessions = Sessions(**json.loads(settings.read_text())) if settings.exists() else Sessions()
+    config = Config(console=KEEP, runtimes=RUNTIMES, sessions=sessions)
     server.run(config, warden.api, [listener, network], f"{base}/sandboxd.sqlite")
 
 

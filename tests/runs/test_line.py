@@ -3,92 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sandboxd.config import Console
 from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
-from sandboxd.model import Limits, Step
-from sandboxd.runs.channel import Channel
-from sandboxd.runs.follower import Started
-from sandboxd.runs.line import WAITING_MAX, Runs
-from sandboxd.runs.run import Input, Plan, Reply, Run
-from tests.api.fake_shim import KEEP, FakeShim
+from sandboxd.runs.line import WAITING_MAX
+from sandboxd.runs.run import Input, Reply
+from sandboxd.runs.terms import LIVE
+from tests.api.fake_shim import KEEP
 
-Scenario = Callable[["Stage"], Awaitable[None]]
-
-
-class Stage:
-    """A session's line whose runs are played below `base`."""
-
-    def __init__(self, base: Path, keep: Console) -> None:
-        self.base, self.log, self.started = base, list[str](), list[str]()
-        self.fails: StageError | None = None
-        self.mistaken = ""
-        self.shims: list[FakeShim] = []
-        self.runs = Runs(self.start, keep)
-
-    async def start(self, run: Run) -> Started:
-        if self.fails:
-            raise self.fails
-        if run.id == self.mistaken:
-            raise ZeroDivisionError
-        self.started.append(run.id)
-        order = {"steps": [asdict(step) for step in run.plan.steps], "environ": run.plan.environ}
-        shim = FakeShim(order, None, self.base, self.base / str(len(self.started)), self.log)
-        started = Started(Channel(shim.theirs), os.dup(shim.console), os.dup(shim.journal))
-        self.shims.append(shim)
-        shim.start()
-        return started
-
-    def ask(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
-        commands = {"clean": None, "build": build, "exec": exec}
-        steps = tuple(Step(name, commands[name], Limits()) for name in ("clean", "build", "exec"))
-        return self.runs.ask(id, Plan(steps, options=repr(commands)))
-
-
-def play(tmp_path: Path, scenario: Scenario, keep: Console = KEEP) -> None:
-    async def go() -> None:
-        stage = Stage(tmp_path, keep)
-        before = len(os.listdir("/proc/self/fd"))
-        try:
-            async with asyncio.timeout(20):
-                await scenario(stage)
-        finally:
-            await stage.runs.close()
-            for shim in stage.shims:
-                await asyncio.to_thread(shim.kill)
-        assert len(os.listdir("/proc/self/fd")) == before, "descriptors are left"
-
-    asyncio.run(go())
-
-
-async def reply(run: Run, *args: Any, **more: Any) -> Reply:
-    found = await run.call(*args, **more)
-    assert found is not None
-    return found
-
-
-async def follow(run: Run) -> list[Reply]:
-    """All replies to the end."""
-    replies = [await reply(run)]
-    while replies[-1].answer.status not in ("finished", "exec-timeout"):
-        replies.append(await reply(run))
-    return replies
-
-
-def told(replies: list[Reply]) -> list[tuple[str, int | None]]:
-    return [(r.answer.status, r.answer.exit_code) for r in replies]
-
-
-def text(*replies: Reply) -> str:
-    return "".join(data for r in replies for kind, data in r.console if kind == "stdout")
+from .stage import Stage, follow, play, reply, text, told
 
 
 def test_a_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
@@ -129,11 +56,11 @@ def test_a_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
         await reply(run)
         await reply(run)
         began = time.monotonic()
-        live = await reply(run, live=True)
+        live = await reply(run, terms=LIVE)
         assert live.answer.status == "continued" and text(live) == "one\ntwo\n"
         assert 0.1 < time.monotonic() - began < 1
         began = time.monotonic()
-        assert (await reply(run, live=True)).answer.status == "finished"
+        assert (await reply(run, terms=LIVE)).answer.status == "finished"
         assert time.monotonic() - began > 0.5
 
     play(tmp_path, scenario)

@@ -28,9 +28,9 @@ def spool(console: int, tmp_path: Path) -> Spool:
 def test_output_is_read_to_its_end_and_then_on(console: int, spool: Spool) -> None:
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
     writer.append(STDOUT, b"one ")
-    items, cursor = spool.console(Cursor(START), NO_POSITION)
+    items, cursor, _ = spool.console(Cursor(START), NO_POSITION)
     writer.append(STDOUT, b"two")
-    more, _ = spool.console(cursor, NO_POSITION)
+    more, _, _ = spool.console(cursor, NO_POSITION)
     assert (items, more) == ([["stdout", "one "]], [["stdout", "two"]])
 
 
@@ -48,7 +48,7 @@ def test_a_flood_keeps_its_head_and_tail_and_counts_the_rest(console: int, spool
     for _ in range(100):
         writer.append(STDOUT, b"x" * 8000)
     writer.append(STDOUT, b"\nfinis")
-    items, cursor = spool.console(Cursor(START), NO_POSITION)
+    items, cursor, _ = spool.console(Cursor(START), NO_POSITION)
     assert items[0][1].startswith("begin") and "dropped here" in items[1][1][3]
     assert cursor == Cursor(writer.position, writer.written)
     assert spool.console(cursor, NO_POSITION)[0] == []
@@ -60,18 +60,18 @@ def test_a_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
     for _ in range(25):
         writer.append(STDOUT, b"x" * 8000)
-    _, cursor = spool.console(Cursor(START), NO_POSITION)
+    _, cursor, _ = spool.console(Cursor(START), NO_POSITION)
     for _ in range(90):
         writer.append(STDOUT, b"y" * 8000)
     writer.append(STDOUT, b"finis")
-    items, _ = spool.console(cursor, NO_POSITION)
+    items, _, _ = spool.console(cursor, NO_POSITION)
     assert "dropped here" in items[0][1][3]
     assert sum(len(text) for kind, text in items if kind == "stdout") > 8000
 
 
 def test_a_forged_spool_comes_to_an_end(console: int, spool: Spool) -> None:
     os.pwrite(console, os.urandom(4 * SEGMENT), 0)
-    items, cursor = spool.console(Cursor(START), NO_POSITION)
+    items, cursor, _ = spool.console(Cursor(START), NO_POSITION)
     assert isinstance(items, list) and cursor.position >= 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
+
+from sandboxd.shim.stdin import PENDING_MAX, Stdin
 
 from ..sandbox import Sandbox
 
@@ -74,3 +77,13 @@ def test_more_input_than_a_pipe_holds_arrives_whole(sandbox: Sandbox) -> None:
     text = "line\n" * 30_000
     result = sandbox.run("sleep 0.2; wc -l", answers=[text, None])
     assert result.stdout == "30000\n"
+
+
+def test_input_that_nobody_reads_is_bounded_and_what_is_dropped_is_counted() -> None:
+    stdin = Stdin()
+    stdin.write(b"x" * PENDING_MAX, False)
+    for _ in range(3):
+        stdin.write(b"y" * 100_000, False)
+    assert stdin.dropped == 300_000  # the pipe itself has taken 64 KiB of the first
+    stdin.close()
+    os.close(stdin.child)

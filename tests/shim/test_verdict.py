@@ -8,7 +8,7 @@ import pytest
 
 from sandboxd.jail.cgroup import Counters
 from sandboxd.model import Limits, Usage
-from sandboxd.shim.verdict import exit_code, judge
+from sandboxd.shim.verdict import exit_code, judge, killed
 
 NONE = Counters(0, 0, 0, 0, 0)
 OOM = Counters(0, 0, 0, 1, 0)
@@ -55,3 +55,9 @@ def test_advice_says_how_much_there_was() -> None:
     advice = judge(KILLED, None, Limits(memory=64 << 20), NONE, Usage(pids_peak=9), OOM).advice
     assert "64 MiB" in advice
     assert "9 processes" in advice
+
+
+def test_a_step_that_was_ended_on_request_died_of_a_signal_and_is_nobodys_fault() -> None:
+    found = killed(Usage(wall_ms=5))
+    assert (found.outcome, found.signal, found.limit) == ("signal", "SIGKILL", None)
+    assert found.usage.wall_ms == 5 and found.advice

@@ -15,7 +15,8 @@ from sandboxd.jail import mounts, syscalls
 from sandboxd.model import MIB, STEPS, Limits
 from sandboxd.shim.run import Order
 from sandboxd.warden import launcher
-from sandboxd.warden.requests import COMMANDS_MAX, Requests
+from sandboxd.warden.arguments import COMMANDS_MAX
+from sandboxd.warden.requests import Requests
 
 from ..sandbox import Sandbox, lease
 

@@ -1,0 +1,64 @@
+"""A session while it lives: its row, and what goes on in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import NotFound, SandboxdError, Unavailable
+from ..runs.channel import Channel
+from ..runs.console import text
+from ..runs.line import Runs
+from ..runs.run import Plan
+from ..store.sessions import Row
+from .warden_client import WardenClient
+
+HELPERS_MAX = 8
+"""File calls that a session may have open at a time."""
+
+
+@dataclass(slots=True)
+class Session:
+    """A session that runs: its row, its runs, and the turns for its file calls.
+
+    used_at  seconds since 1970 of the last request for it; more exact than the row
+    """
+
+    row: Row
+    runs: Runs
+    warden: WardenClient
+    turns: asyncio.Semaphore
+    used_at: float
+    closed: bool = False
+
+    @property
+    def slot(self) -> int:
+        """The slot that it has leased."""
+        if self.row.slot is None:
+            raise NotFound("session", f"Session (id={self.row.id}) does not exist.")
+        return self.row.slot
+
+    def begin(self, own: Iterable[tuple[str, Plan]]) -> None:
+        """Have the session's own runs carried out, before all others; ids and plans."""
+        for id, plan in own:
+            self.runs.ask(id, plan)
+
+    async def log(self) -> str:
+        """What the run that was started last has printed; as much as an answer holds."""
+        last = self.runs.last
+        return text(await last.printed()) if last else ""
+
+    async def open_helper(self) -> Channel:
+        """A file helper of it, for one request."""
+        return await self.warden.files(self.slot)
+
+    def helper_gone(self) -> SandboxdError:
+        """Why its file helper may have ended without an answer."""
+        if self.closed:
+            return NotFound("session", f"Session (id={self.row.id}) does not exist.")
+        return Unavailable("the session's file helper is gone")
+
+    def told(self, text: str) -> str:
+        """A message of its file helper: names are below /home/work here too."""
+        return text

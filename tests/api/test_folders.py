@@ -1,0 +1,168 @@
+"""Folders belong to their owners; what is refused or interrupted leaves nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from .bad_requests import assert_problem
+from .conftest import Server
+
+Start = Callable[[], Server]
+
+
+@pytest.fixture
+def owners(server: Server) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """Two clients with keys of their own."""
+    with server.signed(server.keypair()) as one, server.signed(server.keypair()) as two:
+        yield one, two
+
+
+def create(http: httpx.Client, name: str, **fields: object) -> str:
+    answer = http.post("/folders", json={"name": name} | fields)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def test_two_owners_may_use_one_name(owners: tuple[httpx.Client, httpx.Client]) -> None:
+    ids = [create(http, "same") for http in owners]
+    assert ids[0] != ids[1]
+    for http, id in zip(owners, ids, strict=True):
+        assert [one["id"] for one in http.get("/folders").json()] == [id]
+        assert http.get("/folders/same").json()["id"] == id
+
+
+def test_folder_of_another_owner_cannot_be_mounted(
+    owners: tuple[httpx.Client, httpx.Client],
+) -> None:
+    one, two = owners
+    id = create(one, "private")
+    for ref in ("private", id, id.replace("-", ""), id.upper()):
+        for config in ({"mounts": [ref]}, {"mount_ids": [ref]}):
+            answer = two.post("/session", json={"image": "c", "config": config})
+            assert_problem(answer, 404, "/object-not-found")
+    answer = one.post("/session", json={"image": "c", "config": {"mounts": ["private"]}})
+    assert answer.status_code == 201
+    info = one.get(f"/session/{answer.json()['sessionId']}").json()
+    assert info["sandbox"]["mounts"] == [{"folder": id, "name": "private", "read_only": False}]
+
+
+def test_owner_has_a_bounded_number_of_folders(
+    owners: tuple[httpx.Client, httpx.Client],
+) -> None:
+    for number in range(100):
+        create(owners[0], f"f{number}")
+    answer = owners[0].post("/folders", json={"name": "one-more"})
+    assert_problem(answer, 412, "/quota-exceeded")
+    create(owners[1], "of-somebody-else")
+
+
+def test_folder_that_the_warden_cannot_make_leaves_nothing(own_server: Server) -> None:
+    http = own_server.client
+    own_server.refuse(folder_make={"kind": "stage", "stage": "folders", "errno": 28, "error": "no"})
+    answer = http.post("/folders", json={"name": "data"})
+    assert answer.status_code == 503
+    assert answer.json()["data"] == {"stage": "folders", "errno": 28}
+    own_server.refuse()
+    assert http.get("/folders").json() == []
+    create(http, "data")
+
+
+def test_folder_that_the_warden_keeps_is_still_there(own_server: Server) -> None:
+    http = own_server.client
+    create(http, "data")
+    own_server.refuse(folder_remove={"kind": "invalid", "error": "in use"})
+    assert_problem(http.delete("/folders/data"), 400)
+    own_server.refuse()
+    assert http.get("/folders/data").status_code == 200
+    assert http.delete("/folders/data").status_code == 204
+
+
+def test_kernel_without_maps_refuses_the_session_and_says_where(own_server: Server) -> None:
+    http = own_server.client
+    create(http, "data")
+    own_server.refuse(lease={"kind": "stage", "stage": "folders", "errno": 22, "error": "no"})
+    body = {"image": "c", "name": "with-data", "config": {"mounts": ["data"]}}
+    answer = http.post("/session", json=body)
+    assert answer.status_code == 503
+    assert answer.json()["data"]["stage"] == "folders"
+    assert http.get("/session/with-data").status_code == 404
+
+
+@pytest.mark.parametrize("status", ["MAKING", "DELETING"])
+def test_what_was_interrupted_is_removed_at_the_next_start(start: Start, status: str) -> None:
+    first = start()
+    kept, half = create(first.client, "kept"), create(first.client, "half")
+    assert first.stop() == 0
+    with sqlite3.connect(first.base / "sandboxd.sqlite") as connection:
+        connection.execute("UPDATE folders SET status = ? WHERE id = ?", (status, half))
+    connection.close()
+    second = start()
+    assert [one["id"] for one in second.client.get("/folders").json()] == [kept]
+    assert not (second.base / half).exists() and (second.base / kept).exists()
+
+
+def test_address_of_an_upload_is_the_one_that_the_client_uses(
+    owners: tuple[httpx.Client, httpx.Client],
+) -> None:
+    http, _ = owners
+    create(http, "data")
+    answer = http.post("/folders/data/request-upload", json={"path": "f", "size": 0}).json()
+    assert answer["url"] == f"{http.base_url}/folders/_/tus/upload"
+
+
+@pytest.mark.parametrize("host", ["", "a b", "[", "x:y:z", "\u00e4", "h/../x?y#z", "h" * 9000])
+def test_address_is_made_for_any_host(server: Server, host: str) -> None:
+    create(server.client, f"host-{abs(hash(host))}")
+    answer = server.client.post(
+        f"/folders/host-{abs(hash(host))}/request-upload",
+        json={"path": "f", "size": 0},
+        headers={b"host": host.encode("latin-1")},
+    )
+    assert answer.status_code in (200, 400), answer.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"path": "f"},
+        {"size": 1},
+        {"path": "f", "size": -1},
+        {"path": "f", "size": 1.5},
+        {"path": "f", "size": "1"},
+        {"path": "f", "size": None},
+        {"path": None, "size": 1},
+        {"path": ["f"], "size": 1},
+        {"path": "", "size": 1},
+        {"path": "/", "size": 1},
+        {"path": "..", "size": 1},
+        {"path": "a/../../b", "size": 1},
+        {"path": "a\0b", "size": 1},
+        {"path": "d/", "size": 1},
+        {"path": "n" * 256, "size": 1},
+        {"path": "n/" * 3000, "size": 1},
+    ],
+)
+def test_upload_that_cannot_be_is_400(own: httpx.Client, body: dict[str, object]) -> None:
+    assert_problem(own.post("/folders/data/request-upload", json=body), 400)
+
+
+@pytest.fixture(scope="module")
+def own(server: Server) -> Iterator[httpx.Client]:
+    """A client whose owner has the folder data."""
+    with server.signed(server.keypair()) as http:
+        create(http, "data")
+        yield http
+
+
+@pytest.mark.parametrize("what", ["mkdir", "rename-file", "move-file", "delete-files", "rename"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"7", b"{}", b'{"path": 7}'])
+def test_malformed_bodies_are_400(own: httpx.Client, what: str, body: bytes) -> None:
+    method = "DELETE" if what == "delete-files" else "POST"
+    headers = {"content-type": "application/json"}
+    answer = own.request(method, f"/folders/data/{what}", content=body, headers=headers)
+    assert_problem(answer, 400)

@@ -1,0 +1,188 @@
+"""GraphQL: what the clients ask, in the order they ask it, and what nobody may."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandboxd.api.gql import TOKENS_MAX
+
+from ..signing import Signed
+from .bad_requests import MALFORMED, assert_problem
+from .conftest import Server
+
+LIST = """query($limit: Int!, $offset: Int!, $status: String, $access_key: String, $filter: String,
+                $order: String) {
+  compute_session_list(limit: $limit, offset: $offset, status: $status, access_key: $access_key,
+                       filter: $filter, order: $order) { items { %s } total_count } }"""
+
+
+def ask(http: httpx.Client, query: str, **variables: Any) -> httpx.Response:
+    return http.post("/admin/gql", content=json.dumps({"query": query, "variables": variables}))
+
+
+def data(http: httpx.Client, query: str, **variables: Any) -> Any:
+    answer = ask(http, query, **variables)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]
+
+
+def listed(http: httpx.Client, fields: str = "name", **variables: Any) -> Any:
+    given = {"limit": 100, "offset": 0, "status": None, "filter": None, "order": None} | variables
+    return data(http, LIST % fields, **given)["compute_session_list"]
+
+
+def create(http: httpx.Client, name: str = "", **more: Any) -> str:
+    name = name or f"test-{secrets.token_hex(5)}"
+    body = {"image": "c", "name": name} | more
+    return str(http.post("/session", json=body).json()["sessionId"])
+
+
+@pytest.fixture
+def user(server: Server) -> httpx.Client:
+    """A client with a keypair of its own, which owns nothing yet."""
+    keypair = server.keypair()
+    return httpx.Client(
+        base_url=server.client.base_url, transport=httpx.HTTPTransport(uds=server.path),
+        auth=Signed(keypair.access_key, keypair.secret_key), timeout=10,
+    )  # fmt: skip
+
+
+def test_fields_come_in_the_order_asked_for(user: httpx.Client) -> None:
+    id = create(user, tag="x")
+    (item,) = listed(user, "status id tag name result main_kernel_id", status="RUNNING")["items"]
+    assert list(item) == ["status", "id", "tag", "name", "result", "main_kernel_id"]
+    assert (item["status"], item["id"], item["tag"]) == ("RUNNING", id, "x")
+
+
+def test_the_keypair_is_the_callers_and_its_secret_is_not_told(user: httpx.Client) -> None:
+    fields = "user_id access_key secret_key is_active is_admin rate_limit concurrency_used"
+    found = data(user, f"query {{ keypair {{ {fields} }} }}")["keypair"]
+    assert found["access_key"].startswith("AK") and found["secret_key"] is None
+    assert (found["is_active"], found["is_admin"], found["concurrency_used"]) == (True, False, 0)
+
+
+def test_whoever_comes_by_the_unix_socket_is_an_admin(http: httpx.Client) -> None:
+    assert data(http, "{ keypair { access_key is_admin } }")["keypair"] == {
+        "access_key": "local", "is_admin": True,
+    }  # fmt: skip
+
+
+def test_users_see_their_own_and_admins_everybodys(http: httpx.Client, user: httpx.Client) -> None:
+    mine, other = create(user), create(http)
+    ids = [item["id"] for item in listed(user, "id")["items"]]
+    assert ids == [mine]
+    ids = [item["id"] for item in listed(http, "id")["items"]]
+    assert {mine, other} <= set(ids)
+    key = data(user, "{ keypair { access_key } }")["keypair"]["access_key"]
+    assert [item["id"] for item in listed(http, "id", access_key=key)["items"]] == [mine]
+    answer = ask(user, LIST % "id", limit=1, offset=0, access_key="local")
+    assert_problem(answer, 400, "/graphql-error")
+    one = "query($id: UUID!) { compute_session(id: $id) { name } }"
+    assert data(user, one, id=other) == {"compute_session": None}
+    assert data(http, one, id=mine)["compute_session"]["name"]
+
+
+def test_admin_who_acts_for_somebody_sees_what_that_one_sees(
+    http: httpx.Client, user: httpx.Client
+) -> None:
+    mine, _ = create(user), create(http)
+    key = data(user, "{ keypair { access_key } }")["keypair"]["access_key"]
+    body = {"query": LIST % "id", "variables": {"limit": 9, "offset": 0}}
+    answer = http.post("/admin/gql", params={"owner_access_key": key}, json=body)
+    assert answer.json()["data"]["compute_session_list"]["items"] == [{"id": mine}]
+
+
+def test_pages_and_order(user: httpx.Client) -> None:
+    for name in ("bbbb", "aaaa", "cccc"):
+        create(user, name)
+    assert [i["name"] for i in listed(user)["items"]] == ["cccc", "aaaa", "bbbb"]
+    found = listed(user, order="-name", limit=2, offset=1)
+    assert [i["name"] for i in found["items"]] == ["bbbb", "aaaa"] and found["total_count"] == 3
+    assert listed(user, order="status,+name")["items"][0] == {"name": "aaaa"}
+
+
+def test_dead_sessions_are_listed_when_asked_for(user: httpx.Client) -> None:
+    id = create(user)
+    user.delete(f"/session/{id}")
+    assert listed(user, status="RUNNING, PENDING")["items"] == []
+    fields = "id status terminated_at occupying_slots"
+    (item,) = listed(user, fields, status="CANCELLED,TERMINATED")["items"]
+    assert item["id"] == id and item["terminated_at"] and item["occupying_slots"] == "{}"
+
+
+def test_container_and_folders(user: httpx.Client) -> None:
+    id = create(user)
+    query = "query($id: UUID!) { compute_container(id: $id) { session_id cluster_role } }"
+    assert data(user, query, id=id)["compute_container"] == {
+        "session_id": id, "cluster_role": "main",
+    }  # fmt: skip
+    assert user.post("/folders", json={"name": "data"}).status_code == 201
+    for field in ("vfolder_list", "vfolder_own_list"):
+        found = data(user, f"{{ {field}(limit: 9, offset: 0) {{ items {{ name host }} }} }}")
+        assert [item["name"] for item in found[field]["items"]] == ["data"]
+    found = data(user, "{ vfolder_invited_list(limit: 9, offset: 0) { total_count } }")
+    assert found["vfolder_invited_list"] == {"total_count": 0}
+
+
+def test_clients_of_before_get_the_bare_data(http: httpx.Client) -> None:
+    answer = http.post("/admin/graphql", json={"query": "{ keypair { is_admin } }"})
+    assert answer.json() == {"keypair": {"is_admin": True}}
+
+
+WRONG = {
+    "field": "{ keypair { shoe_size } }",
+    "root": "{ shoes { size } }",
+    "mutation": "mutation { delete_keypair(access_key: \"x\") { ok } }",
+    "subscription": "subscription { keypair { is_admin } }",
+    "syntax": "{ keypair { ",
+    "empty": "",
+    "no selection": "{ keypair }",
+    "introspection": "{ __schema { types { name } } }",
+    "introspection of a type": "{ __type(name: \"Query\") { name } }",
+    "missing variable": "query($id: UUID!) { compute_session(id: $id) { id } }",
+    "no UUID": "{ compute_session(id: 3) { id } }",
+    "no UUID either": "{ compute_session(id: \"x\") { id } }",
+    "limit": "{ compute_session_list(limit: 101, offset: 0) { total_count } }",
+    "huge limit": "{ compute_session_list(limit: 99999999999, offset: 0) { total_count } }",
+    "offset": "{ compute_session_list(limit: 1, offset: -1) { total_count } }",
+    "filter": "{ compute_session_list(limit: 1, offset: 0, filter: \"x\") { total_count } }",
+    "order": "{ compute_session_list(limit: 1, offset: 0, order: \"containers\") { total_count } }",
+    "tokens": "{ " + "keypair { is_admin } " * (TOKENS_MAX // 4 + 1) + "}",
+    "depth": "{ a " * 5000,
+    "fragments of themselves": "{ ...a } fragment a on Query { ...a }",
+    "operations": "query a { keypair { is_admin } } query b { keypair { is_admin } }",
+    "surrogate": "{ \udcff }",
+    "NUL": "{ keypair \0 }",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_queries_are_told_as_such(http: httpx.Client, kind: str) -> None:
+    create(http)
+    answer = ask(http, WRONG[kind])
+    assert_problem(answer, 400, "/graphql-error")
+    assert answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_malformed_bodies_are_problems(http: httpx.Client, kind: str) -> None:
+    assert_problem(http.post("/admin/gql", content=MALFORMED[kind]), 400)
+
+
+@pytest.mark.parametrize("variables", [[], "x", {"limit": "x", "offset": 0}, {"limit": 1.5}])
+def test_wrong_variables_are_problems(http: httpx.Client, variables: Any) -> None:
+    body = {"query": LIST % "id", "variables": variables}
+    assert_problem(http.post("/admin/gql", json=body), 400)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text("{}()[]:!$=|@,\"'.#& \n_aAqQ019keypair", max_size=60))
+def test_no_text_makes_a_500(server: Server, text: str) -> None:
+    assert ask(server.client, text).status_code in (200, 400)

@@ -1,0 +1,214 @@
+"""What sessions do of their own accord: bootstrap, batch command, restart, idle end, history."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from .bad_requests import assert_problem
+from .conftest import Server
+
+
+def create(http: httpx.Client, **more: Any) -> str:
+    name = f"test-{secrets.token_hex(5)}"
+    answer = http.post("/session", json={"image": "c", "name": name} | more)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["sessionId"])
+
+
+def run(http: httpx.Client, id: str, command: str) -> list[Any]:
+    """The console of a run of one command."""
+    call: dict[str, Any] = {"mode": "batch", "options": {"exec": command}}
+    console = []
+    while True:
+        result = http.post(f"/session/{id}", json=call).json()["result"]
+        console += result["console"]
+        if result["status"] == "finished":
+            return console
+        call = {"mode": "continue", "runId": result["runId"]}
+
+
+def told(http: httpx.Client, id: str) -> dict[str, Any]:
+    """The session as GraphQL tells it."""
+    query = "query($id: UUID!) { compute_session(id: $id) { status status_info result tag } }"
+    answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
+    found: dict[str, Any] = answer.json()["data"]["compute_session"]
+    return found
+
+
+def until(found: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait for something to be so."""
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "it does not come to be"
+        time.sleep(0.05)
+
+
+def test_bootstrap_is_over_before_the_first_run_begins(http: httpx.Client) -> None:
+    id = create(http, bootstrap_script="sleep 0.3\ntouch mark")
+    run(http, id, "out x")
+    assert "mark" in http.get(f"/session/{id}/files").json()["files"]
+    assert http.get(f"/session/{id}/logs").json() == {"result": {"logs": "x\n"}}
+
+
+def test_failed_bootstrap_is_told_once_and_shown(http: httpx.Client) -> None:
+    id = create(http, bootstrap_script="exit 4")
+    first, second = run(http, id, "out x"), run(http, id, "out y")
+    assert [kind for kind, _ in first] == ["log", "stdout"]
+    assert first[0][1][3] == "the bootstrap script failed (exit code 4)"
+    assert [kind for kind, _ in second] == ["stdout"]
+    assert told(http, id)["status_info"] == "the bootstrap script failed (exit code 4)"
+    assert "exit code 4" in http.get(f"/session/{id}").json()["statusInfo"]
+
+
+@pytest.mark.parametrize(
+    ("command", "result"), [("out x", "SUCCESS"), ("exit 3", "FAILURE"), ("die", "FAILURE"),
+                            ("timeout", "FAILURE")],
+)  # fmt: skip
+def test_batch_session_has_the_result_of_its_command(
+    http: httpx.Client, command: str, result: str
+) -> None:
+    id = create(http, type="batch", startupCommand=command)
+    until(lambda: told(http, id)["result"] != "UNDEFINED")
+    assert told(http, id)["result"] == result
+    http.delete(f"/session/{id}")
+
+
+def test_batch_session_ends_by_itself_and_is_remembered(start: Callable[..., Server]) -> None:
+    http = start(batch_keep_s=0.5).client
+    id = create(http, type="batch", startupCommand="out done", tag="nightly")
+    until(lambda: told(http, id)["status"] == "TERMINATED")
+    assert told(http, id) == {
+        "status": "TERMINATED", "status_info": "task-finished", "result": "SUCCESS",
+        "tag": "nightly",
+    }  # fmt: skip
+    assert_problem(http.get(f"/session/{id}"), 404)
+    assert http.get(f"/session/{id}/logs").json() == {"result": {"logs": "done\n"}}
+    assert http.get("/session/_/logs", params={"taskId": id}).text == "done\n"
+    times = http.get(f"/session/{id}/status-history").json()["result"]
+    assert list(times) == ["preparing", "running", "terminating", "terminated"]
+    assert sorted(times.values()) == list(times.values())
+
+
+def test_batch_command_that_a_restart_of_the_daemon_took_away_has_failed(
+    start: Callable[..., Server],
+) -> None:
+    first = start()
+    id = create(first.client, type="batch", startupCommand="sleep 9")
+    until(lambda: first.client.get(f"/session/{id}").json()["numQueriesExecuted"] == 1)
+    assert first.stop() == 0
+    http = start().client
+    assert told(http, id)["result"] == "FAILURE"
+    assert "restarted" in told(http, id)["status_info"]
+
+
+def test_unused_session_ends_and_used_ones_do_not(start: Callable[..., Server]) -> None:
+    http = start(idle_s=1.5).client
+    idle, busy, asked = (create(http) for _ in range(3))
+    http.post(f"/session/{busy}", json={"mode": "batch", "options": {"exec": "sleep 9"}})
+    until(lambda: bool(http.get(f"/session/{asked}")) and told(http, idle)["status"] != "RUNNING")
+    until(lambda: told(http, idle)["status_info"] == "idle-timeout")
+    assert told(http, busy)["status"] == told(http, asked)["status"] == "RUNNING"
+
+
+def test_idle_time_goes_on_while_the_daemon_is_away(start: Callable[..., Server]) -> None:
+    first = start(idle_s=1.0)
+    id = create(first.client)
+    assert first.stop() == 0
+    time.sleep(1)
+    http = start(idle_s=1.0).client
+    until(lambda: told(http, id)["status"] == "TERMINATED", 1.6)
+
+
+def test_restart_ends_calls_that_wait_and_lets_new_runs_in(http: httpx.Client) -> None:
+    id = create(http)
+    for name in ("a", "b"):
+        call = {"mode": "batch", "runId": name, "options": {"exec": "sleep 60"}}
+        http.post(f"/session/{id}", json=call)
+    began = time.monotonic()
+    assert http.patch(f"/session/{id}").status_code == 204
+    answers = [http.post(f"/session/{id}", json={"mode": "continue", "runId": name})
+               for name in ("a", "b")]  # fmt: skip
+    assert answers[0].json()["result"]["exitCode"] == 130
+    assert_problem(answers[1], 404)
+    assert run(http, id, "out new") == [["stdout", "new\n"]]
+    assert time.monotonic() - began < 3
+
+
+def test_restart_begins_the_batch_command_again(http: httpx.Client) -> None:
+    id = create(http, type="batch", startupCommand="sleep 1")
+    until(lambda: http.get(f"/session/{id}").json()["numQueriesExecuted"] == 1)
+    http.patch(f"/session/{id}")
+    assert told(http, id)["result"] == "UNDEFINED"
+    until(lambda: told(http, id)["result"] == "SUCCESS")
+    assert http.get(f"/session/{id}").json()["numQueriesExecuted"] == 2
+
+
+def test_restart_of_a_quiet_session_changes_nothing(http: httpx.Client) -> None:
+    id = create(http)
+    assert http.patch(f"/session/{id}").status_code == 204
+    assert run(http, id, "out x") == [["stdout", "x\n"]]
+
+
+def test_renamed_session_has_one_name(http: httpx.Client) -> None:
+    id, name = create(http), f"new-{secrets.token_hex(5)}"
+    old = http.get(f"/session/{id}").json()["sessionName"]
+    assert http.post(f"/session/{old}/rename", params={"name": name}).status_code == 204
+    assert http.get(f"/session/{name}").json()["sessionId"] == id
+    assert_problem(http.get(f"/session/{old}"), 404)
+    assert http.post(f"/session/{name}/rename", json={"session_name": name}).status_code == 204
+    assert create(http, name=old) != id
+    answer = http.post(f"/session/{name}/rename", params={"name": old})
+    assert_problem(answer, 400, "/session-already-exists")
+    assert http.get(f"/session/{name}").json()["sessionId"] == id
+
+
+@pytest.mark.parametrize("name", ["", "abc", "a b c d", "x" * 65, "from-template", "ü" * 5])
+def test_name_that_no_session_can_have_changes_nothing(http: httpx.Client, name: str) -> None:
+    id = create(http)
+    assert_problem(http.post(f"/session/{id}/rename", params={"name": name}), 400)
+    assert_problem(http.post(f"/session/{id}/rename"), 400)
+
+
+def test_renamed_session_keeps_its_name_over_a_restart(start: Callable[..., Server]) -> None:
+    first = start()
+    id = create(first.client)
+    first.client.post(f"/session/{id}/rename", params={"name": "lasting"})
+    assert first.stop() == 0
+    assert start().client.get("/session/lasting").json()["sessionId"] == id
+
+
+def test_creation_waits_for_a_slot_if_the_client_does(own_server: Server) -> None:
+    own_server.refuse(lease={"kind": "unavailable", "error": "no slot is free"})
+    began = time.monotonic()
+    answer = own_server.client.post("/session", json={"image": "c", "maxWaitSeconds": 1})
+    assert answer.status_code == 503 and 1 <= time.monotonic() - began < 2.5
+    answer = own_server.client.post("/session", json={"image": "c"})
+    assert answer.status_code == 503 and time.monotonic() - began < 3
+
+
+def test_logs_of_a_session_without_runs_are_empty(http: httpx.Client) -> None:
+    assert http.get(f"/session/{create(http)}/logs").json() == {"result": {"logs": ""}}
+
+
+def test_usage_is_summed_over_runs(http: httpx.Client) -> None:
+    id = create(http)
+    for _ in range(2):
+        run(http, id, "out x")
+    stats = http.delete(f"/session/{id}").json()["stats"]
+    assert stats["runs"] == 2 and stats["status"] == "terminated"
+    assert all(int(value) >= 0 for name, value in stats.items() if name != "status")
+
+
+def test_announcement_is_empty(http: httpx.Client) -> None:
+    assert http.get("/manager/announcement").json() == {"enabled": False, "message": ""}
+
+
+def test_commit_is_not_offered(http: httpx.Client, session: str) -> None:
+    answer = http.post(f"/session/{session}/commit")
+    assert answer.status_code == 501 and answer.json()["type"].endswith("/not-implemented")

@@ -1,0 +1,123 @@
+"""The official Python client, unmodified, in an environment of its own, against a daemon that
+takes signed requests only. Its exit status says little, so what it prints is looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ..daemon import ROOT, Daemon, leftovers
+
+CONFIG = "[sessions]\nbatch_keep_s = 5\n"
+NO_PYTHON = 3
+"""Exit status of scripts/client-venv when the host has no Python that the client runs on."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a command printed, without colours, and how it ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Both streams."""
+        return self.out + self.err
+
+
+@dataclass(frozen=True)
+class Client:
+    """The client with a keypair; `folder` is its home and where it stands."""
+
+    python: str
+    folder: Path
+    environ: dict[str, str]
+
+    def __call__(self, *args: str, input: str = "", cwd: Path | None = None) -> Printed:
+        """Run `backend.ai ARGS`."""
+        done = subprocess.run(
+            [f"{Path(self.python).parent}/backend.ai", *args],
+            cwd=cwd or self.folder, env=self.environ, input=input, text=True,
+            capture_output=True, timeout=60,
+        )  # fmt: skip
+        return Printed(
+            done.returncode, _COLOURS.sub("", done.stdout), _COLOURS.sub("", done.stderr)
+        )
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """Start `backend.ai ARGS`, with pipes."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [f"{Path(self.python).parent}/backend.ai", *args],
+            cwd=self.folder, env=self.environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def client_python() -> str:
+    """The client's interpreter."""
+    made = subprocess.run(
+        [str(ROOT / "scripts" / "client-venv")], stdout=subprocess.PIPE, text=True, timeout=600
+    )
+    if made.returncode == NO_PYTHON:
+        pytest.skip("the client needs Python 3.11, which this host does not have")
+    assert made.returncode == 0
+    return made.stdout.strip()
+
+
+@pytest.fixture(scope="package")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon on the loopback that asks for signatures."""
+    folder = tmp_path_factory.mktemp("daemon")
+    base = tmp_path_factory.getbasetemp()
+    for path in (folder, base, base.parent):  # pytest's own directories are closed to others
+        if path.stat().st_mode & 0o1 == 0:
+            path.chmod(0o711)
+    before = leftovers()
+    made = Daemon(folder, CONFIG)
+    made.start("--auth", "keypair")
+    yield made
+    assert made.stop() == 0
+    assert leftovers() == before
+
+
+def keypair(daemon: Daemon, *options: str) -> dict[str, str]:
+    """A new keypair, as an operator makes one."""
+    made = subprocess.run(
+        [sys.executable, "-P", "-m", "sandboxd", "keypair", "create", "--json", *options,
+         "--state-dir", str(daemon.state)],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    found: dict[str, str] = json.loads(made.stdout)
+    return found
+
+
+def client_of(python: str, daemon: Daemon, folder: Path, *options: str) -> Client:
+    """A client with a new keypair of its own."""
+    keys = keypair(daemon, *options)
+    environ = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"),
+        "LANG": "C.UTF-8", "PYTHONIOENCODING": "utf-8", "COLUMNS": "250",
+        "BACKEND_ENDPOINT": daemon.url, "BACKEND_ENDPOINT_TYPE": "api",
+        "BACKEND_ACCESS_KEY": keys["access_key"], "BACKEND_SECRET_KEY": keys["secret_key"],
+    }  # fmt: skip
+    return Client(python, folder, environ)
+
+
+@pytest.fixture(scope="package")
+def client(client_python: str, daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    """The client of the tests' user."""
+    return client_of(client_python, daemon, tmp_path_factory.mktemp("user"))

@@ -1,0 +1,117 @@
+"""Runs as a client meets them that stays connected: frames, input, and what its leaving does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from sandboxd.config import Console
+from sandboxd.errors import NotFound
+from sandboxd.runs.run import GRACE_S, Input, Reply, Run
+from sandboxd.runs.terms import STREAM
+
+from .stage import Stage, follow, play, reply, text
+
+
+async def stream(run: Run) -> list[Reply]:
+    """All replies to a client that stays connected, to the end."""
+    replies = [await reply(run, terms=STREAM)]
+    while replies[-1].answer.status not in ("finished", "exec-timeout"):
+        replies.append(await reply(run, terms=STREAM))
+    return replies
+
+
+def test_a_stream_has_output_when_it_comes_and_no_reply_without(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        replies = await stream(stage.ask("a", exec="out one\nsleep 2.5\nout two\nsleep 0.5"))
+        assert [(r.answer.status, text(r)) for r in replies] == [
+            ("clean-finished", ""), ("build-finished", ""),
+            ("continued", "one\n"), ("continued", "two\n"), ("finished", ""),
+        ]  # fmt: skip
+
+    play(tmp_path, scenario)
+
+
+def test_a_stream_gathers_output_but_does_not_hold_the_end_of_a_step_back(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="out one\nsleep 0.05\nout two\nsleep 0.05")
+        began = time.monotonic()
+        assert text((await stream(run))[-1]) == "one\ntwo\n"
+        assert time.monotonic() - began < 0.19
+
+    play(tmp_path, scenario)
+
+
+def test_a_stream_loses_nothing_of_what_a_response_would_cut(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="flood 2500000\nout end", build="out built")
+        replies = await stream(run)
+        console = [item for r in replies for item in r.console]
+        assert {kind for kind, _ in console} == {"stdout"}
+        assert len(text(*replies)) == 2500000 // 8192 * 8192 + len("built\nend\n")
+        assert max(len(text(r)) for r in replies) < 700_000
+        statuses = [r.answer.status for r in replies]
+        assert statuses[:2] == ["clean-finished", "build-finished"]
+        assert len(statuses) > 5 and set(statuses[2:-1]) == {"continued"}
+
+    play(tmp_path, scenario, Console(head=4 << 20, tail=1 << 20))
+
+
+def test_a_stream_is_asked_once_and_answers_while_it_waits(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="ask\nask")
+        for expected in ("clean-finished", "build-finished", "waiting-input"):
+            assert (await reply(run, terms=STREAM)).answer.status == expected
+        waits = asyncio.create_task(reply(run, terms=STREAM))
+        await asyncio.sleep(0.3)
+        assert not waits.done() and "decline" not in stage.log
+        await run.type(Input("one"))
+        again = await waits
+        assert (again.answer.status, text(again)) == ("waiting-input", "got 'one\\n'\n")
+        await run.type(Input("two"))
+        assert text((await stream(run))[-1]) == "got 'two\\n'\n"
+
+    play(tmp_path, scenario)
+
+
+def test_a_run_without_a_client_is_interrupted(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="sleep 20")
+        while "watch" not in stage.log:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await stage.runs.abandon(run)
+        assert time.monotonic() - began < 1 and "kill" not in stage.log
+        assert run.over and run.told and run.events[-1].exit == 130
+
+    play(tmp_path, scenario)
+
+
+def test_a_run_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = stage.ask("a", exec="ask")
+        while "watch" not in stage.log:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await stage.runs.abandon(run)
+        assert GRACE_S <= time.monotonic() - began < GRACE_S + 1
+        await run.done.wait()
+        assert stage.log[-1] == "kill"
+
+    play(tmp_path, scenario)
+
+
+def test_a_run_whose_client_left_before_its_turn_never_starts(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        first, second = stage.ask("a", exec="sleep 0.3"), stage.ask("b", exec="out never")
+        await stage.runs.abandon(second)
+        await follow(first)
+        await first.done.wait()
+        assert stage.started == ["a"] and second.vanished
+        with pytest.raises(NotFound):
+            stage.runs.get("b")
+
+    play(tmp_path, scenario)
