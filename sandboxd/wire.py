@@ -9,10 +9,11 @@ that its answer repeats; this is the whole privileged surface:
     ready    -                                       -        -
     lease    session, size, inodes, mounts           slot     -
     adopt    slot, session, mounts                   -        -
-    start    slot, run, shell, steps, environ        -        control, console, journal
+    start    slot, session, run, shell, steps,       -        control, console, journal
              (one descriptor may come with it: exec's standard input)
-    files    slot                                    -        helper
-    release  slot                                    -        -
+             environ
+    files    slot, session                           -        helper
+    release  slot, session                           -        -
     folder_make    folder, size, inodes              -        -
     folder_files   folder                            -        helper
     folder_remove  folder                            -        -

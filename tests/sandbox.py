@@ -79,8 +79,8 @@ class Sandbox:
         commands = dict(zip(STEPS, (clean, build, exec), strict=True))
         steps = [{"name": n, "command": c, "limits": limit} for n, c in commands.items()]
         request = {
-            "slot": self.slot.number, "run": self.runs, "shell": "/bin/bash", "steps": steps,
-            "environ": environ or {},
+            "slot": self.slot.number, "session": self.slot.session, "run": self.runs,
+            "shell": "/bin/bash", "steps": steps, "environ": environ or {},
         }  # fmt: skip
         given = _file(stdin) if stdin is not None else None
         started, fds = self.requests.start(request, given)

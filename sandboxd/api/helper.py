@@ -67,6 +67,7 @@ class Helper:
         except TimeoutError:
             raise Unavailable("too many file calls on these files are open") from None
         try:
+            # The turn may have come after the session's end; the warden would refuse it too.
             self._channel = await self._place.open_helper()
         except BaseException:
             self._place.turns.release()

@@ -61,7 +61,7 @@ class Sessions:
                     raise Invalid("it was never completed")
                 await self.warden.adopt(row.slot, row.id, row.mounts)
                 if row.status == "TERMINATING":
-                    await self.warden.release(row.slot)
+                    await self.warden.release(row.slot, row.id)
                     raise Invalid("it was being destroyed")
             except SandboxdError as error:
                 if self.warden.gone:
@@ -159,7 +159,7 @@ class Sessions:
             )
         except Exception:  # whatever it was, nothing half made may stay
             if slot is not None:
-                await self.warden.release(slot)
+                await self.warden.release(slot, wanted.id)
             await asyncio.to_thread(table.remove, self._database, wanted.id)
             raise
         return self._keep(row)
@@ -212,16 +212,24 @@ class Sessions:
         session.closed = True
         async with self._lock(session.row.owner, session.row.name):
             row = session.row
+            try:
+                session.row = await asyncio.to_thread(
+                    table.move, self._database, row, "TERMINATING", time.time(), status_info=reason
+                )
+            except sqlite3.Error:  # a full disk: nothing has been done, it can be tried again
+                session.closed = False
+                raise
+            row = session.row
             del self._by_id[row.id], self._by_name[row.owner, row.name]
             self._ending[row.id] = session
-            session.row = row = await asyncio.to_thread(
-                table.move, self._database, row, "TERMINATING", time.time(), status_info=reason
-            )
             log = await session.log() if row.startup_command else None
             await session.runs.close()
-            await self.warden.release(session.slot)
+            await self.warden.release(session.slot, row.id)
             kept = self.config.sessions.ended_kept
-            await asyncio.to_thread(table.ended, self._database, row, time.time(), kept, log)
+            try:
+                await asyncio.to_thread(table.ended, self._database, row, time.time(), kept, log)
+            except sqlite3.Error as error:  # it has ended; the next start forgets its row
+                _log.error("the end of session %s cannot be stored: %s", row.id, error)
             del self._ending[row.id]
         return row
 
@@ -249,7 +257,7 @@ class Sessions:
         stdin = None if plan.stdin is None else sealed(plan.stdin)
         try:
             return await self.warden.start(
-                session.slot, number, SHELL, plan.steps, plan.environ, stdin
+                session.slot, id, number, SHELL, plan.steps, plan.environ, stdin
             )
         finally:
             if stdin is not None:

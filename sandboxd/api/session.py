@@ -50,8 +50,10 @@ class Session:
         return text(await last.printed()) if last else ""
 
     async def open_helper(self) -> Channel:
-        """A file helper of it, for one request."""
-        return await self.warden.files(self.slot)
+        """A file helper of it, for one request. Raises NotFound when the session has ended."""
+        if self.closed:
+            raise self.helper_gone()
+        return await self.warden.files(self.slot, self.row.id)
 
     def helper_gone(self) -> SandboxdError:
         """Why its file helper may have ended without an answer."""

@@ -23,6 +23,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 MEMORY_MIN = 8 << 20
 """Bytes of memory without which not even a shell can be started."""
 
+CPUS_MIN = 0.01
+"""A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
+
 VARIABLES_MAX = 512
 ENVIRON_MAX = 64 * 1024
 """Variables of a session, and bytes of all their names and values."""
@@ -50,7 +53,10 @@ def amount(field: str, value: Any, where: str) -> float | int:
         if type(value) is not int or value < 1:
             raise _bad(where, "a whole number from 1 up is expected")
         return value
-    return positive(value, where)
+    number = positive(value, where)
+    if field == "cpus" and number < CPUS_MIN:
+        raise _bad(where, f"at least {CPUS_MIN} of a CPU is needed")
+    return number
 
 
 def positive(value: Any, where: str) -> float:

@@ -110,6 +110,7 @@ class WardenClient:
     async def start(
         self,
         slot: int,
+        session: str,
         run: int,
         shell: str,
         steps: tuple[Step, ...],
@@ -119,12 +120,12 @@ class WardenClient:
         """Start run number `run`. Raises StageError when a protection could not be applied."""
         fds = [] if stdin is None else [stdin]
         texts = {"shell": shell, "steps": [asdict(step) for step in steps], "environ": environ}
-        _, got = await self._request("start", 3, fds, slot=slot, run=run, **texts)
+        _, got = await self._request("start", 3, fds, slot=slot, session=session, run=run, **texts)
         return Started(Channel(socket.socket(fileno=got[0])), got[1], got[2])
 
-    async def files(self, slot: int) -> Channel:
+    async def files(self, slot: int, session: str) -> Channel:
         """A file helper for one request, see filewire.py."""
-        _, got = await self._request("files", 1, slot=slot)
+        _, got = await self._request("files", 1, slot=slot, session=session)
         return Channel(socket.socket(fileno=got[0]))
 
     async def folder_make(self, folder: str, size: int, inodes: int) -> None:
@@ -140,9 +141,9 @@ class WardenClient:
         """Remove a virtual folder. Raises Invalid when a session has it."""
         await self._request("folder_remove", folder=folder)
 
-    async def release(self, slot: int) -> None:
+    async def release(self, slot: int, session: str) -> None:
         """End everything in the slot and free it."""
-        await self._request("release", slot=slot)
+        await self._request("release", slot=slot, session=session)
 
 
 def _warden_gone() -> Unavailable:

@@ -111,14 +111,15 @@ def _multipart(files: list[Upload], boundary: str) -> Iterator[bytes]:
     """A form of `files`; names percent-encoded as the Backend.AI client does."""
     for file in files:
         name = quote(os.fsencode(file.name), safe="")
-        executable = os.stat(file.path).st_mode & stat.S_IXUSR
+        source = os.fdopen(os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        executable = os.fstat(source.fileno()).st_mode & stat.S_IXUSR
         yield (
             f"--{boundary}\r\n"
             f'Content-Disposition: form-data; name="src"; filename="{name}"\r\n'
             f"X-Sandboxd-Mode: {'755' if executable else '644'}\r\n"
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode()
-        with open(file.path, "rb") as source:
+        with source:
             while chunk := source.read(1 << 16):
                 yield chunk
         yield b"\r\n"

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import fnmatch
 import json
+import math
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ from .private import private_daemon
 
 TIMED_OUT = 124
 PROGRESS_S = 1.0
+STDIN_MAX = 1 * MIB
 UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
 VERSION_CONTROL = {".git", ".hg", ".svn"}
 
@@ -40,16 +42,15 @@ def main(args: argparse.Namespace) -> int:
     files = collect(args.folder, args.exclude, say)
     image = args.image or _detect(files)
     _writable(args.into if args.get else ".")
+    options, resources = _options(args), _resources(args)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(_connect(args.socket, stack, say)))
-        session = _session(client, image, args)
+        session = _session(client, image, resources)
         with _deleted(client, session):
             _upload(client, session, files, say)
-            code = Console(client, session, args, say).follow()
-            for start in range(0, len(args.get), DOWNLOAD_FILES):
-                batch = args.get[start : start + DOWNLOAD_FILES]
-                for name in client.download(session, batch, args.into):
-                    say.phase(f"got {os.path.join(args.into, name)}", got=name)
+            code = Console(client, session, options, say).follow()
+            fetched = _fetch(client, session, args.get, args.into, say)
+    code = code if fetched else code or FAULT
     say.end(code)
     return code
 
@@ -105,38 +106,46 @@ class Console:
     """One run, followed to its end."""
 
     def __init__(
-        self, client: Client, session: str, args: argparse.Namespace, say: Reporter
+        self, client: Client, session: str, options: dict[str, Any], say: Reporter
     ) -> None:
         self._client = client
         self._session = session
         self._say = say
         self._began = time.monotonic()
         self._built = True
-        self._options = _options(args)
+        self._options = options
+        self._interrupts = 0
+        self._told = self._asking = False
 
     def follow(self) -> int:
         """Start the run and see it through; the exit status for the shell."""
         call: dict[str, Any] = {"mode": "batch", "code": "", "options": self._options}
         call["options"]["live"] = True
-        interrupted = False
+        signal.signal(signal.SIGINT, self._on_interrupt)
         while True:
-            try:
-                result = self._client.call("POST", f"/session/{self._session}", call)["result"]
-                for kind, data in result["console"]:
-                    self._say.console(kind, data)
-                code = self._step(result)
-                if code is not None:
-                    return code
-                call = {"mode": "continue", "code": "", "options": {"live": True}}
-                if result["status"] == "waiting-input":
-                    call |= _input()
-                call["runId"] = result["runId"]
-            except KeyboardInterrupt:
-                if interrupted or "runId" not in call:
-                    raise
-                interrupted = True
-                self._say.phase("interrupting; once more to give up")
+            result = self._client.call("POST", f"/session/{self._session}", call)["result"]
+            for kind, data in result["console"]:
+                self._say.console(kind, data)
+            code = self._step(result)
+            if code is not None:
+                return code
+            call = {"mode": "continue", "code": "", "options": {"live": True}}
+            call["runId"] = result["runId"]
+            if self._interrupts and not self._told:
+                self._told = True
                 self._client.call("POST", f"/session/{self._session}/interrupt")
+            elif result["status"] == "waiting-input":
+                self._asking = True
+                call |= _input()
+                self._asking = False
+
+    def _on_interrupt(self, *_: object) -> None:
+        """Ctrl-C. The answer under way is still read, since it has output that comes only once;
+        a second time, or while we wait for the user himself, it gives up."""
+        self._interrupts += 1
+        if self._interrupts > 1 or self._asking:
+            raise KeyboardInterrupt
+        self._say.phase("interrupting; once more to give up")
 
     def _step(self, result: dict[str, Any]) -> int | None:
         """Report the end of a step; the exit status when it was the run's last."""
@@ -177,16 +186,18 @@ def collect(folder: str, exclude: list[str], say: Reporter) -> list[Upload]:
         name = os.path.relpath(path, folder)
         if any(fnmatch.fnmatch(name, glob) for glob in exclude):
             continue
-        if not os.path.isfile(path):
-            say.warning(f"{path} is no file (or a link to none); left out")
+        real = os.path.realpath(path)
+        if not real.startswith(f"{os.path.realpath(folder)}/") or not os.path.isfile(real):
+            # Followed only within the folder: who wrote it may not be who runs this, as root.
+            say.warning(f"{path} is no file, or a link that leaves the folder; left out")
             continue
-        size = os.stat(path).st_size
+        size = os.stat(real).st_size
         if size > UPLOAD_SIZE:
             raise ConfigError(
                 f"{path} has {size / MIB:.1f} MiB; an upload takes {UPLOAD_SIZE // MIB} MiB a file "
                 f"at most; leave it out with --exclude '{name}'"
             )
-        files.append(Upload(path, name, size))
+        files.append(Upload(real, name, size))
     return files
 
 
@@ -225,7 +236,8 @@ def _connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
     return Client(stack.enter_context(private_daemon()))
 
 
-def _session(client: Client, image: str, args: argparse.Namespace) -> str:
+def _resources(args: argparse.Namespace) -> dict[str, Any]:
+    """`config` of the session. Raises ConfigError for an --env that sets nothing."""
     resources = {key: value for key, value in (("mem", args.mem), ("cpu", args.cpus)) if value}
     environ = {}
     for setting in args.env:
@@ -233,11 +245,27 @@ def _session(client: Client, image: str, args: argparse.Namespace) -> str:
         if not equals:
             raise ConfigError(f"--env {setting}: write NAME=VALUE")
         environ[name] = value
+    return {"environ": environ, "resources": resources}
+
+
+def _session(client: Client, image: str, config: dict[str, Any]) -> str:
     try:
-        made = client.create(image, {"environ": environ, "resources": resources})
+        return str(client.create(image, config)["sessionId"])
     except Refused as error:
         raise ConfigError(str(error)) from None
-    return str(made["sessionId"])
+
+
+def _fetch(client: Client, session: str, paths: list[str], into: str, say: Reporter) -> bool:
+    """Download the results; False when some could not be had, which is then told."""
+    fetched = True
+    for start in range(0, len(paths), DOWNLOAD_FILES):
+        try:
+            for name in client.download(session, paths[start : start + DOWNLOAD_FILES], into):
+                say.phase(f"got {os.path.join(into, name)}", got=name)
+        except Refused as error:
+            say.warning(f"--get: {error}")
+            fetched = False
+    return fetched
 
 
 @contextlib.contextmanager
@@ -268,17 +296,18 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         steps |= {"build": "*", "exec": "*"}
     options: dict[str, Any] = dict(steps)
     if args.timeout is not None:
+        if not 0 < args.timeout < math.inf:
+            raise ConfigError(f"--timeout {args.timeout:g}: a number of seconds above 0 is needed")
         options["timeout"] = args.timeout
     if args.stdin is not None:
         try:
-            options["stdin"] = Path(args.stdin).read_text() if args.stdin != "-" else _all_stdin()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--stdin {args.stdin}: {error}") from None
+            data = sys.stdin.buffer.read() if args.stdin == "-" else Path(args.stdin).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"--stdin {args.stdin}: {error.strerror}") from None
+        if len(data) > STDIN_MAX:
+            raise ConfigError(f"--stdin {args.stdin}: {STDIN_MAX} bytes at most; upload it instead")
+        options["stdin"] = data.decode("utf-8", "surrogateescape")
     return options
-
-
-def _all_stdin() -> str:
-    return sys.stdin.read()
 
 
 def _input() -> dict[str, Any]:

@@ -20,6 +20,8 @@ from ..model import Limits
 from .stage import expect, stage
 
 PERIOD_US = 100_000
+OWN_TASKS = 1
+"""init, which is in the group and none of the program's."""
 UNLIMITED = "-1"
 
 
@@ -212,7 +214,7 @@ def _v1_values(limits: Limits) -> list[tuple[str, str]]:
         ("memory.memsw.limit_in_bytes", UNLIMITED),
         ("memory.limit_in_bytes", memory),
         ("memory.memsw.limit_in_bytes", memory),
-        ("pids.max", str(limits.pids)),
+        ("pids.max", str(limits.pids + OWN_TASKS)),
         ("cpu.cfs_period_us", str(PERIOD_US)),
         ("cpu.cfs_quota_us", str(int(limits.cpus * PERIOD_US))),
     ]
@@ -223,7 +225,7 @@ def _v2_values(limits: Limits) -> list[tuple[str, str]]:
         ("memory.swap.max", "0"),
         ("memory.oom.group", "0"),
         ("memory.max", str(limits.memory)),
-        ("pids.max", str(limits.pids)),
+        ("pids.max", str(limits.pids + OWN_TASKS)),
         ("cpu.max", f"{int(limits.cpus * PERIOD_US)} {PERIOD_US}"),
     ]
 

@@ -1,9 +1,11 @@
 """The deadlines of a step, as pure arithmetic on monotonic seconds.
 
-wall      Runs from the step's start. It stands still from the moment the program is seen to
-          wait for its user until the answer comes, or the client declines to give one: a
-          person may think, but a client that just goes on polling cannot stop the clock.
-input     From that same moment; then standard input is closed, so nobody waits for ever.
+wall      Runs from the step's start. It stands still while the program is seen to wait for its
+          user and the client has not declined to answer: a person may think, but a client that
+          just goes on polling cannot stop the clock. Nor can a program, by having one thread
+          wait while others work, or by printing between its questions: it may stand still for
+          `input_s` in all, and only an answer from the client makes that anew.
+input     When that time is used up: standard input is closed, so nobody waits for ever.
 cpu       The next moment at which the CPU limit could be reached, from what was used so far.
 look      When to look again for a program that waits: 50 ms after the console fell quiet,
           then at twice the distance each time, up to half a second.
@@ -16,6 +18,7 @@ from time import monotonic
 from ..model import Limits
 
 FIRST_LOOK, LAST_LOOK = 0.05, 0.5
+LOOK_SHARE = 20
 
 
 class Clock:
@@ -26,11 +29,12 @@ class Clock:
 
     def start(self, limits: Limits, input_s: float) -> None:
         """A step begins now."""
-        self._limits, self._input_s = limits, input_s
+        self._limits, self._input_s, self._patience = limits, input_s, input_s
         self._began = monotonic()
         self._wall = self._began + limits.wall_s
         self._cpu = self._began + limits.cpu_s / limits.cpus
         self._frozen_at: float | None = None
+        self._waiting_since = self._began
         self._input: float | None = None
         self._look, self._distance = self._began + FIRST_LOOK, FIRST_LOOK
         self.waiting = False
@@ -69,14 +73,14 @@ class Clock:
             self._stop_waiting(now)
         return now >= self._look
 
-    def looked(self, now: float, waits: bool) -> None:
-        """The answer was `waits`."""
-        self._distance = min(self._distance * 2, LAST_LOOK)
+    def looked(self, now: float, waits: bool, cost: float = 0.0) -> None:
+        """The answer was `waits`, and it took `cost` seconds: looking may not become work."""
+        self._distance = max(min(self._distance * 2, LAST_LOOK), cost * LOOK_SHARE)
         self._look = now + self._distance
         if waits and not self.waiting:
             self.waiting = True
-            self._frozen_at = now
-            self._input = now + self._input_s
+            self._frozen_at = self._waiting_since = now
+            self._input = now + self._patience
         elif not waits:
             self._stop_waiting(now)
 
@@ -87,6 +91,7 @@ class Clock:
     def answered(self, now: float) -> None:
         """Input came: look again soon."""
         self._stop_waiting(now)
+        self._patience = self._input_s
         self._look, self._distance = now + FIRST_LOOK, FIRST_LOOK
 
     def declined(self, now: float) -> None:
@@ -99,6 +104,8 @@ class Clock:
         self._look = float("inf")
 
     def _stop_waiting(self, now: float) -> None:
+        if self.waiting:
+            self._patience -= now - self._waiting_since
         self.waiting = False
         self._input = None
         self._thaw(now)

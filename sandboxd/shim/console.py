@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import selectors
 import time
-from collections.abc import Callable
 
 from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
 
@@ -20,14 +19,11 @@ RATE = 64 << 20
 
 
 class Console:
-    """The outputs of one run. `changed` is called when there is more to read in the spool."""
+    """The outputs of one run."""
 
-    def __init__(
-        self, selector: selectors.BaseSelector, writer: ConsoleWriter, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, selector: selectors.BaseSelector, writer: ConsoleWriter) -> None:
         self._selector = selector
         self._writer = writer
-        self._changed = changed
         self._open: dict[int, tuple[int, Splitter]] = {}
         self._paused: dict[int, float] = {}
         self._total = 0
@@ -40,11 +36,6 @@ class Console:
     def position(self) -> int:
         """Where the spool's next record goes."""
         return self._writer.position
-
-    @property
-    def written(self) -> int:
-        """Bytes of text put into the spool so far."""
-        return self._writer.written
 
     def attach(self) -> tuple[int, int]:
         """Begin a step: pipes for its standard output and error; returns the writing ends."""
@@ -86,7 +77,6 @@ class Console:
             self._writer.append(stream, text)
         except OSError:  # the disk of the host is full: the program goes on, the loss is told
             self.unwritten += len(text)
-        self._changed()
 
     def _close(self, fd: int) -> None:
         stream, splitter = self._open.pop(fd)

@@ -16,6 +16,7 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
@@ -119,7 +120,7 @@ class Run:
         self.init = init
         self.selector = selectors.DefaultSelector()
         writer = ConsoleWriter(order.console, order.keep.head, order.keep.tail)
-        self.console = Console(self.selector, writer, lambda: None)
+        self.console = Console(self.selector, writer)
         self.control = Control(self.selector, order.listener, self._state, self._act)
         self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)
         self.events = self.inputs = 0
@@ -145,6 +146,8 @@ class Run:
     def _step(self, step: Step) -> int | None:
         """Run one step and record its verdict; its exit code, None when it ended the run."""
         group = self.order.jail.group
+        # A step before may have shut the next ones, and us, out.
+        os.chmod(HOME, stat.S_IMODE(os.stat(HOME).st_mode) | stat.S_IRWXU)
         group.limit(step.limits)
         before = group.counters()
         self.status, self.over = None, False
@@ -218,7 +221,8 @@ class Run:
             self.stdin.close()
             self.clock.forget_input()
         elif self.clock.look_due(now, self.console.quiet_since):
-            self.clock.looked(now, self.stdin.awaited())
+            awaited = self.stdin.awaited()
+            self.clock.looked(now, awaited, time.monotonic() - now)
         self.control.notify()
 
     def _state(self) -> State:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import struct
 import termios
@@ -28,7 +29,8 @@ _X86_64 = {
 _AARCH64 = {63: "read", 65: "read", 73: "ppoll", 72: "select", 22: "epoll"}
 _CALLS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(_MACHINE, {})
 _POLLFD = struct.Struct("ihh")
-_DESCRIPTORS_MAX = 1024
+# A program may have thousands of threads and descriptors; who waits for a person has few.
+_TASKS_MAX, _DESCRIPTORS_MAX = 64, 64
 _FOREVER = 0xFFFFFFFF  # a time-out of -1, as the 32-bit argument that it is
 
 
@@ -89,7 +91,7 @@ class Stdin:
             self.fd is not None
             and not self._pending
             and _buffered(self.fd) == 0
-            and any(self._waits(task) for task in _tasks())
+            and any(self._waits(task) for task in itertools.islice(_tasks(), _TASKS_MAX))
         )
 
     def _waits(self, task: str) -> bool:
@@ -130,7 +132,8 @@ class Stdin:
 
     def _watched(self, task: str, epoll: int) -> bool:
         with open(f"{task}/fdinfo/{epoll}", encoding="utf-8") as file:
-            lines = [line.split() for line in file if line.startswith("tfd:")]
+            head = itertools.islice(file, _DESCRIPTORS_MAX)
+            lines = [line.split() for line in head if line.startswith("tfd:")]
         return any(self._is_pipe(task, int(words[1])) for words in lines)
 
 

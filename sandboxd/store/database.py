@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 
-from ..errors import ConfigError
+from ..errors import ConfigError, Unavailable
 
 MIGRATIONS: Sequence[str] = (
     """
@@ -86,6 +86,10 @@ MIGRATIONS: Sequence[str] = (
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 
 
+class Unwritable(Unavailable, sqlite3.OperationalError):
+    """The database cannot be written for now, for want of disk space mostly."""
+
+
 class Database:
     """The open file at `path`. Blocks on the disk: call it from threads, not the event loop."""
 
@@ -119,10 +123,13 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
+                self._connection.execute("COMMIT")
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise Unwritable(f"the state cannot be written: {error}") from error
                 raise
-            self._connection.execute("COMMIT")
 
     def version(self) -> int:
         """A number that changes with every commit, those of other processes included.

@@ -10,6 +10,7 @@ have put links there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 
@@ -45,8 +46,9 @@ def make(config: Config, uid: int) -> str:
     database = database_path(config)
     api = os.path.dirname(database)
     try:
-        os.makedirs(config.state_dir, mode=0o711, exist_ok=True)
-        os.chmod(config.state_dir, 0o711)
+        if not os.path.isdir(config.state_dir):
+            os.makedirs(config.state_dir)
+            os.chmod(config.state_dir, 0o711)  # whatever the umask
         os.makedirs(api, mode=0o700, exist_ok=True)
         _hand_over(api, uid)
     except OSError as error:
@@ -57,6 +59,23 @@ def make(config: Config, uid: int) -> str:
             "choose a directory that others may pass through (chmod o+x)"
         )
     return database
+
+
+def lock(config: Config) -> int:
+    """Take the state directory for this daemon; a descriptor that holds it while it is open.
+
+    Raises ConfigError when another daemon has it: two would remove each other's sessions.
+    """
+    fd = os.open(f"{config.state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise ConfigError(
+            f"--state-dir {config.state_dir}: another sandboxd uses it; stop that one, or choose "
+            "another directory"
+        ) from None
+    return fd
 
 
 def _hand_over(path: str, uid: int) -> None:

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,6 +132,8 @@ def _confine(view: View, root: str) -> tuple[int, int, int | None]:
     identity.verify(view.uid, view.uid)
     with stage("file helper"):
         uploads = os.open("uploads", _DIRECTORY) if os.path.isdir("uploads") else None
+        # Its owner's programs may have shut it; files are listed and fetched all the same.
+        os.chmod("work", stat.S_IMODE(os.stat("work").st_mode) | stat.S_IRWXU)
         return os.open("work", _DIRECTORY), _inbox(), uploads
 
 

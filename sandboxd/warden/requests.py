@@ -84,7 +84,8 @@ class Requests:
         session = arguments.session(request)
         size, inodes = arguments.size(request)
         wanted = arguments.attachments(request)
-        slot = self.slots.lease(session)
+        with stage("lease"):
+            slot = self.slots.lease(session)
         try:
             self.scratch.make(slot.path, slot.uid, size, inodes)
             self.folders.lend(slot, wanted)
@@ -119,11 +120,14 @@ class Requests:
         self.slots.release(slot)
 
     def leased(self, request: dict[str, Any]) -> Slot:
-        """The slot that a request names."""
+        """The slot that a request names, while it is the slot of the session that it names.
+
+        A request that was under way when its session ended must not meet the next tenant.
+        """
         number = arguments.integer(request, "slot", 0, self.config.slots.count - 1)
         slot = self.slots.leased.get(number)
-        if slot is None:
-            raise Invalid(f"slot {number} is not leased")
+        if slot is None or slot.session != arguments.session(request):
+            raise Invalid(f"slot {number} is not leased to this session")
         return slot
 
     def files(self, request: dict[str, Any]) -> tuple[Started, int]:

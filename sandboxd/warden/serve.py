@@ -12,6 +12,7 @@ import gc
 import os
 import signal
 import socket
+import stat
 import sys
 import traceback
 from collections.abc import Iterator
@@ -38,21 +39,24 @@ def serve(config: Config) -> int:
     os.umask(0o077)
     with contextlib.ExitStack() as stack:
         database = directories.make(config, uid)
+        lock = directories.lock(config)
+        stack.callback(os.close, lock)
         listeners = [stack.enter_context(_listener(address)) for address in config.listen]
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         api_pid = os.fork()
         if api_pid == 0:
             ours.close()
+            os.close(lock)  # the lock is the warden's alone: it ends with it
             _be_api(config, uid, theirs, listeners, database)
         theirs.close()
         for listener in listeners:
             listener.close()
         try:
             return _be_warden(config, ours, api_pid, addresses)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(api_pid, signal.SIGKILL)
+        except BaseException:  # it did not come to the loop that collects the api
+            os.kill(api_pid, signal.SIGKILL)
+            raise
 
 
 def _be_api(
@@ -164,7 +168,9 @@ def _listen_unix(path: str) -> socket.socket:
     try:
         if _answers(path):
             raise ConfigError(f"--listen unix:{path}: another sandboxd is listening there")
-        with contextlib.suppress(FileNotFoundError):
+        if os.path.lexists(path):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise ConfigError(f"--listen unix:{path}: there is something that is no socket")
             os.unlink(path)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         sock.bind(path)

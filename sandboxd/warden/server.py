@@ -150,8 +150,9 @@ class Server:
     def _release(self, slot: Slot, request: int) -> None:
         """Kill all that works for `slot`; its answer comes when the last of it is gone."""
         self.releasing.setdefault(slot.number, []).append(request)
-        for started in self._of(slot):
-            _kill(started)
+        for started in self.children.values():
+            if started.slot is slot:
+                _kill(started)
         self._finish_releases()
 
     def _of(self, slot: Slot) -> list[Started]:

@@ -7,22 +7,27 @@
 
 Two daemons on one host (a service, and one that `sandboxd run` starts for itself) must not use
 one uid twice. The lease therefore includes a name in the abstract socket namespace, which the
-kernel gives to one process at a time and takes back when the last holder of it ends, a shim
-that outlives its warden included; payloads have a network namespace of their own and cannot
-squat there. A slot is leased only after proof that no process has its uid.
+kernel gives to one process at a time and takes back when that ends; payloads have a network
+namespace of their own and cannot squat there. A slot is leased only after proof that no process
+has its uid; taken up again after a restart, whatever still has it is ended first.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import Slots as SlotsConfig
-from ..errors import Unavailable
+from ..errors import StageError, Unavailable
 from ..model import Attachment
+
+END_S = 10.0
+"""How long what was sent a SIGKILL may take to end."""
 
 
 @dataclass
@@ -98,6 +103,7 @@ class Slots:
         lock = self._lock(number)
         if lock is None:
             raise Unavailable(f"slot {number} is held by another daemon")
+        end_uid(self._config.first_uid + number)
         return self._slot(number, session, lock)
 
     def release(self, slot: Slot) -> None:
@@ -108,11 +114,16 @@ class Slots:
 
     def forget(self) -> list[str]:
         """Remove what is on disk of slots that nobody has leased; returns their directories."""
-        strays = [
-            entry.path for entry in os.scandir(self._dir) if int(entry.name) not in self.leased
-        ]
-        for path in strays:
-            shutil.rmtree(path, ignore_errors=True)
+        strays = []
+        for entry in os.scandir(self._dir):
+            number = int(entry.name)
+            lock = None if number in self.leased else self._lock(number)
+            if lock is None:
+                continue
+            with lock:
+                end_uid(self._config.first_uid + number)
+                shutil.rmtree(entry.path, ignore_errors=True)
+                strays.append(entry.path)
         return strays
 
     def _path(self, number: int) -> str:
@@ -137,15 +148,39 @@ class Slots:
 
 def uid_in_use(uid: int) -> bool:
     """A process has `uid` as one of its user ids."""
-    wanted = str(uid)
+    return bool(processes_of(uid))
+
+
+def end_uid(uid: int) -> None:
+    """SIGKILL every process of `uid`, whose lease we hold, and wait until none is left.
+
+    Raises StageError when one does not end.
+    """
+    deadline = time.monotonic() + END_S
+    while pids := processes_of(uid):
+        if time.monotonic() > deadline:
+            raise StageError("sweep", f"processes of uid {uid} do not end: {pids}")
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.01)
+
+
+def processes_of(uid: int) -> list[int]:
+    """The processes that have `uid` as one of their user ids, but for those that only await
+    their parent."""
+    wanted, found = str(uid), []
     for pid in os.listdir("/proc"):
         if not pid.isdigit():
             continue
         try:
             with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-                line = next((line for line in file if line.startswith("Uid:")), "")
+                text = file.read()
         except OSError:
             continue  # it has ended
-        if wanted in line.split()[1:]:
-            return True
-    return False
+        state, _, rest = text.partition("State:")[2].lstrip().partition("Uid:")
+        if wanted in rest.partition("\n")[0].split() and state[0] not in "ZX":
+            found.append(int(pid))
+    return found

@@ -58,7 +58,7 @@ def test_answers_may_come_in_any_order() -> None:
 @pytest.mark.parametrize("answered", [False, True])
 def test_descriptors_for_somebody_who_has_gone_are_closed(answered: bool) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        request = asyncio.create_task(client.files(1))
+        request = asyncio.create_task(client.files(1, "s"))
         id, fd = await asked(warden), os.memfd_create("x")
         if not answered:
             request.cancel()
@@ -79,7 +79,7 @@ def test_descriptors_for_somebody_who_has_gone_are_closed(answered: bool) -> Non
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
 def test_an_answer_with_other_descriptors_than_expected_is_none(count: int) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        request = asyncio.create_task(client.start(1, 1, "/bin/bash", (), {}, None))
+        request = asyncio.create_task(client.start(1, "s", 1, "/bin/bash", (), {}, None))
         id, fd = await asked(warden), os.memfd_create("x")
         await warden.send_message({"id": id, "ok": True}, [fd] * count)
         os.close(fd)
@@ -102,7 +102,7 @@ def test_a_refusal_is_the_exception_of_its_kind(
     answer: dict[str, object], kind: type[SandboxdError]
 ) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        request = asyncio.create_task(client.release(1))
+        request = asyncio.create_task(client.release(1, "s"))
         await warden.send_message({"id": await asked(warden), "ok": False} | answer)
         with pytest.raises(kind):
             await request
@@ -112,7 +112,7 @@ def test_a_refusal_is_the_exception_of_its_kind(
 
 def test_when_the_warden_goes_every_request_is_told() -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        requests = [asyncio.create_task(client.release(n)) for n in range(3)]
+        requests = [asyncio.create_task(client.release(n, "s")) for n in range(3)]
         await asked(warden)
         warden.close()
         answers = await asyncio.gather(*requests, return_exceptions=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -164,3 +166,56 @@ def test_second_daemon_on_the_same_socket_is_refused(folder: Path) -> None:
         assert other.process and other.process.stdout
         assert other.process.wait(10) == 2
         other.process.stdout.close()
+
+
+def test_second_daemon_on_the_same_state_is_refused_and_harms_nothing(folder: Path) -> None:
+    with running(folder) as daemon, daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        other = [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", "127.0.0.1:0"]
+        done = subprocess.run(
+            [*other, "--auth", "none", "--state-dir", str(daemon.state)],
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            capture_output=True, text=True, timeout=20,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "another sandboxd uses it" in done.stderr
+        assert run(http, "kept", {"exec": "echo there"}).text("stdout") == "there\n"
+
+
+def test_file_in_the_place_of_the_socket_is_not_replaced(folder: Path) -> None:
+    (folder / "precious").write_text("kept")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", f"unix:{folder}/precious",
+         "--state-dir", f"{folder}/state"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert (folder / "precious").read_text() == "kept"
+
+
+def test_file_call_that_outlives_its_session_does_not_meet_the_next_tenant(folder: Path) -> None:
+    """Downloads hold all turns, one more waits, the session goes, its slot is leased again."""
+    with running(folder) as daemon, daemon.client() as http:
+        first = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        run(http, first, {"exec": "truncate -s 500M big"})
+        results: list[httpx.Response] = []
+
+        def late() -> None:
+            with daemon.client() as other:
+                files = [("src", ("planted", b"by the first"))]
+                results.append(other.post(f"/session/{first}/upload", files=files))
+
+        with contextlib.ExitStack() as stack:
+            for _ in range(8):
+                held = stack.enter_context(daemon.client())
+                url = f"/session/{first}/download_single?file=big"
+                stack.enter_context(held.stream("GET", url))
+            thread = threading.Thread(target=late)
+            thread.start()
+            time.sleep(0.5)
+            assert http.delete(f"/session/{first}").status_code == 200
+            second = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        thread.join(30)
+        assert results[0].status_code in (404, 503)
+        assert run(http, second, {"exec": "ls"}).text("stdout") == ""

@@ -169,6 +169,7 @@ def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
         (["run", "examples/wordcount", "--mem", "lots"], "mem"),
         (["run", "examples/wordcount", "--into", "/nonexistent/x", "--get", "main"], "--into"),
         (["run", "docs"], "--image"),
+        (["run", "examples/wordcount", "--timeout", "nan"], "--timeout"),
         (["fly"], "invalid choice"),
         ([], "COMMAND"),
     ],
@@ -196,3 +197,22 @@ def test_runtimes_are_listed_with_the_reason_why_one_is_absent() -> None:
     assert listed["python"]["available"]
     assert all(r["available"] or r["reason"] for r in listed.values())
     assert "python" in sandboxd("runtimes").stdout
+
+
+def test_link_out_of_the_folder_is_not_uploaded(tmp_path: Path) -> None:
+    """Who wrote the folder may not be who runs it, as root."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "work" / "stolen").symlink_to("../secret")
+    (tmp_path / "work" / "dir").symlink_to("/etc")
+    (tmp_path / "work" / "real").write_text("real\n")
+    (tmp_path / "work" / "inside").symlink_to("real")
+    done = private(str(tmp_path / "work"), "--image", "shell", "--exec", "ls; cat inside", "-q")
+    assert done.stdout == "inside\nreal\nreal\n"
+    assert "stolen" in done.stderr
+
+
+def test_programs_exit_code_is_not_hidden_by_a_missing_result() -> None:
+    done = private("examples/inventory", "--exec", "exit 3", "--get", "nothing")
+    assert done.returncode == 3
+    assert "--get" in done.stderr

@@ -87,3 +87,29 @@ def test_closed_input_is_not_looked_at_again(clock: Clock) -> None:
     clock.forget_input()
     assert not clock.look_due(START + 100, quiet_since=START)
     assert clock.next(START) > START + LAST_LOOK
+
+
+def test_program_cannot_stop_the_clock_by_asking_again_and_again(clock: Clock) -> None:
+    """One thread waits, others print: only a client's answer makes the patience anew."""
+    now = START
+    while now < START + 300 and not clock.wall_reached(now):
+        clock.looked(now, waits=True)
+        if clock.input_reached(now):
+            clock.forget_input()
+        now += 3
+        clock.look_due(now, quiet_since=now)  # it printed
+    assert now <= START + 10 + 60 + 6
+
+
+def test_answer_makes_the_patience_anew(clock: Clock) -> None:
+    clock.looked(START + 1, waits=True)
+    clock.answered(START + 50)
+    clock.looked(START + 51, waits=True)
+    assert not clock.input_reached(START + 110)
+    assert clock.input_reached(START + 111)
+
+
+def test_costly_looks_get_rarer_still(clock: Clock) -> None:
+    clock.looked(START + 1, waits=False, cost=0.1)
+    assert not clock.look_due(START + 2.9, quiet_since=START)
+    assert clock.look_due(START + 3, quiet_since=START)

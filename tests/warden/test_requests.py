@@ -24,7 +24,9 @@ from ..sandbox import Sandbox, lease
 def start(sandbox: Sandbox, **changes: Any) -> dict[str, Any]:
     limits = asdict(Limits())
     steps = [{"name": name, "command": "true", "limits": limits} for name in STEPS]
-    request = {"slot": sandbox.slot.number, "run": 1, "steps": steps, "environ": {}}
+    slot = sandbox.slot
+    request = {"slot": slot.number, "session": slot.session, "run": 1, "steps": steps}
+    request["environ"] = {}
     return request | changes
 
 
@@ -42,6 +44,8 @@ def step(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
         {"slot": "0"},
         {"slot": True},
         {"slot": None},
+        {"session": str(uuid.uuid4())},
+        {"session": None},
         {"run": 0},
         {"run": 1.5},
         {"run": "../../x"},
