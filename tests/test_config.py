@@ -64,6 +64,8 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
         ("auth = 'open'", "auth"),
         ("rate_limit = 0", "rate_limit"),
         ("rate_limit = 'many'", "rate_limit must be a whole number"),
+        ("[sessions]\nidle_s = -1", "sessions"),
+        ("[sessions]\nidle_s = 'long'", "sessions.idle_s must be a number"),
         ("state_dir = 'relative'", "state_dir"),
         ("[scratch]\nkind = 'zfs'", "scratch.kind"),
         ("[scratch]\nsize = 1", "scratch.size"),

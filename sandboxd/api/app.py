@@ -8,11 +8,22 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Lifespan
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import SandboxdError
-from . import execute, files, folder_files, folders, gql, problems, sessions, transfers, upkeep
+from . import (
+    execute,
+    files,
+    folder_files,
+    folders,
+    gql,
+    problems,
+    sessions,
+    stream,
+    transfers,
+    upkeep,
+)
 from .answers import Answer
 from .door import guarded
 from .gate import Gate
@@ -60,6 +71,7 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/session/{ref}/download_single", files.download_single, methods=_EITHER),
             Route("/session/{ref}/interrupt", sessions.interrupt, methods=["POST"]),
             Route("/session/{ref}/complete", execute.complete, methods=["POST"]),
+            WebSocketRoute("/stream/session/{ref}/execute", stream.execute),
             Route("/folders", folders.create, methods=["POST"]),
             Route("/folders", folders.listing, methods=["GET"]),
             Route("/folders", folders.remove_by_id, methods=["DELETE"]),
@@ -86,6 +98,11 @@ def routes() -> list[Route | WebSocketRoute]:
     )
 
 
+async def _nowhere(_: Scope, __: Receive, ___: Send) -> None:
+    """What no route is for; Starlette's own answer to a WebSocket would be 403."""
+    raise HTTPException(404)
+
+
 def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application that works with `state`."""
     app = Starlette(
@@ -100,5 +117,6 @@ def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
+    app.router.default = _nowhere
     app.state.sandboxd = state
     return app

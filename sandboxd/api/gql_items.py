@@ -54,6 +54,8 @@ def session(row: Row, used_at: float, config: Config) -> Item:
         "mounts": [mount.name for mount in row.mounts],
         "vfolder_mounts": [mount.folder for mount in row.mounts],
         "num_queries": row.runs,
+        "cpu_used": row.usage.get("cpu_ms", 0),
+        "mem_max_bytes": row.usage.get("mem_peak", 0),
         "dependencies": [],
         "abusing_reports": [],
         "idle_checks": json.dumps(idle_checks(row, used_at, config)),

@@ -112,6 +112,11 @@ type ComputeSession {
   mounts: [String]
   vfolder_mounts: [String]
   num_queries: Int
+  priority: Int
+  cpu_used: BigInt
+  mem_max_bytes: BigInt
+  io_read_bytes: BigInt
+  io_write_bytes: BigInt
   containers: [ComputeContainer]
   dependencies: [ComputeSession]
   abusing_reports: [String]

@@ -23,6 +23,9 @@ HEAD_S = 30.0
 
 CONNECTIONS_MAX = 2000
 
+SERVER = "BackendAI"
+"""What answers say they are from."""
+
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""

@@ -27,7 +27,7 @@ from ..store import keypairs
 from ..store.database import Database
 from . import app
 from .door import Door
-from .http_protocol import HttpProtocol
+from .http_protocol import SERVER, HttpProtocol
 from .keys import Keys
 from .registry import Sessions
 from .shelf import Folders
@@ -35,6 +35,7 @@ from .state import State
 from .sweeper import resume, sweep
 from .tokens import Tokens
 from .warden_client import WardenClient
+from .ws_protocol import WebSocketProtocol
 
 _log = logging.getLogger(__name__)
 
@@ -112,12 +113,14 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 application,
                 http=HttpProtocol,
-                ws="none",
+                ws=WebSocketProtocol,
+                ws_ping_timeout=None,
+                ws_per_message_deflate=False,
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                headers=[("server", "BackendAI")],
+                headers=[("server", SERVER)],
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=GRACE_S,

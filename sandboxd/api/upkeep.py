@@ -26,7 +26,14 @@ class Rename(msgspec.Struct):
     name: str
 
 
+class Task(msgspec.Struct):
+    """The parameters of a request for the log of a batch session."""
+
+    task_id: str
+
+
 _RENAME_ALIASES = {"session_name": "name", "clientSessionToken": "name"}
+_TASK_ALIASES = dict.fromkeys(("taskId", "kernel_id", "session_name", "sessionName"), "task_id")
 
 
 async def restart(request: Request) -> Response:
@@ -49,7 +56,8 @@ async def logs(request: Request) -> Response:
 
 async def task_logs(request: Request) -> Response:
     """GET /session/_/logs?taskId=UUID: the same as plain text."""
-    text = await _log(request, request.query_params.get("taskId", ""))
+    asked = await parameters(request, Task, _TASK_ALIASES)
+    text = await _log(request, asked.task_id)
     return Response(text.encode("utf-8", "replace"), media_type="text/plain; charset=utf-8")
 
 

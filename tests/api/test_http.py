@@ -130,10 +130,11 @@ def test_a_request_that_ends_early_is_400(server: Server, data: bytes) -> None:
     assert_refused(exchange(server, data, half_close=True), 400)
 
 
-def test_an_upgrade_that_is_not_offered_is_404(server: Server) -> None:
-    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eHh4\r\n"
+def test_a_stream_of_no_session_is_404(server: Server) -> None:
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     head = b"GET /stream/session/x/execute HTTP/1.1\r\n" + HOST + upgrade
-    assert_refused(exchange(server, head + b"Sec-WebSocket-Version: 13\r\n\r\n"), 404)
+    key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    assert_refused(exchange(server, head + key + b"\r\n"), 404)
 
 
 @pytest.mark.parametrize("path", ["/%ff", "/%00", "/session/%ff%fe", "/a%0d%0ab", "/%E2%80%AE"])

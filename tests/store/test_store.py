@@ -129,6 +129,25 @@ def test_a_removed_session_has_no_runs(database: Database) -> None:
         sessions.next_run(database, ROW.id, 1.0)
 
 
+def test_sessions_of_an_earlier_sandboxd_are_taken_up(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandboxd.store.database.MIGRATIONS", MIGRATIONS[:1])
+    first = Database(path)
+    with first.transaction() as connection:
+        connection.execute(
+            "INSERT INTO sessions VALUES ('1', 'old', 'default', 'c', 'c', 7, '{}', '{}', "
+            "'RUNNING', 5.5, 2)"
+        )
+    first.close()
+    monkeypatch.undo()
+    second = Database(path)
+    (row,) = sessions.all_rows(second)
+    assert (row.name, row.owner, row.slot, row.runs, row.used_at) == ("old", "local", 7, 2, 5.5)
+    assert (row.type, row.result, row.mounts, row.history) == ("interactive", "UNDEFINED", (), {})
+    second.close()
+
+
 def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
     with pytest.raises(ZeroDivisionError), database.transaction() as connection:
         connection.execute("DELETE FROM sessions")

@@ -1,0 +1,88 @@
+"""uvicorn's WebSocket protocol with bounds, and with problem documents where it refuses.
+
+A frame goes to the transport only when the one before it has left (uvicorn waits for that), so a
+slow reader costs one frame of memory. One that takes nothing at all for STALLED_S is given up.
+There are pings, so that what lies between keeps the connection open, but no deadline for their
+answers: a client that asks its user something may not see them for as long as the user thinks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
+
+from ..errors import SandboxdError
+from .answers import to_json
+from .http_protocol import SERVER
+from .problems import MEDIA_TYPE, of_error, of_status
+
+MESSAGE_MAX = 2 << 20
+"""Bytes of one message of a client; as much as a JSON body may have."""
+
+STALLED_S = 300.0
+
+
+class _Handshake(ServerProtocol):
+    """The rules of RFC 6455; refusals look like all others."""
+
+    def send_response(self, response: Response) -> None:
+        """Send the answer to the handshake, with the server's name."""
+        response.headers.setdefault("server", SERVER)
+        super().send_response(response)
+
+    def reject(self, status: HTTPStatus | int, text: str) -> Response:
+        """The answer to a handshake that cannot be."""
+        internal = of_error(SandboxdError())[1]  # what went wrong inside is for the log
+        body = to_json(internal if status == 500 else of_status(int(status), text.strip()))
+        headers = Headers()
+        headers["Content-Type"] = MEDIA_TYPE
+        headers["Content-Length"] = str(len(body))
+        headers["Connection"] = "close"
+        return Response(int(status), HTTPStatus(status).phrase, headers, body)
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """One connection, from the handshake on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        logger = logging.getLogger("uvicorn.error")
+        self.conn = _Handshake(max_size=MESSAGE_MAX, logger=logger)
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came. A handshake that the library cannot even read has no event."""
+        super().data_received(data)
+        if self.conn.handshake_exc and not self.handshake_initiated:
+            self.handshake_initiated = self.handshake_complete = self.close_sent = True
+            answer = self.conn.reject(400, str(self.conn.handshake_exc))
+            answer.headers["server"] = SERVER
+            self.transport.write(answer.serialize())
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self._goes_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._goes_on()
+        super().connection_lost(exc)
+
+    def _goes_on(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+            self._stalled = None

@@ -1,0 +1,258 @@
+"""The WebSocket of a run: handshake, first frame, frames, input, and what leaving it does."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, unix_connect
+
+from .conftest import Server
+
+Frame = dict[str, Any]
+
+
+@pytest.fixture
+def connect(server: Server, session: str) -> Callable[[], Any]:
+    """Opens the stream of the test's session."""
+    return lambda: open_stream(server, session)
+
+
+@contextmanager
+def open_stream(server: Server, ref: str) -> Iterator[ClientConnection]:
+    url = f"ws://sandboxd/stream/session/{ref}/execute"
+    with unix_connect(server.path, url, max_size=1 << 20, close_timeout=5) as websocket:
+        yield websocket
+
+
+def begin(websocket: ClientConnection, **options: Any) -> None:
+    """The first frame, as the official client sends it."""
+    options = {"clean": None, "build": None, "buildLog": False, "exec": None} | options
+    websocket.send(json.dumps({"code": "", "mode": "batch", "options": options}))
+
+
+def frames(websocket: ClientConnection) -> Iterator[Frame]:
+    """Every frame until the server closes."""
+    try:
+        while True:
+            frame = json.loads(websocket.recv(timeout=10))
+            assert isinstance(frame["options"], dict) and "runId" not in frame
+            yield frame
+    except ConnectionClosed as closed:
+        assert closed.rcvd and closed.rcvd.code == 1000
+
+
+def stdout(*found: Frame) -> str:
+    return "".join(data for f in found for kind, data in f["console"] if kind == "stdout")
+
+
+def told(found: list[Frame]) -> list[tuple[str, Any]]:
+    return [(f["status"], f["exitCode"]) for f in found]
+
+
+def test_a_run_tells_each_step_and_closes(connect: Callable[[], Any]) -> None:
+    with connect() as websocket:
+        begin(websocket, clean="*", build="out making", exec="out running\nerr oh\nexit 3")
+        found = list(frames(websocket))
+    assert [t for t in told(found) if t[0] != "continued"] == [
+        ("clean-finished", 0), ("build-finished", 0), ("finished", 3),
+    ]  # fmt: skip
+    assert stdout(*found) == "own clean\nmaking\nrunning\n"
+    assert ["stderr", "oh\n"] in found[-1]["console"] and found[-1]["files"] == []
+
+
+def test_output_comes_while_the_program_runs(connect: Callable[[], Any]) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="out early\nsleep 1.5\nout late")
+        arrived = [(frame, time.monotonic()) for frame in frames(websocket)]
+    early = next(at for frame, at in arrived if "early" in stdout(frame))
+    assert arrived[-1][1] - early > 1
+    assert stdout(*(frame for frame, _ in arrived)) == "early\nlate\n"
+
+
+def test_output_that_goes_on_is_told_five_times_a_second(connect: Callable[[], Any]) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="\n".join("out x\nsleep 0.02" for _ in range(50)))
+        found = list(frames(websocket))
+    assert 4 <= sum(f["status"] == "continued" for f in found) <= 9
+    assert stdout(*found) == "x\n" * 50
+
+
+def test_input_is_asked_for_once_and_taken_from_text_frames(connect: Callable[[], Any]) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="out name?\nask\nask")
+        asked, last = [], []
+        for frame in frames(websocket):
+            if frame["status"] == "waiting-input":
+                asked.append(frame)
+                websocket.send(b"binary frames mean nothing")
+                websocket.send("Ada" if len(asked) == 1 else "Lovelace")
+            last.append(frame)
+    assert [f["options"] for f in asked] == [{"is_password": False}] * 2
+    assert stdout(*last) == "name?\ngot 'Ada\\n'\ngot 'Lovelace\\n'\n"
+
+
+def test_a_time_limit_is_told_and_closes(connect: Callable[[], Any]) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="out before\ntimeout")
+        found = list(frames(websocket))
+    assert told(found)[-1] == ("exec-timeout", None) and stdout(*found) == "before\n"
+
+
+def test_new_files_of_the_output_directory_are_in_the_last_frame(
+    connect: Callable[[], Any], http: httpx.Client
+) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="touch .output/x y.txt")
+        *_, last = frames(websocket)
+    assert [file["name"] for file in last["files"]] == ["x y.txt"]
+    assert http.get(last["files"][0]["url"]).status_code == 200
+
+
+def test_a_run_that_sandboxd_cannot_start_ends_with_words(own_server: Server) -> None:
+    session = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    why = {"kind": "stage", "stage": "seccomp", "errno": 1, "error": "not permitted"}
+    own_server.refuse(start=why)
+    with open_stream(own_server, session) as websocket:
+        begin(websocket, exec="out x")
+        (only,) = frames(websocket)
+    assert told([only]) == [("finished", -1)]
+    assert only["console"][0][0] == "log" and "seccomp" in only["console"][0][1][3]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "", "x", "[]", "null", "{", '{"mode": 5}', "{}", "[" * 20_000,
+        '{"mode": "query", "code": "print(1)", "options": {}}',
+        '{"mode": "continue", "code": ""}',
+        '{"mode": "batch", "code": "print(1)", "options": {}}',
+        '{"mode": "batch", "code": "", "options": []}',
+        '{"mode": "batch", "code": "", "options": {"exec": 5}}',
+        '{"mode": "batch", "code": "", "options": {"timeout": {"exec": "long"}}}',
+    ],
+)  # fmt: skip
+def test_a_first_frame_that_asks_for_no_run_is_told_why(
+    connect: Callable[[], Any], first: str
+) -> None:
+    with connect() as websocket:
+        websocket.send(b"ignored")
+        websocket.send(first)
+        answer = json.loads(websocket.recv(timeout=5))
+        assert answer["status"] == "error" and answer["msg"] and "console" not in answer
+        with pytest.raises(ConnectionClosed):
+            websocket.recv(timeout=5)
+
+
+def test_a_second_run_waits_for_its_turn(connect: Callable[[], Any]) -> None:
+    with connect() as one, connect() as two:
+        begin(one, exec="sleep 0.5\nout one")
+        begin(two, exec="out two")
+        second = list(frames(two))
+        assert stdout(*second) == "two\n"
+        assert stdout(*frames(one)) == "one\n"
+
+
+def test_a_client_that_leaves_interrupts_its_run(
+    connect: Callable[[], Any], call: Callable[..., Frame]
+) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="out begun\nsleep 20")
+        while "begun" not in stdout(json.loads(websocket.recv(timeout=5))):
+            pass
+    began = time.monotonic()
+    assert call("batch", "next", exec="out free")["status"] == "clean-finished"
+    assert time.monotonic() - began < 2
+
+
+def test_a_connection_that_is_cut_interrupts_its_run_too(
+    connect: Callable[[], Any], call: Callable[..., Frame]
+) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="sleep 20")
+        websocket.recv(timeout=5)
+        websocket.socket.shutdown(socket.SHUT_RDWR)
+        assert call("batch", "next", exec="out free")["status"] == "clean-finished"
+
+
+def test_a_session_that_is_deleted_ends_its_streams(
+    connect: Callable[[], Any], http: httpx.Client, session: str
+) -> None:
+    with connect() as websocket:
+        begin(websocket, exec="sleep 20")
+        websocket.recv(timeout=5)
+        assert http.delete(f"/session/{session}").status_code == 200
+        *_, last = frames(websocket)
+    assert told([last]) == [("finished", 130)]
+
+
+def test_a_reader_that_stops_costs_one_frame_and_finds_the_rest(server: Server) -> None:
+    session = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    with open_stream(server, session) as websocket:
+        begin(websocket, exec="out begin\nflood 8000000\nsleep 1\nout end")
+        before = memory(server)
+        time.sleep(1)  # nothing is read, but for what the library and the kernel hold
+        assert memory(server) - before < 8 << 20
+        found = list(frames(websocket))
+    assert found[-1]["status"] == "finished" and stdout(found[-1]).endswith("end\n")
+    words = [data[3] for f in found for kind, data in f["console"] if kind == "log"]
+    assert any("dropped here" in word for word in words), "the fake spool keeps less"
+    server.client.delete(f"/session/{session}")
+
+
+def memory(server: Server) -> int:
+    """Bytes of the server's resident memory."""
+    with open(f"/proc/{server.process.pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/stream/session/nowhere/execute", 404), ("/session", 404), ("/nowhere", 404)],
+)
+def test_a_refused_handshake_is_a_plain_problem_document(
+    server: Server, path: str, status: int
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        unix_connect(server.path, f"ws://sandboxd{path}")
+    response = refused.value.response
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert json.loads(response.body or b"")["title"]
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"Sec-WebSocket-Version": "12"}, 400),
+        ({"Sec-WebSocket-Key": "short"}, 400),
+        ({"Sec-WebSocket-Key": ""}, 400),
+        ({"X-Long": "x" * 20_000}, 400),
+        ({"X-Longer": "x" * 70_000}, 431),
+        ({f"X-{number}": "x" for number in range(300)}, 400),
+    ],
+    ids=["version", "key", "no key", "long", "longer", "many"],
+)
+def test_a_handshake_that_breaks_the_rules_is_a_bad_request(
+    http: httpx.Client, session: str, change: dict[str, str], status: int
+) -> None:
+    headers = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    } | change  # fmt: skip
+    answer = http.get(f"/stream/session/{session}/execute", headers=headers)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_message_that_is_too_large_ends_the_connection(connect: Callable[[], Any]) -> None:
+    with connect() as websocket, pytest.raises(ConnectionClosed):
+        websocket.send("x" * (3 << 20))
+        websocket.recv(timeout=5)
