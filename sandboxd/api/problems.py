@@ -32,6 +32,7 @@ from ..errors import (
     Unavailable,
 )
 from ..filewire import FileWireError
+from ..store.database import Unwritable
 from ..wire import WireError
 from .answers import to_json
 
@@ -64,6 +65,7 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
     ),
     AuthFailed: (401, "auth-failed", "Credential/signature mismatch."),
     Forbidden: (403, "insufficient-privilege", "Insufficient privilege."),
+    Unwritable: (507, "insufficient-storage", "The server has no space left."),
     RateLimited: (429, "rate-limit-exceeded", "You have reached your API query rate limit."),
     QuotaExceeded: (412, "quota-exceeded", "You have reached your resource limit."),
     StageError: _BUSY,
