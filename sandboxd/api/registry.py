@@ -210,6 +210,8 @@ class Sessions:
         if session.closed:
             raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
         session.closed = True
+        async with session.accounts:
+            pass  # what its client knows to be over is in the usage that the last row tells
         async with self._lock(session.row.owner, session.row.name):
             row = session.row
             try:
@@ -238,12 +240,13 @@ class Sessions:
         session = self._by_id.get(id)
         if session is None:
             return
-        values = life.after(session.row, run, time.time())
-        session.runs.notice = values.get("status_info", session.runs.notice)
-        try:
-            await self.change(session, **values)
-        except sqlite3.Error as error:  # the result is told nevertheless, from memory
-            _log.error("the end of run %s cannot be stored: %s", run.id, error)
+        async with session.accounts:
+            values = life.after(session.row, run, time.time())
+            session.runs.notice = values.get("status_info", session.runs.notice)
+            try:
+                await self.change(session, **values)
+            except sqlite3.Error as error:  # the result is told nevertheless, from memory
+                _log.error("the end of run %s cannot be stored: %s", run.id, error)
 
     async def _start(self, id: str, run: Run) -> Started:
         """Start a run under a number of its own; its standard input goes along as a file."""

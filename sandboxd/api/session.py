@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import NotFound, SandboxdError, Unavailable
 from ..runs.channel import Channel
@@ -22,7 +22,8 @@ HELPERS_MAX = 8
 class Session:
     """A session that runs: its row, its runs, and the turns for its file calls.
 
-    used_at  seconds since 1970 of the last request for it; more exact than the row
+    used_at   seconds since 1970 of the last request for it; more exact than the row
+    accounts  held while a run that is over is being accounted for
     """
 
     row: Row
@@ -31,6 +32,7 @@ class Session:
     turns: asyncio.Semaphore
     used_at: float
     closed: bool = False
+    accounts: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def slot(self) -> int:

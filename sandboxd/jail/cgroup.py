@@ -131,14 +131,14 @@ class Group:
                 return Counters(
                     cpu_us=self._key("cpu.stat", "usage_usec"),
                     memory_peak=self._number("memory.peak"),
-                    pids_peak=self._number("pids.peak"),
+                    pids_peak=max(0, self._number("pids.peak") - OWN_TASKS),
                     oom_kills=self._key("memory.events", "oom_kill"),
                     pids_refused=self._key("pids.events", "max"),
                 )
             return Counters(
                 cpu_us=self._number("cpuacct.usage") // 1000,
                 memory_peak=self._number("memory.max_usage_in_bytes"),
-                pids_peak=self._number("pids.peak"),
+                pids_peak=max(0, self._number("pids.peak") - OWN_TASKS),
                 oom_kills=self._key("memory.oom_control", "oom_kill"),
                 pids_refused=self._key("pids.events", "max"),
             )
