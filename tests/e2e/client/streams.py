@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -80,3 +81,32 @@ async def flow_stream_of_somebody_elses_session_is_refused(api: Any) -> None:
         assert error.status == 404
     except Exception as error:  # the client wraps the refusal in one of its own
         assert "Invalid response status" in repr(error) or "404" in repr(error), repr(error)
+
+
+async def flow_events_of_a_session(api: Any) -> None:
+    async with made(api) as session:
+        names = []
+        async with session.listen_events() as stream:
+            destroying = asyncio.create_task(session.destroy())
+            async for event in stream:
+                names.append(event.event)
+                if event.event != "server_close":
+                    data = json.loads(event.data)
+                    assert data["sessionId"] == str(session.id), data
+                    assert data["reason"] == "user-requested", data
+            await destroying
+        assert names == [
+            "kernel_terminating", "session_terminating", "kernel_terminated",
+            "session_terminated", "server_close",
+        ], names  # fmt: skip
+
+
+async def flow_events_of_a_batch_session_have_its_exit_code(api: Any) -> None:
+    batch = {"type_": "batch", "startup_command": "sleep 0.5; exit 6"}
+    async with made(api, **batch) as session:
+        async with session.listen_events(scope="session") as stream:
+            async for event in stream:
+                if event.event == "session_failure":
+                    assert json.loads(event.data)["exitCode"] == 6
+                    return
+        raise AssertionError("no result was told")
