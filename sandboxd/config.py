@@ -121,7 +121,7 @@ class Sessions:
     idle_s        seconds without a request or a run after which a session ends; 0: it never does
     batch_keep_s  seconds that a session of the type batch stays after its command
     wait_s        the most seconds that a creation waits for a free slot, if its client asks for it
-    ended_kept    sessions that are over and can still be looked at
+    ended_kept    sessions of an owner that are over and can still be looked at
     """
 
     idle_s: float = 0

@@ -28,6 +28,7 @@ from ..store import sessions as table
 from ..store.database import Database
 from ..store.sessions import Row
 from . import life
+from .events import Events
 from .sealed import sealed
 from .session import HELPERS_MAX, Session
 from .warden_client import WardenClient
@@ -45,6 +46,7 @@ class Sessions:
     def __init__(self, config: Config, warden: WardenClient, database: Database) -> None:
         self.config = config
         self.warden = warden
+        self.events = Events()
         self._database = database
         self._by_id: dict[str, Session] = {}
         self._by_name: dict[tuple[str, str], Session] = {}
@@ -151,17 +153,21 @@ class Sessions:
         slot = None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
         await asyncio.to_thread(table.add, self._database, wanted)
+        for what in ("enqueued", "scheduled", "preparing"):
+            self.events.publish(what, wanted)
         try:
             slot = await self._lease(wanted, wait_s)
             now = time.time()
             row = await asyncio.to_thread(
                 table.move, self._database, wanted, "RUNNING", now, slot=slot, used_at=now
             )
-        except Exception:  # whatever it was, nothing half made may stay
+        except Exception as error:  # whatever it was, nothing half made may stay
+            self.events.publish("cancelled", wanted, type(error).__name__)
             if slot is not None:
                 await self.warden.release(slot, wanted.id)
             await asyncio.to_thread(table.remove, self._database, wanted.id)
             raise
+        self.events.publish("started", row)
         return self._keep(row)
 
     async def _lease(self, wanted: Row, wait_s: float) -> int:
@@ -181,6 +187,10 @@ class Sessions:
         """Set columns of a session's row."""
         session.row = replace(session.row, **values)
         await asyncio.to_thread(table.change, self._database, session.row, **values)
+        if values.get("result") == "SUCCESS":
+            self.events.publish("success", session.row, "task-done", session.row.exit_code)
+        elif values.get("result") == "FAILURE":
+            self.events.publish("failure", session.row, "task-failed", session.row.exit_code)
 
     async def rename(self, session: Session, name: str) -> None:
         """Give a session another name. Raises Exists when the owner has one of that name."""
@@ -224,6 +234,7 @@ class Sessions:
             row = session.row
             del self._by_id[row.id], self._by_name[row.owner, row.name]
             self._ending[row.id] = session
+            self.events.publish("terminating", row, reason)
             log = await session.log() if row.startup_command else None
             await session.runs.close()
             await self.warden.release(session.slot, row.id)
@@ -233,6 +244,7 @@ class Sessions:
             except sqlite3.Error as error:  # it has ended; the next start forgets its row
                 _log.error("the end of session %s cannot be stored: %s", row.id, error)
             del self._ending[row.id]
+            self.events.publish("terminated", row, reason)
         return row
 
     async def _over(self, id: str, run: Run) -> None:
@@ -268,6 +280,7 @@ class Sessions:
 
     async def close(self) -> None:
         """Let go of everything; the sessions live on for the next daemon."""
+        self.events.close()
         for session in self._by_id.values():
             await session.runs.close()
 

@@ -27,6 +27,7 @@ from ..store import keypairs
 from ..store.database import Database
 from . import app
 from .door import Door
+from .events import Events
 from .http_protocol import SERVER, HttpProtocol
 from .keys import Keys
 from .registry import Sessions
@@ -94,7 +95,7 @@ async def _serve(
                 await sweeper
             await sessions.close()
 
-    server = Server(app.make(state, lifespan), client)
+    server = Server(app.make(state, lifespan), client, sessions.events)
     link = asyncio.create_task(client.serve(), name="warden")
     link.add_done_callback(lambda _: server.stop("the warden is gone"))
     try:
@@ -108,7 +109,7 @@ async def _serve(
 class Server(uvicorn.Server):
     """uvicorn, telling the warden when it accepts connections, ending without a signal."""
 
-    def __init__(self, application: Starlette, warden: WardenClient) -> None:
+    def __init__(self, application: Starlette, warden: WardenClient, events: Events) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
@@ -127,6 +128,7 @@ class Server(uvicorn.Server):
             )
         )
         self._warden = warden
+        self._events = events
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, and say so."""
@@ -139,6 +141,7 @@ class Server(uvicorn.Server):
         if not self.should_exit:
             _log.info("the api ends: %s", why)
         self.should_exit = True
+        self._events.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

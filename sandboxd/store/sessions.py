@@ -17,6 +17,9 @@ from .database import Database
 State = Literal["PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
 Result = Literal["UNDEFINED", "SUCCESS", "FAILURE"]
 
+LOG_MAX = 65536
+"""Characters that are kept of the console of a session that is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -129,14 +132,18 @@ def move(database: Database, row: Row, status: State, now: float, **values: Any)
 
 
 def ended(database: Database, row: Row, now: float, kept: int, log: str | None = None) -> None:
-    """The session is over. Its row stays, with the console text `log`, among the `kept` newest."""
+    """The session is over. Its row stays among the `kept` newest of its owner, with the end of
+    the console text `log`."""
     move(database, row, "TERMINATED", now, slot=None)
-    newest = "SELECT id FROM sessions WHERE status = 'TERMINATED' ORDER BY created_at DESC LIMIT ?"
+    over = "status = 'TERMINATED' AND owner = ?"
+    newest = f"SELECT id FROM sessions WHERE {over} ORDER BY created_at DESC LIMIT ?"
     with database.transaction() as connection:
         if log is not None:
-            connection.execute("INSERT OR REPLACE INTO logs VALUES (?, ?)", (row.id, log))
+            values = (row.id, log[-LOG_MAX:])
+            connection.execute("INSERT OR REPLACE INTO logs VALUES (?, ?)", values)
         connection.execute(
-            f"DELETE FROM sessions WHERE status = 'TERMINATED' AND id NOT IN ({newest})", (kept,)
+            f"DELETE FROM sessions WHERE {over} AND id NOT IN ({newest})",
+            (row.owner, row.owner, kept),
         )
         connection.execute("DELETE FROM logs WHERE session NOT IN (SELECT id FROM sessions)")
 

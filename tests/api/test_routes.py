@@ -75,6 +75,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/session/{ref}/logs"): Row(),
     ("GET", "/session/{ref}/status-history"): Row(),
     ("POST", "/session/{ref}/commit"): Row(),
+    ("GET", "/events/session"): Row(query=f"sessionName={NAME}"),
     ("WEBSOCKET", "/stream/session/{ref}/execute"): Row(),
     ("POST", "/folders"): Row(201, {"name": "another"}),
     ("GET", "/folders"): MINE,

@@ -14,7 +14,7 @@ from sandboxd.errors import ConfigError
 from sandboxd.model import Attachment
 from sandboxd.store import sessions
 from sandboxd.store.database import MIGRATIONS, Database
-from sandboxd.store.sessions import Row
+from sandboxd.store.sessions import LOG_MAX, Row
 
 ROW = Row(
     id="11111111-1111-4111-8111-111111111111",
@@ -58,11 +58,16 @@ def test_a_session_that_is_over_is_remembered_among_the_newest(database: Databas
     for number in range(4):
         row = replace(ROW, id=str(number), name=f"name{number}", created_at=float(number))
         sessions.add(database, row)
-        sessions.ended(database, row, 9.0, 3, f"log {number}")
+        sessions.ended(database, row, 9.0, 3, "x" * LOG_MAX + f"log {number}")
+    stranger = replace(ROW, id="other", owner="other", created_at=-1.0)
+    sessions.add(database, stranger)
+    sessions.ended(database, stranger, 9.0, 3)
     assert sessions.all_rows(database) == []
     assert [row.id for row in sessions.ended_rows(database, "default")] == ["3", "2", "1"]
-    assert sessions.ended_rows(database, "other") == []
-    assert [sessions.log(database, id) for id in "0123"] == ["", "log 1", "log 2", "log 3"]
+    counts = [len(sessions.ended_rows(database, owner)) for owner in ("other", None)]
+    assert counts == [1, 4]
+    assert [sessions.log(database, id)[-5:] for id in "0123"] == ["", "log 1", "log 2", "log 3"]
+    assert len(sessions.log(database, "1")) == LOG_MAX
     found = sessions.ended_row(database, "default", "name2")
     assert found and found.status == "TERMINATED" and found.history == {"TERMINATED": 9.0}
     assert sessions.ended_row(database, "other", "name2") is None

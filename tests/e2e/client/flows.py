@@ -1,7 +1,6 @@
-"""`python flows.py OUT`: what programs do with the official client's SDK, in one process.
+"""What programs do with the official client's SDK; run by driver.py.
 
-It runs in the client's own environment. OUT gets the outcome of each flow as JSON, by name: null,
-or what went wrong. A flow is a function whose name begins with flow_.
+A flow is a function whose name begins with flow_, and gets a session of the API.
 """
 
 from __future__ import annotations
@@ -9,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,21 +225,3 @@ def flow_batch_session_needs_a_command(api: Any) -> None:
 def flow_enqueued_session_is_there(api: Any) -> None:
     with made(api, enqueue_only=True, max_wait=10) as session:
         assert session.status == "RUNNING" and session.created
-
-
-def main(out: str) -> None:
-    """Run every flow."""
-    outcomes: dict[str, str | None] = {}
-    with Session() as api:
-        for name, flow in list(globals().items()):
-            if name.startswith("flow_"):
-                try:
-                    flow(api)
-                    outcomes[name] = None
-                except Exception:  # each flow is a test of its own
-                    outcomes[name] = traceback.format_exc()
-    Path(out).write_text(json.dumps(outcomes))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

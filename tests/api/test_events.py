@@ -1,0 +1,228 @@
+"""Server-sent events of the life of sessions: order, ends, owners, listeners that do not listen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from sandboxd.api import listen
+from sandboxd.api.events import LATE_MAX, LISTENERS_MAX, Events, Listener, events
+from sandboxd.errors import QuotaExceeded
+from sandboxd.store.sessions import Row
+
+from .bad_requests import assert_problem
+from .conftest import Server
+
+Told = list[tuple[str, dict[str, Any]]]
+
+BIRTH = [
+    "session_enqueued", "session_scheduled", "kernel_preparing", "kernel_creating",
+    "session_preparing", "kernel_started", "session_started",
+]  # fmt: skip
+DEATH = ["kernel_terminating", "session_terminating", "kernel_terminated", "session_terminated"]
+
+
+@contextmanager
+def listening(client: httpx.Client, **query: str) -> Iterator[Iterator[str]]:
+    """An open stream, its lines."""
+    with client.stream("GET", "/events/session", params=query) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.iter_lines()
+        assert next(lines).startswith(":")
+        yield lines
+
+
+def told(lines: Iterator[str]) -> Told:
+    """Read to the end of the stream, as a client does."""
+    found: Told = []
+    name = ""
+    for line in lines:
+        field, colon, value = line.partition(": ")
+        assert colon or not line, "clients split every line at a colon"
+        if field == "event":
+            name = value
+        elif field == "data":
+            found.append((name, json.loads(value)))
+    return found
+
+
+def names(found: Told) -> list[str]:
+    return [name for name, _ in found]
+
+
+def make(client: httpx.Client, name: str = "", **more: Any) -> str:
+    answer = client.post("/session", json={"image": "c", "name": name or None, **more})
+    assert answer.status_code == 201, answer.text
+    id: str = answer.json()["sessionId"]
+    return id
+
+
+@pytest.mark.parametrize("key", ["sessionName", "sessionId"])
+def test_the_stream_of_a_session_ends_with_it(http: httpx.Client, key: str) -> None:
+    id = make(http, "eventful")
+    with listening(http, **{key: id if key == "sessionId" else "eventful"}) as lines:
+        http.delete("/session/eventful")
+        found = told(lines)
+    assert names(found) == [*DEATH, "server_close"]
+    assert found[1][1] == {
+        "reason": "user-requested", "sessionName": "eventful", "ownerAccessKey": "local",
+        "sessionId": id, "exitCode": None,
+    }  # fmt: skip
+    assert found[0][1]["kernelId"] == id and found[-1][1] == {}
+
+
+@pytest.mark.parametrize(
+    ("scope", "kept"),
+    [("*", ("session", "kernel")), ("session", ("session",)), ("kernel", ("kernel",)),
+     ("session,kernel", ("session", "kernel"))],
+)  # fmt: skip
+def test_the_stream_of_all_sessions_has_the_whole_life_and_ends_with_the_server(
+    own_server: Server, scope: str, kept: tuple[str, ...]
+) -> None:
+    with listening(own_server.client, sessionName="*", scope=scope) as lines:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=own_server.path),
+                          base_url="http://sandboxd") as other:  # fmt: skip
+            id = make(other, "alive")
+            other.delete(f"/session/{id}")
+        own_server.process.terminate()
+        found = told(lines)
+    expected = [name for name in [*BIRTH, *DEATH] if name.startswith(kept)]
+    assert names(found) == [*expected, "server_close"]
+
+
+@pytest.mark.parametrize(("command", "name", "code"), [
+    ("out x", "session_success", 0), ("exit 3", "session_failure", 3),
+])  # fmt: skip
+def test_the_result_of_a_batch_session_is_told_to_who_listens_then_or_later(
+    http: httpx.Client, command: str, name: str, code: int
+) -> None:
+    id = make(http, type="batch", startupCommand=f"sleep 0.5\n{command}")
+    later: list[Told] = []
+
+    def delete() -> None:
+        with listening(http, sessionId=id) as lines:
+            http.delete(f"/session/{id}")
+            later.append(told(lines))
+
+    with listening(http, sessionId=id, scope="session") as lines:
+        first = told(_until(lines, name))
+        assert [(first[0][0], first[0][1]["exitCode"])] == [(name, code)]
+        delete()
+        assert names(told(lines))[-1] == "server_close"
+    assert names(later[0]) == [name, *DEATH, "server_close"]
+    with listening(http, sessionId=id) as lines:  # when all is over
+        assert names(told(lines)) == [name, "kernel_terminated", "session_terminated",
+                                      "server_close"]  # fmt: skip
+
+
+def _until(lines: Iterator[str], name: str) -> Iterator[str]:
+    """The lines up to those of the event called so."""
+    for line in lines:
+        yield line
+        if line == f"event: {name}":
+            yield next(lines)
+            return
+
+
+def test_a_session_that_cannot_be_made_is_told_as_cancelled(own_server: Server) -> None:
+    own_server.refuse(lease={"kind": "stage", "stage": "mounts", "error": "no"})
+    with listening(own_server.client) as lines:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=own_server.path),
+                          base_url="http://sandboxd") as other:  # fmt: skip
+            assert other.post("/session", json={"image": "c"}).status_code == 503
+        own_server.process.terminate()
+        found = names(told(lines))
+    assert found[-3:] == ["kernel_cancelled", "session_cancelled", "server_close"]
+
+
+def test_owners_see_their_own_sessions_only(own_server: Server) -> None:
+    mine, other = own_server.keypair(), own_server.keypair()
+    seen: Told = []
+
+    def listen_to_all() -> None:
+        with own_server.signed(mine) as client, listening(client) as lines:
+            ready.set()
+            seen.extend(told(lines))
+
+    ready = threading.Event()
+    thread = threading.Thread(target=listen_to_all)
+    thread.start()
+    assert ready.wait(5)
+    with own_server.signed(other) as client:
+        make(client, "theirs")
+    with own_server.signed(mine) as client:
+        make(client, "ours")
+        refused = client.get("/events/session", params={"sessionName": "theirs"})
+        assert_problem(refused, 404, "/object-not-found")
+    own_server.process.terminate()
+    thread.join()
+    assert {data["sessionName"] for name, data in seen if name != "server_close"} == {"ours"}
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [({"scope": "agent"}, 400), ({"sessionName": "nobody"}, 404)]
+)
+def test_what_cannot_be_listened_to_is_refused(
+    http: httpx.Client, query: dict[str, str], status: int
+) -> None:
+    answer = http.get("/events/session", params=query)
+    assert_problem(answer, status)
+
+
+ROW = Row("id", "name", "owner", "c", "c", 0.0)
+
+
+def test_a_listener_that_does_not_listen_is_dropped() -> None:
+    async def go() -> None:
+        source = Events()
+        with source.listening("owner", None) as listener:
+            for _ in range(2 * LATE_MAX):
+                source.publish("success", ROW)
+            count = 0
+            while await listener.next():
+                count += 1
+            assert count == LATE_MAX
+
+    asyncio.run(go())
+
+
+def test_there_is_a_limit_to_listeners_of_one_owner() -> None:
+    source = Events()
+    held = [source.listening("owner", None) for _ in range(LISTENERS_MAX)]
+    for one in held:
+        one.__enter__()
+    with pytest.raises(QuotaExceeded), source.listening("owner", None):
+        pass
+    with source.listening("another", None):
+        pass
+    held[0].__exit__(None, None, None)
+    with source.listening("owner", None):
+        pass
+
+
+def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "HEARTBEAT_S", 0.01)
+
+    async def go() -> list[bytes]:
+        listener = Listener("owner", None)
+        asyncio.get_running_loop().call_later(0.1, listener.end)
+        return [text async for text in listen._text(listener, ("session",), [])]
+
+    first, *beats, last = asyncio.run(go())
+    assert first.startswith(b":") and len(beats) > 3
+    assert set(beats) == {b": heartbeat\n\n"} and last == b"event: server_close\ndata: {}\n\n"
+
+
+def test_events_have_all_their_keys() -> None:
+    keys = {"reason", "sessionName", "ownerAccessKey", "sessionId", "exitCode"}
+    kernel, session = events("started", ROW)
+    assert set(kernel.data) == keys | {"kernelId", "clusterRole", "clusterIdx"}
+    assert set(session.data) == keys

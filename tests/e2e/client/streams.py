@@ -1,0 +1,112 @@
+"""What programs do with the asynchronous half of the SDK: streams. Run by driver.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp  # type: ignore[import-not-found]
+from ai.backend.client.exceptions import BackendAPIError  # type: ignore[import-not-found]
+
+
+@contextlib.asynccontextmanager
+async def made(api: Any, **options: Any) -> AsyncIterator[Any]:
+    """A session, destroyed at the end."""
+    session = await api.ComputeSession.get_or_create("gcc:latest", **options)
+    try:
+        yield session
+    finally:
+        with contextlib.suppress(BackendAPIError):
+            await session.destroy()
+
+
+async def run(session: Any, answers: tuple[str, ...] = (), **options: str) -> list[dict[str, Any]]:
+    """The frames of a batch run over a WebSocket."""
+    waiting = list(answers)
+    frames: list[dict[str, Any]] = []
+    async with session.stream_execute("", mode="batch", opts=options) as stream:
+        async for message in stream:
+            assert message.type == aiohttp.WSMsgType.TEXT, message
+            assert len(message.data) < 1 << 20
+            frames.append(json.loads(message.data))
+            if frames[-1]["status"] == "waiting-input":
+                await stream.send_str(waiting.pop(0))
+    return frames
+
+
+def text(frames: list[dict[str, Any]], kind: str = "stdout") -> str:
+    """What came on a stream."""
+    return "".join(data for frame in frames for type_, data in frame["console"] if type_ == kind)
+
+
+async def flow_run_over_a_websocket(api: Any) -> None:
+    async with made(api) as session:
+        command = "read a; echo $a; echo oops >&2; exit 5"
+        frames = await run(session, ("typed",), clean="true", build="echo built", exec=command)
+        ends = [(f["status"], f["exitCode"]) for f in frames if f["status"] != "continued"]
+        assert ends == [
+            ("clean-finished", 0), ("build-finished", 0), ("waiting-input", None), ("finished", 5),
+        ], frames  # fmt: skip
+        assert text(frames) == "built\ntyped\n" and text(frames, "stderr") == "oops\n"
+
+
+async def flow_a_flood_arrives_whole(api: Any) -> None:
+    async with made(api) as session:
+        printed = text(await run(session, exec="seq -f '%099.0f' 100000"))
+        assert len(printed) == 10_000_000 and printed.endswith("100000\n")
+
+
+async def flow_leaving_ends_the_run(api: Any) -> None:
+    async with made(api) as session:
+        opts = {"exec": "trap '' INT; echo began; sleep 60"}
+        async with session.stream_execute("", mode="batch", opts=opts) as stream:
+            async for message in stream:
+                if "began" in message.data:
+                    break
+        began = time.monotonic()
+        assert text(await run(session, exec="echo next")) == "next\n"
+        assert time.monotonic() - began < 10
+
+
+async def flow_stream_of_somebody_elses_session_is_refused(api: Any) -> None:
+    stranger = api.ComputeSession("no-such-session")
+    try:
+        async with stranger.stream_execute("", mode="batch"):
+            raise AssertionError("it was let in")
+    except aiohttp.WSServerHandshakeError as error:
+        assert error.status == 404
+    except Exception as error:  # the client wraps the refusal in one of its own
+        assert "Invalid response status" in repr(error) or "404" in repr(error), repr(error)
+
+
+async def flow_events_of_a_session(api: Any) -> None:
+    async with made(api) as session:
+        names = []
+        async with session.listen_events() as stream:
+            destroying = asyncio.create_task(session.destroy())
+            async for event in stream:
+                names.append(event.event)
+                if event.event != "server_close":
+                    data = json.loads(event.data)
+                    assert data["sessionId"] == str(session.id), data
+                    assert data["reason"] == "user-requested", data
+            await destroying
+        assert names == [
+            "kernel_terminating", "session_terminating", "kernel_terminated",
+            "session_terminated", "server_close",
+        ], names  # fmt: skip
+
+
+async def flow_events_of_a_batch_session_have_its_exit_code(api: Any) -> None:
+    batch = {"type_": "batch", "startup_command": "sleep 0.5; exit 6"}
+    async with made(api, **batch) as session:
+        async with session.listen_events(scope="session") as stream:
+            async for event in stream:
+                if event.event == "session_failure":
+                    assert json.loads(event.data)["exitCode"] == 6
+                    return
+        raise AssertionError("no result was told")

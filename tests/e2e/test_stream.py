@@ -1,0 +1,154 @@
+"""Runs over a WebSocket, with a real daemon and programs that print, ask, and do not end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from .daemon import Daemon, run
+
+Make = Callable[..., str]
+Frame = dict[str, Any]
+
+
+@contextmanager
+def stream(daemon: Daemon, session: str, **options: Any) -> Iterator[ClientConnection]:
+    """A connection on which a run has been asked for."""
+    url = f"{daemon.url.replace('http', 'ws')}/stream/session/{session}/execute"
+    options = {"clean": None, "build": None, "buildLog": False, "exec": None} | options
+    with connect(url, max_size=(1 << 20) - 1, close_timeout=5) as websocket:
+        websocket.send(json.dumps({"code": "", "mode": "batch", "options": options}))
+        yield websocket
+
+
+def frames(websocket: ClientConnection) -> Iterator[Frame]:
+    """Every frame until the server closes."""
+    try:
+        while True:
+            yield json.loads(websocket.recv(timeout=30))
+    except ConnectionClosed as closed:
+        assert closed.rcvd and closed.rcvd.code == 1000
+
+
+def text(kind: str, *found: Frame) -> str:
+    return "".join(data for f in found for type_, data in f["console"] if type_ == kind)
+
+
+def words(*found: Frame) -> list[str]:
+    return [data[3] for f in found for kind, data in f["console"] if kind == "log"]
+
+
+def statuses(found: list[Frame]) -> list[tuple[str, int | None]]:
+    return [(f["status"], f["exitCode"]) for f in found if f["status"] != "continued"]
+
+
+def test_stdout_and_stderr_stay_apart_and_come_while_the_program_runs(
+    daemon: Daemon, session: Make
+) -> None:
+    program = "echo made >&2; echo early; sleep 1; echo late; exit 3"
+    with stream(daemon, session(), build="echo building", exec=program) as websocket:
+        arrived = [(frame, time.monotonic()) for frame in frames(websocket)]
+    found = [frame for frame, _ in arrived]
+    assert statuses(found) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
+    assert text("stdout", *found) == "building\nearly\nlate\n"
+    assert text("stderr", *found) == "made\n"
+    early = next(at for frame, at in arrived if "early" in text("stdout", frame))
+    assert arrived[-1][1] - early > 0.7
+
+
+@pytest.mark.parametrize("step", ["build", "exec"])
+def test_ten_megabytes_arrive_whole_in_frames_below_one(
+    daemon: Daemon, session: Make, step: str
+) -> None:
+    program = "seq 1 1400000; echo end >&2"  # 10 MB; each frame is below max_size, else it ends
+    with stream(daemon, session(), **{step: program}) as websocket:
+        found = list(frames(websocket))
+    assert text("stdout", *found) == "".join(f"{n}\n" for n in range(1, 1400001))
+    assert text("stderr", *found) == "end\n" and not words(*found)
+    assert statuses(found)[-1] == ("finished", 0)
+
+
+def test_what_json_and_utf8_make_longer_stays_below_a_frame_too(
+    daemon: Daemon, session: Make
+) -> None:
+    program = r"""python3 -c 'print("\x01\x02" * 600000); print("\U0001f600\u00e9" * 300000)'"""
+    with stream(daemon, session("python"), exec=program) as websocket:
+        found = list(frames(websocket))
+    expected = "\x01\x02" * 600000 + "\n" + "\U0001f600\u00e9" * 300000 + "\n"
+    assert text("stdout", *found) == expected
+
+
+def test_a_person_answers_a_program(daemon: Daemon, session: Make) -> None:
+    program = "read -p 'Name? ' x; echo; read -p \"Age of $x? \" y; echo; echo $x is $y"
+    answers = iter(["Ada L.", "36"])
+    with stream(daemon, session(), exec=program) as websocket:
+        found = []
+        for frame in frames(websocket):
+            found.append(frame)
+            if frame["status"] == "waiting-input":
+                assert frame["options"] == {"is_password": False}
+                websocket.send(next(answers))
+    assert text("stdout", *found).endswith("Ada L. is 36\n")
+    assert next(answers, None) is None
+    assert statuses(found)[-1] == ("finished", 0)
+
+
+def test_a_program_that_never_ends_reaches_its_limit(daemon: Daemon, session: Make) -> None:
+    options = {"exec": "echo begun; sleep 60", "timeout": {"exec": 1}}
+    with stream(daemon, session(), **options) as websocket:
+        found = list(frames(websocket))
+    assert statuses(found)[-1] == ("exec-timeout", None)
+    assert text("stdout", *found) == "begun\n"
+    assert found[-1]["verdict"]["limit"] == "wall_s"
+
+
+@pytest.mark.parametrize(
+    ("program", "at_most"),
+    [("trap 'echo $? > bye; exit' INT; ", 2), ("trap '' INT; ", 6)],
+    ids=["interrupted", "killed"],
+)
+def test_when_the_client_leaves_the_program_ends(
+    daemon: Daemon, http: httpx.Client, session: Make, program: str, at_most: float
+) -> None:
+    id = session()
+    with stream(daemon, id, exec=program + "echo begun; while :; do sleep 0.1; done") as websocket:
+        while "begun" not in text("stdout", json.loads(websocket.recv(timeout=10))):
+            pass
+    began = time.monotonic()
+    after = run(http, id, {"exec": "ls; ps -e | grep -c sleep"})
+    assert time.monotonic() - began < at_most
+    assert after.text("stdout") == ("bye\n0\n" if "bye" in program else "0\n")
+
+
+def test_a_flood_to_a_slow_reader_costs_bounded_memory(daemon: Daemon, session: Make) -> None:
+    limit = {"exec": "yes | head -c 120000000; echo; echo end", "timeout": {"exec": 20}}
+    with stream(daemon, session(), **limit) as websocket:
+        before = resident(daemon)
+        time.sleep(3)
+        assert resident(daemon) - before < 16 << 20
+        found = list(frames(websocket))
+    assert text("stdout", *found).startswith("y\ny\n")
+    assert text("stdout", *found).endswith("\nend\n")
+    assert len(text("stdout", *found)) > 25_000_000  # of the spool, 2 times 16 MiB
+    assert any("dropped here" in word for word in words(*found))
+
+
+def resident(daemon: Daemon) -> int:
+    """Bytes of memory of the daemon's processes."""
+    pages = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith((b"sandboxd: api", b"sandboxd: shim")):
+                pages += int((path.parent / "statm").read_text().split()[1])
+        except OSError:
+            continue  # it has just ended
+    return pages * 4096
