@@ -71,7 +71,8 @@ def running(folder: Path, config: str = "") -> Iterator[Daemon]:
     finally:
         if daemon.process:
             assert daemon.stop() == 0
-        assert leftovers() == before
+        after = leftovers()
+        assert after == before, (after - before, before - after)
 
 
 def leftovers() -> set[str]:

@@ -54,7 +54,7 @@ def statuses(found: list[Frame]) -> list[tuple[str, int | None]]:
 def test_stdout_and_stderr_stay_apart_and_come_while_the_program_runs(
     daemon: Daemon, session: Make
 ) -> None:
-    program = "echo made >&2; echo early; sleep 1; echo late; exit 3"
+    program = "echo made >&2; echo early; sleep 2; echo late; exit 3"
     with stream(daemon, session(), build="echo building", exec=program) as websocket:
         arrived = [(frame, time.monotonic()) for frame in frames(websocket)]
     found = [frame for frame, _ in arrived]
