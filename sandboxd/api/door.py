@@ -4,7 +4,8 @@ There are three ways in:
 
     a signature         on any listener; the caller is the keypair
     a Unix socket       unsigned: opening it took the right to, so the caller is LOCAL
-    auth = "none"       everybody is LOCAL; only for listeners that nobody else can reach
+    auth = "none"       everybody is LOCAL; only for listeners that nobody else can reach, and
+                        not for web pages (gate.py, origin.py)
 
 Routes are guarded one by one (`guarded`), so that a path that does not exist is told as that to
 everybody, and a new route is closed unless it is named as open.
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..config import Config
 from ..errors import AuthFailed, RateLimited
 from . import signature
+from .gate import by_unix
 from .keys import Keys
 from .rate import WINDOW_S, Rates
 from .replay import WRITES, Replays
@@ -52,7 +54,7 @@ class Door:
 
     async def admit(self, scope: Scope) -> Caller:
         """Who has sent the request. Raises AuthInvalid, AuthFailed, RateLimited, Unavailable."""
-        if self._config.auth == "none" or (_by_unix(scope) and not _signed(scope)):
+        if self._config.auth == "none" or (by_unix(scope) and not _signed(scope)):
             return LOCAL
         now = self._clock()
         claim = signature.claim(_target(scope), scope["headers"], datetime.fromtimestamp(now, UTC))
@@ -76,12 +78,6 @@ class Door:
             self._replays.remember(claim)
         await self.keys.used(keypair.access_key, now)
         return Caller(keypair.access_key, keypair.is_admin)
-
-
-def _by_unix(scope: Scope) -> bool:
-    """The request came over a Unix socket: ASGI names its path then, and no port."""
-    path, port = scope.get("server") or ("", 0)
-    return port is None and str(path).startswith("/")
 
 
 def _signed(scope: Scope) -> bool:

@@ -1,7 +1,8 @@
 """What holds for every request before there is a route for it, and for every answer after.
 
 X-Method-Override says which method is meant, for clients that can send only some of them. The
-version header must be one that we know. Answers say how many requests are left.
+version header must be one that we know. Where nobody signs, web pages are kept out (origin.py).
+Answers say how many requests are left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import Refused
 from . import problems
+from .origin import refuse_pages
 from .rate import UNCOUNTED, WINDOW_S, Rate
 
 VERSIONS = frozenset((
@@ -44,11 +46,26 @@ class Gate:
                 _tell_rate(MutableHeaders(scope=message), scope["state"].get("rate", UNCOUNTED))
             await send(message)
 
-        if version_of(scope["headers"]) in VERSIONS | {None}:
-            await self._app(scope, receive, counted)
+        try:
+            _check(scope)
+        except Refused as error:
+            await problems.answer(error)(scope, receive, counted)
         else:
-            answer = problems.answer(Refused("Unsupported API version."))
-            await answer(scope, receive, counted)
+            await self._app(scope, receive, counted)
+
+
+def _check(scope: Scope) -> None:
+    """Raises Refused, for what no route would serve."""
+    if version_of(scope["headers"]) not in VERSIONS | {None}:
+        raise Refused("Unsupported API version.")
+    if scope["app"].state.sandboxd.config.auth == "none" and not by_unix(scope):
+        refuse_pages(scope["headers"])
+
+
+def by_unix(scope: Scope) -> bool:
+    """The request came over a Unix socket: ASGI names its path then, and no port."""
+    path, port = scope.get("server") or ("", 0)
+    return port is None and str(path).startswith("/")
 
 
 def version_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

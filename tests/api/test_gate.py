@@ -51,8 +51,12 @@ def app(database: Database) -> Starlette:
         middleware=[Middleware(Gate)],
         exception_handlers={SandboxdError: problems.on_sandboxd_error},
     )
-    app.state.sandboxd = SimpleNamespace(door=Door(Config(), Keys(database)))
+    let_in_by(app, Config(), database)
     return app
+
+
+def let_in_by(app: Starlette, config: Config, database: Database) -> None:
+    app.state.sandboxd = SimpleNamespace(config=config, door=Door(config, Keys(database)))
 
 
 def connect(
@@ -126,3 +130,15 @@ def test_only_a_unix_socket_lets_in_unsigned(app: Starlette, server: Any, let_in
         assert sent[1]["text"] == "local"
     else:
         assert sent[0]["status"] == 401
+
+
+def test_a_page_cannot_open_one_where_nobody_signs(app: Starlette, database: Database) -> None:
+    let_in_by(app, Config(auth="none"), database)
+    own, foreign = {"Host": "localhost:80"}, {"Origin": "http://evil.example"}
+    assert connect(app, own)[0]["type"] == "websocket.accept"
+    for headers in (own | foreign, {"Host": "evil.example:80"}):
+        start, body = connect(app, headers)[:2]
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
+        assert b"/insufficient-privilege" in body["body"]
+    unix = ("/run/sandboxd/api.sock", None)  # no browser gets there
+    assert connect(app, {"Host": "sandboxd"} | foreign, unix)[0]["type"] == "websocket.accept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -219,3 +220,21 @@ def test_file_call_that_outlives_its_session_does_not_meet_the_next_tenant(folde
         thread.join(30)
         assert results[0].status_code in (404, 503)
         assert run(http, second, {"exec": "ls"}).text("stdout") == ""
+
+
+def test_web_page_open_on_this_machine_gets_nothing_done(http: httpx.Client) -> None:
+    """DNS rebinding, a form that a page sends by itself, and a page that uses fetch."""
+    host = http.base_url.netloc.decode()
+    for headers in (
+        {"Host": f"evil.example:{host.split(':')[1]}"},
+        {"Origin": "http://evil.example", "Content-Type": "text/plain"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        body = json.dumps({"image": "c", "name": "made-by-a-page"})
+        answer = http.post("/session", content=body, headers=headers)
+        assert answer.status_code == 403, headers
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"].endswith("/insufficient-privilege")
+        assert http.get("/", headers=headers).status_code == 403
+    assert http.get("/session/made-by-a-page").status_code == 404
