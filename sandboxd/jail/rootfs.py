@@ -40,6 +40,10 @@ NODES = {
     "tty": (5, 0),
 }  # fmt: skip
 
+TERMINALS = 64
+"""Pseudo terminals of a run. The kernel counts them for the whole host (kernel.pty.max), so one
+run could take them all away from everybody else, ssh included."""
+
 NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"
 HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost\n"
 
@@ -108,7 +112,7 @@ def _dev() -> list[Part]:
         *(Node(f"/dev/{name}", *number) for name, number in NODES.items()),
         Mount(
             "/dev/pts", "devpts", NOSUID | NOEXEC,
-            "newinstance,ptmxmode=0666,mode=620,gid=5",
+            f"newinstance,ptmxmode=0666,mode=620,gid=5,max={TERMINALS}",
         ),
         Link("/dev/ptmx", "pts/ptmx"),
         Link("/dev/fd", "/proc/self/fd"),

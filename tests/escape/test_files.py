@@ -122,6 +122,30 @@ def test_no_device_can_be_made_and_the_given_ones_are_harmless(sandbox: Sandbox)
     ]  # fmt: skip
 
 
+MANY_TERMINALS = """
+import os
+held = []
+try:
+    while len(held) < 100:
+        held.append(os.openpty()[0])
+except OSError as error:
+    print(error.strerror)
+print(len(held))
+"""
+
+
+def test_terminals_of_the_host_cannot_be_used_up(sandbox: Sandbox) -> None:
+    result = sandbox.run("exec /usr/bin/python3 -", stdin=MANY_TERMINALS.encode())
+    assert result.stdout.split("\n") == ["No space left on device", str(rootfs.TERMINALS), ""]
+
+
+def test_unbounded_terminals_would_be_taken(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rootfs, "TERMINALS", 4096)
+    assert sandbox.run("exec /usr/bin/python3 -", stdin=MANY_TERMINALS.encode()).stdout == "100\n"
+
+
 def test_kernel_secrets_of_proc_are_masked(sandbox: Sandbox) -> None:
     result = sandbox.run(
         "cd /proc; cat kallsyms keys key-users kmsg sched_debug timer_list 2>/dev/null | wc -c; "
