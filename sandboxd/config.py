@@ -131,6 +131,18 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminal:
+    """Terminals: a shell that a client sits at. It has the limits of exec, but for the time.
+
+    wall_s  seconds after which it is ended; for CPU time the ceiling is the limit
+    idle_s  seconds without a key, a change of its size or a ping after which it is closed
+    """
+
+    wall_s: float = 12 * 3600
+    idle_s: float = 3600
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name."""
 
@@ -163,6 +175,7 @@ class Config:
     rootfs: Rootfs = Rootfs()
     files: Files = Files()
     console: Console = Console()
+    terminal: Terminal = Terminal()
     runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)
 
 
@@ -249,6 +262,8 @@ def _check(config: Config) -> None:
         raise ConfigError(f"state_dir must be an absolute path, not {config.state_dir!r}")
     if min(dataclasses.astuple(config.sessions)) < 0:
         raise ConfigError("sessions.* must be 0 or more")
+    if min(dataclasses.astuple(config.terminal)) <= 0:
+        raise ConfigError("terminal.* must be above 0, in seconds")
     for step in ("clean", "build", "exec"):
         _, low = getattr(config.limits, step).clamped(config.ceiling)
         if low:

@@ -61,6 +61,10 @@ ATTACHMENTS_MAX = 5
 """Virtual folders of one session."""
 
 
+TERMINALS_MAX = 4
+"""Terminals of one session at a time: runs beside the one that its line carries out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """The virtual folder with the UUID `folder`, as a session sees it: /home/work/`name`."""

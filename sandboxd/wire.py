@@ -10,8 +10,9 @@ that its answer repeats; this is the whole privileged surface:
     lease    session, size, inodes, mounts           slot     -
     adopt    slot, session, mounts                   -        -
     start    slot, session, run, shell, steps,       -        control, console, journal
-             (one descriptor may come with it: exec's standard input)
-             environ
+             environ, terminal
+             (one descriptor may come with it: exec's standard input, or, with terminal true,
+             the socket of who sits at it)
     files    slot, session                           -        helper
     release  slot, session                           -        -
     folder_make    folder, size, inodes              -        -
@@ -35,6 +36,13 @@ api -> shim (the control socket of one run):
     The shim's only message is the answer to watch: {"console", "journal", "waiting", "inputs"},
     where console and journal are positions (spool.Position order, count of lines), and inputs
     says how many input requests `waiting` takes into account.
+
+api <-> shim (the socket of a terminal; its end at either side is the terminal's end):
+
+    stdin    chars                       what was typed, in base64
+    resize   rows, cols                  the size of the window
+    The shim's messages are {"out"}, what the terminal shows, in base64, and {"dropped"}, bytes of
+    input that there was no room for.
 
 The file helper's protocol is at the top of filewire.py.
 """

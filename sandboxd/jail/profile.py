@@ -111,7 +111,9 @@ _NAMESPACES = {
     "CLONE_NEWIPC": 0x08000000, "CLONE_NEWUSER": 0x10000000, "CLONE_NEWPID": 0x20000000,
     "CLONE_NEWNET": 0x40000000,
 }  # fmt: skip
-_TERMINAL = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C, "TIOCCONS": 0x541D}
+_TERMINAL = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C, "TIOCCONS": 0x541D, "TIOCSETD": 0x5423}
+"""Type for another, and speak to the host's console. TIOCSETD: line disciplines are drivers that
+nobody needs on a pseudo-terminal, with a history of holes (CVE-2017-2636, CVE-2023-6546)."""
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_MAX = 1, 2, 10, 46
 _PER_LINUX32 = 0x0008
 

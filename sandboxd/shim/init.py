@@ -5,7 +5,8 @@ It is forked by the shim and speaks with it over one SOCK_SEQPACKET socket:
     shim -> init   {"limits", "uid", "gid", "folders"} + workdir, tmp and a descriptor for each
                    of the folders [name, attributes]              claim: become the session's
     init -> shim   {"ready"} or {"stage", "errno", "message"}      ... or say where it failed
-    shim -> init   {"argv", "environ"} + stdin, stdout, stderr     start a step
+    shim -> init   {"argv", "environ", "terminal"} + stdin, stdout, stderr   start a step; with
+                   the name of a terminal instead of descriptors: on that
     init -> shim   {"exit": wait status}                           it is over, all of it
     shim -> init   {"signal": number}                              to the step's process group
 
@@ -25,6 +26,7 @@ import os
 import select
 import signal
 import socket
+import time
 from typing import Any, NoReturn
 
 from .. import wire
@@ -34,6 +36,9 @@ from ..jail.enter import Jail, Session, claim, prepare
 from ..jail.mounts import Folder
 from ..jail.stage import stage
 from ..model import HOME, Limits
+
+LINGER_S = 1.0
+"""What programs have to save their work when their terminal is gone and with it their shell."""
 
 _ALL_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
 
@@ -95,7 +100,7 @@ def _serve(sock: socket.socket, oom: int) -> None:
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    step = 0
+    step, terminal = 0, False
     while True:
         ready, _, _ = select.select([sock.fileno(), wake], [], [])
         if wake in ready:
@@ -103,6 +108,8 @@ def _serve(sock: socket.socket, oom: int) -> None:
             status = _reap(step)
             if status is not None:
                 step = 0
+                if terminal and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP:
+                    _wait_for_rest(LINGER_S)
                 _kill_rest()
                 wire.send(sock, {"exit": status})
         if sock.fileno() in ready:
@@ -110,7 +117,7 @@ def _serve(sock: socket.socket, oom: int) -> None:
             if message is None:
                 return
             if "argv" in message:
-                step = _spawn(message, fds, oom)
+                step, terminal = _spawn(message, fds, oom), bool(message["terminal"])
             elif "signal" in message and step:
                 _signal_group(step, message["signal"])
 
@@ -118,18 +125,25 @@ def _serve(sock: socket.socket, oom: int) -> None:
 def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
     """Start a step in a session of its own, with exactly three descriptors; its pid.
 
+    A terminal that the leader of a session opens becomes its controlling terminal (tty(4)), and
+    the session is made before anything is opened.
+
     The step is born as the out-of-memory killer's first choice, else a flood of small processes
     would have it take init, which is larger than each of them.
     """
     with stage("spawn"):
         argv = message["argv"]
+        files: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(fds)]
+        if name := message["terminal"]:
+            files = [(os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0)]
+            files += [(os.POSIX_SPAWN_DUP2, 0, n) for n in (1, 2)]
         os.chdir(HOME)
         os.pwrite(oom, b"1000", 0)
         pid = os.posix_spawn(
             argv[0],
             argv,
             message["environ"],
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(fds)],
+            file_actions=files,
             setsid=True,
             setsigmask=(),
             setsigdef=_ALL_SIGNALS,
@@ -151,6 +165,17 @@ def _reap(step: int) -> int | None:
             return found
         if pid == step:
             found = status
+
+
+def _wait_for_rest(seconds: float) -> None:
+    """Collect what ends by itself within `seconds`."""
+    until = time.monotonic() + seconds
+    try:
+        while time.monotonic() < until:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.02)
+    except ChildProcessError:
+        pass
 
 
 def _kill_rest() -> None:

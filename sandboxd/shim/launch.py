@@ -27,9 +27,11 @@ class Init:
     pid: int
     sock: socket.socket
 
-    def start(self, argv: list[str], environ: dict[str, str], fds: list[int]) -> None:
-        """Have a step started on the three descriptors `fds`."""
-        wire.send(self.sock, {"argv": argv, "environ": environ}, fds)
+    def start(
+        self, argv: list[str], environ: dict[str, str], fds: list[int], terminal: str = ""
+    ) -> None:
+        """Have a step started on the three descriptors `fds`, or on the terminal of that name."""
+        wire.send(self.sock, {"argv": argv, "environ": environ, "terminal": terminal}, fds)
 
     def signal(self, number: int) -> None:
         """Send a signal to the process group of the running step, if there is one."""

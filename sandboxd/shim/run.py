@@ -36,6 +36,7 @@ from .control import Control, State
 from .init import only_keep
 from .launch import Init, claim, prepare
 from .stdin import Stdin
+from .terminal import Terminal
 
 _ENVIRON = {
     "TERM": "xterm",
@@ -49,7 +50,8 @@ _ENVIRON = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything a shim is told. Descriptors are its own; `stdin` is exec's, or None for a pipe."""
+    """Everything a shim is told. Descriptors are its own; `stdin` is exec's, or None for a pipe;
+    with `terminal` exec has one instead, and `stdin` is the socket to its user."""
 
     slot: int
     run: int
@@ -63,6 +65,7 @@ class Order:
     journal: int
     listener: socket.socket
     stdin: int | None
+    terminal: bool
     shell: str
     steps: tuple[Step, ...]
     environ: dict[str, str]
@@ -125,6 +128,7 @@ class Run:
         self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
+        self.terminal: Terminal | None = None
         self.clock = Clock()
         self.status: int | None = None
         self.over = self.killed = False
@@ -161,6 +165,8 @@ class Run:
         if self.stdin:
             self.stdin.close()
         self.stdin = None
+        if self.terminal:
+            self.terminal.finish()
         after = group.counters()
         usage = self._usage(before, after)
         found = (
@@ -179,6 +185,12 @@ class Run:
         return code
 
     def _spawn(self, step: Step) -> None:
+        argv = [self.order.shell, "-c", step.command or ""]
+        environ = _ENVIRON | self.order.environ
+        if self.order.terminal and self.order.stdin is not None:
+            self.terminal = Terminal(self.selector, self.order.stdin)
+            self.init.start(argv, environ, [], self.terminal.path)
+            return
         out, err = self.console.attach()
         given = None
         if self.order.stdin is None:
@@ -188,8 +200,7 @@ class Run:
             given = self.order.stdin
         else:
             given = os.open("/dev/null", os.O_RDONLY)
-        environ = _ENVIRON | self.order.environ
-        self.init.start([self.order.shell, "-c", step.command or ""], environ, [given, out, err])
+        self.init.start(argv, environ, [given, out, err])
         for fd in (given, out, err):
             os.close(fd)
 
@@ -203,8 +214,12 @@ class Run:
                 used = (self.order.jail.group.counters().cpu_us - before.cpu_us) / 1e6
                 if self.clock.cpu_reached(now, used):
                     return "cpu_s"
+            if self.terminal and self.terminal.abandoned(now):
+                self.killed = True
+                return None
             self._look_at_stdin(now)
             times = [self.clock.next(now), self.console.resume(now)]
+            times += [self.terminal.next(now)] if self.terminal else []
             due = min(t for t in times if t is not None)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fd)
@@ -257,7 +272,7 @@ class Run:
             cpu_ms=(after.cpu_us - before.cpu_us) // 1000,
             mem_peak=after.memory_peak,
             pids_peak=after.pids_peak,
-            stdout_bytes=self.console.received[STDOUT],
+            stdout_bytes=self.terminal.shown if self.terminal else self.console.received[STDOUT],
             stderr_bytes=self.console.received[STDERR],
             cut_bytes=self.console.unwritten,
         )

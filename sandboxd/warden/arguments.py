@@ -1,4 +1,4 @@
-"""The arguments of the api's requests, checked again on the privileged side. No I/O.
+"""The arguments of the api's requests, checked again on the privileged side. No I/O but fstat.
 
 Each function takes its own out of a request and raises Invalid for whatever is not exactly what
 wire.py says. Nothing is corrected but limits, which are lowered to the ceilings once more.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 import uuid
 from typing import Any
 
@@ -88,6 +89,16 @@ def environ(request: dict[str, Any], steps: tuple[Step, ...]) -> dict[str, str]:
     if total > COMMANDS_MAX:
         raise Invalid(f"commands and environment have {total} bytes; {COMMANDS_MAX} are allowed")
     return environ
+
+
+def terminal(request: dict[str, Any], given: int | None) -> bool:
+    """Whether exec is to have a terminal; then the descriptor `given` is a socket to its user."""
+    wanted = request.get("terminal", False)
+    if type(wanted) is not bool:
+        raise Invalid("terminal must be true or false")
+    if wanted and (given is None or not stat.S_ISSOCK(os.fstat(given).st_mode)):
+        raise Invalid("a terminal needs the socket of its user")
+    return wanted
 
 
 def attachments(request: dict[str, Any]) -> tuple[Attachment, ...]:

@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import wire
@@ -170,7 +170,11 @@ class Requests:
         """A run: its shim, and the descriptors to follow it: control, console, journal."""
         slot = self.leased(request)
         run = arguments.integer(request, "run", 1, 1 << 53)
-        steps = arguments.steps(request, self.config.ceiling)
+        terminal = arguments.terminal(request, stdin)
+        ceiling = self.config.ceiling
+        if terminal:
+            ceiling = replace(ceiling, wall_s=self.config.terminal.wall_s)
+        steps = arguments.steps(request, ceiling)
         environ = arguments.environ(request, steps)
         shell = "/bin/bash" if request.get("shell") == "/bin/bash" else "/bin/sh"
         path = slot.run_path(run)
@@ -189,7 +193,7 @@ class Requests:
             jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, self.filter, group)
             order = Order(
                 slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, folders, console, journal,
-                listener, stdin, shell, steps, environ, self.config.console,
+                listener, stdin, terminal, shell, steps, environ, self.config.console,
             )  # fmt: skip
             followers = _followers(path)
             undo.callback(wire.close_all, followers)

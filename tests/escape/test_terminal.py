@@ -1,0 +1,263 @@
+"""A terminal in the jail: a real one, and the only one that its programs can reach."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sandboxd.errors import StageError
+from sandboxd.jail import profile, seccomp
+from sandboxd.shim import init, terminal
+from sandboxd.warden.requests import Requests
+from sandboxd.warden.slots import uid_in_use
+
+from ..sandbox import Sandbox
+from ..terminal import sit
+
+PYTHON = "/usr/bin/python3 -c"
+INJECT = f"{PYTHON} \"import fcntl; fcntl.ioctl(0, 0x5412, b'x')\" 2>&1 | tail -1"
+"""TIOCSTI: type for whoever reads the terminal next, such as a shell outside of a sandbox."""
+
+
+def test_shell_leads_a_session_with_a_controlling_terminal_of_the_jails_own(
+    sandbox: Sandbox,
+) -> None:
+    with sit(sandbox) as shell:
+        assert shell.do("tty; stty size; tty < /dev/tty") == "/dev/pts/0\n24 80\n/dev/tty\n"
+        assert shell.do("ps -o pid= -o sid= -o tty= -p $$").split() == ["2", "2", "pts/0"]
+        shell.type("sleep 60\n")
+        time.sleep(0.3)
+        shell.type(b"\x1a")  # Ctrl-Z
+        assert "Stopped" in shell.do("jobs")
+        assert shell.do("kill %1; fg > /dev/null; echo $?").endswith("143\n")
+        shell.resize(50, 132)
+        assert shell.do("stty size") == "50 132\n"
+        shell.type("exit 7\n")
+        assert shell.to_the_end() == "exit\r\n"
+        event = shell.ended()
+    assert (event["exit"], event["verdict"]["outcome"]) == (7, "failure")
+    assert event["verdict"]["usage"]["stdout_bytes"] > 50
+
+
+def test_programs_on_a_terminal_have_every_restriction_of_others(sandbox: Sandbox) -> None:
+    """The same readings on a terminal and without one."""
+    script = (
+        "id -u; id -G; grep -E '^(Cap|NoNew|Seccomp)' /proc/self/status; ulimit -a; pwd; umask; "
+        "cut -d' ' -f 5- /proc/self/mountinfo | sort; readlink /proc/self/ns/user"
+    )
+    with sit(sandbox) as shell:
+        found = shell.do(script)
+    assert found == sandbox.run(script).stdout
+
+
+def test_programs_on_a_terminal_get_three_descriptors_and_all_are_the_terminal(
+    sandbox: Sandbox,
+) -> None:
+    with sit(
+        sandbox, f"exec {PYTHON} 'import os; print(sorted(os.listdir(\"/proc/self/fd\")))'"
+    ) as it:
+        assert it.to_the_end() == "['0', '1', '2', '3']\r\n"  # 3 is the directory itself
+    with sit(sandbox, "readlink /proc/self/fd/*") as it:
+        assert it.to_the_end().split()[:3] == ["/dev/pts/0"] * 3
+
+
+def test_nobody_can_type_for_another(sandbox: Sandbox) -> None:
+    with sit(sandbox) as shell:
+        assert "Operation not permitted" in shell.do(INJECT)
+
+
+@pytest.mark.skipif(
+    Path("/proc/sys/dev/tty/legacy_tiocsti").exists()
+    and Path("/proc/sys/dev/tty/legacy_tiocsti").read_text() == "0\n",
+    reason="this kernel refuses TIOCSTI by itself",
+)
+def test_without_its_line_in_the_filter_he_could(
+    requests: Requests, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tuple(c for c in profile.CONDITIONS if c.value != 0x5412)
+    monkeypatch.setattr(seccomp, "CONDITIONS", kept)
+    monkeypatch.setattr(requests, "filter", seccomp.compile())
+    with sit(sandbox, "stty -echo; exec bash --norc --noediting") as shell:
+        assert "Operation not permitted" not in shell.do(INJECT)
+
+
+@pytest.mark.parametrize("request_", [0x541C, 0x541D, 0x5423], ids=["LINUX", "CONS", "SETD"])
+def test_host_console_and_line_disciplines_are_out_of_reach(
+    sandbox: Sandbox, request_: int
+) -> None:
+    with sit(sandbox) as shell:
+        call = f"import fcntl; fcntl.ioctl(0, {request_}, bytes(4))"
+        assert "Operation not permitted" in shell.do(f'{PYTHON} "{call}" 2>&1 | tail -1')
+
+
+def test_without_its_line_in_the_filter_a_line_discipline_could_be_set(
+    requests: Requests, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tuple(c for c in profile.CONDITIONS if c.value != 0x5423)
+    monkeypatch.setattr(seccomp, "CONDITIONS", kept)
+    monkeypatch.setattr(requests, "filter", seccomp.compile())
+    with sit(sandbox) as shell:
+        call = "import fcntl; fcntl.ioctl(0, 0x5423, bytes(4)); print('set')"
+        assert shell.do(f'{PYTHON} "{call}"') == "set\n"
+
+
+def test_terminals_of_other_runs_are_not_there(sandbox: Sandbox) -> None:
+    """Another run of the same session has the same uid, and still its own /dev/pts."""
+    with sit(sandbox) as one, sit(sandbox) as two:
+        one.do("true")
+        assert two.do("tty; ls -1 /dev/pts") == "/dev/pts/0\n0\nptmx\n"
+        two.do("echo from the second > /dev/pts/0")
+        assert one.do("echo alone") == "alone\n"
+        assert sandbox.run("ls /dev/pts; tty; tty < /dev/tty").stdout == "ptmx\nnot a tty\n"
+
+
+def test_terminal_from_elsewhere_stops_the_run(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "PTS", "/dev/shm")  # what it finds is not where it should be
+    with sit(sandbox, "echo ran") as it:
+        assert it.to_the_end() == ""
+        event = it.ended()
+    assert (event["event"], event["stage"]) == ("fault", "terminal")
+    with pytest.raises(StageError, match="file system"):
+        terminal._verify(os.open("/dev/null", os.O_RDWR), "/dev/shm/0")
+
+
+def test_programs_can_make_terminals_of_their_own(sandbox: Sandbox) -> None:
+    with sit(sandbox) as shell:
+        assert "/dev/pts/1" in shell.do("script -qec tty /dev/null < /dev/null")
+    assert "/dev/pts/0" in sandbox.run("script -qec tty /dev/null < /dev/null").stdout
+
+
+STEAL = f"""{PYTHON} '
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    for fd in range(64):
+        libc.syscall(438, libc.syscall(434, int(pid), 0), fd, 0)  # pidfd_getfd(pidfd_open(pid))
+links = (os.readlink("/proc/self/fd/" + fd) for fd in os.listdir("/proc/self/fd")[:-1])
+print(sum("ptmx" in link for link in links))'"""
+
+
+def test_nobody_but_the_shim_has_the_master(sandbox: Sandbox) -> None:
+    with sit(sandbox) as shell:
+        assert shell.do(STEAL) == "0\n"
+        shell.type("script -qc 'sleep 60' /dev/null\n")
+        time.sleep(0.5)
+        holders = masters(sandbox.slot.uid)
+    own = {shell.started.pid}
+    assert own < set(holders), "and script has one, of the terminal that it made"
+    assert len({device for pid, device in holders.items()}) == 2
+    assert all(title == "script" for pid, title in holders.items() if pid not in own)
+
+
+def masters(uid: int) -> dict[int, str]:
+    """Pid and name of every process of `uid`, seen from the host, that has a terminal's master."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.stat().st_uid == uid or f"\nUid:\t{uid}" in (process / "status").read_text():
+            links = [os.readlink(fd) for fd in (process / "fd").iterdir()]
+            if any(link.endswith("/ptmx") for link in links):
+                found[int(process.name)] = (process / "comm").read_text().strip()
+    return found
+
+
+def test_leaving_hangs_up_and_lets_programs_save_their_work(sandbox: Sandbox) -> None:
+    script = "trap 'sleep 0.2; echo saved > saved; exit' HUP; while :; do sleep 0.05; done"
+    with sit(sandbox) as shell:
+        shell.type(f"bash -c '{script.replace(chr(39), chr(34))}'\n")
+        time.sleep(0.5)
+        shell.leave()
+        event = shell.ended(within=2)
+    assert (event["verdict"]["outcome"], event["verdict"]["signal"]) == ("signal", "SIGHUP")
+    assert sandbox.run("cat saved").stdout == "saved\n"
+    assert not uid_in_use(sandbox.slot.uid)
+
+
+def test_without_time_to_end_they_could_not(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "LINGER_S", 0)
+    script = "trap 'sleep 0.2; echo saved > saved; exit' HUP; while :; do sleep 0.05; done"
+    with sit(sandbox) as shell:
+        shell.type(f"bash -c '{script.replace(chr(39), chr(34))}'\n")
+        time.sleep(0.5)
+        shell.leave()
+        shell.ended(within=2)
+    assert sandbox.run("cat saved").stdout == ""
+
+
+def test_programs_that_ignore_the_hangup_are_killed(sandbox: Sandbox) -> None:
+    with sit(sandbox, "trap '' HUP; setsid sleep 60 & nohup sleep 60 & echo on; sleep 60") as shell:
+        shell.until("on")
+        shell.leave()
+        event = shell.ended(within=6)
+    assert event["exit"] == 137
+    assert not uid_in_use(sandbox.slot.uid)
+
+
+def test_what_the_shell_started_ends_with_it(sandbox: Sandbox) -> None:
+    with sit(sandbox) as shell:
+        shell.type("setsid sleep 60 & (trap '' HUP TERM; sleep 60) & disown -a; exit\n")
+        shell.to_the_end()
+        shell.ended(within=2)
+    assert not uid_in_use(sandbox.slot.uid)
+
+
+@pytest.mark.parametrize(
+    ("limits", "command", "limit"),
+    [
+        ({"wall_s": 0.5}, "sleep 60", "wall_s"),
+        ({"cpu_s": 0.3}, "while :; do :; done", "cpu_s"),
+        ({"memory": 32 << 20}, "head -c 60M /dev/zero > /dev/shm/x; exit 1", "memory"),
+    ],
+)
+def test_limits_hold_on_a_terminal(
+    sandbox: Sandbox, limits: dict[str, float], command: str, limit: str
+) -> None:
+    with sit(sandbox, command, **limits) as it:
+        it.to_the_end()
+        assert it.ended()["verdict"]["limit"] == limit
+
+
+def test_a_flood_is_held_back_while_nobody_reads(sandbox: Sandbox) -> None:
+    with sit(sandbox, "yes") as it:
+        time.sleep(1)
+        before = cpu_of(it.started.pid)
+        time.sleep(1)
+        assert cpu_of(it.started.pid) - before < 10, "the shim works although nobody reads"
+        while len(it.shown) < 4 << 20:
+            assert it.read()
+        assert it.shown == b"y\r\n" * (len(it.shown) // 3) + b"y\r\n"[: len(it.shown) % 3]
+
+
+def cpu_of(pid: int) -> int:
+    """CPU ticks of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_input_that_nothing_reads_is_bounded_and_does_not_shut_the_user_out(
+    sandbox: Sandbox,
+) -> None:
+    with sit(sandbox, "stty raw -echo isig; echo on; trap 'echo int; exit' INT; sleep 60") as it:
+        it.until("on")
+        it.type(b"x" * (terminal.INPUT_MAX + (256 << 10)))
+        it.resize(11, 22)
+        while not it.dropped:
+            assert it.read()
+        assert it.dropped <= 512 << 10
+
+
+def test_bytes_arrive_as_they_are(sandbox: Sandbox) -> None:
+    everything = bytes(range(256)) * 64
+    with sit(
+        sandbox, "stty raw -echo; echo on; head -c 16384; head -c 16384 /dev/urandom | wc -c"
+    ) as it:
+        it.until("on\n")
+        it.type(everything)
+        it.to_the_end()
+        assert it.shown == everything + b"16384\n"

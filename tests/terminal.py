@@ -1,0 +1,116 @@
+"""Sits at a terminal of a sandbox, without api and HTTP: types, reads, changes its size, leaves."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from sandboxd import spool, wire
+from sandboxd.model import Limits
+from sandboxd.warden.requests import Started
+
+from .sandbox import Sandbox
+
+BASH = "stty -echo; echo ready; PS1= PS2= exec /bin/bash --norc --noediting"
+"""A shell that neither prompts nor echoes: what is shown is what programs print."""
+
+
+class Sitting:
+    """A terminal and its run.
+
+    shown    all that it has shown, as bytes
+    dropped  bytes of input that it would not take
+    """
+
+    def __init__(self, started: Started, link: socket.socket, fds: list[int]) -> None:
+        self.started = started
+        self.shown, self.dropped = b"", 0
+        self._link, self._fds = link, fds
+        self._link.settimeout(10)
+
+    def type(self, text: str | bytes) -> None:
+        """Type `text`."""
+        data = text if isinstance(text, bytes) else text.encode()
+        for start in range(0, len(data), 65536):
+            chars = base64.b64encode(data[start : start + 65536]).decode()
+            wire.send(self._link, {"op": "stdin", "chars": chars})
+
+    def resize(self, rows: int, cols: int) -> None:
+        """Change its size."""
+        wire.send(self._link, {"op": "resize", "rows": rows, "cols": cols})
+
+    def read(self) -> bool:
+        """The next message; False at the end."""
+        message, _ = wire.receive(self._link)
+        if message is None:
+            return False
+        self.shown += base64.b64decode(message.get("out", ""))
+        self.dropped += message.get("dropped", 0)
+        return True
+
+    def until(self, text: str | bytes) -> str:
+        """Read until it has shown `text`; what came before it, and forget both."""
+        wanted = text if isinstance(text, bytes) else text.encode()
+        while wanted not in self.shown:
+            assert self.read(), self.shown
+        before, _, self.shown = self.shown.partition(wanted)
+        return before.decode(errors="replace")
+
+    def do(self, command: str) -> str:
+        """Have the shell do `command`, and read what it prints."""
+        self.type(f"{command}\necho end''mark\n")
+        return self.until("endmark\r\n").replace("\r\n", "\n")
+
+    def to_the_end(self) -> str:
+        """Read until it closes."""
+        while self.read():
+            pass
+        return self.shown.decode(errors="replace")
+
+    def leave(self) -> None:
+        """Go away."""
+        self._link.close()
+
+    def ended(self, within: float = 10) -> dict[str, Any]:
+        """The last event of its run, when that is over."""
+        deadline = time.monotonic() + within
+        while os.waitpid(self.started.pid, os.WNOHANG) == (0, 0):
+            assert time.monotonic() < deadline, "it goes on"
+            time.sleep(0.02)
+        return spool.read_events(self._fds[2])[-1]
+
+
+@contextlib.contextmanager
+def sit(sandbox: Sandbox, command: str = BASH, **limits: Any) -> Iterator[Sitting]:
+    """A terminal on which `command` runs; ended at the latest when the `with` ends."""
+    sandbox.runs += 1
+    limit = asdict(Limits(**(asdict(sandbox.limits) | limits)))
+    steps = [
+        {"name": name, "command": command if name == "exec" else None, "limits": limit}
+        for name in ("clean", "build", "exec")
+    ]
+    request = {
+        "slot": sandbox.slot.number, "session": sandbox.slot.session, "run": sandbox.runs,
+        "shell": "/bin/bash", "steps": steps, "environ": {}, "terminal": True,
+    }  # fmt: skip
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            started, fds = sandbox.requests.start(request, theirs.fileno())
+        sitting = Sitting(started, ours, fds)
+        try:
+            if command == BASH:
+                sitting.until("ready\r\n")
+            yield sitting
+        finally:
+            sitting.leave()
+            with contextlib.suppress(ChildProcessError):
+                sitting.ended()
+            wire.close_all(fds)
+            sandbox.end(started)
