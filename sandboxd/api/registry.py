@@ -11,6 +11,7 @@ import contextlib
 import functools
 import logging
 import os
+import socket
 import sqlite3
 import time
 import uuid
@@ -24,6 +25,7 @@ from ..errors import Exists, Invalid, NotFound, SandboxdError, Unavailable
 from ..runs.follower import Started
 from ..runs.line import Runs
 from ..runs.run import Run
+from ..runs.terminals import Terminals
 from ..store import sessions as table
 from ..store.database import Database
 from ..store.sessions import Row
@@ -78,8 +80,9 @@ class Sessions:
     def _keep(self, row: Row) -> Session:
         start, over = functools.partial(self._start, row.id), functools.partial(self._over, row.id)
         runs = Runs(start, self.config.console, over)
+        terminals = Terminals(start, self.config.console, over)
         turns = asyncio.Semaphore(HELPERS_MAX)
-        session = Session(row, runs, self.warden, turns, row.used_at)
+        session = Session(row, runs, terminals, self.warden, turns, row.used_at)
         self._by_id[row.id] = self._by_name[row.owner, row.name] = session
         return session
 
@@ -210,6 +213,7 @@ class Sessions:
 
     async def restart(self, session: Session) -> None:
         """Kill every run of a session; its files stay, and its own runs begin again."""
+        await session.terminals.clear("the session was restarted")
         for run in await session.runs.clear():
             if run.plan.role:
                 session.runs.ask(run.id, run.plan)
@@ -236,6 +240,7 @@ class Sessions:
             self._ending[row.id] = session
             self.events.publish("terminating", row, reason)
             log = await session.log() if row.startup_command else None
+            await session.terminals.close("the session has ended")
             await session.runs.close()
             await self.warden.release(session.slot, row.id)
             kept = self.config.sessions.ended_kept
@@ -260,8 +265,9 @@ class Sessions:
             except sqlite3.Error as error:  # the result is told nevertheless, from memory
                 _log.error("the end of run %s cannot be stored: %s", run.id, error)
 
-    async def _start(self, id: str, run: Run) -> Started:
-        """Start a run under a number of its own; its standard input goes along as a file."""
+    async def _start(self, id: str, run: Run, seat: socket.socket | None = None) -> Started:
+        """Start a run under a number of its own; its standard input goes along as a file. On a
+        terminal, if there is a `seat`: the socket of who sits at it."""
         session = self._by_id.get(id)
         if session is None:
             raise Unavailable("the session is being destroyed")
@@ -270,9 +276,10 @@ class Sessions:
         session.row = replace(session.row, runs=number, used_at=run.started_at)
         plan = run.plan
         stdin = None if plan.stdin is None else sealed(plan.stdin)
+        given = seat.fileno() if seat else stdin
         try:
             return await self.warden.start(
-                session.slot, id, number, SHELL, plan.steps, plan.environ, stdin
+                session.slot, id, number, SHELL, plan.steps, plan.environ, given, seat is not None
             )
         finally:
             if stdin is not None:
@@ -282,6 +289,7 @@ class Sessions:
         """Let go of everything; the sessions live on for the next daemon."""
         self.events.close()
         for session in self._by_id.values():
+            await session.terminals.close("the daemon ends")
             await session.runs.close()
 
 

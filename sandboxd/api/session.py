@@ -11,6 +11,7 @@ from ..runs.channel import Channel
 from ..runs.console import text
 from ..runs.line import Runs
 from ..runs.run import Plan
+from ..runs.terminals import Terminals
 from ..store.sessions import Row
 from .warden_client import WardenClient
 
@@ -20,7 +21,7 @@ HELPERS_MAX = 8
 
 @dataclass(slots=True)
 class Session:
-    """A session that runs: its row, its runs, and the turns for its file calls.
+    """A session that runs: its row, its runs, its terminals, and the turns for its file calls.
 
     used_at   seconds since 1970 of the last request for it; more exact than the row
     accounts  held while a run that is over is being accounted for
@@ -28,6 +29,7 @@ class Session:
 
     row: Row
     runs: Runs
+    terminals: Terminals
     warden: WardenClient
     turns: asyncio.Semaphore
     used_at: float
@@ -40,6 +42,11 @@ class Session:
         if self.row.slot is None:
             raise NotFound("session", f"Session (id={self.row.id}) does not exist.")
         return self.row.slot
+
+    @property
+    def busy(self) -> bool:
+        """Something runs in it."""
+        return bool(self.runs.active or len(self.terminals))
 
     def begin(self, own: Iterable[tuple[str, Plan]]) -> None:
         """Have the session's own runs carried out, before all others; ids and plans."""

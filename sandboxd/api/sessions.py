@@ -224,6 +224,7 @@ def _described(session: Session, config: Any) -> dict[str, Any]:
             "scratch": {"size": config.scratch.size, "inodes": config.scratch.inodes},
             "mounts": [asdict(mount) for mount in row.mounts],
             "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
+            "terminals": len(session.terminals),
         },
     }
 

@@ -52,7 +52,7 @@ async def _look_at(sessions: Sessions, session: Session) -> None:
     now = time.time()
     if session.closed:
         return
-    if session.runs.active:
+    if session.busy:
         session.used_at = now
     elif reason := life.reason_to_end(session.row, session.used_at, now, sessions.config.sessions):
         _log.info("session %s (%s) ends: %s", session.row.id, session.row.name, reason)

@@ -116,11 +116,14 @@ class WardenClient:
         steps: tuple[Step, ...],
         environ: dict[str, str],
         stdin: int | None,
+        terminal: bool = False,
     ) -> Started:
-        """Start run number `run`. Raises StageError when a protection could not be applied."""
+        """Start run number `run`, with `terminal` on one whose user has the socket `stdin`.
+        Raises StageError when a protection could not be applied."""
         fds = [] if stdin is None else [stdin]
         texts = {"shell": shell, "steps": [asdict(step) for step in steps], "environ": environ}
-        _, got = await self._request("start", 3, fds, slot=slot, session=session, run=run, **texts)
+        place = {"slot": slot, "session": session, "run": run, "terminal": terminal}
+        _, got = await self._request("start", 3, fds, **place, **texts)
         return Started(Channel(socket.socket(fileno=got[0])), got[1], got[2])
 
     async def files(self, slot: int, session: str) -> Channel:

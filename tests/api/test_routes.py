@@ -77,6 +77,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/session/{ref}/commit"): Row(),
     ("GET", "/events/session"): Row(query=f"sessionName={NAME}"),
     ("WEBSOCKET", "/stream/session/{ref}/execute"): Row(),
+    ("WEBSOCKET", "/stream/session/{ref}/pty"): Row(),
     ("POST", "/folders"): Row(201, {"name": "another"}),
     ("GET", "/folders"): MINE,
     ("DELETE", "/folders"): Row(json={"id": NAME}),
