@@ -34,6 +34,9 @@ class Limits:
     nofile   open descriptors of one process
     fsize    bytes of one file
     shm      bytes of /dev/shm, which count as memory too
+    disk     bytes by which the session's files may grow
+    inodes   files and directories by which they may grow
+    output   bytes of console; what is over is dropped, and counted
     """
 
     wall_s: float = 30.0
@@ -44,6 +47,9 @@ class Limits:
     nofile: int = 4096
     fsize: int = 1 * GIB
     shm: int = 64 * MIB
+    disk: int = 1024 * GIB
+    inodes: int = 1 << 31
+    output: int = 1024 * GIB
 
     def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
         """These limits, none above `ceiling`, and the names of those that had to be lowered."""
@@ -97,6 +103,15 @@ class Usage:
 
 
 Outcome = Literal["success", "failure", "signal", "limit", "skipped", "fault"]
+Sender = Literal["sandboxd", "client", "kernel", "program"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A counter at the beginning and at the end of a step."""
+
+    before: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +119,26 @@ class Verdict:
     """What became of a step.
 
     outcome  success (exit 0), failure (exit not 0), signal (killed by one), limit (ended by
-             sandboxd or the kernel for a limit), skipped, fault (sandboxd's own)
-    limit    which one: wall_s, cpu_s, memory, pids; None when none was reached
+             sandboxd for a limit, or failed at one, as the kernel shows), skipped, fault
+             (sandboxd's own)
+    limit    which one, a field of Limits; None when none was reached. With another outcome it
+             did not end the step: output was cut, or the program says that it met the limit
     signal   name of the signal that killed the step's first process, None when none did
+    sent_by  who sent it: sandboxd for a limit, a client, the kernel for a fault or for want of
+             memory, or the program, that is, any process of the run
     oom      the kernel's out-of-memory killer took a process of this step
+    denied   refused system calls, name -> how often; denied_syscall is the last of them
+    counters what the kernel counted, by name
     advice   one line that a user can act on, or ""
     """
 
     outcome: Outcome
     limit: str | None = None
     signal: str | None = None
+    sent_by: Sender | None = None
     oom: bool = False
     denied_syscall: str | None = None
+    denied: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, Change] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     advice: str = ""

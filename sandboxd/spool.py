@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,12 +73,17 @@ def _unfinished(data: bytes) -> int:
 
 
 class ConsoleWriter:
-    """Appends records to the console file `fd`; `head` and `tail` are bytes kept of each end."""
+    """Appends records to the console file `fd`; `head` and `tail` are bytes kept of each end.
+
+    dropped  bytes of text that the ring has gone round over
+    """
 
     def __init__(self, fd: int, head: int, tail: int) -> None:
         self._fd = fd
         self._head, self._tail = segments(head), segments(tail)
         self._number, self._used, self._before, self._here = 0, _HEADER.size, 0, 0
+        self._ring: deque[int] = deque()
+        self.dropped = 0
 
     @property
     def position(self) -> int:
@@ -102,6 +108,10 @@ class ConsoleWriter:
     def _record(self, stream: int, text: bytes) -> None:
         record = _RECORD.pack(stream, len(text)) + text
         if self._used + len(record) > SEGMENT:
+            if self._number >= self._head:
+                self._ring.append(self._here)
+            if len(self._ring) == self._tail:
+                self.dropped += self._ring.popleft()
             self._number, self._used = self._number + 1, _HEADER.size
             self._before, self._here = self._before + self._here, 0
         place = _place(self._number, self._head, self._tail)

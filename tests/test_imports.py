@@ -16,7 +16,7 @@ SHARED = {"config", "errors", "filewire", "model", "spool", "wire"}
 MAY_IMPORT = {
     "jail": {"errors", "model"},
     "files": {"errors", "filewire", "jail", "model", "wire"},
-    "shim": SHARED | {"jail"},
+    "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "shim"},
     "runs": SHARED,
     "store": SHARED | {"runs"},

@@ -12,7 +12,8 @@ of the run, which its shim has forked into new mount, pid, net, IPC and UTS name
              rlimits     before the uid changes: afterwards they cannot be raised
              identity    groups, gid, uid, capabilities, securebits, no_new_privs
              verify      each of the above, read back from the kernel
-             seccomp     the last, and verified too: reading back takes calls that it refuses
+             seccomp     the last, and verified too: reading back takes calls that it refuses.
+                         Its listener goes to the supervisor, who answers refused calls
 
 Each failure is a StageError, after which the process must exit: no user code has run yet.
 """
@@ -20,6 +21,7 @@ Each failure is a StageError, after which the process must exit: no user code ha
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..model import HOME, Limits
@@ -42,7 +44,7 @@ class Jail:
     paths: tuple[str, ...]
     etc: tuple[str, ...]
     outside: dict[str, str]
-    filter: bytes
+    filter: seccomp.Filter
     group: Group
 
 
@@ -72,8 +74,14 @@ def prepare(jail: Jail) -> Tree:
     return tree
 
 
-def claim(jail: Jail, tree: Tree, session: Session) -> None:
-    """Give this process to `session` and take every privilege away."""
+def claim(
+    jail: Jail, tree: Tree, session: Session, supervisor: Callable[[int], None]
+) -> None:  # fmt: skip
+    """Give this process to `session` and take every privilege away.
+
+    `supervisor` takes the seccomp listener over: nothing of it may stay in this process, whose
+    children must not answer for themselves.
+    """
     own = rootfs.session(session.uid, session.gid, session.workdir, session.tmp, session.limits.shm)
     tree.apply([*own, *session.folders])
     tree.seal(rootfs.SEALED)
@@ -88,5 +96,5 @@ def claim(jail: Jail, tree: Tree, session: Session) -> None:
     rlimits.verify(wanted)
     identity.verify(session.uid, session.gid)
 
-    seccomp.apply(jail.filter)
+    supervisor(seccomp.apply(jail.filter.program))
     seccomp.verify()

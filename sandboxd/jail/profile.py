@@ -2,9 +2,10 @@
 
 An allow-list: what is in no group is answered ENOSYS, as by a kernel that is older than the
 program, so that programs fall back by themselves. What is dangerous and known is answered EPERM,
-which is the truth. What depends on its arguments stands in CONDITIONS: an argument is compared
-under a mask of 32 bits, since the kernel looks at no more of it, and a comparison of all 64
-could be evaded by setting the others (CVE-2019-10063).
+which is the truth, by the run's shim, so that the verdict can name the call (shim/denied.py).
+What depends on its arguments stands in CONDITIONS: an argument is compared under a mask of 32
+bits, since the kernel looks at no more of it, and a comparison of all 64 could be evaded by
+setting the others (CVE-2019-10063).
 """
 
 from __future__ import annotations
@@ -89,14 +90,18 @@ REFUSED: dict[str, str] = {
     "keys": "add_key request_key keyctl",
     "host": "sethostname setdomainname settimeofday clock_settime clock_adjtime adjtimex",
 }
-"""Group -> names: answered EPERM. io_uring and clone3 are in no list, so they are ENOSYS: io_uring
-is a second door for calls that no filter sees, and the flags of clone3 lie in memory, which a
-filter cannot read; libc falls back to clone for both."""
+"""Group -> names: answered EPERM, and counted. io_uring and clone3 are in no list, so they are
+ENOSYS: io_uring is a second door for calls that no filter sees, and the flags of clone3 lie in
+memory, which a filter cannot read; libc falls back to clone for both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An allowed `call` is answered `errno` when argument `index`, under `mask`, is `value`."""
+    """An allowed `call` is answered `errno` when argument `index`, under `mask`, is `value`.
+
+    EPERM means refused, and counted like the calls above; other errors are the kernel's everyday
+    answers, which programs try for and do not die of.
+    """
 
     call: str
     index: int
@@ -116,6 +121,7 @@ _TERMINAL = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C, "TIOCCONS": 0x541D, "TIOCSE
 nobody needs on a pseudo-terminal, with a history of holes (CVE-2017-2636, CVE-2023-6546)."""
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_MAX = 1, 2, 10, 46
 _PER_LINUX32 = 0x0008
+_NEW_LISTENER = 0x8
 
 CONDITIONS: tuple[Condition, ...] = (
     *(Condition("clone", 0, flag, flag, errno.EPERM) for flag in _NAMESPACES.values()),
@@ -127,6 +133,10 @@ CONDITIONS: tuple[Condition, ...] = (
         if family not in (_AF_UNIX, _AF_INET, _AF_INET6)
     ),
     Condition("personality", 0, 0xFF, _PER_LINUX32, errno.EPERM),
+    # Programs may filter themselves further. A listener of their own could let a call that is
+    # refused here go on (SECCOMP_USER_NOTIF_FLAG_CONTINUE); the kernel allows one in a chain of
+    # filters and says EBUSY itself, and no later kernel shall change that.
+    Condition("seccomp", 1, _NEW_LISTENER, _NEW_LISTENER, errno.EBUSY),
 )
 
 

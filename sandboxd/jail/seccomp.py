@@ -7,12 +7,19 @@ bottom:
     another architecture (i386 through int 0x80)    kill
     x32, on x86_64                                  ENOSYS
     a call with conditions                          its errno where one holds, else allowed
-    a refused call                                  EPERM
+    a refused call                                  user notification, which means EPERM
     an allowed call                                 allowed
     anything else                                   ENOSYS
 
 It is put on init, the process that spawns the steps, so it is installed once a run and
 inherited by all that comes after.
+
+User notification (seccomp_unotify(2), Linux 5.0): the caller sleeps until the holder of the
+filter's listener answers. The shim holds it, answers EPERM and counts (shim/denied.py). Nothing
+hangs on that for safety: a refused call is never carried out, whether the answer comes or not.
+If the shim is gone the kernel answers ENOSYS; a caller that is killed does not wait; and a
+filter that the program adds can only refuse more (a listener of its own is denied, see
+profile.py).
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ import itertools
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from ..errors import StageError
 from . import syscalls
@@ -30,7 +38,8 @@ from .stage import expect, stage
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
 _X32_BIT = 0x40000000
-_KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000  # linux/seccomp.h
+# linux/seccomp.h
+_KILL, _ERRNO, _NOTIFY, _ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FFF0000
 _LOAD, _AND, _RETURN = 0x20, 0x54, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND, BPF_RET
 _EQUAL, _GREATER, _AT_LEAST = 0x15, 0x25, 0x35  # BPF_JMP with JEQ, JGT, JGE
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
@@ -40,8 +49,20 @@ _INSTRUCTIONS_MAX = 4096  # BPF_MAXINSNS
 Instruction = tuple[int, int, int, int]
 
 
-def compile() -> bytes:
-    """The program for this machine, an array of struct sock_filter. Raises StageError."""
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A compiled profile.
+
+    program  an array of struct sock_filter
+    refused  number -> name of each call that is, or may be, refused with a notification
+    """
+
+    program: bytes
+    refused: dict[int, str]
+
+
+def compile() -> Filter:
+    """The filter for this machine. Raises StageError."""
     architecture = _ARCHITECTURES.get(os.uname().machine)
     if architecture is None:
         raise StageError("seccomp", f"no profile for the architecture {os.uname().machine}")
@@ -53,23 +74,28 @@ def compile() -> bytes:
         (_LOAD, 0, 0, _NUMBER),
         *_range(_X32_BIT, 0xFFFFFFFF, _ERRNO | errno.ENOSYS),
         *_conditional(numbers),
-        *_all((numbers[n] for n in names(REFUSED) if n in numbers), _ERRNO | errno.EPERM),
+        *_all((numbers[n] for n in names(REFUSED) if n in numbers), _NOTIFY),
         *_all((numbers[n] for n in names(ALLOWED) if n in numbers), _ALLOW),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
     ]
     if len(code) > _INSTRUCTIONS_MAX:
         raise StageError("seccomp", f"{len(code)} instructions; {_INSTRUCTIONS_MAX} are possible")
-    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
+    program = b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
+    refused = [*names(REFUSED), *(c.call for c in CONDITIONS if c.errno == errno.EPERM)]
+    return Filter(program, {numbers[name]: name for name in refused if name in numbers})
 
 
-def apply(program: bytes) -> None:
-    """Filter this process and all that it starts. no_new_privs must be set."""
+def apply(program: bytes) -> int:
+    """Filter this process and all that it starts; the listener. no_new_privs must be set.
+
+    Until somebody holds the listener and answers, a refused call sleeps.
+    """
     with stage("seccomp"):
-        syscalls.seccomp_filter(program)
+        return syscalls.seccomp_listener(program)
 
 
 def verify() -> None:
-    """The kernel names a filter for this process, and a refused call is refused."""
+    """The kernel names a filter for this process, and a refused call is refused, by an answer."""
     with stage("seccomp"), open("/proc/self/status", encoding="utf-8") as file:
         modes = [line.split()[1] for line in file if line.startswith("Seccomp:")]
     expect("seccomp", "mode", modes, ["2"])
@@ -101,13 +127,14 @@ def _conditional(numbers: dict[str, int]) -> Iterator[Instruction]:
 
 
 def _check(condition: Condition) -> list[Instruction]:
-    """Return the condition's errno if it holds. The low half of an argument comes first on
+    """Refuse if the condition holds. The low half of an argument comes first on
     both architectures, which are little-endian."""
+    action = _NOTIFY if condition.errno == errno.EPERM else _ERRNO | condition.errno
     return [
         (_LOAD, 0, 0, _ARGUMENTS + 8 * condition.index),
         (_AND, 0, 0, condition.mask),
         (_EQUAL, 0, 1, condition.value),
-        (_RETURN, 0, 0, _ERRNO | condition.errno),
+        (_RETURN, 0, 0, action),
     ]
 
 

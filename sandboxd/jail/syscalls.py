@@ -36,7 +36,6 @@ MOUNT_ATTR_IDMAP = 0x100000
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME = 1, 3, 4, 15
-PR_SET_SECCOMP = 22
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS = 23, 24, 27, 28
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 39, 47
 PR_CAP_AMBIENT_IS_SET, PR_CAP_AMBIENT_CLEAR_ALL = 1, 4
@@ -45,7 +44,10 @@ _SYS_open_tree, _SYS_move_mount, _SYS_openat2, _SYS_mount_setattr = 428, 429, 43
 _MACHINE = os.uname().machine
 _SYS_pivot_root = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, -1)
 _SYS_capget, _SYS_capset = {"x86_64": (125, 126), "aarch64": (90, 91)}.get(_MACHINE, (-1, -1))
+_SYS_seccomp = {"x86_64": 317, "aarch64": 277}.get(_MACHINE, -1)
+_IPC_RMID = 0
 _CAPABILITY_VERSION_3 = 0x20080522
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
 _OPENAT2_TRIES = 200
 
 
@@ -149,12 +151,13 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
     return _check(_libc.prctl(option, ulong(arg2), ulong(arg3), ulong(0), ulong(0)))
 
 
-def seccomp_filter(program: bytes) -> None:
-    """prctl(2) PR_SET_SECCOMP, SECCOMP_MODE_FILTER: `program` is an array of sock_filter."""
+def seccomp_listener(program: bytes) -> int:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0):
+    `program` is an array of sock_filter; the descriptor, close-on-exec, of its listener."""
     code = ctypes.create_string_buffer(program, len(program))
     fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    ulong = ctypes.c_ulong
-    _check(_libc.prctl(PR_SET_SECCOMP, ulong(2), fprog, ulong(0), ulong(0)))
+    flags = ctypes.c_uint(_SECCOMP_FILTER_FLAG_NEW_LISTENER)
+    return _check(_syscall(_SYS_seccomp, ctypes.c_uint(_SECCOMP_SET_MODE_FILTER), flags, fprog))
 
 
 def syscall_numbers(names: list[str]) -> dict[str, int]:
@@ -165,6 +168,21 @@ def syscall_numbers(names: list[str]) -> dict[str, int]:
     resolve = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name
     found = {name: int(resolve(name.encode())) for name in names}
     return {name: number for name, number in found.items() if number >= 0}
+
+
+def shmctl_remove(number: int) -> None:
+    """shmctl(2), IPC_RMID: remove a System V shared memory segment."""
+    _check(_libc.shmctl(number, _IPC_RMID, None))
+
+
+def semctl_remove(number: int) -> None:
+    """semctl(2), IPC_RMID: remove a set of System V semaphores."""
+    _check(_libc.semctl(number, 0, _IPC_RMID))
+
+
+def msgctl_remove(number: int) -> None:
+    """msgctl(2), IPC_RMID: remove a System V message queue."""
+    _check(_libc.msgctl(number, _IPC_RMID, None))
 
 
 def capset_none() -> None:

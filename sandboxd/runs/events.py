@@ -7,9 +7,10 @@ not ends the journal, and a journal without a final event is completed by `lost`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +18,8 @@ from ..model import STEPS, StepName, Verdict
 
 NO_POSITION = 1 << 62
 """Beyond every console position that a run can reach."""
+
+_T = TypeVar("_T")
 
 TEXT_MAX = 2000
 """Characters of an advice or an error message that are passed on."""
@@ -94,8 +97,15 @@ def _verdict(value: Any) -> Verdict | None:
         limit=_short(verdict.limit),
         signal=_short(verdict.signal),
         denied_syscall=_short(verdict.denied_syscall),
+        denied=_bounded(verdict.denied),
+        counters=_bounded(verdict.counters),
         advice=verdict.advice[:TEXT_MAX],
     )
+
+
+def _bounded(table: dict[str, _T]) -> dict[str, _T]:
+    """As many entries as the shim could have written, with names as short as its own."""
+    return {name[:64]: value for name, value in itertools.islice(table.items(), 100)}
 
 
 def _short(text: str | None) -> str | None:

@@ -262,9 +262,19 @@ class Run:
             items += read
             if self._more:  # what was found comes when all before it has been told
                 return Reply(Answer("continued"), items)
-        if found.event and found.event.fault:
-            items.append(log("error", found.event.fault))
+        if found.event:
+            items += _explained(found.event)
         if found.event and not found.again:
             self._answered += 1
         self._asked = found.status == "waiting-input" or (terms.patient and self._asked)
         return Reply(found, items)
+
+
+def _explained(event: Event) -> list[Item]:
+    """A log item for an end that needs an explanation: old clients know of no verdict."""
+    if event.fault:
+        return [log("error", event.fault)]
+    verdict = event.verdict
+    if not verdict or not verdict.advice or verdict.outcome in ("success", "skipped"):
+        return []
+    return [log("warning", f"{event.step}: {verdict.advice}")]

@@ -1,8 +1,9 @@
 """Copies what a step prints into the run's spool.
 
 The spool is bounded, so a program may print for ever; it is never killed for that, nor blocked
-for good. But copying costs the daemon CPU, which a flood must pay itself: beyond FREE bytes the
-pipes are read at RATE bytes a second, and the program waits.
+for good. What is beyond the step's own limit is read all the same, dropped, and counted. But
+copying costs the daemon CPU, which a flood must pay itself: beyond FREE bytes the pipes are read
+at RATE bytes a second, and the program waits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
 CHUNK = 64 * 1024
 FREE = 64 << 20
 RATE = 64 << 20
+SAID = 4096
+"""Bytes of a step's last words that are looked at for a reason of its end."""
 
 
 class Console:
@@ -29,18 +32,32 @@ class Console:
         self._total = 0
         self._began = 0.0
         self.received = {STDOUT: 0, STDERR: 0}
-        self.unwritten = 0
+        self.over = self.unwritten = 0
         self.quiet_since = time.monotonic()
+        self._room = self._dropped = 0
+        self._said = b""
 
     @property
     def position(self) -> int:
         """Where the spool's next record goes."""
         return self._writer.position
 
-    def attach(self) -> tuple[int, int]:
-        """Begin a step: pipes for its standard output and error; returns the writing ends."""
+    @property
+    def cut(self) -> int:
+        """Bytes of the step's output that are not kept, or not any more."""
+        return self.over + self.unwritten + self._writer.dropped - self._dropped
+
+    @property
+    def said(self) -> str:
+        """The end of what the step has printed, whatever the stream."""
+        return self._said.decode("utf-8", "replace")
+
+    def attach(self, limit: int) -> tuple[int, int]:
+        """Begin a step, of whose output `limit` bytes are kept: pipes for its standard output
+        and error; returns the writing ends."""
         self.received = {STDOUT: 0, STDERR: 0}
-        self.unwritten = 0
+        self.over = self.unwritten = 0
+        self._room, self._dropped, self._said = limit, self._writer.dropped, b""
         self.quiet_since = time.monotonic()
         ends = []
         for stream in (STDOUT, STDERR):
@@ -65,7 +82,11 @@ class Console:
         self.received[stream] += len(data)
         self.quiet_since = time.monotonic()
         if data:
-            self._write(stream, splitter.feed(data))
+            self._said = (self._said + data[-SAID:])[-SAID:]
+            kept = data[: self._room]
+            self._room -= len(kept)
+            self.over += len(data) - len(kept)
+            self._write(stream, splitter.feed(kept))
         else:
             self._close(fd)
         return len(data)

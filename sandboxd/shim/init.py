@@ -4,6 +4,7 @@ It is forked by the shim and speaks with it over one SOCK_SEQPACKET socket:
 
     shim -> init   {"limits", "uid", "gid", "folders"} + workdir, tmp and a descriptor for each
                    of the folders [name, attributes]              claim: become the session's
+    init -> shim   {"listener"} + the seccomp listener             refused calls are the shim's
     init -> shim   {"ready"} or {"stage", "errno", "message"}      ... or say where it failed
     shim -> init   {"argv", "environ", "terminal"} + stdin, stdout, stderr   start a step; with
                    the name of a terminal instead of descriptors: on that
@@ -75,12 +76,19 @@ def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
         for (name, attributes), fd in zip(message["folders"], fds[2:], strict=True)
     )
     session = Session(message["uid"], message["gid"], limits, fds[0], fds[1], folders)
-    claim(jail, tree, session)
+    claim(jail, tree, session, lambda listener: _hand_over(sock, listener))
     # Only now: a change of credentials clears it (prctl(2), PR_SET_PDEATHSIG). If the shim died
     # before, the socket is at its end and _serve returns at once.
     with stage("init"):
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         only_keep(sock.fileno(), oom)
+
+
+def _hand_over(sock: socket.socket, listener: int) -> None:
+    """Give the seccomp listener to the shim; who had it here could answer for himself."""
+    with stage("seccomp"):
+        wire.send(sock, {"listener": True}, [listener])
+        os.close(listener)
 
 
 def only_keep(*keep: int) -> None:

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..jail import namespaces
 from ..jail.enter import Jail, Session
 from ..jail.stage import stage
 from . import init
+from .denied import Denied
 
 
 @dataclass
@@ -39,13 +42,19 @@ class Init:
 
     def receive(self) -> dict[str, Any] | None:
         """What init says; None when it is gone. Raises StageError when it reports one."""
-        message, fds = wire.receive(self.sock)
+        message, fds = self.receive_with()
         wire.close_all(fds)
+        return message
+
+    def receive_with(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The same, and the descriptors that came along."""
+        message, fds = wire.receive(self.sock)
         if message is not None and "stage" in message:
+            wire.close_all(fds)
             raise StageError(
                 str(message["stage"]), str(message.get("message")), int(message.get("errno") or 0)
             )
-        return message
+        return message, fds
 
     def kill(self) -> None:
         """End init, and with it every process of the run, and wait until all are gone.
@@ -73,8 +82,12 @@ def prepare(jail: Jail) -> Init:
     return Init(pid, ours)
 
 
-def claim(made: Init, session: Session) -> None:
-    """Make the init the session's; returns when it stands, every restriction read back."""
+def claim(made: Init, session: Session, refused: Mapping[int, str]) -> Denied:
+    """Make the init the session's; returns when it stands, every restriction read back.
+
+    `refused` names the system calls that are the shim's to refuse from now on. Init tries one
+    of them, so that its answer is part of the proof.
+    """
     message = {
         "uid": session.uid,
         "gid": session.gid,
@@ -85,5 +98,19 @@ def claim(made: Init, session: Session) -> None:
     with stage("claim"):
         wire.send(made.sock, message, fds)
         wire.close_all(fds)
+    answer, fds = made.receive_with()
+    if answer is None or len(fds) != 1:
+        raise StageError("claim", "init ended before it was filtered")
+    denied = Denied(fds[0], refused)
+    with stage("seccomp"):
+        while not _said_something(made, denied):
+            denied.answer()
     if made.receive() is None:
         raise StageError("claim", "init ended before it was ready")
+    return denied
+
+
+def _said_something(made: Init, denied: Denied) -> bool:
+    """Wait for init, or for a call of it to be refused; whether it was init."""
+    ready, _, _ = select.select([made.sock.fileno(), denied.fileno()], [], [])
+    return made.sock.fileno() in ready

@@ -5,9 +5,10 @@ init (launch.py), gives up root, and goes through the steps: each gets its limit
 the cgroup, pipes, a deadline, and at its end a verdict in the run's journal. What it prints
 goes to the spool (console.py); who follows the run speaks to the control socket (control.py).
 
-One thread, one selector, no polling but for two things that the kernel cannot announce: that
+One thread, one selector, no polling but for three things that the kernel cannot announce: that
 a program waits for input (looked at when the console has been quiet for a moment, then ever
-less often) and that CPU time is used up (looked at when it could be, at the earliest).
+less often), that CPU time is used up (looked at when it could be, at the earliest), and how much
+has been written to the disk (storage.py).
 """
 
 from __future__ import annotations
@@ -27,16 +28,21 @@ from ..jail import identity, syscalls
 from ..jail.cgroup import Counters
 from ..jail.enter import Jail, Session
 from ..jail.mounts import Folder
+from ..jail.stage import stage
 from ..model import BUILD_FAILED, HOME, PATH, Step, Usage, Verdict
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import verdict
+from . import leftovers
 from .clock import Clock
 from .console import Console
 from .control import Control, State
+from .denied import Denied
+from .facts import Facts
 from .init import only_keep
 from .launch import Init, claim, prepare
 from .stdin import Stdin
+from .storage import LOOK_S, SCRATCH, SHM, Storage
 from .terminal import Terminal
+from .verdict import judge
 
 _ENVIRON = {
     "TERM": "xterm",
@@ -83,9 +89,12 @@ def main(order: Order) -> NoReturn:
         made = prepare(order.jail)
         limits = order.steps[-1].limits
         directories = order.workdir, order.tmp, order.folders
-        claim(made, Session(order.uid, order.gid, limits, *directories))
-        _give_up_root(order, made)
-        Run(order, made).steps()
+        session = Session(order.uid, order.gid, limits, *directories)
+        storage = _storage(order)
+        denied = claim(made, session, order.jail.filter.refused)
+        storage.add(SHM, leftovers.SHM)
+        _give_up_root(order, made, denied, storage)
+        Run(order, made, denied, storage).steps()
     except StageError as error:
         _fault(order, error.stage, error.errno, error.message)
     except Exception as error:  # a bug of ours must not pass for the program's end
@@ -97,7 +106,14 @@ def main(order: Order) -> NoReturn:
         os._exit(0)
 
 
-def _give_up_root(order: Order, made: Init) -> None:
+def _storage(order: Order) -> Storage:
+    """What the run can fill up, by the mounts that are about to be given to its init."""
+    with stage("storage"):
+        folders = {f"folder {folder.name}": os.dup(folder.source) for folder in order.folders}
+        return Storage({SCRATCH: os.dup(order.workdir)} | folders)
+
+
+def _give_up_root(order: Order, made: Init, denied: Denied, storage: Storage) -> None:
     """Become the slot's uid too: from here on the shim can do no more than the payload.
 
     init has pivoted the mount namespace that both share, so this root is the jail's already.
@@ -105,7 +121,8 @@ def _give_up_root(order: Order, made: Init) -> None:
     identity.apply(order.uid, order.gid)
     identity.verify(order.uid, order.gid)
     files = [fd for fd in (order.console, order.journal, order.stdin) if fd is not None]
-    only_keep(made.sock.fileno(), order.listener.fileno(), *files, *order.jail.group.descriptors())
+    ends = made.sock.fileno(), order.listener.fileno(), denied.fileno()
+    only_keep(*ends, *files, *storage.descriptors(), *order.jail.group.descriptors())
 
 
 def _fault(order: Order, stage: str, errno: int, message: str) -> None:
@@ -118,7 +135,7 @@ def _fault(order: Order, stage: str, errno: int, message: str) -> None:
 class Run:
     """The steps of one run, with root gone and init waiting."""
 
-    def __init__(self, order: Order, init: Init) -> None:
+    def __init__(self, order: Order, init: Init, denied: Denied, storage: Storage) -> None:
         self.order = order
         self.init = init
         self.selector = selectors.DefaultSelector()
@@ -126,11 +143,16 @@ class Run:
         self.console = Console(self.selector, writer)
         self.control = Control(self.selector, order.listener, self._state, self._act)
         self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)
+        self.denied = denied
+        denied.watch(self.selector)
+        self.storage = storage
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.terminal: Terminal | None = None
         self.clock = Clock()
         self.status: int | None = None
+        self.ended_by: str | None = None
+        self.asked: set[int] = set()
         self.over = self.killed = False
 
     def steps(self) -> None:
@@ -152,12 +174,16 @@ class Run:
         group = self.order.jail.group
         # A step before may have shut the next ones, and us, out.
         os.chmod(HOME, stat.S_IMODE(os.stat(HOME).st_mode) | stat.S_IRWXU)
+        leftovers.clear()
         group.limit(step.limits)
         before = group.counters()
-        self.status, self.over = None, False
+        self.status, self.ended_by, self.over = None, None, False
+        self.asked.clear()
+        self.denied.begin()
+        self.storage.begin(step.limits)
         self.clock.start(step.limits, self.order.keep.input_s)
         self._spawn(step)
-        ended_by = self._follow(step, before)
+        self._follow(step, before)
         if self.status is None:
             self.init.kill()
         self.console.drain()
@@ -167,22 +193,37 @@ class Run:
         self.stdin = None
         if self.terminal:
             self.terminal.finish()
-        after = group.counters()
-        usage = self._usage(before, after)
-        found = (
-            verdict.killed(usage)
-            if self.killed
-            else verdict.judge(self.status, ended_by, step.limits, before, usage, after)
-        )
+        facts = self._facts(step, before, group.counters())
+        found = judge(facts)
         if dropped:
             found = replace(found, advice=f"{dropped} bytes of input came faster than it read them")
-        code = None if self.status is None else verdict.exit_code(self.status)
-        if self.killed or (code is None and ended_by is None):
+        code = facts.exit
+        if self.killed or (code is None and self.ended_by is None):
             code = -1 if found.outcome == "fault" else 128 + signal.SIGKILL
             self._event(step, code, found, final=True)
             return None
         self._event(step, code, found)
         return code
+
+    def _facts(self, step: Step, before: Counters, after: Counters) -> Facts:
+        self.storage.look()
+        return Facts(
+            limits=step.limits,
+            usage=self._usage(before, after),
+            status=self.status,
+            ended_by=self.ended_by,
+            requested=self.killed,
+            before=before,
+            after=after,
+            stored_before=self.storage.start,
+            stored=self.storage.stored(),
+            full=self.storage.full,
+            denied=self.denied.counts,
+            last_denied=self.denied.last,
+            asked=frozenset(self.asked),
+            said=self.console.said,
+            over=self.console.over,
+        )
 
     def _spawn(self, step: Step) -> None:
         argv = [self.order.shell, "-c", step.command or ""]
@@ -191,7 +232,7 @@ class Run:
             self.terminal = Terminal(self.selector, self.order.stdin)
             self.init.start(argv, environ, [], self.terminal.path)
             return
-        out, err = self.console.attach()
+        out, err = self.console.attach(step.limits.output)
         given = None
         if self.order.stdin is None:
             self.stdin = Stdin()
@@ -204,27 +245,39 @@ class Run:
         for fd in (given, out, err):
             os.close(fd)
 
-    def _follow(self, step: Step, before: Counters) -> str | None:
-        """Serve everybody until the step is over; the limit that ended it, if one did."""
+    def _follow(self, step: Step, before: Counters) -> None:
+        """Serve everybody until the step is over, or a limit ends it."""
+        look = time.monotonic()
         while not self.over:
             now = time.monotonic()
             if self.clock.wall_reached(now):
-                return "wall_s"
+                self.ended_by = "wall_s"
+                return
             if self.clock.cpu_due(now):
                 used = (self.order.jail.group.counters().cpu_us - before.cpu_us) / 1e6
                 if self.clock.cpu_reached(now, used):
-                    return "cpu_s"
+                    self.ended_by = "cpu_s"
+                    return
             if self.terminal and self.terminal.abandoned(now):
                 self.killed = True
-                return None
+                return
+            if now >= look:
+                look = now + LOOK_S
+                self._look_at_storage()
             self._look_at_stdin(now)
-            times = [self.clock.next(now), self.console.resume(now)]
+            times = [self.clock.next(now), look, self.console.resume(now), self.denied.resume(now)]
             times += [self.terminal.next(now)] if self.terminal else []
             due = min(t for t in times if t is not None)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fd)
             self.control.notify()
-        return None
+
+    def _look_at_storage(self) -> None:
+        """End the step, not the run, when it has written too much."""
+        exceeded = self.storage.look()
+        if exceeded and self.ended_by is None:
+            self.ended_by = exceeded
+            self.init.signal(signal.SIGKILL)
 
     def _look_at_stdin(self, now: float) -> None:
         """Find out whether the program waits for input; end the input that never comes."""
@@ -262,7 +315,9 @@ class Run:
         elif op == "decline":
             self.clock.declined(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
-            self.init.signal(signal.Signals[message["name"]])
+            number = signal.Signals[message["name"]]
+            self.asked.add(number)
+            self.init.signal(number)
         elif op == "kill":
             self.killed = self.over = True
 
@@ -274,7 +329,7 @@ class Run:
             pids_peak=after.pids_peak,
             stdout_bytes=self.terminal.shown if self.terminal else self.console.received[STDOUT],
             stderr_bytes=self.console.received[STDERR],
-            cut_bytes=self.console.unwritten,
+            cut_bytes=self.console.cut,
         )
 
     def _event(self, step: Step, code: int | None, found: Verdict, final: bool = False) -> None:

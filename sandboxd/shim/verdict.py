@@ -2,85 +2,112 @@
 
 The order decides between causes that come together: a limit that sandboxd enforced is the
 cause of the signal that it sent; an out-of-memory kill is the cause of a SIGKILL that nobody
-here sent; then the status itself speaks. No I/O, so that the table can be tested whole.
+here sent; then the status itself speaks. A limit that only the program's last words name leaves
+the outcome a failure. No I/O, so that the table can be tested whole.
+
+Who sent a signal is known of those that sandboxd sends. Of others the kernel tells the receiver
+alone; but some come from the kernel whenever they are meant, and the rest can only come from
+the run's own processes, since no others can see them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from dataclasses import asdict
 
-from ..jail.cgroup import Counters
-from ..model import MIB, Limits, Usage, Verdict
+from ..model import Change, Outcome, Sender, Verdict
+from . import advice
+from .facts import Facts
 
-TIMED = ("wall_s", "cpu_s")
-"""Limits that end the whole run when a step reaches them."""
+FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGXFSZ", "SIGPIPE")
+"""Signals by which the kernel answers what the program does, at the moment that it does it."""
 
+_FSIZE_EXIT = 128 + signal.SIGXFSZ
 
-def exit_code(status: int) -> int:
-    """The exit code of a wait status: 128 + n for death by signal n, as shells have it."""
-    code = os.waitstatus_to_exitcode(status)
-    return 128 - code if code < 0 else code
-
-
-def judge(
-    status: int | None, ended_by: str | None, limits: Limits, before: Counters, usage: Usage,
-    after: Counters,
-) -> Verdict:  # fmt: skip
-    """The verdict of a step.
-
-    status    wait status of its first process; None when all was ended from outside
-    ended_by  the limit ("wall_s", "cpu_s") for which the shim ended it, or None
-    """
-    oom = after.oom_kills > before.oom_kills
-    killed = _signal(status)
-    if ended_by is not None:
-        return Verdict("limit", ended_by, killed, oom, None, usage, _timed(ended_by, limits))
-    if oom and (status is None or exit_code(status) != 0):
-        return Verdict("limit", "memory", killed, True, None, usage, _memory(limits, usage))
-    if status is None:
-        return Verdict("fault", None, None, oom, None, usage, "the run's init ended unexpectedly")
-    refused = after.pids_refused > before.pids_refused
-    if refused and exit_code(status) != 0:
-        return Verdict("limit", "pids", killed, oom, None, usage, _pids(limits))
-    if killed:
-        return Verdict("signal", None, killed, oom, None, usage, f"the program died of {killed}")
-    return Verdict("success" if exit_code(status) == 0 else "failure", None, None, oom, None, usage)
+_LAST_WORDS = {errno.ENOSPC: "disk", errno.EMFILE: "nofile", errno.EFBIG: "fsize"}
+"""Errors that the kernel tells nobody but the program -> the limit that they speak of."""
 
 
-def killed(usage: Usage) -> Verdict:
-    """The verdict of a step that a client ended, and the run with it."""
-    return Verdict("signal", None, "SIGKILL", False, None, usage, "the run was ended on request")
+def judge(facts: Facts) -> Verdict:
+    """The verdict of a step that is over."""
+    outcome, limit = _cause(facts)
+    sender = _sender(facts)
+    return Verdict(
+        outcome=outcome,
+        limit=limit,
+        signal="SIGKILL" if facts.requested else facts.signal,
+        sent_by=sender,
+        oom=facts.oom,
+        denied_syscall=facts.last_denied,
+        denied=dict(facts.denied),
+        counters=_counters(facts),
+        usage=facts.usage,
+        advice=advice.of(outcome, limit, sender, facts),
+    )
 
 
-def _signal(status: int | None) -> str | None:
-    if status is None or not os.WIFSIGNALED(status):
+def _cause(facts: Facts) -> tuple[Outcome, str | None]:
+    """The outcome, and the limit that was reached."""
+    if facts.requested:
+        return "signal", None
+    if facts.ended_by:
+        return "limit", facts.ended_by
+    if facts.exit != 0 and (limit := _proved(facts)):
+        return "limit", limit
+    if facts.exit is None:
+        return "fault", None
+    limit = _complained_of(facts) if facts.exit else None
+    if limit is None and facts.over:
+        limit = "output"
+    if facts.signal:
+        return "signal", limit
+    return "failure" if facts.exit else "success", limit
+
+
+def _proved(facts: Facts) -> str | None:
+    """The limit of which the kernel says that the step has run into it."""
+    if facts.oom:
+        return "memory"
+    if facts.exit is None:
         return None
-    number = os.WTERMSIG(status)
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # only the first and the last real-time signal have a name
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+    if facts.after.pids_refused > facts.before.pids_refused:
+        return "pids"
+    if facts.signal == "SIGXFSZ" or facts.exit == _FSIZE_EXIT:
+        return "fsize"
+    if facts.full:
+        return "disk" if facts.full.startswith("folder ") else facts.full
+    return None
 
 
-def _timed(limit: str, limits: Limits) -> str:
-    if limit == "wall_s":
-        return (
-            f"time limit of {limits.wall_s:g} s reached; ask for more with options.timeout, "
-            "or look for a loop or a wait that never ends"
-        )
-    return f"CPU limit of {limits.cpu_s:g} CPU seconds reached; ask for more with limits.cpu_s"
+def _complained_of(facts: Facts) -> str | None:
+    """The limit of which the program itself says that it has run into it."""
+    for number, limit in _LAST_WORDS.items():
+        if os.strerror(number) in facts.said:
+            return limit
+    return None
 
 
-def _memory(limits: Limits, usage: Usage) -> str:
-    return (
-        f"memory limit of {limits.memory // MIB} MiB reached by up to {usage.pids_peak or 1} "
-        "processes; ask for more with resources.mem, or run fewer at once (make -j1)"
-    )
+def _sender(facts: Facts) -> Sender | None:
+    """Who sent the signal that ended the step's first process."""
+    if facts.requested:
+        return "client"
+    if facts.ended_by:
+        return "sandboxd"
+    if facts.signal is None:
+        return None
+    if facts.status is not None and os.WTERMSIG(facts.status) in facts.asked:
+        return "client"
+    if facts.signal in FAULTS or (facts.oom and facts.signal == "SIGKILL"):
+        return "kernel"
+    return "program"
 
 
-def _pids(limits: Limits) -> str:
-    return (
-        f"limit of {limits.pids} processes and threads reached; ask for more with limits.pids, "
-        "or start fewer at once"
-    )
+def _counters(facts: Facts) -> dict[str, Change]:
+    """What the kernel counts, at the step's beginning and its end."""
+    before = asdict(facts.before) | {f"disk_{k}": v for k, v in asdict(facts.stored_before).items()}
+    after = asdict(facts.after) | {f"disk_{k}": v for k, v in asdict(facts.stored).items()}
+    peaks = ("memory_peak", "pids_peak")  # no counts, and told in the usage
+    found = {name: Change(before[name], after[name]) for name in after if name not in peaks}
+    return found | {"denied_syscalls": Change(0, sum(facts.denied.values()))}

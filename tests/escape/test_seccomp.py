@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 
 from sandboxd.jail import seccomp
+from sandboxd.shim.denied import Denied
+from sandboxd.warden.requests import Started
 
 from ..sandbox import Sandbox
 
@@ -12,7 +18,8 @@ CALL = (
     '/usr/bin/python3 -c "import ctypes; l = ctypes.CDLL(None, use_errno=True); '
     'print(l.syscall({}), ctypes.get_errno())"'
 )
-EPERM, EAFNOSUPPORT, ENOSYS = 1, 97, 38
+EPERM, EBUSY, EAFNOSUPPORT, ENOSYS = 1, 16, 97, 38
+ALLOW_ALL = bytes.fromhex("060000000000ff7f")
 
 
 @pytest.mark.parametrize(
@@ -31,6 +38,7 @@ EPERM, EAFNOSUPPORT, ENOSYS = 1, 97, 38
         ("41, 16, 3, 0", EAFNOSUPPORT),  # socket(AF_NETLINK)
         ("41, 40, 1, 0", EAFNOSUPPORT),  # socket(AF_VSOCK)
         ("41, 17, 3, 0", EAFNOSUPPORT),  # socket(AF_PACKET)
+        ("317, 1, 8, 0", EBUSY),  # seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)
         ("16, 0, ctypes.c_ulong(0x100005412), 0", EPERM),  # ioctl(TIOCSTI), high bits set
     ],
 )
@@ -41,7 +49,8 @@ def test_dangerous_call_is_refused(sandbox: Sandbox, arguments: str, errno: int)
 def test_without_the_filter_a_user_namespace_could_be_made(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seccomp, "apply", lambda program: None)
+    apply = seccomp.apply
+    monkeypatch.setattr(seccomp, "apply", lambda program: apply(ALLOW_ALL))
     monkeypatch.setattr(seccomp, "verify", lambda: None)
     assert sandbox.run(CALL.format("272, 0x10000000")).stdout == "0 0\n"
 
@@ -49,7 +58,7 @@ def test_without_the_filter_a_user_namespace_could_be_made(
 def test_filter_that_was_not_installed_stops_the_run(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seccomp, "apply", lambda program: None)
+    monkeypatch.setattr(seccomp, "apply", lambda program: os.open("/dev/null", os.O_RDONLY))
     result = sandbox.run("echo ran")
     assert (result.last["event"], result.last["stage"]) == ("fault", "seccomp")
 
@@ -57,9 +66,8 @@ def test_filter_that_was_not_installed_stops_the_run(
 def test_filter_that_allows_all_stops_the_run(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    allow_all = bytes.fromhex("060000000000ff7f")
     apply = seccomp.apply
-    monkeypatch.setattr(seccomp, "apply", lambda program: apply(allow_all))
+    monkeypatch.setattr(seccomp, "apply", lambda program: apply(ALLOW_ALL))
     result = sandbox.run("echo ran")
     assert (result.last["event"], result.last["stage"]) == ("fault", "seccomp")
 
@@ -68,3 +76,73 @@ def test_clean_build_and_exec_are_filtered_alike(sandbox: Sandbox) -> None:
     probe = "grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status"
     result = sandbox.run(probe, clean=probe, build=probe)
     assert result.stdout.split() == ["NoNewPrivs:", "1", "Seccomp:", "2"] * 3
+
+
+def test_refused_call_is_named_and_the_program_goes_on(sandbox: Sandbox) -> None:
+    result = sandbox.run(f"{CALL.format('165, 0, 0, 0, 0, 0')}; exit 3", build="true")
+    assert result.stdout == f"-1 {EPERM}\n"
+    assert (result.verdict["outcome"], result.verdict["denied_syscall"]) == ("failure", "mount")
+    assert result.events[1]["verdict"]["denied_syscall"] is None, "it is another step's"
+
+
+def test_flood_of_refused_calls_costs_the_flooder(sandbox: Sandbox) -> None:
+    """A million calls are not over soon, the deadline holds, and the shim has little work."""
+    loop = (
+        "import ctypes; l = ctypes.CDLL(None)\n"
+        "for _ in range(10 ** 6): l.syscall(165, 0, 0, 0, 0, 0)"
+    )
+    used: list[float] = []
+
+    def watch(started: Started) -> None:
+        time.sleep(1.5)
+        fields = Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()
+        used.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+
+    result = sandbox.run(f'/usr/bin/python3 -c "{loop}"', wall_s=2, while_running=watch)
+    assert result.verdict["limit"] == "wall_s"
+    assert 1000 <= result.verdict["denied"]["mount"] < 100_000
+    assert used[0] < 0.75
+
+
+def test_caller_that_waits_for_its_refusal_can_be_killed(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Denied, "_readable", lambda denied, fd: time.sleep(0.05))
+    result = sandbox.run(CALL.format("165, 0, 0, 0, 0, 0"), wall_s=0.5)
+    assert result.verdict["limit"] == "wall_s"
+
+
+def test_without_its_supervisor_a_refused_call_is_not_carried_out(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Denied, "watch", lambda denied, selector: denied.close())
+    assert sandbox.run(CALL.format("272, 0x10000000")).stdout == f"-1 {ENOSYS}\n"
+
+
+def test_filter_of_the_program_itself_can_only_refuse_more(sandbox: Sandbox) -> None:
+    """Its filter says "allow" to all, then "notify" of mount without a listener."""
+    program = (
+        "import ctypes, struct; l = ctypes.CDLL(None, use_errno=True)\n"
+        "def filter(*code):\n"
+        "    data = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *c) for c in code))\n"
+        "    p = struct.pack('HxxxxxxP', len(code), ctypes.addressof(data))\n"
+        "    print(l.syscall(317, 1, 0, p))\n"
+        "def mount(): print(l.syscall(165, 0, 0, 0, 0, 0), ctypes.get_errno())\n"
+        "filter((6, 0, 0, 0x7fff0000)); mount()\n"
+        "filter((0x20, 0, 0, 0), (0x15, 0, 1, 165), (6, 0, 0, 0x7fc00000), (6, 0, 0, 0x7fff0000))\n"
+        "mount()\n"
+    )
+    result = sandbox.run(f"/usr/bin/python3 - <<'E'\n{program}\nE")
+    assert result.stdout.split("\n") == ["0", f"-1 {EPERM}", "0", f"-1 {ENOSYS}", ""]
+
+
+def test_call_of_another_architecture_kills_and_is_named(sandbox: Sandbox) -> None:
+    """int 0x80 with the number of getpid, from a page made for it."""
+    program = (
+        "import ctypes, mmap\n"
+        "m = mmap.mmap(-1, 4096, prot=7); m.write(bytes.fromhex('b814000000cd80c3'))\n"
+        "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()\n"
+    )
+    result = sandbox.run(f"exec /usr/bin/python3 - <<'E'\n{program}\nE")
+    assert (result.verdict["signal"], result.verdict["sent_by"]) == ("SIGSYS", "kernel")
+    assert "32-bit" in result.verdict["advice"]

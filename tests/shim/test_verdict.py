@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import fields
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandboxd.jail.cgroup import Counters
-from sandboxd.model import Limits, Usage
-from sandboxd.shim.verdict import exit_code, judge, killed
+from sandboxd.model import Change, Limits, Usage
+from sandboxd.shim.facts import Facts, Stored, exit_code
+from sandboxd.shim.verdict import judge
 
-NONE = Counters(0, 0, 0, 0, 0)
-OOM = Counters(0, 0, 0, 1, 0)
-REFUSED = Counters(0, 0, 0, 0, 3)
-OK, FAILED, KILLED, SEGV = 0, 1 << 8, signal.SIGKILL, signal.SIGSEGV
+OOM = Counters(oom_kills=1)
+REFUSED = Counters(pids_refused=3)
+OK, FAILED, KILLED, SEGV, XFSZ = 0, 1 << 8, signal.SIGKILL, signal.SIGSEGV, signal.SIGXFSZ
+NO_SPACE = "cc: error writing to a.out: No space left on device\n"
+DESCRIPTORS = "OSError: [Errno 24] Too many open files: 'x'\n"
+TOO_LARGE = "OSError: [Errno 27] File too large\n"
+
+
+def facts(status: int | None = OK, **more: Any) -> Facts:
+    return Facts(**{"limits": Limits(), "status": status} | more)
 
 
 def test_exit_codes_are_those_of_a_shell() -> None:
@@ -21,43 +32,117 @@ def test_exit_codes_are_those_of_a_shell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "ended_by", "after", "outcome", "limit"),
+    ("known", "outcome", "limit", "sent_by"),
     [
-        (OK, None, NONE, "success", None),
-        (FAILED, None, NONE, "failure", None),
-        (SEGV, None, NONE, "signal", None),
-        (KILLED, None, NONE, "signal", None),
-        (None, "wall_s", NONE, "limit", "wall_s"),
-        (None, "cpu_s", OOM, "limit", "cpu_s"),
-        (KILLED, None, OOM, "limit", "memory"),
-        (FAILED, None, OOM, "limit", "memory"),
-        (OK, None, OOM, "success", None),
-        (None, None, OOM, "limit", "memory"),
-        (None, None, NONE, "fault", None),
-        (FAILED, None, REFUSED, "limit", "pids"),
-        (OK, None, REFUSED, "success", None),
+        (facts(OK), "success", None, None),
+        (facts(FAILED), "failure", None, None),
+        (facts(SEGV), "signal", None, "kernel"),
+        (facts(KILLED), "signal", None, "program"),
+        (facts(signal.SIGTERM), "signal", None, "program"),
+        (facts(signal.SIGINT, asked=frozenset({2})), "signal", None, "client"),
+        (facts(signal.SIGTERM, asked=frozenset({2})), "signal", None, "program"),
+        (facts(None, ended_by="wall_s"), "limit", "wall_s", "sandboxd"),
+        (facts(None, ended_by="cpu_s", after=OOM), "limit", "cpu_s", "sandboxd"),
+        (facts(KILLED, ended_by="disk", full="disk"), "limit", "disk", "sandboxd"),
+        (facts(KILLED, after=OOM), "limit", "memory", "kernel"),
+        (facts(FAILED, after=OOM), "limit", "memory", None),
+        (facts(OK, after=OOM), "success", None, None),
+        (facts(None, after=OOM), "limit", "memory", None),
+        (facts(None), "fault", None, None),
+        (facts(None, requested=True, after=OOM), "signal", None, "client"),
+        (facts(FAILED, after=REFUSED, full="disk"), "limit", "pids", None),
+        (facts(OK, after=REFUSED), "success", None, None),
+        (facts(XFSZ), "limit", "fsize", "kernel"),
+        (facts((128 + XFSZ) << 8), "limit", "fsize", None),
+        (facts(FAILED, full="disk"), "limit", "disk", None),
+        (facts(FAILED, full="inodes"), "limit", "inodes", None),
+        (facts(FAILED, full="shm"), "limit", "shm", None),
+        (facts(FAILED, full="folder data"), "limit", "disk", None),
+        (facts(OK, full="disk"), "success", None, None),
+        (facts(FAILED, said=NO_SPACE), "failure", "disk", None),
+        (facts(FAILED, said=DESCRIPTORS), "failure", "nofile", None),
+        (facts(FAILED, said=TOO_LARGE), "failure", "fsize", None),
+        (facts(OK, said=NO_SPACE), "success", None, None),
+        (facts(OK, over=5), "success", "output", None),
+        (facts(FAILED, over=5), "failure", "output", None),
+        (facts(SEGV, over=5), "signal", "output", "kernel"),
     ],
 )
 def test_causes_in_their_order(
-    status: int | None, ended_by: str | None, after: Counters, outcome: str, limit: str | None
+    known: Facts, outcome: str, limit: str | None, sent_by: str | None
 ) -> None:
-    found = judge(status, ended_by, Limits(), NONE, Usage(), after)
-    assert (found.outcome, found.limit) == (outcome, limit)
-    assert bool(found.advice) == (outcome not in ("success", "failure"))
+    found = judge(known)
+    assert (found.outcome, found.limit, found.sent_by) == (outcome, limit, sent_by)
+    if limit or outcome not in ("success", "failure"):
+        assert found.advice
+
+
+@given(
+    st.builds(
+        Facts,
+        limits=st.just(Limits()),
+        status=st.none() | st.integers(0, 64) | st.integers(0, 255).map(lambda code: code << 8),
+        ended_by=st.none() | st.sampled_from([f.name for f in fields(Limits)]),
+        after=st.sampled_from([Counters(), OOM, REFUSED]),
+        full=st.sampled_from([None, "disk", "inodes", "shm", "folder x"]),
+        denied=st.just({"mount": 2}),
+        last_denied=st.sampled_from([None, "mount"]),
+        said=st.sampled_from(["", NO_SPACE, DESCRIPTORS, TOO_LARGE]),
+        over=st.sampled_from([0, 7]),
+    ).filter(lambda f: f.ended_by not in ("cpus",))
+)
+def test_every_verdict_is_complete(known: Facts) -> None:
+    found = judge(known)
+    assert (found.outcome == "success") <= (known.exit == 0)
+    assert (found.outcome == "limit") <= bool(found.limit)
+    assert (found.sent_by is None) <= (found.signal is None)
+    assert "\n" not in found.advice and len(found.advice) < 300
 
 
 def test_signal_is_named() -> None:
-    assert judge(SEGV, None, Limits(), NONE, Usage(), NONE).signal == "SIGSEGV"
-    assert judge(40, None, Limits(), NONE, Usage(), NONE).signal == "SIGRTMIN+6"
+    assert judge(facts(SEGV)).signal == "SIGSEGV"
+    assert judge(facts(40)).signal == "SIGRTMIN+6"
 
 
-def test_advice_says_how_much_there_was() -> None:
-    advice = judge(KILLED, None, Limits(memory=64 << 20), NONE, Usage(pids_peak=9), OOM).advice
-    assert "64 MiB" in advice
-    assert "9 processes" in advice
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        (facts(KILLED, after=OOM, limits=Limits(memory=256 << 20), usage=Usage(pids_peak=14)),
+         "memory limit of 256 MiB reached by up to 14 processes; ask for more with resources.mem"),
+        (facts(127 << 8), "not found"),
+        (facts(126 << 8), "chmod +x"),
+        (facts(139 << 8), "died of SIGSEGV"),
+        (facts(signal.SIGSYS), "32-bit"),
+        (facts(FAILED, denied={"mount": 2, "bpf": 1}, last_denied="bpf"),
+         "the system call bpf (and mount) 3 times"),
+        (facts(SEGV, denied={"ptrace": 1}, last_denied="ptrace"), "ptrace once"),
+        (facts(FAILED, full="folder data"), "folder data is full"),
+        (facts(OK, over=7, limits=Limits(output=2048)), "output limit of 2 KiB reached: 7 bytes"),
+        (facts(OK, after=OOM), "want of memory"),
+    ],
+)  # fmt: skip
+def test_advice_says_what_can_be_done(known: Facts, words: str) -> None:
+    assert words in judge(known).advice
+
+
+def test_plain_failure_needs_no_advice() -> None:
+    assert judge(facts(FAILED)).advice == ""
+    assert judge(facts(OK, denied={"mount": 1}, last_denied="mount")).advice == ""
+
+
+def test_counters_are_told_before_and_after() -> None:
+    before, after = Counters(10, 1, 2, 0, 3, 0), Counters(30, 9, 5, 1, 4, 6)
+    found = judge(
+        facts(before=before, after=after, stored=Stored(7, 8), denied={"mount": 2})
+    ).counters
+    assert found == {
+        "cpu_us": Change(10, 30), "memory_hits": Change(2, 5), "oom_kills": Change(0, 1),
+        "pids_refused": Change(0, 6), "disk_bytes": Change(0, 7), "disk_inodes": Change(0, 8),
+        "denied_syscalls": Change(0, 2),
+    }  # fmt: skip
 
 
 def test_a_step_that_was_ended_on_request_died_of_a_signal_and_is_nobodys_fault() -> None:
-    found = killed(Usage(wall_ms=5))
+    found = judge(facts(None, requested=True, usage=Usage(wall_ms=5)))
     assert (found.outcome, found.signal, found.limit) == ("signal", "SIGKILL", None)
     assert found.usage.wall_ms == 5 and found.advice

@@ -1,0 +1,184 @@
+"""Every limit holds, its verdict is right, and without it the attack succeeds."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sandboxd.jail import rlimits
+from sandboxd.shim import leftovers
+from sandboxd.shim.storage import Storage
+from sandboxd.warden.requests import Requests
+
+from ..sandbox import Sandbox, lease
+
+PYTHON = "exec /usr/bin/python3 -c '{}'"
+FILL = "exec head -c 40M /dev/zero > {}"
+
+
+@pytest.fixture
+def small(requests: Requests) -> Iterator[Sandbox]:
+    """A session whose disk is full soon."""
+    made = lease(requests, size=24 << 20, inodes=512)
+    yield made
+    requests.free(made.slot)
+
+
+def told(verdict: dict[str, Any]) -> tuple[str, str]:
+    return verdict["outcome"], verdict["limit"]
+
+
+def test_full_disk_stops_the_writer_and_is_told(small: Sandbox) -> None:
+    result = small.run(FILL.format("big"))
+    assert told(result.verdict) == ("limit", "disk")
+    assert "disk is full" in result.verdict["advice"]
+    counted = result.verdict["counters"]["disk_bytes"]
+    assert 10 << 20 < counted["after"] - counted["before"] < 24 << 20
+    again = small.run("exit 3")
+    assert (again.exit, again.verdict["limit"]) == (3, None), "it was full before, and not for this"
+    assert told(small.run("echo x > y || exit 4").verdict) == ("failure", "disk")
+
+
+def test_disk_that_was_full_for_a_moment_is_told_by_the_program(small: Sandbox) -> None:
+    result = small.run(f"({FILL.format('big')}) ; code=$?; rm big; exit $code")
+    assert result.verdict["limit"] == "disk"
+
+
+def test_too_many_files_are_refused_and_told(small: Sandbox) -> None:
+    result = small.run("mkdir d && cd d && for i in {1..600}; do : > $i || exit 1; done")
+    assert told(result.verdict) == ("limit", "inodes")
+
+
+def test_step_that_outgrows_its_disk_limit_ends_and_the_run_goes_on(sandbox: Sandbox) -> None:
+    result = sandbox.run(
+        "echo next", clean="head -c 30M /dev/zero > f; sync; sleep 9", disk=8 << 20
+    )
+    verdict = result.events[0]["verdict"]
+    assert told(verdict) == ("limit", "disk")
+    assert (verdict["signal"], verdict["sent_by"]) == ("SIGKILL", "sandboxd")
+    assert verdict["usage"]["wall_ms"] < 5000
+    assert (result.stdout, result.exit) == ("next\n", 0)
+
+
+def test_without_the_look_at_the_disk_a_step_outgrows_its_limit(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Storage, "look", lambda storage: None)
+    assert sandbox.run("head -c 30M /dev/zero > f; sleep 0.3", disk=8 << 20).exit == 0
+
+
+def test_step_that_makes_too_many_files_ends(sandbox: Sandbox) -> None:
+    result = sandbox.run("mkdir d; cd d; for i in {1..500}; do : > $i; done; sleep 9", inodes=100)
+    assert told(result.verdict) == ("limit", "inodes")
+    assert "100 new files" in result.verdict["advice"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["exec dd if=/dev/zero of=f bs=1M count=9", "dd if=/dev/zero of=f bs=1M count=9; exit $?"],
+)
+def test_file_does_not_grow_beyond_its_limit(sandbox: Sandbox, command: str) -> None:
+    result = sandbox.run(command, clean="rm -f f", fsize=4 << 20)
+    assert told(result.verdict) == ("limit", "fsize")
+    assert "4 MiB" in result.verdict["advice"]
+    assert sandbox.run("stat -c %s f").stdout == f"{4 << 20}\n"
+
+
+def test_program_that_ignores_the_signal_of_a_large_file_is_explained(sandbox: Sandbox) -> None:
+    result = sandbox.run(PYTHON.format('open("f", "wb").write(bytes(9 << 20))'), fsize=4 << 20)
+    assert told(result.verdict) == ("failure", "fsize")
+
+
+def test_without_its_rlimit_a_file_grows(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = rlimits.plan
+    without = (resource.RLIMIT_FSIZE,)
+    monkeypatch.setattr(
+        rlimits, "plan", lambda limits: {k: v for k, v in plan(limits).items() if k not in without}
+    )
+    assert sandbox.run("head -c 9M /dev/zero > f", fsize=4 << 20).exit == 0
+
+
+def test_descriptors_run_out_and_it_is_told(sandbox: Sandbox) -> None:
+    result = sandbox.run(PYTHON.format('x = [open("/dev/null") for _ in range(99)]'), nofile=32)
+    assert told(result.verdict) == ("failure", "nofile")
+    assert "may have 32" in result.verdict["advice"]
+
+
+def test_without_its_rlimit_a_program_opens_more(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = rlimits.plan
+    without = (resource.RLIMIT_NOFILE,)
+    monkeypatch.setattr(
+        rlimits, "plan", lambda limits: {k: v for k, v in plan(limits).items() if k not in without}
+    )
+    assert sandbox.run(PYTHON.format('[open("/dev/null") for _ in range(99)]'), nofile=32).exit == 0
+
+
+def test_output_beyond_its_limit_is_dropped_and_counted(sandbox: Sandbox) -> None:
+    result = sandbox.run("head -c 100000 /dev/zero | tr '\\0' x; echo err >&2; exit 0", output=1000)
+    assert result.stdout == "x" * 1000 and result.stderr == ""
+    assert told(result.verdict) == ("success", "output")
+    assert result.verdict["usage"]["cut_bytes"] == 99_004
+    assert result.verdict["usage"]["stdout_bytes"] == 100_000
+
+
+def test_output_that_the_spool_has_no_room_for_is_counted(sandbox: Sandbox) -> None:
+    result = sandbox.run("head -c 40M /dev/zero | tr '\\0' x")
+    usage = result.verdict["usage"]
+    assert usage["cut_bytes"] == usage["stdout_bytes"] - len(result.stdout) == result.lost
+
+
+def test_kill_for_memory_of_a_child_is_proved_and_told(sandbox: Sandbox) -> None:
+    """The first process ends by itself, with an exit code of its own."""
+    grab = "/usr/bin/python3 -c 'x = bytearray(90 << 20)'"
+    result = sandbox.run(f"{grab}; exit 9", memory=48 << 20)
+    assert (told(result.verdict), result.exit) == (("limit", "memory"), 9)
+    counters = result.verdict["counters"]
+    assert counters["oom_kills"]["after"] == counters["oom_kills"]["before"] + 1
+    if sandbox.requests.hierarchy.base.get(""):  # v1 has stopped counting in later kernels
+        assert counters["memory_hits"]["after"] > counters["memory_hits"]["before"]
+    assert "48 MiB" in result.verdict["advice"]
+
+
+def test_refused_fork_is_counted(sandbox: Sandbox) -> None:
+    result = sandbox.run("for i in {1..20}; do sleep 5 & done; exit 1", pids=8)
+    assert told(result.verdict) == ("limit", "pids")
+    counted = result.verdict["counters"]["pids_refused"]
+    assert counted["after"] > counted["before"]
+
+
+def test_signal_of_the_program_itself_is_not_taken_for_ours(sandbox: Sandbox) -> None:
+    verdict = sandbox.run("kill -KILL $$").verdict
+    assert (verdict["outcome"], verdict["signal"]) == ("signal", "SIGKILL")
+    assert verdict["sent_by"] == "program"
+
+
+def test_fault_is_the_kernels(sandbox: Sandbox) -> None:
+    result = sandbox.run(PYTHON.format("import ctypes; ctypes.string_at(0)"))
+    assert (result.verdict["signal"], result.verdict["sent_by"]) == ("SIGSEGV", "kernel")
+
+
+LEAVE = (
+    "head -c 60M /dev/zero > /dev/shm/x; mkdir -p /dev/shm/a/b; chmod 0 /dev/shm/a; "
+    "ipcmk -M 30M -S 4 -Q >/dev/null; /usr/bin/python3 -c '\n"
+    "import ctypes, os; l = ctypes.CDLL(None); l.shmat.restype = ctypes.c_void_p\n"
+    'n = int(list(open("/proc/sysvipc/shm"))[1].split()[1])\n'
+    "ctypes.memset(ctypes.c_void_p(l.shmat(n, None, 0)), 1, 30 << 20)'"
+)
+
+
+def test_memory_that_a_step_leaves_is_not_the_next_ones(sandbox: Sandbox) -> None:
+    look = "ls -A /dev/shm; cat /proc/sysvipc/{shm,sem,msg} | grep -vc key"
+    result = sandbox.run(look, build=LEAVE, shm=64 << 20)
+    assert result.events[1]["exit"] == 0, result.stderr
+    assert result.stdout == "0\n"
+
+
+def test_without_clearing_it_is(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "clear", lambda: None)
+    look = "ls -A /dev/shm; cat /proc/sysvipc/{shm,sem,msg} | grep -vc key"
+    assert sandbox.run(look, build=LEAVE, shm=64 << 20).stdout == "a\nx\n3\n"
