@@ -143,6 +143,34 @@ class Terminal:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerAdmission:
+    """What one owner may have at once; see Admission."""
+
+    sessions: int = 500
+    runs: int = 100
+    memory: float = 0.7
+    disk: float = 15.0
+    waiting: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What is promised at once, of what the host has. What is over it waits, or is refused.
+
+    runs      that are going on
+    memory    limits of these runs together, as a share of the host's memory
+    disk      sizes of scratches and folders together, in times the free space: they are sparse
+    sessions  of an owner; all together are slots.count
+    waiting   runs of an owner that may wait, and as many sessions
+    """
+
+    runs: int = 200
+    memory: float = 0.9
+    disk: float = 20.0
+    owner: OwnerAdmission = OwnerAdmission()
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name."""
 
@@ -172,6 +200,7 @@ class Config:
     scratch: Scratch = Scratch()
     folders: Folders = Folders()
     sessions: Sessions = Sessions()
+    admission: Admission = Admission()
     rootfs: Rootfs = Rootfs()
     files: Files = Files()
     console: Console = Console()
@@ -260,6 +289,10 @@ def _check(config: Config) -> None:
         raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
     if not os.path.isabs(config.state_dir):
         raise ConfigError(f"state_dir must be an absolute path, not {config.state_dir!r}")
+    for bounds in (config.admission, config.admission.owner):
+        for name in (f.name for f in dataclasses.fields(bounds) if f.name != "owner"):
+            if getattr(bounds, name) <= 0:
+                raise ConfigError(f"admission.*.{name} must be above 0")
     if min(dataclasses.astuple(config.sessions)) < 0:
         raise ConfigError("sessions.* must be 0 or more")
     if min(dataclasses.astuple(config.terminal)) <= 0:

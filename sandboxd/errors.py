@@ -12,9 +12,11 @@
     |  |- AuthFailed      no signature, a wrong one, one that was used before
     |  |- Forbidden       a right that the caller's keypair does not have
     |  |- QuotaExceeded   the session, or its owner, has used up what it may have
-    |  `- RateLimited     too many requests within the window
+    |  `- RateLimited     too many requests within the window, or at once
     |- StageError         a protection could not be applied or read back: the run stops
     `- Unavailable        sandboxd has no capacity, or one of its halves is gone
+       |- Full            all that this host has is promised to others
+       `- Draining        the operator lets nothing new begin
 
 A program that fails is never an exception: that is a value, `model.Verdict`.
 """
@@ -111,4 +113,21 @@ class StageError(SandboxdError):
 
 
 class Unavailable(SandboxdError):
-    """No slot, no memory, or the other half of the daemon is gone; trying later may help."""
+    """No slot, no memory, or the other half of the daemon is gone; trying later may help.
+
+    retry_s  seconds after which it makes sense
+    """
+
+    retry_s = 1
+
+
+class Full(Unavailable):
+    """There is nothing left to promise now; the text says of what."""
+
+    retry_s = 5
+
+
+class Draining(Unavailable):
+    """Nothing new begins here until the operator says so; what was accepted before goes on."""
+
+    retry_s = 30

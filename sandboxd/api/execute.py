@@ -87,7 +87,8 @@ def complete_nothing() -> Response:
 
 
 async def _batch(request: Request, found: Session, call: Call) -> Response:
-    run = found.runs.ask(call.runId or new_run_id(), plan(request, found, call))
+    asked = call.runId or new_run_id(), plan(request, found, call)
+    run = state(request).sessions.ask(found, *asked)
     terms = LIVE if call.options.get("live") else POLL
     return await _answer(found, run, await run.call(terms=terms))
 
@@ -135,8 +136,8 @@ async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any
         "console": reply.console + complaint,
         "verdict": asdict(verdict) if verdict else None,
     }
-    if position := found.runs.position(run):
-        told["queue"] = {"position": position}
+    if waiting := found.waiting(run):
+        told["queue"] = asdict(waiting)
     if run.plan.clamped:
         told["clamped"] = run.plan.clamped
     return told

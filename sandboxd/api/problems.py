@@ -18,9 +18,11 @@ from ..errors import (
     AuthFailed,
     AuthInvalid,
     ConfigError,
+    Draining,
     Exists,
     FolderExists,
     Forbidden,
+    Full,
     Invalid,
     NotFound,
     OutsideHome,
@@ -70,9 +72,13 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
     QuotaExceeded: (412, "quota-exceeded", "You have reached your resource limit."),
     StageError: _BUSY,
     Unavailable: _BUSY,
+    Full: (503, "instance-not-available", "There is no available instance."),
+    Draining: (503, "server-frozen", "The server takes on nothing new at the moment."),
 }
 
-_HEADERS = {401: {"www-authenticate": "BackendAI"}, 503: {"retry-after": "1"}}
+_HEADERS = {401: {"www-authenticate": "BackendAI"}}
+RETRY_S = 1
+"""When a client should try again that was refused with 429 or 503, unless it is told better."""
 
 _FRAMEWORK = {
     404: ("url-not-found", "Unknown URL path."),
@@ -123,7 +129,10 @@ async def on_sandboxd_error(_: Request, error: Exception) -> Response:
 def answer(error: SandboxdError) -> Response:
     """The answer to what raised `error`; also to a WebSocket that is not opened yet."""
     status, body = of_error(error)
-    return _response(status, body, _HEADERS.get(status))
+    headers = dict(_HEADERS.get(status, {}))
+    if status in (429, 503):
+        headers["retry-after"] = str(getattr(error, "retry_s", RETRY_S))
+    return _response(status, body, headers)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -21,18 +21,20 @@ from dataclasses import replace
 from typing import Any
 
 from ..config import Config
-from ..errors import Exists, Invalid, NotFound, SandboxdError, Unavailable
+from ..errors import Draining, Exists, Invalid, NotFound, SandboxdError, Unavailable
 from ..runs.follower import Started
 from ..runs.line import Runs
-from ..runs.run import Run
+from ..runs.run import Plan, Run
 from ..runs.terminals import Terminals
 from ..store import sessions as table
 from ..store.database import Database
 from ..store.sessions import Row
 from . import life
+from .admission import DRAINED, Admission
 from .events import Events
 from .sealed import sealed
 from .session import HELPERS_MAX, Session
+from .turns import Amount
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
@@ -45,8 +47,11 @@ RETRY_S = 0.5
 class Sessions:
     """All sessions, by UUID and by owner and name."""
 
-    def __init__(self, config: Config, warden: WardenClient, database: Database) -> None:
+    def __init__(
+        self, config: Config, warden: WardenClient, database: Database, admission: Admission
+    ) -> None:
         self.config = config
+        self.admission = admission
         self.warden = warden
         self.events = Events()
         self._database = database
@@ -74,15 +79,20 @@ class Sessions:
                 await asyncio.to_thread(table.remove, self._database, row.id)
             else:
                 session = self._keep(row)
+                self.admission.sessions.take(row.id, row.owner, self._promise())
                 if values := life.interrupted(row, time.time()):
                     await self.change(session, **values)
 
     def _keep(self, row: Row) -> Session:
         start, over = functools.partial(self._start, row.id), functools.partial(self._over, row.id)
-        runs = Runs(start, self.config.console, over)
-        terminals = Terminals(start, self.config.console, over)
+        place, at_once = (
+            functools.partial(self.admission.place, row.owner, waits=waits)
+            for waits in (True, False)
+        )
+        runs = Runs(start, self.config.console, over, place)
+        terminals = Terminals(start, self.config.console, over, at_once)
         turns = asyncio.Semaphore(HELPERS_MAX)
-        session = Session(row, runs, terminals, self.warden, turns, row.used_at)
+        session = Session(row, runs, terminals, self.warden, turns, self.admission, row.used_at)
         self._by_id[row.id] = self._by_name[row.owner, row.name] = session
         return session
 
@@ -152,7 +162,19 @@ class Sessions:
         """Held while there is made or unmade what goes by the name."""
         return self._locks.setdefault((owner, name), asyncio.Lock())
 
+    def _promise(self) -> Amount:
+        """What a new session is promised."""
+        return Amount(1, self.config.scratch.size)
+
     async def _create(self, wanted: Row, wait_s: float) -> Session:
+        self.admission.sessions.now(wanted.id, wanted.owner, self._promise())
+        try:
+            return await self._make(wanted, wait_s)
+        except BaseException:
+            self.admission.sessions.leave(wanted.id)
+            raise
+
+    async def _make(self, wanted: Row, wait_s: float) -> Session:
         slot = None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
         await asyncio.to_thread(table.add, self._database, wanted)
@@ -185,6 +207,20 @@ class Sessions:
                 if self.warden.gone or time.monotonic() >= until:
                     raise
             await asyncio.sleep(RETRY_S)
+
+    def ask(self, session: Session, id: str, plan: Plan) -> Run:
+        """The run called `id` in a session, as Runs.ask; a new one if it may begin or wait now.
+
+        Raises what Runs.ask does, Draining, and RateLimited when too many of the owner's wait.
+        """
+        if not session.runs.knows(id):
+            if self.admission.paused:
+                raise Draining(DRAINED)
+            owner = session.row.owner
+            waiting = sum(one.runs.waiting for one in self.of(owner))
+            waiting += self.admission.runs.turns.waiting_of(owner)
+            self.admission.check_waiting(waiting, "runs")
+        return session.runs.ask(id, plan)
 
     async def change(self, session: Session, **values: Any) -> None:
         """Set columns of a session's row."""
@@ -249,13 +285,14 @@ class Sessions:
             except sqlite3.Error as error:  # it has ended; the next start forgets its row
                 _log.error("the end of session %s cannot be stored: %s", row.id, error)
             del self._ending[row.id]
+            self.admission.sessions.leave(row.id)
             self.events.publish("terminated", row, reason)
         return row
 
     async def _over(self, id: str, run: Run) -> None:
         """Account for a run that is over."""
         session = self._by_id.get(id)
-        if session is None:
+        if session is None or not run.started_at:
             return
         async with session.accounts:
             values = life.after(session.row, run, time.time())

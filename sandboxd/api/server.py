@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import shlex
 import signal
@@ -26,8 +27,10 @@ from ..errors import Unavailable
 from ..store import keypairs
 from ..store.database import Database
 from . import app
+from .admission import Admission
 from .door import Door
 from .events import Events
+from .host import Host
 from .http_protocol import SERVER, HttpProtocol
 from .keys import Keys
 from .registry import Sessions
@@ -75,7 +78,8 @@ async def _serve(
     config: Config, warden: socket.socket, listeners: list[socket.socket], store: Database
 ) -> None:
     client = WardenClient(warden)
-    sessions = Sessions(config, client, store)
+    admission = Admission(config, Host(os.path.dirname(store.path)))
+    sessions = Sessions(config, client, store, admission)
     folders = Folders(config, client, store, sessions)
     tokens, door = Tokens(config.folders.token_s), Door(config, Keys(store))
     state = State(config, runtimes.load(config), sessions, folders, tokens, door)

@@ -10,9 +10,10 @@ from ..errors import NotFound, SandboxdError, Unavailable
 from ..runs.channel import Channel
 from ..runs.console import text
 from ..runs.line import Runs
-from ..runs.run import Plan
+from ..runs.run import Plan, Run
 from ..runs.terminals import Terminals
 from ..store.sessions import Row
+from .admission import Admission, Waiting
 from .warden_client import WardenClient
 
 HELPERS_MAX = 8
@@ -32,6 +33,7 @@ class Session:
     terminals: Terminals
     warden: WardenClient
     turns: asyncio.Semaphore
+    admission: Admission
     used_at: float
     closed: bool = False
     accounts: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -52,6 +54,10 @@ class Session:
         """Have the session's own runs carried out, before all others; ids and plans."""
         for id, plan in own:
             self.runs.ask(id, plan)
+
+    def waiting(self, run: Run) -> Waiting | None:
+        """Where a run of it waits; None: it does not."""
+        return self.admission.waiting(self.runs, run)
 
     async def log(self) -> str:
         """What the run that was started last has printed; as much as an answer holds."""

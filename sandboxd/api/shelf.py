@@ -31,6 +31,7 @@ from ..store.database import Database
 from ..store.folders import Row
 from .registry import Sessions
 from .session import HELPERS_MAX
+from .turns import Amount
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Folders:
         self._warden = warden
         self._database = database
         self._sessions = sessions
+        self._disk = sessions.admission.sessions
         self._by_id: dict[str, Folder] = {}
         self._changing = asyncio.Lock()
 
@@ -81,6 +83,7 @@ class Folders:
         """Take up the folders of before the restart; finish what was interrupted."""
         for row in await asyncio.to_thread(table.all_rows, self._database):
             if row.status == "READY":
+                self._disk.take(row.id, row.owner, Amount(0, row.size))
                 self._keep(row)
                 continue
             try:
@@ -119,9 +122,17 @@ class Folders:
         return folder
 
     async def make(self, wanted: Row) -> Folder:
-        """A new folder. Raises FolderExists, QuotaExceeded, StageError."""
+        """A new folder. Raises FolderExists, QuotaExceeded, Full, Draining, StageError."""
         if len(self.of(wanted.owner)) >= self._config.count:
             raise QuotaExceeded(f"an owner has at most {self._config.count} folders")
+        self._disk.now(wanted.id, wanted.owner, Amount(0, wanted.size))
+        try:
+            return await self._make(wanted)
+        except BaseException:
+            self._disk.leave(wanted.id)
+            raise
+
+    async def _make(self, wanted: Row) -> Folder:
         try:
             await asyncio.to_thread(table.add, self._database, wanted)
         except sqlite3.IntegrityError:
@@ -165,6 +176,7 @@ class Folders:
             raise Refused(f"{folder.row.name} is being used by a session") from None
         await asyncio.to_thread(table.remove, self._database, folder.row.id)
         del self._by_id[folder.row.id]
+        self._disk.leave(folder.row.id)
 
 
 def new_row(name: str, owner: str, size: int, permission: table.Permission, **rest: object) -> Row:

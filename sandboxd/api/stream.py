@@ -27,7 +27,7 @@ from .answers import to_json
 from .bodies import fold, parse, typed
 from .execute import Call, bad_mode, new_run_id, plan, result
 from .session import Session
-from .state import session
+from .state import session, state
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ async def _begin(websocket: WebSocket, found: Session) -> Run | None:
         call = typed(fold(parse(text.encode()), {}), Call)
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        return found.runs.ask(new_run_id(), plan(websocket, found, call))
+        asked = new_run_id(), plan(websocket, found, call)
+        return state(websocket).sessions.ask(found, *asked)
     except TimeoutError:
         refusal = f"nothing was asked for within {FIRST_S:g} s"
     except SandboxdError as error:

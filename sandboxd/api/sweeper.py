@@ -41,6 +41,7 @@ async def sweep(sessions: Sessions) -> None:
     """Look at all sessions again and again, for ever."""
     while True:
         await asyncio.sleep(EVERY_S)
+        await sessions.admission.look()
         for session in sessions.of(None):
             try:
                 await _look_at(sessions, session)

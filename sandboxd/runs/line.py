@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from ..config import Console
 from ..errors import Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
@@ -29,6 +30,16 @@ CLEAR_S = 10.0
 Start = Callable[[Run], Awaitable[Started]]
 """Starts a run; raises SandboxdError when it cannot."""
 
+Place = Callable[[Run], AbstractAsyncContextManager[None]]
+"""Held while a run goes on; entered when its turn among all that is run has come. Raises
+SandboxdError when it never will."""
+
+
+@contextlib.asynccontextmanager
+async def anywhere(_: Run) -> AsyncIterator[None]:
+    """For who does not share the host with others."""
+    yield
+
 
 class Runs:
     """The line of a session and its finished runs. `over` is told of each that has ended.
@@ -37,9 +48,14 @@ class Runs:
     """
 
     def __init__(
-        self, start: Start, keep: Console, over: Callable[[Run], Awaitable[None]] | None = None
+        self,
+        start: Start,
+        keep: Console,
+        over: Callable[[Run], Awaitable[None]] | None = None,
+        place: Place = anywhere,
     ) -> None:
         self._start = start
+        self._place = place
         self._over = over
         self._keep = keep
         self._runs: dict[str, Run] = {}
@@ -58,6 +74,11 @@ class Runs:
     def position(self, run: Run) -> int:
         """How many runs come before `run`; 0: none, or it has been started."""
         return self._line.index(run) if run in self._line else 0
+
+    def knows(self, id: str) -> bool:
+        """There is a run called `id` that is not over."""
+        known = self._runs.get(id)
+        return known is not None and not known.over
 
     @property
     def active(self) -> Run | None:
@@ -99,7 +120,8 @@ class Runs:
                 run.notice(self.notice)
                 self.notice = ""
             try:
-                await run.carry_out(self._start)
+                async with self._place(run):
+                    await run.carry_out(self._start)
             except SandboxdError as error:
                 run.fail(error)
             except Exception:  # a mistake of ours ends this run, not those behind it

@@ -8,7 +8,8 @@ call waits for the first line of table.py that applies, as long as its terms say
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -91,20 +92,35 @@ class Run:
         self._answered = 0
         self._asked = self._more = False
         self._doomed = self._abandoned = False
+        self._withdraw: Callable[[], None] | None = None
         self._notices = [
             log("warning", f"{name} was lowered to what this server allows")
             for name in plan.clamped
         ]
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, level: str = "warning") -> None:
         """Sandboxd's own word, to be told with the next answer."""
         if len(self._notices) < NOTICES_MAX:
-            self._notices.append(log("warning", text))
+            self._notices.append(log(level, text))
 
     @property
     def over(self) -> bool:
         """Nothing of it will happen any more."""
         return bool(self.error or self.vanished or (self._follower and self._follower.over))
+
+    @property
+    def unwanted(self) -> bool:
+        """It need not be started any more."""
+        return self._doomed or self.vanished
+
+    @contextmanager
+    def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:
+        """While it waits to be started: `withdraw` is called as soon as it is unwanted."""
+        self._withdraw = withdraw
+        try:
+            yield
+        finally:
+            self._withdraw = None
 
     @property
     def events(self) -> Sequence[Event]:
@@ -135,6 +151,8 @@ class Run:
         """The session is gone: calls end at once."""
         self.vanished = True
         self._news.set()
+        if self._withdraw:
+            self._withdraw()
 
     async def close(self) -> None:
         """Give all descriptors back."""
@@ -150,14 +168,18 @@ class Run:
         return (await asyncio.to_thread(spool.console, Cursor(START), NO_POSITION))[0]
 
     async def interrupt(self) -> None:
-        """SIGINT to the running step, if there is one."""
-        if self._follower and not self._follower.over:
+        """SIGINT to the running step, if there is one; a run that waits to be started never is."""
+        if self._withdraw:
+            self.vanish()
+        elif self._follower and not self._follower.over:
             await self._follower.signal("SIGINT")
 
     async def kill(self) -> None:
         """End it now, or as soon as it has started; `carry_out` comes to its end."""
         self._doomed = True
-        if self._follower and not self._follower.over:
+        if self._withdraw:
+            self._withdraw()
+        elif self._follower and not self._follower.over:
             await self._follower.kill()
 
     async def abandon(self) -> None:

@@ -24,7 +24,7 @@ from ..wire import WireError
 from .channel import Channel
 from .events import Event
 from .follower import Started
-from .line import CLEAR_S
+from .line import CLEAR_S, Place, anywhere
 from .run import Plan, Run
 
 _log = logging.getLogger(__name__)
@@ -87,8 +87,15 @@ class Terminal:
 class Terminals:
     """Those of one session. `over` is told of each run that has ended."""
 
-    def __init__(self, begin: Begin, keep: Console, over: Callable[[Run], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        begin: Begin,
+        keep: Console,
+        over: Callable[[Run], Awaitable[None]],
+        place: Place = anywhere,
+    ) -> None:
         self._begin = begin
+        self._place = place
         self._keep = keep
         self._over = over
         self._open: dict[Terminal, asyncio.Task[None]] = {}
@@ -128,7 +135,8 @@ class Terminals:
                 return await self._begin(run, theirs)
 
         try:
-            await run.carry_out(begin)
+            async with self._place(run):
+                await run.carry_out(begin)
         except SandboxdError as error:
             run.fail(error)
         except Exception:  # a mistake of ours ends this terminal, not the session

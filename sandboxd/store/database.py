@@ -94,6 +94,7 @@ class Database:
     """The open file at `path`. Blocks on the disk: call it from threads, not the event loop."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

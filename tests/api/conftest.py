@@ -98,12 +98,13 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
     """Starts servers one after the other, each with what the one before has left; takes fields
-    of config.Sessions."""
+    of config.Sessions, and other tables of the configuration as `tables`."""
     started: list[Server] = []
     with tempfile.TemporaryDirectory(prefix="sandboxd-api-") as base:
 
-        def start(**sessions: float) -> Server:
-            Path(base, "sessions.json").write_text(json.dumps(sessions))
+        def start(tables: dict[str, Any] | None = None, **sessions: float) -> Server:
+            config = {"sessions": sessions} | (tables or {})
+            Path(base, "config.json").write_text(json.dumps(config))
             started.append(Server(Path(base)))
             return started[-1]
 

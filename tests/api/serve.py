@@ -7,14 +7,16 @@ What it keeps is below BASE, so that a second one takes up the sessions of the f
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import socket
 import sys
 from pathlib import Path
 
+from sandboxd import config
 from sandboxd.api import server
-from sandboxd.config import Config, RuntimeConfig, Sessions
+from sandboxd.config import RuntimeConfig
 
 from .fake_shim import KEEP
 from .fake_warden import FakeWarden
@@ -38,10 +40,11 @@ def main(path: str, base: str) -> None:
     listener.listen(128)
     network = socket.create_server(("127.0.0.1", 0))
     Path(base, "port").write_text(str(network.getsockname()[1]))
-    settings = Path(base, "sessions.json")
-    sessions = Sessions(**json.loads(settings.read_text())) if settings.exists() else Sessions()
-    config = Config(console=KEEP, runtimes=RUNTIMES, sessions=sessions)
-    server.run(config, warden.api, [listener, network], f"{base}/sandboxd.sqlite")
+    settings = Path(base, "config.json")
+    tables = json.loads(settings.read_text()) if settings.exists() else {}
+    plain = config.load(None, **tables)
+    ours = dataclasses.replace(plain, console=KEEP, runtimes=RUNTIMES)
+    server.run(ours, warden.api, [listener, network], f"{base}/sandboxd.sqlite")
 
 
 if __name__ == "__main__":

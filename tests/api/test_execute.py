@@ -84,7 +84,8 @@ def test_the_final_result_is_given_again(call: Call, run: Whole) -> None:
 def test_a_queued_run_tells_its_position(call: Call) -> None:
     call("batch", "a", exec="sleep 3")
     queued = call("batch", "b", exec="out b")
-    assert queued["status"] == "continued" and queued["queue"] == {"position": 1}
+    assert queued["status"] == "continued" and queued["console"] == []
+    assert queued["queue"] == {"position": 1, "reason": "other runs of this session come first"}
     assert queued["console"] == [] and queued["exitCode"] is None
 
 

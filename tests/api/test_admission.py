@@ -1,0 +1,307 @@
+"""Runs and sessions that wait or are refused, over HTTP; and places that nobody loses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandboxd.api.admission import Places
+from sandboxd.api.turns import Amount
+from sandboxd.errors import Draining, Full, QuotaExceeded
+
+from .bad_requests import assert_problem
+from .conftest import Server
+
+Start = Callable[..., Server]
+
+
+def places(count: int = 1, owner: int = 10) -> Places:
+    return Places("run", "memory", lambda: (Amount(count, 100), Amount(owner, 100)))
+
+
+ONE = Amount(1, 1)
+
+
+def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
+    async def scenario() -> None:
+        here = places()
+        assert await here.wait("a", "ann", ONE)
+        waiting = asyncio.create_task(here.wait("b", "ann", ONE))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        here.leave("a")
+        assert await here.wait("c", "ann", ONE)
+
+    asyncio.run(scenario())
+
+
+def test_who_is_cancelled_at_the_moment_of_his_turn_gives_it_on() -> None:
+    async def scenario() -> None:
+        here = places()
+        await here.wait("a", "ann", ONE)
+        second, third = (asyncio.create_task(here.wait(key, "ann", ONE)) for key in "bc")
+        await asyncio.sleep(0)
+        here.leave("a")  # it is b's now, who does not know yet
+        second.cancel()
+        assert await asyncio.wait_for(third, 1)
+
+    asyncio.run(scenario())
+
+
+def test_withdrawn_one_is_told_and_the_next_comes() -> None:
+    async def scenario() -> None:
+        here = places()
+        await here.wait("a", "ann", ONE)
+        second, third = (asyncio.create_task(here.wait(key, "ann", ONE)) for key in "bc")
+        await asyncio.sleep(0)
+        here.withdraw("b")
+        assert not await second
+        here.leave("a")
+        assert await asyncio.wait_for(third, 1)
+
+    asyncio.run(scenario())
+
+
+def test_what_cannot_be_at_once_says_why() -> None:
+    async def scenario() -> None:
+        here = places(2, 1)
+        here.now("a", "ann", ONE)
+        with pytest.raises(QuotaExceeded, match="one owner may have at most 1 runs"):
+            here.now("b", "ann", ONE)
+        here.now("c", "ben", ONE)
+        with pytest.raises(Full, match="this host takes on at most 2 runs"):
+            here.now("d", "cem", ONE)
+        here.pause(True)
+        with pytest.raises(Draining):
+            here.now("e", "cem", ONE)
+        assert here.turns.used.count == 2 and not here.turns.waiting
+
+    asyncio.run(scenario())
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_no_wakeup_is_lost_whoever_is_cancelled_or_withdrawn_when(seed: int, count: int) -> None:
+    chance = random.Random(seed)
+
+    async def work(here: Places, key: int, has: set[int]) -> None:
+        try:
+            if await here.wait(key, str(key % 3), ONE):
+                has.add(key)
+                assert len(has) <= count
+                await asyncio.sleep(0)
+        finally:
+            has.discard(key)
+            here.leave(key)
+
+    async def scenario() -> None:
+        here, has = places(count), set[int]()
+        tasks = [asyncio.create_task(work(here, key, has)) for key in range(30)]
+        for _ in range(30):
+            match chance.randrange(4):
+                case 0:
+                    chance.choice(tasks).cancel()
+                case 1:
+                    here.withdraw(chance.randrange(30))
+                case 2:
+                    here.pause(chance.random() < 0.5)
+            await asyncio.sleep(0)
+        here.pause(False)
+        async with asyncio.timeout(5):
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert result is None or isinstance(result, asyncio.CancelledError), result
+        assert here.turns.used == Amount() and not here.turns.waiting
+
+    asyncio.run(scenario())
+
+
+# -- over HTTP
+
+
+def create(http: httpx.Client, **more: Any) -> str:
+    answer = http.post("/session", json={"image": "c"} | more)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["sessionId"])
+
+
+def call(http: httpx.Client, id: str, mode: str, run: str, **options: Any) -> dict[str, Any]:
+    body = {"mode": mode, "runId": run, "options": options}
+    answer = http.post(f"/session/{id}", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()["result"]
+    return found
+
+
+def begin(http: httpx.Client, id: str, run: str, **options: Any) -> None:
+    """The first call of a run, without waiting for what it answers."""
+    with contextlib.suppress(httpx.ReadTimeout):
+        body = {"mode": "batch", "runId": run, "options": options}
+        assert http.post(f"/session/{id}", json=body, timeout=0.1).status_code == 200
+
+
+def to_end(http: httpx.Client, id: str, run: str) -> dict[str, Any]:
+    while True:
+        result = call(http, id, "continue", run)
+        if result["status"] in ("finished", "exec-timeout"):
+            return result
+
+
+ONE_RUN = {"admission": {"runs": 1}}
+BUSY = "sleep 60"
+
+
+def test_run_of_another_session_waits_with_position_and_reason(start: Start) -> None:
+    http = start(ONE_RUN).client
+    first, second, third = (create(http) for _ in range(3))
+    call(http, first, "batch", "a", exec="sleep 9\nout a")
+    waits = call(http, second, "batch", "b", exec="out b")
+    assert (waits["status"], waits["console"]) == ("continued", [])
+    reason = "this host takes on at most 1 runs at once"
+    assert waits["queue"] == {"position": 1, "reason": reason}
+    assert call(http, third, "batch", "c", exec="out c")["queue"]["position"] == 2
+    behind = call(http, third, "batch", "d", exec="out d")["queue"]
+    assert behind == {"position": 3, "reason": "other runs of this session come first"}
+    http.post(f"/session/{first}/interrupt")
+    assert to_end(http, second, "b")["exitCode"] == 0
+    last = to_end(http, third, "c")
+    assert "queue" not in last and ["stdout", "c\n"] in last["console"]
+
+
+def test_run_that_waited_says_how_long(start: Start) -> None:
+    http = start(ONE_RUN).client
+    first, second = (create(http) for _ in range(2))
+    call(http, first, "batch", "a", exec="sleep 2.5")
+    call(http, second, "batch", "b", exec="out b")
+    result: dict[str, Any] = {"status": ""}
+    told: list[Any] = []
+    while result["status"] != "finished":
+        result = call(http, second, "continue", "b")
+        told += [data for kind, data in result["console"] if kind == "log"]
+    assert [text[3][:20] for text in told] == ["this run has waited "] and told[0][0] == "info"
+
+
+def test_memory_that_is_promised_is_not_promised_again(start: Start) -> None:
+    limits = {"exec": {"mem": "4g"}}
+    with open("/proc/meminfo") as file:
+        total = int(file.readline().split()[1]) * 1024
+    http = start({"admission": {"memory": 6 * 2**30 / total, "owner": {"memory": 1.0}}}).client
+    first, second, third = (create(http) for _ in range(3))
+    call(http, first, "batch", "a", exec=BUSY, limits=limits)
+    waits = call(http, second, "batch", "b", exec="out b", limits=limits)
+    assert waits["queue"]["position"] == 1
+    assert waits["queue"]["reason"].startswith("this host promises 6.0 GiB of memory, of which 2.0")
+    small = call(http, third, "batch", "c", exec="out c", limits={"exec": {"mem": "1g"}})
+    assert small["queue"] == {"position": 2, "reason": "other runs come first"}
+    http.post(f"/session/{first}/interrupt")
+    assert to_end(http, second, "b")["exitCode"] == to_end(http, third, "c")["exitCode"] == 0
+
+
+@pytest.mark.parametrize("how", ["interrupt", "delete", "restart"])
+def test_waiting_run_can_be_ended_and_leaves_the_queue(start: Start, how: str) -> None:
+    http = start(ONE_RUN).client
+    first, second, third = (create(http) for _ in range(3))
+    call(http, first, "batch", "a", exec=BUSY)
+    call(http, second, "batch", "b", exec="out never\ntouch never")
+    assert call(http, third, "batch", "c", exec="out c")["queue"]["position"] == 2
+    began = time.monotonic()
+    if how == "interrupt":
+        assert http.post(f"/session/{second}/interrupt").status_code == 204
+        result = call(http, second, "continue", "b")
+        assert (result["status"], result["exitCode"]) == ("finished", 130)
+        assert call(http, second, "continue", "b")["exitCode"] == 130, "it stays so"
+    elif how == "delete":
+        assert http.delete(f"/session/{second}").status_code == 200
+    else:
+        assert http.patch(f"/session/{second}").status_code == 204
+    assert time.monotonic() - began < 2
+    assert call(http, third, "continue", "c")["queue"]["position"] == 1
+    http.delete(f"/session/{first}")
+    assert to_end(http, third, "c")["console"][-1] == ["stdout", "c\n"]
+    if how != "delete":
+        assert "never" not in http.get(f"/session/{second}/files").json()["files"]
+        assert http.delete(f"/session/{second}").json()["stats"]["runs"] == 0
+
+
+def test_flood_of_one_owner_does_not_starve_another(start: Start) -> None:
+    server = start(ONE_RUN)
+    ann, ben = (server.signed(server.keypair()) for _ in range(2))
+    floods = [create(ann) for _ in range(8)]
+    for number in range(40):
+        begin(ann, floods[number % 8], str(number), exec="sleep 0.4")
+    began = time.monotonic()
+    id = create(ben)
+    result = call(ben, id, "batch", "mine", exec="out mine")
+    while result["status"] != "finished":
+        assert result.get("queue", {"position": 1})["position"] <= 2
+        result = call(ben, id, "continue", "mine")
+    assert time.monotonic() - began < 2, "the flood goes on for 16 s"
+
+
+def test_owner_whose_runs_wait_in_hundreds_is_told_to_stop(start: Start) -> None:
+    http = start({"admission": {"runs": 1, "owner": {"waiting": 3}}}).client
+    id = create(http)
+    for number in range(4):
+        begin(http, id, str(number), exec=BUSY)
+    body = {"mode": "batch", "runId": "4", "options": {"exec": BUSY}}
+    refused = http.post(f"/session/{id}", json=body)
+    assert_problem(refused, 429, "/rate-limit-exceeded")
+    assert int(refused.headers["retry-after"]) > 0
+    assert call(http, id, "batch", "3", exec=BUSY)["status"] == "continued", "it is known already"
+
+
+def test_owner_with_all_his_sessions_is_told_so_and_another_is_not(start: Start) -> None:
+    server = start({"admission": {"owner": {"sessions": 2}}})
+    ann, ben = (server.signed(server.keypair()) for _ in range(2))
+    ids = [create(ann) for _ in range(2)]
+    refused = ann.post("/session", json={"image": "c"})
+    assert_problem(refused, 412, "/quota-exceeded")
+    assert "2 sessions" in refused.json()["msg"]
+    create(ben)
+    ann.delete(f"/session/{ids[0]}")
+    create(ann)
+
+
+def test_session_beyond_the_slots_is_refused_with_a_time_to_come_back(start: Start) -> None:
+    server = start({"slots": {"count": 1}})
+    create(server.client)
+    refused = server.client.post("/session", json={"image": "c"})
+    assert_problem(refused, 503, "/instance-not-available")
+    assert int(refused.headers["retry-after"]) > 1
+
+
+def test_disk_that_is_promised_is_not_promised_again(start: Start) -> None:
+    server = start({"admission": {"disk": 1e-9, "owner": {"disk": 1.0}}})
+    create(server.client)  # the first of all gets what there is
+    assert_problem(server.client.post("/session", json={"image": "c"}), 503)
+    folder = {"name": "data", "quota": "100m"}
+    assert_problem(server.client.post("/folders", json=folder), 503)
+
+
+def test_sessions_and_folders_of_before_a_restart_count(start: Start) -> None:
+    tables = {"admission": {"owner": {"sessions": 1}}}
+    first = start(tables)
+    id = create(first.client)
+    assert first.stop() == 0
+    http = start(tables).client
+    assert_problem(http.post("/session", json={"image": "c"}), 412)
+    http.delete(f"/session/{id}")
+    create(http)
+
+
+def test_failed_creation_gives_its_place_back(start: Start) -> None:
+    server = start({"admission": {"owner": {"sessions": 1}}})
+    server.refuse(lease={"kind": "stage", "stage": "scratch", "error": "no"})
+    for _ in range(3):
+        assert_problem(server.client.post("/session", json={"image": "c"}), 503)
+    server.refuse()
+    create(server.client)
