@@ -29,10 +29,13 @@ SEALED = ("/", "/dev", "/proc")
 
 # Readable by all or dangerous when written, and of no use to a program in a jail. Those that
 # only root may read or write are masked all the same: one wall more (Docker masks most of them).
+# interrupts, softirqs and diskstats tell one tenant when another types, computes and stores.
 MASKED = (
-    "acpi", "asound", "bus", "driver", "fs", "irq", "kallsyms", "kcore", "key-users", "keys",
-    "kmsg", "latency_stats", "modules", "mtrr", "pagetypeinfo", "sched_debug", "scsi", "slabinfo",
-    "sysrq-trigger", "timer_list", "tty", "vmallocinfo",
+    "acpi", "asound", "buddyinfo", "bus", "diskstats", "driver", "fs", "interrupts", "iomem",
+    "ioports", "irq", "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup",
+    "kpagecount", "kpageflags", "latency_stats", "modules", "mtrr", "pagetypeinfo", "partitions",
+    "sched_debug", "scsi", "slabinfo", "softirqs", "sysrq-trigger", "timer_list", "tty",
+    "vmallocinfo", "zoneinfo",
 )  # fmt: skip
 
 NODES = {

@@ -148,7 +148,8 @@ def test_unbounded_terminals_would_be_taken(
 
 def test_kernel_secrets_of_proc_are_masked(sandbox: Sandbox) -> None:
     result = sandbox.run(
-        "cd /proc; cat kallsyms keys key-users kmsg sched_debug timer_list 2>/dev/null | wc -c; "
+        "cd /proc; cat kallsyms keys key-users kmsg sched_debug timer_list interrupts softirqs "
+        "diskstats iomem kpageflags partitions 2>/dev/null | wc -c; "
         "(echo h > sysrq-trigger) 2>/dev/null || echo refused; "
         "(echo 1 > sys/kernel/randomize_va_space) 2>/dev/null || echo refused"
     )
