@@ -13,10 +13,14 @@ A command is a script, a verb a line:
     timeout               end the step and the run for a time limit
     die                   end without a verdict
     fault                 end with a fault of sandboxd's own
+
+On a terminal what is typed comes back, and so does its size when it changes; the lines "exit N",
+"drop", "flood N", "timeout" and "nonsense" do what they say.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -140,6 +144,8 @@ class FakeShim:
 
     def _step(self, step: dict[str, Any]) -> int:
         try:
+            if self.order.get("terminal"):
+                self._sit()
             for line in step["command"].splitlines():
                 verb, _, rest = line.partition(" ")
                 getattr(self, f"_do_{verb}")(rest, step)
@@ -148,6 +154,39 @@ class FakeShim:
                 raise
             return end.code
         return 0
+
+    def _sit(self) -> None:
+        """Be a terminal until its user goes, or ends it."""
+        assert self.stdin is not None
+        with socket.socket(fileno=os.dup(self.stdin)) as link:
+            os.close(self.stdin)
+            link.settimeout(0.05)
+            while True:
+                self._wait(lambda: True, 0)
+                try:
+                    message, _ = wire.receive(link)
+                except TimeoutError:
+                    continue
+                if message is None:
+                    raise Ended(129)
+                self._typed(link, message)
+
+    def _typed(self, link: socket.socket, message: dict[str, Any]) -> None:
+        text = f"{message.get('rows')}x{message.get('cols')}".encode()
+        if message["op"] == "stdin":
+            text = base64.b64decode(message["chars"])
+        verb, _, rest = text.decode(errors="replace").rstrip("\n").partition(" ")
+        if verb in ("exit", "timeout"):
+            raise Ended(int(rest) if rest else None, final=verb == "timeout")
+        link.settimeout(10)
+        if verb == "drop":
+            wire.send(link, {"dropped": 5})
+        elif verb == "nonsense":
+            wire.send(link, {"out": 5})
+        for _number in range(int(rest) // 32768 if verb == "flood" else 0):
+            wire.send(link, {"out": base64.b64encode(b"x" * 32768).decode()})
+        wire.send(link, {"out": base64.b64encode(text).decode()})
+        link.settimeout(0.05)
 
     def _event(self, step: str, code: int | None, outcome: str) -> None:
         with self.changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import time
@@ -70,6 +71,59 @@ async def flow_leaving_ends_the_run(api: Any) -> None:
         began = time.monotonic()
         assert text(await run(session, exec="echo next")) == "next\n"
         assert time.monotonic() - began < 10
+
+
+async def send(stream: Any, kind: str, **fields: Any) -> None:
+    """Send a frame to a terminal that the SDK has no call for."""
+    await stream.send_json({"type": kind} | fields)
+
+
+async def type_(stream: Any, text: str) -> None:
+    """Type on a terminal."""
+    await send(stream, "stdin", chars=base64.b64encode(text.encode()).decode())
+
+
+async def shown(stream: Any, wanted: str) -> str:
+    """What a terminal shows, until it has shown `wanted`."""
+    data = ""
+    async for message in stream:
+        assert message.type == aiohttp.WSMsgType.TEXT, message
+        frame = json.loads(message.data)
+        assert frame["type"] == "out", frame
+        data += base64.b64decode(frame["data"]).decode()
+        if wanted in data:
+            return data
+    raise AssertionError(f"closed before {wanted!r}: {data!r}")
+
+
+async def flow_terminal(api: Any) -> None:
+    async with made(api) as session, session.stream_pty() as stream:
+        stream.ws = stream.raw_websocket  # what the SDK of this version forgets
+        await shown(stream, "$ ")
+        await stream.resize(40, 120)
+        await type_(stream, "tty; stty size; echo on $((40 + 2))\n")
+        assert "/dev/pts/0\r\n40 120\r\n" in await shown(stream, "on 42")
+        await send(stream, "ping")
+        await type_(stream, "sleep 60\n")
+        await shown(stream, "sleep 60\r\n")
+        await stream.restart()
+        await type_(stream, "stty size; ps -e | grep -c sleep\n")
+        assert "40 120\r\n0" in await shown(stream, "\r\n0\r\n")
+        await type_(stream, "exit 3\n")
+        *_, last = [message async for message in stream]
+        end = json.loads(last.data)
+        assert (end["type"], end["exitCode"]) == ("end", 3), end
+
+
+async def flow_terminal_and_runs_side_by_side(api: Any) -> None:
+    async with made(api) as session, session.stream_pty() as stream:
+        await shown(stream, "$ ")
+        assert text(await run(session, exec="echo made > file; echo done")) == "done\n"
+        await type_(stream, "cat file\n")
+        await shown(stream, "made\r\n")
+        await session.destroy()
+        kinds = [json.loads(message.data)["type"] async for message in stream]
+        assert kinds[-2:] == ["error", "end"], kinds
 
 
 async def flow_stream_of_somebody_elses_session_is_refused(api: Any) -> None:

@@ -1,0 +1,267 @@
+"""The WebSocket of a terminal: frames both ways, restart, and how it ends."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, unix_connect
+
+from sandboxd.model import TERMINALS_MAX
+
+from .conftest import Server
+from .test_stream import memory
+
+Frame = dict[str, Any]
+Connect = Callable[[], Any]
+
+
+@contextmanager
+def sit(server: Server, ref: str) -> Iterator[ClientConnection]:
+    url = f"ws://sandboxd/stream/session/{ref}/pty"
+    with unix_connect(server.path, url, max_size=1 << 20, close_timeout=5) as websocket:
+        yield websocket
+
+
+@pytest.fixture
+def connect(server: Server, session: str) -> Connect:
+    """Opens a terminal of the test's session."""
+    return lambda: sit(server, session)
+
+
+def send(websocket: ClientConnection, kind: str, **fields: Any) -> None:
+    websocket.send(json.dumps({"type": kind} | fields))
+
+
+def type_(websocket: ClientConnection, text: bytes) -> None:
+    send(websocket, "stdin", chars=base64.b64encode(text).decode())
+
+
+def frame(websocket: ClientConnection) -> Frame:
+    found: Frame = json.loads(websocket.recv(timeout=5))
+    return found
+
+
+def shown(websocket: ClientConnection, size: int) -> bytes:
+    """The next `size` bytes on the terminal."""
+    data = b""
+    while len(data) < size:
+        found = frame(websocket)
+        assert found["type"] == "out", found
+        data += base64.b64decode(found["data"])
+    return data
+
+
+def to_the_end(websocket: ClientConnection) -> list[Frame]:
+    found: list[Frame] = []
+    try:
+        while True:
+            found.append(frame(websocket))
+    except ConnectionClosed as closed:
+        assert closed.rcvd and closed.rcvd.code == 1000
+    return [each for each in found if each["type"] != "out"]
+
+
+def open_terminals(http: httpx.Client, session: str) -> int:
+    return int(http.get(f"/session/{session}").json()["sandbox"]["terminals"])
+
+
+def test_bytes_go_both_ways_as_they_are(connect: Connect) -> None:
+    everything = bytes(range(256)) * 1024
+    with connect() as websocket:
+        type_(websocket, everything)
+        assert shown(websocket, len(everything)) == everything
+        send(websocket, "resize", rows=50, cols=132)
+        assert shown(websocket, 6) == b"50x132"
+        send(websocket, "ping")
+        websocket.send(b"binary frames mean nothing")
+        type_(websocket, b"x")
+        assert shown(websocket, 1) == b"x", "a ping has no answer"
+
+
+def test_an_exit_is_told_with_its_verdict_and_closes(
+    connect: Connect, http: httpx.Client, session: str
+) -> None:
+    with connect() as websocket:
+        assert open_terminals(http, session) == 1
+        type_(websocket, b"exit 4\n")
+        (end,) = to_the_end(websocket)
+    assert (end["type"], end["exitCode"], end["data"]) == ("end", 4, "")
+    assert end["verdict"]["outcome"] == "success"
+    assert open_terminals(http, session) == 0
+
+
+def test_an_end_without_an_exit_code_has_none(connect: Connect) -> None:
+    with connect() as websocket:
+        type_(websocket, b"timeout\n")
+        *_, end = to_the_end(websocket)
+    assert (end["type"], end["exitCode"]) == ("end", None)
+
+
+def test_restart_begins_a_new_one_of_the_same_size_in_the_same_stream(
+    connect: Connect, http: httpx.Client, session: str
+) -> None:
+    with connect() as websocket:
+        type_(websocket, b"old")
+        assert shown(websocket, 3) == b"old"
+        send(websocket, "resize", rows=30, cols=90)
+        assert shown(websocket, 5) == b"30x90"
+        for text in (b"new", b"newer"):
+            send(websocket, "restart")
+            type_(websocket, text)
+            assert shown(websocket, 5 + len(text)) == b"30x90" + text
+        assert open_terminals(http, session) == 1
+        assert http.get(f"/session/{session}").json()["numQueriesExecuted"] == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "[]", "{}", '{"type": "out"}', '{"type": "stdin", "chars": "?"}', "[" * 20_000,
+     '{"type": "resize", "rows": 0, "cols": 80}'],
+)  # fmt: skip
+def test_what_is_no_frame_is_told_and_the_terminal_goes_on(connect: Connect, text: str) -> None:
+    with connect() as websocket:
+        websocket.send(text)
+        answer = frame(websocket)
+        assert answer["type"] == "error" and "ping or restart" in answer["data"]
+        type_(websocket, b"on")
+        assert shown(websocket, 2) == b"on"
+
+
+def test_a_frame_that_is_too_large_ends_the_connection(
+    connect: Connect, http: httpx.Client, session: str
+) -> None:
+    with connect() as websocket, pytest.raises(ConnectionClosed):
+        type_(websocket, b"x" * (3 << 20))
+        websocket.recv(timeout=5)
+    wait_for(lambda: open_terminals(http, session) == 0)
+
+
+def test_input_that_was_dropped_is_told(connect: Connect) -> None:
+    with connect() as websocket:
+        type_(websocket, b"drop\n")
+        assert frame(websocket)["data"].startswith("5 bytes of input were dropped")
+
+
+def test_a_shim_that_talks_nonsense_loses_its_terminal_alone(
+    connect: Connect, server: Server
+) -> None:
+    with connect() as other, connect() as websocket:
+        type_(websocket, b"nonsense\n")
+        assert to_the_end(websocket)[-1]["type"] == "end"
+        type_(other, b"on")
+        assert shown(other, 2) == b"on"
+    assert "sent what is no message" in server.log()
+
+
+def test_leaving_ends_it(connect: Connect, http: httpx.Client, session: str) -> None:
+    with connect() as websocket:
+        type_(websocket, b"x")
+        shown(websocket, 1)
+    wait_for(lambda: open_terminals(http, session) == 0)
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_batch_runs_do_not_wait_for_a_terminal(
+    connect: Connect, run: Callable[..., list[Frame]]
+) -> None:
+    with connect() as websocket:
+        type_(websocket, b"x")
+        shown(websocket, 1)
+        assert run(exec="out done")[-1]["console"] == [["stdout", "done\n"]]
+        type_(websocket, b"y")
+        assert shown(websocket, 1) == b"y"
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH"])
+def test_session_that_ends_or_restarts_closes_its_terminals(
+    server: Server, http: httpx.Client, method: str
+) -> None:
+    id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+    with sit(server, id) as one, sit(server, id) as two:
+        type_(one, b"x")
+        shown(one, 1)
+        assert http.request(method, f"/session/{id}").status_code < 300
+        for websocket in (one, two):
+            *words, end = to_the_end(websocket)
+            assert (end["type"], end["exitCode"]) == ("end", None)
+            assert "session" in words[-1]["data"]
+    if method == "PATCH":
+        with sit(server, id) as again:
+            type_(again, b"x")
+            assert shown(again, 1) == b"x"
+    http.delete(f"/session/{id}")
+
+
+def test_so_many_and_no_more(server: Server, http: httpx.Client, session: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(TERMINALS_MAX):
+            stack.enter_context(sit(server, session))
+        with pytest.raises(InvalidStatus) as refused:
+            stack.enter_context(sit(server, session))
+        assert refused.value.response.status_code == 412
+        assert b"terminals" in (refused.value.response.body or b"")
+    wait_for(lambda: open_terminals(http, session) == 0)
+
+
+def test_a_terminal_that_cannot_begin_says_why(own_server: Server) -> None:
+    id = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    why = {"kind": "stage", "stage": "terminal", "errno": 1, "error": "not permitted"}
+    own_server.refuse(start=why)
+    with sit(own_server, id) as websocket:
+        error, end = to_the_end(websocket)
+    assert error["type"] == "error" and "stage terminal" in error["data"]
+    assert (end["type"], end["exitCode"]) == ("end", None)
+
+
+def test_usage_of_a_terminal_counts(connect: Connect, http: httpx.Client, session: str) -> None:
+    with connect() as websocket:
+        type_(websocket, b"exit 0\n")
+        to_the_end(websocket)
+    stats = http.delete(f"/session/{session}").json()["stats"]
+    assert stats["runs"] == 1
+
+
+def test_an_open_terminal_keeps_its_session(start: Callable[..., Server]) -> None:
+    server = start(idle_s=1.5)
+    id = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    with sit(server, id) as websocket:
+        time.sleep(3)
+        type_(websocket, b"x")
+        assert shown(websocket, 1) == b"x"
+
+
+def test_a_reader_that_stops_costs_bounded_memory(server: Server, session: str) -> None:
+    with sit(server, session) as websocket:
+        type_(websocket, b"flood 40000000\n")
+        before = memory(server)
+        time.sleep(1.5)  # nothing is read, but for what the library and the kernel hold
+        assert memory(server) - before < 8 << 20
+        shown(websocket, 39_000_000)
+
+
+def test_shutdown_closes_terminals(own_server: Server) -> None:
+    id = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    with sit(own_server, id) as websocket:
+        type_(websocket, b"x")
+        shown(websocket, 1)
+        began = time.monotonic()
+        assert own_server.stop() == 0
+        assert time.monotonic() - began < 4
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(timeout=5)
+    assert closed.value.rcvd and closed.value.rcvd.code == 1012
+    assert "Traceback" not in own_server.log()

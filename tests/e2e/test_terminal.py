@@ -1,0 +1,260 @@
+"""Terminals of a real daemon, with the programs that people use on them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from .daemon import Daemon, run, running
+from .terminals import PROMPT, sit
+from .test_stream import resident
+
+Make = Callable[..., str]
+
+
+def has(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not shutil.which(program), reason=f"the host has no {program}")
+
+
+def test_a_person_works_at_a_shell(daemon: Daemon, http: httpx.Client, session: Make) -> None:
+    id = session()
+    with sit(daemon, id) as screen:
+        screen.send("resize", rows=40, cols=100)
+        screen.type("tty; stty size; echo $TERM $HOME; id -un\n")
+        screen.until("id -un\r\n\x1b[?2004l\r")
+        told = screen.until(PROMPT).split("\r\n")
+        assert told[:4] == ["/dev/pts/0", "40 100", "xterm-256color /home/work", "work"]
+        screen.type("sleep 60\n")
+        screen.until("sleep 60\r\n")
+        screen.type(b"\x03")
+        screen.until("^C")
+        screen.until(PROMPT)
+        screen.type("echo $?; cat > made\n")
+        screen.until("130\r\n")
+        screen.type("of the terminal\n\x04")
+        screen.until(PROMPT)
+        assert run(http, id, {"exec": "cat made; tty"}).text("stdout") == (
+            "of the terminal\nnot a tty\n"
+        )
+        screen.type("echo \u00e9\u00e9\x7f | od -An -c; exit 5\n")
+        screen.until("303 251  \\n")
+        (end,) = screen.to_the_end()
+    assert (end["exitCode"], end["verdict"]["outcome"]) == (5, "failure")
+
+
+@has("less")
+def test_a_pager_pages(daemon: Daemon, session: Make) -> None:
+    with sit(daemon, session()) as screen:
+        screen.send("resize", rows=10, cols=40)
+        screen.type("seq 1000 | less\n")
+        screen.until("9\r\n")
+        screen.type("G")
+        screen.until("1000")
+        screen.type("q")
+        screen.until(PROMPT)
+
+
+def test_python_can_be_spoken_with(daemon: Daemon, session: Make) -> None:
+    with sit(daemon, session("python")) as screen:
+        screen.type("/usr/bin/python3 -q\n")
+        screen.until(">>> ")
+        screen.type("import os; 6 * 7, os.isatty(0), os.get_terminal_size()\n")
+        screen.until("(42, True, os.terminal_size(columns=80, lines=24))")
+        screen.type("while True: pass\n\n")
+        time.sleep(0.3)
+        screen.type(b"\x03")
+        screen.until("KeyboardInterrupt")
+        screen.type(b"\x04")
+        screen.until(PROMPT)
+
+
+@has("tmux")
+def test_a_terminal_within_the_terminal(daemon: Daemon, session: Make) -> None:
+    with sit(daemon, session()) as screen:
+        screen.type("tmux -f /dev/null new -s x 'tty; read a; echo got $a; sleep 1'\n")
+        screen.until("/dev/pts/1")
+        screen.type("line\n")
+        screen.until("got line")
+        screen.until("[exited]")
+
+
+def test_restart_ends_a_shell_that_hangs_with_all_that_it_started(
+    daemon: Daemon, http: httpx.Client, session: Make
+) -> None:
+    id = session()
+    with sit(daemon, id) as screen:
+        screen.send("resize", rows=33, cols=99)
+        screen.type("setsid sh -c 'sleep 1; echo alive > late' & stty -isig; cat\n")
+        screen.until("cat\r\n")
+        screen.send("restart")
+        screen.type("stty size; ps -e | grep -c sleep\n")
+        screen.until("33 99\r\n")
+        screen.until("0\r\n")
+        screen.type("sleep 1.2; ls\n")
+        screen.until("ls\r\n")
+        assert "late" not in screen.until(PROMPT)
+    assert http.get(f"/session/{id}").status_code == 200
+
+
+def test_every_byte_survives_both_ways(daemon: Daemon, session: Make) -> None:
+    everything = bytes(range(256)) * 40
+    with sit(daemon, session()) as screen:
+        screen.type("stty raw -echo; echo on; head -c 10240; stty sane\n")
+        screen.until("\ron\n")
+        screen.type(everything)
+        while len(screen.shown) < len(everything):
+            screen.read()
+        assert screen.shown.startswith(everything)
+
+
+def test_a_flood_to_a_slow_reader_is_held_back_and_costs_bounded_memory(
+    daemon: Daemon, session: Make
+) -> None:
+    with sit(daemon, session()) as screen:
+        screen.type("yes $(seq 100)\n")
+        screen.until("1 2 3")
+        before = resident(daemon)
+        time.sleep(2)
+        assert resident(daemon) - before < 16 << 20
+        spent = spent_by("yes")
+        time.sleep(1)
+        assert spent_by("yes") - spent < 10, "it goes on although nobody reads"
+        screen.type(b"\x03")
+        screen.until("^C")
+        screen.until(PROMPT)
+
+
+def spent_by(name: str) -> int:
+    """CPU ticks of all programs of that name."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, rest = path.read_text().rpartition(")")
+        except OSError:
+            continue
+        if head.endswith(f"({name}"):
+            ticks += int(rest.split()[11]) + int(rest.split()[12])
+    return ticks
+
+
+def test_input_that_nothing_reads_does_not_shut_out_a_restart(
+    daemon: Daemon, session: Make
+) -> None:
+    with sit(daemon, session()) as screen:
+        screen.type("stty raw -echo; echo on; sleep 60\n")
+        screen.until("\ron\n")
+        for _ in range(4):
+            screen.type(b"x" * (512 << 10))
+        while not screen.others:
+            screen.read()
+        assert "bytes of input were dropped" in screen.others[0]["data"]
+        screen.send("restart")
+        screen.until(PROMPT)
+
+
+def test_leaving_ends_everything_on_it(daemon: Daemon, http: httpx.Client, session: Make) -> None:
+    id = session()
+    with sit(daemon, id) as screen:
+        screen.type("(trap '' HUP; sleep 61.5) & nohup sleep 61.5 &\n")
+        screen.until(PROMPT)
+        screen.type("setsid sleep 61.5\n")
+        screen.until("setsid sleep 61.5\r\n")
+        assert runs("61.5")
+    deadline = time.monotonic() + 8
+    while http.get(f"/session/{id}").json()["sandbox"]["terminals"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not runs("61.5")
+
+
+def runs(argument: str) -> bool:
+    """A process has this argument."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument.encode() in path.read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            continue  # it has just ended
+    return False
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH"])
+def test_terminal_ends_with_its_session(
+    daemon: Daemon, http: httpx.Client, session: Make, method: str
+) -> None:
+    id = session()
+    with sit(daemon, id) as screen:
+        screen.type("trap '' HUP TERM INT; while :; do sleep 0.1; done\n")
+        screen.until("done\r\n")
+        began = time.monotonic()
+        assert http.request(method, f"/session/{id}").status_code < 300
+        error, end = screen.to_the_end()
+        assert time.monotonic() - began < 3
+    assert "the session" in error["data"] and end["type"] == "end"
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that gives terminals little time."""
+    folder = tmp_path_factory.mktemp("strict")
+    for path in (folder, folder.parent, folder.parent.parent):
+        path.chmod(0o755)
+    with running(folder, "[terminal]\nidle_s = 1.5\nwall_s = 4\n") as daemon:
+        yield daemon
+
+
+def test_limits_of_terminals_are_told(strict: Daemon) -> None:
+    with strict.client() as http:
+        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        with sit(strict, id) as screen:
+            error, end = screen.to_the_end()
+            assert error["data"] == "closed after 1.5 s without input"
+            assert end["type"] == "end"
+        began = time.monotonic()
+        with sit(strict, id) as screen:
+            try:
+                for _ in range(8):
+                    screen.send("ping")
+                    time.sleep(0.7)
+            except ConnectionClosed:
+                pass
+            error, end = screen.to_the_end()
+        assert 3 < time.monotonic() - began < 8
+        assert "4 s" in error["data"]
+        assert (end["exitCode"], end["verdict"]["limit"]) == (None, "wall_s")
+        assert http.delete(f"/session/{id}").status_code == 200
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_daemon_that_ends_takes_its_terminals_with_it(tmp_path: Path, how: str) -> None:
+    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        path.chmod(0o755)
+    with running(tmp_path) as daemon, daemon.client() as http:
+        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        with sit(daemon, id) as screen:
+            screen.type("trap '' HUP; sleep 62.5\n")
+            screen.until("62.5\r\n")
+            if how == "stopped":
+                assert daemon.stop() == 0
+            else:
+                assert daemon.process
+                os.kill(daemon.process.pid, signal.SIGKILL)
+                daemon.process.wait()
+                daemon.process = None
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    screen.read()
+        deadline = time.monotonic() + 8
+        while runs("62.5"):
+            assert time.monotonic() < deadline, "it survives its daemon"
+            time.sleep(0.1)
+        if how == "killed":
+            daemon.start()  # and what the killed one has left is taken back
