@@ -112,13 +112,18 @@ class _Seat:
             await self._send(frames.error(text))
         await self._send(frames.end(None if terminal.why else event))
 
-    def _why(self, terminal: Terminal) -> str:
+    @staticmethod
+    def _why(terminal: Terminal) -> str:
         """What its user should know about its end, "" if it was just that of the shell."""
         if terminal.why or terminal.run.error:
             return terminal.why or str(terminal.run.error)
         event = terminal.run.events[-1] if terminal.run.events else None
         if event is None or event.fault or event.verdict is None:
             return event.fault if event else "the terminal ended unexpectedly"
+        if event.verdict.limit == "wall_s":
+            return (
+                f"the time for a terminal, {terminal.run.plan.steps[-1].limits.wall_s:g} s, is over"
+            )
         return event.verdict.advice if event.verdict.outcome in ("limit", "fault") else ""
 
     async def _listen(self) -> bool:

@@ -207,6 +207,8 @@ class Run:
 
     def _facts(self, step: Step, before: Counters, after: Counters) -> Facts:
         self.storage.look()
+        if self.terminal and self.terminal.left:
+            self.asked.add(signal.SIGHUP)
         return Facts(
             limits=step.limits,
             usage=self._usage(before, after),

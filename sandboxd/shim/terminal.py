@@ -80,6 +80,11 @@ class Terminal:
         due = [at for at in (self._resume, self._deadline()) if at is not None]
         return min(due, default=None)
 
+    @property
+    def left(self) -> bool:
+        """Its user has gone; the kernel has hung up."""
+        return self._left is not None
+
     def abandoned(self, now: float) -> bool:
         """Its user has gone, and the time that programs have to end for it is over."""
         deadline = self._deadline()

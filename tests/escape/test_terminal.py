@@ -172,7 +172,8 @@ def test_leaving_hangs_up_and_lets_programs_save_their_work(sandbox: Sandbox) ->
         time.sleep(0.5)
         shell.leave()
         event = shell.ended(within=2)
-    assert (event["verdict"]["outcome"], event["verdict"]["signal"]) == ("signal", "SIGHUP")
+    found = event["verdict"]
+    assert (found["outcome"], found["signal"], found["sent_by"]) == ("signal", "SIGHUP", "client")
     assert sandbox.run("cat saved").stdout == "saved\n"
     assert not uid_in_use(sandbox.slot.uid)
 
