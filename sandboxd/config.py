@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import log
 from .errors import ConfigError
 from .model import GIB, MIB, Limits
 
 STATE_DIR = "/var/lib/sandboxd"
 SOCKET = "/run/sandboxd/api.sock"
+METRICS = "127.0.0.1:9464"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,10 @@ class Config:
     state_dir: str = STATE_DIR
     auth: str = ""  # or "keypair"; "none": no signatures; see docs/authentication.md
     rate_limit: int = 30000  # requests of a keypair in 900 s, unless it has a limit of its own
+    metrics: str = METRICS  # where Prometheus and health checks ask: HOST:PORT, unix:PATH, "": off
+    log: str = "text"  # the form of the log's lines, or "json"
+    log_level: str = "info"  # what is told at least: debug (every request), info, warning, error
+    disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
     limits: StepLimits = StepLimits()
     ceiling: Limits = Limits(
         wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024, cpus=float(os.cpu_count() or 1),
@@ -276,6 +282,13 @@ def _check(config: Config) -> None:
     """Rules between fields."""
     if config.auth not in ("", "keypair", "none"):
         raise ConfigError(f'auth is "keypair", the default, or "none", not {config.auth!r}')
+    if config.log not in log.FORMS or config.log_level not in log.LEVELS:
+        forms, levels = (
+            " or ".join(f'"{one}"' for one in known) for known in (log.FORMS, log.LEVELS)
+        )
+        raise ConfigError(f"log is {forms}, log_level is {levels}")
+    if config.disk_floor < 0:
+        raise ConfigError("disk_floor must be 0 or more, in bytes")
     if config.rate_limit < 1:
         raise ConfigError("rate_limit must be 1 or more, in requests per 900 s")
     if config.scratch.kind not in ("image", "tmpfs"):

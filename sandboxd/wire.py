@@ -7,6 +7,7 @@ that its answer repeats; this is the whole privileged surface:
 
     op       arguments                               answer   descriptors back
     ready    -                                       -        -
+    ping     -                                       vitals   -
     lease    session, size, inodes, mounts           slot     -
     adopt    slot, session, mounts                   -        -
     start    slot, session, run, shell, steps,       -        control, console, journal
@@ -22,6 +23,7 @@ that its answer repeats; this is the whole privileged surface:
     session and folder are UUIDs, run a number that the session has not used before, a step
     {"name", "command", "limits"} with the fields of model.Step and model.Limits, mounts a list of
     {"folder", "name", "read_only"}, the fields of model.Attachment.
+    vitals are the fields of warden/vitals.py.
     An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
     "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".
 

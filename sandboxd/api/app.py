@@ -18,6 +18,7 @@ from . import (
     folder_files,
     folders,
     gql,
+    health,
     listen,
     problems,
     pty,
@@ -29,6 +30,7 @@ from . import (
 from .answers import Answer
 from .door import guarded
 from .gate import Gate
+from .record import Recorded, named
 from .state import State
 
 API_VERSION = "v7.20230615"
@@ -43,7 +45,7 @@ async def version(_: Request) -> Response:
     return Answer({"version": API_VERSION, "manager": f"sandboxd {__version__}"})
 
 
-OPEN = ("/", transfers.UPLOAD, transfers.DOWNLOAD)
+OPEN = ("/", "/healthz", "/readyz", transfers.UPLOAD, transfers.DOWNLOAD)
 """Paths that need no signature: the version, and those that take a token instead."""
 
 
@@ -52,6 +54,8 @@ def routes() -> list[Route | WebSocketRoute]:
     return guarded(
         [
             Route("/", version, methods=["GET"]),
+            Route("/healthz", health.healthz, methods=["GET"]),
+            Route("/readyz", health.readyz, methods=["GET"]),
             Route("/admin/gql", gql.gql, methods=["POST"]),
             Route("/admin/graphql", gql.legacy, methods=["POST"]),
             Route("/manager/announcement", upkeep.announcement, methods=["GET"]),
@@ -110,8 +114,8 @@ async def _nowhere(_: Scope, __: Receive, ___: Send) -> None:
 def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application that works with `state`."""
     app = Starlette(
-        routes=routes(),
-        middleware=[Middleware(Gate)],
+        routes=named(routes()),
+        middleware=[Middleware(Recorded), Middleware(Gate)],
         exception_handlers={
             SandboxdError: problems.on_sandboxd_error,
             HTTPException: problems.on_http_exception,

@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from ..errors import AuthFailed, Forbidden, Invalid, NotFound
 from .door import LOCAL, Caller, Door
+from .record import note
 
 OWNER = "owner_access_key"
 
@@ -33,6 +34,7 @@ def owner(request: HTTPConnection) -> str:
     named = request.query_params.get(OWNER) or request.scope["state"].get(OWNER) or asking.name
     if named != asking.name and not asking.is_admin:
         raise Forbidden("only admins can act for another owner")
+    note(request, owner=str(named))
     return str(named)
 
 

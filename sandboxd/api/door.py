@@ -58,6 +58,7 @@ class Door:
             return LOCAL
         now = self._clock()
         claim = signature.claim(_target(scope), scope["headers"], datetime.fromtimestamp(now, UTC))
+        scope["state"]["claimed"] = claim.access_key
         keypair = await self.keys.find(claim.access_key)
         if keypair is None:
             raise AuthFailed("Access key not found")

@@ -19,6 +19,7 @@ from . import batch
 from .answers import Answer
 from .bodies import fold, parameters, typed
 from .helper import Helper
+from .record import note
 from .session import Session
 from .state import session, state
 
@@ -87,10 +88,16 @@ def complete_nothing() -> Response:
 
 
 async def _batch(request: Request, found: Session, call: Call) -> Response:
-    asked = call.runId or new_run_id(), plan(request, found, call)
-    run = state(request).sessions.ask(found, *asked)
+    run = ask(request, found, call)
     terms = LIVE if call.options.get("live") else POLL
     return await _answer(found, run, await run.call(terms=terms))
+
+
+def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
+    """The run that `call` asks for. Raises Invalid, QuotaExceeded, Unavailable."""
+    id = call.runId or new_run_id()
+    note(request, run=id)
+    return state(request).sessions.ask(found, id, plan(request, found, call))
 
 
 def new_run_id() -> str:

@@ -25,6 +25,7 @@ from ..model import HOME
 from .bodies import Body, parameters
 from .helper import Helper, Place, path
 from .multipart import FileBegins, Upload
+from .record import note
 from .state import session, state
 
 OCTETS = "application/octet-stream"
@@ -56,8 +57,9 @@ async def upload(request: Request) -> Response:
         parser = Upload(request.headers.get("content-type", "").encode("latin-1"))
         async with Helper(found) as helper:
             await helper.begin_upload()
-            await _pass_on(body, parser, helper, limits)
+            files, size = await _pass_on(body, parser, helper, limits)
             await helper.commit()
+        note(request, files=files, bytes=size)
     except SandboxdError as error:
         if closing := await body.drop():
             raise HTTPException(413, str(error), closing) from None
@@ -65,9 +67,10 @@ async def upload(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _pass_on(body: Body, parser: Upload, helper: Helper, limits: Files) -> None:
-    """Give the helper the files of the body. Raises Invalid for what breaks a limit."""
-    files = size = 0
+async def _pass_on(body: Body, parser: Upload, helper: Helper, limits: Files) -> tuple[int, int]:
+    """Give the helper the files of the body; their number and bytes. Raises Invalid for what
+    breaks a limit."""
+    files = size = total = 0
     while piece := await body.piece():
         for event in parser.feed(piece):
             if isinstance(event, FileBegins):
@@ -76,13 +79,14 @@ async def _pass_on(body: Body, parser: Upload, helper: Helper, limits: Files) ->
                     raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
                 await helper.begin_file(path(event.name, "filename"), event.mode)
                 continue
-            size += len(event)
+            size, total = size + len(event), total + len(event)
             if size > limits.upload_size:
                 raise Invalid(f"Too large file (maximum {limits.upload_size} bytes)")
             await helper.write(event)
     parser.end()
     if not files:
         raise Invalid("an upload has at least one file")
+    return files, total
 
 
 class HelperResponse(StreamingResponse):
@@ -153,6 +157,7 @@ async def download(request: Request) -> Response:
     if not 1 <= len(asked.files) <= most:
         raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(asked.files)})
     paths = [path(name, "files") for name in asked.files]
+    note(request, files=len(paths))
     helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
     boundary = secrets.token_hex(16)
     headers = {"content-type": f"multipart/mixed; boundary={boundary}"}

@@ -17,6 +17,7 @@ from .answers import Answer
 from .auth import maker, owner
 from .bodies import parameters
 from .helper import Helper
+from .record import note
 from .shelf import Folder
 from .state import state
 
@@ -67,7 +68,12 @@ class ById(msgspec.Struct):
 
 def folder(request: Request) -> Folder:
     """The folder that the path names, among those of who asks. Raises NotFound."""
-    return state(request).folders.find(owner(request), request.path_params["name"])
+    return _noted(request, state(request).folders.find(owner(request), request.path_params["name"]))
+
+
+def _noted(request: Request, found: Folder) -> Folder:
+    note(request, folder=found.row.id, name=found.row.name)
+    return found
 
 
 async def create(request: Request) -> Response:
@@ -79,7 +85,8 @@ async def create(request: Request) -> Response:
     size, clamped = _size(body.quota, state(request).config.folders.size)
     rest = {"usage_mode": body.usage_mode, "cloneable": body.cloneable}
     row = shelf.new_row(body.name, await maker(request), size, body.permission, **rest)
-    made = await state(request).folders.make(row)
+    note(request, name=row.name, bytes=row.size)
+    made = _noted(request, await state(request).folders.make(row))
     answer = described(made.row)
     if clamped:
         answer["clamped"] = ["quota"]
@@ -141,6 +148,7 @@ async def rename(request: Request) -> Response:
     """POST /folders/{name}/rename: another name; sessions that have it keep their place of it."""
     found = folder(request)
     name = shelf.check_name((await parameters(request, Rename)).new_name)
+    note(request, to=name)
     await state(request).folders.change(found, name=name)
     return Response(status_code=201)
 
@@ -163,7 +171,9 @@ async def remove(request: Request) -> Response:
 async def remove_by_id(request: Request) -> Response:
     """DELETE /folders: as `remove`, the body names it."""
     body = await parameters(request, ById, {"vfolderId": "id", "vfolder_id": "id"})
-    return await _remove(request, state(request).folders.find(owner(request), body.id))
+    request.scope["state"]["ref"] = body.id
+    found = _noted(request, state(request).folders.find(owner(request), body.id))
+    return await _remove(request, found)
 
 
 async def _remove(request: Request, found: Folder) -> Response:

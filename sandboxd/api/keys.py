@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from collections.abc import Iterator, Mapping
 
 from ..errors import Unavailable
 from ..store import keypairs
 from ..store.database import Database
 from ..store.keypairs import Keypair
+from .record import act
 
 _log = logging.getLogger(__name__)
 
@@ -35,16 +37,29 @@ class Keys:
     async def find(self, access_key: str) -> Keypair | None:
         """The keypair, if there is one and it is active. Raises Unavailable when the database
         cannot be read: nobody is let in on what may no longer be so."""
-        try:
-            version = self._database.version()
-            if version != self._version:
-                found = await asyncio.to_thread(keypairs.all_keypairs, self._database)
-                self._known = {keypair.access_key: keypair for keypair in found}
-                self._version = version  # of before the reading: what came since is read again
-        except sqlite3.Error as error:
-            raise Unavailable(f"the keypairs cannot be read: {error}") from None
+        await self.refresh()
         keypair = self._known.get(access_key)
         return keypair if keypair and keypair.is_active else None
+
+    async def refresh(self) -> None:
+        """Read the keypairs again if need be. Raises Unavailable when that cannot be.
+
+        What has been done to them meanwhile is told: the audit log of the command line, which
+        has no other way to this daemon's log.
+        """
+        try:
+            version = self._database.version()
+            if version == self._version:
+                return
+            found = await asyncio.to_thread(keypairs.all_keypairs, self._database)
+        except sqlite3.Error as error:
+            raise Unavailable(f"the keypairs cannot be read: {error}") from None
+        known = {keypair.access_key: keypair for keypair in found}
+        if self._version >= 0:
+            for what, access_key in changes(self._known, known):
+                act(f"keypair.{what}", caller="command line", access_key=access_key)
+        self._known = known
+        self._version = version  # of before the reading: what came since is read again
 
     async def used(self, access_key: str, now: float) -> None:
         """The keypair has signed a request at `now`, in seconds since 1970."""
@@ -55,3 +70,19 @@ class Keys:
             await asyncio.to_thread(keypairs.used, self._database, access_key, now)
         except sqlite3.Error as error:  # a date for people; nothing is decided by it
             _log.warning("the last use of %s cannot be noted: %s", access_key, error)
+
+
+def changes(
+    before: Mapping[str, Keypair], after: Mapping[str, Keypair]
+) -> Iterator[tuple[str, str]]:
+    """What has been done to keypairs, and to which access key. No I/O."""
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if old is None or new is None:
+            yield "delete" if new is None else "create", key
+        elif old.secret_key != new.secret_key:
+            yield "replace", key
+        elif old.is_active != new.is_active:
+            yield "enable" if new.is_active else "disable", key
+        elif (old.is_admin, old.rate_limit) != (new.is_admin, new.rate_limit):
+            yield "change", key

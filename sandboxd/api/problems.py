@@ -120,9 +120,10 @@ def _response(status: int, body: dict[str, Any], headers: Any = None) -> Respons
     return Response(to_json(body), status, headers, MEDIA_TYPE)
 
 
-async def on_sandboxd_error(_: Request, error: Exception) -> Response:
+async def on_sandboxd_error(request: Request, error: Exception) -> Response:
     """Handler for our own exceptions."""
     assert isinstance(error, SandboxdError)
+    request.scope["state"]["refusal"] = error  # for the log
     return answer(error)
 
 

@@ -31,6 +31,7 @@ from ..store.database import Database
 from ..store.sessions import Row
 from . import life
 from .admission import DRAINED, Admission
+from .account import Account
 from .events import Events
 from .sealed import sealed
 from .session import HELPERS_MAX, Session
@@ -48,10 +49,16 @@ class Sessions:
     """All sessions, by UUID and by owner and name."""
 
     def __init__(
-        self, config: Config, warden: WardenClient, database: Database, admission: Admission
+        self,
+        config: Config,
+        warden: WardenClient,
+        database: Database,
+        admission: Admission,
+        account: Account,
     ) -> None:
         self.config = config
         self.admission = admission
+        self._account = account
         self.warden = warden
         self.events = Events()
         self._database = database
@@ -108,6 +115,10 @@ class Sessions:
             raise NotFound("session", f"Session (id={ref}) does not exist.")
         session.used_at = time.time()
         return session
+
+    def has(self, ref: str) -> bool:
+        """There is a session, whosever it is, of this UUID or name."""
+        return ref.lower() in self._by_id or any(ref == name for _, name in self._by_name)
 
     def of(self, owner: str | None) -> Iterable[Session]:
         """All sessions of an owner; of everybody, if it is None."""
@@ -295,6 +306,7 @@ class Sessions:
         if session is None or not run.started_at:
             return
         async with session.accounts:
+            self._account.run_over(session.row, run, time.time())
             values = life.after(session.row, run, time.time())
             session.runs.notice = values.get("status_info", session.runs.notice)
             try:
@@ -311,6 +323,7 @@ class Sessions:
         run.started_at = time.time()
         number = await asyncio.to_thread(table.next_run, self._database, id, run.started_at)
         session.row = replace(session.row, runs=number, used_at=run.started_at)
+        self._account.run_starts(session.row, run, number)
         plan = run.plan
         stdin = None if plan.stdin is None else sealed(plan.stdin)
         given = seat.fileno() if seat else stdin

@@ -17,22 +17,30 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Literal
 
 import uvicorn
 from starlette.applications import Starlette
 
-from .. import runtimes
+from .. import log, runtimes
 from ..config import Config
 from ..errors import Unavailable
 from ..store import keypairs
 from ..store.database import Database
 from . import app
-from .admission import Admission
+from .admission import DRAINED, Admission
 from .door import Door
 from .events import Events
 from .host import Host
+from .account import Account
+from .door import Door
+from .events import Events
+from .health import Health
+from .health import monitor as make_monitor
 from .http_protocol import SERVER, HttpProtocol
 from .keys import Keys
+from .metrics import Metrics
+from .readings import readings
 from .registry import Sessions
 from .shelf import Folders
 from .state import State
@@ -48,20 +56,30 @@ GRACE_S = 3
 
 KEEP_ALIVE_S = 30
 
+BROKEN_OFF = "ASGI callable returned without completing response."
+"""What uvicorn says when an answer ends early; record.py has told it, with the cause."""
+
 
 def run(
-    config: Config, warden: socket.socket, listeners: list[socket.socket], database: str
+    config: Config,
+    warden: socket.socket,
+    listeners: list[socket.socket],
+    database: str,
+    monitor: socket.socket | None = None,
 ) -> None:
-    """Serve the API on `listeners` until SIGTERM or until `warden` closes.
+    """Serve the API on `listeners` until SIGTERM or until `warden` closes; metrics and health on
+    `monitor`.
 
     `database` is the path of the SQLite file. Raises ConfigError when it cannot be used.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run kept
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # at info it tells about itself
+    logging.getLogger("uvicorn.error").addFilter(lambda line: line.msg != BROKEN_OFF)
     store = Database(database)
     try:
         _warn_if_locked_out(config, listeners, store)
-        asyncio.run(_serve(config, warden, listeners, store))
+        asyncio.run(_serve(config, warden, listeners, store, monitor))
     finally:
         store.close()
 
@@ -71,25 +89,33 @@ def _warn_if_locked_out(config: Config, listeners: list[socket.socket], store: D
     network = any(listener.family != socket.AF_UNIX for listener in listeners)
     if network and config.auth != "none" and not keypairs.all_keypairs(store):
         command = f"sandboxd keypair create --state-dir {shlex.quote(config.state_dir)}"
-        _log.warning("sandboxd: nobody can sign requests yet; make a keypair: %s", command)
+        _log.warning("nobody can sign requests yet; make a keypair: %s", command)
 
 
 async def _serve(
-    config: Config, warden: socket.socket, listeners: list[socket.socket], store: Database
+    config: Config,
+    warden: socket.socket,
+    listeners: list[socket.socket],
+    store: Database,
+    monitor: socket.socket | None,
 ) -> None:
-    client = WardenClient(warden)
+    metrics = Metrics()
+    client = WardenClient(warden, metrics.warden_answered)
+    health = Health(config, client, store, metrics)
     admission = Admission(config, Host(os.path.dirname(store.path)))
-    sessions = Sessions(config, client, store, admission)
+    sessions = Sessions(config, client, store, admission, Account(metrics))
     folders = Folders(config, client, store, sessions)
-    tokens, door = Tokens(config.folders.token_s), Door(config, Keys(store))
-    state = State(config, runtimes.load(config), sessions, folders, tokens, door)
+    tokens, keys = Tokens(config.folders.token_s), Keys(store)
+    door = Door(config, keys)
+    state = State(config, runtimes.load(config), sessions, folders, tokens, door, metrics, health)
+    metrics.reading(lambda: readings(config, sessions))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await folders.restore()
         await sessions.restore()
         await resume(sessions, state.runtimes)
-        sweeper = asyncio.create_task(sweep(sessions), name="sweeper")
+        sweeper = asyncio.create_task(sweep(sessions, keys), name="sweeper")
         sweeper.add_done_callback(lambda _: server.stop("nothing ends idle sessions any more"))
         try:
             yield
@@ -100,39 +126,63 @@ async def _serve(
             await sessions.close()
 
     server = Server(app.make(state, lifespan), client, sessions.events)
+    health.refusing = lambda: server.refusing or (DRAINED if admission.paused else "")
     link = asyncio.create_task(client.serve(), name="warden")
     link.add_done_callback(lambda _: server.stop("the warden is gone"))
+    beside = [link, asyncio.create_task(health.beat(), name="beat")]
+    if monitor is not None:
+        watched = Monitor(make_monitor(health, metrics)).serve(sockets=[monitor])
+        beside.append(asyncio.create_task(watched, name="monitor"))
     try:
         await server.serve(sockets=listeners)
     finally:
-        link.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await link
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+class Monitor(uvicorn.Server):
+    """The listener for Prometheus and health checks: up before the API's, and as long."""
+
+    def __init__(self, application: Starlette) -> None:
+        super().__init__(_settings(application, lifespan="off"))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the other server's."""
+        yield
+
+
+def _settings(application: Starlette, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http=HttpProtocol,
+        ws=WebSocketProtocol,
+        ws_ping_timeout=None,
+        ws_per_message_deflate=False,
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=[("server", SERVER)],
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
 
 
 class Server(uvicorn.Server):
     """uvicorn, telling the warden when it accepts connections, ending without a signal."""
 
     def __init__(self, application: Starlette, warden: WardenClient, events: Events) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,
-                http=HttpProtocol,
-                ws=WebSocketProtocol,
-                ws_ping_timeout=None,
-                ws_per_message_deflate=False,
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                headers=[("server", SERVER)],
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=GRACE_S,
-            )
-        )
+        super().__init__(_settings(application, lifespan="on"))
         self._warden = warden
         self._events = events
+
+    @property
+    def refusing(self) -> str:
+        """Why it takes no new work, "" if it does."""
+        return "stopping" if self.should_exit else "" if self.started else "starting"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, and say so."""
@@ -143,7 +193,7 @@ class Server(uvicorn.Server):
     def stop(self, why: str) -> None:
         """End soon: running requests get their grace."""
         if not self.should_exit:
-            _log.info("the api ends: %s", why)
+            log.event("api.ends", reason=why)
         self.should_exit = True
         self._events.close()
 

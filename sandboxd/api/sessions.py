@@ -22,6 +22,7 @@ from .answers import Answer
 from .auth import maker, owner
 from .bodies import fold, parameters, typed
 from .mounts import attachments
+from .record import note
 from .registry import new_id
 from .session import Session
 from .state import session, state
@@ -114,8 +115,10 @@ async def create(request: Request) -> Response:
             lambda ref: here.folders.find(who, ref).row,
         ),
     )
+    note(request, name=wanted.name, runtime=runtime.name)
     first = life.first_runs(wanted, runtime, here.config)
     found, created = await here.sessions.get_or_create(wanted, body.reuse, body.max_wait)
+    note(request, session=found.row.id, created=created)
     if created:
         found.begin(first)
     answer = {

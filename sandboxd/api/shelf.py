@@ -114,6 +114,10 @@ class Folders:
                     return folder
         raise _missing(ref)
 
+    def has(self, ref: str) -> bool:
+        """There is a folder, whosever it is, of this UUID or name."""
+        return any(ref in (one.row.id, one.row.name) for one in self._by_id.values())
+
     def by_id(self, id: str) -> Folder:
         """The folder with this UUID, whosever it is. Raises NotFound."""
         folder = self._by_id.get(id)

@@ -10,6 +10,9 @@ from ..config import Config
 from ..runtimes import Runtimes
 from .auth import owner
 from .door import Door
+from .health import Health
+from .metrics import Metrics
+from .record import note
 from .registry import Sessions
 from .session import Session
 from .shelf import Folders
@@ -26,6 +29,12 @@ class State:
     folders: Folders
     tokens: Tokens
     door: Door
+    metrics: Metrics
+    health: Health
+
+    def is_anybodys(self, ref: str) -> bool:
+        """There is a session or folder, whosever it is, that goes by `ref`."""
+        return self.sessions.has(ref) or self.folders.has(ref)
 
 
 def state(request: HTTPConnection) -> State:
@@ -37,4 +46,6 @@ def state(request: HTTPConnection) -> State:
 
 def session(request: HTTPConnection) -> Session:
     """The session that the path names, among those of who asks. Raises NotFound."""
-    return state(request).sessions.find(owner(request), request.path_params["ref"])
+    found = state(request).sessions.find(owner(request), request.path_params["ref"])
+    note(request, session=found.row.id)
+    return found

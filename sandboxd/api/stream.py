@@ -25,7 +25,7 @@ from ..runs.run import Input, Run
 from ..runs.terms import STREAM
 from .answers import to_json
 from .bodies import fold, parse, typed
-from .execute import Call, bad_mode, new_run_id, plan, result
+from .execute import Call, ask, bad_mode, result
 from .session import Session
 from .state import session, state
 
@@ -55,8 +55,8 @@ async def _begin(websocket: WebSocket, found: Session) -> Run | None:
         call = typed(fold(parse(text.encode()), {}), Call)
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        asked = new_run_id(), plan(websocket, found, call)
-        return state(websocket).sessions.ask(found, *asked)
+        call.runId = ""  # the connection's own: nobody else can follow it
+        return ask(websocket, found, call)
     except TimeoutError:
         refusal = f"nothing was asked for within {FIRST_S:g} s"
     except SandboxdError as error:

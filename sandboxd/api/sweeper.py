@@ -7,13 +7,16 @@ to the minute in the database, so that a restart neither loses nor prolongs its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
 
-from ..errors import SandboxdError
+from ..errors import SandboxdError, Unavailable
 from ..runtimes import Runtimes
 from . import life
+from .keys import Keys
+from .record import act
 from .registry import Sessions
 from .session import Session
 
@@ -37,9 +40,11 @@ async def resume(sessions: Sessions, runtimes: Runtimes) -> None:
             await sessions.change(session, **life.failed(row, str(error), time.time()))
 
 
-async def sweep(sessions: Sessions) -> None:
-    """Look at all sessions again and again, for ever."""
+async def sweep(sessions: Sessions, keys: Keys) -> None:
+    """Look at all sessions and at the keypairs again and again, for ever."""
     while True:
+        with contextlib.suppress(Unavailable):  # who needs them is told so
+            await keys.refresh()
         await asyncio.sleep(EVERY_S)
         await sessions.admission.look()
         for session in sessions.of(None):
@@ -56,8 +61,8 @@ async def _look_at(sessions: Sessions, session: Session) -> None:
     if session.busy:
         session.used_at = now
     elif reason := life.reason_to_end(session.row, session.used_at, now, sessions.config.sessions):
-        _log.info("session %s (%s) ends: %s", session.row.id, session.row.name, reason)
         await sessions.destroy(session, reason)
+        act("session.end", session=session.row.id, owner=session.row.owner, reason=reason)
         return
     if session.used_at - session.row.used_at > NOTED_S:
         await sessions.change(session, used_at=session.used_at)

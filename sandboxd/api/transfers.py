@@ -24,6 +24,7 @@ from .bodies import Body, parameters
 from .folder_files import within
 from .folders import folder
 from .helper import Helper
+from .record import note
 from .shelf import Folder
 from .state import state
 from .tokens import Token
@@ -91,6 +92,7 @@ async def download(request: Request) -> Response:
     """GET DOWNLOAD?token=: the file, or a range of it."""
     token = state(request).tokens.find(request.query_params.get("token", ""), "download")
     found = state(request).folders.by_id(token.folder)
+    note(request, folder=found.row.id, owner=found.row.owner)
     status = await _described(found, token.path)
     size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)
     headers = {
@@ -173,7 +175,9 @@ async def _patched(request: Request, body: Body) -> int:
 def _upload(request: Request) -> tuple[Token, Folder]:
     """What the token in the query is for. Raises NotFound."""
     token = state(request).tokens.find(request.query_params.get("token", ""), "upload")
-    return token, state(request).folders.by_id(token.folder)
+    found = state(request).folders.by_id(token.folder)
+    note(request, folder=found.row.id, owner=found.row.owner)
+    return token, found
 
 
 def _append(token: Token, request: Request) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from .answers import Answer
 from .auth import owner
 from .bodies import parameters
 from .gql_items import iso
+from .record import note
 from .sessions import valid_name
 from .state import session, state
 
@@ -45,6 +46,7 @@ async def restart(request: Request) -> Response:
 async def rename(request: Request) -> Response:
     """POST /session/{ref}/rename: another name for the session."""
     asked = await parameters(request, Rename, _RENAME_ALIASES)
+    note(request, name=asked.name)
     await state(request).sessions.rename(session(request), valid_name(asked.name))
     return Response(status_code=204)
 

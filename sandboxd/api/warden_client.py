@@ -11,7 +11,8 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,9 +30,14 @@ class WardenClient:
     """The warden at the other end of `sock`. `serve` must be running.
 
     gone  it will answer nothing any more
+
+    `answered` is told of each request: op, seconds, and the kind of the refusal or "".
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(
+        self, sock: socket.socket, answered: Callable[[str, float, str], None] = lambda *_: None
+    ) -> None:
+        self._answered = answered
         self._channel = Channel(sock)
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Answer]] = {}
@@ -71,7 +77,7 @@ class WardenClient:
         """Ask for `op`; the answer with exactly `expect` descriptors."""
         if self.gone:
             raise _warden_gone()
-        id = next(self._ids)
+        id, began = next(self._ids), time.monotonic()
         future = self._pending[id] = asyncio.get_running_loop().create_future()
         try:
             await self._channel.send_message({"op": op, "id": id} | arguments, fds)
@@ -84,7 +90,9 @@ class WardenClient:
             raise
         finally:
             self._pending.pop(id, None)
-        if message.get("ok") is True and len(got) == expect:
+        fine = message.get("ok") is True and len(got) == expect
+        self._answered(op, time.monotonic() - began, "" if fine else str(message.get("kind")))
+        if fine:
             return message, got
         wire.close_all(got)
         raise _error(message)
@@ -92,6 +100,12 @@ class WardenClient:
     async def ready(self) -> None:
         """The api accepts connections."""
         await self._request("ready")
+
+    async def ping(self) -> dict[str, Any]:
+        """What the warden says of itself, see warden/vitals.py."""
+        message, _ = await self._request("ping")
+        vitals = message.get("vitals")
+        return vitals if isinstance(vitals, dict) else {}
 
     async def lease(
         self, session: str, size: int, inodes: int, mounts: Sequence[Attachment]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..config import SOCKET, STATE_DIR
+from ..config import METRICS, SOCKET, STATE_DIR
 from ..errors import ConfigError, SandboxdError
 
 USAGE_ERROR = 2
@@ -103,6 +103,10 @@ def _serve(command: argparse.ArgumentParser) -> None:
     add(
         "--listen", metavar="ADDRESS", action="append",
         help=f"HOST:PORT or unix:PATH, may be repeated (default: unix:{SOCKET})",
+    )  # fmt: skip
+    add(
+        "--metrics", metavar="ADDRESS",
+        help=f"where Prometheus and health checks may ask; '' for nowhere (default: {METRICS})",
     )  # fmt: skip
     add("--state-dir", metavar="DIR", help=f"sessions and their files (default: {STATE_DIR})")
     add("--config", metavar="FILE", help="TOML; see docs/operations.md")

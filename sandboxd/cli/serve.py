@@ -18,9 +18,15 @@ def main(args: argparse.Namespace) -> int:
         finally:
             shutil.rmtree(args.private, ignore_errors=True)
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
-    return serve(config.load(args.config, listen=args.listen, state_dir=state_dir, auth=args.auth))
+    given = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
+    return serve(config.load(args.config, **given, metrics=args.metrics))
 
 
 def private(folder: str) -> dict[str, object]:
     """The settings of a daemon that lives in `folder` and for one command only."""
-    return {"listen": [f"unix:{folder}/api.sock"], "state_dir": f"{folder}/state"}
+    return {
+        "listen": [f"unix:{folder}/api.sock"],
+        "state_dir": f"{folder}/state",
+        "metrics": "",
+        "log_level": "warning",
+    }

@@ -8,6 +8,7 @@ call waits for the first line of table.py that applies, as long as its terms say
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,13 +74,15 @@ class Reply:
 class Run:
     """A run of a session.
 
-    started_at  seconds since 1970, 0.0 before the start
+    asked_at    seconds since 1970
+    started_at  the same, 0.0 before the start
     done        set when it has left the line
     """
 
     def __init__(self, id: str, plan: Plan, keep: Console) -> None:
         self.id = id
         self.plan = plan
+        self.asked_at = time.time()
         self.started_at = 0.0
         self.error: SandboxdError | None = None
         self.vanished = False

@@ -132,6 +132,11 @@ class Database:
                     raise Unwritable(f"the state cannot be written: {error}") from error
                 raise
 
+    def probe(self) -> None:
+        """Write something that changes nothing. Raises Unwritable when that cannot be."""
+        with self.transaction() as connection:
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
     def version(self) -> int:
         """A number that changes with every commit, those of other processes included.
 

@@ -8,17 +8,17 @@ child lets go of every descriptor that is not its own before it does anything el
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import resource
 import signal
 import socket
 import stat
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .. import filewire
+from .. import filewire, log
 from ..errors import StageError
 from ..files import helper
 from ..files.removal import empty
@@ -96,6 +96,7 @@ def _close_others(keep: list[int]) -> None:
 def _help(view: View, sock: socket.socket, root: str) -> NoReturn:
     """Be a file helper: see nothing but the view, be nobody but its uid, serve."""
     syscalls.set_process_title(view.title)
+    log.became("files")
     try:
         places = _confine(view, root)
     except StageError as error:
@@ -105,7 +106,7 @@ def _help(view: View, sock: socket.socket, root: str) -> NoReturn:
         helper.serve(sock, *places)
         os._exit(0)
     except Exception as error:  # a bug: the api sees a cut answer, the log says why
-        print(f"sandboxd: file helper: {type(error).__name__}: {error}", file=sys.stderr)
+        log.event("helper.ended", logging.ERROR, error=f"{type(error).__name__}: {error}")
     finally:
         os._exit(1)
 

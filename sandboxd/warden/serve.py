@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
 import stat
 import sys
-import traceback
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import NoReturn
 
-from ..config import Config
+from .. import log
+from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
 from ..jail.stage import stage
@@ -33,6 +34,7 @@ from .view import open_imports
 
 def serve(config: Config) -> int:
     """Run the daemon until it is told to stop; its exit status. Raises ConfigError, StageError."""
+    log.setup(config.log, config.log_level, "warden")
     uid = api_uid(config)
     check(config, uid)
     _check_door(config)
@@ -41,16 +43,19 @@ def serve(config: Config) -> int:
         database = directories.make(config, uid)
         lock = directories.lock(config)
         stack.callback(os.close, lock)
-        listeners = [stack.enter_context(_listener(address)) for address in config.listen]
+        listeners = [
+            stack.enter_context(_listener(address, "--listen")) for address in config.listen
+        ]
+        monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         api_pid = os.fork()
         if api_pid == 0:
             ours.close()
             os.close(lock)  # the lock is the warden's alone: it ends with it
-            _be_api(config, uid, theirs, listeners, database)
+            _be_api(config, uid, theirs, listeners, database, monitor)
         theirs.close()
-        for listener in listeners:
+        for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
         try:
             return _be_warden(config, ours, api_pid, addresses)
@@ -59,8 +64,32 @@ def serve(config: Config) -> int:
             raise
 
 
+def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | None:
+    """The listener for metrics and health checks. Raises ConfigError.
+
+    Only one daemon of a host can have the address that none was told to take: the others say so
+    and do without.
+    """
+    if not config.metrics:
+        return None
+    try:
+        listener = stack.enter_context(_listener(config.metrics, "--metrics"))
+    except ConfigError as error:
+        if config.metrics != METRICS:
+            raise
+        log.event("metrics.off", logging.WARNING, reason=str(error))
+        return None
+    log.event("metrics.on", address=_address(listener))
+    return listener
+
+
 def _be_api(
-    config: Config, uid: int, sock: socket.socket, listeners: list[socket.socket], database: str
+    config: Config,
+    uid: int,
+    sock: socket.socket,
+    listeners: list[socket.socket],
+    database: str,
+    monitor: socket.socket | None,
 ) -> NoReturn:
     """The unprivileged half. Root ends here."""
     status = 1
@@ -72,17 +101,17 @@ def _be_api(
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
         os.chdir("/")
         syscalls.set_process_title("sandboxd: api")
+        log.became("api")
         # Only now, without root: everything that is not ours.
         from ..api import server
 
-        server.run(config, sock, listeners, database)
+        server.run(config, sock, listeners, database, monitor)
         status = 0
     except SandboxdError as error:
-        print(f"sandboxd: {error}", file=sys.stderr)
+        print(f"sandboxd: {error}", file=sys.stderr, flush=True)
     except Exception:  # a bug: the warden only sees the status, so the log must have the rest
-        traceback.print_exc()
+        logging.getLogger(__name__).exception("the api has failed")
     finally:
-        sys.stderr.flush()
         os._exit(status)
 
 
@@ -115,7 +144,7 @@ def _check_door(config: Config) -> None:
     for address in config.listen:
         if address.startswith("unix:"):
             continue
-        host = _host_port(address)[0]
+        host = _host_port(address, "--listen")[0]
         if config.auth == "none" and host not in ("127.0.0.1", "::1", "localhost"):
             raise ConfigError(
                 f"--auth none is refused with --listen {address}: anybody who reaches it could use "
@@ -123,21 +152,21 @@ def _check_door(config: Config) -> None:
             )
 
 
-def _host_port(address: str) -> tuple[str, int]:
+def _host_port(address: str, option: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ConfigError(f"--listen {address}: write HOST:PORT or unix:PATH")
+        raise ConfigError(f"{option} {address}: write HOST:PORT or unix:PATH")
     return host.strip("[]"), int(port)
 
 
 @contextlib.contextmanager
-def _listener(address: str) -> Iterator[socket.socket]:
+def _listener(address: str, option: str) -> Iterator[socket.socket]:
     """A listening socket; a Unix socket's file is removed at the end."""
     if not address.startswith("unix:"):
-        yield _listen_tcp(address)
+        yield _listen_tcp(address, option)
         return
     path = address.removeprefix("unix:")
-    sock = _listen_unix(path)
+    sock = _listen_unix(path, option)
     mine = os.stat(path).st_ino
     try:
         yield sock
@@ -147,8 +176,8 @@ def _listener(address: str) -> Iterator[socket.socket]:
                 os.unlink(path)
 
 
-def _listen_tcp(address: str) -> socket.socket:
-    host, port = _host_port(address)
+def _listen_tcp(address: str, option: str) -> socket.socket:
+    host, port = _host_port(address, option)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, backlog=512)
@@ -157,20 +186,20 @@ def _listen_tcp(address: str) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
     except OSError as error:
-        raise ConfigError(f"--listen {address}: {error.strerror}") from None
+        raise ConfigError(f"{option} {address}: {error.strerror}") from None
 
 
-def _listen_unix(path: str) -> socket.socket:
+def _listen_unix(path: str, option: str) -> socket.socket:
     """A socket that only root may open: its permission is the key of who does not sign."""
     if not path.startswith("/") or len(os.fsencode(path)) > 107:
-        raise ConfigError(f"--listen unix:{path}: an absolute path of at most 107 bytes is needed")
+        raise ConfigError(f"{option} unix:{path}: an absolute path of at most 107 bytes is needed")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _answers(path):
-            raise ConfigError(f"--listen unix:{path}: another sandboxd is listening there")
+            raise ConfigError(f"{option} unix:{path}: another sandboxd is listening there")
         if os.path.lexists(path):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise ConfigError(f"--listen unix:{path}: there is something that is no socket")
+                raise ConfigError(f"{option} unix:{path}: there is something that is no socket")
             os.unlink(path)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         sock.bind(path)
@@ -178,7 +207,7 @@ def _listen_unix(path: str) -> socket.socket:
         sock.listen(512)
     except OSError as error:
         sock.close()
-        raise ConfigError(f"--listen unix:{path}: {error.strerror}") from None
+        raise ConfigError(f"{option} unix:{path}: {error.strerror}") from None
     return sock
 
 

@@ -7,19 +7,20 @@ cgroup is gone. If the api ends, the warden does too, and the service manager st
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import wire
+from .. import log, wire
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
 from .requests import Requests, Started
 from .slots import Slot
+from .vitals import vitals
 
 RETRY_S = 0.02
 """Between two tries to remove a cgroup whose last process the kernel still takes apart."""
@@ -75,7 +76,7 @@ class Server:
         try:
             request, fds = wire.receive(self.sock)
         except (OSError, wire.WireError) as error:
-            print(f"sandboxd: the api sent nonsense: {error}", file=sys.stderr)
+            log.event("api.nonsense", logging.ERROR, error=str(error))
             request, fds = None, []
         if request is None:  # the api has closed its end; its exit status comes by _collect
             self.selector.unregister(self.sock)
@@ -98,9 +99,12 @@ class Server:
         match request.get("op"):
             case "ready":
                 for path in self.requests.forget_strays():
-                    print(f"sandboxd: removed {path}, which no session owns", file=sys.stderr)
+                    log.event("slot.removed", logging.WARNING, path=path, reason="no session")
                 self.ready()
                 return {}, []
+            case "ping":
+                busy = {"children": len(self.children), "releasing": len(self.releasing)}
+                return {"vitals": vitals() | busy}, []
             case "lease":
                 return {"slot": self.requests.lease(request).number}, []
             case "adopt":
@@ -171,7 +175,7 @@ class Server:
                 code = os.waitstatus_to_exitcode(status)
                 if self.stopping:
                     return 0
-                print(f"sandboxd: the api ended unexpectedly ({code})", file=sys.stderr)
+                log.event("api.ended", logging.ERROR, exit=code)
                 return 1
             started = self.children.pop(pid, None)
             if started and started.slot and started.group:
@@ -215,7 +219,7 @@ class Server:
                 self.requests.folders.take_back(slot)
                 self.requests.scratch.unmount(slot.path)
             except StageError as error:
-                print(f"sandboxd: {error}", file=sys.stderr)
+                log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))
         self.requests.hierarchy.remove()
 
 

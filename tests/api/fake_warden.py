@@ -21,13 +21,30 @@ from sandboxd.files.helper import serve
 from .fake_shim import FakeShim
 
 
+class _Cut:
+    """The socket of a helper that ends in the middle of a long answer."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._left = 40
+        self.recv = sock.recv
+        self._send = sock.send
+
+    def send(self, packet: bytes, flags: int) -> None:
+        """Send the first packets."""
+        self._left -= 1
+        if not self._left:
+            raise ConnectionError("killed")
+        self._send(packet, flags)
+
+
 class FakeWarden:
     """The other end of `api`; its slots live below `base`.
 
     log  every request and every message to a shim, by op
 
     The file refuse.json below `base` maps ops to the answer to give instead; "die" as an op
-    makes the warden go away. The file ready appears when the api is.
+    makes the warden go away. With a file called cut, helpers end in the middle of what they
+    send. The file ready appears when the api is.
     """
 
     def __init__(self, base: Path) -> None:
@@ -69,6 +86,9 @@ class FakeWarden:
     def _do_ready(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
         (self.base / "ready").touch()
         return {}, []
+
+    def _do_ping(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
+        return {"vitals": {"resident_memory_bytes": 4096, "open_fds": 7}}, []
 
     def _do_lease(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
         slot = next(self._slots)
@@ -129,8 +149,9 @@ class FakeWarden:
         names = ["home", "stage"] + (["uploads"] if of_folder else [])
         flags = os.O_RDONLY | os.O_DIRECTORY
         places = [os.open(self.base / str(place) / name, flags) for name in names]
+        cut = (self.base / "cut").exists()
         try:
-            serve(sock, *places)
+            serve(_Cut(sock) if cut else sock, *places)  # type: ignore[arg-type]  # a stand-in
         finally:
             wire.close_all(places)
             sock.close()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import socket
 import sys
 from pathlib import Path
 
-from sandboxd import config
+from sandboxd import config, log
 from sandboxd.api import server
 from sandboxd.config import RuntimeConfig
 
@@ -33,7 +32,7 @@ RUNTIMES = {
 
 def main(path: str, base: str) -> None:
     """Serve on the Unix socket `path`."""
-    logging.basicConfig(level=logging.INFO)
+    log.setup("json", "info", "api")
     warden = FakeWarden(Path(base))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -42,9 +41,13 @@ def main(path: str, base: str) -> None:
     Path(base, "port").write_text(str(network.getsockname()[1]))
     settings = Path(base, "config.json")
     tables = json.loads(settings.read_text()) if settings.exists() else {}
-    plain = config.load(None, **tables)
+    plain = config.load(None, state_dir=base, **tables)
+    monitor = socket.socket(socket.AF_UNIX)
+    Path(f"{path}-monitor").unlink(missing_ok=True)
+    monitor.bind(f"{path}-monitor")
+    monitor.listen(8)
     ours = dataclasses.replace(plain, console=KEEP, runtimes=RUNTIMES)
-    server.run(ours, warden.api, [listener, network], f"{base}/sandboxd.sqlite")
+    server.run(ours, warden.api, [listener, network], f"{base}/sandboxd.sqlite", monitor)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ query($id: UUID!) {
 
 TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/"): MINE,
+    ("GET", "/healthz"): MINE,
+    ("GET", "/readyz"): MINE,
     ("GET", "/manager/announcement"): MINE,
     ("POST", "/admin/gql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("POST", "/admin/graphql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),

@@ -1,0 +1,24 @@
+"""What the warden says of itself when it is pinged."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from .. import log
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_BEGAN = time.monotonic()
+
+
+def vitals() -> dict[str, Any]:
+    """Bytes of memory and number of descriptors, and since how many seconds it has been up."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        resident = int(file.read().split()[1]) * _PAGE
+    return {
+        "resident_memory_bytes": resident,
+        "open_fds": len(os.listdir("/proc/self/fd")),
+        "uptime_seconds": round(time.monotonic() - _BEGAN, 3),
+        "log_lines_dropped": log.dropped(),
+    }

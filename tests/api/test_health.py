@@ -1,0 +1,181 @@
+"""Health checks and the metrics' listener, with a warden that answers, refuses or is gone."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from .conftest import Server
+from .conftest import client as unix_client
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def monitor(server: Server) -> httpx.Client:
+    return unix_client(f"{server.path}-monitor")
+
+
+def samples(server: Server) -> Samples:
+    """What Prometheus would read, by name and labels."""
+    with monitor(server) as http:
+        answer = http.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    families = list(text_string_to_metric_families(answer.text))
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def value(found: Samples, name: str, **labels: str) -> float:
+    return found[f"sandboxd_{name}", tuple(sorted(labels.items()))]
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_who_is_well_says_so_on_both_listeners_to_everybody(server: Server) -> None:
+    with monitor(server) as inside, server.signed(None) as stranger:
+        for http in (inside, stranger, server.client):
+            for path in ("/healthz", "/readyz"):
+                answer = http.get(path)
+                assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_metrics_are_not_on_the_listener_of_the_api(server: Server) -> None:
+    with server.signed(None) as stranger:
+        for http in (server.client, stranger):
+            assert http.get("/metrics").status_code == 404
+
+
+def test_the_monitor_serves_nothing_of_the_api(server: Server) -> None:
+    with monitor(server) as http:
+        for path in ("/", "/session/x", "/admin/leaks"):
+            assert http.get(path).status_code == 404
+
+
+def test_a_warden_that_does_not_answer_is_told_with_detail_only_inside(own_server: Server) -> None:
+    refusal: dict[str, Any] = {"kind": "unavailable", "error": "the warden is asleep"}
+    own_server.refuse(ping=refusal)
+    with monitor(own_server) as inside:
+        eventually(lambda: inside.get("/healthz").status_code == 503)
+        for path in ("/healthz", "/readyz"):
+            answer = inside.get(path)
+            assert answer.status_code == 503
+            assert answer.json()["wrong"]["warden"] == "the warden is asleep"
+    for path in ("/healthz", "/readyz"):
+        answer = own_server.client.get(path)
+        assert (answer.status_code, answer.json()) == (503, {"status": "unavailable"})
+    assert value(samples(own_server), "ready") == 0
+    own_server.refuse()
+    eventually(lambda: own_server.client.get("/readyz").status_code == 200)
+    assert value(samples(own_server), "ready") == 1
+
+
+def test_a_database_that_cannot_be_written_is_alive_but_not_ready(own_server: Server) -> None:
+    assert own_server.client.get("/readyz").status_code == 200
+    other = sqlite3.connect(own_server.base / "sandboxd.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # somebody holds the write lock
+    try:
+        with monitor(own_server) as http:
+            eventually(lambda: http.get("/readyz").status_code == 503)
+            assert "database" in http.get("/readyz").json()["wrong"]
+            began = time.monotonic()
+            assert http.get("/healthz").status_code == 200
+            assert time.monotonic() - began < 1.5
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    eventually(lambda: own_server.client.get("/readyz").status_code == 200)
+
+
+def test_many_health_checks_ask_the_warden_once(server: Server) -> None:
+    def pings() -> float:
+        return value(samples(server), "warden_request_seconds_count", op="ping")
+
+    before = pings()
+    for _ in range(50):
+        server.client.get("/healthz")
+    assert pings() - before <= 5
+
+
+def test_requests_are_counted_by_route_and_never_by_what_they_name(
+    server: Server, session: str
+) -> None:
+    labels = {"method": "GET", "route": "/session/{ref}", "status": "200"}
+    with monitor(server):
+        before = samples(server)
+    server.client.get(f"/session/{session}")
+    server.client.get("/session/there-is-none")
+    server.client.put("/session/there-is-none")
+    server.client.get("/a/path/that/is/nowhere")
+    found = samples(server)
+    assert value(found, "http_requests_total", **labels) >= 1
+    nowhere = {"method": "GET", "route": "(none)", "status": "404"}
+    assert value(found, "http_requests_total", **nowhere) >= 1
+    odd = {"method": "PUT", "route": "(none)", "status": "405"}
+    assert value(found, "http_requests_total", **odd) >= 1
+    assert value(found, "http_sent_bytes_total") > value(before, "http_sent_bytes_total")
+    texts = {label for _, pairs in found for _, label in pairs}
+    assert session not in texts and not any("nowhere" in text for text in texts)
+
+
+def test_runs_are_counted_by_outcome_and_runtime(
+    server: Server, run: Callable[..., list[dict[str, Any]]]
+) -> None:
+    labels = {"outcome": "success", "limit": "", "runtime": "c"}
+    name = "runs_total"
+    before = samples(server).get((f"sandboxd_{name}", tuple(sorted(labels.items()))), 0.0)
+    run(exec="out hello")
+    found = samples(server)
+    assert value(found, name, **labels) == before + 1
+    assert value(found, "run_seconds_count", runtime="c") >= 1
+    assert value(found, "queue_seconds_count") >= 1
+    assert value(found, "warden_request_seconds_count", op="start") >= 1
+
+
+def test_what_there_is_can_be_read_off(server: Server, session: str) -> None:
+    found = samples(server)
+    assert value(found, "sessions", state="idle") >= 1
+    assert value(found, "slots") == 1000
+    assert value(found, "queue_length") == 0
+    assert value(found, "limit_ceiling", limit="wall_s") == 3600
+    assert value(found, "warden_open_fds") == 7
+    assert value(found, "api_process_resident_memory_bytes") > 1 << 20
+    assert value(found, "api_process_open_fds") > 3
+    assert value(found, "disk_free_bytes") > value(found, "disk_floor_bytes")
+    assert value(found, "api_loop_lag_seconds_count") >= 1
+    assert value(found, "promised_disk_bytes") >= 1 << 30
+
+
+def test_requests_over_the_rate_are_counted(server: Server) -> None:
+    before = value(samples(server), "http_rate_limited_total")
+    with server.signed(server.keypair(rate_limit=2)) as http:
+        answers = [http.get("/folders").status_code for _ in range(4)]
+    assert answers == [200, 200, 429, 429]
+    assert value(samples(server), "http_rate_limited_total") == before + 2
+
+
+def test_what_is_new_in_the_journal_makes_no_new_label() -> None:
+    from sandboxd.api.account import _LIMITS, _OUTCOMES, _label
+
+    assert _label("success", _OUTCOMES) == "success" and _label("memory", _LIMITS) == "memory"
+    assert _label("x" * 64, _LIMITS) == "other"
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+def test_only_looking_is_possible(server: Server, path: str) -> None:
+    with monitor(server) as http:
+        assert http.post(path).status_code == 405
