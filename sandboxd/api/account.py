@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import typing
+from collections.abc import Sequence
 
 from .. import log
+from ..config import Console
 from ..model import Limits, Outcome
+from ..runs.events import NO_POSITION, Event
 from ..runs.run import Run
 from ..store.sessions import Row
 from .metrics import Metrics
@@ -19,8 +22,9 @@ _LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "disk", "ino
 class Account:
     """Tells and counts the runs of all sessions."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, keep: Console) -> None:
         self._metrics = metrics
+        self._kept = keep.head + keep.tail
 
     def run_starts(self, row: Row, run: Run, number: int) -> None:
         """The warden is about to be asked to start it."""
@@ -34,9 +38,7 @@ class Account:
     def run_over(self, row: Row, run: Run, now: float) -> None:
         """Nothing more will happen in it."""
         seconds = max(0.0, now - run.started_at) if run.started_at else None
-        for event in run.events:
-            if event.verdict:
-                self._metrics.printed(event.verdict)
+        self._printed(run.events)
         last = run.events[-1] if run.events else None
         verdict = last.verdict if last else None
         outcome: str = "vanished" if run.vanished else verdict.outcome if verdict else "fault"
@@ -51,6 +53,16 @@ class Account:
             exit=last.exit if last else None, limit=limit or None,
             ms=None if seconds is None else round(seconds * 1000), error=fault or None,
         )  # fmt: skip
+
+    def _printed(self, events: Sequence[Event]) -> None:
+        """Count what a run has printed, and what of it was not kept: what had no room on the
+        disk, and what fell out between the head and the tail of the spool."""
+        used = [event.verdict.usage for event in events if event.verdict]
+        printed = sum(usage.stdout_bytes + usage.stderr_bytes for usage in used)
+        end = max((e.console for e in events if e.console != NO_POSITION), default=0)
+        cut = sum(usage.cut_bytes for usage in used) + max(0, end - self._kept)
+        self._metrics.console.inc(max(0, printed))
+        self._metrics.console_cut.inc(min(max(0, cut), max(0, printed)))
 
 
 def _label(value: str, known: set[str]) -> str:

@@ -17,13 +17,13 @@ from prometheus_client import (
     Counter,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from .. import __version__, log
-from ..model import Verdict
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
 NOWHERE = "(none)"
@@ -39,6 +39,8 @@ class Metrics:
     """The counters of one daemon. Seconds and bytes throughout."""
 
     def __init__(self) -> None:
+        # a second series for each counter, which nobody reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace="sandboxd_api", registry=registry)
         self.requests = Counter(
@@ -115,12 +117,6 @@ class Metrics:
         self.runs.labels(outcome, limit, runtime).inc()
         if seconds is not None:
             self.run_seconds.labels(runtime).observe(seconds)
-
-    def printed(self, verdict: Verdict) -> None:
-        """A step has printed so much."""
-        usage = verdict.usage
-        self.console.inc(max(0, usage.stdout_bytes + usage.stderr_bytes))
-        self.console_cut.inc(max(0, usage.cut_bytes))
 
     def text(self) -> bytes:
         """All of it as Prometheus reads it (text format 0.0.4)."""

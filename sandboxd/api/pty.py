@@ -22,6 +22,7 @@ from ..runs.terminals import Terminal
 from ..runtimes import Runtime
 from ..store.sessions import Row
 from . import frames, sizes
+from .record import note
 from .session import Session
 from .state import session, state
 from .stream import receive_text
@@ -35,6 +36,7 @@ async def pty(websocket: WebSocket) -> None:
     found, here = session(websocket), state(websocket)
     plan = plan_of(found.row, here.runtimes.resolve(found.row.runtime), here.config)
     seat = _Seat(websocket, found, plan, here.config.terminal.idle_s)
+    note(websocket, run=seat.terminal.run.id)
     try:
         await websocket.accept()
         with suppress(WebSocketDisconnect):

@@ -288,7 +288,10 @@ class Sessions:
             self.events.publish("terminating", row, reason)
             log = await session.log() if row.startup_command else None
             await session.terminals.close("the session has ended")
+            cut = session.runs.active
             await session.runs.close()
+            if cut:
+                self._account.run_over(row, cut, time.time())
             await self.warden.release(session.slot, row.id)
             kept = self.config.sessions.ended_kept
             try:

@@ -103,7 +103,7 @@ async def _serve(
     client = WardenClient(warden, metrics.warden_answered)
     health = Health(config, client, store, metrics)
     admission = Admission(config, Host(os.path.dirname(store.path)))
-    sessions = Sessions(config, client, store, admission, Account(metrics))
+    sessions = Sessions(config, client, store, admission, Account(metrics, config.console))
     folders = Folders(config, client, store, sessions)
     tokens, keys = Tokens(config.folders.token_s), Keys(store)
     door = Door(config, keys)

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parent.parent.parent
-CONFIG = "[slots]\nfirst_uid = 730000\ncount = 64\n"
+SLOTS = "[slots]\nfirst_uid = 730000\ncount = 64\n"
 
 
 class Daemon:
@@ -26,9 +26,15 @@ class Daemon:
     def __init__(self, folder: Path, config: str = "") -> None:
         self.folder = folder
         self.state = folder / "state"
-        (folder / "config.toml").write_text(CONFIG + config)
+        if "metrics = " not in config:  # its default is for one daemon of a host
+            config = f'metrics = ""\n{config}'
+        (folder / "config.toml").write_text(f"{config}\n{SLOTS}")
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
+        self.environ = {
+            "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "SECRET": "of-the-daemon",
+        }  # fmt: skip
+        self.errors: int | None = None  # where its log goes; None: to the test's own
 
     def start(self, *options: str) -> None:
         """Start it and wait for its line."""
@@ -37,8 +43,9 @@ class Daemon:
         command += ["--state-dir", str(self.state), "--config", str(self.folder / "config.toml")]
         self.process = subprocess.Popen(
             [*command, *options],
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "SECRET": "of-the-daemon"},
+            env=self.environ,
             stdout=subprocess.PIPE,
+            stderr=self.errors,
             text=True,
         )
         assert self.process.stdout
