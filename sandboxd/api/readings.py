@@ -1,4 +1,4 @@
-"""What Prometheus reads off when it asks: sessions, queues, limits, as they are."""
+"""What Prometheus reads off when it asks: sessions, queues, what is promised, as it is."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from dataclasses import asdict
 
 from prometheus_client.core import Metric
 
-from ..config import Config
 from .metrics import gauge, gauges
 from .registry import Sessions
 
 STATES = ("idle", "running", "ending")
 
 
-def readings(config: Config, sessions: Sessions) -> Iterator[Metric]:
-    """The metrics of all sessions."""
+def readings(sessions: Sessions) -> Iterator[Metric]:
+    """The metrics of all sessions, and of what they wait for."""
     alive = list(sessions.of(None))
     states = Counter("running" if one.runs.active else "idle" for one in alive)
     states["ending"] = len(sessions.rows()) - len(alive)
-    told = {state: states[state] for state in STATES}
+    told = {state: float(states[state]) for state in STATES}
     yield gauges("sessions", "Sessions by what they are at", "state", told)
-    yield gauge("runs_active", "Runs that are going on", states["running"])
-    waiting = sum(one.runs.waiting for one in alive)
-    yield gauge("queue_length", "Runs that wait for their turn", waiting)
-    yield gauge("slots", "Sessions that there is room for", config.slots.count)
-    yield gauges("limit_ceiling", "What a step may ask for", "limit", asdict(config.ceiling))
-    plans = [run.plan for one in alive if (run := one.runs.active)]
-    promised = {
-        name: sum(max(getattr(step.limits, name) for step in plan.steps) for plan in plans)
-        for name in ("memory", "cpus", "pids")
-    }
-    yield gauges("promised", "What the runs that are going on may use", "limit", promised)
-    disk = config.scratch.size * len(sessions.rows())
-    yield gauge("promised_disk_bytes", "Sizes of all scratches together", disk)
+    runs, disk = sessions.admission.runs.turns, sessions.admission.sessions.turns
+    queues = {"runs": runs.waiting + sum(one.runs.waiting for one in alive)}
+    queues["sessions"] = disk.waiting
+    yield gauges("queue_length", "How many wait for their turn", "of", queues)
+    for name, what, had, stored in (
+        ("promised", "What is promised, and may be used", runs.used, disk.used),
+        ("promised_limit", "What is promised at most", runs.total, disk.total),
+    ):
+        amounts = {
+            "runs": had.count,
+            "run_memory_bytes": had.size,
+            "sessions": stored.count,
+            "disk_bytes": stored.size,
+        }
+        yield gauges(name, what, "of", amounts)
+    yield gauge("draining", "1 if nothing new begins", sessions.admission.paused)
+    ceiling = asdict(sessions.config.ceiling)
+    yield gauges("limit_ceiling", "What a step may ask for at most", "limit", ceiling)

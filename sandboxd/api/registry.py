@@ -30,8 +30,8 @@ from ..store import sessions as table
 from ..store.database import Database
 from ..store.sessions import Row
 from . import life
-from .admission import DRAINED, Admission
 from .account import Account
+from .admission import DRAINED, Admission
 from .events import Events
 from .sealed import sealed
 from .session import HELPERS_MAX, Session

@@ -28,15 +28,13 @@ from ..errors import Unavailable
 from ..store import keypairs
 from ..store.database import Database
 from . import app
-from .admission import DRAINED, Admission
-from .door import Door
-from .events import Events
-from .host import Host
 from .account import Account
+from .admission import DRAINED, Admission
 from .door import Door
 from .events import Events
 from .health import Health
 from .health import monitor as make_monitor
+from .host import Host
 from .http_protocol import SERVER, HttpProtocol
 from .keys import Keys
 from .metrics import Metrics
@@ -108,7 +106,7 @@ async def _serve(
     tokens, keys = Tokens(config.folders.token_s), Keys(store)
     door = Door(config, keys)
     state = State(config, runtimes.load(config), sessions, folders, tokens, door, metrics, health)
-    metrics.reading(lambda: readings(config, sessions))
+    metrics.reading(lambda: readings(sessions))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

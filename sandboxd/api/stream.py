@@ -27,7 +27,7 @@ from .answers import to_json
 from .bodies import fold, parse, typed
 from .execute import Call, ask, bad_mode, result
 from .session import Session
-from .state import session, state
+from .state import session
 
 _log = logging.getLogger(__name__)
 

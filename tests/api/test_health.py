@@ -149,15 +149,15 @@ def test_runs_are_counted_by_outcome_and_runtime(
 def test_what_there_is_can_be_read_off(server: Server, session: str) -> None:
     found = samples(server)
     assert value(found, "sessions", state="idle") >= 1
-    assert value(found, "slots") == 1000
-    assert value(found, "queue_length") == 0
+    assert value(found, "promised_limit", of="sessions") == 1000
+    assert value(found, "promised", of="disk_bytes") >= 1 << 30
+    assert value(found, "queue_length", of="runs") == 0 and value(found, "draining") == 0
     assert value(found, "limit_ceiling", limit="wall_s") == 3600
     assert value(found, "warden_open_fds") == 7
     assert value(found, "api_process_resident_memory_bytes") > 1 << 20
     assert value(found, "api_process_open_fds") > 3
     assert value(found, "disk_free_bytes") > value(found, "disk_floor_bytes")
     assert value(found, "api_loop_lag_seconds_count") >= 1
-    assert value(found, "promised_disk_bytes") >= 1 << 30
 
 
 def test_requests_over_the_rate_are_counted(server: Server) -> None:
