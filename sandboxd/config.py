@@ -7,6 +7,7 @@ A file may set any field below; tables are named as the fields are ([limits.exec
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import tomllib
 import types
@@ -212,6 +213,19 @@ class Config:
     console: Console = Console()
     terminal: Terminal = Terminal()
     runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """No step can write more than there is room for: so far limits and ceiling go."""
+        lowered = functools.partial(_within, self.scratch)
+        steps = dataclasses.asdict(self.limits)
+        within = StepLimits(**{name: lowered(Limits(**step)) for name, step in steps.items()})
+        object.__setattr__(self, "limits", within)  # frozen from here on
+        object.__setattr__(self, "ceiling", lowered(self.ceiling))
+
+
+def _within(scratch: Scratch, limits: Limits) -> Limits:
+    disk, inodes = min(limits.disk, scratch.size), min(limits.inodes, scratch.inodes)
+    return dataclasses.replace(limits, disk=disk, inodes=inodes)
 
 
 def load(path: str | None, **overrides: Any) -> Config:

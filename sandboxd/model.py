@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -58,6 +59,12 @@ class Limits:
             if getattr(self, name) > most:
                 low[name] = most
         return replace(self, **low), sorted(low)
+
+
+def most(limits: Iterable[Limits]) -> Limits:
+    """Of each limit the largest value that any of `limits` has."""
+    fields = [asdict(each) for each in limits]
+    return Limits(**{name: max(values[name] for values in fields) for name in fields[0]})
 
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)

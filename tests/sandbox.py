@@ -71,13 +71,17 @@ class Sandbox:
         stdin: bytes | None = None,
         environ: dict[str, str] | None = None,
         while_running: Callable[[Started], None] | None = None,
+        per_step: dict[str, dict[str, Any]] | None = None,
         **limits: Any,
     ) -> Result:
         """Do a run to its end. `answers` are given one by one when it waits; None is the end."""
         self.runs += 1
         limit = asdict(Limits(**(asdict(self.limits) | limits)))
+        own = per_step or {}
         commands = dict(zip(STEPS, (clean, build, exec), strict=True))
-        steps = [{"name": n, "command": c, "limits": limit} for n, c in commands.items()]
+        steps = [
+            {"name": n, "command": c, "limits": limit | own.get(n, {})} for n, c in commands.items()
+        ]
         request = {
             "slot": self.slot.number, "session": self.slot.session, "run": self.runs,
             "shell": "/bin/bash", "steps": steps, "environ": environ or {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ def test_tables_change_only_what_they_name(tmp_path: Path) -> None:
     assert loaded.limits.build.wall_s == 60.0
     assert loaded.limits.build.memory == 2 * GIB
     assert loaded.limits.build.pids == config.Config().limits.build.pids
-    assert loaded.limits.exec == config.Config().limits.exec
+    assert loaded.limits.exec == replace(config.Config().limits.exec, disk=64 * MIB)
+    assert loaded.ceiling.disk == 64 * MIB, "there is no room for more"
     assert loaded.scratch.size == 64 * MIB
     assert loaded.scratch.inodes == config.Config().scratch.inodes
 

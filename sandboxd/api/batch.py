@@ -20,8 +20,6 @@ ORDER_MAX = 128 * 1024
 """Characters of a run's commands and variables, as JSON: they travel in one packet, and
 Linux takes no longer text as one argument (MAX_ARG_STRLEN, execve(2))."""
 
-_UNSUPPORTED = ("output", "disk")
-
 
 class Options(msgspec.Struct):
     """`options` of a batch call: the batch execution query object."""
@@ -96,8 +94,7 @@ def _fields(given: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields of Limits of one step's object."""
     for name in given:
         if name not in sizes.RUN_LIMITS:
-            known = ", ".join(sizes.RUN_LIMITS)
-            why = "is not offered" if name in _UNSUPPORTED else f"is unknown; known are {known}"
+            why = f"is unknown; known are {', '.join(sizes.RUN_LIMITS)}"
             raise Invalid("Input validation error", {f"{where}.{name}": why})
     return {
         sizes.RUN_LIMITS[name]: sizes.amount(sizes.RUN_LIMITS[name], value, f"{where}.{name}")

@@ -29,7 +29,7 @@ from ..runs.terminals import Terminals
 from ..store import sessions as table
 from ..store.database import Database
 from ..store.sessions import Row
-from . import life
+from . import life, sizes
 from .account import Account
 from .admission import DRAINED, Admission
 from .events import Events
@@ -86,7 +86,7 @@ class Sessions:
                 await asyncio.to_thread(table.remove, self._database, row.id)
             else:
                 session = self._keep(row)
-                self.admission.sessions.take(row.id, row.owner, self._promise())
+                self.admission.sessions.take(row.id, row.owner, self._promise(row))
                 if values := life.interrupted(row, time.time()):
                     await self.change(session, **values)
 
@@ -173,12 +173,17 @@ class Sessions:
         """Held while there is made or unmade what goes by the name."""
         return self._locks.setdefault((owner, name), asyncio.Lock())
 
-    def _promise(self) -> Amount:
+    def _promise(self, row: Row) -> Amount:
         """What a new session is promised."""
-        return Amount(1, self.config.scratch.size)
+        return Amount(1, self._size(row))
+
+    def _size(self, row: Row) -> int:
+        """Bytes of a session's scratch."""
+        most = self.config.scratch.size
+        return sizes.scratch_size(row.limits.get("disk", most), most)
 
     async def _create(self, wanted: Row, wait_s: float) -> Session:
-        self.admission.sessions.now(wanted.id, wanted.owner, self._promise())
+        self.admission.sessions.now(wanted.id, wanted.owner, self._promise(wanted))
         try:
             return await self._make(wanted, wait_s)
         except BaseException:
@@ -207,13 +212,11 @@ class Sessions:
         return self._keep(row)
 
     async def _lease(self, wanted: Row, wait_s: float) -> int:
-        scratch = self.config.scratch
+        size, inodes = self._size(wanted), self.config.scratch.inodes
         until = time.monotonic() + min(wait_s, self.config.sessions.wait_s)
         while True:
             try:
-                return await self.warden.lease(
-                    wanted.id, scratch.size, scratch.inodes, wanted.mounts
-                )
+                return await self.warden.lease(wanted.id, size, inodes, wanted.mounts)
             except Unavailable:
                 if self.warden.gone or time.monotonic() >= until:
                     raise

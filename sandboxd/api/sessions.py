@@ -179,6 +179,9 @@ def _resources(settings: Settings) -> dict[str, Any]:
     for name, field in sizes.RESOURCE_OPTS.items():
         if (value := settings.resource_opts.get(name)) is not None:
             asked[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
+    if asked.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
+        data = {"config.resource_opts.disk": f"at least {sizes.SCRATCH_STEP} bytes are needed"}
+        raise Invalid("Input validation error", data)
     return asked
 
 
@@ -224,7 +227,10 @@ def _described(session: Session, config: Any) -> dict[str, Any]:
         "sandbox": {
             "runtime": row.runtime,
             "limits": limits,
-            "scratch": {"size": config.scratch.size, "inodes": config.scratch.inodes},
+            "scratch": {
+                "size": sizes.scratch_size(limits["disk"], config.scratch.size),
+                "inodes": config.scratch.inodes,
+            },
             "mounts": [asdict(mount) for mount in row.mounts],
             "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
             "terminals": len(session.terminals),

@@ -26,15 +26,26 @@ MEMORY_MIN = 8 << 20
 CPUS_MIN = 0.01
 """A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
 
+SCRATCH_STEP = 16 << 20
+"""Bytes: scratches are multiples of it."""
+
 VARIABLES_MAX = 512
 ENVIRON_MAX = 64 * 1024
 """Variables of a session, and bytes of all their names and values."""
 
 # what clients call it -> field of Limits
-RUN_LIMITS = {"wall_s": "wall_s", "cpu_s": "cpu_s", "mem": "memory", "pids": "pids"}
 RESOURCES = {"cpu": "cpus", "mem": "memory"}
-RESOURCE_OPTS = {"shmem": "shm"}
-_NAMES = {"wall_s": "wall_s", "cpu_s": "cpu_s", "cpus": "cpu", "memory": "mem", "shm": "shmem"}
+_BOTH = {
+    name: name
+    for name in ("wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output")
+}  # fmt: skip
+RUN_LIMITS = RESOURCES | {"cpus": "cpus"} | _BOTH
+RESOURCE_OPTS = {"shmem": "shm"} | _BOTH
+_NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
+
+_SIZES = ("memory", "shm", "disk", "fsize", "output")
+_COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
+"""Fields that are whole numbers -> the least that a shell can do with."""
 
 
 def client_name(field: str) -> str:
@@ -44,15 +55,17 @@ def client_name(field: str) -> str:
 
 def amount(field: str, value: Any, where: str) -> float | int:
     """The value of the field of Limits called `field`. Raises Invalid naming `where`."""
-    if field in ("memory", "shm"):
+    if field in _SIZES:
         size = size_of(value, where)
         if field == "memory" and size < MEMORY_MIN:
             raise _bad(where, f"at least {MEMORY_MIN} bytes are needed")
         return size
-    if field == "pids":
-        if type(value) is not int or value < 1:
-            raise _bad(where, "a whole number from 1 up is expected")
-        return value
+    if field in _COUNTS:
+        digits = isinstance(value, str) and re.fullmatch("[0-9]{1,16}", value)
+        count = int(value) if digits else value
+        if type(count) is not int or count < _COUNTS[field]:
+            raise _bad(where, f"a whole number from {_COUNTS[field]} up is expected")
+        return count
     number = positive(value, where)
     if field == "cpus" and number < CPUS_MIN:
         raise _bad(where, f"at least {CPUS_MIN} of a CPU is needed")
@@ -97,6 +110,12 @@ def step_limits(
     most = replace(ceiling, **session)
     given, lowered = granted(run, most)
     return replace(default, **{**session, **given}), lowered
+
+
+def scratch_size(asked: int, most: int) -> int:
+    """Bytes of a scratch in which at least `asked` have room, `most` at most. There are few
+    sizes to choose from: the warden keeps a blank image of each."""
+    return min(most, -(-asked // SCRATCH_STEP) * SCRATCH_STEP)
 
 
 def variables(given: Mapping[str, Any], where: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ directory for each of four controllers.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Mapping
@@ -87,7 +88,13 @@ class Group:
             expect("cgroup", f"member of {path}, not {found}", right, True)
 
     def limit(self, limits: Limits) -> None:
-        """Set every limit for the next step, read each back, and start its peaks anew."""
+        """Set every limit for the next step, read each back, and start its peaks anew.
+
+        Raises StageError, with EBUSY when more memory than that is in use and cannot be freed:
+        v1 refuses then, and v2 would kill the group's init for it.
+        """
+        if self.v2 and self._key("memory.stat", "shmem") >= limits.memory:
+            raise StageError("cgroup memory.max", "too much is in use", errno.EBUSY)
         for name, value in (_v2_values if self.v2 else _v1_values)(limits):
             self._write(name, value)
         for name in ("memory.max_usage_in_bytes", "memory.peak"):
@@ -208,6 +215,7 @@ _V2_FILES = (
     ("", "memory.oom.group", False),
     ("", "memory.peak", True),
     ("", "memory.events", False),
+    ("", "memory.stat", False),
     ("", "pids.max", False),
     ("", "pids.peak", True),
     ("", "pids.events", False),

@@ -1,7 +1,8 @@
 """Per-process limits (getrlimit(2)): the second wall behind the cgroup.
 
 Soft and hard are set alike, so the payload cannot raise them. A hard limit that is already
-lower than the one wanted stays (raising would need CAP_SYS_RESOURCE).
+lower than the one wanted stays (raising would need CAP_SYS_RESOURCE). Init cannot raise them
+again either: it has the largest of all steps, and what a step has less of is `lower`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ def plan(limits: Limits) -> dict[int, int]:
 def _within_hard(kind: int, value: int) -> int:
     hard = resource.getrlimit(kind)[1]
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def lower(step: Limits, all: Limits) -> dict[int, int]:
+    """What of the plan for `step` differs from the plan for `all` that is in force."""
+    inherited = plan(all)
+    return {kind: value for kind, value in plan(step).items() if value != inherited[kind]}
 
 
 def apply(wanted: dict[int, int]) -> None:

@@ -10,6 +10,10 @@ from .facts import Facts, signal_name
 
 INIT_LOST = "the run's init ended unexpectedly"
 REQUESTED = "the run was ended on request"
+NO_MEMORY_LEFT = (
+    "files in memory that an earlier step has left are more than the memory limit of {}; remove "
+    "them there, or ask for more with resources.mem"
+)
 OOM_SURVIVED = "processes of it were killed for want of memory, which it did not report"
 
 _MEANINGS = {

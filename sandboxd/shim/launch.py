@@ -31,10 +31,20 @@ class Init:
     sock: socket.socket
 
     def start(
-        self, argv: list[str], environ: dict[str, str], fds: list[int], terminal: str = ""
+        self,
+        argv: list[str],
+        environ: dict[str, str],
+        fds: list[int],
+        terminal: str = "",
+        rlimits: Mapping[int, int] | None = None,
     ) -> None:
-        """Have a step started on the three descriptors `fds`, or on the terminal of that name."""
-        wire.send(self.sock, {"argv": argv, "environ": environ, "terminal": terminal}, fds)
+        """Have a step started on the three descriptors `fds`, or on the terminal of that name,
+        with these of its rlimits lowered."""
+        message = {
+            "argv": argv, "environ": environ, "terminal": terminal,
+            "rlimits": list((rlimits or {}).items()),
+        }  # fmt: skip
+        wire.send(self.sock, message, fds)
 
     def signal(self, number: int) -> None:
         """Send a signal to the process group of the running step, if there is one."""

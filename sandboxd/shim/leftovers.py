@@ -26,6 +26,7 @@ _KINDS = {
 def clear() -> None:
     """Remove all of it. Raises StageError "leftovers"."""
     with stage("leftovers"):
+        os.chmod(SHM, 0o1777)  # its owner's programs may have shut it
         fd = os.open(SHM, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             empty(fd)

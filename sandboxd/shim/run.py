@@ -13,6 +13,7 @@ has been written to the disk (storage.py).
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
@@ -24,14 +25,14 @@ from typing import Any, NoReturn
 
 from ..config import Console as ConsoleConfig
 from ..errors import StageError
-from ..jail import identity, syscalls
+from ..jail import identity, rlimits, syscalls
 from ..jail.cgroup import Counters
 from ..jail.enter import Jail, Session
 from ..jail.mounts import Folder
 from ..jail.stage import stage
-from ..model import BUILD_FAILED, HOME, PATH, Step, Usage, Verdict
+from ..model import BUILD_FAILED, HOME, PATH, Step, Usage, Verdict, most
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import leftovers
+from . import advice, leftovers
 from .clock import Clock
 from .console import Console
 from .control import Control, State
@@ -43,6 +44,9 @@ from .stdin import Stdin
 from .storage import LOOK_S, SCRATCH, SHM, Storage
 from .terminal import Terminal
 from .verdict import judge
+
+MEMORY_EXIT = 128 + signal.SIGKILL
+"""Exit code of a step that had no memory to begin with: as if it had been killed for that."""
 
 _ENVIRON = {
     "TERM": "xterm",
@@ -87,7 +91,7 @@ def main(order: Order) -> NoReturn:
         order.jail.group.open()
         order.jail.group.limit(order.steps[0].limits)
         made = prepare(order.jail)
-        limits = order.steps[-1].limits
+        limits = most(step.limits for step in order.steps)
         directories = order.workdir, order.tmp, order.folders
         session = Session(order.uid, order.gid, limits, *directories)
         storage = _storage(order)
@@ -146,6 +150,8 @@ class Run:
         self.denied = denied
         denied.watch(self.selector)
         self.storage = storage
+        self.most = most(step.limits for step in order.steps)
+        self.ran = False
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.terminal: Terminal | None = None
@@ -164,18 +170,31 @@ class Run:
             elif step.name == "exec" and failed:
                 self._event(step, BUILD_FAILED, Verdict("skipped", advice="the build failed"))
             else:
-                code = self._step(step)
+                code = self._step(step) if self._has_limits(step) else MEMORY_EXIT
                 if code is None:
                     return
                 failed = step.name == "build" and code != 0
 
+    def _has_limits(self, step: Step) -> bool:
+        """Put the step's limits in force; False, with its verdict, when there is no room left."""
+        if self.ran:
+            leftovers.clear()
+        self.ran = True
+        try:
+            self.order.jail.group.limit(step.limits)
+        except StageError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            why = advice.NO_MEMORY_LEFT.format(advice.size(step.limits.memory))
+            self._event(step, MEMORY_EXIT, Verdict("limit", "memory", advice=why))
+            return False
+        return True
+
     def _step(self, step: Step) -> int | None:
         """Run one step and record its verdict; its exit code, None when it ended the run."""
-        group = self.order.jail.group
         # A step before may have shut the next ones, and us, out.
         os.chmod(HOME, stat.S_IMODE(os.stat(HOME).st_mode) | stat.S_IRWXU)
-        leftovers.clear()
-        group.limit(step.limits)
+        group = self.order.jail.group
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
         self.asked.clear()
@@ -230,9 +249,10 @@ class Run:
     def _spawn(self, step: Step) -> None:
         argv = [self.order.shell, "-c", step.command or ""]
         environ = _ENVIRON | self.order.environ
+        lower = rlimits.lower(step.limits, self.most)
         if self.order.terminal and self.order.stdin is not None:
             self.terminal = Terminal(self.selector, self.order.stdin)
-            self.init.start(argv, environ, [], self.terminal.path)
+            self.init.start(argv, environ, [], self.terminal.path, lower)
             return
         out, err = self.console.attach(step.limits.output)
         given = None
@@ -243,7 +263,7 @@ class Run:
             given = self.order.stdin
         else:
             given = os.open("/dev/null", os.O_RDONLY)
-        self.init.start(argv, environ, [given, out, err])
+        self.init.start(argv, environ, [given, out, err], rlimits=lower)
         for fd in (given, out, err):
             os.close(fd)
 

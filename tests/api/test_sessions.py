@@ -107,6 +107,7 @@ def test_malformed_bodies_are_problems(http: httpx.Client, kind: str) -> None:
         {"config": {"resources": {"mem": 0}}}, {"config": {"resources": {"mem": "1k"}}},
         {"config": {"resources": {"cpu": 0}}}, {"config": {"resources": {"cpu": "many"}}},
         {"config": {"resources": {"cpu": 1e999}}}, {"config": {"resources": {"cuda.device": 1}}},
+        {"config": {"resource_opts": {"disk": "1m"}}}, {"config": {"resource_opts": {"pids": "x"}}},
         {"config": {"mount_map": {"a": "b"}}}, {"config": {"preopen_ports": [8080]}},
         {"type": "batch"}, {"type": "batch", "startupCommand": "x\0"}, {"type": "inference"},
         {"clusterSize": 2}, {"clusterSize": "2"}, {"bootstrap_script": "x\0"}, {"tag": "x\ny"},
@@ -135,6 +136,18 @@ def test_resources_are_lowered_to_the_ceiling_and_told(http: httpx.Client) -> No
     assert body["clamped"] == ["mem"]
     limits = http.get(f"/session/{body['sessionId']}").json()["sandbox"]["limits"]
     assert (limits["cpus"], limits["memory"], limits["shm"]) == (0.5, 4 << 30, 64 << 20)
+
+
+def test_each_limit_can_be_a_sessions_own(http: httpx.Client) -> None:
+    asked = {"pids": "50", "nofile": 100, "fsize": "1m", "disk": "100m", "inodes": 1 << 40,
+             "output": "1m", "cpu_s": 5, "wall_s": "6"}  # fmt: skip
+    body = create(http, config={"resource_opts": asked}).json()
+    assert body["clamped"] == ["inodes"]
+    told = http.get(f"/session/{body['sessionId']}").json()["sandbox"]
+    wanted = {"pids": 50, "nofile": 100, "fsize": 1 << 20, "disk": 100 << 20, "inodes": 65536,
+              "output": 1 << 20, "cpu_s": 5, "wall_s": 6}  # fmt: skip
+    assert told["limits"] == told["limits"] | wanted
+    assert told["scratch"]["size"] == 112 << 20, "whole steps of 16 MiB"
 
 
 def test_a_session_describes_itself(http: httpx.Client) -> None:

@@ -36,7 +36,7 @@ def test_what_is_no_size_is_refused_by_name(text: Any) -> None:
     assert "config.resources.mem" in refused.value.data
 
 
-@given(anything, st.sampled_from(["memory", "shm", "cpus", "wall_s", "cpu_s", "pids"]))
+@given(anything, st.sampled_from(sorted(asdict(Limits()))))
 def test_an_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
     try:
         assert 0 < sizes.amount(field, value, "x") < float("inf")
