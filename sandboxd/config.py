@@ -175,7 +175,11 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name."""
+    """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name.
+
+    seccomp_allow, seccomp_refuse  system calls that its programs may make besides those of
+                                   jail/profile.py, and such that they may not
+    """
 
     aliases: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
@@ -184,6 +188,8 @@ class RuntimeConfig:
     exec: str = ""
     environ: dict[str, str] = field(default_factory=dict)
     enabled: bool = True
+    seccomp_allow: tuple[str, ...] = ()
+    seccomp_refuse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ that its answer repeats; this is the whole privileged surface:
     lease    session, size, inodes, mounts           slot     -
     adopt    slot, session, mounts                   -        -
     start    slot, session, run, shell, steps,       -        control, console, journal
-             environ, terminal
+             environ, terminal, runtime
              (one descriptor may come with it: exec's standard input, or, with terminal true,
              the socket of who sits at it)
     files    slot, session                           -        helper

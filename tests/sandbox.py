@@ -72,6 +72,7 @@ class Sandbox:
         environ: dict[str, str] | None = None,
         while_running: Callable[[Started], None] | None = None,
         per_step: dict[str, dict[str, Any]] | None = None,
+        runtime: str = "",
         **limits: Any,
     ) -> Result:
         """Do a run to its end. `answers` are given one by one when it waits; None is the end."""
@@ -85,6 +86,7 @@ class Sandbox:
         request = {
             "slot": self.slot.number, "session": self.slot.session, "run": self.runs,
             "shell": "/bin/bash", "steps": steps, "environ": environ or {},
+            "runtime": runtime,
         }  # fmt: skip
         given = _file(stdin) if stdin is not None else None
         started, fds = self.requests.start(request, given)

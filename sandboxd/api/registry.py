@@ -335,8 +335,9 @@ class Sessions:
         given = seat.fileno() if seat else stdin
         try:
             return await self.warden.start(
-                session.slot, id, number, SHELL, plan.steps, plan.environ, given, seat is not None
-            )
+                session.slot, id, number, SHELL, plan.steps, plan.environ, given, seat is not None,
+                session.row.runtime,
+            )  # fmt: skip
         finally:
             if stdin is not None:
                 os.close(stdin)

@@ -131,12 +131,15 @@ class WardenClient:
         environ: dict[str, str],
         stdin: int | None,
         terminal: bool = False,
+        runtime: str = "",
     ) -> Started:
         """Start run number `run`, with `terminal` on one whose user has the socket `stdin`.
         Raises StageError when a protection could not be applied."""
         fds = [] if stdin is None else [stdin]
         texts = {"shell": shell, "steps": [asdict(step) for step in steps], "environ": environ}
-        place = {"slot": slot, "session": session, "run": run, "terminal": terminal}
+        place = {
+            "slot": slot, "session": session, "run": run, "terminal": terminal, "runtime": runtime,
+        }  # fmt: skip
         _, got = await self._request("start", 3, fds, **place, **texts)
         return Started(Channel(socket.socket(fileno=got[0])), got[1], got[2])
 

@@ -6,12 +6,18 @@ which is the truth, by the run's shim, so that the verdict can name the call (sh
 What depends on its arguments stands in CONDITIONS: an argument is compared under a mask of 32
 bits, since the kernel looks at no more of it, and a comparison of all 64 could be evaded by
 setting the others (CVE-2019-10063).
+
+A runtime may have a few calls more or fewer ([runtimes.NAME] in the configuration): as what
+differs from this profile, never instead of it, and none of FINAL.
 """
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from ..errors import ConfigError
 
 ALLOWED: dict[str, str] = {
     "processes": """
@@ -95,6 +101,11 @@ ENOSYS: io_uring is a second door for calls that no filter sees, and the flags o
 memory, which a filter cannot read; libc falls back to clone for both."""
 
 
+FINAL = ("mounts", "namespaces", "kernel", "keys", "host")
+"""Groups of REFUSED that no runtime can be given: they lead out of the jail, or to parts of the
+kernel that are no business of a program."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """An allowed `call` is answered `errno` when argument `index`, under `mask`, is `value`.
@@ -138,6 +149,33 @@ CONDITIONS: tuple[Condition, ...] = (
     # filters and says EBUSY itself, and no later kernel shall change that.
     Condition("seccomp", 1, _NEW_LISTENER, _NEW_LISTENER, errno.EBUSY),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The names that are allowed and refused; the rest is unknown."""
+
+    allowed: tuple[str, ...]
+    refused: tuple[str, ...]
+
+
+def profile(allow: Iterable[str] = (), refuse: Iterable[str] = ()) -> Profile:
+    """The profile, with the calls `allow` moved to the allowed and `refuse` to the refused.
+
+    Raises ConfigError for a call that cannot be moved there, saying which can.
+    """
+    allowed, refused = names(ALLOWED), names(REFUSED)
+    may = [name for group, text in REFUSED.items() if group not in FINAL for name in text.split()]
+    for name in allow:
+        if name not in may:
+            raise ConfigError(f"{name} can never be allowed; what can is {', '.join(may)}")
+    for name in refuse:
+        if name not in allowed:
+            raise ConfigError(f"{name} is no call that programs may make anyway")
+    return Profile(
+        tuple(name for name in [*allowed, *allow] if name not in refuse),
+        tuple(name for name in [*refused, *refuse] if name not in allow),
+    )
 
 
 def names(groups: dict[str, str]) -> list[str]:

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 from ..errors import StageError
 from . import syscalls
-from .profile import ALLOWED, CONDITIONS, REFUSED, Condition, names
+from .profile import CONDITIONS, Condition, profile
 from .stage import expect, stage
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
@@ -61,27 +61,31 @@ class Filter:
     refused: dict[int, str]
 
 
-def compile() -> Filter:
-    """The filter for this machine. Raises StageError."""
+def compile(allow: tuple[str, ...] = (), refuse: tuple[str, ...] = ()) -> Filter:
+    """The filter for this machine, of the profile with these calls moved.
+
+    Raises StageError; ConfigError for calls that cannot be moved.
+    """
+    wanted = profile(allow, refuse)
     architecture = _ARCHITECTURES.get(os.uname().machine)
     if architecture is None:
         raise StageError("seccomp", f"no profile for the architecture {os.uname().machine}")
-    numbers = _numbers([*names(ALLOWED), *names(REFUSED)])
+    numbers = _numbers([*wanted.allowed, *wanted.refused])
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
         *_range(_X32_BIT, 0xFFFFFFFF, _ERRNO | errno.ENOSYS),
-        *_conditional(numbers),
-        *_all((numbers[n] for n in names(REFUSED) if n in numbers), _NOTIFY),
-        *_all((numbers[n] for n in names(ALLOWED) if n in numbers), _ALLOW),
+        *_conditional({name: numbers[name] for name in wanted.allowed if name in numbers}),
+        *_all((numbers[n] for n in wanted.refused if n in numbers), _NOTIFY),
+        *_all((numbers[n] for n in wanted.allowed if n in numbers), _ALLOW),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
     ]
     if len(code) > _INSTRUCTIONS_MAX:
         raise StageError("seccomp", f"{len(code)} instructions; {_INSTRUCTIONS_MAX} are possible")
     program = b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
-    refused = [*names(REFUSED), *(c.call for c in CONDITIONS if c.errno == errno.EPERM)]
+    refused = [*wanted.refused, *(c.call for c in CONDITIONS if c.errno == errno.EPERM)]
     return Filter(program, {numbers[name]: name for name in refused if name in numbers})
 
 

@@ -76,6 +76,14 @@ def _limits(given: Any, ceiling: Limits) -> Limits:
     return Limits(**values).clamped(ceiling)[0]
 
 
+def runtime(request: dict[str, Any]) -> str:
+    """The runtime whose filter a run gets. One that is not configured has that of all."""
+    name = request.get("runtime", "")
+    if not isinstance(name, str):
+        raise Invalid("runtime must be a text")
+    return name
+
+
 def environ(request: dict[str, Any], steps: tuple[Step, ...]) -> dict[str, str]:
     """The variables of a run; they, the commands and a NUL behind each fit COMMANDS_MAX."""
     environ = request.get("environ")

@@ -19,7 +19,7 @@ from typing import Any
 
 from .. import wire
 from ..config import Config
-from ..errors import Invalid, SandboxdError, StageError, Unavailable
+from ..errors import ConfigError, Invalid, SandboxdError, StageError, Unavailable
 from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
@@ -62,6 +62,7 @@ class Requests:
         self.root = f"{config.state_dir}/root"
         self.outside = namespaces.current()
         self.filter = seccomp.compile()
+        self.filters = _filters(config)
         os.makedirs(self.root, mode=0o700, exist_ok=True)
 
     def end_strays(self) -> None:
@@ -190,7 +191,8 @@ class Requests:
             group = self.hierarchy.group(f"{slot.number}.{run}")
             undo.callback(group.remove)
             rootfs = self.config.rootfs
-            jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, self.filter, group)
+            filter = self.filters.get(arguments.runtime(request), self.filter)
+            jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, filter, group)
             order = Order(
                 slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, folders, console, journal,
                 listener, stdin, terminal, shell, steps, environ, self.config.console,
@@ -208,6 +210,18 @@ class Requests:
         over = [run for run in runs if run not in slot.runs]
         for run in over[: max(0, len(over) - self.config.console.runs_kept + 1)]:
             shutil.rmtree(slot.run_path(run), ignore_errors=True)
+
+
+def _filters(config: Config) -> dict[str, seccomp.Filter]:
+    """Runtime -> system call filter, where it is not the one of all. Raises ConfigError."""
+    filters = {}
+    for name, runtime in config.runtimes.items():
+        if runtime.seccomp_allow or runtime.seccomp_refuse:
+            try:
+                filters[name] = seccomp.compile(runtime.seccomp_allow, runtime.seccomp_refuse)
+            except ConfigError as error:
+                raise ConfigError(f"runtimes.{name}.seccomp_*: {error}") from None
+    return filters
 
 
 def _clone(path: str, stack: contextlib.ExitStack) -> int:

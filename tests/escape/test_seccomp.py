@@ -146,3 +146,22 @@ def test_call_of_another_architecture_kills_and_is_named(sandbox: Sandbox) -> No
     result = sandbox.run(f"exec /usr/bin/python3 - <<'E'\n{program}\nE")
     assert (result.verdict["signal"], result.verdict["sent_by"]) == ("SIGSYS", "kernel")
     assert "32-bit" in result.verdict["advice"]
+
+
+def test_a_runtimes_filter_is_that_of_its_runs_alone(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = seccomp.compile(allow=("kcmp",), refuse=("socket",))
+    monkeypatch.setitem(sandbox.requests.filters, "own", made)
+    probe = f"{CALL.format('312, 1, 1, 0, 0, 0')}; {CALL.format('41, 1, 1, 0')}"
+    own = sandbox.run(probe, runtime="own")
+    assert own.stdout.split("\n")[1] == f"-1 {EPERM}" and own.verdict["denied"] == {"socket": 1}
+    other = sandbox.run(probe, runtime="c")
+    assert other.stdout.split("\n")[0] == f"-1 {EPERM}" and other.verdict["denied"] == {"kcmp": 1}
+
+
+def test_runtime_whose_filter_forbids_to_begin_is_our_fault_and_no_hang(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sandbox.requests.filters, "own", seccomp.compile(refuse=("execve",)))
+    assert sandbox.run("true", runtime="own").last["event"] == "fault"

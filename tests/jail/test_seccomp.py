@@ -10,25 +10,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandboxd.errors import ConfigError
 from sandboxd.jail import seccomp, syscalls
-from sandboxd.jail.profile import ALLOWED, CONDITIONS, REFUSED, names
+from sandboxd.jail.profile import ALLOWED, CONDITIONS, FINAL, REFUSED, names
 
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[os.uname().machine]
 I386 = 0x40000003
 ALLOW, KILL, ENOSYS = 0x7FFF0000, 0x80000000, 0x50000 | errno.ENOSYS
 NOTIFY = 0x7FC00000  # the shim answers EPERM
 FILTER = seccomp.compile()
-CODE = [struct.unpack_from("HBBI", FILTER.program, at) for at in range(0, len(FILTER.program), 8)]
+CODE = list(struct.iter_unpack("HBBI", FILTER.program))
 NUMBERS = syscalls.syscall_numbers([*names(ALLOWED), *names(REFUSED), "clone3", "io_uring_setup"])
 
 
-def judged(number: int, arguments: tuple[int, ...] = (), architecture: int = ARCHITECTURE) -> int:
+def judged(
+    number: int,
+    arguments: tuple[int, ...] = (),
+    architecture: int = ARCHITECTURE,
+    program: list[tuple[int, int, int, int]] = CODE,
+) -> int:
     """What the kernel's interpreter would return (classic BPF, Documentation/networking/filter)."""
     padded = (*arguments, *[0] * (6 - len(arguments)))
     data = struct.pack("<IIQ6Q", number, architecture, 0, *padded)
     at = accumulator = 0
     while True:
-        code, true, false, value = CODE[at]
+        code, true, false, value = program[at]
         at += 1
         if code == 0x20:
             (accumulator,) = struct.unpack_from("<I", data, value)
@@ -97,3 +103,33 @@ def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None
 def test_clone_with_any_namespace_flag_is_refused(flags: int) -> None:
     namespaces = 0x7E020000
     assert judged(NUMBERS["clone"], (flags,)) == (NOTIFY if flags & namespaces else ALLOW)
+
+
+def test_a_runtime_moves_single_calls_and_nothing_else() -> None:
+    made = seccomp.compile(allow=("ptrace",), refuse=("socket",))
+    code = list(struct.iter_unpack("HBBI", made.program))
+    changed = {}
+    for number in range(600):
+        before, after = judged(number, (1,)), judged(number, (1,), program=code)
+        if before != after:
+            changed[number] = after
+    assert changed == {NUMBERS["ptrace"]: ALLOW, NUMBERS["socket"]: NOTIFY}
+    assert made.refused[NUMBERS["socket"]] == "socket" and NUMBERS["ptrace"] not in made.refused
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *names({group: REFUSED[group] for group in FINAL}),
+        "clone3", "io_uring_setup", "read", "no_such_call", "",
+    ],
+)  # fmt: skip
+def test_what_leads_out_of_the_jail_can_never_be_allowed(name: str) -> None:
+    with pytest.raises(ConfigError, match="never be allowed"):
+        seccomp.compile(allow=(name,))
+
+
+@pytest.mark.parametrize("name", ["mount", "clone3", "no_such_call"])
+def test_only_what_is_allowed_can_be_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no call"):
+        seccomp.compile(refuse=(name,))

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from sandboxd.errors import Invalid, StageError
+from sandboxd.config import Config, RuntimeConfig
+from sandboxd.errors import ConfigError, Invalid, StageError
 from sandboxd.jail import mounts, syscalls
 from sandboxd.model import MIB, STEPS, Limits
 from sandboxd.shim.run import Order
 from sandboxd.warden import launcher
 from sandboxd.warden.arguments import COMMANDS_MAX
-from sandboxd.warden.requests import Requests
+from sandboxd.warden.requests import Requests, _filters
 
 from ..sandbox import Sandbox, lease
 
@@ -194,3 +195,9 @@ def test_finished_runs_beyond_the_kept_ones_are_removed(sandbox: Sandbox) -> Non
         sandbox.run("true")
     kept = sandbox.requests.config.console.runs_kept
     assert sorted(os.listdir(f"{sandbox.slot.path}/runs")) == [str(n) for n in range(7 - kept, 7)]
+
+
+def test_a_filter_that_no_runtime_may_have_stops_the_daemon_by_name() -> None:
+    wrong = RuntimeConfig(seccomp_allow=("mount",))
+    with pytest.raises(ConfigError, match=r"runtimes.zig.seccomp_\*: mount can never be allowed"):
+        _filters(Config(runtimes={"zig": wrong}))
