@@ -198,6 +198,7 @@ class Config:
 
     listen: tuple[str, ...] = (f"unix:{SOCKET}",)
     state_dir: str = STATE_DIR
+    cgroup: str = ""  # delegated, below /sys/fs/cgroup, for the runs; "": the daemon makes one
     auth: str = ""  # or "keypair"; "none": no signatures; see docs/authentication.md
     rate_limit: int = 30000  # requests of a keypair in 900 s, unless it has a limit of its own
     metrics: str = METRICS  # where Prometheus and health checks ask: HOST:PORT, unix:PATH, "": off
@@ -326,6 +327,8 @@ def _check(config: Config) -> None:
         for name in (f.name for f in dataclasses.fields(bounds) if f.name != "owner"):
             if getattr(bounds, name) <= 0:
                 raise ConfigError(f"admission.*.{name} must be above 0")
+    if config.cgroup and (config.cgroup.startswith("/") or ".." in config.cgroup.split("/")):
+        raise ConfigError(f"cgroup is a path below /sys/fs/cgroup, not {config.cgroup!r}")
     if min(dataclasses.astuple(config.sessions)) < 0:
         raise ConfigError("sessions.* must be 0 or more")
     if min(dataclasses.astuple(config.terminal)) <= 0:

@@ -12,7 +12,7 @@ import pytest
 import sandboxd
 
 ROOT = Path(sandboxd.__file__).parent
-SHARED = {"config", "errors", "filewire", "log", "model", "spool", "wire"}
+SHARED = {"config", "errors", "filewire", "log", "model", "spool", "systemd", "wire"}
 MAY_IMPORT = {
     "jail": {"errors", "model"},
     "files": {"errors", "filewire", "jail", "model", "wire"},

@@ -110,6 +110,7 @@ def _serve(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--state-dir", metavar="DIR", help=f"sessions and their files (default: {STATE_DIR})")
     add("--config", metavar="FILE", help="TOML; see docs/operations.md")
+    add("--cgroup", metavar="PATH", help="a delegated group, below /sys/fs/cgroup, for the runs")
     add(
         "--auth", choices=["keypair", "none"],
         help="keypair (default): requests over TCP are signed; none: no keys, loopback only",

@@ -18,8 +18,8 @@ def main(args: argparse.Namespace) -> int:
         finally:
             shutil.rmtree(args.private, ignore_errors=True)
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
-    given = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
-    return serve(config.load(args.config, **given, metrics=args.metrics))
+    told = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
+    return serve(config.load(args.config, **told, metrics=args.metrics, cgroup=args.cgroup))
 
 
 def private(folder: str) -> dict[str, object]:

@@ -44,10 +44,15 @@ class Counters:
 
 
 class Group:
-    """One run's cgroup: `dirs` maps controller to directory (v2: "" to the one directory)."""
+    """One run's cgroup: `dirs` maps controller to directory (v2: "" to the one directory).
 
-    def __init__(self, dirs: Mapping[str, str]) -> None:
+    shims  the directory of the group for the shims of all runs; None where they stay with the
+           daemon
+    """
+
+    def __init__(self, dirs: Mapping[str, str], shims: str | None = None) -> None:
         self.dirs = dict(dirs)
+        self.shims = shims
         self.v2 = "" in self.dirs
         self._fds: dict[str, int] = {}
 
@@ -70,6 +75,13 @@ class Group:
     def descriptors(self) -> list[int]:
         """The open files, for who closes all others."""
         return list(self._fds.values())
+
+    def join_shims(self) -> None:
+        """Move this process, the run's shim, to the others: out of reach of whoever ends the
+        daemon by its group, and not into the run's own, whose limits are the program's."""
+        if self.shims:
+            with stage("cgroup shims"):
+                Path(self.shims, "cgroup.procs").write_text("0")
 
     def join(self) -> None:
         """Move this process in."""

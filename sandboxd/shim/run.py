@@ -88,6 +88,7 @@ def main(order: Order) -> NoReturn:
     syscalls.set_process_title(f"sandboxd: shim slot {order.slot} run {order.run}")
     made = None
     try:
+        order.jail.group.join_shims()
         order.jail.group.open()
         order.jail.group.limit(order.steps[0].limits)
         made = prepare(order.jail)

@@ -1,9 +1,19 @@
 """Where on this host the daemon may make cgroups, and which exist.
 
-v2: a service with Delegate=yes is alone in its cgroup. It moves into a leaf, `daemon`, since a
-group that hands controllers down may hold no processes, and puts runs beside it. Started from
-a shell, its cgroup belongs to others too; then it makes a top-level group of its own. v1: a
-directory below the daemon's own, for each controller.
+v2, in this order:
+
+    given      a group that a service manager has delegated for the runs, apart from the daemon's,
+               so that they can go on while the daemon is started again: systemd puts no process
+               into a group that hands controllers down, so a service cannot be started again in
+               the group where its runs still are (systemd/sandboxd-runs.service)
+    its own    when the daemon is alone in it, as a service with Delegate=yes is
+    top level  `sandboxd-...`, when it was started from a shell, whose group belongs to others too
+
+A group that hands controllers down may hold no processes: what is in it moves into a leaf,
+`daemon`. Shims have a leaf of their own, `shims`; the rest are runs, `SLOT.RUN`.
+
+v1: a directory below the given group or the daemon's own, for each controller; shims move to
+the given group as systemd sees it, in its own hierarchy, which has no controller.
 """
 
 from __future__ import annotations
@@ -18,35 +28,46 @@ from ..jail.stage import expect, stage
 
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 V2_CONTROLLERS = ("cpu", "memory", "pids")
+_LEAVES = ("daemon", "shims")
 
 
 class Hierarchy:
-    """Where this host lets the daemon make groups; `base` maps controller to directory."""
+    """Where this host lets the daemon make groups; `base` maps controller to directory.
 
-    def __init__(self, base: Mapping[str, str], name: str) -> None:
+    shims  where shims go; None: they stay with the daemon
+    """
+
+    def __init__(self, base: Mapping[str, str], name: str, shims: str | None = None) -> None:
         self.base = dict(base)
         self.name = name
+        self.shims = shims
 
     @classmethod
-    def find(cls, name: str) -> Hierarchy:
-        """Make the daemon's own group, `name`, and hand the controllers down to it.
+    def find(cls, name: str, given: str = "") -> Hierarchy:
+        """Make the daemon's own group, `name`, or take the `given` one, a path below the mount
+        point of cgroups, and hand the controllers down to it.
 
-        Raises StageError when a controller is missing.
+        To be called before the daemon has children. Raises StageError when a controller is
+        missing, or when the given group is not there or not delegated.
         """
         with stage("cgroup"):
             mounts = _mounts()
             v2 = mounts.get("")
             if v2 and set(V2_CONTROLLERS) <= set(_words(f"{v2}/cgroup.controllers")):
-                return cls({"": _v2_base(v2, name)}, name)
+                base = _v2_base(v2, name, given)
+                os.makedirs(f"{base}/shims", exist_ok=True)
+                return cls({"": base}, name, f"{base}/shims")
             missing = [c for c in V1_CONTROLLERS if c not in mounts]
             if missing:
                 remedy = "mount cgroup2, or boot with systemd.unified_cgroup_hierarchy=1"
                 raise StageError("cgroup", f"no controller {', '.join(missing)}: {remedy}")
             own = own_paths()
-            base = {c: f"{mounts[c]}{own[c].rstrip('/')}/{name}" for c in V1_CONTROLLERS}
-            for path in base.values():
+            above = {c: f"/{given}" if given else own[c].rstrip("/") for c in V1_CONTROLLERS}
+            dirs = {c: f"{mounts[c]}{above[c]}/{name}" for c in V1_CONTROLLERS}
+            for path in dirs.values():
                 os.makedirs(path, exist_ok=True)
-            return cls(base, name)
+            shims = f"{mounts['name=systemd']}/{given}" if given else None
+            return cls(dirs, name, shims)
 
     def group(self, run: str) -> Group:
         """A new group for `run`; one left over from a killed daemon is used again."""
@@ -54,7 +75,7 @@ class Hierarchy:
             dirs = {controller: f"{path}/{run}" for controller, path in self.base.items()}
             for path in dirs.values():
                 os.makedirs(path, exist_ok=True)
-            return Group(dirs)
+            return Group(dirs, self.shims)
 
     def groups(self) -> list[Group]:
         """All run groups that exist, whoever made them."""
@@ -63,7 +84,7 @@ class Hierarchy:
             for path in self.base.values()
             if os.path.isdir(path)
             for entry in os.scandir(path)
-            if entry.is_dir() and entry.name != "daemon"
+            if entry.is_dir() and entry.name not in _LEAVES
         }
         return [
             Group({c: f"{path}/{name}" for c, path in self.base.items()}) for name in sorted(names)
@@ -72,10 +93,11 @@ class Hierarchy:
     def remove(self) -> None:
         """Remove the daemon's own group, if it is empty."""
         for path in self.base.values():
-            try:
-                os.rmdir(path)
-            except OSError:
-                continue  # its service manager's, or something is still there for the sweep
+            for directory in (f"{path}/shims", path):
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    continue  # its service manager's, or something is still there for the sweep
 
 
 def _mounts() -> dict[str, str]:
@@ -97,19 +119,40 @@ def _words(path: str) -> list[str]:
     return Path(path).read_text().split()
 
 
-def _v2_base(mount: str, name: str) -> str:
+def _v2_base(mount: str, name: str, given: str) -> str:
     """The group under which runs go, with its controllers handed down."""
     own = mount + own_paths()[""].rstrip("/")
-    alone = own != mount and set(_words(f"{own}/cgroup.procs")) == {str(os.getpid())}
-    base = own if alone else f"{mount}/{name}"
-    if alone:  # delegated to us: step into a leaf, so that the group may have children
-        os.makedirs(f"{base}/daemon", exist_ok=True)
-        Path(base, "daemon", "cgroup.procs").write_text("0")
+    if given:
+        base = f"{mount}/{given}"
+        _expect_delegated(base)
+    elif own != mount and _words(f"{own}/cgroup.procs") == [str(os.getpid())]:
+        base = own
     else:
+        base = f"{mount}/{name}"
         os.makedirs(base, exist_ok=True)
         _hand_down(mount)
+    _clear(base)
     _hand_down(base)
     return base
+
+
+def _expect_delegated(path: str) -> None:
+    """systemd has given `path` away, and so keeps its hands off it (systemd.resource-control(5),
+    Delegate=; the mark is in `cg_set_xattr` of its source since version 236)."""
+    if not os.path.isdir(path):
+        raise StageError("cgroup", f"{path} is not there; start the service whose group it is")
+    try:
+        mark = os.getxattr(path, "trusted.delegate")
+    except OSError:
+        mark = b""
+    expect("cgroup", f"{path} is delegated (Delegate=yes)", mark, b"1")
+
+
+def _clear(base: str) -> None:
+    """Move what is in the group into a leaf, so that it may have children with controllers."""
+    for pid in _words(f"{base}/cgroup.procs"):
+        os.makedirs(f"{base}/daemon", exist_ok=True)
+        Path(base, "daemon", "cgroup.procs").write_text(pid)
 
 
 def _hand_down(path: str) -> None:

@@ -1,7 +1,8 @@
 """`sandboxd serve`: from a Config to two running halves.
 
-Order matters: listeners are bound as root (a socket below /run, a port below 1024), then the
-api is forked and gives root up before it loads any third-party code, then the warden takes a
+Order matters: the warden takes its place among the cgroups while it has no children; listeners
+are bound as root (a socket below /run, a port below 1024), or come from the service manager; then
+the api is forked and gives root up before it loads any third-party code; then the warden takes a
 mount namespace of its own, in which it mounts the scratches.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import NoReturn
 
-from .. import log
+from .. import log, systemd
 from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
@@ -39,13 +40,14 @@ def serve(config: Config) -> int:
     check(config, uid)
     _check_door(config)
     os.umask(0o077)
+    notify = systemd.Notify()
     with contextlib.ExitStack() as stack:
         database = directories.make(config, uid)
         lock = directories.lock(config)
         stack.callback(os.close, lock)
-        listeners = [
-            stack.enter_context(_listener(address, "--listen")) for address in config.listen
-        ]
+        name = "sandboxd-" + sha256(config.state_dir.encode()).hexdigest()[:8]
+        hierarchy = Hierarchy.find(name, config.cgroup)
+        listeners = _listeners(config, stack)
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -58,7 +60,7 @@ def serve(config: Config) -> int:
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
         try:
-            return _be_warden(config, ours, api_pid, addresses)
+            return _be_warden(config, hierarchy, ours, api_pid, addresses, notify)
         except BaseException:  # it did not come to the loop that collects the api
             os.kill(api_pid, signal.SIGKILL)
             raise
@@ -115,11 +117,16 @@ def _be_api(
         os._exit(status)
 
 
-def _be_warden(config: Config, sock: socket.socket, api_pid: int, addresses: list[str]) -> int:
+def _be_warden(
+    config: Config,
+    hierarchy: Hierarchy,
+    sock: socket.socket,
+    api_pid: int,
+    addresses: list[str],
+    notify: systemd.Notify,
+) -> int:
     """The privileged half."""
     syscalls.set_process_title("sandboxd: warden")
-    name = "sandboxd-" + sha256(config.state_dir.encode()).hexdigest()[:8]
-    hierarchy = Hierarchy.find(name)
     with stage("mount namespace"):
         syscalls.unshare(syscalls.CLONE_NEWNS)
         # slave: what the host mounts later is seen here, what we mount is not seen there.
@@ -128,7 +135,37 @@ def _be_warden(config: Config, sock: socket.socket, api_pid: int, addresses: lis
     requests.end_strays()
     gc.freeze()  # forks share these pages as long as nobody counts references on them
     ready = f"sandboxd: ready on {', '.join(addresses)}"
-    return Server(requests, sock, api_pid, lambda: print(ready, flush=True)).serve()
+    return Server(requests, sock, api_pid, lambda: print(ready, flush=True), notify).serve()
+
+
+def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socket]:
+    """What the service manager has opened for us, and of the configuration what it has not.
+
+    Raises ConfigError.
+    """
+    passed = [stack.enter_context(sock) for sock in systemd.passed_sockets()]
+    for sock in passed:
+        _check_passed(config, sock)
+    there = {_address(sock) for sock in passed}
+    wanted = [address for address in config.listen if address not in there]
+    return passed + [stack.enter_context(_listener(address, "--listen")) for address in wanted]
+
+
+def _check_passed(config: Config, sock: socket.socket) -> None:
+    """The same locks as on the sockets that we open, for one that was opened for us."""
+    address = _address(sock)
+    if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6) or not sock.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+    ):
+        raise ConfigError(f"{address}, passed by the service manager, is no listening socket")
+    if sock.family != socket.AF_UNIX:
+        _check_host(config, address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see _listen_tcp
+    elif os.stat(address.removeprefix("unix:")).st_mode & 0o006:
+        raise ConfigError(
+            f"{address} is open to everybody on this host, and who opens it signs nothing; give "
+            "the socket unit SocketMode=0600, or 0660 and a SocketGroup="
+        )
 
 
 def _address(listener: socket.socket) -> str:
@@ -142,14 +179,17 @@ def _address(listener: socket.socket) -> str:
 def _check_door(config: Config) -> None:
     """Without keys the only locks are a Unix socket's permission and the loopback."""
     for address in config.listen:
-        if address.startswith("unix:"):
-            continue
-        host = _host_port(address, "--listen")[0]
-        if config.auth == "none" and host not in ("127.0.0.1", "::1", "localhost"):
-            raise ConfigError(
-                f"--auth none is refused with --listen {address}: anybody who reaches it could use "
-                "it; leave --auth away and make keypairs, or listen on 127.0.0.1, ::1 or unix:PATH"
-            )
+        if not address.startswith("unix:"):
+            _check_host(config, address)
+
+
+def _check_host(config: Config, address: str) -> None:
+    host = _host_port(address, "--listen")[0]
+    if config.auth == "none" and host not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigError(
+            f"--auth none is refused with --listen {address}: anybody who reaches it could use "
+            "it; leave --auth away and make keypairs, or listen on 127.0.0.1, ::1 or unix:PATH"
+        )
 
 
 def _host_port(address: str, option: str) -> tuple[str, int]:

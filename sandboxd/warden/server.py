@@ -18,6 +18,7 @@ from typing import Any
 
 from .. import log, wire
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
+from ..systemd import Notify
 from .requests import Requests, Started
 from .slots import Slot
 from .vitals import vitals
@@ -33,12 +34,18 @@ class Server:
     """Serves one api, `api_pid`, on `sock`, until either ends."""
 
     def __init__(
-        self, requests: Requests, sock: socket.socket, api_pid: int, ready: Callable[[], None]
+        self,
+        requests: Requests,
+        sock: socket.socket,
+        api_pid: int,
+        ready: Callable[[], None],
+        notify: Notify,
     ) -> None:
         self.requests = requests
         self.sock = sock
         self.api_pid = api_pid
         self.ready = ready
+        self.notify = notify
         self.children: dict[int, Started] = {}
         self.removing: list[Started] = []
         self.releasing: dict[int, list[int]] = {}  # slot -> ids of the requests to answer
@@ -68,7 +75,13 @@ class Server:
         """SIGTERM: the api finishes what it is answering and ends; we follow."""
         if not self.stopping:
             self.stopping = True
+            self.notify.stopping("stopping")
             os.kill(self.api_pid, signal.SIGTERM)
+
+    def _status(self) -> str:
+        """What there is, for `systemctl status`."""
+        leased = self.requests.slots.leased.values()
+        return f"{len(leased)} sessions, {sum(len(slot.runs) for slot in leased)} runs"
 
     # -- requests
 
@@ -101,8 +114,10 @@ class Server:
                 for path in self.requests.forget_strays():
                     log.event("slot.removed", logging.WARNING, path=path, reason="no session")
                 self.ready()
+                self.notify.ready(self._status())
                 return {}, []
             case "ping":
+                self.notify.alive(self._status())
                 busy = {"children": len(self.children), "releasing": len(self.releasing)}
                 return {"vitals": vitals() | busy}, []
             case "lease":

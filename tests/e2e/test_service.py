@@ -1,0 +1,132 @@
+"""The daemon under a service manager, which is played by the test: sockets, notices, watchdog."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .daemon import ROOT, SLOTS, leftovers
+
+# As systemd does it: the socket is descriptor 3, LISTEN_PID the process that becomes the daemon.
+_EXEC = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Service:
+    """A daemon with a socket that was opened for it, and what it tells."""
+
+    def __init__(self, folder: Path, mode: int = 0o600) -> None:
+        self.path = str(folder / "api.sock")
+        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.told.bind(str(folder / "notify"))
+        self.told.settimeout(20)
+        (folder / "config.toml").write_text(f'metrics = ""\n{SLOTS}[scratch]\nsize = 33554432\n')
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.bind(self.path)
+            os.chmod(self.path, mode)
+            sock.listen()
+            command = [
+                sys.executable,
+                "-c",
+                _EXEC,
+                str(sock.fileno()),
+                sys.executable,
+                "-P",
+                "-m",
+                "sandboxd",
+                "serve",
+            ]
+            command += ["--listen", f"unix:{self.path}", "--config", str(folder / "config.toml")]
+            command += ["--state-dir", str(folder / "state")]
+            environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "LISTEN_FDS": "1"}
+            environ |= {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "600000"}
+            self.process = subprocess.Popen(
+                command, env=environ, pass_fds=[sock.fileno()], stderr=subprocess.PIPE, text=True
+            )
+
+    def next(self) -> str:
+        """What it says next."""
+        return self.told.recv(4096).decode()
+
+    def close(self) -> None:
+        """End it."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(20) == 0
+        self.told.close()
+        assert self.process.stderr
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that the unprivileged api may pass through."""
+    before = leftovers()
+    with tempfile.TemporaryDirectory(prefix="sandboxd-e2e-") as name:
+        os.chmod(name, 0o711)
+        yield Path(name)
+    assert leftovers() == before
+
+
+@pytest.fixture
+def service(folder: Path) -> Iterator[Service]:
+    """A service for one test."""
+    with contextlib.closing(Service(folder)) as made:
+        yield made
+
+
+def test_answers_on_the_passed_socket_says_so_and_leaves_its_file(service: Service) -> None:
+    assert service.next() == "READY=1\nSTATUS=0 sessions, 0 runs"
+    transport = httpx.HTTPTransport(uds=service.path)
+    with httpx.Client(transport=transport, base_url="http://local", timeout=20) as client:
+        assert client.post("/session", json={"name": "only-one", "image": "c"}).status_code == 201
+        while service.next() != "WATCHDOG=1\nSTATUS=1 sessions, 0 runs":
+            pass
+        assert client.delete("/session/only-one").status_code == 200
+    service.process.terminate()
+    while service.next() != "STOPPING=1\nSTATUS=stopping":
+        pass
+    assert service.process.wait(20) == 0
+    assert os.path.exists(service.path), "it is the service manager's"
+
+
+@pytest.mark.parametrize("half", ["api", "warden"])
+def test_watchdog_is_fed_as_long_as_both_halves_are_at_work(service: Service, half: str) -> None:
+    assert service.next().startswith("READY=1")
+    assert service.next().startswith("WATCHDOG=1")
+    warden = service.process.pid
+    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
+    stopped = warden if half == "warden" else int(children[0])
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        service.told.settimeout(1.5)
+        with pytest.raises(TimeoutError):
+            for _ in range(5):  # one or two may have been said before
+                service.next()
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    service.told.settimeout(20)
+    assert service.next().startswith("WATCHDOG=1")
+
+
+def test_passed_socket_that_everybody_may_open_is_refused(folder: Path) -> None:
+    with contextlib.closing(Service(folder, mode=0o666)) as service:
+        assert service.process.wait(20) == 2
+        assert service.process.stderr
+        said = service.process.stderr.read()
+    assert "api.sock is open to everybody" in said and "SocketMode=0600" in said
+    assert said.count("\n") == 1

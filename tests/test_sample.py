@@ -1,0 +1,47 @@
+"""The sample configuration names every knob, with its default: it is the operator's reference."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sandboxd import config
+
+SAMPLE = Path(__file__).parent.parent / "systemd" / "config.toml"
+
+
+SETTINGS = re.sub(r"^#(?! )|^#(?=    )", "", SAMPLE.read_text(), flags=re.MULTILINE)
+"""All of it: "# " begins what is for people, "#" alone what is for sandboxd."""
+
+
+def knobs(values: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting by its full name."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from knobs(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def test_as_it_is_installed_it_changes_nothing() -> None:
+    assert config.load(str(SAMPLE)) == config.Config()
+
+
+def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(SETTINGS)
+    taken = config.load(str(path))
+    assert taken.runtimes["zig"].tools == ("zig",)  # an example
+    named = tomllib.loads(SETTINGS)
+    fields = {f.name for f in dataclasses.fields(config.RuntimeConfig)}
+    assert named.pop("runtimes")["zig"].keys() == fields
+    wanted = dict(knobs(dataclasses.asdict(config.Config())))
+    assert wanted.keys() == dict(knobs(named)).keys(), "systemd/config.toml names other knobs"
+    told = dict(knobs(dataclasses.asdict(dataclasses.replace(taken, runtimes={}))))
+    told["ceiling.cpus"] = wanted["ceiling.cpus"]  # the host's
+    wrong = {name for name in wanted if wanted[name] != told[name]}
+    assert not wrong, f"systemd/config.toml has another default of {sorted(wrong)}"

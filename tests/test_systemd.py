@@ -1,0 +1,90 @@
+"""The protocols of a service manager, spoken with a socket of the test's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandboxd import systemd
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """What listens at NOTIFY_SOCKET."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.setblocking(False)
+        yield sock
+
+
+def test_each_state_is_one_datagram(manager: socket.socket) -> None:
+    environ = {"NOTIFY_SOCKET": manager.getsockname()}
+    notify = systemd.Notify(environ)
+    assert environ == {}, "no child may speak in the daemon's name"
+    notify.ready("2 sessions")
+    notify.alive("3 sessions")
+    notify.stopping("stopping")
+    assert [manager.recv(999).decode() for _ in range(3)] == [
+        "READY=1\nSTATUS=2 sessions",
+        "WATCHDOG=1\nSTATUS=3 sessions",
+        "STOPPING=1\nSTATUS=stopping",
+    ]
+    notify.reloading()
+    first, second = manager.recv(999).decode().split("\n")
+    assert first == "RELOADING=1"
+    assert second.removeprefix("MONOTONIC_USEC=").isdigit()
+
+
+def test_abstract_socket() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(f"\0sandboxd/test/{os.getpid()}")
+        systemd.Notify({"NOTIFY_SOCKET": f"@sandboxd/test/{os.getpid()}"}).ready("")
+        assert sock.recv(99) == b"READY=1\nSTATUS="
+
+
+def test_manager_that_is_gone_or_does_not_read_disturbs_nothing(manager: socket.socket) -> None:
+    systemd.Notify({}).ready("")
+    notify = systemd.Notify({"NOTIFY_SOCKET": manager.getsockname()})
+    for _ in range(10_000):  # more than its queue holds
+        notify.alive("")
+    manager.close()
+    notify.alive("")
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "60000000"}, 60.0),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_watchdog(environ: dict[str, str], seconds: float | None) -> None:
+    assert systemd.watchdog_s(environ) == seconds
+
+
+@pytest.mark.parametrize("pid", ["", "1", str(os.getpid() + 1)])
+def test_sockets_for_another_process_are_not_touched(pid: str) -> None:
+    environ = {"LISTEN_PID": pid, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "PATH": "/bin"}
+    assert systemd.passed_sockets(environ) == []
+    assert environ == {"PATH": "/bin"}
+
+
+def test_passed_sockets_are_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0),
+        family=socket.AF_INET6) as two:  # fmt: skip
+        first = os.dup(one.fileno())
+        second = os.dup2(two.fileno(), first + 1)
+        monkeypatch.setattr(systemd, "FIRST_FD", first)
+        os.set_inheritable(first, True)
+        found = systemd.passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"})
+        assert [sock.fileno() for sock in found] == [first, second]
+        assert [sock.getsockname() for sock in found] == [one.getsockname(), two.getsockname()]
+        assert not any(os.get_inheritable(sock.fileno()) for sock in found)
+        for sock in found:
+            sock.close()
