@@ -174,6 +174,21 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
+class Http:
+    """Bounds on clients.
+
+    connections         open at once; source_connections: from one address
+    requests            of one owner at once, open streams among them
+    bodies              bytes of JSON bodies on their way, of all requests together
+    """
+
+    connections: int = 2000
+    source_connections: int = 500
+    requests: int = 500
+    bodies: int = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name.
 
@@ -215,6 +230,7 @@ class Config:
     folders: Folders = Folders()
     sessions: Sessions = Sessions()
     admission: Admission = Admission()
+    http: Http = Http()
     rootfs: Rootfs = Rootfs()
     files: Files = Files()
     console: Console = Console()
@@ -329,6 +345,8 @@ def _check(config: Config) -> None:
                 raise ConfigError(f"admission.*.{name} must be above 0")
     if config.cgroup and (config.cgroup.startswith("/") or ".." in config.cgroup.split("/")):
         raise ConfigError(f"cgroup is a path below /sys/fs/cgroup, not {config.cgroup!r}")
+    if min(dataclasses.astuple(config.http)) < 1:
+        raise ConfigError("http.* must be 1 or more")
     if min(dataclasses.astuple(config.sessions)) < 0:
         raise ConfigError("sessions.* must be 0 or more")
     if min(dataclasses.astuple(config.terminal)) <= 0:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -31,6 +32,9 @@ DROP_MAX = 64 << 20
 
 IDLE_S = 60.0
 """Seconds without a byte of the body after which the client is given up."""
+
+RATE_MIN = 1024
+"""Bytes a second that a body has to come with, after the first IDLE_S."""
 
 _FIELDS_MAX = 100
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
@@ -103,12 +107,41 @@ def _query(query: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 async def _whole(request: Request) -> bytes:
     incoming, body = Body(request), bytearray()
-    while piece := await incoming.piece():
-        body += piece
-        if len(body) > BODY_MAX:
-            closing = await incoming.drop()
-            raise HTTPException(413, f"a body has at most {BODY_MAX} bytes", closing)
+    with request.app.state.sandboxd.bodies.room() as hold:
+        while piece := await incoming.piece():
+            body += piece
+            if len(body) > BODY_MAX:
+                closing = await incoming.drop()
+                raise HTTPException(413, f"a body has at most {BODY_MAX} bytes", closing)
+            hold(len(piece))
     return bytes(body)
+
+
+class Bodies:
+    """The bodies of all requests that are held in memory until they are whole: `most` bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held = 0
+
+    @contextmanager
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Gives the function that takes room for bytes, until the `with` ends. It raises
+        HTTPException 503 when there is none."""
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            if self._held + size > self.most:
+                headers = {"retry-after": "1", "connection": "close"}
+                raise HTTPException(503, "too many bodies are being sent at once", headers)
+            mine += size
+            self._held += size
+
+        try:
+            yield hold
+        finally:
+            self._held -= mine
 
 
 class Body:
@@ -117,13 +150,15 @@ class Body:
     def __init__(self, request: Request) -> None:
         self._receive = request.receive
         self._ended = False
+        self._until = asyncio.get_running_loop().time() + IDLE_S
 
     async def piece(self) -> bytes:
         """The next bytes; none at the end. Raises HTTPException 408 when they stop coming,
         ClientDisconnect when the client goes away."""
+        loop = asyncio.get_running_loop()
         while not self._ended:
             try:
-                async with asyncio.timeout(IDLE_S):
+                async with asyncio.timeout_at(min(self._until, loop.time() + IDLE_S)):
                     message = await self._receive()
             except TimeoutError:
                 raise HTTPException(408, headers={"connection": "close"}) from None
@@ -131,6 +166,7 @@ class Body:
                 raise ClientDisconnect()
             self._ended = not message.get("more_body", False)
             if piece := message.get("body", b""):
+                self._until += len(piece) / RATE_MIN
                 return bytes(piece)
         return b""
 

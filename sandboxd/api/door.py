@@ -14,7 +14,9 @@ everybody, and a new route is closed unless it is named as open.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -51,6 +53,7 @@ class Door:
         self._clock = clock
         self._replays = Replays()
         self._rates = Rates()
+        self._open: Counter[str] = Counter()
 
     async def admit(self, scope: Scope) -> Caller:
         """Who has sent the request. Raises AuthInvalid, AuthFailed, RateLimited, Unavailable."""
@@ -79,6 +82,20 @@ class Door:
             self._replays.remember(claim)
         await self.keys.used(keypair.access_key, now)
         return Caller(keypair.access_key, keypair.is_admin)
+
+    @contextmanager
+    def at_once(self, caller: Caller) -> Iterator[None]:
+        """Held while a request of the caller is answered. Raises RateLimited for one too many."""
+        most = self._config.http.requests
+        if self._open[caller.name] >= most:
+            raise RateLimited(f"{most} requests at once are allowed, open streams among them")
+        self._open[caller.name] += 1
+        try:
+            yield
+        finally:
+            self._open[caller.name] -= 1
+            if not self._open[caller.name]:
+                del self._open[caller.name]
 
 
 def _signed(scope: Scope) -> bool:
@@ -109,8 +126,9 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         door = scope["app"].state.sandboxd.door
-        scope["state"]["caller"] = await door.admit(scope)
-        await self._route(scope, receive, send)
+        caller = scope["state"]["caller"] = await door.admit(scope)
+        with door.at_once(caller):
+            await self._route(scope, receive, send)
 
 
 def guarded(

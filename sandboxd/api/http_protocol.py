@@ -1,8 +1,10 @@
 """uvicorn's HTTP/1.1 protocol with bounds, and with problem documents where it refuses.
 
 The head of a request (request line and headers) is bounded in size and in time, connections
-are bounded in number. What cannot be parsed is answered as everything else that is wrong. A
-client may close its sending side and still gets its answer (a half-closed connection).
+are bounded in number (connections.py), and so are requests that are sent before the answers to
+the ones before. What cannot be parsed is answered as everything else that is wrong. A client may
+close its sending side and still gets its answer (a half-closed connection). A body that nobody
+wants any more, since the answer has been sent, may take REST_S to its end.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .answers import to_json
-from .problems import MEDIA_TYPE, of_status
+from .connections import Connections
+from .problems import MEDIA_TYPE, RETRY_S, of_status
 
 HEAD_MAX = 64 * 1024
 """Bytes of request line and headers together."""
@@ -21,7 +24,12 @@ HEAD_MAX = 64 * 1024
 HEAD_S = 30.0
 """Seconds in which a connection has to send the head of its next request."""
 
-CONNECTIONS_MAX = 2000
+HEADERS_MAX = 128
+
+PIPELINED_MAX = 16
+"""Requests on a connection that wait for the answer to one before them."""
+
+REST_S = 30.0
 
 SERVER = "BackendAI"
 """What answers say they are from."""
@@ -36,18 +44,39 @@ class HttpProtocol(HttpToolsProtocol):
         self._head = 0
         self._refused = 400
         self._timer: asyncio.TimerHandle | None = None
+        self._trailers = 0
+        self._whole = True
+        assert isinstance(self.server_state, Connections)
+        self._all = self.server_state
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS_MAX:
-            self._refuse(503)
         self._expect_head()
+        if status := self._all.came(self.client):
+            self._refuse(status)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._head_came()
+        self._all.went(self.client)
+        self._all.goes_on(self.transport)
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """It is one of the other protocol's from here on."""
+        self._all.went(self.client)
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        super().pause_writing()
+        self._all.paused(self.transport)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self._all.goes_on(self.transport)
 
     def _expect_head(self) -> None:
         self._head_came()
@@ -82,18 +111,47 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head = True, 0
+        self._in_head, self._head, self._trailers, self._whole = True, 0, 0, False
         self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; trailers, which come behind a body, mean nothing here and are dropped."""
+        if not self._in_head:
+            self._trailers += len(name) + len(value) + 4
+            self._check(self._trailers <= HEAD_MAX)
+            return
+        self._check(len(self.headers) < HEADERS_MAX)
+        super().on_header(name, value)
+
+    def _check(self, bounded: bool) -> None:
+        """Raising ends the connection by way of send_400_response."""
+        if not bounded:
+            self._refused = 431
+            raise ValueError("too many headers, or too large ones")
+
     def on_headers_complete(self) -> None:
-        """The head is whole; raising ends the connection by way of send_400_response."""
+        """The head is whole."""
         self._in_head = False
         self._head_came()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > HEAD_MAX:
-            self._refused = 431
-            raise ValueError("the head of the request is too large")
+        self._check(size <= HEAD_MAX)
         super().on_headers_complete()
+        if len(self.pipeline) > PIPELINED_MAX:  # an answer now would look like that to another
+            self.transport.abort()
+            raise ValueError("too many requests before an answer")
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._whole = True
+        self._head_came()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer has been sent, though the request may not have come to its end."""
+        super().on_response_complete()
+        if not self._whole and not self._in_head and not self.transport.is_closing():
+            self._head_came()
+            self._timer = self.loop.call_later(REST_S, self.transport.close)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. A whole request still gets its answer."""
@@ -127,6 +185,8 @@ class HttpProtocol(HttpToolsProtocol):
                 (b"content-length", str(len(body)).encode()),
                 (b"connection", b"close"),
             ]
+            if status in (429, 503):
+                headers.append((b"retry-after", str(RETRY_S).encode()))
             head += [b"%b: %b\r\n" % header for header in headers]
             self.transport.write(b"".join([*head, b"\r\n", body]))
         self.transport.close()

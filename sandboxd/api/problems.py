@@ -86,6 +86,12 @@ _FRAMEWORK = {
     501: ("not-implemented", "This API query is not implemented."),
 }
 
+_BARE = {
+    429: ("rate-limit-exceeded", "You have reached your API query rate limit."),
+    503: _BUSY[1:],
+}
+"""Of statuses that say in their `msg` what they are about."""
+
 
 def document(suffix: str, title: str, msg: str = "", data: Any = None) -> dict[str, Any]:
     """The members of a problem document; `msg` and `data` only where there is something."""
@@ -99,7 +105,7 @@ def document(suffix: str, title: str, msg: str = "", data: Any = None) -> dict[s
 
 def of_status(status: int, msg: str = "", data: Any = None) -> dict[str, Any]:
     """The problem document for a bare HTTP status."""
-    suffix, title = _FRAMEWORK.get(status, ("generic-bad-request", "Bad request."))
+    suffix, title = (_FRAMEWORK | _BARE).get(status, ("generic-bad-request", "Bad request."))
     return document(suffix, title, msg or HTTPStatus(status).phrase, data)
 
 

@@ -23,7 +23,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from .. import log, runtimes
-from ..config import Config
+from ..config import Config, Http
 from ..errors import Unavailable
 from ..store import keypairs
 from ..store.database import Database
@@ -31,6 +31,8 @@ from ..systemd import watchdog_s
 from . import app
 from .account import Account
 from .admission import DRAINED, Admission
+from .bodies import Bodies
+from .connections import Connections
 from .door import Door
 from .events import Events
 from .health import Health
@@ -103,15 +105,23 @@ async def _serve(
     health = Health(config, client, store, metrics)
     admission = Admission(config, Host(os.path.dirname(store.path)))
     sessions = Sessions(config, client, store, admission, Account(metrics, config.console))
-    folders = Folders(config, client, store, sessions)
-    tokens, keys = Tokens(config.folders.token_s), Keys(store)
-    door = Door(config, keys)
-    state = State(config, runtimes.load(config), sessions, folders, tokens, door, metrics, health)
+    keys = Keys(store)
+    state = State(
+        config,
+        runtimes.load(config),
+        sessions,
+        Folders(config, client, store, sessions),
+        Tokens(config.folders.token_s),
+        Door(config, keys),
+        metrics,
+        health,
+        Bodies(config.http.bodies),
+    )
     metrics.reading(lambda: readings(sessions))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await folders.restore()
+        await state.folders.restore()
         await sessions.restore()
         await resume(sessions, state.runtimes)
         sweeper = asyncio.create_task(sweep(sessions, keys), name="sweeper")
@@ -124,14 +134,14 @@ async def _serve(
                 await sweeper
             await sessions.close()
 
-    server = Server(app.make(state, lifespan), client, sessions.events)
+    server = Server(app.make(state, lifespan), client, sessions.events, config.http)
     health.refusing = lambda: server.refusing or (DRAINED if admission.paused else "")
     link = asyncio.create_task(client.serve(), name="warden")
     link.add_done_callback(lambda _: server.stop("the warden is gone"))
     beside = [link, asyncio.create_task(health.beat(), name="beat")]
     beside.append(asyncio.create_task(_feed_watchdog(client), name="watchdog"))
     if monitor is not None:
-        watched = Monitor(make_monitor(health, metrics)).serve(sockets=[monitor])
+        watched = Monitor(make_monitor(health, metrics), config.http).serve(sockets=[monitor])
         beside.append(asyncio.create_task(watched, name="monitor"))
     try:
         await server.serve(sockets=listeners)
@@ -153,8 +163,9 @@ async def _feed_watchdog(warden: WardenClient) -> None:
 class Monitor(uvicorn.Server):
     """The listener for Prometheus and health checks: up before the API's, and as long."""
 
-    def __init__(self, application: Starlette) -> None:
+    def __init__(self, application: Starlette, http: Http) -> None:
         super().__init__(_settings(application, lifespan="off"))
+        self.server_state = Connections(http)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -183,8 +194,11 @@ def _settings(application: Starlette, lifespan: Literal["on", "off"]) -> uvicorn
 class Server(uvicorn.Server):
     """uvicorn, telling the warden when it accepts connections, ending without a signal."""
 
-    def __init__(self, application: Starlette, warden: WardenClient, events: Events) -> None:
+    def __init__(
+        self, application: Starlette, warden: WardenClient, events: Events, http: Http
+    ) -> None:
         super().__init__(_settings(application, lifespan="on"))
+        self.server_state = Connections(http)
         self._warden = warden
         self._events = events
 

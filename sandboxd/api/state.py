@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 from ..config import Config
 from ..runtimes import Runtimes
 from .auth import owner
+from .bodies import Bodies
 from .door import Door
 from .health import Health
 from .metrics import Metrics
@@ -31,6 +32,7 @@ class State:
     door: Door
     metrics: Metrics
     health: Health
+    bodies: Bodies
 
     def is_anybodys(self, ref: str) -> bool:
         """There is a session or folder, whosever it is, that goes by `ref`."""

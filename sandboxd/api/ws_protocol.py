@@ -1,7 +1,8 @@
 """uvicorn's WebSocket protocol with bounds, and with problem documents where it refuses.
 
 A frame goes to the transport only when the one before it has left (uvicorn waits for that), so a
-slow reader costs one frame of memory. One that takes nothing at all for STALLED_S is given up.
+slow reader costs one frame of memory. One that takes nothing at all is given up in the end
+(connections.py), and so is one that sends pings without end and does not read the answers.
 There are pings, so that what lies between keeps the connection open, but no deadline for their
 answers: a client that asks its user something may not see them for as long as the user thinks.
 """
@@ -15,18 +16,24 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
+from websockets.frames import Frame
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 
 from ..errors import SandboxdError
 from .answers import to_json
+from .connections import Connections
 from .http_protocol import SERVER
 from .problems import MEDIA_TYPE, of_error, of_status
 
 MESSAGE_MAX = 2 << 20
 """Bytes of one message of a client; as much as a JSON body may have."""
 
-STALLED_S = 300.0
+FRAGMENTS_MAX = 4096
+"""Frames of one message; an empty one costs a client next to nothing."""
+
+ANSWERS_MAX = 256 * 1024
+"""Bytes of answers to pings that may wait for the client to read them."""
 
 
 class _Handshake(ServerProtocol):
@@ -55,7 +62,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         logger = logging.getLogger("uvicorn.error")
         self.conn = _Handshake(max_size=MESSAGE_MAX, logger=logger)
-        self._stalled: asyncio.TimerHandle | None = None
+        self._all: Connections = kwargs["server_state"]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client has asked for a WebSocket on its connection."""
+        super().connection_made(transport)
+        self._all.came(self.client)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came. A handshake that the library cannot even read has no event."""
@@ -67,22 +79,32 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(answer.serialize())
             self.transport.close()
 
+    def handle_cont(self, event: Frame) -> None:
+        """More of a message."""
+        if len(self.frames) >= FRAGMENTS_MAX:
+            self.transport.abort()
+        else:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """A ping is answered, if the client reads."""
+        if self.transport.get_write_buffer_size() > ANSWERS_MAX:
+            self.transport.abort()
+        else:
+            super().handle_ping()
+
     def pause_writing(self) -> None:
         """The client does not keep up."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+        self._all.paused(self.transport)
 
     def resume_writing(self) -> None:
         """It does again."""
         super().resume_writing()
-        self._goes_on()
+        self._all.goes_on(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._goes_on()
+        self._all.went(self.client)
+        self._all.goes_on(self.transport)
         super().connection_lost(exc)
-
-    def _goes_on(self) -> None:
-        if self._stalled:
-            self._stalled.cancel()
-            self._stalled = None

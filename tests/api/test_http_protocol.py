@@ -1,4 +1,4 @@
-"""Connections that are slow, silent or too many, with bounds short enough to be met."""
+"""Connections that are slow, silent, greedy or too many, with bounds short enough to be met."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import uvicorn
-from uvicorn.server import ServerState
 
-from sandboxd.api import http_protocol
+from sandboxd.api import connections, http_protocol
+from sandboxd.api.connections import Connections
+from sandboxd.config import Http
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Scenario = Callable[[Callable[[], Awaitable[Streams]]], Awaitable[None]]
@@ -21,10 +22,37 @@ async def never(scope: Any, receive: Any, send: Any) -> None:
     await asyncio.sleep(60)
 
 
-def play(scenario: Scenario) -> None:
+async def at_once(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers without reading."""
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
+
+
+async def endless(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers without end."""
+    await send({"type": "http.response.start", "status": 200})
+    while True:
+        await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        await asyncio.sleep(0)
+
+
+async def ends(reader: asyncio.StreamReader) -> bool:
+    """The connection comes to its end, or is reset, which `play` waits for."""
+    try:
+        while await reader.read(1 << 20):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+HTTP = Http(connections=4, source_connections=2)
+
+
+def play(scenario: Scenario, app: Any = never, http: Http = HTTP) -> None:
     async def go() -> None:
-        loop, state = asyncio.get_running_loop(), ServerState()
-        config = uvicorn.Config(never, log_config=None)
+        loop, state = asyncio.get_running_loop(), Connections(http)
+        config = uvicorn.Config(app, log_config=None)
         config.load()
         server = await loop.create_server(
             lambda: http_protocol.HttpProtocol(config, state, {}), "127.0.0.1", 0
@@ -54,7 +82,7 @@ def play(scenario: Scenario) -> None:
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "HEAD_S", 0.2)
-    monkeypatch.setattr(http_protocol, "CONNECTIONS_MAX", 2)
+    monkeypatch.setattr(http_protocol, "REST_S", 0.2)
 
 
 def test_a_head_that_comes_too_slowly_is_408() -> None:
@@ -80,9 +108,26 @@ def test_one_connection_too_many_is_503() -> None:
             await connect()
         await asyncio.sleep(0.05)
         reader, _writer = await connect()
-        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in answer
 
-    play(scenario)
+    play(scenario, http=Http(connections=2))
+
+
+def test_one_connection_too_many_from_one_address_is_429_until_one_goes() -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        first, second = await connect(), await connect()
+        await asyncio.sleep(0.05)
+        reader, _writer = await connect()
+        assert (await reader.read()).startswith(b"HTTP/1.1 429 ")
+        for _, writer in (first, second):
+            writer.close()
+        await asyncio.sleep(0.05)
+        reader, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
+
+    play(scenario, at_once)
 
 
 def test_a_whole_head_ends_the_clock() -> None:
@@ -94,3 +139,94 @@ def test_a_whole_head_ends_the_clock() -> None:
                 await reader.read()
 
     play(scenario)
+
+
+@pytest.mark.parametrize(
+    "head", [b"a: b\r\n" * 200, b"a: " + b"b" * 70000 + b"\r\n", b"a: b\r\n" * 70000]
+)
+def test_too_many_or_too_large_headers_are_431(head: bytes) -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\n" + head)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+
+    play(scenario)
+
+
+def test_flood_of_trailers_ends_the_connection() -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        writer.write(b"trailer: yes\r\n" * 10000)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+
+    play(scenario)
+
+
+def test_flood_of_requests_that_do_not_await_answers_ends_the_connection() -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
+        assert await ends(reader)
+
+    play(scenario)
+
+
+def test_body_that_trickles_in_behind_its_answer_ends_the_connection() -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+
+        async def trickle() -> None:
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+
+        trickling = asyncio.create_task(trickle())
+        try:
+            assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+        finally:
+            trickling.cancel()
+
+    play(scenario, at_once)
+
+
+def test_connection_lives_on_when_the_body_comes_soon_after_the_answer() -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+            writer.write(b"body")
+            await asyncio.sleep(0.15)
+
+    play(scenario, at_once)
+
+
+def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STALLED_S", 0.3)
+
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(1)
+        assert await ends(reader)
+
+    play(scenario, endless)
+
+
+def test_the_longest_stalled_is_given_up_when_all_hold_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "HELD_MAX", 100_000)
+
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        clients = []
+        for _ in range(2):
+            clients.append(await connect())
+            clients[-1][1].write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.sleep(0.5)
+        assert await ends(clients[0][0])
+        assert await clients[1][0].read(1 << 20)
+
+    play(scenario, endless)

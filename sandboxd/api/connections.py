@@ -1,0 +1,64 @@
+"""What bounds all connections together: how many there are, of them from one address, and how
+many bytes wait in memory for clients that do not read.
+
+A connection whose client does not keep up is paused, and nothing more is written to it. One
+that takes nothing at all for STALLED_S is given up; and where all that are paused hold more than
+HELD_MAX, those that have been paused longest are given up first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from uvicorn.server import ServerState
+
+from ..config import Http
+
+STALLED_S = 300.0
+
+HELD_MAX = 128 << 20
+
+
+class Connections(ServerState):
+    """uvicorn's state of all connections, with bounds, by `http`, which may change."""
+
+    def __init__(self, http: Http) -> None:
+        super().__init__()
+        self.http = http
+        self._sources: Counter[str] = Counter()
+        self._paused: dict[asyncio.Transport, tuple[int, asyncio.TimerHandle]] = {}
+        self._held = 0
+
+    def came(self, client: tuple[str, int] | None) -> int:
+        """One more, from this address, if it has any; the status to refuse it with, else 0."""
+        if client:
+            self._sources[client[0]] += 1
+        if len(self.connections) > self.http.connections:
+            return 503
+        return 429 if client and self._sources[client[0]] > self.http.source_connections else 0
+
+    def went(self, client: tuple[str, int] | None) -> None:
+        """One less."""
+        if client:
+            self._sources[client[0]] -= 1
+            if not self._sources[client[0]]:
+                del self._sources[client[0]]
+
+    def paused(self, transport: asyncio.Transport) -> None:
+        """The client does not keep up."""
+        size = transport.get_write_buffer_size()
+        timer = asyncio.get_running_loop().call_later(STALLED_S, transport.abort)
+        self._paused[transport] = size, timer
+        self._held += size
+        while self._held > HELD_MAX:
+            oldest = next(iter(self._paused))
+            oldest.abort()
+            self.goes_on(oldest)
+
+    def goes_on(self, transport: asyncio.Transport) -> None:
+        """It does again, or is gone."""
+        if transport in self._paused:
+            size, timer = self._paused.pop(transport)
+            timer.cancel()
+            self._held -= size

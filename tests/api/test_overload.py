@@ -1,0 +1,228 @@
+"""Clients that take more than their share of a real server: each is refused or given up, the
+others are served, and the memory of the api stays what it was."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from sandboxd.api import bodies
+from sandboxd.api.bodies import Bodies, Body
+
+from .bad_requests import assert_problem
+from .conftest import Server
+from .test_admission import BUSY, call, create
+
+MIB = 1 << 20
+GROWTH_MAX = 64 * MIB
+
+
+@contextlib.contextmanager
+def flat(server: Server) -> Iterator[None]:
+    """The memory of the api does not grow."""
+    server.client.get("/")
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    yield
+    grown = process.memory_info().rss - before
+    assert grown < GROWTH_MAX, f"{grown / MIB:.0f} MiB more"
+    assert server.client.get("/").status_code == 200, "others are served"
+
+
+def connect(server: Server) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(10)
+    sock.connect(server.path)
+    return sock
+
+
+def test_requests_of_one_key_at_once_are_bounded_and_another_key_is_served(
+    start: Callable[..., Server],
+) -> None:
+    server = start({"http": {"requests": 4}})
+    ann, ben = (server.signed(server.keypair()) for _ in range(2))
+    id = create(ann)
+    call(ann, id, "batch", "r", exec=BUSY)
+    call(ann, id, "continue", "r")
+    waiting = [threading.Thread(target=call, args=(ann, id, "continue", "r")) for _ in range(4)]
+    for thread in waiting:
+        thread.start()
+    time.sleep(0.5)
+    refused = ann.get(f"/session/{id}")
+    assert_problem(refused, 429, "/rate-limit-exceeded")
+    assert int(refused.headers["retry-after"]) > 0
+    assert ben.get("/folders").status_code == 200
+    for thread in waiting:
+        thread.join()
+    assert ann.get(f"/session/{id}").status_code == 200
+
+
+def test_open_event_streams_count_as_requests(start: Callable[..., Server]) -> None:
+    server = start({"http": {"requests": 2}})
+    ann = server.signed(server.keypair())
+    with ann.stream("GET", "/events/session"), ann.stream("GET", "/events/session"):
+        assert_problem(ann.get("/folders"), 429)
+    time.sleep(0.2)
+    assert ann.get("/folders").status_code == 200
+
+
+def test_bodies_that_stay_unfinished_leave_memory_and_others_alone(
+    start: Callable[..., Server],
+) -> None:
+    server = start({"http": {"bodies": 8 * MIB}})
+    head = b"POST /session HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
+    with contextlib.ExitStack() as stack, flat(server):
+        refused = 0
+        for _ in range(40):
+            sock = stack.enter_context(connect(server))
+            with contextlib.suppress(OSError):
+                sock.sendall(head + b" " * 1_900_000)
+            sock.settimeout(0.05)
+            with contextlib.suppress(OSError):
+                refused += sock.recv(100).startswith(b"HTTP/1.1 503 ")
+        assert refused >= 30
+    time.sleep(0.2)
+    create(server.client)
+
+
+def test_download_that_nobody_reads_costs_no_memory(own_server: Server) -> None:
+    http = own_server.client
+    id = create(http)
+    http.post(f"/session/{id}/upload", files={"src": ("big", os.urandom(MIB))})
+    request = f"GET /session/{id}/download_single?file=big HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack, flat(own_server):
+        for _ in range(8):  # as many as may be open
+            stack.enter_context(connect(own_server)).sendall(request)
+        time.sleep(0.5)
+        assert http.get(f"/session/{id}").status_code == 200
+
+
+def test_console_that_nobody_reads_costs_little_memory(own_server: Server) -> None:
+    http = own_server.client
+    id = create(http)
+    call(http, id, "batch", "r", exec="flood 262144")
+    for _ in range(2):
+        call(http, id, "continue", "r")
+    body = b'{"mode": "continue", "runId": "r"}'
+    request = b"POST /session/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+    with contextlib.ExitStack() as stack, flat(own_server):
+        for _ in range(100):
+            sock = stack.enter_context(connect(own_server))
+            sock.sendall(request % (id.encode(), len(body), body))
+        time.sleep(1)
+
+
+def handshake(server: Server, id: str) -> socket.socket:
+    """A WebSocket whose bytes are ours to choose."""
+    sock = connect(server)
+    sock.sendall(
+        f"GET /stream/session/{id}/execute HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    assert sock.recv(4096).startswith(b"HTTP/1.1 101 ")
+    return sock
+
+
+def frame(opcode: int, data: bytes, fin: bool = True) -> bytes:
+    """A client's frame (RFC 6455, section 5.2), masked with zeros."""
+    return struct.pack("!BB4x", opcode | (0x80 if fin else 0), 0x80 | len(data)) + data
+
+
+@pytest.mark.parametrize(
+    ("first", "flood"),
+    [(b"", frame(9, b"x" * 100) * 100), (frame(1, b"x", False), frame(0, b"", False) * 1000)],
+    ids=["pings", "empty fragments"],
+)
+def test_websocket_that_floods_is_given_up(own_server: Server, first: bytes, flood: bytes) -> None:
+    id = create(own_server.client)
+    with flat(own_server), handshake(own_server, id) as sock:
+        sock.sendall(first)
+        began = time.monotonic()
+        with pytest.raises(OSError):  # broken pipe or reset; a time-out would be one, too
+            for _ in range(20000):
+                sock.sendall(flood)
+        with pytest.raises(ConnectionError):
+            sock.sendall(flood)
+        assert time.monotonic() - began < 10, "it was given up for something else"
+
+
+def test_source_with_too_many_connections_is_refused(start: Callable[..., Server]) -> None:
+    server = start({"http": {"source_connections": 3}})
+    port = int((server.base / "port").read_text())
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            assert sock.recv(100).startswith(b"HTTP/1.1 429 ")
+        assert server.client.get("/").status_code == 200, "the Unix socket has no address"
+    time.sleep(0.1)
+    assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+
+
+# -- slow bodies, with a short patience
+
+
+def body_of(pieces: list[tuple[float, bytes]]) -> Any:
+    """What `read` makes of a body whose pieces come after so many seconds each."""
+
+    async def go() -> Any:
+        coming = iter(pieces)
+
+        async def receive() -> dict[str, Any]:
+            delay, piece = next(coming)
+            await asyncio.sleep(delay)
+            return {"type": "http.request", "body": piece, "more_body": True}
+
+        app = SimpleNamespace(state=SimpleNamespace(sandboxd=SimpleNamespace(bodies=Bodies(MIB))))
+        request = Request({"type": "http", "method": "POST", "app": app}, receive)
+        incoming = Body(request)
+        while True:
+            await incoming.piece()
+
+    return asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("pieces", "at_least"),
+    [([(9, b"x")], 0.2), ([(0.1, b"x")] * 90, 0.2), ([(0.1, b"x" * 20)] * 4 + [(9, b"")], 0.5)],
+    ids=["silent", "trickling", "stops"],
+)
+def test_body_that_comes_too_slowly_is_408(
+    monkeypatch: pytest.MonkeyPatch, pieces: list[tuple[float, bytes]], at_least: float
+) -> None:
+    monkeypatch.setattr(bodies, "IDLE_S", 0.2)
+    monkeypatch.setattr(bodies, "RATE_MIN", 100)
+    began = time.monotonic()
+    with pytest.raises(HTTPException) as refused:
+        body_of(pieces)
+    assert refused.value.status_code == 408
+    assert at_least <= time.monotonic() - began < 1.5
+
+
+def test_room_for_bodies_is_given_back() -> None:
+    held = Bodies(10)
+    with pytest.raises(HTTPException) as refused, held.room() as hold:
+        hold(6)
+        with held.room() as other:
+            other(4)
+        hold(4)
+        hold(1)
+    assert refused.value.status_code == 503 and refused.value.headers
+    with held.room() as hold:
+        hold(10)
