@@ -31,9 +31,10 @@ class Upload:
 
 
 class Client:
-    """One connection to a daemon. Problem documents become Refused or Unavailable."""
+    """One connection to the daemon at `socket`. Problem documents become Refused or Unavailable."""
 
     def __init__(self, socket: str) -> None:
+        self.socket = socket
         transport = httpx.HTTPTransport(uds=socket)
         self._http = httpx.Client(transport=transport, base_url="http://sandboxd", timeout=CALL_S)
 
@@ -47,7 +48,7 @@ class Client:
             answer = self._http.request(method, path, json=body, **kwargs)
         except httpx.HTTPError as error:
             raise Unavailable(f"the daemon does not answer: {error}") from None
-        _raise_for(answer)
+        raise_for(answer)
         return answer.json() if answer.content else None
 
     def create(self, image: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class Client:
             raise ConfigError(f"{error.filename}: {error.strerror}") from None
         except httpx.HTTPError as error:
             raise Unavailable(f"the daemon does not answer: {error}") from None
-        _raise_for(answer)
+        raise_for(answer)
 
     def download(self, session: str, paths: list[str], into: str) -> list[str]:
         """Unpack at most 5 paths of /home/work into the directory `into`; the names made there."""
@@ -80,7 +81,7 @@ class Client:
         ) as answer:
             if answer.is_error:
                 answer.read()
-            _raise_for(answer)
+            raise_for(answer)
             with tempfile.TemporaryFile() as spool:
                 for chunk in answer.iter_bytes():
                     spool.write(chunk)
@@ -89,7 +90,7 @@ class Client:
         return names
 
 
-def _raise_for(answer: httpx.Response) -> None:
+def raise_for(answer: httpx.Response) -> None:
     """The exception for a problem document (RFC 7807)."""
     if not answer.is_error:
         return

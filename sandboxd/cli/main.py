@@ -18,8 +18,8 @@ from ..config import METRICS, SOCKET, STATE_DIR
 from ..errors import ConfigError, SandboxdError
 
 USAGE_ERROR = 2
-FAULT = 125
-"""Exit status when sandboxd itself failed; 124 is a time limit, as with timeout(1)."""
+TIMED_OUT, FAULT = 124, 125
+"""Exit status for a time limit, as with timeout(1), and when sandboxd itself failed."""
 
 INTERRUPTED = 130
 
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"sandboxd {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _run(commands.add_parser("run", help="upload a folder, build and run it, show its output"))
+    _shell(commands.add_parser("shell", help="sit down at a terminal in a session"))
     _serve(commands.add_parser("serve", help="be the daemon"))
     _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
     _keypair(commands.add_parser("keypair", help="make and manage the keys of clients"))
@@ -94,6 +95,21 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--stdin", metavar="FILE", help="exec's standard input; default: asked for when wanted")
     add("--quiet", "-q", action="store_true", help="only what the program prints")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
+    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
+
+
+def _shell(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Ties this terminal to a shell in the session NAME or, if there is none of that name, in a "
+        "new session with the runtime NAME, which is deleted when the shell ends. Exits with the "
+        "shell's exit code, or as 'run' does."
+    )
+    add = command.add_argument
+    add("name", metavar="NAME", help="a session, or a runtime such as c or python")
+    add("--env", metavar="NAME=VALUE", action="append", default=[], help="in a new session")
+    add("--mem", metavar="SIZE", help="memory limit of a new session, such as 512m or 2g")
+    add("--cpus", metavar="N", help="share of CPUs of a new session, such as 0.5 or 2")
+    add("--quiet", "-q", action="store_true", help="only what the terminal shows")
     add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
 
 

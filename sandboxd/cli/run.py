@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
-import json
 import math
 import os
 import signal
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import runtimes
-from ..errors import ConfigError, Refused, Unavailable
+from ..errors import ConfigError, Refused
 from ..model import MIB
 from .client import Client, Upload
-from .main import FAULT
-from .private import private_daemon
+from .main import FAULT, TIMED_OUT
+from .reporter import Reporter
+from .session import connect, create, deleted, resources, terminated
 
-TIMED_OUT = 124
 PROGRESS_S = 1.0
 STDIN_MAX = 1 * MIB
 UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
@@ -37,69 +36,22 @@ VERSION_CONTROL = {".git", ".hg", ".svn"}
 def main(args: argparse.Namespace) -> int:
     """Run the folder; the exit status of its program."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+        signal.signal(number, terminated)
     say = Reporter(args.quiet, args.json)
     files = collect(args.folder, args.exclude, say)
     image = args.image or _detect(files)
     _writable(args.into if args.get else ".")
-    options, resources = _options(args), _resources(args)
+    options, config = _options(args), resources(args)
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(contextlib.closing(_connect(args.socket, stack, say)))
-        session = _session(client, image, resources)
-        with _deleted(client, session):
+        client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
+        session = create(client, image, config)
+        with deleted(client, session):
             _upload(client, session, files, say)
             code = Console(client, session, options, say).follow()
             fetched = _fetch(client, session, args.get, args.into, say)
     code = code if fetched else code or FAULT
     say.end(code)
     return code
-
-
-def _terminated(number: int, _: object) -> None:
-    """Unwind, so that the session is deleted: a daemon that others use would keep it."""
-    raise SystemExit(128 + number)
-
-
-class Reporter:
-    """Everything that `run` prints. With --json each event is one object on standard output."""
-
-    def __init__(self, quiet: bool, as_json: bool) -> None:
-        self._quiet = quiet
-        self._json = as_json
-
-    def phase(self, text: str, **event: Any) -> None:
-        """Something sandboxd does."""
-        if self._json:
-            self._line({"event": "phase", "text": text} | event)
-        elif not self._quiet:
-            print(f"sandboxd: {text}", file=sys.stderr, flush=True)
-
-    def warning(self, text: str) -> None:
-        """Something that the user should know even with --quiet."""
-        if self._json:
-            self._line({"event": "log", "text": text})
-        else:
-            print(f"sandboxd: {text}", file=sys.stderr, flush=True)
-
-    def console(self, kind: str, data: Any) -> None:
-        """One console item."""
-        if self._json:
-            self._line({"event": "console", "type": kind, "data": data})
-        elif kind in ("stdout", "stderr"):
-            stream = sys.stdout if kind == "stdout" else sys.stderr
-            stream.buffer.write(str(data).encode("utf-8", "surrogateescape"))
-            stream.flush()
-        elif kind == "log":
-            self.warning(str(data[3]))
-
-    def end(self, code: int) -> None:
-        """The last event of --json."""
-        if self._json:
-            self._line({"event": "end", "exitCode": code})
-
-    @staticmethod
-    def _line(event: dict[str, Any]) -> None:
-        print(json.dumps(event), flush=True)
 
 
 class Console:
@@ -221,40 +173,6 @@ def _writable(into: str) -> None:
         raise ConfigError(f"--into {into}: {parent} is not a folder that can be written to")
 
 
-def _connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
-    """The running daemon, or one of our own for as long as `stack` is open."""
-    if os.path.exists(socket):
-        client = Client(socket)
-        try:
-            client.call("GET", "/")
-            return client
-        except Unavailable:
-            client.close()
-    if os.geteuid() != 0:
-        raise ConfigError(f"no daemon at {socket}, and starting one needs root; use sudo")
-    say.phase("no daemon is running: starting a private one")
-    return Client(stack.enter_context(private_daemon()))
-
-
-def _resources(args: argparse.Namespace) -> dict[str, Any]:
-    """`config` of the session. Raises ConfigError for an --env that sets nothing."""
-    resources = {key: value for key, value in (("mem", args.mem), ("cpu", args.cpus)) if value}
-    environ = {}
-    for setting in args.env:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--env {setting}: write NAME=VALUE")
-        environ[name] = value
-    return {"environ": environ, "resources": resources}
-
-
-def _session(client: Client, image: str, config: dict[str, Any]) -> str:
-    try:
-        return str(client.create(image, config)["sessionId"])
-    except Refused as error:
-        raise ConfigError(str(error)) from None
-
-
 def _fetch(client: Client, session: str, paths: list[str], into: str, say: Reporter) -> bool:
     """Download the results; False when some could not be had, which is then told."""
     fetched = True
@@ -266,15 +184,6 @@ def _fetch(client: Client, session: str, paths: list[str], into: str, say: Repor
             say.warning(f"--get: {error}")
             fetched = False
     return fetched
-
-
-@contextlib.contextmanager
-def _deleted(client: Client, session: str) -> Iterator[None]:
-    """The session goes away whatever happens, Ctrl-C included."""
-    try:
-        yield
-    finally:
-        client.call("DELETE", f"/session/{session}")
 
 
 def _upload(client: Client, session: str, files: list[Upload], say: Reporter) -> None:

@@ -15,6 +15,9 @@ from .daemon import Daemon
 
 PROMPT = "work@sandbox:~$ "
 
+WAITING = "sh -c 'echo wait''ing; exec sleep 60'\n"
+"""A program to interrupt, once it has said "waiting": before, Ctrl-C might still be the shell's."""
+
 
 class Screen:
     """What a terminal has shown, and other frames."""

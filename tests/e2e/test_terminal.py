@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from .daemon import Daemon, run, running
-from .terminals import PROMPT, sit
+from .terminals import PROMPT, WAITING, sit
 from .test_stream import resident
 
 Make = Callable[..., str]
@@ -32,8 +32,8 @@ def test_a_person_works_at_a_shell(daemon: Daemon, http: httpx.Client, session: 
         screen.until("id -un\r\n\x1b[?2004l\r")
         told = screen.until(PROMPT).split("\r\n")
         assert told[:4] == ["/dev/pts/0", "40 100", "xterm-256color /home/work", "work"]
-        screen.type("sleep 60\n")
-        screen.until("sleep 60\r\n")
+        screen.type(WAITING)
+        screen.until("waiting")
         screen.type(b"\x03")
         screen.until("^C")
         screen.until(PROMPT)
