@@ -189,6 +189,21 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class Require:
+    """What this host must be able to guarantee, or the daemon does not start.
+
+    guarantees  names, as `sandboxd doctor` lists them (warden/guarantees.py)
+    """
+
+    guarantees: tuple[str, ...] = (
+        "mount-namespace", "pid-namespace", "network-namespace", "ipc-namespace", "uts-namespace",
+        "cgroup-namespace", "sealed-mounts", "devices", "own-proc", "loopback", "privileges",
+        "no-new-privs", "rlimits", "seccomp", "whole-run", "cgroup-memory", "cgroup-pids",
+        "cgroup-cpu", "no-swap", "cgroup-kill", "openat2", "scratch", "uids", "interpreter",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeConfig:
     """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name.
 
@@ -235,6 +250,7 @@ class Config:
     files: Files = Files()
     console: Console = Console()
     terminal: Terminal = Terminal()
+    require: Require = Require()
     runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -109,6 +109,23 @@ class Usage:
     cut_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """What was found out about one thing that a host can guarantee (warden/guarantees.py).
+
+    detail  how the host does it, or why it does not
+    remedy  what to do about it; "" when it holds
+    """
+
+    group: str
+    name: str
+    meaning: str
+    held: bool
+    required: bool
+    detail: str = ""
+    remedy: str = ""
+
+
 Outcome = Literal["success", "failure", "signal", "limit", "skipped", "fault"]
 Sender = Literal["sandboxd", "client", "kernel", "program"]
 

@@ -25,6 +25,7 @@ from starlette.applications import Starlette
 from .. import log, runtimes
 from ..config import Config, Http
 from ..errors import Unavailable
+from ..model import Guarantee
 from ..store import keypairs
 from ..store.database import Database
 from ..systemd import watchdog_s
@@ -67,11 +68,13 @@ def run(
     listeners: list[socket.socket],
     database: str,
     monitor: socket.socket | None = None,
+    guarantees: tuple[Guarantee, ...] = (),
 ) -> None:
     """Serve the API on `listeners` until SIGTERM or until `warden` closes; metrics and health on
     `monitor`.
 
-    `database` is the path of the SQLite file. Raises ConfigError when it cannot be used.
+    `database` is the path of the SQLite file, `guarantees` what the warden found out at start.
+    Raises ConfigError when the database cannot be used.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run kept
@@ -80,7 +83,7 @@ def run(
     store = Database(database)
     try:
         _warn_if_locked_out(config, listeners, store)
-        asyncio.run(_serve(config, warden, listeners, store, monitor))
+        asyncio.run(_serve(config, warden, listeners, store, monitor, guarantees))
     finally:
         store.close()
 
@@ -99,6 +102,7 @@ async def _serve(
     listeners: list[socket.socket],
     store: Database,
     monitor: socket.socket | None,
+    guarantees: tuple[Guarantee, ...],
 ) -> None:
     metrics = Metrics()
     client = WardenClient(warden, metrics.warden_answered)
@@ -116,6 +120,7 @@ async def _serve(
         metrics,
         health,
         Bodies(config.http.bodies),
+        guarantees,
     )
     metrics.reading(lambda: readings(sessions))
 

@@ -25,7 +25,7 @@ from .mounts import attachments
 from .record import note
 from .registry import new_id
 from .session import Session
-from .state import session, state
+from .state import State, session, state
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,62}[A-Za-z0-9_]", re.ASCII)
 _RESERVED = ("from-template",)
@@ -187,10 +187,11 @@ def _resources(settings: Settings) -> dict[str, Any]:
 
 async def info(request: Request) -> Response:
     """GET /session/{ref}: what is known about a session."""
-    return Answer(_described(session(request), state(request).config))
+    return Answer(_described(session(request), state(request)))
 
 
-def _described(session: Session, config: Any) -> dict[str, Any]:
+def _described(session: Session, here: State) -> dict[str, Any]:
+    config = here.config
     row = session.row
     limits = asdict(config.limits.exec) | row.limits
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
@@ -234,6 +235,10 @@ def _described(session: Session, config: Any) -> dict[str, Any]:
             "mounts": [asdict(mount) for mount in row.mounts],
             "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
             "terminals": len(session.terminals),
+            "guarantees": {
+                "held": [one.name for one in here.guarantees if one.held],
+                "missing": [one.name for one in here.guarantees if not one.held],
+            },
         },
     }
 

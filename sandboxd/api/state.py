@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 
 from ..config import Config
+from ..model import Guarantee
 from ..runtimes import Runtimes
 from .auth import owner
 from .bodies import Bodies
@@ -33,6 +34,7 @@ class State:
     metrics: Metrics
     health: Health
     bodies: Bodies
+    guarantees: tuple[Guarantee, ...] = ()
 
     def is_anybodys(self, ref: str) -> bool:
         """There is a session or folder, whosever it is, that goes by `ref`."""

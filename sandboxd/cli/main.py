@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _serve(commands.add_parser("serve", help="be the daemon"))
     _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
     _keypair(commands.add_parser("keypair", help="make and manage the keys of clients"))
+    _doctor(commands.add_parser("doctor", help="try what this host can guarantee"))
     return top
 
 
@@ -163,3 +164,15 @@ def _keypair(command: argparse.ArgumentParser) -> None:
     for action in (create, listing, delete, disable, enable):
         action.add_argument("--state-dir", metavar="DIR", help=f"(default: {STATE_DIR})")
         action.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Tries, in throw-away processes, each protection that sandboxd relies on, and says what "
+        "holds and what to do about the rest. Exits with 0 when all that [require] of the "
+        "configuration names holds, else with 1."
+    )
+    add = command.add_argument
+    add("--config", metavar="FILE", help="TOML; see docs/operations.md")
+    add("--state-dir", metavar="DIR", help=f"of the daemon that is meant (default: {STATE_DIR})")
+    add("--json", action="store_true", help="JSON instead of text")

@@ -26,11 +26,11 @@ def check(config: Config, uid: int) -> None:
     """Raise ConfigError for the first thing that does not hold."""
     if os.geteuid() != 0:
         raise ConfigError("sandboxd needs root to make namespaces and uids; run it with sudo")
-    _uids_free(config.slots)
-    _readable(uid)
+    uids_free(config.slots)
+    readable(uid)
 
 
-def _uids_free(slots: Slots) -> None:
+def uids_free(slots: Slots) -> None:
     """No account and no subordinate range (subuid(5)) claims a uid of the slots."""
     first, last = slots.first_uid, slots.first_uid + slots.count - 1
     remedy = "choose another slots.first_uid in the configuration"
@@ -54,7 +54,7 @@ def _uids_free(slots: Slots) -> None:
                 raise ConfigError(f"uids {first} to {last} of the slots {claimed}; {remedy}")
 
 
-def _readable(uid: int) -> None:
+def readable(uid: int) -> None:
     """The unprivileged api can read the interpreter and its library, and our own code.
 
     The trap: a Python below /root, as version managers install it. Where sandboxd itself lies

@@ -1,9 +1,10 @@
 """`sandboxd serve`: from a Config to two running halves.
 
-Order matters: the warden takes its place among the cgroups while it has no children; listeners
-are bound as root (a socket below /run, a port below 1024), or come from the service manager; then
-the api is forked and gives root up before it loads any third-party code; then the warden takes a
-mount namespace of its own, in which it mounts the scratches.
+Order matters: the warden takes its place among the cgroups while it has no children; what the host
+must guarantee is tried before anything listens; listeners are bound as root (a socket below /run,
+a port below 1024), or come from the service manager; then the api is forked and gives root up
+before it loads any third-party code; then the warden takes a mount namespace of its own, in which
+it mounts the scratches.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
 from ..jail.stage import stage
-from . import directories
+from ..model import Guarantee
+from . import directories, guarantees
 from .cgroups import Hierarchy
 from .checks import api_uid, check
 from .requests import Requests
@@ -39,6 +41,7 @@ def serve(config: Config) -> int:
     uid = api_uid(config)
     check(config, uid)
     _check_door(config)
+    guarantees.check_names(config)
     os.umask(0o077)
     notify = systemd.Notify()
     with contextlib.ExitStack() as stack:
@@ -47,6 +50,7 @@ def serve(config: Config) -> int:
         stack.callback(os.close, lock)
         name = "sandboxd-" + sha256(config.state_dir.encode()).hexdigest()[:8]
         hierarchy = Hierarchy.find(name, config.cgroup)
+        found = _guaranteed(config, uid, hierarchy)
         listeners = _listeners(config, stack)
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
@@ -55,7 +59,7 @@ def serve(config: Config) -> int:
         if api_pid == 0:
             ours.close()
             os.close(lock)  # the lock is the warden's alone: it ends with it
-            _be_api(config, uid, theirs, listeners, database, monitor)
+            _be_api(config, uid, theirs, listeners, database, monitor, found)
         theirs.close()
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
@@ -85,6 +89,22 @@ def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | Non
     return listener
 
 
+def _guaranteed(config: Config, uid: int, hierarchy: Hierarchy) -> tuple[Guarantee, ...]:
+    """What this host guarantees. Raises ConfigError when what is required is missing."""
+    try:
+        found = guarantees.find(config, uid, hierarchy)
+        guarantees.stop_if_missing(found)
+    except ConfigError:
+        hierarchy.remove()
+        raise
+    for one in found:
+        if not one.held:
+            log.event(
+                "guarantee.missing", logging.WARNING, name=one.name, reason=guarantees.told(one)
+            )
+    return found
+
+
 def _be_api(
     config: Config,
     uid: int,
@@ -92,6 +112,7 @@ def _be_api(
     listeners: list[socket.socket],
     database: str,
     monitor: socket.socket | None,
+    found: tuple[Guarantee, ...],
 ) -> NoReturn:
     """The unprivileged half. Root ends here."""
     status = 1
@@ -107,7 +128,7 @@ def _be_api(
         # Only now, without root: everything that is not ours.
         from ..api import server
 
-        server.run(config, sock, listeners, database, monitor)
+        server.run(config, sock, listeners, database, monitor, found)
         status = 0
     except SandboxdError as error:
         print(f"sandboxd: {error}", file=sys.stderr, flush=True)

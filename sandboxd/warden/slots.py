@@ -136,14 +136,18 @@ class Slots:
         return slot
 
     def _lock(self, number: int) -> socket.socket | None:
-        """The name of the slot's uid, None when another daemon holds it."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            sock.bind(f"\0sandboxd/uid/{self._config.first_uid + number}")
-        except OSError:
-            sock.close()
-            return None
-        return sock
+        return lock_uid(self._config.first_uid + number)
+
+
+def lock_uid(uid: int) -> socket.socket | None:
+    """The lease of `uid`, held while it is open; None when another process has it."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        sock.bind(f"\0sandboxd/uid/{uid}")
+    except OSError:
+        sock.close()
+        return None
+    return sock
 
 
 def uid_in_use(uid: int) -> bool:

@@ -24,12 +24,12 @@ def test_python_that_others_cannot_read_is_explained(
     python.write_text("")
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(ConfigError, match=r"/usr/bin/python3"):
-        checks._readable(UID)
+        checks.readable(UID)
 
 
 def test_slots_on_the_uid_of_an_account_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="nobody"):
-        checks._uids_free(Slots(first_uid=65000, count=1000))
+        checks.uids_free(Slots(first_uid=65000, count=1000))
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_slots_in_a_subordinate_range_are_refused(
     monkeypatch.setattr(Path, "read_text", lambda path: f"{line}\n")
     if clash:
         with pytest.raises(ConfigError, match="first_uid"):
-            checks._uids_free(Slots())
+            checks.uids_free(Slots())
     else:
-        checks._uids_free(Slots())
+        checks.uids_free(Slots())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""`sandboxd doctor`: what this host can guarantee, found out by doing it.
+
+Works beside a running daemon and before the first start, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from .. import config, runtimes
+from ..config import Config
+from ..errors import ConfigError, StageError
+from ..model import Guarantee
+from ..warden import guarantees
+from ..warden.cgroups import Hierarchy
+from ..warden.checks import api_uid
+
+MISSING = 1
+"""Exit status when something that is required does not hold."""
+
+_GROUP = "sandboxd-doctor-"
+_GREEN, _YELLOW, _RED, _PLAIN = "\033[32m", "\033[33m", "\033[31m", "\033[0m"
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print a line for each guarantee; 0 when all that is required holds."""
+    if os.geteuid() != 0:
+        raise ConfigError(
+            "doctor tries what only root may do, such as making namespaces; run it with sudo"
+        )
+    state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
+    loaded = config.load(args.config, state_dir=state_dir)
+    guarantees.check_names(loaded)
+    began = time.monotonic()
+    with _hierarchy() as hierarchy:
+        found = guarantees.find(loaded, api_uid(loaded), hierarchy)
+    found += tuple(_runtimes(loaded))
+    if args.json:
+        print(
+            json.dumps(_summary(found) | {"guarantees": [asdict(one) for one in found]}, indent=2)
+        )
+    else:
+        _show(found, time.monotonic() - began)
+    return MISSING if _summary(found)["missing_required"] else 0
+
+
+@contextlib.contextmanager
+def _hierarchy() -> Iterator[Hierarchy | str]:
+    """A place for cgroups that is removed again; why there is none, where there is none."""
+    try:
+        made = Hierarchy.find(f"{_GROUP}{os.getpid()}")
+    except StageError as error:
+        yield error.message
+        return
+    try:
+        for path in made.base.values():
+            _forget_killed(os.path.dirname(path))
+        yield made
+    finally:
+        made.remove()
+
+
+def _forget_killed(parent: str) -> None:
+    """Remove the groups of a doctor that was killed; its processes died with it."""
+    for path in glob.glob(f"{parent}/{_GROUP}*"):
+        if not os.path.exists(f"/proc/{path.rpartition('-')[2]}"):
+            for group in (*glob.glob(f"{path}/probe-*"), path):
+                with contextlib.suppress(OSError):
+                    os.rmdir(group)
+
+
+def _runtimes(loaded: Config) -> Iterator[Guarantee]:
+    """What programs the host can run: none of it is required."""
+    for one in runtimes.load(loaded).describe():
+        detail = ", ".join(one.tools.values()) if one.available else one.reason
+        remedy = "" if one.available else f"or [runtimes.{one.name}] enabled = false"
+        yield Guarantee("runtimes", one.name, "", one.available, False, detail, remedy)
+
+
+def _summary(found: Iterable[Guarantee]) -> dict[str, list[str]]:
+    missing = [one for one in found if not one.held]
+    return {
+        "missing_required": [one.name for one in missing if one.required],
+        "missing": [one.name for one in missing if not one.required],
+    }
+
+
+def _show(found: tuple[Guarantee, ...], seconds: float) -> None:
+    width = max(len(one.name) for one in found)
+    group = ""
+    for one in found:
+        if one.group != group:
+            print(f"{'' if not group else chr(10)}{one.group}")
+            group = one.group
+        print(f"  {_state(one)}  {one.name:<{width}}  {_text(one)}")
+    missing, optional = _summary(found)["missing_required"], _summary(found)["missing"]
+    held = len(found) - len(missing) - len(optional)
+    print(f"\n{held} held, {len(optional)} missing and not required, {len(missing)} missing and "
+          f"required; {seconds:.1f} s")  # fmt: skip
+    if missing:
+        print(f"sandboxd serve will not start here: {', '.join(missing)}")
+
+
+def _state(one: Guarantee) -> str:
+    word, colour = ("ok", _GREEN) if one.held else ("missing", _YELLOW)
+    if one.required and not one.held:
+        colour = _RED
+    text = f"{word:<7}"
+    return f"{colour}{text}{_PLAIN}" if sys.stdout.isatty() else text
+
+
+def _text(one: Guarantee) -> str:
+    if one.held:
+        return (
+            f"{one.meaning} ({one.detail})"
+            if one.meaning and one.detail
+            else (one.meaning or one.detail)
+        )
+    because = f"{one.meaning}: {one.detail}" if one.meaning else one.detail
+    need = "" if one.required else ", not required"
+    return f"{because}{need}; {one.remedy}"

@@ -1,0 +1,129 @@
+"""`sandboxd doctor`, and what the daemon makes of it when it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from sandboxd.cli import main as cli
+from sandboxd.warden.guarantees import TABLE
+
+from .daemon import ROOT, Daemon, leftovers, running
+
+TOO_LARGE = f"[scratch]\nsize = {1 << 40}\n"
+
+
+def doctor(*args: str, **kwargs: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "sandboxd", "doctor", *args],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        stdout=kwargs.get("stdout", subprocess.PIPE),
+        text=True,
+        timeout=60,
+    )
+
+
+def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Those that tell of a guarantee or a runtime."""
+    return [line for line in done.stdout.splitlines() if line.startswith("  ")]
+
+
+def test_doctor_has_a_line_for_each_guarantee_and_leaves_nothing(folder: Path) -> None:
+    before = leftovers()
+    done = doctor("--state-dir", str(folder / "not-yet"))
+    assert (done.returncode, done.stderr) == (0, "")
+    for entry in TABLE:
+        lines = [line for line in lines_of(done) if line.split()[1] == entry.name]
+        assert len(lines) == 1 and entry.meaning in lines[0], entry.name
+    assert "\033" not in done.stdout
+    assert leftovers() == before
+    assert os.listdir(folder) == []
+
+
+def test_doctor_works_beside_a_running_daemon(daemon: Daemon) -> None:
+    config = str(daemon.folder / "config.toml")
+    done = doctor("--json", "--config", config, "--state-dir", str(daemon.state))
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["missing_required"]) == (0, [])
+    held = {one["name"]: one["held"] for one in found["guarantees"]}
+    assert {entry.name for entry in TABLE} <= set(held)
+    assert held["whole-run"]
+
+
+def test_doctor_uses_colour_on_a_terminal_only(folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb") as terminal:
+        assert doctor("--state-dir", str(folder), stdout=theirs).returncode == 0
+        os.close(theirs)
+        assert b"\033[32mok" in terminal.read1()
+
+
+def test_missing_and_required_is_exit_1_with_the_remedy(folder: Path) -> None:
+    (folder / "config.toml").write_text(f'{TOO_LARGE}[require]\nguarantees = ["disk"]\n')
+    done = doctor("--config", str(folder / "config.toml"), "--state-dir", str(folder))
+    assert done.returncode == 1
+    (line,) = [line for line in lines_of(done) if line.split()[1] == "disk"]
+    assert line.startswith("  missing") and "lower scratch.size" in line
+    assert "will not start here: disk" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('guarantees = ["nonsense"]', "known: mount-namespace"), ("guarantees = 1", "list of texts")],
+)
+def test_mistakes_are_one_line_and_exit_2(folder: Path, text: str, said: str) -> None:
+    (folder / "config.toml").write_text(f"[require]\n{text}\n")
+    done = doctor("--config", str(folder / "config.toml"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_who_is_not_root_is_told_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["doctor"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1 and "sudo" in said.err
+
+
+def test_daemon_does_not_start_without_what_is_required(folder: Path) -> None:
+    before = leftovers()
+    (folder / "config.toml").write_text(f'{TOO_LARGE}[require]\nguarantees = ["disk"]\n')
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "sandboxd", "serve", "--config", f"{folder}/config.toml",
+         "--listen", f"unix:{folder}/api.sock", "--state-dir", f"{folder}/state"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "does not guarantee disk" in done.stderr and "lower scratch.size" in done.stderr
+    assert leftovers() == before
+    assert not (folder / "api.sock").exists()
+
+
+def test_what_is_missing_and_not_required_is_told_to_all_who_ask(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running(folder, TOO_LARGE) as daemon, daemon.client() as http:
+        assert "sandboxd: not guaranteed: disk (there is room" in capfd.readouterr().err
+        found = {one["name"]: one for one in http.get("/admin/guarantees").json()["guarantees"]}
+        assert not found["disk"]["held"] and "lower" in found["disk"]["remedy"]
+        assert found["seccomp"]["held"] and found["seccomp"]["required"]
+
+
+def test_session_says_what_holds_for_it(http: httpx.Client, session: Callable[..., str]) -> None:
+    id = session("shell")
+    told = http.get(f"/session/{id}").json()["sandbox"]["guarantees"]
+    assert {"seccomp", "whole-run", "cgroup-memory"} <= set(told["held"])
+    assert sorted(told["held"] + told["missing"]) == sorted(entry.name for entry in TABLE)
