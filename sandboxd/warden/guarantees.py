@@ -118,7 +118,8 @@ TABLE = (
     ),
     Entry(
         "isolation", "seccomp", "system calls are filtered", isolation.filter,
-        "install libseccomp2; use a kernel with CONFIG_SECCOMP_FILTER", alone=True,
+        "install libseccomp2; use a kernel with CONFIG_SECCOMP_FILTER and user notification (5.0)",
+        alone=True,
     ),
     Entry(
         "isolation", "whole-run", "all of it together, from cgroup to exit code",

@@ -36,9 +36,10 @@ class Trial:
         self._names = list(acts)
         with stage("fork"):
             self._fd, answer = os.pipe2(os.O_CLOEXEC)
+            parent = os.getpid()
             self._pid = os.fork()
         if self._pid == 0:
-            _be_tried(acts, answer)
+            _be_tried(acts, answer, parent)
         os.close(answer)
 
     def outcomes(self, deadline: float) -> dict[str, Outcome]:
@@ -55,6 +56,10 @@ class Trial:
             found[name] = Outcome(done, text)
         return found
 
+    def is_over(self) -> bool:
+        """Nothing more comes: it has ended, or said what there is to say."""
+        return bool(select.select([self._fd], [], [], 0)[0])
+
 
 def attempt(act: Act, seconds: float) -> str:
     """Try `act` alone; what it returned. Raises StageError when it failed or did not end."""
@@ -64,13 +69,20 @@ def attempt(act: Act, seconds: float) -> str:
     return found.text
 
 
-def _be_tried(acts: Mapping[str, Act], answer: int) -> None:
+def die_with(parent: int) -> None:
+    """Be killed when `parent`, whose child we are, ends; it may have done so already."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() not in (parent, 0):  # 0: it is outside of our pid namespace
+        os._exit(1)
+
+
+def _be_tried(acts: Mapping[str, Act], answer: int, parent: int) -> None:
     """Do each act, say how it went, and end."""
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with(parent)
         for name, act in acts.items():
             found = _tried(act)
             os.write(answer, json.dumps([name, found.done, found.text]).encode() + b"\n")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 
+from ... import wire
 from ...errors import StageError
 from ...jail import identity, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from ...jail.cgroup import Group
@@ -16,8 +18,9 @@ from ...jail.mounts import READ_ONLY, Mount, Node, clone
 from ...jail.stage import expect
 from ...model import Limits
 from ...shim import launch
+from ...shim.denied import Denied
 from ..slots import lock_uid
-from ..trial import attempt
+from ..trial import Trial, attempt
 from . import Host, Probe, own_mounts
 from .limits import own_group
 
@@ -120,12 +123,32 @@ def limits(host: Host) -> str:
 
 
 def filter(_: Host) -> str:
-    """The system call filter is compiled, put on, and refuses a call."""
-    program = seccomp.compile()
-    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    seccomp.apply(program)
-    seccomp.verify()
-    return f"{len(program) // 8} instructions"
+    """The system call filter is compiled and put on; a refused call gets its answer from us."""
+    made = seccomp.compile()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def filtered() -> str:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        listener = seccomp.apply(made.program)
+        wire.send(theirs, {}, [listener])
+        os.close(listener)
+        seccomp.verify()
+        return ""
+
+    deadline = time.monotonic() + SECONDS
+    trial = Trial({"seccomp": filtered})
+    theirs.close()
+    with ours:
+        fds = wire.receive(ours)[1]
+    if fds:
+        denied = Denied(fds[0], made.refused)
+        while not denied.answer() and time.monotonic() < deadline and not trial.is_over():
+            time.sleep(0.001)
+    found = trial.outcomes(deadline)["seccomp"]
+    if not found.done:
+        raise StageError("seccomp", found.text)
+    expect("seccomp", "name of the refused call", denied.last, "unshare")
+    return f"{len(made.program) // 8} instructions, refused calls are told by name"
 
 
 def whole_run(host: Host) -> str:
@@ -154,7 +177,8 @@ def _run(host: Host, group: Group, uid: int) -> str:
     limits = host.config.limits.exec
     made = launch.prepare(jail)
     try:
-        launch.claim(made, Session(uid, uid, limits, clone(work), clone(tmp)))
+        session = Session(uid, uid, limits, clone(work), clone(tmp))
+        launch.claim(made, session, jail.filter.refused)
         null = os.open("/dev/null", os.O_RDWR)
         made.start(["/bin/sh", "-c", "exit 42"], {}, [null, null, null])
         answer = made.receive() or {}

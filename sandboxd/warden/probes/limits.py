@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...errors import StageError
-from ...jail import syscalls
 from ...jail.cgroup import OWN_TASKS, Group
 from ...jail.stage import expect
 from ...model import MIB, Limits
 from ..cgroups import Hierarchy
+from ..trial import die_with
 from . import Host
 
 SECONDS = 3.0
@@ -113,10 +113,11 @@ def _member(group: Group, act: Callable[[], str]) -> Iterator[Callable[[], str]]
     Calling what is yielded waits for the act and returns its text.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+            die_with(parent)
             group.join()
             os.write(writing, act().encode() + b"\n")
             signal.pause()
@@ -150,10 +151,11 @@ _kept = bytearray()
 
 def _forks(most: int) -> str:
     """Fork up to `most` children, which end when we do; "refused" if one could not be."""
+    parent = os.getpid()
     for _ in range(most):
         try:
             if os.fork() == 0:
-                syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+                die_with(parent)
                 signal.pause()
                 os._exit(0)
         except BlockingIOError:
