@@ -116,7 +116,7 @@ def test_what_is_missing_and_not_required_is_told_to_all_who_ask(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with running(folder, TOO_LARGE) as daemon, daemon.client() as http:
-        assert "sandboxd: not guaranteed: disk (there is room" in capfd.readouterr().err
+        assert "event=guarantee.missing name=disk" in capfd.readouterr().err
         found = {one["name"]: one for one in http.get("/admin/guarantees").json()["guarantees"]}
         assert not found["disk"]["held"] and "lower" in found["disk"]["remedy"]
         assert found["seccomp"]["held"] and found["seccomp"]["required"]
