@@ -185,7 +185,7 @@ TABLE = (
     ),
     Entry(
         "host", "delegation", "the cgroups are the daemon's to change", machine.delegation,
-        "run it with the unit of systemd/, or add Delegate=yes to yours",
+        "run it with the units of systemd/, and name their configuration with --config",
     ),
 )  # fmt: skip
 

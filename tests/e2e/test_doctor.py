@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ import pytest
 from sandboxd.cli import main as cli
 from sandboxd.warden.guarantees import TABLE
 
-from .daemon import ROOT, Daemon, leftovers, running
+from .daemon import ROOT, Daemon, running
 
 TOO_LARGE = f"[scratch]\nsize = {1 << 40}\n"
 
@@ -38,14 +39,15 @@ def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 def test_doctor_has_a_line_for_each_guarantee_and_leaves_nothing(folder: Path) -> None:
-    before = leftovers()
+    before = Path("/proc/mounts").read_text(), set(glob.glob("/sys/block/loop*/loop"))
     done = doctor("--state-dir", str(folder / "not-yet"))
     assert (done.returncode, done.stderr) == (0, "")
     for entry in TABLE:
         lines = [line for line in lines_of(done) if line.split()[1] == entry.name]
         assert len(lines) == 1 and entry.meaning in lines[0], entry.name
     assert "\033" not in done.stdout
-    assert leftovers() == before
+    assert (Path("/proc/mounts").read_text(), set(glob.glob("/sys/block/loop*/loop"))) == before
+    assert [d for d, _, _ in os.walk("/sys/fs/cgroup") if "sandboxd-doctor" in d] == []
     assert os.listdir(folder) == []
 
 
@@ -97,7 +99,6 @@ def test_who_is_not_root_is_told_so_in_one_line(
 
 
 def test_daemon_does_not_start_without_what_is_required(folder: Path) -> None:
-    before = leftovers()
     (folder / "config.toml").write_text(f'{TOO_LARGE}[require]\nguarantees = ["disk"]\n')
     done = subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", "serve", "--config", f"{folder}/config.toml",
@@ -108,8 +109,8 @@ def test_daemon_does_not_start_without_what_is_required(folder: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert "does not guarantee disk" in done.stderr and "lower scratch.size" in done.stderr
-    assert leftovers() == before
     assert not (folder / "api.sock").exists()
+    assert not (folder / "state" / "slots").exists()
 
 
 def test_what_is_missing_and_not_required_is_told_to_all_who_ask(

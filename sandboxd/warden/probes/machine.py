@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -57,12 +58,14 @@ def memory(host: Host) -> str:
 
 
 def delegation(host: Host) -> str:
-    """Under systemd the cgroup is ours: else systemd may change it, or end it, at any time."""
+    """Where systemd runs, it has given the groups away: else it may change them at any time."""
     if isinstance(host.hierarchy, str):
         raise StageError("cgroup", host.hierarchy)
-    where = ", ".join(dict.fromkeys(host.hierarchy.base.values()))
-    if os.path.isdir("/run/systemd/system") and "INVOCATION_ID" in os.environ:
-        if not host.hierarchy.delegated:
-            raise StageError("cgroup", "systemd has not delegated the cgroup of this service")
-        return f"delegated by systemd: {where}"
-    return f"no service of systemd; groups go to {os.path.dirname(where.split(', ')[0])}"
+    if not os.path.isdir("/run/systemd/system"):
+        return "no systemd here"
+    for base in host.hierarchy.base.values():
+        for path in (base, f"/sys/fs/cgroup/{host.config.cgroup}"):
+            with contextlib.suppress(OSError):
+                if os.getxattr(path, "trusted.delegate") == b"1":
+                    return f"systemd has delegated {path}"
+    raise StageError("cgroup", "systemd runs this host, and has delegated no group")
