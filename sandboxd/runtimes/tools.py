@@ -88,7 +88,7 @@ class View:
                 continue
             mode = self._mode(there)
             if mode is None:
-                if links:
+                if links and self._mode(path) is not None:  # not where /bin itself is a link
                     raise _Obstacle(f"{path} is a link that leads to {there}, which is not there")
                 return False
             self._check_visible(path, there, ahead)

@@ -57,6 +57,11 @@ def test_a_tool_that_is_nowhere_names_the_places(tree: Tree) -> None:
     assert why.startswith("looked for lua5.4 or lua in /usr/local/sbin, /usr/local/bin,")
 
 
+def test_a_tool_that_is_nowhere_is_not_blamed_on_merged_directories(tree: Tree) -> None:
+    tree.add({"/usr/sbin/sh": 0o755, "/sbin": "usr/sbin"})
+    assert find(tree, "go").startswith("looked for go in")
+
+
 def test_a_tool_of_the_daemons_path_below_a_home_is_told_apart(tree: Tree) -> None:
     tree.add({"/root/.cargo/bin/rustc": 0o755})
     why = find(tree, "rustc", elsewhere="relative::/usr/bin:/root/.cargo/bin")
