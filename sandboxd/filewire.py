@@ -14,7 +14,7 @@ written D below. The first answer has "ok"; {"ok": false, "kind", "error"} ends 
       {"file": NAME, "mode": 420 or 493}, D*
       and at last {"commit": true}
     {"op": "list", "path": P}                  {"ok": true, "path": "/home/work/..."}, D*,
-                                               {"end": true, "errors": TEXT}
+      maybe with "form": "items"               {"end": true, "errors": TEXT}
     {"op": "read", "path": P}                  {"ok": true, "size": N, "name": BASE}, D*,
       maybe with "start" and "end"             {"end": true}
     {"op": "stat", "path": P}                  {"ok": true, "size": N, "mtime": SECONDS,
@@ -43,7 +43,8 @@ upload   Nothing changes in the work directory before the commit; a socket that 
          is an abort. The answer comes after the commit, also where an earlier packet was refused.
 list     The data is the JSON text of a list of {"mode", "size", "ctime", "mtime", "atime",
          "filename"} and, for a symbolic link, "target". TEXT tells of entries that could not be
-         read, "" when there are none.
+         read, "" when there are none. As "items" they are {"name", "type", "size", "mode",
+         "created", "modified"}, the times in ISO 8601.
 read     The data is exactly N bytes, or those from start to before end, whatever becomes of the
          file meanwhile.
 usage    Bytes of the whole file system; files below /home/work, as far as they were counted.

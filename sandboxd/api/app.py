@@ -13,6 +13,7 @@ from starlette.types import Lifespan, Receive, Scope, Send
 from .. import __version__
 from ..errors import SandboxdError
 from . import (
+    about,
     execute,
     files,
     folder_files,
@@ -60,7 +61,9 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/admin/gql", gql.gql, methods=["POST"]),
             Route("/admin/graphql", gql.legacy, methods=["POST"]),
             Route("/admin/guarantees", guarantees.guarantees, methods=["GET"]),
-            Route("/manager/announcement", upkeep.announcement, methods=["GET"]),
+            Route("/auth", about.authorized, methods=_EITHER),
+            Route("/manager/status", about.status, methods=["GET"]),
+            Route("/manager/announcement", about.announcement, methods=["GET"]),
             Route("/session", sessions.create, methods=["POST"]),
             Route("/session/_/create", sessions.create, methods=["POST"]),
             Route("/session/_/match", sessions.match, methods=["GET"]),
@@ -85,6 +88,7 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/folders", folders.create, methods=["POST"]),
             Route("/folders", folders.listing, methods=["GET"]),
             Route("/folders", folders.remove_by_id, methods=["DELETE"]),
+            Route("/folders/_/id", folders.id_of, methods=["GET"]),
             Route("/folders/_/hosts", folders.hosts, methods=["GET"]),
             Route("/folders/_/all_hosts", folders.hosts, methods=["GET"]),
             Route("/folders/_/allowed_types", folders.allowed_types, methods=["GET"]),
@@ -99,8 +103,10 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/folders/{name}/files", folder_files.listing, methods=_EITHER),
             Route("/folders/{name}/mkdir", folder_files.mkdir, methods=["POST"]),
             Route("/folders/{name}/rename-file", folder_files.rename_file, methods=["POST"]),
+            Route("/folders/{name}/rename_file", folder_files.rename_file, methods=["POST"]),
             Route("/folders/{name}/move-file", folder_files.move_file, methods=["POST"]),
             Route("/folders/{name}/delete-files", folder_files.delete_files, methods=_REMOVE),
+            Route("/folders/{name}/delete_files", folder_files.delete_files, methods=_REMOVE),
             Route("/folders/{name}/request-upload", transfers.request_upload, methods=["POST"]),
             Route("/folders/{name}/request-download", transfers.request_download, methods=["POST"]),
         ],

@@ -64,18 +64,23 @@ def events(what: What, row: Row, reason: str = "", exit_code: int | None = None)
 
 
 class Listener:
-    """Who listens: to one session, or with None to all of an owner."""
+    """Who listens: to one session, or with None to all of an owner; or to the next session of
+    the owner that goes by the name, or the UUID, `awaited`."""
 
-    def __init__(self, owner: str, session: str | None) -> None:
+    def __init__(self, owner: str, session: str | None, awaited: str | None = None) -> None:
         self.owner = owner
         self.session = session
+        self.awaited = awaited
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._over = False
 
     def tell(self, event: Event) -> None:
         """One more event, if it is for this listener."""
-        mine = event.data["ownerAccessKey"] == self.owner
-        if self._over or not mine or self.session not in (None, event.session):
+        if self._over or event.data["ownerAccessKey"] != self.owner:
+            return
+        if self.awaited in (event.session, event.data["sessionName"]):
+            self.session, self.awaited = event.session, None
+        if self.awaited or self.session not in (None, event.session):
             return
         if self._queue.qsize() >= LATE_MAX:
             self.end()
@@ -109,11 +114,13 @@ class Events:
                 listener.tell(event)
 
     @contextmanager
-    def listening(self, owner: str, session: str | None) -> Iterator[Listener]:
+    def listening(
+        self, owner: str, session: str | None, awaited: str | None = None
+    ) -> Iterator[Listener]:
         """Listen for the time of a `with`. Raises QuotaExceeded when too many do."""
         if sum(one.owner == owner for one in self._listeners) >= LISTENERS_MAX:
             raise QuotaExceeded(f"at most {LISTENERS_MAX} event streams may be open")
-        listener = Listener(owner, session)
+        listener = Listener(owner, session, awaited)
         if self._closed:
             listener.end()
         self._listeners.add(listener)

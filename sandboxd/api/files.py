@@ -133,10 +133,12 @@ async def listing(request: Request) -> Response:
     return HelperResponse(helper, content, {"content-type": "application/json"})
 
 
-async def listed(helper: Helper, asked: str, folder: str) -> AsyncIterator[bytes]:
-    """The content of an answer that lists the directory `folder`."""
+async def listed(
+    helper: Helper, asked: str, folder: str, before: bytes = b"{"
+) -> AsyncIterator[bytes]:
+    """The content of an answer that lists the directory `folder`, to its end, after `before`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    yield b'{"files":"'
+    yield before + b'"files":"'
     async for packet in helper.data():
         if isinstance(packet, bytes):
             yield _within(decoder.decode(packet))

@@ -6,6 +6,7 @@ Names are relative to the folder; "/" before one means the same. The rules for t
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from .answers import Answer
 from .bodies import parameters
 from .folders import folder
 from .helper import Helper, path
+from .shelf import Folder
 
 
 class Listing(msgspec.Struct):
@@ -60,20 +62,38 @@ def within(name: str, where: str) -> str:
     return path(name.lstrip("/") or ".", where)
 
 
-async def _done(request: Request, question: dict[str, Any], status: int) -> Response:
+async def _done(
+    request: Request, question: dict[str, Any], status: int, told: Any = None
+) -> Response:
     async with Helper(folder(request)) as helper:
         await helper.ask(question)
-    return Answer({}, status)
+    return Answer(told or {}, status)
 
 
 async def listing(request: Request) -> Response:
-    """GET or POST /folders/{name}/files: a directory, as JSON text within JSON."""
+    """GET or POST /folders/{name}/files: a directory, in the two forms that clients read."""
     asked = await parameters(request, Listing)
-    question = {"op": "list", "path": within(asked.path, "path")}
-    helper, answer = await files.opened(folder(request), question)
+    found, question = folder(request), {"op": "list", "path": within(asked.path, "path")}
+    helper, answer = await files.opened(found, question | {"form": "items"})
     inside = str(answer.get("path", HOME)).removeprefix(HOME) or "/"
-    content = files.listed(helper, asked.path, inside)
+    content = _twice(found, helper, question, asked.path, inside)
     return files.HelperResponse(helper, content, {"content-type": "application/json"})
+
+
+async def _twice(
+    found: Folder, helper: Helper, question: dict[str, Any], asked: str, inside: str
+) -> AsyncIterator[bytes]:
+    """A list of objects for clients of 24.03 and later, a JSON text for those before. Read
+    twice, so that a directory of any size takes no memory."""
+    yield b'{"items":'
+    async for packet in helper.data():
+        if isinstance(packet, bytes):
+            yield packet
+    helper.close()  # one may be all that this folder has room for
+    async with Helper(found) as again:
+        await again.ask(question)
+        async for piece in files.listed(again, asked, inside, before=b","):
+            yield piece
 
 
 async def mkdir(request: Request) -> Response:
@@ -82,7 +102,8 @@ async def mkdir(request: Request) -> Response:
     names = [body.path] if isinstance(body.path, str) else body.path
     paths = [within(name, "path") for name in names]
     question = {"op": "mkdir", "paths": paths, "parents": body.parents, "exist_ok": body.exist_ok}
-    return await _done(request, question, 201)
+    made = [{"item": name, "msg": None} for name in names]
+    return await _done(request, question, 201, {"results": {"success": made, "failed": []}})
 
 
 async def rename_file(request: Request) -> Response:

@@ -66,6 +66,12 @@ class ById(msgspec.Struct):
     id: str
 
 
+class ByName(msgspec.Struct):
+    """The parameters of a question for a folder's UUID."""
+
+    name: str
+
+
 def folder(request: Request) -> Folder:
     """The folder that the path names, among those of who asks. Raises NotFound."""
     return _noted(request, state(request).folders.find(owner(request), request.path_params["name"]))
@@ -180,6 +186,13 @@ async def _remove(request: Request, found: Folder) -> Response:
     await state(request).folders.remove(found)
     state(request).tokens.forget(found.row.id)
     return Response(status_code=204)
+
+
+async def id_of(request: Request) -> Response:
+    """GET /folders/_/id: the UUID of the folder of this name."""
+    asked = await parameters(request, ByName)
+    found = state(request).folders.find(owner(request), asked.name)
+    return Answer({"id": found.row.id})
 
 
 async def hosts(_: Request) -> Response:

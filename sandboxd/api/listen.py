@@ -2,8 +2,9 @@
 
 Of the session that sessionId or sessionName says, else of all that the owner has. The stream of
 one session ends with the session; every stream ends with `event: server_close`, without which
-clients would connect again and again. What a session has become before somebody listens, the
-result of its startup command and its end, is told first.
+clients would connect again and again. What a session has become before somebody listens, that
+it has started, the result of its startup command and its end, is told first. Clients begin to
+listen at the moment when they create a session: one that is not there is waited for a little.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, suppress
 
 import msgspec
 from starlette.requests import Request
@@ -21,10 +23,14 @@ from ..errors import Invalid, NotFound
 from ..store.sessions import Row
 from .auth import owner
 from .bodies import parameters
-from .events import Event, Events, Listener, events
+from .events import Event, Listener, events
 from .state import state
 
 HEARTBEAT_S = 15.0
+
+APPEAR_S = 2.0
+"""How long a session that is not there is waited for, before that is told."""
+
 _ALL = "*"
 _SCOPES = ("session", "kernel")
 _ALIASES = {"name": "sessionName", "session_name": "sessionName", "session_id": "sessionId"}
@@ -44,7 +50,9 @@ async def session_events(request: Request) -> Response:
     who, kinds = owner(request), _kinds(wanted.scope)
     ref = next((ref for ref in (wanted.sessionId, wanted.sessionName) if ref != _ALL), None)
     row = None if ref is None else await _row(request, who, ref)
-    return _Stream(state(request).sessions.events, who, row, kinds)
+    awaited = ref if row is None else None
+    source = state(request).sessions.events
+    return _Stream(source.listening(who, row.id if row else None, awaited), row, kinds)
 
 
 def _kinds(scope: str) -> tuple[str, ...]:
@@ -55,17 +63,19 @@ def _kinds(scope: str) -> tuple[str, ...]:
     return _SCOPES if _ALL in asked else tuple(asked)
 
 
-async def _row(request: Request, who: str, ref: str) -> Row:
+async def _row(request: Request, who: str, ref: str) -> Row | None:
     sessions = state(request).sessions
     try:
         return sessions.find(who, ref).row
     except NotFound:
-        return await sessions.ended(who, ref)
+        with suppress(NotFound):
+            return await sessions.ended(who, ref)
+    return None
 
 
 def _already(row: Row) -> list[Event]:
     """What there is to tell of a session at once."""
-    told = []
+    told = events("started", row)
     if row.result == "SUCCESS":
         told += events("success", row, "task-done", row.exit_code)
     elif row.result == "FAILURE":
@@ -76,11 +86,17 @@ def _already(row: Row) -> list[Event]:
 
 
 class _Stream(Response):
-    """The answer; it listens as long as it is sent. Raises QuotaExceeded before it begins."""
+    """The answer; it listens as long as it is sent. Raises QuotaExceeded, and NotFound when the
+    awaited session does not appear, before it begins."""
 
-    def __init__(self, source: Events, who: str, row: Row | None, kinds: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        listening: AbstractContextManager[Listener],
+        row: Row | None,
+        kinds: tuple[str, ...],
+    ) -> None:
         super().__init__()
-        self._listening = source.listening(who, row.id if row else None)
+        self._listening = listening
         self._over = row is not None and row.status == "TERMINATED"
         self._already = _already(row) if row else []
         self._kinds = kinds
@@ -90,12 +106,25 @@ class _Stream(Response):
         with self._listening as listener:
             if self._over:
                 listener.end()
+            if listener.awaited:
+                self._already = await _appeared(listener, listener.awaited)
             answer = StreamingResponse(
                 _text(listener, self._kinds, self._already),
                 media_type="text/event-stream",
                 headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
             )
             await answer(scope, receive, send)
+
+
+async def _appeared(listener: Listener, ref: str) -> list[Event]:
+    """The first event of the awaited session. Raises NotFound."""
+    first = None
+    with suppress(TimeoutError):
+        async with asyncio.timeout(APPEAR_S):
+            first = await listener.next()
+    if first is None:
+        raise NotFound("session", f"Session (id={ref}) does not exist.")
+    return [first]
 
 
 async def _text(

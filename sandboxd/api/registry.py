@@ -274,6 +274,7 @@ class Sessions:
         if session.closed:
             raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
         session.closed = True
+        await session.runs.settled()
         async with session.accounts:
             pass  # what its client knows to be over is in the usage that the last row tells
         async with self._lock(session.row.owner, session.row.name):

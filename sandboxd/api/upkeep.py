@@ -91,8 +91,3 @@ async def commit(request: Request) -> Response:
     """POST /session/{ref}/commit: there are no images here that a session could become."""
     session(request)
     raise HTTPException(501)
-
-
-async def announcement(_: Request) -> Response:
-    """GET /manager/announcement: clients show it before lists; there is none."""
-    return Answer({"enabled": False, "message": ""})

@@ -22,7 +22,7 @@ from ..errors import Invalid, SandboxdError
 from .archive import archive, describe_file, read_file
 from .changing import make_directories, move, remove, rename
 from .conversation import Conversation
-from .listing import describe_room, list_created, list_directory
+from .listing import as_item, describe_room, list_created, list_directory
 from .parts import append, begin
 from .upload import receive_files
 
@@ -93,6 +93,8 @@ def _dispatch(
     match request:
         case {"op": "upload"}:
             receive_files(conversation, home, stage)
+        case {"op": "list", "path": str(path), "form": "items"}:
+            list_directory(conversation, home, path, as_item)
         case {"op": "list", "path": str(path)}:
             list_directory(conversation, home, path)
         case {"op": "read", "path": str(path), "start": int(start), "end": int(end)} if (

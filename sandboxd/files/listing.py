@@ -13,7 +13,8 @@ import itertools
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import NotFound
@@ -33,8 +34,16 @@ _TICK_S = 0.01
 """A ctime may lie so far before the clock: the kernel takes it from its timer, 100 Hz or more."""
 
 
-def list_directory(conversation: Conversation, home: int, name: str) -> None:
-    """Answer a list request. Raises Refused."""
+Entry = dict[str, Any]
+
+
+def list_directory(
+    conversation: Conversation,
+    home: int,
+    name: str,
+    form: Callable[[Entry], Entry] = dict,
+) -> None:
+    """Answer a list request with entries that have the `form`. Raises Refused."""
     parts = inside(name)
     fd = open_directory(home, parts)
     try:
@@ -42,7 +51,7 @@ def list_directory(conversation: Conversation, home: int, name: str) -> None:
         errors = _Errors()
         separator = b"["
         for entry in _entries(fd, errors):
-            conversation.write(separator + json.dumps(entry).encode("ascii"))
+            conversation.write(separator + json.dumps(form(entry)).encode("ascii"))
             separator = b","
         conversation.write(b"[]" if separator == b"[" else b"]")
         conversation.answer({"end": True, "errors": str(errors)})
@@ -80,7 +89,7 @@ class _Errors:
         return self._first + more
 
 
-def _entries(fd: int, errors: _Errors) -> Iterator[dict[str, Any]]:
+def _entries(fd: int, errors: _Errors) -> Iterator[Entry]:
     """The entries of the directory `fd`; those that have gone meanwhile are simply not there."""
     with os.scandir(fd) as found:
         for entry in itertools.islice(found, ENTRIES_MAX):
@@ -94,10 +103,10 @@ def _entries(fd: int, errors: _Errors) -> Iterator[dict[str, Any]]:
             errors.add(f"only the first {ENTRIES_MAX} entries are listed")
 
 
-def _described(fd: int, entry: os.DirEntry[str]) -> dict[str, Any]:
+def _described(fd: int, entry: os.DirEntry[str]) -> Entry:
     """An entry as the contract has it, with `target` for links. Raises OSError."""
     status = entry.stat(follow_symlinks=False)
-    described: dict[str, Any] = {
+    described: Entry = {
         "mode": stat.filemode(status.st_mode),
         "size": status.st_size,
         "ctime": status.st_ctime,
@@ -109,6 +118,29 @@ def _described(fd: int, entry: os.DirEntry[str]) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # no link any more: then there is no target to tell
             described["target"] = os.readlink(entry.name, dir_fd=fd)
     return described
+
+
+_EARLIEST, _LATEST = -62135596800, 253402300799
+"""The years 1 and 9999, which are as far as datetime goes."""
+
+_TYPES = {"d": "DIRECTORY", "l": "SYMBOLIC_LINK"}
+
+
+def as_item(entry: Entry) -> Entry:
+    """An entry of a listing in the words of later clients."""
+    return {
+        "name": entry["filename"],
+        "type": _TYPES.get(entry["mode"][0], "FILE"),
+        "size": entry["size"],
+        "mode": entry["mode"],
+        "created": _iso(entry["ctime"]),
+        "modified": _iso(entry["mtime"]),
+    }
+
+
+def _iso(at: float) -> str:
+    """Seconds since 1970 as ISO 8601; programs can date files beyond what that can say."""
+    return datetime.fromtimestamp(min(max(at, _EARLIEST), _LATEST), UTC).isoformat()
 
 
 def list_created(conversation: Conversation, home: int, name: str, since: float) -> None:

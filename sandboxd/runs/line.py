@@ -161,6 +161,13 @@ class Runs:
         """The run that was started last."""
         return self._line[0] if self._line else self._ended[-1] if self._ended else None
 
+    async def settled(self) -> None:
+        """Wait for a run that is over, as its client may know, to be told to `over` as well."""
+        if (active := self.active) and active.over:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLEAR_S):
+                    await active.done.wait()
+
     async def clear(self) -> list[Run]:
         """End every run that is not over, and return them; calls that wait for one are told that
         it vanished. New ones may follow.

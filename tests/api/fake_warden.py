@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ class FakeWarden:
     log  every request and every message to a shim, by op
 
     The file refuse.json below `base` maps ops to the answer to give instead; "die" as an op
-    makes the warden go away. With a file called cut, helpers end in the middle of what they
-    send. The file ready appears when the api is.
+    makes the warden go away; {"after_s": N} is only slow. With a file called cut, helpers end in
+    the middle of what they send. The file ready appears when the api is.
     """
 
     def __init__(self, base: Path) -> None:
@@ -75,7 +76,9 @@ class FakeWarden:
             if "die" in refuse:
                 self._sock.shutdown(socket.SHUT_RDWR)
                 return
-            if refusal := refuse.get(op):
+            refusal = refuse.get(op, {})
+            time.sleep(refusal.pop("after_s", 0))
+            if refusal:
                 wire.close_all(fds)
                 wire.send(self._sock, {"id": id, "ok": False} | refusal)
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,9 @@ BIRTH = [
     "session_enqueued", "session_scheduled", "kernel_preparing", "kernel_creating",
     "session_preparing", "kernel_started", "session_started",
 ]  # fmt: skip
+BORN = ["kernel_started", "session_started"]
+"""What is told at once of a session that runs."""
+
 DEATH = ["kernel_terminating", "session_terminating", "kernel_terminated", "session_terminated"]
 
 
@@ -71,12 +75,34 @@ def test_the_stream_of_a_session_ends_with_it(http: httpx.Client, key: str) -> N
     with listening(http, **{key: id if key == "sessionId" else "eventful"}) as lines:
         http.delete("/session/eventful")
         found = told(lines)
-    assert names(found) == [*DEATH, "server_close"]
-    assert found[1][1] == {
+    assert names(found) == [*BORN, *DEATH, "server_close"]
+    assert found[3][1] == {
         "reason": "user-requested", "sessionName": "eventful", "ownerAccessKey": "local",
         "sessionId": id, "exitCode": None,
     }  # fmt: skip
-    assert found[0][1]["kernelId"] == id and found[-1][1] == {}
+    assert found[2][1]["kernelId"] == id and found[-1][1] == {}
+
+
+@pytest.mark.parametrize("key", ["sessionName", "sessionId"])
+def test_a_session_that_ends_just_now_can_be_listened_to(own_server: Server, key: str) -> None:
+    client = own_server.client
+    id = make(client, "ending")
+    own_server.refuse(release={"after_s": 0.5})
+    ending = threading.Thread(target=client.delete, args=("/session/ending",))
+    ending.start()
+    time.sleep(0.2)
+    with listening(client, **{key: id if key == "sessionId" else "ending"}) as lines:
+        assert names(told(lines))[-2:] == ["session_terminated", "server_close"]
+    ending.join()
+
+
+def test_a_session_that_is_about_to_be_made_can_be_listened_to(http: httpx.Client) -> None:
+    making = threading.Timer(0.3, make, (http, "expected"))
+    making.start()
+    with listening(http, sessionName="expected") as lines:
+        making.join()
+        http.delete("/session/expected")
+        assert names(told(lines)) == [*BIRTH, *DEATH, "server_close"]
 
 
 @pytest.mark.parametrize(
@@ -114,12 +140,12 @@ def test_the_result_of_a_batch_session_is_told_to_who_listens_then_or_later(
 
     with listening(http, sessionId=id, scope="session") as lines:
         first = told(_until(lines, name))
-        assert [(first[0][0], first[0][1]["exitCode"])] == [(name, code)]
+        assert (first[-1][0], first[-1][1]["exitCode"]) == (name, code)
         delete()
         assert names(told(lines))[-1] == "server_close"
-    assert names(later[0]) == [name, *DEATH, "server_close"]
+    assert names(later[0]) == [*BORN, name, *DEATH, "server_close"]
     with listening(http, sessionId=id) as lines:  # when all is over
-        assert names(told(lines)) == [name, "kernel_terminated", "session_terminated",
+        assert names(told(lines)) == [*BORN, name, "kernel_terminated", "session_terminated",
                                       "server_close"]  # fmt: skip
 
 

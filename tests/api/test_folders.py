@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import httpx
 import pytest
@@ -149,6 +151,32 @@ def test_address_is_made_for_any_host(server: Server, host: str) -> None:
 )
 def test_upload_that_cannot_be_is_400(own: httpx.Client, body: dict[str, object]) -> None:
     assert_problem(own.post("/folders/data/request-upload", json=body), 400)
+
+
+def test_folder_is_found_by_its_name(own: httpx.Client) -> None:
+    id = own.get("/folders/data").json()["id"]
+    assert own.request("GET", "/folders/_/id", json={"name": "data"}).json() == {"id": id}
+    assert_problem(own.get("/folders/_/id?name=nobody"), 404, "/object-not-found")
+    assert_problem(own.get("/folders/_/id"), 400)
+
+
+def test_directories_are_told_in_both_forms(own: httpx.Client) -> None:
+    made = own.post("/folders/data/mkdir", json={"path": ["d", "e/f"], "parents": True})
+    assert made.status_code == 201
+    assert made.json()["results"] == {
+        "success": [{"item": "d", "msg": None}, {"item": "e/f", "msg": None}], "failed": [],
+    }  # fmt: skip
+    answer = own.get("/folders/data/files").json()
+    entries = {entry["filename"]: entry for entry in json.loads(answer["files"])}
+    items = {item["name"]: item for item in answer["items"]}
+    assert set(items) == set(entries) == {"d", "e"} and answer["folder_path"] == "/"
+    for name, item in items.items():
+        assert (item["type"], item["mode"]) == ("DIRECTORY", entries[name]["mode"])
+        at = datetime.fromisoformat(item["modified"]).timestamp()
+        assert abs(at - entries[name]["mtime"]) < 0.001
+    empty = own.get("/folders/data/files?path=d").json()
+    assert (empty["items"], empty["files"]) == ([], "[]")
+    assert_problem(own.get("/folders/data/files?path=nowhere"), 404)
 
 
 @pytest.fixture(scope="module")

@@ -205,10 +205,6 @@ def test_usage_is_summed_over_runs(http: httpx.Client) -> None:
     assert all(int(value) >= 0 for name, value in stats.items() if name != "status")
 
 
-def test_announcement_is_empty(http: httpx.Client) -> None:
-    assert http.get("/manager/announcement").json() == {"enabled": False, "message": ""}
-
-
 def test_commit_is_not_offered(http: httpx.Client, session: str) -> None:
     answer = http.post(f"/session/{session}/commit")
     assert answer.status_code == 501 and answer.json()["type"].endswith("/not-implemented")

@@ -7,10 +7,12 @@ import os
 import socket
 import time
 import tracemalloc
+from datetime import datetime
 
 import pytest
 
 from sandboxd.files import listing
+from sandboxd.files.listing import as_item
 from sandboxd.filewire import FILE_CHUNK, pack_json
 
 from .scratch import Scratch, little_memory, receive
@@ -209,3 +211,18 @@ def test_what_is_no_request_is_refused(scratch: Scratch, request_: dict[str, obj
 def test_peer_that_asks_nothing_ends_the_helper(scratch: Scratch) -> None:
     with scratch.helper():
         pass
+
+
+@pytest.mark.parametrize("at", [-(2.0**63), -1e11, -0.5, 0.0, 1e9, 253402300799.5, 1e12, 2.0**63])
+def test_any_time_that_a_program_gives_a_file_can_be_told(at: float) -> None:
+    entry = {"filename": "f", "mode": "-rw-r--r--", "size": 1, "ctime": at, "mtime": at}
+    told = datetime.fromisoformat(as_item(entry)["modified"])
+    assert told.tzinfo is not None and 1 <= told.year <= 9999
+
+
+@pytest.mark.parametrize(
+    ("mode", "type"), [("d", "DIRECTORY"), ("l", "SYMBOLIC_LINK"), ("-", "FILE"), ("p", "FILE")]
+)
+def test_items_have_a_type(mode: str, type: str) -> None:
+    entry = {"filename": "f", "mode": f"{mode}rwxrwxrwx", "size": 1, "ctime": 0, "mtime": 0}
+    assert as_item(entry)["type"] == type

@@ -10,8 +10,8 @@ import pytest
 
 from sandboxd.config import Console
 from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
-from sandboxd.runs.line import WAITING_MAX
-from sandboxd.runs.run import Input, Reply
+from sandboxd.runs.line import WAITING_MAX, Runs, Start
+from sandboxd.runs.run import Input, Reply, Run
 from sandboxd.runs.terms import LIVE
 from tests.api.fake_shim import KEEP
 
@@ -285,3 +285,27 @@ def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
         assert "were cut" in replies[-1].console[-1][1][3]
 
     play(tmp_path, scenario, Console(head=1 << 18, tail=1 << 18, response_chars=1000))
+
+
+def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out, over = Run.carry_out, list[str]()
+
+    async def slowly(run: Run, start: Start) -> None:
+        await carry_out(run, start)
+        await asyncio.sleep(0.3)
+
+    async def note(run: Run) -> None:
+        over.append(run.id)
+
+    async def scenario(stage: Stage) -> None:
+        stage.runs = Runs(stage.start, stage.keep, note)
+        await stage.runs.settled()  # nothing is going on
+        replies = await follow(stage.ask("a", exec="out x"))
+        assert told(replies)[-1] == ("finished", 0) and over == []
+        await stage.runs.settled()
+        assert over == ["a"]
+
+    monkeypatch.setattr(Run, "carry_out", slowly)
+    play(tmp_path, scenario)

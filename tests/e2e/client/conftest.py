@@ -1,5 +1,6 @@
-"""The official Python client, unmodified, in an environment of its own, against a daemon that
-takes signed requests only. Its exit status says little, so what it prints is looked at."""
+"""The official clients, unmodified, each in an environment of its own, against a daemon that takes
+signed requests only. Their exit status says little, so what they print is looked at. Every test
+of `client` is done with each version of the Python client."""
 
 from __future__ import annotations
 
@@ -17,8 +18,11 @@ import pytest
 from ..daemon import ROOT, Daemon, leftovers
 
 CONFIG = "[sessions]\nbatch_keep_s = 5\n"
-NO_PYTHON = 3
-"""Exit status of scripts/client-venv when the host has no Python that the client runs on."""
+NOT_HERE = 3
+"""Exit status of scripts/clients when the host lacks what the client runs on."""
+
+VERSIONS = {"23.9.10": "Python 3.11", "26.9.6": "Python 3.13"}
+"""Versions of the Python client, and what they need."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -65,16 +69,26 @@ class Client:
         )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def client_python() -> str:
-    """The client's interpreter."""
-    made = subprocess.run(
-        [str(ROOT / "scripts" / "client-venv")], stdout=subprocess.PIPE, text=True, timeout=600
-    )
-    if made.returncode == NO_PYTHON:
-        pytest.skip("the client needs Python 3.11, which this host does not have")
+def installed(version: str, needs: str) -> str:
+    """Where a client is, after it was installed if need be; skips where it cannot run."""
+    command = [str(ROOT / "scripts" / "clients"), version]
+    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600)
+    if made.returncode == NOT_HERE:
+        pytest.skip(f"the client {version} needs {needs}, which this host does not have")
     assert made.returncode == 0
     return made.stdout.strip()
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    """The version of the client."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def client_python(version: str) -> str:
+    """The client's interpreter."""
+    return installed(version, VERSIONS[version])
 
 
 @pytest.fixture(scope="package")
@@ -99,8 +113,9 @@ def keypair(daemon: Daemon, *options: str) -> dict[str, str]:
         [sys.executable, "-P", "-m", "sandboxd", "keypair", "create", "--json", *options,
          "--state-dir", str(daemon.state)],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, timeout=30,
     )  # fmt: skip
+    assert made.returncode == 0, made.stderr
     found: dict[str, str] = json.loads(made.stdout)
     return found
 

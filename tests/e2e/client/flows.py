@@ -171,10 +171,10 @@ def flow_restart_kills_and_keeps_files(api: Any) -> None:
 
 def flow_rename(api: Any) -> None:
     with made(api) as session:
-        name = f"renamed-{os.getpid()}"
+        old, name = session.name, f"renamed-{os.getpid()}"
         session.rename(name)
         assert api.ComputeSession(name).get_info()["sessionName"] == name
-        refused(404, session.get_info)
+        refused(404, api.ComputeSession(old).get_info)
         session.name = name
 
 
@@ -182,6 +182,7 @@ def flow_destroy_tells_what_was_used(api: Any) -> None:
     session = api.ComputeSession.get_or_create("gcc:latest")
     run(session, exec="i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")
     stats = session.destroy()["stats"]
+    assert stats["status"] == "terminated"
     assert stats["cpu_used"] > 50 and stats["mem_max_bytes"] > 0 and stats["runs"] == 1, stats
     assert refused(404, session.destroy)["title"] == "No such session."
 

@@ -69,7 +69,9 @@ def test_what_does_not_exist_is_told(client: Client, session: str) -> None:
     assert printed.status == 1 and "No such session." in printed.err
 
 
-def test_ps_and_session_list_show_the_session_in_its_columns(client: Client, session: str) -> None:
+def test_ps_and_session_list_show_the_session_in_its_columns(
+    client: Client, session: str, version: str
+) -> None:
     for command in (("ps",), ("session", "list")):
         printed = client(*command, "--detail")
         header, _, *rows = printed.out.splitlines()
@@ -79,6 +81,9 @@ def test_ps_and_session_list_show_the_session_in_its_columns(client: Client, ses
             ("Image", "gcc:latest"), ("Type", "interactive"), ("Status", "RUNNING"),
             ("Result", "UNDEFINED"), ("Tag", "of-tools"), ("Occupying Slots", "cpu:"),
         ):  # fmt: skip
+            if title == "Main Kernel ID" and version == "26.9.6":
+                assert title not in header
+                continue
             at = header.index(title)
             assert row[at:].startswith(value), (title, printed.out)
 
@@ -115,7 +120,7 @@ def test_session_info_tells_everything(client: Client, session: str) -> None:
 
 def test_status_history_counts_from_the_beginning(client: Client, session: str) -> None:
     printed = client("session", "status-history", "tools")
-    assert "('preparing', '20" in printed.text
+    assert re.search(r"'preparing'[,:] '20", printed.text), printed
     assert "Actual Resource Allocation Time" in printed.text
 
 

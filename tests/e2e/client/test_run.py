@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
@@ -37,7 +36,7 @@ def project(client: Client) -> Path:
 @pytest.fixture
 def name(request: pytest.FixtureRequest, client: Client) -> Iterator[str]:
     """A name for a session, which is removed afterwards."""
-    made = re.sub("[^a-z]", "-", request.node.name[5:45])
+    made = request.node.originalname[5:45].rstrip("_")
     yield made
     client("rm", made)
 

@@ -1,15 +1,18 @@
-"""The client's SDK: each flow of flows.py and streams.py is a test; driver.py runs them all."""
+"""The clients' SDKs: each flow of flows.py and streams.py is a test, which driver.py runs; and each
+of flows.js, for the npm client."""
 
 from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from .conftest import Client
+from ..daemon import Daemon
+from .conftest import Client, client_of, installed
 
 HERE = Path(__file__).parent
 
@@ -22,18 +25,42 @@ def names() -> list[str]:
     return [name for name in functions if name.startswith("flow_")]
 
 
-@pytest.fixture(scope="module")
-def outcomes(client: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    out = tmp_path_factory.mktemp("flows") / "outcomes.json"
-    command = [client.python, str(HERE / "driver.py"), str(out)]
+Outcomes = dict[str, str | None]
+
+
+def outcomes_of(command: list[str], client: Client, folder: Path) -> Outcomes:
+    """What came of each flow, by a driver that writes them where its last argument says."""
+    out = folder / "outcomes.json"
     done = subprocess.run(
-        command, cwd=client.folder, env=client.environ, capture_output=True, text=True, timeout=150
-    )
+        [*command, str(out)], cwd=client.folder, env=client.environ,
+        capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found: dict[str, str | None] = json.loads(out.read_text())
+    found: Outcomes = json.loads(out.read_text())
     return found
 
 
+@pytest.fixture(scope="module")
+def outcomes(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    command = [client.python, str(HERE / "driver.py")]
+    return outcomes_of(command, client, tmp_path_factory.mktemp("flows"))
+
+
 @pytest.mark.parametrize("name", names())
-def test_flow(outcomes: dict[str, str | None], name: str) -> None:
+def test_flow(outcomes: Outcomes, name: str) -> None:
     assert outcomes[name] is None, outcomes[name]
+
+
+NPM_FLOWS = re.findall(r"^async function (flow_\w+)", (HERE / "flows.js").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def npm_outcomes(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    packages, folder = installed("npm", "node with npm"), tmp_path_factory.mktemp("npm")
+    user = client_of("node", daemon, folder)
+    return outcomes_of(["node", str(HERE / "flows.js"), packages], user, folder)
+
+
+@pytest.mark.parametrize("name", NPM_FLOWS)
+def test_npm_flow(npm_outcomes: Outcomes, name: str) -> None:
+    assert npm_outcomes[name] is None, npm_outcomes[name]

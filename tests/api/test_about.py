@@ -1,0 +1,39 @@
+"""What the server says about itself."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from .bad_requests import assert_problem
+from .conftest import Server
+
+
+def test_keys_are_tried_out(server: Server) -> None:
+    with server.signed(server.keypair()) as client:
+        for answer in (
+            client.request("GET", "/auth", json={"echo": "한글 1"}),
+            client.post("/auth", json={"echo": "한글 1"}),
+        ):
+            assert answer.json() == {"authorized": "yes", "echo": "한글 1"}
+
+
+@pytest.mark.parametrize("body", [b"", b"<no json>", b"{}", b'{"echo": 7}', b'{"echo": null}'])
+def test_trying_out_keys_takes_a_text(http: httpx.Client, body: bytes) -> None:
+    assert_problem(http.request("GET", "/auth", content=body), 400, "/invalid-api-params")
+
+
+def test_status_counts_sessions_of_who_asks_and_all_for_admins(server: Server) -> None:
+    one, other, admin = (server.signed(server.keypair(admin=a)) for a in (False, False, True))
+    with one, other, admin:
+        before = admin.get("/manager/status").json()["active_sessions"]
+        one.post("/session", json={"image": "c"})
+        counts = [each.get("/manager/status").json() for each in (one, other, admin)]
+        assert {count["status"] for count in counts} == {"running"}
+        assert [count["active_sessions"] for count in counts] == [1, 0, before + 1]
+        named = {"owner_access_key": one.get("/session/_/match?id=s").json()["matches"][0]["id"]}
+        assert_problem(other.get("/manager/status", params=named), 403)
+
+
+def test_announcement_is_empty(http: httpx.Client) -> None:
+    assert http.get("/manager/announcement").json() == {"enabled": False, "message": ""}
