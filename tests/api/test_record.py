@@ -22,7 +22,7 @@ from sandboxd.store.database import Database
 from .conftest import Server
 
 LOOKS = {
-    ("POST", "/admin/gql"), ("POST", "/admin/graphql"), ("POST", "/session/{ref}/files"),
+    ("POST", "/auth"), ("POST", "/admin/gql"), ("POST", "/admin/graphql"), ("POST", "/session/{ref}/files"),
     ("POST", "/session/{ref}/complete"), ("POST", "/folders/{name}/files"),
 }  # fmt: skip
 """Routes that change and give away nothing, though their method might."""
