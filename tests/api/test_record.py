@@ -22,8 +22,9 @@ from sandboxd.store.database import Database
 from .conftest import Server
 
 LOOKS = {
-    ("POST", "/auth"), ("POST", "/admin/gql"), ("POST", "/admin/graphql"), ("POST", "/session/{ref}/files"),
-    ("POST", "/session/{ref}/complete"), ("POST", "/folders/{name}/files"),
+    ("POST", "/auth"), ("POST", "/admin/gql"), ("POST", "/admin/graphql"),
+    ("POST", "/session/{ref}/files"), ("POST", "/session/{ref}/complete"),
+    ("POST", "/folders/{name}/files"),
 }  # fmt: skip
 """Routes that change and give away nothing, though their method might."""
 
