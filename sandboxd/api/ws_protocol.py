@@ -79,6 +79,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(answer.serialize())
             self.transport.close()
 
+    async def send(self, message: Any) -> None:
+        """Pass on what the application says. When it refuses a handshake, that is complete too;
+        uvicorn would log a mistake of the application's."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
+
     def handle_cont(self, event: Frame) -> None:
         """More of a message."""
         if len(self.frames) >= FRAGMENTS_MAX:

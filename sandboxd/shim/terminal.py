@@ -34,8 +34,8 @@ PTS = "/dev/pts"
 ROWS, COLUMNS = 24, 80
 
 CHUNK = 32 * 1024
-FREE = 1 << 20
-RATE = 8 << 20
+FREE = 4 << 20
+RATE = 2 << 20
 """Bytes of output a second, once a terminal has printed FREE: turning them into messages costs
 the daemon's CPU, and no person reads faster."""
 

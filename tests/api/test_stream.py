@@ -226,6 +226,7 @@ def test_a_refused_handshake_is_a_plain_problem_document(
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert json.loads(response.body or b"")["title"]
+    assert "completing handshake" not in server.log(), "that is nothing for the log"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from .conftest import passable
 from .daemon import Daemon, run, running
 from .terminals import PROMPT, WAITING, sit
 from .test_stream import resident
@@ -72,6 +73,8 @@ def test_python_can_be_spoken_with(daemon: Daemon, session: Make) -> None:
         time.sleep(0.3)
         screen.type(b"\x03")
         screen.until("KeyboardInterrupt")
+        screen.until(">>> ")
+        time.sleep(0.2)  # it reads lines only now; Ctrl-D means the end only to who does
         screen.type(b"\x04")
         screen.until(PROMPT)
 
@@ -202,12 +205,9 @@ def test_terminal_ends_with_its_session(
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def strict() -> Iterator[Daemon]:
     """A daemon that gives terminals little time."""
-    folder = tmp_path_factory.mktemp("strict")
-    for path in (folder, folder.parent, folder.parent.parent):
-        path.chmod(0o755)
-    with running(folder, "[terminal]\nidle_s = 1.5\nwall_s = 4\n") as daemon:
+    with passable() as made, running(made, "[terminal]\nidle_s = 1.5\nwall_s = 4\n") as daemon:
         yield daemon
 
 
@@ -234,10 +234,8 @@ def test_limits_of_terminals_are_told(strict: Daemon) -> None:
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_daemon_that_ends_takes_its_terminals_with_it(tmp_path: Path, how: str) -> None:
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        path.chmod(0o755)
-    with running(tmp_path) as daemon, daemon.client() as http:
+def test_daemon_that_ends_takes_its_terminals_with_it(folder: Path, how: str) -> None:
+    with running(folder) as daemon, daemon.client() as http:
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
         with sit(daemon, id) as screen:
             screen.type("trap '' HUP; sleep 62.5\n")

@@ -158,10 +158,14 @@ def masters(uid: int) -> dict[int, str]:
     """Pid and name of every process of `uid`, seen from the host, that has a terminal's master."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
-        if process.stat().st_uid == uid or f"\nUid:\t{uid}" in (process / "status").read_text():
+        try:
+            if f"\nUid:\t{uid}\t" not in (process / "status").read_text():
+                continue
             links = [os.readlink(fd) for fd in (process / "fd").iterdir()]
             if any(link.endswith("/ptmx") for link in links):
                 found[int(process.name)] = (process / "comm").read_text().strip()
+        except OSError:
+            continue  # it has just ended
     return found
 
 
