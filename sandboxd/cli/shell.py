@@ -80,7 +80,8 @@ def sit(socket: str, session: str) -> tuple[int, list[str]]:
                 elif frame["type"] == "end":
                     return _status(frame), words
         except ConnectionClosed:
-            raise Unavailable("; ".join([*words, "the terminal's connection is gone"])) from None
+            gone = "the daemon has closed the terminal: it was stopped or restarted"
+            raise Unavailable("; ".join([*words, gone])) from None
 
 
 @contextlib.contextmanager

@@ -13,10 +13,14 @@ import selectors
 import time
 
 from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
+from .rate import Rate
 
 CHUNK = 64 * 1024
 FREE = 64 << 20
 RATE = 64 << 20
+SHORTEST_S = 0.01
+"""A pause that is worth making."""
+
 SAID = 4096
 """Bytes of a step's last words that are looked at for a reason of its end."""
 
@@ -29,8 +33,7 @@ class Console:
         self._writer = writer
         self._open: dict[int, tuple[int, Splitter]] = {}
         self._paused: dict[int, float] = {}
-        self._total = 0
-        self._began = 0.0
+        self._rate = Rate(FREE, RATE)
         self.received = {STDOUT: 0, STDERR: 0}
         self.over = self.unwritten = 0
         self.quiet_since = time.monotonic()
@@ -110,13 +113,9 @@ class Console:
     def _meter(self, fd: int, size: int) -> None:
         """Hold a flood back: stop reading `fd` until its rate is within bounds again."""
         now = time.monotonic()
-        if self._total == 0:
-            self._began = now
-        self._total += size
-        debt = (self._total - FREE) / RATE - (now - self._began)
-        if debt > 0.01:
+        if (pause := self._rate.pause(size, now)) > SHORTEST_S:
             self._selector.unregister(fd)
-            self._paused[fd] = now + min(debt, 1.0)
+            self._paused[fd] = now + pause
 
     def resume(self, now: float) -> float | None:
         """Read again what was held back long enough; returns when the next is due, or None."""

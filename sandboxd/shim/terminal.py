@@ -29,6 +29,7 @@ from typing import Any
 
 from .. import wire
 from ..jail.stage import expect, stage
+from .rate import Rate
 
 PTS = "/dev/pts"
 ROWS, COLUMNS = 24, 80
@@ -36,8 +37,8 @@ ROWS, COLUMNS = 24, 80
 CHUNK = 32 * 1024
 FREE = 4 << 20
 RATE = 2 << 20
-"""Bytes of output a second, once a terminal has printed FREE: turning them into messages costs
-the daemon's CPU, and no person reads faster."""
+"""Bytes of output at once and a second: turning them into messages costs the daemon's CPU, and no
+person reads faster."""
 
 INPUT_MAX = 1 << 20
 HANGUP_S = 3.0
@@ -67,7 +68,7 @@ class Terminal:
         self._input = b""
         self._dropped = 0
         self.shown = 0
-        self._level, self._metered = 0.0, time.monotonic()
+        self._rate = Rate(FREE, RATE)
         self._resume: float | None = None
         self._left: float | None = None
         self._watch()
@@ -139,7 +140,7 @@ class Terminal:
 
     def _send(self) -> None:
         """Output for the socket, as much as it takes and the rate allows."""
-        while self._resume is None and (self._message or self._take()):
+        while self._message or (self._resume is None and self._take()):
             try:
                 wire.send(self._link, self._message or {})
             except BlockingIOError:
@@ -156,7 +157,10 @@ class Terminal:
         data = self._read()
         if data:
             self._message = {"out": base64.b64encode(data).decode()}
-            self._meter(len(data))
+            self.shown += len(data)
+            now = time.monotonic()
+            if pause := self._rate.pause(len(data), now):
+                self._resume = now + pause
         return bool(data)
 
     def _read(self) -> bytes:
@@ -168,15 +172,6 @@ class Terminal:
         except OSError:  # EAGAIN: no more for now; EIO: nobody has the other side any more
             pass
         return data
-
-    def _meter(self, size: int) -> None:
-        """Hold a flood back: what came lately drains away at RATE, and FREE of it is allowed."""
-        self.shown += size
-        now = time.monotonic()
-        self._level = max(0.0, self._level - (now - self._metered) * RATE) + size
-        self._metered = now
-        if self._level > FREE:
-            self._resume = now + (self._level - FREE) / RATE
 
     # -- input
 

@@ -13,11 +13,12 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
-from .daemon import ROOT, Daemon, leftovers
+from .daemon import ROOT, Daemon, leftovers, running
 from .terminals import PROMPT, WAITING
 from .test_run import sandboxd
 
@@ -170,3 +171,16 @@ def test_mistakes_are_one_line(socket: str, mine: str) -> None:
             with shell(mine, "--socket", socket) as five:
                 five.until("sandboxd: at most 4 terminals of a session may be open\r\n")
                 assert five.end() == 125
+
+
+def test_daemon_that_dies_gives_the_terminal_back(folder: Path) -> None:
+    with running(folder) as daemon, daemon.client() as http:
+        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        with shell(id, "--socket", f"{folder}/api.sock") as it:
+            it.until(PROMPT)
+            assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+            it.until(
+                "sandboxd: the daemon has closed the terminal: it was stopped or restarted\r\n"
+            )
+            assert it.end() == 125
+        daemon.start()
