@@ -22,6 +22,10 @@ from .values import Runtime
 
 _C_BINARY = binary("./main", "./a.out")
 
+# The search for leaks of -fsanitize=address stops the program's threads by ptrace(2), and where
+# that is refused it ends every program with an error.
+_C_ENVIRON = {"ASAN_OPTIONS": "detect_leaks=0"}
+
 # Debian marks its Python as externally managed (PEP 668), even for --user; the jail's home is
 # nobody's system, hence PIP_BREAK_SYSTEM_PACKAGES below (a variable: pip before 23.0.1 has no
 # such option). A pyproject.toml that only configures tools makes no package.
@@ -84,6 +88,7 @@ BUILTIN = (
         clean=MAKE_CLEAN,
         build=compiled("gcc", ("main.c",), ("c",)),
         exec=_C_BINARY,
+        environ=_C_ENVIRON,
     ),
     Runtime(
         "cpp",
@@ -93,6 +98,7 @@ BUILTIN = (
         clean=MAKE_CLEAN,
         build=compiled("g++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
         exec=_C_BINARY,
+        environ=_C_ENVIRON,
     ),
     Runtime(
         "python",
