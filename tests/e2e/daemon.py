@@ -28,7 +28,9 @@ class Daemon:
         self.state = folder / "state"
         if "metrics = " not in config:  # its default is for one daemon of a host
             config = f'metrics = ""\n{config}'
-        (folder / "config.toml").write_text(f"{config}\n{SLOTS}")
+        if "[slots]" not in config:
+            config = f"{config}\n{SLOTS}"
+        (folder / "config.toml").write_text(config)
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
         self.environ = {
