@@ -174,6 +174,19 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """What SIGTERM does to the runs that go on.
+
+    runs     keep: they go on, and the next daemon takes them up;
+             drain: nothing new begins, and the daemon ends when they have
+    grace_s  seconds that they get for that; what is left is ended
+    """
+
+    runs: str = "keep"
+    grace_s: float = 60
+
+
+@dataclass(frozen=True, slots=True)
 class Http:
     """Bounds on clients.
 
@@ -246,6 +259,7 @@ class Config:
     sessions: Sessions = Sessions()
     admission: Admission = Admission()
     http: Http = Http()
+    stop: Stop = Stop()
     rootfs: Rootfs = Rootfs()
     files: Files = Files()
     console: Console = Console()
@@ -284,6 +298,53 @@ def load(path: str | None, **overrides: Any) -> Config:
     config = _build(Config, table, "")
     _check(config)
     return typing.cast(Config, config)
+
+
+def from_table(table: dict[str, Any]) -> Config:
+    """The Config that `dataclasses.asdict` has made `table` of, also after JSON.
+
+    Raises ConfigError.
+    """
+    config = _build(Config, table, "")
+    _check(config)
+    return typing.cast(Config, config)
+
+
+RESTART = (
+    "listen", "metrics", "state_dir", "auth", "cgroup", "require", "slots", "scratch.kind",
+    "console.head", "console.tail",
+)  # fmt: skip
+"""What counts from the next start of the daemon on: sockets, uids, the form of what is on disk.
+All else counts as soon as the file has been read again."""
+
+
+def renewed(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
+    """`new`, but with `old`'s values of what only a restart changes; the names of what is other
+    now; and of what would be, after a restart."""
+    before, after = (dict(_flat(dataclasses.asdict(config))) for config in (old, new))
+    differ = sorted(
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    )
+    late = [name for name in differ if name.startswith(RESTART)]
+    for name in RESTART:
+        part, _, field_name = name.partition(".")
+        if part not in {f.name for f in dataclasses.fields(Config)}:
+            continue
+        value = getattr(old, part)
+        if field_name:
+            kept = {field_name: getattr(value, field_name)}
+            value = dataclasses.replace(getattr(new, part), **kept)
+        new = dataclasses.replace(new, **{part: value})
+    return new, [name for name in differ if name not in late], late
+
+
+def _flat(table: dict[str, Any], where: str = "") -> typing.Iterator[tuple[str, Any]]:
+    """Every value by its full name."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value
 
 
 def _build(cls: type[Any], table: Any, where: str) -> Any:
@@ -361,6 +422,13 @@ def _check(config: Config) -> None:
                 raise ConfigError(f"admission.*.{name} must be above 0")
     if config.cgroup and (config.cgroup.startswith("/") or ".." in config.cgroup.split("/")):
         raise ConfigError(f"cgroup is a path below /sys/fs/cgroup, not {config.cgroup!r}")
+    for part in ("console", "files"):
+        if min(dataclasses.astuple(getattr(config, part))) <= 0:
+            raise ConfigError(f"{part}.* must be above 0")
+    if config.stop.runs not in ("keep", "drain"):
+        raise ConfigError(f'stop.runs is "keep" or "drain", not {config.stop.runs!r}')
+    if config.stop.grace_s < 0:
+        raise ConfigError("stop.grace_s must be 0 or more")
     if min(dataclasses.astuple(config.http)) < 1:
         raise ConfigError("http.* must be 1 or more")
     if min(dataclasses.astuple(config.sessions)) < 0:

@@ -19,6 +19,9 @@ from collections.abc import MutableMapping
 
 FIRST_FD = 3
 
+STOP_S = 30.0
+"""Seconds that the end takes when nothing runs any more, at most."""
+
 
 def passed_sockets(environ: MutableMapping[str, str] = os.environ) -> list[socket.socket]:
     """The listening sockets that were opened for this process, to be closed on exec."""
@@ -55,9 +58,10 @@ class Notify:
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}")
 
-    def stopping(self, status: str) -> None:
-        """The daemon has begun to end."""
-        self._send("STOPPING=1", f"STATUS={status}")
+    def stopping(self, status: str, grace_s: float = 0) -> None:
+        """The daemon has begun to end, which may take so many seconds more than usual."""
+        more = [f"EXTEND_TIMEOUT_USEC={int((grace_s + STOP_S) * 1e6)}"] if grace_s else []
+        self._send("STOPPING=1", f"STATUS={status}", *more)
 
     def alive(self, status: str) -> None:
         """Both halves are at work."""

@@ -27,6 +27,9 @@ that its answer repeats; this is the whole privileged surface:
     An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
     "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".
 
+    Once more the warden speaks unasked: {"config": ...}, when it has read the configuration again
+    (SIGHUP): the values, as dataclasses.asdict has them, since the api may not open the file.
+
 api -> shim (the control socket of one run):
 
     watch    console, journal, waiting   answered when the run has gone beyond what they say;

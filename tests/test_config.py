@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,3 +88,53 @@ def test_mistake_names_the_key(tmp_path: Path, text: str, named: str) -> None:
 def test_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         config.load(str(tmp_path / "absent"))
+
+
+def test_it_can_be_sent_and_taken_up_as_it_is() -> None:
+    runtimes = {"x": config.RuntimeConfig(tools=("sh",), environ={"A": "b"})}
+    whole = dataclasses.replace(config.Config(), runtimes=runtimes, log_level="debug")
+    assert config.from_table(json.loads(json.dumps(dataclasses.asdict(whole)))) == whole
+
+
+def test_what_is_sent_is_checked_again() -> None:
+    table = dataclasses.asdict(config.Config()) | {"auth": "open"}
+    with pytest.raises(ConfigError, match="auth"):
+        config.from_table(table)
+
+
+def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path) -> None:
+    new = load(
+        tmp_path,
+        """
+        listen = ["unix:/y"]
+        rate_limit = 5
+        [slots]
+        count = 7
+        [scratch]
+        kind = "tmpfs"
+        size = 33554432
+        [console]
+        tail = 4096
+        runs_kept = 9
+        [runtimes.x]
+        tools = ["sh"]
+        """,
+    )
+    old = config.Config()
+    taken, changed, late = config.renewed(old, new)
+    assert late == ["console.tail", "listen", "scratch.kind", "slots.count"]
+    assert {"console.runs_kept", "rate_limit", "runtimes.x.tools", "scratch.size"} <= {*changed}
+    assert (taken.listen, taken.slots, taken.scratch.kind) == (old.listen, old.slots, "image")
+    assert (taken.scratch.size, taken.console.tail) == (33554432, old.console.tail)
+    assert (taken.console.runs_kept, taken.rate_limit, list(taken.runtimes)) == (9, 5, ["x"])
+
+
+@pytest.mark.parametrize("name", config.RESTART)
+def test_what_waits_for_a_restart_exists(name: str) -> None:
+    value: object = config.Config()
+    for part in name.split("."):
+        value = getattr(value, part)
+
+
+def test_the_same_again_changes_nothing() -> None:
+    assert config.renewed(config.Config(), config.Config()) == (config.Config(), [], [])

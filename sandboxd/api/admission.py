@@ -46,6 +46,7 @@ class Places:
         self._what = what
         self._stuff = stuff
         self._bounds = bounds
+        self.on_leave: Callable[[], None] = lambda: None
         self._futures: dict[Hashable, asyncio.Future[bool]] = {}
         self.turns = Turns(*bounds())
 
@@ -105,6 +106,7 @@ class Places:
         """Give a place back; who has none may say so, too."""
         self.turns.leave(key)
         self.look()
+        self.on_leave()
 
     def waiting(self, key: Hashable) -> Waiting | None:
         """Where `key` waits; None: it does not."""
@@ -163,6 +165,12 @@ class Admission:
             total, own = bounds.memory * self.host.memory, owner.memory * self.host.memory
         return Amount(self.config.slots.count, int(total)), Amount(owner.sessions, int(own))
 
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self.config = config
+        self.runs.look()
+        self.sessions.look()
+
     async def look(self) -> None:
         """Take a look at the host, and give places to those who wait for what it has now."""
         await asyncio.to_thread(self.host.look)
@@ -178,6 +186,11 @@ class Admission:
     def paused(self) -> bool:
         """Nothing new begins."""
         return self.runs.turns.paused
+
+    @property
+    def going_on(self) -> list[Run]:
+        """The runs that have a place."""
+        return [run for run in self.runs.turns.holders if isinstance(run, Run)]
 
     @asynccontextmanager
     async def place(self, owner: str, run: Run, waits: bool = True) -> AsyncIterator[None]:

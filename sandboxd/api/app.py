@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import SandboxdError
 from . import (
     about,
+    drain,
     execute,
     files,
     folder_files,
@@ -58,6 +59,8 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/", version, methods=["GET"]),
             Route("/healthz", health.healthz, methods=["GET"]),
             Route("/readyz", health.readyz, methods=["GET"]),
+            Route("/admin/drain", drain.show, methods=["GET"]),
+            Route("/admin/drain", drain.change, methods=["POST"]),
             Route("/admin/gql", gql.gql, methods=["POST"]),
             Route("/admin/graphql", gql.legacy, methods=["POST"]),
             Route("/admin/guarantees", guarantees.guarantees, methods=["GET"]),

@@ -38,6 +38,12 @@ def owner(request: HTTPConnection) -> str:
     return str(named)
 
 
+def by_admin(request: HTTPConnection) -> None:
+    """For routes that are about the daemon itself. Raises Forbidden."""
+    if not caller(request).is_admin:
+        raise Forbidden("only admins can do this")
+
+
 async def maker(request: HTTPConnection) -> str:
     """The owner of what this request makes. Raises NotFound for one without a keypair."""
     named = owner(request)

@@ -49,7 +49,7 @@ class Door:
 
     def __init__(self, config: Config, keys: Keys, clock: Callable[[], float] = time.time) -> None:
         self.keys = keys
-        self._config = config
+        self.config = config
         self._clock = clock
         self._replays = Replays()
         self._rates = Rates()
@@ -57,7 +57,7 @@ class Door:
 
     async def admit(self, scope: Scope) -> Caller:
         """Who has sent the request. Raises AuthInvalid, AuthFailed, RateLimited, Unavailable."""
-        if self._config.auth == "none" or (by_unix(scope) and not _signed(scope)):
+        if self.config.auth == "none" or (by_unix(scope) and not _signed(scope)):
             return LOCAL
         now = self._clock()
         claim = signature.claim(_target(scope), scope["headers"], datetime.fromtimestamp(now, UTC))
@@ -71,7 +71,7 @@ class Door:
         writes = scope.get("method") in WRITES
         if writes:
             self._replays.refuse(claim, now)
-        limit = keypair.rate_limit or self._config.rate_limit
+        limit = keypair.rate_limit or self.config.rate_limit
         rate = self._rates.count(keypair.access_key, limit, time.monotonic())
         scope["state"]["rate"] = rate
         if rate.wait_s:
@@ -86,7 +86,7 @@ class Door:
     @contextmanager
     def at_once(self, caller: Caller) -> Iterator[None]:
         """Held while a request of the caller is answered. Raises RateLimited for one too many."""
-        most = self._config.http.requests
+        most = self.config.http.requests
         if self._open[caller.name] >= most:
             raise RateLimited(f"{most} requests at once are allowed, open streams among them")
         self._open[caller.name] += 1

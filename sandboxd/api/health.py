@@ -50,7 +50,7 @@ class Health:
     ) -> None:
         self.refusing: Callable[[], str] = lambda: "starting"
         self.warden: dict[str, Any] = {}
-        self._config = config
+        self.config = config
         self._client = warden
         self._database = database
         self._metrics = metrics
@@ -93,8 +93,8 @@ class Health:
             if found := self._probe.result():
                 wrong["database"] = found
             self._probe = None
-        free = _free(self._config.state_dir)
-        if free is not None and free < self._config.disk_floor:
+        free = _free(self.config.state_dir)
+        if free is not None and free < self.config.disk_floor:
             wrong["disk"] = f"{free} bytes are free, fewer than disk_floor"
         return wrong
 
@@ -116,10 +116,10 @@ class Health:
     def _readings(self) -> Iterator[Metric]:
         wrong = self._alive.found or self._ready.found or self.refusing()
         yield gauge("ready", "1 if new work is taken", not wrong)
-        free = _free(self._config.state_dir)
+        free = _free(self.config.state_dir)
         if free is not None:
             yield gauge("disk_free_bytes", "Free where the state is", free)
-        yield gauge("disk_floor_bytes", "Below this much it is not ready", self._config.disk_floor)
+        yield gauge("disk_floor_bytes", "Below this much it is not ready", self.config.disk_floor)
         for name, what in _WARDEN.items():
             if name in self.warden:
                 yield gauge(f"warden_{name}", what, float(self.warden[name]))

@@ -26,11 +26,12 @@ class Host:
     def __init__(self, state: str) -> None:
         self._state = state
         self.memory = min([psutil.virtual_memory().total, *_cgroup_limits()])
-        self.look()
+        self.free = psutil.disk_usage(state).free
 
     def look(self) -> None:
         """Bring `free` up to date. Blocks on the disk."""
-        self.free = psutil.disk_usage(self._state).free
+        with suppress(OSError):  # what was seen last is as good as anything then
+            self.free = psutil.disk_usage(self._state).free
 
 
 def _cgroup_limits() -> list[int]:

@@ -33,6 +33,7 @@ from ..errors import AuthFailed, AuthInvalid, Forbidden, SandboxdError
 from .metrics import NOWHERE
 
 ACTS = {
+    ("POST", "/admin/drain"): "daemon.drain",
     ("POST", "/session"): "session.create",
     ("POST", "/session/_/create"): "session.create",
     ("DELETE", "/session/{ref}"): "session.delete",

@@ -17,7 +17,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import uvicorn
 from starlette.applications import Starlette
@@ -29,13 +29,13 @@ from ..model import Guarantee
 from ..store import keypairs
 from ..store.database import Database
 from ..systemd import watchdog_s
-from . import app
+from . import app, reload
 from .account import Account
 from .admission import DRAINED, Admission
 from .bodies import Bodies
 from .connections import Connections
 from .door import Door
-from .events import Events
+from .drain import Drain
 from .health import Health
 from .health import monitor as make_monitor
 from .host import Host
@@ -57,6 +57,9 @@ GRACE_S = 3
 """Seconds that running requests get at the end; a call waits 2 s at most."""
 
 KEEP_ALIVE_S = 30
+
+DRAINED_S = 3.0
+"""Seconds from the end of the last run to that of the server, for clients to hear of it."""
 
 BROKEN_OFF = "ASGI callable returned without completing response."
 """What uvicorn says when an answer ends early; record.py has told it, with the cause."""
@@ -120,6 +123,7 @@ async def _serve(
         metrics,
         health,
         Bodies(config.http.bodies),
+        Drain(admission),
         guarantees,
     )
     metrics.reading(lambda: readings(sessions))
@@ -139,7 +143,16 @@ async def _serve(
                 await sweeper
             await sessions.close()
 
-    server = Server(app.make(state, lifespan), client, sessions.events, config.http)
+    connections = Connections(config.http)
+    server = Server(app.make(state, lifespan), client, state, connections)
+    renewing: set[asyncio.Task[None]] = set()
+
+    def renew(table: dict[str, Any]) -> None:
+        task = asyncio.create_task(reload.apply(state, connections, table), name="reload")
+        renewing.add(task)
+        task.add_done_callback(renewing.discard)
+
+    client.renew = renew
     health.refusing = lambda: server.refusing or (DRAINED if admission.paused else "")
     link = asyncio.create_task(client.serve(), name="warden")
     link.add_done_callback(lambda _: server.stop("the warden is gone"))
@@ -200,12 +213,18 @@ class Server(uvicorn.Server):
     """uvicorn, telling the warden when it accepts connections, ending without a signal."""
 
     def __init__(
-        self, application: Starlette, warden: WardenClient, events: Events, http: Http
+        self,
+        application: Starlette,
+        warden: WardenClient,
+        state: State,
+        connections: Connections,
     ) -> None:
         super().__init__(_settings(application, lifespan="on"))
-        self.server_state = Connections(http)
+        self.server_state = connections
+        connections.default_headers = [(b"server", SERVER.encode())]  # until uvicorn's first tick
         self._warden = warden
-        self._events = events
+        self._state = state
+        self._draining: asyncio.Task[None] | None = None
 
     @property
     def refusing(self) -> str:
@@ -223,7 +242,22 @@ class Server(uvicorn.Server):
         if not self.should_exit:
             log.event("api.ends", reason=why)
         self.should_exit = True
-        self._events.close()
+        self._state.sessions.events.close()
+
+    def told_to_stop(self, signal_name: str) -> None:
+        """SIGTERM or SIGINT: stop, or drain before, if that is what it means here. The second
+        one does not wait."""
+        stop = self._state.config.stop
+        if stop.runs != "drain" or self._draining:
+            self.stop(signal_name)
+            return
+        self._state.drain.begin(stop.grace_s)
+        self._draining = asyncio.create_task(self._stop_when_drained(), name="stop")
+
+    async def _stop_when_drained(self) -> None:
+        await self._state.drain.drained.wait()
+        await asyncio.sleep(DRAINED_S)
+        self.stop("drained")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -235,7 +269,7 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         ending = (signal.SIGTERM, signal.SIGINT)
         for number in ending:
-            loop.add_signal_handler(number, self.stop, number.name)
+            loop.add_signal_handler(number, self.told_to_stop, number.name)
         try:
             yield
         finally:

@@ -71,7 +71,7 @@ class Folders:
     def __init__(
         self, config: Config, warden: WardenClient, database: Database, sessions: Sessions
     ) -> None:
-        self._config = config.folders
+        self.config = config.folders
         self._warden = warden
         self._database = database
         self._sessions = sessions
@@ -127,8 +127,8 @@ class Folders:
 
     async def make(self, wanted: Row) -> Folder:
         """A new folder. Raises FolderExists, QuotaExceeded, Full, Draining, StageError."""
-        if len(self.of(wanted.owner)) >= self._config.count:
-            raise QuotaExceeded(f"an owner has at most {self._config.count} folders")
+        if len(self.of(wanted.owner)) >= self.config.count:
+            raise QuotaExceeded(f"an owner has at most {self.config.count} folders")
         self._disk.now(wanted.id, wanted.owner, Amount(0, wanted.size))
         try:
             return await self._make(wanted)
@@ -141,7 +141,7 @@ class Folders:
             await asyncio.to_thread(table.add, self._database, wanted)
         except sqlite3.IntegrityError:
             raise _exists(wanted.name) from None
-        inodes = min(self._config.inodes, wanted.size // _BYTES_OF_INODE)
+        inodes = min(self.config.inodes, wanted.size // _BYTES_OF_INODE)
         try:
             await self._warden.folder_make(wanted.id, wanted.size, inodes)
             await asyncio.to_thread(table.set_status, self._database, wanted.id, "READY")

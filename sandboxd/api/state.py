@@ -12,6 +12,7 @@ from ..runtimes import Runtimes
 from .auth import owner
 from .bodies import Bodies
 from .door import Door
+from .drain import Drain
 from .health import Health
 from .metrics import Metrics
 from .record import note
@@ -21,7 +22,7 @@ from .shelf import Folders
 from .tokens import Tokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class State:
     """The daemon as its routes see it."""
 
@@ -34,6 +35,7 @@ class State:
     metrics: Metrics
     health: Health
     bodies: Bodies
+    drain: Drain
     guarantees: tuple[Guarantee, ...] = ()
 
     def is_anybodys(self, ref: str) -> bool:

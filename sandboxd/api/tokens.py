@@ -47,7 +47,7 @@ class Tokens:
     """All tokens that are good; `life_s` seconds each, counted from its last use in an upload."""
 
     def __init__(self, life_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._life_s = life_s
+        self.life_s = life_s
         self._clock = clock
         self._tokens: dict[str, Token] = {}
 
@@ -61,7 +61,7 @@ class Tokens:
         if len(self._tokens) >= TOKENS_MAX or self._count(folder) >= TOKENS_MAX // 10:
             raise QuotaExceeded("too many uploads and downloads are under way; try again later")
         text = secrets.token_urlsafe(32)
-        token = Token(purpose, folder, path, now + self._life_s, size, id)
+        token = Token(purpose, folder, path, now + self.life_s, size, id)
         self._tokens[text] = token
         return text, token
 
@@ -77,7 +77,7 @@ class Tokens:
 
     def prolong(self, token: Token) -> None:
         """An upload goes on."""
-        token.expires = self._clock() + self._life_s
+        token.expires = self._clock() + self.life_s
 
     def forget(self, folder: str) -> None:
         """A folder is gone."""

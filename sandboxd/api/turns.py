@@ -72,6 +72,11 @@ class Turns:
         """What everybody has together."""
         return self._sum
 
+    @property
+    def holders(self) -> list[Hashable]:
+        """Who has something."""
+        return list(self._has)
+
     def used_by(self, owner: str) -> Amount:
         """What an owner has."""
         return self._used.get(owner, Amount())

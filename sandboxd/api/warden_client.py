@@ -29,7 +29,8 @@ _Answer = tuple[dict[str, Any], list[int]]
 class WardenClient:
     """The warden at the other end of `sock`. `serve` must be running.
 
-    gone  it will answer nothing any more
+    gone   it will answer nothing any more
+    renew  is given the configuration that the warden has read again
 
     `answered` is told of each request: op, seconds, and the kind of the refusal or "".
     """
@@ -42,6 +43,7 @@ class WardenClient:
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Answer]] = {}
         self.gone = False
+        self.renew: Callable[[dict[str, Any]], None] = lambda _: None
 
     async def serve(self) -> None:
         """Take in answers until the warden is gone."""
@@ -57,6 +59,9 @@ class WardenClient:
             self._end()
 
     def _deliver(self, message: dict[str, Any], fds: list[int]) -> None:
+        if "config" in message:  # the one thing that it says unasked
+            self.renew(message["config"])
+            return
         future = self._pending.pop(message.get("id", 0), None)
         if future is None or future.done():
             wire.close_all(fds)

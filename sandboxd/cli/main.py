@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _run(commands.add_parser("run", help="upload a folder, build and run it, show its output"))
     _shell(commands.add_parser("shell", help="sit down at a terminal in a session"))
     _serve(commands.add_parser("serve", help="be the daemon"))
+    _drain(commands.add_parser("drain", help="let nothing new begin, so that the host can be left"))
     _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
     _keypair(commands.add_parser("keypair", help="make and manage the keys of clients"))
     _doctor(commands.add_parser("doctor", help="try what this host can guarantee"))
@@ -134,6 +135,20 @@ def _serve(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     # For `sandboxd run`: socket and state in this folder, which is removed at the end.
     add("--private", metavar="DIR", help=argparse.SUPPRESS)
+
+
+def _drain(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "The daemon refuses new sessions and runs (503) until --undo or its next start. Runs that "
+        "go on are waited for; those that wait in line stay there, also over a restart."
+    )
+    add = command.add_argument
+    add("--deadline", metavar="S", type=float, help="end what still runs in S seconds")
+    add("--wait", action="store_true", help="return when nothing runs any more")
+    add("--undo", action="store_true", help="take on work again")
+    add("--status", action="store_true", help="change nothing")
+    add("--json", action="store_true", help="JSON instead of text")
+    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
 
 
 def _runtimes(command: argparse.ArgumentParser) -> None:

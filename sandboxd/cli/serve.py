@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shutil
 
@@ -13,13 +14,16 @@ from ..warden.serve import serve
 def main(args: argparse.Namespace) -> int:
     """Be the daemon until SIGTERM; its exit status."""
     if args.private:
+        read = functools.partial(config.load, None, **private(args.private))
         try:
-            return serve(config.load(None, **private(args.private)))
+            return serve(read(), read)
         finally:
             shutil.rmtree(args.private, ignore_errors=True)
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
     told = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
-    return serve(config.load(args.config, **told, metrics=args.metrics, cgroup=args.cgroup))
+    told |= {"metrics": args.metrics, "cgroup": args.cgroup}
+    read = functools.partial(config.load, args.config and os.path.abspath(args.config), **told)
+    return serve(read(), read)
 
 
 def private(folder: str) -> dict[str, object]:

@@ -105,6 +105,7 @@ class Run:
         """Sandboxd's own word, to be told with the next answer."""
         if len(self._notices) < NOTICES_MAX:
             self._notices.append(log(level, text))
+            self._news.set()
 
     @property
     def over(self) -> bool:
@@ -175,7 +176,12 @@ class Run:
         if self._withdraw:
             self.vanish()
         elif self._follower and not self._follower.over:
-            await self._follower.signal("SIGINT")
+            await self.signal("SIGINT")
+
+    async def signal(self, name: str) -> None:
+        """A signal to the running step, if there is one."""
+        if self._follower and not self._follower.over:
+            await self._follower.signal(name)
 
     async def kill(self) -> None:
         """End it now, or as soon as it has started; `carry_out` comes to its end."""
@@ -266,7 +272,7 @@ class Run:
             self._answered,
             follower.waiting,
             self._asked and follower.waiting,
-            terms.live and (follower.output or self._more),
+            terms.live and (follower.output or self._more or bool(self._notices)),
             expired,
         )
 

@@ -65,6 +65,12 @@ class Requests:
         self.filters = _filters(config)
         os.makedirs(self.root, mode=0o700, exist_ok=True)
 
+    def renew(self, config: Config) -> None:
+        """Go by another configuration from now on; see config.RESTART for what stays. Raises what
+        keeps it from being used, and then nothing has changed."""
+        self.filters = _filters(config)
+        self.config = config
+
     def end_strays(self) -> None:
         """At start: end the runs that an earlier daemon, killed, has left behind."""
         groups = self.hierarchy.groups()

@@ -10,6 +10,7 @@ it mounts the scratches.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -17,7 +18,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import NoReturn
 
@@ -35,8 +36,9 @@ from .server import Server
 from .view import open_imports
 
 
-def serve(config: Config) -> int:
-    """Run the daemon until it is told to stop; its exit status. Raises ConfigError, StageError."""
+def serve(config: Config, read_again: Callable[[], Config]) -> int:
+    """Run the daemon until it is told to stop; its exit status. `read_again` is asked for the
+    configuration at SIGHUP. Raises ConfigError, StageError."""
     log.setup(config.log, config.log_level, "warden")
     uid = api_uid(config)
     check(config, uid)
@@ -64,7 +66,7 @@ def serve(config: Config) -> int:
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
         try:
-            return _be_warden(config, hierarchy, ours, api_pid, addresses, notify)
+            return _be_warden(config, hierarchy, ours, api_pid, addresses, notify, read_again)
         except BaseException:  # it did not come to the loop that collects the api
             os.kill(api_pid, signal.SIGKILL)
             raise
@@ -145,6 +147,7 @@ def _be_warden(
     api_pid: int,
     addresses: list[str],
     notify: systemd.Notify,
+    read_again: Callable[[], Config],
 ) -> int:
     """The privileged half."""
     syscalls.set_process_title("sandboxd: warden")
@@ -156,7 +159,8 @@ def _be_warden(
     requests.end_strays()
     gc.freeze()  # forks share these pages as long as nobody counts references on them
     ready = f"sandboxd: ready on {', '.join(addresses)}"
-    return Server(requests, sock, api_pid, lambda: print(ready, flush=True), notify).serve()
+    say = functools.partial(print, ready, flush=True)
+    return Server(requests, sock, api_pid, say, notify, read_again).serve()
 
 
 def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socket]:

@@ -7,6 +7,7 @@ cgroup is gone. If the api ends, the warden does too, and the service manager st
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -14,9 +15,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from .. import log, wire
+from ..config import Config, renewed
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
 from ..systemd import Notify
 from .requests import Requests, Started
@@ -40,12 +43,14 @@ class Server:
         api_pid: int,
         ready: Callable[[], None],
         notify: Notify,
+        read_again: Callable[[], Config],
     ) -> None:
         self.requests = requests
         self.sock = sock
         self.api_pid = api_pid
         self.ready = ready
         self.notify = notify
+        self.read_again = read_again
         self.children: dict[int, Started] = {}
         self.removing: list[Started] = []
         self.releasing: dict[int, list[int]] = {}  # slot -> ids of the requests to answer
@@ -59,6 +64,8 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
+        hung_up: list[int] = []
+        signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))
         self.selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
         self.selector.register(self.sock, selectors.EVENT_READ, self._request)
         status = None
@@ -66,17 +73,40 @@ class Server:
             timeout = RETRY_S if self.removing else None
             for key, _ in self.selector.select(timeout):
                 key.data()
+            if hung_up:
+                hung_up.clear()
+                self._reload()
             status = self._collect()
             self._remove_groups()
         self._end_all()
         return status
 
     def _stop(self) -> None:
-        """SIGTERM: the api finishes what it is answering and ends; we follow."""
+        """SIGTERM: the api finishes what it is answering, or all that runs, and ends; we follow.
+        A second one is for the api, too, which then does not wait."""
         if not self.stopping:
             self.stopping = True
-            self.notify.stopping("stopping")
-            os.kill(self.api_pid, signal.SIGTERM)
+            stop = self.requests.config.stop
+            self.notify.stopping("stopping", stop.grace_s if stop.runs == "drain" else 0)
+        os.kill(self.api_pid, signal.SIGTERM)
+
+    def _reload(self) -> None:
+        """SIGHUP: read the configuration again, and keep the old one if the new one is bad."""
+        self.notify.reloading()
+        try:
+            new, changed, late = renewed(self.requests.config, self.read_again())
+            wire.encode({"config": asdict(new)})  # it fits
+            self.requests.renew(new)
+        except (SandboxdError, OSError) as error:
+            log.event("config.refused", logging.ERROR, reason=str(error))
+        else:
+            with contextlib.suppress(OSError):  # the api has ended; that is seen elsewhere
+                wire.send(self.sock, {"config": asdict(new)})
+            log.setup(new.log, new.log_level, "warden")
+            log.event("config.read", changed=" ".join(changed) or "nothing")
+            if late:
+                log.event("config.late", logging.WARNING, after_restart=" ".join(late))
+        self.notify.ready(self._status())
 
     def _status(self) -> str:
         """What there is, for `systemctl status`."""

@@ -100,7 +100,7 @@ class FakeShim:
             self.eof, self.waiting = message["eof"], False
             self.received += 1
         elif op == "signal":
-            self.signalled = message["name"] == "SIGINT"
+            self.signalled = message["name"] in ("SIGINT", "SIGTERM")
         elif op == "kill":
             self.ended = True
         self.changed.notify_all()

@@ -57,6 +57,8 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/auth"): Row(200, {"echo": "x"}),
     ("GET", "/manager/status"): MINE,
     ("GET", "/manager/announcement"): MINE,
+    ("GET", "/admin/drain"): Row(403),
+    ("POST", "/admin/drain"): Row(403, {"undo": True}),
     ("POST", "/admin/gql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("POST", "/admin/graphql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("GET", "/admin/guarantees"): Row(403),

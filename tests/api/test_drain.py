@@ -1,0 +1,178 @@
+"""Draining: nothing new begins, what goes on may end, or is ended, and it can be undone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import unix_connect
+
+from .bad_requests import assert_problem
+from .conftest import ROOT, Server
+from .test_admission import BUSY, ONE_RUN, begin, call, create, to_end
+from .test_life import until
+
+Start = Callable[..., Server]
+
+
+def drain(http: httpx.Client, **body: Any) -> dict[str, Any]:
+    answer = http.post("/admin/drain", json=body)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def logs(result: dict[str, Any]) -> str:
+    return " | ".join(data[3] for kind, data in result["console"] if kind == "log")
+
+
+def test_nothing_new_begins_and_what_goes_on_ends_by_itself(own_server: Server) -> None:
+    http = own_server.client
+    id = create(http)
+    call(http, id, "batch", "a", exec="sleep 2\nout done")
+    call(http, id, "continue", "a")
+    assert drain(http) | {"deadline": 0} == {
+        "draining": True, "drained": False, "running": 1, "waiting": 0, "deadline": 0,
+    }  # fmt: skip
+    for path, body in (
+        ("/session", {"image": "c"}),
+        (f"/session/{id}", {"mode": "batch", "options": {"exec": "out no"}}),
+        ("/folders", {"name": "data"}),
+    ):
+        refused = http.post(path, json=body)
+        assert_problem(refused, 503, "/server-frozen")
+        assert int(refused.headers["retry-after"]) >= 10
+    last = to_end(http, id, "a")
+    assert ["stdout", "done\n"] in last["console"]
+    assert "this server is being drained" in logs(last)
+    assert http.get("/admin/drain").json()["drained"]
+    assert http.get(f"/session/{id}/files").status_code == 200, "files can be fetched"
+
+
+def test_undone_it_takes_on_work_again_and_goes_on_with_what_waited(start: Start) -> None:
+    http = start(ONE_RUN).client
+    first, second = create(http), create(http)
+    call(http, first, "batch", "a", exec="sleep 3")
+    begin(http, second, "b", exec="out b")
+    drain(http)
+    until(lambda: bool(http.get("/admin/drain").json()["drained"]))
+    waits = call(http, second, "continue", "b")
+    assert waits["queue"]["reason"].startswith("the server is being drained")
+    assert http.get("/admin/drain").json()["waiting"] == 1
+    assert not drain(http, undo=True)["draining"]
+    assert to_end(http, second, "b")["exitCode"] == 0
+    create(http)
+
+
+def test_at_the_deadline_what_runs_is_ended_and_told_why(own_server: Server) -> None:
+    http = own_server.client
+    id = create(http)
+    call(http, id, "batch", "a", exec="sleep 60")
+    call(http, id, "continue", "a")
+    began = time.time()
+    told = drain(http, deadline=1)
+    assert abs(told["deadline"] - began - 1) < 0.5
+    last = to_end(http, id, "a")
+    assert (last["exitCode"], last["status"]) == (130, "finished"), "as the fake shim ends"
+    assert "this run is ended: the server is being drained" in logs(last)
+    assert time.time() - began < 4
+
+
+def test_websocket_is_told_at_once(own_server: Server) -> None:
+    id = create(own_server.client)
+    url = f"ws://sandboxd/stream/session/{id}/execute"
+    with unix_connect(own_server.path, url) as websocket:
+        websocket.send(json.dumps({"mode": "batch", "options": {"exec": BUSY}}))
+        until(lambda: own_server.client.get("/admin/drain").json()["running"] == 1)
+        drain(own_server.client, deadline=60)
+        frames = [json.loads(websocket.recv(timeout=3)) for _ in range(3)]
+    assert "what still runs in 60 s is ended" in " ".join(logs(frame) for frame in frames)
+
+
+@pytest.mark.parametrize("deadline", [-1, "soon", 1e9, float("inf")])
+def test_deadline_that_cannot_be_changes_nothing(http: httpx.Client, deadline: Any) -> None:
+    body = json.dumps({"deadline": deadline}).encode()
+    assert_problem(http.post("/admin/drain", content=body), 400)
+    assert not http.get("/admin/drain").json()["draining"]
+
+
+def test_only_admins_drain(server: Server) -> None:
+    with server.signed(server.keypair()) as other:
+        assert_problem(other.post("/admin/drain", json={}), 403)
+    with server.signed(server.keypair(admin=True)) as admin:
+        assert admin.post("/admin/drain", json={"undo": True}).status_code == 200
+
+
+def test_a_restart_takes_on_work_again(start: Start) -> None:
+    first = start()
+    drain(first.client)
+    assert first.stop() == 0
+    create(start().client)
+
+
+DRAINING = {"stop": {"runs": "drain", "grace_s": 30}}
+
+
+def test_told_to_stop_it_may_wait_for_what_runs(start: Start) -> None:
+    server = start(DRAINING)
+    http = server.client
+    id = create(http)
+    call(http, id, "batch", "a", exec="sleep 2\nout done")
+    server.process.terminate()
+    until(lambda: bool(http.get("/admin/drain").json()["draining"]))
+    assert_problem(http.post("/session", json={"image": "c"}), 503)
+    assert ["stdout", "done\n"] in to_end(http, id, "a")["console"]
+    assert server.process.wait(10) == 0
+
+
+def test_told_twice_to_stop_it_does_not_wait(start: Start) -> None:
+    server = start(DRAINING)
+    id = create(server.client)
+    call(server.client, id, "batch", "a", exec=BUSY)
+    server.process.terminate()
+    until(lambda: bool(server.client.get("/admin/drain").json()["draining"]))
+    assert server.stop() == 0
+
+
+# -- the command
+
+
+def command(server: Server, *args: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "sandboxd", "drain", "--socket", server.path, *args]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+
+def test_command_says_how_far_it_is_and_waits(own_server: Server) -> None:
+    http = own_server.client
+    assert command(own_server, "--status").stdout == "not draining: 0 runs go on\n"
+    id = create(http)
+    begin(http, id, "a", build="sleep 3")
+    begin(http, id, "a", build="sleep 3")
+    done = command(own_server, "--wait", "--deadline", "100")
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.splitlines()
+    assert first.startswith("draining: nothing new begins, 1 run goes on; what still runs at 20")
+    assert last == "drained: nothing runs"
+    assert json.loads(command(own_server, "--status", "--json").stdout)["drained"]
+    assert command(own_server, "--undo").stdout == "not draining: 0 runs go on\n"
+
+
+@pytest.mark.parametrize(
+    "args", [("--undo", "--wait"), ("--status", "--undo"), ("--deadline", "x")]
+)
+def test_mistakes_at_the_command_line_are_one_line(server: Server, args: tuple[str, ...]) -> None:
+    done = command(server, *args)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert not server.client.get("/admin/drain").json()["draining"]
+
+
+def test_command_without_a_daemon_is_one_line(server: Server) -> None:
+    line = [sys.executable, "-m", "sandboxd", "drain", "--socket", "/nonexistent/sock"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 125 and done.stderr.startswith("sandboxd: the daemon does not answer")

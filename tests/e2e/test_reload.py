@@ -1,0 +1,168 @@
+"""A real daemon that is told to read its configuration again, to drain, and to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .daemon import SLOTS, Daemon, run
+
+
+class Kept(Daemon):
+    """A daemon whose log can be read and whose configuration can be changed."""
+
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.folder / "log").read_text()
+
+    def reload(self, config: str) -> None:
+        """Give it another configuration."""
+        seen = self.log().count("config.re")
+        (self.folder / "config.toml").write_text(f'metrics = ""\n{config}\n{SLOTS}')
+        assert self.process
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: self.log().count("config.re") > seen)
+        time.sleep(0.2)  # for the api
+
+
+def until(found: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "it does not come to be"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def daemon(folder: Path) -> Iterator[Kept]:
+    kept = Kept(folder)
+    kept.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    kept.start()
+    try:
+        yield kept
+    finally:
+        status = kept.stop() if kept.process else 0
+        os.close(kept.errors)
+    assert status == 0 and "Traceback" not in kept.log()
+
+
+def test_what_may_change_changes_without_a_restart(daemon: Kept) -> None:
+    with daemon.client() as http:
+        id = http.post("/session", json={"image": "bash"}).json()["sessionId"]
+        daemon.reload(
+            "rate_limit = 7\n[limits.exec]\nmemory = 134217728\n[admission.owner]\nsessions = 1\n"
+            '[runtimes.mine]\ntools = ["sh"]\nexec = "echo mine"\n'
+        )
+        assert http.post("/session", json={"image": "bash"}).status_code == 412
+        assert http.get(f"/session/{id}").json()["sandbox"]["limits"]["memory"] == 134217728
+        outcome = run(http, id, {"exec": "cat /proc/self/limits > /dev/null; echo on"})
+        assert outcome.text("stdout") == "on\n"
+        daemon.reload('[runtimes.mine]\ntools = ["sh"]\nexec = "echo mine"')
+        mine = http.post("/session", json={"image": "mine"}).json()["sessionId"]
+        assert run(http, mine, {"exec": "*"}).text("stdout") == "mine\n"
+    assert "changed=" in daemon.log() and "admission.owner.sessions" in daemon.log()
+
+
+def test_ceiling_that_was_lowered_holds_in_both_halves(daemon: Kept) -> None:
+    with daemon.client() as http:
+        id = http.post("/session", json={"image": "bash"}).json()["sessionId"]
+        daemon.reload("[ceiling]\npids = 16\n[limits.exec]\npids = 16\n[limits.build]\npids = 16\n"
+                      "[limits.clean]\npids = 16")  # fmt: skip
+        options = {"exec": "echo on", "limits": {"exec": {"pids": 500}}}
+        outcome = run(http, id, options)
+        assert outcome.results[-1]["clamped"] and outcome.text("stdout") == "on\n"
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("[limits\n", "not valid TOML"),
+        ("limit = 3", "unknown key limit"),
+        ("[console]\nhead = -1", "console"),
+        ("[limits.exec]\nwall_s = 1e9", "above ceiling"),
+    ],
+)
+def test_bad_configuration_is_refused_and_the_old_one_stays(
+    daemon: Kept, bad: str, why: str
+) -> None:
+    with daemon.client() as http:
+        daemon.reload("[admission.owner]\nsessions = 1")
+        daemon.reload(bad)
+        assert "config.refused" in daemon.log() and why in daemon.log()
+        assert http.post("/session", json={"image": "bash"}).status_code == 201
+        assert http.post("/session", json={"image": "bash"}).status_code == 412, "as it was"
+
+
+def test_missing_file_is_refused(daemon: Kept) -> None:
+    os.unlink(daemon.folder / "config.toml")
+    assert daemon.process
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: "config.refused" in daemon.log())
+    with daemon.client() as http:
+        assert http.get("/").status_code == 200
+
+
+def test_what_needs_a_restart_is_named_and_stays(daemon: Kept) -> None:
+    daemon.reload('[scratch]\nkind = "tmpfs"\nsize = 33554432\n[console]\nhead = 1048576')
+    assert 'after_restart="console.head scratch.kind"' in daemon.log()
+    with daemon.client() as http:
+        id = http.post("/session", json={"image": "bash"}).json()["sessionId"]
+        assert http.get(f"/session/{id}").json()["sandbox"]["scratch"]["size"] == 33554432
+        outcome = run(http, id, {"exec": "head -c 2000000 /dev/zero | tr '\\0' x"})
+        assert len(outcome.text("stdout")) >= 524288
+        shown = run(http, id, {"exec": "df -T /home/work | tail -1"}).text("stdout")
+    assert "ext4" in shown, shown
+
+
+def test_drain_ends_what_ignores_sigterm(daemon: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    with daemon.client() as http:
+        polite, deaf = (
+            http.post("/session", json={"image": "bash"}).json()["sessionId"] for _ in range(2)
+        )
+        for id, command in (
+            (polite, "trap 'echo bye; exit 3' TERM; while :; do sleep 0.1; done"),
+            (deaf, "trap '' TERM; while :; do sleep 0.1; done"),
+        ):
+            for mode in ("batch", "continue", "continue"):
+                options = {"exec": command} if mode == "batch" else {}
+                call = {"mode": mode, "code": "", "runId": "r", "options": options}
+                http.post(f"/session/{id}", json=call)
+        assert http.post("/admin/drain", json={"deadline": 0.5}).json()["running"] == 2
+        began = time.monotonic()
+        last: dict[str, dict[str, Any]] = {}
+        for id in (polite, deaf):
+            result: dict[str, Any] = {"status": ""}
+            while result["status"] != "finished":
+                call = {"mode": "continue", "code": "", "runId": "r"}
+                result = http.post(f"/session/{id}", json=call).json()["result"]
+            last[id] = result
+        assert last[polite]["exitCode"] == 3
+        assert last[deaf]["exitCode"] != 0 and 8 < time.monotonic() - began < 20
+        until(lambda: bool(http.get("/admin/drain").json()["drained"]))
+        assert http.post("/session", json={"image": "bash"}).status_code == 503
+
+
+def test_stop_waits_for_what_runs_if_it_is_told_to(daemon: Kept) -> None:
+    daemon.reload('[stop]\nruns = "drain"\ngrace_s = 30')
+    with daemon.client() as http:
+        id = http.post("/session", json={"image": "bash"}).json()["sessionId"]
+        call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": "sleep 3; echo on"}}
+        http.post(f"/session/{id}", json=call)
+        assert daemon.process
+        daemon.process.send_signal(signal.SIGTERM)
+        text = ""
+        result: dict[str, Any] = {"status": ""}
+        while result["status"] != "finished":
+            call = {"mode": "continue", "code": "", "runId": "r"}
+            result = http.post(f"/session/{id}", json=call).json()["result"]
+            text += "".join(data for kind, data in result["console"] if kind == "stdout")
+        assert text == "on\n" and result["exitCode"] == 0
+    assert daemon.process.wait(15) == 0
+    assert daemon.process.stdout
+    daemon.process.stdout.close()
+    daemon.process = None
