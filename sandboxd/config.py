@@ -122,12 +122,16 @@ class Sessions:
     """How sessions begin and end.
 
     idle_s        seconds without a request or a run after which a session ends; 0: it never does
+    max_age_s     seconds after which a session ends, whatever goes on in it; 0: it never does
+    warn_s        seconds before such an end at which it is told
     batch_keep_s  seconds that a session of the type batch stays after its command
     wait_s        the most seconds that a creation waits for a free slot, if its client asks for it
     ended_kept    sessions of an owner that are over and can still be looked at
     """
 
     idle_s: float = 0
+    max_age_s: float = 0
+    warn_s: float = 60
     batch_keep_s: float = 20
     wait_s: float = 60
     ended_kept: int = 1000

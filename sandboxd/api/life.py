@@ -4,14 +4,15 @@ Before the runs of its clients a session has those that were asked for with it: 
 script, then, in a session of the type batch, the startup command, whose exit code is the
 session's result. A batch session ends by itself some time after its command, so that files and
 console can still be fetched; any session ends when nobody has used it for as long as the
-configuration says.
+configuration says, or when it is too old. All of it follows from times that are stored, by the
+clock of the host, so neither a restart nor a long sleep of the daemon makes a difference.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..config import Config
@@ -26,7 +27,7 @@ from . import batch
 TIMED_OUT = 124
 """exit_code of a startup command that a time limit ended, as timeout(1) has it."""
 
-IDLE, DONE = "idle-timeout", "task-finished"
+IDLE, DONE, OLD = "idle-timeout", "task-finished", "max-age"
 """Why sessions end by themselves."""
 
 
@@ -97,10 +98,22 @@ def failed(row: Row, why: str, now: float) -> dict[str, Any]:
     return {"result": "FAILURE", "exit_code": -1, "done_at": now, "status_info": why}
 
 
-def reason_to_end(row: Row, used_at: float, now: float, settings: Settings) -> str | None:
-    """Why a session in which nothing runs ends now; None: it goes on."""
-    if row.done_at is not None and now - row.done_at >= settings.batch_keep_s:
-        return DONE
-    if settings.idle_s and now - used_at >= settings.idle_s:
-        return IDLE
-    return None
+@dataclass(frozen=True, slots=True)
+class End:
+    """When a session ends by itself, in seconds since 1970, and why."""
+
+    at: float
+    reason: str
+
+
+def end(row: Row, used_at: float, busy: bool, settings: Settings) -> End | None:
+    """The end that a session comes to if it is not used until then, nor anything else happens in
+    it; None: it goes on. While something runs in it, it only grows too old."""
+    ends = []
+    if settings.max_age_s:
+        ends.append(End(row.history.get("RUNNING", row.created_at) + settings.max_age_s, OLD))
+    if row.done_at is not None and not busy:
+        ends.append(End(row.done_at + settings.batch_keep_s, DONE))
+    if settings.idle_s and not busy:
+        ends.append(End(used_at + settings.idle_s, IDLE))
+    return min(ends, key=lambda one: one.at, default=None)

@@ -26,6 +26,7 @@ class Session:
 
     used_at   seconds since 1970 of the last request for it; more exact than the row
     accounts  held while a run that is over is being accounted for
+    warned    its end has been told
     """
 
     row: Row
@@ -36,6 +37,7 @@ class Session:
     admission: Admission
     used_at: float
     closed: bool = False
+    warned: bool = False
     accounts: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -21,6 +21,7 @@ from . import life, sizes
 from .answers import Answer
 from .auth import maker, owner
 from .bodies import fold, parameters, typed
+from .gql_items import iso
 from .mounts import attachments
 from .record import note
 from .registry import new_id
@@ -197,6 +198,7 @@ def _described(session: Session, here: State) -> dict[str, Any]:
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
     registry, _, _ = row.image.rpartition("/")
     active = session.runs.active
+    end = life.end(row, session.used_at, session.busy, config.sessions)
     return {
         "sessionId": row.id,
         "sessionName": row.name,
@@ -233,6 +235,7 @@ def _described(session: Session, here: State) -> dict[str, Any]:
                 "inodes": config.scratch.inodes,
             },
             "mounts": [asdict(mount) for mount in row.mounts],
+            "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
             "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
             "terminals": len(session.terminals),
             "guarantees": {

@@ -12,6 +12,7 @@ import logging
 import sqlite3
 import time
 
+from .. import log
 from ..errors import SandboxdError, Unavailable
 from ..runtimes import Runtimes
 from . import life
@@ -58,11 +59,30 @@ async def _look_at(sessions: Sessions, session: Session) -> None:
     now = time.time()
     if session.closed:
         return
-    if session.busy:
-        session.used_at = now
-    elif reason := life.reason_to_end(session.row, session.used_at, now, sessions.config.sessions):
-        await sessions.destroy(session, reason)
-        act("session.end", session=session.row.id, owner=session.row.owner, reason=reason)
+    # also when the clock has been set back: nobody uses a session in the future
+    session.used_at = now if session.busy else min(session.used_at, now)
+    end = life.end(session.row, session.used_at, session.busy, sessions.config.sessions)
+    if end and end.at <= now:
+        await sessions.destroy(session, end.reason)
+        act("session.end", session=session.row.id, owner=session.row.owner, reason=end.reason)
         return
+    _warn(session, end if end and end.at - now <= sessions.config.sessions.warn_s else None, now)
     if session.used_at - session.row.used_at > NOTED_S:
         await sessions.change(session, used_at=session.used_at)
+
+
+def _warn(session: Session, end: life.End | None, now: float) -> None:
+    """Tell whoever is there that the session comes to an `end`, once; None: it does not yet."""
+    if end is None or end.reason == life.DONE:
+        session.warned = False
+    elif not session.warned:
+        session.warned = True
+        left, row = end.at - now, session.row
+        about = {"session": row.id, "owner": row.owner, "reason": end.reason, "in_s": round(left)}
+        log.event("session.ends-soon", logging.INFO, **about)
+        if end.reason == life.OLD:  # nobody is there to be told of the other
+            told = f"this session ends in {left:.0f} s, whatever goes on in it: it is too old"
+            if active := session.runs.active:
+                active.notice(told)
+            else:
+                session.runs.notice = told
