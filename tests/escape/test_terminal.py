@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sandboxd.errors import StageError
-from sandboxd.jail import profile, seccomp
+from sandboxd.jail import profile, rootfs, seccomp
+from sandboxd.jail.mounts import NOEXEC, NOSUID, Bind, Mount, Part
 from sandboxd.shim import init, terminal
 from sandboxd.warden.requests import Requests
 from sandboxd.warden.slots import uid_in_use
@@ -112,6 +114,40 @@ def test_terminals_of_other_runs_are_not_there(sandbox: Sandbox) -> None:
         two.do("echo from the second > /dev/pts/0")
         assert one.do("echo alone") == "alone\n"
         assert sandbox.run("ls /dev/pts; tty; tty < /dev/tty").stdout == "ptmx\nnot a tty\n"
+
+
+@pytest.fixture
+def host_terminal() -> Iterator[tuple[int, str]]:
+    """A terminal of the host that anybody may write to: its master, and its name there."""
+    master, slave = os.openpty()
+    os.set_blocking(master, False)
+    os.chmod(slave, 0o666)
+    yield master, os.ttyname(slave)
+    os.close(slave)
+    os.close(master)
+
+
+def test_terminal_of_the_host_is_out_of_reach(
+    sandbox: Sandbox, host_terminal: tuple[int, str]
+) -> None:
+    master, name = host_terminal
+    sandbox.run(f"echo reached > {name}")
+    with pytest.raises(BlockingIOError):
+        os.read(master, 100)
+
+
+def test_without_a_devpts_of_its_own_a_program_would_reach_it(
+    sandbox: Sandbox, host_terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shared(part: Part) -> Part:
+        host = Bind("/dev/pts", "/dev/pts", NOSUID | NOEXEC)
+        return host if isinstance(part, Mount) and part.path == "/dev/pts" else part
+
+    system = rootfs.system
+    monkeypatch.setattr(rootfs, "system", lambda *a: [shared(part) for part in system(*a)])
+    master, name = host_terminal
+    sandbox.run(f"echo reached > {name}")
+    assert os.read(master, 100) == b"reached\r\n"
 
 
 def test_terminal_from_elsewhere_stops_the_run(
