@@ -8,6 +8,7 @@ are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and stay wha
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -53,10 +54,17 @@ async def parameters(
     return typed(fold(values, aliases or {}), kind)
 
 
-def typed(values: Any, kind: type[Parameters], where: str = "") -> Parameters:
+@functools.cache
+def _names(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+
+
+def typed(values: Mapping[str, Any], kind: type[Parameters], where: str = "") -> Parameters:
     """`values` as `kind`. Raises Invalid naming the field (below `where`) and what is allowed."""
+    # msgspec encodes every key that it looks at, and JSON has keys that cannot be encoded
+    known = {name: values[name] for name in _names(kind) if name in values}
     try:
-        return msgspec.convert(values, kind)
+        return msgspec.convert(known, kind)
     except msgspec.ValidationError as error:
         text = str(error)
         found = _WHERE.search(text)
