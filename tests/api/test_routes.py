@@ -134,10 +134,11 @@ def test_the_table_has_every_route_and_no_other() -> None:
 @pytest.fixture(scope="module")
 def owned(server: Server) -> Iterator[dict[str, str]]:
     """What the owner has, by the names that the paths give it: a session, a folder."""
-    with server.signed(server.keypair()) as owner:
+    keypair = server.keypair()
+    with server.signed(keypair) as owner:
         session = owner.post("/session", json={"image": "c", "name": NAME}).json()
         folder = owner.post("/folders", json={"name": NAME}).json()
-        yield {"ref": session["sessionId"], "name": folder["id"]}
+        yield {"ref": session["sessionId"], "name": folder["id"], "owner": keypair.access_key}
         assert owner.get(f"/session/{NAME}").status_code == 200, "it is still there"
         assert [each["name"] for each in owner.get("/folders").json()] == [NAME]
         assert owner.get("/folders").json()[0]["permission"] == "rw"
@@ -182,3 +183,57 @@ def test_route_is_closed_to_all_but_the_owner(
 def test_open_route_is_open(server: Server, method: str, path: str, row: Row) -> None:
     with server.signed(None) as stranger:
         assert ask(stranger, method, path, row).status_code == row.other
+
+
+OF_NOBODY = (
+    "/auth", "/manager/announcement", "/folders/_/hosts", "/folders/_/all_hosts",
+    "/folders/_/allowed_types",
+)  # fmt: skip
+"""Paths whose answer is the same for every owner."""
+
+
+def of_owners() -> list[Any]:
+    """The routes that act for an owner."""
+    return [row for row in rows(open=False)
+            if row.values[1] not in OF_NOBODY and row.values[2].other != 403]  # fmt: skip
+
+
+def named(row: Row, owner: str) -> Row:
+    return replace(row, query=f"{row.query}&owner_access_key={owner}".lstrip("&"))
+
+
+@pytest.mark.parametrize(("method", "path", "row"), of_owners())
+def test_who_is_no_admin_cannot_name_another_owner(
+    server: Server, owned: dict[str, str], method: str, path: str, row: Row
+) -> None:
+    row = replace(row, json=json.loads(json.dumps(row.json).replace("REF", owned["ref"])))
+    with server.signed(server.keypair()) as other:
+        answer = ask(other, method, path.format(**owned), named(row, owned["owner"]))
+        assert_problem(answer, 403, "/insufficient-privilege")
+
+
+@pytest.mark.parametrize(("method", "path", "row"), of_owners())
+def test_an_admin_who_names_an_owner_gets_what_the_owner_gets(
+    server: Server, method: str, path: str, row: Row
+) -> None:
+    answers = []
+    for by_admin in (False, True):
+        owner = server.keypair()
+        asking = server.keypair(admin=True) if by_admin else owner
+        with server.signed(owner) as own, server.signed(asking) as client:
+            session = own.post("/session", json={"image": "c", "name": NAME}).json()["sessionId"]
+            folder = own.post("/folders", json={"name": NAME}).json()["id"]
+            body = json.loads(json.dumps(row.json).replace("REF", session))
+            wanted = named(replace(row, json=body), owner.access_key)
+            answers.append(status(client, method, path.format(ref=session, name=folder), wanted))
+            own.delete(f"/session/{session}")
+    assert answers[0] == answers[1]
+    assert answers[0] not in (401, 403)
+
+
+def status(client: httpx.Client, method: str, path: str, row: Row) -> int:
+    """The status of the answer, also of one without an end."""
+    headers = UPGRADE if method == "WEBSOCKET" else {}
+    method = "GET" if method == "WEBSOCKET" else method
+    with client.stream(method, f"{path}?{row.query}", json=row.json, headers=headers) as answer:
+        return answer.status_code

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,18 +93,16 @@ def client_python(version: str) -> str:
 
 
 @pytest.fixture(scope="package")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def daemon() -> Iterator[Daemon]:
     """A daemon on the loopback that asks for signatures."""
-    folder = tmp_path_factory.mktemp("daemon")
-    base = tmp_path_factory.getbasetemp()
-    for path in (folder, base, base.parent):  # pytest's own directories are closed to others
-        if path.stat().st_mode & 0o1 == 0:
-            path.chmod(0o711)
     before = leftovers()
-    made = Daemon(folder, CONFIG)
-    made.start("--auth", "keypair")
-    yield made
-    assert made.stop() == 0
+    # not in pytest's own directory, which each of its sessions closes to others
+    with tempfile.TemporaryDirectory(prefix="sandboxd-clients-") as folder:
+        os.chmod(folder, 0o711)
+        made = Daemon(Path(folder), CONFIG)
+        made.start("--auth", "keypair")
+        yield made
+        assert made.stop() == 0
     assert leftovers() == before
 
 

@@ -164,3 +164,23 @@ async def flow_events_of_a_batch_session_have_its_exit_code(api: Any) -> None:
                     assert json.loads(event.data)["exitCode"] == 6
                     return
         raise AssertionError("no result was told")
+
+
+async def flow_who_begins_to_listen_while_creating_or_destroying_hears_of_it(api: Any) -> None:
+    for number in range(5):
+        name = f"heard-{number}"
+
+        async def heard(last: str, name: str = name) -> dict[str, Any]:
+            async with api.ComputeSession(name).listen_events() as stream:
+                async for event in stream:
+                    if event.event == last:
+                        found: dict[str, Any] = json.loads(event.data)
+                        return found
+            raise AssertionError(f"{last} was not told")
+
+        listening = asyncio.create_task(heard("session_started"))
+        session = await api.ComputeSession.get_or_create("gcc:latest", name=name)
+        assert (await listening)["sessionId"] == str(session.id)
+        listening = asyncio.create_task(heard("session_terminated"))
+        await session.destroy()
+        assert (await listening)["reason"] == "user-requested"
