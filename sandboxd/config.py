@@ -108,6 +108,8 @@ class Console:
     head, tail      bytes kept of a run's output from its start and from its end
     input_s         seconds until an unanswered waiting-input closes standard input
     runs_kept       finished runs of a session whose output can be read again
+    keep_s          seconds after its end that a run can be asked for; 0: as long as the session
+    kept_size       bytes of disk that the output of a session's finished runs may take
     """
 
     response_chars: int = 524288
@@ -115,6 +117,8 @@ class Console:
     tail: int = 16 * MIB
     input_s: float = 300
     runs_kept: int = 4
+    keep_s: float = 7 * 86400
+    kept_size: int = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True)

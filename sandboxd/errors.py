@@ -131,3 +131,8 @@ class Draining(Unavailable):
     """Nothing new begins here until the operator says so; what was accepted before goes on."""
 
     retry_s = 30
+    """No slot, no memory, or the other half of the daemon is gone; trying later may help."""
+
+
+class Gone(Unavailable):
+    """The privileged half of the daemon is gone. Nothing was refused: the next one will do it."""

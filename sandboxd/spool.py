@@ -95,6 +95,13 @@ class ConsoleWriter:
         """Bytes of console text so far, kept or not."""
         return self._before + self._here
 
+    def begin(self) -> None:
+        """Write an empty first segment: who finds the file empty knows that nothing ever ran.
+
+        Raises OSError when the disk is full.
+        """
+        os.pwrite(self._fd, _HEADER.pack(1, _HEADER.size, 0), 0)
+
     def append(self, stream: int, text: bytes) -> None:
         """Add `text`, valid UTF-8. Raises OSError when the disk is full."""
         start = 0
@@ -171,6 +178,28 @@ class ConsoleReader:
             if number >= last:
                 return
             cursor = Cursor((number + 1) * SEGMENT, cursor.seen + lost)
+
+    def at(self, seen: int) -> Cursor:
+        """The cursor behind `seen` bytes of console text; at the beginning of a record that they
+        end in; before the gap, if what follows fell out."""
+        headers = (self._header(place) for place in range(self._head + self._tail))
+        there = [(tag - 1, before) for tag, before in headers if tag and before <= seen]
+        if not there:
+            return Cursor()
+        number, before = max(there)
+        data, _ = self._segment(number)
+        cursor = Cursor(number * SEGMENT + START, before)
+        for _, text, behind in _records(data or b"", START):
+            if cursor.seen + len(text) > seen:
+                return cursor
+            cursor = Cursor(number * SEGMENT + behind, cursor.seen + len(text))
+        return Cursor(cursor.position, seen) if self.end() > cursor.position else cursor
+
+    def _header(self, place: int) -> tuple[int, int]:
+        """Tag and bytes before of the segment in this place; a tag of 0 for none."""
+        header = os.pread(self._fd, _HEADER.size, place * SEGMENT)
+        tag, _, before = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0, 0)
+        return tag, before
 
     def end(self) -> int:
         """The position behind the newest record; 0 when there is none."""

@@ -9,11 +9,13 @@ that its answer repeats; this is the whole privileged surface:
     ready    -                                       -        -
     ping     -                                       vitals   -
     lease    session, size, inodes, mounts           slot     -
-    adopt    slot, session, mounts                   -        -
-    start    slot, session, run, shell, steps,       -        control, console, journal
+    adopt    slot, session, mounts, runs             -        -
+    start    slot, session, run, shell, steps,       -        control, console, journal, cursor
              environ, terminal, runtime
              (one descriptor may come with it: exec's standard input, or, with terminal true,
              the socket of who sits at it)
+    follow   slot, session, run                      there    the same, if it is there
+    forget   slot, session, runs                     -        -
     files    slot, session                           -        helper
     release  slot, session                           -        -
     folder_make    folder, size, inodes              -        -
@@ -22,7 +24,10 @@ that its answer repeats; this is the whole privileged surface:
 
     session and folder are UUIDs, run a number that the session has not used before, a step
     {"name", "command", "limits"} with the fields of model.Step and model.Limits, mounts a list of
-    {"folder", "name", "read_only"}, the fields of model.Attachment.
+    {"folder", "name", "read_only"}, the fields of model.Attachment, runs a list of numbers.
+    `adopt` takes up a slot of an earlier daemon, with those of `runs` that go on; `follow` gives
+    what `start` gave, of a run that an earlier daemon was asked to start, and tells if it never
+    began; `forget` removes the directories of runs as soon as they are over.
     vitals are the fields of warden/vitals.py.
     An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
     "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".

@@ -163,6 +163,17 @@ def make_requests(state_dir: str, **tables: Any) -> Requests:
     return Requests(loaded, Hierarchy.find(f"sandboxd-test-{os.getpid()}"))
 
 
+def restarted(slot: Slot, requests: Requests, **arguments: Any) -> tuple[Slot, list[Started]]:
+    """`slot` and what runs in it, as a warden has it that is started after this one."""
+    requests.folders.take_back(slot)
+    requests.scratch.unmount(slot.path)
+    slot.lock.close()
+    del requests.slots.leased[slot.number]
+    found, error = requests.adopt({"slot": slot.number, "session": slot.session} | arguments)
+    assert error is None
+    return requests.slots.leased[slot.number], found
+
+
 def lease(
     requests: Requests,
     size: int = 64 << 20,

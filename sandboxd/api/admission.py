@@ -193,11 +193,16 @@ class Admission:
         return [run for run in self.runs.turns.holders if isinstance(run, Run)]
 
     @asynccontextmanager
-    async def place(self, owner: str, run: Run, waits: bool = True) -> AsyncIterator[None]:
-        """A place for a run as long as the `with` lasts. Raises Unavailable when the run is not
-        wanted any more before its turn has come; what `now` does when it is not to wait."""
+    async def place(
+        self, owner: str, run: Run, waits: bool = True, has: bool = False
+    ) -> AsyncIterator[None]:
+        """A place for a run as long as the `with` lasts; one that goes on `has` it already. Raises
+        Unavailable when the run is not wanted any more before its turn has come; what `now` does
+        when it is not to wait."""
         try:
-            if waits:
+            if has:
+                self.runs.take(run, owner, promise(run.plan))
+            elif waits:
                 await self._await_turn(owner, run)
             else:
                 self.runs.now(run, owner, promise(run.plan))

@@ -8,16 +8,20 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from ..errors import Invalid, NotFound, SandboxdError
+from ..model import STEPS
 from ..runs.console import Item, log
 from ..runs.run import Input, Plan, Reply, Run
-from ..runs.terms import LIVE, POLL
+from ..runs.terms import LIVE, POLL, Terms
+from ..runs.told import Offset
 from . import batch
 from .answers import Answer
 from .bodies import fold, parameters, typed
+from .delivery import hand_over
 from .helper import Helper
 from .record import note
 from .session import Session
@@ -50,14 +54,13 @@ class Typed(msgspec.Struct):
 
     eof: bool = False
     live: bool = False
+    offset: Offset | int | None = None
 
 
 async def execute(request: Request) -> Response:
     """One call of a run."""
     call = await parameters(request, Call)
     found = session(request)
-    if len(call.runId) > RUN_ID_MAX:
-        raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
     if call.mode == "batch":
         return await _batch(request, found, call)
     if call.mode in ("continue", "input"):
@@ -88,21 +91,21 @@ def complete_nothing() -> Response:
 
 
 async def _batch(request: Request, found: Session, call: Call) -> Response:
-    run = ask(request, found, call)
-    terms = LIVE if call.options.get("live") else POLL
-    return await _answer(found, run, await run.call(terms=terms))
+    options = typed(fold(call.options, {}), Typed, "options")
+    run = await ask(request, found, call)
+    return _Telling(found, run, None, LIVE if options.live else POLL, since(options.offset))
 
 
-def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
-    """The run that `call` asks for. Raises Invalid, QuotaExceeded, Unavailable."""
-    id = call.runId or new_run_id()
+async def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
+    """The run that `call` asks for, under an id of ours if its client gives none.
+
+    Raises Invalid, QuotaExceeded, Unavailable.
+    """
+    if len(call.runId) > RUN_ID_MAX:
+        raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
+    id = call.runId or secrets.token_hex(16)
     note(request, run=id)
-    return state(request).sessions.ask(found, id, plan(request, found, call))
-
-
-def new_run_id() -> str:
-    """An id for a run whose client gives none."""
-    return secrets.token_hex(16)
+    return await state(request).sessions.ask(found, id, plan(request, found, call))
 
 
 def plan(request: HTTPConnection, found: Session, call: Call) -> Plan:
@@ -120,11 +123,35 @@ async def _follow_up(found: Session, call: Call) -> Response:
     options = typed(fold(call.options, {}), Typed, "options")
     run = found.runs.get(call.runId)
     given = Input(call.code, options.eof) if call.mode == "input" else None
-    return await _answer(found, run, await run.call(given, LIVE if options.live else POLL))
+    return _Telling(found, run, given, LIVE if options.live else POLL, since(options.offset))
 
 
-async def _answer(found: Session, run: Run, reply: Reply | None) -> Response:
-    return Answer({"result": {"runId": run.id, **await result(found, run, reply)}})
+def since(given: Offset | int | None) -> Offset | None:
+    """Where a client says that it is; a number is that of the console alone. Raises Invalid."""
+    offset = Offset(given) if isinstance(given, int) else given
+    if offset and not (0 <= offset.console < 1 << 62 and 0 <= offset.steps <= len(STEPS)):
+        raise Invalid("Input validation error", {"options.offset": "as an answer has told it"})
+    return offset
+
+
+class _Telling(Response):
+    """The answer to a call, which is served when it is sent: only then the run knows whether its
+    client has got it."""
+
+    def __init__(
+        self, found: Session, run: Run, given: Input | None, terms: Terms, since: Offset | None
+    ) -> None:
+        super().__init__()
+        self._found, self._run = found, run
+        self._given, self._terms, self._since = given, terms, since
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._run.call(self._given, self._terms, self._since) as reply:
+            told = await result(self._found, self._run, reply)
+            answer = Answer({"result": {"runId": self._run.id, **told}})
+            if await Request(scope, receive).is_disconnected():
+                raise ClientDisconnect
+            await hand_over(answer, scope, send, reply.note if reply else lambda: None)
 
 
 async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any]:
@@ -142,6 +169,7 @@ async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any
         "files": files,
         "console": reply.console + complaint,
         "verdict": asdict(verdict) if verdict else None,
+        "offset": asdict(reply.offset),
     }
     if waiting := found.waiting(run):
         told["queue"] = asdict(waiting)

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .answers import to_json
 from .connections import Connections
+from .delivery import Delivering
 from .problems import MEDIA_TYPE, RETRY_S, of_status
 
 HEAD_MAX = 64 * 1024
@@ -35,7 +36,7 @@ SERVER = "BackendAI"
 """What answers say they are from."""
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(Delivering, HttpToolsProtocol):
     """One connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,7 +62,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_came()
         self._all.went(self.client)
         self._all.goes_on(self.transport)
+        self.noticed_loss(exc)
         super().connection_lost(exc)
+
+    async def _drained(self) -> None:
+        await self.flow.drain()
 
     def handle_websocket_upgrade(self) -> None:
         """It is one of the other protocol's from here on."""
@@ -135,6 +140,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_came()
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         self._check(size <= HEAD_MAX)
+        self.offer(self.scope)
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED_MAX:  # an answer now would look like that to another
             self.transport.abort()

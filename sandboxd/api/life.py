@@ -58,6 +58,8 @@ def after(row: Row, run: Run, now: float) -> dict[str, Any]:
     code = _exit_code(run)
     if run.plan.role == "bootstrap" and code != 0:
         changes["status_info"] = f"the bootstrap script failed (exit code {code})"
+    if run.plan.role and run.events and run.events[-1].fault:
+        changes["status_info"] = run.events[-1].fault
     if run.plan.role == "startup" and not run.vanished:
         result = "SUCCESS" if code == 0 else "FAILURE"
         changes |= {"result": result, "exit_code": code, "done_at": now}
@@ -82,13 +84,6 @@ def _summed(usage: dict[str, int], events: Sequence[Event]) -> dict[str, int]:
             total["cpu_ms"] += used["cpu_ms"]
             total["mem_peak"] = max(total["mem_peak"], used["mem_peak"])
     return total
-
-
-def interrupted(row: Row, now: float) -> dict[str, Any]:
-    """What changes in `row` when the daemon comes back and its startup command is gone."""
-    if not row.startup_command or row.result != "UNDEFINED" or not row.runs:
-        return {}
-    return failed(row, "the daemon was restarted while the startup command ran", now)
 
 
 def failed(row: Row, why: str, now: float) -> dict[str, Any]:

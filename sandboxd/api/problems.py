@@ -23,6 +23,7 @@ from ..errors import (
     FolderExists,
     Forbidden,
     Full,
+    Gone,
     Invalid,
     NotFound,
     OutsideHome,
@@ -74,6 +75,7 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
     Unavailable: _BUSY,
     Full: (503, "instance-not-available", "There is no available instance."),
     Draining: (503, "server-frozen", "The server takes on nothing new at the moment."),
+    Gone: _BUSY,
 }
 
 _HEADERS = {401: {"www-authenticate": "BackendAI"}}

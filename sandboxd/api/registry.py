@@ -10,37 +10,44 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
-import socket
 import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..config import Config
-from ..errors import Draining, Exists, Invalid, NotFound, SandboxdError, Unavailable
-from ..runs.follower import Started
+from ..errors import (
+    Draining,
+    Exists,
+    Gone,
+    Invalid,
+    NotFound,
+    SandboxdError,
+    StageError,
+    Unavailable,
+)
 from ..runs.line import Runs
 from ..runs.run import Plan, Run
 from ..runs.terminals import Terminals
+from ..store import runs as run_table
 from ..store import sessions as table
 from ..store.database import Database
+from ..store.runs import Order
 from ..store.sessions import Row
 from . import life, sizes
 from .account import Account
 from .admission import DRAINED, Admission
 from .events import Events
-from .sealed import sealed
+from .orders import Orders, restored
 from .session import HELPERS_MAX, Session
 from .turns import Amount
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
 
-SHELL = "/bin/bash"
 RETRY_S = 0.5
 """How often a creation that may wait looks for a free slot."""
 
@@ -70,34 +77,57 @@ class Sessions:
         )
 
     async def restore(self) -> None:
-        """Take up the sessions of before the restart; forget those that the warden refuses."""
+        """Take up the sessions of before the restart; forget those that are no longer there."""
+        orders = await asyncio.to_thread(run_table.all_orders, self._database)
         for row in await asyncio.to_thread(table.all_rows, self._database):
             try:
-                if row.slot is None:
-                    raise Invalid("it was never completed")
-                await self.warden.adopt(row.slot, row.id, row.mounts)
-                if row.status == "TERMINATING":
-                    await self.warden.release(row.slot, row.id)
-                    raise Invalid("it was being destroyed")
+                await self._restore(row, orders.get(row.id, []))
+            except Gone:
+                raise  # it has refused nothing: the sessions are the next daemon's
+            except Unavailable as error:
+                _log.error("session %s (%s) waits for a restart: %s", row.id, row.name, error)
             except SandboxdError as error:
-                if self.warden.gone:
-                    raise  # it has refused nothing: the sessions are the next daemon's
-                _log.warning("session %s (%s) is dropped: %s", row.id, row.name, error)
-                await asyncio.to_thread(table.remove, self._database, row.id)
-            else:
-                session = self._keep(row)
-                self.admission.sessions.take(row.id, row.owner, self._promise(row))
-                if values := life.interrupted(row, time.time()):
-                    await self.change(session, **values)
+                await self._lose(row, str(error))
+
+    async def _restore(self, row: Row, orders: Sequence[Order]) -> None:
+        """Take up one session, or end it if that was under way."""
+        if row.slot is None:
+            raise Invalid("it was never completed")
+        ending = row.status == "TERMINATING"
+        numbers = [] if ending else [order.number for order in orders]
+        try:
+            await self.warden.adopt(row.slot, row.id, row.mounts, numbers)
+        except StageError as error:  # it can still be destroyed, and the next start may succeed
+            _log.error("session %s (%s) cannot use its files: %s", row.id, row.name, error)
+        if ending:
+            await self.warden.release(row.slot, row.id)
+            kept, now = self.config.sessions.ended_kept, time.time()
+            await asyncio.to_thread(table.ended, self._database, row, now, kept)
+            return
+        session = self._keep(row)
+        self.admission.sessions.take(row.id, row.owner, self._promise(row))
+        await session.runs.restore([restored(order, self.config.console) for order in orders])
+
+    async def _lose(self, row: Row, why: str) -> None:
+        """There is nothing left of a session. One that was never told of is forgotten."""
+        _log.warning("session %s (%s) is dropped: %s", row.id, row.name, why)
+        if row.status == "PREPARING":
+            await asyncio.to_thread(table.remove, self._database, row.id)
+            return
+        if row.status == "RUNNING":
+            row = replace(row, status_info=f"lost at a restart: {why}")
+            await asyncio.to_thread(table.change, self._database, row, status_info=row.status_info)
+        kept, now = self.config.sessions.ended_kept, time.time()
+        await asyncio.to_thread(table.ended, self._database, row, now, kept)
 
     def _keep(self, row: Row) -> Session:
-        start, over = functools.partial(self._start, row.id), functools.partial(self._over, row.id)
-        place, at_once = (
-            functools.partial(self.admission.place, row.owner, waits=waits)
-            for waits in (True, False)
-        )
-        runs = Runs(start, self.config.console, over, place)
-        terminals = Terminals(start, self.config.console, over, at_once)
+        orders = Orders(
+            row.id, self.warden, self._database, self.admission, self._account,
+            lambda: self._by_id.get(row.id), functools.partial(self._over, row.id),
+        )  # fmt: skip
+        runs = Runs(orders, self.config.console)
+        at_once = functools.partial(orders.place, waits=False)
+        terminals = Terminals(orders.sit, self.config.console, orders.left, at_once)
         turns = asyncio.Semaphore(HELPERS_MAX)
         session = Session(row, runs, terminals, self.warden, turns, self.admission, row.used_at)
         self._by_id[row.id] = self._by_name[row.owner, row.name] = session
@@ -193,7 +223,10 @@ class Sessions:
     async def _make(self, wanted: Row, wait_s: float) -> Session:
         slot = None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
-        await asyncio.to_thread(table.add, self._database, wanted)
+        try:
+            await asyncio.to_thread(table.add, self._database, wanted)
+        except sqlite3.IntegrityError:  # one that could not be taken up for now
+            raise Exists(f"A session named {wanted.name} exists and waits for a restart.") from None
         for what in ("enqueued", "scheduled", "preparing"):
             self.events.publish(what, wanted)
         try:
@@ -222,7 +255,7 @@ class Sessions:
                     raise
             await asyncio.sleep(RETRY_S)
 
-    def ask(self, session: Session, id: str, plan: Plan) -> Run:
+    async def ask(self, session: Session, id: str, plan: Plan) -> Run:
         """The run called `id` in a session, as Runs.ask; a new one if it may begin or wait now.
 
         Raises what Runs.ask does, Draining, and RateLimited when too many of the owner's wait.
@@ -234,16 +267,19 @@ class Sessions:
             waiting = sum(one.runs.waiting for one in self.of(owner))
             waiting += self.admission.runs.turns.waiting_of(owner)
             self.admission.check_waiting(waiting, "runs")
-        return session.runs.ask(id, plan)
+        return await session.runs.ask(id, plan)
 
     async def change(self, session: Session, **values: Any) -> None:
         """Set columns of a session's row."""
         session.row = replace(session.row, **values)
         await asyncio.to_thread(table.change, self._database, session.row, **values)
+        self._publish_result(session.row, values)
+
+    def _publish_result(self, row: Row, values: dict[str, Any]) -> None:
         if values.get("result") == "SUCCESS":
-            self.events.publish("success", session.row, "task-done", session.row.exit_code)
+            self.events.publish("success", row, "task-done", row.exit_code)
         elif values.get("result") == "FAILURE":
-            self.events.publish("failure", session.row, "task-failed", session.row.exit_code)
+            self.events.publish("failure", row, "task-failed", row.exit_code)
 
     async def rename(self, session: Session, name: str) -> None:
         """Give a session another name. Raises Exists when the owner has one of that name."""
@@ -266,7 +302,7 @@ class Sessions:
         await session.terminals.clear("the session was restarted")
         for run in await session.runs.clear():
             if run.plan.role:
-                session.runs.ask(run.id, run.plan)
+                await session.runs.ask(run.id, run.plan)
 
     async def destroy(self, session: Session, reason: str = "user-requested") -> Row:
         """End everything of a session and free its slot; its last row. Raises NotFound when
@@ -310,38 +346,26 @@ class Sessions:
     async def _over(self, id: str, run: Run) -> None:
         """Account for a run that is over."""
         session = self._by_id.get(id)
-        if session is None or not run.started_at:
+        if session is None:
             return
         async with session.accounts:
             self._account.run_over(session.row, run, time.time())
             values = life.after(session.row, run, time.time())
             session.runs.notice = values.get("status_info", session.runs.notice)
+            session.row = replace(session.row, **values)
             try:
-                await self.change(session, **values)
+                await asyncio.to_thread(
+                    run_table.ended, self._database, id, run.number, run.ended_at, **values
+                )
             except sqlite3.Error as error:  # the result is told nevertheless, from memory
                 _log.error("the end of run %s cannot be stored: %s", run.id, error)
+            self._publish_result(session.row, values)
 
-    async def _start(self, id: str, run: Run, seat: socket.socket | None = None) -> Started:
-        """Start a run under a number of its own; its standard input goes along as a file. On a
-        terminal, if there is a `seat`: the socket of who sits at it."""
-        session = self._by_id.get(id)
-        if session is None:
-            raise Unavailable("the session is being destroyed")
-        run.started_at = time.time()
-        number = await asyncio.to_thread(table.next_run, self._database, id, run.started_at)
-        session.row = replace(session.row, runs=number, used_at=run.started_at)
-        self._account.run_starts(session.row, run, number)
-        plan = run.plan
-        stdin = None if plan.stdin is None else sealed(plan.stdin)
-        given = seat.fileno() if seat else stdin
-        try:
-            return await self.warden.start(
-                session.slot, id, number, SHELL, plan.steps, plan.environ, given, seat is not None,
-                session.row.runtime,
-            )  # fmt: skip
-        finally:
-            if stdin is not None:
-                os.close(stdin)
+    def suspend(self) -> None:
+        """The daemon ends: calls that wait for a run are told at once that it goes on."""
+        self.events.close()
+        for session in self._by_id.values():
+            session.runs.suspend()
 
     async def close(self) -> None:
         """Let go of everything; the sessions live on for the next daemon."""

@@ -242,7 +242,7 @@ class Server(uvicorn.Server):
         if not self.should_exit:
             log.event("api.ends", reason=why)
         self.should_exit = True
-        self._state.sessions.events.close()
+        self._state.sessions.suspend()
 
     def told_to_stop(self, signal_name: str) -> None:
         """SIGTERM or SIGINT: stop, or drain before, if that is what it means here. The second

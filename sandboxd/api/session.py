@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..errors import NotFound, SandboxdError, Unavailable
 from ..runs.channel import Channel
 from ..runs.console import text
 from ..runs.line import Runs
-from ..runs.run import Plan, Run
+from ..runs.run import Run
 from ..runs.terminals import Terminals
 from ..store.sessions import Row
 from .admission import Admission, Waiting
@@ -51,11 +50,6 @@ class Session:
     def busy(self) -> bool:
         """Something runs in it."""
         return bool(self.runs.active or len(self.terminals))
-
-    def begin(self, own: Iterable[tuple[str, Plan]]) -> None:
-        """Have the session's own runs carried out, before all others; ids and plans."""
-        for id, plan in own:
-            self.runs.ask(id, plan)
 
     def waiting(self, run: Run) -> Waiting | None:
         """Where a run of it waits; None: it does not."""

@@ -121,7 +121,7 @@ async def create(request: Request) -> Response:
     found, created = await here.sessions.get_or_create(wanted, body.reuse, body.max_wait)
     note(request, session=found.row.id, created=created)
     if created:
-        found.begin(first)
+        await found.runs.begin(first)
     answer = {
         "sessionId": found.row.id,
         "sessionName": found.row.name,

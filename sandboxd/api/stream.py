@@ -1,13 +1,16 @@
 """WebSocket /stream/session/{ref}/execute: a run, followed over one connection.
 
     client  one text frame, {"mode": "batch", "code": "", "options": {...}}; afterwards each
-            text frame is input for the program; binary frames mean nothing
+            text frame is input for the program; binary frames mean nothing.
+            With a runId it begins a run that goes on when the connection breaks, and
+            {"mode": "continue", "runId", "options": {"offset"}} takes that up again
     server  frames {"status", "exitCode", "console", "options", "files"}, until the one that
             ends the run, and closes; for a first frame that asks for no run
             {"status": "error", "msg"}, and closes
 
-The run begins with the first frame and belongs to the connection: when its client leaves, it is
-interrupted, and killed if that does not end it.
+A run without a name begins with the first frame and belongs to the connection: when its client
+leaves, it is interrupted, and killed if that does not end it. When the daemon ends, the connection
+is closed with 1012 (service restart, RFC 6455's registry), and no run ends for that.
 """
 
 from __future__ import annotations
@@ -15,17 +18,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import Invalid, SandboxdError
 from ..runs.console import log
 from ..runs.run import Input, Run
 from ..runs.terms import STREAM
+from ..runs.told import Offset
 from .answers import to_json
 from .bodies import fold, parse, typed
-from .execute import Call, ask, bad_mode, result
+from .delivery import expect_handed_over
+from .execute import Call, Typed, ask, bad_mode, result, since
 from .session import Session
 from .state import session
 
@@ -34,6 +41,8 @@ _log = logging.getLogger(__name__)
 FIRST_S = 30.0
 """Seconds that a client has to say what it wants."""
 
+SERVICE_RESTART = 1012
+
 _LAST = ("finished", "exec-timeout", "error")
 
 
@@ -41,22 +50,36 @@ async def execute(websocket: WebSocket) -> None:
     """Serve one connection. Raises NotFound before it is opened."""
     found = session(websocket)
     await websocket.accept()
-    with suppress(WebSocketDisconnect):
-        run = await _begin(websocket, found)
-        if run:
-            await _attend(websocket, found, run)
+    with suppress(WebSocketDisconnect, ClientDisconnect):
+        if asked := await _begin(websocket, found):
+            await _attend(websocket, found, asked)
 
 
-async def _begin(websocket: WebSocket, found: Session) -> Run | None:
-    """The run that the first frame asks for; None: it was refused."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a connection is for.
+
+    own    the run is the connection's alone, for its client cannot name it
+    since  where the client is in the run, if it knows
+    """
+
+    run: Run
+    own: bool
+    since: Offset | None
+
+
+async def _begin(websocket: WebSocket, found: Session) -> _Asked | None:
+    """What the first frame asks for; None: it was refused."""
     try:
         async with asyncio.timeout(FIRST_S):
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
+        options = typed(fold(call.options, {}), Typed, "options")
+        if call.mode == "continue":
+            return _Asked(found.runs.get(call.runId), False, since(options.offset))
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        call.runId = ""  # the connection's own: nobody else can follow it
-        return ask(websocket, found, call)
+        return _Asked(await ask(websocket, found, call), not call.runId, since(options.offset))
     except TimeoutError:
         refusal = f"nothing was asked for within {FIRST_S:g} s"
     except SandboxdError as error:
@@ -64,6 +87,7 @@ async def _begin(websocket: WebSocket, found: Session) -> Run | None:
         if isinstance(error, Invalid) and isinstance(error.data, dict):
             refusal += "".join(f"; {where}: {why}" for where, why in error.data.items())
     await _send(websocket, {"status": "error", "msg": refusal})
+    await websocket.close()
     return None
 
 
@@ -77,10 +101,11 @@ async def receive_text(websocket: WebSocket) -> str:
             return text
 
 
-async def _attend(websocket: WebSocket, found: Session, run: Run) -> None:
+async def _attend(websocket: WebSocket, found: Session, asked: _Asked) -> None:
     """Tell the client all of the run, and the run what its client types, until either ends."""
+    run = asked.run
     tasks = [
-        asyncio.create_task(_tell(websocket, found, run), name=f"frames {run.id}"),
+        asyncio.create_task(_tell(websocket, found, asked), name=f"frames {run.id}"),
         asyncio.create_task(_listen(websocket, run), name=f"input {run.id}"),
     ]
     try:
@@ -91,7 +116,7 @@ async def _attend(websocket: WebSocket, found: Session, run: Run) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not run.over:
+        if asked.own and not run.over and not run.suspended:
             await _abandon(found, run)
 
 
@@ -102,16 +127,25 @@ async def _abandon(found: Session, run: Run) -> None:
         _log.warning("run %s cannot be ended now that its client is gone: %s", run.id, error)
 
 
-async def _tell(websocket: WebSocket, found: Session, run: Run) -> None:
+async def _tell(websocket: WebSocket, found: Session, asked: _Asked) -> None:
     """Send frame after frame, to the last."""
-    while True:
+    run, since = asked.run, asked.since
+    while not run.suspended:
         try:
-            frame = await result(found, run, await run.call(terms=STREAM))
+            async with run.call(terms=STREAM, since=since) as reply:
+                frame = await result(found, run, reply)
+                frame["options"] = frame["options"] or {}  # null would crash clients
+                if reply:
+                    reply.note()
+                last = await _send(websocket, frame)
+                await expect_handed_over(websocket.scope)
         except SandboxdError as error:
-            frame = _fault(error)
-        frame["options"] = frame["options"] or {}  # null would crash clients
-        if await _send(websocket, frame):
+            last = await _send(websocket, _fault(error))
+        if last:
+            await websocket.close()
             return
+        since = None
+    await websocket.close(SERVICE_RESTART)
 
 
 def _fault(error: SandboxdError) -> dict[str, Any]:
@@ -126,12 +160,9 @@ def _fault(error: SandboxdError) -> dict[str, Any]:
 
 
 async def _send(websocket: WebSocket, frame: dict[str, Any]) -> bool:
-    """Send `frame`, and close if it is the last one, which is then true."""
+    """Send `frame`; whether it is the last one."""
     await websocket.send_text(to_json(frame).decode())
-    if frame["status"] not in _LAST:
-        return False
-    await websocket.close()
-    return True
+    return frame["status"] in _LAST
 
 
 async def _listen(websocket: WebSocket, run: Run) -> None:

@@ -35,7 +35,8 @@ async def resume(sessions: Sessions, runtimes: Runtimes) -> None:
         if row.runs or not (row.bootstrap_script or row.startup_command):
             continue
         try:
-            session.begin(life.first_runs(row, runtimes.resolve(row.runtime), sessions.config))
+            runtime = runtimes.resolve(row.runtime)
+            await session.runs.begin(life.first_runs(row, runtime, sessions.config))
         except SandboxdError as error:  # the runtime is gone, or its limits are others now
             _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
             await sessions.change(session, **life.failed(row, str(error), time.time()))
@@ -59,6 +60,7 @@ async def _look_at(sessions: Sessions, session: Session) -> None:
     now = time.time()
     if session.closed:
         return
+    await session.runs.expire(now)
     # also when the clock has been set back: nobody uses a session in the future
     session.used_at = now if session.busy else min(session.used_at, now)
     end = life.end(session.row, session.used_at, session.busy, sessions.config.sessions)

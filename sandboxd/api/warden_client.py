@@ -13,11 +13,11 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from .. import wire
-from ..errors import Invalid, SandboxdError, StageError, Unavailable
+from ..errors import Gone, Invalid, SandboxdError, StageError, Unavailable
 from ..model import Attachment, Step
 from ..runs.channel import Channel
 from ..runs.follower import Started
@@ -77,9 +77,9 @@ class WardenClient:
         self._pending.clear()
 
     async def _request(
-        self, op: str, expect: int = 0, fds: list[int] | None = None, **arguments: Any
+        self, op: str, expect: int | None = 0, fds: list[int] | None = None, **arguments: Any
     ) -> _Answer:
-        """Ask for `op`; the answer with exactly `expect` descriptors."""
+        """Ask for `op`; the answer with exactly `expect` descriptors, None: with any."""
         if self.gone:
             raise _warden_gone()
         id, began = next(self._ids), time.monotonic()
@@ -95,7 +95,7 @@ class WardenClient:
             raise
         finally:
             self._pending.pop(id, None)
-        fine = message.get("ok") is True and len(got) == expect
+        fine = message.get("ok") is True and expect in (None, len(got))
         self._answered(op, time.monotonic() - began, "" if fine else str(message.get("kind")))
         if fine:
             return message, got
@@ -121,10 +121,16 @@ class WardenClient:
         )
         return int(message["slot"])
 
-    async def adopt(self, slot: int, session: str, mounts: Sequence[Attachment]) -> None:
-        """Take up a session of before the restart. Raises when its slot is not its own."""
+    async def adopt(
+        self, slot: int, session: str, mounts: Sequence[Attachment], runs: Sequence[int]
+    ) -> None:
+        """Take up a session of before the restart, with those of its runs that go on.
+
+        Raises Invalid when there is nothing of it, Unavailable when another daemon has its uid
+        for now, StageError when it is taken up but its files cannot be had.
+        """
         folders = [asdict(mount) for mount in mounts]
-        await self._request("adopt", slot=slot, session=session, mounts=folders)
+        await self._request("adopt", slot=slot, session=session, mounts=folders, runs=list(runs))
 
     async def start(
         self,
@@ -145,8 +151,20 @@ class WardenClient:
         place = {
             "slot": slot, "session": session, "run": run, "terminal": terminal, "runtime": runtime,
         }  # fmt: skip
-        _, got = await self._request("start", 3, fds, **place, **texts)
-        return Started(Channel(socket.socket(fileno=got[0])), got[1], got[2])
+        _, got = await self._request("start", 4, fds, **place, **texts)
+        return _started(got)
+
+    async def follow(self, slot: int, session: str, run: int) -> Started | None:
+        """A run that an earlier daemon was asked to start; None: it never began."""
+        message, got = await self._request("follow", None, slot=slot, session=session, run=run)
+        if not message.get("there") or len(got) != 4:
+            wire.close_all(got)
+            return None
+        return replace(_started(got), found=True)
+
+    async def forget(self, slot: int, session: str, runs: Sequence[int]) -> None:
+        """Remove the files of runs that are over."""
+        await self._request("forget", slot=slot, session=session, runs=list(runs))
 
     async def files(self, slot: int, session: str) -> Channel:
         """A file helper for one request, see filewire.py."""
@@ -171,8 +189,13 @@ class WardenClient:
         await self._request("release", slot=slot, session=session)
 
 
-def _warden_gone() -> Unavailable:
-    return Unavailable("the privileged half of sandboxd is gone")
+def _started(fds: list[int]) -> Started:
+    control, console, journal, told = fds
+    return Started(Channel(socket.socket(fileno=control)), console, journal, told)
+
+
+def _warden_gone() -> Gone:
+    return Gone("the privileged half of sandboxd is gone")
 
 
 def _error(message: dict[str, Any]) -> SandboxdError:

@@ -17,12 +17,13 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
 from websockets.frames import Frame
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from ..errors import SandboxdError
 from .answers import to_json
 from .connections import Connections
+from .delivery import Delivering
 from .http_protocol import SERVER
 from .problems import MEDIA_TYPE, of_error, of_status
 
@@ -55,7 +56,7 @@ class _Handshake(ServerProtocol):
         return Response(int(status), HTTPStatus(status).phrase, headers, body)
 
 
-class WebSocketProtocol(WebSocketsSansIOProtocol):
+class WebSocketProtocol(Delivering, WebSocketsSansIOProtocol):
     """One connection, from the handshake on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -114,4 +115,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """The connection is gone."""
         self._all.went(self.client)
         self._all.goes_on(self.transport)
+        self.noticed_loss(exc)
         super().connection_lost(exc)
+        self.writable.set()
+
+    async def _drained(self) -> None:
+        await self.writable.wait()
+
+    def handle_connect(self, event: Request) -> None:
+        """The handshake."""
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            self.offer(self.scope)

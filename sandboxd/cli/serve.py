@@ -10,13 +10,16 @@ import shutil
 from .. import config
 from ..warden.serve import serve
 
+PRIVATE_SLOTS = 64
+"""Sessions of a daemon for one command."""
+
 
 def main(args: argparse.Namespace) -> int:
     """Be the daemon until SIGTERM; its exit status."""
     if args.private:
         read = functools.partial(config.load, None, **private(args.private))
         try:
-            return serve(read(), read)
+            return serve(read(), read, private=True)
         finally:
             shutil.rmtree(args.private, ignore_errors=True)
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
@@ -28,7 +31,10 @@ def main(args: argparse.Namespace) -> int:
 
 def private(folder: str) -> dict[str, object]:
     """The settings of a daemon that lives in `folder` and for one command only."""
+    slots = config.Slots()
     return {
+        # Not the uids of a daemon in service: that may be down for a moment, and have sessions.
+        "slots": {"first_uid": slots.first_uid + slots.count + 1, "count": PRIVATE_SLOTS},
         "listen": [f"unix:{folder}/api.sock"],
         "state_dir": f"{folder}/state",
         "metrics": "",

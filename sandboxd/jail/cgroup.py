@@ -56,6 +56,11 @@ class Group:
         self.v2 = "" in self.dirs
         self._fds: dict[str, int] = {}
 
+    @property
+    def name(self) -> str:
+        """The last part of its path, the same for each controller."""
+        return os.path.basename(next(iter(self.dirs.values()), ""))
+
     def open(self) -> None:
         """Open all files that are needed once root is gone."""
         with stage("cgroup"):

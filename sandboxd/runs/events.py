@@ -21,6 +21,10 @@ NO_POSITION = 1 << 62
 
 _T = TypeVar("_T")
 
+SHIM_GONE = "the process that followed it is gone"
+HOST_RESTARTED = "the host was restarted while it was under way"
+"""Why a run may have no verdict."""
+
 TEXT_MAX = 2000
 """Characters of an advice or an error message that are passed on."""
 
@@ -57,11 +61,11 @@ def parse(lines: Iterable[dict[str, Any]]) -> list[Event]:
     return events
 
 
-def lost(events: list[Event]) -> list[Event]:
+def lost(events: list[Event], why: str = SHIM_GONE) -> list[Event]:
     """`events` with an end, for a run that is over: ours, if the journal has none."""
     if events and events[-1].final:
         return events
-    fault = "the run ended without a verdict: the process that followed it is gone"
+    fault = f"the run ended without a verdict: {why}"
     return [*events, Event(None, -1, NO_POSITION, True, fault=fault)]
 
 

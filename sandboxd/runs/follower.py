@@ -18,7 +18,7 @@ from ..config import Console
 from ..errors import Invalid, Unavailable
 from ..wire import WireError
 from .channel import Channel
-from .events import NO_POSITION, Event, lost
+from .events import NO_POSITION, SHIM_GONE, Event, lost
 from .spooled import Spool
 
 _log = logging.getLogger(__name__)
@@ -32,11 +32,16 @@ _PIECE = 8192
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What the warden gives for a run: its control socket and its two files, all ours."""
+    """What the warden gives for a run: its control socket and its three files, all ours.
+
+    found  it was there already: an earlier daemon has had it started
+    """
 
     control: Channel
     console: int
     journal: int
+    told: int
+    found: bool = False
 
 
 class Follower:
@@ -47,7 +52,9 @@ class Follower:
     output   there is console text beyond the position that `want_output` was given
     """
 
-    def __init__(self, started: Started, keep: Console, news: Callable[[], None]) -> None:
+    def __init__(
+        self, started: Started, keep: Console, news: Callable[[], None], why_lost: str = SHIM_GONE
+    ) -> None:
         self.spool = Spool(started.console, started.journal, keep)
         self.events: list[Event] = []
         self.waiting = False
@@ -55,8 +62,10 @@ class Follower:
         self.over = False
         self._control = started.control
         self._news = news
+        self._why_lost = why_lost
         self._wanted = NO_POSITION
-        self._inputs = 0
+        # Of a run that was found the shim has to say first how often it was given input.
+        self._inputs: int | None = None if started.found else 0
 
     async def follow(self) -> None:
         """Keep the attributes true until the run is over."""
@@ -71,7 +80,7 @@ class Follower:
             _log.warning("a shim sent what is no message: %s", error)
         finally:
             self._control.close()
-        self.events = lost(await asyncio.to_thread(self.spool.events))
+        self.events = lost(await asyncio.to_thread(self.spool.events), self._why_lost)
         self.over, self.waiting = True, False
         self._news()
 
@@ -82,7 +91,9 @@ class Follower:
         return message
 
     async def _watch(self) -> None:
-        seen = {"console": self._wanted, "journal": len(self.events), "waiting": self.waiting}
+        # It answers at once to who has not even seen the beginning.
+        console = -1 if self._inputs is None else self._wanted
+        seen = {"console": console, "journal": len(self.events), "waiting": self.waiting}
         await self._control.send_message({"op": "watch"} | seen)
 
     async def _heard(self, answer: dict[str, Any]) -> None:
@@ -90,6 +101,9 @@ class Follower:
         before = (len(self.events), self.waiting, self.output)
         if answer.get("journal") != len(self.events):
             self.events = await asyncio.to_thread(self.spool.events)
+        if self._inputs is None:
+            inputs = answer.get("inputs")
+            self._inputs = inputs if isinstance(inputs, int) else 0
         # What it saw before our last input says nothing about after.
         self.waiting = answer.get("waiting") is True and answer.get("inputs") == self._inputs
         console = answer.get("console")
@@ -110,6 +124,8 @@ class Follower:
         Raises Invalid when the text cannot be written as UTF-8, Unavailable when the shim does
         not take it.
         """
+        if self._inputs is None:
+            raise Unavailable("the run is being taken up again; try once more")
         self.waiting = False
         pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)] or [""]
         self._inputs += len(pieces)

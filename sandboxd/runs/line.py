@@ -1,7 +1,9 @@
 """The runs of one session: one at a time, in the order in which they were asked for.
 
 One task works the line off while there is anything in it; it belongs to `Runs` and ends with
-`close`. Finished runs can be asked for their result until newer ones push them out.
+`close`. Finished runs can be asked for their result until newer ones push them out, or their
+time is over. What outlives the daemon is the host's: it takes each run down before anybody is
+told that it was accepted, and after a restart hands over those that are left (`restore`).
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from ..config import Console
-from ..errors import Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
+from ..errors import Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
 from .follower import Started
 from .run import Plan, Run
 
@@ -27,42 +30,45 @@ _log = logging.getLogger(__name__)
 CLEAR_S = 10.0
 """Seconds that a killed run may take to its end."""
 
-Start = Callable[[Run], Awaitable[Started]]
-"""Starts a run; raises SandboxdError when it cannot."""
 
-Place = Callable[[Run], AbstractAsyncContextManager[None]]
-"""Held while a run goes on; entered when its turn among all that is run has come. Raises
-SandboxdError when it never will."""
+class Host(Protocol):
+    """What the line needs of who has it."""
 
+    async def take_down(self, runs: Sequence[Run]) -> None:
+        """Number the runs and remember them: they are on the disk when this returns."""
 
-@contextlib.asynccontextmanager
-async def anywhere(_: Run) -> AsyncIterator[None]:
-    """For who does not share the host with others."""
-    yield
+    def place(self, run: Run) -> AbstractAsyncContextManager[None]:
+        """Held while a run goes on; entered when its turn among all that is run has come. Raises
+        SandboxdError when it never will."""
+
+    async def start(self, run: Run) -> Started:
+        """Start a run, or find it. Raises SandboxdError when it cannot, Gone when nobody can."""
+
+    async def find(self, run: Run) -> Started | None:
+        """A run that has ended under an earlier daemon; None: nothing is left of it."""
+
+    async def over(self, run: Run) -> None:
+        """A run has ended."""
+
+    async def forget(self, runs: Sequence[Run]) -> None:
+        """Nobody can ask for the runs any more; nor will those begin that have not."""
 
 
 class Runs:
-    """The line of a session and its finished runs. `over` is told of each that has ended.
+    """The line of a session and its finished runs.
 
     notice  what the client of the next run is to be told
     """
 
-    def __init__(
-        self,
-        start: Start,
-        keep: Console,
-        over: Callable[[Run], Awaitable[None]] | None = None,
-        place: Place = anywhere,
-    ) -> None:
-        self._start = start
-        self._place = place
-        self._over = over
+    def __init__(self, host: Host, keep: Console) -> None:
+        self._host = host
         self._keep = keep
         self._runs: dict[str, Run] = {}
         self._line: deque[Run] = deque()
         self._ended: deque[Run] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._closed = False
+        self._asking = asyncio.Lock()
+        self._closed = self._suspended = False
         self.notice = ""
 
     def get(self, id: str) -> Run:
@@ -76,9 +82,9 @@ class Runs:
         return self._line.index(run) if run in self._line else 0
 
     def knows(self, id: str) -> bool:
-        """There is a run called `id` that is not over."""
+        """There is a run called `id` that who asks for it again means."""
         known = self._runs.get(id)
-        return known is not None and not known.over
+        return known is not None and known.wanted
 
     @property
     def active(self) -> Run | None:
@@ -90,27 +96,62 @@ class Runs:
         """How many runs wait for their turn."""
         return max(0, len(self._line) - 1)
 
-    def ask(self, id: str, plan: Plan) -> Run:
-        """The run called `id` doing `plan`: the one in line, as a client that asks twice means
-        it once; else a new one at the end of the line.
+    async def ask(self, id: str, plan: Plan) -> Run:
+        """The run called `id` doing `plan`: the one that is not over, or whose end its client has
+        not been told, as a client that asks twice means it once; else a new one at the end of
+        the line, on the disk when this returns.
 
         Raises Invalid when the one in line does something else, QuotaExceeded when the line is
         full, Unavailable when the session is gone.
         """
-        known = self._runs.get(id)
-        if known and not known.over:
-            if known.plan.options != plan.options:
+        async with self._asking:
+            known = self._runs.get(id)
+            if known and known.wanted and known.plan.options == plan.options:
+                return known
+            if known and not known.over:
                 raise Invalid(f"run {id} is not over yet and has other options")
-            return known
-        if self._closed:
-            raise Unavailable("the session is being destroyed")
-        if len(self._line) >= WAITING_MAX:
+            return (await self._append([Run(id, plan, self._keep)]))[0]
+
+    async def begin(self, own: Iterable[tuple[str, Plan]]) -> None:
+        """Ask for the session's own runs, before all others: for all of them or none."""
+        async with self._asking:
+            if runs := [Run(id, plan, self._keep) for id, plan in own]:
+                await self._append(runs)
+
+    async def _append(self, runs: list[Run]) -> list[Run]:
+        if self._closed or self._suspended:
+            gone = "session is being destroyed" if self._closed else "daemon is ending"
+            raise Unavailable(f"the {gone}")
+        if len(self._line) + len(runs) > WAITING_MAX:
             raise QuotaExceeded(f"at most {WAITING_MAX} runs of a session may be in line")
-        run = self._runs[id] = Run(id, plan, self._keep)
-        self._line.append(run)
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work(), name=f"runs {id}")
-        return run
+        await self._host.take_down(runs)
+        self._put(runs)
+        if self._closed:  # meanwhile
+            for run in runs:
+                run.vanish()
+        return runs
+
+    def _put(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            self._runs[run.id] = run
+            self._line.append(run)
+        if self._line and not self._closed and (self._worker is None or self._worker.done()):
+            self._worker = asyncio.create_task(self._work(), name=f"runs {self._line[0].id}")
+
+    async def restore(self, runs: Sequence[Run]) -> None:
+        """Take up runs of an earlier daemon, in their order: `ended_at` tells which are over."""
+        for run in runs:
+            if not run.ended_at:
+                continue
+            found = await self._host.find(run)
+            if found is None:
+                await self._host.forget([run])
+            else:
+                await run.carry_out(lambda _, found=found: _ready(found))  # type: ignore[misc]
+                self._runs[run.id] = run
+                self._ended.append(run)
+                run.done.set()
+        self._put(run for run in runs if not run.ended_at)
 
     async def _work(self) -> None:
         """Carry out what is in line, until nothing is."""
@@ -120,19 +161,20 @@ class Runs:
                 run.notice(self.notice)
                 self.notice = ""
             try:
-                async with self._place(run):
-                    await run.carry_out(self._start)
+                async with self._host.place(run):
+                    await run.carry_out(self._host.start)
+            except Gone:  # the next daemon will start it
+                self.suspend()
+                return
             except SandboxdError as error:
                 run.fail(error)
             except Exception:  # a mistake of ours ends this run, not those behind it
                 _log.exception("run %s cannot be followed", run.id)
                 run.fail(Unavailable("the run cannot be followed any more"))
-            finally:
-                self._line.popleft()
-                self._ended.append(run)
-                run.done.set()
-            if self._over:
-                await self._over(run)
+            self._line.popleft()
+            self._ended.append(run)
+            run.done.set()
+            await self._host.over(run)
             await self._forget()
 
     async def _forget(self) -> None:
@@ -140,11 +182,29 @@ class Runs:
         told = [run for run in self._ended if run.told]
         old = told[: max(0, len(told) - self._keep.runs_kept)]
         old += list(self._ended)[: max(0, len(self._ended) - WAITING_MAX)]
-        for run in dict.fromkeys(old):
+        sizes = [(run, await run.size()) for run in self._ended if run not in old]
+        size = sum(size for _, size in sizes)
+        for run, each in sizes[:-1]:  # the newest stays, however large it is
+            if size <= self._keep.kept_size:
+                break
+            old.append(run)
+            size -= each
+        await self._give_up(old)
+
+    async def expire(self, now: float) -> None:
+        """Give up finished runs whose time is over, at `now` seconds since 1970."""
+        if self._keep.keep_s:
+            await self._give_up([r for r in self._ended if now - r.ended_at >= self._keep.keep_s])
+
+    async def _give_up(self, old: Iterable[Run]) -> None:
+        gone = [run for run in dict.fromkeys(old) if run in self._ended]
+        for run in gone:
             self._ended.remove(run)
             if self._runs.get(run.id) is run:
                 del self._runs[run.id]
             await run.close()
+        if gone:
+            await self._host.forget(gone)
 
     async def abandon(self, run: Run) -> None:
         """The client of `run` is gone for good: end it; if it has not begun, it never will."""
@@ -153,6 +213,7 @@ class Runs:
             self._runs.pop(run.id, None)
             run.vanish()
             run.done.set()
+            await self._host.forget([run])
         else:
             await run.abandon()
 
@@ -179,6 +240,8 @@ class Runs:
             run.vanish()
         while len(self._line) > 1:
             self._runs.pop(self._line.pop().id, None)
+        if cleared[1:]:
+            await self._host.forget(cleared[1:])
         if active := self.active:
             await active.kill()
             try:
@@ -188,12 +251,20 @@ class Runs:
                 raise Unavailable("the active run does not come to its end") from None
         return cleared
 
+    def suspend(self) -> None:
+        """The daemon ends: no new runs, and calls that wait end at once. The runs go on."""
+        self._suspended = True
+        for run in (*self._line, *self._ended):
+            run.suspend()
+
     async def close(self) -> None:
-        """Give everything back; calls that still wait are told that the session vanished."""
+        """Give everything back; calls that still wait are told that the session vanished, unless
+        it is the daemon that ends."""
         self._closed = True
         everything = [*self._line, *self._ended]
         for run in everything:
-            run.vanish()
+            if not self._suspended:
+                run.vanish()
         if self._worker:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -203,3 +274,7 @@ class Runs:
         self._runs.clear()
         self._line.clear()
         self._ended.clear()
+
+
+async def _ready(started: Started) -> Started:
+    return started

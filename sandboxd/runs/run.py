@@ -3,15 +3,18 @@
 A run waits in its session's line, is started, followed to its end, and can then be asked for
 its result until newer runs push it out. Calls of one run are served one after the other. A
 call waits for the first line of table.py that applies, as long as its terms say (terms.py).
+
+What a call tells counts as told when its answer has been handed over, and not before: an answer
+that its client did not get is told again (told.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..config import Console
@@ -19,10 +22,11 @@ from ..errors import Invalid, SandboxdError
 from ..model import Step
 from ..spool import START, Cursor
 from .console import Item, log
-from .events import NO_POSITION, Event
+from .events import HOST_RESTARTED, NO_POSITION, SHIM_GONE, Event
 from .follower import Follower, Started, writable
 from .table import Answer, Progress, answer
 from .terms import POLL, Terms
+from .told import Offset, Told, ToldFile
 
 GRACE_S = 3.0
 """Seconds that a run has to end by itself when its client is gone."""
@@ -65,35 +69,48 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a call, with the console text that goes with it."""
+    """The answer to a call, with the console text that goes with it.
+
+    offset  where the client is when it has got it
+    note    to be called when all but the last of it has been handed over
+    """
 
     answer: Answer
     console: list[Item]
+    offset: Offset = Offset()
+    note: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 class Run:
     """A run of a session.
 
+    number      of the session's runs; 0 until the daemon has taken it down
+    restored    an earlier daemon has taken it down, and may have had it started
     asked_at    seconds since 1970
     started_at  the same, 0.0 before the start
+    ended_at    the same of its end
     done        set when it has left the line
     """
 
-    def __init__(self, id: str, plan: Plan, keep: Console) -> None:
+    def __init__(self, id: str, plan: Plan, keep: Console, number: int = 0) -> None:
         self.id = id
         self.plan = plan
+        self.number = number
+        self.restored = number > 0
+        self.other_boot = False  # taken down before the host was restarted
         self.asked_at = time.time()
-        self.started_at = 0.0
+        self.started_at = self.ended_at = 0.0
         self.error: SandboxdError | None = None
-        self.vanished = False
+        self.vanished = self.suspended = False
         self.done = asyncio.Event()
         self._keep = keep
         self._follower: Follower | None = None
+        self._file: ToldFile | None = None
         self._news = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._cursor = self._final_from = Cursor(START)
-        self._answered = 0
-        self._asked = self._more = False
+        self._told = Told()
+        self._more = False
+        self._inputs = 0
         self._doomed = self._abandoned = False
         self._withdraw: Callable[[], None] | None = None
         self._notices = [
@@ -117,7 +134,7 @@ class Run:
         """It need not be started any more."""
         return self._doomed or self.vanished
 
-    @contextmanager
+    @contextlib.contextmanager
     def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:
         """While it waits to be started: `withdraw` is called as soon as it is unwanted."""
         self._withdraw = withdraw
@@ -135,20 +152,38 @@ class Run:
     def told(self) -> bool:
         """A call has answered its end, or nobody will ask for it."""
         follower = self._follower
-        known = self._abandoned or follower is None or self._answered >= len(follower.events)
+        known = self._abandoned or follower is None or self._told.answered >= len(follower.events)
         return self.over and known
+
+    @property
+    def wanted(self) -> bool:
+        """Who asks for it again means this one: it is not over, or its end was not told."""
+        return not (self.told or self.vanished)
 
     async def carry_out(self, start: Callable[[Run], Awaitable[Started]]) -> None:
         """Start the run and follow it to its end. Raises what `start` raises."""
-        self._follower = Follower(await start(self), self._keep, self._news.set)
+        started = await start(self)
+        self._file = ToldFile(started.told)
+        if started.found:
+            self._told = replace(self._file.read(), asked=False)  # it may be told twice
+            self.started_at = self._told.started_at
+            if self._told != Told(started_at=self.started_at):
+                self._notices.clear()  # they came with the first answer
+        else:
+            self._told = Told(started_at=self.started_at)
+            self._file.write(self._told)
+        why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
+        self._follower = Follower(started, self._keep, self._news.set, why_lost)
         self._news.set()
         if self._doomed:
             await self._follower.kill()
         await self._follower.follow()
+        self.ended_at = self.ended_at or time.time()
 
     def fail(self, error: SandboxdError) -> None:
         """The run ends with our failure, which each of its calls raises."""
         self.error = error
+        self.ended_at = time.time()
         self._news.set()
 
     def vanish(self) -> None:
@@ -158,8 +193,15 @@ class Run:
         if self._withdraw:
             self._withdraw()
 
+    def suspend(self) -> None:
+        """The daemon ends, the run does not: calls are told at once that it goes on."""
+        self.suspended = True
+        self._news.set()
+
     async def close(self) -> None:
-        """Give all descriptors back."""
+        """Give all descriptors back, also when this is cancelled."""
+        if self._file:
+            self._file.close()
         if self._follower:
             self._follower.close()
             await asyncio.to_thread(self._follower.spool.close)
@@ -170,6 +212,10 @@ class Run:
             return []
         spool = self._follower.spool
         return (await asyncio.to_thread(spool.console, Cursor(START), NO_POSITION))[0]
+
+    async def size(self) -> int:
+        """Bytes of disk that its console takes."""
+        return await asyncio.to_thread(self._follower.spool.size) if self._follower else 0
 
     async def interrupt(self) -> None:
         """SIGINT to the running step, if there is one; a run that waits to be started never is."""
@@ -203,26 +249,59 @@ class Run:
                 pass
         await self.kill()
 
-    async def call(self, given: Input | None = None, terms: Terms = POLL) -> Reply | None:
-        """Serve one call; None when the session vanished meanwhile.
+    @contextlib.asynccontextmanager
+    async def call(
+        self, given: Input | None = None, terms: Terms = POLL, since: Offset | None = None
+    ) -> AsyncIterator[Reply | None]:
+        """Serve one call: its reply, None when the session vanished meanwhile. What it says is
+        told when the block ends, unless that raises; `Reply.note` is for within.
 
-        `given` is typed input. Raises the error that kept the run from starting, Invalid for
-        input that it cannot take.
+        `given` is typed input; `since` where the client is, which it knows better than we.
+        Raises the error that kept the run from starting, Invalid for input that it cannot take.
         """
         async with self._lock:
+            if since is not None:
+                await self._go_to(since)
             if given:
                 await self.type(given)
-            elif self._asked and self._follower and not terms.patient:
+            elif self._told.asked and self._follower and not terms.patient:
                 await self._follower.decline()
             found = await self._next(terms)
-            return None if found is None else await self._reply(found, terms)
+            if found is None:
+                yield None
+                return
+            inputs = self._inputs
+            reply, told, more, notices = await self._reply(found, terms)
+            try:
+                yield replace(reply, note=lambda: self._note(told))
+            except BaseException:
+                self._note(self._told)
+                raise
+            self._note(told)
+            answered = inputs != self._inputs  # what was asked for has come meanwhile
+            self._told = replace(told, asked=told.asked and not answered)
+            self._more = more
+            self._notices = self._notices[notices:]
+
+    def _note(self, told: Told) -> None:
+        if self._file:
+            self._file.write(told)
+
+    async def _go_to(self, since: Offset) -> None:
+        """The client is at `since`, whatever has been told."""
+        if self._follower is None or since == self._told.offset:
+            return
+        cursor = await asyncio.to_thread(self._follower.spool.at, since.console)
+        answered = min(since.steps, len(self._follower.events))
+        self._told = Told(cursor, cursor, answered, False, self.started_at)
 
     async def type(self, given: Input) -> None:
         """Give the program input, also while a call waits. Raises Invalid, Unavailable."""
         if self._follower is None:
             raise Invalid("the run has not started yet: it cannot take input")
         if not self._follower.over:
-            self._asked = False
+            self._told = replace(self._told, asked=False)
+            self._inputs += 1
             await self._follower.input(given.line(), given.eof)
 
     async def _next(self, terms: Terms) -> Answer | None:
@@ -235,9 +314,9 @@ class Run:
                 raise self.error.with_traceback(None)  # it is raised by every call
             if terms.live and self._follower and not watched:
                 watched = True
-                await self._follower.want_output(self._cursor.position)
+                await self._follower.want_output(self._told.cursor.position)
             self._news.clear()
-            expired = until is not None and loop.time() >= until
+            expired = self.suspended or (until is not None and loop.time() >= until)
             found = answer(self._progress(terms, expired))
             if found and found.status == "continued" and not (expired or self._more):
                 found = await self._gather(found, terms)
@@ -269,36 +348,40 @@ class Run:
             return Progress(expired=expired)
         return Progress(
             follower.events,
-            self._answered,
+            self._told.answered,
             follower.waiting,
-            self._asked and follower.waiting,
+            self._told.asked and follower.waiting,
             terms.live and (follower.output or self._more or bool(self._notices)),
             expired,
         )
 
-    async def _reply(self, found: Answer, terms: Terms) -> Reply:
-        """The answer with its console, and the client's position moved behind it."""
+    async def _reply(self, found: Answer, terms: Terms) -> tuple[Reply, Told, bool, int]:
+        """The reply with its console; what is told with it, whether there is more console for
+        the same answer, and how many notices it has."""
+        told, more = self._told, False
         final = found.event is not None and found.event.final
         if found.again:
-            self._cursor = self._final_from
+            told = replace(told, cursor=told.final_from)
         elif final:
-            self._final_from = self._cursor
-        items, self._notices = self._notices, []
+            told = replace(told, final_from=told.cursor)
+        items = list(self._notices)
+        notices = len(items)
         if self._follower:
             faulty = found.event is None or bool(found.event.fault)
             end = NO_POSITION if faulty or not found.event else found.event.console
-            read, self._cursor, self._more = await asyncio.to_thread(
-                self._follower.spool.console, self._cursor, end, terms.whole
+            read, cursor, more = await asyncio.to_thread(
+                self._follower.spool.console, told.cursor, end, terms.whole
             )
+            told = replace(told, cursor=cursor)
             items += read
-            if self._more:  # what was found comes when all before it has been told
-                return Reply(Answer("continued"), items)
+            if more:  # what was found comes when all before it has been told
+                return Reply(Answer("continued"), items, told.offset), told, more, notices
         if found.event:
             items += _explained(found.event)
-        if found.event and not found.again:
-            self._answered += 1
-        self._asked = found.status == "waiting-input" or (terms.patient and self._asked)
-        return Reply(found, items)
+        answered = told.answered + (found.event is not None and not found.again)
+        asked = found.status == "waiting-input" or (terms.patient and told.asked)
+        told = replace(told, answered=answered, asked=asked)
+        return Reply(found, items, told.offset), told, more, notices
 
 
 def _explained(event: Event) -> list[Item]:

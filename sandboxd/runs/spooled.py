@@ -10,7 +10,7 @@ import os
 import threading
 
 from ..config import Console
-from ..spool import ConsoleReader, Cursor, read_events
+from ..spool import START, ConsoleReader, Cursor, read_events
 from .console import Collector, FrameCollector, Item
 from .events import Event, parse
 
@@ -52,6 +52,16 @@ class Spool:
                 if taken > self._most:
                     break  # more than an honest spool holds: a call must come to an end
         return collector.items(), behind, more
+
+    def at(self, seen: int) -> Cursor:
+        """The cursor behind `seen` bytes of console text."""
+        with self._lock:
+            return Cursor(START) if self._closed else self._reader.at(seen)
+
+    def size(self) -> int:
+        """Bytes of disk that the console takes."""
+        with self._lock:
+            return 0 if self._closed else os.fstat(self._console).st_blocks * 512
 
     def close(self) -> None:
         """Give the descriptors back; later reads find nothing."""

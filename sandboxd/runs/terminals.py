@@ -14,6 +14,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
@@ -24,7 +25,7 @@ from ..wire import WireError
 from .channel import Channel
 from .events import Event
 from .follower import Started
-from .line import CLEAR_S, Place, anywhere
+from .line import CLEAR_S
 from .run import Plan, Run
 
 _log = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ _PIECE = 64 * 1024
 
 Begin = Callable[[Run, socket.socket], Awaitable[Started]]
 """Starts a run on a terminal whose user has the other end of the socket."""
+
+
+Place = Callable[[Run], AbstractAsyncContextManager[None]]
+"""Held while a run goes on. Raises SandboxdError when there is none."""
 
 
 class Shown(msgspec.Struct):
@@ -92,7 +97,7 @@ class Terminals:
         begin: Begin,
         keep: Console,
         over: Callable[[Run], Awaitable[None]],
-        place: Place = anywhere,
+        place: Place,
     ) -> None:
         self._begin = begin
         self._place = place

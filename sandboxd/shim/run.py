@@ -35,7 +35,7 @@ from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import advice, leftovers
 from .clock import Clock
 from .console import Console
-from .control import Control, State
+from .control import READERS_MAX, Control, State
 from .denied import Denied
 from .facts import Facts
 from .init import only_keep
@@ -60,8 +60,13 @@ _ENVIRON = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything a shim is told. Descriptors are its own; `stdin` is exec's, or None for a pipe;
-    with `terminal` exec has one instead, and `stdin` is the socket to its user."""
+    """Everything a shim is told. Descriptors are its own.
+
+    lease     holds the slot's uid until the shim itself has it
+    stdin     exec's standard input; None for a pipe
+    terminal  exec has one instead, and `stdin` is the socket to its user
+    tied      the run ends with its warden
+    """
 
     slot: int
     run: int
@@ -74,12 +79,14 @@ class Order:
     console: int
     journal: int
     listener: socket.socket
+    lease: int
     stdin: int | None
     terminal: bool
     shell: str
     steps: tuple[Step, ...]
     environ: dict[str, str]
     keep: ConsoleConfig
+    tied: bool
 
 
 def main(order: Order) -> NoReturn:
@@ -125,6 +132,11 @@ def _give_up_root(order: Order, made: Init, denied: Denied, storage: Storage) ->
     """
     identity.apply(order.uid, order.gid)
     identity.verify(order.uid, order.gid)
+    # The kernel tells who connects which process has called listen last, and as whom (SO_PEERCRED,
+    # unix(7)): so does a warden know us that is not our parent.
+    order.listener.listen(READERS_MAX)
+    if order.tied:  # only now: a change of credentials clears it (prctl(2))
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     files = [fd for fd in (order.console, order.journal, order.stdin) if fd is not None]
     ends = made.sock.fileno(), order.listener.fileno(), denied.fileno()
     only_keep(*ends, *files, *storage.descriptors(), *order.jail.group.descriptors())
@@ -145,6 +157,7 @@ class Run:
         self.init = init
         self.selector = selectors.DefaultSelector()
         writer = ConsoleWriter(order.console, order.keep.head, order.keep.tail)
+        writer.begin()
         self.console = Console(self.selector, writer)
         self.control = Control(self.selector, order.listener, self._state, self._act)
         self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)

@@ -146,6 +146,7 @@ def ended(database: Database, row: Row, now: float, kept: int, log: str | None =
             (row.owner, row.owner, kept),
         )
         connection.execute("DELETE FROM logs WHERE session NOT IN (SELECT id FROM sessions)")
+        connection.execute("DELETE FROM runs WHERE session = ?", (row.id,))
 
 
 def log(database: Database, id: str) -> str:
@@ -155,19 +156,8 @@ def log(database: Database, id: str) -> str:
     return str(found[0]) if found else ""
 
 
-def next_run(database: Database, id: str, now: float) -> int:
-    """A number for a run at `now` that the session has not used before. Raises KeyError."""
-    with database.transaction() as connection:
-        found = connection.execute(
-            "UPDATE sessions SET runs = runs + 1, used_at = ? WHERE id = ? RETURNING runs",
-            (now, id),
-        ).fetchone()
-    if found is None:
-        raise KeyError(id)
-    return int(found[0])
-
-
 def remove(database: Database, id: str) -> None:
     """The session was never made, or is lost."""
     with database.transaction() as connection:
         connection.execute("DELETE FROM sessions WHERE id = ?", (id,))
+        connection.execute("DELETE FROM runs WHERE session = ?", (id,))

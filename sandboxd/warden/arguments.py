@@ -109,6 +109,14 @@ def terminal(request: dict[str, Any], given: int | None) -> bool:
     return wanted
 
 
+def runs(request: dict[str, Any]) -> set[int]:
+    """The `runs` of a request: numbers. Raises Invalid."""
+    given = request.get("runs", [])
+    if not isinstance(given, list) or not all(type(n) is int and 0 < n < 1 << 53 for n in given):
+        raise Invalid("runs must be a list of numbers above 0")
+    return set(given)
+
+
 def attachments(request: dict[str, Any]) -> tuple[Attachment, ...]:
     """The `mounts` of a request. Raises Invalid: their names become names in the workdir."""
     given = request.get("mounts", [])

@@ -18,6 +18,7 @@ the given group as systemd sees it, in its own hierarchy, which has no controlle
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,6 +90,14 @@ class Hierarchy:
         return [
             Group({c: f"{path}/{name}" for c, path in self.base.items()}) for name in sorted(names)
         ]
+
+    def tidy(self, group: Group) -> None:
+        """`group` is gone; if a daemon in another place (v1) has made it, so is that place."""
+        for path in group.dirs.values():
+            above = os.path.dirname(path)
+            if os.path.basename(above) == self.name and above not in self.base.values():
+                with contextlib.suppress(OSError):  # other runs are still there
+                    os.rmdir(above)
 
     def remove(self) -> None:
         """Remove the daemon's own group, if it is empty."""

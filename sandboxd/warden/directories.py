@@ -13,11 +13,15 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 
 from ..config import Config
 from ..errors import ConfigError
 from .checks import api_uid
 from .view import first_closed
+
+ENDING_S = 5.0
+"""How long the rest of a daemon of which one half was killed may take to end."""
 
 
 def database_path(config: Config) -> str:
@@ -64,18 +68,24 @@ def make(config: Config, uid: int) -> str:
 def lock(config: Config) -> int:
     """Take the state directory for this daemon; a descriptor that holds it while it is open.
 
-    Raises ConfigError when another daemon has it: two would remove each other's sessions.
+    Both halves hold it, so that one that is still ending is waited for. Raises ConfigError when
+    another daemon has it: two would remove each other's sessions.
     """
     fd = os.open(f"{config.state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise ConfigError(
-            f"--state-dir {config.state_dir}: another sandboxd uses it; stop that one, or choose "
-            "another directory"
-        ) from None
-    return fd
+    deadline = time.monotonic() + ENDING_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+    os.close(fd)
+    raise ConfigError(
+        f"--state-dir {config.state_dir}: another sandboxd uses it; stop that one, or choose "
+        "another directory"
+    )
 
 
 def _hand_over(path: str, uid: int) -> None:

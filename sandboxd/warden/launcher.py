@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -35,7 +36,7 @@ def start_shim(order: shim.Order) -> int:
     """Fork the shim of a run; its pid. The descriptors of `order` are still the caller's too."""
     keep = [
         order.workdir, order.tmp, order.console, order.journal, order.listener.fileno(),
-        *(folder.source for folder in order.folders),
+        order.lease, *(folder.source for folder in order.folders),
     ] + ([] if order.stdin is None else [order.stdin])  # fmt: skip
     return _fork(keep, lambda: shim.main(order))
 
@@ -77,6 +78,8 @@ def _fork(keep: list[int], child: Callable[[], None]) -> int:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         _close_others(keep)
+        # What is not loaded by now never will be: the files may be those of another version soon.
+        sys.meta_path.clear()
         child()
     finally:
         os._exit(1)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,13 +27,20 @@ from ..jail.stage import stage
 from ..model import GIB
 from ..shim.run import Order
 from . import arguments, launcher
+from . import runs as run_files
 from .cgroups import Hierarchy
 from .folders import FOLDER_UID, Folders
 from .scratch import ScratchMaker
-from .slots import Slot, Slots
+from .slots import SLOTS_MAX, Slot, Slots, end_uid
 
 STRAYS_S = 10.0
 """How long the processes of a killed daemon may take to end."""
+
+HELPERS_S = 1.0
+"""How long its file helpers have to end what they do; they see that nobody is there."""
+
+RUNS_MAX = 256
+"""Runs of a slot that have a directory; the api keeps fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +48,22 @@ class Started:
     """A process that works for a slot, or, without one, for a virtual folder.
 
     group  its cgroup when it is a shim
+    pidfd  of a shim that an earlier daemon has started, which is no child of ours
     """
 
     pid: int
     slot: Slot | None
     run: int | None
     group: Group | None
+    pidfd: int | None = None
 
 
 class Requests:
     """The acts of the warden. Raises SandboxdError; what was half done is undone."""
 
-    def __init__(self, config: Config, hierarchy: Hierarchy) -> None:
+    def __init__(self, config: Config, hierarchy: Hierarchy, tied: bool = False) -> None:
         self.config = config
+        self.tied = tied  # runs end with this daemon
         self.hierarchy = hierarchy
         self.slots = Slots(config.slots, config.state_dir)
         self.scratch = ScratchMaker(config.scratch, config.state_dir)
@@ -71,20 +80,25 @@ class Requests:
         self.filters = _filters(config)
         self.config = config
 
-    def end_strays(self) -> None:
-        """At start: end the runs that an earlier daemon, killed, has left behind."""
-        groups = self.hierarchy.groups()
+    def forget_strays(self) -> list[str]:
+        """Once the api has adopted its sessions: end the runs and remove the slots that are
+        none's."""
+        slots = self.slots.leased.values()
+        known = {f"{slot.number}.{run}" for slot in slots for run in slot.runs}
+        self._end([group for group in self.hierarchy.groups() if group.name not in known])
+        return self.slots.forget()
+
+    def _end(self, groups: Sequence[Group]) -> None:
+        """Kill all that is in `groups`, and remove them. Raises StageError."""
         for group in groups:
             group.kill()
         deadline = time.monotonic() + STRAYS_S
-        while groups := [group for group in groups if not group.remove()]:
+        while left := [group for group in groups if not group.remove()]:
             if time.monotonic() > deadline:
-                raise StageError("sweep", f"cannot be ended: {groups[0].members()}")
+                raise StageError("sweep", f"cannot be ended: {left[0].members()}")
             time.sleep(0.01)
-
-    def forget_strays(self) -> list[str]:
-        """Once the api has adopted its sessions: remove the slots that are none's."""
-        return self.slots.forget()
+        for group in groups:
+            self.hierarchy.tidy(group)
 
     def lease(self, request: dict[str, Any]) -> Slot:
         """A slot with a scratch of `size` bytes and `inodes`, for `session`."""
@@ -105,20 +119,43 @@ class Requests:
             raise
         return slot
 
-    def adopt(self, request: dict[str, Any]) -> Slot:
-        """The slot that an earlier daemon leased to `session`, mounted again."""
-        number = arguments.integer(request, "slot", 0, self.config.slots.count - 1)
-        wanted = arguments.attachments(request)
+    def adopt(self, request: dict[str, Any]) -> tuple[list[Started], StageError | None]:
+        """The slot that an earlier daemon leased to `session`, mounted again: what still runs of
+        its `runs`. All else that has its uid is ended, and the directories of other runs go.
+
+        An error beside it: the slot is leased, for its files may be somebody's only ones, but
+        they cannot be had.
+        """
+        number = arguments.integer(request, "slot", 0, SLOTS_MAX)
+        wanted, runs = arguments.attachments(request), arguments.runs(request)
+        if self.config.scratch.kind == "tmpfs":
+            raise Invalid("a scratch in memory does not survive a restart")
         slot = self.slots.adopt(number, arguments.session(request))
+        started: list[Started] = []
         try:
-            if self.config.scratch.kind == "tmpfs":
-                raise Unavailable("a scratch in memory does not survive a restart")
+            self._find_living(slot, runs, started)
+            end_uid(slot.uid, lambda: _processes(started), HELPERS_S)
             self.scratch.mount(slot.path, 1024 * GIB, 0)
             self.folders.lend(slot, wanted)
-        except SandboxdError:
-            self.free(slot)
-            raise
-        return slot
+        except StageError as error:
+            return started, error
+        return started, None
+
+    def _find_living(self, slot: Slot, wanted: Set[int], found: list[Started]) -> None:
+        """Add to `found` the shims of those of the `wanted` runs that go on. Of others that are
+        there the groups go and, if they are not wanted, the directories."""
+        over = []
+        for run in run_files.numbers(slot.path):
+            path = slot.run_path(run)
+            shim = run_files.living(path, slot.uid) if run in wanted else None
+            if shim is None:
+                over.append(run_files.group(path))
+            else:
+                slot.runs[run], pidfd = shim
+                found.append(Started(shim[0], slot, run, run_files.group(path), pidfd))
+            if run not in wanted:
+                run_files.remove(path)
+        self._end(over)
 
     def free(self, slot: Slot) -> None:
         """Take everything back from a slot whose processes are gone."""
@@ -185,37 +222,63 @@ class Requests:
         environ = arguments.environ(request, steps)
         shell = "/bin/bash" if request.get("shell") == "/bin/bash" else "/bin/sh"
         path = slot.run_path(run)
-        self._prune(slot)
+        if len(run_files.numbers(slot.path)) >= RUNS_MAX:
+            raise Unavailable(f"at most {RUNS_MAX} runs of a session are kept")
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
-            with stage("run directory"):
-                os.mkdir(path, 0o700)
-                undo.callback(shutil.rmtree, path, ignore_errors=True)
-                console, journal = _spool(path, stack)
-                listener = _listen(path, stack)
-                workdir, tmp = (_clone(f"{slot.scratch}/{name}", stack) for name in ("work", "tmp"))
-            folders = self.folders.clones(slot, stack)
             group = self.hierarchy.group(f"{slot.number}.{run}")
             undo.callback(group.remove)
+            undo.callback(run_files.remove, path)
+            files = run_files.make(path, group, stack)
+            with stage("run directory"):
+                workdir, tmp = (_clone(f"{slot.scratch}/{name}", stack) for name in ("work", "tmp"))
+            folders = self.folders.clones(slot, stack)
             rootfs = self.config.rootfs
             filter = self.filters.get(arguments.runtime(request), self.filter)
             jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, filter, group)
             order = Order(
-                slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, folders, console, journal,
-                listener, stdin, terminal, shell, steps, environ, self.config.console,
+                slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, folders, files.console,
+                files.journal, files.listener, slot.lock.fileno(), stdin, terminal, shell, steps,
+                environ, self.config.console, self.tied,
             )  # fmt: skip
-            followers = _followers(path)
+            followers = run_files.followers(path)
             undo.callback(wire.close_all, followers)
             pid = launcher.start_shim(order)
             undo.pop_all()
         slot.runs[run] = pid
         return Started(pid, slot, run, group), followers
 
-    def _prune(self, slot: Slot) -> None:
-        """Remove the oldest runs that are over; who reads one has it open."""
-        runs = sorted(int(name) for name in os.listdir(f"{slot.path}/runs"))
-        over = [run for run in runs if run not in slot.runs]
-        for run in over[: max(0, len(over) - self.config.console.runs_kept + 1)]:
-            shutil.rmtree(slot.run_path(run), ignore_errors=True)
+    def follow(self, request: dict[str, Any]) -> list[int]:
+        """The descriptors to follow a run that an earlier daemon was asked for; none, when it
+        never began, of which nothing is left then."""
+        slot = self.leased(request)
+        run = arguments.integer(request, "run", 1, 1 << 53)
+        path = slot.run_path(run)
+        if run in slot.runs or run_files.began(path):
+            return run_files.followers(path)
+        run_files.remove(path)
+        return []
+
+    def forget(self, request: dict[str, Any]) -> None:
+        """Remove the directories of runs, as soon as each is over."""
+        slot = self.leased(request)
+        for run in arguments.runs(request):
+            if run in slot.runs:
+                slot.forgotten.add(run)
+            else:
+                run_files.remove(slot.run_path(run))
+
+    def ended(self, slot: Slot, run: int) -> None:
+        """A run is over."""
+        slot.runs.pop(run, None)
+        if run in slot.forgotten:
+            slot.forgotten.discard(run)
+            run_files.remove(slot.run_path(run))
+
+
+def _processes(started: Sequence[Started]) -> set[int]:
+    """Every process of these runs."""
+    groups = [one.group.members() for one in started if one.group]
+    return {one.pid for one in started}.union(*groups)
 
 
 def _filters(config: Config) -> dict[str, seccomp.Filter]:
@@ -234,46 +297,3 @@ def _clone(path: str, stack: contextlib.ExitStack) -> int:
     fd = clone(path)
     stack.callback(os.close, fd)
     return fd
-
-
-def _spool(path: str, stack: contextlib.ExitStack) -> tuple[int, int]:
-    """The console and the journal of a run, new, for its shim to write."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    console = os.open(f"{path}/console", flags, 0o600)
-    stack.callback(os.close, console)
-    journal = os.open(f"{path}/journal", flags | os.O_APPEND, 0o600)
-    stack.callback(os.close, journal)
-    return console, journal
-
-
-def _listen(path: str, stack: contextlib.ExitStack) -> socket.socket:
-    """The control socket of a run."""
-    sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-    with _short(path) as directory:
-        sock.bind(f"{directory}/control")
-    sock.listen(8)
-    return sock
-
-
-def _followers(path: str) -> list[int]:
-    """What the api gets of a run: a connection to its control socket, its files to read."""
-    with stage("follow"), contextlib.ExitStack() as undo:
-        control = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        with _short(path) as directory:
-            control.connect(f"{directory}/control")
-        read = os.O_RDONLY | os.O_CLOEXEC
-        console = os.open(f"{path}/console", read)
-        undo.callback(os.close, console)
-        journal = os.open(f"{path}/journal", read)
-        undo.pop_all()
-        return [control.detach(), console, journal]
-
-
-@contextlib.contextmanager
-def _short(path: str) -> Iterator[str]:
-    """A short name of the directory `path`: that of a socket has 107 bytes at most (unix(7))."""
-    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)

@@ -36,9 +36,13 @@ from .server import Server
 from .view import open_imports
 
 
-def serve(config: Config, read_again: Callable[[], Config]) -> int:
+def serve(config: Config, read_again: Callable[[], Config], private: bool = False) -> int:
     """Run the daemon until it is told to stop; its exit status. `read_again` is asked for the
-    configuration at SIGHUP. Raises ConfigError, StageError."""
+    configuration at SIGHUP. Raises ConfigError, StageError.
+
+    Its runs go on without it, until the next daemon finds them; those of a `private` one, which
+    will have no successor, end with it.
+    """
     log.setup(config.log, config.log_level, "warden")
     uid = api_uid(config)
     check(config, uid)
@@ -60,13 +64,13 @@ def serve(config: Config, read_again: Callable[[], Config]) -> int:
         api_pid = os.fork()
         if api_pid == 0:
             ours.close()
-            os.close(lock)  # the lock is the warden's alone: it ends with it
             _be_api(config, uid, theirs, listeners, database, monitor, found)
         theirs.close()
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
         try:
-            return _be_warden(config, hierarchy, ours, api_pid, addresses, notify, read_again)
+            requests = functools.partial(Requests, config, hierarchy, tied=private)
+            return _be_warden(requests, ours, api_pid, addresses, notify, read_again)
         except BaseException:  # it did not come to the loop that collects the api
             os.kill(api_pid, signal.SIGKILL)
             raise
@@ -141,8 +145,7 @@ def _be_api(
 
 
 def _be_warden(
-    config: Config,
-    hierarchy: Hierarchy,
+    make: Callable[[], Requests],
     sock: socket.socket,
     api_pid: int,
     addresses: list[str],
@@ -155,8 +158,7 @@ def _be_warden(
         syscalls.unshare(syscalls.CLONE_NEWNS)
         # slave: what the host mounts later is seen here, what we mount is not seen there.
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-    requests = Requests(config, hierarchy)
-    requests.end_strays()
+    requests = make()
     gc.freeze()  # forks share these pages as long as nobody counts references on them
     ready = f"sandboxd: ready on {', '.join(addresses)}"
     say = functools.partial(print, ready, flush=True)

@@ -1,13 +1,18 @@
-"""The warden's loop: answers the api, waits for its children, ends everything at SIGTERM.
+"""The warden's loop: answers the api, waits for shims and helpers, ends at SIGTERM.
 
 One thread and one selector. What takes its time is not waited for: a release kills the slot's
-processes, is remembered, and is answered when the last of them has been collected and its
-cgroup is gone. If the api ends, the warden does too, and the service manager starts both again.
+processes, is remembered, and is answered when the last of them is gone, its cgroup as well. If
+the api ends, the warden does too, and the service manager starts both again.
+
+Runs do not end with the daemon, whichever way it ends: their shims go on, and the next warden
+adopts them. Those that it has started itself are its children; the adopted ones are known by a
+pidfd (pidfd_open(2)), which becomes readable when they end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import selectors
@@ -52,6 +57,7 @@ class Server:
         self.notify = notify
         self.read_again = read_again
         self.children: dict[int, Started] = {}
+        self.adopted: dict[int, Started] = {}  # by pidfd
         self.removing: list[Started] = []
         self.releasing: dict[int, list[int]] = {}  # slot -> ids of the requests to answer
         self.stopping = False
@@ -78,7 +84,7 @@ class Server:
                 self._reload()
             status = self._collect()
             self._remove_groups()
-        self._end_all()
+        self._end()
         return status
 
     def _stop(self) -> None:
@@ -153,13 +159,20 @@ class Server:
             case "lease":
                 return {"slot": self.requests.lease(request).number}, []
             case "adopt":
-                return {"slot": self.requests.adopt(request).number}, []
+                return self._adopt(request), []
             case "start":
                 slot = self._busy_check(request)
                 started, back = self.requests.start(request, fds[0] if fds else None)
                 self.children[started.pid] = started
                 slot.runs[started.run or 0] = started.pid
                 return {}, back
+            case "follow":
+                self._busy_check(request)
+                back = self.requests.follow(request)
+                return {"there": bool(back)}, back
+            case "forget":
+                self.requests.forget(request)
+                return {}, []
             case "files":
                 self._busy_check(request)
                 return {}, self._helping(*self.requests.files(request))
@@ -175,6 +188,17 @@ class Server:
                 self._release(self.requests.leased(request), request.get("id", 0))
                 return None, []
         raise Invalid(f"unknown request {request.get('op')!r}")
+
+    def _adopt(self, request: dict[str, Any]) -> dict[str, Any]:
+        found, error = self.requests.adopt(request)
+        for started in found:
+            assert started.pidfd is not None
+            self.adopted[started.pidfd] = started
+            end = functools.partial(self._adopted_ended, started)
+            self.selector.register(started.pidfd, selectors.EVENT_READ, end)
+        if error:
+            raise error
+        return {}
 
     def _helping(self, started: Started, fd: int) -> list[int]:
         self.children[started.pid] = started
@@ -199,13 +223,29 @@ class Server:
     def _release(self, slot: Slot, request: int) -> None:
         """Kill all that works for `slot`; its answer comes when the last of it is gone."""
         self.releasing.setdefault(slot.number, []).append(request)
-        for started in self.children.values():
+        for started in self._working():
             if started.slot is slot:
                 _kill(started)
         self._finish_releases()
 
-    def _of(self, slot: Slot) -> list[Started]:
-        return [s for s in (*self.children.values(), *self.removing) if s.slot is slot]
+    def _working(self) -> list[Started]:
+        """Every shim and helper."""
+        return [*self.children.values(), *self.adopted.values()]
+
+    def _adopted_ended(self, started: Started) -> None:
+        assert started.pidfd is not None
+        self.selector.unregister(started.pidfd)
+        del self.adopted[started.pidfd]
+        os.close(started.pidfd)
+        self._ended(started)
+
+    def _ended(self, started: Started) -> None:
+        """A shim or helper is gone; so is everything that it had."""
+        if started.slot and started.group:
+            started.group.kill()
+            self.removing.append(started)
+            self.requests.ended(started.slot, started.run or 0)
+        self._finish_releases()
 
     def _collect(self) -> int | None:
         """Collect children that have ended; the daemon's exit status when one is the api."""
@@ -222,24 +262,27 @@ class Server:
                     return 0
                 log.event("api.ended", logging.ERROR, exit=code)
                 return 1
-            started = self.children.pop(pid, None)
-            if started and started.slot and started.group:
-                started.group.kill()
-                self.removing.append(started)
-                started.slot.runs.pop(started.run or 0, None)
-            self._finish_releases()
+            if started := self.children.pop(pid, None):
+                self._ended(started)
 
     def _remove_groups(self) -> None:
         """Remove the cgroups of runs that are over; those still busy are tried again."""
         if not self.removing:
             return
-        self.removing = [s for s in self.removing if s.group and not s.group.remove()]
+        left = []
+        for started in self.removing:
+            assert started.group
+            if started.group.remove():
+                self.requests.hierarchy.tidy(started.group)
+            else:
+                left.append(started)
+        self.removing = left
         self._finish_releases()
 
     def _finish_releases(self) -> None:
         for number in list(self.releasing):
             slot = self.requests.slots.leased[number]
-            if self._of(slot):
+            if any(one.slot is slot for one in (*self._working(), *self.removing)):
                 continue
             try:
                 self.requests.free(slot)
@@ -249,13 +292,15 @@ class Server:
             for request in self.releasing.pop(number):
                 self._answer(request, answer)
 
-    def _end_all(self) -> None:
-        """Kill and collect every child, remove every group, unmount every scratch."""
+    def _end(self) -> None:
+        """Collect what ends with the daemon, the helpers that is, unmount every scratch. Runs go
+        on, for the next daemon to find, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for started in self.children.values():
-            _kill(started)
+        for started in self._working():
+            if started.run is None or self.requests.tied:
+                _kill(started)
         deadline = time.monotonic() + GRACE_S
-        while (self.children or self.removing) and time.monotonic() < deadline:
+        while self._ending() and time.monotonic() < deadline:
             self._collect()
             self._remove_groups()
             time.sleep(RETRY_S / 4)
@@ -267,11 +312,20 @@ class Server:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))
         self.requests.hierarchy.remove()
 
+    def _ending(self) -> bool:
+        """Something is still there that ends with the daemon."""
+        return bool(self.removing) or any(
+            started.run is None or self.requests.tied for started in self.children.values()
+        )
+
 
 def _kill(started: Started) -> None:
     """End a shim or helper. A shim's init dies with it, and the run with its init."""
     try:
-        os.kill(started.pid, signal.SIGKILL)
+        if started.pidfd is None:
+            os.kill(started.pid, signal.SIGKILL)
+        else:
+            signal.pidfd_send_signal(started.pidfd, signal.SIGKILL)
     except ProcessLookupError:
         pass
     if started.group:

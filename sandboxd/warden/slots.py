@@ -3,13 +3,15 @@
     STATE/slots/N/session      the session's UUID, written last when leased, removed first
     STATE/slots/N/image        its scratch, see scratch.py
     STATE/slots/N/scratch/     where the scratch is mounted, in the warden's mount namespace
-    STATE/slots/N/runs/K/      console, journal and control socket of run K
+    STATE/slots/N/runs/K/      run K, see runs.py
 
 Two daemons on one host (a service, and one that `sandboxd run` starts for itself) must not use
 one uid twice. The lease therefore includes a name in the abstract socket namespace, which the
 kernel gives to one process at a time and takes back when that ends; payloads have a network
 namespace of their own and cannot squat there. A slot is leased only after proof that no process
-has its uid; taken up again after a restart, whatever still has it is ended first.
+has its uid. A shim inherits the name until it has the uid itself, so that there is no moment at
+which neither tells that the uid is taken, also when the warden is killed; taken up again after a
+restart, whatever has the uid and is no run's is ended first.
 """
 
 from __future__ import annotations
@@ -19,15 +21,22 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import Slots as SlotsConfig
-from ..errors import StageError, Unavailable
+from ..errors import Invalid, StageError, Unavailable
 from ..model import Attachment
+
+SLOTS_MAX = 65535
+"""The highest number that a configuration can allow for."""
 
 END_S = 10.0
 """How long what was sent a SIGKILL may take to end."""
+
+SETUP_S = 2.0
+"""How long a shim may take to have the uid of its slot."""
 
 
 @dataclass
@@ -45,6 +54,7 @@ class Slot:
     session: str
     lock: socket.socket
     runs: dict[int, int] = field(default_factory=dict)  # run -> pid of its shim
+    forgotten: set[int] = field(default_factory=set)  # runs to be removed when they are over
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
 
@@ -91,19 +101,23 @@ class Slots:
 
     def commit(self, slot: Slot) -> None:
         """The slot is complete: from here on it survives a restart."""
-        Path(slot.path, "session").write_text(slot.session)
+        _write(f"{slot.path}/session", slot.session)
+        _sync(slot.path)
+        _sync(self._dir)
 
     def adopt(self, number: int, session: str) -> Slot:
-        """Lease again what an earlier daemon leased to `session`. Raises Unavailable."""
+        """Lease again what an earlier daemon leased to `session`. Raises Invalid when there is no
+        such slot, Unavailable when its uid is not ours for now."""
         path = Path(self._path(number), "session")
-        if number in self.leased or not 0 <= number < self._config.count:
-            raise Unavailable(f"slot {number} is not free")
+        if number in self.leased:
+            raise Invalid(f"slot {number} is not free")
+        if number >= self._config.count:
+            raise Unavailable(f"slot {number} is beyond slots.count, {self._config.count}")
         if not path.exists() or path.read_text() != session:
-            raise Unavailable(f"slot {number} does not hold session {session}")
-        lock = self._lock(number)
+            raise Invalid(f"slot {number} does not hold session {session}")
+        lock = self._lock_soon(number)
         if lock is None:
             raise Unavailable(f"slot {number} is held by another daemon")
-        end_uid(self._config.first_uid + number)
         return self._slot(number, session, lock)
 
     def release(self, slot: Slot) -> None:
@@ -117,7 +131,8 @@ class Slots:
         strays = []
         for entry in os.scandir(self._dir):
             number = int(entry.name)
-            lock = None if number in self.leased else self._lock(number)
+            ours = number < self._config.count and number not in self.leased
+            lock = self._lock_soon(number) if ours else None
             if lock is None:
                 continue
             with lock:
@@ -135,6 +150,13 @@ class Slots:
         self.leased[number] = slot
         return slot
 
+    def _lock_soon(self, number: int) -> socket.socket | None:
+        """As `_lock`, for a slot of which a killed daemon has just started a run."""
+        deadline = time.monotonic() + SETUP_S
+        while (lock := self._lock(number)) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return lock
+
     def _lock(self, number: int) -> socket.socket | None:
         return lock_uid(self._config.first_uid + number)
 
@@ -150,21 +172,40 @@ def lock_uid(uid: int) -> socket.socket | None:
     return sock
 
 
+def _write(path: str, text: str) -> None:
+    """A file that is on the disk when this returns."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: str) -> None:
+    """What is named in `directory` is on the disk."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def uid_in_use(uid: int) -> bool:
     """A process has `uid` as one of its user ids."""
     return bool(processes_of(uid))
 
 
-def end_uid(uid: int) -> None:
-    """SIGKILL every process of `uid`, whose lease we hold, and wait until none is left.
+def end_uid(uid: int, spared: Callable[[], set[int]] = set, grace_s: float = 0.0) -> None:
+    """SIGKILL every process of `uid`, whose lease we hold, but for the `spared`, and wait until
+    none is left; they have `grace_s` seconds to end by themselves.
 
     Raises StageError when one does not end.
     """
-    deadline = time.monotonic() + END_S
-    while pids := processes_of(uid):
-        if time.monotonic() > deadline:
-            raise StageError("sweep", f"processes of uid {uid} do not end: {pids}")
-        for pid in pids:
+    began = time.monotonic()
+    while pids := set(processes_of(uid)) - spared():
+        waited = time.monotonic() - began
+        if waited > END_S + grace_s:
+            raise StageError("sweep", f"processes of uid {uid} do not end: {sorted(pids)}")
+        for pid in pids if waited >= grace_s else ():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

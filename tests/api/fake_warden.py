@@ -116,10 +116,25 @@ class FakeWarden:
         slot, run = message["slot"], message["run"]
         spool = self.base / str(slot) / f"run{run}"
         shim = FakeShim(message, fds[0] if fds else None, self.home(slot), spool, self.log)
-        back = [shim.theirs.detach(), os.dup(shim.console), os.dup(shim.journal)]
+        told = os.open(spool / "cursor", os.O_RDWR | os.O_CREAT)
+        back = [shim.theirs.detach(), os.dup(shim.console), os.dup(shim.journal), told]
         self._shims.setdefault(slot, []).append(shim)
         shim.start()
         return {}, back
+
+    def _do_follow(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
+        spool = self.base / str(message["slot"]) / f"run{message['run']}"
+        if not spool.exists():
+            return {"there": False}, []
+        gone, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        gone.close()  # its shim was a thread of the warden before
+        names = ("console", "journal", "cursor")
+        return {"there": True}, [ours.detach(), *(os.open(spool / n, os.O_RDWR) for n in names)]
+
+    def _do_forget(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
+        for run in message["runs"]:
+            shutil.rmtree(self.base / str(message["slot"]) / f"run{run}", ignore_errors=True)
+        return {}, []
 
     def _do_files(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

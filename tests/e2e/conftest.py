@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from .daemon import Daemon, running
+from .daemon import OURS, Daemon, running
 
 
 @contextmanager
 def passable() -> Iterator[Path]:
     """A directory that others may pass through, as the api must; pytest's own are closed."""
-    with tempfile.TemporaryDirectory(prefix="sandboxd-test-") as name:
+    with tempfile.TemporaryDirectory(prefix=OURS) as name:
         folder = Path(name)
         folder.chmod(0o711)
         yield folder

@@ -16,8 +16,14 @@ from typing import Any
 
 import httpx
 
+OURS = f"sandboxd-test-{os.getpid()}-"
+"""How directories of these tests begin."""
+
 ROOT = Path(__file__).parent.parent.parent
-SLOTS = "[slots]\nfirst_uid = 730000\ncount = 64\n"
+FIRST_UID = 730000 + os.getpid() % 1000 * 128
+"""Apart from those of other tests under way: a uid is one daemon's, also while that is down."""
+
+SLOTS = f"[slots]\nfirst_uid = {FIRST_UID}\ncount = 64\n"
 
 
 class Daemon:
@@ -64,6 +70,34 @@ class Daemon:
         self.process = None
         return status
 
+    @property
+    def api(self) -> int:
+        """Pid of its unprivileged half."""
+        assert self.process
+        pid = self.process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+    def end(self, victim: str) -> None:
+        """End it by SIGKILL of its `victim`: warden, api, both; or by SIGTERM: neither."""
+        assert self.process and self.process.stdout
+        api, warden = self.api, self.process.pid
+        if victim == "neither":
+            assert self.stop() == 0
+            return
+        for pid in {"warden": [warden], "api": [api], "both": [api, warden]}[victim]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(20)
+        self.process.stdout.close()
+        self.process = None
+
+    def purge(self) -> None:
+        """Delete every session that it has; nothing of it is left then but its state."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        with self.client() as http:
+            for path in self.state.glob("slots/*/session"):
+                http.delete(f"/session/{path.read_text()}")
+
     def client(self) -> httpx.Client:
         """An HTTP client of it."""
         return httpx.Client(base_url=self.url, timeout=60)
@@ -77,6 +111,9 @@ def running(folder: Path, config: str = "") -> Iterator[Daemon]:
     daemon.start()
     try:
         yield daemon
+    except BaseException:
+        daemon.purge()
+        raise
     finally:
         if daemon.process:
             assert daemon.stop() == 0
@@ -88,7 +125,8 @@ def leftovers() -> set[str]:
     """Mounts, cgroups, processes and private directories of sandboxd that tests have made.
 
     A machine may have a daemon in service, or other tests under way: what descends from a
-    process that is none of ours is left out, and then so are cgroups, which name no owner.
+    process that is none of ours is left out, and then so are cgroups, which name no owner. A run
+    that has outlived its daemon is ours if its files are.
     """
     found = {line for line in Path("/proc/mounts").read_text().splitlines() if "sandboxd" in line}
     titles = _titles()
@@ -98,7 +136,8 @@ def leftovers() -> set[str]:
         above = _ancestors(pid)
         # What other tests fork by themselves has their process above it, and no warden.
         others = os.getpid() not in above and set(above) - {1, *titles}
-        if not foreign & {pid, *above} and not others:
+        orphan = os.getpid() not in above and not any(map(_has_our_files, {pid, *above} - {1}))
+        if not foreign & {pid, *above} and not others and not (foreign and orphan):
             found.add(f"{pid} {title}")
     if not foreign:
         found.update(glob.glob(f"{tempfile.gettempdir()}/sandboxd-????????"))
@@ -107,6 +146,14 @@ def leftovers() -> set[str]:
             names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
             found.update(f"{top}/{name}" for name in names)
     return found
+
+
+def _has_our_files(pid: int) -> bool:
+    try:
+        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False
+    return any(f"/{OURS}" in link for link in links)
 
 
 def _titles() -> dict[int, str]:

@@ -15,7 +15,7 @@ from sandboxd.jail import idmap, syscalls
 from sandboxd.warden.folders import FOLDER_UID
 from sandboxd.warden.requests import Requests
 
-from ..sandbox import Sandbox, lease
+from ..sandbox import Sandbox, lease, restarted
 
 Lease = Callable[..., Sandbox]
 
@@ -249,15 +249,7 @@ def test_folder_is_mounted_no_longer_than_a_session_has_it(requests: Requests, f
 def test_adopted_session_has_its_folders_again(requests: Requests, folder: str) -> None:
     made = lease(requests, mounts=[mount(folder)])
     made.run("echo kept > data/f")
-    slot = made.slot
-    requests.folders.take_back(slot)
-    requests.scratch.unmount(slot.path)
-    slot.lock.close()
-    del requests.slots.leased[slot.number]
-    again = requests.adopt(
-        {"slot": slot.number, "session": slot.session, "mounts": [mount(folder)]}
-    )
-    made.slot = again
+    made.slot, _ = again, _ = restarted(made.slot, requests, mounts=[mount(folder)])
     assert made.run("cat data/f").stdout == "kept\n"
     requests.free(again)
 

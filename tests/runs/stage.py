@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,30 @@ class Stage:
         self.fails: StageError | None = None
         self.mistaken = ""
         self.shims: list[FakeShim] = []
-        self.keep, self.runs = keep, Runs(self.start, keep)
+        self.keep, self.runs = keep, Runs(self, keep)
+        self.count = 0
+        self.kept: dict[int, Run] = {}
+        self.accounted: list[str] = []
+
+    async def take_down(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            self.count += 1
+            run.number = self.count
+            self.kept[run.number] = run
+
+    @contextlib.asynccontextmanager
+    async def place(self, _: Run) -> AsyncIterator[None]:
+        yield
+
+    async def find(self, run: Run) -> Started | None:
+        return None
+
+    async def over(self, run: Run) -> None:
+        self.accounted.append(run.id)
+
+    async def forget(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            del self.kept[run.number]
 
     async def start(self, run: Run) -> Started:
         if self.fails:
@@ -40,15 +64,17 @@ class Stage:
         order = {"steps": [asdict(step) for step in run.plan.steps], "environ": run.plan.environ}
         spool = self.base / str(len(self.started))
         shim = FakeShim(order, None, self.base, spool, self.log, self.keep)
-        started = Started(Channel(shim.theirs), os.dup(shim.console), os.dup(shim.journal))
+        told = os.open(spool / "cursor", os.O_RDWR | os.O_CREAT)
+        console, journal = os.dup(shim.console), os.dup(shim.journal)
+        started = Started(Channel(shim.theirs), console, journal, told)
         self.shims.append(shim)
         shim.start()
         return started
 
-    def ask(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
+    async def ask(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
         commands = {"clean": None, "build": build, "exec": exec}
         steps = tuple(Step(name, commands[name], Limits()) for name in ("clean", "build", "exec"))
-        return self.runs.ask(id, Plan(steps, options=repr(commands)))
+        return await self.runs.ask(id, Plan(steps, options=repr(commands)))
 
 
 def play(tmp_path: Path, scenario: Scenario, keep: Console = KEEP) -> None:
@@ -68,9 +94,15 @@ def play(tmp_path: Path, scenario: Scenario, keep: Console = KEEP) -> None:
 
 
 async def reply(run: Run, *args: Any, **more: Any) -> Reply:
-    found = await run.call(*args, **more)
-    assert found is not None
-    return found
+    async with run.call(*args, **more) as found:
+        assert found is not None
+        return found
+
+
+async def vanishing(run: Run) -> Reply | None:
+    """The reply of a call that may have none."""
+    async with run.call() as found:
+        return found
 
 
 async def follow(run: Run) -> list[Reply]:

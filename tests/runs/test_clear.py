@@ -9,22 +9,21 @@ from pathlib import Path
 import pytest
 
 from sandboxd.errors import NotFound
-from sandboxd.runs.line import Runs
 from sandboxd.runs.run import Run
 
-from .stage import Stage, follow, play, reply, text, told
+from .stage import Stage, follow, play, reply, text, told, vanishing
 
 
 def test_cleared_runs_vanish_and_those_asked_for_later_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        active, waiting = stage.ask("a", "sleep 60"), stage.ask("b", "out never")
+        active, waiting = await stage.ask("a", "sleep 60"), await stage.ask("b", "out never")
         assert told([await reply(active) for _ in range(2)])[-1] == ("build-finished", 0)
-        calls = [asyncio.create_task(run.call()) for run in (active, waiting)]
+        calls = [asyncio.create_task(vanishing(run)) for run in (active, waiting)]
         await asyncio.sleep(0.2)
         began = time.monotonic()
         assert await stage.runs.clear() == [active, waiting]
         assert await asyncio.gather(*calls) == [None, None]
-        assert text(*await follow(stage.ask("c", "out new"))) == "new\n"
+        assert text(*await follow(await stage.ask("c", "out new"))) == "new\n"
         assert time.monotonic() - began < 2 and stage.started == ["a", "c"]
         with pytest.raises(NotFound):
             stage.runs.get("b")
@@ -34,7 +33,7 @@ def test_cleared_runs_vanish_and_those_asked_for_later_run(tmp_path: Path) -> No
 
 def test_a_run_that_is_just_being_started_is_killed_as_soon_as_it_has(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", "sleep 60")
+        run = await stage.ask("a", "sleep 60")
         assert stage.started == []  # its task has not had a turn yet
         assert await stage.runs.clear() == [run]
         assert "kill" in stage.log and run.done.is_set()
@@ -44,7 +43,7 @@ def test_a_run_that_is_just_being_started_is_killed_as_soon_as_it_has(tmp_path: 
 
 def test_clearing_an_empty_line_does_nothing(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        await follow(run := stage.ask("a", "out x"))
+        await follow(run := await stage.ask("a", "out x"))
         assert await stage.runs.clear() == []
         assert told([await reply(run)])[-1] == ("finished", 0)
 
@@ -60,8 +59,8 @@ def test_who_keeps_account_is_told_of_each_run_before_the_next_begins(tmp_path: 
             seen.append((run.id, list(stage.started)))
             stage.runs.notice = f"{run.id} is over"
 
-        stage.runs = Runs(stage.start, stage.keep, over)
-        first, second = stage.ask("a", "out x"), stage.ask("b", "out y")
+        stage.over = over  # type: ignore[method-assign]
+        first, second = await stage.ask("a", "out x"), await stage.ask("b", "out y")
         await follow(first)
         items = [item for each in await follow(second) for item in each.console]
         await asyncio.sleep(0.1)
@@ -73,7 +72,7 @@ def test_who_keeps_account_is_told_of_each_run_before_the_next_begins(tmp_path: 
 
 def test_what_was_printed_can_be_read_without_moving_a_clients_position(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", "out x\nerr y")
+        run = await stage.ask("a", "out x\nerr y")
         assert await run.printed() == []
         await run.done.wait()
         for _ in range(2):

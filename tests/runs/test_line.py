@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from sandboxd.config import Console
 from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
-from sandboxd.runs.line import WAITING_MAX, Runs, Start
+from sandboxd.runs.follower import Started
+from sandboxd.runs.line import WAITING_MAX
 from sandboxd.runs.run import Input, Reply, Run
 from sandboxd.runs.terms import LIVE
 from tests.api.fake_shim import KEEP
 
-from .stage import Stage, follow, play, reply, text, told
+from .stage import Stage, follow, play, reply, text, told, vanishing
 
 
 def test_a_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(stage.ask("a", build="out making", exec="out running\nexit 3"))
+        replies = await follow(await stage.ask("a", build="out making", exec="out running\nexit 3"))
         assert told(replies) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
         assert [text(r) for r in replies] == ["", "making\n", "running\n"]
 
@@ -29,7 +31,7 @@ def test_a_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
 
 def test_after_a_failed_build_exec_is_not_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(stage.ask("a", build="exit 2", exec="out never"))
+        replies = await follow(await stage.ask("a", build="exit 2", exec="out never"))
         assert told(replies)[1:] == [("build-finished", 2), ("finished", 127)]
         assert text(*replies) == ""
 
@@ -38,7 +40,7 @@ def test_after_a_failed_build_exec_is_not_run(tmp_path: Path) -> None:
 
 def test_a_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="out early\nsleep 2.5\nout late")
+        run = await stage.ask("a", exec="out early\nsleep 2.5\nout late")
         await reply(run)
         await reply(run)
         began = time.monotonic()
@@ -52,7 +54,7 @@ def test_a_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path
 
 def test_a_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="sleep 0.2\nout one\nout two\nsleep 1.5")
+        run = await stage.ask("a", exec="sleep 0.2\nout one\nout two\nsleep 1.5")
         await reply(run)
         await reply(run)
         began = time.monotonic()
@@ -68,7 +70,7 @@ def test_a_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
 
 def test_a_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="out hello\nexit 7")
+        run = await stage.ask("a", exec="out hello\nexit 7")
         last = (await follow(run))[-1]
         for _ in range(3):
             again = await reply(run)
@@ -79,9 +81,9 @@ def test_a_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -
 
 def test_runs_wait_for_their_turn_in_order(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        first = stage.ask("a", exec="sleep 0.6\nout first")
-        second = stage.ask("b", exec="out second")
-        third = stage.ask("c", exec="out third")
+        first = await stage.ask("a", exec="sleep 0.6\nout first")
+        second = await stage.ask("b", exec="out second")
+        third = await stage.ask("c", exec="out third")
         assert [stage.runs.position(run) for run in (first, second, third)] == [0, 1, 2]
         await asyncio.gather(*(follow(run) for run in (third, second, first)))
         assert stage.started == ["a", "b", "c"]
@@ -91,8 +93,8 @@ def test_runs_wait_for_their_turn_in_order(tmp_path: Path) -> None:
 
 def test_a_queued_run_says_continued_without_console(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        stage.ask("a", exec="sleep 3")
-        queued = await reply(stage.ask("b", exec="out x"))
+        await stage.ask("a", exec="sleep 3")
+        queued = await reply(await stage.ask("b", exec="out x"))
         assert queued == Reply(queued.answer, []) and queued.answer.status == "continued"
 
     play(tmp_path, scenario)
@@ -100,7 +102,7 @@ def test_a_queued_run_says_continued_without_console(tmp_path: Path) -> None:
 
 def test_a_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="out name?\nask\nask")
+        run = await stage.ask("a", exec="out name?\nask\nask")
         await reply(run)
         await reply(run)
         asked = await reply(run)
@@ -115,7 +117,7 @@ def test_a_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
 
 def test_going_on_without_an_answer_declines(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="ask")
+        run = await stage.ask("a", exec="ask")
         while (await reply(run)).answer.status != "waiting-input":
             pass
         assert "decline" not in stage.log
@@ -128,7 +130,7 @@ def test_going_on_without_an_answer_declines(tmp_path: Path) -> None:
 
 def test_long_input_arrives_in_one_piece(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="ask")
+        run = await stage.ask("a", exec="ask")
         while (await reply(run)).answer.status != "waiting-input":
             pass
         last = await reply(run, Input("\U0001f600" * 50_000))
@@ -139,11 +141,11 @@ def test_long_input_arrives_in_one_piece(tmp_path: Path) -> None:
 
 def test_input_that_no_program_can_read_is_refused(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="ask")
+        run = await stage.ask("a", exec="ask")
         while (await reply(run)).answer.status != "waiting-input":
             pass
         with pytest.raises(Invalid):
-            await run.call(Input("\ud800"))
+            await reply(run, Input("\ud800"))
         assert (await reply(run, Input("\udcff"))).answer.status == "finished"
 
     play(tmp_path, scenario)
@@ -151,7 +153,7 @@ def test_input_that_no_program_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_interrupt_reaches_the_running_step(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="sleep 20")
+        run = await stage.ask("a", exec="sleep 20")
         await reply(run)
         await run.interrupt()
         assert told(await follow(run))[-1] == ("finished", 130)
@@ -172,7 +174,7 @@ def test_ends_that_are_no_exit(
     tmp_path: Path, script: str, status: str, code: int | None, word: str
 ) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(stage.ask("a", exec=script))
+        replies = await follow(await stage.ask("a", exec=script))
         assert told(replies)[-1] == (status, code)
         assert text(*replies) == "x\n"
         logs = [data[3] for r in replies for kind, data in r.console if kind == "log"]
@@ -185,22 +187,22 @@ def test_ends_that_are_no_exit(
 def test_a_run_that_cannot_start_says_why_in_each_call(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         stage.fails = StageError("mounts", "no", 13)
-        run = stage.ask("a", exec="out x")
+        run = await stage.ask("a", exec="out x")
         for _ in range(2):
             with pytest.raises(StageError):
-                await run.call()
+                await reply(run)
         stage.fails = None
-        assert told(await follow(stage.ask("b", exec="out x")))[-1] == ("finished", 0)
+        assert told(await follow(await stage.ask("b", exec="out x")))[-1] == ("finished", 0)
 
     play(tmp_path, scenario)
 
 
 def test_a_mistake_of_ours_ends_one_run_and_not_the_line(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        bad, good = stage.ask("bad", exec="out x"), stage.ask("good", exec="out x")
+        bad, good = await stage.ask("bad", exec="out x"), await stage.ask("good", exec="out x")
         stage.mistaken = "bad"
         with pytest.raises(Unavailable, match="cannot be followed"):
-            await bad.call()
+            await reply(bad)
         assert told(await follow(good))[-1] == ("finished", 0)
 
     play(tmp_path, scenario)
@@ -208,19 +210,19 @@ def test_a_mistake_of_ours_ends_one_run_and_not_the_line(tmp_path: Path) -> None
 
 def test_asking_twice_for_a_run_means_it_once(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="sleep 0.3")
-        assert stage.ask("a", exec="sleep 0.3") is run
+        run = await stage.ask("a", exec="sleep 0.3")
+        assert await stage.ask("a", exec="sleep 0.3") is run
         with pytest.raises(Invalid):
-            stage.ask("a", exec="out other")
+            await stage.ask("a", exec="out other")
         await follow(run)
-        assert stage.ask("a", exec="sleep 0.3") is not run
+        assert await stage.ask("a", exec="sleep 0.3") is not run
 
     play(tmp_path, scenario)
 
 
 def test_two_calls_for_a_run_at_once_share_its_answers(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = stage.ask("a", exec="out hello")
+        run = await stage.ask("a", exec="out hello")
         replies = await asyncio.gather(*(reply(run) for _ in range(3)))
         assert sorted(r.answer.status for r in replies) == [
             "build-finished", "clean-finished", "finished",
@@ -233,9 +235,9 @@ def test_two_calls_for_a_run_at_once_share_its_answers(tmp_path: Path) -> None:
 def test_the_line_is_bounded(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for number in range(WAITING_MAX):
-            stage.ask(str(number), exec="sleep 5")
+            await stage.ask(str(number), exec="sleep 5")
         with pytest.raises(QuotaExceeded):
-            stage.ask("more", exec="out x")
+            await stage.ask("more", exec="out x")
 
     play(tmp_path, scenario)
 
@@ -243,7 +245,7 @@ def test_the_line_is_bounded(tmp_path: Path) -> None:
 def test_old_finished_runs_are_forgotten_the_newest_kept(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for number in range(KEEP.runs_kept + 2):
-            await follow(stage.ask(str(number), exec=f"out {number}"))
+            await follow(await stage.ask(str(number), exec=f"out {number}"))
         await asyncio.sleep(0.1)
         with pytest.raises(NotFound):
             stage.runs.get("0")
@@ -254,9 +256,9 @@ def test_old_finished_runs_are_forgotten_the_newest_kept(tmp_path: Path) -> None
 
 def test_a_result_that_nobody_has_seen_is_not_pushed_out(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        unseen = stage.ask("unseen", exec="out precious")
+        unseen = await stage.ask("unseen", exec="out precious")
         for number in range(KEEP.runs_kept + 2):
-            await follow(stage.ask(str(number), exec="out x"))
+            await follow(await stage.ask(str(number), exec="out x"))
         assert stage.runs.get("unseen") is unseen
         assert text(*await follow(unseen)) == "precious\n"
 
@@ -265,10 +267,10 @@ def test_a_result_that_nobody_has_seen_is_not_pushed_out(tmp_path: Path) -> None
 
 def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        active, queued = stage.ask("a", exec="sleep 9"), stage.ask("b", exec="out x")
+        active, queued = await stage.ask("a", exec="sleep 9"), await stage.ask("b", exec="out x")
         await reply(active)
         await reply(active)
-        calls = [asyncio.create_task(run.call()) for run in (active, queued)]
+        calls = [asyncio.create_task(vanishing(run)) for run in (active, queued)]
         await asyncio.sleep(0.1)
         began = time.monotonic()
         await stage.runs.close()
@@ -280,7 +282,7 @@ def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
 
 def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(stage.ask("a", exec="flood 400000"))
+        replies = await follow(await stage.ask("a", exec="flood 400000"))
         assert len(text(*replies)) == 1000
         assert "were cut" in replies[-1].console[-1][1][3]
 
@@ -290,22 +292,18 @@ def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
 def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carry_out, over = Run.carry_out, list[str]()
+    carry_out = Run.carry_out
 
-    async def slowly(run: Run, start: Start) -> None:
+    async def slowly(run: Run, start: Callable[[Run], Awaitable[Started]]) -> None:
         await carry_out(run, start)
         await asyncio.sleep(0.3)
 
-    async def note(run: Run) -> None:
-        over.append(run.id)
-
     async def scenario(stage: Stage) -> None:
-        stage.runs = Runs(stage.start, stage.keep, note)
         await stage.runs.settled()  # nothing is going on
-        replies = await follow(stage.ask("a", exec="out x"))
-        assert told(replies)[-1] == ("finished", 0) and over == []
+        replies = await follow(await stage.ask("a", exec="out x"))
+        assert told(replies)[-1] == ("finished", 0) and stage.accounted == []
         await stage.runs.settled()
-        assert over == ["a"]
+        assert stage.accounted == ["a"]
 
     monkeypatch.setattr(Run, "carry_out", slowly)
     play(tmp_path, scenario)

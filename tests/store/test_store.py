@@ -12,8 +12,9 @@ import pytest
 
 from sandboxd.errors import ConfigError
 from sandboxd.model import Attachment
-from sandboxd.store import sessions
+from sandboxd.store import runs, sessions
 from sandboxd.store.database import MIGRATIONS, Database
+from sandboxd.store.runs import Order
 from sandboxd.store.sessions import LOG_MAX, Row
 
 ROW = Row(
@@ -26,6 +27,7 @@ ROW = Row(
     limits={"memory": 1 << 28, "cpus": 0.5},
     environ={"WORD": "\udcff", "한": "글"},
 )
+ORDER = Order(ROW.id, 0, "r", "{}", None, "boot")
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_a_session_that_is_being_destroyed_gives_its_name_free(database: Databas
 
 def test_a_changed_row_keeps_what_was_counted_meanwhile(database: Database) -> None:
     sessions.add(database, ROW)
-    sessions.next_run(database, ROW.id, 5.0)
+    runs.add(database, ROW.id, 5.0, [ORDER])
     sessions.change(database, ROW, tag="x")
     (row,) = sessions.all_rows(database)
     assert (row.runs, row.used_at, row.tag) == (1, 5.0, "x")
@@ -113,7 +115,8 @@ def test_run_numbers_are_never_used_again(path: str) -> None:
     numbers: list[int] = []
 
     def count() -> None:
-        numbers.extend(sessions.next_run(database, ROW.id, 1.0) for _ in range(25))
+        for _ in range(25):
+            numbers.extend(runs.add(database, ROW.id, 1.0, [ORDER]))
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -122,7 +125,7 @@ def test_run_numbers_are_never_used_again(path: str) -> None:
         thread.join()
     database.close()
     again = Database(path)
-    numbers.append(sessions.next_run(again, ROW.id, 1.0))
+    numbers.extend(runs.add(again, ROW.id, 1.0, [ORDER]))
     again.close()
     assert sorted(numbers) == list(range(1, 102))
 
@@ -131,7 +134,7 @@ def test_a_removed_session_has_no_runs(database: Database) -> None:
     sessions.add(database, ROW)
     sessions.remove(database, ROW.id)
     with pytest.raises(KeyError):
-        sessions.next_run(database, ROW.id, 1.0)
+        runs.add(database, ROW.id, 1.0, [ORDER])
 
 
 def test_sessions_of_an_earlier_sandboxd_are_taken_up(

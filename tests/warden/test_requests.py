@@ -19,7 +19,7 @@ from sandboxd.warden import launcher
 from sandboxd.warden.arguments import COMMANDS_MAX
 from sandboxd.warden.requests import Requests, _filters
 
-from ..sandbox import Sandbox, lease
+from ..sandbox import Sandbox, lease, restarted
 
 
 def start(sandbox: Sandbox, **changes: Any) -> dict[str, Any]:
@@ -165,12 +165,7 @@ def backing_files() -> list[str]:
 def test_adopted_session_has_its_files(requests: Requests) -> None:
     made = lease(requests)
     made.run("echo kept > f")
-    slot = made.slot
-    requests.scratch.unmount(slot.path)
-    slot.lock.close()
-    del requests.slots.leased[slot.number]
-    again = requests.adopt({"slot": slot.number, "session": slot.session})
-    made.slot = again
+    made.slot, _ = again, _ = restarted(made.slot, requests)
     assert made.run("cat f").stdout == "kept\n"
     requests.free(again)
 
@@ -180,21 +175,23 @@ def test_image_that_is_still_attached_is_not_attached_twice(requests: Requests) 
     made = lease(requests)
     slot = made.slot
     shim = mounts.clone(slot.scratch)  # what a run that outlives its warden keeps
-    requests.scratch.unmount(slot.path)
-    slot.lock.close()
-    del requests.slots.leased[slot.number]
-    again = requests.adopt({"slot": slot.number, "session": slot.session})
+    again, _ = restarted(slot, requests)
     image = f"{slot.path}/image"
     assert sum(image in text for text in backing_files()) == 1
     os.close(shim)
     requests.free(again)
 
 
-def test_finished_runs_beyond_the_kept_ones_are_removed(sandbox: Sandbox) -> None:
-    for _ in range(6):
+def test_finished_runs_are_removed_when_they_are_forgotten(sandbox: Sandbox) -> None:
+    for _ in range(3):
         sandbox.run("true")
-    kept = sandbox.requests.config.console.runs_kept
-    assert sorted(os.listdir(f"{sandbox.slot.path}/runs")) == [str(n) for n in range(7 - kept, 7)]
+    slot = sandbox.slot
+    slot.runs[3] = 1  # as if it were not over
+    order = {"slot": slot.number, "session": slot.session, "runs": [1, 3, 99]}
+    sandbox.requests.forget(order)
+    assert sorted(os.listdir(f"{slot.path}/runs")) == ["2", "3"]
+    sandbox.requests.ended(slot, 3)
+    assert os.listdir(f"{slot.path}/runs") == ["2"]
 
 
 def test_a_filter_that_no_runtime_may_have_stops_the_daemon_by_name() -> None:

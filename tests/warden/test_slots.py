@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.config import Slots as SlotsConfig
-from sandboxd.errors import Unavailable
+from sandboxd.errors import Invalid, Unavailable
 from sandboxd.warden.slots import Slots, uid_in_use
 
 from ..sandbox import TEST_UIDS
@@ -62,10 +62,10 @@ def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> Non
     before.commit(slot)
     slot.lock.close()
     after = Slots(config, str(tmp_path))
-    with pytest.raises(Unavailable, match="does not hold"):
+    with pytest.raises(Invalid, match="does not hold"):
         after.adopt(0, str(uuid.uuid4()))
     assert after.adopt(0, SESSION).uid == FIRST
-    with pytest.raises(Unavailable, match="not free"):
+    with pytest.raises(Invalid, match="not free"):
         after.adopt(0, SESSION)
     with pytest.raises(Unavailable):
         after.adopt(99, SESSION)

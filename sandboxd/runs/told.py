@@ -1,0 +1,90 @@
+"""How far the client of a run has been told, and the file in which that outlives the daemon.
+
+An answer counts as told once the kernel has it for the client. A daemon that is killed before
+that must tell it again, and one that is killed after it must not; but to note and to hand over
+are two acts. The note comes first, with nothing but the handing over of the last bytes behind it:
+the other way round, a client that has its answer could go on, and see the daemon killed, before
+the note. What is noted and cannot be handed over is taken back.
+
+A few microseconds remain. A client that wants to be sure sends back the `offset` of the last
+answer that it has got.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+from ..spool import START, Cursor
+
+_RECORD = struct.Struct("<QQQQIId")
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """A place between two answers, as clients know it.
+
+    console  bytes of console text before it, those included that fell out
+    steps    steps whose end was told before it
+    """
+
+    console: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the client knows.
+
+    cursor      console text up to here
+    final_from  where the console of the last answer of all began: it may be asked for again
+    answered    events
+    asked       that the program waits for input
+    started_at  seconds since 1970 of the run's start; 0.0: not noted
+    """
+
+    cursor: Cursor = Cursor(START)
+    final_from: Cursor = Cursor(START)
+    answered: int = 0
+    asked: bool = False
+    started_at: float = 0.0
+
+    @property
+    def offset(self) -> Offset:
+        """The same as clients know it."""
+        return Offset(self.cursor.seen, self.answered)
+
+
+class ToldFile:
+    """The file `fd`, which is ours to close."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self) -> Told:
+        """What was written last; nothing was told if nothing was."""
+        data = os.pread(self._fd, _RECORD.size, 0)
+        if len(data) < _RECORD.size:
+            return Told(started_at=os.fstat(self._fd).st_mtime)
+        position, seen, from_position, from_seen, answered, asked, at = _RECORD.unpack(data)
+        cursor, final_from = Cursor(position, seen), Cursor(from_position, from_seen)
+        return Told(cursor, final_from, answered, bool(asked), at)
+
+    def write(self, told: Told) -> None:
+        """Note `told`. Into the kernel's memory, not onto the disk: it takes microseconds and may
+        be done on the event loop; in a thread, the daemon could be killed before its turn."""
+        if self._fd < 0:
+            return
+        record = _RECORD.pack(
+            told.cursor.position, told.cursor.seen,
+            told.final_from.position, told.final_from.seen,
+            told.answered, told.asked, told.started_at,
+        )  # fmt: skip
+        os.pwrite(self._fd, record, 0)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,208 @@
+"""Runs outlive the daemon, however it ends: nothing is lost, doubled, or begun again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from .daemon import Daemon, Outcome, leftovers, run, running
+
+VICTIMS = ("warden", "api", "both", "neither")
+
+COUNT = "echo begun >> begun; for i in $(seq 60); do echo $i; sleep 0.05; done; exit 7"
+COUNTED = "".join(f"{number}\n" for number in range(1, 61))
+
+
+def begin(http: httpx.Client, session: str, run_id: str, options: dict[str, Any]) -> Outcome:
+    """The first answer of a run."""
+    outcome = Outcome()
+    call = {"mode": "batch", "code": "", "runId": run_id, "options": options}
+    outcome.add(http.post(f"/session/{session}", json=call).raise_for_status().json()["result"])
+    return outcome
+
+
+def go_on(http: httpx.Client, session: str, outcome: Outcome, **call: Any) -> dict[str, Any]:
+    """The next answer of it."""
+    call = {"mode": "continue", "code": "", "runId": outcome.results[-1]["runId"]} | call
+    answer = http.post(f"/session/{session}", json=call)
+    assert answer.status_code == 200, answer.text
+    outcome.add(answer.json()["result"])
+    return outcome.results[-1]
+
+
+def follow(http: httpx.Client, session: str, outcome: Outcome) -> None:
+    """All answers to the end."""
+    deadline = time.monotonic() + 60
+    while outcome.results[-1]["status"] not in ("finished", "exec-timeout"):
+        go_on(http, session, outcome)
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_run_goes_on_and_its_client_where_it_was(folder: Path, victim: str) -> None:
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            outcome = begin(http, "kept", "r", {"exec": COUNT})
+            while not outcome.text("stdout"):
+                go_on(http, "kept", outcome)
+        daemon.end(victim)
+        time.sleep(0.3)
+        daemon.start()
+        with daemon.client() as http:
+            follow(http, "kept", outcome)
+            assert outcome.text("stdout") == COUNTED
+            assert outcome.results[-1]["exitCode"] == 7
+            assert outcome.results[-1]["verdict"]["outcome"] == "failure"
+            assert run(http, "kept", {"exec": "cat begun"}).text("stdout") == "begun\n"
+            assert http.delete("/session/kept").status_code == 200
+
+
+def test_run_that_ends_while_no_daemon_is_there_has_its_result(folder: Path) -> None:
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            outcome = begin(http, "kept", "r", {"exec": "sleep 3; echo done; exit 5"})
+        daemon.end("both")
+        time.sleep(3)
+        daemon.start()
+        with daemon.client() as http:
+            follow(http, "kept", outcome)
+            assert (outcome.text("stdout"), outcome.exits[-1]) == ("done\n", 5)
+            assert http.get("/session/kept").json()["sandbox"]["runs"]["active"] is None
+            http.delete("/session/kept")
+
+
+def test_queued_runs_begin_in_their_order_with_all_that_they_were_asked_with(folder: Path) -> None:
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            first = begin(http, "kept", "a", {"exec": "sleep 8; echo a >> order"})
+            options = {"exec": "echo b >> order; cat; echo $WORD", "stdin": "in",
+                       "environ": {"WORD": "out"}}  # fmt: skip
+            second = begin(http, "kept", "b", options)
+            third = begin(http, "kept", "c", {"exec": "cat order"})
+        daemon.end("both")
+        daemon.start()
+        with daemon.client() as http:
+            for outcome in (third, second, first):
+                follow(http, "kept", outcome)
+            assert second.text("stdout") == "inout\n"
+            assert third.text("stdout") == "a\nb\n"
+            http.delete("/session/kept")
+
+
+@pytest.mark.parametrize("victim", ["both", "neither"])
+def test_program_that_waits_for_input_is_answered_after_a_restart(
+    folder: Path, victim: str
+) -> None:
+    ask = "read a; echo got $a; read b; echo got $b"
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            outcome = begin(http, "kept", "r", {"exec": ask})
+            while go_on(http, "kept", outcome)["status"] != "waiting-input":
+                pass
+            while go_on(http, "kept", outcome, mode="input", code="1")["status"] != "waiting-input":
+                pass
+        daemon.end(victim)
+        daemon.start()
+        with daemon.client() as http:
+            assert go_on(http, "kept", outcome)["status"] == "waiting-input"
+            go_on(http, "kept", outcome, mode="input", code="2")
+            follow(http, "kept", outcome)
+            assert outcome.text("stdout") == "got 1\ngot 2\n"
+            http.delete("/session/kept")
+
+
+def test_finished_runs_can_still_be_asked_for(folder: Path) -> None:
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            outcome = begin(http, "kept", "r", {"exec": "echo once; exit 3"})
+            follow(http, "kept", outcome)
+        daemon.end("both")
+        daemon.start()
+        with daemon.client() as http:
+            again = go_on(http, "kept", outcome)
+            assert (again["status"], again["exitCode"]) == ("finished", 3)
+            assert again["console"] == [["stdout", "once\n"]]
+            http.delete("/session/kept")
+
+
+def test_batch_command_is_seen_through_to_its_result(folder: Path) -> None:
+    query = "query($id: UUID!) { compute_session(id: $id) { result status_info } }"
+    with running(folder) as daemon:
+        body = {"image": "c", "name": "batch", "type": "batch", "startupCommand": "sleep 2; exit 4"}
+        with daemon.client() as http:
+            id = http.post("/session", json=body).json()["sessionId"]
+        daemon.end("both")
+        daemon.start()
+        with daemon.client() as http:
+            deadline = time.monotonic() + 20
+            told = {"result": "UNDEFINED"}
+            while told["result"] == "UNDEFINED" and time.monotonic() < deadline:
+                time.sleep(0.2)
+                answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
+                told = answer.json()["data"]["compute_session"]
+            assert told == {"result": "FAILURE", "status_info": None}
+            http.delete("/session/batch")
+
+
+@pytest.mark.parametrize("victim", ["shim", "init"])
+def test_run_whose_own_process_is_killed_ends_with_an_honest_verdict(
+    folder: Path, victim: str
+) -> None:
+    with running(folder) as daemon, daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        outcome = begin(http, "kept", "r", {"exec": "echo here; sleep 60"})
+        while not outcome.text("stdout"):
+            go_on(http, "kept", outcome)
+        kill_titled(daemon, f"sandboxd: {victim}")
+        follow(http, "kept", outcome)
+        assert outcome.results[-1]["exitCode"] == -1
+        assert outcome.text("stdout") == "here\n"
+        assert "ended" in outcome.text("log")
+        assert run(http, "kept", {"exec": "echo next"}).text("stdout") == "next\n"
+        http.delete("/session/kept")
+
+
+def kill_titled(daemon: Daemon, title: str) -> None:
+    """SIGKILL what calls itself so, among the descendants of the daemon."""
+    assert daemon.process
+    for line in leftovers():
+        pid, _, name = line.partition(" ")
+        if pid.isdigit() and name.startswith(title):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_deleting_after_a_restart_ends_what_an_earlier_daemon_has_started(folder: Path) -> None:
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            begin(http, "kept", "r", {"exec": "trap '' TERM; setsid sleep 60 & sleep 60"})
+        daemon.end("both")
+        daemon.start()
+        with daemon.client() as http:
+            assert http.delete("/session/kept").status_code == 200
+            assert not any("shim" in line or "init" in line for line in leftovers())
+            assert os.listdir(daemon.state / "slots") == []
+
+
+def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(folder: Path) -> None:
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            begin(http, "kept", "r", {"exec": "sleep 60"})
+        daemon.end("both")
+        for path in daemon.state.glob("api/sandboxd.sqlite*"):
+            path.unlink()
+        daemon.start()
+        assert not any("shim" in line or "init" in line for line in leftovers())
+        assert os.listdir(daemon.state / "slots") == []
