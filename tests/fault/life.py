@@ -1,0 +1,198 @@
+"""The life of a session, as a client sees it that never gives up, and what it is owed.
+
+Each phase does one thing and checks it. At a moment of one phase, chosen beforehand, something
+is killed. What was acknowledged before has to be there afterwards; what was not is asked for
+again, as a client does whose connection broke. Two kinds of client: a plain one, which just
+calls again, and an exact one, which says with each call where it is.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from .service import COMES_BACK_S, Service, Victim
+
+PHASES = ("create", "upload", "build", "output", "input", "queue", "download", "delete")
+
+WITHIN_S = {"create": 0.15, "upload": 0.1, "build": 0.4, "output": 1.0, "input": 0.8, "queue": 1.0,
+            "download": 0.15, "delete": 0.2}  # fmt: skip
+"""How long after the beginning of a phase the kill may come."""
+
+OUTPUT = "echo output >> begun; for i in $(seq 60); do echo line $i; sleep 0.01; done; exit 7"
+INPUT = "echo input >> begun; read a; echo got $a; read b; echo got $b; exit 3"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What is killed when, and by which kind of client it is noticed."""
+
+    victim: Victim
+    phase: str
+    delay: float
+    exact: bool
+
+    @classmethod
+    def chosen(cls, by: random.Random) -> Point:
+        """One of all that there are."""
+        victims: list[Victim] = ["api", "warden", "both", "both", "term", "shim", "init"]
+        victim = by.choice(victims)
+        phases = ["build", "output", "input"] if victim in ("shim", "init") else list(PHASES)
+        phase = by.choice(phases)
+        return cls(victim, phase, by.uniform(0, WITHIN_S[phase]), by.random() < 0.5)
+
+
+class Life:
+    """One session of `service`, with one kill."""
+
+    def __init__(self, service: Service, name: str, point: Point, by: random.Random) -> None:
+        self.service, self.name, self.point = service, name, point
+        self.http = service.client()
+        self.id = ""
+        self.files = {f"d{n}/f{n}": by.randbytes(by.randrange(1, 60_000)) for n in range(4)}
+        self.files["mk.sh"] = b"echo build >> begun\nfor i in 1 2 3; do echo $i; sleep 0.05; done\n"
+        self.hit: set[str] = set()  # phases whose run may have been killed itself
+
+    def live(self) -> None:
+        """All of it. Raises AssertionError for the first promise that was broken."""
+        with self.http:
+            for phase in PHASES:
+                killer = self._arm(phase)
+                try:
+                    getattr(self, f"_{phase}")()
+                finally:
+                    if killer:
+                        killer.join()
+
+    def _arm(self, phase: str) -> threading.Thread | None:
+        if phase != self.point.phase:
+            return None
+        if self.point.victim in ("shim", "init"):
+            self.hit.add(phase)
+        killer = threading.Thread(target=self._kill)
+        killer.start()
+        return killer
+
+    def _kill(self) -> None:
+        time.sleep(self.point.delay)
+        self.service.kill(self.point.victim, self.id)
+
+    # -- requests
+
+    def _ask(self, method: str, path: str, **more: Any) -> tuple[httpx.Response, bool]:
+        """The answer, after as many attempts as it takes; whether there were several."""
+        deadline = time.monotonic() + COMES_BACK_S
+        again = False
+        while True:
+            try:
+                answer = self.http.request(method, path, **more)
+                if answer.status_code != 503:
+                    return answer, again
+            except httpx.TransportError:
+                pass
+            again = True
+            assert time.monotonic() < deadline, f"{method} {path}: {self.service.said()}"
+            time.sleep(0.03)
+
+    def _create(self) -> None:
+        answer, _ = self._ask("POST", "/session", json={"name": self.name, "image": "c"})
+        assert answer.status_code in (200, 201), answer.text
+        self.id = answer.json()["sessionId"]
+
+    def _upload(self) -> None:
+        files = [("src", (name, data)) for name, data in self.files.items()]
+        answer, _ = self._ask("POST", f"/session/{self.id}/upload", files=files)
+        assert answer.status_code == 204, answer.text
+
+    def _build(self) -> None:
+        self._expect(self._run("build", {"build": "sh mk.sh"}), "1\n2\n3\n", 0, "build")
+
+    def _output(self) -> None:
+        printed = "".join(f"line {number}\n" for number in range(1, 61))
+        self._expect(self._run("output", {"exec": OUTPUT}), printed, 7, "output")
+
+    def _input(self) -> None:
+        told = self._run("input", {"exec": INPUT}, ["one", "two"])
+        self._expect(told, "got one\ngot two\n", 3, "input")
+
+    def _queue(self) -> None:
+        for name in ("first", "second"):
+            options = {"exec": f"echo {name} >> begun; sleep 0.4; echo {name}"}
+            call = {"mode": "batch", "code": "", "runId": name, "options": options}
+            answer, _ = self._ask("POST", f"/session/{self.id}", json=call)
+            assert answer.status_code == 200, answer.text
+        for name in ("second", "first"):
+            told = self._follow({"mode": "continue", "code": "", "runId": name, "options": {}}, [])
+            self._expect(told, None, 0, "queue")
+
+    def _download(self) -> None:
+        for name, data in self.files.items():
+            answer, _ = self._ask("GET", f"/session/{self.id}/download_single?file={name}")
+            assert answer.status_code == 200 and answer.content == data, (name, answer.status_code)
+        answer, _ = self._ask("GET", f"/session/{self.id}/download_single?file=begun")
+        begun = answer.text.split() if answer.status_code == 200 else []
+        for phase in ("build", "output", "input", "first", "second"):
+            times = begun.count(phase)
+            assert times == 1 or (times == 0 and phase in self.hit), f"{phase} ran {times} times"
+
+    def _delete(self) -> None:
+        answer, again = self._ask("DELETE", f"/session/{self.id}")
+        assert answer.status_code == 200 or (again and answer.status_code == 404), answer.text
+
+    # -- runs
+
+    def _run(
+        self, name: str, options: dict[str, Any], answers: list[str] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        call = {"mode": "batch", "code": "", "runId": name, "options": options}
+        return self._follow(call, answers or [])
+
+    def _follow(self, call: dict[str, Any], answers: list[str]) -> tuple[str, dict[str, Any]]:
+        """What the run printed, and its last result."""
+        printed = ""
+        deadline = time.monotonic() + COMES_BACK_S
+        while True:
+            result = self._call(call)
+            if result is None:  # the input may have been taken, or not: see what it does
+                call |= {"mode": "continue", "code": ""}
+                continue
+            printed += "".join(text for kind, text in result["console"] if kind == "stdout")
+            if result["status"] in ("finished", "exec-timeout"):
+                return printed, result
+            assert time.monotonic() < deadline, (printed, result, self.service.said())
+            options = {"offset": result["offset"]} if self.point.exact else {}
+            call = {"mode": "continue", "code": "", "runId": call["runId"], "options": options}
+            if result["status"] == "waiting-input":
+                call |= {"mode": "input", "code": answers[printed.count("got ")]}
+
+    def _call(self, call: dict[str, Any]) -> dict[str, Any] | None:
+        """The result of one call; None: it was input, and the connection broke."""
+        path = f"/session/{self.id}"
+        if call["mode"] != "input":
+            answer, _ = self._ask("POST", path, json=call)
+        else:
+            try:
+                answer = self.http.post(path, json=call)
+            except httpx.TransportError:
+                return None
+            if answer.status_code == 503:
+                return None
+        assert answer.status_code == 200, answer.text
+        result: dict[str, Any] = answer.json()["result"]
+        return result
+
+    def _expect(
+        self, told: tuple[str, dict[str, Any]], printed: str | None, code: int, phase: str
+    ) -> None:
+        text, result = told
+        if phase in self.hit and result["exitCode"] == -1:
+            logs = [data[3] for kind, data in result["console"] if kind == "log"]
+            assert printed is not None and printed.startswith(text) and logs, (text, result)
+            return
+        assert result["exitCode"] == code, result
+        assert printed is None or text == printed, f"printed {text!r}, not {printed!r}"

@@ -1,0 +1,163 @@
+"""A daemon that is killed and comes back, as a service manager would have it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import httpx
+
+from ..e2e.daemon import ROOT
+
+Victim = Literal["api", "warden", "both", "term", "shim", "init"]
+
+RUN_GROUP = re.compile(r"\d+\.\d+")
+
+COMES_BACK_S = 60.0
+
+
+class Service:
+    """`sandboxd serve`, started again whenever it ends, until `stop`."""
+
+    def __init__(self, folder: Path, first_uid: int, config: str = "") -> None:
+        self.folder, self.state = folder, folder / "state"
+        self.uids = range(first_uid, first_uid + 64)
+        slots = f"[slots]\nfirst_uid = {first_uid}\ncount = {len(self.uids)}\n"
+        (folder / "config.toml").write_text(f'metrics = ""\n{config}{slots}')
+        self.log = open(folder / "log", "ab")  # noqa: SIM115: as long as the service
+        self.kills = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_up, daemon=True)
+        self._keeper.start()
+
+    def _keep_up(self) -> None:
+        socket = f"unix:{self.folder}/api.sock"
+        command = [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", socket]
+        command += ["--state-dir", str(self.state), "--config", f"{self.folder}/config.toml"]
+        environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+        while not self._stopped.is_set():
+            with self._lock:
+                if self._stopped.is_set():
+                    return
+                self._process = subprocess.Popen(
+                    command, env=environ, stdout=self.log, stderr=self.log
+                )
+            self._process.wait()
+            time.sleep(0.02)  # a service manager is not faster
+
+    def client(self) -> httpx.Client:
+        """A client of it, over its socket."""
+        transport = httpx.HTTPTransport(uds=f"{self.folder}/api.sock")
+        return httpx.Client(transport=transport, base_url="http://sandboxd", timeout=20)
+
+    def ready(self) -> bool:
+        """It answers."""
+        with contextlib.suppress(httpx.TransportError), self.client() as http:
+            return http.get("/").status_code == 200
+        return False
+
+    def wait_until_ready(self) -> None:
+        """Return when it answers."""
+        deadline = time.monotonic() + COMES_BACK_S
+        while not self.ready():
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def said(self) -> str:
+        """The end of its log."""
+        return (self.folder / "log").read_text(errors="replace")[-4000:]
+
+    def kill(self, victim: Victim, session: str = "") -> bool:
+        """End `victim`: a part of the daemon, or of the run of `session`; False: there is none."""
+        pids = self._pids(victim, session)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM if victim == "term" else signal.SIGKILL)
+        self.kills += bool(pids)
+        return bool(pids)
+
+    def _pids(self, victim: Victim, session: str) -> list[int]:
+        if victim in ("shim", "init"):
+            slots = [p.parent.name for p in self.state.glob("slots/*/session")
+                     if p.read_text() == session]  # fmt: skip
+            wanted = {self.uids[int(number)] for number in slots}
+            title = f"sandboxd: {victim}"
+            return [pid for pid, uid, name in processes() if uid in wanted and title in name][:1]
+        warden = self._process.pid if self._process and self._process.poll() is None else 0
+        api = [pid for pid, uid, name in processes()
+               if uid == self.uids[0] - 1 and name == "sandboxd: api"]  # fmt: skip
+        if not warden:
+            return []
+        return {"api": api, "warden": [warden], "term": [warden], "both": [*api, warden]}[victim]
+
+    def left(self) -> list[str]:
+        """What there is of sessions on this host; nothing, when all are deleted."""
+        found = [f"process {pid} {name}" for pid, uid, name in processes() if uid in self.uids]
+        found += [f"slot {path}" for path in self.state.glob("slots/*")]
+        for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with contextlib.suppress(OSError):
+                text = path.read_text().strip()
+                found += [f"loop device on {text}"] if str(self.state) in text else []
+        name = "sandboxd-" + sha256(str(self.state).encode()).hexdigest()[:8]
+        for top, directories, _ in os.walk("/sys/fs/cgroup"):
+            runs = [each for each in directories if name in top and RUN_GROUP.fullmatch(each)]
+            found += [f"cgroup {top}/{each}" for each in runs]
+        return found
+
+    def expect_nothing_left(self) -> None:
+        """All sessions are deleted: soon nothing is left of them."""
+        deadline = time.monotonic() + 15
+        while left := self.left():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
+
+    def purge(self) -> None:
+        """Delete every session, after a failure."""
+        self.wait_until_ready()
+        with self.client() as http:
+            for path in self.state.glob("slots/*/session"):
+                with contextlib.suppress(httpx.TransportError, OSError):
+                    http.delete(f"/session/{path.read_text()}")
+
+    def stop(self) -> None:
+        """End it for good."""
+        self._stopped.set()
+        with self._lock:
+            process = self._process
+        if process and process.poll() is None:
+            process.terminate()
+        self._keeper.join(30)
+        self.log.close()
+
+
+def processes() -> list[tuple[int, int, str]]:
+    """Pid, real uid and title of every process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (path / "status").read_text()
+            title = (path / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+        except OSError:
+            continue
+        state = status.partition("State:")[2].split(None, 1)[0]
+        uid = int(status.partition("Uid:")[2].split(None, 1)[0])
+        if state not in "ZX":
+            found.append((int(path.name), uid, title))
+    return found
+
+
+def chosen(seed: str, count: int) -> list[random.Random]:
+    """A generator for each of `count` points; the same for the same seed."""
+    return [random.Random(f"{seed}/{number}") for number in range(count)]

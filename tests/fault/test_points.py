@@ -1,0 +1,15 @@
+"""A short attack with every change; `scripts/fault` is the long one."""
+
+from __future__ import annotations
+
+from ..e2e.conftest import passable
+from .points import attack
+
+
+def test_daemon_that_is_killed_again_and_again_keeps_its_promises() -> None:
+    with passable() as folder:
+        report = attack(folder, points=24, seed="short", at_once=4)
+        log = (folder / "log").read_text(errors="replace")
+    assert report.broken == [], "\n".join([*report.broken, log[-8000:]])
+    assert report.lived == 24 and report.kills > 12
+    assert "Traceback" not in log
