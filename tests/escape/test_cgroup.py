@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandboxd.jail.cgroup import Group
+from sandboxd.warden.requests import Started
 
 from ..sandbox import Sandbox
 
@@ -57,3 +60,37 @@ def test_peaks_are_those_of_the_step(sandbox: Sandbox) -> None:
     assert usage[1]["mem_peak"] > 90 << 20
     if sandbox.requests.hierarchy.base.get("memory"):  # v2 can start its peak anew since 6.12 only
         assert usage[2]["mem_peak"] < 60 << 20
+
+
+def test_limits_stand_on_a_leaf_and_swap_is_closed(sandbox: Sandbox) -> None:
+    read: dict[str, str] = {}
+
+    def look(started: Started) -> None:
+        assert started.group
+        deadline = time.monotonic() + 10
+        while len(started.group.members()) < 2:  # init and the program
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        for directory in started.group.dirs.values():
+            assert not [entry for entry in os.scandir(directory) if entry.is_dir()], "no leaf"
+            for path in Path(directory).iterdir():
+                if path.name.startswith(("memory.", "pids.max", "cpu.max", "cgroup.subtree")):
+                    try:
+                        read[path.name] = path.read_text().strip()
+                    except OSError:
+                        continue  # for writing only
+            above = Path(directory).parent
+            assert started.group.v2 is False or Path(above, "cgroup.procs").read_text() == ""
+        if started.group.shims:
+            assert str(started.pid) in Path(started.group.shims, "cgroup.procs").read_text().split()
+
+    assert sandbox.run("sleep 1", while_running=look, memory=48 << 20, pids=20).exit == 0
+    assert read["pids.max"] == "21"  # and init
+    if "memory.max" in read:  # v2
+        assert read["memory.max"] == str(48 << 20)
+        assert read["memory.swap.max"] == "0"
+        assert read["cpu.max"] == "100000 100000"
+        assert read["cgroup.subtree_control"] == ""
+    else:
+        assert read["memory.limit_in_bytes"] == str(48 << 20)
+        assert read.get("memory.memsw.limit_in_bytes", str(48 << 20)) == str(48 << 20)
