@@ -1,0 +1,203 @@
+"""The service on a machine with systemd: installed by the commands of the README, used, killed,
+started again, upgraded. Then the machine reboots, and rebooted.py goes on.
+
+`./scripts/test-vm` runs both; the order of the tests is that of an administrator's day.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from .host import (
+    BEFORE,
+    CHECKOUT,
+    COUNT,
+    RUNS,
+    begin,
+    client,
+    groups,
+    names,
+    proceed,
+    processes,
+    sh,
+    show,
+    until,
+)  # fmt: skip
+
+EXPOSURE = 6.5
+"""Of 10, by `systemd-analyze security`; docs/operations.md says what it is made of."""
+
+
+def test_installation_needs_root() -> None:
+    said = sh("setpriv --reuid 1000 --clear-groups ./scripts/install", code=1)
+    assert said == "install: needs root: sudo scripts/install\n"
+
+
+def test_installation_says_what_it_does_and_that_it_answers() -> None:
+    BEFORE.write_text("\n".join(sorted(names())))
+    said = sh("./scripts/install --wheels /opt/wheels")
+    assert "hello from a sandbox" in said
+    assert "is installed and answers." in said
+    for unit in ("sandboxd.service", "sandboxd.socket", "sandboxd-runs.service"):
+        assert show(unit, "ActiveState") == "active"
+    assert "sandboxd" in sh("getent passwd sandboxd")
+
+
+def test_units_are_good_and_as_exposed_as_is_documented() -> None:
+    units = sh("ls -d /usr/local/lib/systemd/system/sandboxd*").split()
+    assert len(units) == 3
+    assert sh(f"systemd-analyze verify {' '.join(units)}") == ""
+    text = sh("systemd-analyze security --no-pager sandboxd.service")
+    found = re.search(r"exposure level for sandboxd.service: ([0-9.]+)", text)
+    assert found and float(found[1]) <= EXPOSURE
+    documented = (CHECKOUT / "docs" / "operations.md").read_text()
+    assert f"exposure level {found[1]}" in documented
+
+
+def test_a_job_as_in_the_readme() -> None:
+    command = "sandboxd run examples/wordcount --build '*' --exec './main data/*.txt'"
+    assert command in (CHECKOUT / "README.md").read_text()
+    assert "sandboxd: exec finished (exit code 0)" in sh(command)
+
+
+def test_a_run_has_limits_in_a_leaf_of_the_delegated_group_and_its_shim_lives_there_too() -> None:
+    with client() as http:
+        begin(http, "placed", "sleep 600")
+        until(groups)
+        (leaf,) = groups()
+        assert Path(leaf, "memory.max").read_text().strip() == str(1 << 30)
+        assert Path(leaf, "pids.max").read_text().strip() == "257"
+        assert Path(leaf, "cgroup.subtree_control").read_text() == "\n"
+        shims = Path(RUNS, "shims", "cgroup.procs").read_text().split()
+        assert [processes()[int(pid)] for pid in shims] == ["sandboxd: shim slot 0 run 1"]
+        daemon = Path("/sys/fs/cgroup/system.slice/sandboxd.service/cgroup.procs")
+        titles = {processes()[int(pid)] for pid in daemon.read_text().split()}
+        assert titles == {"sandboxd: warden", "sandboxd: api"}
+        assert http.delete("/session/placed").status_code == 200
+    until(lambda: not groups())
+
+
+def test_program_that_wants_too_much_memory_cannot_flee_into_swap() -> None:
+    sh("truncate -s 0 /swap; dd if=/dev/zero of=/swap bs=1M count=256 status=none")
+    sh("chmod 600 /swap && mkswap -q /swap && swapon /swap")
+    try:
+        with client() as http:
+            config = {"resources": {"mem": "64m"}}
+            made = http.post("/session", json={"name": "swapper", "image": "c", "config": config})
+            assert made.status_code == 201, made.text
+            grab = "python3 -c 'x = bytearray(150 << 20); print(len(x))'"
+            call = {"mode": "batch", "code": "", "options": {"exec": grab}, "runId": "run-swapper"}
+            http.post("/session/swapper", json=call)
+            text, last = proceed(http, "swapper")
+            assert text == ""
+            assert last["exitCode"] != 0
+            http.delete("/session/swapper")
+        used = int(Path("/proc/swaps").read_text().splitlines()[1].split()[3])
+        assert used < 10 << 10, "kibibytes; of a program of 150 MiB"
+    finally:
+        sh("swapoff /swap && rm /swap")
+
+
+def test_service_goes_on_after_kill_9_and_so_does_its_run() -> None:
+    with client() as http:
+        begin(http, "killed", COUNT.format(n=80))
+        os.kill(int(show("sandboxd.service", "MainPID")), signal.SIGKILL)
+    time.sleep(0.5)
+    with client() as http:  # waits at the socket that systemd holds
+        text, last = proceed(http, "killed")
+        assert text.endswith("line 80\n")
+        assert last["exitCode"] == 7
+        http.delete("/session/killed")
+    assert int(show("sandboxd.service", "NRestarts")) == 1
+
+
+def test_restart_during_a_job_loses_nothing() -> None:
+    with client() as http:
+        begin(http, "restarted", COUNT.format(n=80))
+    sh("systemctl restart sandboxd")
+    with client() as http:
+        text, last = proceed(http, "restarted")
+        assert text.endswith("line 80\n")
+        assert last["exitCode"] == 7
+        http.delete("/session/restarted")
+
+
+def test_upgrade_during_a_job_loses_nothing() -> None:
+    before = os.readlink("/opt/sandboxd/current")
+    with client() as http:
+        begin(http, "upgraded", COUNT.format(n=300))
+    with (CHECKOUT / "sandboxd" / "errors.py").open("a") as file:
+        file.write("# a newer version\n")
+    sh("./scripts/install --wheels /opt/wheels")
+    assert os.readlink("/opt/sandboxd/current") != before
+    assert set(os.listdir("/opt/sandboxd")) == {
+        before, os.readlink("/opt/sandboxd/current"), "current", "lock",
+    }  # fmt: skip
+    with client() as http:
+        text, last = proceed(http, "upgraded")
+        assert text.endswith("line 300\n")
+        assert last["exitCode"] == 7
+        http.delete("/session/upgraded")
+
+
+def test_watchdog_restarts_a_daemon_whose_api_hangs() -> None:
+    override = Path("/run/systemd/system/sandboxd.service.d/watchdog.conf")
+    override.parent.mkdir(parents=True)
+    override.write_text("[Service]\nWatchdogSec=10\n")
+    sh("systemctl daemon-reload && systemctl restart sandboxd")
+    warden = show("sandboxd.service", "MainPID")
+    (api,) = (pid for pid, title in processes().items() if title == "sandboxd: api")
+    os.kill(api, signal.SIGSTOP)
+    until(lambda: show("sandboxd.service", "MainPID") not in (warden, "0"))
+    until(lambda: show("sandboxd.service", "ActiveState") == "active")
+    assert not Path(f"/proc/{api}").exists()
+    override.unlink()
+    override.parent.rmdir()
+    sh("systemctl daemon-reload && systemctl restart sandboxd")
+
+
+def test_stop_ends_runs_and_leaves_no_process_and_no_cgroup() -> None:
+    with client() as http:
+        begin(http, "stopped", "trap '' TERM; sleep 600 & wait")
+    sh("systemctl stop sandboxd.socket sandboxd.service")
+    until(lambda: show("sandboxd-runs.service", "ActiveState") == "inactive")
+    assert processes() == {}
+    assert not RUNS.exists()
+    assert "loop" not in sh("losetup --list --noheadings --output NAME")
+    sh("systemctl start sandboxd.socket")  # the first client starts the rest
+    with client() as http:
+        _, last = proceed(http, "stopped")
+        assert last["exitCode"] != 0
+        assert http.delete("/session/stopped").status_code == 200
+
+
+def test_mistake_in_the_configuration_is_one_line_and_keeps_what_runs() -> None:
+    with client() as http:
+        begin(http, "mistaken", COUNT.format(n=240))
+    config = Path("/etc/sandboxd/config.toml")
+    right = config.read_text()
+    config.write_text(right + "\n[scratch]\nsize = 1\n")
+    said = sh("./scripts/install --wheels /opt/wheels", code=1)
+    assert said.endswith(
+        "sandboxd: scratch.size must be between 16 MiB and 1 TiB, in bytes\n"
+        "install: correct /etc/sandboxd/config.toml and run this again; nothing was changed\n"
+    )
+    sh("systemctl restart sandboxd", code=1)
+    assert len(groups()) == 1
+    config.write_text(right)
+    sh("systemctl restart sandboxd")
+    with client() as http:
+        assert proceed(http, "mistaken")[0].endswith("line 240\n")
+        http.delete("/session/mistaken")
+
+
+def test_before_the_reboot() -> None:
+    with client() as http:
+        assert http.post("/session", json={"name": "kept", "image": "c"}).status_code == 201
+        files = {"src": ("kept.txt", b"still here\n")}
+        assert http.post("/session/kept/upload", files=files).status_code in (200, 204)
+        begin(http, "rebooted", "sleep 600")

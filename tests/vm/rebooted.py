@@ -1,0 +1,68 @@
+"""After installed.py and a reboot: what was there is there, what ran has an end that says why; then
+the service is taken away, and so is every trace of it."""
+
+from __future__ import annotations
+
+import os
+
+from .host import BEFORE, client, groups, names, proceed, processes, sh, show, until
+
+# What the system itself writes down, whoever asks for a user, a boot, or a name.
+NOISE = (
+    "/etc/.pwd.lock", "/etc/passwd-", "/etc/shadow-", "/etc/group-", "/etc/gshadow-",
+    "/etc/subuid-", "/etc/subgid-", "/var/lib/systemd", "/var/cache", "/etc/machine-id",
+    "/root/before-the-installation",
+)  # fmt: skip
+
+
+def left() -> set[str]:
+    """What there is that was not before the installation."""
+    return {name for name in names() - set(BEFORE.read_text().split("\n"))
+            if not name.startswith(NOISE)}  # fmt: skip
+
+
+def test_service_starts_with_the_machine() -> None:
+    until(lambda: show("sandboxd.service", "ActiveState") == "active", 120)
+
+
+def test_sessions_and_their_files_are_there() -> None:
+    with client() as http:
+        answer = http.get("/session/kept/download_single", params={"file": "kept.txt"})
+        assert (answer.status_code, answer.content) == (200, b"still here\n")
+
+
+def test_run_that_the_reboot_cut_off_has_an_end() -> None:
+    with client() as http:
+        _, last = proceed(http, "rebooted")
+        assert last["status"] == "finished"
+        assert last["exitCode"] != 0
+    assert groups() == []
+
+
+def test_uninstallation_leaves_the_state_and_nothing_else() -> None:
+    with client() as http:
+        call = {"mode": "batch", "code": "", "options": {"exec": "sleep 600"}}
+        assert http.post("/session/kept", json=call).status_code == 200
+    sh("./scripts/uninstall")
+    assert processes() == {}
+    for unit in ("sandboxd.service", "sandboxd.socket", "sandboxd-runs.service"):
+        assert show(unit, "LoadState") == "not-found"
+    assert sh("getent passwd sandboxd; getent group sandboxd", code=2) == ""
+    assert not os.path.exists("/run/sandboxd")
+    assert "sandboxd" not in sh("cat /proc/mounts; find /sys/fs/cgroup -name '*sandboxd*'")
+    state = {name for name in left() if name.startswith("/var/lib/sandboxd")}
+    assert left() == state
+    owners = {os.stat(name).st_uid for name in state if name.startswith("/var/lib/sandboxd/api")}
+    assert owners == {0}, "nobody is to inherit the keys with a uid"
+
+
+def test_second_installation_finds_the_state() -> None:
+    sh("./scripts/install --wheels /opt/wheels")
+    with client() as http:
+        answer = http.get("/session/kept/download_single", params={"file": "kept.txt"})
+        assert answer.content == b"still here\n"
+
+
+def test_purge_leaves_nothing() -> None:
+    sh("/opt/sandboxd/current/bin/sandboxd-uninstall --purge")
+    assert left() == set()
