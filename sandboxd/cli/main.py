@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
     _keypair(commands.add_parser("keypair", help="make and manage the keys of clients"))
     _doctor(commands.add_parser("doctor", help="try what this host can guarantee"))
+    _audit(commands.add_parser("audit", help="attack this installation, and see that it holds"))
     return top
 
 
@@ -191,3 +192,18 @@ def _doctor(command: argparse.ArgumentParser) -> None:
     add("--config", metavar="FILE", help="TOML; see docs/operations.md")
     add("--state-dir", metavar="DIR", help=f"of the daemon that is meant (default: {STATE_DIR})")
     add("--json", action="store_true", help="JSON instead of text")
+
+
+def _audit(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Attacks the daemon at --socket, or a private one, in sessions made for that: from inside, "
+        "and as root with a look from the host. Does no harm where a protection is missing. Exits "
+        "with 0 when every attack failed, else with 1."
+    )
+    add = command.add_argument
+    add("--only", metavar="NAME", nargs="+", default=[], help="these attacks; * and ? for families")
+    add("--kind", metavar="KIND", nargs="+", default=[], help="attacks of these kinds; see --list")
+    add("--list", action="store_true", help="say what there is, and attack nothing")
+    add("--image", metavar="NAME", default="python", help="runtime of the sessions (python)")
+    add("--json", action="store_true", help="JSON instead of text")
+    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
