@@ -18,13 +18,14 @@ MAY_IMPORT = {
     "files": {"errors", "filewire", "jail", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "shim"},
+    "audit": {"errors", "jail"},
     "runs": SHARED,
     "store": SHARED | {"runs"},
     "runtimes": SHARED,
     "api": SHARED | {"runs", "runtimes", "store", "__init__"},
     **dict.fromkeys(SHARED, SHARED),
 }
-PRIVILEGED = {"jail", "files", "shim", "warden"} | SHARED
+PRIVILEGED = {"audit", "jail", "files", "shim", "warden"} | SHARED
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -33,11 +33,17 @@ _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Where on the host something of a session could be left."""
+    """Where on the host something of a session could be left.
+
+    Slots and device numbers are used again at once, by other sessions too; so there is something
+    with each that is not: the pid namespace, the inode of a cgroup, the sequence of a disk.
+    """
 
     uid: int
+    processes: str
     device: int
-    groups: tuple[str, ...]
+    disk: str
+    groups: tuple[tuple[str, int], ...]
 
 
 class Canaries:
@@ -115,7 +121,8 @@ def footprint(pid: int) -> Footprint | None:
     try:
         uid = int(_status(pid)["Uid"].split()[0])
         device = os.stat(f"/proc/{pid}/root/home/work").st_dev
-        return Footprint(uid, device, tuple(sorted(_groups(pid))))
+        groups = tuple((path, os.stat(path).st_ino) for path in sorted(_groups(pid)))
+        return Footprint(uid, os.readlink(f"/proc/{pid}/ns/pid"), device, _disk(device), groups)
     except (OSError, KeyError):
         return None
 
@@ -141,18 +148,21 @@ def _left(of: Footprint) -> Iterator[str]:
         yield "it was root: what is left of it cannot be told from the rest"
         return
     for pid in _pids():
-        if str(of.uid) in _status(pid).get("Uid", "").split():
-            yield f"process {pid}"
-    for path in of.groups:
-        if os.path.isdir(path):
-            yield f"the cgroup {path}"
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/ns/pid") == of.processes:
+                yield f"process {pid}"
+    for path, inode in of.groups:
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_ino == inode:
+                yield f"the cgroup {path}"
     number = f"{os.major(of.device)}:{os.minor(of.device)}"
-    for pid in _pids():
-        if any(line.split()[2] == number for line in _lines(f"/proc/{pid}/mountinfo")):
-            yield f"a mount of its scratch, seen by process {pid}"
-            break
-    if os.major(of.device) == 7 and os.path.exists(f"/sys/dev/block/{number}/loop"):
-        yield f"the loop device {number}"
+    if _disk(of.device) == of.disk:
+        for pid in _pids():
+            if any(line.split()[2] == number for line in _lines(f"/proc/{pid}/mountinfo")):
+                yield f"a mount of its scratch, seen by process {pid}"
+                break
+        if os.path.exists(f"/sys/dev/block/{number}/loop"):
+            yield f"the loop device {number}"
     for kind in ("shm", "sem", "msg"):
         for line in _lines(f"/proc/sysvipc/{kind}")[1:]:
             if str(of.uid) in line.split():
@@ -202,6 +212,13 @@ def _groups(pid: int) -> Iterator[str]:
                 f"{directory}/cgroup.procs"
             ):  # fmt: skip
                 yield directory
+
+
+def _disk(device: int) -> str:
+    """What tells a loop device from the next one of its number: it is counted (Linux 5.15)."""
+    path = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    lines = _lines(f"{path}/diskseq") or _lines(f"{path}/loop/backing_file")
+    return lines[0] if lines else ""
 
 
 def _pids() -> list[int]:

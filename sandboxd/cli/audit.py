@@ -16,7 +16,7 @@ from ..audit import auditor, host
 from ..audit.attack import Attack, Judgement
 from ..errors import ConfigError
 from .reporter import Reporter
-from .session import connect, terminated
+from .session import connect, create, deleted, terminated
 
 NOT_HELD = 1
 """Exit status when an attack succeeded, or did not come to its end."""
@@ -49,6 +49,8 @@ def main(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         canaries = host.Canaries(stack)
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
+        with deleted(client, create(client, args.image, {})):
+            pass  # an image that there is not is a mistake, and no attack
         work = auditor.Auditor(client, canaries, args.image, auditor.is_root())
         width = max(len(attack.name) for attack in wanted)
         for count, attack in enumerate(wanted, 1):
