@@ -83,12 +83,19 @@ class Places:
 
     async def wait(self, key: Hashable, owner: str, amount: Amount) -> bool:
         """A place when its turn comes; False when it was withdrawn. Who is cancelled has none."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._futures[key] = future
+        self.ask(key, owner, amount)
+        return await self.turn(key)
+
+    def ask(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """Go into line; `turn` waits."""
+        self._futures[key] = asyncio.get_running_loop().create_future()
         self.turns.ask(key, owner, amount)
         self.look()
+
+    async def turn(self, key: Hashable) -> bool:
+        """The second half of `wait`."""
         try:
-            return await future
+            return await self._futures[key]
         except BaseException:
             self.leave(key)
             raise

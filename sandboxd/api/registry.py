@@ -22,9 +22,11 @@ from ..config import Config
 from ..errors import (
     Draining,
     Exists,
+    Full,
     Gone,
     Invalid,
     NotFound,
+    QuotaExceeded,
     SandboxdError,
     StageError,
     Unavailable,
@@ -42,6 +44,7 @@ from .account import Account
 from .admission import DRAINED, Admission
 from .events import Events
 from .orders import Orders, restored
+from .pending import Pending
 from .session import HELPERS_MAX, Session
 from .turns import Amount
 from .warden_client import WardenClient
@@ -91,6 +94,9 @@ class Sessions:
 
     async def _restore(self, row: Row, orders: Sequence[Order]) -> None:
         """Take up one session, or end it if that was under way."""
+        if row.status == "PENDING":
+            self._keep(row)
+            return
         if row.slot is None:
             raise Invalid("it was never completed")
         ending = row.status == "TERMINATING"
@@ -181,10 +187,16 @@ class Sessions:
         return [one for one, mount in mounted if mount.folder == folder]
 
     async def get_or_create(
-        self, wanted: Row, reuse: bool, wait_s: float = 0
+        self,
+        wanted: Row,
+        first: Sequence[tuple[str, Plan]],
+        reuse: bool,
+        wait_s: float = 0,
+        may_wait: bool = False,
     ) -> tuple[Session, bool]:
-        """The owner's session of `wanted`'s name, made from `wanted` if there is none; whether
-        it was made. For a free slot it waits `wait_s` at most.
+        """The owner's session of `wanted`'s name, made from `wanted` if there is none, with its
+        `first` runs; whether it was made. For a free slot it waits `wait_s` at most. One that
+        `may_wait` is PENDING where the bounds of admission leave no room for it now.
 
         Raises Exists when there is one with another runtime, or `reuse` is false.
         """
@@ -192,7 +204,7 @@ class Sessions:
         async with self._lock(*key):
             known = self._by_name.get(key)
             if known is None:
-                return await self._create(wanted, wait_s), True
+                return await self._create(wanted, first, wait_s, may_wait), True
         if not reuse or known.row.runtime != wanted.runtime:
             why = f"it runs {known.row.image}" if reuse else "reuseIfExists is false"
             data = {"existingSessionId": known.row.id}
@@ -212,13 +224,54 @@ class Sessions:
         most = self.config.scratch.size
         return sizes.scratch_size(row.limits.get("disk", most), most)
 
-    async def _create(self, wanted: Row, wait_s: float) -> Session:
-        self.admission.sessions.now(wanted.id, wanted.owner, self._promise(wanted))
+    async def _create(
+        self, wanted: Row, first: Sequence[tuple[str, Plan]], wait_s: float, may_wait: bool
+    ) -> Session:
         try:
-            return await self._make(wanted, wait_s)
+            self.admission.sessions.now(wanted.id, wanted.owner, self._promise(wanted))
+        except (Full, QuotaExceeded):
+            if not may_wait:
+                raise
+            return await self._enqueue(wanted, first)
+        try:
+            session = await self._make(wanted, wait_s)
         except BaseException:
             self.admission.sessions.leave(wanted.id)
             raise
+        await session.runs.begin(first)
+        return session
+
+    async def _enqueue(self, wanted: Row, first: Sequence[tuple[str, Plan]]) -> Session:
+        waiting = self.admission.sessions.turns.waiting_of(wanted.owner)
+        self.admission.check_waiting(waiting, "sessions")
+        row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
+        await asyncio.to_thread(table.add, self._database, row)
+        self.events.publish("enqueued", row)
+        session = self._keep(row)
+        self.hold(session, first)
+        return session
+
+    def hold(self, session: Session, first: Sequence[tuple[str, Plan]]) -> None:
+        """Have a PENDING session wait for its turn, and then begin with its `first` runs."""
+        session.pending = Pending(session, self.admission.sessions, first)
+        session.pending.begin(self._promise(session.row), self._begin, self.destroy)
+
+    async def _begin(self, session: Session) -> None:
+        """The turn of a PENDING session has come."""
+        row, now = session.row, time.time()
+        slot = await self._lease(row, 0)
+        try:
+            row = await asyncio.to_thread(
+                table.move, self._database, row, "RUNNING", now, slot=slot, used_at=now
+            )
+        except BaseException:
+            await self.warden.release(slot, row.id)
+            raise
+        # what others have changed meanwhile stays
+        session.row = replace(session.row, status=row.status, slot=slot, history=row.history)
+        session.used_at = now
+        for what in ("scheduled", "preparing", "started"):
+            self.events.publish(what, session.row)
 
     async def _make(self, wanted: Row, wait_s: float) -> Session:
         slot = None
@@ -261,6 +314,7 @@ class Sessions:
         Raises what Runs.ask does, Draining, and RateLimited when too many of the owner's wait.
         """
         if not session.runs.knows(id):
+            _ = session.slot  # it has begun
             if self.admission.paused:
                 raise Draining(DRAINED)
             owner = session.row.owner
@@ -310,6 +364,8 @@ class Sessions:
         if session.closed:
             raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
         session.closed = True
+        if session.pending:
+            await session.pending.end()
         await session.runs.settled()
         async with session.accounts:
             pass  # what its client knows to be over is in the usage that the last row tells
@@ -332,7 +388,8 @@ class Sessions:
             await session.runs.close()
             if cut:
                 self._account.run_over(row, cut, time.time())
-            await self.warden.release(session.slot, row.id)
+            if row.slot is not None:
+                await self.warden.release(row.slot, row.id)
             kept = self.config.sessions.ended_kept
             try:
                 await asyncio.to_thread(table.ended, self._database, row, time.time(), kept, log)
@@ -371,6 +428,8 @@ class Sessions:
         """Let go of everything; the sessions live on for the next daemon."""
         self.events.close()
         for session in self._by_id.values():
+            if session.pending:
+                await session.pending.cancel()
             await session.terminals.close("the daemon ends")
             await session.runs.close()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ..errors import NotFound, SandboxdError, Unavailable
+from ..errors import Full, NotFound, SandboxdError, Unavailable
 from ..runs.channel import Channel
 from ..runs.console import text
 from ..runs.line import Runs
@@ -14,6 +15,9 @@ from ..runs.terminals import Terminals
 from ..store.sessions import Row
 from .admission import Admission, Waiting
 from .warden_client import WardenClient
+
+if TYPE_CHECKING:
+    from .pending import Pending
 
 HELPERS_MAX = 8
 """File calls that a session may have open at a time."""
@@ -26,6 +30,7 @@ class Session:
     used_at   seconds since 1970 of the last request for it; more exact than the row
     accounts  held while a run that is over is being accounted for
     warned    its end has been told
+    pending   what waits for its turn, as long as it does
     """
 
     row: Row
@@ -37,14 +42,22 @@ class Session:
     used_at: float
     closed: bool = False
     warned: bool = False
+    pending: Pending | None = None
     accounts: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def slot(self) -> int:
         """The slot that it has leased."""
+        if waiting := self.waits:
+            raise Full(f"the session has not begun yet, it waits for its turn: {waiting.reason}")
         if self.row.slot is None:
             raise NotFound("session", f"Session (id={self.row.id}) does not exist.")
         return self.row.slot
+
+    @property
+    def waits(self) -> Waiting | None:
+        """Where it waits for its turn; None: it has begun."""
+        return self.admission.sessions.waiting(self.row.id)
 
     @property
     def busy(self) -> bool:

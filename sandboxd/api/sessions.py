@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import platform
 import re
@@ -66,7 +68,7 @@ class Create(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
     dependencies: list[Any] = []
     tag: str = ""
     max_wait: float = 0
-    enqueue_only: bool = False  # makes no difference: sessions begin at once
+    enqueue_only: bool = False
 
 
 _ALIASES = {
@@ -118,20 +120,35 @@ async def create(request: Request) -> Response:
     )
     note(request, name=wanted.name, runtime=runtime.name)
     first = life.first_runs(wanted, runtime, here.config)
-    found, created = await here.sessions.get_or_create(wanted, body.reuse, body.max_wait)
+    may_wait = body.enqueue_only or body.max_wait > 0
+    found, created = await here.sessions.get_or_create(
+        wanted, first, body.reuse, body.max_wait, may_wait
+    )
+    pending = found.pending
+    if created and pending and not body.enqueue_only:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(body.max_wait, here.config.sessions.wait_s)):
+                await pending.over.wait()
     note(request, session=found.row.id, created=created)
-    if created:
-        await found.runs.begin(first)
     answer = {
         "sessionId": found.row.id,
         "sessionName": found.row.name,
-        "status": "RUNNING",
+        "status": _told_status(found, body),
         "created": created,
         "servicePorts": [],
     }
+    if waits := found.waits:
+        answer["queue"] = asdict(waits)
     if created and lowered:
         answer["clamped"] = lowered
     return Answer(answer, 201 if created else 200)
+
+
+def _told_status(found: Session, body: Create) -> str:
+    """What clients make something of: they stop at PENDING, and at TIMEOUT, which is the same for
+    one that has waited."""
+    waited = found.row.status == "PENDING" and body.max_wait > 0 and not body.enqueue_only
+    return "TIMEOUT" if waited else found.row.status
 
 
 def _check_offered(body: Create, settings: Settings) -> None:
@@ -217,7 +234,7 @@ def _described(session: Session, here: State) -> dict[str, Any]:
         "occupiedShares": "{}",
         "environ": json.dumps(row.environ),
         "resourceOpts": json.dumps({"shmem": limits["shm"]}),
-        "status": "RUNNING",
+        "status": row.status,
         "statusInfo": row.status_info or None,
         "statusData": None,
         "age": int((time.time() - row.created_at) * 1000),
@@ -235,6 +252,7 @@ def _described(session: Session, here: State) -> dict[str, Any]:
                 "inodes": config.scratch.inodes,
             },
             "mounts": [asdict(mount) for mount in row.mounts],
+            "queue": asdict(waits) if (waits := session.waits) else None,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
             "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
             "terminals": len(session.terminals),
@@ -253,7 +271,7 @@ async def match(request: Request) -> Response:
         raise Invalid("Input validation error", {"id": "the beginning of a UUID or name"})
     rows = [found.row for found in state(request).sessions.of(owner(request))]
     found = [row for row in rows if row.id.startswith(prefix) or row.name.startswith(prefix)]
-    matches = [{"id": row.id, "name": row.name, "status": "RUNNING"} for row in found]
+    matches = [{"id": row.id, "name": row.name, "status": row.status} for row in found]
     return Answer({"matches": matches})
 
 

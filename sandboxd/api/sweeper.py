@@ -32,6 +32,9 @@ async def resume(sessions: Sessions, runtimes: Runtimes) -> None:
     """Have those restored sessions begin that have not had a run yet."""
     for session in sessions.of(None):
         row = session.row
+        if row.status == "PENDING":
+            await _hold(sessions, session, runtimes)
+            continue
         if row.runs or not (row.bootstrap_script or row.startup_command):
             continue
         try:
@@ -40,6 +43,16 @@ async def resume(sessions: Sessions, runtimes: Runtimes) -> None:
         except SandboxdError as error:  # the runtime is gone, or its limits are others now
             _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
             await sessions.change(session, **life.failed(row, str(error), time.time()))
+
+
+async def _hold(sessions: Sessions, session: Session, runtimes: Runtimes) -> None:
+    row = session.row
+    try:
+        runtime = runtimes.resolve(row.runtime)
+        sessions.hold(session, life.first_runs(row, runtime, sessions.config))
+    except SandboxdError as error:  # as above
+        _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
+        await sessions.destroy(session, str(error))
 
 
 async def sweep(sessions: Sessions, keys: Keys) -> None:
@@ -58,7 +71,7 @@ async def sweep(sessions: Sessions, keys: Keys) -> None:
 
 async def _look_at(sessions: Sessions, session: Session) -> None:
     now = time.time()
-    if session.closed:
+    if session.closed or session.pending:
         return
     await session.runs.expire(now)
     # also when the clock has been set back: nobody uses a session in the future

@@ -94,6 +94,12 @@ MIGRATIONS: Sequence[str] = (
         PRIMARY KEY (session, number)
     ) STRICT;
     """,
+    """
+    -- a session that waits for its turn has its name, too
+    DROP INDEX sessions_name;
+    CREATE UNIQUE INDEX sessions_name ON sessions (owner, name)
+        WHERE status IN ('PENDING', 'PREPARING', 'RUNNING');
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..model import Attachment
 from .database import Database
 
-State = Literal["PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
+State = Literal["PENDING", "PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
 Result = Literal["UNDEFINED", "SUCCESS", "FAILURE"]
 
 LOG_MAX = 65536
