@@ -255,6 +255,7 @@ class Config:
     metrics: str = METRICS  # where Prometheus and health checks ask: HOST:PORT, unix:PATH, "": off
     log: str = "text"  # the form of the log's lines, or "json"
     log_level: str = "info"  # what is told at least: debug (every request), info, warning, error
+    sweep_s: float = 60  # seconds between two looks for what nobody has; see operations.md
     disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
     limits: StepLimits = StepLimits()
     ceiling: Limits = Limits(
@@ -409,6 +410,8 @@ def _check(config: Config) -> None:
             " or ".join(f'"{one}"' for one in known) for known in (log.FORMS, log.LEVELS)
         )
         raise ConfigError(f"log is {forms}, log_level is {levels}")
+    if config.sweep_s < 1:
+        raise ConfigError("sweep_s must be 1 or more, in seconds")
     if config.disk_floor < 0:
         raise ConfigError("disk_floor must be 0 or more, in bytes")
     if config.rate_limit < 1:

@@ -8,6 +8,7 @@ that its answer repeats; this is the whole privileged surface:
     op       arguments                               answer   descriptors back
     ready    -                                       -        -
     ping     -                                       vitals   -
+    sweep    -                                       -        the report, a file of JSON
     lease    session, size, inodes, mounts           slot     -
     adopt    slot, session, mounts, runs             -        -
     start    slot, session, run, shell, steps,       -        control, console, journal, cursor
@@ -28,7 +29,7 @@ that its answer repeats; this is the whole privileged surface:
     `adopt` takes up a slot of an earlier daemon, with those of `runs` that go on; `follow` gives
     what `start` gave, of a run that an earlier daemon was asked to start, and tells if it never
     began; `forget` removes the directories of runs as soon as they are over.
-    vitals are the fields of warden/vitals.py.
+    vitals are the fields of warden/vitals.py, the report is that of warden/sweep.py.
     An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
     "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".
 

@@ -41,7 +41,9 @@ class Account:
         self._printed(run.events)
         last = run.events[-1] if run.events else None
         verdict = last.verdict if last else None
-        outcome: str = "vanished" if run.vanished else verdict.outcome if verdict else "fault"
+        outcome: str = verdict.outcome if verdict else "fault"
+        if run.vanished and not (last and last.final):
+            outcome = "vanished"
         limit = (verdict.limit if verdict else None) or ""
         fault = str(run.error) if run.error else last.fault if last else ""
         self._metrics.run_over(

@@ -388,8 +388,7 @@ class Sessions:
             await session.runs.close()
             if cut:
                 self._account.run_over(row, cut, time.time())
-            if row.slot is not None:
-                await self.warden.release(row.slot, row.id)
+            stuck = await self._free(row)
             kept = self.config.sessions.ended_kept
             try:
                 await asyncio.to_thread(table.ended, self._database, row, time.time(), kept, log)
@@ -398,7 +397,19 @@ class Sessions:
             del self._ending[row.id]
             self.admission.sessions.leave(row.id)
             self.events.publish("terminated", row, reason)
+        if stuck:
+            raise stuck
         return row
+
+    async def _free(self, row: Row) -> StageError | None:
+        """Have the slot of a session emptied. What keeps it from being empty is no reason not to
+        end the session: the warden tries again."""
+        try:
+            if row.slot is not None:
+                await self.warden.release(row.slot, row.id)
+        except StageError as error:
+            return error
+        return None
 
     async def _over(self, id: str, run: Run) -> None:
         """Account for a run that is over."""

@@ -41,6 +41,7 @@ from .health import monitor as make_monitor
 from .host import Host
 from .http_protocol import SERVER, HttpProtocol
 from .keys import Keys
+from .leaks import Leaks
 from .metrics import Metrics
 from .readings import readings
 from .registry import Sessions
@@ -110,6 +111,7 @@ async def _serve(
     metrics = Metrics()
     client = WardenClient(warden, metrics.warden_answered)
     health = Health(config, client, store, metrics)
+    leaks = Leaks(client, store, metrics)
     admission = Admission(config, Host(os.path.dirname(store.path)))
     sessions = Sessions(config, client, store, admission, Account(metrics, config.console))
     keys = Keys(store)
@@ -122,6 +124,7 @@ async def _serve(
         Door(config, keys),
         metrics,
         health,
+        leaks,
         Bodies(config.http.bodies),
         Drain(admission),
         guarantees,
@@ -158,6 +161,8 @@ async def _serve(
     link.add_done_callback(lambda _: server.stop("the warden is gone"))
     beside = [link, asyncio.create_task(health.beat(), name="beat")]
     beside.append(asyncio.create_task(_feed_watchdog(client), name="watchdog"))
+    watching = leaks.watch(server.ready, config.sweep_s)
+    beside.append(asyncio.create_task(watching, name="leaks"))
     if monitor is not None:
         watched = Monitor(make_monitor(health, metrics), config.http).serve(sockets=[monitor])
         beside.append(asyncio.create_task(watched, name="monitor"))
@@ -220,6 +225,7 @@ class Server(uvicorn.Server):
         connections: Connections,
     ) -> None:
         super().__init__(_settings(application, lifespan="on"))
+        self.ready = asyncio.Event()
         self.server_state = connections
         connections.default_headers = [(b"server", SERVER.encode())]  # until uvicorn's first tick
         self._warden = warden
@@ -236,6 +242,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         with contextlib.suppress(Unavailable):  # then the link ends, and with it the server
             await self._warden.ready()
+            self.ready.set()
 
     def stop(self, why: str) -> None:
         """End soon: running requests get their grace."""

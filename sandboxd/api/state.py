@@ -14,6 +14,7 @@ from .bodies import Bodies
 from .door import Door
 from .drain import Drain
 from .health import Health
+from .leaks import Leaks
 from .metrics import Metrics
 from .record import note
 from .registry import Sessions
@@ -34,6 +35,7 @@ class State:
     door: Door
     metrics: Metrics
     health: Health
+    leaks: Leaks
     bodies: Bodies
     drain: Drain
     guarantees: tuple[Guarantee, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import socket
 import time
@@ -111,6 +112,17 @@ class WardenClient:
         message, _ = await self._request("ping")
         vitals = message.get("vitals")
         return vitals if isinstance(vitals, dict) else {}
+
+    async def sweep(self) -> dict[str, Any]:
+        """Have the warden look for strays; its report, see warden/sweep.py."""
+        _, (fd,) = await self._request("sweep", 1)
+        with open(fd, encoding="utf-8") as file:  # a memfd: nothing to wait for
+            file.seek(0)
+            report = json.load(file)
+        if fault := report.pop("fault"):
+            raise Unavailable(str(fault))
+        assert isinstance(report, dict)
+        return report
 
     async def lease(
         self, session: str, size: int, inodes: int, mounts: Sequence[Attachment]

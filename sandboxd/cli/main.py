@@ -73,7 +73,19 @@ def parser() -> argparse.ArgumentParser:
     _keypair(commands.add_parser("keypair", help="make and manage the keys of clients"))
     _doctor(commands.add_parser("doctor", help="try what this host can guarantee"))
     _audit(commands.add_parser("audit", help="attack this installation, and see that it holds"))
+    _leaks(commands.add_parser("leaks", help="look for what belongs to no session"))
     return top
+
+
+def _leaks(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Has the daemon compare what it has leased with what the kernel has, remove what nobody "
+        "has, and name it. Exits with 1 when there was something."
+    )
+    command.add_argument("--json", action="store_true", help="the whole ledger as JSON")
+    command.add_argument(
+        "--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})"
+    )
 
 
 def _run(command: argparse.ArgumentParser) -> None:

@@ -1,13 +1,15 @@
 """A daemon for one command, when none is running: made in a directory of its own, gone after.
 
 It gets SIGTERM when the command ends, and from the kernel if the command is killed; then it
-takes everything with it: processes, cgroups, mounts, and the directory.
+takes everything with it: processes, cgroups, mounts, and the directory. If it is killed itself, the
+command does that; if both are, the next command.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +18,17 @@ from collections.abc import Iterator
 
 from ..errors import Unavailable
 from ..jail import syscalls
+from ..warden import aftermath
 
 STOP_S = 20
+PREFIX = "sandboxd-"
 
 
 @contextlib.contextmanager
 def private_daemon() -> Iterator[str]:
     """Start one; the path of its socket. Raises Unavailable with what it said."""
-    folder = tempfile.mkdtemp(prefix="sandboxd-")
+    aftermath.clear_old(tempfile.gettempdir(), PREFIX)
+    folder = tempfile.mkdtemp(prefix=PREFIX)
     os.chmod(folder, 0o711)  # the unprivileged api has to reach its state in there
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [package, os.environ.get("PYTHONPATH")]
@@ -42,6 +47,9 @@ def private_daemon() -> Iterator[str]:
         yield f"{folder}/api.sock"
     finally:
         _stop(daemon)
+        if os.path.isdir(folder):
+            aftermath.clear(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _die_with_parent() -> None:

@@ -89,3 +89,10 @@ def remove(database: Database, id: str) -> None:
     """The folder is gone."""
     with database.transaction() as connection:
         connection.execute("DELETE FROM folders WHERE id = ?", (id,))
+
+
+def ids(database: Database) -> set[str]:
+    """The UUID of every folder, also of those that are being made or removed."""
+    with database.transaction() as connection:
+        found = connection.execute("SELECT id FROM folders")
+        return {str(id) for (id,) in found}

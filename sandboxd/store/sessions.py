@@ -161,3 +161,10 @@ def remove(database: Database, id: str) -> None:
     with database.transaction() as connection:
         connection.execute("DELETE FROM sessions WHERE id = ?", (id,))
         connection.execute("DELETE FROM runs WHERE session = ?", (id,))
+
+
+def ids(database: Database) -> set[str]:
+    """The UUID of every session that is not over."""
+    with database.transaction() as connection:
+        found = connection.execute("SELECT id FROM sessions WHERE status <> 'TERMINATED'")
+        return {str(id) for (id,) in found}

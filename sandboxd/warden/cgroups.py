@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from ..errors import StageError
@@ -107,6 +108,20 @@ class Hierarchy:
                     os.rmdir(directory)
                 except OSError:
                     continue  # its service manager's, or something is still there for the sweep
+
+
+def own_name(state_dir: str) -> str:
+    """What the daemon with this state directory calls its own group."""
+    return "sandboxd-" + sha256(state_dir.encode()).hexdigest()[:8]
+
+
+def places(name: str) -> list[str]:
+    """Where a daemon that was started from here would make its group `name`, unless it had been
+    given another."""
+    mounts, own = _mounts(), own_paths()
+    found = [f"{mounts['']}/{name}"] if "" in mounts else []
+    paths = ((mounts.get(c), own.get(c)) for c in V1_CONTROLLERS)
+    return found + [f"{mount}{path.rstrip('/')}/{name}" for mount, path in paths if mount and path]
 
 
 def _mounts() -> dict[str, str]:

@@ -92,16 +92,26 @@ class Folders:
         with contextlib.ExitStack() as stack:
             self.clones(slot, stack)
 
-    def take_back(self, slot: Slot) -> None:
-        """`slot` has no folders any more; those that no other has are unmounted."""
+    def take_back(self, slot: Slot) -> list[int]:
+        """`slot` has no folders any more; those that no other has are unmounted. What
+        images.detach gives of these."""
+        kept = []
         if slot.idmap is not None:
             os.close(slot.idmap)
         for one in slot.folders:
             users = self._users.get(one.folder, set())
             users.discard(slot.number)
-            if not users and self._users.pop(one.folder, None) is not None:
-                images.unmount(self._mount(one.folder))
+            if users or self._users.pop(one.folder, None) is None:
+                continue
+            if (fd := images.detach(self._mount(one.folder))) is not None:
+                kept.append(fd)
         slot.folders, slot.idmap = (), None
+        return kept
+
+    @property
+    def mounted(self) -> frozenset[str]:
+        """The folders that a slot has."""
+        return frozenset(self._users)
 
     def clones(self, slot: Slot, stack: contextlib.ExitStack) -> tuple[Folder, ...]:
         """The folders of `slot` as parts of a root; `stack` closes their descriptors."""

@@ -38,7 +38,7 @@ def start_shim(order: shim.Order) -> int:
         order.workdir, order.tmp, order.console, order.journal, order.listener.fileno(),
         order.lease, *(folder.source for folder in order.folders),
     ] + ([] if order.stdin is None else [order.stdin])  # fmt: skip
-    return _fork(keep, lambda: shim.main(order))
+    return fork(keep, lambda: shim.main(order))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def start_helper(view: View, sock: socket.socket, root: str) -> int:
     The descriptors of `view` are still the caller's too.
     """
     keep = [sock.fileno(), view.root, *(folder.source for folder in view.folders)]
-    return _fork(keep, lambda: _help(view, sock, root))
+    return fork(keep, lambda: _help(view, sock, root))
 
 
-def _fork(keep: list[int], child: Callable[[], None]) -> int:
+def fork(keep: list[int], child: Callable[[], None]) -> int:
     """Fork; the child has `keep`, standard error, and nothing else of ours."""
     with stage("fork"):
         pid = os.fork()

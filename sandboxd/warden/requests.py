@@ -26,10 +26,12 @@ from ..jail.mounts import clone
 from ..jail.stage import stage
 from ..model import GIB
 from ..shim.run import Order
-from . import arguments, launcher
+from . import arguments, images, launcher, proof
 from . import runs as run_files
 from .cgroups import Hierarchy
 from .folders import FOLDER_UID, Folders
+from .ledger import slot_of_group
+from .proof import Left
 from .scratch import ScratchMaker
 from .slots import SLOTS_MAX, Slot, Slots, end_uid
 
@@ -106,7 +108,7 @@ class Requests:
         size, inodes = arguments.size(request)
         wanted = arguments.attachments(request)
         with stage("lease"):
-            slot = self.slots.lease(session)
+            slot = self.slots.lease(session, set(map(slot_of_group, self.groups())))
         try:
             self.scratch.make(slot.path, slot.uid, size, inodes)
             self.folders.lend(slot, wanted)
@@ -158,10 +160,34 @@ class Requests:
         self._end(over)
 
     def free(self, slot: Slot) -> None:
-        """Take everything back from a slot whose processes are gone."""
-        self.folders.take_back(slot)
-        self.scratch.unmount(slot.path)
-        self.slots.release(slot)
+        """Take everything back from a slot whose processes are gone, and wait for it. Raises
+        StageError when something is left, which the next sweep tries again."""
+        kept = self.vacate(slot)
+        left = proof.empty(self.config.state_dir, slot.number, slot.uid, kept)
+        self.emptied(slot, left)
+
+    def vacate(self, slot: Slot) -> list[int]:
+        """Take a slot whose processes are gone away from its session; what keeps its file
+        systems, for proof.empty."""
+        kept = self.folders.take_back(slot)
+        if (fd := images.detach(slot.scratch)) is not None:
+            kept.append(fd)
+        self.slots.vacate(slot)
+        return kept
+
+    def emptied(self, slot: Slot, left: Left) -> None:
+        """This is `left` of a slot. Raises StageError when that is more than the dead."""
+        if not left:
+            self.slots.release(slot)
+            return
+        self.slots.stuck.add(slot.number)
+        if left.things:
+            told = ", ".join(left.things)
+            raise StageError("release", f"slot {slot.number} cannot be emptied: {told}")
+
+    def groups(self) -> dict[str, Group]:
+        """The groups of all runs, by name."""
+        return {group.name: group for group in self.hierarchy.groups()}
 
     def leased(self, request: dict[str, Any]) -> Slot:
         """The slot that a request names, while it is the slot of the session that it names.

@@ -19,7 +19,6 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from typing import NoReturn
 
 from .. import log, systemd
@@ -29,7 +28,7 @@ from ..jail import identity, syscalls
 from ..jail.stage import stage
 from ..model import Guarantee
 from . import directories, guarantees
-from .cgroups import Hierarchy
+from .cgroups import Hierarchy, own_name
 from .checks import api_uid, check
 from .requests import Requests
 from .server import Server
@@ -54,7 +53,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         database = directories.make(config, uid)
         lock = directories.lock(config)
         stack.callback(os.close, lock)
-        name = "sandboxd-" + sha256(config.state_dir.encode()).hexdigest()[:8]
+        name = own_name(config.state_dir)
         hierarchy = Hierarchy.find(name, config.cgroup)
         found = _guaranteed(config, uid, hierarchy)
         listeners = _listeners(config, stack)
@@ -154,6 +153,9 @@ def _be_warden(
 ) -> int:
     """The privileged half."""
     syscalls.set_process_title("sandboxd: warden")
+    # What a shim leaves when it is killed comes to us: the first process of a container may
+    # collect it late or never, and a slot waits for it.
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     with stage("mount namespace"):
         syscalls.unshare(syscalls.CLONE_NEWNS)
         # slave: what the host mounts later is seen here, what we mount is not seen there.

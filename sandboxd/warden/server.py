@@ -1,8 +1,9 @@
 """The warden's loop: answers the api, waits for shims and helpers, ends at SIGTERM.
 
 One thread and one selector. What takes its time is not waited for: a release kills the slot's
-processes, is remembered, and is answered when the last of them is gone, its cgroup as well. If
-the api ends, the warden does too, and the service manager starts both again.
+processes, is remembered, and is answered when the last of them is gone, its cgroup as well, and a
+chore (chores.py) has emptied the slot. If the api ends, the warden does too, and the service
+manager starts both again.
 
 Runs do not end with the daemon, whichever way it ends: their shims go on, and the next warden
 adopts them. Those that it has started itself are its children; the adopted ones are known by a
@@ -26,13 +27,21 @@ from typing import Any
 from .. import log, wire
 from ..config import Config, renewed
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
+from ..jail.cgroup import Group
 from ..systemd import Notify
+from . import proof
+from .chores import Chores
+from .ledger import Known, Lease
+from .proof import Left
 from .requests import Requests, Started
 from .slots import Slot
+from .sweep import Host, Sweep
 from .vitals import vitals
 
 RETRY_S = 0.02
 """Between two tries to remove a cgroup whose last process the kernel still takes apart."""
+
+_UNKNOWN = Left(["what, is not known: the chore has failed"], [])
 
 GRACE_S = 5.0
 """What the api has to answer its last requests."""
@@ -61,6 +70,13 @@ class Server:
         self.removing: list[Started] = []
         self.releasing: dict[int, list[int]] = {}  # slot -> ids of the requests to answer
         self.stopping = False
+        self.emptying: set[int] = set()  # slots with a chore that empties them
+        self.chores = Chores()
+        host = Host(
+            requests.config.state_dir, self._known, self._groups, requests.slots.hold,
+            lambda: frozenset(requests.slots.stuck), self._retry,
+        )  # fmt: skip
+        self.sweep = Sweep(host, self.chores)
         self.selector = selectors.DefaultSelector()
 
     def serve(self) -> int:
@@ -156,6 +172,10 @@ class Server:
                 self.notify.alive(self._status())
                 busy = {"children": len(self.children), "releasing": len(self.releasing)}
                 return {"vitals": vitals() | busy}, []
+            case "sweep":
+                id = request.get("id", 0)
+                self.sweep.ask(lambda fd: self._answer(id, {"ok": True}, [os.dup(fd)]))
+                return None, []
             case "lease":
                 return {"slot": self.requests.lease(request).number}, []
             case "adopt":
@@ -262,6 +282,8 @@ class Server:
                     return 0
                 log.event("api.ended", logging.ERROR, exit=code)
                 return 1
+            if self.chores.collected(pid, status):
+                continue
             if started := self.children.pop(pid, None):
                 self._ended(started)
 
@@ -281,16 +303,83 @@ class Server:
 
     def _finish_releases(self) -> None:
         for number in list(self.releasing):
-            slot = self.requests.slots.leased[number]
-            if any(one.slot is slot for one in (*self._working(), *self.removing)):
+            slot = self.requests.slots.leased.get(number)  # None: it is being emptied already
+            if slot is None or any(one.slot is slot for one in (*self._working(), *self.removing)):
                 continue
             try:
-                self.requests.free(slot)
-                answer: dict[str, Any] = {"ok": True}
-            except SandboxdError as error:
-                answer = _refusal(error)
-            for request in self.releasing.pop(number):
-                self._answer(request, answer)
+                kept = self.requests.vacate(slot)
+            except StageError as error:
+                self._released(slot, error)
+            else:
+                self._empty(slot, kept)
+
+    def _empty(self, slot: Slot, kept: list[int]) -> None:
+        """Have everything of a slot removed, in a chore."""
+        self.emptying.add(slot.number)
+        state = self.requests.config.state_dir
+        try:
+            self.chores.begin(
+                f"empty slot {slot.number}",
+                lambda: asdict(proof.empty(state, slot.number, slot.uid, kept)),
+                lambda left: self._emptied(slot, Left(**left) if left else _UNKNOWN),
+                [*kept, slot.lock.fileno()],
+            )
+        except StageError as error:  # no process can be made
+            self._emptied(slot, Left([str(error)], []))
+        finally:
+            wire.close_all(kept)
+
+    def _emptied(self, slot: Slot, left: Left) -> None:
+        self.emptying.discard(slot.number)
+        try:
+            self.requests.emptied(slot, left)
+        except StageError as error:
+            log.event("slot.stuck", logging.ERROR, slot=slot.number, error=error.message)
+            self._released(slot, error)
+        else:
+            self._released(slot, None)
+
+    def _released(self, slot: Slot, error: StageError | None) -> None:
+        """Answer who wanted it."""
+        for request in self.releasing.pop(slot.number, []):
+            self._answer(request, _refusal(error) if error else {"ok": True})
+
+    # -- sweeps
+
+    def _known(self) -> Known:
+        """What is right at this moment, for the ledger."""
+        slots, folders = self.requests.slots, self.requests.folders
+        working = self._working()
+        leases = {
+            number: Lease(
+                number,
+                slot.session,
+                frozenset(one.pid for one in working if one.slot is slot),
+                frozenset(f"{number}.{run}" for run in slot.runs),
+            )
+            for number, slot in slots.leased.items()
+        }
+        config = self.requests.config.slots
+        helping = any(one.slot is None for one in working)
+        return Known(
+            config.first_uid,
+            config.count,
+            leases,
+            frozenset(slots.emptying) - slots.stuck,
+            frozenset(f"{s.slot.number}.{s.run}" for s in self.removing if s.slot),
+            None if helping else folders.mounted,
+        )
+
+    def _groups(self) -> dict[str, Group]:
+        """The groups of all runs, by name: those that there are, and, of runs that an earlier
+        daemon has started in another place, those that are known."""
+        known = {one.group.name: one.group for one in self._working() if one.group}
+        return self.requests.groups() | known
+
+    def _retry(self) -> None:
+        """Try once more to empty the slots that could not be emptied."""
+        for number in sorted(self.requests.slots.stuck - self.emptying):
+            self._empty(self.requests.slots.emptying[number], [])
 
     def _end(self) -> None:
         """Collect what ends with the daemon, the helpers that is, unmount every scratch. Runs go
@@ -300,13 +389,13 @@ class Server:
             if started.run is None or self.requests.tied:
                 _kill(started)
         deadline = time.monotonic() + GRACE_S
-        while self._ending() and time.monotonic() < deadline:
+        while (self._ending() or len(self.chores)) and time.monotonic() < deadline:
             self._collect()
             self._remove_groups()
             time.sleep(RETRY_S / 4)
         for slot in self.requests.slots.leased.values():
             try:
-                self.requests.folders.take_back(slot)
+                wire.close_all(self.requests.folders.take_back(slot))
                 self.requests.scratch.unmount(slot.path)
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))

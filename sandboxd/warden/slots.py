@@ -16,18 +16,20 @@ restart, whatever has the uid and is no run's is ended first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import Slots as SlotsConfig
 from ..errors import Invalid, StageError, Unavailable
 from ..model import Attachment
+from .proof import leftovers
 
 SLOTS_MAX = 65535
 """The highest number that a configuration can allow for."""
@@ -74,23 +76,31 @@ class Slot:
 
 
 class Slots:
-    """All slots of one daemon."""
+    """All slots of one daemon.
+
+    emptying  those that were leased and are not proven to be empty yet; nobody gets them
+    stuck     those of them that could not be emptied at once
+    """
 
     def __init__(self, config: SlotsConfig, state_dir: str) -> None:
         self._config = config
+        self._state_dir = state_dir
         self._dir = f"{state_dir}/slots"
         self.leased: dict[int, Slot] = {}
+        self.emptying: dict[int, Slot] = {}
+        self.stuck: set[int] = set()
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
-    def lease(self, session: str) -> Slot:
-        """A free slot for `session`, with empty directories. Raises Unavailable."""
+    def lease(self, session: str, busy: Set[int | None] = frozenset()) -> Slot:
+        """A free slot for `session`, with empty directories, none of the `busy` ones. Raises
+        Unavailable."""
         for number in range(self._config.count):
-            if number in self.leased or os.path.exists(self._path(number)):
+            if number in self.leased or number in busy or os.path.exists(self._path(number)):
                 continue
-            lock = self._lock(number)
+            lock = self.hold(number)
             if lock is None:
                 continue
-            if uid_in_use(self._config.first_uid + number):
+            if leftovers(self._state_dir, number, self._config.first_uid + number):
                 lock.close()
                 continue
             slot = self._slot(number, session, lock)
@@ -120,11 +130,18 @@ class Slots:
             raise Unavailable(f"slot {number} is held by another daemon")
         return self._slot(number, session, lock)
 
+    def vacate(self, slot: Slot) -> None:
+        """The session of `slot` is over: what is left of it is to be removed, also by the next
+        daemon."""
+        with contextlib.suppress(OSError):  # a full disk cannot hinder it, a damaged one may
+            os.unlink(f"{slot.path}/session")
+        self.emptying[slot.number] = self.leased.pop(slot.number)
+
     def release(self, slot: Slot) -> None:
-        """Remove the directories of `slot` and let go of its uid; its scratch is unmounted."""
-        shutil.rmtree(slot.path, ignore_errors=True)
+        """Nothing is left of `slot`: let go of its uid."""
+        del self.emptying[slot.number]
+        self.stuck.discard(slot.number)
         slot.lock.close()
-        del self.leased[slot.number]
 
     def forget(self) -> list[str]:
         """Remove what is on disk of slots that nobody has leased; returns their directories."""
@@ -151,13 +168,14 @@ class Slots:
         return slot
 
     def _lock_soon(self, number: int) -> socket.socket | None:
-        """As `_lock`, for a slot of which a killed daemon has just started a run."""
+        """As `hold`, for a slot of which a killed daemon has just started a run."""
         deadline = time.monotonic() + SETUP_S
-        while (lock := self._lock(number)) is None and time.monotonic() < deadline:
+        while (lock := self.hold(number)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         return lock
 
-    def _lock(self, number: int) -> socket.socket | None:
+    def hold(self, number: int) -> socket.socket | None:
+        """The lease of the slot's uid, held while it is open; None: somebody else has it."""
         return lock_uid(self._config.first_uid + number)
 
 

@@ -93,6 +93,15 @@ class FakeWarden:
     def _do_ping(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
         return {"vitals": {"resident_memory_bytes": 4096, "open_fds": 7}}, []
 
+    def _do_sweep(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
+        path = self.base / "report.json"
+        slots = [{"slot": slot, "session": session} for slot, session in self.sessions.items()]
+        report = {"strays": [], "kept": [], "folders": [], "stuck": [], "seconds": 0, "fault": ""}
+        told = json.loads(path.read_text()) if path.exists() else {}
+        fd = os.memfd_create("report")
+        os.write(fd, json.dumps({"slots": slots} | report | told).encode())
+        return {}, [fd]
+
     def _do_lease(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
         slot = next(self._slots)
         self.sessions[slot] = message["session"]

@@ -59,6 +59,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/manager/announcement"): MINE,
     ("GET", "/admin/drain"): Row(403),
     ("POST", "/admin/drain"): Row(403, {"undo": True}),
+    ("GET", "/admin/leaks"): Row(403),
     ("POST", "/admin/gql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("POST", "/admin/graphql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("GET", "/admin/guarantees"): Row(403),

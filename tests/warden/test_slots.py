@@ -12,6 +12,7 @@ import pytest
 
 from sandboxd.config import Slots as SlotsConfig
 from sandboxd.errors import Invalid, Unavailable
+from sandboxd.warden.proof import Left, empty
 from sandboxd.warden.slots import Slots, uid_in_use
 
 from ..sandbox import TEST_UIDS
@@ -25,11 +26,13 @@ def slots(tmp_path: Path) -> Slots:
     return Slots(SlotsConfig(FIRST, 3), str(tmp_path))
 
 
-def test_each_session_has_a_uid_of_its_own(slots: Slots) -> None:
+def test_each_session_has_a_uid_of_its_own(slots: Slots, tmp_path: Path) -> None:
     leased = [slots.lease(str(uuid.uuid4())) for _ in range(3)]
     assert [slot.uid for slot in leased] == [FIRST, FIRST + 1, FIRST + 2]
     with pytest.raises(Unavailable, match=r"slots\.count"):
         slots.lease(str(uuid.uuid4()))
+    slots.vacate(leased[1])
+    assert empty(str(tmp_path), 1, FIRST + 1, []) == Left([], [])
     slots.release(leased[1])
     assert slots.lease(str(uuid.uuid4())).uid == FIRST + 1
 
