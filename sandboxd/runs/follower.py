@@ -64,6 +64,8 @@ class Follower:
         self._news = news
         self._why_lost = why_lost
         self._wanted = NO_POSITION
+        # A watch replaces another, but may come when that is answered: then both are.
+        self._twice = False
         # Of a run that was found the shim has to say first how often it was given input.
         self._inputs: int | None = None if started.found else 0
 
@@ -110,7 +112,9 @@ class Follower:
         if isinstance(console, int) and console > self._wanted:
             self.output, self._wanted = True, NO_POSITION
         if before == (len(self.events), self.waiting, self.output):
-            await asyncio.sleep(COALESCE_S)  # answers without news must not cost us a CPU
+            if not self._twice:
+                await asyncio.sleep(COALESCE_S)  # answers without news must not cost us a CPU
+            self._twice = False
         self._news()
 
     async def want_output(self, position: int) -> None:
@@ -150,6 +154,8 @@ class Follower:
         """Send `message`, None: a watch. A run that has ended meanwhile needs neither."""
         try:
             async with asyncio.timeout(2):
+                if message is None:
+                    self._twice = True
                 await (self._control.send_message(message) if message else self._watch())
         except TimeoutError:
             raise Unavailable("the run does not take any more input for now") from None
