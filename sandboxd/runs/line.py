@@ -223,8 +223,8 @@ class Runs:
         return self._line[0] if self._line else self._ended[-1] if self._ended else None
 
     async def settled(self) -> None:
-        """Wait for a run that is over, as its client may know, to be told to `over` as well."""
-        if (active := self.active) and active.over:
+        """Wait for a run whose end its client may know to be told to `over` as well."""
+        if (active := self.active) and active.ending:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLEAR_S):
                     await active.done.wait()

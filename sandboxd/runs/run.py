@@ -130,6 +130,11 @@ class Run:
         return bool(self.error or self.vanished or (self._follower and self._follower.over))
 
     @property
+    def ending(self) -> bool:
+        """Its end can be answered already, a moment before it is over."""
+        return self.over or bool(self.events and self.events[-1].final)
+
+    @property
     def unwanted(self) -> bool:
         """It need not be started any more."""
         return self._doomed or self.vanished

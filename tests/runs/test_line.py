@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sandboxd.config import Console
 from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
-from sandboxd.runs.follower import Started
+from sandboxd.runs.follower import Follower
 from sandboxd.runs.line import WAITING_MAX
-from sandboxd.runs.run import Input, Reply, Run
+from sandboxd.runs.run import Input, Reply
 from sandboxd.runs.terms import LIVE
 from tests.api.fake_shim import KEEP
 
@@ -292,11 +292,16 @@ def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
 def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carry_out = Run.carry_out
+    receive = Follower._receive
 
-    async def slowly(run: Run, start: Callable[[Run], Awaitable[Started]]) -> None:
-        await carry_out(run, start)
-        await asyncio.sleep(0.3)
+    async def lately(follower: Follower) -> dict[str, Any] | None:
+        found = None
+        try:
+            found = await receive(follower)
+        finally:
+            if found is None:  # the shim is gone
+                await asyncio.sleep(0.3)
+        return found
 
     async def scenario(stage: Stage) -> None:
         await stage.runs.settled()  # nothing is going on
@@ -305,5 +310,5 @@ def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
         await stage.runs.settled()
         assert stage.accounted == ["a"]
 
-    monkeypatch.setattr(Run, "carry_out", slowly)
+    monkeypatch.setattr(Follower, "_receive", lately)
     play(tmp_path, scenario)
