@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -292,23 +293,31 @@ def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
 def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive = Follower._receive
+    def late(name: str) -> Callable[[Follower], Awaitable[Any]]:
+        """That step of following a shim; when it finds the shim gone it says so late."""
+        step = getattr(Follower, name)
 
-    async def lately(follower: Follower) -> dict[str, Any] | None:
-        found = None
-        try:
-            found = await receive(follower)
-        finally:
-            if found is None:  # the shim is gone
-                await asyncio.sleep(0.3)
-        return found
+        async def lately(follower: Follower) -> Any:
+            found, gone = None, name == "_receive"
+            try:
+                found = await step(follower)
+            except OSError:
+                gone = True
+                raise
+            finally:
+                if gone and found is None:
+                    await asyncio.sleep(0.3)
+            return found
+
+        return lately
 
     async def scenario(stage: Stage) -> None:
         await stage.runs.settled()  # nothing is going on
         replies = await follow(await stage.ask("a", exec="out x"))
-        assert told(replies)[-1] == ("finished", 0) and stage.accounted == []
+        assert told(replies)[-1] == ("finished", 0)
         await stage.runs.settled()
         assert stage.accounted == ["a"]
 
-    monkeypatch.setattr(Follower, "_receive", lately)
+    for name in ("_receive", "_watch"):
+        monkeypatch.setattr(Follower, name, late(name))
     play(tmp_path, scenario)
