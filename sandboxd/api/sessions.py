@@ -130,6 +130,9 @@ async def create(request: Request) -> Response:
             async with asyncio.timeout(min(body.max_wait, here.config.sessions.wait_s)):
                 await pending.over.wait()
     note(request, session=found.row.id, created=created)
+    if created and lowered:
+        names = ", ".join(lowered)
+        found.runs.notice = f"{names} of this session: lowered to what this server allows"
     answer = {
         "sessionId": found.row.id,
         "sessionName": found.row.name,

@@ -41,7 +41,7 @@ from .facts import Facts
 from .init import only_keep
 from .launch import Init, claim, prepare
 from .stdin import Stdin
-from .storage import LOOK_S, SCRATCH, SHM, Storage
+from .storage import SCRATCH, SHM, Storage
 from .terminal import Terminal
 from .verdict import judge
 
@@ -298,7 +298,7 @@ class Run:
                 self.killed = True
                 return
             if now >= look:
-                look = now + LOOK_S
+                look = now + self.storage.look_s
                 self._look_at_storage()
             self._look_at_stdin(now)
             times = [self.clock.next(now), look, self.console.resume(now), self.denied.resume(now)]

@@ -1,11 +1,12 @@
 """How full the places are that a run can write to, and how much a step has written.
 
 The hard limit of a session's files is the size of its scratch, a file system of its own, and
-the kernel's. What is here comes on top: the bound of a single step, which is looked at every
-LOOK_S and at the step's end and can be overrun by what is written in between; and the answer to
-a question that the kernel has no counter for, whether a write failed since something was full.
-A place counts as full when less than FULL bytes, or no inode, are free at one of the looks. A
-program that fills a disk and frees it between two looks is not seen; then its words may tell.
+the kernel's. What is here comes on top: the bound of a single step, if it is below that, which
+is looked at every LOOK_S and can be overrun by what is written in between; and the answer to a
+question that the kernel has no counter for, whether a write failed since something was full. A
+place counts as full when less than FULL bytes, or no inode, are free at one of the looks, of
+which the step's end is always one. A program that fills a disk and frees it between two looks is
+not seen; then its words may tell.
 
 Descriptors are kept, not names: programs cannot close or move what they stand for.
 """
@@ -19,7 +20,7 @@ from ..jail.stage import stage
 from ..model import Limits
 from .facts import Stored
 
-LOOK_S = 0.1
+LOOK_S, SELDOM_S = 0.1, 0.5
 FULL = 64 * 1024
 
 SCRATCH, SHM = "disk", "shm"
@@ -28,7 +29,8 @@ SCRATCH, SHM = "disk", "shm"
 class Storage:
     """The writable places of one run: name -> descriptor; SCRATCH is the session's own.
 
-    full  the first that was seen full in this step and was not at its beginning
+    full    the first that was seen full in this step and was not at its beginning
+    look_s  seconds from one look to the next
     """
 
     def __init__(self, places: Mapping[str, int]) -> None:
@@ -50,6 +52,9 @@ class Storage:
         self.start = self.stored()
         self._full_before = self._all_full()
         self.full = None
+        room = os.fstatvfs(self._places[SCRATCH])
+        bound = limits.disk < room.f_blocks * room.f_frsize or limits.inodes < room.f_files
+        self.look_s = LOOK_S if bound else SELDOM_S
 
     def look(self) -> str | None:
         """Note what is full; the limit of this step that is exceeded, if one is."""

@@ -37,6 +37,14 @@ def test_what_is_lowered_is_told_in_the_result_and_in_a_log(
     assert all(f"{name} was lowered" in outcome.text("log") for name in lowered)
 
 
+def test_lowered_resources_of_a_session_are_told_to_its_first_run(
+    http: httpx.Client, session: Make
+) -> None:
+    made = session(resources={"mem": "999g"}, resource_opts={"nofile": 1 << 30})
+    assert "mem, nofile of this session: lowered" in run(http, made, {"exec": ":"}).text("log")
+    assert run(http, made, {"exec": ":"}).text("log") == ""
+
+
 def test_cause_of_death_is_told_to_old_clients_in_a_log(http: httpx.Client, session: Make) -> None:
     made = session(resources={"mem": "64m"})
     grab = "/usr/bin/python3 -c 'x = bytearray(200 << 20)'"

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from sandboxd.jail import rlimits
+from sandboxd.jail import cgroup, mounts, rlimits, rootfs
+from sandboxd.model import Limits
 from sandboxd.shim import leftovers
+from sandboxd.shim.clock import Clock
+from sandboxd.shim.console import Console
 from sandboxd.shim.storage import Storage
 from sandboxd.warden.requests import Requests
 
@@ -225,3 +228,78 @@ def test_step_with_limits_of_its_own_is_started_like_any_other(sandbox: Sandbox)
     half = len(result.stdout) // 2
     assert result.stdout[:half] == result.stdout[half:]
     assert result.stdout.startswith("4\n1\n1000\n") and result.waited == 2
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Leave the limits of these control files out of what is written into a cgroup."""
+    for function in ("_v1_values", "_v2_values"):
+        real = getattr(cgroup, function)
+
+        def kept(limits: Limits, real: Any = real) -> list[tuple[str, str]]:
+            return [pair for pair in real(limits) if not pair[0].startswith(names)]
+
+        monkeypatch.setattr(cgroup, function, kept)
+
+
+def test_without_its_limit_a_program_takes_more_memory(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grab = PYTHON.format("x = bytearray(90 << 20)")
+    assert sandbox.run(grab, memory=48 << 20).exit != 0
+    without(monkeypatch, "memory.")
+    assert sandbox.run(grab, memory=48 << 20).exit == 0
+
+
+def test_without_its_limit_a_program_starts_more_processes(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fork = "for i in {1..20}; do sleep 0.2 & done; wait; exit 0"
+    assert sandbox.run(fork, pids=8).verdict["counters"]["pids_refused"]["after"] > 0
+    without(monkeypatch, "pids.")
+    assert sandbox.run(fork, pids=8).verdict["usage"]["pids_peak"] > 20
+
+
+def test_without_its_quota_a_program_takes_more_of_the_cpu(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spin = PYTHON.format("import time\nwhile time.process_time() < 0.5: pass")
+    held = sandbox.run(spin, cpus=0.1).verdict["usage"]
+    assert held["cpu_ms"] < held["wall_ms"] * 0.25
+    without(monkeypatch, "cpu.")
+    free = sandbox.run(spin, cpus=0.1).verdict["usage"]
+    assert free["wall_ms"] < held["wall_ms"] * 0.7
+
+
+@pytest.mark.parametrize(
+    ("rule", "limit"), [("wall_reached", {"wall_s": 0.3}), ("cpu_reached", {"cpu_s": 0.1})]
+)
+def test_without_its_deadline_a_program_goes_on(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, rule: str, limit: dict[str, Any]
+) -> None:
+    spin = PYTHON.format("import time\nwhile time.process_time() < 0.6: pass")
+    assert sandbox.run(spin, **limit).verdict["limit"] in limit
+    monkeypatch.setattr(Clock, rule, lambda *_: False)
+    assert sandbox.run(spin, **limit).exit == 0
+
+
+def test_without_its_size_shared_memory_takes_more(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = FILL.format("/dev/shm/x")
+    result = sandbox.run(fill, shm=8 << 20)
+    assert told(result.verdict) == ("limit", "shm") and "8 MiB" in result.verdict["advice"]
+    real = rootfs.session
+
+    def larger(uid: int, gid: int, workdir: int, tmp: int, shm: int) -> list[mounts.Part]:
+        return real(uid, gid, workdir, tmp, 64 << 20)
+
+    monkeypatch.setattr(rootfs, "session", larger)
+    assert sandbox.run(fill, shm=8 << 20).exit == 0
+
+
+def test_without_its_limit_all_output_is_kept(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach = Console.attach
+    monkeypatch.setattr(Console, "attach", lambda console, limit: attach(console, 1 << 40))
+    assert sandbox.run("head -c 100000 /dev/zero | tr '\\0' x", output=9).stdout == "x" * 100_000
