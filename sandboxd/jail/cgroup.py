@@ -32,6 +32,7 @@ class Counters:
 
     memory_hits   how often memory was wanted when the limit was reached
     oom_kills     processes killed since nothing could be freed then
+    pids_peak     most processes and threads at once, ever: it cannot be started anew
     pids_refused  how often a process or thread could not be made
     """
 
@@ -175,6 +176,11 @@ class Group:
                 pids_refused=self._key("pids.events", "max"),
             )
 
+    def tasks(self) -> int:
+        """The program's processes and threads of this moment. Raises StageError."""
+        with stage("cgroup counters"):
+            return max(0, self._number("pids.current") - OWN_TASKS)
+
     def members(self) -> set[int]:
         """Process ids in the group, by path, for the warden."""
         pids: set[int] = set()
@@ -220,6 +226,7 @@ _V1_FILES = (
     ("memory", "memory.memsw.failcnt", True),
     ("memory", "memory.oom_control", False),
     ("pids", "pids.max", False),
+    ("pids", "pids.current", False),
     ("pids", "pids.peak", True),
     ("pids", "pids.events", True),
     ("cpu", "cpu.cfs_period_us", False),
@@ -234,6 +241,7 @@ _V2_FILES = (
     ("", "memory.events", False),
     ("", "memory.stat", False),
     ("", "pids.max", False),
+    ("", "pids.current", False),
     ("", "pids.peak", True),
     ("", "pids.events", False),
     ("", "cpu.max", False),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -58,7 +59,10 @@ class Init:
 
     def receive_with(self) -> tuple[dict[str, Any] | None, list[int]]:
         """The same, and the descriptors that came along."""
-        message, fds = wire.receive(self.sock)
+        try:
+            message, fds = wire.receive(self.sock)
+        except ConnectionResetError:  # it ended with something unread; what it said is still here
+            message, fds = wire.receive(self.sock)
         if message is not None and "stage" in message:
             wire.close_all(fds)
             raise StageError(
@@ -106,7 +110,8 @@ def claim(made: Init, session: Session, refused: Mapping[int, str]) -> Denied:
     }
     fds = [session.workdir, session.tmp, *(folder.source for folder in session.folders)]
     with stage("claim"):
-        wire.send(made.sock, message, fds)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+            wire.send(made.sock, message, fds)
         wire.close_all(fds)
     answer, fds = made.receive_with()
     if answer is None or len(fds) != 1:

@@ -166,6 +166,7 @@ class Run:
         self.storage = storage
         self.most = most(step.limits for step in order.steps)
         self.ran = False
+        self.tasks = 0
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.terminal: Terminal | None = None
@@ -212,6 +213,7 @@ class Run:
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
         self.asked.clear()
+        self.tasks = 1
         self.denied.begin()
         self.storage.begin(step.limits)
         self.clock.start(step.limits, self.order.keep.input_s)
@@ -299,7 +301,7 @@ class Run:
                 return
             if now >= look:
                 look = now + self.storage.look_s
-                self._look_at_storage()
+                self._look()
             self._look_at_stdin(now)
             times = [self.clock.next(now), look, self.console.resume(now), self.denied.resume(now)]
             times += [self.terminal.next(now)] if self.terminal else []
@@ -308,8 +310,9 @@ class Run:
                 key.data(key.fd)
             self.control.notify()
 
-    def _look_at_storage(self) -> None:
-        """End the step, not the run, when it has written too much."""
+    def _look(self) -> None:
+        """Look at what nobody announces; end the step, not the run, if it has written too much."""
+        self.tasks = max(self.tasks, self.order.jail.group.tasks())
         exceeded = self.storage.look()
         if exceeded and self.ended_by is None:
             self.ended_by = exceeded
@@ -358,11 +361,13 @@ class Run:
             self.killed = self.over = True
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
+        grown = after.pids_peak > before.pids_peak
         return Usage(
             wall_ms=int(self.clock.elapsed(time.monotonic()) * 1000),
             cpu_ms=(after.cpu_us - before.cpu_us) // 1000,
             mem_peak=after.memory_peak,
-            pids_peak=after.pids_peak,
+            # The kernel's peak is this step's if it has grown; else a look must have been lucky.
+            pids_peak=max(self.tasks, after.pids_peak if grown else 0),
             stdout_bytes=self.terminal.shown if self.terminal else self.console.received[STDOUT],
             stderr_bytes=self.console.received[STDERR],
             cut_bytes=self.console.cut,

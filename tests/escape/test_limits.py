@@ -253,7 +253,7 @@ def test_without_its_limit_a_program_takes_more_memory(
 def test_without_its_limit_a_program_starts_more_processes(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fork = "for i in {1..20}; do sleep 0.2 & done; wait; exit 0"
+    fork = "for i in {1..20}; do sleep 1 & done; wait; exit 0"
     assert sandbox.run(fork, pids=8).verdict["counters"]["pids_refused"]["after"] > 0
     without(monkeypatch, "pids.")
     assert sandbox.run(fork, pids=8).verdict["usage"]["pids_peak"] > 20
@@ -303,3 +303,11 @@ def test_without_its_limit_all_output_is_kept(
     attach = Console.attach
     monkeypatch.setattr(Console, "attach", lambda console, limit: attach(console, 1 << 40))
     assert sandbox.run("head -c 100000 /dev/zero | tr '\\0' x", output=9).stdout == "x" * 100_000
+
+
+def test_advice_counts_the_processes_of_its_own_step(sandbox: Sandbox) -> None:
+    many = "for i in {1..30}; do sleep 0.3 & done; wait"
+    grab = PYTHON.format("x = bytearray(90 << 20)")
+    result = sandbox.run(grab, build=many, memory=48 << 20)
+    assert result.events[1]["verdict"]["usage"]["pids_peak"] > 30
+    assert "reached by 1 process;" in result.verdict["advice"]
