@@ -131,6 +131,7 @@ def _follow(fd: int, answers: list[str | None]) -> int:
     state: dict[str, Any] = {"console": 0, "journal": 0, "waiting": False}
     waited = 0
     with socket.socket(fileno=fd) as control:
+        control.setblocking(True)  # the api, whose it is, does not wait on it
         while True:
             try:
                 wire.send(control, {"op": "watch"} | state)
