@@ -68,7 +68,8 @@ class Hierarchy:
             dirs = {c: f"{mounts[c]}{above[c]}/{name}" for c in V1_CONTROLLERS}
             for path in dirs.values():
                 os.makedirs(path, exist_ok=True)
-            shims = f"{mounts['name=systemd']}/{given}" if given else None
+            systemd = mounts.get("name=systemd")
+            shims = f"{systemd}/{given}" if systemd and given else None
             return cls(dirs, name, shims)
 
     def group(self, run: str) -> Group:
@@ -169,7 +170,8 @@ def _expect_delegated(path: str) -> None:
         mark = os.getxattr(path, "trusted.delegate")
     except OSError:
         mark = b""
-    expect("cgroup", f"{path} is delegated (Delegate=yes)", mark, b"1")
+    if mark != b"1":
+        raise StageError("cgroup", f"{path} is not delegated to us; its unit needs Delegate=yes")
 
 
 def _clear(base: str) -> None:

@@ -71,7 +71,7 @@ def test_a_run_has_limits_in_a_leaf_of_the_delegated_group_and_its_shim_lives_th
         (leaf,) = groups()
         assert Path(leaf, "memory.max").read_text().strip() == str(1 << 30)
         assert Path(leaf, "pids.max").read_text().strip() == "257"
-        assert Path(leaf, "cgroup.subtree_control").read_text() == "\n"
+        assert Path(leaf, "cgroup.subtree_control").read_text().strip() == ""
         shims = Path(RUNS, "shims", "cgroup.procs").read_text().split()
         assert [processes()[int(pid)] for pid in shims] == ["sandboxd: shim slot 0 run 1"]
         daemon = Path("/sys/fs/cgroup/system.slice/sandboxd.service/cgroup.procs")
@@ -79,6 +79,14 @@ def test_a_run_has_limits_in_a_leaf_of_the_delegated_group_and_its_shim_lives_th
         assert titles == {"sandboxd: warden", "sandboxd: api"}
         assert http.delete("/session/placed").status_code == 200
     until(lambda: not groups())
+
+
+def test_group_that_is_not_delegated_is_refused() -> None:
+    serve = "sandboxd serve --state-dir /var/tmp/other --listen unix:/var/tmp/other.sock"
+    said = sh(f"{serve} --cgroup system.slice", code=125)
+    assert said.endswith("system.slice is not delegated to us; its unit needs Delegate=yes\n")
+    said = sh(f"{serve} --cgroup system.slice/nowhere.service", code=125)
+    assert said.endswith("is not there; start the service whose group it is\n")
 
 
 def test_program_that_wants_too_much_memory_cannot_flee_into_swap() -> None:
