@@ -51,7 +51,7 @@ class Canaries:
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sandboxd-audit-"))
-        os.chmod(folder, 0o777)
+        os.chmod(folder, 0o755)  # only the file is everybody's: root removes the rest
         self._path = Path(folder, "canary")
         self._secret = secrets.token_hex(16)
         self._path.write_text(self._secret)

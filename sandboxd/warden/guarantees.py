@@ -15,6 +15,7 @@ import fcntl
 import glob
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -262,7 +263,9 @@ def _directory(state_dir: str) -> Iterator[str]:
             raise ConfigError(f"--state-dir {state_dir}: {error.strerror}") from None
         for stray in glob.glob(f"{base}/{_PREFIX}*"):
             with contextlib.suppress(OSError), contextlib.ExitStack() as lock:
-                if time.time() - os.stat(stray).st_mtime > _STRAY_S:  # not one just made
+                found = os.lstat(stray)  # in /tmp the name may be somebody else's
+                mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+                if mine and time.time() - found.st_mtime > _STRAY_S:  # and not one just made
                     _locked(stray, lock)
                     shutil.rmtree(stray, ignore_errors=True)
         yield made

@@ -234,6 +234,13 @@ def test_what_a_killed_doctor_left_goes_with_the_next(
     (stray / "scratch.ext4").touch()
     fresh = tmp_path / "sandboxd-probe-fresh"
     fresh.mkdir()
-    os.utime(stray, (0, 0))
+    foreign = tmp_path / "sandboxd-probe-of-somebody"
+    foreign.mkdir()
+    os.chown(foreign, UID, UID)
+    link = tmp_path / "sandboxd-probe-link"
+    link.symlink_to("/etc")
+    for path in (stray, foreign):
+        os.utime(path, (0, 0))
+    os.utime(link, (0, 0), follow_symlinks=False)
     find()
-    assert os.listdir(tmp_path) == ["sandboxd-probe-fresh"]
+    assert sorted(os.listdir(tmp_path)) == sorted(p.name for p in (foreign, fresh, link))
