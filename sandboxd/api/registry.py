@@ -51,6 +51,9 @@ from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
 
+SETTLE_S = 10.0
+"""Seconds that the shims of runs that go on may take to be found."""
+
 RETRY_S = 0.5
 """How often a creation that may wait looks for a free slot."""
 
@@ -80,7 +83,9 @@ class Sessions:
         )
 
     async def restore(self) -> None:
-        """Take up the sessions of before the restart; forget those that are no longer there."""
+        """Take up the sessions of before the restart; forget those that are no longer there. Runs
+        that go on have their places before any that waits may have one."""
+        self.admission.runs.pause(True)
         orders = await asyncio.to_thread(run_table.all_orders, self._database)
         for row in await asyncio.to_thread(table.all_rows, self._database):
             try:
@@ -91,6 +96,16 @@ class Sessions:
                 _log.error("session %s (%s) waits for a restart: %s", row.id, row.name, error)
             except SandboxdError as error:
                 await self._lose(row, str(error))
+        deadline = time.monotonic() + SETTLE_S
+        while self._undecided() and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        self.admission.runs.pause(False)
+
+    def _undecided(self) -> bool:
+        """Of a run at the head of a line it is not known yet whether it goes on or waits."""
+        heads = {head for session in self.of(None) if (head := session.runs.active)}
+        waiting = {head for head in heads if self.admission.runs.waiting(head)}
+        return bool(heads - waiting - set(self.admission.going_on))
 
     async def _restore(self, row: Row, orders: Sequence[Order]) -> None:
         """Take up one session, or end it if that was under way."""
@@ -430,7 +445,9 @@ class Sessions:
             self._publish_result(session.row, values)
 
     def suspend(self) -> None:
-        """The daemon ends: calls that wait for a run are told at once that it goes on."""
+        """The daemon ends: nothing new begins, though places are given back now; calls that wait
+        for a run are told at once that it goes on."""
+        self.admission.pause(True)
         self.events.close()
         for session in self._by_id.values():
             session.runs.suspend()

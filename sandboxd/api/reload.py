@@ -9,14 +9,11 @@ is seen.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from .. import config, log, runtimes
 from .connections import Connections
 from .state import State
-
-_log = logging.getLogger(__name__)
 
 
 async def apply(state: State, connections: Connections, table: dict[str, Any]) -> None:
@@ -32,3 +29,4 @@ async def apply(state: State, connections: Connections, table: dict[str, Any]) -
     connections.http = new.http
     state.runtimes = found
     state.sessions.admission.renew(new)
+    log.event("config.in-use")

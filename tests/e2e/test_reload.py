@@ -23,12 +23,15 @@ class Kept(Daemon):
 
     def reload(self, config: str) -> None:
         """Give it another configuration."""
-        seen = self.log().count("config.re")
+        seen = self.settled()
         (self.folder / "config.toml").write_text(f'metrics = ""\n{config}\n{SLOTS}')
         assert self.process
         self.process.send_signal(signal.SIGHUP)
-        until(lambda: self.log().count("config.re") > seen)
-        time.sleep(0.2)  # for the api
+        until(lambda: self.settled() > seen)
+
+    def settled(self) -> int:
+        """How often it has refused a configuration, or gone over to one in both halves."""
+        return self.log().count("config.refused") + self.log().count("config.in-use")
 
 
 def until(found: Callable[[], bool], seconds: float = 10) -> None:
@@ -166,3 +169,29 @@ def test_stop_waits_for_what_runs_if_it_is_told_to(daemon: Kept) -> None:
     assert daemon.process.stdout
     daemon.process.stdout.close()
     daemon.process = None
+
+
+def test_run_that_waits_for_its_turn_waits_on_over_a_restart(daemon: Kept) -> None:
+    daemon.reload("[admission]\nruns = 1")
+    with daemon.client() as http:
+        first, second = (
+            http.post("/session", json={"image": "bash"}).json()["sessionId"] for _ in range(2)
+        )
+        for id, command in ((first, "sleep 60"), (second, "echo on")):
+            for mode in ("batch", "continue", "continue"):
+                options = {"exec": command} if mode == "batch" else {}
+                call = {"mode": mode, "code": "", "runId": "r", "options": options}
+                result = http.post(f"/session/{id}", json=call).json()["result"]
+        assert result["queue"]["position"] == 1
+    assert daemon.stop() == 0
+    daemon.start()
+    with daemon.client() as http:
+        call = {"mode": "continue", "code": "", "runId": "r"}
+        again = http.post(f"/session/{second}", json=call).json()["result"]
+        assert again.get("queue") == result["queue"], "the other has its place still"
+        http.post(f"/session/{first}/interrupt")
+        while again["status"] != "finished":
+            again = http.post(f"/session/{second}", json=call).json()["result"]
+        assert again["exitCode"] == 0
+        http.delete(f"/session/{first}")
+        http.delete(f"/session/{second}")
