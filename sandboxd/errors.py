@@ -16,7 +16,9 @@
     |- StageError         a protection could not be applied or read back: the run stops
     `- Unavailable        sandboxd has no capacity, or one of its halves is gone
        |- Full            all that this host has is promised to others
-       `- Draining        the operator lets nothing new begin
+       |- Draining        the operator lets nothing new begin
+       |- NoSpace         the disk of this host is full
+       `- Gone            the privileged half of the daemon is gone
 
 A program that fails is never an exception: that is a value, `model.Verdict`.
 """
@@ -132,6 +134,10 @@ class Draining(Unavailable):
 
     retry_s = 30
     """No slot, no memory, or the other half of the daemon is gone; trying later may help."""
+
+
+class NoSpace(Unavailable):
+    """The disk of the host is full. What was asked for was not done."""
 
 
 class Gone(Unavailable):

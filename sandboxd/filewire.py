@@ -64,7 +64,15 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from .errors import Invalid, NotFound, OutsideHome, QuotaExceeded, SandboxdError, Unavailable
+from .errors import (
+    Invalid,
+    NoSpace,
+    NotFound,
+    OutsideHome,
+    QuotaExceeded,
+    SandboxdError,
+    Unavailable,
+)
 
 FILE_CHUNK = 64 * 1024
 """Bytes of data in one packet at most."""
@@ -78,8 +86,8 @@ CREATED_MAX = 1000
 ANSWER_NAMES_MAX = 96 * 1024
 """Bytes of JSON that the names of "created" may fill; what does not fit is not told."""
 
-Kind = Literal["outside", "invalid", "missing", "full", "fault"]
-"""Why a request was refused: OutsideHome, Invalid, NotFound, QuotaExceeded, or our own fault."""
+Kind = Literal["outside", "invalid", "missing", "full", "nospace", "fault"]
+"""Why it was refused: OutsideHome, Invalid, NotFound, QuotaExceeded, NoSpace, or our fault."""
 
 LEFT_OUT = ("fifo", "socket", "device", "unreadable", "too_deep")
 """What an archive may leave out. unreadable: permission denied, or a program holds a lease;
@@ -138,4 +146,6 @@ def refusal(answer: dict[str, Any]) -> SandboxdError:
             return NotFound("path", text)
         case "full":
             return QuotaExceeded(text)
+        case "nospace":
+            return NoSpace(text)
     return Unavailable(text)

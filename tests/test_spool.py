@@ -6,6 +6,8 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +15,13 @@ from hypothesis import strategies as st
 
 from sandboxd.spool import (
     SEGMENT,
+    START,
     STDERR,
     STDOUT,
     ConsoleReader,
     ConsoleWriter,
     Cursor,
+    Record,
     Splitter,
     append_event,
     read_events,
@@ -117,3 +121,28 @@ def test_journal_gives_whole_events_only(fd: int) -> None:
     append_event(fd, {"event": "step", "exit": 0})
     os.write(fd, b'{"event": "half')
     assert read_events(fd) == [{"event": "step", "exit": 0}]
+
+
+def test_a_cursor_is_found_by_the_bytes_before_it(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "console", os.O_RDWR | os.O_CREAT)
+    sizes = 2 * SEGMENT, 2 * SEGMENT
+    writer, reader = ConsoleWriter(fd, *sizes), ConsoleReader(fd, *sizes)
+    assert reader.at(0) == Cursor()
+    writer.begin()
+    assert reader.at(5) == Cursor(START)
+    for number in range(60):
+        writer.append(STDOUT, bytes([65 + number % 26]) * 6000)
+
+    def first(seen: int) -> Record:
+        return next(reader.read(reader.at(seen), writer.position))[0]
+
+    lost = 0
+    for (_, before), (record, _) in itertools.pairwise(reader.read(Cursor(START), writer.position)):
+        assert first(before.seen) == record
+        if record.lost:
+            lost += 1
+            assert first(before.seen + 100) == replace(record, lost=record.lost - 100)
+        else:
+            assert first(before.seen + 1) == record  # not in the middle of one
+    assert lost == 1
+    os.close(fd)

@@ -8,6 +8,7 @@ The end of the socket is the end of the daemon: pending and later requests raise
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 import logging
@@ -18,7 +19,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from .. import wire
-from ..errors import Gone, Invalid, SandboxdError, StageError, Unavailable
+from ..errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
 from ..model import Attachment, Step
 from ..runs.channel import Channel
 from ..runs.follower import Started
@@ -214,6 +215,8 @@ def _error(message: dict[str, Any]) -> SandboxdError:
     """The exception that an answer which is not ok stands for."""
     text = str(message.get("error", "the warden's answer is not what was asked for"))
     kind = message.get("kind")
+    if kind == "stage" and message.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"the server's disk is full: stage {message.get('stage')}: {text}")
     if kind == "stage":
         return StageError(str(message.get("stage", "?")), text, int(message.get("errno") or 0))
     return Invalid(text) if kind == "invalid" else Unavailable(text)

@@ -30,11 +30,19 @@ class Upload:
     size: int
 
 
-class Client:
-    """One connection to the daemon at `socket`. Problem documents become Refused or Unavailable."""
+class Lost(Unavailable):
+    """The connection broke, or there is nobody to connect to."""
 
-    def __init__(self, socket: str) -> None:
+
+class Client:
+    """One connection to the daemon at `socket`. Problem documents become Refused or Unavailable.
+
+    comes_back  it is a service, which will be there again if it is gone
+    """
+
+    def __init__(self, socket: str, comes_back: bool = True) -> None:
         self.socket = socket
+        self.comes_back = comes_back
         transport = httpx.HTTPTransport(uds=socket)
         self._http = httpx.Client(transport=transport, base_url="http://sandboxd", timeout=CALL_S)
 
@@ -47,7 +55,7 @@ class Client:
         try:
             answer = self._http.request(method, path, json=body, **kwargs)
         except httpx.HTTPError as error:
-            raise Unavailable(f"the daemon does not answer: {error}") from None
+            raise Lost(f"the daemon does not answer: {error}") from None
         raise_for(answer)
         return answer.json() if answer.content else None
 

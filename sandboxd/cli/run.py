@@ -12,6 +12,7 @@ import contextlib
 import fnmatch
 import math
 import os
+import secrets
 import signal
 import sys
 import time
@@ -22,12 +23,15 @@ from typing import Any
 from .. import runtimes
 from ..errors import ConfigError, Refused
 from ..model import MIB
-from .client import Client, Upload
+from .client import Client, Lost, Upload
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
 from .session import connect, create, deleted, resources, terminated
 
 PROGRESS_S = 1.0
+COMES_BACK_S, RETRY_S = 60.0, 0.25
+"""How long a daemon may take to come back after a restart, and how often we try."""
+
 STDIN_MAX = 1 * MIB
 UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
 VERSION_CONTROL = {".git", ".hg", ".svn"}
@@ -55,7 +59,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 class Console:
-    """One run, followed to its end."""
+    """One run, followed to its end, also when the daemon is restarted meanwhile: the run goes on
+    without it, and each call says how far we have come."""
 
     def __init__(
         self, client: Client, session: str, options: dict[str, Any], say: Reporter
@@ -68,28 +73,57 @@ class Console:
         self._options = options
         self._interrupts = 0
         self._told = self._asking = False
+        self._unsure: tuple[dict[str, int] | None, dict[str, Any]] = (None, {})
 
     def follow(self) -> int:
         """Start the run and see it through; the exit status for the shell."""
-        call: dict[str, Any] = {"mode": "batch", "code": "", "options": self._options}
-        call["options"]["live"] = True
+        run_id = secrets.token_hex(8)  # ours, so that asking twice means it once
+        call = {"mode": "batch", "code": "", "runId": run_id, "options": self._options}
+        self._options["live"] = True
         signal.signal(signal.SIGINT, self._on_interrupt)
         while True:
-            result = self._client.call("POST", f"/session/{self._session}", call)["result"]
+            result = self._call(call)
             for kind, data in result["console"]:
                 self._say.console(kind, data)
             code = self._step(result)
             if code is not None:
                 return code
-            call = {"mode": "continue", "code": "", "options": {"live": True}}
-            call["runId"] = result["runId"]
+            options = {"live": True, "offset": result["offset"]}
+            call = {"mode": "continue", "code": "", "runId": run_id, "options": options}
             if self._interrupts and not self._told:
                 self._told = True
                 self._client.call("POST", f"/session/{self._session}/interrupt")
             elif result["status"] == "waiting-input":
                 self._asking = True
-                call |= _input()
+                call |= self._input(result["offset"])
                 self._asking = False
+
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+        """The result of a call, made again when the daemon has gone away and come back."""
+        path, until = f"/session/{self._session}", 0.0
+        while True:
+            try:
+                result: dict[str, Any] = self._client.call("POST", path, call)["result"]
+                return result
+            except Lost as error:
+                now = time.monotonic()
+                if not self._client.comes_back or (until and now > until):
+                    raise
+                if not until:
+                    until = now + COMES_BACK_S
+                    self._say.warning(f"{error}; the run goes on, trying for {COMES_BACK_S:.0f} s")
+                if call["mode"] == "input":  # taken or not: the program's next wish will tell
+                    self._unsure = call["options"]["offset"], call
+                    call = call | {"mode": "continue", "code": ""}
+            time.sleep(RETRY_S)
+
+    def _input(self, offset: dict[str, int]) -> dict[str, Any]:
+        """The user's next line, as an input call; the one before if that was not taken."""
+        (before, call), self._unsure = self._unsure, (None, {})
+        if before == offset:
+            return {"mode": "input", "code": call["code"], "options": call["options"]}
+        given = _input()
+        return given | {"options": given["options"] | {"offset": offset}}
 
     def _on_interrupt(self, *_: object) -> None:
         """Ctrl-C. The answer under way is still read, since it has output that comes only once;

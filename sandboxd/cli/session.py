@@ -26,7 +26,7 @@ def connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
     if os.geteuid() != 0:
         raise ConfigError(f"no daemon at {socket}, and starting one needs root; use sudo")
     say.phase("no daemon is running: starting a private one")
-    return Client(stack.enter_context(private_daemon()))
+    return Client(stack.enter_context(private_daemon()), comes_back=False)
 
 
 def resources(args: argparse.Namespace) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from ..errors import Invalid, Refused
 from .beneath import look, refused
 from .conversation import Conversation
+from .durable import settle
 from .paths import Name, absolute, inside, naming_file, shown
 from .placing import DIRECTORY_MODE
 from .removal import empty, move_directory
@@ -31,6 +32,7 @@ def make_directories(
     for name in _wanted(names):
         for depth in range(1 if parents else len(name), len(name) + 1):
             _make(home, name[:depth], exist_ok or depth < len(name))
+    settle(home)
     conversation.answer({"ok": True})
 
 
@@ -56,6 +58,7 @@ def rename(conversation: Conversation, home: int, source: str, to: str) -> None:
         os.close(look(home, target, os.O_NOFOLLOW))
         raise Invalid(f"{shown(absolute(target))} exists")
     _move(home, name, target)
+    settle(home)
     conversation.answer({"ok": True})
 
 
@@ -69,6 +72,7 @@ def move(conversation: Conversation, home: int, source: str, to: str) -> None:
         target = (*target, name[-1])
     if name != target:
         _move(home, name, target)
+    settle(home)
     conversation.answer({"ok": True})
 
 
@@ -101,6 +105,7 @@ def remove(
                 raise _refused(error, name) from None
         undo.pop_all()
     empty(stage)
+    settle(home)
     conversation.answer({"ok": True})
 
 

@@ -6,14 +6,15 @@ import os
 import socket
 from typing import Any
 
-from ..errors import Invalid, NotFound, OutsideHome, QuotaExceeded, Refused
+from ..errors import Invalid, NoSpace, NotFound, OutsideHome, QuotaExceeded, SandboxdError
 from ..filewire import FILE_CHUNK, PACKET_MAX, Kind, pack_data, pack_json, unpack
 
-_KINDS: tuple[tuple[type[Refused], Kind], ...] = (
+_KINDS: tuple[tuple[type[SandboxdError], Kind], ...] = (
     (OutsideHome, "outside"),
     (Invalid, "invalid"),
     (NotFound, "missing"),
     (QuotaExceeded, "full"),
+    (NoSpace, "nospace"),
 )
 
 

@@ -17,6 +17,7 @@ import time
 from ..errors import Invalid, NotFound, QuotaExceeded, Refused
 from .beneath import refused
 from .conversation import Conversation
+from .durable import settle
 from .paths import Name, naming_file
 from .placing import place
 
@@ -134,6 +135,7 @@ def _finish(home: int, uploads: int, id: str, name: Name) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"kept-{id}", dir_fd=uploads)
+    settle(home)
 
 
 def _checked(id: str) -> str:

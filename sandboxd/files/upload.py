@@ -14,6 +14,7 @@ from ..errors import Invalid, Refused
 from ..filewire import FileWireError
 from .beneath import refused
 from .conversation import Conversation
+from .durable import settle
 from .paths import Name, naming_file
 from .placing import place
 
@@ -28,6 +29,7 @@ def receive_files(conversation: Conversation, home: int, stage: int) -> None:
         if not _received(conversation, inbox):
             return
         place(home, stage, inbox.files)
+        settle(home)
     finally:
         inbox.empty()
     conversation.answer({"ok": True})

@@ -294,7 +294,10 @@ class Run:
 
     async def _go_to(self, since: Offset) -> None:
         """The client is at `since`, whatever has been told."""
-        if self._follower is None or since == self._told.offset:
+        if self._follower is None:
+            return
+        if since == self._told.offset:  # if the end is told again, so is nothing before it
+            self._told = replace(self._told, final_from=self._told.cursor)
             return
         cursor = await asyncio.to_thread(self._follower.spool.at, since.console)
         answered = min(since.steps, len(self._follower.events))

@@ -8,11 +8,12 @@ client is told after it is true also after the loss of power (sqlite.org/wal.htm
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 
-from ..errors import ConfigError, Unavailable
+from ..errors import ConfigError, NoSpace
 
 MIGRATIONS: Sequence[str] = (
     """
@@ -104,7 +105,14 @@ MIGRATIONS: Sequence[str] = (
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 
 
-class Unwritable(Unavailable, sqlite3.OperationalError):
+REMEDY = (
+    "put back a copy of it, or move it and what begins with its name away: then sandboxd starts "
+    "without its sessions and keypairs"
+)
+"""What an operator can do about a database that is damaged."""
+
+
+class Unwritable(NoSpace, sqlite3.OperationalError):
     """The database cannot be written for now, for want of disk space mostly."""
 
 
@@ -114,21 +122,33 @@ class Database:
     def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
+        unclean = os.path.exists(f"{path}-wal")  # whoever closes it in order takes this away
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._watching = sqlite3.connect(path, timeout=0, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            if unclean:
+                self._check()
             self._migrate()
         except sqlite3.Error as error:
-            raise ConfigError(f"{path}: cannot be used as a database: {error}") from None
+            raise ConfigError(f"{path}: cannot be used as a database: {error}; {REMEDY}") from None
+
+    def _check(self) -> None:
+        """Raise sqlite3.DatabaseError for a damaged file."""
+        (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"damaged: {found}")
 
     def _migrate(self) -> None:
         """Bring the schema up to date. Raises ConfigError for one from a later sandboxd."""
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
-            raise ConfigError(f"the database has version {version}, this sandboxd knows none above "
-                              f"{len(MIGRATIONS)}: it was written by a later one")  # fmt: skip
+            raise ConfigError(
+                f"{self.path} has version {version}, and this sandboxd knows none above "
+                f"{len(MIGRATIONS)}: a later one wrote it; start that one, or put back the copy "
+                "that you made before"
+            )
         for number, script in enumerate(MIGRATIONS[version:], version + 1):
             with self.transaction() as connection:
                 for statement in script.split(";"):

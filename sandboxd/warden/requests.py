@@ -19,7 +19,7 @@ from typing import Any
 from .. import wire
 from ..config import Config
 from ..errors import ConfigError, Invalid, SandboxdError, StageError, Unavailable
-from ..jail import namespaces, seccomp
+from ..jail import namespaces, seccomp, syscalls
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
 from ..jail.mounts import clone
@@ -115,6 +115,7 @@ class Requests:
             with stage("lease"):
                 for one in wanted:  # where they are seen; no program has been here yet
                     os.mkdir(f"{slot.scratch}/work/{one.name}")
+                _settle(slot.scratch)
                 self.slots.commit(slot)
         except SandboxdError:
             self.free(slot)
@@ -317,6 +318,15 @@ def _filters(config: Config) -> dict[str, seccomp.Filter]:
             except ConfigError as error:
                 raise ConfigError(f"runtimes.{name}.seccomp_*: {error}") from None
     return filters
+
+
+def _settle(scratch: str) -> None:
+    """What is in a scratch, and its image, is on the disk."""
+    fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def _clone(path: str, stack: contextlib.ExitStack) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .daemon import Daemon, Outcome, leftovers, run, running
+from .daemon import ROOT, Daemon, Outcome, leftovers, run, running
 
 VICTIMS = ("warden", "api", "both", "neither")
 
@@ -206,3 +208,24 @@ def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(folder: Path)
         daemon.start()
         assert not any("shim" in line or "init" in line for line in leftovers())
         assert os.listdir(daemon.state / "slots") == []
+
+
+def test_command_line_follows_its_run_over_a_restart(folder: Path) -> None:
+    project = folder / "project"
+    project.mkdir()
+    (project / "main.sh").write_text("for i in $(seq 60); do echo $i; sleep 0.05; done; exit 7\n")
+    with running(folder) as daemon:
+        command = [sys.executable, "-P", "-m", "sandboxd", "run", str(project), "--image", "c"]
+        command += ["--exec", "sh main.sh", "--socket", f"{folder}/api.sock"]
+        environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+        with subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as client:
+            assert client.stdout and client.stderr
+            first = client.stdout.readline()
+            daemon.end("both")
+            daemon.start()
+            rest, said = client.stdout.read(), client.stderr.read()
+        assert first + rest == COUNTED
+        assert client.returncode == 7, said
+        assert "the run goes on" in said and "Traceback" not in said

@@ -137,7 +137,30 @@ def test_a_removed_session_has_no_runs(database: Database) -> None:
         runs.add(database, ROW.id, 1.0, [ORDER])
 
 
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
 def test_sessions_of_an_earlier_sandboxd_are_taken_up(
+    path: str, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    monkeypatch.setattr("sandboxd.store.database.MIGRATIONS", MIGRATIONS[:version])
+    first = Database(path)
+    with first.transaction() as connection:
+        connection.execute(
+            "INSERT INTO sessions (id, name, owner, image, runtime, slot, limits, environ, status, "
+            "created_at, runs) VALUES ('1', 'old', 'local', 'c', 'c', 7, '{}', '{}', 'RUNNING', "
+            "5.5, 2)"
+        )
+    first.close()
+    monkeypatch.undo()
+    second = Database(path)
+    (row,) = sessions.all_rows(second)
+    assert (row.name, row.owner, row.slot, row.runs) == ("old", "local", 7, 2)
+    assert (row.type, row.result, row.mounts, row.history) == ("interactive", "UNDEFINED", (), {})
+    assert runs.add(second, "1", 9.0, [ORDER, ORDER]) == [3, 4]
+    assert [order.number for order in runs.all_orders(second)["1"]] == [3, 4]
+    second.close()
+
+
+def test_the_only_owner_of_before_there_were_keys_has_another_name(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandboxd.store.database.MIGRATIONS", MIGRATIONS[:1])
@@ -150,10 +173,37 @@ def test_sessions_of_an_earlier_sandboxd_are_taken_up(
     first.close()
     monkeypatch.undo()
     second = Database(path)
-    (row,) = sessions.all_rows(second)
-    assert (row.name, row.owner, row.slot, row.runs, row.used_at) == ("old", "local", 7, 2, 5.5)
-    assert (row.type, row.result, row.mounts, row.history) == ("interactive", "UNDEFINED", (), {})
+    assert sessions.all_rows(second)[0].owner == "local"
     second.close()
+
+
+def test_a_run_is_remembered_until_it_is_forgotten_or_its_session_ends(database: Database) -> None:
+    sessions.add(database, ROW)
+    order = Order(ROW.id, 0, "r", '{"steps": []}', b"in\0put", "boot")
+    assert runs.add(database, ROW.id, 5.0, [order, order]) == [1, 2]
+    runs.ended(database, ROW.id, 1, 6.0, used_at=6.0, usage={"runs": 1})
+    first, second = runs.all_orders(database)[ROW.id]
+    assert first == replace(order, number=1, ended_at=6.0)
+    assert second == replace(order, number=2)
+    assert sessions.all_rows(database)[0].usage == {"runs": 1}
+    runs.remove(database, ROW.id, [1])
+    assert [each.number for each in runs.all_orders(database)[ROW.id]] == [2]
+    sessions.ended(database, ROW, 7.0, 3)
+    assert runs.all_orders(database) == {}
+
+
+def test_a_database_that_was_damaged_is_refused_with_the_remedy(path: str) -> None:
+    database = Database(path)
+    for number in range(200):
+        sessions.add(database, replace(ROW, id=str(number), name=f"name{number}"))
+    database.close()
+    with open(path, "r+b") as file:
+        for page in range(3, 12):
+            file.seek(page * 4096)
+            file.write(b"\xa5" * 4096)
+    open(f"{path}-wal", "w").close()  # as after a crash
+    with pytest.raises(ConfigError, match=r"move it .* away"):
+        Database(path)
 
 
 def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
