@@ -14,6 +14,7 @@ import time
 
 from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
 from .rate import Rate
+from .stdin import buffered
 
 CHUNK = 64 * 1024
 FREE = 64 << 20
@@ -127,11 +128,13 @@ class Console:
     def drain(self) -> None:
         """After the step's last process has gone: read what is still in the pipes, close them.
 
-        All that was ever written is there by now, so an empty pipe is as good as its end, which
-        may be late: descriptors that a program sent to itself are collected by the kernel later.
+        All that was ever written is there by now, so what the pipe has is all there is. Its end may
+        be late, or never come: descriptors that a program sent to itself are collected by the
+        kernel later, and one that it sent to another run of the session is still written to.
         """
         for fd in list(self._open):
-            while self._copy(fd):
-                pass
+            left = buffered(fd)
+            while left > 0 and (size := self._copy(fd)):
+                left -= size
             if fd in self._open:
                 self._close(fd)

@@ -84,8 +84,10 @@ class Denied:
         answered = 0
         while answered < BATCH and self.answer():
             answered += 1
-        if answered == 0:  # the last process that is filtered has gone
-            self._pause(float("inf"))
+        if answered == 0:
+            # Who waited may have been killed meanwhile; or the last filtered process has gone.
+            if any(events & select.POLLHUP for _, events in self._ready.poll(0)):
+                self._pause(float("inf"))
         elif self._total > FREE:
             self._pause(time.monotonic() + PAUSE_S)
 

@@ -90,7 +90,7 @@ class Stdin:
         return (
             self.fd is not None
             and not self._pending
-            and _buffered(self.fd) == 0
+            and buffered(self.fd) == 0
             and any(self._waits(task) for task in itertools.islice(_tasks(), _TASKS_MAX))
         )
 
@@ -143,7 +143,7 @@ def _memory(task: str, address: int, size: int) -> bytes:
         return os.pread(memory.fileno(), size, address)
 
 
-def _buffered(fd: int) -> int:
+def buffered(fd: int) -> int:
     """Bytes in the pipe that nobody has read yet."""
     return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
 

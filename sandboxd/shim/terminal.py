@@ -43,7 +43,7 @@ person reads faster."""
 INPUT_MAX = 1 << 20
 HANGUP_S = 3.0
 DRAIN_S = 10.0
-"""How long the last output waits for a reader who takes none."""
+"""How long the last output may take: for a reader who takes none."""
 
 _IUTF8 = 0x4000  # asm-generic/termbits.h; Python has no name for it before 3.14
 
@@ -99,9 +99,11 @@ class Terminal:
         os.close(self._slave)  # ours was the last: the master's end is its output's end
         if self._left is None:
             self._forget(self._master, self._link)
-            self._link.settimeout(DRAIN_S)
+            # A program that sent its descriptor to another run of the session may write for ever.
+            until = time.monotonic() + DRAIN_S
             try:
-                while self._message or self._take():
+                while (left := until - time.monotonic()) > 0 and (self._message or self._take()):
+                    self._link.settimeout(left)
                     wire.send(self._link, self._message or {})
                     self._message = None
             except OSError:
