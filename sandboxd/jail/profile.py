@@ -57,7 +57,6 @@ ALLOWED: dict[str, str] = {
         fsetxattr removexattr lremovexattr fremovexattr name_to_handle_at
         inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
         landlock_create_ruleset landlock_add_rule landlock_restrict_self
-        io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents
     """,
     "waiting": """
         poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_wait
@@ -96,9 +95,10 @@ REFUSED: dict[str, str] = {
     "keys": "add_key request_key keyctl",
     "host": "sethostname setdomainname settimeofday clock_settime clock_adjtime adjtimex",
 }
-"""Group -> names: answered EPERM, and counted. io_uring and clone3 are in no list, so they are
-ENOSYS: io_uring is a second door for calls that no filter sees, and the flags of clone3 lie in
-memory, which a filter cannot read; libc falls back to clone for both."""
+"""Group -> names: answered EPERM, and counted. io_uring, clone3 and io_setup are in no list, so
+they are ENOSYS: io_uring is a second door for calls that no filter sees, and the flags of clone3
+lie in memory, which a filter cannot read; libc falls back to clone. Contexts of io_setup(2) are
+counted for the whole host (fs.aio-max-nr): one program could take them all from its databases."""
 
 
 FINAL = ("mounts", "namespaces", "kernel", "keys", "host")
@@ -132,17 +132,27 @@ _TERMINAL = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C, "TIOCCONS": 0x541D, "TIOCSE
 nobody needs on a pseudo-terminal, with a history of holes (CVE-2017-2636, CVE-2023-6546)."""
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_MAX = 1, 2, 10, 46
 _PER_LINUX32 = 0x0008
+_PROTOCOLS = {
+    "DCCP": 33, "L2TP": 115, "SCTP": 132, "UDPLITE": 136, "SMC": 256, "MPTCP": 262,
+}  # fmt: skip
+"""Asking for one of these loads a module of the kernel, which nobody else may have needed yet."""
+_MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000
 _NEW_LISTENER = 0x8
 
 CONDITIONS: tuple[Condition, ...] = (
     *(Condition("clone", 0, flag, flag, errno.EPERM) for flag in _NAMESPACES.values()),
     *(Condition("ioctl", 1, _ALL, number, errno.EPERM) for number in _TERMINAL.values()),
+    *(Condition("socket", 2, _ALL, n, errno.EPROTONOSUPPORT) for n in _PROTOCOLS.values()),
     *(
         Condition(call, 0, _ALL, family, errno.EAFNOSUPPORT)
         for call in ("socket", "socketpair")
         for family in range(_AF_MAX)
         if family not in (_AF_UNIX, _AF_INET, _AF_INET6)
     ),
+    # Huge pages are set aside by the operator for somebody, and no memory cgroup counts them.
+    Condition("mmap", 3, _MAP_HUGETLB, _MAP_HUGETLB, errno.ENOMEM),
+    Condition("memfd_create", 1, _MFD_HUGETLB, _MFD_HUGETLB, errno.ENOMEM),
+    Condition("shmget", 2, _SHM_HUGETLB, _SHM_HUGETLB, errno.ENOMEM),
     Condition("personality", 0, 0xFF, _PER_LINUX32, errno.EPERM),
     # Programs may filter themselves further. A listener of their own could let a call that is
     # refused here go on (SECCOMP_USER_NOTIF_FLAG_CONTINUE); the kernel allows one in a chain of

@@ -18,7 +18,7 @@ CALL = (
     '/usr/bin/python3 -c "import ctypes; l = ctypes.CDLL(None, use_errno=True); '
     'print(l.syscall({}), ctypes.get_errno())"'
 )
-EPERM, EBUSY, EAFNOSUPPORT, ENOSYS = 1, 16, 97, 38
+EPERM, ENOMEM, EBUSY, EAFNOSUPPORT, EPROTONOSUPPORT, ENOSYS = 1, 12, 16, 97, 93, 38
 ALLOW_ALL = bytes.fromhex("060000000000ff7f")
 
 
@@ -29,6 +29,8 @@ ALLOW_ALL = bytes.fromhex("060000000000ff7f")
         ("56, 0x10000011, 0, 0, 0, 0", EPERM),  # clone with CLONE_NEWUSER
         ("435, 0, 0", ENOSYS),  # clone3
         ("425, 1, 0", ENOSYS),  # io_uring_setup
+        ("206, 1, 0", ENOSYS),  # io_setup: counted for the whole host
+        ("319, b'x', 4", ENOMEM),  # memfd_create(MFD_HUGETLB): no cgroup counts it
         ("321, 0, 0, 0", EPERM),  # bpf
         ("298, 0, 0, 0, 0, 0", EPERM),  # perf_event_open
         ("101, 0, 0, 0, 0", EPERM),  # ptrace
@@ -38,6 +40,8 @@ ALLOW_ALL = bytes.fromhex("060000000000ff7f")
         ("41, 16, 3, 0", EAFNOSUPPORT),  # socket(AF_NETLINK)
         ("41, 40, 1, 0", EAFNOSUPPORT),  # socket(AF_VSOCK)
         ("41, 17, 3, 0", EAFNOSUPPORT),  # socket(AF_PACKET)
+        ("41, 2, 1, 132", EPROTONOSUPPORT),  # socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP)
+        ("41, 2, 6, 33", EPROTONOSUPPORT),  # socket(AF_INET, SOCK_DCCP, IPPROTO_DCCP)
         ("317, 1, 8, 0", EBUSY),  # seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)
         ("16, 0, ctypes.c_ulong(0x100005412), 0", EPERM),  # ioctl(TIOCSTI), high bits set
     ],
@@ -53,6 +57,15 @@ def test_without_the_filter_a_user_namespace_could_be_made(
     monkeypatch.setattr(seccomp, "apply", lambda program: apply(ALLOW_ALL))
     monkeypatch.setattr(seccomp, "verify", lambda: None)
     assert sandbox.run(CALL.format("272, 0x10000000")).stdout == "0 0\n"
+
+
+def test_without_the_filter_huge_pages_could_be_had(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = seccomp.apply
+    monkeypatch.setattr(seccomp, "apply", lambda program: apply(ALLOW_ALL))
+    monkeypatch.setattr(seccomp, "verify", lambda: None)
+    assert sandbox.run(CALL.format("319, b'x', 4")).stdout == "3 0\n"
 
 
 def test_filter_that_was_not_installed_stops_the_run(
