@@ -92,20 +92,26 @@ def environ(request: dict[str, Any], steps: tuple[Step, ...]) -> dict[str, str]:
     for name, value in environ.items():
         if not isinstance(value, str) or not name or "=" in name or "\0" in name + value:
             raise Invalid(f"environment variable {name!r} is not a text without NUL")
-    total = sum(len(os.fsencode(k + v)) + 2 for k, v in environ.items())
-    total += sum(len(os.fsencode(step.command or "")) for step in steps)
+    try:
+        total = sum(len(os.fsencode(k + v)) + 2 for k, v in environ.items())
+        total += sum(len(os.fsencode(step.command or "")) for step in steps)
+    except UnicodeEncodeError:
+        raise Invalid("commands and environment must have a form in UTF-8") from None
     if total > COMMANDS_MAX:
         raise Invalid(f"commands and environment have {total} bytes; {COMMANDS_MAX} are allowed")
     return environ
 
 
 def terminal(request: dict[str, Any], given: int | None) -> bool:
-    """Whether exec is to have a terminal; then the descriptor `given` is a socket to its user."""
+    """Whether exec is to have a terminal; then the descriptor `given` is a socket to its user.
+    Else it is a file to be read: a directory would be a door out of the jail."""
     wanted = request.get("terminal", False)
     if type(wanted) is not bool:
         raise Invalid("terminal must be true or false")
     if wanted and (given is None or not stat.S_ISSOCK(os.fstat(given).st_mode)):
         raise Invalid("a terminal needs the socket of its user")
+    if not wanted and given is not None and not stat.S_ISREG(os.fstat(given).st_mode):
+        raise Invalid("standard input must be a regular file")
     return wanted
 
 

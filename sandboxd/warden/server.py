@@ -43,6 +43,9 @@ RETRY_S = 0.02
 
 _UNKNOWN = Left(["what, is not known: the chore has failed"], [])
 
+ERROR_MAX = 2000
+"""Characters of an error that is told: it may quote what was asked for, and must fit a packet."""
+
 GRACE_S = 5.0
 """What the api has to answer its last requests."""
 
@@ -146,7 +149,9 @@ class Server:
         if request is None:  # the api has closed its end; its exit status comes by _collect
             self.selector.unregister(self.sock)
             return
-        number = request.get("id", 0)
+        number = request.get("id")
+        if type(number) is not int:
+            number = 0
         try:
             answer, back = self._act(request, fds)
         except SandboxdError as error:
@@ -427,4 +432,4 @@ def _refusal(error: SandboxdError) -> dict[str, Any]:
         fields = {"kind": "stage", "stage": error.stage, "errno": error.errno}
         return {"ok": False, "error": error.message} | fields
     kind = "invalid" if isinstance(error, Invalid) else "unavailable"
-    return {"ok": False, "error": str(error), "kind": kind}
+    return {"ok": False, "error": str(error)[:ERROR_MAX], "kind": kind}

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
+from sandboxd import wire
 from sandboxd.config import Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError
 from sandboxd.jail import mounts, syscalls
 from sandboxd.model import MIB, STEPS, Limits
 from sandboxd.shim.run import Order
-from sandboxd.warden import launcher
+from sandboxd.warden import arguments, launcher
 from sandboxd.warden.arguments import COMMANDS_MAX
 from sandboxd.warden.requests import Requests, _filters
+from sandboxd.warden.server import _refusal
 
 from ..sandbox import Sandbox, lease, restarted
 
@@ -66,6 +68,8 @@ def step(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
         {"environ": {"": "x"}},
         {"environ": {"A": "x\0y"}},
         {"environ": {"A": "x" * COMMANDS_MAX}},
+        {"environ": {"A": "\ud800"}},
+        {"steps": step(command="\ud800")},
     ],
 )
 def test_malformed_start_is_refused_and_leaves_nothing(
@@ -75,6 +79,26 @@ def test_malformed_start_is_refused_and_leaves_nothing(
         sandbox.requests.start(start(sandbox, **changes), None)
     assert os.listdir(f"{sandbox.slot.path}/runs") == []
     assert sandbox.requests.hierarchy.groups() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/dev/null"])
+def test_door_out_of_the_jail_cannot_be_handed_in_as_standard_input(
+    sandbox: Sandbox, path: str
+) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with pytest.raises(Invalid, match="regular file"):
+            sandbox.requests.start(start(sandbox), fd)
+    finally:
+        os.close(fd)
+    assert os.listdir(f"{sandbox.slot.path}/runs") == []
+
+
+def test_refusal_that_quotes_what_was_asked_for_fits_a_packet() -> None:
+    """Else one request of a compromised api would end the warden."""
+    with pytest.raises(Invalid) as refused:
+        arguments.integer({"size": "\x01" * (wire.PACKET - 100)}, "size", 1, 2)
+    wire.encode(_refusal(refused.value))
 
 
 @pytest.mark.parametrize(
