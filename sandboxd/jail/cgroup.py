@@ -191,6 +191,16 @@ class Group:
                 continue
         return pids
 
+    def shared_memory(self) -> int:
+        """Bytes of files in memory, of /dev/shm or of none, that the group is charged for, by path,
+        for the warden."""
+        path = Path(self.dirs.get("") or self.dirs["memory"], "memory.stat")
+        try:
+            lines = path.read_text().splitlines()
+        except FileNotFoundError:
+            return 0
+        return next((int(line[6:]) for line in lines if line.startswith("shmem ")), 0)
+
     def kill(self) -> None:
         """SIGKILL all members and let none be added: v2 cgroup.kill (5.14), v1 by pids.max."""
         if self.v2 and os.path.exists(f"{self.dirs['']}/cgroup.kill"):

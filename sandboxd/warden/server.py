@@ -31,6 +31,7 @@ from ..jail.cgroup import Group
 from ..systemd import Notify
 from . import proof
 from .chores import Chores
+from .held import Held
 from .ledger import Known, Lease
 from .proof import Left
 from .requests import Requests, Started
@@ -73,6 +74,7 @@ class Server:
         self.removing: list[Started] = []
         self.releasing: dict[int, list[int]] = {}  # slot -> ids of the requests to answer
         self.stopping = False
+        self.held = Held(_kill)
         self.emptying: set[int] = set()  # slots with a chore that empties them
         self.chores = Chores()
         host = Host(
@@ -296,10 +298,10 @@ class Server:
         """Remove the cgroups of runs that are over; those still busy are tried again."""
         if not self.removing:
             return
-        left = []
+        left, working = [], self._working()
         for started in self.removing:
             assert started.group
-            if started.group.remove():
+            if self.held.may_go(started, working) and started.group.remove():
                 self.requests.hierarchy.tidy(started.group)
             else:
                 left.append(started)
