@@ -18,7 +18,8 @@ RUNS = Path("/sys/fs/cgroup/system.slice/sandboxd-runs.service")
 BEFORE = Path("/root/before-the-installation")
 """The names that there were, for the test that nothing is left."""
 
-COUNT = "i=0; while [ $i -lt {n} ]; do i=$((i+1)); echo line $i; sleep 0.25; done; exit 7"
+COUNT = "i=0; until [ -e stop ]; do echo line $((i+=1)); sleep 0.25; done; echo stopped; exit 7"
+"""A program that goes on until it is told."""
 
 
 def sh(command: str, code: int = 0) -> str:
@@ -57,28 +58,47 @@ def client() -> httpx.Client:
 
 
 def begin(http: httpx.Client, name: str, command: str) -> str:
-    """A new session of this name, with a run that has begun; the run's id."""
+    """A new session of this name, with a run that has begun; its console so far."""
     made = http.post("/session", json={"name": name, "image": "c"})
     assert made.status_code == 201, made.text
-    call = {"mode": "batch", "code": "", "runId": f"run-{name}", "options": {"exec": command}}
-    answer = http.post(f"/session/{name}", json=call)
-    assert answer.status_code == 200, answer.text
-    return f"run-{name}"
+    options = {"exec": command, "timeout": 1800}
+    call = {"mode": "batch", "code": "", "runId": f"run-{name}", "options": options}
+    return _printed(_answer(http, name, call))
 
 
 def proceed(http: httpx.Client, name: str) -> tuple[str, dict[str, Any]]:
     """Follow the run of a session from where its client was: console, and the last answer."""
     text = ""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 240
     while True:
-        call = {"mode": "continue", "code": "", "runId": f"run-{name}"}
-        answer = http.post(f"/session/{name}", json=call)
-        assert answer.status_code == 200, answer.text
-        result = answer.json()["result"]
-        text += "".join(item[1] for item in result["console"] if item[0] == "stdout")
-        if result["status"] == "finished":
+        result = _answer(http, name, {"mode": "continue", "code": "", "runId": f"run-{name}"})
+        text += _printed(result)
+        if result["status"] in ("finished", "exec-timeout"):
             return text, result
         assert time.monotonic() < deadline, "the run does not end"
+
+
+def end(http: httpx.Client, name: str, begun: str) -> None:
+    """Tell the COUNT of a session to stop: its client has the whole console, each line once, and
+    its exit code."""
+    answer = http.post(f"/session/{name}/upload", files={"src": ("stop", b"")})
+    assert answer.status_code in (200, 204), answer.text
+    text, last = proceed(http, name)
+    *lines, stopped = (begun + text).splitlines()
+    assert lines == [f"line {number + 1}" for number in range(len(lines))]
+    assert (stopped, last["exitCode"]) == ("stopped", 7)
+    assert http.delete(f"/session/{name}").status_code == 200
+
+
+def _answer(http: httpx.Client, name: str, call: dict[str, Any]) -> dict[str, Any]:
+    answer = http.post(f"/session/{name}", json=call)
+    assert answer.status_code == 200, answer.text
+    result: dict[str, Any] = answer.json()["result"]
+    return result
+
+
+def _printed(result: dict[str, Any]) -> str:
+    return "".join(item[1] for item in result["console"] if item[0] == "stdout")
 
 
 def groups() -> list[str]:
