@@ -83,6 +83,13 @@ def detach(target: str) -> int | None:
         return fd
 
 
+def attached(image: str) -> bool:
+    """A loop device has `image`: it is mounted somewhere."""
+    if kept := _attached(image):
+        os.close(kept[1])
+    return kept is not None
+
+
 def unmount(target: str) -> None:
     """Take the mount at `target` away, from under whoever may still use it, and wait for it."""
     if (fd := detach(target)) is not None:

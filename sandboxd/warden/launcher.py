@@ -7,6 +7,7 @@ child lets go of every descriptor that is not its own before it does anything el
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -137,7 +138,8 @@ def _confine(view: View, root: str) -> tuple[int, int, int | None]:
     with stage("file helper"):
         uploads = os.open("uploads", _DIRECTORY) if os.path.isdir("uploads") else None
         # Its owner's programs may have shut it; files are listed and fetched all the same.
-        os.chmod("work", stat.S_IMODE(os.stat("work").st_mode) | stat.S_IRWXU)
+        with contextlib.suppress(OSError):  # that takes no changes any more can still be read
+            os.chmod("work", stat.S_IMODE(os.stat("work").st_mode) | stat.S_IRWXU)
         return os.open("work", _DIRECTORY), _inbox(), uploads
 
 

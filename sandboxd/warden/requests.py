@@ -9,6 +9,7 @@ place of a folder in a workdir is named by one component of a harmless alphabet.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -24,7 +25,7 @@ from ..jail.cgroup import Group
 from ..jail.enter import Jail
 from ..jail.mounts import clone
 from ..jail.stage import stage
-from ..model import GIB
+from ..model import GIB, MIB
 from ..shim.run import Order
 from . import arguments, images, launcher, proof
 from . import runs as run_files
@@ -40,6 +41,12 @@ STRAYS_S = 10.0
 
 HELPERS_S = 1.0
 """How long its file helpers have to end what they do; they see that nobody is there."""
+
+MEND_ROOM = 16 * MIB
+"""Bytes of disk that a scratch may need to come to itself: its journal, and some."""
+
+MEND_S = 1.0
+"""How long a mount may take to go after the last process that saw it."""
 
 RUNS_MAX = 256
 """Runs of a slot that have a directory; the api keeps fewer."""
@@ -204,6 +211,7 @@ class Requests:
     def files(self, request: dict[str, Any]) -> tuple[Started, int]:
         """A file helper for a slot, and the descriptor to speak with it."""
         slot = self.leased(request)
+        self._mend(slot)
         with contextlib.ExitStack() as stack:
             with stage("file helper"):
                 root = _clone(slot.scratch, stack)
@@ -240,6 +248,7 @@ class Requests:
     def start(self, request: dict[str, Any], stdin: int | None) -> tuple[Started, list[int]]:
         """A run: its shim, and the descriptors to follow it: control, console, journal."""
         slot = self.leased(request)
+        self._mend(slot)
         run = arguments.integer(request, "run", 1, 1 << 53)
         terminal = arguments.terminal(request, stdin)
         ceiling = self.config.ceiling
@@ -273,6 +282,28 @@ class Requests:
             undo.pop_all()
         slot.runs[run] = pid
         return Started(pid, slot, run, group), followers
+
+    def look_at_room(self) -> bool:
+        """The disk has room for what scratches need. Those that are there while it has none may
+        find out later that something of theirs was not written (jbd2), and shut themselves off."""
+        found = os.statvfs(self.config.state_dir)
+        room = found.f_bavail * found.f_frsize >= MEND_ROOM
+        if not room:
+            for slot in self.slots.leased.values():
+                slot.suspect = True
+        return room
+
+    def _mend(self, slot: Slot) -> None:
+        """Mount the scratch of `slot` anew after the disk was full, which ext4 needs: what was on
+        the disk then is good. As long as there is no room, or a run has it, it stays as it is."""
+        if not self.look_at_room() or slot.runs or not (slot.suspect or _shut(slot.scratch)):
+            return
+        self.scratch.unmount(slot.path)
+        deadline = time.monotonic() + MEND_S
+        while self.scratch.in_use(slot.path) and time.monotonic() < deadline:
+            time.sleep(0.01)  # by who has just ended; else nothing is mended
+        self.scratch.mount(slot.path, 1024 * GIB, 0)
+        slot.suspect = False
 
     def follow(self, request: dict[str, Any]) -> list[int]:
         """The descriptors to follow a run that an earlier daemon was asked for; none, when it
@@ -318,6 +349,17 @@ def _filters(config: Config) -> dict[str, seccomp.Filter]:
             except ConfigError as error:
                 raise ConfigError(f"runtimes.{name}.seccomp_*: {error}") from None
     return filters
+
+
+def _shut(scratch: str) -> bool:
+    """It takes no changes. Only trying tells: since Linux 6.13 no flag of the mount does."""
+    try:
+        os.utime(scratch)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EIO):
+            raise StageError.of("scratch", error) from None
+        return True
+    return False
 
 
 def _settle(scratch: str) -> None:

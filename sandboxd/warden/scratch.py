@@ -59,6 +59,10 @@ class ScratchMaker:
                 images.mount(f"{slot_path}/image", target)
             images.verify(target, size)
 
+    def in_use(self, slot_path: str) -> bool:
+        """Somebody still has the scratch of a slot open."""
+        return images.attached(f"{slot_path}/image")
+
     def unmount(self, slot_path: str) -> None:
         """Take the scratch of a slot away, from under whoever may still use it."""
         images.unmount(f"{slot_path}/scratch")

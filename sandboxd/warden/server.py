@@ -177,6 +177,7 @@ class Server:
                 return {}, []
             case "ping":
                 self.notify.alive(self._status())
+                self.requests.look_at_room()
                 busy = {"children": len(self.children), "releasing": len(self.releasing)}
                 return {"vitals": vitals() | busy}, []
             case "sweep":

@@ -57,6 +57,7 @@ class Slot:
     lock: socket.socket
     runs: dict[int, int] = field(default_factory=dict)  # run -> pid of its shim
     forgotten: set[int] = field(default_factory=set)  # runs to be removed when they are over
+    suspect: bool = False  # its scratch was there when the disk was full
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
 
