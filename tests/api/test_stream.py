@@ -257,3 +257,24 @@ def test_a_message_that_is_too_large_ends_the_connection(connect: Callable[[], A
     with connect() as websocket, pytest.raises(ConnectionClosed):
         websocket.send("x" * (3 << 20))
         websocket.recv(timeout=5)
+
+
+def test_a_run_with_a_name_outlives_its_connection_and_is_taken_up_where_its_client_is(
+    server: Server, session: str
+) -> None:
+    script = "out one\nsleep 1\nout two\nexit 3"
+    first = {"code": "", "mode": "batch", "runId": "mine", "options": {"exec": script}}
+    with open_stream(server, session) as websocket:
+        websocket.send(json.dumps(first))
+        seen: list[Frame] = []
+        while not any(frame["console"] for frame in seen):
+            seen.append(json.loads(websocket.recv(timeout=10)))
+    offset = seen[-1]["offset"]
+    assert offset["console"] == len("one\n")
+    for place, printed in ((offset, "two\n"), (0, "one\ntwo\n")):
+        again = {"code": "", "mode": "continue", "runId": "mine", "options": {"offset": place}}
+        with open_stream(server, session) as websocket:
+            websocket.send(json.dumps(again))
+            told = list(frames(websocket))
+        text = "".join(data for frame in told for kind, data in frame["console"])
+        assert (text, told[-1]["status"], told[-1]["exitCode"]) == (printed, "finished", 3)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -229,3 +231,30 @@ def test_command_line_follows_its_run_over_a_restart(folder: Path) -> None:
         assert first + rest == COUNTED
         assert client.returncode == 7, said
         assert "the run goes on" in said and "Traceback" not in said
+
+
+def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path) -> None:
+    """No process survives a boot, and the kernel has another boot id."""
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            run(http, "kept", {"exec": "echo here > file"})
+            cut = begin(http, "kept", "cut", {"exec": "echo begun; sleep 60"})
+            while not cut.text("stdout"):
+                go_on(http, "kept", cut)
+            queued = begin(http, "kept", "queued", {"exec": "cat file"})
+        shims = [line.split()[0] for line in leftovers() if "shim" in line]
+        daemon.end("both")
+        for pid in shims:
+            os.kill(int(pid), signal.SIGKILL)
+        with contextlib.closing(sqlite3.connect(daemon.state / "api/sandboxd.sqlite")) as database:
+            database.execute("UPDATE runs SET boot = 'another'")
+            database.commit()
+        daemon.start()
+        with daemon.client() as http:
+            follow(http, "kept", cut)
+            follow(http, "kept", queued)
+            assert (cut.text("stdout"), cut.results[-1]["exitCode"]) == ("begun\n", -1)
+            assert "the host was restarted" in cut.text("log")
+            assert (queued.text("stdout"), queued.results[-1]["exitCode"]) == ("here\n", 0)
+            http.delete("/session/kept")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from .daemon import run, running
@@ -90,3 +92,27 @@ def test_full_inode_table_is_507_and_passes(folder: Path) -> None:
         assert run(http, "kept", {"exec": "echo well"}).text("stdout") == "well\n"
         assert http.delete("/session/kept").status_code == 200
         assert list(state.glob("slots/*")) == []
+
+
+def test_warden_without_descriptors_refuses_and_is_well_again(folder: Path) -> None:
+    with running(folder) as daemon, daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"}).raise_for_status()
+        assert daemon.process
+        warden = daemon.process.pid
+        used = max(int(fd) for fd in os.listdir(f"/proc/{warden}/fd"))
+        _, most = resource.prlimit(warden, resource.RLIMIT_NOFILE)
+        resource.prlimit(warden, resource.RLIMIT_NOFILE, (used + 3, most))
+        statuses = set()
+        for number in range(4):
+            call = {"mode": "batch", "runId": f"r{number}", "options": {"exec": "echo x"}}
+            try:
+                statuses.add(http.post("/session/kept", json=call, timeout=10).status_code)
+            except httpx.TransportError:
+                statuses.add(0)
+        assert statuses == {503}
+        assert http.post("/session", json={"image": "c", "name": "more"}).status_code == 503
+        resource.prlimit(warden, resource.RLIMIT_NOFILE, (most, most))
+        assert run(http, "kept", {"exec": "echo well"}).text("stdout") == "well\n"
+        assert http.post("/session", json={"image": "c", "name": "more"}).status_code == 201
+        for name in ("kept", "more"):
+            assert http.delete(f"/session/{name}").status_code == 200
