@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -138,6 +138,9 @@ class Recorded:
             raise
         except Exception as error:
             cause = error.__cause__ or error.__context__
+            if request.status and isinstance(cause, ClientDisconnect):
+                request.left()
+                return
             if not (request.status and isinstance(cause, SandboxdError)):
                 request.failed(error)
                 raise
@@ -194,6 +197,11 @@ class _Request:
         """A mistake of ours, which the server logs with its traceback."""
         self._error = error
         self.status = self.status or 500
+
+    def left(self) -> None:
+        """The client went before it had the whole answer, which may have been sent all the same
+        (delivery.py)."""
+        self._gone, self._ended = True, False
 
     def cut(self, error: BaseException) -> None:
         """The answer could not be brought to its end."""

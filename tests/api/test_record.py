@@ -252,3 +252,23 @@ def test_a_download_that_breaks_off_is_one_line_of_the_log(own_server: Server) -
     assert line["error"] == "the session's file helper is gone" and line["sent"] > 0
     assert [one for one in lines(server) if one["level"] in ("warning", "error")][1:] == [line]
     assert "Traceback" not in server.log()
+
+
+def test_a_client_that_leaves_before_its_answer_is_told_as_gone(own_server: Server) -> None:
+    server = own_server
+    id = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    call = {"mode": "batch", "code": "", "options": {"exec": "flood 200000\nsleep 0.3\nexit 0"}}
+    body = json.dumps(call).encode()
+    for number in range(3):
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(server.path)
+            raw.sendall(
+                f"POST /session/{id} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\nX-Request-Id: left-{number}\r\n\r\n".encode()
+            )
+            raw.sendall(body)
+            if number:  # the head of the answer, and then no more
+                raw.recv(64)
+        line = the_line(server, f"left-{number}")
+        assert (line["outcome"], line.get("error")) == ("gone", None)
+    assert "Traceback" not in server.log()
