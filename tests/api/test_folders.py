@@ -66,7 +66,7 @@ def test_folder_that_the_warden_cannot_make_leaves_nothing(own_server: Server) -
     http = own_server.client
     own_server.refuse(folder_make={"kind": "stage", "stage": "folders", "errno": 28, "error": "no"})
     answer = http.post("/folders", json={"name": "data"})
-    assert answer.status_code == 503
+    assert answer.status_code == 507  # ENOSPC
     assert answer.json()["data"] == {"stage": "folders", "errno": 28}
     own_server.refuse()
     assert http.get("/folders").json() == []

@@ -138,7 +138,7 @@ def owned(server: Server) -> Iterator[dict[str, str]]:
     keypair = server.keypair()
     with server.signed(keypair) as owner:
         session = owner.post("/session", json={"image": "c", "name": NAME}).json()
-        folder = owner.post("/folders", json={"name": NAME}).json()
+        folder = owner.post("/folders", json={"name": NAME, "quota": "16m"}).json()
         yield {"ref": session["sessionId"], "name": folder["id"], "owner": keypair.access_key}
         assert owner.get(f"/session/{NAME}").status_code == 200, "it is still there"
         assert [each["name"] for each in owner.get("/folders").json()] == [NAME]
@@ -223,7 +223,7 @@ def test_an_admin_who_names_an_owner_gets_what_the_owner_gets(
         asking = server.keypair(admin=True) if by_admin else owner
         with server.signed(owner) as own, server.signed(asking) as client:
             session = own.post("/session", json={"image": "c", "name": NAME}).json()["sessionId"]
-            folder = own.post("/folders", json={"name": NAME}).json()["id"]
+            folder = own.post("/folders", json={"name": NAME, "quota": "16m"}).json()["id"]
             body = json.loads(json.dumps(row.json).replace("REF", session))
             wanted = named(replace(row, json=body), owner.access_key)
             answers.append(status(client, method, path.format(ref=session, name=folder), wanted))
