@@ -64,10 +64,10 @@ def test_owner_has_a_bounded_number_of_folders(
 
 def test_folder_that_the_warden_cannot_make_leaves_nothing(own_server: Server) -> None:
     http = own_server.client
-    own_server.refuse(folder_make={"kind": "stage", "stage": "folders", "errno": 28, "error": "no"})
+    own_server.refuse(folder_make={"kind": "stage", "stage": "folders", "errno": 5, "error": "no"})
     answer = http.post("/folders", json={"name": "data"})
-    assert answer.status_code == 507  # ENOSPC
-    assert answer.json()["data"] == {"stage": "folders", "errno": 28}
+    assert answer.status_code == 503
+    assert answer.json()["data"] == {"stage": "folders", "errno": 5}
     own_server.refuse()
     assert http.get("/folders").json() == []
     create(http, "data")
