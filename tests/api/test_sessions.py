@@ -262,19 +262,28 @@ def test_interrupt_ends_the_running_step(
 
 
 @pytest.mark.parametrize(
-    ("refusal", "status"),
+    ("refusal", "status", "problem"),
     [
-        ({"kind": "unavailable", "error": "no slot is free"}, 503),
-        ({"kind": "stage", "stage": "scratch", "errno": 28, "error": "no space"}, 503),
+        ({"kind": "unavailable", "error": "no slot is free"}, 503, "/service-unavailable"),
+        (
+            {"kind": "stage", "stage": "scratch", "errno": 5, "error": "no"},
+            503,
+            "/service-unavailable",
+        ),
+        (
+            {"kind": "stage", "stage": "scratch", "errno": 28, "error": "no space"},
+            507,
+            "/insufficient-storage",
+        ),
     ],
 )
 def test_a_session_that_cannot_be_made_leaves_nothing(
-    server: Server, http: httpx.Client, refusal: dict[str, Any], status: int
+    server: Server, http: httpx.Client, refusal: dict[str, Any], status: int, problem: str
 ) -> None:
     wanted = name()
     server.refuse(lease=refusal)
     answer = create(http, name=wanted)
     server.refuse()
-    assert answer.status_code == status and answer.headers["retry-after"]
-    assert answer.json()["type"].endswith("/service-unavailable")
+    assert answer.status_code == status and answer.json()["type"].endswith(problem)
+    assert ("retry-after" in answer.headers) == (status == 503)
     assert create(http, name=wanted).json()["created"] is True
