@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,33 @@ def test_a_result_that_nobody_has_seen_is_not_pushed_out(tmp_path: Path) -> None
         assert text(*await follow(unseen)) == "precious\n"
 
     play(tmp_path, scenario)
+
+
+def test_finished_runs_are_kept_for_a_time(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = await stage.ask("a", exec="out x")
+        await follow(run)
+        await run.done.wait()
+        await stage.runs.expire(run.ended_at + 59)
+        assert stage.runs.get("a") is run
+        await stage.runs.expire(run.ended_at + 60)
+        with pytest.raises(NotFound):
+            stage.runs.get("a")
+        assert not stage.kept  # nor for the next daemon, nor on disk
+
+    play(tmp_path, scenario, replace(KEEP, keep_s=60))
+
+
+def test_output_of_finished_runs_is_kept_up_to_a_size_and_the_newest_always(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        for id in ("a", "b", "c"):
+            run = await stage.ask(id, exec="flood 100000")
+            await follow(run)
+            await run.done.wait()
+        await asyncio.sleep(0.1)
+        assert [run.id for run in stage.kept.values()] == ["c"]
+
+    play(tmp_path, scenario, replace(KEEP, kept_size=1))
 
 
 def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
