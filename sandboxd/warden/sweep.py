@@ -32,6 +32,9 @@ from .ledger import Directory, Known, Loop, Object, Process, Seen, Stray, Tempor
 from .repair import repair
 from .survey import status_of, survey
 
+DEAD_S = 5.0
+"""How long the parent of a dead process may take to collect it."""
+
 Reply = Callable[[int], None]
 """Takes a descriptor of the report, which stays the caller's."""
 
@@ -69,6 +72,7 @@ class Sweep:
         self._replies: list[Reply] = []
         self._held: dict[int, socket.socket] = {}
         self._began = 0.0
+        self._dead: dict[tuple[int, int], float] = {}  # since when they were seen
 
     def ask(self, reply: Reply) -> None:
         """Begin a sweep, if none is under way. Raises StageError."""
@@ -89,7 +93,10 @@ class Sweep:
             return
         seen = _seen(found)
         known = self._host.known()
-        now = [one for one in strays(known, seen) if self._is_there(one)]
+        found = list(strays(known, seen))
+        dead = {_dead(one) for one in found}
+        self._dead = {key: at for key, at in self._dead.items() if key in dead}
+        now = [one for one in found if self._is_there(one)]
         groups = [self._end_group(one) for one in now if one.kind == "cgroup"]
         others = [one for one in now if one.kind != "cgroup" and self._is_ours(known, one)]
         if not others:
@@ -104,12 +111,18 @@ class Sweep:
         )
 
     def _is_there(self, stray: Stray) -> bool:
-        """A process may have ended since the survey: of a run that is over, say."""
+        """A process may have ended since the survey: of a run that is over, say. One that is dead
+        may be about to be collected: it counts when it has been so for DEAD_S."""
         if stray.kind != "process":
             return True
         pid, start, _ = stray.target
         status = status_of(pid)
-        return status is not None and status[0] == start
+        if status is None or status[0] != start:
+            return False
+        if key := _dead(stray):
+            began = self._dead.setdefault(key, time.monotonic())
+            return time.monotonic() - began >= DEAD_S
+        return True
 
     def _is_ours(self, known: Known, stray: Stray) -> bool:
         """Nobody else can have the uid of it as long as the sweep lasts."""
@@ -167,6 +180,13 @@ class Sweep:
         finally:
             os.close(fd)
         self._host.retry()
+
+
+def _dead(stray: Stray) -> tuple[int, int] | None:
+    """Pid and start time of a process that is dead; None for everything else."""
+    if stray.kind != "process" or not stray.target[2]:
+        return None
+    return stray.target[0], stray.target[1]
 
 
 def _seen(found: dict[str, Any]) -> Seen:
