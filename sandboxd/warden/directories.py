@@ -53,6 +53,12 @@ def make(config: Config, uid: int) -> str:
         if not os.path.isdir(config.state_dir):
             os.makedirs(config.state_dir)
             os.chmod(config.state_dir, 0o711)  # whatever the umask
+        if foreign := first_foreign(config.state_dir):
+            raise ConfigError(
+                f"--state-dir {config.state_dir}: {foreign} is in the hands of others than root, "
+                "who could put links there for root to follow; choose another directory, or chown "
+                "it to root and chmod go-w"
+            )
         os.makedirs(api, mode=0o700, exist_ok=True)
         _hand_over(api, uid)
     except OSError as error:
@@ -63,6 +69,18 @@ def make(config: Config, uid: int) -> str:
             "choose a directory that others may pass through (chmod o+x)"
         )
     return database
+
+
+def first_foreign(path: str) -> str | None:
+    """The first directory or link on the way to `path` that is not root's, or `path` itself if
+    others may write in it."""
+    for whole in (os.path.abspath(path), os.path.realpath(path)):
+        current = ""
+        for part in whole.split("/")[1:]:
+            current += f"/{part}"
+            if os.lstat(current).st_uid != 0:
+                return current
+    return path if os.stat(path).st_mode & 0o022 else None
 
 
 def lock(config: Config) -> int:

@@ -66,6 +66,26 @@ def test_a_link_that_the_api_planted_gives_it_nothing(config: Config, tmp_path: 
     assert mode(str(hosts))[1] == 0
 
 
+def test_directory_that_somebody_else_controls_is_refused_and_his_links_are_not_followed(
+    config: Config, tmp_path: Path
+) -> None:
+    his, aim = tmp_path / "his", tmp_path / "aim"
+    his.mkdir(mode=0o755)
+    aim.mkdir()
+    (his / "api").symlink_to(aim)
+    os.chown(his, OLD, OLD)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    os.lchown(link, OLD, OLD)
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    for path in (his, his / "below", link / "state", open_to_all):
+        with pytest.raises(ConfigError, match="others than root"):
+            directories.make(replace(config, state_dir=str(path)), NEW)
+    assert mode(str(aim)) == (0o755, 0) and not list(aim.iterdir())
+
+
 def test_the_owner_is_the_apis_uid_before_there_is_a_directory(config: Config) -> None:
     assert directories.owner(config) == checks.api_uid(config)
 
