@@ -71,6 +71,9 @@ def typed(values: Mapping[str, Any], kind: type[Parameters], where: str = "") ->
         field = f"{where}.{found[1]}".strip(".") if found else where
         problem = {field or "body": _WHERE.sub("", text)}
         raise Invalid("Input validation error", problem) from None
+    except UnicodeEncodeError:  # of a text in the place of something else
+        data = {where or "body": "a text has no form in UTF-8"}
+        raise Invalid("Input validation error", data) from None
 
 
 def fold(values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:

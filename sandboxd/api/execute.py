@@ -18,7 +18,7 @@ from ..runs.console import Item, log
 from ..runs.run import Input, Plan, Reply, Run
 from ..runs.terms import LIVE, POLL, Terms
 from ..runs.told import Offset
-from . import batch
+from . import batch, sizes
 from .answers import Answer
 from .bodies import fold, parameters, typed
 from .delivery import hand_over
@@ -103,7 +103,7 @@ async def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
     """
     if len(call.runId) > RUN_ID_MAX:
         raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
-    id = call.runId or secrets.token_hex(16)
+    id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     note(request, run=id)
     return await state(request).sessions.ask(found, id, plan(request, found, call))
 

@@ -109,8 +109,8 @@ async def create(request: Request) -> Response:
         environ=sizes.variables(settings.environ, "config.environ"),
         type=body.type,
         tag=_printable(body.tag, "tag"),
-        startup_command=body.startup_command,
-        bootstrap_script=body.bootstrap_script,
+        startup_command=sizes.stored(body.startup_command, "startupCommand"),
+        bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
         mounts=attachments(
             [*settings.mounts, *settings.mount_ids],
             settings.mount_map | settings.mount_id_map,

@@ -154,6 +154,15 @@ def program_text(text: str, where: str) -> str:
     return text
 
 
+def stored(text: str, where: str) -> str:
+    """`text`, if the database can keep it: Unicode, without surrogates. Raises Invalid."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _bad(where, "a text that can be written in UTF-8 is expected") from None
+    return text
+
+
 def encoded(text: str, where: str) -> bytes:
     """`text` as UTF-8; U+DC80..U+DCFF stand for single bytes that are not. Raises Invalid."""
     try:

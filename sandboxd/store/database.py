@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 
-from ..errors import ConfigError, NoSpace
+from ..errors import ConfigError, Invalid, NoSpace
 
 MIGRATIONS: Sequence[str] = (
     """
@@ -166,6 +166,8 @@ class Database:
             except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                if isinstance(error, UnicodeEncodeError):  # SQLite's texts are UTF-8
+                    raise Invalid("a text with lone surrogates cannot be kept") from None
                 if isinstance(error, sqlite3.OperationalError):
                     raise Unwritable(f"the state cannot be written: {error}") from error
                 raise
