@@ -23,6 +23,9 @@ from ..signing import Signed
 
 ROOT = Path(__file__).parents[2]
 
+PATIENCE_S = 30
+"""What a server gets to start, and to stop, on a busy machine."""
+
 
 class Server:
     """The api in a process of its own; `base` has what its fake warden keeps."""
@@ -36,7 +39,8 @@ class Server:
         with open(base / "log", "ab") as errors:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=errors)
         self.client = client(self.path)
-        for _ in range(200):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             try:
                 self.client.get("/")
                 return
@@ -69,19 +73,19 @@ class Server:
         """A client over TCP that signs with `keypair`; None: one that does not sign."""
         auth = Signed(keypair.access_key, keypair.secret_key) if keypair else None
         port = (self.base / "port").read_text()
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=10)
+        return httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=PATIENCE_S)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         self.client.close()
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE_S)
 
 
 def client(path: str) -> httpx.Client:
     """A client of the server at the Unix socket `path`."""
     return httpx.Client(
-        transport=httpx.HTTPTransport(uds=path), base_url="http://sandboxd", timeout=10
+        transport=httpx.HTTPTransport(uds=path), base_url="http://sandboxd", timeout=PATIENCE_S
     )
 
 

@@ -9,6 +9,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    for path in (tmp_path, *tmp_path.parents):
-        if "pytest" in str(path):
-            path.chmod(0o711)
-    return tmp_path / "state"
+def state() -> Iterator[Path]:
+    """Where the api's uid can come to. Not below tmp_path: every pytest that begins on this host
+    closes the directory above that to all but root."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder, "state")
 
 
 def keypair(state: Path, *args: str) -> subprocess.CompletedProcess[str]:

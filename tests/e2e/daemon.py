@@ -23,7 +23,8 @@ ROOT = Path(__file__).parent.parent.parent
 FIRST_UID = 730000 + os.getpid() % 1000 * 128
 """Apart from those of other tests under way: a uid is one daemon's, also while that is down."""
 
-SLOTS = f"[slots]\nfirst_uid = {FIRST_UID}\ncount = 64\n"
+COUNT = 64
+SLOTS = f"[slots]\nfirst_uid = {FIRST_UID}\ncount = {COUNT}\n"
 
 
 class Daemon:
@@ -124,28 +125,33 @@ def running(folder: Path, config: str = "") -> Iterator[Daemon]:
 def leftovers() -> set[str]:
     """Mounts, cgroups, processes and private directories of sandboxd that tests have made.
 
-    A machine may have a daemon in service, or other tests under way: what descends from a
-    process that is none of ours is left out, and then so are cgroups, which name no owner. A run
-    that has outlived its daemon is ours if its files are.
+    A machine may have a daemon in service, or other tests under way, or runs that have outlived
+    either: those are left out, and then so are cgroups and directories, which name no owner.
     """
     found = {line for line in Path("/proc/mounts").read_text().splitlines() if "sandboxd" in line}
     titles = _titles()
-    wardens = {pid for pid, title in titles.items() if title == "sandboxd: warden"}
-    foreign = {pid for pid in wardens if os.getpid() not in _ancestors(pid)}
-    for pid, title in titles.items():
-        above = _ancestors(pid)
-        # What other tests fork by themselves has their process above it, and no warden.
-        others = os.getpid() not in above and set(above) - {1, *titles}
-        orphan = os.getpid() not in above and not any(map(_has_our_files, {pid, *above} - {1}))
-        if not foreign & {pid, *above} and not others and not (foreign and orphan):
-            found.add(f"{pid} {title}")
-    if not foreign:
+    ours = {pid for pid in titles if _is_ours(pid)}
+    found.update(f"{pid} {titles[pid]}" for pid in ours)
+    if len(ours) == len(titles):
         found.update(glob.glob(f"{tempfile.gettempdir()}/sandboxd-????????"))
         for top, directories, _ in os.walk("/sys/fs/cgroup"):
             # But those of the tests' own warden, which other tests of this process use.
             names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
             found.update(f"{top}/{name}" for name in names)
     return found
+
+
+def _is_ours(pid: int) -> bool:
+    """We have started it, or a daemon of ours that is gone has: it has one of our uids or files."""
+    family = {pid, *_ancestors(pid)} - {1}
+    return os.getpid() in family or any(_has_our_uid(one) or _has_our_files(one) for one in family)
+
+
+def _has_our_uid(pid: int) -> bool:
+    try:  # the one below the slots' is the api's
+        return FIRST_UID - 1 <= os.stat(f"/proc/{pid}").st_uid < FIRST_UID + COUNT
+    except OSError:
+        return False
 
 
 def _has_our_files(pid: int) -> bool:

@@ -132,9 +132,8 @@ def test_queued_run_is_told_its_position(http: httpx.Client, session: Make) -> N
             json={"mode": "batch", "runId": name, "options": {"clean": "sleep 25"}},
         )
     answer = http.post(f"/session/{id}", json={"mode": "continue", "runId": "c"}).json()["result"]
-    assert (answer["status"], answer["console"], answer["queue"]) == (
-        "continued", [], {"position": 2},
-    )  # fmt: skip
+    assert (answer["status"], answer["console"]) == ("continued", [])
+    assert answer["queue"] == {"position": 2, "reason": "other runs of this session come first"}
 
 
 def test_typed_answers_reach_the_program(http: httpx.Client, session: Make) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandboxd import config
+from sandboxd import config_file
 from sandboxd.config import Slots
 from sandboxd.errors import ConfigError
 from sandboxd.warden import checks, serve, view
@@ -61,51 +63,53 @@ def test_slots_in_a_subordinate_range_are_refused(
     ],
 )
 def test_open_door_is_refused(listen: str, auth: str | None, message: str) -> None:
-    loaded = config.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
+    loaded = config_file.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
     with pytest.raises(ConfigError, match=message):
         serve._check_door(loaded)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/x"])
 def test_door_that_only_this_host_reaches_is_accepted(listen: str) -> None:
-    serve._check_door(config.load(None, listen=[listen], auth="none"))
+    serve._check_door(config_file.load(None, listen=[listen], auth="none"))
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
 @pytest.mark.parametrize("auth", [None, "keypair"])
 def test_with_keypairs_the_door_may_be_on_any_network(listen: str, auth: str | None) -> None:
-    serve._check_door(config.load(None, listen=[listen], auth=auth))
+    serve._check_door(config_file.load(None, listen=[listen], auth=auth))
 
 
-def test_first_closed_directory_is_named(tmp_path: Path) -> None:
-    inner = tmp_path / "closed" / "inner"
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A directory that others may pass through, which no other pytest closes meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_first_closed_directory_is_named(passable: Path) -> None:
+    inner = passable / "closed" / "inner"
     inner.mkdir(parents=True)
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == 0 and "pytest" in str(path):
-            path.chmod(0o755)
-    (tmp_path / "closed").chmod(0o700)
-    assert view.first_closed(str(inner), UID) == str(tmp_path / "closed")
-    (tmp_path / "closed").chmod(0o755)
+    (passable / "closed").chmod(0o700)
+    assert view.first_closed(str(inner), UID) == str(passable / "closed")
+    (passable / "closed").chmod(0o755)
     assert view.first_closed(str(inner), UID) is None
 
 
-def test_code_in_a_closed_directory_can_be_imported_by_the_api(tmp_path: Path) -> None:
+def test_code_in_a_closed_directory_can_be_imported_by_the_api(passable: Path) -> None:
     """In a child, which becomes an unprivileged process as the api does."""
-    closed = tmp_path / "closed"
+    closed = passable / "closed"
     closed.mkdir()
     code = closed / "code"
     code.mkdir(mode=0o755)
     (code / "sandboxd_test_module.py").write_text("VALUE = 42\n")
     closed.chmod(0o700)
-    state = tmp_path / "state"
+    state = passable / "state"
     state.mkdir()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            for path in (tmp_path, *tmp_path.parents):
-                if "pytest" in str(path):
-                    path.chmod(0o755)
             sys.path.append(str(code))
             view.open_imports(UID, str(state / "view"))
             os.setgroups([])
