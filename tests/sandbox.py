@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sandboxd import config, spool, wire
+from sandboxd import config_file, spool, wire
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.cgroups import Hierarchy
 from sandboxd.warden.requests import Requests, Started
@@ -160,7 +160,7 @@ def _file(data: bytes) -> int:
 def make_requests(state_dir: str, **tables: Any) -> Requests:
     """A warden's acts, with a state directory and cgroups of its own."""
     tables = {"slots": {"first_uid": TEST_UIDS, "count": 64}} | tables
-    loaded = config.load(None, state_dir=state_dir, **tables)
+    loaded = config_file.load(None, state_dir=state_dir, **tables)
     return Requests(loaded, Hierarchy.find(f"sandboxd-test-{os.getpid()}"))
 
 

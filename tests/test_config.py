@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import config
+from sandboxd import config, config_file
 from sandboxd.errors import ConfigError
 from sandboxd.model import GIB, MIB
 
@@ -17,11 +17,11 @@ from sandboxd.model import GIB, MIB
 def load(tmp_path: Path, text: str) -> config.Config:
     path = tmp_path / "sandboxd.toml"
     path.write_text(text)
-    return config.load(str(path))
+    return config_file.load(str(path))
 
 
 def test_no_file_gives_the_defaults() -> None:
-    assert config.load(None) == config.Config()
+    assert config_file.load(None) == config.Config()
 
 
 def test_tables_change_only_what_they_name(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_runtime_table(tmp_path: Path) -> None:
 def test_options_of_the_command_line_win(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('listen = ["127.0.0.1:1"]\nauth = "none"\n')
-    loaded = config.load(str(path), listen=["unix:/x"], auth=None)
+    loaded = config_file.load(str(path), listen=["unix:/x"], auth=None)
     assert loaded.listen == ("unix:/x",)
     assert loaded.auth == "none"
 
@@ -87,19 +87,19 @@ def test_mistake_names_the_key(tmp_path: Path, text: str, named: str) -> None:
 
 def test_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        config.load(str(tmp_path / "absent"))
+        config_file.load(str(tmp_path / "absent"))
 
 
 def test_it_can_be_sent_and_taken_up_as_it_is() -> None:
     runtimes = {"x": config.RuntimeConfig(tools=("sh",), environ={"A": "b"})}
     whole = dataclasses.replace(config.Config(), runtimes=runtimes, log_level="debug")
-    assert config.from_table(json.loads(json.dumps(dataclasses.asdict(whole)))) == whole
+    assert config_file.from_table(json.loads(json.dumps(dataclasses.asdict(whole)))) == whole
 
 
 def test_what_is_sent_is_checked_again() -> None:
     table = dataclasses.asdict(config.Config()) | {"auth": "open"}
     with pytest.raises(ConfigError, match="auth"):
-        config.from_table(table)
+        config_file.from_table(table)
 
 
 def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path)
         """,
     )
     old = config.Config()
-    taken, changed, late = config.renewed(old, new)
+    taken, changed, late = config_file.renewed(old, new)
     assert late == ["console.tail", "listen", "scratch.kind", "slots.count"]
     assert {"console.runs_kept", "rate_limit", "runtimes.x.tools", "scratch.size"} <= {*changed}
     assert (taken.listen, taken.slots, taken.scratch.kind) == (old.listen, old.slots, "image")
@@ -129,7 +129,7 @@ def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path)
     assert (taken.console.runs_kept, taken.rate_limit, list(taken.runtimes)) == (9, 5, ["x"])
 
 
-@pytest.mark.parametrize("name", config.RESTART)
+@pytest.mark.parametrize("name", config_file.RESTART)
 def test_what_waits_for_a_restart_exists(name: str) -> None:
     value: object = config.Config()
     for part in name.split("."):
@@ -137,4 +137,4 @@ def test_what_waits_for_a_restart_exists(name: str) -> None:
 
 
 def test_the_same_again_changes_nothing() -> None:
-    assert config.renewed(config.Config(), config.Config()) == (config.Config(), [], [])
+    assert config_file.renewed(config.Config(), config.Config()) == (config.Config(), [], [])

@@ -12,7 +12,9 @@ import pytest
 import sandboxd
 
 ROOT = Path(sandboxd.__file__).parent
-SHARED = {"config", "errors", "filewire", "log", "model", "spool", "systemd", "wire"}
+SHARED = {
+    "config", "config_file", "errors", "filewire", "log", "model", "spool", "systemd", "wire",
+}  # fmt: skip
 MAY_IMPORT = {
     "jail": {"errors", "model"},
     "files": {"errors", "filewire", "jail", "model", "wire"},

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandboxd import config
+from sandboxd import config, config_file
 
 SAMPLE = Path(__file__).parent.parent / "systemd" / "config.toml"
 
@@ -28,13 +28,13 @@ def knobs(values: dict[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_as_it_is_installed_it_changes_nothing() -> None:
-    assert config.load(str(SAMPLE)) == config.Config()
+    assert config_file.load(str(SAMPLE)) == config.Config()
 
 
 def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(SETTINGS)
-    taken = config.load(str(path))
+    taken = config_file.load(str(path))
     assert taken.runtimes["zig"].tools == ("zig",)  # an example
     named = tomllib.loads(SETTINGS)
     fields = {f.name for f in dataclasses.fields(config.RuntimeConfig)}

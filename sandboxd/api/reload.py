@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .. import config, log, runtimes
+from .. import config_file, log, runtimes
 from .connections import Connections
 from .state import State
 
 
 async def apply(state: State, connections: Connections, table: dict[str, Any]) -> None:
     """Take on the configuration `table`, which the warden has sent."""
-    new = config.from_table(table)
+    new = config_file.from_table(table)
     found = await asyncio.to_thread(runtimes.load, new)
     log.setup(new.log, new.log_level, "api")
     state.config = state.sessions.config = state.door.config = new

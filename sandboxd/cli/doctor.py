@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from .. import config, runtimes
+from .. import config_file, runtimes
 from ..config import Config
 from ..errors import ConfigError, StageError
 from ..model import Guarantee
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
             "doctor tries what only root may do, such as making namespaces; run it with sudo"
         )
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
-    loaded = config.load(args.config, state_dir=state_dir)
+    loaded = config_file.load(args.config, state_dir=state_dir)
     guarantees.check_names(loaded)
     began = time.monotonic()
     with _hierarchy() as hierarchy:

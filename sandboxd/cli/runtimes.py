@@ -6,12 +6,12 @@ import argparse
 import json
 from dataclasses import asdict
 
-from .. import config, runtimes
+from .. import config_file, runtimes
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, or the list with --json."""
-    found = runtimes.load(config.load(args.config)).describe()
+    found = runtimes.load(config_file.load(args.config)).describe()
     if args.json:
         print(json.dumps([asdict(entry) for entry in found], indent=2))
         return 0

@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 
-from .. import config
+from .. import config, config_file
 from ..warden.serve import serve
 
 PRIVATE_SLOTS = 64
@@ -17,7 +17,7 @@ PRIVATE_SLOTS = 64
 def main(args: argparse.Namespace) -> int:
     """Be the daemon until SIGTERM; its exit status."""
     if args.private:
-        read = functools.partial(config.load, None, **private(args.private))
+        read = functools.partial(config_file.load, None, **private(args.private))
         try:
             return serve(read(), read, private=True)
         finally:
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
     told = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
     told |= {"metrics": args.metrics, "cgroup": args.cgroup}
-    read = functools.partial(config.load, args.config and os.path.abspath(args.config), **told)
+    read = functools.partial(config_file.load, args.config and os.path.abspath(args.config), **told)
     return serve(read(), read)
 
 

@@ -1,7 +1,7 @@
 """One run, from its first step to its last verdict.
 
 The warden forks a shim for each run and then only waits for its end. The shim makes the run's
-init (launch.py), gives up root, and goes through the steps: each gets its limits written into
+init, gives up root (main.py), and goes through the steps: each gets its limits written into
 the cgroup, pipes, a deadline, and at its end a verdict in the run's journal. What it prints
 goes to the spool (console.py); who follows the run speaks to the control socket (control.py).
 
@@ -17,31 +17,26 @@ import errno
 import os
 import selectors
 import signal
-import socket
 import stat
 import time
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NoReturn
+from dataclasses import asdict, replace
+from typing import Any
 
-from ..config import Console as ConsoleConfig
 from ..errors import StageError
-from ..jail import identity, rlimits, syscalls
+from ..jail import rlimits
 from ..jail.cgroup import Counters
-from ..jail.enter import Jail, Session
-from ..jail.mounts import Folder
-from ..jail.stage import stage
 from ..model import BUILD_FAILED, HOME, PATH, Step, Usage, Verdict, most
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import advice, leftovers
 from .clock import Clock
 from .console import Console
-from .control import READERS_MAX, Control, State
+from .control import Control, State
 from .denied import Denied
 from .facts import Facts
-from .init import only_keep
-from .launch import Init, claim, prepare
+from .launch import Init
+from .order import Order
 from .stdin import Stdin
-from .storage import SCRATCH, SHM, Storage
+from .storage import Storage
 from .terminal import Terminal
 from .verdict import judge
 
@@ -56,97 +51,6 @@ _ENVIRON = {
     "HOME": HOME,
     "PATH": f"{HOME}/.local/bin:{PATH}",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Everything a shim is told. Descriptors are its own.
-
-    lease     holds the slot's uid until the shim itself has it
-    stdin     exec's standard input; None for a pipe
-    terminal  exec has one instead, and `stdin` is the socket to its user
-    tied      the run ends with its warden
-    """
-
-    slot: int
-    run: int
-    uid: int
-    gid: int
-    jail: Jail
-    workdir: int
-    tmp: int
-    folders: tuple[Folder, ...]
-    console: int
-    journal: int
-    listener: socket.socket
-    lease: int
-    stdin: int | None
-    terminal: bool
-    shell: str
-    steps: tuple[Step, ...]
-    environ: dict[str, str]
-    keep: ConsoleConfig
-    tied: bool
-
-
-def main(order: Order) -> NoReturn:
-    """Be the shim of `order` until its run is over; never returns."""
-    os.setsid()  # a signal to the daemon's terminal is not for us
-    syscalls.set_process_title(f"sandboxd: shim slot {order.slot} run {order.run}")
-    made = None
-    try:
-        order.jail.group.join_shims()
-        order.jail.group.open()
-        order.jail.group.limit(order.steps[0].limits)
-        made = prepare(order.jail)
-        limits = most(step.limits for step in order.steps)
-        directories = order.workdir, order.tmp, order.folders
-        session = Session(order.uid, order.gid, limits, *directories)
-        storage = _storage(order)
-        denied = claim(made, session, order.jail.filter.refused)
-        storage.add(SHM, leftovers.SHM)
-        _give_up_root(order, made, denied, storage)
-        Run(order, made, denied, storage).steps()
-    except StageError as error:
-        _fault(order, error.stage, error.errno, error.message)
-    except Exception as error:  # a bug of ours must not pass for the program's end
-        number = error.errno if isinstance(error, OSError) else None
-        _fault(order, "shim", number or 0, f"{type(error).__name__}: {error}")
-    finally:
-        if made:
-            made.kill()
-        os._exit(0)
-
-
-def _storage(order: Order) -> Storage:
-    """What the run can fill up, by the mounts that are about to be given to its init."""
-    with stage("storage"):
-        folders = {f"folder {folder.name}": os.dup(folder.source) for folder in order.folders}
-        return Storage({SCRATCH: os.dup(order.workdir)} | folders)
-
-
-def _give_up_root(order: Order, made: Init, denied: Denied, storage: Storage) -> None:
-    """Become the slot's uid too: from here on the shim can do no more than the payload.
-
-    init has pivoted the mount namespace that both share, so this root is the jail's already.
-    """
-    identity.apply(order.uid, order.gid)
-    identity.verify(order.uid, order.gid)
-    # The kernel tells who connects which process has called listen last, and as whom (SO_PEERCRED,
-    # unix(7)): so does a warden know us that is not our parent.
-    order.listener.listen(READERS_MAX)
-    if order.tied:  # only now: a change of credentials clears it (prctl(2))
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    files = [fd for fd in (order.console, order.journal, order.stdin) if fd is not None]
-    ends = made.sock.fileno(), order.listener.fileno(), denied.fileno()
-    only_keep(*ends, *files, *storage.descriptors(), *order.jail.group.descriptors())
-
-
-def _fault(order: Order, stage: str, errno: int, message: str) -> None:
-    """Our own failure, as the run's last event."""
-    position = ConsoleWriter(order.console, order.keep.head, order.keep.tail).position
-    event = {"event": "fault", "stage": stage, "errno": errno, "message": message}
-    append_event(order.journal, event | {"console": position})
 
 
 class Run:

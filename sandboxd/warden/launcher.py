@@ -27,13 +27,14 @@ from ..files.removal import empty
 from ..jail import identity, syscalls
 from ..jail.mounts import WRITABLE, Folder, attach
 from ..jail.stage import stage
-from ..shim import run as shim
+from ..shim import main as shim
+from ..shim.order import Order
 from .scratch import INBOXES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def start_shim(order: shim.Order) -> int:
+def start_shim(order: Order) -> int:
     """Fork the shim of a run; its pid. The descriptors of `order` are still the caller's too."""
     keep = [
         order.workdir, order.tmp, order.console, order.journal, order.listener.fileno(),

@@ -26,7 +26,7 @@ from ..jail.enter import Jail
 from ..jail.mounts import clone
 from ..jail.stage import stage
 from ..model import GIB, MIB
-from ..shim.run import Order
+from ..shim.order import Order
 from . import arguments, images, launcher, proof
 from . import runs as run_files
 from .cgroups import Hierarchy
@@ -84,8 +84,10 @@ class Requests:
         os.makedirs(self.root, mode=0o700, exist_ok=True)
 
     def renew(self, config: Config) -> None:
-        """Go by another configuration from now on; see config.RESTART for what stays. Raises what
-        keeps it from being used, and then nothing has changed."""
+        """Go by another configuration from now on, but for what stays (config_file.RESTART).
+
+        Raises what keeps it from being used, and then nothing has changed.
+        """
         self.filters = _filters(config)
         self.config = config
 

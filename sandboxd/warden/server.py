@@ -25,7 +25,8 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import log, wire
-from ..config import Config, renewed
+from ..config import Config
+from ..config_file import renewed
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
 from ..jail.cgroup import Group
 from ..systemd import Notify

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from sandboxd import config, log
+from sandboxd import config_file, log
 from sandboxd.api import server
 from sandboxd.config import RuntimeConfig
 
@@ -44,7 +44,7 @@ def main(path: str, base: str) -> None:
     Path(base, "port").write_text(str(network.getsockname()[1]))
     settings = Path(base, "config.json")
     tables = json.loads(settings.read_text()) if settings.exists() else {}
-    plain = config.load(None, state_dir=base, **tables)
+    plain = config_file.load(None, state_dir=base, **tables)
     monitor = socket.socket(socket.AF_UNIX)
     Path(f"{path}-monitor").unlink(missing_ok=True)
     monitor.bind(f"{path}-monitor")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import config
+from sandboxd import config_file
 from sandboxd.config import Config, Require
 from sandboxd.errors import ConfigError, StageError
 from sandboxd.jail import identity, network, rlimits, seccomp, syscalls
@@ -29,7 +29,7 @@ UID = 719999
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Config:
-    return config.load(None, state_dir=str(tmp_path), slots={"first_uid": 720900, "count": 8})
+    return config_file.load(None, state_dir=str(tmp_path), slots={"first_uid": 720900, "count": 8})
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from sandboxd.config import Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError
 from sandboxd.jail import mounts, syscalls
 from sandboxd.model import MIB, STEPS, Limits
-from sandboxd.shim.run import Order
+from sandboxd.shim.order import Order
 from sandboxd.warden import arguments, launcher
 from sandboxd.warden.arguments import COMMANDS_MAX
 from sandboxd.warden.requests import Requests, _filters

@@ -1,0 +1,185 @@
+"""A Config from TOML: read, checked, and read again.
+
+Unknown keys, wrong types and values that contradict each other are refused with the key's full
+name and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from . import log
+from .config import Config
+from .errors import ConfigError
+from .model import GIB, MIB, Limits
+
+
+def load(path: str | None, **overrides: Any) -> Config:
+    """The Config of the TOML file at `path`, None: all defaults. `overrides` win, unless None.
+
+    Raises ConfigError naming file, key and what is allowed.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(Path(path).read_text())
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}; name a readable file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    table |= {key: value for key, value in overrides.items() if value is not None}
+    config = _build(Config, table, "")
+    _check(config)
+    return typing.cast(Config, config)
+
+
+def from_table(table: dict[str, Any]) -> Config:
+    """The Config that `dataclasses.asdict` has made `table` of, also after JSON.
+
+    Raises ConfigError.
+    """
+    config = _build(Config, table, "")
+    _check(config)
+    return typing.cast(Config, config)
+
+
+RESTART = (
+    "listen", "metrics", "state_dir", "auth", "cgroup", "require", "slots", "scratch.kind",
+    "console.head", "console.tail",
+)  # fmt: skip
+"""What counts from the next start of the daemon on: sockets, uids, the form of what is on disk.
+All else counts as soon as the file has been read again."""
+
+
+def renewed(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
+    """`new`, but with `old`'s values of what only a restart changes; the names of what is other
+    now; and of what would be, after a restart."""
+    before, after = (dict(_flat(dataclasses.asdict(config))) for config in (old, new))
+    differ = sorted(
+        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+    )
+    late = [name for name in differ if name.startswith(RESTART)]
+    for name in RESTART:
+        part, _, field_name = name.partition(".")
+        if part not in {f.name for f in dataclasses.fields(Config)}:
+            continue
+        value = getattr(old, part)
+        if field_name:
+            kept = {field_name: getattr(value, field_name)}
+            value = dataclasses.replace(getattr(new, part), **kept)
+        new = dataclasses.replace(new, **{part: value})
+    return new, [name for name in differ if name not in late], late
+
+
+def _flat(table: dict[str, Any], where: str = "") -> typing.Iterator[tuple[str, Any]]:
+    """Every value by its full name."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value
+
+
+def _build(cls: type[Any], table: Any, where: str) -> Any:
+    """`cls` (a dataclass) out of a TOML table, its own defaults for what is absent."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"[{where}] must be a table")
+    known = typing.get_type_hints(cls)
+    if unknown := sorted(set(table) - set(known)):
+        name = f"{where}.{unknown[0]}".lstrip(".")
+        raise ConfigError(f"unknown key {name}; known here: {', '.join(sorted(known))}")
+    defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+    values = {
+        key: _value(known[key], value, f"{where}.{key}".lstrip("."), defaults[key])
+        for key, value in table.items()
+    }
+    return cls(**values)
+
+
+def _value(kind: Any, value: Any, where: str, default: Any) -> Any:
+    """`value` checked and converted to the annotated `kind` of a field."""
+    if dataclasses.is_dataclass(kind):
+        if default is not dataclasses.MISSING and isinstance(value, dict):
+            plain = {f.name: getattr(default, f.name) for f in dataclasses.fields(kind)}
+            built = _build(typing.cast(Any, kind), value, where)
+            return dataclasses.replace(
+                default, **{k: getattr(built, k) for k in value if k in plain}
+            )
+        return _build(typing.cast(Any, kind), value, where)
+    origin = typing.get_origin(kind)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_value(str, item, where, None) for item in value)
+    if origin is dict and isinstance(value, dict):
+        inner = typing.get_args(kind)[1]
+        missing = dataclasses.MISSING
+        return {k: _value(inner, v, f"{where}.{k}", missing) for k, v in value.items()}
+    if kind is float and type(value) in (int, float):
+        return float(value)
+    if not isinstance(kind, types.GenericAlias) and type(value) is kind:
+        return value
+    raise ConfigError(f"{where} must be {_named(kind)}, not {value!r}")
+
+
+def _named(kind: Any) -> str:
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    return names.get(kind) or ("a list of texts" if typing.get_origin(kind) is tuple else "a table")
+
+
+def _check(config: Config) -> None:
+    """Rules between fields."""
+    if config.auth not in ("", "keypair", "none"):
+        raise ConfigError(f'auth is "keypair", the default, or "none", not {config.auth!r}')
+    if config.log not in log.FORMS or config.log_level not in log.LEVELS:
+        forms, levels = (
+            " or ".join(f'"{one}"' for one in known) for known in (log.FORMS, log.LEVELS)
+        )
+        raise ConfigError(f"log is {forms}, log_level is {levels}")
+    if config.sweep_s < 1:
+        raise ConfigError("sweep_s must be 1 or more, in seconds")
+    if config.disk_floor < 0:
+        raise ConfigError("disk_floor must be 0 or more, in bytes")
+    if config.rate_limit < 1:
+        raise ConfigError("rate_limit must be 1 or more, in requests per 900 s")
+    if config.scratch.kind not in ("image", "tmpfs"):
+        raise ConfigError(f'scratch.kind is "image" or "tmpfs", not {config.scratch.kind!r}')
+    if not 16 * MIB <= config.scratch.size <= 1024 * GIB:
+        raise ConfigError("scratch.size must be between 16 MiB and 1 TiB, in bytes")
+    if not 16 * MIB <= config.folders.size <= 1024 * GIB:
+        raise ConfigError("folders.size must be between 16 MiB and 1 TiB, in bytes")
+    # the last slot's uid stays below that of virtual folders (warden/folders.py)
+    if not 1000 <= config.slots.first_uid <= 0x7FFE0000 or not 1 <= config.slots.count <= 65536:
+        raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
+    if not os.path.isabs(config.state_dir):
+        raise ConfigError(f"state_dir must be an absolute path, not {config.state_dir!r}")
+    for bounds in (config.admission, config.admission.owner):
+        for name in (f.name for f in dataclasses.fields(bounds) if f.name != "owner"):
+            if getattr(bounds, name) <= 0:
+                raise ConfigError(f"admission.*.{name} must be above 0")
+    if config.cgroup and (config.cgroup.startswith("/") or ".." in config.cgroup.split("/")):
+        raise ConfigError(f"cgroup is a path below /sys/fs/cgroup, not {config.cgroup!r}")
+    for part in ("console", "files"):
+        if min(dataclasses.astuple(getattr(config, part))) <= 0:
+            raise ConfigError(f"{part}.* must be above 0")
+    if config.stop.runs not in ("keep", "drain"):
+        raise ConfigError(f'stop.runs is "keep" or "drain", not {config.stop.runs!r}')
+    if config.stop.grace_s < 0:
+        raise ConfigError("stop.grace_s must be 0 or more")
+    if min(dataclasses.astuple(config.http)) < 1:
+        raise ConfigError("http.* must be 1 or more")
+    if min(dataclasses.astuple(config.sessions)) < 0:
+        raise ConfigError("sessions.* must be 0 or more")
+    if min(dataclasses.astuple(config.terminal)) <= 0:
+        raise ConfigError("terminal.* must be above 0, in seconds")
+    for step in ("clean", "build", "exec"):
+        _, low = getattr(config.limits, step).clamped(config.ceiling)
+        if low:
+            raise ConfigError(f"limits.{step}.{low[0]} is above ceiling.{low[0]}")
+    for name in (f.name for f in dataclasses.fields(Limits)):
+        if any(getattr(getattr(config.limits, s), name) <= 0 for s in ("clean", "build", "exec")):
+            raise ConfigError(f"limits.*.{name} must be above 0")
