@@ -148,10 +148,11 @@ def _is_ours(pid: int) -> bool:
 
 
 def _has_our_uid(pid: int) -> bool:
-    try:  # the one below the slots' is the api's
-        return FIRST_UID - 1 <= os.stat(f"/proc/{pid}").st_uid < FIRST_UID + COUNT
+    try:
+        uid = int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0])
     except OSError:
         return False
+    return FIRST_UID - 1 <= uid < FIRST_UID + COUNT  # the one below the slots' is the api's
 
 
 def _has_our_files(pid: int) -> bool:

@@ -32,7 +32,8 @@ def processes(daemon: Daemon) -> dict[str, int]:
             todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         except OSError:
             continue
-        found[re.sub(r"slot \d+", "slot N", text)] = uid
+        if text:  # else it is dead, and about to be collected
+            found[re.sub(r"slot \d+", "slot N", text)] = uid
     return found
 
 
