@@ -1,8 +1,8 @@
 """How a process becomes a jailed one: the whole of it, in order.
 
-`prepare` does what is the same for every run and may be done ahead of time; `claim` ties the
-prepared process to one session and gives up root. Both run in the process that becomes PID 1
-of the run, which its shim has forked into new mount, pid, net, IPC and UTS namespaces.
+`prepare` does what is the same for every run; `claim` ties the prepared process to one session
+and gives up root. Both run in the process that becomes PID 1 of the run, which its shim has forked
+into new mount, pid, net, IPC and UTS namespaces.
 
     prepare  cgroup      join, while the kernel still names it by its real path
              namespaces  cgroup namespace, rooted there

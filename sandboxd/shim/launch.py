@@ -1,7 +1,6 @@
-"""The shim's side of its init: make one ahead of time, give it to a session, speak with it.
+"""The shim's side of its init: make one, give it to a session, speak with it.
 
-`prepare` and `claim` are apart so that a prepared pair may wait in a pool: nothing before
-`claim` depends on whose run it will be.
+Nothing before `claim` depends on whose run it will be.
 """
 
 from __future__ import annotations

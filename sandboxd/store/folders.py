@@ -42,17 +42,6 @@ def all_rows(database: Database) -> list[Row]:
         return [_row(values) for values in found]
 
 
-def folders_of(database: Database, owner: str) -> list[Row]:
-    """The folders of an owner that can be used, oldest first."""
-    with database.transaction() as connection:
-        found = connection.execute(
-            f"SELECT {_COLUMNS} FROM folders WHERE owner = ? AND status = 'READY' "
-            "ORDER BY created_at, id",
-            (owner,),
-        )
-        return [_row(values) for values in found]
-
-
 def _row(values: tuple[object, ...]) -> Row:
     row = dict(zip(_COLUMNS.split(", "), values, strict=True))
     return Row(**row | {"cloneable": bool(row["cloneable"])})  # type: ignore[arg-type]
