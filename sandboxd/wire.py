@@ -111,6 +111,20 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     return _parsed(data, list(fds), flags)
 
 
+def receive_plain(sock: socket.socket) -> dict[str, Any] | None:
+    """The next message of a peer that has no descriptors to give; None at its end, whichever way
+    it came: a peer that says nonsense is as good as gone. Raises BlockingIOError as `receive`.
+    """
+    try:
+        message, fds = receive(sock)
+    except BlockingIOError:
+        raise
+    except (OSError, WireError):
+        return None
+    close_all(fds)
+    return message
+
+
 def _parsed(data: bytes, fds: list[int], flags: int) -> tuple[dict[str, Any] | None, list[int]]:
     """The message in a packet; its descriptors are closed when it is none."""
     try:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from uvicorn.server import ServerState
 
 from ..config import Http
+from .delivery import Delivering
 
 STALLED_S = 300.0
 
@@ -62,3 +64,27 @@ class Connections(ServerState):
             size, timer = self._paused.pop(transport)
             timer.cancel()
             self._held -= size
+
+
+class Bounded(Delivering, asyncio.Protocol):
+    """Part of a protocol: keeps `_all` informed of one connection. The rest says that it came."""
+
+    client: Any
+    _all: Connections
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._all.went(self.client)
+        self._all.goes_on(self.transport)
+        self.noticed_loss(exc)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        super().pause_writing()
+        self._all.paused(self.transport)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self._all.goes_on(self.transport)

@@ -15,8 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .answers import to_json
-from .connections import Connections
-from .delivery import Delivering
+from .connections import Bounded, Connections
 from .problems import MEDIA_TYPE, RETRY_S, of_status
 
 HEAD_MAX = 64 * 1024
@@ -36,7 +35,7 @@ SERVER = "BackendAI"
 """What answers say they are from."""
 
 
-class HttpProtocol(Delivering, HttpToolsProtocol):
+class HttpProtocol(Bounded, HttpToolsProtocol):
     """One connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -60,9 +59,6 @@ class HttpProtocol(Delivering, HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._head_came()
-        self._all.went(self.client)
-        self._all.goes_on(self.transport)
-        self.noticed_loss(exc)
         super().connection_lost(exc)
 
     async def _drained(self) -> None:
@@ -72,16 +68,6 @@ class HttpProtocol(Delivering, HttpToolsProtocol):
         """It is one of the other protocol's from here on."""
         self._all.went(self.client)
         super().handle_websocket_upgrade()
-
-    def pause_writing(self) -> None:
-        """The client does not keep up."""
-        super().pause_writing()
-        self._all.paused(self.transport)
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        super().resume_writing()
-        self._all.goes_on(self.transport)
 
     def _expect_head(self) -> None:
         self._head_came()

@@ -22,8 +22,7 @@ from websockets.server import ServerProtocol
 
 from ..errors import SandboxdError
 from .answers import to_json
-from .connections import Connections
-from .delivery import Delivering
+from .connections import Bounded, Connections
 from .http_protocol import SERVER
 from .problems import MEDIA_TYPE, of_error, of_status
 
@@ -56,7 +55,7 @@ class _Handshake(ServerProtocol):
         return Response(int(status), HTTPStatus(status).phrase, headers, body)
 
 
-class WebSocketProtocol(Delivering, WebSocketsSansIOProtocol):
+class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
     """One connection, from the handshake on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -101,21 +100,8 @@ class WebSocketProtocol(Delivering, WebSocketsSansIOProtocol):
         else:
             super().handle_ping()
 
-    def pause_writing(self) -> None:
-        """The client does not keep up."""
-        super().pause_writing()
-        self._all.paused(self.transport)
-
-    def resume_writing(self) -> None:
-        """It does again."""
-        super().resume_writing()
-        self._all.goes_on(self.transport)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._all.went(self.client)
-        self._all.goes_on(self.transport)
-        self.noticed_loss(exc)
         super().connection_lost(exc)
         self.writable.set()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,6 +120,15 @@ class Attack:
     looks: str = ""
     resources: dict[str, Any] = field(default_factory=dict)
     timeout: float = 20.0
+
+
+def of(kind: str, **same: Any) -> Callable[..., Attack]:
+    """Makes attacks of a kind, from name, aim, program, and other fields; `same` are all's."""
+
+    def make(name: str, aim: str, program: str, **more: Any) -> Attack:
+        return Attack(name, kind, aim, program, **(same | more))
+
+    return make
 
 
 @dataclass(frozen=True, slots=True)

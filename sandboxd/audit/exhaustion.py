@@ -5,15 +5,13 @@ Each ends by itself, at a bound that a host survives, where the limit is missing
 
 from __future__ import annotations
 
-from .attack import Attack
+from .attack import of
 
 MEMORY = "96m"
 """Of the sessions that want more. Their programs stop at 400 MiB."""
 
 
-def _attack(name: str, aim: str, program: str, **more: object) -> Attack:
-    return Attack(name, "exhaustion", aim, program, **more)  # type: ignore[arg-type]
-
+_attack = of("exhaustion")
 
 _SMALL = {"mem": MEMORY}
 _FEW = {"pids": 64}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from .attack import Attack
+from .attack import of
 
-
-def _attack(name: str, aim: str, program: str, **more: object) -> Attack:
-    return Attack(name, "files", aim, program, **more)  # type: ignore[arg-type]
-
+_attack = of("files")
 
 ATTACKS = (
     _attack("read-accounts", "read the host's passwords and keys", """

@@ -7,12 +7,9 @@ the kernel has looked at the arguments, and that the filter has not.
 
 from __future__ import annotations
 
-from .attack import Attack
+from .attack import of
 
-
-def _attack(name: str, aim: str, program: str, **more: object) -> Attack:
-    return Attack(name, "kernel", aim, program, **more)  # type: ignore[arg-type]
-
+_attack = of("kernel")
 
 ATTACKS = (
     _attack("filter-on", "run without a filter, or ask for one to listen to", """

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from .attack import Attack
+from .attack import of
 
-
-def _attack(name: str, aim: str, program: str, **more: object) -> Attack:
-    return Attack(name, "leftovers", aim, program, looks="nothing", **more)  # type: ignore[arg-type]
-
+_attack = of("leftovers", looks="nothing")
 
 _DEAF = """
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

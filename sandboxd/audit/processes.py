@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from .attack import Attack
+from .attack import of
 
-
-def _attack(name: str, aim: str, program: str, **more: object) -> Attack:
-    return Attack(name, "processes", aim, program, **more)  # type: ignore[arg-type]
-
+_attack = of("processes")
 
 ATTACKS = (
     _attack("identity", "be root, or in one of its groups", """

@@ -65,12 +65,9 @@ class Control:
 
     def _receive(self, sock: socket.socket) -> None:
         try:
-            message, fds = wire.receive(sock)
+            message = wire.receive_plain(sock)
         except BlockingIOError:
             return
-        except (OSError, wire.WireError):
-            message, fds = None, []
-        wire.close_all(fds)
         if message is None:
             self._drop(sock)
         elif message.get("op") == "watch":

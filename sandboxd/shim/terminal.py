@@ -180,12 +180,9 @@ class Terminal:
     def _receive(self) -> None:
         """The next message of the user, or his end."""
         try:
-            message, fds = wire.receive(self._link)
+            message = wire.receive_plain(self._link)
         except BlockingIOError:
             return
-        except (OSError, wire.WireError):
-            message, fds = None, []
-        wire.close_all(fds)
         if message is None:
             self._hang_up()
         elif message.get("op") == "stdin":
