@@ -35,7 +35,7 @@ class Signed(httpx.Auth):
         self.secret_key = secret_key
         self.date = date
 
-    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]  # it asks for no answer
         """The request with its three headers."""
         date = self.date or datetime.now(UTC).isoformat()
         kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0]

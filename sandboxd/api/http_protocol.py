@@ -49,7 +49,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         assert isinstance(self.server_state, Connections)
         self._all = self.server_state
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client has connected."""
         super().connection_made(transport)
         self._expect_head()
@@ -145,7 +145,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
             self._head_came()
             self._timer = self.loop.call_later(REST_S, self.transport.close)
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn says None
         """The client sends no more. A whole request still gets its answer."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:

@@ -136,7 +136,7 @@ class Recorded:
         except SandboxdError as error:  # in a WebSocket; elsewhere there is a handler for it
             request.failed(error)
             raise
-        except Exception as error:
+        except Exception as error:  # told in the log; what answers it is further out
             cause = error.__cause__ or error.__context__
             if request.status and isinstance(cause, ClientDisconnect):
                 request.left()

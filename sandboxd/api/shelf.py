@@ -13,6 +13,7 @@ import sqlite3
 import time
 import uuid
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..config import Config
 from ..errors import (
@@ -150,10 +151,10 @@ class Folders:
             raise
         return self._keep(replace(wanted, status="READY"))
 
-    async def change(self, folder: Folder, **fields: object) -> None:
+    async def change(self, folder: Folder, **fields: Any) -> None:
         """Give a folder another name, permission or cloneability. Raises FolderExists."""
         async with self._changing:
-            row = replace(folder.row, **fields)  # type: ignore[arg-type]
+            row = replace(folder.row, **fields)
             try:
                 await asyncio.to_thread(table.change, self._database, row)
             except sqlite3.IntegrityError:
@@ -183,14 +184,12 @@ class Folders:
         self._disk.leave(folder.row.id)
 
 
-def new_row(name: str, owner: str, size: int, permission: table.Permission, **rest: object) -> Row:
+def new_row(name: str, owner: str, size: int, permission: table.Permission, **rest: Any) -> Row:
     """A row for a new folder; `rest` are further fields. Raises Invalid for its name."""
     checked = check_name(name)
-    fields: dict[str, object] = {"usage_mode": "general", "cloneable": False} | rest
-    return Row(
-        str(uuid.uuid4()), checked, owner, size, permission,
-        created_at=time.time(), **fields,  # type: ignore[arg-type]
-    )  # fmt: skip
+    fields: dict[str, Any] = {"usage_mode": "general", "cloneable": False} | rest
+    now = time.time()
+    return Row(str(uuid.uuid4()), checked, owner, size, permission, created_at=now, **fields)
 
 
 def check_name(name: str) -> str:

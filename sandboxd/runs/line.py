@@ -147,7 +147,7 @@ class Runs:
             if found is None:
                 await self._host.forget([run])
             else:
-                await run.carry_out(lambda _, found=found: _ready(found))  # type: ignore[misc]
+                await run.carry_out(lambda _, found=found: _ready(found))  # type: ignore[misc]  # no type for defaults
                 self._runs[run.id] = run
                 self._ended.append(run)
                 run.done.set()

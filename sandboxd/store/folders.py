@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .database import Database
 
@@ -42,9 +42,9 @@ def all_rows(database: Database) -> list[Row]:
         return [_row(values) for values in found]
 
 
-def _row(values: tuple[object, ...]) -> Row:
+def _row(values: tuple[Any, ...]) -> Row:
     row = dict(zip(_COLUMNS.split(", "), values, strict=True))
-    return Row(**row | {"cloneable": bool(row["cloneable"])})  # type: ignore[arg-type]
+    return Row(**row | {"cloneable": bool(row["cloneable"])})
 
 
 def add(database: Database, row: Row) -> None:

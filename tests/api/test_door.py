@@ -69,7 +69,7 @@ def test_a_signed_request_over_the_network_is_served(signed: httpx.Client) -> No
     made = signed.post("/session", json={"image": "c"})
     assert made.status_code == 201
     id = made.json()["sessionId"]
-    assert signed.get(f"/session/{id}").json()["userId"] == signed.auth.access_key  # type: ignore[union-attr]
+    assert signed.get(f"/session/{id}").json()["userId"] == signed.auth.access_key  # type: ignore[union-attr]  # it is Signed
     files = {"src": ("a%20b", b"text")}
     assert signed.post(f"/session/{id}/upload", files=files).status_code == 204
     assert signed.get(f"/session/{id}/download_single?file=a%20b").content == b"text"
@@ -186,7 +186,7 @@ def test_rate_is_counted_for_each_key_and_told(server: Server, stranger: httpx.C
     answer = stranger.get("/session/x")
     assert rate(answer) == ("1000", "1000", "900")
     with server.signed(server.keypair(rate_limit=3)) as client:
-        wrong = Signed(client.auth.access_key, "wrong")  # type: ignore[union-attr]
+        wrong = Signed(client.auth.access_key, "wrong")  # type: ignore[union-attr]  # it is Signed
         for left in ("2", "1", "0"):
             assert client.get("/session/x", auth=wrong).status_code == 401
             assert rate(client.get("/session/x")) == ("3", left, "900")

@@ -34,7 +34,7 @@ class Service:
         self.uids = range(first_uid, first_uid + 64)
         slots = f"[slots]\nfirst_uid = {first_uid}\ncount = {len(self.uids)}\n"
         (folder / "config.toml").write_text(f'metrics = ""\n{config}{slots}')
-        self.log = open(folder / "log", "ab")  # noqa: SIM115: as long as the service
+        self.log = open(folder / "log", "ab")  # as long as the service
         self.kills = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()

@@ -59,7 +59,7 @@ def test_who_keeps_account_is_told_of_each_run_before_the_next_begins(tmp_path: 
             seen.append((run.id, list(stage.started)))
             stage.runs.notice = f"{run.id} is over"
 
-        stage.over = over  # type: ignore[method-assign]
+        stage.over = over  # type: ignore[method-assign]  # overheard
         first, second = await stage.ask("a", "out x"), await stage.ask("b", "out y")
         await follow(first)
         items = [item for each in await follow(second) for item in each.console]

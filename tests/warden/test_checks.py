@@ -115,7 +115,7 @@ def test_code_in_a_closed_directory_can_be_imported_by_the_api(passable: Path) -
             os.setgroups([])
             os.setgid(UID)
             os.setuid(UID)
-            import sandboxd_test_module  # type: ignore[import-not-found]
+            import sandboxd_test_module  # type: ignore[import-not-found]  # just written
 
             status = 0 if sandboxd_test_module.VALUE == 42 else 2
         finally:

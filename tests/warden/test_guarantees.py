@@ -189,7 +189,7 @@ def test_host_that_is_full_is_told(loaded: Config, hierarchy: Hierarchy) -> None
 def test_clock_before_our_own_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 0.0)
     with pytest.raises(StageError, match="it is not 1970"):
-        machine.clock(None)  # type: ignore[arg-type]
+        machine.clock(None)  # type: ignore[arg-type]  # it looks at no host
 
 
 def test_required_names_are_known_and_unknown_ones_are_refused(loaded: Config) -> None:

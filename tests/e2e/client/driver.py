@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import flows  # type: ignore[import-not-found]
-import streams  # type: ignore[import-not-found]
-from ai.backend.client.session import AsyncSession, Session  # type: ignore[import-not-found]
+import flows  # type: ignore[import-not-found]  # in the client's environment
+import streams  # type: ignore[import-not-found]  # in the client's environment
+from ai.backend.client.session import AsyncSession, Session  # type: ignore[import-not-found]  # in the client's environment
 
 LONGEST_S = 30
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ai.backend.client.exceptions import BackendAPIError  # type: ignore[import-not-found]
-from ai.backend.client.session import Session  # type: ignore[import-not-found]
+from ai.backend.client.exceptions import BackendAPIError  # type: ignore[import-not-found]  # in the client's environment
+from ai.backend.client.session import Session  # type: ignore[import-not-found]  # in the client's environment
 
 PROGRAM = """\
 #include <stdio.h>

@@ -10,8 +10,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp  # type: ignore[import-not-found]
-from ai.backend.client.exceptions import BackendAPIError  # type: ignore[import-not-found]
+import aiohttp  # type: ignore[import-not-found]  # in the client's environment
+from ai.backend.client.exceptions import BackendAPIError  # type: ignore[import-not-found]  # in the client's environment
 
 
 @contextlib.asynccontextmanager
