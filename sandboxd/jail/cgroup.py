@@ -24,6 +24,8 @@ PERIOD_US = 100_000
 OWN_TASKS = 1
 """init, which is in the group and none of the program's."""
 UNLIMITED = "-1"
+SOCKETS_SHARE = 4
+"""Part of a run's memory that v1 allows sockets in addition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class Group:
         if name not in self._fds:
             if name in _ABSENT_WITHOUT_SWAP and not _swap_possible():
                 return
+            if name == _V1_SOCKETS:  # not every kernel has v1 count them: security.md says so
+                return
             raise StageError("cgroup", f"{name} does not exist; swap cannot be denied")
         with stage(f"cgroup {name}"):
             os.pwrite(self._fds[name], value.encode(), 0)
@@ -227,10 +231,15 @@ class Group:
         return True
 
 
+_V1_SOCKETS = "memory.kmem.tcp.limit_in_bytes"
+"""Buffers of sockets, TCP and UDP, which v1 counts apart, and only if told to. Else a program could
+fill them up to the bound that is the whole host's (net.ipv4.tcp_mem, udp_mem; tcp(7), udp(7))."""
+
 # controller, file, may be absent
 _V1_FILES = (
     ("memory", "memory.limit_in_bytes", False),
     ("memory", "memory.memsw.limit_in_bytes", True),
+    ("memory", _V1_SOCKETS, True),
     ("memory", "memory.max_usage_in_bytes", False),
     ("memory", "memory.failcnt", False),
     ("memory", "memory.memsw.failcnt", True),
@@ -270,6 +279,7 @@ def _v1_values(limits: Limits) -> list[tuple[str, str]]:
         ("memory.memsw.limit_in_bytes", UNLIMITED),
         ("memory.limit_in_bytes", memory),
         ("memory.memsw.limit_in_bytes", memory),
+        (_V1_SOCKETS, str(limits.memory // SOCKETS_SHARE)),
         ("pids.max", str(limits.pids + OWN_TASKS)),
         ("cpu.cfs_period_us", str(PERIOD_US)),
         ("cpu.cfs_quota_us", str(int(limits.cpus * PERIOD_US))),

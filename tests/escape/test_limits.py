@@ -311,3 +311,44 @@ def test_advice_counts_the_processes_of_its_own_step(sandbox: Sandbox) -> None:
     result = sandbox.run(grab, build=many, memory=48 << 20)
     assert result.events[1]["verdict"]["usage"]["pids_peak"] > 30
     assert "reached by 1 process;" in result.verdict["advice"]
+
+
+SOCKETS = """
+import socket
+listener, kept, sent = socket.socket(), [], 0
+listener.bind(("127.0.0.1", 0))
+listener.listen(400)
+for _ in range(120):
+    sock = socket.socket()
+    sock.settimeout(3)
+    try:
+        sock.connect(listener.getsockname())
+        kept += [sock, listener.accept()[0]]
+        sock.setblocking(False)
+        while True: sent += sock.send(bytes(1 << 16))
+    except BlockingIOError:
+        pass
+    except OSError:
+        break
+print(sent >> 20)
+"""
+
+
+def test_buffers_of_sockets_are_bounded(sandbox: Sandbox) -> None:
+    """They would count for the whole host: one program could slow all its connections down."""
+    result = sandbox.run(f"/usr/bin/python3 - <<'E'\n{SOCKETS}\nE", memory=64 << 20)
+    assert result.verdict["outcome"] == "limit" or int(result.stdout) < 96, result.stderr
+
+
+def test_without_their_bound_they_are_not(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = cgroup._v1_values
+    monkeypatch.setattr(
+        cgroup, "_v1_values",
+        lambda limits: [pair for pair in values(limits) if pair[0] != cgroup._V1_SOCKETS],
+    )  # fmt: skip
+    if sandbox.requests.hierarchy.base.get(""):  # v2 counts them as memory, always
+        return
+    result = sandbox.run(f"/usr/bin/python3 - <<'E'\n{SOCKETS}\nE", memory=64 << 20)
+    assert int(result.stdout) > 200
