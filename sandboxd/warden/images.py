@@ -14,8 +14,10 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StageError
@@ -24,6 +26,7 @@ from ..jail.stage import expect, stage
 
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE, _LOOP_GET_STATUS64 = 0x4C82, 0x4C0A, 0x4C05
 _LO_FLAGS_AUTOCLEAR = 4
+_IMAGE = re.compile(r"(.*)(/(?:slots|folders)/[^/]+/image)( \(deleted\))?")
 FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOATIME
 
 
@@ -139,12 +142,15 @@ def _attach(image: str) -> tuple[str, int]:
 
 
 def _attached(image: str) -> tuple[str, int] | None:
-    """The loop device that has `image` already, opened, so that it keeps it."""
-    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
+    """The loop device that has `image` already, opened, so that it keeps it.
+
+    Its name there is only a hint, see `is_cut`: device and inode decide.
+    """
+    ending = "/" + "/".join(image.split("/")[-2:])
+    for device, name in devices():
+        if not name.endswith(ending):
+            continue
         try:
-            if Path(path).read_text().strip() != image:
-                continue
-            device = f"/dev/{path.split('/')[3]}"
             fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             continue  # just detached
@@ -154,14 +160,64 @@ def _attached(image: str) -> tuple[str, int] | None:
     return None
 
 
+def devices() -> Iterator[tuple[str, str]]:
+    """The loop devices, and the names of their files as the kernel tells them."""
+    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
+        try:
+            yield f"/dev/{path.split('/')[3]}", Path(path).read_text().rstrip("\n")
+        except OSError:
+            continue  # just detached
+
+
+def is_cut(above: str, state: str) -> bool:
+    """`above`, before the part of a file's name that tells what it is to us, can be an end of
+    `state`.
+
+    The kernel tells a name from the root of the mount by which the file was opened. That was one
+    of an earlier warden's namespace, and if the state directory is a mount of its own, as it is
+    in the service, names begin there once that namespace is gone.
+    """
+    return above != state and state.endswith(above)
+
+
+def below(state: str, device: str, name: str) -> str | None:
+    """The image that a loop device has, as a path from `state`; None, if it is none of there."""
+    found = _IMAGE.fullmatch(name)
+    if not found:
+        return None
+    above, image, deleted = found.groups()
+    if above == state:
+        return str(image)
+    if not is_cut(above, state):
+        return None
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if deleted:  # only its file system can be compared
+                ours = _backing(fd)[0] == os.stat(state).st_dev
+            else:
+                ours = _still_has(fd, state + image)
+            return str(image) if ours else None
+        finally:
+            os.close(fd)
+    except OSError:  # the device was just detached, or there is no such image here
+        return None
+
+
 def _still_has(device: int, image: str) -> bool:
     """The loop device did not free itself between the look at its name and its opening."""
+    wanted = os.stat(image)
+    return _backing(device) == (wanted.st_dev, wanted.st_ino)
+
+
+def _backing(device: int) -> tuple[int, int]:
+    """Device and inode of the file that a loop device has; (0, 0) for none."""
     try:
         status = fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(232))
     except OSError:  # ENXIO: free
-        return False
-    found, wanted = struct.unpack_from("QQ", status), os.stat(image)
-    return found == (wanted.st_dev, wanted.st_ino)
+        return 0, 0
+    number, inode = struct.unpack_from("QQ", status)
+    return number, inode
 
 
 def _loop_config(backing: int) -> bytes:

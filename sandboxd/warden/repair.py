@@ -91,8 +91,8 @@ def _detach(state_dir: str, device: str, image: str) -> str:
     fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     name = Path(f"/sys/block/{os.path.basename(device)}/loop/backing_file")
     try:
-        found = name.read_text().rstrip("\n").removesuffix(" (deleted)")
-        if found != os.path.realpath(state_dir) + image:
+        state = os.path.realpath(state_dir)
+        if images.below(state, device, name.read_text().rstrip("\n")) != image:
             return "detached by itself"
         fcntl.ioctl(fd, _LOOP_CLR_FD)
     except OSError as error:

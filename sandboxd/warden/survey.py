@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from . import images
 from .ledger import GROUP, Directory, Kind, Loop, Object, Process, Seen, Temporary
 
 AGAIN_S = 0.3
@@ -96,7 +97,7 @@ def _is_foreign(pid: int, state: str) -> bool:
             return True
     for path in _files(pid):
         found = _RUN_FILE.match(path)
-        if found and found[1] != state:
+        if found and found[1] != state and not images.is_cut(found[1], state):
             return True
     return False
 
@@ -128,10 +129,9 @@ def _directories(state: str) -> Iterator[Directory]:
 
 def loops(state: str) -> Iterator[Loop]:
     """The loop devices on images below `state`."""
-    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
-        image = _text(path).rstrip("\n").removesuffix(" (deleted)")
-        if image.startswith((f"{state}/slots/", f"{state}/folders/")):
-            yield Loop(f"/dev/{path.split('/')[3]}", image[len(state) :])
+    for device, name in images.devices():
+        if image := images.below(state, device, name):
+            yield Loop(device, image)
 
 
 def objects(uids: range) -> Iterator[Object]:
