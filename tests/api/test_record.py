@@ -270,5 +270,7 @@ def test_a_client_that_leaves_before_its_answer_is_told_as_gone(own_server: Serv
             if number:  # the head of the answer, and then no more
                 raw.recv(64)
         line = the_line(server, f"left-{number}")
-        assert (line["outcome"], line.get("error")) == ("gone", None)
+        # Who has seen the head may leave a moment before the last byte is sent, or after it.
+        assert line["outcome"] == "gone" or (number and line["outcome"] == "ok")
+        assert line.get("error") is None
     assert "Traceback" not in server.log()

@@ -143,7 +143,7 @@ def leftovers() -> set[str]:
 
 def _is_ours(pid: int) -> bool:
     """We have started it, or a daemon of ours that is gone has: it has one of our uids or files."""
-    family = {pid, *_ancestors(pid)} - {1}
+    family = {pid, *ancestors(pid)} - {1}
     return os.getpid() in family or any(_has_our_uid(one) or _has_our_files(one) for one in family)
 
 
@@ -176,7 +176,8 @@ def _titles() -> dict[int, str]:
     return found
 
 
-def _ancestors(pid: int) -> list[int]:
+def ancestors(pid: int) -> list[int]:
+    """The parents of a process, nearest first."""
     found = []
     while pid > 1:
         try:

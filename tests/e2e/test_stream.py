@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from .daemon import Daemon, run
+from .daemon import Daemon, ancestors, run
 
 Make = Callable[..., str]
 Frame = dict[str, Any]
@@ -143,11 +143,13 @@ def test_a_flood_to_a_slow_reader_costs_bounded_memory(daemon: Daemon, session: 
 
 
 def resident(daemon: Daemon) -> int:
-    """Bytes of memory of the daemon's processes."""
+    """Bytes of memory of the daemon's api and shims, not of those of other daemons."""
+    assert daemon.process
     pages = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith((b"sandboxd: api", b"sandboxd: shim")):
+            ours = daemon.process.pid in ancestors(int(path.parent.name))
+            if ours and path.read_bytes().startswith((b"sandboxd: api", b"sandboxd: shim")):
                 pages += int((path.parent / "statm").read_text().split()[1])
         except OSError:
             continue  # it has just ended
