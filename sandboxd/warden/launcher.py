@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import resource
@@ -75,6 +76,9 @@ def fork(keep: list[int], child: Callable[[], None]) -> int:
     if pid:
         return pid
     try:
+        # The parent's garbage must not be collected here: that would close descriptors by numbers
+        # that are the child's own by then.
+        gc.freeze()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
