@@ -32,7 +32,7 @@ def processes(daemon: Daemon) -> dict[str, int]:
             todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         except OSError:
             continue
-        if text:  # else it is dead, and about to be collected
+        if text and "chore" not in text:  # those come and go, and who is dead has no text
             found[re.sub(r"slot \d+", "slot N", text)] = uid
     return found
 
