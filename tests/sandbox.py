@@ -105,14 +105,13 @@ class Sandbox:
     def _result(self, fds: list[int], waited: int) -> Result:
         keep = self.requests.config.console
         result = Result(spool.read_events(fds[2]), waited=waited)
+        texts: dict[int, list[str]] = {spool.STDOUT: [], spool.STDERR: []}
         for record, _ in spool.ConsoleReader(fds[1], keep.head, keep.tail).read(
             spool.Cursor(), 1 << 60
         ):
             result.lost += record.lost
-            if record.stream == spool.STDOUT:
-                result.stdout += record.text
-            else:
-                result.stderr += record.text
+            texts[record.stream].append(record.text)
+        result.stdout, result.stderr = ("".join(texts[n]) for n in (spool.STDOUT, spool.STDERR))
         return result
 
     def end(self, started: Started) -> None:

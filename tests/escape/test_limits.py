@@ -306,7 +306,7 @@ def test_without_its_limit_all_output_is_kept(
 
 
 def test_advice_counts_the_processes_of_its_own_step(sandbox: Sandbox) -> None:
-    many = "for i in {1..30}; do sleep 0.3 & done; wait"
+    many = "for i in {1..30}; do sleep 60 & done; kill %{1..30}; wait"
     grab = PYTHON.format("x = bytearray(90 << 20)")
     result = sandbox.run(grab, build=many, memory=48 << 20)
     assert result.events[1]["verdict"]["usage"]["pids_peak"] > 30

@@ -44,7 +44,9 @@ def test_waiting_program_is_answered(sandbox: Sandbox, program: str) -> None:
 @pytest.mark.skipif(not shutil.which("node", path="/usr/bin"), reason="Node.js is not installed")
 def test_waiting_node_is_answered(sandbox: Sandbox) -> None:
     program = "process.stdin.once('data', d => { console.log('got ' + d); process.exit(3) })"
-    result = sandbox.run(f'/usr/bin/node -e "{program}"', answers=["hello\n"], memory=1 << 30)
+    result = sandbox.run(
+        f'/usr/bin/node -e "{program}"', answers=["hello\n"], memory=1 << 30, wall_s=60
+    )
     assert result.stdout == "got hello\n\n"
     assert result.exit == 3
 

@@ -57,8 +57,10 @@ def test_this_host_holds_all_and_nothing_is_left(
 ) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     found = find()
-    # A peak is optional: older kernels do not count processes.
-    assert missing(found) <= {"peaks"}, [guarantees.told(found[n]) for n in missing(found)]
+    # A peak is optional: older kernels do not count processes. And these tests are no service.
+    assert missing(found) <= {"peaks", "delegation"}, [
+        guarantees.told(found[n]) for n in missing(found)
+    ]
     assert Path("/proc/self/mountinfo").read_text() == before
     assert os.listdir(tmp_path) == []
 
