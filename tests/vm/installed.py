@@ -187,6 +187,9 @@ def test_mistake_in_the_configuration_is_one_line_and_keeps_what_runs() -> None:
         "sandboxd: scratch.size must be between 16 MiB and 1 TiB, in bytes\n"
         "install: correct /etc/sandboxd/config.toml and run this again; nothing was changed\n"
     )
+    sh("systemctl reload sandboxd")  # refused: what it had goes on counting
+    until(lambda: "config.refused" in sh("journalctl --unit sandboxd --lines 20 --output cat"))
+    assert show("sandboxd.service", "ActiveState") == "active"
     sh("systemctl restart sandboxd", code=1)
     assert len(groups()) == 1
     config.write_text(right)
