@@ -58,6 +58,7 @@ class Started:
 
     group  its cgroup when it is a shim
     pidfd  of a shim that an earlier daemon has started, which is no child of ours
+    terminal  its run is one, which ends when its user or the daemon goes
     """
 
     pid: int
@@ -65,6 +66,7 @@ class Started:
     run: int | None
     group: Group | None
     pidfd: int | None = None
+    terminal: bool = False
 
 
 class Requests:
@@ -283,7 +285,7 @@ class Requests:
             pid = launcher.start_shim(order)
             undo.pop_all()
         slot.runs[run] = pid
-        return Started(pid, slot, run, group), followers
+        return Started(pid, slot, run, group, terminal=terminal), followers
 
     def look_at_room(self) -> bool:
         """The disk has room for what scratches need. Those that are there while it has none may

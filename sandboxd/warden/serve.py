@@ -55,6 +55,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         stack.callback(os.close, lock)
         name = own_name(config.state_dir)
         hierarchy = Hierarchy.find(name, config.cgroup)
+        stack.callback(hierarchy.remove)
         found = _guaranteed(config, uid, hierarchy)
         listeners = _listeners(config, stack)
         monitor = _monitor(config, stack)
@@ -96,12 +97,8 @@ def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | Non
 
 def _guaranteed(config: Config, uid: int, hierarchy: Hierarchy) -> tuple[Guarantee, ...]:
     """What this host guarantees. Raises ConfigError when what is required is missing."""
-    try:
-        found = guarantees.find(config, uid, hierarchy)
-        guarantees.stop_if_missing(found)
-    except ConfigError:
-        hierarchy.remove()
-        raise
+    found = guarantees.find(config, uid, hierarchy)
+    guarantees.stop_if_missing(found)
     for one in found:
         if not one.held:
             log.event(

@@ -391,8 +391,8 @@ class Server:
             self._empty(self.requests.slots.emptying[number], [])
 
     def _end(self) -> None:
-        """Collect what ends with the daemon, the helpers that is, unmount every scratch. Runs go
-        on, for the next daemon to find, unless they are tied to this one."""
+        """Collect what ends with the daemon, helpers and terminals, unmount every scratch. Runs
+        go on, for the next daemon to find, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for started in self._working():
             if started.run is None or self.requests.tied:
@@ -408,12 +408,12 @@ class Server:
                 self.requests.scratch.unmount(slot.path)
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))
-        self.requests.hierarchy.remove()
 
     def _ending(self) -> bool:
         """Something is still there that ends with the daemon."""
         return bool(self.removing) or any(
-            started.run is None or self.requests.tied for started in self.children.values()
+            started.run is None or started.terminal or self.requests.tied
+            for started in self.children.values()
         )
 
 
