@@ -43,6 +43,10 @@ from .vitals import vitals
 RETRY_S = 0.02
 """Between two tries to remove a cgroup whose last process the kernel still takes apart."""
 
+STUCK_S = 5.0
+"""Between two tries to empty a slot in which something was left: often only a dead process, which
+the host's first process had not collected yet."""
+
 _UNKNOWN = Left(["what, is not known: the chore has failed"], [])
 
 ERROR_MAX = 2000
@@ -77,6 +81,7 @@ class Server:
         self.stopping = False
         self.held = Held(_kill)
         self.emptying: set[int] = set()  # slots with a chore that empties them
+        self.retry_at = 0.0
         self.chores = Chores()
         host = Host(
             requests.config.state_dir, self._known, self._groups, requests.slots.hold,
@@ -98,7 +103,7 @@ class Server:
         self.selector.register(self.sock, selectors.EVENT_READ, self._request)
         status = None
         while status is None:
-            timeout = RETRY_S if self.removing else None
+            timeout = RETRY_S if self.removing else self._retry_in()
             for key, _ in self.selector.select(timeout):
                 key.data()
             if hung_up:
@@ -106,6 +111,8 @@ class Server:
                 self._reload()
             status = self._collect()
             self._remove_groups()
+            if self._retry_in() == 0:
+                self._retry()
         self._end()
         return status
 
@@ -340,10 +347,12 @@ class Server:
 
     def _emptied(self, slot: Slot, left: Left) -> None:
         self.emptying.discard(slot.number)
+        again = slot.number in self.requests.slots.stuck
         try:
             self.requests.emptied(slot, left)
         except StageError as error:
-            log.event("slot.stuck", logging.ERROR, slot=slot.number, error=error.message)
+            if not again:
+                log.event("slot.stuck", logging.ERROR, slot=slot.number, error=error.message)
             self._released(slot, error)
         else:
             self._released(slot, None)
@@ -385,8 +394,15 @@ class Server:
         known = {one.group.name: one.group for one in self._working() if one.group}
         return self.requests.groups() | known
 
+    def _retry_in(self) -> float | None:
+        """Seconds until slots that could not be emptied are tried again; None: there are none."""
+        if not self.requests.slots.stuck - self.emptying:
+            return None
+        return max(0.0, self.retry_at - time.monotonic())
+
     def _retry(self) -> None:
         """Try once more to empty the slots that could not be emptied."""
+        self.retry_at = time.monotonic() + STUCK_S
         for number in sorted(self.requests.slots.stuck - self.emptying):
             self._empty(self.requests.slots.emptying[number], [])
 

@@ -9,7 +9,8 @@
               daemon's, and so is what it has
     report    strays and what was done, what each slot has; in a memfd, since it may be long
 
-Slots that could not be emptied when they were released are tried again after that.
+Slots that could not be emptied when they were released are tried again after that, and every now
+and then by the warden's loop.
 """
 
 from __future__ import annotations
