@@ -46,6 +46,15 @@ class Channel:
         except OSError:  # reset, or closed by us: an end like any other
             return None, []
 
+    def arrived_message(self) -> tuple[dict[str, Any] | None, list[int]] | None:
+        """The next message as `receive_message` has it, if it has arrived; None if it has not."""
+        try:
+            return wire.receive(self._sock)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return None, []
+
     async def receive_packet(self, size: int) -> bytes:
         """The next packet, at most `size` bytes of it; empty at the end."""
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..config import Console
 from ..errors import Invalid, Unavailable
-from ..wire import WireError
+from ..wire import WireError, close_all
 from .channel import Channel
 from .events import NO_POSITION, SHIM_GONE, Event, lost
 from .spooled import Spool
@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 
 COALESCE_S = 0.05
 """How long new output waits for more of it; also the pause after an answer without news."""
+
+_BACKLOG = 1000
+"""Answers that are taken at once: more than a socket holds."""
 
 _PIECE = 8192
 """Characters of input in a packet: at most 12 bytes each in JSON, which fits wire.PACKET."""
@@ -87,10 +90,19 @@ class Follower:
         self._news()
 
     async def _receive(self) -> dict[str, Any] | None:
-        message, fds = await self._control.receive_message()
-        for fd in fds:  # a shim has none to give
-            raise WireError(f"unexpected descriptor {fd}")
-        return message
+        """The shim's newest answer; None at its end.
+
+        Those before it say nothing more. They must not pile up: of a program that talks without
+        end each watch is answered at once, and a shim whose answers are not taken lets go of us.
+        """
+        newest = _plain(*await self._control.receive_message())
+        for _ in range(_BACKLOG):
+            arrived = self._control.arrived_message()
+            message = _plain(*arrived) if arrived else None
+            if newest is None or message is None:
+                break
+            newest = message
+        return newest
 
     async def _watch(self) -> None:
         # It answers at once to who has not even seen the beginning.
@@ -165,6 +177,14 @@ class Follower:
     def close(self) -> None:
         """Stop following; `follow` comes to its end."""
         self._control.close()
+
+
+def _plain(message: dict[str, Any] | None, fds: list[int]) -> dict[str, Any] | None:
+    """`message`, which may have no descriptors: a shim has none to give. Raises WireError."""
+    if fds:
+        close_all(fds)
+        raise WireError(f"{len(fds)} unexpected descriptors")
+    return message
 
 
 def writable(text: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import selectors
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from sandboxd import wire
 from sandboxd.runs.channel import Channel
 from sandboxd.runs.events import NO_POSITION
 from sandboxd.runs.follower import Follower, Started
+from sandboxd.shim.control import Control, State
 from tests.api.fake_shim import KEEP
 
 Shim = Callable[[Channel, Path], Awaitable[None]]
@@ -109,3 +112,40 @@ def test_the_watch_names_positions_only_for_who_wants_output(tmp_path: Path) -> 
     asyncio.run(follow(tmp_path, shim))
     assert seen == [{"op": "watch", "console": NO_POSITION, "journal": 0, "waiting": False}]
     assert len(wire.encode({"console": NO_POSITION})) < 100
+
+
+def test_a_program_that_talks_without_end_does_not_cost_its_client_the_shim(tmp_path: Path) -> None:
+    """Against the shim's own half, which lets go of a reader that does not take its answers."""
+
+    async def go() -> bool:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(str(tmp_path / "control"))
+        listener.listen()
+        selector = selectors.DefaultSelector()
+        console_end = time.monotonic_ns  # it grows while nobody looks, as that of `yes` does
+        Control(selector, listener, lambda: State(console_end(), 0, False), lambda _: None)
+
+        def serve() -> None:
+            for key, _ in selector.select(0):
+                key.data(key.fd)
+
+        asyncio.get_running_loop().add_reader(selector.fileno(), serve)
+        ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.connect(str(tmp_path / "control"))
+        flags = os.O_RDWR | os.O_CREAT
+        console, journal = (os.open(tmp_path / name, flags) for name in ("console", "journal"))
+        follower = Follower(Started(Channel(ours), console, journal, -1), KEEP, lambda: None)
+        task = asyncio.create_task(follower.follow())
+        for number in range(3000):  # a client that takes frame after frame, in bursts
+            await follower.want_output(console_end())
+            if number % 4 == 3:
+                await asyncio.sleep(0.001)
+        kept = not follower.over
+        follower.close()
+        await task
+        follower.spool.close()
+        listener.close()
+        selector.close()
+        return kept
+
+    assert asyncio.run(go())
