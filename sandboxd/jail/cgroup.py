@@ -214,10 +214,30 @@ class Group:
         if limit.exists():
             limit.write_text("0")
         for pid in self.members():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            self._kill(pid)
+
+    def _kill(self, pid: int) -> None:
+        """SIGKILL a member, and not another process that has got its number meanwhile."""
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self._has(pid):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(process)
+
+    def _has(self, pid: int) -> bool:
+        """The process is a member, says /proc/PID/cgroup (cgroups(7))."""
+        try:
+            lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        except OSError:
+            return False
+        ours = tuple(f"/{'/'.join(path.split('/')[-2:])}" for path in self.dirs.values())
+        return any(line.endswith(ours) for line in lines)
 
     def remove(self) -> bool:
         """Remove the directories; False when something is still in one."""

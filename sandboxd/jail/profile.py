@@ -14,7 +14,7 @@ differs from this profile, never instead of it, and none of FINAL.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..errors import ConfigError
@@ -130,25 +130,65 @@ _NAMESPACES = {
 _TERMINAL = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C, "TIOCCONS": 0x541D, "TIOCSETD": 0x5423}
 """Type for another, and speak to the host's console. TIOCSETD: line disciplines are drivers that
 nobody needs on a pseudo-terminal, with a history of holes (CVE-2017-2636, CVE-2023-6546)."""
-_AF_UNIX, _AF_INET, _AF_INET6, _AF_MAX = 1, 2, 10, 46
-_PER_LINUX32 = 0x0008
-_PROTOCOLS = {
-    "DCCP": 33, "L2TP": 115, "SCTP": 132, "UDPLITE": 136, "SMC": 256, "MPTCP": 262,
+_MODULES = {
+    "SIOCGIFBR": 0x8940, "SIOCSIFBR": 0x8941, "SIOCBRADDBR": 0x89A0, "SIOCBRDELBR": 0x89A1,
+    "SIOCGIFVLAN": 0x8982, "SIOCSIFVLAN": 0x8983, "SIOCADDDLCI": 0x8980, "SIOCDELDLCI": 0x8981,
 }  # fmt: skip
-"""Asking for one of these loads a module of the kernel, which nobody else may have needed yet."""
+"""Load the drivers of bridges, VLANs and frame relay, whoever asks (sock_ioctl in net/socket.c)."""
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_SOCKET_TYPES = {"STREAM": 1, "DGRAM": 2, "RAW": 3, "SEQPACKET": 5}
+_PROTOCOLS = {"default": 0, "ICMP": 1, "TCP": 6, "UDP": 17, "ICMPV6": 58}
+"""All that there are. Asking for another type or protocol loads a module of the kernel, which
+nobody else may have needed yet: SCTP, DCCP, which has a type too, L2TP, SMC and what comes next."""
+_TYPE = 0xF  # SOCK_TYPE_MASK; above it are SOCK_NONBLOCK and SOCK_CLOEXEC
+_PER_LINUX32 = 0x0008
+_INIT = 1
+_OF_A_PROCESS = {
+    "prlimit64": 0, "sched_setaffinity": 0, "sched_setscheduler": 0, "sched_setparam": 0,
+    "sched_setattr": 0, "setpriority": 1, "ioprio_set": 1,
+}  # fmt: skip
+"""Call -> the argument that says of which process. A program must not change init, which has its
+uid: the next step would begin with what was changed, and a limit of CPU time would end init and
+the run with it, as if that were our fault."""
+_PRIO_USER, _IOPRIO_WHO_USER = 2, 3  # all processes of the uid, init among them
 _MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000
 _NEW_LISTENER = 0x8
 
+
+def _others(allowed: Collection[int], bits: int = 32, value: int = 0) -> Iterator[tuple[int, int]]:
+    """Masks and values that hold, one or the other, for each number of `bits` bits below `value`
+    that is none of `allowed`."""
+    if not allowed:
+        yield _ALL >> bits << bits, value
+    elif bits:
+        for half in (value, value | 1 << bits - 1):
+            within = [n for n in allowed if half <= n < half + (1 << bits - 1)]
+            yield from _others(within, bits - 1, half)
+
+
 CONDITIONS: tuple[Condition, ...] = (
     *(Condition("clone", 0, flag, flag, errno.EPERM) for flag in _NAMESPACES.values()),
-    *(Condition("ioctl", 1, _ALL, number, errno.EPERM) for number in _TERMINAL.values()),
-    *(Condition("socket", 2, _ALL, n, errno.EPROTONOSUPPORT) for n in _PROTOCOLS.values()),
+    *(Condition("ioctl", 1, _ALL, n, errno.EPERM) for n in (_TERMINAL | _MODULES).values()),
     *(
-        Condition(call, 0, _ALL, family, errno.EAFNOSUPPORT)
-        for call in ("socket", "socketpair")
-        for family in range(_AF_MAX)
-        if family not in (_AF_UNIX, _AF_INET, _AF_INET6)
+        Condition("socket", 0, mask, value, errno.EAFNOSUPPORT)
+        for mask, value in _others((_AF_UNIX, _AF_INET, _AF_INET6))
     ),
+    *(
+        Condition("socket", 1, mask & _TYPE, value, errno.EPROTONOSUPPORT)
+        for mask, value in _others(_SOCKET_TYPES.values(), 4)
+    ),
+    *(
+        Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT)
+        for mask, value in _others(_PROTOCOLS.values())
+    ),
+    # The kernel makes pairs of AF_UNIX alone, but looks for the protocol of others first.
+    *(
+        Condition("socketpair", 0, mask, value, errno.EAFNOSUPPORT)
+        for mask, value in _others((_AF_UNIX,))
+    ),
+    *(Condition(call, index, _ALL, _INIT, errno.EPERM) for call, index in _OF_A_PROCESS.items()),
+    Condition("setpriority", 0, _ALL, _PRIO_USER, errno.EPERM),
+    Condition("ioprio_set", 0, _ALL, _IOPRIO_WHO_USER, errno.EPERM),
     # Huge pages are set aside by the operator for somebody, and no memory cgroup counts them.
     Condition("mmap", 3, _MAP_HUGETLB, _MAP_HUGETLB, errno.ENOMEM),
     Condition("memfd_create", 1, _MFD_HUGETLB, _MFD_HUGETLB, errno.ENOMEM),

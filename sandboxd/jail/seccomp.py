@@ -41,7 +41,7 @@ _X32_BIT = 0x40000000
 # linux/seccomp.h
 _KILL, _ERRNO, _NOTIFY, _ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FFF0000
 _LOAD, _AND, _RETURN = 0x20, 0x54, 0x06  # BPF_LD|BPF_W|BPF_ABS, BPF_ALU|BPF_AND, BPF_RET
-_EQUAL, _GREATER, _AT_LEAST = 0x15, 0x25, 0x35  # BPF_JMP with JEQ, JGT, JGE
+_SKIP, _EQUAL, _GREATER, _AT_LEAST = 0x05, 0x15, 0x25, 0x35  # BPF_JMP with JA, JEQ, JGT, JGE
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _INSTRUCTION = struct.Struct("HBBI")
 _INSTRUCTIONS_MAX = 4096  # BPF_MAXINSNS
@@ -123,10 +123,12 @@ def _numbers(wanted: list[str]) -> dict[str, int]:
 
 def _conditional(numbers: dict[str, int]) -> Iterator[Instruction]:
     """For each call with conditions, all of them; each block is skipped by other calls."""
-    for call, group in itertools.groupby(CONDITIONS, key=lambda condition: condition.call):
+    by_call = sorted(CONDITIONS, key=lambda condition: condition.call)
+    for call, group in itertools.groupby(by_call, key=lambda condition: condition.call):
         if call in numbers:
             block = [*itertools.chain.from_iterable(map(_check, group)), (_RETURN, 0, 0, _ALLOW)]
-            yield (_EQUAL, 0, len(block), numbers[call])
+            yield (_EQUAL, 1, 0, numbers[call])
+            yield (_SKIP, 0, 0, len(block))  # the distance of a comparison is 255 at most
             yield from block
 
 

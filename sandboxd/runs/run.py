@@ -397,6 +397,6 @@ def _explained(event: Event) -> list[Item]:
     if event.fault:
         return [log("error", event.fault)]
     verdict = event.verdict
-    if not verdict or not verdict.advice or verdict.outcome in ("success", "skipped"):
+    if not verdict or not verdict.advice or verdict.outcome == "skipped":
         return []
     return [log("warning", f"{event.step}: {verdict.advice}")]

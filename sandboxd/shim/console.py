@@ -19,6 +19,9 @@ from .stdin import buffered
 CHUNK = 64 * 1024
 FREE = 64 << 20
 RATE = 64 << 20
+LEAST = 32 * 1024
+"""What a read counts for at least: 2000 a second, when a program writes byte by byte, each into a
+packet of its own (O_DIRECT, pipe(2)). What others write meanwhile comes with the next read."""
 SHORTEST_S = 0.01
 """A pause that is worth making."""
 
@@ -34,7 +37,7 @@ class Console:
         self._writer = writer
         self._open: dict[int, tuple[int, Splitter]] = {}
         self._paused: dict[int, float] = {}
-        self._rate = Rate(FREE, RATE)
+        self._rate = Rate(FREE, RATE, LEAST)
         self.received = {STDOUT: 0, STDERR: 0}
         self.over = self.unwritten = 0
         self.quiet_since = time.monotonic()

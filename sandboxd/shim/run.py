@@ -59,7 +59,8 @@ class Run:
     def __init__(self, order: Order, init: Init, denied: Denied, storage: Storage) -> None:
         self.order = order
         self.init = init
-        self.selector = selectors.DefaultSelector()
+        # Not epoll(7): it bounds what a uid may watch, and ours is the program's.
+        self.selector = selectors.PollSelector()
         writer = ConsoleWriter(order.console, order.keep.head, order.keep.tail)
         writer.begin()
         self.console = Console(self.selector, writer)

@@ -37,8 +37,9 @@ ROWS, COLUMNS = 24, 80
 CHUNK = 32 * 1024
 FREE = 4 << 20
 RATE = 2 << 20
+LEAST = 2 * 1024
 """Bytes of output at once and a second: turning them into messages costs the daemon's CPU, and no
-person reads faster."""
+person reads faster. A message counts for LEAST at least: 1000 a second."""
 
 INPUT_MAX = 1 << 20
 HANGUP_S = 3.0
@@ -68,7 +69,7 @@ class Terminal:
         self._input = b""
         self._dropped = 0
         self.shown = 0
-        self._rate = Rate(FREE, RATE)
+        self._rate = Rate(FREE, RATE, LEAST)
         self._resume: float | None = None
         self._left: float | None = None
         self._watch()

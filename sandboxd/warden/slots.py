@@ -225,26 +225,39 @@ def end_uid(uid: int, spared: Callable[[], set[int]] = set, grace_s: float = 0.0
         if waited > END_S + grace_s:
             raise StageError("sweep", f"processes of uid {uid} do not end: {sorted(pids)}")
         for pid in pids if waited >= grace_s else ():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            _end(pid, uid)
         time.sleep(0.01)
+
+
+def _end(pid: int, uid: int) -> None:
+    """SIGKILL the process `pid`, if it is still one of `uid` and not another's that has got its
+    number meanwhile."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if _has_uid(pid, uid):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(process)
 
 
 def processes_of(uid: int) -> list[int]:
     """The processes that have `uid` as one of their user ids, but for those that only await
     their parent."""
-    wanted, found = str(uid), []
-    for pid in os.listdir("/proc"):
-        if not pid.isdigit():
-            continue
-        try:
-            with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-                text = file.read()
-        except OSError:
-            continue  # it has ended
-        state, _, rest = text.partition("State:")[2].lstrip().partition("Uid:")
-        if wanted in rest.partition("\n")[0].split() and state[0] not in "ZX":
-            found.append(int(pid))
-    return found
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _has_uid(int(pid), uid)]
+
+
+def _has_uid(pid: int, uid: int) -> bool:
+    """The process lives and has `uid` (proc(5), /proc/PID/status). Fields are looked for where a
+    line begins, since the first one is a name that the process may choose."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return False  # it has ended
+    state, uids = (text.partition(f"\n{f}:")[2].partition("\n")[0] for f in ("State", "Uid"))
+    return str(uid) in uids.split() and state.strip()[:1] not in ("Z", "X", "")

@@ -66,6 +66,16 @@ def test_success_and_plain_failure_are_told_without_a_log(
         assert run(http, made, {"exec": f"exit {code}"}).text("log") == ""
 
 
+def test_output_that_was_cut_is_told_though_the_program_succeeds(
+    http: httpx.Client, session: Make
+) -> None:
+    loud = {"exec": "head -c 5000 /dev/zero | tr '\\0' x", "limits": {"exec": {"output": 1000}}}
+    outcome = run(http, session(), loud)
+    assert (verdict(outcome)["outcome"], verdict(outcome)["limit"]) == ("success", "output")
+    assert outcome.text("stdout") == "x" * 1000
+    assert "4000 bytes were cut" in outcome.text("log")
+
+
 def test_repeated_final_answer_explains_again(http: httpx.Client, session: Make) -> None:
     made = session()
     outcome = run(http, made, {"exec": "nonesuch"}, "again")

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.jail import namespaces, network
+from sandboxd.jail import namespaces, network, seccomp
 from sandboxd.warden.requests import Started
 from sandboxd.warden.slots import uid_in_use
 
 from ..sandbox import Sandbox
+
+ALLOW_ALL = bytes.fromhex("060000000000ff7f")
 
 
 def test_namespaces_are_the_runs_own(sandbox: Sandbox) -> None:
@@ -49,6 +51,46 @@ def test_kill_everything_hits_nothing_outside_the_run(sandbox: Sandbox) -> None:
     finally:
         os.kill(canary, signal.SIGKILL)
         os.waitpid(canary, 0)
+
+
+WEAKEN = """
+import ctypes, os, resource
+for call, arguments in (
+    (resource.prlimit, (1, resource.RLIMIT_NOFILE, (8, 8))),
+    (resource.prlimit, (1, resource.RLIMIT_AS, (1 << 20, 1 << 20))),
+    (resource.prlimit, (1, resource.RLIMIT_CPU, (1, 1))),
+    (os.setpriority, (os.PRIO_PROCESS, 1, 19)),
+    (os.setpriority, (os.PRIO_USER, 0, 19)),
+    (os.sched_setscheduler, (1, os.SCHED_IDLE, os.sched_param(0))),
+    (os.sched_setparam, (1, os.sched_param(0))),
+    (os.sched_setaffinity, (1, [0])),
+):
+    try: call(*arguments); print(call.__name__)
+    except PermissionError: pass
+libc = ctypes.CDLL(None)
+attr = (ctypes.c_uint * 12)(48, 5)
+print([libc.syscall(251, 1, 1, 3 << 13), libc.syscall(251, 3, os.getuid(), 3 << 13),
+       libc.syscall(314, 1, attr, 0)])
+"""
+
+
+def test_program_cannot_weaken_the_init_of_its_run(sandbox: Sandbox) -> None:
+    """Init has the uid of its programs, and what is done to it would be done to the next step."""
+    look = "nice; ulimit -Hn; ulimit -v; ulimit -t; chrt -p $$; nproc; ionice"
+    clean = sandbox.run(look)
+    result = sandbox.run(look, build=f"/usr/bin/python3 - <<'E'\n{WEAKEN}\nE")
+    assert result.stdout.startswith("[-1, -1, -1]\n"), result.stdout
+    lines = [line for line in result.stdout.split("\n")[1:] if not line.startswith("pid ")]
+    assert lines == [line for line in clean.stdout.split("\n") if not line.startswith("pid ")]
+    assert result.events[1]["verdict"]["denied"]["prlimit64"] == 3
+
+
+def test_without_the_filter_it_can(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = seccomp.apply
+    monkeypatch.setattr(seccomp, "apply", lambda program: apply(ALLOW_ALL))
+    monkeypatch.setattr(seccomp, "verify", lambda: None)
+    result = sandbox.run("nice", build=f"/usr/bin/python3 - <<'E'\n{WEAKEN}\nE")
+    assert (result.last["event"], result.last["stage"]) == ("fault", "spawn")
 
 
 def test_background_processes_do_not_keep_a_step_open(sandbox: Sandbox) -> None:

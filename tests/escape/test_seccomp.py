@@ -42,6 +42,10 @@ ALLOW_ALL = bytes.fromhex("060000000000ff7f")
         ("41, 17, 3, 0", EAFNOSUPPORT),  # socket(AF_PACKET)
         ("41, 2, 1, 132", EPROTONOSUPPORT),  # socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP)
         ("41, 2, 6, 33", EPROTONOSUPPORT),  # socket(AF_INET, SOCK_DCCP, IPPROTO_DCCP)
+        ("41, 2, 6, 0", EPROTONOSUPPORT),  # the type alone asks for the module of DCCP
+        ("53, 2, 1, 132, 0", EAFNOSUPPORT),  # socketpair(AF_INET, ..., IPPROTO_SCTP): so does it
+        ("16, 0, 0x8940, 0", EPERM),  # ioctl(SIOCGIFBR): of bridges
+        ("16, 0, 0x8982, 0", EPERM),  # ioctl(SIOCGIFVLAN): of VLANs
         ("317, 1, 8, 0", EBUSY),  # seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)
         ("16, 0, ctypes.c_ulong(0x100005412), 0", EPERM),  # ioctl(TIOCSTI), high bits set
     ],

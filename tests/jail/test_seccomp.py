@@ -40,6 +40,8 @@ def judged(
             (accumulator,) = struct.unpack_from("<I", data, value)
         elif code == 0x54:
             accumulator &= value
+        elif code == 0x05:
+            at += value
         elif code == 0x06:
             return int(value)
         else:
@@ -49,6 +51,11 @@ def judged(
                 0x35: accumulator >= value,
             }
             at += true if held[code] else false
+
+
+def plain(call: str | None) -> tuple[int, ...]:
+    """Arguments that are allowed; of a socket AF_UNIX and SOCK_STREAM."""
+    return (1, 1, 0, 0, 0, 0) if call in ("socket", "socketpair") else (0,) * 6
 
 
 def test_no_name_is_in_two_lists() -> None:
@@ -62,8 +69,7 @@ def test_each_call_is_judged_as_the_profile_says(number: int) -> None:
     name = next((name for name, known in NUMBERS.items() if known == number), None)
     expected = ENOSYS
     if name in names(ALLOWED):
-        # socket and its kin with the arguments of AF_UNIX
-        assert judged(number, (1,)) == ALLOW
+        assert judged(number, plain(name)) == ALLOW
         return
     if name in names(REFUSED):
         expected = NOTIFY
@@ -91,12 +97,42 @@ def test_x32_and_beyond_is_unknown(number: int) -> None:
 @given(st.integers(0, 0xFFFFFFFF))
 def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None:
     for condition in CONDITIONS:
-        arguments = [0] * 6
+        arguments = list(plain(condition.call))
         arguments[condition.index] = high << 32 | condition.value
         found = judged(NUMBERS[condition.call], tuple(arguments))
         refused = condition.errno == errno.EPERM
         assert found == (NOTIFY if refused else 0x50000 | condition.errno)
         assert not refused or FILTER.refused[NUMBERS[condition.call]] == condition.call
+
+
+def refusal(code: int) -> int:
+    return 0x50000 | code
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_sockets_of_other_families_ask_for_no_module_of_the_kernel(family: int) -> None:
+    refused = refusal(errno.EAFNOSUPPORT)
+    found = judged(NUMBERS["socket"], (family, 1, 0))
+    assert found == (ALLOW if family in (1, 2, 10) else refused)
+    found = judged(NUMBERS["socketpair"], (family, 1, 132))
+    assert found == (ALLOW if family == 1 else refused)
+
+
+@given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
+def test_sockets_of_other_types_and_protocols_ask_for_no_module(flags: int, number: int) -> None:
+    for kind in range(16):  # 6 is DCCP, which a protocol of 0 asks for as well
+        wanted = ALLOW if kind in (1, 2, 3, 5) else refusal(errno.EPROTONOSUPPORT)
+        assert judged(NUMBERS["socket"], (2, flags & ~0xF | kind, 0)) == wanted
+    wanted = ALLOW if number in (0, 1, 6, 17, 58) else refusal(errno.EPROTONOSUPPORT)
+    assert judged(NUMBERS["socket"], (2, 1, number)) == wanted
+
+
+def test_families_types_and_protocols_that_are_known_are_judged_one_by_one() -> None:
+    for number in range(600):
+        found = judged(NUMBERS["socket"], (2, 1, number)) == ALLOW
+        assert found == (number in (0, 1, 6, 17, 58))
+        assert (judged(NUMBERS["socket"], (number, 1, 0)) == ALLOW) == (number in (1, 2, 10))
+        assert (judged(NUMBERS["socketpair"], (number, 1, 0)) == ALLOW) == (number == 1)
 
 
 @given(st.integers(0, 0xFFFFFFFF))
@@ -110,7 +146,7 @@ def test_a_runtime_moves_single_calls_and_nothing_else() -> None:
     code = list(struct.iter_unpack("HBBI", made.program))
     changed = {}
     for number in range(600):
-        before, after = judged(number, (1,)), judged(number, (1,), program=code)
+        before, after = judged(number, (1, 1)), judged(number, (1, 1), program=code)
         if before != after:
             changed[number] = after
     assert changed == {NUMBERS["ptrace"]: ALLOW, NUMBERS["socket"]: NOTIFY}

@@ -36,6 +36,14 @@ def test_a_flood_gets_the_rate_and_no_less() -> None:
     assert FREE + 100 * PER_S <= total <= FREE + 100 * PER_S + 2 * MOST
 
 
+def test_small_pieces_cost_as_much_as_they_cost_us() -> None:
+    rate, now, pieces = Rate(FREE, PER_S, least=MOST), 0.0, 0
+    while now < 100:
+        pieces += 1
+        now += rate.pause(1, now)
+    assert pieces <= (FREE + 100 * PER_S) / MOST + 2
+
+
 def test_silence_is_no_credit() -> None:
     rate = Rate(FREE, PER_S)
     assert rate.pause(FREE, 0.0) == 0

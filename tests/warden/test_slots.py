@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import uuid
@@ -13,7 +14,7 @@ import pytest
 from sandboxd.config import Slots as SlotsConfig
 from sandboxd.errors import Invalid, Unavailable
 from sandboxd.warden.proof import Left, empty
-from sandboxd.warden.slots import Slots, uid_in_use
+from sandboxd.warden.slots import Slots, end_uid, processes_of, uid_in_use
 
 from ..sandbox import TEST_UIDS
 
@@ -51,6 +52,36 @@ def test_uid_with_a_living_process_is_not_leased(slots: Slots) -> None:
         finally:
             process.kill()
     assert not uid_in_use(FIRST)
+
+
+@pytest.mark.parametrize("name", ["State:Z", "State:S Uid:0", "Uid:\t0", "x) Z 1 1"])
+def test_process_is_not_hidden_by_a_name_that_reads_like_its_status(
+    slots: Slots, name: str
+) -> None:
+    """A name is the first field of /proc/PID/status, and the process's own to choose."""
+    program = f"import ctypes; ctypes.CDLL(None).prctl(15, {name.encode()!r}); print(1, flush=True)"
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-c", f"{program}; input()"], user=FIRST, group=FIRST,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout and process.stdout.readline()
+        assert processes_of(FIRST) == [process.pid]
+        assert slots.lease(SESSION).uid == FIRST + 1
+        end_uid(FIRST)
+        assert process.wait(5) == -signal.SIGKILL
+    assert not uid_in_use(FIRST)
+
+
+def test_number_that_another_process_has_got_is_not_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the look at a process and the signal it may end, and a new one get its number."""
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+        looks = [[other.pid], []]
+        monkeypatch.setattr("sandboxd.warden.slots.processes_of", lambda uid: looks.pop(0))
+        end_uid(FIRST)
+        assert other.poll() is None
+        other.kill()
 
 
 def test_directory_of_an_earlier_session_is_not_leased_again(slots: Slots, tmp_path: Path) -> None:
