@@ -2,7 +2,8 @@
 
 Clients pass them on to what they upload and download with, without signing. A token is 32 random
 bytes; it is good for one purpose, one folder and one path, and is forgotten when it expires, when
-its folder goes, and when the daemon ends.
+its folder goes, and when the daemon ends; and good only while who has asked for it could still
+sign for it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ TOKENS_MAX = 10_000
 class Token:
     """What a token is good for.
 
+    giver    the caller who has asked for it; it is worth what that caller's keypair is
     folder   UUID
     size     of an upload, bytes
     id       the upload's, by which file helpers know it
@@ -34,6 +36,7 @@ class Token:
     """
 
     purpose: Purpose
+    giver: str
     folder: str
     path: str
     expires: float
@@ -52,7 +55,7 @@ class Tokens:
         self._tokens: dict[str, Token] = {}
 
     def give(
-        self, purpose: Purpose, folder: str, path: str, size: int = 0, id: str = ""
+        self, purpose: Purpose, giver: str, folder: str, path: str, size: int = 0, id: str = ""
     ) -> tuple[str, Token]:
         """A new token, as text and as what it is good for. Raises QuotaExceeded."""
         now = self._clock()
@@ -61,7 +64,7 @@ class Tokens:
         if len(self._tokens) >= TOKENS_MAX or self._count(folder) >= TOKENS_MAX // 10:
             raise QuotaExceeded("too many uploads and downloads are under way; try again later")
         text = secrets.token_urlsafe(32)
-        token = Token(purpose, folder, path, now + self.life_s, size, id)
+        token = Token(purpose, giver, folder, path, now + self.life_s, size, id)
         self._tokens[text] = token
         return text, token
 

@@ -17,17 +17,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..errors import Invalid, QuotaExceeded, SandboxdError
+from ..errors import AuthFailed, Invalid, QuotaExceeded, SandboxdError
 from . import files, ranges, tus
 from .answers import Answer
+from .auth import caller
 from .bodies import Body, parameters
+from .door import LOCAL
 from .folder_files import within
 from .folders import folder
 from .helper import Helper
 from .record import note
 from .shelf import Folder
 from .state import state
-from .tokens import Token
+from .tokens import Purpose, Token
 from .tus import Wrong
 
 UPLOAD = "/folders/_/tus/upload"
@@ -58,7 +60,8 @@ async def request_upload(request: Request) -> Response:
     question = {"op": "begin", "upload": id, "file": name, "size": body.size, "stale_s": stale_s}
     async with Helper(found) as helper:
         await helper.ask(question)
-    text, token = state(request).tokens.give("upload", found.row.id, name, body.size, id)
+    give = state(request).tokens.give
+    text, token = give("upload", caller(request).name, found.row.id, name, body.size, id)
     token.done = body.size == 0
     return Answer({"token": text, "url": _url(request, UPLOAD)})
 
@@ -70,7 +73,7 @@ async def request_download(request: Request) -> Response:
         raise Invalid("Input validation error", {"archive": "single files can be downloaded"})
     name = within(body.path, "path")
     await _described(found, name)
-    text, _ = state(request).tokens.give("download", found.row.id, name)
+    text, _ = state(request).tokens.give("download", caller(request).name, found.row.id, name)
     return Answer({"token": text, "url": _url(request, DOWNLOAD)})
 
 
@@ -90,9 +93,7 @@ async def _described(found: Folder, name: str) -> dict[str, Any]:
 
 async def download(request: Request) -> Response:
     """GET DOWNLOAD?token=: the file, or a range of it."""
-    token = state(request).tokens.find(request.query_params.get("token", ""), "download")
-    found = state(request).folders.by_id(token.folder)
-    note(request, folder=found.row.id, owner=found.row.owner)
+    token, found = await _good_for(request, "download")
     status = await _described(found, token.path)
     size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)
     headers = {
@@ -128,7 +129,7 @@ async def capabilities(request: Request) -> Response:
 
 async def offset(request: Request) -> Response:
     """HEAD UPLOAD?token=: how much of the upload is there."""
-    token, found = _upload(request)
+    token, found = await _good_for(request, "upload")
     _expect(tus.version(request.headers))
     have = token.size
     if not token.done:
@@ -141,18 +142,17 @@ async def patch(request: Request) -> Response:
     """PATCH UPLOAD?token=: more of the upload; all of it is there after the last one."""
     body = Body(request)
     try:
-        have = await _patched(request, body)
+        have, size = await _patched(request, body)
     except (SandboxdError, HTTPException) as error:
         if closing := await body.drop():
             raise HTTPException(413, str(error), closing) from None
         raise
-    token, _ = _upload(request)
-    return Response(status_code=204, headers=tus.answer(have, token.size))
+    return Response(status_code=204, headers=tus.answer(have, size))
 
 
-async def _patched(request: Request, body: Body) -> int:
-    """Add the body to the upload that the request names; the offset after it."""
-    token, found = _upload(request)
+async def _patched(request: Request, body: Body) -> tuple[int, int]:
+    """Add the body to the upload that the request names; the offset after it, and its size."""
+    token, found = await _good_for(request, "upload")
     asked = tus.patch(request.headers, token.size)
     if isinstance(asked, Wrong):
         raise _problem(asked)
@@ -160,7 +160,7 @@ async def _patched(request: Request, body: Body) -> int:
         state(request).tokens.prolong(token)
         if token.done:
             _expect(tus.conflict(asked, token.size))
-            return token.size
+            return token.size, token.size
         async with Helper(found) as helper:
             answer = await helper.ask(_append(token, request))
             _expect(tus.conflict(asked, int(answer["offset"])))
@@ -169,13 +169,17 @@ async def _patched(request: Request, body: Body) -> int:
             have = int((await helper.commit())["offset"])
         state(request).tokens.prolong(token)
         token.done = have == token.size
-    return have
+    return have, token.size
 
 
-def _upload(request: Request) -> tuple[Token, Folder]:
-    """What the token in the query is for. Raises NotFound."""
-    token = state(request).tokens.find(request.query_params.get("token", ""), "upload")
-    found = state(request).folders.by_id(token.folder)
+async def _good_for(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
+    """What the token in the query is for. Raises NotFound, AuthFailed when its giver's keypair
+    is not good any more."""
+    here = state(request)
+    token = here.tokens.find(request.query_params.get("token", ""), purpose)
+    if token.giver != LOCAL.name and not await here.door.keys.find(token.giver):
+        raise AuthFailed("Access key not found")
+    found = here.folders.by_id(token.folder)
     note(request, folder=found.row.id, owner=found.row.owner)
     return token, found
 

@@ -133,6 +133,39 @@ def test_a_key_is_good_at_once_and_no_longer_once_it_is_disabled(server: Server)
         assert msg(client.get("/session/x")) == "Access key not found"
 
 
+def test_tokens_are_good_only_while_their_giver_may_sign(
+    server: Server, stranger: httpx.Client
+) -> None:
+    keypair = server.keypair()
+    with server.signed(keypair) as client:
+        client.post("/folders", json={"name": "tokens"}).raise_for_status()
+        upload, other = (
+            client.post("/folders/tokens/request-upload", json={"path": path, "size": 2}).json()
+            for path in ("a", "b")
+        )
+
+        def patch(what: dict[str, str], offset: int, data: bytes) -> httpx.Response:
+            headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": str(offset)}
+            headers["Content-Type"] = "application/offset+octet-stream"
+            params = {"token": what["token"]}
+            return stranger.patch(what["url"], params=params, headers=headers, content=data)
+
+        assert patch(upload, 0, b"xy").status_code == 204
+        assert patch(other, 0, b"x").status_code == 204
+        asked = client.post("/folders/tokens/request-download", json={"path": "a"}).json()
+        download = {"url": asked["url"], "params": {"token": asked["token"]}}
+        assert stranger.get(**download).content == b"xy"
+        change(server, keypair, "set_active", False)
+        assert_problem(stranger.get(**download), 401, "/auth-failed")
+        assert_problem(patch(other, 1, b"y"), 401, "/auth-failed")
+        head = stranger.head(other["url"], params={"token": other["token"]})
+        assert head.status_code == 401
+        change(server, keypair, "set_active", True)
+        assert patch(other, 1, b"y").status_code == 204
+        change(server, keypair, "remove", True)
+        assert_problem(stranger.get(**download), 401, "/auth-failed")
+
+
 def test_the_last_use_is_noted(server: Server) -> None:
     keypair = server.keypair()
     with server.signed(keypair) as client:
