@@ -133,7 +133,6 @@ class Draining(Unavailable):
     """Nothing new begins here until the operator says so; what was accepted before goes on."""
 
     retry_s = 30
-    """No slot, no memory, or the other half of the daemon is gone; trying later may help."""
 
 
 class NoSpace(Unavailable):

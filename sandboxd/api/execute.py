@@ -73,7 +73,9 @@ async def execute(request: Request) -> Response:
 def bad_mode(mode: str) -> Invalid:
     """Why no call of this mode is served."""
     if mode == "query":
-        return Invalid("mode query is not offered: batch only.")
+        return Invalid(
+            "Code snippets (mode query) are not offered: upload a file and run it (mode batch)."
+        )
     if not mode:
         return Invalid("mode is missing or empty!")
     return Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})

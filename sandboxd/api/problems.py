@@ -149,9 +149,12 @@ def answer(error: SandboxdError) -> Response:
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Handler for Starlette's: unknown URLs, methods, and statuses that the api raises."""
     assert isinstance(error, HTTPException)
-    data = request.url.path if error.status_code == 404 else None
-    msg = "" if error.status_code in _FRAMEWORK else error.detail
-    return _response(error.status_code, of_status(error.status_code, msg, data), error.headers)
+    status, msg, data = error.status_code, error.detail, None
+    if status in (404, 405):
+        path = request.url.path
+        msg = f"This server does not offer {request.scope.get('method', 'GET')} {path}."
+        data = path if status == 404 else None
+    return _response(status, of_status(status, msg, data), error.headers)
 
 
 async def on_disconnect(_: Request, error: Exception) -> Response:

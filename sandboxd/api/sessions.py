@@ -66,6 +66,7 @@ class Create(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
     starts_at: str = ""
     callback_url: str = ""
     dependencies: list[Any] = []
+    architecture: str = ""
     tag: str = ""
     max_wait: float = 0
     enqueue_only: bool = False
@@ -73,7 +74,7 @@ class Create(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
 
 _ALIASES = {
     "session_name": "name", "clientSessionToken": "name", "lang": "image", "sessionType": "type",
-    "clusterSize": "cluster_size", "startupCommand": "startup_command",
+    "clusterSize": "cluster_size", "arch": "architecture", "startupCommand": "startup_command",
     "bootstrapScript": "bootstrap_script", "startsAt": "starts_at", "callbackUrl": "callback_url",
     "callbackURL": "callback_url", "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only",
 }  # fmt: skip
@@ -81,6 +82,9 @@ _CONFIG_ALIASES = {
     "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
     "agentList": "agent_list",
 }  # fmt: skip
+
+_ANY_ARCHITECTURE = ("", "x86_64")
+"""What clients send for whoever has asked for none."""
 
 # asked for and not given would be worse than refused: the program would miss it later
 _NOT_OFFERED = ("starts_at", "callback_url", "dependencies")
@@ -164,6 +168,8 @@ def _check_offered(body: Create, settings: Settings) -> None:
         raise Invalid("A startup command needs a session of the type batch.")
     if body.cluster_size != 1:
         raise Invalid("This server runs on one host: clusterSize must be 1.")
+    if body.architecture not in (*_ANY_ARCHITECTURE, platform.machine()):
+        raise Invalid(f"This server runs programs of {platform.machine()} only.")
     given = [name for name in _NOT_OFFERED if getattr(body, name)]
     given += [f"config.{name}" for name in _CONFIG_NOT_OFFERED if getattr(settings, name)]
     if given:

@@ -6,7 +6,7 @@
             {"mode": "continue", "runId", "options": {"offset"}} takes that up again
     server  frames {"status", "exitCode", "console", "options", "files"}, until the one that
             ends the run, and closes; for a first frame that asks for no run
-            {"status": "error", "msg"}, and closes
+            {"status": "error", "msg"}, the same as a log item in "console", and closes
 
 A run without a name begins with the first frame and belongs to the connection: when its client
 leaves, it is interrupted, and killed if that does not end it. When the daemon ends, the connection
@@ -86,7 +86,9 @@ async def _begin(websocket: WebSocket, found: Session) -> _Asked | None:
         refusal = str(error)
         if isinstance(error, Invalid) and isinstance(error.data, dict):
             refusal += "".join(f"; {where}: {why}" for where, why in error.data.items())
-    await _send(websocket, {"status": "error", "msg": refusal})
+    # Clients print the console of an error, and not its msg.
+    console = [log("error", refusal)]
+    await _send(websocket, {"status": "error", "msg": refusal, "console": console})
     await websocket.close()
     return None
 

@@ -90,4 +90,6 @@ async def _row(request: Request) -> Row:
 async def commit(request: Request) -> Response:
     """POST /session/{ref}/commit: there are no images here that a session could become."""
     session(request)
-    raise HTTPException(501)
+    raise HTTPException(
+        501, "This server has no images. Keep files in a virtual folder, or download them."
+    )

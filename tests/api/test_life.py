@@ -208,3 +208,4 @@ def test_usage_is_summed_over_runs(http: httpx.Client) -> None:
 def test_commit_is_not_offered(http: httpx.Client, session: str) -> None:
     answer = http.post(f"/session/{session}/commit")
     assert answer.status_code == 501 and answer.json()["type"].endswith("/not-implemented")
+    assert "no images" in answer.json()["msg"]

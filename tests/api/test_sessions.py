@@ -110,7 +110,8 @@ def test_malformed_bodies_are_problems(http: httpx.Client, kind: str) -> None:
         {"config": {"resource_opts": {"disk": "1m"}}}, {"config": {"resource_opts": {"pids": "x"}}},
         {"config": {"mount_map": {"a": "b"}}}, {"config": {"preopen_ports": [8080]}},
         {"type": "batch"}, {"type": "batch", "startupCommand": "x\0"}, {"type": "inference"},
-        {"clusterSize": 2}, {"clusterSize": "2"}, {"bootstrap_script": "x\0"}, {"tag": "x\ny"},
+        {"clusterSize": 2}, {"clusterSize": "2"}, {"architecture": "mips"}, {"arch": "mips"},
+        {"bootstrap_script": "x\0"}, {"tag": "x\ny"},
         {"type": "batch", "startupCommand": "x" * 140_000}, {"maxWaitSeconds": "long"},
         {"starts_at": "2030-01-01"}, {"callback_url": "http://x"}, {"reuseIfExists": "yes"},
         {"dependencies": ["x"]}, {"owner_access_key": 7}, {"startupCommand": "x"},
@@ -239,6 +240,7 @@ def test_urls_that_are_not_offered_are_404(http: httpx.Client, session: str) -> 
     for path in ("/nowhere", "/session/", f"/session/{session}/apps", "/resource/presets"):
         answer = http.post(path, json={})
         assert_problem(answer, 404, "/url-not-found")
+        assert answer.json()["msg"] == f"This server does not offer POST {path}."
         assert answer.json()["data"] == path
 
 

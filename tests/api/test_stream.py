@@ -146,7 +146,8 @@ def test_a_first_frame_that_asks_for_no_run_is_told_why(
         websocket.send(b"ignored")
         websocket.send(first)
         answer = json.loads(websocket.recv(timeout=5))
-        assert answer["status"] == "error" and answer["msg"] and "console" not in answer
+        assert answer["status"] == "error" and answer["msg"]
+        assert [(kind, item[3]) for kind, item in answer["console"]] == [("log", answer["msg"])]
         with pytest.raises(ConnectionClosed):
             websocket.recv(timeout=5)
 
