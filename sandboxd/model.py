@@ -16,6 +16,9 @@ HOME = "/home/work"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs in a jail are looked for, behind the session's own ~/.local/bin."""
 
+ALIASES = "/aliases"
+"""Where they are looked for last: other names for programs of PATH (jail/rootfs.py)."""
+
 StepName = Literal["clean", "build", "exec"]
 STEPS: tuple[StepName, ...] = ("clean", "build", "exec")
 

@@ -34,8 +34,8 @@ ATTACKS = (
             refused(way + CANARY["path"], lambda: open(way + CANARY["path"], "r+").write("x"))
         """),
     _attack("write-system", "leave files outside of the three places for them", """
-        for place in ("/", "/bin", "/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys",
-                      "/usr", "/usr/bin", "/usr/lib", "/var"):
+        for place in ("/", "/aliases", "/bin", "/dev", "/etc", "/home", "/proc", "/root", "/run",
+                      "/sys", "/usr", "/usr/bin", "/usr/lib", "/var"):
             path = f"{place}/sandboxd-audit".replace("//", "/")
             refused(f"made {path}", lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY)))
             refused("removed it", lambda: os.unlink(path))

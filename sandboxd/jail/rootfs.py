@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from collections.abc import Iterable
 
-from ..model import HOME
+from ..model import ALIASES, HOME, PATH
 from .mounts import (
     NODEV,
     NOEXEC,
@@ -47,6 +48,10 @@ TERMINALS = 64
 """Pseudo terminals of a run. The kernel counts them for the whole host (kernel.pty.max), so one
 run could take them all away from everybody else, ssh included."""
 
+ALSO_CALLED = {"python": "python3"}
+"""Names in ALIASES, and the programs of PATH that they stand for. A program that the host itself
+calls so comes first."""
+
 NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"
 HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost\n"
 
@@ -57,6 +62,7 @@ def system(paths: Iterable[str], etc: Iterable[str]) -> list[Part]:
         Mount("/", "tmpfs", WRITABLE, "size=1m,nr_inodes=4096,mode=755"),
         *_host(paths),
         *_etc(etc),
+        *_aliases(),
         *(Directory(path) for path in ("/run", "/home", "/var", "/root")),
         Link("/var/tmp", "/tmp"),
         Link("/var/run", "/run"),
@@ -85,6 +91,13 @@ def _host(paths: Iterable[str]) -> list[Part]:
         elif os.path.isdir(path):
             parts.append(Bind(path, path))
     return parts
+
+
+def _aliases() -> list[Part]:
+    """Names that commands of Backend.AI's users take for granted and Debian does not give."""
+    found = {name: shutil.which(program, path=PATH) for name, program in ALSO_CALLED.items()}
+    links = [Link(f"{ALIASES}/{name}", path) for name, path in found.items() if path]
+    return [Directory(ALIASES), *links]
 
 
 def _etc(names: Iterable[str]) -> list[Part]:

@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import StageError
 from ..jail import rlimits
 from ..jail.cgroup import Counters
-from ..model import BUILD_FAILED, HOME, PATH, Step, Usage, Verdict, most
+from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Step, Usage, Verdict, most
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import advice, leftovers
 from .clock import Clock
@@ -49,7 +49,7 @@ _ENVIRON = {
     "SHELL": "/bin/bash",
     "USER": "work",
     "HOME": HOME,
-    "PATH": f"{HOME}/.local/bin:{PATH}",
+    "PATH": f"{HOME}/.local/bin:{PATH}:{ALIASES}",
 }
 
 

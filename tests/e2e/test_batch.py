@@ -51,6 +51,12 @@ def test_c_program_with_defaults(http: httpx.Client, session: Make) -> None:
     assert outcome.exits == [0, 0, 7]
 
 
+def test_python_goes_by_the_name_that_everybody_types(http: httpx.Client, session: Make) -> None:
+    program = "import sys; print(sys.version_info[0], 6 * 7)"
+    outcome = run(http, session("python:3.6-ubuntu18.04"), {"exec": f"python -c '{program}'"})
+    assert outcome.text("stdout") == "3 42\n"
+
+
 def test_program_killed_by_a_signal(http: httpx.Client, session: Make) -> None:
     outcome = run(http, session(), {"exec": "kill -SEGV $$"})
     assert outcome.exits[-1] == 139

@@ -51,7 +51,7 @@ def test_visible_host_directory_would_show_the_canary(
 def test_nothing_can_be_written_outside_the_three_places(sandbox: Sandbox) -> None:
     result = sandbox.run(
         "find / -xdev -writable -not -type l -not -path '/proc/*' 2>/dev/null | sort; "
-        "for d in / /etc /usr /usr/bin /dev /proc /run /home /var /root; do "
+        "for d in / /aliases /etc /usr /usr/bin /dev /proc /run /home /var /root; do "
         "(echo x > $d/x) 2>/dev/null && echo wrote $d; mkdir $d/y 2>/dev/null && echo made $d; "
         "done; "
         "for d in /home/work /tmp /dev/shm; do echo x > $d/x && echo ok $d; done"
