@@ -10,7 +10,8 @@
 
 A run without a name begins with the first frame and belongs to the connection: when its client
 leaves, it is interrupted, and killed if that does not end it. When the daemon ends, the connection
-is closed with 1012 (service restart, RFC 6455's registry), and no run ends for that.
+is closed with 1012 (service restart, RFC 6455's registry), and no run ends for that; the client of
+one without a name is told so before, {"status": "server-restarting", "msg", "console"}.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ FIRST_S = 30.0
 """Seconds that a client has to say what it wants."""
 
 SERVICE_RESTART = 1012
+LEFT_ALONE = "sandboxd ends or restarts: the run goes on, and its output is in the session's log"
 
 _LAST = ("finished", "exec-timeout", "error")
 
@@ -86,9 +88,7 @@ async def _begin(websocket: WebSocket, found: Session) -> _Asked | None:
         refusal = str(error)
         if isinstance(error, Invalid) and isinstance(error.data, dict):
             refusal += "".join(f"; {where}: {why}" for where, why in error.data.items())
-    # Clients print the console of an error, and not its msg.
-    console = [log("error", refusal)]
-    await _send(websocket, {"status": "error", "msg": refusal, "console": console})
+    await _send(websocket, _unsaid("error", refusal, "error"))
     await websocket.close()
     return None
 
@@ -147,7 +147,14 @@ async def _tell(websocket: WebSocket, found: Session, asked: _Asked) -> None:
             await websocket.close()
             return
         since = None
+    if asked.own:  # its client has no name to take the run up by
+        await _send(websocket, _unsaid("server-restarting", LEFT_ALONE, "warning"))
     await websocket.close(SERVICE_RESTART)
+
+
+def _unsaid(status: str, why: str, level: str) -> dict[str, Any]:
+    """A frame that is about no step. Clients print the console of one, and not its msg."""
+    return {"status": status, "msg": why, "options": {}, "console": [log(level, why)]}
 
 
 def _fault(error: SandboxdError) -> dict[str, Any]:

@@ -49,6 +49,16 @@ def frames(websocket: ClientConnection) -> Iterator[Frame]:
         assert closed.rcvd and closed.rcvd.code == 1000
 
 
+def rest(websocket: ClientConnection) -> tuple[list[Frame], int | None]:
+    """What is still to come, and the code that the connection is closed with."""
+    found = []
+    try:
+        while True:
+            found.append(json.loads(websocket.recv(timeout=10)))
+    except ConnectionClosed as closed:
+        return found, closed.rcvd.code if closed.rcvd else None
+
+
 def stdout(*found: Frame) -> str:
     return "".join(data for f in found for kind, data in f["console"] if kind == "stdout")
 
@@ -114,6 +124,22 @@ def test_new_files_of_the_output_directory_are_in_the_last_frame(
         *_, last = frames(websocket)
     assert [file["name"] for file in last["files"]] == ["x y.txt"]
     assert http.get(last["files"][0]["url"]).status_code == 200
+
+
+def test_the_end_of_the_daemon_is_told_to_who_cannot_come_back(own_server: Server) -> None:
+    session = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    first = {"mode": "batch", "runId": "mine", "options": {"exec": "out x\nsleep 1"}}
+    with open_stream(own_server, session) as unnamed, open_stream(own_server, session) as named:
+        begin(unnamed, exec="out x\nsleep 5")
+        assert "x\n" in stdout(*[json.loads(unnamed.recv(timeout=5)) for _ in range(3)])
+        named.send(json.dumps(first))
+        assert own_server.stop() == 0
+        last = [rest(websocket) for websocket in (unnamed, named)]
+    assert [code for _, code in last] == [1012, 1012]
+    said = last[0][0][-1]
+    ((kind, item),) = said["console"]
+    assert said["status"] == "server-restarting" and kind == "log" and "goes on" in item[3]
+    assert all(frame["status"] == "continued" for frame in last[1][0])
 
 
 def test_a_run_that_sandboxd_cannot_start_ends_with_words(own_server: Server) -> None:
