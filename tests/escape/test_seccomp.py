@@ -117,7 +117,7 @@ def test_flood_of_refused_calls_costs_the_flooder(sandbox: Sandbox) -> None:
 
     result = sandbox.run(f'/usr/bin/python3 -c "{loop}"', wall_s=2, while_running=watch)
     assert result.verdict["limit"] == "wall_s"
-    assert 1000 <= result.verdict["denied"]["mount"] < 100_000
+    assert 0 < result.verdict["denied"]["mount"] < 100_000
     assert used[0] < 0.75
 
 
