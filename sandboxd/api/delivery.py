@@ -22,6 +22,7 @@ AT_ONCE = 16 * 1024
 """Bytes that any socket has room for when all before has left."""
 
 _KEY = "sandboxd.handed_over"
+_PRESENCE = "sandboxd.presence"
 
 PATIENCE_S = 10.0
 """Seconds that a client has to take an answer in. What it has not got then it may ask for again,
@@ -34,10 +35,19 @@ class Delivering:
     transport: Any
     _failure: Exception | None = None
     _lost = False
+    _ended = False  # the client sends no more
+    _watched: Any = None
 
     def offer(self, scope: Any) -> None:
         """Let the application of `scope` ask."""
-        scope.setdefault("extensions", {})[_KEY] = self._handed_over
+        extensions = scope.setdefault("extensions", {})
+        extensions[_KEY] = self._handed_over
+        extensions[_PRESENCE] = lambda: self._expect_presence(scope)
+
+    def _expect_presence(self, scope: Any) -> None:
+        self._watched = scope
+        if self._ended:
+            self.transport.close()
 
     def noticed_loss(self, failure: Exception | None) -> None:
         """The connection is gone, by `failure` or in good order."""
@@ -64,8 +74,19 @@ class Delivering:
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0)
 
 
+def expect_presence(scope: MutableMapping[str, Any]) -> None:
+    """From now on the client of this request is gone when it sends no more. Others may close
+    their half of the connection and still get their answer, which is of no use here: an answer
+    that comes late or never would be sent to nobody for long."""
+    if expect := scope.get("extensions", {}).get(_PRESENCE):
+        expect()
+
+
 async def hand_over(
-    answer: Response, scope: MutableMapping[str, Any], send: Send, note: Callable[[], None]
+    answer: Response,
+    scope: MutableMapping[str, Any],
+    send: Send,
+    note: Callable[[], Awaitable[None]],
 ) -> None:
     """Send `answer`, and call `note` right before its last bytes, without which it is none.
 
@@ -78,7 +99,7 @@ async def hand_over(
     if last:
         await send({"type": "http.response.body", "body": body[:last], "more_body": True})
         await expect_handed_over(scope)
-    note()
+    await note()
     await send({"type": "http.response.body", "body": body[last:]})
     await expect_handed_over(scope)
 

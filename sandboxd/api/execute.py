@@ -17,11 +17,11 @@ from ..model import STEPS
 from ..runs.console import Item, log
 from ..runs.run import Input, Plan, Reply, Run
 from ..runs.terms import LIVE, POLL, Terms
-from ..runs.told import Offset
+from ..runs.told import Offset, nothing
 from . import batch, sizes
 from .answers import Answer
 from .bodies import fold, parameters, typed
-from .delivery import hand_over
+from .delivery import expect_presence, hand_over
 from .helper import Helper
 from .record import note
 from .session import Session
@@ -148,12 +148,13 @@ class _Telling(Response):
         self._given, self._terms, self._since = given, terms, since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        expect_presence(scope)
         async with self._run.call(self._given, self._terms, self._since) as reply:
             told = await result(self._found, self._run, reply)
             answer = Answer({"result": {"runId": self._run.id, **told}})
             if await Request(scope, receive).is_disconnected():
                 raise ClientDisconnect
-            await hand_over(answer, scope, send, reply.note if reply else lambda: None)
+            await hand_over(answer, scope, send, reply.note if reply else nothing)
 
 
 async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any]:

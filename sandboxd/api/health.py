@@ -85,7 +85,7 @@ class Health:
         """What disk and database have to say. A write that hangs is not begun a second time."""
         wrong = {}
         if self._probe is None:
-            self._probe = asyncio.create_task(asyncio.to_thread(self._write), name="probe")
+            self._probe = asyncio.create_task(self._database.run(_write), name="probe")
         done, _ = await asyncio.wait({self._probe}, timeout=ANSWER_S)
         if not done:
             wrong["database"] = f"no answer within {ANSWER_S:g} s"
@@ -97,14 +97,6 @@ class Health:
         if free is not None and free < self.config.disk_floor:
             wrong["disk"] = f"{free} bytes are free, fewer than disk_floor"
         return wrong
-
-    def _write(self) -> str:
-        """Write to the database; why that cannot be."""
-        try:
-            self._database.probe()
-        except (SandboxdError, sqlite3.Error) as error:
-            return str(error)
-        return ""
 
     async def beat(self) -> None:
         """Measure how late the event loop is, for ever."""
@@ -151,6 +143,15 @@ _WARDEN = {
     "uptime_seconds": "Since the warden has started",
     "log_lines_dropped": "Lines of the warden's log that nobody took",
 }
+
+
+def _write(database: Database) -> str:
+    """Write to the database; why that cannot be."""
+    try:
+        database.probe()
+    except (SandboxdError, sqlite3.Error) as error:
+        return str(error)
+    return ""
 
 
 def _free(path: str) -> int | None:

@@ -146,7 +146,9 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
             self._timer = self.loop.call_later(REST_S, self.transport.close)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn says None
-        """The client sends no more. A whole request still gets its answer."""
+        """The client sends no more. A whole request still gets its answer, unless somebody has to
+        be there for it (delivery.expect_presence)."""
+        self._ended = True
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             if self._in_head and self._head:
@@ -154,6 +156,8 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
             return False
         if cycle.more_body:
             self._refuse(400)
+            return False
+        if self._watched is cycle.scope:
             return False
         cycle.keep_alive = False
         return True

@@ -66,9 +66,9 @@ class Leaks:
 
     async def look(self) -> dict[str, Any]:
         """Have one made; its report. Raises SandboxdError."""
-        before = await asyncio.to_thread(self._rows)
+        before = await self._database.run(_rows)
         report = await self._warden.sweep()
-        after = await asyncio.to_thread(self._rows)
+        after = await self._database.run(_rows)
         sessions, folders = before[0] | after[0], before[1] | after[1]
         found = list(strays(report, sessions, folders))
         for stray in found:
@@ -79,10 +79,6 @@ class Leaks:
         found = report.pop("strays") + [_told(stray) for stray in found]
         self._count(found, report)
         return {"strays": found, "recent": list(self.recent), **report}
-
-    def _rows(self) -> tuple[set[str], set[str]]:
-        """The UUIDs of all sessions that are not over, and of all folders."""
-        return session_table.ids(self._database), folder_table.ids(self._database)
 
     async def _release(self, stray: Stray) -> str:
         try:
@@ -136,3 +132,8 @@ async def leaks(request: Request) -> Response:
     if not caller(request).is_admin:
         raise Forbidden("only admins can look at the ledger")
     return Answer(await request.app.state.sandboxd.leaks.look())
+
+
+def _rows(database: Database) -> tuple[set[str], set[str]]:
+    """The UUIDs of all sessions that are not over, and of all folders."""
+    return session_table.ids(database), folder_table.ids(database)

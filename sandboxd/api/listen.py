@@ -23,6 +23,7 @@ from ..errors import Invalid, NotFound
 from ..store.sessions import Row
 from .auth import owner
 from .bodies import parameters
+from .delivery import expect_presence
 from .events import Event, Listener, events
 from .state import state
 
@@ -103,6 +104,7 @@ class _Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
+        expect_presence(scope)
         with self._listening as listener:
             if self._over:
                 listener.end()

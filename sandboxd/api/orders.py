@@ -11,7 +11,6 @@ three states, and does one thing for each:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -77,7 +76,7 @@ class Orders:
         orders = [_order(self._id, run) for run in runs]
         now = time.time()
         try:
-            numbers = await asyncio.to_thread(table.add, self._database, self._id, now, orders)
+            numbers = await self._database.run(table.add, self._id, now, orders)
         except KeyError:
             raise Unavailable("the session is being destroyed") from None
         self._counted(numbers[-1], now)
@@ -128,7 +127,7 @@ class Orders:
         daemon, so it has a number, but no row."""
         now = time.time()
         try:
-            run.number = await asyncio.to_thread(table.number, self._database, self._id, now)
+            run.number = await self._database.run(table.number, self._id, now)
         except KeyError:
             raise Unavailable("the session is being destroyed") from None
         self._counted(run.number, now)
@@ -159,7 +158,7 @@ class Orders:
         try:
             if slot is not None:
                 await self._warden.forget(slot, self._id, numbers)
-            await asyncio.to_thread(table.remove, self._database, self._id, numbers)
+            await self._database.run(table.remove, self._id, numbers)
         except Gone:
             pass
         except (SandboxdError, sqlite3.Error) as error:  # they go with the session at the latest

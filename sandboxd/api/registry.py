@@ -86,8 +86,8 @@ class Sessions:
         """Take up the sessions of before the restart; forget those that are no longer there. Runs
         that go on have their places before any that waits may have one."""
         self.admission.runs.pause(True)
-        orders = await asyncio.to_thread(run_table.all_orders, self._database)
-        for row in await asyncio.to_thread(table.all_rows, self._database):
+        orders = await self._database.run(run_table.all_orders)
+        for row in await self._database.run(table.all_rows):
             try:
                 await self._restore(row, orders.get(row.id, []))
             except Gone:
@@ -123,7 +123,7 @@ class Sessions:
         if ending:
             await self.warden.release(row.slot, row.id)
             kept, now = self.config.sessions.ended_kept, time.time()
-            await asyncio.to_thread(table.ended, self._database, row, now, kept)
+            await self._database.run(table.ended, row, now, kept)
             return
         session = self._keep(row)
         self.admission.sessions.take(row.id, row.owner, self._promise(row))
@@ -133,13 +133,13 @@ class Sessions:
         """There is nothing left of a session. One that was never told of is forgotten."""
         _log.warning("session %s (%s) is dropped: %s", row.id, row.name, why)
         if row.status == "PREPARING":
-            await asyncio.to_thread(table.remove, self._database, row.id)
+            await self._database.run(table.remove, row.id)
             return
         if row.status == "RUNNING":
             row = replace(row, status_info=f"lost at a restart: {why}")
-            await asyncio.to_thread(table.change, self._database, row, status_info=row.status_info)
+            await self._database.run(table.change, row, status_info=row.status_info)
         kept, now = self.config.sessions.ended_kept, time.time()
-        await asyncio.to_thread(table.ended, self._database, row, now, kept)
+        await self._database.run(table.ended, row, now, kept)
 
     def _keep(self, row: Row) -> Session:
         orders = Orders(
@@ -177,7 +177,7 @@ class Sessions:
 
     async def ended(self, owner: str, ref: str) -> Row:
         """The owner's session that is over and had this UUID or name. Raises NotFound."""
-        row = await asyncio.to_thread(table.ended_row, self._database, owner, ref)
+        row = await self._database.run(table.ended_row, owner, ref)
         if row is None:
             raise NotFound("session", f"Session (id={ref}) does not exist.")
         return row
@@ -185,7 +185,7 @@ class Sessions:
     async def log_of_ended(self, owner: str, ref: str) -> str:
         """The console text that was kept of such a session. Raises NotFound."""
         row = await self.ended(owner, ref)
-        return await asyncio.to_thread(table.log, self._database, row.id)
+        return await self._database.run(table.log, row.id)
 
     def rows(self) -> list[tuple[Row, float]]:
         """The rows of all sessions, also of those that are being destroyed, with their last use."""
@@ -260,7 +260,7 @@ class Sessions:
         waiting = self.admission.sessions.turns.waiting_of(wanted.owner)
         self.admission.check_waiting(waiting, "sessions")
         row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
-        await asyncio.to_thread(table.add, self._database, row)
+        await self._database.run(table.add, row)
         self.events.publish("enqueued", row)
         session = self._keep(row)
         self.hold(session, first)
@@ -276,9 +276,7 @@ class Sessions:
         row, now = session.row, time.time()
         slot = await self._lease(row, 0)
         try:
-            row = await asyncio.to_thread(
-                table.move, self._database, row, "RUNNING", now, slot=slot, used_at=now
-            )
+            row = await self._database.run(table.move, row, "RUNNING", now, slot=slot, used_at=now)
         except BaseException:
             await self.warden.release(slot, row.id)
             raise
@@ -292,7 +290,7 @@ class Sessions:
         slot = None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
         try:
-            await asyncio.to_thread(table.add, self._database, wanted)
+            await self._database.run(table.add, wanted)
         except sqlite3.IntegrityError:  # one that could not be taken up for now
             raise Exists(f"A session named {wanted.name} exists and waits for a restart.") from None
         for what in ("enqueued", "scheduled", "preparing"):
@@ -300,14 +298,14 @@ class Sessions:
         try:
             slot = await self._lease(wanted, wait_s)
             now = time.time()
-            row = await asyncio.to_thread(
-                table.move, self._database, wanted, "RUNNING", now, slot=slot, used_at=now
+            row = await self._database.run(
+                table.move, wanted, "RUNNING", now, slot=slot, used_at=now
             )
         except Exception as error:  # whatever it was, nothing half made may stay
             self.events.publish("cancelled", wanted, type(error).__name__)
             if slot is not None:
                 await self.warden.release(slot, wanted.id)
-            await asyncio.to_thread(table.remove, self._database, wanted.id)
+            await self._database.run(table.remove, wanted.id)
             raise
         self.events.publish("started", row)
         return self._keep(row)
@@ -341,7 +339,7 @@ class Sessions:
     async def change(self, session: Session, **values: Any) -> None:
         """Set columns of a session's row."""
         session.row = replace(session.row, **values)
-        await asyncio.to_thread(table.change, self._database, session.row, **values)
+        await self._database.run(table.change, session.row, **values)
         self._publish_result(session.row, values)
 
     def _publish_result(self, row: Row, values: dict[str, Any]) -> None:
@@ -387,8 +385,8 @@ class Sessions:
         async with self._lock(session.row.owner, session.row.name):
             row = session.row
             try:
-                session.row = await asyncio.to_thread(
-                    table.move, self._database, row, "TERMINATING", time.time(), status_info=reason
+                session.row = await self._database.run(
+                    table.move, row, "TERMINATING", time.time(), status_info=reason
                 )
             except sqlite3.Error:  # a full disk: nothing has been done, it can be tried again
                 session.closed = False
@@ -406,7 +404,7 @@ class Sessions:
             stuck = await self._free(row)
             kept = self.config.sessions.ended_kept
             try:
-                await asyncio.to_thread(table.ended, self._database, row, time.time(), kept, log)
+                await self._database.run(table.ended, row, time.time(), kept, log)
             except sqlite3.Error as error:  # it has ended; the next start forgets its row
                 _log.error("the end of session %s cannot be stored: %s", row.id, error)
             del self._ending[row.id]
@@ -437,9 +435,7 @@ class Sessions:
             session.runs.notice = values.get("status_info", session.runs.notice)
             session.row = replace(session.row, **values)
             try:
-                await asyncio.to_thread(
-                    run_table.ended, self._database, id, run.number, run.ended_at, **values
-                )
+                await self._database.run(run_table.ended, id, run.number, run.ended_at, **values)
             except sqlite3.Error as error:  # the result is told nevertheless, from memory
                 _log.error("the end of run %s cannot be stored: %s", run.id, error)
             self._publish_result(session.row, values)

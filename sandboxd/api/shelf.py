@@ -82,14 +82,14 @@ class Folders:
 
     async def restore(self) -> None:
         """Take up the folders of before the restart; finish what was interrupted."""
-        for row in await asyncio.to_thread(table.all_rows, self._database):
+        for row in await self._database.run(table.all_rows):
             if row.status == "READY":
                 self._disk.take(row.id, row.owner, Amount(0, row.size))
                 self._keep(row)
                 continue
             try:
                 await self._warden.folder_remove(row.id)
-                await asyncio.to_thread(table.remove, self._database, row.id)
+                await self._database.run(table.remove, row.id)
             except SandboxdError as error:
                 _log.warning("folder %s (%s) cannot be removed: %s", row.id, row.name, error)
 
@@ -139,15 +139,15 @@ class Folders:
 
     async def _make(self, wanted: Row) -> Folder:
         try:
-            await asyncio.to_thread(table.add, self._database, wanted)
+            await self._database.run(table.add, wanted)
         except sqlite3.IntegrityError:
             raise _exists(wanted.name) from None
         inodes = min(self.config.inodes, wanted.size // _BYTES_OF_INODE)
         try:
             await self._warden.folder_make(wanted.id, wanted.size, inodes)
-            await asyncio.to_thread(table.set_status, self._database, wanted.id, "READY")
+            await self._database.run(table.set_status, wanted.id, "READY")
         except Exception:  # whatever it was, nothing half made may stay
-            await asyncio.to_thread(table.remove, self._database, wanted.id)
+            await self._database.run(table.remove, wanted.id)
             raise
         return self._keep(replace(wanted, status="READY"))
 
@@ -156,7 +156,7 @@ class Folders:
         async with self._changing:
             row = replace(folder.row, **fields)
             try:
-                await asyncio.to_thread(table.change, self._database, row)
+                await self._database.run(table.change, row)
             except sqlite3.IntegrityError:
                 raise _exists(row.name) from None
             folder.row = row
@@ -172,14 +172,14 @@ class Folders:
         if folder.closed:
             raise _missing(folder.row.name)
         folder.closed = True
-        await asyncio.to_thread(table.set_status, self._database, folder.row.id, "DELETING")
+        await self._database.run(table.set_status, folder.row.id, "DELETING")
         try:
             await self._warden.folder_remove(folder.row.id)
         except Invalid:
-            await asyncio.to_thread(table.set_status, self._database, folder.row.id, "READY")
+            await self._database.run(table.set_status, folder.row.id, "READY")
             folder.closed = False
             raise Refused(f"{folder.row.name} is being used by a session") from None
-        await asyncio.to_thread(table.remove, self._database, folder.row.id)
+        await self._database.run(table.remove, folder.row.id)
         del self._by_id[folder.row.id]
         self._disk.leave(folder.row.id)
 

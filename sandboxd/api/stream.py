@@ -138,7 +138,7 @@ async def _tell(websocket: WebSocket, found: Session, asked: _Asked) -> None:
                 frame = await result(found, run, reply)
                 frame["options"] = frame["options"] or {}  # null would crash clients
                 if reply:
-                    reply.note()
+                    await reply.note()
                 last = await _send(websocket, frame)
                 await expect_handed_over(websocket.scope)
         except SandboxdError as error:

@@ -26,7 +26,7 @@ from .events import HOST_RESTARTED, NO_POSITION, SHIM_GONE, Event
 from .follower import Follower, Started, writable
 from .table import Answer, Progress, answer
 from .terms import POLL, Terms
-from .told import Offset, Told, ToldFile
+from .told import Offset, Told, ToldFile, nothing
 
 GRACE_S = 3.0
 """Seconds that a run has to end by itself when its client is gone."""
@@ -78,7 +78,7 @@ class Reply:
     answer: Answer
     console: list[Item]
     offset: Offset = Offset()
-    note: Callable[[], None] = field(default=lambda: None, compare=False)
+    note: Callable[[], Awaitable[None]] = field(default=nothing, compare=False)
 
 
 class Run:
@@ -176,7 +176,7 @@ class Run:
                 self._notices.clear()  # they came with the first answer
         else:
             self._told = Told(started_at=self.started_at)
-            self._file.write(self._told)
+            await self._file.write(self._told)
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
         self._follower = Follower(started, self._keep, self._news.set, why_lost)
         self._news.set()
@@ -280,17 +280,17 @@ class Run:
             try:
                 yield replace(reply, note=lambda: self._note(told))
             except BaseException:
-                self._note(self._told)
+                await self._note(self._told)
                 raise
-            self._note(told)
+            await self._note(told)
             answered = inputs != self._inputs  # what was asked for has come meanwhile
             self._told = replace(told, asked=told.asked and not answered)
             self._more = more
             self._notices = self._notices[notices:]
 
-    def _note(self, told: Told) -> None:
+    async def _note(self, told: Told) -> None:
         if self._file:
-            self._file.write(told)
+            await self._file.write(told)
 
     async def _go_to(self, since: Offset) -> None:
         """The client is at `since`, whatever has been told."""

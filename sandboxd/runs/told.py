@@ -12,13 +12,19 @@ answer that it has got.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..spool import START, Cursor
 
 _RECORD = struct.Struct("<QQQQIId")
+
+PATIENCE_S = 0.005
+"""How long the event loop may stand still for a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,19 @@ class Told:
         return Offset(self.cursor.seen, self.answered)
 
 
+async def nothing() -> None:
+    """The note of what tells nothing."""
+
+
 class ToldFile:
-    """The file `fd`, which is ours to close."""
+    """The file `fd`, which is ours to close. Where it is used, an event loop runs."""
+
+    _threads = ThreadPoolExecutor(16, "told")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._lock = threading.Lock()
+        self._record = b""
 
     def read(self) -> Told:
         """What was written last; nothing was told if nothing was."""
@@ -71,20 +85,32 @@ class ToldFile:
         cursor, final_from = Cursor(position, seen), Cursor(from_position, from_seen)
         return Told(cursor, final_from, answered, bool(asked), at)
 
-    def write(self, told: Told) -> None:
-        """Note `told`. Into the kernel's memory, not onto the disk: it takes microseconds and may
-        be done on the event loop; in a thread, the daemon could be killed before its turn."""
-        if self._fd < 0:
-            return
-        record = _RECORD.pack(
+    async def write(self, told: Told) -> None:
+        """Note `told`. Into the kernel's memory, not onto the disk, which takes microseconds: so
+        few that the event loop stands still for them, lest the daemon be killed between the note
+        and what follows. Only when the disk takes no writes does it go on meanwhile."""
+        self._record = _RECORD.pack(
             told.cursor.position, told.cursor.seen,
             told.final_from.position, told.final_from.seen,
             told.answered, told.asked, told.started_at,
         )  # fmt: skip
-        os.pwrite(self._fd, record, 0)
+        written = self._threads.submit(self._write)
+        try:
+            written.result(PATIENCE_S)
+        except TimeoutError:
+            await asyncio.wrap_future(written)
+
+    def _write(self) -> None:
+        with self._lock:  # whoever comes last writes what was noted last
+            if self._fd >= 0:
+                os.pwrite(self._fd, self._record, 0)
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Give the descriptor back, after what is being written."""
+        self._threads.submit(self._close)
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1

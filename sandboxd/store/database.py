@@ -1,4 +1,5 @@
-"""The SQLite file: opened, migrated, used by one thread at a time.
+"""The SQLite file: opened, migrated, used by one thread at a time; by the api, in a thread of its
+own.
 
 Write-ahead logging with synchronous=FULL: a commit is on the disk when it returns, so what a
 client is told after it is true also after the loss of power (sqlite.org/wal.html). That costs
@@ -7,13 +8,22 @@ client is told after it is true also after the loss of power (sqlite.org/wal.htm
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
+import mmap
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Concatenate, ParamSpec, TypeVar
 
 from ..errors import ConfigError, Invalid, NoSpace
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MIGRATIONS: Sequence[str] = (
     """
@@ -105,6 +115,8 @@ MIGRATIONS: Sequence[str] = (
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 
 
+WAL_INDEX_HEADER = 48
+
 REMEDY = (
     "put back a copy of it, or move it and what begins with its name away: then sandboxd starts "
     "without its sessions and keypairs"
@@ -117,20 +129,21 @@ class Unwritable(NoSpace, sqlite3.OperationalError):
 
 
 class Database:
-    """The open file at `path`. Blocks on the disk: call it from threads, not the event loop."""
+    """The open file at `path`. Blocks on the disk: an event loop uses it with `run`."""
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._thread = ThreadPoolExecutor(1, "database")
         self._lock = threading.Lock()
         unclean = os.path.exists(f"{path}-wal")  # whoever closes it in order takes this away
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._watching = sqlite3.connect(path, timeout=0, isolation_level=None)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             if unclean:
                 self._check()
             self._migrate()
+            self._index = _map_index(path)
         except sqlite3.Error as error:
             raise ConfigError(f"{path}: cannot be used as a database: {error}; {REMEDY}") from None
 
@@ -155,6 +168,14 @@ class Database:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
 
+    async def run(
+        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What `work` of this database returns, done in its own thread: while a disk hangs, no
+        other thread waits for it."""
+        call = functools.partial(copy_context().run, work, self, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one writing transaction; rolled back when the block raises."""
@@ -177,18 +198,24 @@ class Database:
         with self.transaction() as connection:
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
-    def version(self) -> int:
-        """A number that changes with every commit, those of other processes included.
+    def version(self) -> bytes:
+        """What is another one after every commit, those of other processes included.
 
-        To be called by the thread that opened the database. It looks at memory that the
-        processes share and takes 3 microseconds, so the event loop may call it (PRAGMA
-        data_version; a connection never sees its own commits there, and this one makes none).
+        It is the header of the log's index, with its checksums, in memory that the processes
+        share (sqlite.org/walformat.html, 2.1). Looking there takes no lock, so the event loop
+        may do it also while the disk takes no writes, when PRAGMA data_version may block.
         """
-        (number,) = self._watching.execute("PRAGMA data_version").fetchone()
-        return int(number)
+        return self._index[:WAL_INDEX_HEADER]
 
     def close(self) -> None:
         """Close the file; it must not be used any more."""
+        self._thread.shutdown()
         with self._lock:
-            self._watching.close()
             self._connection.close()
+            self._index.close()
+
+
+def _map_index(path: str) -> mmap.mmap:
+    """The index of the write-ahead log, to look at; there as long as a connection is."""
+    with open(f"{path}-shm", "rb") as file:
+        return mmap.mmap(file.fileno(), WAL_INDEX_HEADER, access=mmap.ACCESS_READ)

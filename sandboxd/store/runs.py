@@ -81,7 +81,7 @@ def all_orders(database: Database) -> dict[str, list[Order]]:
     return found
 
 
-def ended(database: Database, session: str, number: int, now: float, **values: object) -> None:
+def ended(database: Database, /, session: str, number: int, now: float, **values: object) -> None:
     """The run is over and accounted for: its session's row has `values`."""
     marks = ", ".join(f"{name} = ?" for name in values)
     stored = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]

@@ -113,7 +113,7 @@ def add(database: Database, row: Row) -> None:
         )
 
 
-def change(database: Database, row: Row, **values: Any) -> Row:
+def change(database: Database, /, row: Row, **values: Any) -> Row:
     """`row` with other values, stored; what others have changed meanwhile stays.
 
     Raises sqlite3.IntegrityError for a name that another session of the owner has.
@@ -125,13 +125,13 @@ def change(database: Database, row: Row, **values: Any) -> Row:
     return replace(row, **values)
 
 
-def move(database: Database, row: Row, status: State, now: float, **values: Any) -> Row:
+def move(database: Database, /, row: Row, status: State, now: float, **values: Any) -> Row:
     """`row` with a new status since `now`, stored."""
     history = {**row.history, status: now}
     return change(database, row, status=status, history=history, **values)
 
 
-def ended(database: Database, row: Row, now: float, kept: int, log: str | None = None) -> None:
+def ended(database: Database, /, row: Row, now: float, kept: int, log: str | None = None) -> None:
     """The session is over. Its row stays among the `kept` newest of its owner, with the end of
     the console text `log`."""
     move(database, row, "TERMINATED", now, slot=None)

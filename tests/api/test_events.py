@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -252,3 +253,14 @@ def test_events_have_all_their_keys() -> None:
     kernel, session = events("started", ROW)
     assert set(kernel.data) == keys | {"kernelId", "clusterRole", "clusterIdx"}
     assert set(session.data) == keys
+
+
+def test_a_listener_that_sends_no_more_is_gone_at_once(server: Server) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(listen.HEARTBEAT_S / 2)
+        sock.connect(server.path)
+        sock.sendall(b"GET /events/session HTTP/1.1\r\nHost: x\r\n\r\n")
+        while b": this is a stream" not in sock.recv(65536):
+            pass
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(65536) == b""

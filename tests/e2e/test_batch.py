@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .daemon import Daemon, run
+from .daemon import Daemon, follow, run
 
 Make = Callable[..., str]
 
@@ -279,3 +281,25 @@ def test_sessions_run_side_by_side(daemon: Daemon, session: Make, count: int) ->
         thread.join()
     assert all(texts[id].split()[0] == id for id in ids)
     assert len({texts[id].split()[1] for id in ids}) == count
+
+
+def test_answer_whose_client_has_hung_up_is_told_to_the_next_call(
+    daemon: Daemon, http: httpx.Client, session: Make
+) -> None:
+    id = session()
+    options = {"exec": "sleep 1; echo said; exit 3"}
+    call: dict[str, Any] = {"mode": "batch", "code": "", "runId": "r", "options": options}
+    going = {"mode": "continue", "code": "", "runId": "r"}
+    while http.post(f"/session/{id}", json=call).json()["result"]["status"] != "build-finished":
+        call = going
+    body = json.dumps(going).encode()
+    host, port = daemon.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as sock:
+        head = f"POST /session/{id} HTTP/1.1\r\nHost: localhost\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        sock.sendall(head.encode() + body)
+        time.sleep(0.5)
+        sock.shutdown(socket.SHUT_WR)  # all that a server sees of a client that has closed
+        assert sock.recv(65536) == b""
+    done = follow(http, id, going)
+    assert (done.text("stdout"), done.exits[-1]) == ("said\n", 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -19,10 +20,10 @@ def test_a_note_is_read_back_and_an_empty_file_tells_nothing(tmp_path: Path) -> 
     nothing = file.read()
     assert nothing == Told(started_at=nothing.started_at) and nothing.started_at > 0
     noted = Told(Cursor(70000, 9), Cursor(24, 0), 2, True, 1.5)
-    file.write(noted)
+    asyncio.run(file.write(noted))
     assert file.read() == noted
     file.close()
-    file.write(noted)  # nobody minds
+    asyncio.run(file.write(noted))  # nobody minds
 
 
 def test_an_answer_that_its_client_did_not_get_is_told_again(tmp_path: Path) -> None:
