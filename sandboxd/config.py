@@ -191,7 +191,8 @@ class Stop:
 class Http:
     """Bounds on clients.
 
-    connections         open at once; source_connections: from one address
+    connections         open at once, and not more than half the files that the process may
+                        have; source_connections: from one address
     requests            of one owner at once, open streams among them
     bodies              bytes of JSON bodies on their way, of all requests together
     """

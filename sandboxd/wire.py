@@ -78,6 +78,15 @@ class WireError(SandboxdError):
     """The peer sent something that is no message; the conversation is over."""
 
 
+class Starved(WireError):
+    """A `message` came without its descriptors: this process can have no more at the moment. The
+    conversation goes on."""
+
+    def __init__(self, message: dict[str, Any]) -> None:
+        super().__init__("no descriptor is left for what came with a message")
+        self.message = message
+
+
 def encode(message: dict[str, Any]) -> bytes:
     """The packet for `message`. Raises WireError when it is too large."""
     data = json.dumps(message, separators=(",", ":")).encode()
@@ -97,8 +106,9 @@ def send(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = N
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """The next message and its descriptors (close-on-exec, ours to close); None at the end.
 
-    Raises WireError for anything that is not one JSON object in one packet; BlockingIOError
-    when the socket is non-blocking and nothing is there.
+    Raises WireError for anything that is not one JSON object in one packet, Starved for one
+    whose descriptors have no room here; BlockingIOError when the socket is non-blocking and
+    nothing is there.
     """
     # Not socket.recv_fds: up to Python 3.13 it drops its flags, and descriptors without
     # close-on-exec would reach the payload.
@@ -130,11 +140,13 @@ def _parsed(data: bytes, fds: list[int], flags: int) -> tuple[dict[str, Any] | N
     try:
         if not data:
             return None, fds
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(data) > PACKET:
+        if flags & socket.MSG_TRUNC or len(data) > PACKET:
             raise WireError("packet too large")
         message = json.loads(data)
         if not isinstance(message, dict):
             raise WireError("packet is not an object")
+        if flags & socket.MSG_CTRUNC:
+            raise Starved(message)
     except (ValueError, RecursionError) as error:
         close_all(fds)
         raise WireError(f"packet is not JSON: {error}") from None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -53,6 +55,30 @@ def test_descriptors_of_a_refused_packet_are_closed(pair: Pair) -> None:
     with pytest.raises(wire.WireError):
         wire.receive(pair[1])
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_message_whose_descriptors_have_no_room_is_told_and_the_next_one_arrives(
+    pair: Pair,
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open("/dev/null") as null:
+        wire.send(pair[0], {"id": 1}, [null.fileno()] * 3)
+    highest = max(int(fd) for fd in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+    try:
+        with ExitStack() as stack:
+            with suppress(OSError):
+                while True:
+                    stack.callback(os.close, os.dup(0))
+            with pytest.raises(wire.Starved) as starved:
+                wire.receive(pair[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert starved.value.message == {"id": 1}
+    assert len(os.listdir("/proc/self/fd")) == before
+    wire.send(pair[0], {"id": 2})
+    assert wire.receive(pair[1]) == ({"id": 2}, [])
 
 
 def test_too_large_a_message_is_not_sent(pair: Pair) -> None:

@@ -131,6 +131,7 @@ def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette
         middleware=[Middleware(Recorded), Middleware(Gate)],
         exception_handlers={
             SandboxdError: problems.on_sandboxd_error,
+            OSError: problems.on_os_error,
             HTTPException: problems.on_http_exception,
             ClientDisconnect: problems.on_disconnect,
             Exception: problems.on_unexpected,

@@ -9,17 +9,43 @@ HELD_MAX, those that have been paused longest are given up first.
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
+import resource
 from collections import Counter
 from typing import Any
 
 from uvicorn.server import ServerState
 
+from .. import log
 from ..config import Http
 from .delivery import Delivering
 
 STALLED_S = 300.0
 
 HELD_MAX = 128 << 20
+
+COMPLAINT_S = 10.0
+
+BACKLOG = 512
+"""Connections that wait to be accepted, at most."""
+
+
+def complain_less(loop: asyncio.AbstractEventLoop) -> None:
+    """Have `loop` say once in COMPLAINT_S that there is no descriptor for a connection that waits
+    to be accepted. asyncio says it for each, with a traceback, and tries again a second later."""
+    said = -COMPLAINT_S
+
+    def complain(loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
+        nonlocal said
+        error = about.get("exception")
+        if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(about)
+        elif loop.time() - said >= COMPLAINT_S:
+            said = loop.time()
+            log.event("connections.wait", logging.ERROR, reason=error.strerror)
+
+    loop.set_exception_handler(complain)
 
 
 class Connections(ServerState):
@@ -28,6 +54,7 @@ class Connections(ServerState):
     def __init__(self, http: Http) -> None:
         super().__init__()
         self.http = http
+        self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # runs need some, too
         self._sources: Counter[str] = Counter()
         self._paused: dict[asyncio.Transport, tuple[int, asyncio.TimerHandle]] = {}
         self._held = 0
@@ -36,7 +63,7 @@ class Connections(ServerState):
         """One more, from this address, if it has any; the status to refuse it with, else 0."""
         if client:
             self._sources[client[0]] += 1
-        if len(self.connections) > self.http.connections:
+        if len(self.connections) > min(self.http.connections, self._room):
             return 503
         return 429 if client and self._sources[client[0]] > self.http.source_connections else 0
 

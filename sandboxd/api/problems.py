@@ -7,6 +7,7 @@ without a word about its inside; the log has it.
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 from typing import Any
 
@@ -37,7 +38,7 @@ from ..errors import (
 )
 from ..filewire import FileWireError
 from ..store.database import Unwritable
-from ..wire import WireError
+from ..wire import Starved, WireError
 from .answers import to_json
 
 TYPE = "https://api.backend.ai/probs/"
@@ -50,6 +51,7 @@ _INTERNAL = (500, "internal-server-error", "Internal server error.")
 TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
     SandboxdError: _INTERNAL,
     ConfigError: _INTERNAL,
+    Starved: _BUSY,
     WireError: _INTERNAL,
     FileWireError: _INTERNAL,
     Refused: (400, "generic-bad-request", "Bad request."),
@@ -83,6 +85,9 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
 _HEADERS = {401: {"www-authenticate": "BackendAI"}}
 RETRY_S = 1
 """When a client should try again that was refused with 429 or 503, unless it is told better."""
+
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the operating system has too little of, but for disk space."""
 
 _FRAMEWORK = {
     404: ("url-not-found", "Unknown URL path."),
@@ -144,6 +149,15 @@ def answer(error: SandboxdError) -> Response:
     if status in (429, 503):
         headers["retry-after"] = str(getattr(error, "retry_s", RETRY_S))
     return _response(status, body, headers)
+
+
+async def on_os_error(request: Request, error: Exception) -> Response:
+    """Handler for what the operating system refuses: a shortage passes, and is nobody's fault.
+    Raises everything else again."""
+    assert isinstance(error, OSError)
+    if error.errno not in SHORT:
+        raise error
+    return await on_sandboxd_error(request, Unavailable(f"the server is short: {error.strerror}"))
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

@@ -33,7 +33,7 @@ from . import app, reload
 from .account import Account
 from .admission import DRAINED, Admission
 from .bodies import Bodies
-from .connections import Connections
+from .connections import BACKLOG, Connections, complain_less
 from .door import Door
 from .drain import Drain
 from .health import Health
@@ -108,6 +108,7 @@ async def _serve(
     monitor: socket.socket | None,
     guarantees: tuple[Guarantee, ...],
 ) -> None:
+    complain_less(asyncio.get_running_loop())
     metrics = Metrics()
     client = WardenClient(warden, metrics.warden_answered)
     health = Health(config, client, store, metrics)
@@ -209,6 +210,7 @@ def _settings(application: Starlette, lifespan: Literal["on", "off"]) -> uvicorn
         server_header=False,
         headers=[("server", SERVER)],
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )

@@ -27,6 +27,9 @@ from ..runs.follower import Started
 _log = logging.getLogger(__name__)
 _Answer = tuple[dict[str, Any], list[int]]
 
+STARVED_S = 0.2
+"""Between two looks whether there are descriptors again."""
+
 
 class WardenClient:
     """The warden at the other end of `sock`. `serve` must be running.
@@ -51,7 +54,11 @@ class WardenClient:
         """Take in answers until the warden is gone."""
         try:
             while True:
-                message, fds = await self._channel.receive_message()
+                try:
+                    message, fds = await self._channel.receive_message()
+                except wire.Starved as error:
+                    self._starved(error)
+                    continue
                 if message is None:
                     return
                 self._deliver(message, fds)
@@ -69,6 +76,11 @@ class WardenClient:
             wire.close_all(fds)
         else:
             future.set_result((message, fds))
+
+    def _starved(self, error: wire.Starved) -> None:
+        future = self._pending.pop(error.message.get("id", 0), None)
+        if future and not future.done():
+            future.set_exception(error)
 
     def _end(self) -> None:
         self.gone = True
@@ -158,18 +170,31 @@ class WardenClient:
         runtime: str = "",
     ) -> Started:
         """Start run number `run`, with `terminal` on one whose user has the socket `stdin`.
-        Raises StageError when a protection could not be applied."""
+        Raises StageError when a protection could not be applied. One that has begun, and cannot
+        be followed for want of descriptors, is followed when there are some."""
         fds = [] if stdin is None else [stdin]
         texts = {"shell": shell, "steps": [asdict(step) for step in steps], "environ": environ}
         place = {
             "slot": slot, "session": session, "run": run, "terminal": terminal, "runtime": runtime,
         }  # fmt: skip
-        _, got = await self._request("start", 4, fds, **place, **texts)
+        try:
+            _, got = await self._request("start", 4, fds, **place, **texts)
+        except wire.Starved:
+            if found := await self.follow(slot, session, run):
+                return replace(found, found=False)
+            raise
         return _started(got)
 
     async def follow(self, slot: int, session: str, run: int) -> Started | None:
         """A run that an earlier daemon was asked to start; None: it never began."""
-        message, got = await self._request("follow", None, slot=slot, session=session, run=run)
+        while True:
+            try:
+                message, got = await self._request(
+                    "follow", None, slot=slot, session=session, run=run
+                )
+                break
+            except wire.Starved:  # whatever there is of it, it must not be started once more
+                await asyncio.sleep(STARVED_S)
         if not message.get("there") or len(got) != 4:
             wire.close_all(got)
             return None

@@ -153,6 +153,9 @@ class Server:
     def _request(self) -> None:
         try:
             request, fds = wire.receive(self.sock)
+        except wire.Starved as error:
+            self._answer(error.message.get("id", 0), _refusal(Unavailable(str(error))))
+            return
         except (OSError, wire.WireError) as error:
             log.event("api.nonsense", logging.ERROR, error=str(error))
             request, fds = None, []

@@ -193,6 +193,11 @@ def run(http: httpx.Client, session: str, options: dict[str, Any], run_id: str =
     call: dict[str, Any] = {"mode": "batch", "code": "", "options": options}
     if run_id:
         call["runId"] = run_id
+    return follow(http, session, call)
+
+
+def follow(http: httpx.Client, session: str, call: dict[str, Any]) -> Outcome:
+    """All answers from that to `call` to the last."""
     outcome = Outcome()
     deadline = time.monotonic() + 120
     while True:

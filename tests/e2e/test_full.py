@@ -1,18 +1,22 @@
-"""A host whose disk, inodes or descriptors are used up: refused in time, and well again after."""
+"""A host whose disk, inodes or descriptors are used up, or whose disk hangs: refused in time or
+waited for, and well again after."""
 
 from __future__ import annotations
 
 import os
 import resource
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from .daemon import run, running
+from .daemon import follow, run, running
 
 MIB = 1 << 20
 SMALL = (
@@ -41,6 +45,73 @@ def fill(path: Path) -> None:
                     file.write(bytes(size))
             except OSError:
                 continue
+
+
+@contextmanager
+def disk(image: Path, path: Path) -> Iterator[None]:
+    """An ext4 of its own for the daemon's state."""
+    image.touch()
+    os.truncate(image, 512 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    path.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
+    path.chmod(0o711)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@contextmanager
+def hanging(path: Path, at_most_s: float = 60) -> Iterator[None]:
+    """Nothing can be written to the file system at `path` meanwhile (ioctl_fsfreeze). It must
+    not stay so, whatever becomes of this process: it could not even be unmounted."""
+    thaw = threading.Timer(at_most_s, lambda: subprocess.run(["fsfreeze", "-u", str(path)]))
+    thaw.daemon = True
+    thaw.start()
+    subprocess.run(["fsfreeze", "-f", str(path)], check=True)
+    try:
+        yield
+    finally:
+        thaw.cancel()
+        subprocess.run(["fsfreeze", "-u", str(path)], check=True)
+
+
+def test_disk_that_hangs_delays_what_is_written_and_nothing_else(folder: Path) -> None:
+    state = folder / "state"
+    with disk(folder / "disk", state), running(folder, SMALL) as daemon, daemon.client() as http:
+        for name in ("kept", "other"):
+            http.post("/session", json={"image": "c", "name": name}).raise_for_status()
+        counting = "for i in $(seq 20); do echo $i; sleep 0.1; done"
+        call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": counting}}
+        assert http.post("/session/kept", json=call).status_code == 200
+
+        def ask(method: str, path: str, **more: Any) -> httpx.Response:
+            with daemon.client() as own:
+                return own.request(method, path, **more)
+
+        going = {"mode": "continue", "code": "", "runId": "r"}
+        echo = {"mode": "batch", "code": "", "runId": "q", "options": {"exec": "echo late"}}
+        with ThreadPoolExecutor(16) as pool:
+            with hanging(state):
+                held = [pool.submit(ask, "POST", "/session/other", json=echo)]
+                held += [
+                    pool.submit(ask, "POST", "/session", json={"image": "c", "name": f"more{n}"})
+                    for n in range(8)  # more than there are threads
+                ]
+                for _ in range(3):
+                    for path in ("/", "/session/kept", "/session/other/logs", "/healthz"):
+                        assert http.get(path).status_code == 200
+                    # A call that is noted waits; nobody else does.
+                    held.append(pool.submit(ask, "POST", "/session/kept", json=going))
+                assert http.get("/readyz").status_code == 503
+                assert not any(one.done() for one in held)
+            assert [one.result().status_code for one in held] == [200] + 8 * [201] + 3 * [200]
+        assert http.get("/session/kept/logs").json()["result"]["logs"].split() == [
+            str(n) for n in range(1, 21)
+        ]
+        for name in ("kept", "other", *(f"more{n}" for n in range(8))):
+            assert http.delete(f"/session/{name}").status_code == 200
 
 
 def test_full_disk_is_507_and_nothing_is_lost(folder: Path) -> None:
@@ -116,3 +187,36 @@ def test_warden_without_descriptors_refuses_and_is_well_again(folder: Path) -> N
         assert http.post("/session", json={"image": "c", "name": "more"}).status_code == 201
         for name in ("kept", "more"):
             assert http.delete(f"/session/{name}").status_code == 200
+
+
+def limit_files(pid: int, count: int) -> None:
+    """Let a process have no descriptor above `count`. Without a capability for it one has to have
+    its uids (prlimit(2))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    uid = int(status.partition("Uid:")[2].split()[0])
+    command = ["prlimit", "--pid", str(pid), f"--nofile={count}:"]
+    subprocess.run(command, check=True, user=uid, group=uid, extra_groups=[])
+
+
+def test_api_without_descriptors_loses_no_run_and_is_well_again(folder: Path) -> None:
+    with running(folder) as daemon, daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"}).raise_for_status()
+        used = max(int(fd) for fd in os.listdir(f"/proc/{daemon.api}/fd"))
+        limit_files(daemon.api, used + 2)
+        for name in ("a", "b"):
+            options = {"exec": f"echo {name} >> begun; echo {name}", "stdin": "text"}
+            call = {"mode": "batch", "runId": name, "options": options}
+            # Refused or not, it has been taken down.
+            assert http.post("/session/kept", json=call).status_code in (200, 503)
+        with ThreadPoolExecutor() as pool:
+            others = [pool.submit(httpx.get, daemon.url, timeout=60) for _ in range(8)]
+            for _ in range(3):
+                assert http.get("/session/kept").status_code == 200
+            limit_files(daemon.api, 1024)
+            assert {other.result().status_code for other in others} == {200}
+        for name in ("a", "b"):
+            done = follow(http, "kept", {"mode": "continue", "code": "", "runId": name})
+            assert (done.text("stdout"), done.exits[-1]) == (f"{name}\n", 0)
+        begun = http.get("/session/kept/download_single", params={"file": "begun"})
+        assert begun.content == b"a\nb\n"
+        assert http.delete("/session/kept").status_code == 200
