@@ -151,8 +151,8 @@ class Verdict:
     limit    which one, a field of Limits; None when none was reached. With another outcome it
              did not end the step: output was cut, or the program says that it met the limit
     signal   name of the signal that killed the step's first process, None when none did
-    sent_by  who sent it: sandboxd for a limit, a client, the kernel for a fault or for want of
-             memory, or the program, that is, any process of the run
+    sent_by  who sent it: sandboxd for a limit or when it is drained, a client, the kernel for a
+             fault or for want of memory, or the program, that is, any process of the run
     oom      the kernel's out-of-memory killer took a process of this step
     denied   refused system calls, name -> how often; denied_syscall is the last of them
     counters what the kernel counted, by name

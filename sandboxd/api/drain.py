@@ -110,12 +110,12 @@ class Drain:
 async def _terminate(run: Run) -> None:
     run.notice("this run is ended: the server is being drained, and the time for it is over")
     with contextlib.suppress(SandboxdError):  # SIGKILL comes next
-        await run.signal("SIGTERM")
+        await run.signal("SIGTERM", "sandboxd")
 
 
 async def _kill(run: Run) -> None:
     try:
-        await run.kill()
+        await run.kill("sandboxd")
     except SandboxdError as error:
         _log.warning("run %s cannot be ended: %s", run.id, error)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..config import Console
 from ..errors import Invalid, Unavailable
+from ..model import Sender
 from ..wire import WireError, close_all
 from .channel import Channel
 from .events import NO_POSITION, SHIM_GONE, Event, lost
@@ -154,13 +155,13 @@ class Follower:
         """The client goes on without answering: the step's clock runs again."""
         await self._tell({"op": "decline"})
 
-    async def signal(self, name: str) -> None:
+    async def signal(self, name: str, by: Sender) -> None:
         """Send the signal called `name` to the step."""
-        await self._tell({"op": "signal", "name": name})
+        await self._tell({"op": "signal", "name": name, "by": by})
 
-    async def kill(self) -> None:
+    async def kill(self, by: Sender) -> None:
         """End the run now."""
-        await self._tell({"op": "kill"})
+        await self._tell({"op": "kill", "by": by})
 
     async def _tell(self, message: dict[str, Any] | None) -> None:
         """Send `message`, None: a watch. A run that has ended meanwhile needs neither."""

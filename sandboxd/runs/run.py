@@ -19,7 +19,7 @@ from typing import Literal
 
 from ..config import Console
 from ..errors import Invalid, SandboxdError
-from ..model import Step
+from ..model import Sender, Step
 from ..spool import START, Cursor
 from .console import Item, log
 from .events import HOST_RESTARTED, NO_POSITION, SHIM_GONE, Event
@@ -111,7 +111,8 @@ class Run:
         self._told = Told()
         self._more = False
         self._inputs = 0
-        self._doomed = self._abandoned = False
+        self._doomed: Sender | None = None
+        self._abandoned = False
         self._withdraw: Callable[[], None] | None = None
         self._notices = [
             log("warning", f"{name} was lowered to what this server allows")
@@ -137,7 +138,7 @@ class Run:
     @property
     def unwanted(self) -> bool:
         """It need not be started any more."""
-        return self._doomed or self.vanished
+        return bool(self._doomed) or self.vanished
 
     @contextlib.contextmanager
     def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:
@@ -181,7 +182,7 @@ class Run:
         self._follower = Follower(started, self._keep, self._news.set, why_lost)
         self._news.set()
         if self._doomed:
-            await self._follower.kill()
+            await self._follower.kill(self._doomed)
         await self._follower.follow()
         self.ended_at = self.ended_at or time.time()
 
@@ -229,18 +230,18 @@ class Run:
         elif self._follower and not self._follower.over:
             await self.signal("SIGINT")
 
-    async def signal(self, name: str) -> None:
-        """A signal to the running step, if there is one."""
+    async def signal(self, name: str, by: Sender = "client") -> None:
+        """A signal to the running step, if there is one; `by` whom, its verdict will tell."""
         if self._follower and not self._follower.over:
-            await self._follower.signal(name)
+            await self._follower.signal(name, by)
 
-    async def kill(self) -> None:
+    async def kill(self, by: Sender = "client") -> None:
         """End it now, or as soon as it has started; `carry_out` comes to its end."""
-        self._doomed = True
+        self._doomed = by
         if self._withdraw:
             self._withdraw()
         elif self._follower and not self._follower.over:
-            await self._follower.kill()
+            await self._follower.kill(by)
 
     async def abandon(self) -> None:
         """Its client is gone for good: SIGINT, and SIGKILL if it does not end for that."""

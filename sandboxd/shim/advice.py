@@ -10,6 +10,9 @@ from .facts import Facts, signal_name
 
 INIT_LOST = "the run's init ended unexpectedly"
 REQUESTED = "the run was ended on request"
+DRAINED = (
+    "the server was being drained, and the run had not ended by its deadline; run it again later"
+)
 NO_MEMORY_LEFT = (
     "files in memory that an earlier step has left are more than the memory limit of {}; remove "
     "them there, or ask for more with resources.mem"
@@ -34,7 +37,7 @@ _MEANINGS = {
 def of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: Facts) -> str:
     """The advice of a verdict."""
     if facts.requested:
-        return REQUESTED
+        return DRAINED if facts.requested == "sandboxd" else REQUESTED
     if outcome == "fault":
         return INIT_LOST
     if outcome == "limit" or limit not in (None, "output"):
@@ -62,7 +65,7 @@ def _ending(sender: Sender | None, facts: Facts) -> str:
     if facts.last_denied:
         return _denied(facts)
     if facts.signal:
-        return _died(facts.signal, sender)
+        return DRAINED if sender == "sandboxd" else _died(facts.signal, sender)
     if facts.exit and 128 < facts.exit <= 128 + signal.SIGRTMAX:
         name = signal_name(facts.exit - 128)
         meaning = _MEANINGS.get(name, "")
@@ -72,9 +75,9 @@ def _ending(sender: Sender | None, facts: Facts) -> str:
 
 
 def _died(name: str, sender: Sender | None) -> str:
-    by = {
-        "kernel": "the kernel", "client": "a client", "program": "a process of the run itself",
-    }.get(sender or "", "sandboxd")  # fmt: skip
+    by = {"kernel": "the kernel", "client": "a client"}.get(
+        sender or "", "a process of the run itself"
+    )
     text = f"it was ended by {name}, sent by {by}"
     return f"{text}: {_MEANINGS[name]}" if name in _MEANINGS else text
 

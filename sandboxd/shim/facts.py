@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..jail.cgroup import Counters
-from ..model import Limits, Usage
+from ..model import Limits, Sender, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class Facts:
 
     status     wait status of its first process; None when all was ended from outside
     ended_by   the limit for which the shim ended it, or None
-    requested  a client has ended it, and the run with it
+    requested  who has ended it, and the run with it: a client, or sandboxd for its own sake
     full       what was seen full while it ran, and was not before: "disk", "inodes", "shm" or
                "folder NAME"; None: nothing
     denied     refused system calls: name -> how often
     last_denied  the last of them
-    asked      signals that a client had sent to it
+    asked      signals that were sent to it from outside, and for whom
     said       the end of what it printed
     over       bytes of output beyond its limit
     """
@@ -39,7 +39,7 @@ class Facts:
     usage: Usage = Usage()
     status: int | None = None
     ended_by: str | None = None
-    requested: bool = False
+    requested: Sender | None = None
     before: Counters = Counters()
     after: Counters = Counters()
     stored_before: Stored = Stored()
@@ -47,7 +47,7 @@ class Facts:
     full: str | None = None
     denied: Mapping[str, int] = field(default_factory=dict)
     last_denied: str | None = None
-    asked: frozenset[int] = frozenset()
+    asked: Mapping[int, Sender] = field(default_factory=dict)
     said: str = ""
     over: int = 0
 

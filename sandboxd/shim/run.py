@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import StageError
 from ..jail import rlimits
 from ..jail.cgroup import Counters
-from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Step, Usage, Verdict, most
+from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Sender, Step, Usage, Verdict, most
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import advice, leftovers
 from .clock import Clock
@@ -78,8 +78,9 @@ class Run:
         self.clock = Clock()
         self.status: int | None = None
         self.ended_by: str | None = None
-        self.asked: set[int] = set()
-        self.over = self.killed = False
+        self.asked: dict[int, Sender] = {}
+        self.over = False
+        self.killed: Sender | None = None
 
     def steps(self) -> None:
         """Run them all; the journal has a verdict for each when this returns."""
@@ -148,7 +149,7 @@ class Run:
     def _facts(self, step: Step, before: Counters, after: Counters) -> Facts:
         self.storage.look()
         if self.terminal and self.terminal.left:
-            self.asked.add(signal.SIGHUP)
+            self.asked[signal.SIGHUP] = "client"
         return Facts(
             limits=step.limits,
             usage=self._usage(before, after),
@@ -162,7 +163,7 @@ class Run:
             full=self.storage.full,
             denied=self.denied.counts,
             last_denied=self.denied.last,
-            asked=frozenset(self.asked),
+            asked=dict(self.asked),
             said=self.console.said,
             over=self.console.over,
         )
@@ -202,7 +203,7 @@ class Run:
                     self.ended_by = "cpu_s"
                     return
             if self.terminal and self.terminal.abandoned(now):
-                self.killed = True
+                self.killed = "client"
                 return
             if now >= look:
                 look = now + self.storage.look_s
@@ -251,6 +252,7 @@ class Run:
     def _act(self, message: dict[str, Any]) -> None:
         """A request of somebody who follows the run; what it does not understand it leaves."""
         op = message.get("op")
+        by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
         self.inputs += op == "input"
         if op == "input" and self.stdin:
             text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
@@ -260,10 +262,10 @@ class Run:
             self.clock.declined(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
             number = signal.Signals[message["name"]]
-            self.asked.add(number)
+            self.asked[number] = by
             self.init.signal(number)
         elif op == "kill":
-            self.killed = self.over = True
+            self.killed, self.over = by, True
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
         grown = after.pids_peak > before.pids_peak

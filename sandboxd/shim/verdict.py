@@ -92,13 +92,13 @@ def _complained_of(facts: Facts) -> str | None:
 def _sender(facts: Facts) -> Sender | None:
     """Who sent the signal that ended the step's first process."""
     if facts.requested:
-        return "client"
+        return facts.requested
     if facts.ended_by:
         return "sandboxd"
     if facts.signal is None:
         return None
-    if facts.status is not None and os.WTERMSIG(facts.status) in facts.asked:
-        return "client"
+    if facts.status is not None and (asked := facts.asked.get(os.WTERMSIG(facts.status))):
+        return asked
     if facts.signal in FAULTS or (facts.oom and facts.signal == "SIGKILL"):
         return "kernel"
     return "program"

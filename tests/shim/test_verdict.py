@@ -39,8 +39,8 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         (facts(SEGV), "signal", None, "kernel"),
         (facts(KILLED), "signal", None, "program"),
         (facts(signal.SIGTERM), "signal", None, "program"),
-        (facts(signal.SIGINT, asked=frozenset({2})), "signal", None, "client"),
-        (facts(signal.SIGTERM, asked=frozenset({2})), "signal", None, "program"),
+        (facts(signal.SIGINT, asked={2: "client"}), "signal", None, "client"),
+        (facts(signal.SIGTERM, asked={2: "client"}), "signal", None, "program"),
         (facts(None, ended_by="wall_s"), "limit", "wall_s", "sandboxd"),
         (facts(None, ended_by="cpu_s", after=OOM), "limit", "cpu_s", "sandboxd"),
         (facts(KILLED, ended_by="disk", full="disk"), "limit", "disk", "sandboxd"),
@@ -49,7 +49,9 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         (facts(OK, after=OOM), "success", None, None),
         (facts(None, after=OOM), "limit", "memory", None),
         (facts(None), "fault", None, None),
-        (facts(None, requested=True, after=OOM), "signal", None, "client"),
+        (facts(None, requested="client", after=OOM), "signal", None, "client"),
+        (facts(None, requested="sandboxd"), "signal", None, "sandboxd"),
+        (facts(signal.SIGTERM, asked={15: "sandboxd"}), "signal", None, "sandboxd"),
         (facts(FAILED, after=REFUSED, full="disk"), "limit", "pids", None),
         (facts(OK, after=REFUSED), "success", None, None),
         (facts(XFSZ), "limit", "fsize", "kernel"),
@@ -143,6 +145,6 @@ def test_counters_are_told_before_and_after() -> None:
 
 
 def test_a_step_that_was_ended_on_request_died_of_a_signal_and_is_nobodys_fault() -> None:
-    found = judge(facts(None, requested=True, usage=Usage(wall_ms=5)))
+    found = judge(facts(None, requested="client", usage=Usage(wall_ms=5)))
     assert (found.outcome, found.signal, found.limit) == ("signal", "SIGKILL", None)
     assert found.usage.wall_ms == 5 and found.advice
