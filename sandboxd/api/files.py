@@ -71,17 +71,19 @@ async def _pass_on(body: Body, parser: Upload, helper: Helper, limits: Files) ->
     """Give the helper the files of the body; their number and bytes. Raises Invalid for what
     breaks a limit."""
     files = size = total = 0
+    name = ""
     while piece := await body.piece():
         for event in parser.feed(piece):
             if isinstance(event, FileBegins):
-                files, size = files + 1, 0
+                files, size, name = files + 1, 0, event.name
                 if files > limits.upload_files:
                     raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
-                await helper.begin_file(path(event.name, "filename"), event.mode)
+                await helper.begin_file(path(name, "filename"), event.mode)
                 continue
             size, total = size + len(event), total + len(event)
             if size > limits.upload_size:
-                raise Invalid(f"Too large file (maximum {limits.upload_size} bytes)")
+                why = f"Too large file (maximum {limits.upload_size} bytes)"
+                raise Invalid(why, {"filename": name})
             await helper.write(event)
     parser.end()
     if not files:

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from ..errors import Invalid, Refused
+from ..errors import Invalid, NotFound, Refused
 from .beneath import look, refused
 from .conversation import Conversation
 from .durable import settle
@@ -44,6 +44,9 @@ def _make(home: int, name: Name, exist_ok: bool) -> None:
             except FileExistsError:
                 if not exist_ok or not _directory(home, name):
                     raise
+    except FileNotFoundError:
+        above = shown(absolute(name[:-1]))
+        raise NotFound("path", f"{above} does not exist; ask for parents to be made") from None
     except OSError as error:
         raise _refused(error, name) from None
 

@@ -65,7 +65,8 @@ def test_limits_of_an_upload_are_exact(http: httpx.Client, session: Make) -> Non
     id = session()
     assert upload(http, id, ("one", b"x" * MIB)).status_code == 204
     assert upload(http, id, *((f"n{i}", b"") for i in range(20))).status_code == 204
-    assert upload(http, id, ("good", b""), ("big", b"x" * (MIB + 1))).status_code == 400
+    answer = upload(http, id, ("good", b""), ("big", b"x" * (MIB + 1)))
+    assert answer.status_code == 400 and answer.json()["data"] == {"filename": "big"}
     assert upload(http, id, *((f"m{i}", b"") for i in range(21))).status_code == 400
     assert set(listing(http, id)) == {"one", *(f"n{i}" for i in range(20))}
 

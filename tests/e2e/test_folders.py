@@ -290,14 +290,15 @@ def test_download_tells_its_length_and_serves_ranges(http: httpx.Client, make: M
 def test_changes_of_files(http: httpx.Client, make: Make) -> None:
     make()
 
-    def change(what: str, status: int, method: str = "POST", **body: Any) -> None:
+    def change(what: str, status: int, method: str = "POST", **body: Any) -> str:
         answer = http.request(method, f"/folders/data/{what}", json=body)
         assert answer.status_code == status, answer.text
+        return answer.text
 
     change("mkdir", 201, path="d", parents=False, exist_ok=False)
     change("mkdir", 400, path="d")
     change("mkdir", 201, path="d", exist_ok=True)
-    change("mkdir", 404, path="x/y/z")
+    assert "'x/y' does not exist; ask for parents" in change("mkdir", 404, path="x/y/z")
     change("mkdir", 201, path="x/y/z", parents=True)
     change("mkdir", 201, path=["p", "q"])
     put(http, "data", "d/f", b"f")
