@@ -119,7 +119,8 @@ class Root:
 
     acts_for  the owner for whom the caller asks
     is_admin  the caller may name another
-    sees      the owner whose sessions are told when a field names none; None: everybody's
+    sees      the owner whose sessions and folders are told when a field names none; None:
+              everybody's
     live      sessions that are not over, with their last use
     """
 
@@ -163,12 +164,14 @@ class Root:
     def vfolder_list(
         self, _: Any, limit: int, offset: int, access_key: str | None = None, **rest: Any
     ) -> Item:
-        """The owner's folders."""
-        whose = self._named(access_key) or self.acts_for
+        """The folders of whom the caller sees, oldest first."""
+        whose = self._named(access_key) or self.sees
         found = [described(one.row) for one in self.here.folders.of(whose)]
         return _page(found, limit, offset, **rest)
 
-    vfolder_own_list = vfolder_list
+    def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
+        """The owner's folders."""
+        return self.vfolder_list(_, access_key=access_key or self.acts_for, **rest)
 
     def vfolder_invited_list(self, _: Any, limit: int, offset: int, **__: Any) -> Item:
         """Folders are not shared here."""

@@ -98,9 +98,10 @@ class Folders:
         self._by_id[row.id] = folder
         return folder
 
-    def of(self, owner: str) -> list[Folder]:
-        """All folders of an owner, oldest first."""
-        return [one for one in self._by_id.values() if one.row.owner == owner and not one.closed]
+    def of(self, owner: str | None) -> list[Folder]:
+        """All folders of an owner, oldest first; of everybody, if it is None."""
+        every = [one for one in self._by_id.values() if not one.closed]
+        return [one for one in every if owner in (one.row.owner, None)]
 
     def find(self, owner: str, ref: str) -> Folder:
         """The owner's folder of this name, else of this UUID. Raises NotFound."""

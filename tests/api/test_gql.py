@@ -131,6 +131,24 @@ def test_container_and_folders(user: httpx.Client) -> None:
     assert found["vfolder_invited_list"] == {"total_count": 0}
 
 
+def test_folders_of_others_are_listed_for_admins_only(server: Server, user: httpx.Client) -> None:
+    user.post("/folders", json={"name": "theirs"}).raise_for_status()
+    key = data(user, "{ keypair { access_key } }")["keypair"]["access_key"]
+    page = "(limit: 99, offset: 0) { items { name creator } }"
+    admin, other = server.keypair(admin=True), server.keypair()
+    with server.signed(admin) as admins, server.signed(other) as others:
+        found = data(admins, f"{{ vfolder_list{page} vfolder_own_list{page} }}")
+        assert {"name": "theirs", "creator": key} in found["vfolder_list"]["items"]
+        assert found["vfolder_own_list"]["items"] == []
+        found = data(others, f"{{ vfolder_list{page} vfolder_own_list{page} }}")
+        assert found == {name: {"items": []} for name in ("vfolder_list", "vfolder_own_list")}
+        named = page.replace("(", f'(access_key: "{key}", ')
+        assert data(admins, f"{{ vfolder_own_list{named} }}")["vfolder_own_list"]["items"]
+        for field in ("vfolder_list", "vfolder_own_list"):
+            refused = others.post("/admin/gql", json={"query": f"{{ {field}{named} }}"})
+            assert refused.status_code == 400 and "only admins" in refused.text
+
+
 def test_clients_of_before_get_the_bare_data(http: httpx.Client) -> None:
     answer = http.post("/admin/graphql", json={"query": "{ keypair { is_admin } }"})
     assert answer.json() == {"keypair": {"is_admin": True}}
