@@ -94,7 +94,7 @@ class Slots:
 
     def lease(self, session: str, busy: Set[int | None] = frozenset()) -> Slot:
         """A free slot for `session`, with empty directories, none of the `busy` ones. Raises
-        Unavailable."""
+        Unavailable, and OSError when the disk takes no directory; then nothing is leased."""
         for number in range(self._config.count):
             if number in self.leased or number in busy or os.path.exists(self._path(number)):
                 continue
@@ -105,8 +105,14 @@ class Slots:
                 lock.close()
                 continue
             slot = self._slot(number, session, lock)
-            os.makedirs(f"{slot.path}/runs", mode=0o700)
-            os.mkdir(slot.scratch, mode=0o700)
+            try:
+                os.makedirs(f"{slot.path}/runs", mode=0o700)
+                os.mkdir(slot.scratch, mode=0o700)
+            except OSError:  # a full disk
+                del self.leased[number]
+                shutil.rmtree(slot.path, ignore_errors=True)
+                lock.close()
+                raise
             return slot
         raise Unavailable(f"all {self._config.count} slots are leased; raise slots.count")
 

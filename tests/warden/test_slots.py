@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -36,6 +37,19 @@ def test_each_session_has_a_uid_of_its_own(slots: Slots, tmp_path: Path) -> None
     assert empty(str(tmp_path), 1, FIRST + 1, []) == Left([], [])
     slots.release(leased[1])
     assert slots.lease(str(uuid.uuid4())).uid == FIRST + 1
+
+
+def test_slot_for_which_the_disk_has_no_directory_is_not_leased(
+    slots: Slots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "mkdir", full)
+        slots.lease(SESSION)
+    assert slots.leased == {} and os.listdir(tmp_path / "slots") == []
+    assert slots.lease(SESSION).uid == FIRST
 
 
 def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
