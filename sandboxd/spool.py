@@ -18,6 +18,7 @@ The writer runs as the session's uid: readers take what is in these files as unt
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -123,11 +124,16 @@ class ConsoleWriter:
             self._before, self._here = self._before + self._here, 0
         place = _place(self._number, self._head, self._tail)
         if self._used == _HEADER.size:  # first in a place that the ring may have used before
-            os.pwrite(self._fd, _HEADER.pack(0, 0, 0), place)
-        os.pwrite(self._fd, record, place + self._used)
+            self._put(_HEADER.pack(0, 0, 0), place)
+        self._put(record, place + self._used)
         self._used += len(record)
         self._here += len(text)
-        os.pwrite(self._fd, _HEADER.pack(self._number + 1, self._used, self._before), place)
+        self._put(_HEADER.pack(self._number + 1, self._used, self._before), place)
+
+    def _put(self, data: bytes, place: int) -> None:
+        """Write all of `data`; a disk that is nearly full takes a part of it, and says nothing."""
+        if os.pwrite(self._fd, data, place) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,6 +49,21 @@ def test_what_is_written_is_read_in_order(pieces: list[tuple[int, str]]) -> None
         wanted = "".join(text for kind, text in pieces if kind == stream)
         assert "".join(r.text for r, _ in read if r.stream == stream) == wanted
     assert all(record.lost == 0 for record, _ in read)
+
+
+def test_what_a_full_disk_takes_half_of_is_not_written(fd: int) -> None:
+    writer = ConsoleWriter(fd, 1 << 20, 1 << 20)
+    writer.append(STDOUT, b"x" * 8000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # then writes are cut, as there
+    try:
+        with pytest.raises(OSError):
+            writer.append(STDOUT, b"y" * 8000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    writer.append(STDOUT, b"z" * 8000)
+    read = ConsoleReader(fd, 1 << 20, 1 << 20).read(Cursor(), END)
+    assert "".join(record.text for record, _ in read) == "x" * 8000 + "z" * 8000
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))

@@ -156,10 +156,7 @@ class Console:
     def _done(self, step: str, code: int | None, verdict: dict[str, Any]) -> None:
         wall = verdict.get("usage", {}).get("wall_ms", 0) / 1000
         ended = "stopped" if code is None else f"finished (exit code {code})"
-        # Why comes before, as a log item; but of a success the daemon has said nothing.
-        succeeded = verdict.get("outcome") == "success"
-        advice = f": {verdict['advice']}" if succeeded and verdict.get("advice") else ""
-        self._say.phase(f"{step} {ended} in {wall:.2f} s{advice}", step=step, verdict=verdict)
+        self._say.phase(f"{step} {ended} in {wall:.2f} s", step=step, verdict=verdict)
 
 
 def collect(folder: str, exclude: list[str], say: Reporter) -> list[Upload]:

@@ -36,6 +36,20 @@ _MEANINGS = {
 
 def of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: Facts) -> str:
     """The advice of a verdict."""
+    words = [_of(outcome, limit, sender, facts), _host_full(facts)]
+    return "; ".join(word for word in words if word)
+
+
+def _host_full(facts: Facts) -> str:
+    if facts.unwritten:
+        return (
+            f"the server's disk was full: {facts.unwritten} bytes of output are lost, and files "
+            "that were written may be"
+        )
+    return "the server's disk was full: files that it wrote may be lost" if facts.host_full else ""
+
+
+def _of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: Facts) -> str:
     if facts.requested:
         return DRAINED if facts.requested == "sandboxd" else REQUESTED
     if outcome == "fault":

@@ -101,10 +101,11 @@ class Console:
     def _write(self, stream: int, text: bytes) -> None:
         if not text:
             return
+        before = self._writer.written
         try:
             self._writer.append(stream, text)
         except OSError:  # the disk of the host is full: the program goes on, the loss is told
-            self.unwritten += len(text)
+            self.unwritten += len(text) - (self._writer.written - before)
 
     def _close(self, fd: int) -> None:
         stream, splitter = self._open.pop(fd)

@@ -33,6 +33,8 @@ class Facts:
     asked      signals that were sent to it from outside, and for whom
     said       the end of what it printed
     over       bytes of output beyond its limit
+    unwritten  bytes of output that the host's disk had no room for
+    host_full  the host's disk was seen full while it ran
     """
 
     limits: Limits
@@ -50,6 +52,8 @@ class Facts:
     asked: Mapping[int, Sender] = field(default_factory=dict)
     said: str = ""
     over: int = 0
+    unwritten: int = 0
+    host_full: bool = False
 
     @property
     def exit(self) -> int | None:

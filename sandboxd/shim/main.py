@@ -60,7 +60,7 @@ def _storage(order: Order) -> Storage:
     """What the run can fill up, by the mounts that are about to be given to its init."""
     with stage("storage"):
         folders = {f"folder {folder.name}": os.dup(folder.source) for folder in order.folders}
-        return Storage({SCRATCH: os.dup(order.workdir)} | folders)
+        return Storage({SCRATCH: os.dup(order.workdir)} | folders, order.console)
 
 
 def _give_up_root(order: Order, made: Init, denied: Denied, storage: Storage) -> None:

@@ -166,6 +166,8 @@ class Run:
             asked=dict(self.asked),
             said=self.console.said,
             over=self.console.over,
+            unwritten=self.console.unwritten,
+            host_full=self.storage.host_full,
         )
 
     def _spawn(self, step: Step) -> None:

@@ -29,13 +29,17 @@ SCRATCH, SHM = "disk", "shm"
 class Storage:
     """The writable places of one run: name -> descriptor; SCRATCH is the session's own.
 
-    full    the first that was seen full in this step and was not at its beginning
-    look_s  seconds from one look to the next
+    full       the first that was seen full in this step and was not at its beginning
+    host_full  the host's own disk was, below the places: `host` is a file on it. What a program
+               writes then may be lost later, though the kernel has taken it
+    look_s     seconds from one look to the next
     """
 
-    def __init__(self, places: Mapping[str, int]) -> None:
+    def __init__(self, places: Mapping[str, int], host: int) -> None:
         self._places = dict(places)
+        self._host = host
         self.full: str | None = None
+        self.host_full = False
 
     def add(self, name: str, path: str) -> None:
         """One more place, at `path`, where no program has been yet."""
@@ -52,6 +56,7 @@ class Storage:
         self.start = self.stored()
         self._full_before = self._all_full()
         self.full = None
+        self.host_full = False
         room = os.fstatvfs(self._places[SCRATCH])
         bound = limits.disk < room.f_blocks * room.f_frsize or limits.inodes < room.f_files
         self.look_s = LOOK_S if bound else SELDOM_S
@@ -60,6 +65,7 @@ class Storage:
         """Note what is full; the limit of this step that is exceeded, if one is."""
         for name in sorted(self._all_full() - self._full_before):
             self.full = self.full or name
+        self.host_full = self.host_full or _room(self._host) < FULL
         now = self.stored()
         if now.bytes - self.start.bytes > self._limits.disk:
             return "disk"
@@ -82,3 +88,9 @@ class Storage:
             elif found.f_files and found.f_favail == 0:
                 full.add("inodes" if name == SCRATCH else name)
         return full
+
+
+def _room(fd: int) -> int:
+    """Bytes that are free where the file is."""
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize

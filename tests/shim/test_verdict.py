@@ -121,6 +121,8 @@ def test_signal_is_named() -> None:
         (facts(FAILED, full="folder data"), "folder data is full"),
         (facts(OK, over=7, limits=Limits(output=2048)), "output limit of 2 KiB reached: 7 bytes"),
         (facts(OK, after=OOM), "want of memory"),
+        (facts(OK, host_full=True), "files that it wrote may be lost"),
+        (facts(FAILED, ended_by="wall_s", unwritten=7), "7 bytes of output are lost"),
     ],
 )  # fmt: skip
 def test_advice_says_what_can_be_done(known: Facts, words: str) -> None:
