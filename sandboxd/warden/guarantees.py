@@ -10,15 +10,7 @@ Taking a name out of `require` makes no run weaker: what a run needs and cannot 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import glob
-import os
-import shutil
-import stat
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,9 +20,7 @@ from ..model import Guarantee
 from .cgroups import Hierarchy
 from .probes import Host, Probe, isolation, limits, machine, storage
 from .trial import Outcome, Trial
-
-_PREFIX = "sandboxd-probe-"
-_STRAY_S = 60
+from .trial_directory import directory as trial_directory
 
 SECONDS = 10.0
 """What all probes together may take; a healthy host takes a tenth of a second."""
@@ -208,7 +198,7 @@ def find(config: Config, uid: int, hierarchy: Hierarchy | str) -> tuple[Guarante
     """
     deadline = time.monotonic() + SECONDS
     outcomes: dict[str, Outcome] = {}
-    with _directory(config.state_dir) as directory:
+    with trial_directory(config.state_dir) as directory:
         host = Host(config, uid, directory, hierarchy)
         acts = {entry.name: partial(entry.probe, host) for entry in TABLE}
         alone = [entry.name for entry in TABLE if entry.alone]
@@ -243,36 +233,3 @@ def stop_if_missing(found: tuple[Guarantee, ...]) -> None:
 def told(one: Guarantee) -> str:
     """A missing guarantee in one line, with its remedy."""
     return f"{one.name} ({one.meaning}): {one.detail}; {one.remedy}"
-
-
-@contextlib.contextmanager
-def _directory(state_dir: str) -> Iterator[str]:
-    """A directory of our own on the file system of the state directory, which need not exist.
-
-    It is locked while it is used; those that are not are of one who was killed, and go as well.
-    """
-    base = state_dir
-    while not os.path.isdir(base):
-        base = os.path.dirname(base)
-    with contextlib.ExitStack() as stack:
-        try:
-            made = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
-            stack.callback(shutil.rmtree, made, ignore_errors=True)
-            _locked(made, stack)
-        except OSError as error:
-            raise ConfigError(f"--state-dir {state_dir}: {error.strerror}") from None
-        for stray in glob.glob(f"{base}/{_PREFIX}*"):
-            with contextlib.suppress(OSError), contextlib.ExitStack() as lock:
-                found = os.lstat(stray)  # in /tmp the name may be somebody else's
-                mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-                if mine and time.time() - found.st_mtime > _STRAY_S:  # and not one just made
-                    _locked(stray, lock)
-                    shutil.rmtree(stray, ignore_errors=True)
-        yield made
-
-
-def _locked(path: str, stack: contextlib.ExitStack) -> None:
-    """Hold the directory while `stack` is open. Raises BlockingIOError when another does."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    stack.callback(os.close, fd)
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ Nothing is a stray that may be somebody's:
     loop         a device on an image of a slot or folder that nobody has mounted
     shm sem msg  a System V object of a slot's uid outside of any run: runs have their own
     keys         kernel keys of a slot's uid, which programs cannot make
-    temporary    a half-made image
+    temporary    a half-made image, or what a daemon that was killed at its start had tried
 
 A slot that has a session's name and is not leased may be taken up by a later daemon: nothing of
 it is touched. And that a uid is not leased here is not enough to act upon it, since another daemon
@@ -91,7 +91,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Temporary:
-    """A half-made image; `path` is below the state directory."""
+    """A half-made image or a probe's directory; `path` is below the state directory."""
 
     path: str
     age_s: float

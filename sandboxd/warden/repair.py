@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..jail import syscalls
-from . import images
+from . import images, trial_directory
 from .ledger import Stray
 from .survey import status_of
 
@@ -45,8 +45,7 @@ def repair(stray: Stray, state_dir: str) -> Stray:
                 _REMOVE[stray.kind](stray.target[0])
                 done = "removed"
             case "temporary":
-                os.unlink(state_dir + stray.target[0])
-                done = "removed"
+                done = _discard(state_dir + stray.target[0])
             case _:
                 done = "left: the kernel removes it by itself"
     except FileNotFoundError:
@@ -77,6 +76,15 @@ def _end(pid: int, start: int, zombie: bool) -> str:
             return "left: it does not end"
         time.sleep(0.01)
     return "killed"
+
+
+def _discard(path: str) -> str:
+    """A half-made image, or where a daemon or doctor that was killed has tried things."""
+    if os.path.isdir(path):
+        trial_directory.remove(path)
+    else:
+        os.unlink(path)
+    return "removed"
 
 
 def _remove(path: str) -> str:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from . import images
+from . import images, trial_directory
 from .ledger import GROUP, Directory, Kind, Loop, Object, Process, Seen, Temporary
 
 AGAIN_S = 0.3
@@ -157,7 +157,7 @@ def keys(uids: range) -> Iterator[Object]:
 
 
 def _temporaries(state: str) -> Iterator[Temporary]:
-    for pattern in ("blank/*.new", "folders/*/image.new"):
+    for pattern in ("blank/*.new", "folders/*/image.new", f"{trial_directory.PREFIX}*"):
         for path in glob.glob(f"{glob.escape(state)}/{pattern}"):
             yield Temporary(path[len(state) :], _age(path))
 

@@ -8,6 +8,7 @@ taken for a stray.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -296,6 +297,22 @@ def test_a_half_made_image_is_removed_when_it_is_old(daemon: Daemon, root: httpx
     path.write_bytes(b"x")
     assert look(root)["strays"] == [] and path.exists()  # it may be being made
     os.utime(path, (time.time() - 3600,) * 2)
+    assert only(look(root), "temporary")["done"] == "removed"
+    assert not path.exists()
+
+
+def test_what_a_killed_start_had_tried_is_removed_when_it_is_old(
+    daemon: Daemon, root: httpx.Client
+) -> None:
+    path = daemon.state / "sandboxd-probe-killed"
+    (path / "scratch").mkdir(parents=True)
+    (path / "scratch.ext4").write_bytes(b"x")
+    assert look(root)["strays"] == [] and path.exists()
+    os.utime(path, (time.time() - 3600,) * 2)
+    used = os.open(path, os.O_RDONLY)
+    fcntl.flock(used, fcntl.LOCK_EX)
+    assert only(look(root), "temporary")["done"].startswith("left") and path.exists()
+    os.close(used)
     assert only(look(root), "temporary")["done"] == "removed"
     assert not path.exists()
 
