@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import mmap
 import os
 import sqlite3
 import threading
@@ -143,8 +142,8 @@ class Database:
             if unclean:
                 self._check()
             self._migrate()
-            self._index = _map_index(path)
-        except sqlite3.Error as error:
+            self._index = os.open(f"{path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+        except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"{path}: cannot be used as a database: {error}; {REMEDY}") from None
 
     def _check(self) -> None:
@@ -205,17 +204,13 @@ class Database:
         share (sqlite.org/walformat.html, 2.1). Looking there takes no lock, so the event loop
         may do it also while the disk takes no writes, when PRAGMA data_version may block.
         """
-        return self._index[:WAL_INDEX_HEADER]
+        return os.pread(self._index, WAL_INDEX_HEADER, 0)
 
     def close(self) -> None:
         """Close the file; it must not be used any more."""
         self._thread.shutdown()
         with self._lock:
             self._connection.close()
-            self._index.close()
-
-
-def _map_index(path: str) -> mmap.mmap:
-    """The index of the write-ahead log, to look at; there as long as a connection is."""
-    with open(f"{path}-shm", "rb") as file:
-        return mmap.mmap(file.fileno(), WAL_INDEX_HEADER, access=mmap.ACCESS_READ)
+            # Not before: closing a file takes all locks away that the process has on it (fcntl(2)),
+            # those of SQLite too, and who comes next would take the index for one of a crash.
+            os.close(self._index)

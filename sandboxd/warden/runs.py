@@ -37,6 +37,9 @@ from .slots import SETUP_S
 JOURNAL_ROOM = 64 * 1024
 """Bytes of disk that a journal has from the start: a verdict must be told on a full disk too."""
 
+CURSOR_ROOM = 4096
+"""And the cursor: that it was told must be noted."""
+
 CONNECT_S = 2.0
 
 _CREDENTIALS = struct.Struct("iii")
@@ -57,12 +60,14 @@ def make(path: str, group: Group, stack: contextlib.ExitStack) -> Files:
         os.mkdir(path, 0o700)
         Path(path, "cgroup").write_text(json.dumps(group.dirs))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        os.close(os.open(f"{path}/cursor", flags, 0o600))
+        cursor = os.open(f"{path}/cursor", flags, 0o600)
+        stack.callback(os.close, cursor)
+        _reserve(cursor, CURSOR_ROOM)
         console = os.open(f"{path}/console", flags, 0o600)
         stack.callback(os.close, console)
         journal = os.open(f"{path}/journal", flags | os.O_APPEND, 0o600)
         stack.callback(os.close, journal)
-        _reserve(journal)
+        _reserve(journal, JOURNAL_ROOM)
         listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         with _short(path) as directory:
             listener.bind(f"{directory}/control")
@@ -70,10 +75,10 @@ def make(path: str, group: Group, stack: contextlib.ExitStack) -> Files:
         return Files(console, journal, listener)
 
 
-def _reserve(journal: int) -> None:
+def _reserve(fd: int, size: int) -> None:
     """Take room on the disk, where the file system can, without making the file longer."""
     try:
-        syscalls.fallocate(journal, syscalls.FALLOC_FL_KEEP_SIZE, 0, JOURNAL_ROOM)
+        syscalls.fallocate(fd, syscalls.FALLOC_FL_KEEP_SIZE, 0, size)
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise

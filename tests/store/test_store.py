@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -231,3 +233,16 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path.write_text("certainly no database " * 100)
     with pytest.raises(ConfigError, match="cannot be used"):
         Database(str(path))
+
+
+def test_who_opens_the_file_beside_us_sees_that_it_is_in_use(path: str) -> None:
+    database = Database(path)
+    # SQLite holds a shared lock on this byte as long as the index of the log is used (os_unix.c,
+    # UNIX_SHM_DMS). Who finds it free truncates the index, under the feet of all others.
+    script = (
+        "import fcntl, sys; file = open(sys.argv[1], 'r+b')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)"
+    )
+    tried = subprocess.run([sys.executable, "-c", script, f"{path}-shm"], capture_output=True)
+    assert b"BlockingIOError" in tried.stderr, tried.stderr
+    database.close()
