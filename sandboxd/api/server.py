@@ -156,6 +156,11 @@ async def _serve(
         renewing.add(task)
         task.add_done_callback(renewing.discard)
 
+    def telling(line: logging.LogRecord) -> bool:
+        """uvicorn calls a start that the end of the warden has broken off a fault of ours."""
+        return not client.gone or server.started or line.levelno < logging.ERROR
+
+    logging.getLogger("uvicorn.error").addFilter(telling)
     client.renew = renew
     health.refusing = lambda: server.refusing or (DRAINED if admission.paused else "")
     link = asyncio.create_task(client.serve(), name="warden")

@@ -43,6 +43,9 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     will have no successor, end with it.
     """
     log.setup(config.log, config.log_level, "warden")
+    # Until the loop takes it (server.py): what is being read is new. Not SIG_IGN, which programs
+    # would inherit.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     uid = api_uid(config)
     check(config, uid)
     _check_door(config)

@@ -82,3 +82,4 @@ def test_a_warden_that_dies_at_the_start_costs_no_session(start: Callable[[], Se
     third = start()
     assert third.client.get(f"/session/{id}").status_code == 200
     assert third.stop() == 0
+    assert "Traceback" not in third.log() and "the warden is gone" in third.log()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,11 @@ class Kept(Daemon):
         assert self.process
         self.process.send_signal(signal.SIGHUP)
         until(lambda: self.settled() > seen)
+
+    def has_children(self) -> bool:
+        """It has begun to try what this host can do."""
+        pid = self.process.pid if self.process else 0
+        return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
     def settled(self) -> int:
         """How often it has refused a configuration, or gone over to one in both halves."""
@@ -69,6 +75,20 @@ def test_what_may_change_changes_without_a_restart(daemon: Kept) -> None:
         mine = http.post("/session", json={"image": "mine"}).json()["sessionId"]
         assert run(http, mine, {"exec": "*"}).text("stdout") == "mine\n"
     assert "changed=" in daemon.log() and "admission.owner.sessions" in daemon.log()
+
+
+def test_hangup_during_the_start_does_not_end_it(daemon: Kept) -> None:
+    assert daemon.stop() == 0
+
+    def hang_up() -> None:
+        while (process := daemon.process) is None or not daemon.has_children():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGHUP)
+
+    early = threading.Thread(target=hang_up)
+    early.start()
+    daemon.start()  # which fails, if it does not become ready
+    early.join()
 
 
 def test_ceiling_that_was_lowered_holds_in_both_halves(daemon: Kept) -> None:
