@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..config import Config
-from ..errors import Draining, Full, QuotaExceeded, RateLimited, Unavailable
+from ..errors import Draining, Full, NoSpace, QuotaExceeded, RateLimited, Unavailable
 from ..model import GIB
 from ..runs.line import Runs
 from ..runs.run import Plan, Run
@@ -42,8 +42,11 @@ class Waiting:
 class Places:
     """What is given to those whose turn it is: `what` ("run", "session"), of `stuff` ("memory")."""
 
-    def __init__(self, what: str, stuff: str, bounds: Bounds) -> None:
+    def __init__(
+        self, what: str, stuff: str, bounds: Bounds, scarce: Callable[[], bool] = lambda: False
+    ) -> None:
         self._what = what
+        self._scarce = scarce  # the host has none of the stuff, whatever was promised
         self._stuff = stuff
         self._bounds = bounds
         self.on_leave: Callable[[], None] = lambda: None
@@ -67,7 +70,8 @@ class Places:
         self.turns.take(key, owner, amount)
 
     def now(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """A place at once. Raises QuotaExceeded, Full or Draining when there is none."""
+        """A place at once. Raises QuotaExceeded, Full, NoSpace or Draining when there is
+        none."""
         self.turns.ask(key, owner, amount)
         self.look()
         standing = self.turns.standing(key)
@@ -77,6 +81,8 @@ class Places:
         told = self._told(standing.reason)
         if standing.reason == "paused":
             raise Draining(told)
+        if standing.reason in ("owner size", "size") and self._scarce():
+            raise NoSpace(f"the server's disk is full: {told}")
         if standing.reason in ("owner count", "owner size"):
             raise QuotaExceeded(told)
         raise Full(told)
@@ -155,7 +161,7 @@ class Admission:
         self.config = config
         self.host = host
         self.runs = Places("run", "memory", self._of_runs)
-        self.sessions = Places("session", "disk", self._of_sessions)
+        self.sessions = Places("session", "disk", self._of_sessions, self._disk_is_full)
 
     def _of_runs(self) -> tuple[Amount, Amount]:
         bounds, memory = self.config.admission, self.host.memory
@@ -171,6 +177,10 @@ class Admission:
         if self.config.scratch.kind == "tmpfs":  # then a scratch is memory, and not sparse
             total, own = bounds.memory * self.host.memory, owner.memory * self.host.memory
         return Amount(self.config.slots.count, int(total)), Amount(owner.sessions, int(own))
+
+    def _disk_is_full(self) -> bool:
+        sparse = self.config.scratch.kind != "tmpfs"
+        return sparse and self.host.free < self.config.disk_floor
 
     def renew(self, config: Config) -> None:
         """Go by another configuration from now on."""

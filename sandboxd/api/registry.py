@@ -25,6 +25,7 @@ from ..errors import (
     Full,
     Gone,
     Invalid,
+    NoSpace,
     NotFound,
     QuotaExceeded,
     SandboxdError,
@@ -36,7 +37,7 @@ from ..runs.run import Plan, Run
 from ..runs.terminals import Terminals
 from ..store import runs as run_table
 from ..store import sessions as table
-from ..store.database import Database
+from ..store.database import Database, Unwritable
 from ..store.runs import Order
 from ..store.sessions import Row
 from . import life, sizes
@@ -44,6 +45,7 @@ from .account import Account
 from .admission import DRAINED, Admission
 from .events import Events
 from .orders import Orders, restored
+from .owed import Owed
 from .pending import Pending
 from .session import HELPERS_MAX, Session
 from .turns import Amount
@@ -81,6 +83,7 @@ class Sessions:
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )
+        self.owed = Owed(database)
 
     async def restore(self) -> None:
         """Take up the sessions of before the restart; forget those that are no longer there. Runs
@@ -244,7 +247,7 @@ class Sessions:
     ) -> Session:
         try:
             self.admission.sessions.now(wanted.id, wanted.owner, self._promise(wanted))
-        except (Full, QuotaExceeded):
+        except (Full, NoSpace, QuotaExceeded):
             if not may_wait:
                 raise
             return await self._enqueue(wanted, first)
@@ -274,6 +277,7 @@ class Sessions:
     async def _begin(self, session: Session) -> None:
         """The turn of a PENDING session has come."""
         row, now = session.row, time.time()
+        await self.owed.settle()
         slot = await self._lease(row, 0)
         try:
             row = await self._database.run(table.move, row, "RUNNING", now, slot=slot, used_at=now)
@@ -289,6 +293,7 @@ class Sessions:
     async def _make(self, wanted: Row, wait_s: float) -> Session:
         slot = None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
+        await self.owed.settle()
         try:
             await self._database.run(table.add, wanted)
         except sqlite3.IntegrityError:  # one that could not be taken up for now
@@ -305,7 +310,7 @@ class Sessions:
             self.events.publish("cancelled", wanted, type(error).__name__)
             if slot is not None:
                 await self.warden.release(slot, wanted.id)
-            await self._database.run(table.remove, wanted.id)
+            await self.owed.write(table.remove, wanted.id)
             raise
         self.events.publish("started", row)
         return self._keep(row)
@@ -337,9 +342,9 @@ class Sessions:
         return await session.runs.ask(id, plan)
 
     async def change(self, session: Session, **values: Any) -> None:
-        """Set columns of a session's row."""
-        session.row = replace(session.row, **values)
+        """Set columns of a session's row, on the disk and then here."""
         await self._database.run(table.change, session.row, **values)
+        session.row = replace(session.row, **values)
         self._publish_result(session.row, values)
 
     def _publish_result(self, row: Row, values: dict[str, Any]) -> None:
@@ -360,7 +365,10 @@ class Sessions:
             if other is not session:
                 data = {"existingSessionId": other.row.id}
                 raise Exists(f"A session named {name} exists.", data)
-            await self.change(session, name=name)
+            try:
+                await self.change(session, name=name)
+            except sqlite3.IntegrityError:  # of one that could not be taken up for now
+                raise Exists(f"A session named {name} exists and waits for a restart.") from None
             del self._by_name[owner, old]
             self._by_name[owner, name] = session
 
@@ -383,15 +391,7 @@ class Sessions:
         async with session.accounts:
             pass  # what its client knows to be over is in the usage that the last row tells
         async with self._lock(session.row.owner, session.row.name):
-            row = session.row
-            try:
-                session.row = await self._database.run(
-                    table.move, row, "TERMINATING", time.time(), status_info=reason
-                )
-            except sqlite3.Error:  # a full disk: nothing has been done, it can be tried again
-                session.closed = False
-                raise
-            row = session.row
+            row = session.row = await self._condemn(session.row, reason)
             del self._by_id[row.id], self._by_name[row.owner, row.name]
             self._ending[row.id] = session
             self.events.publish("terminating", row, reason)
@@ -403,16 +403,23 @@ class Sessions:
                 self._account.run_over(row, cut, time.time())
             stuck = await self._free(row)
             kept = self.config.sessions.ended_kept
-            try:
-                await self._database.run(table.ended, row, time.time(), kept, log)
-            except sqlite3.Error as error:  # it has ended; the next start forgets its row
-                _log.error("the end of session %s cannot be stored: %s", row.id, error)
+            await self.owed.write(table.ended, row, time.time(), kept, log)
             del self._ending[row.id]
             self.admission.sessions.leave(row.id)
             self.events.publish("terminated", row, reason)
         if stuck:
             raise stuck
         return row
+
+    async def _condemn(self, row: Row, reason: str) -> Row:
+        """The row of a session that is to end. On a full disk it ends unwritten, since that is
+        what makes room: interrupted, it is lost with its slot at the next start."""
+        now = time.time()
+        try:
+            return await self._database.run(table.move, row, "TERMINATING", now, status_info=reason)
+        except Unwritable:
+            history = {**row.history, "TERMINATING": now}
+            return replace(row, status="TERMINATING", status_info=reason, history=history)
 
     async def _free(self, row: Row) -> StageError | None:
         """Have the slot of a session emptied. What keeps it from being empty is no reason not to
@@ -434,10 +441,8 @@ class Sessions:
             values = life.after(session.row, run, time.time())
             session.runs.notice = values.get("status_info", session.runs.notice)
             session.row = replace(session.row, **values)
-            try:
-                await self._database.run(run_table.ended, id, run.number, run.ended_at, **values)
-            except sqlite3.Error as error:  # the result is told nevertheless, from memory
-                _log.error("the end of run %s cannot be stored: %s", run.id, error)
+            # Told nevertheless, from memory, while it cannot be written.
+            await self.owed.write(run_table.ended, id, run.number, run.ended_at, **values)
             self._publish_result(session.row, values)
 
     def suspend(self) -> None:

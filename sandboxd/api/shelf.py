@@ -7,6 +7,7 @@ interrupted is removed at the next start, and no other ever is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import sqlite3
@@ -18,6 +19,7 @@ from typing import Any
 from ..config import Config
 from ..errors import (
     FolderExists,
+    Gone,
     Invalid,
     NotFound,
     QuotaExceeded,
@@ -28,7 +30,7 @@ from ..errors import (
 from ..model import FOLDER_NAME, HOME
 from ..runs.channel import Channel
 from ..store import folders as table
-from ..store.database import Database
+from ..store.database import Database, Unwritable
 from ..store.folders import Row
 from .registry import Sessions
 from .session import HELPERS_MAX
@@ -77,6 +79,7 @@ class Folders:
         self._database = database
         self._sessions = sessions
         self._disk = sessions.admission.sessions
+        self._owed = sessions.owed
         self._by_id: dict[str, Folder] = {}
         self._changing = asyncio.Lock()
 
@@ -139,6 +142,7 @@ class Folders:
             raise
 
     async def _make(self, wanted: Row) -> Folder:
+        await self._owed.settle()
         try:
             await self._database.run(table.add, wanted)
         except sqlite3.IntegrityError:
@@ -147,8 +151,11 @@ class Folders:
         try:
             await self._warden.folder_make(wanted.id, wanted.size, inodes)
             await self._database.run(table.set_status, wanted.id, "READY")
+        except Gone:
+            raise  # its directory may be there: the next start removes it, by the row
         except Exception:  # whatever it was, nothing half made may stay
-            await self._database.run(table.remove, wanted.id)
+            await self._warden.folder_remove(wanted.id)
+            await self._owed.write(table.remove, wanted.id)
             raise
         return self._keep(replace(wanted, status="READY"))
 
@@ -173,16 +180,24 @@ class Folders:
         if folder.closed:
             raise _missing(folder.row.name)
         folder.closed = True
-        await self._database.run(table.set_status, folder.row.id, "DELETING")
         try:
-            await self._warden.folder_remove(folder.row.id)
-        except Invalid:
-            await self._database.run(table.set_status, folder.row.id, "READY")
+            await self._remove(folder.row)
+        except BaseException:  # it can be asked for again
             folder.closed = False
-            raise Refused(f"{folder.row.name} is being used by a session") from None
-        await self._database.run(table.remove, folder.row.id)
+            raise
         del self._by_id[folder.row.id]
         self._disk.leave(folder.row.id)
+
+    async def _remove(self, row: Row) -> None:
+        """Remove directory and row. On a full disk nothing is written before: it makes room."""
+        with contextlib.suppress(Unwritable):
+            await self._database.run(table.set_status, row.id, "DELETING")
+        try:
+            await self._warden.folder_remove(row.id)
+        except Invalid:
+            await self._owed.write(table.set_status, row.id, "READY")
+            raise Refused(f"{row.name} is being used by a session") from None
+        await self._database.run(table.remove, row.id)
 
 
 def new_row(name: str, owner: str, size: int, permission: table.Permission, **rest: Any) -> Row:

@@ -62,6 +62,8 @@ async def sweep(sessions: Sessions, keys: Keys) -> None:
             await keys.refresh()
         await asyncio.sleep(EVERY_S)
         await sessions.admission.look()
+        with contextlib.suppress(Unavailable):  # a full disk; the next look may find room
+            await sessions.owed.settle()
         for session in sessions.of(None):
             try:
                 await _look_at(sessions, session)

@@ -73,6 +73,21 @@ def test_folder_that_the_warden_cannot_make_leaves_nothing(own_server: Server) -
     create(http, "data")
 
 
+def test_folder_whose_making_a_dying_warden_broke_off_is_left_to_the_next_start(
+    start: Start,
+) -> None:
+    first = start()
+    first.refuse(die={})
+    assert first.client.post("/folders", json={"name": "data"}).status_code == 503
+    first.process.wait(10)
+    first.refuse()
+    with sqlite3.connect(first.base / "sandboxd.sqlite") as connection:
+        found = connection.execute("SELECT name, status FROM folders").fetchall()
+    connection.close()
+    assert found == [("data", "MAKING")]  # without the row, nobody could remove its directory
+    create(start().client, "data")
+
+
 def test_folder_that_the_warden_keeps_is_still_there(own_server: Server) -> None:
     http = own_server.client
     create(http, "data")

@@ -1,0 +1,107 @@
+"""A disk that takes nothing: what is asked for is refused, what is over is over, and no name is
+lost to what was half done. What the server writes is refused by its limit on the size of files."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from .bad_requests import assert_problem
+from .conftest import Server
+
+FULL = "/insufficient-storage"
+
+
+@contextmanager
+def full(server: Server) -> Iterator[None]:
+    """No file of the server's can be written to (EFBIG)."""
+    pid = server.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # the test has killed it
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk_hinders_no_session_from_ending(start: Callable[[], Server]) -> None:
+    first = start()
+    made = first.client.post("/session", json={"image": "c", "name": "data"}).json()["sessionId"]
+    with full(first):
+        assert_problem(first.client.post("/session", json={"image": "c"}), 507, FULL)
+        assert first.client.delete("/session/data").status_code == 200
+        assert first.client.get("/session/data").status_code == 404
+    again = first.client.post("/session", json={"image": "c", "name": "data"})
+    assert again.status_code == 201, again.text
+    assert first.stop() == 0
+    second = start()
+    told = second.client.get("/session/data").json()
+    assert told["sessionId"] == again.json()["sessionId"] != made
+
+
+def test_session_that_ended_unwritten_is_over_for_the_next_daemon(
+    start: Callable[[], Server],
+) -> None:
+    first = start()
+    first.client.post("/session", json={"image": "c", "name": "data"}).raise_for_status()
+    with full(first):
+        assert first.client.delete("/session/data").status_code == 200
+        first.process.kill()
+        first.process.wait()
+    second = start()
+    assert second.client.get("/session/data").status_code == 404
+    assert second.client.post("/session", json={"image": "c", "name": "data"}).status_code == 201
+
+
+def test_creation_that_fails_half_way_on_a_full_disk_gives_its_name_back(
+    own_server: Server,
+) -> None:
+    body = {"image": "c", "name": "data"}
+    own_server.refuse(lease={"after_s": 1})
+    with ThreadPoolExecutor() as pool:
+        creation = pool.submit(own_server.client.post, "/session", json=body)
+        time.sleep(0.4)
+        with full(own_server):
+            assert_problem(creation.result(), 507, FULL)
+    own_server.refuse()
+    assert own_server.client.post("/session", json=body).status_code == 201
+
+
+def test_folder_that_cannot_be_removed_from_a_full_disk_is_still_there(own_server: Server) -> None:
+    http = own_server.client
+    http.post("/folders", json={"name": "data"}).raise_for_status()
+    with full(own_server):
+        assert_problem(http.delete("/folders/data"), 507, FULL)
+        assert [one["name"] for one in http.get("/folders").json()] == ["data"]
+    assert http.delete("/folders/data").status_code == 204
+    assert http.post("/folders", json={"name": "data"}).status_code == 201
+
+
+def test_session_that_cannot_be_renamed_keeps_its_name(own_server: Server) -> None:
+    http = own_server.client
+    http.post("/session", json={"image": "c", "name": "data"}).raise_for_status()
+    with full(own_server):
+        assert_problem(http.post("/session/data/rename?name=other"), 507, FULL)
+        assert http.get("/session/other").status_code == 404
+    assert http.get("/session/data").json()["sessionId"]
+    assert http.delete("/session/data").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "floor, status, kind", [((1 << 53), 507, FULL), (0, 412, "/quota-exceeded")]
+)
+def test_what_is_not_promised_for_want_of_disk_is_507_when_there_is_none(
+    start: Callable[..., Server], floor: int, status: int, kind: str
+) -> None:
+    admission = {"disk": 1e-9, "owner": {"disk": 1e-9}}
+    server = start({"admission": admission, "disk_floor": floor})
+    # who asks for more than there is for all is served alone
+    assert server.client.post("/session", json={"image": "c"}).status_code == 201
+    assert_problem(server.client.post("/session", json={"image": "c"}), status, kind)
+    assert_problem(server.client.post("/folders", json={"name": "data"}), status, kind)
