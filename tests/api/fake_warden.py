@@ -44,8 +44,9 @@ class FakeWarden:
     log  every request and every message to a shim, by op
 
     The file refuse.json below `base` maps ops to the answer to give instead; "die" as an op
-    makes the warden go away; {"after_s": N} is only slow. With a file called cut, helpers end in
-    the middle of what they send. The file ready appears when the api is.
+    makes the warden go away, {"dies": true} at that op; {"after_s": N} is only slow. With a
+    file called cut, helpers end in the middle of what they send. The file ready appears when the
+    api is.
     """
 
     def __init__(self, base: Path) -> None:
@@ -73,10 +74,10 @@ class FakeWarden:
             op, id = message["op"], message["id"]
             self.log.append(op)
             refuse = self._refusals()
-            if "die" in refuse:
+            refusal = refuse.get(op, {})
+            if "die" in refuse or "dies" in refusal:
                 self._sock.shutdown(socket.SHUT_RDWR)
                 return
-            refusal = refuse.get(op, {})
             time.sleep(refusal.pop("after_s", 0))
             if refusal:
                 wire.close_all(fds)

@@ -77,7 +77,7 @@ def test_folder_whose_making_a_dying_warden_broke_off_is_left_to_the_next_start(
     start: Start,
 ) -> None:
     first = start()
-    first.refuse(die={})
+    first.refuse(folder_make={"dies": True})
     assert first.client.post("/folders", json={"name": "data"}).status_code == 503
     first.process.wait(10)
     first.refuse()

@@ -93,9 +93,7 @@ def test_session_that_cannot_be_renamed_keeps_its_name(own_server: Server) -> No
     assert http.delete("/session/data").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "floor, status, kind", [((1 << 53), 507, FULL), (0, 412, "/quota-exceeded")]
-)
+@pytest.mark.parametrize("floor, status, kind", [(1 << 53, 507, FULL), (0, 412, "/quota-exceeded")])
 def test_what_is_not_promised_for_want_of_disk_is_507_when_there_is_none(
     start: Callable[..., Server], floor: int, status: int, kind: str
 ) -> None:
