@@ -121,7 +121,7 @@ class Root:
     is_admin  the caller may name another
     sees      the owner whose sessions and folders are told when a field names none; None:
               everybody's
-    live      sessions that are not over, with their last use
+    live      sessions that are not over, with their last use and number of requests
     """
 
     here: State
@@ -129,7 +129,7 @@ class Root:
     is_admin: bool
     sees: str | None
     own_keypair: Item
-    live: Sequence[tuple[Row, float]]
+    live: Sequence[tuple[Row, float, int]]
 
     def keypair(self, _: Any, access_key: str | None = None, **__: Any) -> Item | None:
         """The caller's own keypair."""
@@ -185,11 +185,13 @@ class Root:
             raise GraphQLError("only admins can look at what belongs to another owner")
         return access_key
 
-    def _rows(self, whose: str | None, ended: bool) -> list[tuple[Row, float]]:
-        """Sessions with their last use, newest first, those that are over only if `ended`."""
+    def _rows(self, whose: str | None, ended: bool) -> list[tuple[Row, float, int]]:
+        """Sessions with their use, newest first, those that are over only if `ended`."""
         pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
         if ended:  # one that has ended since `live` was taken counts as that
-            pairs |= {row.id: (row, row.used_at) for row in self.here.sessions.ended_rows(whose)}
+            pairs |= {
+                row.id: (row, row.used_at, row.runs) for row in self.here.sessions.ended_rows(whose)
+            }
         return sorted(pairs.values(), key=lambda pair: -pair[0].created_at)
 
 

@@ -23,8 +23,8 @@ def iso(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
 
 
-def session(row: Row, used_at: float, config: Config) -> Item:
-    """A session; `used_at`: seconds since 1970 of the last request for it."""
+def session(row: Row, used_at: float, requests: int, config: Config) -> Item:
+    """A session; `used_at`: seconds since 1970 of the last of so many `requests` for it."""
     slots = _slots(row, config)
     item = _common(row, config) | {
         "session_id": row.id,
@@ -53,7 +53,7 @@ def session(row: Row, used_at: float, config: Config) -> Item:
         "service_ports": "[]",
         "mounts": [mount.name for mount in row.mounts],
         "vfolder_mounts": [mount.folder for mount in row.mounts],
-        "num_queries": row.runs,
+        "num_queries": requests,
         "cpu_used": row.usage.get("cpu_ms", 0),
         "mem_max_bytes": row.usage.get("mem_peak", 0),
         "dependencies": [],

@@ -153,7 +153,8 @@ class Sessions:
         at_once = functools.partial(orders.place, waits=False)
         terminals = Terminals(orders.sit, self.config.console, orders.left, at_once)
         turns = asyncio.Semaphore(HELPERS_MAX)
-        session = Session(row, runs, terminals, self.warden, turns, self.admission, row.used_at)
+        used = row.used_at, row.runs
+        session = Session(row, runs, terminals, self.warden, turns, self.admission, *used)
         self._by_id[row.id] = self._by_name[row.owner, row.name] = session
         return session
 
@@ -168,6 +169,7 @@ class Sessions:
         if session is None:
             raise NotFound("session", f"Session (id={ref}) does not exist.")
         session.used_at = time.time()
+        session.requests += 1
         return session
 
     def has(self, ref: str) -> bool:
@@ -190,10 +192,11 @@ class Sessions:
         row = await self.ended(owner, ref)
         return await self._database.run(table.log, row.id)
 
-    def rows(self) -> list[tuple[Row, float]]:
-        """The rows of all sessions, also of those that are being destroyed, with their last use."""
+    def rows(self) -> list[tuple[Row, float, int]]:
+        """The rows of all sessions, also of those that are being destroyed, with their last use and
+        the number of requests for them."""
         found = [*self._by_id.values(), *self._ending.values()]
-        return [(session.row, session.used_at) for session in found]
+        return [(session.row, session.used_at, session.requests) for session in found]
 
     def ended_rows(self, owner: str | None) -> list[Row]:
         """The sessions of an owner, None: of everybody, that are over. Blocks: for threads."""

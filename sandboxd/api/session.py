@@ -28,6 +28,7 @@ class Session:
     """A session that runs: its row, its runs, its terminals, and the turns for its file calls.
 
     used_at   seconds since 1970 of the last request for it; more exact than the row
+    requests  for it so far; of a session that an earlier daemon has made, at least its runs
     accounts  held while a run that is over is being accounted for
     warned    its end has been told
     pending   what waits for its turn, as long as it does
@@ -40,6 +41,7 @@ class Session:
     turns: asyncio.Semaphore
     admission: Admission
     used_at: float
+    requests: int
     closed: bool = False
     warned: bool = False
     pending: Pending | None = None

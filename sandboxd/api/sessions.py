@@ -249,7 +249,7 @@ def _described(session: Session, here: State) -> dict[str, Any]:
         "age": int((time.time() - row.created_at) * 1000),
         "creationTime": datetime.fromtimestamp(row.created_at, UTC).isoformat(),
         "terminationTime": None,
-        "numQueriesExecuted": row.runs,
+        "numQueriesExecuted": session.requests,
         "memoryLimit": limits["memory"] // 1024,
         "lastStat": None,
         "idleChecks": None,
@@ -263,7 +263,11 @@ def _described(session: Session, here: State) -> dict[str, Any]:
             "mounts": [asdict(mount) for mount in row.mounts],
             "queue": asdict(waits) if (waits := session.waits) else None,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
-            "runs": {"active": active.id if active else None, "queued": session.runs.waiting},
+            "runs": {
+                "active": active.id if active else None,
+                "queued": session.runs.waiting,
+                "begun": row.runs,
+            },
             "terminals": len(session.terminals),
             "guarantees": {
                 "held": [one.name for one in here.guarantees if one.held],

@@ -236,7 +236,7 @@ def test_options_that_cannot_be_honoured_are_refused_by_name(
     answer = post(http, session, mode="batch", options=wrong)
     assert_problem(answer, 400, "/invalid-api-params")
     assert "options" in str(answer.json()["data"])
-    assert http.get(f"/session/{session}").json()["numQueriesExecuted"] == 0
+    assert http.get(f"/session/{session}").json()["sandbox"]["runs"]["begun"] == 0
 
 
 def test_a_number_too_large_for_any_clock_is_refused(http: httpx.Client, session: str) -> None:

@@ -100,7 +100,7 @@ def test_batch_command_that_a_restart_of_the_daemon_lost_has_failed(
 ) -> None:
     first = start()
     id = create(first.client, type="batch", startupCommand="sleep 9")
-    until(lambda: first.client.get(f"/session/{id}").json()["numQueriesExecuted"] == 1)
+    until(lambda: first.client.get(f"/session/{id}").json()["sandbox"]["runs"]["begun"] == 1)
     assert first.stop() == 0
     http = start().client
     until(lambda: told(http, id)["result"] == "FAILURE")
@@ -142,11 +142,11 @@ def test_restart_ends_calls_that_wait_and_lets_new_runs_in(http: httpx.Client) -
 
 def test_restart_begins_the_batch_command_again(http: httpx.Client) -> None:
     id = create(http, type="batch", startupCommand="sleep 1")
-    until(lambda: http.get(f"/session/{id}").json()["numQueriesExecuted"] == 1)
+    until(lambda: http.get(f"/session/{id}").json()["sandbox"]["runs"]["begun"] == 1)
     http.patch(f"/session/{id}")
     assert told(http, id)["result"] == "UNDEFINED"
     until(lambda: told(http, id)["result"] == "SUCCESS")
-    assert http.get(f"/session/{id}").json()["numQueriesExecuted"] == 2
+    assert http.get(f"/session/{id}").json()["sandbox"]["runs"]["begun"] == 2
 
 
 def test_restart_of_a_quiet_session_changes_nothing(http: httpx.Client) -> None:

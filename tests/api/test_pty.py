@@ -118,7 +118,7 @@ def test_restart_begins_a_new_one_of_the_same_size_in_the_same_stream(
             type_(websocket, text)
             assert shown(websocket, 5 + len(text)) == b"30x90" + text
         assert open_terminals(http, session) == 1
-        assert http.get(f"/session/{session}").json()["numQueriesExecuted"] == 3
+        assert http.get(f"/session/{session}").json()["sandbox"]["runs"]["begun"] == 3
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,10 @@ def test_a_session_describes_itself(http: httpx.Client) -> None:
     info = http.get(f"/session/{made['sessionId'].upper()}").json()
     assert info["lang"] == info["image"] == "c" and info["status"] == "RUNNING"
     assert json.loads(info["environ"]) == {"A": "1"}
-    assert info["age"] >= 0 and info["numQueriesExecuted"] == 0
-    assert info["sandbox"]["runs"] == {"active": None, "queued": 0}
+    assert info["age"] >= 0 and info["numQueriesExecuted"] == 1, "requests are what is counted"
+    assert info["sandbox"]["runs"] == {"active": None, "queued": 0, "begun": 0}
+    http.patch(f"/session/{made['sessionId']}")
+    assert http.get(f"/session/{made['sessionName']}").json()["numQueriesExecuted"] == 3
 
 
 def test_sessions_are_matched_by_the_beginning_of_name_or_uuid(http: httpx.Client) -> None:
