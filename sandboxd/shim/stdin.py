@@ -1,8 +1,10 @@
 """A step's standard input, and how to tell that a program waits for it.
 
 Standard input is a pipe. A program waits for its user when the pipe is empty and a thread of
-the run is blocked in a call that only this pipe can end: read(2) on it, or select, poll or
-epoll_wait without time-out and with it among what is watched (Node.js and other event loops).
+the run is blocked in a call that this pipe ends: read(2) on it, or select, poll or epoll_wait
+with it among what is watched, and without time-out or with one of PATIENT_S at least: event loops
+have timers of their own beside (V8 tidies up its heap after 8 s and more), and a program may give
+its user half a minute. One that looks more often has something else to do.
 /proc/PID/task/TID/syscall (proc(5)) tells the call and its arguments. It asks for ptrace rights:
 the shim has them, since it has the uid of the payload, is an ancestor of all of it (Yama's
 scope 1) and the payload, once exec'ed, is dumpable.
@@ -31,8 +33,10 @@ _CALLS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(_MACHINE, {})
 _POLLFD = struct.Struct("ihh")
 # A program may have thousands of threads and descriptors; who waits for a person has few.
 _TASKS_MAX, _DESCRIPTORS_MAX = 64, 64
-_FOREVER = 0xFFFFFFFF  # a time-out of -1, as the 32-bit argument that it is
+_INT = 0xFFFFFFFF  # the 32 bits of an int; negative ones, which mean no time-out, are large
+_TIME = struct.Struct("qq")  # struct timespec, and timeval: seconds, and parts of one
 
+PATIENT_S = 5
 
 PENDING_MAX = 8 << 20
 """Bytes of input that may wait for a program to read them."""
@@ -106,13 +110,13 @@ class Stdin:
             if call == "read":
                 return self._is_pipe(task, arguments[0])
             if call == "select":
-                return arguments[4] == 0 and self._selected(task, arguments)
+                return _patient(task, arguments[4]) and self._selected(task, arguments)
             if call == "poll":
-                return arguments[2] & _FOREVER == _FOREVER and self._polled(task, arguments)
+                return _patient_ms(arguments[2]) and self._polled(task, arguments)
             if call == "ppoll":
-                return arguments[2] == 0 and self._polled(task, arguments)
+                return _patient(task, arguments[2]) and self._polled(task, arguments)
             if call == "epoll":
-                return arguments[3] & _FOREVER == _FOREVER and self._watched(task, arguments[0])
+                return _patient_ms(arguments[3]) and self._watched(task, arguments[0])
         except (OSError, ValueError):
             pass  # it ended, or changed its credentials, while we looked
         return False
@@ -135,6 +139,15 @@ class Stdin:
             head = itertools.islice(file, _DESCRIPTORS_MAX)
             lines = [line.split() for line in head if line.startswith("tfd:")]
         return any(self._is_pipe(task, int(words[1])) for words in lines)
+
+
+def _patient_ms(timeout: int) -> bool:
+    return timeout & _INT >= PATIENT_S * 1000
+
+
+def _patient(task: str, timeout: int) -> bool:
+    """The same of a pointer to a time; null: none."""
+    return timeout == 0 or _TIME.unpack(_memory(task, timeout, _TIME.size))[0] >= PATIENT_S
 
 
 def _memory(task: str, address: int, size: int) -> bytes:

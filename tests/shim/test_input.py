@@ -24,6 +24,12 @@ PYTHON = "/usr/bin/python3 -c"
         f"{PYTHON} 'import select, os; select.select([0], [], []); print(\"got\", os.read(0, 9))'",
         f"{PYTHON} 'import select, os; p = select.poll(); p.register(0); p.poll(); "
         "print(\"got\", os.read(0, 9).decode())'",
+        f"{PYTHON} 'import select, os; select.select([0], [], [], 9); "
+        "print(\"got\", os.read(0, 9))'",
+        f"{PYTHON} 'import select, os; p = select.poll(); p.register(0); p.poll(9000); "
+        "print(\"got\", os.read(0, 9).decode())'",
+        f"{PYTHON} 'import select, os; p = select.epoll(); p.register(0); p.poll(9); "
+        "print(\"got\", os.read(0, 9).decode())'",
         f"{PYTHON} 'import threading\n"
         "t = threading.Thread(target=lambda: print(\"got\", input())); t.start(); t.join()'",
         f"{PYTHON} 'import asyncio, os\nasync def main():\n    f = asyncio.Future()\n"
@@ -31,7 +37,10 @@ PYTHON = "/usr/bin/python3 -c"
         "    asyncio.get_event_loop().add_reader(0, answer)\n"
         "    print(\"got\", (await f).decode())\nasyncio.run(main())'",
     ],
-    ids=["sh", "subshell", "input", "read", "select", "poll", "thread", "epoll"],
+    ids=[
+        "sh", "subshell", "input", "read", "select", "poll", "select-9s", "poll-9s", "epoll-9s",
+        "thread", "epoll",
+    ],
 )  # fmt: skip
 def test_waiting_program_is_answered(sandbox: Sandbox, program: str) -> None:
     result = sandbox.run(program, answers=["hello\n"], wall_s=5)
@@ -54,7 +63,9 @@ def test_waiting_node_is_answered(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     "program",
     ["sleep 0.5", "sleep 0.5 | cat", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done",
-     "cat /dev/zero | head -c 1M | wc -c; sleep 0.3"],
+     "cat /dev/zero | head -c 1M | wc -c; sleep 0.3",
+     f"{PYTHON} 'import select; [select.select([0], [], [], 0.5) for _ in range(3)]'",
+     f"{PYTHON} 'import select; p = select.poll(); p.register(0); p.poll(1500)'"],
 )  # fmt: skip
 def test_busy_program_is_not_taken_for_a_waiting_one(sandbox: Sandbox, program: str) -> None:
     assert sandbox.run(program).waited == 0
