@@ -61,9 +61,11 @@ The file helper's protocol is at the top of filewire.py.
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
+import time
 from typing import Any
 
 from .errors import SandboxdError
@@ -72,6 +74,10 @@ PACKET = 192 * 1024
 """Bytes of one packet at most; below the kernel's default socket buffer of 208 KiB."""
 
 MAX_DESCRIPTORS = 8
+
+IN_FLIGHT_S = 2.0
+"""How long the kernel may take to collect descriptors that programs of our uid, a shim's or an
+init's, have sent to themselves and left behind: they are bounded (unix(7), ETOOMANYREFS)."""
 
 
 class WireError(SandboxdError):
@@ -100,7 +106,15 @@ def send(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = N
     ancillary = []
     if fds:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-    sock.sendmsg([encode(message)], ancillary)
+    data, deadline = encode(message), time.monotonic() + IN_FLIGHT_S
+    while True:
+        try:
+            sock.sendmsg([data], ancillary)
+            return
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from typing import cast
 
 import pytest
 
@@ -89,3 +91,23 @@ def test_too_large_a_message_is_not_sent(pair: Pair) -> None:
 def test_end_of_the_conversation(pair: Pair) -> None:
     pair[0].close()
     assert wire.receive(pair[1]) == (None, [])
+
+
+def test_descriptors_in_flight_of_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel collects what a program has sent to itself a little later (ETOOMANYREFS)."""
+
+    class Full:
+        tries = 0
+
+        def sendmsg(self, data: object, ancillary: object) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise OSError(errno.ETOOMANYREFS, "Too many references")
+
+    full = Full()
+    wire.send(cast("socket.socket", full), {"op": "start"}, [0])
+    assert full.tries == 3
+    monkeypatch.setattr(wire, "IN_FLIGHT_S", 0.05)
+    full.tries = -1000
+    with pytest.raises(OSError, match="Too many references"):
+        wire.send(cast("socket.socket", full), {"op": "start"}, [0])

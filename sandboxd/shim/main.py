@@ -8,6 +8,7 @@ than it uses, and goes through the steps (run.py). A failure of ours is the run'
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from typing import NoReturn
 
@@ -30,6 +31,9 @@ from .storage import SCRATCH, SHM, Storage
 def main(order: Order) -> NoReturn:
     """Be the shim of `order` until its run is over; never returns."""
     os.setsid()  # a signal to the daemon's terminal is not for us
+    # Bounds the descriptors in flight of the whole uid as well, when it is we who send some.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     syscalls.set_process_title(f"sandboxd: shim slot {order.slot} run {order.run}")
     made = None
     try:

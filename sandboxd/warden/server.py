@@ -453,6 +453,6 @@ def _refusal(error: SandboxdError) -> dict[str, Any]:
     """An error as the fields of an answer."""
     if isinstance(error, StageError):
         fields = {"kind": "stage", "stage": error.stage, "errno": error.errno}
-        return {"ok": False, "error": error.message} | fields
+        return {"ok": False, "error": error.message[:ERROR_MAX]} | fields
     kind = "invalid" if isinstance(error, Invalid) else "unavailable"
     return {"ok": False, "error": str(error)[:ERROR_MAX], "kind": kind}

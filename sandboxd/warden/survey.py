@@ -11,13 +11,16 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from . import images, trial_directory
 from .ledger import GROUP, Directory, Kind, Loop, Object, Process, Seen, Temporary
 
 AGAIN_S = 0.3
 """A loop device counts if it is still there after this long: the kernel lets go of it late."""
+
+TITLE_MAX = 80
+"""Bytes of a process's arguments that are looked at. They can be megabytes, and those of a program
+and its thousand children are in memory but once."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _RUN_FILE = re.compile(r"(.*)/slots/\d+/(?:runs/\d+/.*|image)")
@@ -77,7 +80,7 @@ def _process(pid: int, uid: int, state: str, members: Mapping[int, str]) -> Proc
         return None
     start, zombie = stat
     age_s = max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - start / _TICKS)
-    title = _text(f"/proc/{pid}/cmdline").replace("\0", " ").strip()[:80]
+    title = _text(f"/proc/{pid}/cmdline", TITLE_MAX).replace("\0", " ").strip()
     group = members.get(pid)
     foreign = group is None and not zombie and _is_foreign(pid, state)
     return Process(pid, start, uid, age_s, title, zombie, group, foreign)
@@ -187,9 +190,10 @@ def _names(path: str) -> list[str]:
         return []
 
 
-def _text(path: str) -> str:
-    """What is in a file; nothing, if it is gone."""
+def _text(path: str, most: int = -1) -> str:
+    """What is in a file, `most` bytes of it; nothing, if it is gone."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
+        with open(path, "rb", buffering=0) as file:
+            return file.read(most).decode("utf-8", "replace")
     except OSError:
         return ""

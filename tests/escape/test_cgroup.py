@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def test_limit_that_reads_back_otherwise_stops_the_run(
     assert result.last["event"] == "fault"
     assert result.last["stage"].startswith(f"cgroup {name}")
     assert result.stdout == ""
+
+
+def test_number_that_another_process_has_got_is_not_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A member may end between the look and the signal, and a stranger get its number."""
+    (tmp_path / "pids.max").write_text("9")
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+        monkeypatch.setattr(Group, "members", lambda group: {other.pid})
+        Group({"pids": str(tmp_path)}).kill()
+        assert other.poll() is None
+        assert (tmp_path / "pids.max").read_text() == "0"
+        other.kill()
 
 
 def test_limits_of_one_step_do_not_stick_to_the_next(sandbox: Sandbox) -> None:

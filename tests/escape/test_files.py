@@ -77,6 +77,39 @@ def test_mount_not_in_the_plan_stops_the_run(
     assert "/root is planned" in result.last["message"]
 
 
+MOUNTS = {
+    "/": ("tmpfs", "ro nosuid nodev size=1024k nr_inodes=4096"),
+    "/usr": ("", "ro nosuid nodev"),
+    "/dev": ("tmpfs", "ro nosuid noexec size=64k nr_inodes=64"),
+    "/dev/pts": ("devpts", "nosuid noexec max=64"),
+    "/dev/shm": ("tmpfs", "rw nosuid nodev nr_inodes=4096"),
+    "/proc": ("proc", "ro nosuid nodev noexec hidepid=invisible"),
+    "/home/work": ("ext4", "rw nosuid nodev"),
+    "/tmp": ("ext4", "rw nosuid nodev"),
+}
+"""Point -> file system, and what is among its options; written out, not taken from the plan."""
+
+MASKS = (
+    "acpi bus diskstats driver fs interrupts iomem ioports irq kallsyms kcore key-users keys kmsg "
+    "kpagecgroup kpagecount kpageflags modules pagetypeinfo sched_debug softirqs sysrq-trigger "
+    "timer_list tty vmallocinfo zoneinfo"
+)
+
+
+def test_each_mount_has_the_options_that_bound_it(sandbox: Sandbox) -> None:
+    found = {}
+    for line in sandbox.run("cat /proc/self/mountinfo").stdout.splitlines():
+        left, right = line.split(" - ")
+        point, options = left.split()[4:6]
+        fstype, _, more = right.split()
+        found[point] = fstype, {*options.split(","), *more.split(",")}
+    for point, (fstype, wanted) in MOUNTS.items():
+        assert fstype in (found[point][0], "")
+        assert set(wanted.split()) <= found[point][1], (point, found[point])
+    there = {f"/proc/{name}" for name in MASKS.split() if os.path.exists(f"/proc/{name}")}
+    assert there <= found.keys()
+
+
 def test_unsealed_root_stops_the_run(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tree, "seal", lambda tree, paths: None)
     result = sandbox.run("echo ran")
@@ -92,6 +125,11 @@ def test_sessions_do_not_see_each_other(requests: Requests, sandbox: Sandbox) ->
         assert sandbox.slot.uid != other.slot.uid
     finally:
         requests.free(other.slot)
+
+
+def test_step_that_shuts_the_work_directory_does_not_shut_the_next_out(sandbox: Sandbox) -> None:
+    shut = "echo kept > f; chmod 0 /home/work"
+    assert sandbox.run("cat f", build=shut, clean=shut).stdout == "kept\n"
 
 
 def test_work_and_tmp_live_as_long_as_the_session_and_shm_as_long_as_the_run(

@@ -168,12 +168,14 @@ def test_place_of_a_folder_cannot_be_taken_away_or_moved(session: Lease) -> None
     assert sandbox.run("echo still > data/f; cat data/f").stdout == "still\n"
 
 
-def test_place_that_is_a_link_after_all_stops_the_run(session: Lease) -> None:
+@pytest.mark.parametrize("target", ["/etc", "sibling"])
+def test_place_that_is_a_link_after_all_stops_the_run(session: Lease, target: str) -> None:
     """What a program would do if it could: the mount must not follow it."""
     sandbox = session()
     place = Path(f"{sandbox.slot.scratch}/work/data")
     place.rmdir()
-    place.symlink_to("/etc")
+    place.with_name("sibling").mkdir()
+    place.symlink_to(target)
     result = sandbox.run("echo ran")
     assert (result.last["event"], result.last["stage"]) == ("fault", "mounts /home/work/data")
     assert result.stdout == ""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 
 from sandboxd.jail import identity, rlimits, syscalls
+from sandboxd.warden.requests import Started
 
 from ..sandbox import Sandbox
 
@@ -77,6 +82,15 @@ def test_each_part_of_the_identity_is_read_back(
     assert (result.last["event"], result.last["stage"]) == ("fault", "identity")
 
 
+def test_groups_of_the_daemon_are_not_the_programs(sandbox: Sandbox) -> None:
+    before = os.getgroups()
+    os.setgroups([6, 27])
+    try:
+        assert sandbox.run("id -G").stdout == f"{sandbox.slot.gid}\n"
+    finally:
+        os.setgroups(before)
+
+
 def test_hard_limits_cannot_be_raised(sandbox: Sandbox) -> None:
     result = sandbox.run("ulimit -Hn; ulimit -n 100000; ulimit -Hc; ulimit -c 10; ulimit -Hf")
     hard = result.stdout.split()
@@ -101,6 +115,22 @@ def test_program_starts_with_three_descriptors_and_default_signals(sandbox: Sand
     result = sandbox.run(f'/usr/bin/python3 -c "{script}"; true')
     # Python itself ignores SIGPIPE and SIGXFSZ.
     assert result.stdout.splitlines() == ["[0, 1, 2]", "[13, 25]", "/home/work True 0o22"]
+
+
+def test_init_keeps_nothing_that_a_program_could_take_from_it(sandbox: Sandbox) -> None:
+    """It has their uid: only that it is not dumpable is between them and its descriptors."""
+    found: list[str] = []
+
+    def look(started: Started) -> None:
+        time.sleep(0.5)
+        children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text()
+        fds = Path(f"/proc/{children.split()[0]}/fd")
+        found.extend(os.readlink(path) for path in fds.iterdir())
+
+    sandbox.run("sleep 1", while_running=look)
+    kinds = sorted(os.path.basename(link).partition("[")[0] for link in found)
+    # Its end of the socket to the shim, a pipe of its own to be woken by, and its score.
+    assert kinds == ["null"] * 3 + ["oom_score_adj"] + ["pipe:"] * 2 + ["socket:"]
 
 
 def test_environment_has_nothing_of_the_daemons(

@@ -5,7 +5,9 @@ That the attacks succeed without the layer and its read-back is in tests/audit.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +69,35 @@ def unread(attributes: int) -> Skip:
     return skip
 
 
+def shared(patch: pytest.MonkeyPatch) -> None:
+    """Clones of the host's mounts stay tied to it, and what one side mounts the other sees."""
+    real = syscalls.mount_setattr
+
+    def mount_setattr(fd: int, wanted: int, recursive: bool = True, userns: int = 0) -> None:
+        with pytest.MonkeyPatch.context() as within:
+            if recursive:
+                within.setattr(syscalls, "MS_PRIVATE", 1 << 20)  # MS_SHARED
+            real(fd, wanted, recursive, userns)
+
+    patch.setattr(syscalls, "mount_setattr", mount_setattr)
+
+
+def inherited(patch: pytest.MonkeyPatch) -> None:
+    """The inheritable set, which a change of uid does not clear, is left as the daemon had it."""
+    real = identity.apply
+
+    def apply(uid: int, gid: int) -> None:
+        effective, permitted, _ = syscalls.capget()
+        low = [number & 0xFFFFFFFF for number in (effective, permitted, permitted)]
+        high = [number >> 32 for number in (effective, permitted, permitted)]
+        header = struct.pack("Ii", 0x20080522, 0)
+        assert ctypes.CDLL(None).capset(header, struct.pack("6I", *low, *high)) == 0
+        real(uid, gid)
+
+    patch.setattr(identity, "apply", apply)
+    patch.setattr(syscalls, "capset_none", lambda: None)
+
+
 SKIPPED: dict[str, tuple[Skip, str]] = {
     "pid namespace": (unshared(syscalls.CLONE_NEWPID), "namespaces"),
     "network namespace": (unshared(syscalls.CLONE_NEWNET), "namespaces"),
@@ -80,12 +111,14 @@ SKIPPED: dict[str, tuple[Skip, str]] = {
     "read-only": (unread(mounts.RDONLY), "mounts"),
     "nosuid": (unread(mounts.NOSUID), "mounts"),
     "nodev": (unread(mounts.NODEV), "mounts"),
+    "private mounts": (shared, "mounts"),
     "rlimits": (nothing(rlimits, "apply"), "rlimits"),
     "identity": (nothing(identity, "apply"), "identity"),
     "uid": (nothing(os, "setresuid"), "identity"),
     "gid": (nothing(os, "setresgid"), "identity"),
     "bounding set": (not_set(syscalls.PR_CAPBSET_DROP), "identity"),
     "securebits": (not_set(syscalls.PR_SET_SECUREBITS), "identity"),
+    "inheritable set": (inherited, "identity"),
     "no_new_privs": (not_set(syscalls.PR_SET_NO_NEW_PRIVS), "identity"),
 }
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import resource
-import selectors
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +12,9 @@ from sandboxd.jail import cgroup, mounts, rlimits, rootfs
 from sandboxd.model import Limits
 from sandboxd.shim import leftovers
 from sandboxd.shim.clock import Clock
-from sandboxd.shim.console import LEAST, Console
+from sandboxd.shim.console import Console
 from sandboxd.shim.storage import Storage
-from sandboxd.warden.requests import Requests, Started
+from sandboxd.warden.requests import Requests
 
 from ..sandbox import Sandbox, lease
 
@@ -132,51 +127,6 @@ def test_output_beyond_its_limit_is_dropped_and_counted(sandbox: Sandbox) -> Non
     assert told(result.verdict) == ("success", "output")
     assert result.verdict["usage"]["cut_bytes"] == 99_004
     assert result.verdict["usage"]["stdout_bytes"] == 100_000
-
-
-PACKETS = """
-import fcntl, os
-fcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)
-while True: os.write(1, b"x")
-"""
-
-
-def cpu_of(started: Started) -> float:
-    """CPU seconds of a shim."""
-    fields = Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@pytest.mark.parametrize("least", [LEAST, 1])
-def test_output_byte_by_byte_costs_who_writes_it(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, least: int
-) -> None:
-    """Each write is a packet, and a read of ours: a program that only writes could keep the shim,
-    which no limit of the run counts, busier than itself."""
-    monkeypatch.setattr("sandboxd.shim.console.LEAST", least)
-    used: list[float] = []
-
-    def watch(started: Started) -> None:
-        time.sleep(2.5)
-        used.append(cpu_of(started))
-
-    program = f"/usr/bin/python3 - <<'E'\n{PACKETS}\nE"
-    usage = sandbox.run(program, wall_s=3, while_running=watch).verdict["usage"]
-    reads = usage["stdout_bytes"]
-    assert (reads < 12_000 and used[0] < 1.0) == (least == LEAST), (reads, used)
-
-
-def test_run_goes_on_when_its_uid_can_watch_nothing_more(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A program can use up what epoll(7) allows a uid (max_user_watches), and ours is the same."""
-
-    def register(*_: Any) -> Any:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(selectors.EpollSelector, "register", register)
-    result = sandbox.run("read x; echo $x; head -c 70M /dev/zero >&2; exit 3", answers=["typed"])
-    assert (result.exit, result.stdout) == (3, "typed\n")
 
 
 def test_output_that_the_spool_has_no_room_for_is_counted(sandbox: Sandbox) -> None:

@@ -101,6 +101,12 @@ def test_background_processes_do_not_keep_a_step_open(sandbox: Sandbox) -> None:
     assert not uid_in_use(sandbox.slot.uid)
 
 
+def test_background_processes_do_not_live_into_the_next_step(sandbox: Sandbox) -> None:
+    leave = "(trap '' TERM HUP; exec setsid sleep 77) > /dev/null 2>&1 & sleep 0.2"
+    result = sandbox.run("ps -e -o args= | grep -c '[s]leep 77'", build=leave, clean=leave)
+    assert result.stdout == "0\n"
+
+
 def test_killed_shim_takes_its_run_with_it(sandbox: Sandbox) -> None:
     """SIGKILL to the shim alone, as the out-of-memory killer of the host might do."""
 

@@ -105,6 +105,60 @@ def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None
         assert not refused or FILTER.refused[NUMBERS[condition.call]] == condition.call
 
 
+DANGEROUS = """
+    mount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig fsmount fspick
+    mount_setattr open_by_handle_at quotactl swapon swapoff unshare setns ptrace process_vm_readv
+    process_vm_writev kcmp migrate_pages move_pages bpf perf_event_open init_module finit_module
+    delete_module kexec_load kexec_file_load reboot syslog acct userfaultfd vhangup fanotify_init
+    add_key request_key keyctl sethostname setdomainname settimeofday clock_settime clock_adjtime
+    adjtimex
+"""
+SURPRISING = "clone3 io_uring_setup io_uring_enter io_uring_register io_setup memfd_secret"
+"""Written out once more, so that what drops out of the profile is missed."""
+
+ARGUMENTS: list[tuple[str, tuple[int, ...], int]] = [
+    ("ioctl", (0, 0x5412), NOTIFY),  # TIOCSTI
+    ("ioctl", (0, 0x541C), NOTIFY),  # TIOCLINUX
+    ("ioctl", (0, 0x541D), NOTIFY),  # TIOCCONS
+    ("ioctl", (0, 0x5423), NOTIFY),  # TIOCSETD
+    *(("ioctl", (0, n), NOTIFY) for n in (0x8940, 0x8941, 0x8980, 0x8982, 0x8983, 0x89A0, 0x89A1)),
+    ("personality", (8,), NOTIFY),  # PER_LINUX32
+    ("mmap", (0, 1 << 21, 3, 0x40022), 0x50000 | errno.ENOMEM),  # MAP_HUGETLB
+    ("shmget", (0, 1 << 21, 0o4600), 0x50000 | errno.ENOMEM),  # SHM_HUGETLB
+    ("memfd_create", (0, 4), 0x50000 | errno.ENOMEM),  # MFD_HUGETLB
+    ("seccomp", (1, 8), 0x50000 | errno.EBUSY),  # SECCOMP_FILTER_FLAG_NEW_LISTENER
+    ("prlimit64", (1, 7), NOTIFY),  # of init
+    ("sched_setaffinity", (1,), NOTIFY),
+    ("sched_setscheduler", (1,), NOTIFY),
+    ("sched_setparam", (1,), NOTIFY),
+    ("sched_setattr", (1,), NOTIFY),
+    ("setpriority", (0, 1), NOTIFY),
+    ("setpriority", (2, 0), NOTIFY),  # PRIO_USER
+    ("ioprio_set", (1, 1), NOTIFY),
+    ("ioprio_set", (3, 0), NOTIFY),  # IOPRIO_WHO_USER
+    ("prlimit64", (0, 7), ALLOW),  # of itself
+    ("setpriority", (0, 0, 5), ALLOW),
+    ("ioctl", (0, 0x5401), ALLOW),  # TCGETS
+]
+
+
+@pytest.mark.parametrize("name", DANGEROUS.split())
+def test_dangerous_call_is_refused_whatever_the_profile_says(name: str) -> None:
+    number = syscalls.syscall_numbers([name]).get(name)
+    assert number is None or judged(number) == NOTIFY
+
+
+@pytest.mark.parametrize("name", SURPRISING.split())
+def test_call_that_gets_past_filters_or_counters_is_unknown(name: str) -> None:
+    number = syscalls.syscall_numbers([name]).get(name)
+    assert number is None or judged(number) == ENOSYS
+
+
+@pytest.mark.parametrize(("name", "arguments", "wanted"), ARGUMENTS)
+def test_arguments_are_judged(name: str, arguments: tuple[int, ...], wanted: int) -> None:
+    assert judged(NUMBERS[name], arguments) == wanted
+
+
 def refusal(code: int) -> int:
     return 0x50000 | code
 
@@ -157,6 +211,7 @@ def test_a_runtime_moves_single_calls_and_nothing_else() -> None:
     "name",
     [
         *names({group: REFUSED[group] for group in FINAL}),
+        "mount", "setns", "bpf", "keyctl", "settimeofday",  # one of each, if FINAL had it not
         "clone3", "io_uring_setup", "read", "no_such_call", "",
     ],
 )  # fmt: skip

@@ -1,0 +1,83 @@
+"""What a program could do to its run's shim, which has its uid: work, or no room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import selectors
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.shim.console import LEAST
+from sandboxd.warden.requests import Started
+
+from ..sandbox import Sandbox
+
+PACKETS = """
+import fcntl, os
+fcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT)
+while True: os.write(1, b"x")
+"""
+
+
+def cpu_of(started: Started) -> float:
+    """CPU seconds of a shim."""
+    fields = Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("least", [LEAST, 1])
+def test_output_byte_by_byte_costs_who_writes_it(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    """Each write is a packet, and a read of ours: a program that only writes could keep the shim,
+    which no limit of the run counts, busier than itself."""
+    monkeypatch.setattr("sandboxd.shim.console.LEAST", least)
+    used: list[float] = []
+
+    def watch(started: Started) -> None:
+        time.sleep(2.5)
+        used.append(cpu_of(started))
+
+    program = f"/usr/bin/python3 - <<'E'\n{PACKETS}\nE"
+    usage = sandbox.run(program, wall_s=3, while_running=watch).verdict["usage"]
+    reads = usage["stdout_bytes"]
+    assert (reads < 12_000 and used[0] < 1.0) == (least == LEAST), (reads, used)
+
+
+def test_run_goes_on_when_its_uid_can_watch_nothing_more(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program can use up what epoll(7) allows a uid (max_user_watches), and ours is the same."""
+
+    def register(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(selectors.EpollSelector, "register", register)
+    result = sandbox.run("read x; echo $x; head -c 70M /dev/zero >&2; exit 3", answers=["typed"])
+    assert (result.exit, result.stdout) == (3, "typed\n")
+
+
+IN_FLIGHT = """
+import socket
+while True:
+    a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for _ in range(5): socket.send_fds(a, [b"x"], [a.fileno(), b.fileno()] * 100)
+"""
+
+
+def test_descriptors_that_a_step_left_in_flight_do_not_hinder_the_next(sandbox: Sandbox) -> None:
+    """They count for the uid, which is the shim's as well, until the kernel collects them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        for _ in range(4):
+            build = f"/usr/bin/python3 - 2>&1 <<'E' | grep -q 'Too many'\n{IN_FLIGHT}\nE"
+            result = sandbox.run("echo next", build=build)
+            assert (result.stdout, result.events[1]["exit"]) == ("next\n", 0), result.last
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,31 @@
+"""The limits of a process, written out: what is missing in the plan is no limit."""
+
+from __future__ import annotations
+
+import resource
+
+import pytest
+
+from sandboxd.jail import rlimits
+from sandboxd.model import Limits
+
+
+def test_every_limit_is_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (unlimited, unlimited))
+    assert rlimits.plan(Limits(nofile=99, fsize=1 << 20, pids=10)) == {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 1 << 20,
+        resource.RLIMIT_NOFILE: 99,
+        resource.RLIMIT_NPROC: 130,
+        resource.RLIMIT_MEMLOCK: 8 << 20,
+        resource.RLIMIT_MSGQUEUE: 800 << 10,
+        resource.RLIMIT_SIGPENDING: 4096,
+        resource.RLIMIT_RTPRIO: 0,
+        resource.RLIMIT_NICE: 0,
+    }
+
+
+def test_lower_hard_limits_of_the_host_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (50, 50))
+    assert rlimits.plan(Limits(nofile=99))[resource.RLIMIT_NOFILE] == 50
