@@ -117,6 +117,20 @@ def test_program_starts_with_three_descriptors_and_default_signals(sandbox: Sand
     assert result.stdout.splitlines() == ["[0, 1, 2]", "[13, 25]", "/home/work True 0o22"]
 
 
+def test_shim_has_no_more_rights_than_the_program(sandbox: Sandbox) -> None:
+    found: dict[str, list[str]] = {}
+
+    def look(started: Started) -> None:
+        time.sleep(0.5)
+        found.update(fields(Path(f"/proc/{started.pid}/status").read_text()))
+
+    sandbox.run("sleep 1", while_running=look)
+    uid = str(sandbox.slot.uid)
+    assert found["Uid"] == found["Gid"] == [uid] * 4 and found["Groups"] == []
+    assert {found[f"Cap{name}"][0] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert found["NoNewPrivs"] == ["1"]
+
+
 def test_init_keeps_nothing_that_a_program_could_take_from_it(sandbox: Sandbox) -> None:
     """It has their uid: only that it is not dumpable is between them and its descriptors."""
     found: list[str] = []

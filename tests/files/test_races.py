@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,3 +199,14 @@ def test_tree_that_is_made_and_removed_all_the_time_is_walked(scratch: Scratch) 
 
     with meanwhile(act):
         assert not until(lambda: False, attempt, LONG_S)
+
+
+@pytest.mark.parametrize("op", [{"op": "read", "path": "f"}, {"op": "archive", "paths": ["f"]}])
+def test_file_that_becomes_a_fifo_between_look_and_opening_is_refused(
+    scratch: Scratch, monkeypatch: pytest.MonkeyPatch, op: dict[str, Any]
+) -> None:
+    (scratch.home / "seen").write_text("a file")
+    os.mkfifo(scratch.home / "f")
+    look = beneath.look
+    monkeypatch.setattr(beneath, "look", lambda home, parts: look(home, ("seen",)))
+    assert scratch.ask(op).kind == "invalid"
