@@ -117,8 +117,8 @@ MIGRATIONS: Sequence[str] = (
 WAL_INDEX_HEADER = 48
 
 REMEDY = (
-    "put back a copy of it, or move it and what begins with its name away: then sandboxd starts "
-    "without its sessions and keypairs"
+    "put back a copy of it, or move it, what begins with its name, and the directory slots away: "
+    "then sandboxd starts without its sessions and keypairs"
 )
 """What an operator can do about a database that is damaged."""
 
@@ -134,13 +134,11 @@ class Database:
         self.path = path
         self._thread = ThreadPoolExecutor(1, "database")
         self._lock = threading.Lock()
-        unclean = os.path.exists(f"{path}-wal")  # whoever closes it in order takes this away
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
-            if unclean:
-                self._check()
+            self._check()
             self._migrate()
             self._index = os.open(f"{path}-shm", os.O_RDONLY | os.O_CLOEXEC)
         except (sqlite3.Error, OSError) as error:
@@ -150,7 +148,7 @@ class Database:
         """Raise sqlite3.DatabaseError for a damaged file."""
         (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise sqlite3.DatabaseError(f"damaged: {found}")
+            raise sqlite3.DatabaseError(f"damaged: {' '.join(found.split())}")
 
     def _migrate(self) -> None:
         """Bring the schema up to date. Raises ConfigError for one from a later sandboxd."""

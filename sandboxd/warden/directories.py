@@ -11,6 +11,7 @@ have put links there.
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import stat
 import time
@@ -106,22 +107,41 @@ def lock(config: Config) -> int:
     )
 
 
+def expect_database(config: Config) -> None:
+    """Raises ConfigError when there are files of sessions and no database that knows them: all
+    would be taken for strays, and removed. To be called with the `lock`."""
+    path, slots = database_path(config), f"{config.state_dir}/slots"
+    if os.path.exists(path) and os.path.getsize(path):
+        return
+    kept = glob.glob(f"{slots}/*/session")
+    if kept:
+        raise ConfigError(
+            f"{path} is {'empty' if os.path.exists(path) else 'missing'}, and {slots} has the "
+            f"files of {len(kept)} sessions; put back a copy of it, or move {slots} away to begin "
+            "without them"
+        )
+
+
 def _hand_over(path: str, uid: int) -> None:
-    """Give the directory, and what its owner has in it, to `uid`."""
+    """Give the directory, and what its owner has in it, to `uid`; and what is root's there: an
+    operator has put a copy back. Nobody else can have put it there: links to a file count."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         before = os.fstat(folder).st_uid
-        if before == uid:
-            return
         for name in os.listdir(folder):
             # not followed, and a FIFO does not block
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
             try:
                 found = os.fstat(fd)
-                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == before:
+                if (
+                    stat.S_ISREG(found.st_mode)
+                    and found.st_nlink == 1
+                    and found.st_uid in (before, 0)
+                ):
                     os.fchown(fd, uid, uid)
             finally:
                 os.close(fd)
-        os.fchown(folder, uid, uid)  # last: if this is interrupted, it is done again
+        if before != uid:
+            os.fchown(folder, uid, uid)  # last: if this is interrupted, it is done again
     finally:
         os.close(folder)

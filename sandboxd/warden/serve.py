@@ -56,6 +56,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         database = directories.make(config, uid)
         lock = directories.lock(config)
         stack.callback(os.close, lock)
+        directories.expect_database(config)
         name = own_name(config.state_dir)
         hierarchy = Hierarchy.find(name, config.cgroup)
         stack.callback(hierarchy.remove)

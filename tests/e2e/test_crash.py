@@ -205,11 +205,39 @@ def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(folder: Path)
             http.post("/session", json={"image": "c", "name": "kept"})
             begin(http, "kept", "r", {"exec": "sleep 60"})
         daemon.end("both")
-        for path in daemon.state.glob("api/sandboxd.sqlite*"):
-            path.unlink()
+        with sqlite3.connect(daemon.state / "api/sandboxd.sqlite") as database:
+            database.execute("DELETE FROM sessions")
+        database.close()
         daemon.start()
         assert not any("shim" in line or "init" in line for line in leftovers())
         assert os.listdir(daemon.state / "slots") == []
+
+
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_database_that_is_lost_does_not_cost_the_files_of_sessions(folder: Path, how: str) -> None:
+    with running(folder) as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            assert run(http, "kept", {"exec": "echo precious > file"}).exits[-1] == 0
+        daemon.end("neither")
+        database = daemon.state / "api/sandboxd.sqlite"
+        saved = database.read_bytes()
+        database.write_bytes(b"")
+        if how == "missing":
+            database.unlink()
+        with open(folder / "log", "w+") as log:
+            daemon.errors = log.fileno()
+            with pytest.raises(AssertionError):
+                daemon.start()
+            daemon.errors = None
+            log.seek(0)
+            (said,) = log.readlines()
+        assert f"is {how}" in said and "put back a copy" in said
+        database.write_bytes(saved)
+        daemon.start()
+        with daemon.client() as http:
+            assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "precious\n"
+            http.delete("/session/kept")
 
 
 def test_command_line_follows_its_run_over_a_restart(folder: Path) -> None:
