@@ -38,7 +38,7 @@ def test_sessions_survive_a_restart_and_run_numbers_go_on(start: Callable[[], Se
     assert second.client.get("/session/lost").status_code == 404
     assert f"session {lost} (lost) is dropped" in second.log()
     second.client.post(f"/session/{id}", json={"mode": "batch", "options": {"exec": "out x"}})
-    assert second.client.get("/session/kept").json()["numQueriesExecuted"] == 2
+    assert second.client.get("/session/kept").json()["sandbox"]["runs"]["begun"] == 2
     assert second.client.post("/session", json={"image": "c", "name": "lost"}).status_code == 201
     assert second.stop() == 0
 

@@ -129,11 +129,13 @@ def flow_a_session_tells_about_itself(api: Any) -> None:
     with made(api, tag="mine", envs={"WORD": "x y"}) as session:
         info = session.get_info()
         assert (info["status"], info["tag"], info["image"]) == ("RUNNING", "mine", "gcc:latest")
+        assert info["numQueriesExecuted"] == 1
+        assert session.get_info()["numQueriesExecuted"] == 2
         assert text(run(session, exec="echo $WORD")) == "x y\n"
         assert session.get_logs()["result"]["logs"] == "x y\n"
         assert session.complete("impo")["result"]["completions"] == []
         assert session.get_status_history()["result"]["running"]
-        assert session.get_info()["numQueriesExecuted"] == 1
+        assert session.get_info()["sandbox"]["runs"]["begun"] == 1
 
 
 def flow_interrupt_ends_what_runs(api: Any) -> None:
