@@ -128,7 +128,7 @@ class Requests:
                     os.mkdir(f"{slot.scratch}/work/{one.name}")
                 _settle(slot.scratch)
                 self.slots.commit(slot)
-        except SandboxdError:
+        except (SandboxdError, OSError):
             self.free(slot)
             raise
         return slot

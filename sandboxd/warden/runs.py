@@ -118,7 +118,7 @@ def group(path: str) -> Group:
 def numbers(slot_path: str) -> list[int]:
     """The runs of a slot that have a directory."""
     names = os.listdir(f"{slot_path}/runs") if os.path.isdir(f"{slot_path}/runs") else []
-    return sorted(int(name) for name in names)
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def remove(path: str) -> None:

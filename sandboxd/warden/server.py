@@ -169,6 +169,8 @@ class Server:
             answer, back = self._act(request, fds)
         except SandboxdError as error:
             self._answer(number, _refusal(error))
+        except OSError as error:  # no descriptor, no memory, no disk: for this request, not for us
+            self._answer(number, _refusal(StageError.of("warden", error)))
         else:
             if answer is not None:
                 self._answer(number, {"ok": True} | answer, back)

@@ -154,7 +154,7 @@ class Slots:
         """Remove what is on disk of slots that nobody has leased; returns their directories."""
         strays = []
         for entry in os.scandir(self._dir):
-            number = int(entry.name)
+            number = int(entry.name) if entry.name.isdecimal() else self._config.count
             ours = number < self._config.count and number not in self.leased
             lock = self._lock_soon(number) if ours else None
             if lock is None:

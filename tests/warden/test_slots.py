@@ -52,6 +52,14 @@ def test_slot_for_which_the_disk_has_no_directory_is_not_leased(
     assert slots.lease(SESSION).uid == FIRST
 
 
+def test_what_is_no_slots_directory_is_left_alone(slots: Slots, tmp_path: Path) -> None:
+    for name in ("lost+found", "4", "²"):
+        (tmp_path / "slots" / name).mkdir()
+    (tmp_path / "slots" / "1").mkdir()
+    assert slots.forget() == [str(tmp_path / "slots" / "1")]
+    assert sorted(os.listdir(tmp_path / "slots")) == ["4", "lost+found", "²"]
+
+
 def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(f"\0sandboxd/uid/{FIRST}")
