@@ -19,6 +19,7 @@ from typing import Any
 
 from .. import log
 from ..jail import syscalls
+from ..jail.stage import stage
 from .launcher import fork
 
 RESULT_MAX = 64 << 20
@@ -45,7 +46,8 @@ class Chores:
 
     def begin(self, name: str, work: Callable[[], Any], done: Done, keep: Sequence[int]) -> None:
         """Do `work` in a child that has the descriptors `keep`. Raises StageError."""
-        result = os.memfd_create(f"sandboxd-{name}", os.MFD_CLOEXEC)
+        with stage("chore"):
+            result = os.memfd_create(f"sandboxd-{name}", os.MFD_CLOEXEC)
         try:
             pid = fork([*keep, result], lambda: _work(name, work, result))
         except BaseException:

@@ -90,7 +90,10 @@ def lock(config: Config) -> int:
     Both halves hold it, so that one that is still ending is waited for. Raises ConfigError when
     another daemon has it: two would remove each other's sessions.
     """
-    fd = os.open(f"{config.state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(f"{config.state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:  # a file system that is mounted read-only
+        raise ConfigError(f"--state-dir {config.state_dir}: {error.strerror}") from None
     deadline = time.monotonic() + ENDING_S
     while True:
         try:

@@ -195,7 +195,7 @@ class Server:
                 return {"vitals": vitals() | busy}, []
             case "sweep":
                 id = request.get("id", 0)
-                self.sweep.ask(lambda fd: self._answer(id, {"ok": True}, [os.dup(fd)]))
+                self.sweep.ask(functools.partial(self._swept, id))
                 return None, []
             case "lease":
                 return {"slot": self.requests.lease(request).number}, []
@@ -315,7 +315,11 @@ class Server:
         left, working = [], self._working()
         for started in self.removing:
             assert started.group
-            if self.held.may_go(started, working) and started.group.remove():
+            try:
+                gone = self.held.may_go(started, working) and started.group.remove()
+            except OSError:  # no descriptor is left, say; it is tried again
+                gone = False
+            if gone:
                 self.requests.hierarchy.tidy(started.group)
             else:
                 left.append(started)
@@ -368,6 +372,17 @@ class Server:
             self._answer(request, _refusal(error) if error else {"ok": True})
 
     # -- sweeps
+
+    def _swept(self, id: int, report: int | None) -> None:
+        """Answer with a sweep's report, a descriptor that is not ours to close."""
+        try:
+            copy = None if report is None else os.dup(report)
+        except OSError:
+            copy = None
+        if copy is None:
+            self._answer(id, _refusal(Unavailable("no descriptor is left for the report")))
+        else:
+            self._answer(id, {"ok": True}, [copy])
 
     def _known(self) -> Known:
         """What is right at this moment, for the ledger."""

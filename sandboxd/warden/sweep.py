@@ -27,6 +27,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from .. import log
+from ..errors import SandboxdError
 from ..jail.cgroup import Group
 from .chores import Chores
 from .ledger import Directory, Known, Loop, Object, Process, Seen, Stray, Temporary, strays
@@ -36,8 +37,8 @@ from .survey import status_of, survey
 DEAD_S = 5.0
 """How long the parent of a dead process may take to collect it."""
 
-Reply = Callable[[int], None]
-"""Takes a descriptor of the report, which stays the caller's."""
+Reply = Callable[[int | None], None]
+"""Takes a descriptor of the report, which stays the caller's; None: there is none to be had."""
 
 _PARTS = {
     "processes": Process, "directories": Directory, "loops": Loop, "objects": Object,
@@ -92,7 +93,13 @@ class Sweep:
         if found is None:
             self._report(Seen(), [], "the survey has failed")
             return
-        seen = _seen(found)
+        try:
+            self._judge(_seen(found))
+        except (SandboxdError, OSError) as error:  # no descriptor is left, say
+            self._let_go()
+            self._report(Seen(), [], f"the sweep was broken off: {error}")
+
+    def _judge(self, seen: Seen) -> None:
         known = self._host.known()
         found = list(strays(known, seen))
         dead = {_dead(one) for one in found}
@@ -146,14 +153,17 @@ class Sweep:
         )
 
     def _repaired(self, seen: Seen, groups: list[Stray], asked: list[Stray], done: Any) -> None:
-        for lock in self._held.values():
-            lock.close()
-        self._held.clear()
+        self._let_go()
         if done is None:
             told = [replace(one, done="left: the repair has failed") for one in asked]
         else:
             told = [Stray(**one | {"target": tuple(one["target"])}) for one in done]
         self._report(seen, groups + told)
+
+    def _let_go(self) -> None:
+        for lock in self._held.values():
+            lock.close()
+        self._held.clear()
 
     def _report(self, seen: Seen, found: list[Stray], fault: str = "") -> None:
         """Answer everybody who has asked."""
@@ -172,7 +182,12 @@ class Sweep:
             "fault": fault,
         }
         replies, self._replies = self._replies, []
-        fd = os.memfd_create("sandboxd-report", os.MFD_CLOEXEC)
+        try:
+            fd = os.memfd_create("sandboxd-report", os.MFD_CLOEXEC)
+        except OSError:
+            for reply in replies:
+                reply(None)
+            return
         try:
             with open(fd, "w", encoding="utf-8", closefd=False) as file:
                 json.dump(report, file)

@@ -96,3 +96,10 @@ def test_a_directory_that_cannot_be_made_or_reached_is_told(config: Config, tmp_
     (tmp_path / "closed").mkdir(mode=0o700)
     with pytest.raises(ConfigError, match="closed"):
         directories.make(replace(config, state_dir=f"{tmp_path}/closed/state"), NEW)
+
+
+def test_a_lock_that_cannot_be_opened_is_told_in_one_line(config: Config) -> None:
+    directories.make(config, NEW)
+    os.mkdir(f"{config.state_dir}/lock")  # as good as a file system that is read-only
+    with pytest.raises(ConfigError, match="--state-dir"):
+        directories.lock(config)
