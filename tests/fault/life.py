@@ -1,8 +1,9 @@
 """The life of a session, as a client sees it that never gives up, and what it is owed.
 
-Each phase does one thing and checks it. At a moment of one phase, chosen beforehand, something
-is killed. What was acknowledged before has to be there afterwards; what was not is asked for
-again, as a client does whose connection broke. Two kinds of client: a plain one, which just
+Each phase does one thing and checks it: files and runs, by calls and by WebSocket, a virtual
+folder, and a session of the type batch beside it. At a moment of one phase, chosen beforehand,
+something is killed. What was acknowledged before has to be there afterwards; what was not is asked
+for again, as a client does whose connection broke. Two kinds of client: a plain one, which just
 calls again, and an exact one, which says with each call where it is.
 """
 
@@ -15,16 +16,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from websockets.exceptions import WebSocketException
 
 from .service import COMES_BACK_S, Service, Victim
 
-PHASES = ("create", "upload", "build", "output", "input", "queue", "download", "delete")
+PHASES = (
+    "create", "upload", "build", "output", "input", "queue", "stream", "folder", "batch",
+    "download", "delete",
+)  # fmt: skip
 
-WITHIN_S = {"create": 0.15, "upload": 0.1, "build": 0.4, "output": 1.0, "input": 0.8, "queue": 1.0,
-            "download": 0.15, "delete": 0.2}  # fmt: skip
+WITHIN_S = {"create": 0.3, "upload": 0.1, "build": 0.4, "output": 1.0, "input": 0.8, "queue": 1.0,
+            "stream": 1.0, "folder": 0.3, "batch": 0.8, "download": 0.15,
+            "delete": 0.3}  # fmt: skip
 """How long after the beginning of a phase the kill may come."""
 
 OUTPUT = "echo output >> begun; for i in $(seq 60); do echo line $i; sleep 0.01; done; exit 7"
+STREAM = OUTPUT.replace("echo output", "echo stream")
 INPUT = "echo input >> begun; read a; echo got $a; read b; echo got $b; exit 3"
 
 
@@ -54,6 +61,7 @@ class Life:
         self.service, self.name, self.point = service, name, point
         self.http = service.client()
         self.id = ""
+        self.folder = f"{name}-kept"
         self.files = {f"d{n}/f{n}": by.randbytes(by.randrange(1, 60_000)) for n in range(4)}
         self.files["mk.sh"] = b"echo build >> begun\nfor i in 1 2 3; do echo $i; sleep 0.05; done\n"
         self.hit: set[str] = set()  # phases whose run may have been killed itself
@@ -100,9 +108,16 @@ class Life:
             time.sleep(0.03)
 
     def _create(self) -> None:
-        answer, _ = self._ask("POST", "/session", json={"name": self.name, "image": "c"})
+        answer, again = self._ask("POST", "/folders", json={"name": self.folder, "quota": "16m"})
+        assert answer.status_code == 201 or (again and answer.status_code == 400), answer.text
+        self.id = self._session(self.name)
+
+    def _session(self, name: str, **more: Any) -> str:
+        """The UUID of a session in which the folder is mounted."""
+        body = {"name": name, "image": "c", "config": {"mounts": [self.folder]}} | more
+        answer, _ = self._ask("POST", "/session", json=body)
         assert answer.status_code in (200, 201), answer.text
-        self.id = answer.json()["sessionId"]
+        return str(answer.json()["sessionId"])
 
     def _upload(self) -> None:
         files = [("src", (name, data)) for name, data in self.files.items()]
@@ -130,19 +145,84 @@ class Life:
             told = self._follow({"mode": "continue", "code": "", "runId": name, "options": {}}, [])
             self._expect(told, None, 0, "queue")
 
+    def _stream(self) -> None:
+        """By WebSocket, taken up at the offset where the connection broke."""
+        options: dict[str, Any] = {"exec": STREAM}
+        call = {"mode": "batch", "code": "", "runId": "stream", "options": options}
+        printed, place = "", {"console": 0, "steps": 0}
+        deadline = time.monotonic() + COMES_BACK_S
+        while True:
+            assert time.monotonic() < deadline, (printed, self.service.said())
+            try:
+                for frame in self.service.frames(f"/stream/session/{self.id}/execute", call):
+                    if "offset" not in frame:
+                        break  # the daemon ends
+                    printed += "".join(text for kind, text in frame["console"] if kind == "stdout")
+                    place = frame["offset"]
+                    if frame["status"] == "finished":
+                        wanted = "".join(f"line {number}\n" for number in range(1, 61))
+                        self._expect((printed, frame), wanted, 7, "stream")
+                        return
+                    call["mode"] = "continue"
+            except (OSError, WebSocketException):
+                pass
+            options["offset"] = place
+            time.sleep(0.03)
+
+    def _folder(self) -> None:
+        command = f"echo folder >> begun; cp d0/f0 {self.folder}/file; echo kept"
+        self._expect(self._run("folder", {"exec": command}), "kept\n", 0, "folder")
+
+    def _batch(self) -> None:
+        """A session beside this one that does its command by itself, with the same folder."""
+        command = f"echo batch >> {self.folder}/begun; sleep 0.3; echo done"
+        id = self._session(f"{self.name}-batch", type="batch", startupCommand=command)
+        query = "query($id: UUID!) { compute_session(id: $id) { result } }"
+        deadline = time.monotonic() + COMES_BACK_S
+        result = "UNDEFINED"
+        while result == "UNDEFINED":
+            assert time.monotonic() < deadline, self.service.said()
+            asked = {"query": query, "variables": {"id": id}}
+            answer, _ = self._ask("POST", "/admin/gql", json=asked)
+            result = answer.json()["data"]["compute_session"]["result"]
+            time.sleep(0.03)
+        logs, _ = self._ask("GET", f"/session/_/logs?taskId={id}")
+        assert (result, logs.text) == ("SUCCESS", "done\n")
+        self._end(f"/session/{id}", 200)
+
+    def _kept(self, name: str) -> bytes:
+        """A file of the folder; tokens do not outlive the daemon, so both calls are repeated."""
+        deadline = time.monotonic() + COMES_BACK_S
+        while True:
+            token, _ = self._ask(
+                "POST", f"/folders/{self.folder}/request-download", json={"path": name}
+            )
+            assert token.status_code == 200, token.text
+            path = f"{token.json()['url']}?token={token.json()['token']}"
+            answer, _ = self._ask("GET", path)
+            if answer.status_code == 200:
+                return answer.content
+            assert time.monotonic() < deadline, answer.text
+
     def _download(self) -> None:
         for name, data in self.files.items():
             answer, _ = self._ask("GET", f"/session/{self.id}/download_single?file={name}")
             assert answer.status_code == 200 and answer.content == data, (name, answer.status_code)
         answer, _ = self._ask("GET", f"/session/{self.id}/download_single?file=begun")
         begun = answer.text.split() if answer.status_code == 200 else []
-        for phase in ("build", "output", "input", "first", "second"):
+        for phase in ("build", "output", "input", "first", "second", "stream", "folder"):
             times = begun.count(phase)
             assert times == 1 or (times == 0 and phase in self.hit), f"{phase} ran {times} times"
 
     def _delete(self) -> None:
-        answer, again = self._ask("DELETE", f"/session/{self.id}")
-        assert answer.status_code == 200 or (again and answer.status_code == 404), answer.text
+        self._end(f"/session/{self.id}", 200)
+        assert self._kept("file") == self.files["d0/f0"]
+        assert self._kept("begun") == b"batch\n"
+        self._end(f"/folders/{self.folder}", 204)
+
+    def _end(self, path: str, status: int) -> None:
+        answer, again = self._ask("DELETE", path)
+        assert answer.status_code == status or (again and answer.status_code == 404), answer.text
 
     # -- runs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -11,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
+from websockets.sync.client import unix_connect
 
 from ..e2e.daemon import ROOT
 
@@ -62,6 +65,13 @@ class Service:
         transport = httpx.HTTPTransport(uds=f"{self.folder}/api.sock")
         return httpx.Client(transport=transport, base_url="http://sandboxd", timeout=20)
 
+    def frames(self, path: str, first: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """What a WebSocket says after `first`. Raises OSError, WebSocketException."""
+        with unix_connect(f"{self.folder}/api.sock", f"ws://sandboxd{path}", max_size=None) as open:
+            open.send(json.dumps(first))
+            for frame in open:
+                yield json.loads(frame)
+
     def ready(self) -> bool:
         """It answers."""
         with contextlib.suppress(httpx.TransportError), self.client() as http:
@@ -106,6 +116,7 @@ class Service:
         """What there is of sessions on this host; nothing, when all are deleted."""
         found = [f"process {pid} {name}" for pid, uid, name in processes() if uid in self.uids]
         found += [f"slot {path}" for path in self.state.glob("slots/*")]
+        found += [f"folder {path}" for path in self.state.glob("folders/*")]
         for path in Path("/sys/block").glob("loop*/loop/backing_file"):
             with contextlib.suppress(OSError):
                 text = path.read_text().strip()
@@ -130,6 +141,9 @@ class Service:
             for path in self.state.glob("slots/*/session"):
                 with contextlib.suppress(httpx.TransportError, OSError):
                     http.delete(f"/session/{path.read_text()}")
+            for path in self.state.glob("folders/*"):
+                with contextlib.suppress(httpx.TransportError):
+                    http.delete(f"/folders/{path.name}")
 
     def stop(self) -> None:
         """End it for good."""
