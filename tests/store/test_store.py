@@ -203,8 +203,9 @@ def test_a_database_that_was_damaged_is_refused_with_the_remedy(path: str) -> No
         for page in range(3, 12):
             file.seek(page * 4096)
             file.write(b"\xa5" * 4096)
-    with pytest.raises(ConfigError, match=r"move it.* away"):
+    with pytest.raises(ConfigError, match=r"move it.* away") as refused:
         Database(path)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
