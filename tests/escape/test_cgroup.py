@@ -53,11 +53,14 @@ def test_number_that_another_process_has_got_is_not_killed(
     """A member may end between the look and the signal, and a stranger get its number."""
     (tmp_path / "pids.max").write_text("9")
     with subprocess.Popen(["/bin/sleep", "60"]) as other:
-        monkeypatch.setattr(Group, "members", lambda group: {other.pid})
-        Group({"pids": str(tmp_path)}).kill()
-        assert other.poll() is None
-        assert (tmp_path / "pids.max").read_text() == "0"
-        other.kill()
+        try:
+            monkeypatch.setattr(Group, "members", lambda group: {other.pid})
+            Group({"pids": str(tmp_path)}).kill()
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.3)
+        finally:
+            other.kill()
+    assert (tmp_path / "pids.max").read_text() == "0"
 
 
 def test_limits_of_one_step_do_not_stick_to_the_next(sandbox: Sandbox) -> None:

@@ -106,6 +106,8 @@ def test_each_mount_has_the_options_that_bound_it(sandbox: Sandbox) -> None:
     for point, (fstype, wanted) in MOUNTS.items():
         assert fstype in (found[point][0], "")
         assert set(wanted.split()) <= found[point][1], (point, found[point])
+    outside = os.statvfs(sandbox.slot.scratch).f_flag
+    assert outside & os.ST_NOSUID and outside & os.ST_NODEV, "the scratch, as the warden has it"
     there = {f"/proc/{name}" for name in MASKS.split() if os.path.exists(f"/proc/{name}")}
     assert there <= found.keys()
 

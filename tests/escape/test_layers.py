@@ -83,7 +83,7 @@ def shared(patch: pytest.MonkeyPatch) -> None:
 
 
 def inherited(patch: pytest.MonkeyPatch) -> None:
-    """The inheritable set, which a change of uid does not clear, is left as the daemon had it."""
+    """The daemon has inheritable capabilities, which a change of uid does not clear."""
     real = identity.apply
 
     def apply(uid: int, gid: int) -> None:
@@ -95,6 +95,11 @@ def inherited(patch: pytest.MonkeyPatch) -> None:
         real(uid, gid)
 
     patch.setattr(identity, "apply", apply)
+
+
+def inherited_and_kept(patch: pytest.MonkeyPatch) -> None:
+    """And nothing else clears it."""
+    inherited(patch)
     patch.setattr(syscalls, "capset_none", lambda: None)
 
 
@@ -118,7 +123,7 @@ SKIPPED: dict[str, tuple[Skip, str]] = {
     "gid": (nothing(os, "setresgid"), "identity"),
     "bounding set": (not_set(syscalls.PR_CAPBSET_DROP), "identity"),
     "securebits": (not_set(syscalls.PR_SET_SECUREBITS), "identity"),
-    "inheritable set": (inherited, "identity"),
+    "inheritable set": (inherited_and_kept, "identity"),
     "no_new_privs": (not_set(syscalls.PR_SET_NO_NEW_PRIVS), "identity"),
 }
 
@@ -131,6 +136,13 @@ def test_layer_that_is_skipped_stops_the_run(
     skip(monkeypatch)
     result = sandbox.run("echo ran")
     assert (result.last["event"], result.last["stage"], result.stdout) == ("fault", stage, "")
+
+
+def test_inheritable_capabilities_of_the_daemon_are_not_the_programs(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inherited(monkeypatch)
+    assert sandbox.run("grep CapInh /proc/self/status").stdout.split() == ["CapInh:", "0" * 16]
 
 
 def test_filter_that_is_skipped_stops_the_run(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from sandboxd.warden.ledger import Stray
 from sandboxd.warden.repair import repair
 from sandboxd.warden.survey import status_of
@@ -12,11 +14,15 @@ from sandboxd.warden.survey import status_of
 
 def test_number_that_another_process_has_got_is_not_killed(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sleep", "60"]) as other:
-        status = status_of(other.pid)
-        assert status
-        start, _ = status
-        stray = Stray("process", "of before", None, 0, (other.pid, start - 1, False))
-        assert repair(stray, str(tmp_path)).done == "ended by itself"
-        assert other.poll() is None
-        judged = Stray("process", "itself", None, 0, (other.pid, start, False))
-        assert repair(judged, str(tmp_path)).done == "killed"
+        try:
+            status = status_of(other.pid)
+            assert status
+            start, _ = status
+            stray = Stray("process", "of before", None, 0, (other.pid, start - 1, False))
+            assert repair(stray, str(tmp_path)).done == "ended by itself"
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.3)
+            judged = Stray("process", "itself", None, 0, (other.pid, start, False))
+            assert repair(judged, str(tmp_path)).done == "killed"
+        finally:
+            other.kill()

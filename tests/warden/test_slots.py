@@ -99,11 +99,14 @@ def test_number_that_another_process_has_got_is_not_killed(
 ) -> None:
     """Between the look at a process and the signal it may end, and a new one get its number."""
     with subprocess.Popen(["/bin/sleep", "60"]) as other:
-        looks = [[other.pid], []]
-        monkeypatch.setattr("sandboxd.warden.slots.processes_of", lambda uid: looks.pop(0))
-        end_uid(FIRST)
-        assert other.poll() is None
-        other.kill()
+        try:
+            looks = [[other.pid], []]
+            monkeypatch.setattr("sandboxd.warden.slots.processes_of", lambda uid: looks.pop(0))
+            end_uid(FIRST)
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.3)
+        finally:
+            other.kill()
 
 
 def test_directory_of_an_earlier_session_is_not_leased_again(slots: Slots, tmp_path: Path) -> None:
