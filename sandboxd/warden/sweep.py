@@ -119,8 +119,13 @@ class Sweep:
         )
 
     def _is_there(self, stray: Stray) -> bool:
-        """A process may have ended since the survey: of a run that is over, say. One that is dead
-        may be about to be collected: it counts when it has been so for DEAD_S."""
+        """What was there may have gone since the survey: with a run that is over, say, or a slot
+        that was just emptied. A process that is dead may be about to be collected: it counts when
+        it has been so for DEAD_S."""
+        if stray.kind == "cgroup":
+            return stray.target[0] in self._host.groups()
+        if stray.kind == "directory":
+            return os.path.isdir(f"{self._host.state_dir}/slots/{stray.slot}")
         if stray.kind != "process":
             return True
         pid, start, _ = stray.target

@@ -1,0 +1,51 @@
+"""A sweep tells of what is a stray when it judges, not of what was there when it looked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.jail.cgroup import Group
+from sandboxd.warden.chores import Chores
+from sandboxd.warden.ledger import Directory, Known, Seen
+from sandboxd.warden.sweep import Host, Sweep
+
+SEEN = asdict(Seen(directories=[Directory(3, "", 0.0)], groups={"3.1": 0.0}))
+
+
+class Later(Chores):
+    """Chores that are done when the test says what they found."""
+
+    def begin(self, name: str, work: Any, done: Callable[[Any], None], keep: Any) -> None:
+        """Keep what is to be called."""
+        self.done = done
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_has_gone_since_the_survey_is_no_stray(tmp_path: Path, there: bool) -> None:
+    groups = {"3.1": Group({"pids": f"{tmp_path}/3.1"})} if there else {}
+    if there:
+        (tmp_path / "slots" / "3").mkdir(parents=True)
+    host = Host(
+        str(tmp_path), lambda: Known(1, 9), lambda: groups, lambda _: None, lambda: frozenset({3}),
+        lambda: None,
+    )  # fmt: skip
+    chores, reports = Later(), list[list[str]]()
+    sweep = Sweep(host, chores)
+
+    def reply(report: int | None) -> None:
+        assert report is not None
+        told = json.loads(os.pread(report, 1 << 20, 0))
+        reports.append([stray["kind"] for stray in told["strays"]])
+
+    sweep.ask(reply)
+    chores.done(SEEN)
+    if there:  # the repair of the directory
+        chores.done(None)
+    assert reports == [["cgroup", "directory"] if there else []]
