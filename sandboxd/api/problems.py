@@ -86,6 +86,9 @@ _HEADERS = {401: {"www-authenticate": "BackendAI"}}
 RETRY_S = 1
 """When a client should try again that was refused with 429 or 503, unless it is told better."""
 
+GONE = 499
+"""The client has closed the connection; only our own log and metrics see it."""
+
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What the operating system has too little of, but for disk space."""
 
@@ -173,7 +176,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 async def on_disconnect(_: Request, error: Exception) -> Response:
     """Handler for a client that went away: nobody will read the answer."""
-    return Response(status_code=400)
+    return Response(status_code=GONE)
 
 
 async def on_unexpected(_: Request, error: Exception) -> Response:

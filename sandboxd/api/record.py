@@ -31,6 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import log
 from ..errors import AuthFailed, AuthInvalid, Forbidden, SandboxdError
 from .metrics import NOWHERE
+from .problems import GONE
 
 ACTS = {
     ("POST", "/admin/drain"): "daemon.drain",
@@ -239,7 +240,7 @@ class _Request:
     def _outcome(self) -> str:
         if self._error or self.status >= 500:
             return "failed"
-        if not self.status or (self._gone and not self._ended and self.status != 101):
+        if self.status in (0, GONE) or (self._gone and not self._ended and self.status != 101):
             return "gone"
         if self.status < 400:
             return "ok"

@@ -132,15 +132,16 @@ def _hand_over(path: str, uid: int) -> None:
     try:
         before = os.fstat(folder).st_uid
         for name in os.listdir(folder):
-            # not followed, and a FIFO does not block
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            try:  # not followed, and a FIFO does not block
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            except OSError:  # a link, say
+                if before == uid:  # its own: whoever needs it will say what is wrong
+                    continue
+                raise
             try:
                 found = os.fstat(fd)
-                if (
-                    stat.S_ISREG(found.st_mode)
-                    and found.st_nlink == 1
-                    and found.st_uid in (before, 0)
-                ):
+                single = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+                if single and found.st_uid in (before, 0) and found.st_uid != uid:
                     os.fchown(fd, uid, uid)
             finally:
                 os.close(fd)
