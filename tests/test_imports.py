@@ -27,6 +27,16 @@ MAY_IMPORT = {
     "api": SHARED | {"runs", "runtimes", "store", "__init__"},
     **dict.fromkeys(SHARED, SHARED),
 }
+API_MAY_IMPORT = {
+    "http": set(),
+    "watch": {"http"},
+    "access": {"http", "watch"},
+    "sessions": {"access", "http", "watch"},
+    "folders": {"access", "http", "sessions", "watch"},
+    "routes": {"access", "folders", "http", "sessions", "state", "watch"},
+}
+"""The same within the api; what stands beside its packages joins them together."""
+
 PRIVILEGED = {"audit", "jail", "files", "shim", "warden"} | SHARED
 
 
@@ -62,3 +72,13 @@ def test_imports_follow_the_arrows(part: str, path: Path) -> None:
             assert known in MAY_IMPORT[part] | {part} or at_start, f"{path} imports {name}"
         elif part in PRIVILEGED:
             assert name in sys.stdlib_module_names, f"{path} imports {name}, as root"
+
+
+@pytest.mark.parametrize("package", API_MAY_IMPORT)
+def test_the_arrows_within_the_api_point_one_way(package: str) -> None:
+    for path in (ROOT / "api" / package).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                for name in names:
+                    assert name.split(".")[0] in API_MAY_IMPORT[package], f"{path} imports {name}"

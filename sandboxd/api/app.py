@@ -12,7 +12,11 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import SandboxdError
-from . import (
+from .access.door import guarded
+from .access.gate import Gate
+from .http import problems
+from .http.answers import Answer
+from .routes import (
     about,
     drain,
     execute,
@@ -24,18 +28,14 @@ from . import (
     health,
     leaks,
     listen,
-    problems,
     pty,
     sessions,
     stream,
     transfers,
     upkeep,
 )
-from .answers import Answer
-from .door import guarded
-from .gate import Gate
-from .record import Recorded, named
 from .state import State
+from .watch.record import Recorded, named
 
 API_VERSION = "v7.20230615"
 """The newest that all clients speak without a warning."""

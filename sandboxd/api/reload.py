@@ -12,7 +12,7 @@ import asyncio
 from typing import Any
 
 from .. import config_file, log, runtimes
-from .connections import Connections
+from .http.connections import Connections
 from .state import State
 
 

@@ -30,27 +30,27 @@ from ..store import keypairs
 from ..store.database import Database
 from ..systemd import watchdog_s
 from . import app, reload
-from .account import Account
-from .admission import DRAINED, Admission
-from .bodies import Bodies
-from .connections import BACKLOG, Connections, complain_less
-from .door import Door
-from .drain import Drain
-from .health import Health
-from .health import monitor as make_monitor
-from .host import Host
-from .http_protocol import SERVER, HttpProtocol
-from .keys import Keys
-from .leaks import Leaks
-from .metrics import Metrics
-from .readings import readings
-from .registry import Sessions
-from .shelf import Folders
+from .access.bodies import Bodies
+from .access.door import Door
+from .access.keys import Keys
+from .folders.shelf import Folders
+from .folders.tokens import Tokens
+from .http.connections import BACKLOG, Connections, complain_less
+from .http.http_protocol import SERVER, HttpProtocol
+from .http.ws_protocol import WebSocketProtocol
+from .routes.drain import Drain
+from .routes.health import Health
+from .routes.health import monitor as make_monitor
+from .routes.leaks import Leaks
+from .sessions.admission import DRAINED, Admission
+from .sessions.host import Host
+from .sessions.readings import readings
+from .sessions.registry import Sessions
+from .sessions.sweeper import resume, sweep
+from .sessions.warden_client import WardenClient
 from .state import State
-from .sweeper import resume, sweep
-from .tokens import Tokens
-from .warden_client import WardenClient
-from .ws_protocol import WebSocketProtocol
+from .watch.account import Account
+from .watch.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 

@@ -9,18 +9,18 @@ from starlette.requests import HTTPConnection
 from ..config import Config
 from ..model import Guarantee
 from ..runtimes import Runtimes
-from .auth import owner
-from .bodies import Bodies
-from .door import Door
-from .drain import Drain
-from .health import Health
-from .leaks import Leaks
-from .metrics import Metrics
-from .record import note
-from .registry import Sessions
-from .session import Session
-from .shelf import Folders
-from .tokens import Tokens
+from .access.auth import owner
+from .access.bodies import Bodies
+from .access.door import Door
+from .folders.shelf import Folders
+from .folders.tokens import Tokens
+from .routes.drain import Drain
+from .routes.health import Health
+from .routes.leaks import Leaks
+from .sessions.registry import Sessions
+from .sessions.session import Session
+from .watch.metrics import Metrics
+from .watch.record import note
 
 
 @dataclass(slots=True)

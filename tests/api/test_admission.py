@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandboxd.api.admission import Places
-from sandboxd.api.turns import Amount
+from sandboxd.api.sessions.admission import Places
+from sandboxd.api.sessions.turns import Amount
 from sandboxd.errors import Draining, Full, QuotaExceeded
 
 from .bad_requests import assert_problem

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from sandboxd.api import listen
-from sandboxd.api.events import LATE_MAX, LISTENERS_MAX, Events, Listener, events
+from sandboxd.api.routes import listen
+from sandboxd.api.sessions.events import LATE_MAX, LISTENERS_MAX, Events, Listener, events
 from sandboxd.errors import QuotaExceeded
 from sandboxd.store.sessions import Row
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api import life
+from sandboxd.api.sessions import life
 from sandboxd.config import Sessions
 from sandboxd.store.sessions import Row
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api import frames
+from sandboxd.api.routes import frames
 from sandboxd.errors import Invalid
 from sandboxd.model import Verdict
 from sandboxd.runs.events import Event

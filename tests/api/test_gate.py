@@ -15,11 +15,11 @@ from starlette.middleware import Middleware
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from sandboxd.api import problems
-from sandboxd.api.auth import owner
-from sandboxd.api.door import Door, guarded
-from sandboxd.api.gate import Gate
-from sandboxd.api.keys import Keys
+from sandboxd.api.access.auth import owner
+from sandboxd.api.access.door import Door, guarded
+from sandboxd.api.access.gate import Gate
+from sandboxd.api.access.keys import Keys
+from sandboxd.api.http import problems
 from sandboxd.config import Config
 from sandboxd.errors import SandboxdError
 from sandboxd.store import keypairs

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandboxd.api.gql import TOKENS_MAX
+from sandboxd.api.routes.gql import TOKENS_MAX
 
 from ..signing import Signed
 from .bad_requests import MALFORMED, assert_problem
@@ -134,7 +134,7 @@ def test_container_and_folders(user: httpx.Client) -> None:
 def test_folders_of_others_are_listed_for_admins_only(server: Server, user: httpx.Client) -> None:
     user.post("/folders", json={"name": "theirs"}).raise_for_status()
     key = data(user, "{ keypair { access_key } }")["keypair"]["access_key"]
-    page = "(limit: 99, offset: 0) { items { name creator } }"
+    page = '(limit: 9, offset: 0, order: "-created_at") { items { name creator } }'
     admin, other = server.keypair(admin=True), server.keypair()
     with server.signed(admin) as admins, server.signed(other) as others:
         found = data(admins, f"{{ vfolder_list{page} vfolder_own_list{page} }}")

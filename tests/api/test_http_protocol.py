@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from sandboxd.api import connections, http_protocol
-from sandboxd.api.connections import Connections
+from sandboxd.api.http import connections, http_protocol
+from sandboxd.api.http.connections import Connections
 from sandboxd.config import Http
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from sandboxd.api.leaks import KINDS, strays
+from sandboxd.api.routes.leaks import KINDS, strays
 from sandboxd.warden.ledger import Kind
 
 from .conftest import Server

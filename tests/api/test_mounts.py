@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.api.mounts import attachments
+from sandboxd.api.folders.mounts import attachments
 from sandboxd.errors import Invalid, NotFound
 from sandboxd.model import Attachment
 from sandboxd.store.folders import Permission, Row

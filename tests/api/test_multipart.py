@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api.multipart import FileBegins, Upload, boundary, filename
+from sandboxd.api.http.multipart import FileBegins, Upload, boundary, filename
 from sandboxd.errors import Invalid
 
 TYPE = b"multipart/form-data; boundary=xyz"

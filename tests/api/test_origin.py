@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api.origin import is_loopback, refuse_pages
+from sandboxd.api.access.origin import is_loopback, refuse_pages
 from sandboxd.errors import Forbidden
 
 OWN = {"host": "localhost:8080"}

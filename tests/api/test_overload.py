@@ -20,8 +20,8 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from sandboxd.api import bodies
-from sandboxd.api.bodies import Bodies, Body
+from sandboxd.api.access import bodies
+from sandboxd.api.access.bodies import Bodies, Body
 
 from .bad_requests import assert_problem
 from .conftest import Server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sandboxd.filewire
 import sandboxd.wire
-from sandboxd.api import problems
+from sandboxd.api.http import problems
 from sandboxd.errors import Exists, NotFound, SandboxdError, StageError, Unavailable
 
 assert sandboxd.filewire and sandboxd.wire  # their exceptions belong to the tree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxd.api import ranges
+from sandboxd.api.http import ranges
 
 DATA = bytes(range(5))
 TIME = "Tue, 01 Jan 2030 00:00:00 GMT"

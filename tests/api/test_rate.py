@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api.rate import WINDOW_S, Rates
+from sandboxd.api.access.rate import WINDOW_S, Rates
 
 
 def test_requests_are_counted_down_and_come_back_one_by_one() -> None:

@@ -15,7 +15,7 @@ import pytest
 from starlette.routing import WebSocketRoute
 
 from sandboxd.api import app
-from sandboxd.api.record import ACTS
+from sandboxd.api.watch.record import ACTS
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 

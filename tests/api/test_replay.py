@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sandboxd.api.replay import Replays
-from sandboxd.api.signature import SKEW, Claim
+from sandboxd.api.access.replay import Replays
+from sandboxd.api.access.signature import SKEW, Claim
 from sandboxd.errors import AuthFailed, RateLimited
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

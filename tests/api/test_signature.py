@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api.signature import HASHES, Claim, claim, parse_date, verify
+from sandboxd.api.access.signature import HASHES, Claim, claim, parse_date, verify
 from sandboxd.errors import AuthFailed, AuthInvalid, Refused
 
 from ..signing import VERSION, signature

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api import sizes
+from sandboxd.api.sessions import sizes
 from sandboxd.errors import Invalid
 from sandboxd.model import Limits
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxd.api import tokens
-from sandboxd.api.tokens import Tokens
+from sandboxd.api.folders import tokens
+from sandboxd.api.folders.tokens import Tokens
 from sandboxd.errors import NotFound, QuotaExceeded
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandboxd.api.turns import Amount, Standing, Turns
+from sandboxd.api.sessions.turns import Amount, Standing, Turns
 
 PLENTY = Amount(10**6, 10**12)
 

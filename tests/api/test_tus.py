@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from sandboxd.api import tus
-from sandboxd.api.tus import Wrong
+from sandboxd.api.folders import tus
+from sandboxd.api.folders.tus import Wrong
 
 PATCH = {"tus-resumable": "1.0.0", "content-type": tus.OCTETS}
 SIZES = (0, 1, 2, 3, 16 << 20, 1 << 40)

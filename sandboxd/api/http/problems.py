@@ -1,0 +1,184 @@
+"""What a refusal looks like to clients: one table from exceptions to problem documents.
+
+A problem document (RFC 9457) has type, title and, where they help, msg and data. A class that
+is not in the table is answered as its nearest ancestor. What nobody expected is answered 500
+without a word about its inside; the log has it.
+"""
+
+from __future__ import annotations
+
+import errno
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...errors import (
+    AuthFailed,
+    AuthInvalid,
+    ConfigError,
+    Draining,
+    Exists,
+    FolderExists,
+    Forbidden,
+    Full,
+    Gone,
+    Invalid,
+    NoSpace,
+    NotFound,
+    OutsideHome,
+    QuotaExceeded,
+    RateLimited,
+    Refused,
+    SandboxdError,
+    StageError,
+    Unavailable,
+)
+from ...filewire import FileWireError
+from ...store.database import Unwritable
+from ...wire import Starved, WireError
+from .answers import to_json
+
+TYPE = "https://api.backend.ai/probs/"
+MEDIA_TYPE = "application/problem+json"
+
+_PARAMS = (400, "invalid-api-params", "Missing or invalid API parameters.")
+_BUSY = (503, "service-unavailable", "Service unavailable.")
+_INTERNAL = (500, "internal-server-error", "Internal server error.")
+
+TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
+    SandboxdError: _INTERNAL,
+    ConfigError: _INTERNAL,
+    Starved: _BUSY,
+    WireError: _INTERNAL,
+    FileWireError: _INTERNAL,
+    Refused: (400, "generic-bad-request", "Bad request."),
+    Invalid: _PARAMS,
+    OutsideHome: _PARAMS,
+    NotFound: (404, "object-not-found", "No such object."),
+    Exists: (
+        400,
+        "session-already-exists",
+        "The session already exists but you requested not to reuse existing one.",
+    ),
+    FolderExists: (400, "vfolder-already-exists", "The virtual folder already exists."),
+    AuthInvalid: (
+        400,
+        "invalid-auth-params",
+        "Missing or invalid authorization parameters.",
+    ),
+    AuthFailed: (401, "auth-failed", "Credential/signature mismatch."),
+    Forbidden: (403, "insufficient-privilege", "Insufficient privilege."),
+    NoSpace: (507, "insufficient-storage", "The server has no space left."),
+    Unwritable: (507, "insufficient-storage", "The server has no space left."),
+    RateLimited: (429, "rate-limit-exceeded", "You have reached your API query rate limit."),
+    QuotaExceeded: (412, "quota-exceeded", "You have reached your resource limit."),
+    StageError: _BUSY,
+    Unavailable: _BUSY,
+    Full: (503, "instance-not-available", "There is no available instance."),
+    Draining: (503, "server-frozen", "The server takes on nothing new at the moment."),
+    Gone: _BUSY,
+}
+
+_HEADERS = {401: {"www-authenticate": "BackendAI"}}
+RETRY_S = 1
+"""When a client should try again that was refused with 429 or 503, unless it is told better."""
+
+GONE = 499
+"""The client has closed the connection; only our own log and metrics see it."""
+
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the operating system has too little of, but for disk space."""
+
+_FRAMEWORK = {
+    404: ("url-not-found", "Unknown URL path."),
+    405: ("method-not-allowed", "HTTP Method Not Allowed."),
+    501: ("not-implemented", "This API query is not implemented."),
+}
+
+_BARE = {
+    429: ("rate-limit-exceeded", "You have reached your API query rate limit."),
+    503: _BUSY[1:],
+}
+"""Of statuses that say in their `msg` what they are about."""
+
+
+def document(suffix: str, title: str, msg: str = "", data: Any = None) -> dict[str, Any]:
+    """The members of a problem document; `msg` and `data` only where there is something."""
+    body: dict[str, Any] = {"type": TYPE + suffix, "title": title}
+    if msg:
+        body["msg"] = msg
+    if data is not None:
+        body["data"] = data
+    return body
+
+
+def of_status(status: int, msg: str = "", data: Any = None) -> dict[str, Any]:
+    """The problem document for a bare HTTP status."""
+    suffix, title = (_FRAMEWORK | _BARE).get(status, ("generic-bad-request", "Bad request."))
+    return document(suffix, title, msg or HTTPStatus(status).phrase, data)
+
+
+def of_error(error: SandboxdError) -> tuple[int, dict[str, Any]]:
+    """Status and problem document for an exception of ours."""
+    status, suffix, title = next(TABLE[c] for c in type(error).__mro__ if c in TABLE)
+    if status == 500:
+        return status, document(suffix, title)
+    if isinstance(error, NotFound):
+        title = f"No such {error.kind}."
+    data = error.data if isinstance(error, Refused) else None
+    if isinstance(error, StageError):
+        data = {"stage": error.stage, "errno": error.errno}
+    return status, document(suffix, title, str(error), data)
+
+
+def _response(status: int, body: dict[str, Any], headers: Any = None) -> Response:
+    return Response(to_json(body), status, headers, MEDIA_TYPE)
+
+
+async def on_sandboxd_error(request: Request, error: Exception) -> Response:
+    """Handler for our own exceptions."""
+    assert isinstance(error, SandboxdError)
+    request.scope["state"]["refusal"] = error  # for the log
+    return answer(error)
+
+
+def answer(error: SandboxdError) -> Response:
+    """The answer to what raised `error`; also to a WebSocket that is not opened yet."""
+    status, body = of_error(error)
+    headers = dict(_HEADERS.get(status, {}))
+    if status in (429, 503):
+        headers["retry-after"] = str(getattr(error, "retry_s", RETRY_S))
+    return _response(status, body, headers)
+
+
+async def on_os_error(request: Request, error: Exception) -> Response:
+    """Handler for what the operating system refuses: a shortage passes, and is nobody's fault.
+    Raises everything else again."""
+    assert isinstance(error, OSError)
+    if error.errno not in SHORT:
+        raise error
+    return await on_sandboxd_error(request, Unavailable(f"the server is short: {error.strerror}"))
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Handler for Starlette's: unknown URLs, methods, and statuses that the api raises."""
+    assert isinstance(error, HTTPException)
+    status, msg, data = error.status_code, error.detail, None
+    if status in (404, 405):
+        path = request.url.path
+        msg = f"This server does not offer {request.scope.get('method', 'GET')} {path}."
+        data = path if status == 404 else None
+    return _response(status, of_status(status, msg, data), error.headers)
+
+
+async def on_disconnect(_: Request, error: Exception) -> Response:
+    """Handler for a client that went away: nobody will read the answer."""
+    return Response(status_code=GONE)
+
+
+async def on_unexpected(_: Request, error: Exception) -> Response:
+    """Handler for everything else; Starlette raises it again, so that the server logs it."""
+    return _response(500, document(*_INTERNAL[1:]))

@@ -1,0 +1,1 @@
+"""A module for each kind of request: takes it apart, asks the packages beside, answers."""

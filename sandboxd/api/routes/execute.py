@@ -1,0 +1,199 @@
+"""POST /session/{ref}: the calls of a batch run, and what they answer."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ...errors import Invalid, NotFound, SandboxdError
+from ...model import STEPS
+from ...runs.console import Item, log
+from ...runs.run import Input, Plan, Reply, Run
+from ...runs.terms import LIVE, POLL, Terms
+from ...runs.told import Offset, nothing
+from ..access.bodies import fold, parameters, typed
+from ..http.answers import Answer
+from ..http.delivery import expect_presence, hand_over
+from ..sessions import batch, sizes
+from ..sessions.helper import Helper
+from ..sessions.session import Session
+from ..state import session, state
+from ..watch.record import note
+
+MODES = ("batch", "continue", "input", "complete", "query")
+RUN_ID_MAX = 256
+
+OUTPUT = ".output"
+"""The directory, below /home/work, whose new files a result lists."""
+
+VANISHED = {"status": "finished", "exitCode": 130, "options": {}, "files": [], "console": []}
+"""The result when the session is destroyed while a call waits."""
+
+_CREATED_MARGIN_S = 0.02
+"""Time stamps of files come from the kernel's tick and may lie that far behind the clock."""
+
+
+class Call(msgspec.Struct):
+    """The body of an execute request."""
+
+    mode: str = ""
+    code: str = ""
+    runId: str = ""
+    options: dict[str, Any] = {}
+
+
+class Typed(msgspec.Struct):
+    """`options` of a continue or input call."""
+
+    eof: bool = False
+    live: bool = False
+    offset: Offset | int | None = None
+
+
+async def execute(request: Request) -> Response:
+    """One call of a run."""
+    call = await parameters(request, Call)
+    found = session(request)
+    if call.mode == "batch":
+        return await _batch(request, found, call)
+    if call.mode in ("continue", "input"):
+        return await _follow_up(found, call)
+    if call.mode == "complete":
+        return complete_nothing()
+    raise bad_mode(call.mode)
+
+
+def bad_mode(mode: str) -> Invalid:
+    """Why no call of this mode is served."""
+    if mode == "query":
+        return Invalid(
+            "Code snippets (mode query) are not offered: upload a file and run it (mode batch)."
+        )
+    if not mode:
+        return Invalid("mode is missing or empty!")
+    return Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
+
+
+async def complete(request: Request) -> Response:
+    """POST /session/{ref}/complete: batch sessions have no completions."""
+    session(request)
+    return complete_nothing()
+
+
+def complete_nothing() -> Response:
+    """The answer to a request for completions."""
+    return Answer({"result": {"status": "finished", "completions": []}})
+
+
+async def _batch(request: Request, found: Session, call: Call) -> Response:
+    options = typed(fold(call.options, {}), Typed, "options")
+    run = await ask(request, found, call)
+    return _Telling(found, run, None, LIVE if options.live else POLL, since(options.offset))
+
+
+async def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
+    """The run that `call` asks for, under an id of ours if its client gives none.
+
+    Raises Invalid, QuotaExceeded, Unavailable.
+    """
+    if len(call.runId) > RUN_ID_MAX:
+        raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
+    id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
+    note(request, run=id)
+    return await state(request).sessions.ask(found, id, plan(request, found, call))
+
+
+def plan(request: HTTPConnection, found: Session, call: Call) -> Plan:
+    """What a run that is asked for is to do. Raises Invalid."""
+    if call.code:
+        raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
+    here = state(request)
+    runtime = here.runtimes.resolve(found.row.runtime)
+    return batch.plan(batch.options(call.options), found.row, runtime, here.config)
+
+
+async def _follow_up(found: Session, call: Call) -> Response:
+    if not call.runId:
+        raise Invalid("continuation requires explicit run ID")
+    options = typed(fold(call.options, {}), Typed, "options")
+    run = found.runs.get(call.runId)
+    given = Input(call.code, options.eof) if call.mode == "input" else None
+    return _Telling(found, run, given, LIVE if options.live else POLL, since(options.offset))
+
+
+def since(given: Offset | int | None) -> Offset | None:
+    """Where a client says that it is; a number is that of the console alone. Raises Invalid."""
+    offset = Offset(given) if isinstance(given, int) else given
+    if offset and not (0 <= offset.console < 1 << 62 and 0 <= offset.steps <= len(STEPS)):
+        raise Invalid("Input validation error", {"options.offset": "as an answer has told it"})
+    return offset
+
+
+class _Telling(Response):
+    """The answer to a call, which is served when it is sent: only then the run knows whether its
+    client has got it."""
+
+    def __init__(
+        self, found: Session, run: Run, given: Input | None, terms: Terms, since: Offset | None
+    ) -> None:
+        super().__init__()
+        self._found, self._run = found, run
+        self._given, self._terms, self._since = given, terms, since
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        expect_presence(scope)
+        async with self._run.call(self._given, self._terms, self._since) as reply:
+            told = await result(self._found, self._run, reply)
+            answer = Answer({"result": {"runId": self._run.id, **told}})
+            if await Request(scope, receive).is_disconnected():
+                raise ClientDisconnect
+            await hand_over(answer, scope, send, reply.note if reply else nothing)
+
+
+async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any]:
+    """The execution result object for a reply, None: for a session that has vanished."""
+    if reply is None:
+        return dict(VANISHED)
+    event = reply.answer.event
+    files, complaint = await _files(found, run) if event and event.step == "exec" else ([], [])
+    verdict = event.verdict if event else None
+    asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
+    told: dict[str, Any] = {
+        "status": reply.answer.status,
+        "exitCode": reply.answer.exit_code,
+        "options": asks,
+        "files": files,
+        "console": reply.console + complaint,
+        "verdict": asdict(verdict) if verdict else None,
+        "offset": asdict(reply.offset),
+    }
+    if waiting := found.waiting(run):
+        told["queue"] = asdict(waiting)
+    if run.plan.clamped:
+        told["clamped"] = run.plan.clamped
+    return told
+
+
+async def _files(found: Session, run: Run) -> tuple[list[dict[str, str]], list[Item]]:
+    """The files that the run made in its output directory, and a word if they cannot be told."""
+    since = run.started_at - _CREATED_MARGIN_S
+    try:
+        async with Helper(found) as helper:
+            names = await helper.created(OUTPUT, since)
+    except NotFound:
+        return [], []
+    except SandboxdError as error:
+        return [], [log("warning", f"the files of this run cannot be listed: {error}")]
+    base = f"/session/{found.row.id}/download_single?file="
+    return [{"name": name, "url": base + _quoted(f"{OUTPUT}/{name}")} for name in names], []
+
+
+def _quoted(path: str) -> str:
+    return quote(path, safe="/", errors="surrogateescape")

@@ -1,0 +1,212 @@
+"""A session's files: upload, list, download. Bytes are passed on as they come.
+
+What is known before the answer begins becomes a status; a failure after that breaks the
+connection off, so that a cut answer cannot be taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from ...config import Files
+from ...errors import Invalid, SandboxdError
+from ...model import HOME
+from ..access.bodies import Body, parameters
+from ..http.multipart import FileBegins, Upload
+from ..sessions.helper import Helper, Place, path
+from ..state import session, state
+from ..watch.record import note
+
+OCTETS = "application/octet-stream"
+
+
+class Listing(msgspec.Struct):
+    """Parameters of a listing."""
+
+    path: str = HOME
+
+
+class Download(msgspec.Struct):
+    """Parameters of a download."""
+
+    files: list[str] = []
+
+
+class Single(msgspec.Struct):
+    """Parameters of the download of a single file."""
+
+    file: str = ""
+
+
+async def upload(request: Request) -> Response:
+    """POST /session/{ref}/upload: put all files of a multipart body in place, or none."""
+    found, limits = session(request), state(request).config.files
+    body = Body(request)
+    try:
+        parser = Upload(request.headers.get("content-type", "").encode("latin-1"))
+        async with Helper(found) as helper:
+            await helper.begin_upload()
+            files, size = await _pass_on(body, parser, helper, limits)
+            await helper.commit()
+        note(request, files=files, bytes=size)
+    except SandboxdError as error:
+        if closing := await body.drop():
+            raise HTTPException(413, str(error), closing) from None
+        raise
+    return Response(status_code=204)
+
+
+async def _pass_on(body: Body, parser: Upload, helper: Helper, limits: Files) -> tuple[int, int]:
+    """Give the helper the files of the body; their number and bytes. Raises Invalid for what
+    breaks a limit."""
+    files = size = total = 0
+    name = ""
+    while piece := await body.piece():
+        for event in parser.feed(piece):
+            if isinstance(event, FileBegins):
+                files, size, name = files + 1, 0, event.name
+                if files > limits.upload_files:
+                    raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
+                await helper.begin_file(path(name, "filename"), event.mode)
+                continue
+            size, total = size + len(event), total + len(event)
+            if size > limits.upload_size:
+                why = f"Too large file (maximum {limits.upload_size} bytes)"
+                raise Invalid(why, {"filename": name})
+            await helper.write(event)
+    parser.end()
+    if not files:
+        raise Invalid("an upload has at least one file")
+    return files, total
+
+
+class HelperResponse(StreamingResponse):
+    """An answer whose content comes from a file helper, which ends with it.
+
+    Starlette closes the iterator when the client goes away, but not when it never began.
+    """
+
+    def __init__(
+        self,
+        helper: Helper,
+        content: AsyncIterator[bytes],
+        headers: dict[str, str],
+        status: int = 200,
+    ) -> None:
+        super().__init__(content, status, headers)
+        self._helper = helper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._helper.close()
+
+
+async def opened(place: Place, question: dict[str, Any]) -> tuple[Helper, dict[str, Any]]:
+    """A helper that has given its first answer. Raises what it refuses."""
+    helper = Helper(place)
+    await helper.open()
+    try:
+        return helper, await helper.ask(question)
+    except BaseException:
+        helper.close()
+        raise
+
+
+async def listing(request: Request) -> Response:
+    """GET or POST /session/{ref}/files: a directory, as JSON text within JSON."""
+    asked = await parameters(request, Listing)
+    name = path(asked.path or HOME, "path")
+    helper, answer = await opened(session(request), {"op": "list", "path": name})
+    content = listed(helper, asked.path or HOME, str(answer.get("path", HOME)))
+    return HelperResponse(helper, content, {"content-type": "application/json"})
+
+
+async def listed(
+    helper: Helper, asked: str, folder: str, before: bytes = b"{"
+) -> AsyncIterator[bytes]:
+    """The content of an answer that lists the directory `folder`, to its end, after `before`."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    yield before + b'"files":"'
+    async for packet in helper.data():
+        if isinstance(packet, bytes):
+            yield _within(decoder.decode(packet))
+            continue
+        tail = {"errors": str(packet.get("errors", "")), "folder_path": folder, "abspath": asked}
+        yield b'",' + json.dumps(tail, separators=(",", ":")).encode()[1:]
+
+
+def _within(text: str) -> bytes:
+    """`text` as the inside of a JSON string."""
+    return json.dumps(text)[1:-1].encode()
+
+
+async def download(request: Request) -> Response:
+    """GET or POST /session/{ref}/download: one tar for each path, in a multipart/mixed body."""
+    asked = await parameters(request, Download)
+    most = state(request).config.files.download_files
+    if not 1 <= len(asked.files) <= most:
+        raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(asked.files)})
+    paths = [path(name, "files") for name in asked.files]
+    note(request, files=len(paths))
+    helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
+    boundary = secrets.token_hex(16)
+    headers = {"content-type": f"multipart/mixed; boundary={boundary}"}
+    return HelperResponse(helper, _parts(helper, boundary), headers)
+
+
+async def _parts(helper: Helper, boundary: str) -> AsyncIterator[bytes]:
+    before = ""
+    async for packet in helper.data():
+        if isinstance(packet, bytes):
+            yield packet
+        elif packet.get("end"):
+            yield f"{before}--{boundary}--\r\n".encode()
+        else:
+            yield f"{before}--{boundary}\r\n{_part_headers(packet)}\r\n".encode()
+            before = "\r\n"
+
+
+def _part_headers(packet: dict[str, Any]) -> str:
+    lines = f"Content-Type: {OCTETS}\r\nContent-Encoding: identity\r\n"
+    left_out = packet.get("left_out")
+    if isinstance(left_out, dict) and left_out:
+        counts = ", ".join(f"{kind}={count}" for kind, count in sorted(left_out.items()))
+        lines += f"X-Sandboxd-Left-Out: {counts}\r\n"
+    return lines
+
+
+async def download_single(request: Request) -> Response:
+    """GET or POST /session/{ref}/download_single: the bytes of one file."""
+    asked = await parameters(request, Single)
+    if not asked.file:
+        raise Invalid("Input validation error", {"file": "the path of a file"})
+    question = {"op": "read", "path": path(asked.file, "file")}
+    helper, answer = await opened(session(request), question)
+    name = quote(str(answer.get("name", "file")), safe="", errors="surrogateescape")
+    headers = {
+        "content-type": OCTETS,
+        "content-length": str(answer.get("size")),
+        "content-disposition": f"attachment; filename*=UTF-8''{name}",
+    }
+    return HelperResponse(helper, content(helper), headers)
+
+
+async def content(helper: Helper) -> AsyncIterator[bytes]:
+    """The bytes of a file that is being read."""
+    async for packet in helper.data():
+        if isinstance(packet, bytes):
+            yield packet

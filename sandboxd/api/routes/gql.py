@@ -1,0 +1,213 @@
+"""POST /admin/gql: what the clients ask in GraphQL. Reading only.
+
+A query is bounded before it is looked at: tokens, and with them depth and aliases; there is no
+way to ask for the schema, whose types are mutually recursive. Fields come in the order in which
+they were asked for, because clients print tables by position.
+
+A query is answered in a thread, from rows that are never changed in place, so that a long one
+holds up nobody. What it gets wrong is told in `errors` with the status 400.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from graphql import (
+    ExecutionResult,
+    GraphQLError,
+    NoSchemaIntrospectionCustomRule,
+    execute_sync,
+    parse,
+    specified_rules,
+    validate,
+)
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...store.sessions import Row
+from ..access.auth import caller, owner
+from ..access.bodies import parameters
+from ..http import problems
+from ..http.answers import Answer, to_json
+from ..state import State, state
+from . import gql_items as items
+from .folders import described
+from .gql_items import Item
+from .gql_schema import SCHEMA
+
+TOKENS_MAX = 1000
+ERRORS_MAX = 10
+PAGE_MAX = 100
+"""Items of a list in one answer."""
+
+_RULES = (*specified_rules, NoSchemaIntrospectionCustomRule)
+
+
+class Query(msgspec.Struct):
+    """The body of a GraphQL request."""
+
+    query: str
+    variables: dict[str, Any] = {}
+    operation_name: str | None = None
+
+
+_ALIASES = {"operationName": "operation_name"}
+
+
+async def gql(request: Request) -> Response:
+    """The answer to a query: {"data": ...}."""
+    result = await _result(request)
+    if result.errors:
+        return _refusal(result.errors)
+    return Answer({"data": result.data})
+
+
+async def legacy(request: Request) -> Response:
+    """POST /admin/graphql: for clients of before v6.20210815, which take the bare data."""
+    result = await _result(request)
+    return _refusal(result.errors) if result.errors else Answer(result.data)
+
+
+async def _result(request: Request) -> ExecutionResult:
+    asked = await parameters(request, Query, _ALIASES)
+    root = await _root(request)
+    result = await asyncio.to_thread(answer, asked, root)
+    for error in result.errors or ():
+        if error.original_error and not isinstance(error.original_error, GraphQLError):
+            raise error.original_error  # ours, and none of the query's
+    return result
+
+
+def answer(asked: Query, root: Root) -> ExecutionResult:
+    """The result of a query, with what is wrong about it in `errors`."""
+    try:
+        document = parse(asked.query, no_location=True, max_tokens=TOKENS_MAX)
+    except GraphQLError as error:
+        return ExecutionResult(None, [error])
+    if errors := validate(SCHEMA, document, _RULES, max_errors=ERRORS_MAX):
+        return ExecutionResult(None, errors)
+    return execute_sync(SCHEMA, document, root, None, asked.variables, asked.operation_name)
+
+
+def _refusal(errors: Sequence[GraphQLError]) -> Response:
+    """A problem document that also has the errors where GraphQL clients look for them."""
+    told = [error.formatted for error in errors]
+    msg = "; ".join(error.message for error in errors)
+    body = problems.document("graphql-error", "GraphQL-generated error", msg, told)
+    return Response(to_json(body | {"errors": told}), 400, media_type=problems.MEDIA_TYPE)
+
+
+async def _root(request: Request) -> Root:
+    here, asking, acts_for = state(request), caller(request), owner(request)
+    found = await here.door.keys.find(acts_for)
+    is_admin = found.is_admin if found else asking.is_admin and acts_for == asking.name
+    own = len(list(here.sessions.of(acts_for)))
+    keypair = items.keypair(acts_for, found, is_admin, own, here.config.rate_limit)
+    everybody = asking.is_admin and acts_for == asking.name
+    sees = None if everybody else acts_for
+    return Root(here, acts_for, asking.is_admin, sees, keypair, here.sessions.rows())
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What the fields of Query answer, for one request.
+
+    acts_for  the owner for whom the caller asks
+    is_admin  the caller may name another
+    sees      the owner whose sessions and folders are told when a field names none; None:
+              everybody's
+    live      sessions that are not over, with their last use and number of requests
+    """
+
+    here: State
+    acts_for: str
+    is_admin: bool
+    sees: str | None
+    own_keypair: Item
+    live: Sequence[tuple[Row, float, int]]
+
+    def keypair(self, _: Any, access_key: str | None = None, **__: Any) -> Item | None:
+        """The caller's own keypair."""
+        return self.own_keypair if access_key in (None, self.acts_for) else None
+
+    def compute_session(self, _: Any, id: Any) -> Item | None:
+        """One session, also one that is over. Raises GraphQLError."""
+        try:
+            wanted = str(uuid.UUID(id))
+        except (ValueError, TypeError, AttributeError):
+            raise GraphQLError("id is not a UUID") from None
+        found = [pair for pair in self._rows(self.sees, ended=True) if pair[0].id == wanted]
+        return items.session(*found[0], self.here.config) if found else None
+
+    def compute_container(self, _: Any, id: Any) -> Item | None:
+        """The container of a session."""
+        found = self.compute_session(_, id)
+        return found["containers"][0] if found else None
+
+    def compute_session_list(
+        self, _: Any, limit: int, offset: int, status: str | None = None,
+        access_key: str | None = None, **rest: Any,
+    ) -> Item:  # fmt: skip
+        """The sessions with one of the statuses, which come with commas between; newest first."""
+        wanted = status.upper().replace(" ", "").split(",") if status else None
+        whose = self._named(access_key) or self.sees
+        pairs = self._rows(whose, ended=not wanted or "TERMINATED" in wanted)
+        pairs = [pair for pair in pairs if not wanted or pair[0].status in wanted]
+        found = [items.session(*pair, self.here.config) for pair in pairs]
+        return _page(found, limit, offset, **rest)
+
+    def vfolder_list(
+        self, _: Any, limit: int, offset: int, access_key: str | None = None, **rest: Any
+    ) -> Item:
+        """The folders of whom the caller sees, oldest first."""
+        whose = self._named(access_key) or self.sees
+        found = [described(one.row) for one in self.here.folders.of(whose)]
+        return _page(found, limit, offset, **rest)
+
+    def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
+        """The owner's folders."""
+        return self.vfolder_list(_, access_key=access_key or self.acts_for, **rest)
+
+    def vfolder_invited_list(self, _: Any, limit: int, offset: int, **__: Any) -> Item:
+        """Folders are not shared here."""
+        return _page([], limit, offset)
+
+    vfolder_project_list = vfolder_invited_list
+
+    def _named(self, access_key: str | None) -> str | None:
+        """The owner that a field names, if the caller may. Raises GraphQLError."""
+        if access_key not in (None, self.acts_for) and not self.is_admin:
+            raise GraphQLError("only admins can look at what belongs to another owner")
+        return access_key
+
+    def _rows(self, whose: str | None, ended: bool) -> list[tuple[Row, float, int]]:
+        """Sessions with their use, newest first, those that are over only if `ended`."""
+        pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
+        if ended:  # one that has ended since `live` was taken counts as that
+            pairs |= {
+                row.id: (row, row.used_at, row.runs) for row in self.here.sessions.ended_rows(whose)
+            }
+        return sorted(pairs.values(), key=lambda pair: -pair[0].created_at)
+
+
+def _page(
+    found: list[Item], limit: int, offset: int, filter: str | None = None,
+    order: str | None = None, **_: Any,
+) -> Item:  # fmt: skip
+    """A part of a list, in the `order` of some fields: "name" or "+name", "-created_at", with
+    commas between. Raises GraphQLError."""
+    if filter:
+        raise GraphQLError("filter is not offered: leave it out")
+    if not 0 <= limit <= PAGE_MAX or offset < 0:
+        raise GraphQLError(f"limit must be 0 to {PAGE_MAX}, offset 0 or more")
+    for key in reversed(order.split(",") if order else []):
+        name = key.strip().lstrip("+-")
+        if any(not isinstance(item.get(name, []), (str, int, type(None))) for item in found):
+            raise GraphQLError(f"a list cannot have the order of {name!r}")
+        found = sorted(found, key=lambda item: str(item[name] or ""), reverse="-" in key)
+    return {"items": found[offset : offset + limit], "total_count": len(found)}

@@ -1,0 +1,140 @@
+"""Sessions, keypairs and folders as GraphQL objects: plain dictionaries by field. No I/O.
+
+A session has one kernel and one container here, and they share its UUID.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from ...config import Config
+from ...store.keypairs import Keypair
+from ...store.sessions import Row
+
+Item = dict[str, Any]
+
+
+def iso(at: float | None) -> str | None:
+    """Seconds since 1970 as the clients read times."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+
+
+def session(row: Row, used_at: float, requests: int, config: Config) -> Item:
+    """A session; `used_at`: seconds since 1970 of the last of so many `requests` for it."""
+    slots = _slots(row, config)
+    item = _common(row, config) | {
+        "session_id": row.id,
+        "main_kernel_id": row.id,
+        "tag": row.tag or None,
+        "name": row.name,
+        "type": row.type,
+        "cluster_mode": "single-node",
+        "cluster_size": 1,
+        "domain_name": "default",
+        "group_name": "default",
+        "agent_ids": ["local"],
+        "user_email": row.owner,
+        "full_name": row.owner,
+        "user_id": row.owner,
+        "access_key": row.owner,
+        "created_user_email": row.owner,
+        "created_user_id": row.owner,
+        "status_history": json.dumps({status: iso(at) for status, at in row.history.items()}),
+        "scheduled_at": iso(row.created_at),
+        "startup_command": row.startup_command or None,
+        "bootstrap_script": row.bootstrap_script or None,
+        "result": row.result,
+        "requested_slots": slots,
+        "occupying_slots": slots,
+        "service_ports": "[]",
+        "mounts": [mount.name for mount in row.mounts],
+        "vfolder_mounts": [mount.folder for mount in row.mounts],
+        "num_queries": requests,
+        "cpu_used": row.usage.get("cpu_ms", 0),
+        "mem_max_bytes": row.usage.get("mem_peak", 0),
+        "dependencies": [],
+        "abusing_reports": [],
+        "idle_checks": json.dumps(idle_checks(row, used_at, config)),
+    }
+    return item | {"containers": [container(row, config)]}
+
+
+def container(row: Row, config: Config) -> Item:
+    """The one container of a session."""
+    used = {name: str(value) for name, value in row.usage.items()}
+    return _common(row, config) | {
+        "session_id": row.id,
+        "cluster_role": "main",
+        "cluster_idx": 1,
+        "cluster_hostname": "main1",
+        "local_rank": 0,
+        "agent": "local",
+        "container_id": row.id,
+        "preopen_ports": [],
+        "last_stat": json.dumps(used) if used else None,
+    }
+
+
+def _common(row: Row, config: Config) -> Item:
+    """The fields that session and container have in common."""
+    limits = asdict(config.limits.exec) | row.limits
+    return {
+        "id": row.id,
+        "image": row.image,
+        "architecture": platform.machine(),
+        "registry": row.image.rpartition("/")[0],
+        "status": row.status,
+        "status_info": row.status_info or None,
+        "status_data": json.dumps(_data(row)),
+        "status_changed": iso(max(row.history.values(), default=row.created_at)),
+        "created_at": iso(row.created_at),
+        "terminated_at": iso(row.history.get("TERMINATED")),
+        "resource_opts": json.dumps({"shmem": limits["shm"]}),
+        "occupied_slots": _slots(row, config),
+    }
+
+
+def _data(row: Row) -> Item:
+    """What there is to say about the status of a batch session."""
+    return {} if row.exit_code is None else {"exit_code": row.exit_code}
+
+
+def _slots(row: Row, config: Config) -> str:
+    """The session's resources, as JSON; nothing once it is over."""
+    if row.slot is None:
+        return "{}"
+    limits = asdict(config.limits.exec) | row.limits
+    return json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
+
+
+def idle_checks(row: Row, used_at: float, config: Config) -> Item:
+    """When a session would end for want of use."""
+    if not config.sessions.idle_s or row.slot is None:
+        return {}
+    return {"timeout": {"ends_at": iso(used_at + config.sessions.idle_s)}}
+
+
+def keypair(owner: str, found: Keypair | None, is_admin: bool, sessions: int, rate: int) -> Item:
+    """The keypair of `owner`; None: it has none, and came in by the Unix socket.
+
+    A secret is shown when it is made and never again.
+    """
+    return {
+        "user_id": owner,
+        "user_info": {"email": owner, "full_name": owner},
+        "full_name": owner,
+        "projects": ["default"],
+        "access_key": owner,
+        "is_active": True,
+        "is_admin": is_admin,
+        "created_at": iso(found.created_at) if found else None,
+        "modified_at": iso(found.created_at) if found else None,
+        "last_used": iso(found.last_used) if found else None,
+        "resource_policy": "default",
+        "rate_limit": (found.rate_limit if found else None) or rate,
+        "concurrency_used": sessions,
+    }

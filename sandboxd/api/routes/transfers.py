@@ -1,0 +1,219 @@
+"""Uploads to and downloads from virtual folders, by token.
+
+An owner asks for a token; whoever has it then uploads (tus.py) or downloads without signing, as
+the clients do. The state of an upload is the length of what is there; see files/parts.py.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from email.utils import formatdate
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...errors import AuthFailed, Invalid, QuotaExceeded, SandboxdError
+from ..access.auth import caller
+from ..access.bodies import Body, parameters
+from ..access.door import LOCAL
+from ..folders import tus
+from ..folders.shelf import Folder
+from ..folders.tokens import Purpose, Token
+from ..folders.tus import Wrong
+from ..http import ranges
+from ..http.answers import Answer
+from ..sessions.helper import Helper
+from ..state import state
+from ..watch.record import note
+from . import files
+from .folder_files import within
+from .folders import folder
+
+UPLOAD = "/folders/_/tus/upload"
+DOWNLOAD = "/folders/_/download"
+
+
+class RequestUpload(msgspec.Struct):
+    """The body of a request for an upload's token."""
+
+    path: str
+    size: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class RequestDownload(msgspec.Struct):
+    """The body of a request for a download's token."""
+
+    path: str
+    archive: bool = False
+
+
+async def request_upload(request: Request) -> Response:
+    """POST /folders/{name}/request-upload: a token to upload one file of a known size."""
+    found, body = folder(request), await parameters(request, RequestUpload)
+    if body.size > found.row.size:
+        raise QuotaExceeded(f"{found.row.name} has room for {found.row.size} bytes in all")
+    name = within(body.path, "path")
+    id, stale_s = uuid.uuid4().hex, int(state(request).config.folders.token_s)
+    question = {"op": "begin", "upload": id, "file": name, "size": body.size, "stale_s": stale_s}
+    async with Helper(found) as helper:
+        await helper.ask(question)
+    give = state(request).tokens.give
+    text, token = give("upload", caller(request).name, found.row.id, name, body.size, id)
+    token.done = body.size == 0
+    return Answer({"token": text, "url": _url(request, UPLOAD)})
+
+
+async def request_download(request: Request) -> Response:
+    """POST /folders/{name}/request-download: a token to download one file."""
+    found, body = folder(request), await parameters(request, RequestDownload, {"file": "path"})
+    if body.archive:
+        raise Invalid("Input validation error", {"archive": "single files can be downloaded"})
+    name = within(body.path, "path")
+    await _described(found, name)
+    text, _ = state(request).tokens.give("download", caller(request).name, found.row.id, name)
+    return Answer({"token": text, "url": _url(request, DOWNLOAD)})
+
+
+def _url(request: Request, path: str) -> str:
+    """`path` on this server, as the client reaches it; clients add the token as a query."""
+    return f"{request.url.scheme}://{request.url.netloc}{path}"
+
+
+async def _described(found: Folder, name: str) -> dict[str, Any]:
+    """Size and time of a file. Raises Invalid for a directory, NotFound."""
+    async with Helper(found) as helper:
+        status = await helper.ask({"op": "stat", "path": name})
+    if status.get("directory"):
+        raise Invalid(f"{json.dumps(name)} is a directory")
+    return status
+
+
+async def download(request: Request) -> Response:
+    """GET DOWNLOAD?token=: the file, or a range of it."""
+    token, found = await _good_for(request, "download")
+    status = await _described(found, token.path)
+    size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)
+    headers = {
+        "content-type": files.OCTETS,
+        "last-modified": modified,
+        "accept-ranges": "bytes",
+        "content-disposition": f"attachment; filename*=UTF-8''{_quoted(token.path)}",
+    }
+    wanted, only_if = (request.headers.get(name, "") for name in ("range", "if-range"))
+    try:
+        span = ranges.span(wanted, only_if, size, modified)
+    except ValueError:
+        headers = {"content-range": f"bytes */{size}"}
+        raise HTTPException(416, f"the file has {size} bytes", headers) from None
+    start, end = span or (0, size)
+    headers["content-length"] = str(end - start)
+    if span:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
+    question = {"op": "read", "path": token.path, "start": start, "end": end}
+    helper, _ = await files.opened(found, question)
+    return files.HelperResponse(helper, files.content(helper), headers, 206 if span else 200)
+
+
+def _quoted(path: str) -> str:
+    return quote(path.rpartition("/")[2], safe="", errors="surrogateescape")
+
+
+async def capabilities(request: Request) -> Response:
+    """OPTIONS UPLOAD: what of tus is spoken."""
+    headers = tus.capabilities(state(request).config.folders.size)
+    return Response(status_code=204, headers=headers)
+
+
+async def offset(request: Request) -> Response:
+    """HEAD UPLOAD?token=: how much of the upload is there."""
+    token, found = await _good_for(request, "upload")
+    _expect(tus.version(request.headers))
+    have = token.size
+    if not token.done:
+        async with _Turn(token), Helper(found) as helper:
+            have = int((await helper.ask(_append(token, request)))["offset"])
+    return Response(status_code=200, headers=tus.answer(have, token.size))
+
+
+async def patch(request: Request) -> Response:
+    """PATCH UPLOAD?token=: more of the upload; all of it is there after the last one."""
+    body = Body(request)
+    try:
+        have, size = await _patched(request, body)
+    except (SandboxdError, HTTPException) as error:
+        if closing := await body.drop():
+            raise HTTPException(413, str(error), closing) from None
+        raise
+    return Response(status_code=204, headers=tus.answer(have, size))
+
+
+async def _patched(request: Request, body: Body) -> tuple[int, int]:
+    """Add the body to the upload that the request names; the offset after it, and its size."""
+    token, found = await _good_for(request, "upload")
+    asked = tus.patch(request.headers, token.size)
+    if isinstance(asked, Wrong):
+        raise _problem(asked)
+    async with _Turn(token):
+        state(request).tokens.prolong(token)
+        if token.done:
+            _expect(tus.conflict(asked, token.size))
+            return token.size, token.size
+        async with Helper(found) as helper:
+            answer = await helper.ask(_append(token, request))
+            _expect(tus.conflict(asked, int(answer["offset"])))
+            while piece := await body.piece():
+                await helper.write(piece)
+            have = int((await helper.commit())["offset"])
+        state(request).tokens.prolong(token)
+        token.done = have == token.size
+    return have, token.size
+
+
+async def _good_for(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
+    """What the token in the query is for. Raises NotFound, AuthFailed when its giver's keypair
+    is not good any more."""
+    here = state(request)
+    token = here.tokens.find(request.query_params.get("token", ""), purpose)
+    if token.giver != LOCAL.name and not await here.door.keys.find(token.giver):
+        raise AuthFailed("Access key not found")
+    found = here.folders.by_id(token.folder)
+    note(request, folder=found.row.id, owner=found.row.owner)
+    return token, found
+
+
+def _append(token: Token, request: Request) -> dict[str, Any]:
+    """The helper's request. A client may choose a directory of the folder as late as here."""
+    name = token.path
+    if directory := request.query_params.get("dst_dir"):
+        name = within(f"{directory}/{name}", "dst_dir")
+    return {"op": "append", "upload": token.id, "file": name, "size": token.size}
+
+
+class _Turn:
+    """Only one request at a time may work on an upload; another is told so (423)."""
+
+    def __init__(self, token: Token) -> None:
+        self._working = token.working
+
+    async def __aenter__(self) -> None:
+        if self._working.locked():
+            raise _problem(Wrong(423, "another request is adding to this upload"))
+        await self._working.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._working.release()
+
+
+def _expect(wrong: Wrong | None) -> None:
+    if wrong is not None:
+        raise _problem(wrong)
+
+
+def _problem(wrong: Wrong) -> HTTPException:
+    headers = {"tus-resumable": tus.VERSION, "tus-version": tus.VERSION}
+    return HTTPException(wrong.status, wrong.message, headers)

@@ -1,0 +1,175 @@
+"""Amounts and variables as clients write them, turned into ours. No I/O.
+
+Limits come from three places, the later ones winning: the configuration's default for the
+step, the session's resources, the run's own options. None may exceed the configuration's
+ceiling, and a run none of its session's resources; what is lowered is named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ...errors import Invalid
+from ...model import Limits
+
+_SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
+
+MEMORY_MIN = 8 << 20
+"""Bytes of memory without which not even a shell can be started."""
+
+CPUS_MIN = 0.01
+"""A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
+
+SCRATCH_STEP = 16 << 20
+"""Bytes: scratches are multiples of it."""
+
+VARIABLES_MAX = 512
+ENVIRON_MAX = 64 * 1024
+"""Variables of a session, and bytes of all their names and values."""
+
+# what clients call it -> field of Limits
+RESOURCES = {"cpu": "cpus", "mem": "memory"}
+_BOTH = {
+    name: name
+    for name in ("wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output")
+}  # fmt: skip
+RUN_LIMITS = RESOURCES | {"cpus": "cpus"} | _BOTH
+RESOURCE_OPTS = {"shmem": "shm"} | _BOTH
+_NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
+
+_SIZES = ("memory", "shm", "disk", "fsize", "output")
+_COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
+"""Fields that are whole numbers -> the least that a shell can do with."""
+
+
+def client_name(field: str) -> str:
+    """What clients call the field of Limits called `field`."""
+    return _NAMES.get(field, field)
+
+
+def amount(field: str, value: Any, where: str) -> float | int:
+    """The value of the field of Limits called `field`. Raises Invalid naming `where`."""
+    if field in _SIZES:
+        size = size_of(value, where)
+        if field == "memory" and size < MEMORY_MIN:
+            raise _bad(where, f"at least {MEMORY_MIN} bytes are needed")
+        return size
+    if field in _COUNTS:
+        digits = isinstance(value, str) and re.fullmatch("[0-9]{1,16}", value)
+        count = int(value) if digits else value
+        if type(count) is not int or count < _COUNTS[field]:
+            raise _bad(where, f"a whole number from {_COUNTS[field]} up is expected")
+        return count
+    number = positive(value, where)
+    if field == "cpus" and number < CPUS_MIN:
+        raise _bad(where, f"at least {CPUS_MIN} of a CPU is needed")
+    return number
+
+
+def positive(value: Any, where: str) -> float:
+    """A number above 0, also written as a text."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise _bad(where, "a number is expected") from None
+    if not math.isfinite(number) or number <= 0:
+        raise _bad(where, "a number above 0 is expected")
+    return number
+
+
+def size_of(value: Any, where: str) -> int:
+    """Bytes: a whole number, or a text such as "256m", "1.5g" or "4096" (powers of 1024)."""
+    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    match = _SIZE.fullmatch(text.strip()) if len(text) <= 32 else None
+    if match is None:
+        raise _bad(where, 'a size in bytes, or with a unit such as "256m" or "1g", is expected')
+    size = int(float(match[1]) * (1 << _POWERS[match[2].lower()]))
+    if size <= 0:
+        raise _bad(where, "a size above 0 is expected")
+    return size
+
+
+def granted(asked: Mapping[str, Any], ceiling: Limits) -> tuple[dict[str, Any], list[str]]:
+    """Fields of Limits, none above `ceiling`, and the names of those that were lowered."""
+    given = {field: min(value, getattr(ceiling, field)) for field, value in asked.items()}
+    return given, sorted(client_name(field) for field in asked if given[field] < asked[field])
+
+
+def step_limits(
+    default: Limits, session: Mapping[str, Any], run: Mapping[str, Any], ceiling: Limits
+) -> tuple[Limits, list[str]]:
+    """The limits of a step, and the client's names of those that had to be lowered."""
+    most = replace(ceiling, **session)
+    given, lowered = granted(run, most)
+    return replace(default, **{**session, **given}), lowered
+
+
+def scratch_size(asked: int, most: int) -> int:
+    """Bytes of a scratch in which at least `asked` have room, `most` at most. There are few
+    sizes to choose from: the warden keeps a blank image of each."""
+    return min(most, -(-asked // SCRATCH_STEP) * SCRATCH_STEP)
+
+
+def variables(given: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Environment variables; numbers and truth values become their JSON texts.
+
+    Raises Invalid for a name or value that no program can be given.
+    """
+    if len(given) > VARIABLES_MAX:
+        raise _bad(where, f"at most {VARIABLES_MAX} variables are allowed")
+    found = {name: _variable(name, value, where) for name, value in given.items()}
+    size = sum(len(name) + len(text.encode("utf-8", "replace")) for name, text in found.items())
+    if size > ENVIRON_MAX:
+        raise _bad(where, f"at most {ENVIRON_MAX} bytes of names and values are allowed")
+    return found
+
+
+def _variable(name: str, value: Any, where: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise _bad(where, "a name consists of letters, digits and _ and begins with no digit")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    if not isinstance(value, str):
+        raise _bad(f"{where}.{name}", "a text is expected")
+    return program_text(value, f"{where}.{name}")
+
+
+def program_text(text: str, where: str) -> str:
+    """`text`, if it can be an argument or variable of a program: execve(2) takes no NUL.
+
+    Raises Invalid.
+    """
+    if b"\0" in encoded(text, where):
+        raise _bad(where, "a text without NUL is expected")
+    return text
+
+
+def stored(text: str, where: str) -> str:
+    """`text`, if the database can keep it: Unicode, without surrogates. Raises Invalid."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _bad(where, "a text that can be written in UTF-8 is expected") from None
+    return text
+
+
+def encoded(text: str, where: str) -> bytes:
+    """`text` as UTF-8; U+DC80..U+DCFF stand for single bytes that are not. Raises Invalid."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise _bad(where, "a text that can be written in UTF-8 is expected") from None
+
+
+def _bad(where: str, allowed: str) -> Invalid:
+    return Invalid("Input validation error", {where: allowed})
