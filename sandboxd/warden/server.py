@@ -2,12 +2,11 @@
 
 One thread and one selector. What takes its time is not waited for: a release kills the slot's
 processes, is remembered, and is answered when the last of them is gone, its cgroup as well, and a
-chore (chores.py) has emptied the slot. If the api ends, the warden does too, and the service
+chore has emptied the slot (releases.py). If the api ends, the warden does too, and the service
 manager starts both again.
 
 Runs do not end with the daemon, whichever way it ends: their shims go on, and the next warden
-adopts them. Those that it has started itself are its children; the adopted ones are known by a
-pidfd (pidfd_open(2)), which becomes readable when they end.
+adopts them (working.py).
 """
 
 from __future__ import annotations
@@ -28,26 +27,17 @@ from .. import log, wire
 from ..config import Config
 from ..config_file import renewed
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
-from ..jail.cgroup import Group
 from ..systemd import Notify
-from . import proof
 from .chores import Chores
-from .held import Held
-from .ledger import Known, Lease
-from .proof import Left
+from .releases import Releases
 from .requests import Requests, Started
 from .slots import Slot
 from .sweep import Host, Sweep
 from .vitals import vitals
+from .working import Working, kill
 
 RETRY_S = 0.02
 """Between two tries to remove a cgroup whose last process the kernel still takes apart."""
-
-STUCK_S = 5.0
-"""Between two tries to empty a slot in which something was left: often only a dead process, which
-the host's first process had not collected yet."""
-
-_UNKNOWN = Left(["what, is not known: the chore has failed"], [])
 
 ERROR_MAX = 2000
 """Characters of an error that is told: it may quote what was asked for, and must fit a packet."""
@@ -74,21 +64,16 @@ class Server:
         self.ready = ready
         self.notify = notify
         self.read_again = read_again
-        self.children: dict[int, Started] = {}
-        self.adopted: dict[int, Started] = {}  # by pidfd
-        self.removing: list[Started] = []
-        self.releasing: dict[int, list[int]] = {}  # slot -> ids of the requests to answer
         self.stopping = False
-        self.held = Held(_kill)
-        self.emptying: set[int] = set()  # slots with a chore that empties them
-        self.retry_at = 0.0
         self.chores = Chores()
+        self.selector = selectors.DefaultSelector()
+        self.working = Working(requests, self.selector, lambda: self.releases.go_on())
+        self.releases = Releases(requests, self.chores, self.working.is_busy, self._released)
         host = Host(
-            requests.config.state_dir, self._known, self._groups, requests.slots.hold,
-            lambda: frozenset(requests.slots.stuck), self._retry,
+            requests.config.state_dir, self.working.known, self.working.groups, requests.slots.hold,
+            lambda: frozenset(requests.slots.stuck), self.releases.retry,
         )  # fmt: skip
         self.sweep = Sweep(host, self.chores)
-        self.selector = selectors.DefaultSelector()
 
     def serve(self) -> int:
         """Run until the end; the exit status of the daemon."""
@@ -103,16 +88,16 @@ class Server:
         self.selector.register(self.sock, selectors.EVENT_READ, self._request)
         status = None
         while status is None:
-            timeout = RETRY_S if self.removing else self._retry_in()
+            timeout = RETRY_S if self.working.removing else self.releases.retry_in()
             for key, _ in self.selector.select(timeout):
                 key.data()
             if hung_up:
                 hung_up.clear()
                 self._reload()
             status = self._collect()
-            self._remove_groups()
-            if self._retry_in() == 0:
-                self._retry()
+            self.working.remove_groups()
+            if self.releases.retry_in() == 0:
+                self.releases.retry()
         self._end()
         return status
 
@@ -191,7 +176,7 @@ class Server:
             case "ping":
                 self.notify.alive(self._status())
                 self.requests.look_at_room()
-                busy = {"children": len(self.children), "releasing": len(self.releasing)}
+                busy = {"children": len(self.working.children), "releasing": len(self.releases)}
                 return {"vitals": vitals() | busy}, []
             case "sweep":
                 id = request.get("id", 0)
@@ -204,7 +189,7 @@ class Server:
             case "start":
                 slot = self._busy_check(request)
                 started, back = self.requests.start(request, fds[0] if fds else None)
-                self.children[started.pid] = started
+                self.working.add(started)
                 slot.runs[started.run or 0] = started.pid
                 return {}, back
             case "follow":
@@ -233,21 +218,18 @@ class Server:
     def _adopt(self, request: dict[str, Any]) -> dict[str, Any]:
         found, error = self.requests.adopt(request)
         for started in found:
-            assert started.pidfd is not None
-            self.adopted[started.pidfd] = started
-            end = functools.partial(self._adopted_ended, started)
-            self.selector.register(started.pidfd, selectors.EVENT_READ, end)
+            self.working.adopt(started)
         if error:
             raise error
         return {}
 
     def _helping(self, started: Started, fd: int) -> list[int]:
-        self.children[started.pid] = started
+        self.working.add(started)
         return [fd]
 
     def _busy_check(self, request: dict[str, Any]) -> Slot:
         slot = self.requests.leased(request)
-        if slot.number in self.releasing:
+        if slot.number in self.releases:
             raise Unavailable(f"slot {slot.number} is being released")
         return slot
 
@@ -263,30 +245,9 @@ class Server:
 
     def _release(self, slot: Slot, request: int) -> None:
         """Kill all that works for `slot`; its answer comes when the last of it is gone."""
-        self.releasing.setdefault(slot.number, []).append(request)
-        for started in self._working():
-            if started.slot is slot:
-                _kill(started)
-        self._finish_releases()
-
-    def _working(self) -> list[Started]:
-        """Every shim and helper."""
-        return [*self.children.values(), *self.adopted.values()]
-
-    def _adopted_ended(self, started: Started) -> None:
-        assert started.pidfd is not None
-        self.selector.unregister(started.pidfd)
-        del self.adopted[started.pidfd]
-        os.close(started.pidfd)
-        self._ended(started)
-
-    def _ended(self, started: Started) -> None:
-        """A shim or helper is gone; so is everything that it had."""
-        if started.slot and started.group:
-            started.group.kill()
-            self.removing.append(started)
-            self.requests.ended(started.slot, started.run or 0)
-        self._finish_releases()
+        self.releases.ask(slot, request)
+        self.working.kill(slot)
+        self.releases.go_on()
 
     def _collect(self) -> int | None:
         """Collect children that have ended; the daemon's exit status when one is the api."""
@@ -303,73 +264,11 @@ class Server:
                     return 0
                 log.event("api.ended", logging.ERROR, exit=code)
                 return 1
-            if self.chores.collected(pid, status):
-                continue
-            if started := self.children.pop(pid, None):
-                self._ended(started)
+            if not self.chores.collected(pid, status):
+                self.working.collected(pid)
 
-    def _remove_groups(self) -> None:
-        """Remove the cgroups of runs that are over; those still busy are tried again."""
-        if not self.removing:
-            return
-        left, working = [], self._working()
-        for started in self.removing:
-            assert started.group
-            try:
-                gone = self.held.may_go(started, working) and started.group.remove()
-            except OSError:  # no descriptor is left, say; it is tried again
-                gone = False
-            if gone:
-                self.requests.hierarchy.tidy(started.group)
-            else:
-                left.append(started)
-        self.removing = left
-        self._finish_releases()
-
-    def _finish_releases(self) -> None:
-        for number in list(self.releasing):
-            slot = self.requests.slots.leased.get(number)  # None: it is being emptied already
-            if slot is None or any(one.slot is slot for one in (*self._working(), *self.removing)):
-                continue
-            try:
-                kept = self.requests.vacate(slot)
-            except StageError as error:
-                self._released(slot, error)
-            else:
-                self._empty(slot, kept)
-
-    def _empty(self, slot: Slot, kept: list[int]) -> None:
-        """Have everything of a slot removed, in a chore."""
-        self.emptying.add(slot.number)
-        state = self.requests.config.state_dir
-        try:
-            self.chores.begin(
-                f"empty slot {slot.number}",
-                lambda: asdict(proof.empty(state, slot.number, slot.uid, kept)),
-                lambda left: self._emptied(slot, Left(**left) if left else _UNKNOWN),
-                [*kept, slot.lock.fileno()],
-            )
-        except StageError as error:  # no process can be made
-            self._emptied(slot, Left([str(error)], []))
-        finally:
-            wire.close_all(kept)
-
-    def _emptied(self, slot: Slot, left: Left) -> None:
-        self.emptying.discard(slot.number)
-        again = slot.number in self.requests.slots.stuck
-        try:
-            self.requests.emptied(slot, left)
-        except StageError as error:
-            if not again:
-                log.event("slot.stuck", logging.ERROR, slot=slot.number, error=error.message)
-            self._released(slot, error)
-        else:
-            self._released(slot, None)
-
-    def _released(self, slot: Slot, error: StageError | None) -> None:
-        """Answer who wanted it."""
-        for request in self.releasing.pop(slot.number, []):
-            self._answer(request, _refusal(error) if error else {"ok": True})
+    def _released(self, request: int, error: StageError | None) -> None:
+        self._answer(request, _refusal(error) if error else {"ok": True})
 
     # -- sweeps
 
@@ -384,59 +283,17 @@ class Server:
         else:
             self._answer(id, {"ok": True}, [copy])
 
-    def _known(self) -> Known:
-        """What is right at this moment, for the ledger."""
-        slots, folders = self.requests.slots, self.requests.folders
-        working = self._working()
-        leases = {
-            number: Lease(
-                number,
-                slot.session,
-                frozenset(one.pid for one in working if one.slot is slot),
-                frozenset(f"{number}.{run}" for run in slot.runs),
-            )
-            for number, slot in slots.leased.items()
-        }
-        config = self.requests.config.slots
-        helping = any(one.slot is None for one in working)
-        return Known(
-            config.first_uid,
-            config.count,
-            leases,
-            frozenset(slots.emptying) - slots.stuck,
-            frozenset(f"{s.slot.number}.{s.run}" for s in self.removing if s.slot),
-            None if helping else folders.mounted,
-        )
-
-    def _groups(self) -> dict[str, Group]:
-        """The groups of all runs, by name: those that there are, and, of runs that an earlier
-        daemon has started in another place, those that are known."""
-        known = {one.group.name: one.group for one in self._working() if one.group}
-        return self.requests.groups() | known
-
-    def _retry_in(self) -> float | None:
-        """Seconds until slots that could not be emptied are tried again; None: there are none."""
-        if not self.requests.slots.stuck - self.emptying:
-            return None
-        return max(0.0, self.retry_at - time.monotonic())
-
-    def _retry(self) -> None:
-        """Try once more to empty the slots that could not be emptied."""
-        self.retry_at = time.monotonic() + STUCK_S
-        for number in sorted(self.requests.slots.stuck - self.emptying):
-            self._empty(self.requests.slots.emptying[number], [])
-
     def _end(self) -> None:
         """Collect what ends with the daemon, helpers and terminals, unmount every scratch. Runs
         go on, for the next daemon to find, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for started in self._working():
+        for started in self.working.all():
             if started.run is None or self.requests.tied:
-                _kill(started)
+                kill(started)
         deadline = time.monotonic() + GRACE_S
         while (self._ending() or len(self.chores)) and time.monotonic() < deadline:
             self._collect()
-            self._remove_groups()
+            self.working.remove_groups()
             time.sleep(RETRY_S / 4)
         for slot in self.requests.slots.leased.values():
             try:
@@ -447,23 +304,10 @@ class Server:
 
     def _ending(self) -> bool:
         """Something is still there that ends with the daemon."""
-        return bool(self.removing) or any(
+        return bool(self.working.removing) or any(
             started.run is None or started.terminal or self.requests.tied
-            for started in self.children.values()
+            for started in self.working.children
         )
-
-
-def _kill(started: Started) -> None:
-    """End a shim or helper. A shim's init dies with it, and the run with its init."""
-    try:
-        if started.pidfd is None:
-            os.kill(started.pid, signal.SIGKILL)
-        else:
-            signal.pidfd_send_signal(started.pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    if started.group:
-        started.group.kill()
 
 
 def _refusal(error: SandboxdError) -> dict[str, Any]:
