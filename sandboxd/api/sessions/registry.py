@@ -23,12 +23,9 @@ from ...errors import (
     Draining,
     Exists,
     Full,
-    Gone,
-    Invalid,
     NoSpace,
     NotFound,
     QuotaExceeded,
-    SandboxdError,
     StageError,
     Unavailable,
 )
@@ -38,23 +35,20 @@ from ...runs.terminals import Terminals
 from ...store import runs as run_table
 from ...store import sessions as table
 from ...store.database import Database, Unwritable
-from ...store.runs import Order
 from ...store.sessions import Row
 from ..watch.account import Account
 from . import life, sizes
 from .admission import DRAINED, Admission
 from .events import Events
-from .orders import Orders, restored
+from .orders import Orders
 from .owed import Owed
 from .pending import Pending
+from .restoring import Restoring
 from .session import HELPERS_MAX, Session
 from .turns import Amount
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
-
-SETTLE_S = 10.0
-"""Seconds that the shims of runs that go on may take to be found."""
 
 RETRY_S = 0.5
 """How often a creation that may wait looks for a free slot."""
@@ -86,63 +80,11 @@ class Sessions:
         self.owed = Owed(database)
 
     async def restore(self) -> None:
-        """Take up the sessions of before the restart; forget those that are no longer there. Runs
-        that go on have their places before any that waits may have one."""
-        self.admission.runs.pause(True)
-        orders = await self._database.run(run_table.all_orders)
-        for row in await self._database.run(table.all_rows):
-            try:
-                await self._restore(row, orders.get(row.id, []))
-            except Gone:
-                raise  # it has refused nothing: the sessions are the next daemon's
-            except Unavailable as error:
-                _log.error("session %s (%s) waits for a restart: %s", row.id, row.name, error)
-            except SandboxdError as error:
-                await self._lose(row, str(error))
-        deadline = time.monotonic() + SETTLE_S
-        while self._undecided() and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
-        self.admission.runs.pause(False)
-
-    def _undecided(self) -> bool:
-        """Of a run at the head of a line it is not known yet whether it goes on or waits."""
-        heads = {head for session in self.of(None) if (head := session.runs.active)}
-        waiting = {head for head in heads if self.admission.runs.waiting(head)}
-        return bool(heads - waiting - set(self.admission.going_on))
-
-    async def _restore(self, row: Row, orders: Sequence[Order]) -> None:
-        """Take up one session, or end it if that was under way."""
-        if row.status == "PENDING":
-            self._keep(row)
-            return
-        if row.slot is None:
-            raise Invalid("it was never completed")
-        ending = row.status == "TERMINATING"
-        numbers = [] if ending else [order.number for order in orders]
-        try:
-            await self.warden.adopt(row.slot, row.id, row.mounts, numbers)
-        except StageError as error:  # it can still be destroyed, and the next start may succeed
-            _log.error("session %s (%s) cannot use its files: %s", row.id, row.name, error)
-        if ending:
-            await self.warden.release(row.slot, row.id)
-            kept, now = self.config.sessions.ended_kept, time.time()
-            await self._database.run(table.ended, row, now, kept)
-            return
-        session = self._keep(row)
-        self.admission.sessions.take(row.id, row.owner, self._promise(row))
-        await session.runs.restore([restored(order, self.config.console) for order in orders])
-
-    async def _lose(self, row: Row, why: str) -> None:
-        """There is nothing left of a session. One that was never told of is forgotten."""
-        _log.warning("session %s (%s) is dropped: %s", row.id, row.name, why)
-        if row.status == "PREPARING":
-            await self._database.run(table.remove, row.id)
-            return
-        if row.status == "RUNNING":
-            row = replace(row, status_info=f"lost at a restart: {why}")
-            await self._database.run(table.change, row, status_info=row.status_info)
-        kept, now = self.config.sessions.ended_kept, time.time()
-        await self._database.run(table.ended, row, now, kept)
+        """Take up the sessions of before the restart; forget those that are no longer there."""
+        restoring = Restoring(
+            self.config, self.warden, self._database, self.admission, self._keep, self._promise
+        )
+        await restoring.all()
 
     def _keep(self, row: Row) -> Session:
         orders = Orders(
