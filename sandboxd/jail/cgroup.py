@@ -47,7 +47,8 @@ class Counters:
 
 
 class Group:
-    """One run's cgroup: `dirs` maps controller to directory (v2: "" to the one directory).
+    """One run's cgroup: `dirs` maps controller to directory (v2: "" to the one directory); none,
+    when a warden was killed before it had noted what it made.
 
     shims  the directory of the group for the shims of all runs; None where they stay with the
            daemon
@@ -198,9 +199,9 @@ class Group:
     def shared_memory(self) -> int:
         """Bytes of files in memory, of /dev/shm or of none, that the group is charged for, by path,
         for the warden."""
-        path = Path(self.dirs.get("") or self.dirs["memory"], "memory.stat")
+        place = self.dirs.get("") or self.dirs.get("memory")
         try:
-            lines = path.read_text().splitlines()
+            lines = Path(place, "memory.stat").read_text().splitlines() if place else []
         except FileNotFoundError:
             return 0
         return next((int(line[6:]) for line in lines if line.startswith("shmem ")), 0)
@@ -210,9 +211,9 @@ class Group:
         if self.v2 and os.path.exists(f"{self.dirs['']}/cgroup.kill"):
             Path(self.dirs[""], "cgroup.kill").write_text("1")
             return
-        limit = Path(self.dirs["" if self.v2 else "pids"], "pids.max")
-        if limit.exists():
-            limit.write_text("0")
+        place = self.dirs.get("" if self.v2 else "pids")
+        if place and os.path.exists(f"{place}/pids.max"):
+            Path(place, "pids.max").write_text("0")
         for pid in self.members():
             self._kill(pid)
 

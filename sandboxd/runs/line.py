@@ -139,11 +139,18 @@ class Runs:
             self._worker = asyncio.create_task(self._work(), name=f"runs {self._line[0].id}")
 
     async def restore(self, runs: Sequence[Run]) -> None:
-        """Take up runs of an earlier daemon, in their order: `ended_at` tells which are over."""
+        """Take up runs of an earlier daemon, in their order: `ended_at` tells which are over. Raises
+        Gone."""
         for run in runs:
             if not run.ended_at:
                 continue
-            found = await self._host.find(run)
+            try:
+                found = await self._host.find(run)
+            except Gone:
+                raise
+            except SandboxdError as error:  # nobody can ask for it, but for all the others
+                _log.error("run %s, which is over, cannot be read: %s", run.id, error)
+                continue
             if found is None:
                 await self._host.forget([run])
             else:

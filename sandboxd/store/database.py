@@ -4,6 +4,10 @@ own.
 Write-ahead logging with synchronous=FULL: a commit is on the disk when it returns, so what a
 client is told after it is true also after the loss of power (sqlite.org/wal.html). That costs
 0.3 ms each on a disk with a write cache of its own.
+
+The log's index is a file, too, made anew by whoever is the first to open the database. On a full
+disk it cannot be; the daemon is wanted all the more then, so it has the index in memory and the
+database to itself (sqlite.org/wal.html#use_of_wal_without_shared_memory) until there is room.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 import sqlite3
 import threading
@@ -116,11 +121,16 @@ MIGRATIONS: Sequence[str] = (
 
 WAL_INDEX_HEADER = 48
 
+ROOM = 1 << 20
+"""Bytes that must be free for the log and its index."""
+
 REMEDY = (
     "put back a copy of it, or move it, what begins with its name, and the directory slots away: "
     "then sandboxd starts without its sessions and keypairs"
 )
 """What an operator can do about a database that is damaged."""
+
+_log = logging.getLogger(__name__)
 
 
 class Unwritable(NoSpace, sqlite3.OperationalError):
@@ -134,15 +144,43 @@ class Database:
         self.path = path
         self._thread = ThreadPoolExecutor(1, "database")
         self._lock = threading.Lock()
+        self._index = -1
+        """The log's index; -1: it is in memory, and the database ours alone."""
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
+            self._open_anyhow()
             self._check()
             self._migrate()
-            self._index = os.open(f"{path}-shm", os.O_RDONLY | os.O_CLOEXEC)
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"{path}: cannot be used as a database: {error}; {REMEDY}") from None
+        except (sqlite3.Error, OSError, Unwritable) as error:
+            raise ConfigError(f"{path}: cannot be used as a database: {_told(error)}") from None
+
+    def _open_anyhow(self) -> None:
+        """Open it; alone, where the disk has no room to do so with others."""
+        try:
+            self._open("NORMAL")
+            self._index = os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+        except (sqlite3.OperationalError, OSError):
+            if self._has_room() or not os.path.exists(self.path):
+                raise
+            self._connection.close()
+            self._open("EXCLUSIVE")
+            _log.error("%s: the disk is full: nothing can be written for now", self.path)
+
+    def _open(self, mode: str) -> None:
+        self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._connection.execute(f"PRAGMA locking_mode = {mode}")
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # the index is there now
+
+    def _has_room(self) -> bool:
+        found = os.statvfs(os.path.dirname(self.path))
+        return found.f_bavail * found.f_frsize >= ROOM and (found.f_favail > 8 or not found.f_files)
+
+    def _share(self) -> None:
+        """With the lock: let others use the database as well, now that there is room."""
+        if self._index < 0 and self._has_room():
+            self._connection.close()
+            self._open_anyhow()
 
     def _check(self) -> None:
         """Raise sqlite3.DatabaseError for a damaged file."""
@@ -177,8 +215,9 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one writing transaction; rolled back when the block raises."""
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._share()
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException as error:
@@ -202,7 +241,8 @@ class Database:
         share (sqlite.org/walformat.html, 2.1). Looking there takes no lock, so the event loop
         may do it also while the disk takes no writes, when PRAGMA data_version may block.
         """
-        return os.pread(self._index, WAL_INDEX_HEADER, 0)
+        index = self._index
+        return os.pread(index, WAL_INDEX_HEADER, 0) if index >= 0 else b"alone"
 
     def close(self) -> None:
         """Close the file; it must not be used any more."""
@@ -211,4 +251,13 @@ class Database:
             self._connection.close()
             # Not before: closing a file takes all locks away that the process has on it (fcntl(2)),
             # those of SQLite too, and who comes next would take the index for one of a crash.
-            os.close(self._index)
+            if self._index >= 0:
+                os.close(self._index)
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with the file, and the remedy: nobody shall throw away what is not damaged."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:
+        return f"{error}; {REMEDY}"
+    return f"{error}; it is not damaged: see to the disk, its free space and permissions"

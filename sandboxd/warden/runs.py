@@ -102,9 +102,10 @@ def followers(path: str) -> list[int]:
 def began(path: str) -> bool:
     """The run has come as far as its first step, or has failed before."""
     try:
-        return any(os.path.getsize(f"{path}/{name}") for name in ("console", "journal"))
-    except FileNotFoundError:  # killed while the directory was made
+        sizes = [os.path.getsize(f"{path}/{name}") for name in ("console", "journal", "cursor")]
+    except FileNotFoundError:  # killed while the directory was made, or removed
         return False
+    return any(sizes[:2])
 
 
 def group(path: str) -> Group:

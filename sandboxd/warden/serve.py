@@ -27,7 +27,7 @@ from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
 from ..jail.stage import stage
 from ..model import Guarantee
-from . import directories, guarantees
+from . import directories, guarantees, reserve
 from .cgroups import Hierarchy, own_name
 from .checks import api_uid, check
 from .requests import Requests
@@ -56,6 +56,8 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         database = directories.make(config, uid)
         lock = directories.lock(config)
         stack.callback(os.close, lock)
+        if reserve.release(config.state_dir):
+            log.event("disk.full", logging.WARNING, path=config.state_dir, done="reserve given up")
         directories.expect_database(config)
         name = own_name(config.state_dir)
         hierarchy = Hierarchy.find(name, config.cgroup)

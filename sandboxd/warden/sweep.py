@@ -1,6 +1,6 @@
 """A sweep: survey, judge, repair, report. One at a time; who asks meanwhile gets the same report.
 
-    survey    in a chore: what is there
+    survey    in a chore: what is there; what a start needs on a full disk is put by (reserve.py)
     judge     here, by what the warden knows now: strays (ledger.py). Each is looked at again:
               what has ended since is none. Cgroups go at once, before a new run can have their
               names
@@ -29,6 +29,7 @@ from typing import Any
 from .. import log
 from ..errors import SandboxdError
 from ..jail.cgroup import Group
+from . import reserve
 from .chores import Chores
 from .ledger import Directory, Known, Loop, Object, Process, Seen, Stray, Temporary, strays
 from .repair import repair
@@ -84,9 +85,12 @@ class Sweep:
             uids = range(known.first_uid, known.first_uid + known.count)
             groups = {name: list(one.dirs.values()) for name, one in self._host.groups().items()}
             state = self._host.state_dir
-            self._chores.begin(
-                "survey", lambda: asdict(survey(state, uids, groups)), self._surveyed, []
-            )
+
+            def look() -> dict[str, Any]:
+                reserve.keep(state)
+                return asdict(survey(state, uids, groups))
+
+            self._chores.begin("survey", look, self._surveyed, [])
         self._replies.append(reply)
 
     def _surveyed(self, found: Any) -> None:

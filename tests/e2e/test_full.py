@@ -3,11 +3,14 @@ waited for, and well again after."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,12 +50,20 @@ def fill(path: Path) -> None:
                 continue
 
 
+def fill_inodes(path: Path) -> None:
+    """Take what inodes are left, by a directory of that name."""
+    path.mkdir()
+    with contextlib.suppress(OSError):
+        for number in range(1 << 20):
+            (path / str(number)).touch()
+
+
 @contextmanager
-def disk(image: Path, path: Path) -> Iterator[None]:
+def disk(image: Path, path: Path, *options: str) -> Iterator[None]:
     """An ext4 of its own for the daemon's state."""
     image.touch()
     os.truncate(image, 512 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", *options, str(image)], check=True)
     path.mkdir()
     subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
     path.chmod(0o711)
@@ -143,6 +154,63 @@ def test_full_disk_is_507_and_nothing_is_lost(folder: Path) -> None:
             assert http.get("/session/kept/download_single?file=late").content == data
             for name in ("kept", "more"):
                 assert http.delete(f"/session/{name}").status_code == 200
+
+
+@pytest.mark.parametrize("end", ["both", "neither"])
+@pytest.mark.parametrize("filled", [fill, fill_inodes])
+def test_daemon_comes_up_on_a_full_disk_and_is_well_again_when_there_is_room(
+    folder: Path, end: str, filled: Callable[[Path], None]
+) -> None:
+    state = folder / "state"
+    counting = "for i in $(seq 60); do echo $i; sleep 0.1; done"
+    with disk(folder / "disk", state, "-N", "512"), running(folder, SMALL) as daemon:
+        with daemon.client() as http:
+            for name in ("kept", "other"):
+                http.post("/session", json={"image": "c", "name": name}).raise_for_status()
+            sent = http.post("/session/kept/upload", files=[("src", ("precious", b"kept"))])
+            assert sent.status_code == 204
+            call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": counting}}
+            assert http.post("/session/kept", json=call).status_code == 200
+            reserve = state / "reserve"
+            until(lambda: len(list(reserve.glob("*"))) == 16)
+        if end == "neither":  # SQLite's own files are gone then
+            daemon.end(end)
+        filled(state / "filler")
+        if end != "neither":
+            daemon.end(end)
+        daemon.start()
+        with daemon.client() as http:
+            assert http.get("/readyz").status_code == 503
+            assert http.get("/session/kept/download_single?file=precious").content == b"kept"
+            assert http.post("/session", json={"image": "c"}).status_code == 507
+            told = follow(http, "kept", {"mode": "continue", "code": "", "runId": "r"})
+            assert told.text("stdout").split()[-1] == "60"
+            assert told.exits[-1] == 0
+            assert http.delete("/session/other").status_code == 200
+            if filled is fill:
+                (state / "filler").unlink()
+            else:
+                shutil.rmtree(state / "filler")
+            assert run(http, "kept", {"exec": "cat precious"}).text("stdout") == "kept"
+            until(lambda: http.get("/readyz").status_code == 200)
+            more = {"image": "c", "name": "more"}
+            until(lambda: http.post("/session", json=more).status_code == 201)
+            index = state / "api" / "sandboxd.sqlite-shm"
+            assert index.exists(), "the database can be used by the command line again"
+        daemon.end("both")
+        daemon.start()
+        with daemon.client() as http:
+            assert http.get("/session/other").status_code == 404
+            for name in ("kept", "more"):
+                assert http.delete(f"/session/{name}").status_code == 200
+
+
+def until(true: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it does not come to be"
+        time.sleep(0.1)
 
 
 def test_full_inode_table_is_507_and_passes(folder: Path) -> None:

@@ -92,7 +92,7 @@ class Folders:
                 continue
             try:
                 await self._warden.folder_remove(row.id)
-                await self._database.run(table.remove, row.id)
+                await self._owed.write(table.remove, row.id)
             except SandboxdError as error:
                 _log.warning("folder %s (%s) cannot be removed: %s", row.id, row.name, error)
 

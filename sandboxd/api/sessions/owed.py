@@ -26,10 +26,10 @@ class Owed:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._due: deque[Callable[[], Awaitable[None]]] = deque()
+        self._due: deque[Callable[[], Awaitable[object]]] = deque()
         self._lock = asyncio.Lock()
 
-    async def write(self, act: Callable[..., None], *args: Any, **values: Any) -> None:
+    async def write(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
         """Have `act` write now, after all that is due before it; or later."""
         self._due.append(partial(self._database.run, act, *args, **values))
         try:

@@ -82,8 +82,9 @@ class Sessions:
     async def restore(self) -> None:
         """Take up the sessions of before the restart; forget those that are no longer there."""
         restoring = Restoring(
-            self.config, self.warden, self._database, self.admission, self._keep, self._promise
-        )
+            self.config, self.warden, self._database, self.owed, self.admission, self._keep,
+            self._promise,
+        )  # fmt: skip
         await restoring.all()
 
     def _keep(self, row: Row) -> Session:
@@ -406,6 +407,8 @@ class Sessions:
                 await session.pending.cancel()
             await session.terminals.close("the daemon ends")
             await session.runs.close()
+        with contextlib.suppress(Unwritable):  # the next one finds out by itself
+            await self.owed.settle()
 
 
 def new_id() -> str:

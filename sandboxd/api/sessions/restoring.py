@@ -20,6 +20,7 @@ from ...store.runs import Order
 from ...store.sessions import Row
 from .admission import Admission
 from .orders import restored
+from .owed import Owed
 from .session import Session
 from .turns import Amount
 from .warden_client import WardenClient
@@ -38,6 +39,7 @@ class Restoring:
         config: Config,
         warden: WardenClient,
         database: Database,
+        owed: Owed,
         admission: Admission,
         keep: Callable[[Row], Session],
         promise: Callable[[Row], Amount],
@@ -45,6 +47,7 @@ class Restoring:
         self._config = config
         self._warden = warden
         self._database = database
+        self._owed = owed
         self._admission = admission
         self._keep = keep
         self._promise = promise
@@ -100,13 +103,13 @@ class Restoring:
         """There is nothing left of a session. One that was never told of is forgotten."""
         _log.warning("session %s (%s) is dropped: %s", row.id, row.name, why)
         if row.status == "PREPARING":
-            await self._database.run(table.remove, row.id)
+            await self._owed.write(table.remove, row.id)
             return
         if row.status == "RUNNING":
             row = replace(row, status_info=f"lost at a restart: {why}")
-            await self._database.run(table.change, row, status_info=row.status_info)
+            await self._owed.write(table.change, row, status_info=row.status_info)
         await self._end(row)
 
     async def _end(self, row: Row) -> None:
         kept = self._config.sessions.ended_kept
-        await self._database.run(table.ended, row, time.time(), kept)
+        await self._owed.write(table.ended, row, time.time(), kept)
