@@ -139,8 +139,10 @@ class Runs:
             self._worker = asyncio.create_task(self._work(), name=f"runs {self._line[0].id}")
 
     async def restore(self, runs: Sequence[Run]) -> None:
-        """Take up runs of an earlier daemon, in their order: `ended_at` tells which are over. Raises
-        Gone."""
+        """Take up runs of an earlier daemon, in their order: `ended_at` tells which are over.
+
+        Raises Gone.
+        """
         for run in runs:
             if not run.ended_at:
                 continue

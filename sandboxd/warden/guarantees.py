@@ -10,6 +10,7 @@ Taking a name out of `require` makes no run weaker: what a run needs and cannot 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -194,19 +195,21 @@ def check_names(config: Config) -> None:
 def find(config: Config, uid: int, hierarchy: Hierarchy | str) -> tuple[Guarantee, ...]:
     """Try all of TABLE. `uid` is the unprivileged half's; `hierarchy` is text where there is none.
 
-    Leaves nothing behind. Raises ConfigError where the state directory cannot be written to.
+    Leaves nothing behind, also when it is broken off. Raises ConfigError where the state directory
+    cannot be written to.
     """
     deadline = time.monotonic() + SECONDS
     outcomes: dict[str, Outcome] = {}
-    with trial_directory(config.state_dir) as directory:
+    with trial_directory(config.state_dir) as directory, contextlib.ExitStack() as undo:
+        if isinstance(hierarchy, Hierarchy):
+            undo.callback(limits.tidy, hierarchy)
         host = Host(config, uid, directory, hierarchy)
         acts = {entry.name: partial(entry.probe, host) for entry in TABLE}
         alone = [entry.name for entry in TABLE if entry.alone]
-        trials = [Trial({name: acts.pop(name)}) for name in alone]
-        for trial in (*trials, Trial(acts)):
+        trials = [undo.enter_context(Trial({name: acts.pop(name)})) for name in alone]
+        trials.append(undo.enter_context(Trial(acts)))
+        for trial in trials:
             outcomes |= trial.outcomes(deadline)
-        if isinstance(hierarchy, Hierarchy):
-            limits.tidy(hierarchy)
     required = config.require.guarantees
     return tuple(_guarantee(entry, outcomes[entry.name], required) for entry in TABLE)
 

@@ -46,6 +46,8 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     # Until the loop takes it (server.py): what is being read is new. Not SIG_IGN, which programs
     # would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
+    told_to_stop: list[int] = []  # until the loop takes that one, too
+    signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
     uid = api_uid(config)
     check(config, uid)
     _check_door(config)
@@ -63,6 +65,8 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         hierarchy = Hierarchy.find(name, config.cgroup)
         stack.callback(hierarchy.remove)
         found = _guaranteed(config, uid, hierarchy)
+        if told_to_stop:
+            return 0
         listeners = _listeners(config, stack)
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
@@ -76,7 +80,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
             listener.close()
         try:
             requests = functools.partial(Requests, config, hierarchy, tied=private)
-            return _be_warden(requests, ours, api_pid, addresses, notify, read_again)
+            return _be_warden(requests, ours, api_pid, addresses, notify, read_again, told_to_stop)
         except BaseException:  # it did not come to the loop that collects the api
             os.kill(api_pid, signal.SIGKILL)
             raise
@@ -123,6 +127,7 @@ def _be_api(
     found: tuple[Guarantee, ...],
 ) -> NoReturn:
     """The unprivileged half. Root ends here."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     status = 1
     try:
         open_imports(uid, f"{config.state_dir}/view")
@@ -153,6 +158,7 @@ def _be_warden(
     addresses: list[str],
     notify: systemd.Notify,
     read_again: Callable[[], Config],
+    told_to_stop: list[int],
 ) -> int:
     """The privileged half."""
     syscalls.set_process_title("sandboxd: warden")
@@ -167,7 +173,7 @@ def _be_warden(
     gc.freeze()  # forks share these pages as long as nobody counts references on them
     ready = f"sandboxd: ready on {', '.join(addresses)}"
     say = functools.partial(print, ready, flush=True)
-    return Server(requests, sock, api_pid, say, notify, read_again).serve()
+    return Server(requests, sock, api_pid, say, notify, read_again).serve(told_to_stop)
 
 
 def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socket]:

@@ -19,7 +19,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -75,13 +75,16 @@ class Server:
         )  # fmt: skip
         self.sweep = Sweep(host, self.chores)
 
-    def serve(self) -> int:
-        """Run until the end; the exit status of the daemon."""
+    def serve(self, told_to_stop: Sequence[int] = ()) -> int:
+        """Run until the end; the exit status of the daemon. `told_to_stop` are the SIGTERMs that
+        came before."""
         wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
+        if told_to_stop:
+            self._stop()
         hung_up: list[int] = []
         signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))
         self.selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from ..errors import SandboxdError, StageError
 from ..jail import syscalls
@@ -30,7 +31,8 @@ class Outcome:
 
 
 class Trial:
-    """`acts` under way, one after the other in one child; `outcomes` waits for them."""
+    """`acts` under way, one after the other in one child; `outcomes` waits for them, and the end
+    of a `with` does not."""
 
     def __init__(self, acts: Mapping[str, Act]) -> None:
         self._names = list(acts)
@@ -44,17 +46,24 @@ class Trial:
 
     def outcomes(self, deadline: float) -> dict[str, Outcome]:
         """Of each act, by name; the child ends at `deadline` (monotonic) at the latest."""
-        try:
+        with self:
             lines = _read(self._fd, deadline).split(b"\n")
-        finally:
-            os.close(self._fd)
-            os.kill(self._pid, signal.SIGKILL)  # not collected yet, so it is still the same
-            os.waitpid(self._pid, 0)
         found = dict.fromkeys(self._names, Outcome(False, "it did not end"))
         for line in lines[:-1]:
             name, done, text = json.loads(line)
             found[name] = Outcome(done, text)
         return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The child ends now, if it has not been asked for its outcomes."""
+        if self._pid:
+            os.close(self._fd)
+            os.kill(self._pid, signal.SIGKILL)  # not collected yet, so it is still the same
+            os.waitpid(self._pid, 0)
+            self._pid = 0
 
     def is_over(self) -> bool:
         """Nothing more comes: it has ended, or said what there is to say."""

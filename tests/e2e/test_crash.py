@@ -140,6 +140,48 @@ def test_finished_runs_can_still_be_asked_for(folder: Path) -> None:
             http.delete("/session/kept")
 
 
+DIRECTORY = ("cgroup", "cursor", "console", "journal", "control")
+"""What the directory of a run has, in the order in which it is made."""
+
+
+@pytest.mark.parametrize("there", range(len(DIRECTORY)))
+def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else(
+    folder: Path, there: int
+) -> None:
+    options = {"exec": "echo begun >> begun; echo told"}
+    with running(folder, "[console]\nruns_kept = 16\n") as daemon:
+        with daemon.client() as http:
+            http.post("/session", json={"image": "c", "name": "kept"})
+            for name in (*DIRECTORY, "whole"):
+                run(http, "kept", options, run_id=name)
+            begin(http, "kept", "active", {"exec": "sleep 4; echo slept"})
+            begin(http, "kept", "queued", options)
+        daemon.end("both")
+        (runs,) = folder.glob("state/slots/*/runs")
+        for number, name in enumerate(DIRECTORY, 1):  # removed in whatever order
+            (runs / str(number) / name).unlink()
+        made = runs / "8"
+        made.mkdir(mode=0o700)
+        for name in DIRECTORY[:there]:
+            (made / name).touch()
+        if there > 1:
+            text = (runs / "7" / "cgroup").read_text()
+            (made / "cgroup").write_text(text.replace('.7"', '.8"'))
+        daemon.start()
+        with daemon.client() as http:
+            whole = {"mode": "continue", "code": "", "runId": "whole"}
+            answer = http.post("/session/kept", json=whole).json()["result"]
+            assert (answer["status"], answer["exitCode"]) == ("finished", 0)
+            for name, text in (("active", "slept\n"), ("queued", "told\n")):
+                outcome = Outcome()
+                outcome.add({"status": "", "console": [], "runId": name})
+                follow(http, "kept", outcome)
+                assert outcome.text("stdout") == text
+            begun = http.get("/session/kept/download_single?file=begun").text
+            assert begun == "begun\n" * 7
+            assert http.delete("/session/kept").status_code == 200
+
+
 def test_batch_command_is_seen_through_to_its_result(folder: Path) -> None:
     query = "query($id: UUID!) { compute_session(id: $id) { result status_info } }"
     with running(folder) as daemon:

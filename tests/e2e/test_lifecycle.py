@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from sandboxd.warden.cgroups import own_name, places
 
 from .daemon import FIRST_UID, ROOT, Daemon, run, running
 
@@ -117,6 +120,27 @@ def test_mistakes_are_one_line_and_exit_2(options: list[str], message: str) -> N
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path) -> None:
+    daemon = Daemon(folder)
+    listen = f"unix:{folder}/api.sock"
+    command = [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", listen]
+    command += ["--state-dir", str(daemon.state), "--config", str(folder / "config.toml")]
+    early, own = 0, own_name(str(daemon.state))
+    for delay in range(100, 700, 40):  # a start takes about half a second
+        with subprocess.Popen(command, env=daemon.environ, stdout=subprocess.PIPE) as starting:
+            time.sleep(delay / 1000)
+            made = [path for path in places(own) if os.path.isdir(path)]
+            starting.terminate()
+            assert starting.stdout
+            ready = bool(starting.stdout.read())
+        assert starting.returncode in ((0,) if made or ready else (0, -signal.SIGTERM))
+        assert not [path for path in places(own) if os.path.isdir(path)], delay
+        assert not list(daemon.state.glob("sandboxd-probe-*"))
+        assert not (folder / "api.sock").exists()
+        early += bool(made) and not ready
+    assert early
 
 
 def test_second_daemon_on_the_same_socket_is_refused(folder: Path) -> None:

@@ -213,12 +213,13 @@ def test_only_what_is_required_stops_the_daemon() -> None:
 def test_trial_that_hangs_is_ended_and_what_came_before_counts() -> None:
     began = time.monotonic()
     trial = Trial({"first": lambda: "fine", "second": hang, "third": lambda: ""})
+    pid = trial._pid
     found = trial.outcomes(began + 0.3)
     assert time.monotonic() - began < 5
     assert [found[name].done for name in ("first", "second", "third")] == [True, False, False]
     assert found["first"].text == "fine"
     with pytest.raises(ProcessLookupError):
-        os.kill(trial._pid, 0)
+        os.kill(pid, 0)
 
 
 def test_bug_in_a_probe_is_a_failure_and_no_guarantee() -> None:
