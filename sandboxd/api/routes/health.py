@@ -34,6 +34,9 @@ FRESH_S = 1.0
 ANSWER_S = 2.0
 """Seconds that the warden and the database have to answer."""
 
+INODES_FLOOR = 64
+"""Inodes free in state_dir below which it is not ready: a session takes five, each run six."""
+
 BEAT_S = 0.5
 """How often the loop's lag is measured."""
 
@@ -93,9 +96,12 @@ class Health:
             if found := self._probe.result():
                 wrong["database"] = found
             self._probe = None
-        free = _free(self.config.state_dir)
-        if free is not None and free < self.config.disk_floor:
-            wrong["disk"] = f"{free} bytes are free, fewer than disk_floor"
+        if (room := _room(self.config.state_dir)) is not None:
+            free, inodes = room
+            if free < self.config.disk_floor:
+                wrong["disk"] = f"{free} bytes are free, fewer than disk_floor"
+            elif inodes is not None and inodes < INODES_FLOOR:
+                wrong["disk"] = f"{inodes} inodes are free, fewer than {INODES_FLOOR}"
         return wrong
 
     async def beat(self) -> None:
@@ -108,9 +114,10 @@ class Health:
     def _readings(self) -> Iterator[Metric]:
         wrong = self._alive.found or self._ready.found or self.refusing()
         yield gauge("ready", "1 if new work is taken", not wrong)
-        free = _free(self.config.state_dir)
-        if free is not None:
-            yield gauge("disk_free_bytes", "Free where the state is", free)
+        if (room := _room(self.config.state_dir)) is not None:
+            yield gauge("disk_free_bytes", "Free where the state is", room[0])
+            if room[1] is not None:
+                yield gauge("disk_free_inodes", "Free where the state is", room[1])
         yield gauge("disk_floor_bytes", "Below this much it is not ready", self.config.disk_floor)
         for name, what in _WARDEN.items():
             if name in self.warden:
@@ -154,13 +161,14 @@ def _write(database: Database) -> str:
     return ""
 
 
-def _free(path: str) -> int | None:
-    """Bytes that are free where `path` is; None when that cannot be said."""
+def _room(path: str) -> tuple[int, int | None] | None:
+    """Bytes and inodes that are free where `path` is; None when that cannot be said, or where the
+    file system makes inodes as it needs them."""
     try:
         found = os.statvfs(path)
     except OSError:
         return None
-    return found.f_bavail * found.f_frsize
+    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
 
 
 def monitor(health: Health, metrics: Metrics) -> Starlette:
