@@ -35,7 +35,7 @@ Asked only of the helpers of virtual folders:
     {"op": "remove", "paths": [P, ...],        {"ok": true}
      "recursive": BOOL}
     {"op": "begin", "upload": ID, "file": P,   {"ok": true}
-     "size": N, "stale_s": SECONDS}
+     "size": N, "keep": [ID, ...]}
     {"op": "append", "upload": ID, "file": P,  {"ok": true, "offset": N}, then for D* and
      "size": N}                                {"commit": true} once more, or a refusal
 
@@ -50,6 +50,7 @@ read     The data is exactly N bytes, or those from start to before end, whateve
 usage    Bytes of the whole file system; files below /home/work, as far as they were counted.
 append   The first offset is that of the data to come. A socket that closes before the commit
          leaves what has come. ID is 32 hexadecimal digits; see files/parts.py.
+begin    Unfinished uploads that are not in "keep" are removed.
 archive  The data of a part is an uncompressed tar. All paths are checked before the first
          answer. KIND is one of LEFT_OUT; kinds that do not occur are absent.
 created  Regular files below P whose ctime is SECONDS since the epoch or later, at most

@@ -43,6 +43,7 @@ from .routes.health import Health
 from .routes.health import monitor as make_monitor
 from .routes.leaks import Leaks
 from .sessions.admission import DRAINED, Admission
+from .sessions.clock import Clock
 from .sessions.host import Host
 from .sessions.readings import readings
 from .sessions.registry import Sessions
@@ -115,7 +116,7 @@ async def _serve(
     leaks = Leaks(client, store, metrics)
     admission = Admission(config, Host(os.path.dirname(store.path)))
     sessions = Sessions(config, client, store, admission, Account(metrics, config.console))
-    keys = Keys(store)
+    keys, clock = Keys(store), Clock(store)
     state = State(
         config,
         runtimes.load(config),
@@ -134,10 +135,11 @@ async def _serve(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await clock.begin()
         await state.folders.restore()
         await sessions.restore()
         await resume(sessions, state.runtimes)
-        sweeper = asyncio.create_task(sweep(sessions, keys), name="sweeper")
+        sweeper = asyncio.create_task(sweep(sessions, keys, clock), name="sweeper")
         sweeper.add_done_callback(lambda _: server.stop("nothing ends idle sessions any more"))
         try:
             yield

@@ -68,9 +68,9 @@ def _changed(
             "upload": str(id),
             "file": str(name),
             "size": int(size),
-            "stale_s": int(stale_s),
+            "keep": list(keep),
         } if uploads is not None:
-            begin(conversation, home, uploads, id, name, size, stale_s)
+            begin(conversation, home, uploads, id, name, size, _texts(keep))
         case {"op": "append", "upload": str(id), "file": str(name), "size": int(size)} if (
             uploads is not None
         ):

@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import time
+from collections.abc import Sequence, Set
 
 from ..errors import Invalid, NotFound, QuotaExceeded, Refused
 from .beneath import refused
@@ -24,20 +25,29 @@ from .placing import place
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _UPLOAD = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_APPEND
 
+YOUNG_S = 60.0
+"""An upload that has begun since it was told which to keep is not among them."""
+
 UPLOADS_MAX = 256
 """Unfinished uploads of a folder."""
 
 
 def begin(
-    conversation: Conversation, home: int, uploads: int, id: str, name: str, size: int, stale_s: int
+    conversation: Conversation,
+    home: int,
+    uploads: int,
+    id: str,
+    name: str,
+    size: int,
+    keep: Sequence[str],
 ) -> None:
     """Answer a begin request: make the upload `id`, of `size` bytes, for the file `name`.
 
-    An empty file is put in its place at once, as no data will come. Unfinished uploads that
-    nothing was added to for `stale_s` seconds are removed. Raises Refused.
+    An empty file is put in its place at once, as no data will come. Unfinished uploads for
+    which nobody has a token any more are removed: all but those of `keep`. Raises Refused.
     """
     file = naming_file(name)
-    _prune(uploads, time.time() - stale_s)
+    _prune(uploads, {*keep, id})
     room = os.fstatvfs(uploads)
     if size > room.f_bavail * room.f_frsize:
         raise QuotaExceeded(f"{size} bytes are more than the folder has room for")
@@ -50,11 +60,12 @@ def begin(
     conversation.answer({"ok": True})
 
 
-def _prune(uploads: int, before: float) -> None:
-    names = os.listdir(uploads)
-    for name in names:
+def _prune(uploads: int, keep: Set[str]) -> None:
+    for name in os.listdir(uploads):
+        if name.removeprefix("kept-") in keep:
+            continue
         with contextlib.suppress(FileNotFoundError):
-            if os.lstat(name, dir_fd=uploads).st_mtime < before:
+            if os.lstat(name, dir_fd=uploads).st_mtime < time.time() - YOUNG_S:
                 os.unlink(name, dir_fd=uploads)
     if len(os.listdir(uploads)) >= UPLOADS_MAX:
         raise QuotaExceeded(f"the folder has {UPLOADS_MAX} unfinished uploads")

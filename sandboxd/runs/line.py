@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -204,6 +204,11 @@ class Runs:
         """Give up finished runs whose time is over, at `now` seconds since 1970."""
         if self._keep.keep_s:
             await self._give_up([r for r in self._ended if now - r.ended_at >= self._keep.keep_s])
+
+    def move(self, moved: Callable[[float], float]) -> None:
+        """The host's clock was set: `moved` tells a date anew."""
+        for run in self._ended:
+            run.ended_at = moved(run.ended_at)
 
     async def _give_up(self, old: Iterable[Run]) -> None:
         gone = [run for run in dict.fromkeys(old) if run in self._ended]

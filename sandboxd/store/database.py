@@ -115,6 +115,11 @@ MIGRATIONS: Sequence[str] = (
     CREATE UNIQUE INDEX sessions_name ON sessions (owner, name)
         WHERE status IN ('PENDING', 'PREPARING', 'RUNNING');
     """,
+    """
+    -- one row: what the clock of the host was last seen to say, in seconds since 1970
+    CREATE TABLE clock (seen REAL NOT NULL) STRICT;
+    INSERT INTO clock VALUES (0);
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

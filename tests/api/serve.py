@@ -34,7 +34,7 @@ RUNTIMES = {
 
 def main(path: str, base: str) -> None:
     """Serve on the Unix socket `path`."""
-    _move_clock(Path(base, "clock"))
+    _move_clock(Path(base))
     log.setup("json", "info", "api")
     warden = FakeWarden(Path(base))
     listener = socket.socket(socket.AF_UNIX)
@@ -53,16 +53,18 @@ def main(path: str, base: str) -> None:
     server.run(ours, warden.api, [listener, network], f"{base}/sandboxd.sqlite", monitor)
 
 
-def _move_clock(path: Path) -> None:
-    """What the file says, in seconds, is added to the time of day, also when it changes."""
-    real = time.time
+def _move_clock(base: Path) -> None:
+    """Seconds that have passed besides those that do are in the file BASE/clock; those by which
+    the time of day was set, in BASE/set. Both may change."""
+    real, running = time.time, time.clock_gettime
 
-    def moved() -> float:
+    def read(name: str) -> float:
         with contextlib.suppress(OSError, ValueError):
-            return real() + float(path.read_text())
-        return real()
+            return float((base / name).read_text())
+        return 0.0
 
-    time.time = moved
+    time.time = lambda: real() + read("clock") + read("set")
+    time.clock_gettime = lambda clock: running(clock) + read("clock")
 
 
 if __name__ == "__main__":

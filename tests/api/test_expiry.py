@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
@@ -75,11 +77,16 @@ def test_use_never_shortens_a_life(idle_s: float, age_s: float, busy: bool, late
 # -- with a moved clock
 
 
-def move(server: Server, seconds: float) -> None:
-    """Move the server's clock from what it is on this host."""
-    path = server.base / "clock.new"
+def move(server: Server, seconds: float, file: str = "clock") -> None:
+    """Let so many seconds have passed besides those that have."""
+    path = server.base / f"{file}.new"
     path.write_text(str(seconds))
-    path.rename(server.base / "clock")
+    path.rename(server.base / file)
+
+
+def set_clock(server: Server, seconds: float) -> None:
+    """Set the time of day, by so much from what it is on this host."""
+    move(server, seconds, "set")
 
 
 def status(http: httpx.Client, id: str) -> str:
@@ -119,16 +126,50 @@ def test_neither_age_nor_idleness_begins_anew_with_the_daemon(start: Start) -> N
     assert told(third.client, idle)["status_info"] == "idle-timeout"
 
 
-def test_clock_that_is_set_back_ends_nothing_and_keeps_nothing_for_ever(start: Start) -> None:
-    server = start(idle_s=HOUR)
-    move(server, DAY)
-    id = create(server.client)
-    time.sleep(1.5)
-    move(server, 0)
-    time.sleep(1.5)
-    assert status(server.client, id) == "RUNNING"
-    move(server, HOUR + 10)  # an hour after it was last seen, by the clock of now
-    until(lambda: status(server.client, id) == "TERMINATED")
+@pytest.mark.parametrize("by", [-56 * 365 * DAY, -DAY, DAY, 10 * 365 * DAY])
+def test_clock_that_is_set_ends_nothing_and_keeps_nothing_for_ever(start: Start, by: float) -> None:
+    server = start(idle_s=HOUR, max_age_s=DAY)
+    http, id = server.client, create(server.client)
+    call(http, id, "batch", "r", exec="out done")
+    set_clock(server, by)
+    until(lambda: "clock.set" in server.log())
+    time.sleep(1.2)
+    assert status(http, id) == "RUNNING"
+    assert abs(http.get(f"/session/{id}").json()["age"]) < 60_000
+    assert call(http, id, "continue", "r")["runId"] == "r", "its output is kept"
+    move(server, HOUR - 60)
+    time.sleep(1.2)
+    move(server, 2 * HOUR)  # by a clock that nobody sets
+    until(lambda: status(http, id) == "TERMINATED")
+    assert told(http, id)["status_info"] == "idle-timeout"
+
+
+def test_clock_that_is_set_and_set_back_over_restarts_ends_nothing(start: Start) -> None:
+    """A machine without a clock of its own: some year long past, until the network tells."""
+    first = start(idle_s=HOUR, max_age_s=DAY)
+    id = create(first.client)
+    until(lambda: noted(first) > 0)
+    assert first.stop() == 0
+    set_clock(first, -50 * 365 * DAY)
+    second = start(idle_s=HOUR, max_age_s=DAY)
+    assert "clock.set" in second.log()
+    time.sleep(1.2)
+    assert status(second.client, id) == "RUNNING"
+    set_clock(second, 0)
+    until(lambda: second.log().count("clock.set") == 2)
+    time.sleep(1.2)
+    assert status(second.client, id) == "RUNNING"
+    assert 0 <= second.client.get(f"/session/{id}").json()["age"] < 60_000
+    assert second.stop() == 0
+    third = start(idle_s=HOUR, max_age_s=DAY)
+    time.sleep(1.2)
+    assert status(third.client, id) == "RUNNING"
+
+
+def noted(server: Server) -> float:
+    """What the server has noted of its clock."""
+    with contextlib.closing(sqlite3.connect(server.base / "sandboxd.sqlite")) as connection:
+        return float(connection.execute("SELECT seen FROM clock").fetchone()[0])
 
 
 def test_used_session_stays_and_is_told_nothing(start: Start) -> None:

@@ -18,8 +18,9 @@ def claim(signature: bytes = b"s", key: str = "AK", when: datetime = NOW) -> Cla
 
 
 def accept(replays: Replays, claimed: Claim, now: datetime = NOW) -> None:
-    replays.refuse(claimed, now.timestamp())
-    replays.remember(claimed)
+    at = now.timestamp()
+    replays.refuse(claimed, at, at)
+    replays.remember(claimed, at, at)
 
 
 @pytest.mark.parametrize("date_off", [-SKEW, timedelta(0), SKEW])
@@ -29,7 +30,7 @@ def test_a_write_is_refused_again_until_its_date_has_run_out(date_off: timedelta
     accept(replays, once)
     for later in (NOW, once.when, once.when + SKEW):
         with pytest.raises(AuthFailed, match="replay"):
-            replays.refuse(once, later.timestamp())
+            replays.refuse(once, later.timestamp(), later.timestamp())
 
 
 def test_another_signature_or_key_is_another_write() -> None:
@@ -41,8 +42,8 @@ def test_another_signature_or_key_is_another_write() -> None:
 
 def test_what_was_refused_for_another_reason_is_not_remembered() -> None:
     replays = Replays()
-    replays.refuse(claim(), NOW.timestamp())
-    replays.refuse(claim(), NOW.timestamp())
+    replays.refuse(claim(), NOW.timestamp(), 0)
+    replays.refuse(claim(), NOW.timestamp(), 0)
 
 
 def test_a_full_memory_refuses_that_key_and_no_other_and_empties_with_time() -> None:
@@ -50,11 +51,31 @@ def test_a_full_memory_refuses_that_key_and_no_other_and_empties_with_time() -> 
     for number in range(3):
         accept(replays, claim(b"%d" % number, when=NOW + timedelta(seconds=number)))
     with pytest.raises(RateLimited):
-        replays.refuse(claim(b"new"), NOW.timestamp())
+        replays.refuse(claim(b"new"), NOW.timestamp(), NOW.timestamp())
     with pytest.raises(AuthFailed, match="replay"):
-        replays.refuse(claim(b"0"), NOW.timestamp())
+        replays.refuse(claim(b"0"), NOW.timestamp(), NOW.timestamp())
     accept(replays, claim(b"new", "AK2"))
     later = NOW + SKEW + timedelta(seconds=1.5)
     accept(replays, claim(b"new", when=later), later)
     with pytest.raises(RateLimited):
-        replays.refuse(claim(b"newer", when=later), later.timestamp())
+        replays.refuse(claim(b"newer", when=later), later.timestamp(), later.timestamp())
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=1), timedelta(days=-1)])
+def test_clock_that_is_set_and_set_back_does_not_let_a_write_come_again(by: timedelta) -> None:
+    replays = Replays()
+    accept(replays, claim())
+    start = NOW.timestamp()
+    replays.refuse(claim(b"other"), (NOW + by).timestamp(), start + 60)
+    with pytest.raises(AuthFailed, match="replay"):
+        replays.refuse(claim(), start + 120, start + 120)
+
+
+def test_clock_that_is_set_back_leaves_a_write_refused_as_long_as_its_date_is_good() -> None:
+    replays = Replays()
+    accept(replays, claim())
+    start = NOW.timestamp()
+    late = start + 2 * SKEW.total_seconds()
+    with pytest.raises(AuthFailed, match="replay"):  # an hour later, by a clock that lost it
+        replays.refuse(claim(), start, late)
+    replays.refuse(claim(), late, late)  # and its date would not be good any more

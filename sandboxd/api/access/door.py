@@ -68,18 +68,18 @@ class Door:
         if not any(signature.verify(claim, m, keypair.secret_key) for m in _methods(scope)):
             raise AuthFailed("Signature mismatch")
         # From here to `remember` nothing waits: two of one signature cannot pass together.
-        writes = scope.get("method") in WRITES
+        writes, running = scope.get("method") in WRITES, time.monotonic()
         if writes:
-            self._replays.refuse(claim, now)
+            self._replays.refuse(claim, now, running)
         limit = keypair.rate_limit or self.config.rate_limit
-        rate = self._rates.count(keypair.access_key, limit, time.monotonic())
+        rate = self._rates.count(keypair.access_key, limit, running)
         scope["state"]["rate"] = rate
         if rate.wait_s:
             raise RateLimited(
                 f"{limit} requests in {WINDOW_S} s are allowed; the next one in {rate.wait_s} s"
             )
         if writes:
-            self._replays.remember(claim)
+            self._replays.remember(claim, now, running)
         await self.keys.used(keypair.access_key, now)
         return Caller(keypair.access_key, keypair.is_admin)
 

@@ -2,7 +2,8 @@
 
 A signature can be checked again as long as its date is within the allowed skew, so whoever
 overhears one could repeat the request. For requests that change something, the signatures that
-were accepted are remembered until their date has run out; reads may repeat.
+were accepted are remembered until their date has run out, by the host's clock and by one that
+nobody sets: a clock that was ahead for a while may be set back. Reads may repeat.
 
 The memory is bounded for each access key by itself, so that no key can fill another's. When it
 is full, further writes of that key are refused: to forget one would be to let it come again.
@@ -28,11 +29,11 @@ in the 30 minutes that a date of the future can be good for."""
 @dataclass(slots=True)
 class _Seen:
     signatures: set[bytes] = field(default_factory=set)
-    expiries: list[tuple[float, bytes]] = field(default_factory=list)  # a heap
+    expiries: list[tuple[float, float, bytes]] = field(default_factory=list)  # a heap
 
-    def prune(self, now: float) -> None:
-        while self.expiries and self.expiries[0][0] < now:
-            self.signatures.discard(heapq.heappop(self.expiries)[1])
+    def prune(self, now: float, running: float) -> None:
+        while self.expiries and self.expiries[0][0] < running and self.expiries[0][1] < now:
+            self.signatures.discard(heapq.heappop(self.expiries)[2])
 
 
 class Replays:
@@ -42,13 +43,13 @@ class Replays:
         self._most = most
         self._seen: defaultdict[str, _Seen] = defaultdict(_Seen)
 
-    def refuse(self, claim: Claim, now: float) -> None:
+    def refuse(self, claim: Claim, now: float, running: float) -> None:
         """Raise AuthFailed for a signature that was remembered, RateLimited when no more fit.
 
-        `claim` is verified; `now` is in seconds since 1970.
+        `claim` is verified; `now` is in seconds since 1970, `running` monotonic.
         """
         seen = self._seen[claim.access_key]
-        seen.prune(now)
+        seen.prune(now, running)
         if claim.signature in seen.signatures:
             raise AuthFailed(
                 "replay: this signature was used before; sign each request with a date of its "
@@ -57,10 +58,11 @@ class Replays:
         if len(seen.signatures) >= self._most:
             raise RateLimited(f"more than {self._most} signed writes within {2 * SKEW}")
 
-    def remember(self, claim: Claim) -> None:
+    def remember(self, claim: Claim, now: float, running: float) -> None:
         """The write was accepted, after `refuse` let it pass."""
         seen = self._seen[claim.access_key]
         seen.signatures.add(claim.signature)
         # a second more, lest rounding makes the two clocks disagree about the last moment
         good_until = (claim.when + SKEW).timestamp() + 1
-        heapq.heappush(seen.expiries, (good_until, claim.signature))
+        left = good_until - now
+        heapq.heappush(seen.expiries, (running + left, good_until, claim.signature))

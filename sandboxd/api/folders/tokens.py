@@ -71,6 +71,19 @@ class Tokens:
     def _count(self, folder: str) -> int:
         return sum(1 for token in self._tokens.values() if token.folder == folder)
 
+    def take_back(self, text: str) -> None:
+        """What the token was to be good for could not be had."""
+        self._tokens.pop(text, None)
+
+    def uploads(self, folder: str) -> list[str]:
+        """The ids of the uploads into the folder that can still go on."""
+        now = self._clock()
+        return [
+            token.id
+            for token in self._tokens.values()
+            if token.folder == folder and token.id and not token.done and token.expires > now
+        ]
+
     def find(self, text: str, purpose: Purpose) -> Token:
         """What `text` is good for. Raises NotFound for any but a good token of this purpose."""
         token = self._tokens.get(text)

@@ -58,12 +58,15 @@ async def request_upload(request: Request) -> Response:
     if body.size > found.row.size:
         raise QuotaExceeded(f"{found.row.name} has room for {found.row.size} bytes in all")
     name = within(body.path, "path")
-    id, stale_s = uuid.uuid4().hex, int(state(request).config.folders.token_s)
-    question = {"op": "begin", "upload": id, "file": name, "size": body.size, "stale_s": stale_s}
-    async with Helper(found) as helper:
-        await helper.ask(question)
-    give = state(request).tokens.give
-    text, token = give("upload", caller(request).name, found.row.id, name, body.size, id)
+    id, tokens = uuid.uuid4().hex, state(request).tokens
+    text, token = tokens.give("upload", caller(request).name, found.row.id, name, body.size, id)
+    question = {"op": "begin", "upload": id, "file": name, "size": body.size}
+    try:
+        async with Helper(found) as helper:
+            await helper.ask(question | {"keep": tokens.uploads(found.row.id)})
+    except BaseException:
+        tokens.take_back(text)
+        raise
     token.done = body.size == 0
     return Answer({"token": text, "url": _url(request, UPLOAD)})
 

@@ -34,6 +34,7 @@ from ...runs.run import Plan, Run
 from ...runs.terminals import Terminals
 from ...store import runs as run_table
 from ...store import sessions as table
+from ...store.clock import Step
 from ...store.database import Database, Unwritable
 from ...store.sessions import Row
 from ..watch.account import Account
@@ -390,6 +391,13 @@ class Sessions:
             # Told nevertheless, from memory, while it cannot be written.
             await self.owed.write(run_table.ended, id, run.number, run.ended_at, **values)
             self._publish_result(session.row, values)
+
+    def move(self, step: Step) -> None:
+        """The host's clock was set: so are the dates of all that lives."""
+        for session in self._by_id.values():
+            session.row = step.moved_row(session.row)
+            session.used_at = step.moved(session.used_at)
+            session.runs.move(step.moved)
 
     def suspend(self) -> None:
         """The daemon ends: nothing new begins, though places are given back now; calls that wait

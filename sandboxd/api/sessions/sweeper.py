@@ -18,6 +18,7 @@ from ...runtimes import Runtimes
 from ..access.keys import Keys
 from ..watch.record import act
 from . import life
+from .clock import Clock
 from .registry import Sessions
 from .session import Session
 
@@ -55,12 +56,13 @@ async def _hold(sessions: Sessions, session: Session, runtimes: Runtimes) -> Non
         await sessions.destroy(session, str(error))
 
 
-async def sweep(sessions: Sessions, keys: Keys) -> None:
+async def sweep(sessions: Sessions, keys: Keys, clock: Clock) -> None:
     """Look at all sessions and at the keypairs again and again, for ever."""
     while True:
         with contextlib.suppress(Unavailable):  # who needs them is told so
             await keys.refresh()
         await asyncio.sleep(EVERY_S)
+        await clock.look(sessions)
         await sessions.admission.look()
         with contextlib.suppress(Unavailable):  # a full disk; the next look may find room
             await sessions.owed.settle()
