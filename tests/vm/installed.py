@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 from .host import (
@@ -174,6 +175,43 @@ def test_stop_ends_runs_and_leaves_no_process_and_no_cgroup() -> None:
         _, last = proceed(http, "stopped")
         assert last["exitCode"] != 0
         assert http.delete("/session/stopped").status_code == 200
+
+
+def test_clock_that_is_set_during_a_job_ends_no_session_and_loses_nothing() -> None:
+    config = Path("/etc/sandboxd/config.toml")
+    right = config.read_text()
+    config.write_text(right + "\n[sessions]\nidle_s = 3600\nmax_age_s = 86400\n")
+    sh("systemctl restart sandboxd")
+    year = 365 * 86400
+    with client() as http:
+        begun = begin(http, "timed", COUNT)
+        made = http.post("/session", json={"name": "idle", "image": "c"})
+        assert made.status_code == 201, made.text
+    try:
+        # ahead, back, and behind all that was ever seen, as without a clock of its own
+        for by, restart in ((year, False), (-year, True), (-30 * year, True), (30 * year, False)):
+            told = count("clock.set")
+            sh(f"date -s @{int(time.time()) + by}")
+            if restart:
+                sh("systemctl restart sandboxd")
+            until(lambda told=told: count("clock.set") > told)  # type: ignore[misc]
+            time.sleep(3)
+            with client() as http:
+                for name in ("timed", "idle"):
+                    answer = http.get(f"/session/{name}")
+                    assert answer.status_code == 200, answer.text
+                    assert answer.json()["age"] < 3600_000
+    finally:
+        config.write_text(right)
+        sh("systemctl restart sandboxd")
+    with client() as http:
+        end(http, "timed", begun)
+        assert http.delete("/session/idle").status_code == 200
+
+
+def count(event: str) -> int:
+    """How often the daemon has told this, since the machine was started."""
+    return sh("journalctl --unit sandboxd --boot --output cat").count(f"event={event} ")
 
 
 def test_mistake_in_the_configuration_is_one_line_and_keeps_what_runs() -> None:
