@@ -184,4 +184,11 @@ def lease(
     request = {
         "session": str(uuid.uuid4()), "size": size, "inodes": inodes, "mounts": mounts or [],
     }  # fmt: skip
-    return Sandbox(requests, requests.lease(request))
+    slot, make = requests.lease(request)
+    try:
+        make()
+    except BaseException:
+        requests.free(slot)
+        raise
+    slot.ready = True
+    return Sandbox(requests, slot)

@@ -28,7 +28,7 @@ from ..jail import idmap
 from ..jail.mounts import IDMAP, RDONLY, WRITABLE, Folder, clone
 from ..jail.stage import stage
 from ..model import HOME, Attachment
-from . import images
+from . import durable, images
 from .scratch import INBOXES
 from .slots import Slot
 
@@ -50,7 +50,7 @@ class Folders:
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
     def make(self, folder: str, size: int, inodes: int) -> None:
-        """A new, empty folder of `size` bytes."""
+        """A new, empty folder of `size` bytes, on the disk when this returns."""
         path = f"{self._dir}/{folder}"
         with contextlib.ExitStack() as undo, stage(idmap.STAGE):
             os.mkdir(path, 0o700)
@@ -62,6 +62,9 @@ class Folders:
                     os.mkdir(f"{mount}/{name}")
                     os.chown(f"{mount}/{name}", FOLDER_UID, FOLDER_UID)
                     os.chmod(f"{mount}/{name}", mode)
+                durable.settle(mount)
+            durable.sync(path)
+            durable.sync(self._dir)
             undo.pop_all()
 
     def remove(self, folder: str) -> None:

@@ -35,7 +35,7 @@ def make(path: str, size: int, inodes: int) -> None:
 
     Raises StageError "image".
     """
-    fresh = f"{path}.new"
+    fresh = f"{path}.{os.getpid()}.new"  # several may make the same blank at a time
     with stage("image"), open(fresh, "wb") as file:
         file.truncate(size)
     command = [

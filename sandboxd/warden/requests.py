@@ -13,21 +13,21 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import wire
 from ..config import Config
 from ..errors import ConfigError, Invalid, SandboxdError, StageError, Unavailable
-from ..jail import namespaces, seccomp, syscalls
+from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
 from ..jail.mounts import clone
 from ..jail.stage import stage
 from ..model import GIB, MIB
 from ..shim.order import Order
-from . import arguments, images, launcher, proof
+from . import arguments, durable, images, launcher, proof
 from . import runs as run_files
 from .cgroups import Hierarchy
 from .folders import FOLDER_UID, Folders
@@ -113,25 +113,29 @@ class Requests:
         for group in groups:
             self.hierarchy.tidy(group)
 
-    def lease(self, request: dict[str, Any]) -> Slot:
-        """A slot with a scratch of `size` bytes and `inodes`, for `session`."""
+    def lease(self, request: dict[str, Any]) -> tuple[Slot, Callable[[], None]]:
+        """A slot for `session`, and what makes it ready: a scratch of `size` bytes and `inodes`.
+        That takes the disk's time, may be done in a child, and raises StageError."""
         session = arguments.session(request)
         size, inodes = arguments.size(request)
         wanted = arguments.attachments(request)
         with stage("lease"):
             slot = self.slots.lease(session, set(map(slot_of_group, self.groups())))
         try:
-            self.scratch.make(slot.path, slot.uid, size, inodes)
             self.folders.lend(slot, wanted)
-            with stage("lease"):
-                for one in wanted:  # where they are seen; no program has been here yet
-                    os.mkdir(f"{slot.scratch}/work/{one.name}")
-                _settle(slot.scratch)
-                self.slots.commit(slot)
         except (SandboxdError, OSError):
             self.free(slot)
             raise
-        return slot
+
+        def make() -> None:
+            self.scratch.make(slot.path, slot.uid, size, inodes)
+            with stage("lease"):
+                for one in wanted:  # where they are seen; no program has been here yet
+                    os.mkdir(f"{slot.scratch}/work/{one.name}")
+                durable.settle(slot.scratch)
+                self.slots.commit(slot)
+
+        return slot, make
 
     def adopt(self, request: dict[str, Any]) -> tuple[list[Started], StageError | None]:
         """The slot that an earlier daemon leased to `session`, mounted again: what still runs of
@@ -145,6 +149,7 @@ class Requests:
         if self.config.scratch.kind == "tmpfs":
             raise Invalid("a scratch in memory does not survive a restart")
         slot = self.slots.adopt(number, arguments.session(request))
+        slot.ready = True
         started: list[Started] = []
         try:
             self._find_living(slot, runs, started)
@@ -208,7 +213,7 @@ class Requests:
         """
         number = arguments.integer(request, "slot", 0, self.config.slots.count - 1)
         slot = self.slots.leased.get(number)
-        if slot is None or slot.session != arguments.session(request):
+        if slot is None or not slot.ready or slot.session != arguments.session(request):
             raise Invalid(f"slot {number} is not leased to this session")
         return slot
 
@@ -224,9 +229,10 @@ class Requests:
             pid, fd = self._helper(view)
             return Started(pid, slot, None, None), fd
 
-    def folder_make(self, request: dict[str, Any]) -> None:
-        """A new virtual folder of `size` bytes and `inodes`."""
-        self.folders.make(arguments.folder_id(request), *arguments.size(request))
+    def folder_make(self, request: dict[str, Any]) -> Callable[[], None]:
+        """What makes a new virtual folder of `size` bytes and `inodes`, as in `lease`."""
+        folder, size = arguments.folder_id(request), arguments.size(request)
+        return lambda: self.folders.make(folder, *size)
 
     def folder_remove(self, request: dict[str, Any]) -> None:
         """Remove a virtual folder that no session has."""
@@ -364,15 +370,6 @@ def _shut(scratch: str) -> bool:
             raise StageError.of("scratch", error) from None
         return True
     return False
-
-
-def _settle(scratch: str) -> None:
-    """What is in a scratch, and its image, is on the disk."""
-    fd = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syscalls.syncfs(fd)
-    finally:
-        os.close(fd)
 
 
 def _clone(path: str, stack: contextlib.ExitStack) -> int:

@@ -29,6 +29,7 @@ from ..config_file import renewed
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
 from ..systemd import Notify
 from .chores import Chores
+from .making import Making
 from .releases import Releases
 from .requests import Requests, Started
 from .slots import Slot
@@ -69,6 +70,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.working = Working(requests, self.selector, lambda: self.releases.go_on())
         self.releases = Releases(requests, self.chores, self.working.is_busy, self._released)
+        self.making = Making(requests, self.chores, self._made, self._release)
         host = Host(
             requests.config.state_dir, self.working.known, self.working.groups, requests.slots.hold,
             lambda: frozenset(requests.slots.stuck), self.releases.retry,
@@ -186,7 +188,8 @@ class Server:
                 self.sweep.ask(functools.partial(self._swept, id))
                 return None, []
             case "lease":
-                return {"slot": self.requests.lease(request).number}, []
+                self.making.slot(request, request.get("id", 0))
+                return None, []
             case "adopt":
                 return self._adopt(request), []
             case "start":
@@ -206,8 +209,8 @@ class Server:
                 self._busy_check(request)
                 return {}, self._helping(*self.requests.files(request))
             case "folder_make":
-                self.requests.folder_make(request)
-                return {}, []
+                self.making.folder(request, request.get("id", 0))
+                return None, []
             case "folder_files":
                 return {}, self._helping(*self.requests.folder_files(request))
             case "folder_remove":
@@ -271,7 +274,12 @@ class Server:
                 self.working.collected(pid)
 
     def _released(self, request: int, error: StageError | None) -> None:
-        self._answer(request, _refusal(error) if error else {"ok": True})
+        self._made(request, self.making.released(request) or error or {})
+
+    def _made(self, request: int, told: dict[str, Any] | StageError) -> None:
+        self._answer(
+            request, _refusal(told) if isinstance(told, StageError) else {"ok": True} | told
+        )
 
     # -- sweeps
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from ..config import Slots as SlotsConfig
 from ..errors import Invalid, StageError, Unavailable
 from ..model import Attachment
+from . import durable
 from .proof import leftovers
 
 SLOTS_MAX = 65535
@@ -46,6 +47,7 @@ class Slot:
     """A leased slot.
 
     lock     holds its uid against other daemons
+    ready    its scratch is made and mounted
     folders  the virtual folders that its session sees
     idmap    a user namespace that maps their files to the slot's uid; None without folders
     """
@@ -55,6 +57,7 @@ class Slot:
     path: str
     session: str
     lock: socket.socket
+    ready: bool = False
     runs: dict[int, int] = field(default_factory=dict)  # run -> pid of its shim
     forgotten: set[int] = field(default_factory=set)  # runs to be removed when they are over
     suspect: bool = False  # its scratch was there when the disk was full
@@ -118,9 +121,9 @@ class Slots:
 
     def commit(self, slot: Slot) -> None:
         """The slot is complete: from here on it survives a restart."""
-        _write(f"{slot.path}/session", slot.session)
-        _sync(slot.path)
-        _sync(self._dir)
+        durable.write(f"{slot.path}/session", slot.session)
+        durable.sync(slot.path)
+        durable.sync(self._dir)
 
     def adopt(self, number: int, session: str) -> Slot:
         """Lease again what an earlier daemon leased to `session`. Raises Invalid when there is no
@@ -195,23 +198,6 @@ def lock_uid(uid: int) -> socket.socket | None:
         sock.close()
         return None
     return sock
-
-
-def _write(path: str, text: str) -> None:
-    """A file that is on the disk when this returns."""
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(directory: str) -> None:
-    """What is named in `directory` is on the disk."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def uid_in_use(uid: int) -> bool:

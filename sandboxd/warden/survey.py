@@ -160,7 +160,7 @@ def keys(uids: range) -> Iterator[Object]:
 
 
 def _temporaries(state: str) -> Iterator[Temporary]:
-    for pattern in ("blank/*.new", "folders/*/image.new", f"{trial_directory.PREFIX}*"):
+    for pattern in ("blank/*.new", "folders/*/image.*.new", f"{trial_directory.PREFIX}*"):
         for path in glob.glob(f"{glob.escape(state)}/{pattern}"):
             yield Temporary(path[len(state) :], _age(path))
 

@@ -23,7 +23,7 @@ Lease = Callable[..., Sandbox]
 def make(requests: Requests, size: int = 16 << 20) -> str:
     """A new folder; its UUID."""
     folder = str(uuid.uuid4())
-    requests.folder_make({"folder": folder, "size": size, "inodes": 1024})
+    requests.folder_make({"folder": folder, "size": size, "inodes": 1024})()
     return folder
 
 
@@ -268,5 +268,5 @@ def test_removed_folder_leaves_nothing(requests: Requests) -> None:
 def test_folder_that_cannot_be_made_leaves_nothing(requests: Requests) -> None:
     before = os.listdir(requests.folders._dir)
     with pytest.raises(StageError):
-        requests.folder_make({"folder": str(uuid.uuid4()), "size": 16 << 20, "inodes": 1 << 30})
+        requests.folder_make({"folder": str(uuid.uuid4()), "size": 16 << 20, "inodes": 1 << 30})()
     assert os.listdir(requests.folders._dir) == before
