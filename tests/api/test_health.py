@@ -18,7 +18,9 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def monitor(server: Server) -> httpx.Client:
-    return unix_client(f"{server.path}-monitor")
+    client = unix_client(f"{server.path}-monitor")
+    client.headers["host"] = "127.0.0.1:9464"  # as the configuration says that it is
+    return client
 
 
 def samples(server: Server) -> Samples:
@@ -173,6 +175,23 @@ def test_what_is_new_in_the_journal_makes_no_new_label() -> None:
 
     assert _label("success", _OUTCOMES) == "success" and _label("memory", _LIMITS) == "memory"
     assert _label("x" * 64, _LIMITS) == "other"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "rebound.example:9464"},
+        {"origin": "http://page.example"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+)
+def test_web_page_that_is_open_on_this_machine_reads_no_metrics(
+    server: Server, headers: dict[str, str]
+) -> None:
+    with monitor(server) as http:
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert http.get(path, headers=headers).status_code == 403
+            assert http.get(path).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])

@@ -19,13 +19,16 @@ from typing import Any
 from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...config import Config
-from ...errors import SandboxdError
+from ...errors import Forbidden, SandboxdError
 from ...store.database import Database
+from ..access.origin import is_loopback, refuse_pages
 from ..http.answers import Answer
 from ..sessions.warden_client import WardenClient
 from ..watch.metrics import Metrics, gauge
@@ -172,7 +175,22 @@ def _room(path: str) -> tuple[int, int | None] | None:
 
 
 def monitor(health: Health, metrics: Metrics) -> Starlette:
-    """The application of the listener for Prometheus and health checks."""
+    """The application of the listener for Prometheus and health checks. On the loopback it is for
+    programs of this machine, not for web pages that are open on it."""
+    local = is_loopback(health.config.metrics)
+
+    class Guard:
+        def __init__(self, app: ASGIApp) -> None:
+            self._app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                if local and scope["type"] == "http":
+                    refuse_pages(scope["headers"])
+            except Forbidden as error:
+                await PlainTextResponse(f"{error}\n", 403)(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
 
     async def text(_: Request) -> Response:
         await health.ready()
@@ -185,7 +203,8 @@ def monitor(health: Health, metrics: Metrics) -> Starlette:
         return _told(await health.ready(), detail=True)
 
     return Starlette(
-        routes=[Route("/metrics", text), Route("/healthz", alive), Route("/readyz", ready)]
+        routes=[Route("/metrics", text), Route("/healthz", alive), Route("/readyz", ready)],
+        middleware=[Middleware(Guard)],
     )
 
 
