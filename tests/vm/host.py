@@ -57,21 +57,28 @@ def client() -> httpx.Client:
     return httpx.Client(transport=transport, base_url="http://local", timeout=90)
 
 
-def begin(http: httpx.Client, name: str, command: str) -> str:
+CUT_FILES = {f"d/file{number}": bytes([65 + number]) * 50_000 for number in range(6)}
+"""What was uploaded before the power was cut."""
+
+
+def begin(http: httpx.Client, name: str, command: str, **more: Any) -> str:
     """A new session of this name, with a run that has begun; its console so far."""
-    made = http.post("/session", json={"name": name, "image": "c"})
+    made = http.post("/session", json={"name": name, "image": "c"} | more)
     assert made.status_code == 201, made.text
     options = {"exec": command, "timeout": 1800}
     call = {"mode": "batch", "code": "", "runId": f"run-{name}", "options": options}
     return _printed(_answer(http, name, call))
 
 
-def proceed(http: httpx.Client, name: str) -> tuple[str, dict[str, Any]]:
-    """Follow the run of a session from where its client was: console, and the last answer."""
+def proceed(http: httpx.Client, name: str, run: str = "") -> tuple[str, dict[str, Any]]:
+    """Follow a run of a session, by default that of `begin`, from where its client was: console,
+    and the last answer."""
     text = ""
     deadline = time.monotonic() + 240
     while True:
-        result = _answer(http, name, {"mode": "continue", "code": "", "runId": f"run-{name}"})
+        result = _answer(
+            http, name, {"mode": "continue", "code": "", "runId": run or f"run-{name}"}
+        )
         text += _printed(result)
         if result["status"] in ("finished", "exec-timeout"):
             return text, result

@@ -1,7 +1,8 @@
 """The service on a machine with systemd: installed by the commands of the README, used, killed,
-started again, upgraded. Then the machine reboots, and rebooted.py goes on.
+started again, upgraded. Then the machine reboots, cut_off.py cuts its power, and rebooted.py goes
+on.
 
-`./scripts/test-vm` runs both; the order of the tests is that of an administrator's day.
+`./scripts/test-vm` runs all; the order of the tests is that of an administrator's day.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""After installed.py and a reboot: what was there is there, what ran has an end that says why; then
-the service is taken away, and so is every trace of it."""
+"""After installed.py, a reboot, cut_off.py and another one: what was there is there, what ran has
+an end that says why; then the service is taken away, and so is every trace of it."""
 
 from __future__ import annotations
 
 import os
 
-from .host import BEFORE, client, groups, names, proceed, processes, sh, show, until
+from .host import BEFORE, CUT_FILES, client, groups, names, proceed, processes, sh, show, until
 
 # What the system itself writes down, whoever asks for a user, a boot, or a name.
 NOISE = (
@@ -29,6 +29,28 @@ def test_sessions_and_their_files_are_there() -> None:
     with client() as http:
         answer = http.get("/session/kept/download_single", params={"file": "kept.txt"})
         assert (answer.status_code, answer.content) == (200, b"still here\n")
+
+
+def test_what_was_promised_before_the_power_was_cut_is_so() -> None:
+    with client() as http:
+        for name, data in CUT_FILES.items():
+            answer = http.get("/session/cut/download_single", params={"file": name})
+            assert (answer.status_code, answer.content) == (200, data)
+        for gone in ("cut-gone", "cut-old"):
+            assert http.get(f"/session/{gone}").status_code == 404
+        assert http.get("/session/cut-new").status_code == 200
+        assert "cut" in [folder["name"] for folder in http.get("/folders").json()]
+        _, last = proceed(http, "cut-active")
+        assert (last["status"], last["exitCode"]) == ("finished", -1)
+        text, last = proceed(http, "cut-active", "queued")
+        assert (text, last["exitCode"]) == ("begun\n", 0)
+        options = {"exec": "cp d/file0 cut/ && cat cut/file0 | head -c 3"}
+        call = {"mode": "batch", "code": "", "runId": "again", "options": options}
+        assert http.post("/session/cut", json=call).status_code == 200
+        assert proceed(http, "cut", "again")[1]["exitCode"] == 0
+        for name in ("cut", "cut-new", "cut-active"):
+            assert http.delete(f"/session/{name}").status_code == 200
+        assert http.delete("/folders/cut").status_code == 204
 
 
 def test_run_that_the_reboot_cut_off_has_an_end() -> None:
