@@ -1,4 +1,4 @@
-"""The sessions of this daemon: made, found, destroyed.
+"""The sessions of this daemon: found, kept, destroyed; creation.py makes them.
 
 The database is written before the act, so that what is interrupted is found again at the next
 start. Creating and destroying sessions of one name exclude each other; all else is concurrent.
@@ -22,12 +22,8 @@ from ...config import Config
 from ...errors import (
     Draining,
     Exists,
-    Full,
-    NoSpace,
     NotFound,
-    QuotaExceeded,
     StageError,
-    Unavailable,
 )
 from ...runs.line import Runs
 from ...runs.run import Plan, Run
@@ -38,21 +34,18 @@ from ...store.clock import Step
 from ...store.database import Database, Unwritable
 from ...store.sessions import Row
 from ..watch.account import Account
-from . import life, sizes
+from . import life
 from .admission import DRAINED, Admission
+from .creation import Creation
 from .events import Events
 from .orders import Orders
 from .owed import Owed
 from .pending import Pending
 from .restoring import Restoring
 from .session import HELPERS_MAX, Session
-from .turns import Amount
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
-
-RETRY_S = 0.5
-"""How often a creation that may wait looks for a free slot."""
 
 
 class Sessions:
@@ -79,12 +72,15 @@ class Sessions:
             weakref.WeakValueDictionary()
         )
         self.owed = Owed(database)
+        self._creation = Creation(
+            lambda: self.config, warden, database, self.owed, admission, self.events
+        )
 
     async def restore(self) -> None:
         """Take up the sessions of before the restart; forget those that are no longer there."""
         restoring = Restoring(
             self.config, self.warden, self._database, self.owed, self.admission, self._keep,
-            self._promise,
+            self._creation.promise,
         )  # fmt: skip
         await restoring.all()
 
@@ -180,98 +176,22 @@ class Sessions:
         """Held while there is made or unmade what goes by the name."""
         return self._locks.setdefault((owner, name), asyncio.Lock())
 
-    def _promise(self, row: Row) -> Amount:
-        """What a new session is promised."""
-        return Amount(1, self._size(row))
-
-    def _size(self, row: Row) -> int:
-        """Bytes of a session's scratch."""
-        most = self.config.scratch.size
-        return sizes.scratch_size(row.limits.get("disk", most), most)
-
     async def _create(
         self, wanted: Row, first: Sequence[tuple[str, Plan]], wait_s: float, may_wait: bool
     ) -> Session:
-        try:
-            self.admission.sessions.now(wanted.id, wanted.owner, self._promise(wanted))
-        except (Full, NoSpace, QuotaExceeded):
-            if not may_wait:
-                raise
-            return await self._enqueue(wanted, first)
-        try:
-            session = await self._make(wanted, wait_s)
-        except BaseException:
-            self.admission.sessions.leave(wanted.id)
-            raise
-        await session.runs.begin(first)
-        return session
-
-    async def _enqueue(self, wanted: Row, first: Sequence[tuple[str, Plan]]) -> Session:
-        waiting = self.admission.sessions.turns.waiting_of(wanted.owner)
-        self.admission.check_waiting(waiting, "sessions")
-        row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
-        await self._database.run(table.add, row)
-        self.events.publish("enqueued", row)
+        row = await self._creation.create(wanted, wait_s, may_wait)
         session = self._keep(row)
-        self.hold(session, first)
+        if row.status == "PENDING":
+            self.hold(session, first)
+        else:
+            await session.runs.begin(first)
         return session
 
     def hold(self, session: Session, first: Sequence[tuple[str, Plan]]) -> None:
         """Have a PENDING session wait for its turn, and then begin with its `first` runs."""
         session.pending = Pending(session, self.admission.sessions, first)
-        session.pending.begin(self._promise(session.row), self._begin, self.destroy)
-
-    async def _begin(self, session: Session) -> None:
-        """The turn of a PENDING session has come."""
-        row, now = session.row, time.time()
-        await self.owed.settle()
-        slot = await self._lease(row, 0)
-        try:
-            row = await self._database.run(table.move, row, "RUNNING", now, slot=slot, used_at=now)
-        except BaseException:
-            await self.warden.release(slot, row.id)
-            raise
-        # what others have changed meanwhile stays
-        session.row = replace(session.row, status=row.status, slot=slot, history=row.history)
-        session.used_at = now
-        for what in ("scheduled", "preparing", "started"):
-            self.events.publish(what, session.row)
-
-    async def _make(self, wanted: Row, wait_s: float) -> Session:
-        slot = None
-        wanted = replace(wanted, history={"PREPARING": wanted.created_at})
-        await self.owed.settle()
-        try:
-            await self._database.run(table.add, wanted)
-        except sqlite3.IntegrityError:  # one that could not be taken up for now
-            raise Exists(f"A session named {wanted.name} exists and waits for a restart.") from None
-        for what in ("enqueued", "scheduled", "preparing"):
-            self.events.publish(what, wanted)
-        try:
-            slot = await self._lease(wanted, wait_s)
-            now = time.time()
-            row = await self._database.run(
-                table.move, wanted, "RUNNING", now, slot=slot, used_at=now
-            )
-        except Exception as error:  # whatever it was, nothing half made may stay
-            self.events.publish("cancelled", wanted, type(error).__name__)
-            if slot is not None:
-                await self.warden.release(slot, wanted.id)
-            await self.owed.write(table.remove, wanted.id)
-            raise
-        self.events.publish("started", row)
-        return self._keep(row)
-
-    async def _lease(self, wanted: Row, wait_s: float) -> int:
-        size, inodes = self._size(wanted), self.config.scratch.inodes
-        until = time.monotonic() + min(wait_s, self.config.sessions.wait_s)
-        while True:
-            try:
-                return await self.warden.lease(wanted.id, size, inodes, wanted.mounts)
-            except Unavailable:
-                if self.warden.gone or time.monotonic() >= until:
-                    raise
-            await asyncio.sleep(RETRY_S)
+        promise = self._creation.promise(session.row)
+        session.pending.begin(promise, self._creation.begin, self.destroy)
 
     async def ask(self, session: Session, id: str, plan: Plan) -> Run:
         """The run called `id` in a session, as Runs.ask; a new one if it may begin or wait now.
