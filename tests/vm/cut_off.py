@@ -20,10 +20,10 @@ def test_promises_are_made_and_the_power_is_cut() -> None:
             assert made.status_code == 201, made.text
         assert http.post("/folders", json={"name": "cut", "quota": "16m"}).status_code == 201
         config = {"mounts": ["cut"]}
-        begin(http, "cut", "echo told; exit 3", config=config)
-        assert proceed(http, "cut")[1]["exitCode"] == 3
+        begin(http, "cut-kept", "echo told; exit 3", config=config)
+        assert proceed(http, "cut-kept")[1]["exitCode"] == 3
         files = [("src", item) for item in CUT_FILES.items()]
-        assert http.post("/session/cut/upload", files=files).status_code == 204
+        assert http.post("/session/cut-kept/upload", files=files).status_code == 204
         begin(http, "cut-active", "sleep 600")
         call = {"mode": "batch", "code": "", "runId": "queued", "options": {"exec": "echo begun"}}
         assert http.post("/session/cut-active", json=call).status_code == 200

@@ -34,7 +34,7 @@ def test_sessions_and_their_files_are_there() -> None:
 def test_what_was_promised_before_the_power_was_cut_is_so() -> None:
     with client() as http:
         for name, data in CUT_FILES.items():
-            answer = http.get("/session/cut/download_single", params={"file": name})
+            answer = http.get("/session/cut-kept/download_single", params={"file": name})
             assert (answer.status_code, answer.content) == (200, data)
         for gone in ("cut-gone", "cut-old"):
             assert http.get(f"/session/{gone}").status_code == 404
@@ -46,9 +46,9 @@ def test_what_was_promised_before_the_power_was_cut_is_so() -> None:
         assert (text, last["exitCode"]) == ("begun\n", 0)
         options = {"exec": "cp d/file0 cut/ && cat cut/file0 | head -c 3"}
         call = {"mode": "batch", "code": "", "runId": "again", "options": options}
-        assert http.post("/session/cut", json=call).status_code == 200
-        assert proceed(http, "cut", "again")[1]["exitCode"] == 0
-        for name in ("cut", "cut-new", "cut-active"):
+        assert http.post("/session/cut-kept", json=call).status_code == 200
+        assert proceed(http, "cut-kept", "again")[1]["exitCode"] == 0
+        for name in ("cut-kept", "cut-new", "cut-active"):
             assert http.delete(f"/session/{name}").status_code == 200
         assert http.delete("/folders/cut").status_code == 204
 
