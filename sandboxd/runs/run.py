@@ -276,8 +276,12 @@ class Run:
             if found is None:
                 yield None
                 return
-            inputs = self._inputs
+            inputs, begun = self._inputs, self._file is not None
             reply, told, more, notices = await self._reply(found, terms)
+            if not begun:  # and may begin while this is handed over, with a place of its own
+                yield reply
+                self._notices = self._notices[notices:]
+                return
             try:
                 yield replace(reply, note=lambda: self._note(told))
             except BaseException:

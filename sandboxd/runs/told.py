@@ -83,7 +83,7 @@ class ToldFile:
             return Told(started_at=os.fstat(self._fd).st_mtime)
         position, seen, from_position, from_seen, answered, asked, at = _RECORD.unpack(data)
         cursor, final_from = Cursor(position, seen), Cursor(from_position, from_seen)
-        return Told(cursor, final_from, answered, bool(asked), at)
+        return Told(cursor, final_from, answered, bool(asked), at or os.fstat(self._fd).st_mtime)
 
     async def write(self, told: Told) -> None:
         """Note `told`. Into the kernel's memory, not onto the disk, which takes microseconds: so

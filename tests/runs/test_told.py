@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sandboxd.runs.follower import Started
 from sandboxd.runs.run import Reply, Run
+from sandboxd.runs.terms import Terms
 from sandboxd.runs.told import Offset, Told, ToldFile
 from sandboxd.spool import Cursor
 
@@ -38,6 +41,42 @@ def test_an_answer_that_its_client_did_not_get_is_told_again(tmp_path: Path) -> 
         replies = await follow(run)
         assert told(replies) == [("build-finished", 0), ("finished", 3)]
         assert text(*replies) == "making\nrunning\n"
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_answer_that_is_on_its_way_while_the_run_begins_moves_no_place(
+    tmp_path: Path, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place is another's: of the start, or what an earlier daemon has noted."""
+
+    async def scenario(stage: Stage) -> None:
+        turn, start = asyncio.Event(), stage.start
+
+        async def begin(run: Run) -> Started:
+            await turn.wait()
+            started = await start(run)
+            run.started_at = 5.0
+            if found:
+                earlier = ToldFile(os.dup(started.told))
+                await earlier.write(noted)
+                earlier.close()
+            return replace(started, found=found)
+
+        monkeypatch.setattr(stage, "start", begin)
+        noted = Told(Cursor(24, 0), Cursor(24, 0), 1, False, 4.0)
+        run = await stage.ask("a", exec="sleep 1")
+        async with run.call(terms=Terms(wait_s=0)) as early:
+            assert early is not None and early.answer.status == "continued"
+            turn.set()
+            while run._follower is None:
+                await asyncio.sleep(0.01)
+            await early.note()
+        assert run._file is not None
+        expected = noted if found else Told(started_at=5.0)
+        assert run._told == run._file.read() == expected
+        await run.kill()
 
     play(tmp_path, scenario)
 
