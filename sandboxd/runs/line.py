@@ -176,7 +176,11 @@ class Runs:
                 self.suspend()
                 return
             except SandboxdError as error:
-                run.fail(error)
+                if run.called_off:
+                    await self._host.forget([run])
+                    run.vanish()
+                else:
+                    run.fail(error)
             except Exception:  # a mistake of ours ends this run, not those behind it
                 _log.exception("run %s cannot be followed", run.id)
                 run.fail(Unavailable("the run cannot be followed any more"))
@@ -250,20 +254,37 @@ class Runs:
         Raises Unavailable when the active one does not come to its end.
         """
         cleared = list(self._line)
-        for run in cleared:
-            run.vanish()
+        if not cleared:
+            return []
+        active, waiting = cleared[0], cleared[1:]
+        if not active.call_off():
+            active.vanish()
         while len(self._line) > 1:
             self._runs.pop(self._line.pop().id, None)
-        if cleared[1:]:
-            await self._host.forget(cleared[1:])
-        if active := self.active:
-            await active.kill()
-            try:
-                async with asyncio.timeout(CLEAR_S):
-                    await active.done.wait()
-            except TimeoutError:
-                raise Unavailable("the active run does not come to its end") from None
+        if waiting:
+            await self._host.forget(waiting)
+        for run in waiting:
+            run.vanish()
+        await active.kill()
+        await self._gone(active)
         return cleared
+
+    async def interrupt(self) -> None:
+        """SIGINT to the step that runs. If the active run waits to be started it never is, by the
+        next daemon neither. Raises Unavailable when it does not leave the line."""
+        if not (active := self.active):
+            return
+        if active.call_off():
+            await self._gone(active)
+        else:
+            await active.interrupt()
+
+    async def _gone(self, active: Run) -> None:
+        try:
+            async with asyncio.timeout(CLEAR_S):
+                await active.done.wait()
+        except TimeoutError:
+            raise Unavailable("the active run does not come to its end") from None
 
     def suspend(self) -> None:
         """The daemon ends: no new runs, and calls that wait end at once. The runs go on."""

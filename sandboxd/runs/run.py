@@ -89,6 +89,7 @@ class Run:
     asked_at    seconds since 1970
     started_at  the same, 0.0 before the start
     ended_at    the same of its end
+    called_off  its client has had it taken out of the line before it began
     done        set when it has left the line
     """
 
@@ -101,7 +102,7 @@ class Run:
         self.asked_at = time.time()
         self.started_at = self.ended_at = 0.0
         self.error: SandboxdError | None = None
-        self.vanished = self.suspended = False
+        self.vanished = self.suspended = self.called_off = False
         self.done = asyncio.Event()
         self._keep = keep
         self._follower: Follower | None = None
@@ -138,7 +139,7 @@ class Run:
     @property
     def unwanted(self) -> bool:
         """It need not be started any more."""
-        return bool(self._doomed) or self.vanished
+        return bool(self._doomed) or self.vanished or self.called_off
 
     @contextlib.contextmanager
     def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:
@@ -223,12 +224,18 @@ class Run:
         """Bytes of disk that its console takes."""
         return await asyncio.to_thread(self._follower.spool.size) if self._follower else 0
 
+    def call_off(self) -> bool:
+        """If it waits to be started, it never is; whether it waits. Its calls are told when the
+        line has forgotten it: what they know to be over, the next daemon does not begin."""
+        if self._withdraw is None:
+            return False
+        self.called_off = True
+        self._withdraw()
+        return True
+
     async def interrupt(self) -> None:
-        """SIGINT to the running step, if there is one; a run that waits to be started never is."""
-        if self._withdraw:
-            self.vanish()
-        elif self._follower and not self._follower.over:
-            await self.signal("SIGINT")
+        """SIGINT to the running step, if there is one."""
+        await self.signal("SIGINT")
 
     async def signal(self, name: str, by: Sender = "client") -> None:
         """A signal to the running step, if there is one; `by` whom, its verdict will tell."""

@@ -206,6 +206,19 @@ def test_memory_that_is_promised_is_not_promised_again(start: Start) -> None:
     assert to_end(http, second, "b")["exitCode"] == to_end(http, third, "c")["exitCode"] == 0
 
 
+def test_waiting_run_that_was_interrupted_is_not_begun_by_the_next_daemon(start: Start) -> None:
+    server = start(ONE_RUN)
+    first, second = (create(server.client) for _ in range(2))
+    call(server.client, first, "batch", "a", exec=BUSY)
+    call(server.client, second, "batch", "b", exec="out never")
+    assert server.client.post(f"/session/{second}/interrupt").status_code == 204
+    server.process.kill()
+    server.process.wait()
+    http = start(ONE_RUN).client
+    http.post(f"/session/{first}/interrupt")
+    assert http.get(f"/session/{second}").json()["sandbox"]["runs"]["active"] is None
+
+
 @pytest.mark.parametrize("how", ["interrupt", "delete", "restart"])
 def test_waiting_run_can_be_ended_and_leaves_the_queue(start: Start, how: str) -> None:
     http = start(ONE_RUN).client

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from sandboxd.errors import NotFound
+from sandboxd.errors import NotFound, Unavailable
 from sandboxd.runs.run import Run
 
 from .stage import Stage, follow, play, reply, text, told, vanishing
@@ -37,6 +39,41 @@ def test_a_run_that_is_just_being_started_is_killed_as_soon_as_it_has(tmp_path: 
         assert stage.started == []  # its task has not had a turn yet
         assert await stage.runs.clear() == [run]
         assert "kill" in stage.log and run.done.is_set()
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["interrupt", "clear"])
+def test_run_that_is_called_off_is_forgotten_before_anybody_is_told(
+    tmp_path: Path, how: str
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        @contextlib.asynccontextmanager
+        async def place(run: Run) -> AsyncIterator[None]:
+            withdrawn = asyncio.Event()
+            with run.withdrawing(withdrawn.set):
+                await withdrawn.wait()
+            raise Unavailable("the run was ended before it began")
+            yield
+
+        async def forget(runs: Sequence[Run]) -> None:
+            await asyncio.sleep(0.05)
+            for run in runs:
+                stage.kept.pop(run.number, None)
+
+        stage.place = place  # type: ignore[method-assign]  # all places are taken
+        stage.forget = forget  # type: ignore[method-assign]  # on a slow disk
+        run = await stage.ask("a", "out never")
+
+        async def called() -> dict[int, Run]:
+            assert await vanishing(run) is None
+            return dict(stage.kept)
+
+        call = asyncio.create_task(called())
+        await asyncio.sleep(0.01)
+        await (stage.runs.interrupt() if how == "interrupt" else stage.runs.clear())
+        assert stage.kept == {}, "or the next daemon would begin it"
+        assert await call == {}
 
     play(tmp_path, scenario)
 

@@ -309,6 +309,5 @@ def _stats(row: Row) -> dict[str, Any]:
 
 async def interrupt(request: Request) -> Response:
     """POST /session/{ref}/interrupt: SIGINT to the running step, if there is one."""
-    if run := session(request).runs.active:
-        await run.interrupt()
+    await session(request).runs.interrupt()
     return Response(status_code=204)

@@ -232,6 +232,8 @@ class Admission:
         with run.withdrawing(lambda: self.runs.withdraw(run)):
             if run.unwanted or not await self.runs.wait(run, owner, promise(run.plan)):
                 raise Unavailable("the run was ended before it began")
+            if run.unwanted:  # its turn came at the same moment
+                raise Unavailable("the run was ended before it began")
         if (waited := time.monotonic() - began) >= TOLD_S:
             run.notice(f"this run has waited {waited:.0f} s for its turn", "info")
 

@@ -152,13 +152,14 @@ class Orders:
             await self.forget([run])
 
     async def forget(self, runs: Sequence[Run]) -> None:
-        """Remove the rows and the files of runs that nobody can ask for any more."""
+        """Remove the rows and the files of runs that nobody can ask for any more. The rows first:
+        files without a row go at a restart, and a row without files would have its run begin."""
         numbers = [run.number for run in runs]
         slot = self._slot()
         try:
+            await self._database.run(table.remove, self._id, numbers)
             if slot is not None:
                 await self._warden.forget(slot, self._id, numbers)
-            await self._database.run(table.remove, self._id, numbers)
         except Gone:
             pass
         except (SandboxdError, sqlite3.Error) as error:  # they go with the session at the latest
