@@ -71,6 +71,7 @@ class Folders:
         """Remove a folder, if it is there. Raises Invalid when a session has it."""
         if self._users.get(folder):
             raise Invalid(f"folder {folder} is in use")
+        images.unmount(self._mount(folder))  # a chore that was killed has left it so
         with stage(idmap.STAGE), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(f"{self._dir}/{folder}")
 

@@ -61,7 +61,7 @@ def test_run_that_is_called_off_is_forgotten_before_anybody_is_told(
             for run in runs:
                 stage.kept.pop(run.number, None)
 
-        stage.place = place  # type: ignore[method-assign]  # all places are taken
+        stage.place = place  # type: ignore[method-assign, assignment]  # all places are taken
         stage.forget = forget  # type: ignore[method-assign]  # on a slow disk
         run = await stage.ask("a", "out never")
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sandboxd.errors import Invalid, StageError
+from sandboxd.warden import durable
 from sandboxd.warden.chores import Chores
 from sandboxd.warden.making import Making
 from sandboxd.warden.requests import Requests
@@ -134,3 +135,20 @@ def test_folder_that_cannot_be_made_is_told(work: Work) -> None:
     work.finish()
     assert isinstance(work.answers[2], StageError)
     work.requests.folder_remove({"folder": folder})
+
+
+def test_folder_whose_making_was_killed_half_way_can_be_removed(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(durable, "settle", killed)  # the image is mounted by then
+    folder = str(uuid.uuid4())
+    work.making.folder({"folder": folder, "size": 16 << 20, "inodes": 1024}, 1)
+    work.finish()
+    assert isinstance(work.answers[1], StageError)
+    path = f"{work.requests.config.state_dir}/folders/{folder}"
+    assert os.path.ismount(f"{path}/mount")
+    work.requests.folder_remove({"folder": folder})
+    assert not os.path.exists(path)
