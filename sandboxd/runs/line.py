@@ -34,8 +34,9 @@ CLEAR_S = 10.0
 class Host(Protocol):
     """What the line needs of who has it."""
 
-    async def take_down(self, runs: Sequence[Run]) -> None:
-        """Number the runs and remember them: they are on the disk when this returns."""
+    async def take_down(self, runs: Sequence[Run], instead: Sequence[Run] = ()) -> None:
+        """Number the runs and remember them, and forget those that they are `instead` of: both
+        or neither is on the disk, also when we are killed, and it is when this returns."""
 
     def place(self, run: Run) -> AbstractAsyncContextManager[None]:
         """Held while a run goes on; entered when its turn among all that is run has come. Raises
@@ -249,20 +250,27 @@ class Runs:
 
     async def clear(self) -> list[Run]:
         """End every run that is not over, and return them; calls that wait for one are told that
-        it vanished. New ones may follow.
+        it vanished. The session's own begin again, and new ones may follow.
 
         Raises Unavailable when the active one does not come to its end.
         """
+        own = [run for run in self._line if run.plan.role]
+        again = [Run(run.id, run.plan, self._keep) for run in own]
+        if own:  # before anything ends that the next daemon would have to begin again
+            await self._host.take_down(again, own)
         cleared = list(self._line)
+        self._put(again)
         if not cleared:
             return []
         active, waiting = cleared[0], cleared[1:]
         if not active.call_off():
             active.vanish()
-        while len(self._line) > 1:
-            self._runs.pop(self._line.pop().id, None)
-        if waiting:
-            await self._host.forget(waiting)
+        for run in waiting:
+            self._line.remove(run)
+            if self._runs.get(run.id) is run:
+                del self._runs[run.id]
+        if others := [run for run in waiting if run not in own]:
+            await self._host.forget(others)
         for run in waiting:
             run.vanish()
         await active.kill()

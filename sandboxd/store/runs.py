@@ -8,6 +8,7 @@ whether it has been accounted for. Each function is one transaction and blocks o
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -38,9 +39,16 @@ class Order:
 _COLUMNS = "session, number, id, plan, stdin, boot, ended_at"
 
 
-def add(database: Database, session: str, now: float, orders: Sequence[Order]) -> list[int]:
-    """New runs of `session` at `now`; the numbers that they have instead of their own, none of
-    which was used before. Raises KeyError when there is no such session."""
+def add(
+    database: Database,
+    session: str,
+    now: float,
+    orders: Sequence[Order],
+    instead: Iterable[int] = (),
+) -> list[int]:
+    """New runs of `session` at `now`, `instead` of those of these numbers; the numbers that they
+    have instead of their own, none of which was used before. Raises KeyError when there is no
+    such session."""
     with database.transaction() as connection:
         found = connection.execute(
             "UPDATE sessions SET runs = runs + ?, used_at = ? WHERE id = ? RETURNING runs",
@@ -50,6 +58,7 @@ def add(database: Database, session: str, now: float, orders: Sequence[Order]) -
             raise KeyError(session)
         first = int(found[0]) - len(orders) + 1
         numbers = list(range(first, first + len(orders)))
+        _remove(connection, session, instead)
         connection.executemany(
             f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL)",
             [
@@ -95,7 +104,11 @@ def ended(database: Database, /, session: str, number: int, now: float, **values
 def remove(database: Database, session: str, numbers: Iterable[int]) -> None:
     """The runs are forgotten."""
     with database.transaction() as connection:
-        connection.executemany(
-            "DELETE FROM runs WHERE session = ? AND number = ?",
-            [(session, number) for number in numbers],
-        )
+        _remove(connection, session, numbers)
+
+
+def _remove(connection: sqlite3.Connection, session: str, numbers: Iterable[int]) -> None:
+    connection.executemany(
+        "DELETE FROM runs WHERE session = ? AND number = ?",
+        [(session, number) for number in numbers],
+    )

@@ -35,7 +35,9 @@ class Stage:
         self.kept: dict[int, Run] = {}
         self.accounted: list[str] = []
 
-    async def take_down(self, runs: Sequence[Run]) -> None:
+    async def take_down(self, runs: Sequence[Run], instead: Sequence[Run] = ()) -> None:
+        for run in instead:
+            del self.kept[run.number]
         for run in runs:
             self.count += 1
             run.number = self.count

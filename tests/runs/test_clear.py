@@ -7,13 +7,17 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from sandboxd.errors import NotFound, Unavailable
-from sandboxd.runs.run import Run
+from sandboxd.model import Limits, Step
+from sandboxd.runs.run import Plan, Run
 
 from .stage import Stage, follow, play, reply, text, told, vanishing
+
+ROLES: tuple[Literal["bootstrap", "startup"], ...] = ("bootstrap", "startup")
 
 
 def test_cleared_runs_vanish_and_those_asked_for_later_run(tmp_path: Path) -> None:
@@ -74,6 +78,31 @@ def test_run_that_is_called_off_is_forgotten_before_anybody_is_told(
         await (stage.runs.interrupt() if how == "interrupt" else stage.runs.clear())
         assert stage.kept == {}, "or the next daemon would begin it"
         assert await call == {}
+
+    play(tmp_path, scenario)
+
+
+def test_sessions_own_runs_are_taken_down_again_before_they_are_ended(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        commands = {"clean": None, "build": None, "exec": "sleep 60"}
+        steps = tuple(Step(name, commands[name], Limits()) for name in ("clean", "build", "exec"))
+        plans = [(role, Plan(steps, role=role)) for role in ROLES]
+        await stage.runs.begin(plans)
+        old = [stage.runs.get(role) for role in ROLES]
+        while not stage.shims:
+            await asyncio.sleep(0.01)
+        kept: list[list[int]] = []
+        kill = old[0].kill
+
+        async def overheard() -> None:
+            kept.append(list(stage.kept))
+            await kill()
+
+        old[0].kill = overheard  # type: ignore[method-assign, assignment]  # the moment is what counts
+        assert await stage.runs.clear() == old
+        assert kept == [[3, 4]], "a daemon that is killed now leaves these to the next"
+        assert [stage.runs.get(role).number for role in ROLES] == [3, 4]
+        assert stage.runs.active is stage.runs.get("bootstrap")
 
     play(tmp_path, scenario)
 

@@ -111,6 +111,15 @@ def test_a_changed_row_keeps_what_was_counted_meanwhile(database: Database) -> N
     assert (row.runs, row.used_at, row.tag) == (1, 5.0, "x")
 
 
+def test_runs_replace_others_in_one_act(database: Database) -> None:
+    sessions.add(database, ROW)
+    first = runs.add(database, ROW.id, 5.0, [ORDER, ORDER])
+    with pytest.raises(KeyError):
+        runs.add(database, "none", 5.0, [ORDER], first)
+    assert runs.add(database, ROW.id, 5.0, [ORDER], first[1:]) == [3]
+    assert [order.number for order in runs.all_orders(database)[ROW.id]] == [1, 3]
+
+
 def test_run_numbers_are_never_used_again(path: str) -> None:
     database = Database(path)
     sessions.add(database, ROW)

@@ -71,12 +71,14 @@ class Orders:
         self._session = session
         self._over = over
 
-    async def take_down(self, runs: Sequence[Run]) -> None:
-        """Number the runs and put their rows on the disk."""
+    async def take_down(self, runs: Sequence[Run], instead: Sequence[Run] = ()) -> None:
+        """Number the runs and put their rows on the disk, in place of those `instead`, which the
+        next daemon would end."""
         orders = [_order(self._id, run) for run in runs]
         now = time.time()
         try:
-            numbers = await self._database.run(table.add, self._id, now, orders)
+            old = [run.number for run in instead]
+            numbers = await self._database.run(table.add, self._id, now, orders, old)
         except KeyError:
             raise Unavailable("the session is being destroyed") from None
         self._counted(numbers[-1], now)

@@ -242,9 +242,7 @@ class Sessions:
     async def restart(self, session: Session) -> None:
         """Kill every run of a session; its files stay, and its own runs begin again."""
         await session.terminals.clear("the session was restarted")
-        for run in await session.runs.clear():
-            if run.plan.role:
-                await session.runs.ask(run.id, run.plan)
+        await session.runs.clear()
 
     async def destroy(self, session: Session, reason: str = "user-requested") -> Row:
         """End everything of a session and free its slot; its last row. Raises NotFound when
