@@ -181,12 +181,17 @@ class Sweep:
                 "stray", logging.WARNING, kind=stray.kind, identity=stray.identity,
                 age_s=stray.age_s, done=stray.done,
             )  # fmt: skip
+        state = self._host.state_dir  # who asked while it was looked at may not know what has gone
         report = {
             "strays": [_told(stray) for stray in found],
             "slots": _slots(self._host.known(), seen),
-            "kept": [asdict(one) for one in seen.directories if one.session],
+            "kept": [
+                asdict(one)
+                for one in seen.directories
+                if one.session and os.path.isdir(f"{state}/slots/{one.number}")
+            ],
             "stuck": sorted(self._host.stuck()),
-            "folders": seen.folders,
+            "folders": [one for one in seen.folders if os.path.isdir(f"{state}/folders/{one}")],
             "seconds": round(time.monotonic() - self._began, 3),
             "fault": fault,
         }

@@ -49,3 +49,26 @@ def test_what_has_gone_since_the_survey_is_no_stray(tmp_path: Path, there: bool)
     if there:  # the repair of the directory
         chores.done(None)
     assert reports == [["cgroup", "directory"] if there else []]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_report_does_not_tell_of_what_was_deleted_since_the_survey(
+    tmp_path: Path, there: bool
+) -> None:
+    for name in ("slots/3", "folders/f") if there else ():
+        (tmp_path / name).mkdir(parents=True)
+    host = Host(
+        str(tmp_path), lambda: Known(1, 9), dict, lambda _: None, frozenset, lambda: None,
+    )  # fmt: skip
+    chores, reports = Later(), list[dict[str, Any]]()
+    sweep = Sweep(host, chores)
+
+    def reply(report: int | None) -> None:
+        assert report is not None
+        reports.append(json.loads(os.pread(report, 1 << 20, 0)))
+
+    sweep.ask(reply)
+    chores.done(asdict(Seen(directories=[Directory(3, "a session", 0.0)], folders=["f"])))
+    (told,) = reports
+    assert [one["number"] for one in told["kept"]] == ([3] if there else [])
+    assert told["folders"] == (["f"] if there else [])
