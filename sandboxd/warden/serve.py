@@ -64,9 +64,10 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         name = own_name(config.state_dir)
         hierarchy = Hierarchy.find(name, config.cgroup)
         stack.callback(hierarchy.remove)
-        found = _guaranteed(config, uid, hierarchy)
-        if told_to_stop:
+        found = guarantees.find(config, uid, hierarchy)
+        if told_to_stop:  # and who tries things, too, perhaps: then nothing is known of the host
             return 0
+        _stop_if_missing(found)
         listeners = _listeners(config, stack)
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
@@ -105,16 +106,14 @@ def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | Non
     return listener
 
 
-def _guaranteed(config: Config, uid: int, hierarchy: Hierarchy) -> tuple[Guarantee, ...]:
-    """What this host guarantees. Raises ConfigError when what is required is missing."""
-    found = guarantees.find(config, uid, hierarchy)
+def _stop_if_missing(found: tuple[Guarantee, ...]) -> None:
+    """Say what this host does not guarantee. Raises ConfigError when that is required."""
     guarantees.stop_if_missing(found)
     for one in found:
         if not one.held:
             log.event(
                 "guarantee.missing", logging.WARNING, name=one.name, reason=guarantees.told(one)
             )
-    return found
 
 
 def _be_api(

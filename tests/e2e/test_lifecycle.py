@@ -122,17 +122,23 @@ def test_mistakes_are_one_line_and_exit_2(options: list[str], message: str) -> N
     assert done.stdout == ""
 
 
-def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path) -> None:
+@pytest.mark.parametrize("to", ["the daemon", "all its processes"])
+def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path, to: str) -> None:
     daemon = Daemon(folder)
     listen = f"unix:{folder}/api.sock"
     command = [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", listen]
     command += ["--state-dir", str(daemon.state), "--config", str(folder / "config.toml")]
     early, own = 0, own_name(str(daemon.state))
     for delay in range(100, 700, 40):  # a start takes about half a second
-        with subprocess.Popen(command, env=daemon.environ, stdout=subprocess.PIPE) as starting:
+        with subprocess.Popen(
+            command, env=daemon.environ, stdout=subprocess.PIPE, start_new_session=True
+        ) as starting:
             time.sleep(delay / 1000)
             made = [path for path in places(own) if os.path.isdir(path)]
-            starting.terminate()
+            if to == "the daemon":
+                starting.terminate()
+            else:
+                os.killpg(starting.pid, signal.SIGTERM)
             assert starting.stdout
             ready = bool(starting.stdout.read())
         assert starting.returncode in ((0,) if made or ready else (0, -signal.SIGTERM))
