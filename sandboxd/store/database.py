@@ -182,10 +182,15 @@ class Database:
         return found.f_bavail * found.f_frsize >= ROOM and (found.f_favail > 8 or not found.f_files)
 
     def _share(self) -> None:
-        """With the lock: let others use the database as well, now that there is room."""
-        if self._index < 0 and self._has_room():
-            self._connection.close()
+        """With the lock: let others use the database as well, now that there is room. Raises
+        Unwritable when it cannot be opened so; that is tried again."""
+        if self._index >= 0 or not self._has_room():
+            return
+        self._connection.close()
+        try:
             self._open_anyhow()
+        except (sqlite3.OperationalError, OSError) as error:  # a quota, say
+            raise Unwritable(f"the state cannot be written: {error}") from error
 
     def _check(self) -> None:
         """Raise sqlite3.DatabaseError for a damaged file."""

@@ -35,11 +35,12 @@ def keep(state_dir: str) -> None:
     with contextlib.suppress(OSError):
         os.makedirs(path, mode=0o700, exist_ok=True)
         for number in range(FILES):
-            if os.path.exists(f"{path}/{number}"):
+            file = f"{path}/{number}"
+            if os.path.exists(file) and os.path.getsize(file) == SIZE:
                 continue
             if not _room(state_dir, AMPLE):
                 return
-            fd = os.open(f"{path}/{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)  # or a half-made one
             try:
                 os.posix_fallocate(fd, 0, SIZE)
             finally:

@@ -15,7 +15,7 @@ import pytest
 from sandboxd.errors import ConfigError
 from sandboxd.model import Attachment
 from sandboxd.store import runs, sessions
-from sandboxd.store.database import MIGRATIONS, Database
+from sandboxd.store.database import MIGRATIONS, Database, Unwritable
 from sandboxd.store.runs import Order
 from sandboxd.store.sessions import LOG_MAX, Row
 
@@ -109,6 +109,23 @@ def test_a_changed_row_keeps_what_was_counted_meanwhile(database: Database) -> N
     sessions.change(database, ROW, tag="x")
     (row,) = sessions.all_rows(database)
     assert (row.runs, row.used_at, row.tag) == (1, 5.0, "x")
+
+
+def test_database_that_cannot_be_shared_again_is_unwritable_until_it_can(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(path).close()
+    with monkeypatch.context() as full:
+        full.setattr(Database, "_has_room", lambda _: False)
+        full.setattr("os.open", lambda *_: (_ for _ in ()).throw(OSError(28, "no room")))
+        database = Database(path)
+    with monkeypatch.context() as quota:
+        quota.setattr("os.open", lambda *_: (_ for _ in ()).throw(OSError(122, "quota")))
+        with pytest.raises(Unwritable):
+            sessions.add(database, ROW)
+    sessions.add(database, ROW)
+    assert [row.id for row in sessions.all_rows(database)] == [ROW.id]
+    database.close()
 
 
 def test_runs_replace_others_in_one_act(database: Database) -> None:
