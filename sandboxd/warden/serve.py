@@ -72,10 +72,13 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Held back until the api would end of it: with our handler it would only make a note.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         api_pid = os.fork()
         if api_pid == 0:
             ours.close()
             _be_api(config, uid, theirs, listeners, database, monitor, found)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
@@ -127,6 +130,7 @@ def _be_api(
 ) -> NoReturn:
     """The unprivileged half. Root ends here."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     status = 1
     try:
         open_imports(uid, f"{config.state_dir}/view")

@@ -149,6 +149,39 @@ def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path, to: str) 
     assert early
 
 
+SLOW_API = """
+import os, sys, time
+from pathlib import Path
+from sandboxd.cli.main import main
+
+def wait():
+    if os.path.exists(sys.argv[3].removeprefix("unix:")) and not slow.exists():
+        slow.touch()  # the listeners are there: this is the api
+        time.sleep(1)
+
+slow = Path(sys.argv.pop())
+os.register_at_fork(after_in_child=wait)
+sys.exit(main())
+"""
+
+
+def test_sigterm_reaches_an_api_that_has_just_been_forked(folder: Path) -> None:
+    daemon = Daemon(folder)
+    options = ["serve", "--listen", f"unix:{folder}/api.sock", "--state-dir", str(daemon.state)]
+    options += ["--config", str(folder / "config.toml"), str(folder / "slow")]
+    command = [sys.executable, "-P", "-c", SLOW_API, *options]
+    with subprocess.Popen(command, env=daemon.environ) as starting:
+        try:
+            while not (folder / "slow").exists():
+                assert starting.poll() is None
+                time.sleep(0.01)
+            time.sleep(0.3)  # the warden is in its loop
+            starting.terminate()
+            assert starting.wait(10) == 0
+        finally:
+            starting.terminate()
+
+
 def test_second_daemon_on_the_same_socket_is_refused(folder: Path) -> None:
     with running(folder):
         other = Daemon(folder)
