@@ -254,21 +254,22 @@ class Runs:
 
         Raises Unavailable when the active one does not come to its end.
         """
-        own = [run for run in self._line if run.plan.role]
-        again = [Run(run.id, run.plan, self._keep) for run in own]
-        if own:  # before anything ends that the next daemon would have to begin again
-            await self._host.take_down(again, own)
-        cleared = list(self._line)
-        self._put(again)
-        if not cleared:
-            return []
-        active, waiting = cleared[0], cleared[1:]
-        if not active.call_off():
-            active.vanish()
-        for run in waiting:
-            self._line.remove(run)
-            if self._runs.get(run.id) is run:
-                del self._runs[run.id]
+        async with self._asking:
+            own = [run for run in self._line if run.plan.role and not run.unwanted]
+            again = [Run(run.id, run.plan, self._keep) for run in own]
+            if own:  # before anything ends that the next daemon would have to begin again
+                await self._host.take_down(again, own)
+            cleared = list(self._line)
+            self._put(again)
+            if not cleared:
+                return []
+            active, waiting = cleared[0], cleared[1:]
+            if not active.call_off():
+                active.vanish()
+            for run in waiting:
+                self._line.remove(run)
+                if self._runs.get(run.id) is run:
+                    del self._runs[run.id]
         if others := [run for run in waiting if run not in own]:
             await self._host.forget(others)
         for run in waiting:

@@ -107,6 +107,28 @@ def test_sessions_own_runs_are_taken_down_again_before_they_are_ended(tmp_path: 
     play(tmp_path, scenario)
 
 
+def test_sessions_own_runs_begin_again_once_when_it_is_cleared_twice_at_a_time(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        take_down, waits = stage.take_down, iter([0.0, 0.02, 0.5])
+
+        async def slow(runs: Sequence[Run], instead: Sequence[Run] = ()) -> None:
+            await asyncio.sleep(next(waits))
+            await take_down(runs, [run for run in instead if run.number in stage.kept])
+
+        stage.take_down = slow  # type: ignore[method-assign]
+        steps = tuple(Step(name, None, Limits()) for name in ("clean", "build"))
+        steps += (Step("exec", "sleep 60", Limits()),)
+        await stage.runs.begin([(role, Plan(steps, role=role)) for role in ROLES])
+        while not stage.shims:
+            await asyncio.sleep(0.01)
+        await asyncio.gather(stage.runs.clear(), stage.runs.clear())
+        assert sorted(run.id for run in stage.kept.values()) == sorted(ROLES)
+
+    play(tmp_path, scenario)
+
+
 def test_clearing_an_empty_line_does_nothing(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await follow(run := await stage.ask("a", "out x"))
