@@ -15,7 +15,7 @@ that its answer repeats; this is the whole privileged surface:
              environ, terminal, runtime
              (one descriptor may come with it: exec's standard input, or, with terminal true,
              the socket of who sits at it)
-    follow   slot, session, run                      there    the same, if it is there
+    follow   slot, session, run, begun               there    the same, if it is there
     forget   slot, session, runs                     -        -
     files    slot, session                           -        helper
     release  slot, session                           -        -

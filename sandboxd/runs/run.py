@@ -99,6 +99,7 @@ class Run:
         self.number = number
         self.restored = number > 0
         self.other_boot = False  # taken down before the host was restarted
+        self.begun = False  # an earlier daemon was about to have it started
         self.asked_at = time.time()
         self.started_at = self.ended_at = 0.0
         self.error: SandboxdError | None = None

@@ -120,6 +120,7 @@ MIGRATIONS: Sequence[str] = (
     CREATE TABLE clock (seen REAL NOT NULL) STRICT;
     INSERT INTO clock VALUES (0);
     """,
+    "ALTER TABLE runs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0",
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

@@ -25,6 +25,7 @@ class Order:
     stdin     of exec; None: typed
     boot      the kernel's boot id when the run was accepted
     ended_at  seconds since 1970; None: it is not over, or its end has not been noted
+    begun     it was to be started
     """
 
     session: str
@@ -34,9 +35,10 @@ class Order:
     stdin: bytes | None
     boot: str
     ended_at: float | None = None
+    begun: bool = False
 
 
-_COLUMNS = "session, number, id, plan, stdin, boot, ended_at"
+_COLUMNS = "session, number, id, plan, stdin, boot, ended_at, begun"
 
 
 def add(
@@ -60,7 +62,7 @@ def add(
         numbers = list(range(first, first + len(orders)))
         _remove(connection, session, instead)
         connection.executemany(
-            f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL)",
+            f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, 0)",
             [
                 (session, number, each.id, each.plan, each.stdin, each.boot)
                 for number, each in zip(numbers, orders, strict=True)
@@ -86,8 +88,16 @@ def all_orders(database: Database) -> dict[str, list[Order]]:
     found: dict[str, list[Order]] = {}
     with database.transaction() as connection:
         for values in connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY session, number"):
-            found.setdefault(values[0], []).append(Order(*values))
+            found.setdefault(values[0], []).append(Order(*values[:-1], bool(values[-1])))
     return found
+
+
+def begun(database: Database, session: str, number: int) -> None:
+    """The run is being started: after a boot it is not started again, whatever is left of it."""
+    with database.transaction() as connection:
+        connection.execute(
+            "UPDATE runs SET begun = 1 WHERE session = ? AND number = ?", (session, number)
+        )
 
 
 def ended(database: Database, /, session: str, number: int, now: float, **values: object) -> None:

@@ -317,14 +317,17 @@ class Requests:
 
     def follow(self, request: dict[str, Any]) -> list[int]:
         """The descriptors to follow a run that an earlier daemon was asked for; none, when it
-        never began, of which nothing is left then."""
+        never began, of which nothing is left then. One that is known to have `begun` is over,
+        though the disk may have lost all of it with the power."""
         slot = self.leased(request)
         run = arguments.integer(request, "run", 1, 1 << 53)
         path = slot.run_path(run)
-        if run in slot.runs or run_files.began(path):
-            return run_files.followers(path)
-        run_files.remove(path)
-        return []
+        if run not in slot.runs and not run_files.began(path):
+            run_files.remove(path)
+            if request.get("begun") is not True:
+                return []
+            run_files.make_up(path)
+        return run_files.followers(path)
 
     def forget(self, request: dict[str, Any]) -> None:
         """Remove the directories of runs, as soon as each is over."""

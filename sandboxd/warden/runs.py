@@ -75,6 +75,14 @@ def make(path: str, group: Group, stack: contextlib.ExitStack) -> Files:
         return Files(console, journal, listener)
 
 
+def make_up(path: str) -> None:
+    """The directory of a run of which nothing is left: it has said nothing. Raises StageError."""
+    with stage("follow"):
+        os.mkdir(path, 0o700)
+        for name in ("console", "journal", "cursor"):
+            os.close(os.open(f"{path}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def _reserve(fd: int, size: int) -> None:
     """Take room on the disk, where the file system can, without making the file longer."""
     try:

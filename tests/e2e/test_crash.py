@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -303,13 +304,15 @@ def test_command_line_follows_its_run_over_a_restart(folder: Path) -> None:
         assert "the run goes on" in said and "Traceback" not in said
 
 
-def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path) -> None:
-    """No process survives a boot, and the kernel has another boot id."""
+@pytest.mark.parametrize("kept", [True, False])
+def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path, kept: bool) -> None:
+    """No process survives a boot, and the kernel has another boot id. A cut of the power takes
+    with it what was not on the disk yet: all that the run's directory had, perhaps."""
     with running(folder) as daemon:
         with daemon.client() as http:
             http.post("/session", json={"image": "c", "name": "kept"})
             run(http, "kept", {"exec": "echo here > file"})
-            cut = begin(http, "kept", "cut", {"exec": "echo begun; sleep 60"})
+            cut = begin(http, "kept", "cut", {"exec": "echo begun; mkdir begun-once && sleep 60"})
             while not cut.text("stdout"):
                 go_on(http, "kept", cut)
             queued = begin(http, "kept", "queued", {"exec": "cat file"})
@@ -320,11 +323,16 @@ def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path) -> None:
         with contextlib.closing(sqlite3.connect(daemon.state / "api/sandboxd.sqlite")) as database:
             database.execute("UPDATE runs SET boot = 'another'")
             database.commit()
+        if not kept:
+            (lost,) = folder.glob("state/slots/*/runs/2")
+            shutil.rmtree(lost)
         daemon.start()
         with daemon.client() as http:
             follow(http, "kept", cut)
             follow(http, "kept", queued)
             assert (cut.text("stdout"), cut.results[-1]["exitCode"]) == ("begun\n", -1)
+            ran = run(http, "kept", {"exec": "ls"}).text("stdout").split()
+            assert ran == ["begun-once", "file"], "it was not begun once more"
             assert "the host was restarted" in cut.text("log")
             assert (queued.text("stdout"), queued.results[-1]["exitCode"]) == ("here\n", 0)
             http.delete("/session/kept")

@@ -11,6 +11,7 @@ three states, and does one thing for each:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -107,11 +108,20 @@ class Orders:
             self._found = None
             return found
         stdin = None if run.plan.stdin is None else sealed(run.plan.stdin)
+        # Meanwhile: what a program has done that began a moment before is lost with the power, too.
+        noting = asyncio.create_task(self._note_begun(run), name="begun")
         try:
             return await self._begin(run, stdin)
         finally:
+            await noting
             if stdin is not None:
                 os.close(stdin)
+
+    async def _note_begun(self, run: Run) -> None:
+        try:
+            await self._database.run(table.begun, self._id, run.number)
+        except (SandboxdError, sqlite3.Error) as error:  # its files tell it, but for a power cut
+            _log.warning("that run %s has begun cannot be noted: %s", run.id, error)
 
     async def _begin(self, run: Run, given: int | None, terminal: bool = False) -> Started:
         session, plan = self._session(), run.plan
@@ -144,7 +154,12 @@ class Orders:
     async def find(self, run: Run) -> Started | None:
         """What is there of a run that an earlier daemon had; None: it never began."""
         slot = self._slot()
-        return None if slot is None else await self._warden.follow(slot, self._id, run.number)
+        if slot is None:
+            return None
+        begun = (
+            run.begun and run.other_boot
+        )  # then it is over, even if the disk knows nothing of it
+        return await self._warden.follow(slot, self._id, run.number, begun)
 
     async def over(self, run: Run) -> None:
         """Account for a run that is over; one that has never begun is forgotten."""
@@ -183,5 +198,5 @@ def restored(order: Order, keep: Console) -> Run:
     plan = replace(msgspec.convert(json.loads(order.plan), Plan), stdin=order.stdin)
     run = Run(order.id, plan, keep, order.number)
     run.ended_at = order.ended_at or 0.0
-    run.other_boot = order.boot != BOOT
+    run.begun, run.other_boot = order.begun, order.boot != BOOT
     return run

@@ -185,12 +185,15 @@ class WardenClient:
             raise
         return _started(got)
 
-    async def follow(self, slot: int, session: str, run: int) -> Started | None:
-        """A run that an earlier daemon was asked to start; None: it never began."""
+    async def follow(
+        self, slot: int, session: str, run: int, begun: bool = False
+    ) -> Started | None:
+        """A run that an earlier daemon was asked to start; None: it never began, unless it is
+        known to have `begun`."""
         while True:
             try:
                 message, got = await self._request(
-                    "follow", None, slot=slot, session=session, run=run
+                    "follow", None, slot=slot, session=session, run=run, begun=begun
                 )
                 break
             except wire.Starved:  # whatever there is of it, it must not be started once more
