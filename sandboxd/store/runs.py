@@ -88,7 +88,7 @@ def all_orders(database: Database) -> dict[str, list[Order]]:
     found: dict[str, list[Order]] = {}
     with database.transaction() as connection:
         for values in connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY session, number"):
-            found.setdefault(values[0], []).append(Order(*values[:-1], bool(values[-1])))
+            found.setdefault(values[0], []).append(Order(*values))
     return found
 
 
