@@ -230,9 +230,9 @@ class Runs:
         if self.position(run):
             self._line.remove(run)
             self._runs.pop(run.id, None)
+            await self._host.forget([run])  # first: told of or not, it does not begin any more
             run.vanish()
             run.done.set()
-            await self._host.forget([run])
         else:
             await run.abandon()
 

@@ -162,21 +162,27 @@ class Database:
     def _open_anyhow(self) -> None:
         """Open it; alone, where the disk has no room to do so with others."""
         try:
-            self._open("NORMAL")
-            self._index = os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+            self._connection, self._index = self._open(alone=False)
         except (sqlite3.OperationalError, OSError):
             if self._has_room() or not os.path.exists(self.path):
                 raise
-            self._connection.close()
-            self._open("EXCLUSIVE")
+            self._connection, _ = self._open(alone=True)
             _log.error("%s: the disk is full: nothing can be written for now", self.path)
 
-    def _open(self, mode: str) -> None:
-        self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        self._connection.execute(f"PRAGMA locking_mode = {mode}")
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # the index is there now
+    def _open(self, alone: bool) -> tuple[sqlite3.Connection, int]:
+        """A connection, and the log's index, -1 if the database is opened `alone`."""
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA locking_mode = {'EXCLUSIVE' if alone else 'NORMAL'}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # the index is there now
+            if alone:
+                return connection, -1
+            return connection, os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+        except BaseException:
+            connection.close()
+            raise
 
     def _has_room(self) -> bool:
         found = os.statvfs(os.path.dirname(self.path))

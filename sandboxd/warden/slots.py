@@ -158,7 +158,8 @@ class Slots:
         strays = []
         for entry in os.scandir(self._dir):
             number = int(entry.name) if entry.name.isdecimal() else self._config.count
-            ours = number < self._config.count and number not in self.leased
+            taken = number in self.leased or number in self.emptying
+            ours = number < self._config.count and not taken
             lock = self._lock_soon(number) if ours else None
             if lock is None:
                 continue

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -145,41 +146,45 @@ DIRECTORY = ("cgroup", "cursor", "console", "journal", "control")
 """What the directory of a run has, in the order in which it is made."""
 
 
-@pytest.mark.parametrize("there", range(len(DIRECTORY)))
 def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else(
-    folder: Path, there: int
+    folder: Path,
 ) -> None:
     options = {"exec": "echo begun >> begun; echo told"}
+    queued = [f"queued{there}" for there in range(len(DIRECTORY))]
+    call = {"mode": "batch", "code": "", "options": options}
     with running(folder, "[console]\nruns_kept = 16\n") as daemon:
         with daemon.client() as http:
             http.post("/session", json={"image": "c", "name": "kept"})
             for name in (*DIRECTORY, "whole"):
                 run(http, "kept", options, run_id=name)
             begin(http, "kept", "active", {"exec": "sleep 4; echo slept"})
-            begin(http, "kept", "queued", options)
+            with ThreadPoolExecutor(len(queued)) as pool:
+                for name in queued:
+                    pool.submit(http.post, "/session/kept", json=call | {"runId": name})
         daemon.end("both")
         (runs,) = folder.glob("state/slots/*/runs")
         for number, name in enumerate(DIRECTORY, 1):  # removed in whatever order
             (runs / str(number) / name).unlink()
-        made = runs / "8"
-        made.mkdir(mode=0o700)
-        for name in DIRECTORY[:there]:
-            (made / name).touch()
-        if there > 1:
-            text = (runs / "7" / "cgroup").read_text()
-            (made / "cgroup").write_text(text.replace('.7"', '.8"'))
+        for there in range(len(DIRECTORY)):  # made as far as this
+            made = runs / str(8 + there)
+            made.mkdir(mode=0o700)
+            for name in DIRECTORY[:there]:
+                (made / name).touch()
+            if there > 1:
+                text = (runs / "7" / "cgroup").read_text()
+                (made / "cgroup").write_text(text.replace('.7"', f'.{8 + there}"'))
         daemon.start()
         with daemon.client() as http:
             whole = {"mode": "continue", "code": "", "runId": "whole"}
             answer = http.post("/session/kept", json=whole).json()["result"]
             assert (answer["status"], answer["exitCode"]) == ("finished", 0)
-            for name, text in (("active", "slept\n"), ("queued", "told\n")):
+            for name in ("active", *queued):
                 outcome = Outcome()
                 outcome.add({"status": "", "console": [], "runId": name})
                 follow(http, "kept", outcome)
-                assert outcome.text("stdout") == text
+                assert outcome.text("stdout") == ("slept\n" if name == "active" else "told\n")
             begun = http.get("/session/kept/download_single?file=begun").text
-            assert begun == "begun\n" * 7
+            assert begun == "begun\n" * (len(DIRECTORY) + 1 + len(queued))
             assert http.delete("/session/kept").status_code == 200
 
 

@@ -162,7 +162,7 @@ def test_daemon_comes_up_on_a_full_disk_and_is_well_again_when_there_is_room(
     folder: Path, end: str, filled: Callable[[Path], None]
 ) -> None:
     state = folder / "state"
-    counting = "for i in $(seq 60); do echo $i; sleep 0.1; done"
+    counting = "for i in $(seq 60); do echo $i; sleep 0.05; done"
     with disk(folder / "disk", state, "-N", "512"), running(folder, SMALL) as daemon:
         with daemon.client() as http:
             for name in ("kept", "other"):

@@ -79,7 +79,7 @@ def test_slow_disk_slows_what_is_written_and_nobody_else(folder: Path) -> None:
 
 
 @needs_throttle
-@pytest.mark.parametrize("victim", ["warden", "api", "both"])
+@pytest.mark.parametrize("victim", ["warden", "both"])
 def test_kill_on_a_slow_disk_keeps_what_was_promised(folder: Path, victim: str) -> None:
     state = folder / "state"
     with disk(folder / "disk", state), running(folder, SMALL) as daemon:
