@@ -25,6 +25,7 @@ from contextvars import copy_context
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..errors import ConfigError, Invalid, NoSpace
+from ..room import Room
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -130,6 +131,8 @@ WAL_INDEX_HEADER = 48
 ROOM = 1 << 20
 """Bytes that must be free for the log and its index."""
 
+INODES = 8
+
 REMEDY = (
     "put back a copy of it, or move it, what begins with its name, and the directory slots away: "
     "then sandboxd starts without its sessions and keypairs"
@@ -185,8 +188,7 @@ class Database:
             raise
 
     def _has_room(self) -> bool:
-        found = os.statvfs(os.path.dirname(self.path))
-        return found.f_bavail * found.f_frsize >= ROOM and (found.f_favail > 8 or not found.f_files)
+        return Room.at(os.path.dirname(self.path)).holds(ROOM, INODES)
 
     def _share(self) -> None:
         """With the lock: let others use the database as well, now that there is room. Raises

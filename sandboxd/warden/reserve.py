@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 
+from ..room import Room
+
 FILES, SIZE = 16, 256 << 10
 """Files, and bytes of each: about twice what a start takes."""
 
@@ -52,8 +54,5 @@ def _path(state_dir: str) -> str:
 
 
 def _room(state_dir: str, times: int) -> bool:
-    """Free are so many times the blocks and inodes of the reserve. Btrfs counts no inodes: it
-    says that it has none at all (statvfs(3))."""
-    found = os.statvfs(state_dir)
-    inodes = found.f_favail >= times * FILES or found.f_files == 0
-    return inodes and found.f_bavail * found.f_frsize >= times * FILES * SIZE
+    """Free is so many times what the reserve takes."""
+    return Room.at(state_dir).holds(times * FILES * SIZE, times * FILES)

@@ -10,7 +10,6 @@ nobody signs these requests, so they must cost next to nothing.
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...config import Config
 from ...errors import Forbidden, SandboxdError
+from ...room import Room
 from ...store.database import Database
 from ..access.origin import is_loopback, refuse_pages
 from ..http.answers import Answer
@@ -100,11 +100,10 @@ class Health:
                 wrong["database"] = found
             self._probe = None
         if (room := _room(self.config.state_dir)) is not None:
-            free, inodes = room
-            if free < self.config.disk_floor:
-                wrong["disk"] = f"{free} bytes are free, fewer than disk_floor"
-            elif inodes is not None and inodes < INODES_FLOOR:
-                wrong["disk"] = f"{inodes} inodes are free, fewer than {INODES_FLOOR}"
+            if room.bytes < self.config.disk_floor:
+                wrong["disk"] = f"{room.bytes} bytes are free, fewer than disk_floor"
+            elif not room.holds(0, INODES_FLOOR):
+                wrong["disk"] = f"{room.inodes} inodes are free, fewer than {INODES_FLOOR}"
         return wrong
 
     async def beat(self) -> None:
@@ -118,9 +117,9 @@ class Health:
         wrong = self._alive.found or self._ready.found or self.refusing()
         yield gauge("ready", "1 if new work is taken", not wrong)
         if (room := _room(self.config.state_dir)) is not None:
-            yield gauge("disk_free_bytes", "Free where the state is", room[0])
-            if room[1] is not None:
-                yield gauge("disk_free_inodes", "Free where the state is", room[1])
+            yield gauge("disk_free_bytes", "Free where the state is", room.bytes)
+            if room.inodes is not None:
+                yield gauge("disk_free_inodes", "Free where the state is", room.inodes)
         yield gauge("disk_floor_bytes", "Below this much it is not ready", self.config.disk_floor)
         for name, what in _WARDEN.items():
             if name in self.warden:
@@ -164,14 +163,12 @@ def _write(database: Database) -> str:
     return ""
 
 
-def _room(path: str) -> tuple[int, int | None] | None:
-    """Bytes and inodes that are free where `path` is; None when that cannot be said, or where the
-    file system makes inodes as it needs them."""
+def _room(path: str) -> Room | None:
+    """The room that there is; None when that cannot be said."""
     try:
-        found = os.statvfs(path)
+        return Room.at(path)
     except OSError:
         return None
-    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
 
 
 def monitor(health: Health, metrics: Metrics) -> Starlette:
