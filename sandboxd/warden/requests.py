@@ -26,6 +26,7 @@ from ..jail.enter import Jail
 from ..jail.mounts import clone
 from ..jail.stage import stage
 from ..model import GIB, MIB
+from ..room import Room
 from ..shim.order import Order
 from . import arguments, durable, images, launcher, proof
 from . import runs as run_files
@@ -296,8 +297,7 @@ class Requests:
     def look_at_room(self) -> bool:
         """The disk has room for what scratches need. Those that are there while it has none may
         find out later that something of theirs was not written (jbd2), and shut themselves off."""
-        found = os.statvfs(self.config.state_dir)
-        room = found.f_bavail * found.f_frsize >= MEND_ROOM
+        room = Room.at(self.config.state_dir).holds(MEND_ROOM, 0)
         if not room:
             for slot in self.slots.leased.values():
                 slot.suspect = True

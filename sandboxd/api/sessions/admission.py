@@ -230,9 +230,8 @@ class Admission:
     async def _await_turn(self, owner: str, run: Run) -> None:
         began = time.monotonic()
         with run.withdrawing(lambda: self.runs.withdraw(run)):
-            if run.unwanted or not await self.runs.wait(run, owner, promise(run.plan)):
-                raise Unavailable("the run was ended before it began")
-            if run.unwanted:  # its turn came at the same moment
+            turn = not run.unwanted and await self.runs.wait(run, owner, promise(run.plan))
+            if not turn or run.unwanted:  # or became so at the moment of its turn
                 raise Unavailable("the run was ended before it began")
         if (waited := time.monotonic() - began) >= TOLD_S:
             run.notice(f"this run has waited {waited:.0f} s for its turn", "info")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
 
 from ... import log
 from ...store import clock as table
@@ -28,16 +27,9 @@ NOTED_S = 60.0
 class Clock:
     """The host's clock, watched from its first look on."""
 
-    def __init__(
-        self,
-        database: Database,
-        wall: Callable[[], float] = lambda: time.time(),
-        running: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._wall = wall
-        self._running = running
-        self._last = wall(), running()
+        self._last = _clocks()
         self._noted = 0.0
 
     async def begin(self) -> None:
@@ -53,7 +45,7 @@ class Clock:
 
     async def look(self, sessions: Sessions) -> None:
         """Again and again, before anything is judged by a date."""
-        (wall, running), self._last = self._last, (self._wall(), self._running())
+        (wall, running), self._last = self._last, _clocks()
         passed = self._last[1] - running
         by = self._last[0] - wall - passed
         if abs(by) >= STEP_S:
@@ -65,3 +57,8 @@ class Clock:
             self._noted = self._last[1]
             with contextlib.suppress(Unwritable):  # the next look may find room
                 await self._database.run(table.note, self._last[0])
+
+
+def _clocks() -> tuple[float, float]:
+    """The host's date, in seconds since 1970, and the seconds that it has been running."""
+    return time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)

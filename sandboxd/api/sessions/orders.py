@@ -156,9 +156,8 @@ class Orders:
         slot = self._slot()
         if slot is None:
             return None
-        begun = (
-            run.begun and run.other_boot
-        )  # then it is over, even if the disk knows nothing of it
+        # Of one that began before a boot the disk may know nothing; it is over nevertheless.
+        begun = run.begun and run.other_boot
         return await self._warden.follow(slot, self._id, run.number, begun)
 
     async def over(self, run: Run) -> None:

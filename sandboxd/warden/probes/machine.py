@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import StageError
 from ...model import GIB, MIB
+from ...room import Room
 from .. import checks
 from . import Host
 
@@ -38,8 +39,7 @@ def clock(_: Host) -> str:
 
 def disk(host: Host) -> str:
     """Room for a session that fills its scratch."""
-    found = os.statvfs(os.path.dirname(host.directory))
-    free, wanted = found.f_bavail * found.f_frsize, host.config.scratch.size
+    free, wanted = Room.at(os.path.dirname(host.directory)).bytes, host.config.scratch.size
     text = f"{free / GIB:.1f} GiB free beside the state directory"
     if free < wanted:
         raise StageError("disk", f"{text}, and one session may fill {wanted / GIB:.1f} GiB")
