@@ -19,7 +19,7 @@ METRICS = "127.0.0.1:9464"
 
 
 @dataclass(frozen=True, slots=True)
-class StepLimits:
+class StepLimitsConfig:
     """What each step may use when neither session nor request says otherwise."""
 
     clean: Limits = Limits(wall_s=30)
@@ -28,7 +28,7 @@ class StepLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Slots:
+class SlotsConfig:
     """`count` sessions at most; slot n has uid and gid `first_uid` + n, used by nothing else."""
 
     first_uid: int = 524288
@@ -36,7 +36,7 @@ class Slots:
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class ScratchConfig:
     """The writable area of a session, a file system of its own size.
 
     kind    image: a sparse ext4 image in the state directory, survives a restart;
@@ -51,7 +51,7 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
-class Folders:
+class FoldersConfig:
     """Virtual folders: files that outlive sessions, each in a file system of its own size.
 
     size    bytes of a folder whose owner asks for no quota, and the most that one may ask for
@@ -67,7 +67,7 @@ class Folders:
 
 
 @dataclass(frozen=True, slots=True)
-class Rootfs:
+class RootfsConfig:
     """What of the host is visible, read-only, in every jail. Missing ones are left out.
 
     paths  directories, bound recursively; a link is copied as a link
@@ -85,7 +85,7 @@ class Rootfs:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class FilesConfig:
     """Bounds on file calls: files of one upload, bytes of each, paths of one download."""
 
     upload_files: int = 20
@@ -94,7 +94,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Console:
+class ConsoleConfig:
     """How much output is kept and sent.
 
     response_chars  characters of stdout, and as many of stderr, in one response
@@ -115,7 +115,7 @@ class Console:
 
 
 @dataclass(frozen=True, slots=True)
-class Sessions:
+class SessionsConfig:
     """How sessions begin and end.
 
     idle_s        seconds without a request or a run after which a session ends; 0: it never does
@@ -135,7 +135,7 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
-class Terminal:
+class TerminalConfig:
     """Terminals: a shell that a client sits at. It has the limits of exec, but for the time.
 
     wall_s  seconds after which it is ended; for CPU time the ceiling is the limit
@@ -147,7 +147,7 @@ class Terminal:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnerAdmission:
+class OwnerAdmissionConfig:
     """What one owner may have at once; see Admission."""
 
     sessions: int = 500
@@ -158,7 +158,7 @@ class OwnerAdmission:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class AdmissionConfig:
     """What is promised at once, of what the host has. What is over it waits, or is refused.
 
     runs      that are going on
@@ -171,11 +171,11 @@ class Admission:
     runs: int = 200
     memory: float = 0.9
     disk: float = 20.0
-    owner: OwnerAdmission = OwnerAdmission()
+    owner: OwnerAdmissionConfig = OwnerAdmissionConfig()
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopConfig:
     """What SIGTERM does to the runs that go on.
 
     runs     keep: they go on, and the next daemon takes them up;
@@ -188,7 +188,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
+class HttpConfig:
     """Bounds on clients.
 
     connections         open at once, and not more than half the files that the process may
@@ -204,10 +204,10 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
-class Require:
+class RequireConfig:
     """What this host must be able to guarantee, or the daemon does not start.
 
-    guarantees  names, as `sandboxd doctor` lists them (warden/guarantees.py)
+    guarantees  names, as `sandboxd doctor` lists them (warden/doctor/guarantees.py)
     """
 
     guarantees: tuple[str, ...] = (
@@ -251,34 +251,34 @@ class Config:
     log_level: str = "info"  # what is told at least: debug (every request), info, warning, error
     sweep_s: float = 60  # seconds between two looks for what nobody has; see operations.md
     disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
-    limits: StepLimits = StepLimits()
+    limits: StepLimitsConfig = StepLimitsConfig()
     ceiling: Limits = Limits(
         wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024, cpus=float(os.cpu_count() or 1),
         nofile=65536, fsize=16 * GIB, shm=1 * GIB,
     )  # fmt: skip
-    slots: Slots = Slots()
-    scratch: Scratch = Scratch()
-    folders: Folders = Folders()
-    sessions: Sessions = Sessions()
-    admission: Admission = Admission()
-    http: Http = Http()
-    stop: Stop = Stop()
-    rootfs: Rootfs = Rootfs()
-    files: Files = Files()
-    console: Console = Console()
-    terminal: Terminal = Terminal()
-    require: Require = Require()
+    slots: SlotsConfig = SlotsConfig()
+    scratch: ScratchConfig = ScratchConfig()
+    folders: FoldersConfig = FoldersConfig()
+    sessions: SessionsConfig = SessionsConfig()
+    admission: AdmissionConfig = AdmissionConfig()
+    http: HttpConfig = HttpConfig()
+    stop: StopConfig = StopConfig()
+    rootfs: RootfsConfig = RootfsConfig()
+    files: FilesConfig = FilesConfig()
+    console: ConsoleConfig = ConsoleConfig()
+    terminal: TerminalConfig = TerminalConfig()
+    require: RequireConfig = RequireConfig()
     runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """No step can write more than there is room for: so far limits and ceiling go."""
         lowered = functools.partial(_within, self.scratch)
         steps = dataclasses.asdict(self.limits)
-        within = StepLimits(**{name: lowered(Limits(**step)) for name, step in steps.items()})
+        within = StepLimitsConfig(**{name: lowered(Limits(**step)) for name, step in steps.items()})
         object.__setattr__(self, "limits", within)  # frozen from here on
         object.__setattr__(self, "ceiling", lowered(self.ceiling))
 
 
-def _within(scratch: Scratch, limits: Limits) -> Limits:
+def _within(scratch: ScratchConfig, limits: Limits) -> Limits:
     disk, inodes = min(limits.disk, scratch.size), min(limits.inodes, scratch.inodes)
     return dataclasses.replace(limits, disk=disk, inodes=inodes)

@@ -152,7 +152,7 @@ def _check(config: Config) -> None:
         raise ConfigError("scratch.size must be between 16 MiB and 1 TiB, in bytes")
     if not 16 * MIB <= config.folders.size <= 1024 * GIB:
         raise ConfigError("folders.size must be between 16 MiB and 1 TiB, in bytes")
-    # the last slot's uid stays below that of virtual folders (warden/folders.py)
+    # the last slot's uid stays below that of virtual folders (warden/slots/folders.py)
     if not 1000 <= config.slots.first_uid <= 0x7FFE0000 or not 1 <= config.slots.count <= 65536:
         raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
     if not os.path.isabs(config.state_dir):

@@ -49,7 +49,7 @@ read     The data is exactly N bytes, or those from start to before end, whateve
          file meanwhile.
 usage    Bytes of the whole file system; files below /home/work, as far as they were counted.
 append   The first offset is that of the data to come. A socket that closes before the commit
-         leaves what has come. ID is 32 hexadecimal digits; see files/parts.py.
+         leaves what has come. ID is 32 hexadecimal digits; see files/resumable.py.
 begin    Unfinished uploads that are not in "keep" are removed.
 archive  The data of a part is an uncompressed tar. All paths are checked before the first
          answer. KIND is one of LEFT_OUT; kinds that do not occur are absent.

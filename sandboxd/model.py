@@ -114,7 +114,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What was found out about one thing that a host can guarantee (warden/guarantees.py).
+    """What was found out about one thing that a host can guarantee (warden/doctor/guarantees.py).
 
     detail  how the host does it, or why it does not
     remedy  what to do about it; "" when it holds

@@ -137,7 +137,7 @@ class ConsoleWriter:
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class SpoolPosition:
     """How far a reader has come: a position and the console bytes before it."""
 
     position: int = 0
@@ -160,7 +160,7 @@ class ConsoleReader:
         self._fd = fd
         self._head, self._tail = segments(head), segments(tail)
 
-    def read(self, cursor: Cursor, end: int) -> Iterator[tuple[Record, Cursor]]:
+    def read(self, cursor: SpoolPosition, end: int) -> Iterator[tuple[Record, SpoolPosition]]:
         """The records from `cursor` up to position `end`, each with the cursor behind it."""
         while cursor.position < end:
             number, offset = divmod(cursor.position, SEGMENT)
@@ -178,28 +178,28 @@ class ConsoleReader:
             for stream, text, behind in _records(data, offset):
                 if number * SEGMENT + behind > end:
                     return
-                cursor = Cursor(number * SEGMENT + behind, cursor.seen + lost + len(text))
+                cursor = SpoolPosition(number * SEGMENT + behind, cursor.seen + lost + len(text))
                 yield Record(stream, text.decode("utf-8", "replace"), lost), cursor
                 lost = 0
             if number >= last:
                 return
-            cursor = Cursor((number + 1) * SEGMENT, cursor.seen + lost)
+            cursor = SpoolPosition((number + 1) * SEGMENT, cursor.seen + lost)
 
-    def at(self, seen: int) -> Cursor:
+    def at(self, seen: int) -> SpoolPosition:
         """The cursor behind `seen` bytes of console text; at the beginning of a record that they
         end in; before the gap, if what follows fell out."""
         headers = (self._header(place) for place in range(self._head + self._tail))
         there = [(tag - 1, before) for tag, before in headers if tag and before <= seen]
         if not there:
-            return Cursor()
+            return SpoolPosition()
         number, before = max(there)
         data, _ = self._segment(number)
-        cursor = Cursor(number * SEGMENT + START, before)
+        cursor = SpoolPosition(number * SEGMENT + START, before)
         for _, text, behind in _records(data or b"", START):
             if cursor.seen + len(text) > seen:
                 return cursor
-            cursor = Cursor(number * SEGMENT + behind, cursor.seen + len(text))
-        return Cursor(cursor.position, seen) if self.end() > cursor.position else cursor
+            cursor = SpoolPosition(number * SEGMENT + behind, cursor.seen + len(text))
+        return SpoolPosition(cursor.position, seen) if self.end() > cursor.position else cursor
 
     def _header(self, place: int) -> tuple[int, int]:
         """Tag and bytes before of the segment in this place; a tag of 0 for none."""

@@ -29,7 +29,7 @@ that its answer repeats; this is the whole privileged surface:
     `adopt` takes up a slot of an earlier daemon, with those of `runs` that go on; `follow` gives
     what `start` gave, of a run that an earlier daemon was asked to start, and tells if it never
     began; `forget` removes the directories of runs as soon as they are over.
-    vitals are the fields of warden/vitals.py, the report is that of warden/sweep.py.
+    vitals are the fields of warden/vitals.py, the report is that of warden/leaks/sweep.py.
     An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
     "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".
 

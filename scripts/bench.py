@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 from sandboxd.cli.client import Client
-from sandboxd.cli.private import private_daemon
+from sandboxd.cli.private_daemon import private_daemon
 
 PAUSE_S = 0.006
 COMMAND = ["/bin/sh", "-c", "true"]

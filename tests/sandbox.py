@@ -16,9 +16,9 @@ from typing import Any
 
 from sandboxd import config_file, spool, wire
 from sandboxd.model import STEPS, Limits
-from sandboxd.warden.cgroups import Hierarchy
-from sandboxd.warden.requests import Requests, Started
-from sandboxd.warden.slots import Slot
+from sandboxd.warden.requests import Requests, Worker
+from sandboxd.warden.runs.cgroups import Hierarchy
+from sandboxd.warden.slots.leases import Slot
 
 TEST_UIDS = 720000
 """First uid of the tests' slots: apart from those of a daemon on the same machine."""
@@ -70,7 +70,7 @@ class Sandbox:
         answers: list[str | None] | None = None,
         stdin: bytes | None = None,
         environ: dict[str, str] | None = None,
-        while_running: Callable[[Started], None] | None = None,
+        while_running: Callable[[Worker], None] | None = None,
         per_step: dict[str, dict[str, Any]] | None = None,
         runtime: str = "",
         **limits: Any,
@@ -107,14 +107,14 @@ class Sandbox:
         result = Result(spool.read_events(fds[2]), waited=waited)
         texts: dict[int, list[str]] = {spool.STDOUT: [], spool.STDERR: []}
         for record, _ in spool.ConsoleReader(fds[1], keep.head, keep.tail).read(
-            spool.Cursor(), 1 << 60
+            spool.SpoolPosition(), 1 << 60
         ):
             result.lost += record.lost
             texts[record.stream].append(record.text)
         result.stdout, result.stderr = ("".join(texts[n]) for n in (spool.STDOUT, spool.STDERR))
         return result
 
-    def end(self, started: Started) -> None:
+    def end(self, started: Worker) -> None:
         """Remove what a run leaves to its warden; fails when its cgroup does not get empty."""
         self.slot.runs.pop(started.run or 0, None)
         assert started.group
@@ -163,7 +163,7 @@ def make_requests(state_dir: str, **tables: Any) -> Requests:
     return Requests(loaded, Hierarchy.find(f"sandboxd-test-{os.getpid()}"))
 
 
-def restarted(slot: Slot, requests: Requests, **arguments: Any) -> tuple[Slot, list[Started]]:
+def restarted(slot: Slot, requests: Requests, **arguments: Any) -> tuple[Slot, list[Worker]]:
     """`slot` and what runs in it, as a warden has it that is started after this one."""
     requests.folders.take_back(slot)
     requests.scratch.unmount(slot.path)

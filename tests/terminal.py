@@ -13,7 +13,7 @@ from typing import Any
 
 from sandboxd import spool, wire
 from sandboxd.model import Limits
-from sandboxd.warden.requests import Started
+from sandboxd.warden.requests import Worker
 
 from .sandbox import Sandbox
 
@@ -28,7 +28,7 @@ class Sitting:
     dropped  bytes of input that it would not take
     """
 
-    def __init__(self, started: Started, link: socket.socket, fds: list[int]) -> None:
+    def __init__(self, started: Worker, link: socket.socket, fds: list[int]) -> None:
         self.started = started
         self.shown, self.dropped = b"", 0
         self._link, self._fds = link, fds

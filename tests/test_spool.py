@@ -21,9 +21,9 @@ from sandboxd.spool import (
     STDOUT,
     ConsoleReader,
     ConsoleWriter,
-    Cursor,
     Record,
     Splitter,
+    SpoolPosition,
     append_event,
     read_events,
 )  # fmt: skip
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_in_order(pieces: list[tuple[int, str]]) -> None
         writer = ConsoleWriter(file.fileno(), 1 << 20, 1 << 20)
         for stream, text in pieces:
             writer.append(stream, text.encode())
-        read = list(ConsoleReader(file.fileno(), 1 << 20, 1 << 20).read(Cursor(), END))
+        read = list(ConsoleReader(file.fileno(), 1 << 20, 1 << 20).read(SpoolPosition(), END))
     for stream in (STDOUT, STDERR):
         wanted = "".join(text for kind, text in pieces if kind == stream)
         assert "".join(r.text for r, _ in read if r.stream == stream) == wanted
@@ -62,7 +62,7 @@ def test_what_a_full_disk_takes_half_of_is_not_written(fd: int) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     writer.append(STDOUT, b"z" * 8000)
-    read = ConsoleReader(fd, 1 << 20, 1 << 20).read(Cursor(), END)
+    read = ConsoleReader(fd, 1 << 20, 1 << 20).read(SpoolPosition(), END)
     assert "".join(record.text for record, _ in read) == "x" * 8000 + "z" * 8000
 
 
@@ -84,7 +84,7 @@ def test_flood_keeps_head_and_tail_and_counts_the_rest_exactly(fd: int, size: in
     total = size * 3 * SEGMENT
     for number in range(total // 16):
         writer.append(STDOUT, f"{number:015}\n".encode())
-    read = list(ConsoleReader(fd, head, tail).read(Cursor(), END))
+    read = list(ConsoleReader(fd, head, tail).read(SpoolPosition(), END))
     text = "".join(record.text for record, _ in read)
     lost = sum(record.lost for record, _ in read)
     assert len(text) + lost == total == writer.written
@@ -96,7 +96,7 @@ def test_flood_keeps_head_and_tail_and_counts_the_rest_exactly(fd: int, size: in
 
 def test_reader_that_comes_back_misses_and_doubles_nothing(fd: int) -> None:
     writer, reader = ConsoleWriter(fd, 1 << 20, 1 << 20), ConsoleReader(fd, 1 << 20, 1 << 20)
-    cursor, text = Cursor(), ""
+    cursor, text = SpoolPosition(), ""
     for number in range(40_000):
         writer.append(STDOUT, f"{number}\n".encode())
         if number % 997 == 0:
@@ -113,7 +113,7 @@ def test_reader_stops_at_the_position_of_an_event(fd: int) -> None:
     writer.append(STDOUT, b"before")
     position = writer.position
     writer.append(STDOUT, b"after")
-    read = ConsoleReader(fd, 1 << 20, 1 << 20).read(Cursor(), position)
+    read = ConsoleReader(fd, 1 << 20, 1 << 20).read(SpoolPosition(), position)
     assert [record.text for record, _ in read] == ["before"]
 
 
@@ -121,7 +121,7 @@ def test_slow_reader_overtaken_by_the_ring_is_told_how_much_it_missed(fd: int) -
     head = tail = 2 * SEGMENT
     writer, reader = ConsoleWriter(fd, head, tail), ConsoleReader(fd, head, tail)
     writer.append(STDOUT, b"x" * SEGMENT * 3)
-    *_, (_, cursor) = reader.read(Cursor(), writer.position)
+    *_, (_, cursor) = reader.read(SpoolPosition(), writer.position)
     seen = cursor.seen
     writer.append(STDOUT, b"y" * SEGMENT * 9)
     rest = list(reader.read(cursor, END))
@@ -130,7 +130,7 @@ def test_slow_reader_overtaken_by_the_ring_is_told_how_much_it_missed(fd: int) -
 
 def test_garbage_in_the_console_file_is_not_followed(fd: int) -> None:
     os.pwrite(fd, b"\xff" * SEGMENT, 0)
-    assert list(ConsoleReader(fd, SEGMENT, SEGMENT).read(Cursor(), END)) == []
+    assert list(ConsoleReader(fd, SEGMENT, SEGMENT).read(SpoolPosition(), END)) == []
 
 
 def test_journal_gives_whole_events_only(fd: int) -> None:
@@ -143,9 +143,9 @@ def test_a_cursor_is_found_by_the_bytes_before_it(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "console", os.O_RDWR | os.O_CREAT)
     sizes = 2 * SEGMENT, 2 * SEGMENT
     writer, reader = ConsoleWriter(fd, *sizes), ConsoleReader(fd, *sizes)
-    assert reader.at(0) == Cursor()
+    assert reader.at(0) == SpoolPosition()
     writer.begin()
-    assert reader.at(5) == Cursor(START)
+    assert reader.at(5) == SpoolPosition(START)
     for number in range(60):
         writer.append(STDOUT, bytes([65 + number % 26]) * 6000)
 
@@ -153,7 +153,9 @@ def test_a_cursor_is_found_by_the_bytes_before_it(tmp_path: Path) -> None:
         return next(reader.read(reader.at(seen), writer.position))[0]
 
     lost = 0
-    for (_, before), (record, _) in itertools.pairwise(reader.read(Cursor(START), writer.position)):
+    for (_, before), (record, _) in itertools.pairwise(
+        reader.read(SpoolPosition(START), writer.position)
+    ):
         assert first(before.seen) == record
         if record.lost:
             lost += 1

@@ -68,7 +68,7 @@ def test_watchdog(environ: dict[str, str], seconds: float | None) -> None:
     assert systemd.watchdog_s(environ) == seconds
 
 
-@pytest.mark.parametrize("pid", ["", "1", str(os.getpid() + 1)])
+@pytest.mark.parametrize("pid", ["", "1", pytest.param(str(os.getpid() + 1), id="next")])
 def test_sockets_for_another_process_are_not_touched(pid: str) -> None:
     environ = {"LISTEN_PID": pid, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "PATH": "/bin"}
     assert systemd.passed_sockets(environ) == []

@@ -12,13 +12,13 @@ from starlette.types import Lifespan, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import SandboxdError
-from .access.door import guarded
-from .access.gate import Gate
+from .access.authentication import guarded
+from .access.request_checks import RequestChecks
 from .http import problems
-from .http.answers import Answer
+from .http.responses import JsonResponse
 from .routes import (
-    about,
     drain,
+    events,
     execute,
     files,
     folder_files,
@@ -27,15 +27,15 @@ from .routes import (
     guarantees,
     health,
     leaks,
-    listen,
     pty,
+    server_info,
+    session_admin,
     sessions,
     stream,
     transfers,
-    upkeep,
 )
-from .state import State
-from .watch.record import Recorded, named
+from .state import AppState
+from .telemetry.audit_log import AuditLogMiddleware, named
 
 API_VERSION = "v7.20230615"
 """The newest that all clients speak without a warning."""
@@ -46,7 +46,7 @@ _REMOVE = ["DELETE", "POST"]
 
 async def version(_: Request) -> Response:
     """GET /: what the clients negotiate with."""
-    return Answer({"version": API_VERSION, "manager": f"sandboxd {__version__}"})
+    return JsonResponse({"version": API_VERSION, "manager": f"sandboxd {__version__}"})
 
 
 OPEN = ("/", "/healthz", "/readyz", transfers.UPLOAD, transfers.DOWNLOAD)
@@ -66,21 +66,21 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/admin/gql", gql.gql, methods=["POST"]),
             Route("/admin/graphql", gql.legacy, methods=["POST"]),
             Route("/admin/guarantees", guarantees.guarantees, methods=["GET"]),
-            Route("/auth", about.authorized, methods=_EITHER),
-            Route("/manager/status", about.status, methods=["GET"]),
-            Route("/manager/announcement", about.announcement, methods=["GET"]),
+            Route("/auth", server_info.authorized, methods=_EITHER),
+            Route("/manager/status", server_info.status, methods=["GET"]),
+            Route("/manager/announcement", server_info.announcement, methods=["GET"]),
             Route("/session", sessions.create, methods=["POST"]),
             Route("/session/_/create", sessions.create, methods=["POST"]),
             Route("/session/_/match", sessions.match, methods=["GET"]),
             Route("/session/{ref}", sessions.info, methods=["GET"]),
             Route("/session/{ref}", execute.execute, methods=["POST"]),
             Route("/session/{ref}", sessions.destroy, methods=["DELETE"]),
-            Route("/session/{ref}", upkeep.restart, methods=["PATCH"]),
-            Route("/session/{ref}/rename", upkeep.rename, methods=["POST"]),
-            Route("/session/_/logs", upkeep.task_logs, methods=["GET"]),
-            Route("/session/{ref}/logs", upkeep.logs, methods=["GET"]),
-            Route("/session/{ref}/status-history", upkeep.status_history, methods=["GET"]),
-            Route("/session/{ref}/commit", upkeep.commit, methods=["POST"]),
+            Route("/session/{ref}", session_admin.restart, methods=["PATCH"]),
+            Route("/session/{ref}/rename", session_admin.rename, methods=["POST"]),
+            Route("/session/_/logs", session_admin.task_logs, methods=["GET"]),
+            Route("/session/{ref}/logs", session_admin.logs, methods=["GET"]),
+            Route("/session/{ref}/status-history", session_admin.status_history, methods=["GET"]),
+            Route("/session/{ref}/commit", session_admin.commit, methods=["POST"]),
             Route("/session/{ref}/upload", files.upload, methods=["POST"]),
             Route("/session/{ref}/files", files.listing, methods=_EITHER),
             Route("/session/{ref}/download", files.download, methods=_EITHER),
@@ -89,7 +89,7 @@ def routes() -> list[Route | WebSocketRoute]:
             Route("/session/{ref}/complete", execute.complete, methods=["POST"]),
             WebSocketRoute("/stream/session/{ref}/execute", stream.execute),
             WebSocketRoute("/stream/session/{ref}/pty", pty.pty),
-            Route("/events/session", listen.session_events, methods=["GET"]),
+            Route("/events/session", events.session_events, methods=["GET"]),
             Route("/folders", folders.create, methods=["POST"]),
             Route("/folders", folders.listing, methods=["GET"]),
             Route("/folders", folders.remove_by_id, methods=["DELETE"]),
@@ -124,11 +124,11 @@ async def _nowhere(_: Scope, __: Receive, ___: Send) -> None:
     raise HTTPException(404)
 
 
-def make(state: State, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def make(state: AppState, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application that works with `state`."""
     app = Starlette(
         routes=named(routes()),
-        middleware=[Middleware(Recorded), Middleware(Gate)],
+        middleware=[Middleware(AuditLogMiddleware), Middleware(RequestChecks)],
         exception_handlers={
             SandboxdError: problems.on_sandboxd_error,
             OSError: problems.on_os_error,

@@ -13,10 +13,10 @@ from typing import Any
 
 from .. import config_file, log, runtimes
 from .http.connections import Connections
-from .state import State
+from .state import AppState
 
 
-async def apply(state: State, connections: Connections, table: dict[str, Any]) -> None:
+async def apply(state: AppState, connections: Connections, table: dict[str, Any]) -> None:
     """Take on the configuration `table`, which the warden has sent."""
     new = config_file.from_table(table)
     found = await asyncio.to_thread(runtimes.load, new)

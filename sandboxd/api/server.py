@@ -23,17 +23,17 @@ import uvicorn
 from starlette.applications import Starlette
 
 from .. import log, runtimes
-from ..config import Config, Http
+from ..config import Config, HttpConfig
 from ..errors import Unavailable
 from ..model import Guarantee
 from ..store import keypairs
 from ..store.database import Database
 from ..systemd import watchdog_s
 from . import app, reload
-from .access.bodies import Bodies
-from .access.door import Door
+from .access.authentication import Authenticator
 from .access.keys import Keys
-from .folders.shelf import Folders
+from .access.parameters import BodyBudget
+from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
 from .http.connections import BACKLOG, Connections, complain_less
 from .http.http_protocol import SERVER, HttpProtocol
@@ -43,15 +43,15 @@ from .routes.health import Health
 from .routes.health import monitor as make_monitor
 from .routes.leaks import Leaks
 from .sessions.admission import DRAINED, Admission
-from .sessions.clock import Clock
-from .sessions.host import Host
-from .sessions.readings import readings
-from .sessions.registry import Sessions
-from .sessions.sweeper import resume, sweep
+from .sessions.capacity import HostCapacity
+from .sessions.clock_watch import ClockWatch
+from .sessions.gauges import readings
+from .sessions.reaper import resume, sweep
+from .sessions.registry import SessionRegistry
 from .sessions.warden_client import WardenClient
-from .state import State
-from .watch.account import Account
-from .watch.metrics import Metrics
+from .state import AppState
+from .telemetry.accounting import RunAccounting
+from .telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ DRAINED_S = 3.0
 """Seconds from the end of the last run to that of the server, for clients to hear of it."""
 
 BROKEN_OFF = "ASGI callable returned without completing response."
-"""What uvicorn says when an answer ends early; record.py has told it, with the cause."""
+"""What uvicorn says when an answer ends early; audit_log.py has told it, with the cause."""
 
 
 def run(
@@ -114,20 +114,22 @@ async def _serve(
     client = WardenClient(warden, metrics.warden_answered)
     health = Health(config, client, store, metrics)
     leaks = Leaks(client, store, metrics)
-    admission = Admission(config, Host(os.path.dirname(store.path)))
-    sessions = Sessions(config, client, store, admission, Account(metrics, config.console))
-    keys, clock = Keys(store), Clock(store)
-    state = State(
+    admission = Admission(config, HostCapacity(os.path.dirname(store.path)))
+    sessions = SessionRegistry(
+        config, client, store, admission, RunAccounting(metrics, config.console)
+    )
+    keys, clock = Keys(store), ClockWatch(store)
+    state = AppState(
         config,
         runtimes.load(config),
         sessions,
-        Folders(config, client, store, sessions),
+        FolderRegistry(config, client, store, sessions),
         Tokens(config.folders.token_s),
-        Door(config, keys),
+        Authenticator(config, keys),
         metrics,
         health,
         leaks,
-        Bodies(config.http.bodies),
+        BodyBudget(config.http.bodies),
         Drain(admission),
         guarantees,
     )
@@ -150,7 +152,7 @@ async def _serve(
             await sessions.close()
 
     connections = Connections(config.http)
-    server = Server(app.make(state, lifespan), client, state, connections)
+    server = ApiServer(app.make(state, lifespan), client, state, connections)
     renewing: set[asyncio.Task[None]] = set()
 
     def renew(table: dict[str, Any]) -> None:
@@ -172,7 +174,7 @@ async def _serve(
     watching = leaks.watch(server.ready, config.sweep_s)
     beside.append(asyncio.create_task(watching, name="leaks"))
     if monitor is not None:
-        watched = Monitor(make_monitor(health, metrics), config.http).serve(sockets=[monitor])
+        watched = MonitorServer(make_monitor(health, metrics), config.http).serve(sockets=[monitor])
         beside.append(asyncio.create_task(watched, name="monitor"))
     try:
         await server.serve(sockets=listeners)
@@ -191,10 +193,10 @@ async def _feed_watchdog(warden: WardenClient) -> None:
             await warden.ping()
 
 
-class Monitor(uvicorn.Server):
+class MonitorServer(uvicorn.Server):
     """The listener for Prometheus and health checks: up before the API's, and as long."""
 
-    def __init__(self, application: Starlette, http: Http) -> None:
+    def __init__(self, application: Starlette, http: HttpConfig) -> None:
         super().__init__(_settings(application, lifespan="off"))
         self.server_state = Connections(http)
 
@@ -223,14 +225,14 @@ def _settings(application: Starlette, lifespan: Literal["on", "off"]) -> uvicorn
     )
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """uvicorn, telling the warden when it accepts connections, ending without a signal."""
 
     def __init__(
         self,
         application: Starlette,
         warden: WardenClient,
-        state: State,
+        state: AppState,
         connections: Connections,
     ) -> None:
         super().__init__(_settings(application, lifespan="on"))

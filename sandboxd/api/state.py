@@ -9,34 +9,34 @@ from starlette.requests import HTTPConnection
 from ..config import Config
 from ..model import Guarantee
 from ..runtimes import Runtimes
-from .access.auth import owner
-from .access.bodies import Bodies
-from .access.door import Door
-from .folders.shelf import Folders
+from .access.authentication import Authenticator
+from .access.ownership import owner
+from .access.parameters import BodyBudget
+from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
 from .routes.drain import Drain
 from .routes.health import Health
 from .routes.leaks import Leaks
-from .sessions.registry import Sessions
+from .sessions.registry import SessionRegistry
 from .sessions.session import Session
-from .watch.metrics import Metrics
-from .watch.record import note
+from .telemetry.audit_log import annotate
+from .telemetry.metrics import Metrics
 
 
 @dataclass(slots=True)
-class State:
+class AppState:
     """The daemon as its routes see it."""
 
     config: Config
     runtimes: Runtimes
-    sessions: Sessions
-    folders: Folders
+    sessions: SessionRegistry
+    folders: FolderRegistry
     tokens: Tokens
-    door: Door
+    door: Authenticator
     metrics: Metrics
     health: Health
     leaks: Leaks
-    bodies: Bodies
+    bodies: BodyBudget
     drain: Drain
     guarantees: tuple[Guarantee, ...] = ()
 
@@ -45,15 +45,15 @@ class State:
         return self.sessions.has(ref) or self.folders.has(ref)
 
 
-def state(request: HTTPConnection) -> State:
+def state(request: HTTPConnection) -> AppState:
     """The State that this app was made with."""
     found = request.app.state.sandboxd
-    assert isinstance(found, State)
+    assert isinstance(found, AppState)
     return found
 
 
 def session(request: HTTPConnection) -> Session:
     """The session that the path names, among those of who asks. Raises NotFound."""
     found = state(request).sessions.find(owner(request), request.path_params["ref"])
-    note(request, session=found.row.id)
+    annotate(request, session=found.row.id)
     return found

@@ -22,7 +22,7 @@ CALL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class LocalFile:
     """A local file and its name below /home/work."""
 
     path: str
@@ -30,7 +30,7 @@ class Upload:
     size: int
 
 
-class Lost(Unavailable):
+class ConnectionLost(Unavailable):
     """The connection broke, or there is nobody to connect to."""
 
 
@@ -55,7 +55,7 @@ class Client:
         try:
             answer = self._http.request(method, path, json=body, **kwargs)
         except httpx.HTTPError as error:
-            raise Lost(f"the daemon does not answer: {error}") from None
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
         raise_for(answer)
         return answer.json() if answer.content else None
 
@@ -66,7 +66,7 @@ class Client:
         made: dict[str, Any] = self.call("POST", "/session", body)
         return made
 
-    def upload(self, session: str, files: list[Upload]) -> None:
+    def upload(self, session: str, files: list[LocalFile]) -> None:
         """Put at most 20 files into the session's /home/work."""
         boundary = secrets.token_hex(16)
         try:
@@ -116,7 +116,7 @@ def raise_for(answer: httpx.Response) -> None:
     raise Refused(text)
 
 
-def _multipart(files: list[Upload], boundary: str) -> Iterator[bytes]:
+def _multipart(files: list[LocalFile], boundary: str) -> Iterator[bytes]:
     """A form of `files`; names percent-encoded as the Backend.AI client does."""
     for file in files:
         name = quote(os.fsencode(file.name), safe="")

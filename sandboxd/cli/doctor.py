@@ -19,9 +19,9 @@ from .. import config_file, runtimes
 from ..config import Config
 from ..errors import ConfigError, StageError
 from ..model import Guarantee
-from ..warden import guarantees
-from ..warden.cgroups import Hierarchy
-from ..warden.checks import api_uid
+from ..warden.doctor import guarantees
+from ..warden.doctor.checks import api_uid
+from ..warden.runs.cgroups import Hierarchy
 
 MISSING = 1
 """Exit status when something that is required does not hold."""

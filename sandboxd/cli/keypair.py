@@ -22,7 +22,7 @@ from ..jail import identity
 from ..store import keypairs
 from ..store.database import Database
 from ..store.keypairs import Keypair
-from ..warden import directories
+from ..warden.slots import state_directory
 
 
 def main(args: argparse.Namespace) -> int:
@@ -42,16 +42,16 @@ def main(args: argparse.Namespace) -> int:
 
 def _open(config: Config, make: bool) -> Database:
     """The database, opened as the api's uid. Raises ConfigError."""
-    uid = directories.owner(config)
+    uid = state_directory.owner(config)
     os.umask(0o077)
     if os.geteuid() == 0:
         if make:
-            directories.make(config, uid)
+            state_directory.make(config, uid)
         identity.apply(uid, uid)
         identity.verify(uid, uid)
     elif os.geteuid() != uid:
         raise ConfigError("keypairs are root's to manage; run it with sudo")
-    path = directories.database_path(config)
+    path = state_directory.database_path(config)
     if not make and not os.path.exists(path):
         raise ConfigError(f"there is no {path}; is --state-dir right?")
     return Database(path)

@@ -23,6 +23,9 @@ TIMED_OUT, FAULT = 124, 125
 
 INTERRUPTED = 130
 
+OLD_NAMES = {"audit": "selftest"}
+"""Commands that were renamed, under the names that scripts of operators may still have."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -33,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
     try:
         args = parser().parse_args(argv)
-        command = importlib.import_module(f".{args.command}", __package__)
+        module = OLD_NAMES.get(args.command, args.command)
+        command = importlib.import_module(f".{module}", __package__)
         return int(command.main(args))
     except ConfigError as error:
         _say(error)
@@ -72,7 +76,8 @@ def parser() -> argparse.ArgumentParser:
     _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
     _keypair(commands.add_parser("keypair", help="make and manage the keys of clients"))
     _doctor(commands.add_parser("doctor", help="try what this host can guarantee"))
-    _audit(commands.add_parser("audit", help="attack this installation, and see that it holds"))
+    selftest = "attack this installation, and see that it holds"
+    _selftest(commands.add_parser("selftest", aliases=["audit"], help=selftest))
     _leaks(commands.add_parser("leaks", help="look for what belongs to no session"))
     return top
 
@@ -206,7 +211,7 @@ def _doctor(command: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="JSON instead of text")
 
 
-def _audit(command: argparse.ArgumentParser) -> None:
+def _selftest(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Attacks the daemon at --socket, or a private one, in sessions made for that: from inside, "
         "and as root with a look from the host. Does no harm where a protection is missing. Exits "

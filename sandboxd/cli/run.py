@@ -23,10 +23,10 @@ from typing import Any
 from .. import runtimes
 from ..errors import ConfigError, Refused
 from ..model import MIB
-from .client import Client, Lost, Upload
+from .client import Client, ConnectionLost, LocalFile
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
-from .session import connect, create, deleted, resources, terminated
+from .temporary_session import connect, create, deleted, resources, terminated
 
 PROGRESS_S = 1.0
 COMES_BACK_S, RETRY_S = 60.0, 0.25
@@ -51,14 +51,14 @@ def main(args: argparse.Namespace) -> int:
         session = create(client, image, config)
         with deleted(client, session):
             _upload(client, session, files, say)
-            code = Console(client, session, options, say).follow()
+            code = ConsolePrinter(client, session, options, say).follow()
             fetched = _fetch(client, session, args.get, args.into, say)
     code = code if fetched else code or FAULT
     say.end(code)
     return code
 
 
-class Console:
+class ConsolePrinter:
     """One run, followed to its end, also when the daemon is restarted meanwhile: the run goes on
     without it, and each call says how far we have come."""
 
@@ -105,7 +105,7 @@ class Console:
             try:
                 result: dict[str, Any] = self._client.call("POST", path, call)["result"]
                 return result
-            except Lost as error:
+            except ConnectionLost as error:
                 now = time.monotonic()
                 if not self._client.comes_back or (until and now > until):
                     raise
@@ -159,7 +159,7 @@ class Console:
         self._say.phase(f"{step} {ended} in {wall:.2f} s", step=step, verdict=verdict)
 
 
-def collect(folder: str, exclude: list[str], say: Reporter) -> list[Upload]:
+def collect(folder: str, exclude: list[str], say: Reporter) -> list[LocalFile]:
     """The files of `folder` by name, but those of version control and the excluded.
 
     Raises ConfigError for a file that no upload can take.
@@ -182,7 +182,7 @@ def collect(folder: str, exclude: list[str], say: Reporter) -> list[Upload]:
                 f"{path} has {size / MIB:.1f} MiB; an upload takes {UPLOAD_SIZE // MIB} MiB a file "
                 f"at most; leave it out with --exclude '{name}'"
             )
-        files.append(Upload(real, name, size))
+        files.append(LocalFile(real, name, size))
     return files
 
 
@@ -193,7 +193,7 @@ def _walk(folder: str) -> Iterator[str]:
         yield from (os.path.join(top, name) for name in sorted([*names, *links]))
 
 
-def _detect(files: list[Upload]) -> str:
+def _detect(files: list[LocalFile]) -> str:
     found = runtimes.detect(file.name for file in files)
     if found is None:
         raise ConfigError("no runtime fits the files of the folder; name one with --image")
@@ -219,7 +219,7 @@ def _fetch(client: Client, session: str, paths: list[str], into: str, say: Repor
     return fetched
 
 
-def _upload(client: Client, session: str, files: list[Upload], say: Reporter) -> None:
+def _upload(client: Client, session: str, files: list[LocalFile], say: Reporter) -> None:
     total = sum(file.size for file in files)
     told = time.monotonic()
     for start in range(0, len(files), UPLOAD_FILES):

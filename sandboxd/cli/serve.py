@@ -8,7 +8,7 @@ import os
 import shutil
 
 from .. import config, config_file
-from ..warden.serve import serve
+from ..warden.startup import serve
 
 PRIVATE_SLOTS = 64
 """Sessions of a daemon for one command."""
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
 
 def private(folder: str) -> dict[str, object]:
     """The settings of a daemon that lives in `folder` and for one command only."""
-    slots = config.Slots()
+    slots = config.SlotsConfig()
     return {
         # Not the uids of a daemon in service: that may be down for a moment, and have sessions.
         "slots": {"first_uid": slots.first_uid + slots.count + 1, "count": PRIVATE_SLOTS},

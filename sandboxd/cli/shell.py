@@ -29,7 +29,7 @@ from ..errors import ConfigError, NotFound, Unavailable
 from .client import Client, raise_for
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
-from .session import connect, create, deleted, resources, terminated
+from .temporary_session import connect, create, deleted, resources, terminated
 
 _TIMED = ("wall_s", "cpu_s")
 

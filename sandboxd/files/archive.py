@@ -23,7 +23,7 @@ from ..model import HOME
 from .beneath import open_content, open_entry, special
 from .conversation import Conversation
 from .paths import absolute, inside, shown
-from .walk import GONE, Found, walk
+from .walk import GONE, WalkEntry, walk
 
 PATHS_MAX = 64
 """Paths of one archive request; each holds a descriptor."""
@@ -127,7 +127,7 @@ def _members(part: _Part) -> Iterator[_Member | str]:
         yield from _member(found)
 
 
-def _member(found: Found) -> Iterator[_Member | str]:
+def _member(found: WalkEntry) -> Iterator[_Member | str]:
     """The member for an entry, or its kind; nothing when it has become something else."""
     status = found.status
     if status is None or found.unentered:
@@ -142,7 +142,7 @@ def _member(found: Found) -> Iterator[_Member | str]:
         yield special(status.st_mode)
 
 
-def _link(found: Found, status: os.stat_result) -> Iterator[_Member]:
+def _link(found: WalkEntry, status: os.stat_result) -> Iterator[_Member]:
     try:
         target = os.readlink(found.name, dir_fd=found.directory)
     except OSError as error:
@@ -152,7 +152,7 @@ def _link(found: Found, status: os.stat_result) -> Iterator[_Member]:
     yield _Member(found.path, status, target=target)
 
 
-def _file(found: Found) -> Iterator[_Member | str]:
+def _file(found: WalkEntry) -> Iterator[_Member | str]:
     """The member for a regular file, opened as long as it is in use."""
     try:
         fd = open_entry(found.directory, found.name)

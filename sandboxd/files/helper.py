@@ -20,10 +20,10 @@ from typing import Any
 
 from ..errors import Invalid, SandboxdError
 from .archive import archive, describe_file, read_file
-from .changing import make_directories, move, remove, rename
 from .conversation import Conversation
 from .listing import as_item, describe_room, list_created, list_directory
-from .parts import append, begin
+from .mutations import make_directories, move, remove, rename
+from .resumable import append, begin
 from .upload import receive_files
 
 

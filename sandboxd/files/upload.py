@@ -1,7 +1,7 @@
 """Uploads: all files of a request, or none.
 
 Data goes to files in `stage`, which programs cannot see; only the commit touches the work
-directory (placing.py). After the first error the rest of the request is read and dropped, so
+directory (commit.py). After the first error the rest of the request is read and dropped, so
 that the sender never blocks, and the error is told at the commit. A sender that goes away
 before it leaves nothing behind.
 """
@@ -13,10 +13,10 @@ import os
 from ..errors import Invalid, Refused
 from ..filewire import FileWireError
 from .beneath import refused
+from .commit import place
 from .conversation import Conversation
 from .durable import settle
 from .paths import Name, naming_file
-from .placing import place
 
 MODES = (0o644, 0o755)
 """What an uploaded file's mode may be."""

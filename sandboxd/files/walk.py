@@ -32,7 +32,7 @@ _LONGEST = NAME_MAX - COMPONENT_MAX - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class WalkEntry:
     """An entry of a tree.
 
     directory  descriptor of the directory that it is in, good until the walk goes on
@@ -61,7 +61,7 @@ class _Level:
         os.close(self.fd)
 
 
-def walk(top: int, prefix: str = "") -> Iterator[Found]:
+def walk(top: int, prefix: str = "") -> Iterator[WalkEntry]:
     """All below the directory `top`, a directory before its content, paths behind `prefix`.
 
     What disappears meanwhile is not told. Raises OSError for failures of our own.
@@ -90,19 +90,19 @@ def walk(top: int, prefix: str = "") -> Iterator[Found]:
             level.close()
 
 
-def _visited(level: _Level, entry: os.DirEntry[str]) -> tuple[Found, _Level | None]:
+def _visited(level: _Level, entry: os.DirEntry[str]) -> tuple[WalkEntry, _Level | None]:
     """The entry and, for a directory that can be entered, its level. Raises OSError."""
     path = level.prefix + entry.name
     try:
         status = entry.stat(follow_symlinks=False)
     except PermissionError:  # its directory may be read but not searched
-        return Found(level.fd, entry.name, path, None), None
+        return WalkEntry(level.fd, entry.name, path, None), None
     if not stat.S_ISDIR(status.st_mode):
-        return Found(level.fd, entry.name, path, status), None
+        return WalkEntry(level.fd, entry.name, path, status), None
     if path.count("/") + 2 > DEPTH_MAX or len(os.fsencode(path)) > _LONGEST:
-        return Found(level.fd, entry.name, path, status, "too_deep"), None
+        return WalkEntry(level.fd, entry.name, path, status, "too_deep"), None
     try:
         inner = _Level(open_entry(level.fd, entry.name, os.O_DIRECTORY), path + "/")
     except PermissionError:
-        return Found(level.fd, entry.name, path, status, "unreadable"), None
-    return Found(level.fd, entry.name, path, status), inner
+        return WalkEntry(level.fd, entry.name, path, status, "unreadable"), None
+    return WalkEntry(level.fd, entry.name, path, status), inner

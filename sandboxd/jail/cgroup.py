@@ -1,6 +1,6 @@
 """Memory, process and CPU limits of a run, and its counters: cgroup v2, and v1 for old hosts.
 
-The warden makes a `Group` for each run (warden/cgroups.py); the run's init joins it before
+The warden makes a `Group` for each run (warden/runs/cgroups.py); the run's init joins it before
 anything else, and the shim keeps the group's files open, so that neither needs root or a path
 afterwards: writing a limit asks for permission when the file is opened (kernfs). Each value
 written is read back. v2: Documentation/admin-guide/cgroup-v2.rst; v1: cgroup-v1/*.rst, with a

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from ..model import HOME, Limits
 from . import identity, namespaces, network, rlimits, rootfs, seccomp
 from .cgroup import Group
-from .mounts import Folder, Tree
+from .mounts import FolderMount, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Jail:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class JailSession:
     """What is a session's own. `workdir` and `tmp` are descriptors of detached mount clones,
     `folders` the virtual folders to be seen in the workdir."""
 
@@ -58,7 +58,7 @@ class Session:
     limits: Limits
     workdir: int
     tmp: int
-    folders: tuple[Folder, ...] = ()
+    folders: tuple[FolderMount, ...] = ()
 
 
 def prepare(jail: Jail) -> Tree:
@@ -75,7 +75,7 @@ def prepare(jail: Jail) -> Tree:
 
 
 def claim(
-    jail: Jail, tree: Tree, session: Session, supervisor: Callable[[int], None]
+    jail: Jail, tree: Tree, session: JailSession, supervisor: Callable[[int], None]
 ) -> None:  # fmt: skip
     """Give this process to `session` and take every privilege away.
 

@@ -156,8 +156,8 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """A virtual folder (warden/folders.py) at `name` in the directory `parent`.
+class FolderMount:
+    """A virtual folder (warden/slots/folders.py) at `name` in the directory `parent`.
 
     `source` is a descriptor of a detached clone that has its attributes and its map of ids. What
     is in `parent`, a session's, programs have written: the place must be a directory already,
@@ -268,7 +268,7 @@ class Tree:
         wanted = {
             p.path: set(names(p.attributes))
             for p in self.done
-            if isinstance(p, Mount | Bind | Folder | Mask)
+            if isinstance(p, Mount | Bind | FolderMount | Mask)
         }
         for path in sealed:
             wanted[path].add("ro")

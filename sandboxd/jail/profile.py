@@ -2,7 +2,7 @@
 
 An allow-list: what is in no group is answered ENOSYS, as by a kernel that is older than the
 program, so that programs fall back by themselves. What is dangerous and known is answered EPERM,
-which is the truth, by the run's shim, so that the verdict can name the call (shim/denied.py).
+which is the truth, by the run's shim, so that the verdict can name the call (shim/denied_calls.py).
 What depends on its arguments stands in CONDITIONS: an argument is compared under a mask of 32
 bits, since the kernel looks at no more of it, and a comparison of all 64 could be evaded by
 setting the others (CVE-2019-10063).

@@ -15,8 +15,9 @@ It is put on init, the process that spawns the steps, so it is installed once a 
 inherited by all that comes after.
 
 User notification (seccomp_unotify(2), Linux 5.0): the caller sleeps until the holder of the
-filter's listener answers. The shim holds it, answers EPERM and counts (shim/denied.py). Nothing
-hangs on that for safety: a refused call is never carried out, whether the answer comes or not.
+filter's listener answers. The shim holds it, answers EPERM and counts (shim/denied_calls.py).
+Nothing hangs on that for safety: a refused call is never carried out, whether the answer comes
+or not.
 If the shim is gone the kernel answers ENOSYS; a caller that is killed does not wait; and a
 filter that the program adds can only refuse more (a listener of its own is denied, see
 profile.py).

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import Console
+from ..config import ConsoleConfig
 from ..errors import Invalid, Unavailable
 from ..model import Sender
 from ..wire import WireError, close_all
 from .channel import Channel
-from .events import NO_POSITION, SHIM_GONE, Event, lost
-from .spooled import Spool
+from .journal import NO_POSITION, SHIM_GONE, JournalEvent, lost
+from .spool_reader import SpoolReader
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _PIECE = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedRun:
     """What the warden gives for a run: its control socket and its three files, all ours.
 
     found  it was there already: an earlier daemon has had it started
@@ -57,10 +57,14 @@ class Follower:
     """
 
     def __init__(
-        self, started: Started, keep: Console, news: Callable[[], None], why_lost: str = SHIM_GONE
+        self,
+        started: StartedRun,
+        keep: ConsoleConfig,
+        news: Callable[[], None],
+        why_lost: str = SHIM_GONE,
     ) -> None:
-        self.spool = Spool(started.console, started.journal, keep)
-        self.events: list[Event] = []
+        self.spool = SpoolReader(started.console, started.journal, keep)
+        self.events: list[JournalEvent] = []
         self.waiting = False
         self.output = False
         self.over = False

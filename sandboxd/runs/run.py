@@ -2,10 +2,10 @@
 
 A run waits in its session's line, is started, followed to its end, and can then be asked for
 its result until newer runs push it out. Calls of one run are served one after the other. A
-call waits for the first line of table.py that applies, as long as its terms say (terms.py).
+call waits for the first line of next_answer.py that applies, as long as its terms say (polling.py).
 
 What a call tells counts as told when its answer has been handed over, and not before: an answer
-that its client did not get is told again (told.py).
+that its client did not get is told again (cursor.py).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..config import Console
+from ..config import ConsoleConfig
 from ..errors import Invalid, SandboxdError
 from ..model import Sender, Step
-from ..spool import START, Cursor
-from .console import Item, log
-from .events import HOST_RESTARTED, NO_POSITION, SHIM_GONE, Event
-from .follower import Follower, Started, writable
-from .table import Answer, Progress, answer
-from .terms import POLL, Terms
-from .told import Offset, Told, ToldFile, nothing
+from ..spool import START, SpoolPosition
+from .console_items import Item, log
+from .cursor import ClientCursor, CursorFile, Offset, nothing
+from .follower import Follower, StartedRun, writable
+from .journal import HOST_RESTARTED, NO_POSITION, SHIM_GONE, JournalEvent
+from .next_answer import NextAnswer, Progress, answer
+from .polling import POLL, PollPolicy
 
 GRACE_S = 3.0
 """Seconds that a run has to end by itself when its client is gone."""
@@ -75,7 +75,7 @@ class Reply:
     note    to be called when all but the last of it has been handed over
     """
 
-    answer: Answer
+    answer: NextAnswer
     console: list[Item]
     offset: Offset = Offset()
     note: Callable[[], Awaitable[None]] = field(default=nothing, compare=False)
@@ -93,7 +93,7 @@ class Run:
     done        set when it has left the line
     """
 
-    def __init__(self, id: str, plan: Plan, keep: Console, number: int = 0) -> None:
+    def __init__(self, id: str, plan: Plan, keep: ConsoleConfig, number: int = 0) -> None:
         self.id = id
         self.plan = plan
         self.number = number
@@ -107,10 +107,10 @@ class Run:
         self.done = asyncio.Event()
         self._keep = keep
         self._follower: Follower | None = None
-        self._file: ToldFile | None = None
+        self._file: CursorFile | None = None
         self._news = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._told = Told()
+        self._told = ClientCursor()
         self._more = False
         self._inputs = 0
         self._doomed: Sender | None = None
@@ -152,7 +152,7 @@ class Run:
             self._withdraw = None
 
     @property
-    def events(self) -> Sequence[Event]:
+    def events(self) -> Sequence[JournalEvent]:
         """What has happened in it."""
         return self._follower.events if self._follower else ()
 
@@ -168,17 +168,17 @@ class Run:
         """Who asks for it again means this one: it is not over, or its end was not told."""
         return not (self.told or self.vanished)
 
-    async def carry_out(self, start: Callable[[Run], Awaitable[Started]]) -> None:
+    async def carry_out(self, start: Callable[[Run], Awaitable[StartedRun]]) -> None:
         """Start the run and follow it to its end. Raises what `start` raises."""
         started = await start(self)
-        self._file = ToldFile(started.told)
+        self._file = CursorFile(started.told)
         if started.found:
             self._told = replace(self._file.read(), asked=False)  # it may be told twice
             self.started_at = self._told.started_at
-            if self._told != Told(started_at=self.started_at):
+            if self._told != ClientCursor(started_at=self.started_at):
                 self._notices.clear()  # they came with the first answer
         else:
-            self._told = Told(started_at=self.started_at)
+            self._told = ClientCursor(started_at=self.started_at)
             await self._file.write(self._told)
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
         self._follower = Follower(started, self._keep, self._news.set, why_lost)
@@ -219,7 +219,7 @@ class Run:
         if self._follower is None:
             return []
         spool = self._follower.spool
-        return (await asyncio.to_thread(spool.console, Cursor(START), NO_POSITION))[0]
+        return (await asyncio.to_thread(spool.console, SpoolPosition(START), NO_POSITION))[0]
 
     async def size(self) -> int:
         """Bytes of disk that its console takes."""
@@ -265,7 +265,7 @@ class Run:
 
     @contextlib.asynccontextmanager
     async def call(
-        self, given: Input | None = None, terms: Terms = POLL, since: Offset | None = None
+        self, given: Input | None = None, terms: PollPolicy = POLL, since: Offset | None = None
     ) -> AsyncIterator[Reply | None]:
         """Serve one call: its reply, None when the session vanished meanwhile. What it says is
         told when the block ends, unless that raises; `Reply.note` is for within.
@@ -301,7 +301,7 @@ class Run:
             self._more = more
             self._notices = self._notices[notices:]
 
-    async def _note(self, told: Told) -> None:
+    async def _note(self, told: ClientCursor) -> None:
         if self._file:
             await self._file.write(told)
 
@@ -314,7 +314,7 @@ class Run:
             return
         cursor = await asyncio.to_thread(self._follower.spool.at, since.console)
         answered = min(since.steps, len(self._follower.events))
-        self._told = Told(cursor, cursor, answered, False, self.started_at)
+        self._told = ClientCursor(cursor, cursor, answered, False, self.started_at)
 
     async def type(self, given: Input) -> None:
         """Give the program input, also while a call waits. Raises Invalid, Unavailable."""
@@ -325,7 +325,7 @@ class Run:
             self._inputs += 1
             await self._follower.input(given.line(), given.eof)
 
-    async def _next(self, terms: Terms) -> Answer | None:
+    async def _next(self, terms: PollPolicy) -> NextAnswer | None:
         """The first answer that the state table allows; None when the session vanished."""
         loop = asyncio.get_running_loop()
         until = None if terms.wait_s is None else loop.time() + terms.wait_s
@@ -346,7 +346,7 @@ class Run:
             await self._news_until(until)
         return None
 
-    async def _gather(self, found: Answer, terms: Terms) -> Answer:
+    async def _gather(self, found: NextAnswer, terms: PollPolicy) -> NextAnswer:
         """Leave output a moment, for more of it; what the table has meanwhile comes first."""
         until = asyncio.get_running_loop().time() + terms.gather_s
         while found.status == "continued" and await self._news_until(until):
@@ -363,7 +363,7 @@ class Run:
         except TimeoutError:
             return False
 
-    def _progress(self, terms: Terms, expired: bool) -> Progress:
+    def _progress(self, terms: PollPolicy, expired: bool) -> Progress:
         follower = self._follower
         if follower is None:
             return Progress(expired=expired)
@@ -376,7 +376,9 @@ class Run:
             expired,
         )
 
-    async def _reply(self, found: Answer, terms: Terms) -> tuple[Reply, Told, bool, int]:
+    async def _reply(
+        self, found: NextAnswer, terms: PollPolicy
+    ) -> tuple[Reply, ClientCursor, bool, int]:
         """The reply with its console; what is told with it, whether there is more console for
         the same answer, and how many notices it has."""
         told, more = self._told, False
@@ -396,7 +398,7 @@ class Run:
             told = replace(told, cursor=cursor)
             items += read
             if more:  # what was found comes when all before it has been told
-                return Reply(Answer("continued"), items, told.offset), told, more, notices
+                return Reply(NextAnswer("continued"), items, told.offset), told, more, notices
         if found.event:
             items += _explained(found.event)
         answered = told.answered + (found.event is not None and not found.again)
@@ -405,7 +407,7 @@ class Run:
         return Reply(found, items, told.offset), told, more, notices
 
 
-def _explained(event: Event) -> list[Item]:
+def _explained(event: JournalEvent) -> list[Item]:
     """A log item for an end that needs an explanation: old clients know of no verdict."""
     if event.fault:
         return [log("error", event.fault)]

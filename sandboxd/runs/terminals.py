@@ -18,14 +18,14 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-from ..config import Console
+from ..config import ConsoleConfig
 from ..errors import QuotaExceeded, SandboxdError, Unavailable
 from ..model import TERMINALS_MAX
 from ..wire import WireError
 from .channel import Channel
-from .events import Event
-from .follower import Started
-from .line import CLEAR_S
+from .follower import StartedRun
+from .journal import JournalEvent
+from .queue import CLEAR_S
 from .run import Plan, Run
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _PIECE = 64 * 1024
 """Bytes of input in a packet; base64 makes them 88 KiB, which fits wire.PACKET."""
 
-Begin = Callable[[Run, socket.socket], Awaitable[Started]]
+Begin = Callable[[Run, socket.socket], Awaitable[StartedRun]]
 """Starts a run on a terminal whose user has the other end of the socket."""
 
 
@@ -41,7 +41,7 @@ Place = Callable[[Run], AbstractAsyncContextManager[None]]
 """Held while a run goes on. Raises SandboxdError when there is none."""
 
 
-class Shown(msgspec.Struct):
+class TerminalOutput(msgspec.Struct):
     """What a terminal tells: bytes that it shows, or how many of its input it had no room for."""
 
     out: bytes = b""
@@ -68,18 +68,18 @@ class Terminal:
         with contextlib.suppress(OSError):
             await self._channel.send_message({"op": "resize", "rows": rows, "cols": cols})
 
-    async def read(self) -> Shown | None:
+    async def read(self) -> TerminalOutput | None:
         """What it tells next; None at its end."""
         try:
             message, fds = await self._channel.receive_message()
             for fd in fds:  # a shim has none to give
                 raise WireError(f"unexpected descriptor {fd}")
-            return None if message is None else msgspec.convert(message, Shown)
+            return None if message is None else msgspec.convert(message, TerminalOutput)
         except (WireError, msgspec.ValidationError) as error:
             _log.warning("the shim of %s sent what is no message: %s", self.run.id, error)
             return None
 
-    async def end(self) -> Event | None:
+    async def end(self) -> JournalEvent | None:
         """Wait until all of it is over; the last event of its run, None if there is none."""
         await self.run.done.wait()
         return self.run.events[-1] if self.run.events else None
@@ -95,7 +95,7 @@ class Terminals:
     def __init__(
         self,
         begin: Begin,
-        keep: Console,
+        keep: ConsoleConfig,
         over: Callable[[Run], Awaitable[None]],
         place: Place,
     ) -> None:
@@ -135,7 +135,7 @@ class Terminals:
     async def _carry_out(self, terminal: Terminal, theirs: socket.socket) -> None:
         run = terminal.run
 
-        async def begin(run: Run) -> Started:
+        async def begin(run: Run) -> StartedRun:
             with theirs:
                 return await self._begin(run, theirs)
 

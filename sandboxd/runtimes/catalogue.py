@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from ..config import Config, RuntimeConfig
 from ..errors import ConfigError, NotFound
-from . import images
+from . import image_names
 from .builtin import BUILTIN
-from .tools import Missing, View
+from .tools import JailView, MissingTool
 from .values import Description, Runtime
 
 
@@ -32,7 +32,7 @@ class Runtimes:
         Raises Invalid when it is no image name, NotFound (with `data["available"]`, the names
         there are) when no runtime has it, or the one that has it lacks a tool on this host.
         """
-        for candidate in images.candidates(image):
+        for candidate in image_names.candidates(image):
             if name := self._names.get(candidate):
                 return self._available(name)
         raise self._not_found(f"no runtime is called {image!r}")
@@ -59,7 +59,7 @@ def load(config: Config, *, root: str = "/", daemon_path: str | None = None) -> 
     `daemon_path` is where else to look so as to say why a tool is not found: directories
     joined by ":", PATH if None. Raises ConfigError for runtimes that cannot go together.
     """
-    view = View(config.rootfs, root)
+    view = JailView(config.rootfs, root)
     own = os.environ.get("PATH", "") if daemon_path is None else daemon_path
     elsewhere = own.split(":")
     runtimes = {runtime.name: runtime for runtime in _merged(config)}
@@ -67,7 +67,7 @@ def load(config: Config, *, root: str = "/", daemon_path: str | None = None) -> 
     told = []
     for name, runtime in runtimes.items():
         found = {tool[0]: view.find(tool, elsewhere) for tool in runtime.tools}
-        reason = "; ".join(tool.why for tool in found.values() if isinstance(tool, Missing))
+        reason = "; ".join(tool.why for tool in found.values() if isinstance(tool, MissingTool))
         paths = {first: tool for first, tool in found.items() if isinstance(tool, str)}
         aliases = tuple(alias for alias in runtime.aliases if names[alias.lower()] == name)
         told.append(Description(name, runtime.title, aliases, not reason, reason, paths))

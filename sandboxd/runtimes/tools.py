@@ -16,14 +16,14 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..config import Rootfs
+from ..config import RootfsConfig
 from ..model import PATH
 
 _LINKS_MAX = 40  # as the kernel: path_resolution(7), ELOOP
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class MissingTool:
     """A tool that the jail cannot offer; `why` is one clause for people."""
 
     why: str
@@ -33,10 +33,10 @@ class _Obstacle(Exception):
     """There is something at a path, but a program in the jail could not use it."""
 
 
-class View:
+class JailView:
     """The part of the host's file system at `root` that is visible in a jail."""
 
-    def __init__(self, rootfs: Rootfs, root: str = "/") -> None:
+    def __init__(self, rootfs: RootfsConfig, root: str = "/") -> None:
         self._root = root.rstrip("/")
         self._paths = rootfs.paths
         etc = (glob.glob(f"{glob.escape(self._root)}/etc/{name}") for name in rootfs.etc)
@@ -45,7 +45,7 @@ class View:
             *(path.removeprefix(self._root) for found in etc for path in found),
         )
 
-    def find(self, names: tuple[str, ...], elsewhere: Iterable[str] = ()) -> str | Missing:
+    def find(self, names: tuple[str, ...], elsewhere: Iterable[str] = ()) -> str | MissingTool:
         """The path inside of the first of `names` that can be run there, or why none can.
 
         A name is looked for along PATH, an absolute one at its place. `elsewhere` are
@@ -59,7 +59,7 @@ class View:
             except _Obstacle as error:
                 obstacles.append(str(error))
         obstacles += self._outside(_places(names, elsewhere))
-        return Missing(obstacles[0] if obstacles else _nowhere(names))
+        return MissingTool(obstacles[0] if obstacles else _nowhere(names))
 
     def _outside(self, paths: Iterable[str]) -> Iterable[str]:
         """For each file at one of `paths`, none of them on PATH, why it does not count."""

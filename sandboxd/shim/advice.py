@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 from ..model import GIB, MIB, Outcome, Sender
-from .facts import Facts, signal_name
+from .facts import StepFacts, signal_name
 
 INIT_LOST = "the run's init ended unexpectedly"
 REQUESTED = "the run was ended on request"
@@ -34,13 +34,13 @@ _MEANINGS = {
 }
 
 
-def of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: Facts) -> str:
+def of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: StepFacts) -> str:
     """The advice of a verdict."""
     words = [_of(outcome, limit, sender, facts), _host_full(facts)]
     return "; ".join(word for word in words if word)
 
 
-def _host_full(facts: Facts) -> str:
+def _host_full(facts: StepFacts) -> str:
     if facts.unwritten:
         return (
             f"the server's disk was full: {facts.unwritten} bytes of output are lost, and files "
@@ -49,7 +49,7 @@ def _host_full(facts: Facts) -> str:
     return "the server's disk was full: files that it wrote may be lost" if facts.host_full else ""
 
 
-def _of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: Facts) -> str:
+def _of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: StepFacts) -> str:
     if facts.requested:
         return DRAINED if facts.requested == "sandboxd" else REQUESTED
     if outcome == "fault":
@@ -62,7 +62,7 @@ def _of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: Facts
     return "; ".join(word for word in words if word)
 
 
-def _ending(sender: Sender | None, facts: Facts) -> str:
+def _ending(sender: Sender | None, facts: StepFacts) -> str:
     """About an end that no limit explains."""
     if facts.exit == 0:
         return OOM_SURVIVED if facts.oom else ""
@@ -96,7 +96,7 @@ def _died(name: str, sender: Sender | None) -> str:
     return f"{text}: {_MEANINGS[name]}" if name in _MEANINGS else text
 
 
-def _denied(facts: Facts) -> str:
+def _denied(facts: StepFacts) -> str:
     calls = sum(facts.denied.values())
     often = "once" if calls == 1 else f"{calls} times"
     others = [name for name in facts.denied if name != facts.last_denied]
@@ -106,21 +106,21 @@ def _denied(facts: Facts) -> str:
     return f"{text}{end}: if it failed for that, find a way that needs no privilege"
 
 
-def _wall(facts: Facts) -> str:
+def _wall(facts: StepFacts) -> str:
     return (
         f"time limit of {facts.limits.wall_s:g} s reached; ask for more with options.timeout, "
         "or look for a loop or a wait that never ends"
     )
 
 
-def _cpu(facts: Facts) -> str:
+def _cpu(facts: StepFacts) -> str:
     return (
         f"CPU limit of {facts.limits.cpu_s:g} CPU seconds reached; "
         "ask for more with limits.cpu_s, or look for a loop that never ends"
     )
 
 
-def _memory(facts: Facts) -> str:
+def _memory(facts: StepFacts) -> str:
     count = facts.usage.pids_peak
     by = "" if count < 1 else " by 1 process" if count == 1 else f" by up to {count} processes"
     return (
@@ -129,14 +129,14 @@ def _memory(facts: Facts) -> str:
     )
 
 
-def _pids(facts: Facts) -> str:
+def _pids(facts: StepFacts) -> str:
     return (
         f"limit of {facts.limits.pids} processes and threads reached; ask for more with "
         "limits.pids, or start fewer at once"
     )
 
 
-def _disk(facts: Facts) -> str:
+def _disk(facts: StepFacts) -> str:
     grown = max(0, facts.stored.bytes - facts.stored_before.bytes)
     if facts.full and facts.full.startswith("folder "):
         return f"the virtual {facts.full} is full; remove files from it, or ask for a larger quota"
@@ -153,7 +153,7 @@ def _disk(facts: Facts) -> str:
     return 'it says "No space left on device": remove files, or ask for more disk or shmem'
 
 
-def _inodes(facts: Facts) -> str:
+def _inodes(facts: StepFacts) -> str:
     if facts.ended_by == "inodes":
         return (
             f"limit of {facts.limits.inodes} new files for this step reached; ask for more with "
@@ -165,35 +165,35 @@ def _inodes(facts: Facts) -> str:
     )
 
 
-def _shm(facts: Facts) -> str:
+def _shm(facts: StepFacts) -> str:
     return (
         f"/dev/shm is full ({size(facts.limits.shm)}); ask for more with resource_opts.shmem, "
         "or keep files in /tmp"
     )
 
 
-def _fsize(facts: Facts) -> str:
+def _fsize(facts: StepFacts) -> str:
     return (
         f"a file reached the limit of {size(facts.limits.fsize)} for one file; ask for more with "
         "limits.fsize, or write several"
     )
 
 
-def _nofile(facts: Facts) -> str:
+def _nofile(facts: StepFacts) -> str:
     return (
         f'it says "Too many open files": a process may have {facts.limits.nofile}; close what is '
         "done with, or ask for more with limits.nofile"
     )
 
 
-def _output(facts: Facts) -> str:
+def _output(facts: StepFacts) -> str:
     return (
         f"output limit of {size(facts.limits.output)} reached: {facts.over} bytes were cut; ask "
         "for more with limits.output, or write to a file"
     )
 
 
-_LIMITS: dict[str, Callable[[Facts], str]] = {
+_LIMITS: dict[str, Callable[[StepFacts], str]] = {
     "wall_s": _wall, "cpu_s": _cpu, "memory": _memory, "pids": _pids, "disk": _disk,
     "inodes": _inodes, "shm": _shm, "fsize": _fsize, "nofile": _nofile, "output": _output,
 }  # fmt: skip

@@ -13,7 +13,7 @@ import selectors
 import time
 
 from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
-from .rate import Rate
+from .output_rate import OutputRate
 from .stdin import buffered
 
 CHUNK = 64 * 1024
@@ -29,7 +29,7 @@ SAID = 4096
 """Bytes of a step's last words that are looked at for a reason of its end."""
 
 
-class Console:
+class ConsoleCopier:
     """The outputs of one run."""
 
     def __init__(self, selector: selectors.BaseSelector, writer: ConsoleWriter) -> None:
@@ -37,7 +37,7 @@ class Console:
         self._writer = writer
         self._open: dict[int, tuple[int, Splitter]] = {}
         self._paused: dict[int, float] = {}
-        self._rate = Rate(FREE, RATE, LEAST)
+        self._rate = OutputRate(FREE, RATE, LEAST)
         self.received = {STDOUT: 0, STDERR: 0}
         self.over = self.unwritten = 0
         self.quiet_since = time.monotonic()

@@ -18,7 +18,7 @@ READERS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunProgress:
     """How far the run is: end of its console, number of its events, waiting for input after so
     many input requests."""
 
@@ -27,7 +27,7 @@ class State:
     waiting: bool
     inputs: int = 0
 
-    def beyond(self, seen: State) -> bool:
+    def beyond(self, seen: RunProgress) -> bool:
         """There is something that a reader who knows `seen` does not know yet."""
         more = self.console > seen.console or self.journal > seen.journal
         return more or self.waiting != seen.waiting
@@ -40,14 +40,14 @@ class Control:
         self,
         selector: selectors.BaseSelector,
         listener: socket.socket,
-        state: Callable[[], State],
+        state: Callable[[], RunProgress],
         act: Callable[[dict[str, Any]], None],
     ) -> None:
         self._selector = selector
         self._listener = listener
         self._state = state
         self._act = act
-        self._watches: dict[socket.socket, State | None] = {}
+        self._watches: dict[socket.socket, RunProgress | None] = {}
         listener.setblocking(False)
         selector.register(listener, selectors.EVENT_READ, self._accept)
 
@@ -71,7 +71,7 @@ class Control:
         if message is None:
             self._drop(sock)
         elif message.get("op") == "watch":
-            self._watches[sock] = State(
+            self._watches[sock] = RunProgress(
                 int(message.get("console", 0)),
                 int(message.get("journal", 0)),
                 bool(message.get("waiting")),

@@ -12,7 +12,7 @@ from ..model import Limits, Sender, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StorageUse:
     """How much the session's files take: bytes and inodes."""
 
     bytes: int = 0
@@ -20,7 +20,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class StepFacts:
     """All of it.
 
     status     wait status of its first process; None when all was ended from outside
@@ -44,8 +44,8 @@ class Facts:
     requested: Sender | None = None
     before: Counters = Counters()
     after: Counters = Counters()
-    stored_before: Stored = Stored()
-    stored: Stored = Stored()
+    stored_before: StorageUse = StorageUse()
+    stored: StorageUse = StorageUse()
     full: str | None = None
     denied: Mapping[str, int] = field(default_factory=dict)
     last_denied: str | None = None

@@ -33,8 +33,8 @@ from typing import Any, NoReturn
 from .. import wire
 from ..errors import StageError
 from ..jail import rlimits, syscalls
-from ..jail.enter import Jail, Session, claim, prepare
-from ..jail.mounts import Folder
+from ..jail.enter import Jail, JailSession, claim, prepare
+from ..jail.mounts import FolderMount
 from ..jail.stage import stage
 from ..model import HOME, Limits
 
@@ -75,10 +75,10 @@ def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
         raise StageError("claim", "the shim is gone")
     limits = Limits(**message["limits"])
     folders = tuple(
-        Folder(HOME, name, fd, attributes)
+        FolderMount(HOME, name, fd, attributes)
         for (name, attributes), fd in zip(message["folders"], fds[2:], strict=True)
     )
-    session = Session(message["uid"], message["gid"], limits, fds[0], fds[1], folders)
+    session = JailSession(message["uid"], message["gid"], limits, fds[0], fds[1], folders)
     claim(jail, tree, session, lambda listener: _hand_over(sock, listener))
     # Only now: a change of credentials clears it (prctl(2), PR_SET_PDEATHSIG). If the shim died
     # before, the socket is at its end and _serve returns at once.

@@ -17,10 +17,10 @@ from typing import Any
 from .. import wire
 from ..errors import StageError
 from ..jail import namespaces
-from ..jail.enter import Jail, Session
+from ..jail.enter import Jail, JailSession
 from ..jail.stage import stage
 from . import init
-from .denied import Denied
+from .denied_calls import DeniedCalls
 
 
 @dataclass
@@ -95,7 +95,7 @@ def prepare(jail: Jail) -> Init:
     return Init(pid, ours)
 
 
-def claim(made: Init, session: Session, refused: Mapping[int, str]) -> Denied:
+def claim(made: Init, session: JailSession, refused: Mapping[int, str]) -> DeniedCalls:
     """Make the init the session's; returns when it stands, every restriction read back.
 
     `refused` names the system calls that are the shim's to refuse from now on. Init tries one
@@ -115,7 +115,7 @@ def claim(made: Init, session: Session, refused: Mapping[int, str]) -> Denied:
     answer, fds = made.receive_with()
     if answer is None or len(fds) != 1:
         raise StageError("claim", "init ended before it was filtered")
-    denied = Denied(fds[0], refused)
+    denied = DeniedCalls(fds[0], refused)
     with stage("seccomp"):
         while not _said_something(made, denied):
             denied.answer()
@@ -124,7 +124,7 @@ def claim(made: Init, session: Session, refused: Mapping[int, str]) -> Denied:
     return denied
 
 
-def _said_something(made: Init, denied: Denied) -> bool:
+def _said_something(made: Init, denied: DeniedCalls) -> bool:
     """Wait for init, or for a call of it to be refused; whether it was init."""
     ready, _, _ = select.select([made.sock.fileno(), denied.fileno()], [], [])
     return made.sock.fileno() in ready

@@ -14,21 +14,21 @@ from typing import NoReturn
 
 from ..errors import StageError
 from ..jail import identity, syscalls
-from ..jail.enter import Session
+from ..jail.enter import JailSession
 from ..jail.stage import stage
 from ..model import most
 from ..spool import ConsoleWriter, append_event
-from . import leftovers
+from . import shared_memory
 from .control import READERS_MAX
-from .denied import Denied
+from .denied_calls import DeniedCalls
 from .init import only_keep
 from .launch import Init, claim, prepare
-from .order import Order
-from .run import Run
+from .run import RunExecution
+from .run_spec import RunSpec
 from .storage import SCRATCH, SHM, Storage
 
 
-def main(order: Order) -> NoReturn:
+def main(order: RunSpec) -> NoReturn:
     """Be the shim of `order` until its run is over; never returns."""
     os.setsid()  # a signal to the daemon's terminal is not for us
     # Bounds the descriptors in flight of the whole uid as well, when it is we who send some.
@@ -43,12 +43,12 @@ def main(order: Order) -> NoReturn:
         made = prepare(order.jail)
         limits = most(step.limits for step in order.steps)
         directories = order.workdir, order.tmp, order.folders
-        session = Session(order.uid, order.gid, limits, *directories)
+        session = JailSession(order.uid, order.gid, limits, *directories)
         storage = _storage(order)
         denied = claim(made, session, order.jail.filter.refused)
-        storage.add(SHM, leftovers.SHM)
+        storage.add(SHM, shared_memory.SHM)
         _give_up_root(order, made, denied, storage)
-        Run(order, made, denied, storage).steps()
+        RunExecution(order, made, denied, storage).steps()
     except StageError as error:
         _fault(order, error.stage, error.errno, error.message)
     except Exception as error:  # a bug of ours must not pass for the program's end
@@ -60,14 +60,14 @@ def main(order: Order) -> NoReturn:
         os._exit(0)
 
 
-def _storage(order: Order) -> Storage:
+def _storage(order: RunSpec) -> Storage:
     """What the run can fill up, by the mounts that are about to be given to its init."""
     with stage("storage"):
         folders = {f"folder {folder.name}": os.dup(folder.source) for folder in order.folders}
         return Storage({SCRATCH: os.dup(order.workdir)} | folders, order.console)
 
 
-def _give_up_root(order: Order, made: Init, denied: Denied, storage: Storage) -> None:
+def _give_up_root(order: RunSpec, made: Init, denied: DeniedCalls, storage: Storage) -> None:
     """Become the slot's uid too: from here on the shim can do no more than the payload.
 
     init has pivoted the mount namespace that both share, so this root is the jail's already.
@@ -84,7 +84,7 @@ def _give_up_root(order: Order, made: Init, denied: Denied, storage: Storage) ->
     only_keep(*ends, *files, *storage.descriptors(), *order.jail.group.descriptors())
 
 
-def _fault(order: Order, stage: str, errno: int, message: str) -> None:
+def _fault(order: RunSpec, stage: str, errno: int, message: str) -> None:
     """Our own failure, as the run's last event."""
     position = ConsoleWriter(order.console, order.keep.head, order.keep.tail).position
     event = {"event": "fault", "stage": stage, "errno": errno, "message": message}

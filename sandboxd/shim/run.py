@@ -27,17 +27,17 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Sender, Step, Usage, Verdict, most
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, leftovers
-from .clock import Clock
-from .console import Console
-from .control import Control, State
-from .denied import Denied
-from .facts import Facts
+from . import advice, shared_memory
+from .console import ConsoleCopier
+from .control import Control, RunProgress
+from .deadlines import Deadlines
+from .denied_calls import DeniedCalls
+from .facts import StepFacts
 from .launch import Init
-from .order import Order
+from .run_spec import RunSpec
 from .stdin import Stdin
 from .storage import Storage
-from .terminal import Terminal
+from .terminal import PseudoTerminal
 from .verdict import judge
 
 MEMORY_EXIT = 128 + signal.SIGKILL
@@ -53,17 +53,17 @@ _ENVIRON = {
 }
 
 
-class Run:
+class RunExecution:
     """The steps of one run, with root gone and init waiting."""
 
-    def __init__(self, order: Order, init: Init, denied: Denied, storage: Storage) -> None:
+    def __init__(self, order: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
         self.order = order
         self.init = init
         # Not epoll(7): it bounds what a uid may watch, and ours is the program's.
         self.selector = selectors.PollSelector()
         writer = ConsoleWriter(order.console, order.keep.head, order.keep.tail)
         writer.begin()
-        self.console = Console(self.selector, writer)
+        self.console = ConsoleCopier(self.selector, writer)
         self.control = Control(self.selector, order.listener, self._state, self._act)
         self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)
         self.denied = denied
@@ -74,8 +74,8 @@ class Run:
         self.tasks = 0
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
-        self.terminal: Terminal | None = None
-        self.clock = Clock()
+        self.terminal: PseudoTerminal | None = None
+        self.clock = Deadlines()
         self.status: int | None = None
         self.ended_by: str | None = None
         self.asked: dict[int, Sender] = {}
@@ -99,7 +99,7 @@ class Run:
     def _has_limits(self, step: Step) -> bool:
         """Put the step's limits in force; False, with its verdict, when there is no room left."""
         if self.ran:
-            leftovers.clear()
+            shared_memory.clear()
         self.ran = True
         try:
             self.order.jail.group.limit(step.limits)
@@ -146,11 +146,11 @@ class Run:
         self._event(step, code, found)
         return code
 
-    def _facts(self, step: Step, before: Counters, after: Counters) -> Facts:
+    def _facts(self, step: Step, before: Counters, after: Counters) -> StepFacts:
         self.storage.look()
         if self.terminal and self.terminal.left:
             self.asked[signal.SIGHUP] = "client"
-        return Facts(
+        return StepFacts(
             limits=step.limits,
             usage=self._usage(before, after),
             status=self.status,
@@ -175,7 +175,7 @@ class Run:
         environ = _ENVIRON | self.order.environ
         lower = rlimits.lower(step.limits, self.most)
         if self.order.terminal and self.order.stdin is not None:
-            self.terminal = Terminal(self.selector, self.order.stdin)
+            self.terminal = PseudoTerminal(self.selector, self.order.stdin)
             self.init.start(argv, environ, [], self.terminal.path, lower)
             return
         out, err = self.console.attach(step.limits.output)
@@ -240,8 +240,8 @@ class Run:
             self.clock.looked(now, awaited, time.monotonic() - now)
         self.control.notify()
 
-    def _state(self) -> State:
-        return State(self.console.position, self.events, self.clock.waiting, self.inputs)
+    def _state(self) -> RunProgress:
+        return RunProgress(self.console.position, self.events, self.clock.waiting, self.inputs)
 
     def _from_init(self, _: int) -> None:
         message = self.init.receive()

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from ..jail.stage import stage
 from ..model import Limits
-from .facts import Stored
+from .facts import StorageUse
 
 LOOK_S, SELDOM_S = 0.1, 0.5
 FULL = 64 * 1024
@@ -73,11 +73,11 @@ class Storage:
             return "inodes"
         return None
 
-    def stored(self) -> Stored:
+    def stored(self) -> StorageUse:
         """What the session's own files take now."""
         found = os.fstatvfs(self._places[SCRATCH])
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        return Stored(used, found.f_files - found.f_ffree)
+        return StorageUse(used, found.f_files - found.f_ffree)
 
     def _all_full(self) -> set[str]:
         full = set()

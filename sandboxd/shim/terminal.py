@@ -29,7 +29,7 @@ from typing import Any
 
 from .. import wire
 from ..jail.stage import expect, stage
-from .rate import Rate
+from .output_rate import OutputRate
 
 PTS = "/dev/pts"
 ROWS, COLUMNS = 24, 80
@@ -49,7 +49,7 @@ DRAIN_S = 10.0
 _IUTF8 = 0x4000  # asm-generic/termbits.h; Python has no name for it before 3.14
 
 
-class Terminal:
+class PseudoTerminal:
     """A terminal whose user is at the other end of the socket `link`, which is its own.
 
     path   its name in the jail
@@ -69,7 +69,7 @@ class Terminal:
         self._input = b""
         self._dropped = 0
         self.shown = 0
-        self._rate = Rate(FREE, RATE, LEAST)
+        self._rate = OutputRate(FREE, RATE, LEAST)
         self._resume: float | None = None
         self._left: float | None = None
         self._watch()

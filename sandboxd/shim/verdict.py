@@ -19,7 +19,7 @@ from dataclasses import asdict
 
 from ..model import Change, Outcome, Sender, Verdict
 from . import advice
-from .facts import Facts
+from .facts import StepFacts
 
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGXFSZ", "SIGPIPE")
 """Signals by which the kernel answers what the program does, at the moment that it does it."""
@@ -30,7 +30,7 @@ _LAST_WORDS = {errno.ENOSPC: "disk", errno.EMFILE: "nofile", errno.EFBIG: "fsize
 """Errors that the kernel tells nobody but the program -> the limit that they speak of."""
 
 
-def judge(facts: Facts) -> Verdict:
+def judge(facts: StepFacts) -> Verdict:
     """The verdict of a step that is over."""
     outcome, limit = _cause(facts)
     sender = _sender(facts)
@@ -48,7 +48,7 @@ def judge(facts: Facts) -> Verdict:
     )
 
 
-def _cause(facts: Facts) -> tuple[Outcome, str | None]:
+def _cause(facts: StepFacts) -> tuple[Outcome, str | None]:
     """The outcome, and the limit that was reached."""
     if facts.requested:
         return "signal", None
@@ -66,7 +66,7 @@ def _cause(facts: Facts) -> tuple[Outcome, str | None]:
     return "failure" if facts.exit else "success", limit
 
 
-def _proved(facts: Facts) -> str | None:
+def _proved(facts: StepFacts) -> str | None:
     """The limit of which the kernel says that the step has run into it."""
     if facts.oom:
         return "memory"
@@ -81,7 +81,7 @@ def _proved(facts: Facts) -> str | None:
     return None
 
 
-def _complained_of(facts: Facts) -> str | None:
+def _complained_of(facts: StepFacts) -> str | None:
     """The limit of which the program itself says that it has run into it."""
     for number, limit in _LAST_WORDS.items():
         if os.strerror(number) in facts.said:
@@ -89,7 +89,7 @@ def _complained_of(facts: Facts) -> str | None:
     return None
 
 
-def _sender(facts: Facts) -> Sender | None:
+def _sender(facts: StepFacts) -> Sender | None:
     """Who sent the signal that ended the step's first process."""
     if facts.requested:
         return facts.requested
@@ -104,7 +104,7 @@ def _sender(facts: Facts) -> Sender | None:
     return "program"
 
 
-def _counters(facts: Facts) -> dict[str, Change]:
+def _counters(facts: StepFacts) -> dict[str, Change]:
     """What the kernel counts, at the step's beginning and its end."""
     before = asdict(facts.before) | {f"disk_{k}": v for k, v in asdict(facts.stored_before).items()}
     after = asdict(facts.after) | {f"disk_{k}": v for k, v in asdict(facts.stored).items()}

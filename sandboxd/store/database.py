@@ -25,7 +25,7 @@ from contextvars import copy_context
 from typing import Concatenate, ParamSpec, TypeVar
 
 from ..errors import ConfigError, Invalid, NoSpace
-from ..room import Room
+from ..free_space import FreeSpace
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -188,7 +188,7 @@ class Database:
             raise
 
     def _has_room(self) -> bool:
-        return Room.at(os.path.dirname(self.path)).holds(ROOM, INODES)
+        return FreeSpace.at(os.path.dirname(self.path)).holds(ROOM, INODES)
 
     def _share(self) -> None:
         """With the lock: let others use the database as well, now that there is room. Raises

@@ -12,7 +12,7 @@ Permission = Literal["ro", "rw", "wd"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FolderRow:
     """One virtual folder.
 
     size        bytes: its quota
@@ -35,19 +35,19 @@ class Row:
 _COLUMNS = "id, name, owner, size, permission, usage_mode, cloneable, created_at, status"
 
 
-def all_rows(database: Database) -> list[Row]:
+def all_rows(database: Database) -> list[FolderRow]:
     """Every folder, oldest first."""
     with database.transaction() as connection:
         found = connection.execute(f"SELECT {_COLUMNS} FROM folders ORDER BY created_at, id")
         return [_row(values) for values in found]
 
 
-def _row(values: tuple[Any, ...]) -> Row:
+def _row(values: tuple[Any, ...]) -> FolderRow:
     row = dict(zip(_COLUMNS.split(", "), values, strict=True))
-    return Row(**row | {"cloneable": bool(row["cloneable"])})
+    return FolderRow(**row | {"cloneable": bool(row["cloneable"])})
 
 
-def add(database: Database, row: Row) -> None:
+def add(database: Database, row: FolderRow) -> None:
     """A new folder. Raises sqlite3.IntegrityError when the owner has one of that name."""
     values = (
         row.id, row.name, row.owner, row.size, row.permission, row.usage_mode, row.cloneable,
@@ -64,7 +64,7 @@ def set_status(database: Database, id: str, status: State) -> None:
         connection.execute("UPDATE folders SET status = ? WHERE id = ?", (status, id))
 
 
-def change(database: Database, row: Row) -> None:
+def change(database: Database, row: FolderRow) -> None:
     """The folder has the name, permission and cloneability of `row`. Raises
     sqlite3.IntegrityError when the owner has another one of that name."""
     with database.transaction() as connection:

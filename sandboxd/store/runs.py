@@ -16,7 +16,7 @@ from .database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RunRow:
     """One run of a session.
 
     number    of the session's runs, in their order
@@ -45,7 +45,7 @@ def add(
     database: Database,
     session: str,
     now: float,
-    orders: Sequence[Order],
+    orders: Sequence[RunRow],
     instead: Iterable[int] = (),
 ) -> list[int]:
     """New runs of `session` at `now`, `instead` of those of these numbers; the numbers that they
@@ -83,12 +83,12 @@ def number(database: Database, session: str, now: float) -> int:
     return int(found[0])
 
 
-def all_orders(database: Database) -> dict[str, list[Order]]:
+def all_orders(database: Database) -> dict[str, list[RunRow]]:
     """Every run by its session, in their order."""
-    found: dict[str, list[Order]] = {}
+    found: dict[str, list[RunRow]] = {}
     with database.transaction() as connection:
         for values in connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY session, number"):
-            found.setdefault(values[0], []).append(Order(*values))
+            found.setdefault(values[0], []).append(RunRow(*values))
     return found
 
 

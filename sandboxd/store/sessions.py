@@ -22,7 +22,7 @@ LOG_MAX = 65536
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SessionRow:
     """One session.
 
     slot         leased number; None while the warden prepares it and after its end
@@ -62,23 +62,23 @@ class Row:
     mounts: tuple[Attachment, ...] = ()
 
 
-_FIELDS = tuple(each.name for each in fields(Row))
+_FIELDS = tuple(each.name for each in fields(SessionRow))
 _COLUMNS = ", ".join(_FIELDS)
 _JSON = ("limits", "environ", "usage", "history", "mounts")
 
 
-def all_rows(database: Database) -> list[Row]:
+def all_rows(database: Database) -> list[SessionRow]:
     """Every session that is not over, oldest first."""
     return _select(database, "status <> 'TERMINATED' ORDER BY created_at, id")
 
 
-def ended_rows(database: Database, owner: str | None = None) -> list[Row]:
+def ended_rows(database: Database, owner: str | None = None) -> list[SessionRow]:
     """The sessions that are over, newest first; of one owner, or of all."""
     whose = "status = 'TERMINATED' AND owner = coalesce(?, owner)"
     return _select(database, f"{whose} ORDER BY created_at DESC, id", owner)
 
 
-def ended_row(database: Database, owner: str, ref: str) -> Row | None:
+def ended_row(database: Database, owner: str, ref: str) -> SessionRow | None:
     """The owner's session of this UUID that is over, else the newest of this name."""
     whose = "status = 'TERMINATED' AND owner = ? AND (id = ? OR name = ?)"
     order = "ORDER BY id = ? DESC, created_at DESC LIMIT 1"
@@ -86,16 +86,18 @@ def ended_row(database: Database, owner: str, ref: str) -> Row | None:
     return next(iter(_select(database, f"{whose} {order}", owner, id, ref, id)), None)
 
 
-def _select(database: Database, where: str, *values: Any) -> list[Row]:
+def _select(database: Database, where: str, *values: Any) -> list[SessionRow]:
     with database.transaction() as connection:
         found = connection.execute(f"SELECT {_COLUMNS} FROM sessions WHERE {where}", values)
         return [_row(columns) for columns in found]
 
 
-def _row(columns: tuple[Any, ...]) -> Row:
+def _row(columns: tuple[Any, ...]) -> SessionRow:
     values = dict(zip(_FIELDS, columns, strict=True))
     values |= {name: json.loads(values[name]) for name in _JSON}
-    return Row(**values | {"mounts": tuple(Attachment(**mount) for mount in values["mounts"])})
+    return SessionRow(
+        **values | {"mounts": tuple(Attachment(**mount) for mount in values["mounts"])}
+    )
 
 
 def _stored(values: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _stored(values: dict[str, Any]) -> dict[str, Any]:
     return {name: json_of(value) if name in _JSON else value for name, value in values.items()}
 
 
-def add(database: Database, row: Row) -> None:
+def add(database: Database, row: SessionRow) -> None:
     """A new session. Raises sqlite3.IntegrityError when the owner has one of that name."""
     values = _stored({name: getattr(row, name) for name in _FIELDS})
     marks = ", ".join("?" * len(values))
@@ -113,7 +115,7 @@ def add(database: Database, row: Row) -> None:
         )
 
 
-def change(database: Database, /, row: Row, **values: Any) -> Row:
+def change(database: Database, /, row: SessionRow, **values: Any) -> SessionRow:
     """`row` with other values, stored; what others have changed meanwhile stays.
 
     Raises sqlite3.IntegrityError for a name that another session of the owner has.
@@ -125,13 +127,17 @@ def change(database: Database, /, row: Row, **values: Any) -> Row:
     return replace(row, **values)
 
 
-def move(database: Database, /, row: Row, status: State, now: float, **values: Any) -> Row:
+def move(
+    database: Database, /, row: SessionRow, status: State, now: float, **values: Any
+) -> SessionRow:
     """`row` with a new status since `now`, stored."""
     history = {**row.history, status: now}
     return change(database, row, status=status, history=history, **values)
 
 
-def ended(database: Database, /, row: Row, now: float, kept: int, log: str | None = None) -> None:
+def ended(
+    database: Database, /, row: SessionRow, now: float, kept: int, log: str | None = None
+) -> None:
     """The session is over. Its row stays among the `kept` newest of its owner, with the end of
     the console text `log`."""
     move(database, row, "TERMINATED", now, slot=None)

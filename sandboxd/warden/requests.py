@@ -20,22 +20,24 @@ from typing import Any
 from .. import wire
 from ..config import Config
 from ..errors import ConfigError, Invalid, SandboxdError, StageError, Unavailable
+from ..free_space import FreeSpace
 from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
 from ..jail.mounts import clone
 from ..jail.stage import stage
 from ..model import GIB, MIB
-from ..room import Room
-from ..shim.order import Order
-from . import arguments, durable, images, launcher, proof
-from . import runs as run_files
-from .cgroups import Hierarchy
-from .folders import FOLDER_UID, Folders
-from .ledger import slot_of_group
-from .proof import Left
-from .scratch import ScratchMaker
-from .slots import SLOTS_MAX, Slot, Slots, end_uid
+from ..shim.run_spec import RunSpec
+from . import arguments
+from .leaks.rule import slot_of_group
+from .runs import launcher
+from .runs import run_directory as run_files
+from .runs.cgroups import Hierarchy
+from .slots import durable, images, proof
+from .slots.folders import FOLDER_UID, FolderStore
+from .slots.leases import SLOTS_MAX, Slot, Slots, end_uid
+from .slots.proof import Remains
+from .slots.scratch import ScratchMaker
 
 STRAYS_S = 10.0
 """How long the processes of a killed daemon may take to end."""
@@ -54,7 +56,7 @@ RUNS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class Worker:
     """A process that works for a slot, or, without one, for a virtual folder.
 
     group  its cgroup when it is a shim
@@ -79,7 +81,7 @@ class Requests:
         self.hierarchy = hierarchy
         self.slots = Slots(config.slots, config.state_dir)
         self.scratch = ScratchMaker(config.scratch, config.state_dir)
-        self.folders = Folders(config.state_dir)
+        self.folders = FolderStore(config.state_dir)
         self.root = f"{config.state_dir}/root"
         self.outside = namespaces.current()
         self.filter = seccomp.compile()
@@ -138,7 +140,7 @@ class Requests:
 
         return slot, make
 
-    def adopt(self, request: dict[str, Any]) -> tuple[list[Started], StageError | None]:
+    def adopt(self, request: dict[str, Any]) -> tuple[list[Worker], StageError | None]:
         """The slot that an earlier daemon leased to `session`, mounted again: what still runs of
         its `runs`. All else that has its uid is ended, and the directories of other runs go.
 
@@ -151,7 +153,7 @@ class Requests:
             raise Invalid("a scratch in memory does not survive a restart")
         slot = self.slots.adopt(number, arguments.session(request))
         slot.ready = True
-        started: list[Started] = []
+        started: list[Worker] = []
         try:
             self._find_living(slot, runs, started)
             end_uid(slot.uid, lambda: _processes(started), HELPERS_S)
@@ -161,7 +163,7 @@ class Requests:
             return started, error
         return started, None
 
-    def _find_living(self, slot: Slot, wanted: Set[int], found: list[Started]) -> None:
+    def _find_living(self, slot: Slot, wanted: Set[int], found: list[Worker]) -> None:
         """Add to `found` the shims of those of the `wanted` runs that go on. Of others that are
         there the groups go and, if they are not wanted, the directories."""
         over = []
@@ -172,7 +174,7 @@ class Requests:
                 over.append(run_files.group(path))
             else:
                 slot.runs[run], pidfd = shim
-                found.append(Started(shim[0], slot, run, run_files.group(path), pidfd))
+                found.append(Worker(shim[0], slot, run, run_files.group(path), pidfd))
             if run not in wanted:
                 run_files.remove(path)
         self._end(over)
@@ -193,7 +195,7 @@ class Requests:
         self.slots.vacate(slot)
         return kept
 
-    def emptied(self, slot: Slot, left: Left) -> None:
+    def emptied(self, slot: Slot, left: Remains) -> None:
         """This is `left` of a slot. Raises StageError when that is more than the dead."""
         if not left:
             self.slots.release(slot)
@@ -218,7 +220,7 @@ class Requests:
             raise Invalid(f"slot {number} is not leased to this session")
         return slot
 
-    def files(self, request: dict[str, Any]) -> tuple[Started, int]:
+    def files(self, request: dict[str, Any]) -> tuple[Worker, int]:
         """A file helper for a slot, and the descriptor to speak with it."""
         slot = self.leased(request)
         self._mend(slot)
@@ -226,9 +228,9 @@ class Requests:
             with stage("file helper"):
                 root = _clone(slot.scratch, stack)
             title = f"sandboxd: files slot {slot.number}"
-            view = launcher.View(title, slot.uid, root, self.folders.clones(slot, stack))
+            view = launcher.HelperView(title, slot.uid, root, self.folders.clones(slot, stack))
             pid, fd = self._helper(view)
-            return Started(pid, slot, None, None), fd
+            return Worker(pid, slot, None, None), fd
 
     def folder_make(self, request: dict[str, Any]) -> Callable[[], None]:
         """What makes a new virtual folder of `size` bytes and `inodes`, as in `lease`."""
@@ -239,24 +241,26 @@ class Requests:
         """Remove a virtual folder that no session has."""
         self.folders.remove(arguments.folder_id(request))
 
-    def folder_files(self, request: dict[str, Any]) -> tuple[Started, int]:
+    def folder_files(self, request: dict[str, Any]) -> tuple[Worker, int]:
         """A file helper for a virtual folder, and the descriptor to speak with it."""
         folder = arguments.folder_id(request)
         root = self.folders.open(folder)
         try:
-            pid, fd = self._helper(launcher.View(f"sandboxd: files {folder}", FOLDER_UID, root))
-            return Started(pid, None, None, None), fd
+            pid, fd = self._helper(
+                launcher.HelperView(f"sandboxd: files {folder}", FOLDER_UID, root)
+            )
+            return Worker(pid, None, None, None), fd
         finally:
             os.close(root)
 
-    def _helper(self, view: launcher.View) -> tuple[int, int]:
+    def _helper(self, view: launcher.HelperView) -> tuple[int, int]:
         """The pid of a file helper, and a descriptor to speak with it."""
         with stage("file helper"):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             return launcher.start_helper(view, theirs, self.root), ours.detach()
 
-    def start(self, request: dict[str, Any], stdin: int | None) -> tuple[Started, list[int]]:
+    def start(self, request: dict[str, Any], stdin: int | None) -> tuple[Worker, list[int]]:
         """A run: its shim, and the descriptors to follow it: control, console, journal."""
         slot = self.leased(request)
         self._mend(slot)
@@ -282,7 +286,7 @@ class Requests:
             rootfs = self.config.rootfs
             filter = self.filters.get(arguments.runtime(request), self.filter)
             jail = Jail(self.root, rootfs.paths, rootfs.etc, self.outside, filter, group)
-            order = Order(
+            order = RunSpec(
                 slot.number, run, slot.uid, slot.gid, jail, workdir, tmp, folders, files.console,
                 files.journal, files.listener, slot.lock.fileno(), stdin, terminal, shell, steps,
                 environ, self.config.console, self.tied,
@@ -292,12 +296,12 @@ class Requests:
             pid = launcher.start_shim(order)
             undo.pop_all()
         slot.runs[run] = pid
-        return Started(pid, slot, run, group, terminal=terminal), followers
+        return Worker(pid, slot, run, group, terminal=terminal), followers
 
     def look_at_room(self) -> bool:
         """The disk has room for what scratches need. Those that are there while it has none may
         find out later that something of theirs was not written (jbd2), and shut themselves off."""
-        room = Room.at(self.config.state_dir).holds(MEND_ROOM, 0)
+        room = FreeSpace.at(self.config.state_dir).holds(MEND_ROOM, 0)
         if not room:
             for slot in self.slots.leased.values():
                 slot.suspect = True
@@ -346,7 +350,7 @@ class Requests:
             run_files.remove(slot.run_path(run))
 
 
-def _processes(started: Sequence[Started]) -> set[int]:
+def _processes(started: Sequence[Worker]) -> set[int]:
     """Every process of these runs."""
     groups = [one.group.members() for one in started if one.group]
     return {one.pid for one in started}.union(*groups)

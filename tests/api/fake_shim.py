@@ -30,11 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from sandboxd import wire
-from sandboxd.config import Console
+from sandboxd.config import ConsoleConfig
 from sandboxd.model import BUILD_FAILED
 from sandboxd.spool import STDERR, STDOUT, ConsoleWriter, append_event
 
-KEEP = Console(head=256 * 1024, tail=256 * 1024)
+KEEP = ConsoleConfig(head=256 * 1024, tail=256 * 1024)
 
 
 class Ended(Exception):
@@ -49,7 +49,7 @@ class FakeShim:
 
     def __init__(
         self, order: dict[str, Any], stdin: int | None, home: Path, spool: Path, log: list[str],
-        keep: Console = KEEP,
+        keep: ConsoleConfig = KEEP,
     ) -> None:  # fmt: skip
         self.order, self.stdin, self.home, self.log = order, stdin, home, log
         self.control, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

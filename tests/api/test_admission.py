@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions.admission import Places
-from sandboxd.api.sessions.turns import Amount
+from sandboxd.api.sessions.fair_queue import Amount
 from sandboxd.errors import Draining, Full, QuotaExceeded
 
 from .bad_requests import assert_problem

@@ -16,7 +16,7 @@ from websockets.sync.client import unix_connect
 from .bad_requests import assert_problem
 from .conftest import ROOT, Server
 from .test_admission import BUSY, ONE_RUN, begin, call, create, to_end
-from .test_life import until
+from .test_session_lifecycle import until
 
 Start = Callable[..., Server]
 

@@ -14,10 +14,16 @@ from typing import Any
 import httpx
 import pytest
 
-from sandboxd.api.routes import listen
-from sandboxd.api.sessions.events import LATE_MAX, LISTENERS_MAX, Events, Listener, events
+from sandboxd.api.routes import events
+from sandboxd.api.sessions.event_bus import (
+    LATE_MAX,
+    LISTENERS_MAX,
+    EventBus,
+    EventListener,
+    events_of,
+)
 from sandboxd.errors import QuotaExceeded
-from sandboxd.store.sessions import Row
+from sandboxd.store.sessions import SessionRow
 
 from .bad_requests import assert_problem
 from .conftest import Server
@@ -204,12 +210,12 @@ def test_what_cannot_be_listened_to_is_refused(
     assert_problem(answer, status)
 
 
-ROW = Row("id", "name", "owner", "c", "c", 0.0)
+ROW = SessionRow("id", "name", "owner", "c", "c", 0.0)
 
 
 def test_a_listener_that_does_not_listen_is_dropped() -> None:
     async def go() -> None:
-        source = Events()
+        source = EventBus()
         with source.listening("owner", None) as listener:
             for _ in range(2 * LATE_MAX):
                 source.publish("success", ROW)
@@ -222,7 +228,7 @@ def test_a_listener_that_does_not_listen_is_dropped() -> None:
 
 
 def test_there_is_a_limit_to_listeners_of_one_owner() -> None:
-    source = Events()
+    source = EventBus()
     held = [source.listening("owner", None) for _ in range(LISTENERS_MAX)]
     for one in held:
         one.__enter__()
@@ -236,12 +242,12 @@ def test_there_is_a_limit_to_listeners_of_one_owner() -> None:
 
 
 def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listen, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
 
     async def go() -> list[bytes]:
-        listener = Listener("owner", None)
+        listener = EventListener("owner", None)
         asyncio.get_running_loop().call_later(0.1, listener.end)
-        return [text async for text in listen._text(listener, ("session",), [])]
+        return [text async for text in events._text(listener, ("session",), [])]
 
     first, *beats, last = asyncio.run(go())
     assert first.startswith(b":") and len(beats) > 3
@@ -250,14 +256,14 @@ def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_events_have_all_their_keys() -> None:
     keys = {"reason", "sessionName", "ownerAccessKey", "sessionId", "exitCode"}
-    kernel, session = events("started", ROW)
+    kernel, session = events_of("started", ROW)
     assert set(kernel.data) == keys | {"kernelId", "clusterRole", "clusterIdx"}
     assert set(session.data) == keys
 
 
 def test_a_listener_that_sends_no_more_is_gone_at_once(server: Server) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(listen.HEARTBEAT_S / 2)
+        sock.settimeout(events.HEARTBEAT_S / 2)
         sock.connect(server.path)
         sock.sendall(b"GET /events/session HTTP/1.1\r\nHost: x\r\n\r\n")
         while b": this is a stream" not in sock.recv(65536):

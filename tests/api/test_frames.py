@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sandboxd.api.routes import frames
 from sandboxd.errors import Invalid
 from sandboxd.model import Verdict
-from sandboxd.runs.events import Event
+from sandboxd.runs.journal import JournalEvent
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -27,7 +27,7 @@ KEYS = st.sampled_from(["type", "chars", "rows", "cols", "data"])
 @given(st.binary())
 def test_every_byte_can_be_typed(data: bytes) -> None:
     text = json.dumps({"type": "stdin", "chars": base64.b64encode(data).decode()})
-    assert frames.read(text) == frames.Stdin(data)
+    assert frames.read(text) == frames.StdinFrame(data)
 
 
 @given(st.binary())
@@ -39,11 +39,11 @@ def test_every_byte_can_be_shown(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("given_", "frame"),
     [
-        ({"type": "resize", "rows": 1, "cols": 65535}, frames.Resize(1, 65535)),
-        ({"type": "resize", "rows": "24", "cols": 80, "more": []}, frames.Resize(24, 80)),
-        ({"type": "ping"}, frames.Ping()),
-        ({"type": "restart", "x": None}, frames.Restart()),
-        ({"chars": "", "type": "stdin"}, frames.Stdin(b"")),
+        ({"type": "resize", "rows": 1, "cols": 65535}, frames.ResizeFrame(1, 65535)),
+        ({"type": "resize", "rows": "24", "cols": 80, "more": []}, frames.ResizeFrame(24, 80)),
+        ({"type": "ping"}, frames.PingFrame()),
+        ({"type": "restart", "x": None}, frames.RestartFrame()),
+        ({"chars": "", "type": "stdin"}, frames.StdinFrame(b"")),
     ],
 )
 def test_frames_of_clients(given_: Any, frame: frames.Frame) -> None:
@@ -84,12 +84,12 @@ def test_nothing_but_a_refusal_comes_of_what_is_nearly_right(text: str) -> None:
         frame = frames.read(text)
     except Invalid:
         return
-    if isinstance(frame, frames.Resize):
+    if isinstance(frame, frames.ResizeFrame):
         assert 1 <= frame.rows <= 65535 and 1 <= frame.cols <= 65535
 
 
 def test_the_end_has_exit_code_and_verdict() -> None:
-    event = Event("exec", 3, 0, True, Verdict("failure"))
+    event = JournalEvent("exec", 3, 0, True, Verdict("failure"))
     frame = json.loads(frames.end(event))
     assert (frame["type"], frame["data"], frame["exitCode"]) == ("end", "", 3)
     assert frame["verdict"]["outcome"] == "failure"

@@ -171,7 +171,7 @@ def test_requests_over_the_rate_are_counted(server: Server) -> None:
 
 
 def test_what_is_new_in_the_journal_makes_no_new_label() -> None:
-    from sandboxd.api.watch.account import _LIMITS, _OUTCOMES, _label
+    from sandboxd.api.telemetry.accounting import _LIMITS, _OUTCOMES, _label
 
     assert _label("success", _OUTCOMES) == "success" and _label("memory", _LIMITS) == "memory"
     assert _label("x" * 64, _LIMITS) == "other"

@@ -11,7 +11,7 @@ import uvicorn
 
 from sandboxd.api.http import connections, http_protocol
 from sandboxd.api.http.connections import Connections
-from sandboxd.config import Http
+from sandboxd.config import HttpConfig
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Scenario = Callable[[Callable[[], Awaitable[Streams]]], Awaitable[None]]
@@ -46,10 +46,10 @@ async def ends(reader: asyncio.StreamReader) -> bool:
     return True
 
 
-HTTP = Http(connections=4, source_connections=2)
+HTTP = HttpConfig(connections=4, source_connections=2)
 
 
-def play(scenario: Scenario, app: Any = never, http: Http = HTTP) -> None:
+def play(scenario: Scenario, app: Any = never, http: HttpConfig = HTTP) -> None:
     async def go() -> None:
         loop, state = asyncio.get_running_loop(), Connections(http)
         config = uvicorn.Config(app, log_config=None)
@@ -111,7 +111,7 @@ def test_one_connection_too_many_is_503() -> None:
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in answer
 
-    play(scenario, http=Http(connections=2))
+    play(scenario, http=HttpConfig(connections=2))
 
 
 def test_one_connection_too_many_from_one_address_is_429_until_one_goes() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from sandboxd.api.routes.leaks import KINDS, strays
-from sandboxd.warden.ledger import Kind
+from sandboxd.warden.leaks.rule import Kind
 
 from .conftest import Server
 from .test_health import samples, value

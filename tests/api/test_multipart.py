@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandboxd.api.http.multipart import FileBegins, Upload, boundary, filename
+from sandboxd.api.http.multipart import FileStart, UploadParser, boundary, filename
 from sandboxd.errors import Invalid
 
 TYPE = b"multipart/form-data; boundary=xyz"
@@ -25,11 +25,11 @@ def named(name: bytes, data: bytes, *headers: bytes) -> bytes:
 
 def files(body: bytes, sizes: list[int]) -> list[tuple[str, int, bytes]]:
     """The files of a body that comes in pieces of these sizes, over and over."""
-    parser, found, start, turn = Upload(TYPE), list[tuple[str, int, bytes]](), 0, 0
+    parser, found, start, turn = UploadParser(TYPE), list[tuple[str, int, bytes]](), 0, 0
     while start < len(body):
         size = sizes[turn % len(sizes)]
         for event in parser.feed(body[start : start + size]):
-            if isinstance(event, FileBegins):
+            if isinstance(event, FileStart):
                 found.append((event.name, event.mode, b""))
             else:
                 name, mode, data = found[-1]

@@ -20,8 +20,8 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from sandboxd.api.access import bodies
-from sandboxd.api.access.bodies import Bodies, Body
+from sandboxd.api.access import parameters
+from sandboxd.api.access.parameters import BodyBudget, BodyReader
 
 from .bad_requests import assert_problem
 from .conftest import Server
@@ -191,9 +191,11 @@ def body_of(pieces: list[tuple[float, bytes]]) -> Any:
             await asyncio.sleep(delay)
             return {"type": "http.request", "body": piece, "more_body": True}
 
-        app = SimpleNamespace(state=SimpleNamespace(sandboxd=SimpleNamespace(bodies=Bodies(MIB))))
+        app = SimpleNamespace(
+            state=SimpleNamespace(sandboxd=SimpleNamespace(bodies=BodyBudget(MIB)))
+        )
         request = Request({"type": "http", "method": "POST", "app": app}, receive)
-        incoming = Body(request)
+        incoming = BodyReader(request)
         while True:
             await incoming.piece()
 
@@ -208,8 +210,8 @@ def body_of(pieces: list[tuple[float, bytes]]) -> Any:
 def test_body_that_comes_too_slowly_is_408(
     monkeypatch: pytest.MonkeyPatch, pieces: list[tuple[float, bytes]], at_least: float
 ) -> None:
-    monkeypatch.setattr(bodies, "IDLE_S", 0.2)
-    monkeypatch.setattr(bodies, "RATE_MIN", 100)
+    monkeypatch.setattr(parameters, "IDLE_S", 0.2)
+    monkeypatch.setattr(parameters, "RATE_MIN", 100)
     began = time.monotonic()
     with pytest.raises(HTTPException) as refused:
         body_of(pieces)
@@ -218,7 +220,7 @@ def test_body_that_comes_too_slowly_is_408(
 
 
 def test_room_for_bodies_is_given_back() -> None:
-    held = Bodies(10)
+    held = BodyBudget(10)
     with pytest.raises(HTTPException) as refused, held.room() as hold:
         hold(6)
         with held.room() as other:

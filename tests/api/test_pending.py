@@ -12,7 +12,7 @@ import pytest
 from .bad_requests import assert_problem
 from .conftest import Server
 from .test_admission import call, create, to_end
-from .test_life import told, until
+from .test_session_lifecycle import told, until
 
 Start = Callable[..., Server]
 TWO = {"slots": {"count": 2}, "admission": {"owner": {"waiting": 3}}}

@@ -181,7 +181,10 @@ REQUESTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("ref", [str(uuid.uuid4()), "nobody", "%2e%2e%2f", "%ff", "a b", "_"])
+UNKNOWN = "0b2f6a52-6d1e-4c0b-9a4e-1f1f5f0f7a11"
+
+
+@pytest.mark.parametrize("ref", [UNKNOWN, "nobody", "%2e%2e%2f", "%ff", "a b", "_"])
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
 def test_an_unknown_session_is_404(http: httpx.Client, method: str, path: str, ref: str) -> None:
     body = {"mode": "batch", "files": ["x"], "file": "x"}

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from sandboxd.api.folders import tus
-from sandboxd.api.folders.tus import Wrong
+from sandboxd.api.folders.tus import TusError
 
 PATCH = {"tus-resumable": "1.0.0", "content-type": tus.OCTETS}
 SIZES = (0, 1, 2, 3, 16 << 20, 1 << 40)
@@ -21,9 +21,9 @@ def test_patch_is_taken_only_within_the_upload(size: int, offset: int, length: i
     headers = PATCH | {"upload-offset": str(offset), "content-length": str(length)}
     answer = tus.patch(headers, size)
     if offset > size:
-        assert isinstance(answer, Wrong) and answer.status == 409
+        assert isinstance(answer, TusError) and answer.status == 409
     elif offset + length > size:
-        assert isinstance(answer, Wrong) and answer.status == 413
+        assert isinstance(answer, TusError) and answer.status == 413
     else:
         assert answer == offset
 
@@ -41,9 +41,9 @@ def test_ends_of_large_uploads(size: int, delta: int) -> None:
     offset = size + delta
     answer = tus.patch(PATCH | {"upload-offset": str(offset), "content-length": "0"}, size)
     if offset < 0:
-        assert isinstance(answer, Wrong) and answer.status == 400
+        assert isinstance(answer, TusError) and answer.status == 400
     elif offset > size:
-        assert isinstance(answer, Wrong) and answer.status == 409
+        assert isinstance(answer, TusError) and answer.status == 409
     else:
         assert answer == offset
 
@@ -54,12 +54,12 @@ def test_ends_of_large_uploads(size: int, delta: int) -> None:
 )
 def test_offset_that_is_no_number_is_400(offset: str) -> None:
     answer = tus.patch(PATCH | {"upload-offset": offset}, 10)
-    assert isinstance(answer, Wrong) and answer.status == 400
+    assert isinstance(answer, TusError) and answer.status == 400
 
 
 def test_offset_that_is_absent_is_400() -> None:
     answer = tus.patch(PATCH, 10)
-    assert isinstance(answer, Wrong) and answer.status == 400
+    assert isinstance(answer, TusError) and answer.status == 400
 
 
 @pytest.mark.parametrize("length", ["", "x", "-5"])
@@ -71,7 +71,7 @@ def test_length_that_is_not_told_is_left_to_the_data(length: str) -> None:
 def test_other_content_types_are_415(kind: str) -> None:
     headers = PATCH | {"upload-offset": "0", "content-type": kind}
     answer = tus.patch(headers, 10)
-    assert isinstance(answer, Wrong) and answer.status == 415
+    assert isinstance(answer, TusError) and answer.status == 415
 
 
 def test_content_type_may_have_parameters_and_capitals() -> None:
@@ -83,7 +83,7 @@ def test_content_type_may_have_parameters_and_capitals() -> None:
 def test_other_versions_are_412(version: str, good: bool) -> None:
     headers = PATCH | {"upload-offset": "0", "tus-resumable": version}
     answer = tus.patch(headers, 10)
-    assert (answer == 0) if good else (isinstance(answer, Wrong) and answer.status == 412)
+    assert (answer == 0) if good else (isinstance(answer, TusError) and answer.status == 412)
     assert (tus.version({"tus-resumable": version}) is None) == good
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from sandboxd.cli import main as cli
-from sandboxd.warden.guarantees import TABLE
+from sandboxd.warden.doctor.guarantees import TABLE
 
 from .daemon import ROOT, Daemon, running
 

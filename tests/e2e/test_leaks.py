@@ -195,7 +195,7 @@ def test_the_dead_of_a_slot_delay_its_next_lease_but_not_the_end_of_its_session(
 
 
 def leases() -> str:
-    """The leases of uids that this host has now (warden/slots.py), among other sockets."""
+    """The leases of uids that this host has now (warden/slots/leases.py), among other sockets."""
     return Path("/proc/net/unix").read_text()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandboxd.warden.cgroups import own_name, places
+from sandboxd.warden.runs.cgroups import own_name, places
 
 from .daemon import FIRST_UID, ROOT, Daemon, run, running
 

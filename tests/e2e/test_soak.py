@@ -89,7 +89,7 @@ def _resident(pid: int) -> float:
 
 
 def _groups(state: str) -> set[str]:
-    """The cgroups of the runs of the daemon with this state directory (warden/serve.py)."""
+    """The cgroups of the runs of the daemon with this state directory (warden/startup.py)."""
     own = "sandboxd-" + sha256(state.encode()).hexdigest()[:8]
     return {
         f"{top}/{name}"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sandboxd.jail.cgroup import Group
-from sandboxd.warden.requests import Started
+from sandboxd.warden.requests import Worker
 
 from ..sandbox import Sandbox
 
@@ -82,7 +82,7 @@ def test_peaks_are_those_of_the_step(sandbox: Sandbox) -> None:
 def test_limits_stand_on_a_leaf_and_swap_is_closed(sandbox: Sandbox) -> None:
     read: dict[str, str] = {}
 
-    def look(started: Started) -> None:
+    def look(started: Worker) -> None:
         assert started.group
         deadline = time.monotonic() + 10
         while len(started.group.members()) < 2:  # init and the program

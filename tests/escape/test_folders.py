@@ -12,8 +12,8 @@ import pytest
 
 from sandboxd.errors import Invalid, StageError
 from sandboxd.jail import idmap, syscalls
-from sandboxd.warden.folders import FOLDER_UID
 from sandboxd.warden.requests import Requests
+from sandboxd.warden.slots.folders import FOLDER_UID
 
 from ..sandbox import Sandbox, lease, restarted
 

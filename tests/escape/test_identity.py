@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.jail import identity, rlimits, syscalls
-from sandboxd.warden.requests import Started
+from sandboxd.warden.requests import Worker
 
 from ..sandbox import Sandbox
 
@@ -120,7 +120,7 @@ def test_program_starts_with_three_descriptors_and_default_signals(sandbox: Sand
 def test_shim_has_no_more_rights_than_the_program(sandbox: Sandbox) -> None:
     found: dict[str, list[str]] = {}
 
-    def look(started: Started) -> None:
+    def look(started: Worker) -> None:
         time.sleep(0.5)
         found.update(fields(Path(f"/proc/{started.pid}/status").read_text()))
 
@@ -135,7 +135,7 @@ def test_init_keeps_nothing_that_a_program_could_take_from_it(sandbox: Sandbox) 
     """It has their uid: only that it is not dumpable is between them and its descriptors."""
     found: list[str] = []
 
-    def look(started: Started) -> None:
+    def look(started: Worker) -> None:
         time.sleep(0.5)
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text()
         fds = Path(f"/proc/{children.split()[0]}/fd")

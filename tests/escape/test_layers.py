@@ -1,6 +1,6 @@
 """Each layer that is skipped stops the run, and names its stage: what is read back is not there.
 
-That the attacks succeed without the layer and its read-back is in tests/audit.
+That the attacks succeed without the layer and its read-back is in tests/selftest.
 """
 
 from __future__ import annotations

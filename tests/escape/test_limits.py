@@ -10,9 +10,9 @@ import pytest
 
 from sandboxd.jail import cgroup, mounts, rlimits, rootfs
 from sandboxd.model import Limits
-from sandboxd.shim import leftovers
-from sandboxd.shim.clock import Clock
-from sandboxd.shim.console import Console
+from sandboxd.shim import shared_memory
+from sandboxd.shim.console import ConsoleCopier
+from sandboxd.shim.deadlines import Deadlines
 from sandboxd.shim.storage import Storage
 from sandboxd.warden.requests import Requests
 
@@ -183,7 +183,7 @@ def test_memory_that_a_step_leaves_is_not_the_next_ones(sandbox: Sandbox) -> Non
 
 
 def test_without_clearing_it_is(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "clear", lambda: None)
+    monkeypatch.setattr(shared_memory, "clear", lambda: None)
     look = "ls -A /dev/shm; cat /proc/sysvipc/{shm,sem,msg} | grep -vc key"
     assert sandbox.run(look, build=LEAVE, shm=64 << 20).stdout == "a\nx\n3\n"
 
@@ -191,7 +191,7 @@ def test_without_clearing_it_is(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
 def test_memory_that_cannot_be_freed_is_told_and_no_fault_of_ours(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leftovers, "clear", lambda: None)
+    monkeypatch.setattr(shared_memory, "clear", lambda: None)
     own = {"exec": {"memory": 32 << 20}}
     result = sandbox.run("echo ran", build="head -c 60M /dev/zero > /dev/shm/x", per_step=own)
     assert (result.stdout, result.exit) == ("", 137)
@@ -279,7 +279,7 @@ def test_without_its_deadline_a_program_goes_on(
 ) -> None:
     spin = PYTHON.format("import time\nwhile time.process_time() < 0.6: pass")
     assert sandbox.run(spin, **limit).verdict["limit"] in limit
-    monkeypatch.setattr(Clock, rule, lambda *_: False)
+    monkeypatch.setattr(Deadlines, rule, lambda *_: False)
     assert sandbox.run(spin, **limit).exit == 0
 
 
@@ -301,8 +301,8 @@ def test_without_its_size_shared_memory_takes_more(
 def test_without_its_limit_all_output_is_kept(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attach = Console.attach
-    monkeypatch.setattr(Console, "attach", lambda console, limit: attach(console, 1 << 40))
+    attach = ConsoleCopier.attach
+    monkeypatch.setattr(ConsoleCopier, "attach", lambda console, limit: attach(console, 1 << 40))
     assert sandbox.run("head -c 100000 /dev/zero | tr '\\0' x", output=9).stdout == "x" * 100_000
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd.jail import namespaces, network, seccomp
-from sandboxd.warden.requests import Started
-from sandboxd.warden.slots import uid_in_use
+from sandboxd.warden.requests import Worker
+from sandboxd.warden.slots.leases import uid_in_use
 
 from ..sandbox import Sandbox
 
@@ -110,7 +110,7 @@ def test_background_processes_do_not_live_into_the_next_step(sandbox: Sandbox) -
 def test_killed_shim_takes_its_run_with_it(sandbox: Sandbox) -> None:
     """SIGKILL to the shim alone, as the out-of-memory killer of the host might do."""
 
-    def kill(started: Started) -> None:
+    def kill(started: Worker) -> None:
         deadline = time.monotonic() + 5
         while not Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text():
             assert time.monotonic() < deadline

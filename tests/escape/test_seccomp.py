@@ -8,7 +8,7 @@ import time
 import pytest
 
 from sandboxd.jail import seccomp
-from sandboxd.shim.denied import BATCH, FREE, PAUSE_S, Denied
+from sandboxd.shim.denied_calls import BATCH, FREE, PAUSE_S, DeniedCalls
 
 from ..sandbox import Sandbox
 
@@ -115,7 +115,7 @@ def test_flood_of_refused_calls_costs_the_flooder(sandbox: Sandbox) -> None:
 def test_caller_that_waits_for_its_refusal_can_be_killed(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Denied, "_readable", lambda denied, fd: time.sleep(0.05))
+    monkeypatch.setattr(DeniedCalls, "_readable", lambda denied, fd: time.sleep(0.05))
     result = sandbox.run(CALL.format("165, 0, 0, 0, 0, 0"), wall_s=0.5)
     assert result.verdict["limit"] == "wall_s"
 
@@ -123,7 +123,7 @@ def test_caller_that_waits_for_its_refusal_can_be_killed(
 def test_without_its_supervisor_a_refused_call_is_not_carried_out(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Denied, "watch", lambda denied, selector: denied.close())
+    monkeypatch.setattr(DeniedCalls, "watch", lambda denied, selector: denied.close())
     assert sandbox.run(CALL.format("272, 0x10000000")).stdout == f"-1 {ENOSYS}\n"
 
 

@@ -15,7 +15,7 @@ from sandboxd.jail import profile, rootfs, seccomp
 from sandboxd.jail.mounts import NOEXEC, NOSUID, Bind, Mount, Part
 from sandboxd.shim import init, terminal
 from sandboxd.warden.requests import Requests
-from sandboxd.warden.slots import uid_in_use
+from sandboxd.warden.slots.leases import uid_in_use
 
 from ..sandbox import Sandbox
 from ..terminal import sit

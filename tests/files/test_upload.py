@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandboxd.files import placing
+from sandboxd.files import commit
 from sandboxd.files.paths import colliding, naming_file
 from sandboxd.filewire import pack_data, pack_json, unpack
 from sandboxd.jail import syscalls
@@ -310,9 +310,9 @@ def test_undo_leaves_what_a_program_has_put_there(scratch: Scratch) -> None:
     home, stage = (os.open(path, os.O_RDONLY) for path in (scratch.home, scratch.stage))
     try:
         for kept in (None, "kept-0"):
-            placing._take_back(home, stage, ("a",), placed, kept)
+            commit._take_back(home, stage, ("a",), placed, kept)
             assert (scratch.home / "a").read_text() == "the program's"
-        placing._take_back(home, stage, ("placed",), placed, None)
+        commit._take_back(home, stage, ("placed",), placed, None)
     finally:
         os.close(home)
         os.close(stage)

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sandboxd.config import Console
+from sandboxd.config import ConsoleConfig
 from sandboxd.errors import StageError
 from sandboxd.model import Limits, Step
 from sandboxd.runs.channel import Channel
-from sandboxd.runs.follower import Started
-from sandboxd.runs.line import Runs
+from sandboxd.runs.follower import StartedRun
+from sandboxd.runs.queue import RunQueue
 from sandboxd.runs.run import Plan, Reply, Run
 from tests.api.fake_shim import KEEP, FakeShim
 
@@ -25,12 +25,12 @@ Scenario = Callable[["Stage"], Awaitable[None]]
 class Stage:
     """A session's line whose runs are played below `base`."""
 
-    def __init__(self, base: Path, keep: Console) -> None:
+    def __init__(self, base: Path, keep: ConsoleConfig) -> None:
         self.base, self.log, self.started = base, list[str](), list[str]()
         self.fails: StageError | None = None
         self.mistaken = ""
         self.shims: list[FakeShim] = []
-        self.keep, self.runs = keep, Runs(self, keep)
+        self.keep, self.runs = keep, RunQueue(self, keep)
         self.count = 0
         self.kept: dict[int, Run] = {}
         self.accounted: list[str] = []
@@ -47,7 +47,7 @@ class Stage:
     async def place(self, _: Run) -> AsyncIterator[None]:
         yield
 
-    async def find(self, run: Run) -> Started | None:
+    async def find(self, run: Run) -> StartedRun | None:
         return None
 
     async def over(self, run: Run) -> None:
@@ -57,7 +57,7 @@ class Stage:
         for run in runs:
             del self.kept[run.number]
 
-    async def start(self, run: Run) -> Started:
+    async def start(self, run: Run) -> StartedRun:
         if self.fails:
             raise self.fails
         if run.id == self.mistaken:
@@ -68,7 +68,7 @@ class Stage:
         shim = FakeShim(order, None, self.base, spool, self.log, self.keep)
         told = os.open(spool / "cursor", os.O_RDWR | os.O_CREAT)
         console, journal = os.dup(shim.console), os.dup(shim.journal)
-        started = Started(Channel(shim.theirs), console, journal, told)
+        started = StartedRun(Channel(shim.theirs), console, journal, told)
         self.shims.append(shim)
         shim.start()
         return started
@@ -79,7 +79,7 @@ class Stage:
         return await self.runs.ask(id, Plan(steps, options=repr(commands)))
 
 
-def play(tmp_path: Path, scenario: Scenario, keep: Console = KEEP) -> None:
+def play(tmp_path: Path, scenario: Scenario, keep: ConsoleConfig = KEEP) -> None:
     async def go() -> None:
         stage = Stage(tmp_path, keep)
         before = len(os.listdir("/proc/self/fd"))

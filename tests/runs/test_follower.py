@@ -16,9 +16,9 @@ import pytest
 
 from sandboxd import wire
 from sandboxd.runs.channel import Channel
-from sandboxd.runs.events import NO_POSITION
-from sandboxd.runs.follower import Follower, Started
-from sandboxd.shim.control import Control, State
+from sandboxd.runs.follower import Follower, StartedRun
+from sandboxd.runs.journal import NO_POSITION
+from sandboxd.shim.control import Control, RunProgress
 from tests.api.fake_shim import KEEP
 
 Shim = Callable[[Channel, Path], Awaitable[None]]
@@ -30,7 +30,7 @@ async def follow(base: Path, shim: Shim) -> Follower:
     flags = os.O_RDWR | os.O_CREAT
     console, journal, told = (os.open(base / n, flags) for n in ("console", "journal", "told"))
     os.close(told)
-    follower = Follower(Started(Channel(ours), console, journal, told), KEEP, lambda: None)
+    follower = Follower(StartedRun(Channel(ours), console, journal, told), KEEP, lambda: None)
     other = Channel(theirs)
     try:
         async with asyncio.timeout(5):
@@ -123,7 +123,7 @@ def test_a_program_that_talks_without_end_does_not_cost_its_client_the_shim(tmp_
         listener.listen()
         selector = selectors.DefaultSelector()
         console_end = time.monotonic_ns  # it grows while nobody looks, as that of `yes` does
-        Control(selector, listener, lambda: State(console_end(), 0, False), lambda _: None)
+        Control(selector, listener, lambda: RunProgress(console_end(), 0, False), lambda _: None)
 
         def serve() -> None:
             for key, _ in selector.select(0):
@@ -134,7 +134,7 @@ def test_a_program_that_talks_without_end_does_not_cost_its_client_the_shim(tmp_
         ours.connect(str(tmp_path / "control"))
         flags = os.O_RDWR | os.O_CREAT
         console, journal = (os.open(tmp_path / name, flags) for name in ("console", "journal"))
-        follower = Follower(Started(Channel(ours), console, journal, -1), KEEP, lambda: None)
+        follower = Follower(StartedRun(Channel(ours), console, journal, -1), KEEP, lambda: None)
         task = asyncio.create_task(follower.follow())
         for number in range(3000):  # a client that takes frame after frame, in bursts
             await follower.want_output(console_end())

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Console
+from sandboxd.config import ConsoleConfig
 from sandboxd.errors import NotFound
+from sandboxd.runs.polling import STREAM
 from sandboxd.runs.run import GRACE_S, Input, Reply, Run
-from sandboxd.runs.terms import STREAM
 
 from .stage import Stage, follow, play, reply, text
 
@@ -57,7 +57,7 @@ def test_a_stream_loses_nothing_of_what_a_response_would_cut(tmp_path: Path) -> 
         assert statuses[:2] == ["clean-finished", "build-finished"]
         assert len(statuses) > 5 and set(statuses[2:-1]) == {"continued"}
 
-    play(tmp_path, scenario, Console(head=4 << 20, tail=1 << 20))
+    play(tmp_path, scenario, ConsoleConfig(head=4 << 20, tail=1 << 20))
 
 
 def test_a_stream_is_asked_once_and_answers_while_it_waits(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxd.config import Config, Rootfs, RuntimeConfig
+from sandboxd.config import Config, RootfsConfig, RuntimeConfig
 from sandboxd.errors import ConfigError, NotFound
 from sandboxd.runtimes import Description, Runtimes, load
 
@@ -73,7 +73,7 @@ def test_a_new_runtime_has_what_the_configuration_says(tree: Tree) -> None:
     own = RuntimeConfig(
         aliases=("ziglang",), tools=("zig|/opt/my zig/zig",), build="{zig} build", exec="./main"
     )
-    config = Config(rootfs=Rootfs(paths=("/usr", "/opt")), runtimes={"zig": own})
+    config = Config(rootfs=RootfsConfig(paths=("/usr", "/opt")), runtimes={"zig": own})
     found = load(config, root=tree.root, daemon_path="").resolve("lab/ZIGLANG:0.9")
     assert found.name == "zig" and found.tools == (("zig", "/opt/my zig/zig"),)
     assert found.build == "'/opt/my zig/zig' build"

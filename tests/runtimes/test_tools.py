@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxd.config import Rootfs
-from sandboxd.runtimes.tools import Missing, View
+from sandboxd.config import RootfsConfig
+from sandboxd.runtimes.tools import JailView, MissingTool
 
 from .tree import Entry, Tree
 
 
-def find(tree: Tree, *names: str, elsewhere: str = "", rootfs: Rootfs | None = None) -> str:
+def find(tree: Tree, *names: str, elsewhere: str = "", rootfs: RootfsConfig | None = None) -> str:
     """The path, or the reason."""
-    found = View(rootfs or Rootfs(), tree.root).find(names, elsewhere.split(":"))
-    return found.why if isinstance(found, Missing) else found
+    found = JailView(rootfs or RootfsConfig(), tree.root).find(names, elsewhere.split(":"))
+    return found.why if isinstance(found, MissingTool) else found
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_directory_that_only_root_may_enter_hides_what_is_in_it(tree: Tree) ->
 
 def test_more_of_the_host_in_rootfs_makes_more_tools_visible(tree: Tree) -> None:
     tree.add({"/usr/bin/zig": "/opt/zig/zig", "/opt/zig/zig": 0o755, "/opt/ada/ada": 0o755})
-    rootfs = Rootfs(paths=("/usr", "/opt/zig/"))
+    rootfs = RootfsConfig(paths=("/usr", "/opt/zig/"))
     assert find(tree, "zig", rootfs=rootfs) == "/usr/bin/zig"
     assert find(tree, "/opt/zig/zig", rootfs=rootfs) == "/opt/zig/zig"
     assert "cannot see" in find(tree, "/opt/ada/ada", rootfs=rootfs)

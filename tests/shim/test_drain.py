@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.shim.console import CHUNK, Console
+from sandboxd.shim.console import CHUNK, ConsoleCopier
 from sandboxd.spool import STDOUT, ConsoleWriter
 
 
@@ -18,7 +18,7 @@ def test_pipe_that_another_run_goes_on_to_write_does_not_hold_up_the_end(
     """A program has sent its standard output to another run of the session, which fills the pipe
     faster than it is read."""
     spool = os.open(tmp_path / "console", os.O_RDWR | os.O_CREAT)
-    console = Console(selectors.DefaultSelector(), ConsoleWriter(spool, 1 << 20, 1 << 20))
+    console = ConsoleCopier(selectors.DefaultSelector(), ConsoleWriter(spool, 1 << 20, 1 << 20))
     out, err = console.attach(1 << 30)
     piece = b"x" * CHUNK
     os.write(out, piece)

@@ -6,13 +6,13 @@ import os
 import selectors
 import socket
 
-from sandboxd.shim.terminal import FREE, LEAST, Terminal
+from sandboxd.shim.terminal import FREE, LEAST, PseudoTerminal
 
 
 def test_program_that_prints_byte_by_byte_is_held_back_long_before_a_flood() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with selectors.DefaultSelector() as selector, ours:
-        terminal = Terminal(selector, theirs.detach())
+        terminal = PseudoTerminal(selector, theirs.detach())
         slave = os.open(terminal.path, os.O_WRONLY | os.O_NOCTTY)
         shown = 0
         while terminal._resume is None and shown < FREE // LEAST * 2:

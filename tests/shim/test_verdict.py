@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sandboxd.jail.cgroup import Counters
 from sandboxd.model import Change, Limits, Usage
-from sandboxd.shim.facts import Facts, Stored, exit_code
+from sandboxd.shim.facts import StepFacts, StorageUse, exit_code
 from sandboxd.shim.verdict import judge
 
 OOM = Counters(oom_kills=1)
@@ -23,8 +23,8 @@ DESCRIPTORS = "OSError: [Errno 24] Too many open files: 'x'\n"
 TOO_LARGE = "OSError: [Errno 27] File too large\n"
 
 
-def facts(status: int | None = OK, **more: Any) -> Facts:
-    return Facts(**{"limits": Limits(), "status": status} | more)
+def facts(status: int | None = OK, **more: Any) -> StepFacts:
+    return StepFacts(**{"limits": Limits(), "status": status} | more)
 
 
 def test_exit_codes_are_those_of_a_shell() -> None:
@@ -71,7 +71,7 @@ def test_exit_codes_are_those_of_a_shell() -> None:
     ],
 )
 def test_causes_in_their_order(
-    known: Facts, outcome: str, limit: str | None, sent_by: str | None
+    known: StepFacts, outcome: str, limit: str | None, sent_by: str | None
 ) -> None:
     found = judge(known)
     assert (found.outcome, found.limit, found.sent_by) == (outcome, limit, sent_by)
@@ -81,7 +81,7 @@ def test_causes_in_their_order(
 
 @given(
     st.builds(
-        Facts,
+        StepFacts,
         limits=st.just(Limits()),
         status=st.none() | st.integers(0, 64) | st.integers(0, 255).map(lambda code: code << 8),
         ended_by=st.none() | st.sampled_from([f.name for f in fields(Limits)]),
@@ -93,7 +93,7 @@ def test_causes_in_their_order(
         over=st.sampled_from([0, 7]),
     ).filter(lambda f: f.ended_by not in ("cpus",))
 )
-def test_every_verdict_is_complete(known: Facts) -> None:
+def test_every_verdict_is_complete(known: StepFacts) -> None:
     found = judge(known)
     assert (found.outcome == "success") <= (known.exit == 0)
     assert (found.outcome == "limit") <= bool(found.limit)
@@ -125,7 +125,7 @@ def test_signal_is_named() -> None:
         (facts(FAILED, ended_by="wall_s", unwritten=7), "7 bytes of output are lost"),
     ],
 )  # fmt: skip
-def test_advice_says_what_can_be_done(known: Facts, words: str) -> None:
+def test_advice_says_what_can_be_done(known: StepFacts, words: str) -> None:
     assert words in judge(known).advice
 
 
@@ -137,7 +137,7 @@ def test_plain_failure_needs_no_advice() -> None:
 def test_counters_are_told_before_and_after() -> None:
     before, after = Counters(10, 1, 2, 0, 3, 0), Counters(30, 9, 5, 1, 4, 6)
     found = judge(
-        facts(before=before, after=after, stored=Stored(7, 8), denied={"mount": 2})
+        facts(before=before, after=after, stored=StorageUse(7, 8), denied={"mount": 2})
     ).counters
     assert found == {
         "cpu_us": Change(10, 30), "memory_hits": Change(2, 5), "oom_kills": Change(0, 1),

@@ -13,7 +13,7 @@ import pytest
 from sandboxd.errors import NotFound, Refused
 from sandboxd.store import keypairs, sessions
 from sandboxd.store.database import MIGRATIONS, Database
-from sandboxd.store.sessions import Row
+from sandboxd.store.sessions import SessionRow
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def database(path: str) -> Iterator[Database]:
     database.close()
 
 
-def session(owner: str) -> Row:
-    return Row("11111111-1111-4111-8111-111111111111", "name", owner, "c", "c", 1.5)
+def session(owner: str) -> SessionRow:
+    return SessionRow("11111111-1111-4111-8111-111111111111", "name", owner, "c", "c", 1.5)
 
 
 def test_keys_have_their_form_and_no_two_are_the_same() -> None:

@@ -16,10 +16,10 @@ from sandboxd.errors import ConfigError
 from sandboxd.model import Attachment
 from sandboxd.store import runs, sessions
 from sandboxd.store.database import MIGRATIONS, Database, Unwritable
-from sandboxd.store.runs import Order
-from sandboxd.store.sessions import LOG_MAX, Row
+from sandboxd.store.runs import RunRow
+from sandboxd.store.sessions import LOG_MAX, SessionRow
 
-ROW = Row(
+ROW = SessionRow(
     id="11111111-1111-4111-8111-111111111111",
     name="first",
     owner="default",
@@ -29,7 +29,7 @@ ROW = Row(
     limits={"memory": 1 << 28, "cpus": 0.5},
     environ={"WORD": "\udcff", "한": "글"},
 )
-ORDER = Order(ROW.id, 0, "r", "{}", None, "boot")
+ORDER = RunRow(ROW.id, 0, "r", "{}", None, "boot")
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_the_only_owner_of_before_there_were_keys_has_another_name(
 
 def test_a_run_is_remembered_until_it_is_forgotten_or_its_session_ends(database: Database) -> None:
     sessions.add(database, ROW)
-    order = Order(ROW.id, 0, "r", '{"steps": []}', b"in\0put", "boot")
+    order = RunRow(ROW.id, 0, "r", '{"steps": []}', b"in\0put", "boot")
     assert runs.add(database, ROW.id, 5.0, [order, order]) == [1, 2]
     runs.ended(database, ROW.id, 1, 6.0, used_at=6.0, usage={"runs": 1})
     first, second = runs.all_orders(database)[ROW.id]

@@ -15,11 +15,12 @@ from sandboxd.config import Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError
 from sandboxd.jail import mounts, syscalls
 from sandboxd.model import MIB, STEPS, Limits
-from sandboxd.shim.order import Order
-from sandboxd.warden import arguments, launcher
+from sandboxd.shim.run_spec import RunSpec
+from sandboxd.warden import arguments
 from sandboxd.warden.arguments import COMMANDS_MAX
+from sandboxd.warden.loop import _refusal
 from sandboxd.warden.requests import Requests, _filters
-from sandboxd.warden.server import _refusal
+from sandboxd.warden.runs import launcher
 
 from ..sandbox import Sandbox, lease, restarted
 
@@ -120,9 +121,9 @@ def test_malformed_lease_is_refused(requests: Requests, request_: dict[str, Any]
 def test_limits_above_the_ceiling_are_lowered_on_this_side_too(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Order] = []
+    seen: list[RunSpec] = []
 
-    def note(order: Order) -> int:
+    def note(order: RunSpec) -> int:
         seen.append(order)
         return 1
 

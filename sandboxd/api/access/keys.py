@@ -15,7 +15,7 @@ from ...errors import Unavailable
 from ...store import keypairs
 from ...store.database import Database
 from ...store.keypairs import Keypair
-from ..watch.record import act
+from ..telemetry.audit_log import act
 
 _log = logging.getLogger(__name__)
 

@@ -18,41 +18,41 @@ _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class TusError:
     """Why a request is refused: the HTTP status, and what is told."""
 
     status: int
     message: str
 
 
-def version(headers: Mapping[str, str]) -> Wrong | None:
+def version(headers: Mapping[str, str]) -> TusError | None:
     """What is wrong with the protocol's version; one that is not told is ours."""
     if headers.get("tus-resumable", VERSION) != VERSION:
-        return Wrong(412, f"this server speaks tus {VERSION}")
+        return TusError(412, f"this server speaks tus {VERSION}")
     return None
 
 
-def patch(headers: Mapping[str, str], size: int) -> int | Wrong:
+def patch(headers: Mapping[str, str], size: int) -> int | TusError:
     """The offset that a PATCH is for, in an upload of `size` bytes; or what is wrong with it."""
     if wrong := version(headers):
         return wrong
     if headers.get("content-type", "").partition(";")[0].strip().lower() != OCTETS:
-        return Wrong(415, f"a PATCH has the Content-Type {OCTETS}")
+        return TusError(415, f"a PATCH has the Content-Type {OCTETS}")
     text = headers.get("upload-offset", "")
     if not _NUMBER.fullmatch(text):
-        return Wrong(400, "Upload-Offset must be a whole number")
+        return TusError(400, "Upload-Offset must be a whole number")
     offset, length = int(text), headers.get("content-length", "")
     if offset > size:
-        return Wrong(409, f"the upload has {size} bytes, offset {offset} is beyond them")
+        return TusError(409, f"the upload has {size} bytes, offset {offset} is beyond them")
     if _NUMBER.fullmatch(length) and offset + int(length) > size:
-        return Wrong(413, f"the upload has {size} bytes, and no more")
+        return TusError(413, f"the upload has {size} bytes, and no more")
     return offset
 
 
-def conflict(asked: int, offset: int) -> Wrong | None:
+def conflict(asked: int, offset: int) -> TusError | None:
     """What is wrong with data for the offset `asked` when `offset` bytes are there."""
     if asked != offset:
-        return Wrong(409, f"the upload is at offset {offset}, not {asked}")
+        return TusError(409, f"the upload is at offset {offset}, not {asked}")
     return None
 
 

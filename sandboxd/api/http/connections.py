@@ -18,7 +18,7 @@ from typing import Any
 from uvicorn.server import ServerState
 
 from ... import log
-from ...config import Http
+from ...config import HttpConfig
 from .delivery import Delivering
 
 STALLED_S = 300.0
@@ -51,7 +51,7 @@ def complain_less(loop: asyncio.AbstractEventLoop) -> None:
 class Connections(ServerState):
     """uvicorn's state of all connections, with bounds, by `http`, which may change."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: HttpConfig) -> None:
         super().__init__()
         self.http = http
         self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # runs need some, too

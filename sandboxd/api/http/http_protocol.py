@@ -14,9 +14,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from .answers import to_json
 from .connections import Bounded, Connections
 from .problems import MEDIA_TYPE, RETRY_S, of_status
+from .responses import to_json
 
 HEAD_MAX = 64 * 1024
 """Bytes of request line and headers together."""

@@ -34,18 +34,18 @@ _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 
 
 @dataclass(frozen=True, slots=True)
-class FileBegins:
+class FileStart:
     """A file part: the name that the client gave, the permissions that the file gets."""
 
     name: str
     mode: int
 
 
-class Upload:
+class UploadParser:
     """Parses one body. Raises Invalid for what is malformed or no file."""
 
     def __init__(self, content_type: bytes) -> None:
-        self._events: list[FileBegins | bytes] = []
+        self._events: list[FileStart | bytes] = []
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
         self._ended = False
@@ -62,7 +62,7 @@ class Upload:
             max_header_size=HEADER_MAX,
         )
 
-    def feed(self, piece: bytes) -> list[FileBegins | bytes]:
+    def feed(self, piece: bytes) -> list[FileStart | bytes]:
         """The events of the next bytes: a file begins, or some of its content."""
         try:
             self._parser.write(piece)
@@ -94,7 +94,7 @@ class Upload:
         mode = _MODES.get(headers.get(MODE_HEADER, b""))
         if mode is None:
             raise Invalid("X-Sandboxd-Mode is 644 or 755")
-        self._events.append(FileBegins(name, mode))
+        self._events.append(FileStart(name, mode))
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._events.append(data[start:end])

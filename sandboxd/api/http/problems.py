@@ -39,7 +39,7 @@ from ...errors import (
 from ...filewire import FileWireError
 from ...store.database import Unwritable
 from ...wire import Starved, WireError
-from .answers import to_json
+from .responses import to_json
 
 TYPE = "https://api.backend.ai/probs/"
 MEDIA_TYPE = "application/problem+json"

@@ -21,10 +21,10 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from ...errors import SandboxdError
-from .answers import to_json
 from .connections import Bounded, Connections
 from .http_protocol import SERVER
 from .problems import MEDIA_TYPE, of_error, of_status
+from .responses import to_json
 
 MESSAGE_MAX = 2 << 20
 """Bytes of one message of a client; as much as a JSON body may have."""

@@ -24,9 +24,9 @@ from starlette.responses import Response
 
 from ...errors import Invalid, SandboxdError
 from ...runs.run import Run
-from ..access.auth import by_admin
-from ..access.bodies import parameters
-from ..http.answers import Answer
+from ..access.ownership import by_admin
+from ..access.parameters import parameters
+from ..http.responses import JsonResponse
 from ..sessions.admission import Admission
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ async def _kill(run: Run) -> None:
         _log.warning("run %s cannot be ended: %s", run.id, error)
 
 
-class Asked(msgspec.Struct):
+class DrainRequest(msgspec.Struct):
     """The body of a request to drain; `deadline` in seconds from now, null: none."""
 
     deadline: float | None = None
@@ -130,7 +130,7 @@ class Asked(msgspec.Struct):
 async def change(request: Request) -> Response:
     """POST /admin/drain: begin, change the deadline, or undo. Raises Forbidden, Invalid."""
     by_admin(request)
-    asked = await parameters(request, Asked)
+    asked = await parameters(request, DrainRequest)
     drain: Drain = request.app.state.sandboxd.drain
     if asked.deadline is not None and not 0 <= asked.deadline <= DEADLINE_MAX_S:
         allowed = f"seconds from 0 to {DEADLINE_MAX_S:g}"
@@ -139,11 +139,11 @@ async def change(request: Request) -> Response:
         drain.undo()
     else:
         drain.begin(asked.deadline)
-    return Answer(drain.told())
+    return JsonResponse(drain.told())
 
 
 async def show(request: Request) -> Response:
     """GET /admin/drain: how far it is. Raises Forbidden."""
     by_admin(request)
     drain: Drain = request.app.state.sandboxd.drain
-    return Answer(drain.told())
+    return JsonResponse(drain.told())

@@ -14,18 +14,18 @@ from starlette.types import Receive, Scope, Send
 
 from ...errors import Invalid, NotFound, SandboxdError
 from ...model import STEPS
-from ...runs.console import Item, log
+from ...runs.console_items import Item, log
+from ...runs.cursor import Offset, nothing
+from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.run import Input, Plan, Reply, Run
-from ...runs.terms import LIVE, POLL, Terms
-from ...runs.told import Offset, nothing
-from ..access.bodies import fold, parameters, typed
-from ..http.answers import Answer
+from ..access.parameters import fold, parameters, typed
 from ..http.delivery import expect_presence, hand_over
+from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
-from ..sessions.helper import Helper
+from ..sessions.file_client import FileClient
 from ..sessions.session import Session
 from ..state import session, state
-from ..watch.record import note
+from ..telemetry.audit_log import annotate
 
 MODES = ("batch", "continue", "input", "complete", "query")
 RUN_ID_MAX = 256
@@ -89,7 +89,7 @@ async def complete(request: Request) -> Response:
 
 def complete_nothing() -> Response:
     """The answer to a request for completions."""
-    return Answer({"result": {"status": "finished", "completions": []}})
+    return JsonResponse({"result": {"status": "finished", "completions": []}})
 
 
 async def _batch(request: Request, found: Session, call: Call) -> Response:
@@ -106,7 +106,7 @@ async def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
     if len(call.runId) > RUN_ID_MAX:
         raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
-    note(request, run=id)
+    annotate(request, run=id)
     return await state(request).sessions.ask(found, id, plan(request, found, call))
 
 
@@ -141,7 +141,7 @@ class _Telling(Response):
     client has got it."""
 
     def __init__(
-        self, found: Session, run: Run, given: Input | None, terms: Terms, since: Offset | None
+        self, found: Session, run: Run, given: Input | None, terms: PollPolicy, since: Offset | None
     ) -> None:
         super().__init__()
         self._found, self._run = found, run
@@ -151,7 +151,7 @@ class _Telling(Response):
         expect_presence(scope)
         async with self._run.call(self._given, self._terms, self._since) as reply:
             told = await result(self._found, self._run, reply)
-            answer = Answer({"result": {"runId": self._run.id, **told}})
+            answer = JsonResponse({"result": {"runId": self._run.id, **told}})
             if await Request(scope, receive).is_disconnected():
                 raise ClientDisconnect
             await hand_over(answer, scope, send, reply.note if reply else nothing)
@@ -185,7 +185,7 @@ async def _files(found: Session, run: Run) -> tuple[list[dict[str, str]], list[I
     """The files that the run made in its output directory, and a word if they cannot be told."""
     since = run.started_at - _CREATED_MARGIN_S
     try:
-        async with Helper(found) as helper:
+        async with FileClient(found) as helper:
             names = await helper.created(OUTPUT, since)
     except NotFound:
         return [], []

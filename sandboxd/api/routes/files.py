@@ -19,31 +19,31 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ...config import Files
+from ...config import FilesConfig
 from ...errors import Invalid, SandboxdError
 from ...model import HOME
-from ..access.bodies import Body, parameters
-from ..http.multipart import FileBegins, Upload
-from ..sessions.helper import Helper, Place, path
+from ..access.parameters import BodyReader, parameters
+from ..http.multipart import FileStart, UploadParser
+from ..sessions.file_client import FileClient, FilesOwner, path
 from ..state import session, state
-from ..watch.record import note
+from ..telemetry.audit_log import annotate
 
 OCTETS = "application/octet-stream"
 
 
-class Listing(msgspec.Struct):
+class ListFiles(msgspec.Struct):
     """Parameters of a listing."""
 
     path: str = HOME
 
 
-class Download(msgspec.Struct):
+class DownloadFiles(msgspec.Struct):
     """Parameters of a download."""
 
     files: list[str] = []
 
 
-class Single(msgspec.Struct):
+class DownloadSingleFile(msgspec.Struct):
     """Parameters of the download of a single file."""
 
     file: str = ""
@@ -52,14 +52,14 @@ class Single(msgspec.Struct):
 async def upload(request: Request) -> Response:
     """POST /session/{ref}/upload: put all files of a multipart body in place, or none."""
     found, limits = session(request), state(request).config.files
-    body = Body(request)
+    body = BodyReader(request)
     try:
-        parser = Upload(request.headers.get("content-type", "").encode("latin-1"))
-        async with Helper(found) as helper:
+        parser = UploadParser(request.headers.get("content-type", "").encode("latin-1"))
+        async with FileClient(found) as helper:
             await helper.begin_upload()
             files, size = await _pass_on(body, parser, helper, limits)
             await helper.commit()
-        note(request, files=files, bytes=size)
+        annotate(request, files=files, bytes=size)
     except SandboxdError as error:
         if closing := await body.drop():
             raise HTTPException(413, str(error), closing) from None
@@ -67,14 +67,16 @@ async def upload(request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _pass_on(body: Body, parser: Upload, helper: Helper, limits: Files) -> tuple[int, int]:
+async def _pass_on(
+    body: BodyReader, parser: UploadParser, helper: FileClient, limits: FilesConfig
+) -> tuple[int, int]:
     """Give the helper the files of the body; their number and bytes. Raises Invalid for what
     breaks a limit."""
     files = size = total = 0
     name = ""
     while piece := await body.piece():
         for event in parser.feed(piece):
-            if isinstance(event, FileBegins):
+            if isinstance(event, FileStart):
                 files, size, name = files + 1, 0, event.name
                 if files > limits.upload_files:
                     raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
@@ -99,7 +101,7 @@ class HelperResponse(StreamingResponse):
 
     def __init__(
         self,
-        helper: Helper,
+        helper: FileClient,
         content: AsyncIterator[bytes],
         headers: dict[str, str],
         status: int = 200,
@@ -115,9 +117,9 @@ class HelperResponse(StreamingResponse):
             self._helper.close()
 
 
-async def opened(place: Place, question: dict[str, Any]) -> tuple[Helper, dict[str, Any]]:
+async def opened(place: FilesOwner, question: dict[str, Any]) -> tuple[FileClient, dict[str, Any]]:
     """A helper that has given its first answer. Raises what it refuses."""
-    helper = Helper(place)
+    helper = FileClient(place)
     await helper.open()
     try:
         return helper, await helper.ask(question)
@@ -128,7 +130,7 @@ async def opened(place: Place, question: dict[str, Any]) -> tuple[Helper, dict[s
 
 async def listing(request: Request) -> Response:
     """GET or POST /session/{ref}/files: a directory, as JSON text within JSON."""
-    asked = await parameters(request, Listing)
+    asked = await parameters(request, ListFiles)
     name = path(asked.path or HOME, "path")
     helper, answer = await opened(session(request), {"op": "list", "path": name})
     content = listed(helper, asked.path or HOME, str(answer.get("path", HOME)))
@@ -136,7 +138,7 @@ async def listing(request: Request) -> Response:
 
 
 async def listed(
-    helper: Helper, asked: str, folder: str, before: bytes = b"{"
+    helper: FileClient, asked: str, folder: str, before: bytes = b"{"
 ) -> AsyncIterator[bytes]:
     """The content of an answer that lists the directory `folder`, to its end, after `before`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -156,19 +158,19 @@ def _within(text: str) -> bytes:
 
 async def download(request: Request) -> Response:
     """GET or POST /session/{ref}/download: one tar for each path, in a multipart/mixed body."""
-    asked = await parameters(request, Download)
+    asked = await parameters(request, DownloadFiles)
     most = state(request).config.files.download_files
     if not 1 <= len(asked.files) <= most:
         raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(asked.files)})
     paths = [path(name, "files") for name in asked.files]
-    note(request, files=len(paths))
+    annotate(request, files=len(paths))
     helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
     boundary = secrets.token_hex(16)
     headers = {"content-type": f"multipart/mixed; boundary={boundary}"}
     return HelperResponse(helper, _parts(helper, boundary), headers)
 
 
-async def _parts(helper: Helper, boundary: str) -> AsyncIterator[bytes]:
+async def _parts(helper: FileClient, boundary: str) -> AsyncIterator[bytes]:
     before = ""
     async for packet in helper.data():
         if isinstance(packet, bytes):
@@ -191,7 +193,7 @@ def _part_headers(packet: dict[str, Any]) -> str:
 
 async def download_single(request: Request) -> Response:
     """GET or POST /session/{ref}/download_single: the bytes of one file."""
-    asked = await parameters(request, Single)
+    asked = await parameters(request, DownloadSingleFile)
     if not asked.file:
         raise Invalid("Input validation error", {"file": "the path of a file"})
     question = {"op": "read", "path": path(asked.file, "file")}
@@ -205,7 +207,7 @@ async def download_single(request: Request) -> Response:
     return HelperResponse(helper, content(helper), headers)
 
 
-async def content(helper: Helper) -> AsyncIterator[bytes]:
+async def content(helper: FileClient) -> AsyncIterator[bytes]:
     """The bytes of a file that is being read."""
     async for packet in helper.data():
         if isinstance(packet, bytes):

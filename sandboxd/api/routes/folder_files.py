@@ -14,15 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...model import HOME
-from ..access.bodies import parameters
-from ..folders.shelf import Folder
-from ..http.answers import Answer
-from ..sessions.helper import Helper, path
+from ..access.parameters import parameters
+from ..folders.registry import Folder
+from ..http.responses import JsonResponse
+from ..sessions.file_client import FileClient, path
 from . import files
 from .folders import folder
 
 
-class Listing(msgspec.Struct):
+class ListFolderFiles(msgspec.Struct):
     """Parameters of a listing."""
 
     path: str = "."
@@ -43,14 +43,14 @@ class RenameFile(msgspec.Struct):
     new_name: str
 
 
-class Move(msgspec.Struct):
+class MoveFile(msgspec.Struct):
     """The body of a request to move a file."""
 
     src: str
     dst: str
 
 
-class Remove(msgspec.Struct):
+class RemoveFiles(msgspec.Struct):
     """The body of a request to remove files."""
 
     files: list[str]
@@ -65,14 +65,14 @@ def within(name: str, where: str) -> str:
 async def _done(
     request: Request, question: dict[str, Any], status: int, told: Any = None
 ) -> Response:
-    async with Helper(folder(request)) as helper:
+    async with FileClient(folder(request)) as helper:
         await helper.ask(question)
-    return Answer(told or {}, status)
+    return JsonResponse(told or {}, status)
 
 
 async def listing(request: Request) -> Response:
     """GET or POST /folders/{name}/files: a directory, in the two forms that clients read."""
-    asked = await parameters(request, Listing)
+    asked = await parameters(request, ListFolderFiles)
     found, question = folder(request), {"op": "list", "path": within(asked.path, "path")}
     helper, answer = await files.opened(found, question | {"form": "items"})
     inside = str(answer.get("path", HOME)).removeprefix(HOME) or "/"
@@ -81,7 +81,7 @@ async def listing(request: Request) -> Response:
 
 
 async def _twice(
-    found: Folder, helper: Helper, question: dict[str, Any], asked: str, inside: str
+    found: Folder, helper: FileClient, question: dict[str, Any], asked: str, inside: str
 ) -> AsyncIterator[bytes]:
     """A list of objects for clients of 24.03 and later, a JSON text for those before. Read
     twice, so that a directory of any size takes no memory."""
@@ -90,7 +90,7 @@ async def _twice(
         if isinstance(packet, bytes):
             yield packet
     helper.close()  # one may be all that this folder has room for
-    async with Helper(found) as again:
+    async with FileClient(found) as again:
         await again.ask(question)
         async for piece in files.listed(again, asked, inside, before=b","):
             yield piece
@@ -116,14 +116,14 @@ async def rename_file(request: Request) -> Response:
 
 async def move_file(request: Request) -> Response:
     """POST /folders/{name}/move-file: to another name, or into a directory."""
-    body = await parameters(request, Move)
+    body = await parameters(request, MoveFile)
     question = {"op": "move", "path": within(body.src, "src"), "to": within(body.dst, "dst")}
     return await _done(request, question, 201)
 
 
 async def delete_files(request: Request) -> Response:
     """DELETE or POST /folders/{name}/delete-files: all of the files, or none."""
-    body = await parameters(request, Remove)
+    body = await parameters(request, RemoveFiles)
     paths = [within(name, "files") for name in body.files]
     question = {"op": "remove", "paths": paths, "recursive": body.recursive}
     return await _done(request, question, 200)

@@ -11,16 +11,16 @@ from starlette.responses import Response
 
 from ...errors import Invalid
 from ...model import MIB
-from ...store.folders import Permission, Row
-from ..access.auth import maker, owner
-from ..access.bodies import parameters
-from ..folders import shelf
-from ..folders.shelf import Folder
-from ..http.answers import Answer
+from ...store.folders import FolderRow, Permission
+from ..access.ownership import maker, owner
+from ..access.parameters import parameters
+from ..folders import registry
+from ..folders.registry import Folder
+from ..http.responses import JsonResponse
 from ..sessions import sizes
-from ..sessions.helper import Helper
+from ..sessions.file_client import FileClient
 from ..state import state
-from ..watch.record import note
+from ..telemetry.audit_log import annotate
 
 HOST = "local"
 """Where all folders are. Clients have to name a host, and whatever they name is this one."""
@@ -29,7 +29,7 @@ SIZE_MIN = 16 * MIB
 """Bytes of a folder at least: below that the file system itself would take most of it."""
 
 
-class Create(msgspec.Struct):
+class CreateFolder(msgspec.Struct):
     """The body of a create request."""
 
     name: str
@@ -48,26 +48,26 @@ _ALIASES = {
 }  # fmt: skip
 
 
-class Rename(msgspec.Struct):
+class RenameFolder(msgspec.Struct):
     """The body of a rename request."""
 
     new_name: str
 
 
-class Options(msgspec.Struct):
+class FolderOptions(msgspec.Struct):
     """What can be changed of a folder; None stays as it is."""
 
     permission: Permission | None = None
     cloneable: bool | None = None
 
 
-class ById(msgspec.Struct):
+class FolderById(msgspec.Struct):
     """The body of a request that names a folder there."""
 
     id: str
 
 
-class ByName(msgspec.Struct):
+class FolderByName(msgspec.Struct):
     """The parameters of a question for a folder's UUID."""
 
     name: str
@@ -79,25 +79,25 @@ def folder(request: Request) -> Folder:
 
 
 def _noted(request: Request, found: Folder) -> Folder:
-    note(request, folder=found.row.id, name=found.row.name)
+    annotate(request, folder=found.row.id, name=found.row.name)
     return found
 
 
 async def create(request: Request) -> Response:
     """POST /folders: a new, empty folder."""
-    body = await parameters(request, Create, _ALIASES)
+    body = await parameters(request, CreateFolder, _ALIASES)
     if body.unmanaged_path or body.group:
         given = "unmanaged_path" if body.unmanaged_path else "group"
         raise Invalid("Input validation error", {given: "this server has folders of users only"})
     size, clamped = _size(body.quota, state(request).config.folders.size)
     rest = {"usage_mode": body.usage_mode, "cloneable": body.cloneable}
-    row = shelf.new_row(body.name, await maker(request), size, body.permission, **rest)
-    note(request, name=row.name, bytes=row.size)
+    row = registry.new_row(body.name, await maker(request), size, body.permission, **rest)
+    annotate(request, name=row.name, bytes=row.size)
     made = _noted(request, await state(request).folders.make(row))
     answer = described(made.row)
     if clamped:
         answer["clamped"] = ["quota"]
-    return Answer(answer, 201)
+    return JsonResponse(answer, 201)
 
 
 def _size(quota: Any, most: int) -> tuple[int, bool]:
@@ -110,7 +110,7 @@ def _size(quota: Any, most: int) -> tuple[int, bool]:
     return min(size, most), size > most
 
 
-def described(row: Row) -> dict[str, Any]:
+def described(row: FolderRow) -> dict[str, Any]:
     """A folder as clients see it."""
     created = datetime.fromtimestamp(row.created_at, UTC).isoformat()
     return {
@@ -137,32 +137,32 @@ def described(row: Row) -> dict[str, Any]:
 
 async def listing(request: Request) -> Response:
     """GET /folders: the folders of who asks."""
-    return Answer([described(one.row) for one in state(request).folders.of(owner(request))])
+    return JsonResponse([described(one.row) for one in state(request).folders.of(owner(request))])
 
 
 async def info(request: Request) -> Response:
     """GET /folders/{name}: a folder, with what is in use of it."""
     found = folder(request)
-    async with Helper(found) as helper:
+    async with FileClient(found) as helper:
         used = await helper.ask({"op": "usage"})
     room = {"numFiles": used.get("files"), "used_bytes": used.get("used")}
     users = [session.row.name for session in state(request).sessions.using(found.row.id)]
     answer = described(found.row) | room
-    return Answer(answer | {"created": answer["created_at"], "sessions": users})
+    return JsonResponse(answer | {"created": answer["created_at"], "sessions": users})
 
 
 async def rename(request: Request) -> Response:
     """POST /folders/{name}/rename: another name; sessions that have it keep their place of it."""
     found = folder(request)
-    name = shelf.check_name((await parameters(request, Rename)).new_name)
-    note(request, to=name)
+    name = registry.check_name((await parameters(request, RenameFolder)).new_name)
+    annotate(request, to=name)
     await state(request).folders.change(found, name=name)
     return Response(status_code=201)
 
 
 async def update_options(request: Request) -> Response:
     """POST /folders/{name}/update-options: what new sessions may do in it."""
-    found, options = folder(request), await parameters(request, Options)
+    found, options = folder(request), await parameters(request, FolderOptions)
     given = {
         key: value for key, value in msgspec.structs.asdict(options).items() if value is not None
     }
@@ -177,7 +177,7 @@ async def remove(request: Request) -> Response:
 
 async def remove_by_id(request: Request) -> Response:
     """DELETE /folders: as `remove`, the body names it."""
-    body = await parameters(request, ById, {"vfolderId": "id", "vfolder_id": "id"})
+    body = await parameters(request, FolderById, {"vfolderId": "id", "vfolder_id": "id"})
     request.scope["state"]["ref"] = body.id
     found = _noted(request, state(request).folders.find(owner(request), body.id))
     return await _remove(request, found)
@@ -191,16 +191,16 @@ async def _remove(request: Request, found: Folder) -> Response:
 
 async def id_of(request: Request) -> Response:
     """GET /folders/_/id: the UUID of the folder of this name."""
-    asked = await parameters(request, ByName)
+    asked = await parameters(request, FolderByName)
     found = state(request).folders.find(owner(request), asked.name)
-    return Answer({"id": found.row.id})
+    return JsonResponse({"id": found.row.id})
 
 
 async def hosts(_: Request) -> Response:
     """GET /folders/_/hosts: where folders can be."""
-    return Answer({"default": HOST, "allowed": [HOST]})
+    return JsonResponse({"default": HOST, "allowed": [HOST]})
 
 
 async def allowed_types(_: Request) -> Response:
     """GET /folders/_/allowed_types: whose folders there are."""
-    return Answer(["user"])
+    return JsonResponse(["user"])

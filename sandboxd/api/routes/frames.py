@@ -19,34 +19,34 @@ from typing import Annotated
 import msgspec
 
 from ...errors import Invalid
-from ...runs.events import Event
-from ..http.answers import to_json
+from ...runs.journal import JournalEvent
+from ..http.responses import to_json
 
 _Size = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
 
 
-class Stdin(msgspec.Struct, tag_field="type", tag="stdin"):
+class StdinFrame(msgspec.Struct, tag_field="type", tag="stdin"):
     """Bytes that were typed."""
 
     chars: bytes
 
 
-class Resize(msgspec.Struct, tag_field="type", tag="resize"):
+class ResizeFrame(msgspec.Struct, tag_field="type", tag="resize"):
     """The window has another size."""
 
     rows: _Size
     cols: _Size
 
 
-class Ping(msgspec.Struct, tag_field="type", tag="ping"):
+class PingFrame(msgspec.Struct, tag_field="type", tag="ping"):
     """The user is still there."""
 
 
-class Restart(msgspec.Struct, tag_field="type", tag="restart"):
+class RestartFrame(msgspec.Struct, tag_field="type", tag="restart"):
     """A new shell is wanted."""
 
 
-Frame = Stdin | Resize | Ping | Restart
+Frame = StdinFrame | ResizeFrame | PingFrame | RestartFrame
 
 _ALLOWED = (
     "a frame is an object with type stdin (chars in base64), resize (rows, cols from 1 to 65535), "
@@ -75,7 +75,7 @@ def error(text: str) -> str:
     return to_json({"type": "error", "data": text}).decode()
 
 
-def end(event: Event | None) -> str:
+def end(event: JournalEvent | None) -> str:
     """The last frame. The exit code is null where a limit, or somebody else, has ended it."""
     verdict = event.verdict if event else None
     return to_json(

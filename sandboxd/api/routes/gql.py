@@ -29,12 +29,12 @@ from graphql import (
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...store.sessions import Row
-from ..access.auth import caller, owner
-from ..access.bodies import parameters
+from ...store.sessions import SessionRow
+from ..access.ownership import caller, owner
+from ..access.parameters import parameters
 from ..http import problems
-from ..http.answers import Answer, to_json
-from ..state import State, state
+from ..http.responses import JsonResponse, to_json
+from ..state import AppState, state
 from . import gql_items as items
 from .folders import described
 from .gql_items import Item
@@ -64,13 +64,13 @@ async def gql(request: Request) -> Response:
     result = await _result(request)
     if result.errors:
         return _refusal(result.errors)
-    return Answer({"data": result.data})
+    return JsonResponse({"data": result.data})
 
 
 async def legacy(request: Request) -> Response:
     """POST /admin/graphql: for clients of before v6.20210815, which take the bare data."""
     result = await _result(request)
-    return _refusal(result.errors) if result.errors else Answer(result.data)
+    return _refusal(result.errors) if result.errors else JsonResponse(result.data)
 
 
 async def _result(request: Request) -> ExecutionResult:
@@ -124,12 +124,12 @@ class Root:
     live      sessions that are not over, with their last use and number of requests
     """
 
-    here: State
+    here: AppState
     acts_for: str
     is_admin: bool
     sees: str | None
     own_keypair: Item
-    live: Sequence[tuple[Row, float, int]]
+    live: Sequence[tuple[SessionRow, float, int]]
 
     def keypair(self, _: Any, access_key: str | None = None, **__: Any) -> Item | None:
         """The caller's own keypair."""
@@ -185,7 +185,7 @@ class Root:
             raise GraphQLError("only admins can look at what belongs to another owner")
         return access_key
 
-    def _rows(self, whose: str | None, ended: bool) -> list[tuple[Row, float, int]]:
+    def _rows(self, whose: str | None, ended: bool) -> list[tuple[SessionRow, float, int]]:
         """Sessions with their use, newest first, those that are over only if `ended`."""
         pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
         if ended:  # one that has ended since `live` was taken counts as that

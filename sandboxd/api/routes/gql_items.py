@@ -13,7 +13,7 @@ from typing import Any
 
 from ...config import Config
 from ...store.keypairs import Keypair
-from ...store.sessions import Row
+from ...store.sessions import SessionRow
 
 Item = dict[str, Any]
 
@@ -23,7 +23,7 @@ def iso(at: float | None) -> str | None:
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
 
 
-def session(row: Row, used_at: float, requests: int, config: Config) -> Item:
+def session(row: SessionRow, used_at: float, requests: int, config: Config) -> Item:
     """A session; `used_at`: seconds since 1970 of the last of so many `requests` for it."""
     slots = _slots(row, config)
     item = _common(row, config) | {
@@ -63,7 +63,7 @@ def session(row: Row, used_at: float, requests: int, config: Config) -> Item:
     return item | {"containers": [container(row, config)]}
 
 
-def container(row: Row, config: Config) -> Item:
+def container(row: SessionRow, config: Config) -> Item:
     """The one container of a session."""
     used = {name: str(value) for name, value in row.usage.items()}
     return _common(row, config) | {
@@ -79,7 +79,7 @@ def container(row: Row, config: Config) -> Item:
     }
 
 
-def _common(row: Row, config: Config) -> Item:
+def _common(row: SessionRow, config: Config) -> Item:
     """The fields that session and container have in common."""
     limits = asdict(config.limits.exec) | row.limits
     return {
@@ -98,12 +98,12 @@ def _common(row: Row, config: Config) -> Item:
     }
 
 
-def _data(row: Row) -> Item:
+def _data(row: SessionRow) -> Item:
     """What there is to say about the status of a batch session."""
     return {} if row.exit_code is None else {"exit_code": row.exit_code}
 
 
-def _slots(row: Row, config: Config) -> str:
+def _slots(row: SessionRow, config: Config) -> str:
     """The session's resources, as JSON; nothing once it is over."""
     if row.slot is None:
         return "{}"
@@ -111,7 +111,7 @@ def _slots(row: Row, config: Config) -> str:
     return json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
 
 
-def idle_checks(row: Row, used_at: float, config: Config) -> Item:
+def idle_checks(row: SessionRow, used_at: float, config: Config) -> Item:
     """When a session would end for want of use."""
     if not config.sessions.idle_s or row.slot is None:
         return {}

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Forbidden
-from ..access.auth import caller
-from ..http.answers import Answer
+from ..access.ownership import caller
+from ..http.responses import JsonResponse
 from ..state import state
 
 
@@ -21,4 +21,4 @@ async def guarantees(request: Request) -> Response:
     """All of them, as `sandboxd doctor --json` lists them. Raises Forbidden."""
     if not caller(request).is_admin:
         raise Forbidden("only admins can see what this host guarantees")
-    return Answer({"guarantees": [asdict(one) for one in state(request).guarantees]})
+    return JsonResponse({"guarantees": [asdict(one) for one in state(request).guarantees]})

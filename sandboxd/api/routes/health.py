@@ -26,12 +26,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...config import Config
 from ...errors import Forbidden, SandboxdError
-from ...room import Room
+from ...free_space import FreeSpace
 from ...store.database import Database
-from ..access.origin import is_loopback, refuse_pages
-from ..http.answers import Answer
+from ..access.csrf import is_loopback, refuse_pages
+from ..http.responses import JsonResponse
 from ..sessions.warden_client import WardenClient
-from ..watch.metrics import Metrics, gauge
+from ..telemetry.metrics import Metrics, gauge
 
 FRESH_S = 1.0
 ANSWER_S = 2.0
@@ -163,10 +163,10 @@ def _write(database: Database) -> str:
     return ""
 
 
-def _room(path: str) -> Room | None:
+def _room(path: str) -> FreeSpace | None:
     """The room that there is; None when that cannot be said."""
     try:
-        return Room.at(path)
+        return FreeSpace.at(path)
     except OSError:
         return None
 
@@ -219,4 +219,4 @@ def _told(wrong: dict[str, str], detail: bool = False) -> Response:
     body: dict[str, Any] = {"status": "unavailable" if wrong else "ok"}
     if detail and wrong:
         body["wrong"] = wrong
-    return Answer(body, 503 if wrong else 200)
+    return JsonResponse(body, 503 if wrong else 200)

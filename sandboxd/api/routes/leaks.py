@@ -1,6 +1,6 @@
 """The ledger of what is leased, and what was found that nobody has: GET /admin/leaks.
 
-The warden compares what it has leased with the kernel (warden/sweep.py); here its report is
+The warden compares what it has leased with the kernel (warden/leaks/sweep.py); here its report is
 compared with the rows. A slot that is leased for a session without a row is released. A folder
 without a row is named and left alone: its files may be somebody's whose row was lost.
 
@@ -26,10 +26,10 @@ from ...errors import Forbidden, SandboxdError
 from ...store import folders as folder_table
 from ...store import sessions as session_table
 from ...store.database import Database
-from ..access.auth import caller
-from ..http.answers import Answer
+from ..access.ownership import caller
+from ..http.responses import JsonResponse
 from ..sessions.warden_client import WardenClient
-from ..watch.metrics import Metrics, gauge, gauges
+from ..telemetry.metrics import Metrics, gauge, gauges
 
 RECENT_MAX = 100
 """Strays of earlier sweeps that are still told of."""
@@ -131,7 +131,7 @@ async def leaks(request: Request) -> Response:
     """GET /admin/leaks: a sweep now, and what each slot has. Raises Forbidden."""
     if not caller(request).is_admin:
         raise Forbidden("only admins can look at the ledger")
-    return Answer(await request.app.state.sandboxd.leaks.look())
+    return JsonResponse(await request.app.state.sandboxd.leaks.look())
 
 
 def _rows(database: Database) -> tuple[set[str], set[str]]:

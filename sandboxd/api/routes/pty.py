@@ -20,11 +20,11 @@ from ...model import STEPS, Step
 from ...runs.run import Plan
 from ...runs.terminals import Terminal
 from ...runtimes import Runtime
-from ...store.sessions import Row
+from ...store.sessions import SessionRow
 from ..sessions import sizes
 from ..sessions.session import Session
 from ..state import session, state
-from ..watch.record import note
+from ..telemetry.audit_log import annotate
 from . import frames
 from .stream import receive_text
 
@@ -37,7 +37,7 @@ async def pty(websocket: WebSocket) -> None:
     found, here = session(websocket), state(websocket)
     plan = plan_of(found.row, here.runtimes.resolve(found.row.runtime), here.config)
     seat = _Seat(websocket, found, plan, here.config.terminal.idle_s)
-    note(websocket, run=seat.terminal.run.id)
+    annotate(websocket, run=seat.terminal.run.id)
     try:
         await websocket.accept()
         with suppress(WebSocketDisconnect):
@@ -46,7 +46,7 @@ async def pty(websocket: WebSocket) -> None:
         seat.terminal.hang_up()
 
 
-def plan_of(row: Row, runtime: Runtime, config: Config) -> Plan:
+def plan_of(row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     """What a terminal of this session runs, and with which limits."""
     times = {"wall_s": config.terminal.wall_s, "cpu_s": config.ceiling.cpu_s}
     most = replace(config.ceiling, wall_s=config.terminal.wall_s)
@@ -145,14 +145,14 @@ class _Seat:
             except Invalid as error:
                 await self._send(frames.error(str(error)))
                 continue
-            if isinstance(frame, frames.Restart):
+            if isinstance(frame, frames.RestartFrame):
                 return True
             await self._act(frame)
 
     async def _act(self, frame: frames.Frame) -> None:
-        if isinstance(frame, frames.Stdin):
+        if isinstance(frame, frames.StdinFrame):
             await self.terminal.type(frame.chars)
-        elif isinstance(frame, frames.Resize):
+        elif isinstance(frame, frames.ResizeFrame):
             self._size = frame.rows, frame.cols
             await self.terminal.resize(*self._size)
 

@@ -18,16 +18,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
-from ...store.sessions import Row
-from ..access.auth import maker, owner
-from ..access.bodies import fold, parameters, typed
-from ..folders.mounts import attachments
-from ..http.answers import Answer
-from ..sessions import life, sizes
+from ...store.sessions import SessionRow
+from ..access.ownership import maker, owner
+from ..access.parameters import fold, parameters, typed
+from ..folders.attachments import attachments
+from ..http.responses import JsonResponse
+from ..sessions import lifecycle, sizes
 from ..sessions.registry import new_id
 from ..sessions.session import Session
-from ..state import State, session, state
-from ..watch.record import note
+from ..state import AppState, session, state
+from ..telemetry.audit_log import annotate
 from .gql_items import iso
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,62}[A-Za-z0-9_]", re.ASCII)
@@ -36,7 +36,7 @@ TEXT_MAX = 512
 """Characters of an image or a tag."""
 
 
-class Settings(msgspec.Struct):
+class SessionSettings(msgspec.Struct):
     """`config` of a create request."""
 
     environ: dict[str, Any] = {}
@@ -52,7 +52,7 @@ class Settings(msgspec.Struct):
     attach_network: str = ""
 
 
-class Create(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
+class CreateSession(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
     """The body of a create request."""
 
     image: str
@@ -95,14 +95,14 @@ _CONFIG_NOT_OFFERED = (
 
 async def create(request: Request) -> Response:
     """POST /session: the session of that name, made if there is none."""
-    body = await parameters(request, Create, _ALIASES)
-    settings = typed(fold(body.config, _CONFIG_ALIASES), Settings, "config")
+    body = await parameters(request, CreateSession, _ALIASES)
+    settings = typed(fold(body.config, _CONFIG_ALIASES), SessionSettings, "config")
     _check_offered(body, settings)
     here = state(request)
     runtime = here.runtimes.resolve(_printable(body.image, "image"))
     asked = _resources(settings)
     limits, lowered = sizes.granted(asked, here.config.ceiling)
-    wanted = Row(
+    wanted = SessionRow(
         id=new_id(),
         name=valid_name(body.name or f"session-{secrets.token_hex(6)}"),
         owner=(who := await maker(request)),
@@ -122,8 +122,8 @@ async def create(request: Request) -> Response:
             lambda ref: here.folders.find(who, ref).row,
         ),
     )
-    note(request, name=wanted.name, runtime=runtime.name)
-    first = life.first_runs(wanted, runtime, here.config)
+    annotate(request, name=wanted.name, runtime=runtime.name)
+    first = lifecycle.first_runs(wanted, runtime, here.config)
     may_wait = body.enqueue_only or body.max_wait > 0
     found, created = await here.sessions.get_or_create(
         wanted, first, body.reuse, body.max_wait, may_wait
@@ -133,7 +133,7 @@ async def create(request: Request) -> Response:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(body.max_wait, here.config.sessions.wait_s)):
                 await pending.over.wait()
-    note(request, session=found.row.id, created=created)
+    annotate(request, session=found.row.id, created=created)
     if created and lowered:
         names = ", ".join(lowered)
         found.runs.notice = f"{names} of this session: lowered to what this server allows"
@@ -148,17 +148,17 @@ async def create(request: Request) -> Response:
         answer["queue"] = asdict(waits)
     if created and lowered:
         answer["clamped"] = lowered
-    return Answer(answer, 201 if created else 200)
+    return JsonResponse(answer, 201 if created else 200)
 
 
-def _told_status(found: Session, body: Create) -> str:
+def _told_status(found: Session, body: CreateSession) -> str:
     """What clients make something of: they stop at PENDING, and at TIMEOUT, which is the same for
     one that has waited."""
     waited = found.row.status == "PENDING" and body.max_wait > 0 and not body.enqueue_only
     return "TIMEOUT" if waited else found.row.status
 
 
-def _check_offered(body: Create, settings: Settings) -> None:
+def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
     """Raises Invalid for what a client asks for and would not get."""
     if body.type == "batch" and not body.startup_command:
         raise Invalid("Batch sessions must have a non-empty startup command.")
@@ -193,7 +193,7 @@ def valid_name(name: str) -> str:
     return name
 
 
-def _resources(settings: Settings) -> dict[str, Any]:
+def _resources(settings: SessionSettings) -> dict[str, Any]:
     """The fields of model.Limits that the client asks for."""
     asked: dict[str, Any] = {}
     for name, value in settings.resources.items():
@@ -214,17 +214,17 @@ def _resources(settings: Settings) -> dict[str, Any]:
 
 async def info(request: Request) -> Response:
     """GET /session/{ref}: what is known about a session."""
-    return Answer(_described(session(request), state(request)))
+    return JsonResponse(_described(session(request), state(request)))
 
 
-def _described(session: Session, here: State) -> dict[str, Any]:
+def _described(session: Session, here: AppState) -> dict[str, Any]:
     config = here.config
     row = session.row
     limits = asdict(config.limits.exec) | row.limits
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
     registry, _, _ = row.image.rpartition("/")
     active = session.runs.active
-    end = life.end(row, session.used_at, session.busy, config.sessions)
+    end = lifecycle.end(row, session.used_at, session.busy, config.sessions)
     return {
         "sessionId": row.id,
         "sessionName": row.name,
@@ -285,16 +285,16 @@ async def match(request: Request) -> Response:
     rows = [found.row for found in state(request).sessions.of(owner(request))]
     found = [row for row in rows if row.id.startswith(prefix) or row.name.startswith(prefix)]
     matches = [{"id": row.id, "name": row.name, "status": row.status} for row in found]
-    return Answer({"matches": matches})
+    return JsonResponse({"matches": matches})
 
 
 async def destroy(request: Request) -> Response:
     """DELETE /session/{ref}: end everything of it; its files are gone with it."""
     row = await state(request).sessions.destroy(session(request))
-    return Answer({"stats": _stats(row)})
+    return JsonResponse({"stats": _stats(row)})
 
 
-def _stats(row: Row) -> dict[str, Any]:
+def _stats(row: SessionRow) -> dict[str, Any]:
     """What the session's runs have used, as the clients format it: version 1, whose values are
     whole numbers but for the status."""
     return {

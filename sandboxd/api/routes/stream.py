@@ -26,13 +26,13 @@ from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...errors import Invalid, SandboxdError
-from ...runs.console import log
+from ...runs.console_items import log
+from ...runs.cursor import Offset
+from ...runs.polling import STREAM
 from ...runs.run import Input, Run
-from ...runs.terms import STREAM
-from ...runs.told import Offset
-from ..access.bodies import fold, parse, typed
-from ..http.answers import to_json
+from ..access.parameters import fold, parse, typed
 from ..http.delivery import expect_handed_over
+from ..http.responses import to_json
 from ..sessions.session import Session
 from ..state import session
 from .execute import Call, Typed, ask, bad_mode, result, since
@@ -58,7 +58,7 @@ async def execute(websocket: WebSocket) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _StreamRequest:
     """What a connection is for.
 
     own    the run is the connection's alone, for its client cannot name it
@@ -70,7 +70,7 @@ class _Asked:
     since: Offset | None
 
 
-async def _begin(websocket: WebSocket, found: Session) -> _Asked | None:
+async def _begin(websocket: WebSocket, found: Session) -> _StreamRequest | None:
     """What the first frame asks for; None: it was refused."""
     try:
         async with asyncio.timeout(FIRST_S):
@@ -78,10 +78,12 @@ async def _begin(websocket: WebSocket, found: Session) -> _Asked | None:
         call = typed(fold(parse(text.encode()), {}), Call)
         options = typed(fold(call.options, {}), Typed, "options")
         if call.mode == "continue":
-            return _Asked(found.runs.get(call.runId), False, since(options.offset))
+            return _StreamRequest(found.runs.get(call.runId), False, since(options.offset))
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        return _Asked(await ask(websocket, found, call), not call.runId, since(options.offset))
+        return _StreamRequest(
+            await ask(websocket, found, call), not call.runId, since(options.offset)
+        )
     except TimeoutError:
         refusal = f"nothing was asked for within {FIRST_S:g} s"
     except SandboxdError as error:
@@ -103,7 +105,7 @@ async def receive_text(websocket: WebSocket) -> str:
             return text
 
 
-async def _attend(websocket: WebSocket, found: Session, asked: _Asked) -> None:
+async def _attend(websocket: WebSocket, found: Session, asked: _StreamRequest) -> None:
     """Tell the client all of the run, and the run what its client types, until either ends."""
     run = asked.run
     tasks = [
@@ -129,7 +131,7 @@ async def _abandon(found: Session, run: Run) -> None:
         _log.warning("run %s cannot be ended now that its client is gone: %s", run.id, error)
 
 
-async def _tell(websocket: WebSocket, found: Session, asked: _Asked) -> None:
+async def _tell(websocket: WebSocket, found: Session, asked: _StreamRequest) -> None:
     """Send frame after frame, to the last."""
     run, since = asked.run, asked.since
     while not run.suspended:

@@ -1,7 +1,7 @@
 """Uploads to and downloads from virtual folders, by token.
 
 An owner asks for a token; whoever has it then uploads (tus.py) or downloads without signing, as
-the clients do. The state of an upload is the length of what is there; see files/parts.py.
+the clients do. The state of an upload is the length of what is there; see files/resumable.py.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import AuthFailed, Invalid, QuotaExceeded, SandboxdError
-from ..access.auth import caller
-from ..access.bodies import Body, parameters
-from ..access.door import LOCAL
+from ..access.authentication import LOCAL
+from ..access.ownership import caller
+from ..access.parameters import BodyReader, parameters
 from ..folders import tus
-from ..folders.shelf import Folder
+from ..folders.registry import Folder
 from ..folders.tokens import Purpose, Token
-from ..folders.tus import Wrong
+from ..folders.tus import TusError
 from ..http import ranges
-from ..http.answers import Answer
-from ..sessions.helper import Helper
+from ..http.responses import JsonResponse
+from ..sessions.file_client import FileClient
 from ..state import state
-from ..watch.record import note
+from ..telemetry.audit_log import annotate
 from . import files
 from .folder_files import within
 from .folders import folder
@@ -62,13 +62,13 @@ async def request_upload(request: Request) -> Response:
     text, token = tokens.give("upload", caller(request).name, found.row.id, name, body.size, id)
     question = {"op": "begin", "upload": id, "file": name, "size": body.size}
     try:
-        async with Helper(found) as helper:
+        async with FileClient(found) as helper:
             await helper.ask(question | {"keep": tokens.uploads(found.row.id)})
     except BaseException:
         tokens.take_back(text)
         raise
     token.done = body.size == 0
-    return Answer({"token": text, "url": _url(request, UPLOAD)})
+    return JsonResponse({"token": text, "url": _url(request, UPLOAD)})
 
 
 async def request_download(request: Request) -> Response:
@@ -79,7 +79,7 @@ async def request_download(request: Request) -> Response:
     name = within(body.path, "path")
     await _described(found, name)
     text, _ = state(request).tokens.give("download", caller(request).name, found.row.id, name)
-    return Answer({"token": text, "url": _url(request, DOWNLOAD)})
+    return JsonResponse({"token": text, "url": _url(request, DOWNLOAD)})
 
 
 def _url(request: Request, path: str) -> str:
@@ -89,7 +89,7 @@ def _url(request: Request, path: str) -> str:
 
 async def _described(found: Folder, name: str) -> dict[str, Any]:
     """Size and time of a file. Raises Invalid for a directory, NotFound."""
-    async with Helper(found) as helper:
+    async with FileClient(found) as helper:
         status = await helper.ask({"op": "stat", "path": name})
     if status.get("directory"):
         raise Invalid(f"{json.dumps(name)} is a directory")
@@ -138,14 +138,14 @@ async def offset(request: Request) -> Response:
     _expect(tus.version(request.headers))
     have = token.size
     if not token.done:
-        async with _Turn(token), Helper(found) as helper:
+        async with _Turn(token), FileClient(found) as helper:
             have = int((await helper.ask(_append(token, request)))["offset"])
     return Response(status_code=200, headers=tus.answer(have, token.size))
 
 
 async def patch(request: Request) -> Response:
     """PATCH UPLOAD?token=: more of the upload; all of it is there after the last one."""
-    body = Body(request)
+    body = BodyReader(request)
     try:
         have, size = await _patched(request, body)
     except (SandboxdError, HTTPException) as error:
@@ -155,18 +155,18 @@ async def patch(request: Request) -> Response:
     return Response(status_code=204, headers=tus.answer(have, size))
 
 
-async def _patched(request: Request, body: Body) -> tuple[int, int]:
+async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
     """Add the body to the upload that the request names; the offset after it, and its size."""
     token, found = await _good_for(request, "upload")
     asked = tus.patch(request.headers, token.size)
-    if isinstance(asked, Wrong):
+    if isinstance(asked, TusError):
         raise _problem(asked)
     async with _Turn(token):
         state(request).tokens.prolong(token)
         if token.done:
             _expect(tus.conflict(asked, token.size))
             return token.size, token.size
-        async with Helper(found) as helper:
+        async with FileClient(found) as helper:
             answer = await helper.ask(_append(token, request))
             _expect(tus.conflict(asked, int(answer["offset"])))
             while piece := await body.piece():
@@ -185,7 +185,7 @@ async def _good_for(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
     if token.giver != LOCAL.name and not await here.door.keys.find(token.giver):
         raise AuthFailed("Access key not found")
     found = here.folders.by_id(token.folder)
-    note(request, folder=found.row.id, owner=found.row.owner)
+    annotate(request, folder=found.row.id, owner=found.row.owner)
     return token, found
 
 
@@ -205,18 +205,18 @@ class _Turn:
 
     async def __aenter__(self) -> None:
         if self._working.locked():
-            raise _problem(Wrong(423, "another request is adding to this upload"))
+            raise _problem(TusError(423, "another request is adding to this upload"))
         await self._working.acquire()
 
     async def __aexit__(self, *_: object) -> None:
         self._working.release()
 
 
-def _expect(wrong: Wrong | None) -> None:
+def _expect(wrong: TusError | None) -> None:
     if wrong is not None:
         raise _problem(wrong)
 
 
-def _problem(wrong: Wrong) -> HTTPException:
+def _problem(wrong: TusError) -> HTTPException:
     headers = {"tus-resumable": tus.VERSION, "tus-version": tus.VERSION}
     return HTTPException(wrong.status, wrong.message, headers)

@@ -1,4 +1,4 @@
-"""What is begun now, what waits, and what is refused: turns.py for runs and for sessions.
+"""What is begun now, what waits, and what is refused: fair_queue.py for runs and for sessions.
 
 A run is a count and its memory limit, a session a count and the size of its scratch; a virtual
 folder is a size of disk as well. Everything is promised before it begins and is given back when
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from ...config import Config
 from ...errors import Draining, Full, NoSpace, QuotaExceeded, RateLimited, Unavailable
 from ...model import GIB
-from ...runs.line import Runs
+from ...runs.queue import RunQueue
 from ...runs.run import Plan, Run
-from .host import Host
-from .turns import Amount, Reason, Turns
+from .capacity import HostCapacity
+from .fair_queue import Amount, FairQueue, Reason
 
 DRAINED = "the server is being drained: nothing new begins for now"
 
@@ -51,7 +51,7 @@ class Places:
         self._bounds = bounds
         self.on_leave: Callable[[], None] = lambda: None
         self._futures: dict[Hashable, asyncio.Future[bool]] = {}
-        self.turns = Turns(*bounds())
+        self.turns = FairQueue(*bounds())
 
     def look(self) -> None:
         """Give places to those whose turn it is. To be called when anything has changed."""
@@ -157,7 +157,7 @@ def _gib(size: int) -> str:
 class Admission:
     """The places for runs and for sessions of this daemon, by `config`, which may change."""
 
-    def __init__(self, config: Config, host: Host) -> None:
+    def __init__(self, config: Config, host: HostCapacity) -> None:
         self.config = config
         self.host = host
         self.runs = Places("run", "memory", self._of_runs)
@@ -236,7 +236,7 @@ class Admission:
         if (waited := time.monotonic() - began) >= TOLD_S:
             run.notice(f"this run has waited {waited:.0f} s for its turn", "info")
 
-    def waiting(self, runs: Runs, run: Run) -> Waiting | None:
+    def waiting(self, runs: RunQueue, run: Run) -> Waiting | None:
         """Where a run of the line `runs` waits; None: it does not."""
         before, head = runs.position(run), self.runs.waiting(runs.active)
         if before:

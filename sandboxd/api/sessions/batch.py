@@ -12,8 +12,8 @@ from ...errors import Invalid
 from ...model import STEPS, Limits, Step, StepName
 from ...runs.run import Plan
 from ...runtimes import Runtime
-from ...store.sessions import Row
-from ..access.bodies import fold, typed
+from ...store.sessions import SessionRow
+from ..access.parameters import fold, typed
 from . import sizes
 
 ORDER_MAX = 128 * 1024
@@ -21,7 +21,7 @@ ORDER_MAX = 128 * 1024
 Linux takes no longer text as one argument (MAX_ARG_STRLEN, execve(2))."""
 
 
-class Options(msgspec.Struct):
+class BatchOptions(msgspec.Struct):
     """`options` of a batch call: the batch execution query object."""
 
     clean: str = ""
@@ -35,12 +35,12 @@ class Options(msgspec.Struct):
     live: bool = False
 
 
-def options(given: dict[str, Any]) -> Options:
+def options(given: dict[str, Any]) -> BatchOptions:
     """The options that a client sent. Raises Invalid."""
-    return typed(fold(given, {}), Options, "options")
+    return typed(fold(given, {}), BatchOptions, "options")
 
 
-def plan(asked: Options, row: Row, runtime: Runtime, config: Config) -> Plan:
+def plan(asked: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     """What a run of this session does. Raises Invalid."""
     overrides = _overrides(asked)
     steps, clamped = [], []
@@ -59,7 +59,7 @@ def plan(asked: Options, row: Row, runtime: Runtime, config: Config) -> Plan:
     return Plan(tuple(steps), environ, stdin, tuple(clamped), _comparable(asked))
 
 
-def _command(name: StepName, asked: Options, runtime: Runtime) -> str | None:
+def _command(name: StepName, asked: BatchOptions, runtime: Runtime) -> str | None:
     """The shell's text for a step; None: it is skipped."""
     text: str = getattr(asked, name)
     if text == "*":
@@ -67,7 +67,7 @@ def _command(name: StepName, asked: Options, runtime: Runtime) -> str | None:
     return sizes.program_text(text, f"options.{name}") if text else None
 
 
-def _overrides(asked: Options) -> dict[StepName, dict[str, Any]]:
+def _overrides(asked: BatchOptions) -> dict[StepName, dict[str, Any]]:
     """Per step the fields of Limits that the run asks for."""
     found: dict[StepName, dict[str, Any]] = {step: {} for step in STEPS}
     timeout = asked.timeout
@@ -103,7 +103,7 @@ def _fields(given: dict[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def _comparable(asked: Options) -> str:
+def _comparable(asked: BatchOptions) -> str:
     """The options as a text; how a client wants to be answered is no part of it."""
     fields = {**msgspec.structs.asdict(asked), "live": None}
     return json.dumps(fields, sort_keys=True)

@@ -16,13 +16,13 @@ from ...config import Config
 from ...errors import Exists, Full, NoSpace, QuotaExceeded, Unavailable
 from ...store import sessions as table
 from ...store.database import Database
-from ...store.sessions import Row
+from ...store.sessions import SessionRow
 from . import sizes
 from .admission import Admission
-from .events import Events
-from .owed import Owed
+from .deferred_writes import DeferredWrites
+from .event_bus import EventBus
+from .fair_queue import Amount
 from .session import Session
-from .turns import Amount
 from .warden_client import WardenClient
 
 RETRY_S = 0.5
@@ -37,9 +37,9 @@ class Creation:
         config: Callable[[], Config],
         warden: WardenClient,
         database: Database,
-        owed: Owed,
+        owed: DeferredWrites,
         admission: Admission,
-        events: Events,
+        events: EventBus,
     ) -> None:
         self._config = config
         self._warden = warden
@@ -48,16 +48,16 @@ class Creation:
         self._admission = admission
         self._events = events
 
-    def promise(self, row: Row) -> Amount:
+    def promise(self, row: SessionRow) -> Amount:
         """What a new session is promised."""
         return Amount(1, self._size(row))
 
-    def _size(self, row: Row) -> int:
+    def _size(self, row: SessionRow) -> int:
         """Bytes of a session's scratch."""
         most = self._config().scratch.size
         return sizes.scratch_size(row.limits.get("disk", most), most)
 
-    async def create(self, wanted: Row, wait_s: float, may_wait: bool) -> Row:
+    async def create(self, wanted: SessionRow, wait_s: float, may_wait: bool) -> SessionRow:
         """The row of a new session, RUNNING; for a free slot it waits `wait_s` at most. PENDING,
         if it `may_wait` and the bounds of admission leave no room for it now.
 
@@ -75,7 +75,7 @@ class Creation:
             self._admission.sessions.leave(wanted.id)
             raise
 
-    async def _enqueue(self, wanted: Row) -> Row:
+    async def _enqueue(self, wanted: SessionRow) -> SessionRow:
         waiting = self._admission.sessions.turns.waiting_of(wanted.owner)
         self._admission.check_waiting(waiting, "sessions")
         row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
@@ -99,7 +99,7 @@ class Creation:
         for what in ("scheduled", "preparing", "started"):
             self._events.publish(what, session.row)
 
-    async def _make(self, wanted: Row, wait_s: float) -> Row:
+    async def _make(self, wanted: SessionRow, wait_s: float) -> SessionRow:
         slot = None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
         await self._owed.settle()
@@ -124,7 +124,7 @@ class Creation:
         self._events.publish("started", row)
         return row
 
-    async def _lease(self, wanted: Row, wait_s: float) -> int:
+    async def _lease(self, wanted: SessionRow, wait_s: float) -> int:
         config = self._config()
         size, inodes = self._size(wanted), config.scratch.inodes
         until = time.monotonic() + min(wait_s, config.sessions.wait_s)

@@ -25,16 +25,16 @@ from pathlib import Path
 
 import msgspec
 
-from ...config import Console
+from ...config import ConsoleConfig
 from ...errors import Gone, SandboxdError, Unavailable
-from ...runs.follower import Started
+from ...runs.follower import StartedRun
 from ...runs.run import Plan, Run
 from ...store import runs as table
 from ...store.database import Database
-from ...store.runs import Order
-from ..watch.account import Account
+from ...store.runs import RunRow
+from ..telemetry.accounting import RunAccounting
 from .admission import Admission
-from .sealed import sealed
+from .sealed_memfd import sealed
 from .session import Session
 from .warden_client import WardenClient
 
@@ -47,7 +47,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class Orders:
-    """Of the session `id`; the host of its line (runs/line.py).
+    """Of the session `id`; the host of its line (runs/queue.py).
 
     session  the session, None once it is being destroyed
     over     accounts for a run that has ended
@@ -59,7 +59,7 @@ class Orders:
         warden: WardenClient,
         database: Database,
         admission: Admission,
-        account: Account,
+        account: RunAccounting,
         session: Callable[[], Session | None],
         over: Callable[[Run], Awaitable[None]],
     ) -> None:
@@ -68,7 +68,7 @@ class Orders:
         self._database = database
         self._admission = admission
         self._account = account
-        self._found: Started | None = None
+        self._found: StartedRun | None = None
         self._session = session
         self._over = over
 
@@ -101,7 +101,7 @@ class Orders:
         async with self._admission.place(session.row.owner, run, waits, has):
             yield
 
-    async def start(self, run: Run) -> Started:
+    async def start(self, run: Run) -> StartedRun:
         """Start the run that has its place, its standard input goes along as a file; or take up
         the one that was found."""
         if found := self._found:
@@ -123,7 +123,7 @@ class Orders:
         except (SandboxdError, sqlite3.Error) as error:  # its files tell it, but for a power cut
             _log.warning("that run %s has begun cannot be noted: %s", run.id, error)
 
-    async def _begin(self, run: Run, given: int | None, terminal: bool = False) -> Started:
+    async def _begin(self, run: Run, given: int | None, terminal: bool = False) -> StartedRun:
         session, plan = self._session(), run.plan
         if session is None:
             raise Unavailable("the session is being destroyed")
@@ -134,7 +134,7 @@ class Orders:
             session.row.runtime,
         )  # fmt: skip
 
-    async def sit(self, run: Run, seat: socket.socket) -> Started:
+    async def sit(self, run: Run, seat: socket.socket) -> StartedRun:
         """Start a run on a terminal; `seat` is the socket of who sits at it. It ends with the
         daemon, so it has a number, but no row."""
         now = time.time()
@@ -151,7 +151,7 @@ class Orders:
             await self._over(run)
             await self.forget([run])
 
-    async def find(self, run: Run) -> Started | None:
+    async def find(self, run: Run) -> StartedRun | None:
         """What is there of a run that an earlier daemon had; None: it never began."""
         slot = self._slot()
         if slot is None:
@@ -186,13 +186,13 @@ class Orders:
         return session.row.slot if session else None
 
 
-def _order(session: str, run: Run) -> Order:
+def _order(session: str, run: Run) -> RunRow:
     # In ASCII: variables may have bytes that UTF-8 cannot carry.
     plan = json.dumps(asdict(replace(run.plan, stdin=None)))
-    return Order(session, 0, run.id, plan, run.plan.stdin, BOOT)
+    return RunRow(session, 0, run.id, plan, run.plan.stdin, BOOT)
 
 
-def restored(order: Order, keep: Console) -> Run:
+def restored(order: RunRow, keep: ConsoleConfig) -> Run:
     """The run that an earlier daemon has taken down."""
     plan = replace(msgspec.convert(json.loads(order.plan), Plan), stdin=order.stdin)
     run = Run(order.id, plan, keep, order.number)

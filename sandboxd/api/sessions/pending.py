@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from ...errors import SandboxdError, Unavailable
 from ...runs.run import Plan
 from .admission import Places
+from .fair_queue import Amount
 from .session import Session
-from .turns import Amount
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ RETRY_S = 1.0
 """How often a session whose turn has come looks for a slot that another daemon may give back."""
 
 
-class Pending:
+class PendingSession:
     """The wait of one session. `over` is set when it does not wait any more."""
 
     def __init__(self, session: Session, places: Places, first: Sequence[tuple[str, Plan]]) -> None:

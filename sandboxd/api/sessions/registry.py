@@ -25,30 +25,30 @@ from ...errors import (
     NotFound,
     StageError,
 )
-from ...runs.line import Runs
+from ...runs.queue import RunQueue
 from ...runs.run import Plan, Run
 from ...runs.terminals import Terminals
 from ...store import runs as run_table
 from ...store import sessions as table
-from ...store.clock import Step
+from ...store.clock_jump import ClockJump
 from ...store.database import Database, Unwritable
-from ...store.sessions import Row
-from ..watch.account import Account
-from . import life
+from ...store.sessions import SessionRow
+from ..telemetry.accounting import RunAccounting
+from . import lifecycle
 from .admission import DRAINED, Admission
 from .creation import Creation
-from .events import Events
+from .deferred_writes import DeferredWrites
+from .event_bus import EventBus
 from .orders import Orders
-from .owed import Owed
-from .pending import Pending
-from .restoring import Restoring
+from .pending import PendingSession
+from .recovery import Recovery
 from .session import HELPERS_MAX, Session
 from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
 
 
-class Sessions:
+class SessionRegistry:
     """All sessions, by UUID and by owner and name."""
 
     def __init__(
@@ -57,13 +57,13 @@ class Sessions:
         warden: WardenClient,
         database: Database,
         admission: Admission,
-        account: Account,
+        account: RunAccounting,
     ) -> None:
         self.config = config
         self.admission = admission
         self._account = account
         self.warden = warden
-        self.events = Events()
+        self.events = EventBus()
         self._database = database
         self._by_id: dict[str, Session] = {}
         self._by_name: dict[tuple[str, str], Session] = {}
@@ -71,25 +71,25 @@ class Sessions:
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )
-        self.owed = Owed(database)
+        self.owed = DeferredWrites(database)
         self._creation = Creation(
             lambda: self.config, warden, database, self.owed, admission, self.events
         )
 
     async def restore(self) -> None:
         """Take up the sessions of before the restart; forget those that are no longer there."""
-        restoring = Restoring(
+        restoring = Recovery(
             self.config, self.warden, self._database, self.owed, self.admission, self._keep,
             self._creation.promise,
         )  # fmt: skip
         await restoring.all()
 
-    def _keep(self, row: Row) -> Session:
+    def _keep(self, row: SessionRow) -> Session:
         orders = Orders(
             row.id, self.warden, self._database, self.admission, self._account,
             lambda: self._by_id.get(row.id), functools.partial(self._over, row.id),
         )  # fmt: skip
-        runs = Runs(orders, self.config.console)
+        runs = RunQueue(orders, self.config.console)
         at_once = functools.partial(orders.place, waits=False)
         terminals = Terminals(orders.sit, self.config.console, orders.left, at_once)
         turns = asyncio.Semaphore(HELPERS_MAX)
@@ -120,7 +120,7 @@ class Sessions:
         """All sessions of an owner; of everybody, if it is None."""
         return [one for one in self._by_id.values() if owner in (one.row.owner, None)]
 
-    async def ended(self, owner: str, ref: str) -> Row:
+    async def ended(self, owner: str, ref: str) -> SessionRow:
         """The owner's session that is over and had this UUID or name. Raises NotFound."""
         row = await self._database.run(table.ended_row, owner, ref)
         if row is None:
@@ -132,13 +132,13 @@ class Sessions:
         row = await self.ended(owner, ref)
         return await self._database.run(table.log, row.id)
 
-    def rows(self) -> list[tuple[Row, float, int]]:
+    def rows(self) -> list[tuple[SessionRow, float, int]]:
         """The rows of all sessions, also of those that are being destroyed, with their last use and
         the number of requests for them."""
         found = [*self._by_id.values(), *self._ending.values()]
         return [(session.row, session.used_at, session.requests) for session in found]
 
-    def ended_rows(self, owner: str | None) -> list[Row]:
+    def ended_rows(self, owner: str | None) -> list[SessionRow]:
         """The sessions of an owner, None: of everybody, that are over. Blocks: for threads."""
         return table.ended_rows(self._database, owner)
 
@@ -149,7 +149,7 @@ class Sessions:
 
     async def get_or_create(
         self,
-        wanted: Row,
+        wanted: SessionRow,
         first: Sequence[tuple[str, Plan]],
         reuse: bool,
         wait_s: float = 0,
@@ -177,7 +177,7 @@ class Sessions:
         return self._locks.setdefault((owner, name), asyncio.Lock())
 
     async def _create(
-        self, wanted: Row, first: Sequence[tuple[str, Plan]], wait_s: float, may_wait: bool
+        self, wanted: SessionRow, first: Sequence[tuple[str, Plan]], wait_s: float, may_wait: bool
     ) -> Session:
         row = await self._creation.create(wanted, wait_s, may_wait)
         session = self._keep(row)
@@ -189,7 +189,7 @@ class Sessions:
 
     def hold(self, session: Session, first: Sequence[tuple[str, Plan]]) -> None:
         """Have a PENDING session wait for its turn, and then begin with its `first` runs."""
-        session.pending = Pending(session, self.admission.sessions, first)
+        session.pending = PendingSession(session, self.admission.sessions, first)
         promise = self._creation.promise(session.row)
         session.pending.begin(promise, self._creation.begin, self.destroy)
 
@@ -214,7 +214,7 @@ class Sessions:
         session.row = replace(session.row, **values)
         self._publish_result(session.row, values)
 
-    def _publish_result(self, row: Row, values: dict[str, Any]) -> None:
+    def _publish_result(self, row: SessionRow, values: dict[str, Any]) -> None:
         if values.get("result") == "SUCCESS":
             self.events.publish("success", row, "task-done", row.exit_code)
         elif values.get("result") == "FAILURE":
@@ -244,7 +244,7 @@ class Sessions:
         await session.terminals.clear("the session was restarted")
         await session.runs.clear()
 
-    async def destroy(self, session: Session, reason: str = "user-requested") -> Row:
+    async def destroy(self, session: Session, reason: str = "user-requested") -> SessionRow:
         """End everything of a session and free its slot; its last row. Raises NotFound when
         somebody else does so already, StageError when the warden cannot prove the slot empty."""
         if session.closed:
@@ -276,7 +276,7 @@ class Sessions:
             raise stuck
         return row
 
-    async def _condemn(self, row: Row, reason: str) -> Row:
+    async def _condemn(self, row: SessionRow, reason: str) -> SessionRow:
         """The row of a session that is to end. On a full disk it ends unwritten, since that is
         what makes room: interrupted, it is lost with its slot at the next start."""
         now = time.time()
@@ -286,7 +286,7 @@ class Sessions:
             history = {**row.history, "TERMINATING": now}
             return replace(row, status="TERMINATING", status_info=reason, history=history)
 
-    async def _free(self, row: Row) -> StageError | None:
+    async def _free(self, row: SessionRow) -> StageError | None:
         """Have the slot of a session emptied. What keeps it from being empty is no reason not to
         end the session: the warden tries again."""
         try:
@@ -303,14 +303,14 @@ class Sessions:
             return
         async with session.accounts:
             self._account.run_over(session.row, run, time.time())
-            values = life.after(session.row, run, time.time())
+            values = lifecycle.after(session.row, run, time.time())
             session.runs.notice = values.get("status_info", session.runs.notice)
             session.row = replace(session.row, **values)
             # Told nevertheless, from memory, while it cannot be written.
             await self.owed.write(run_table.ended, id, run.number, run.ended_at, **values)
             self._publish_result(session.row, values)
 
-    def move(self, step: Step) -> None:
+    def move(self, step: ClockJump) -> None:
         """The host's clock was set: so are the dates of all that lives."""
         for session in self._by_id.values():
             session.row = step.moved_row(session.row)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from ...errors import Full, NotFound, SandboxdError, Unavailable
 from ...runs.channel import Channel
-from ...runs.console import text
-from ...runs.line import Runs
+from ...runs.console_items import text
+from ...runs.queue import RunQueue
 from ...runs.run import Run
 from ...runs.terminals import Terminals
-from ...store.sessions import Row
+from ...store.sessions import SessionRow
 from .admission import Admission, Waiting
 from .warden_client import WardenClient
 
 if TYPE_CHECKING:
-    from .pending import Pending
+    from .pending import PendingSession
 
 HELPERS_MAX = 8
 """File calls that a session may have open at a time."""
@@ -34,8 +34,8 @@ class Session:
     pending   what waits for its turn, as long as it does
     """
 
-    row: Row
-    runs: Runs
+    row: SessionRow
+    runs: RunQueue
     terminals: Terminals
     warden: WardenClient
     turns: asyncio.Semaphore
@@ -44,7 +44,7 @@ class Session:
     requests: int
     closed: bool = False
     warned: bool = False
-    pending: Pending | None = None
+    pending: PendingSession | None = None
     accounts: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -22,7 +22,7 @@ from ... import wire
 from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
 from ...model import Attachment, Step
 from ...runs.channel import Channel
-from ...runs.follower import Started
+from ...runs.follower import StartedRun
 
 _log = logging.getLogger(__name__)
 _Answer = tuple[dict[str, Any], list[int]]
@@ -127,7 +127,7 @@ class WardenClient:
         return vitals if isinstance(vitals, dict) else {}
 
     async def sweep(self) -> dict[str, Any]:
-        """Have the warden look for strays; its report, see warden/sweep.py."""
+        """Have the warden look for strays; its report, see warden/leaks/sweep.py."""
         _, (fd,) = await self._request("sweep", 1)
         with open(fd, encoding="utf-8") as file:  # a memfd: nothing to wait for
             file.seek(0)
@@ -168,7 +168,7 @@ class WardenClient:
         stdin: int | None,
         terminal: bool = False,
         runtime: str = "",
-    ) -> Started:
+    ) -> StartedRun:
         """Start run number `run`, with `terminal` on one whose user has the socket `stdin`.
         Raises StageError when a protection could not be applied. One that has begun, and cannot
         be followed for want of descriptors, is followed when there are some."""
@@ -187,7 +187,7 @@ class WardenClient:
 
     async def follow(
         self, slot: int, session: str, run: int, begun: bool = False
-    ) -> Started | None:
+    ) -> StartedRun | None:
         """A run that an earlier daemon was asked to start; None: it never began, unless it is
         known to have `begun`."""
         while True:
@@ -230,9 +230,9 @@ class WardenClient:
         await self._request("release", slot=slot, session=session)
 
 
-def _started(fds: list[int]) -> Started:
+def _started(fds: list[int]) -> StartedRun:
     control, console, journal, told = fds
-    return Started(Channel(socket.socket(fileno=control)), console, journal, told)
+    return StartedRun(Channel(socket.socket(fileno=control)), console, journal, told)
 
 
 def _warden_gone() -> Gone:

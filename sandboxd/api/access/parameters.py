@@ -1,0 +1,192 @@
+"""Parameters of requests: JSON bodies on any method, else the query string, typed and bounded.
+
+Clients send `null` for what they leave open, use several names for one thing and add keys that
+we do not know: null means absent, aliases are folded, unknown keys are ignored. File names that
+are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and stay what they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from ...errors import Invalid
+from .ownership import name_owner
+
+Parameters = TypeVar("Parameters", bound=msgspec.Struct)
+
+BODY_MAX = 2 << 20
+"""Bytes of a JSON body."""
+
+DROP_MAX = 64 << 20
+"""Bytes of a refused body that are read, so that its sender comes to see the answer."""
+
+IDLE_S = 60.0
+"""Seconds without a byte of the body after which the client is given up."""
+
+RATE_MIN = 1024
+"""Bytes a second that a body has to come with, after the first IDLE_S."""
+
+_FIELDS_MAX = 100
+_WHERE = re.compile(r" - at `\$\.?(.*)`$")
+
+
+async def parameters(
+    request: Request, kind: type[Parameters], aliases: Mapping[str, str] | None = None
+) -> Parameters:
+    """The request's parameters as `kind`, a Struct; `aliases` maps other names to its own.
+
+    Raises Invalid for what is malformed, HTTPException 413 for too large a body.
+    """
+    body = await _whole(request)
+    values = parse(body) if body else _query(request.scope["query_string"], kind)
+    name_owner(request, values)
+    return typed(fold(values, aliases or {}), kind)
+
+
+@functools.cache
+def _names(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+
+
+def typed(values: Mapping[str, Any], kind: type[Parameters], where: str = "") -> Parameters:
+    """`values` as `kind`. Raises Invalid naming the field (below `where`) and what is allowed."""
+    # msgspec encodes every key that it looks at, and JSON has keys that cannot be encoded
+    known = {name: values[name] for name in _names(kind) if name in values}
+    try:
+        return msgspec.convert(known, kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        found = _WHERE.search(text)
+        field = f"{where}.{found[1]}".strip(".") if found else where
+        problem = {field or "body": _WHERE.sub("", text)}
+        raise Invalid("Input validation error", problem) from None
+    except UnicodeEncodeError:  # of a text in the place of something else
+        data = {where or "body": "a text has no form in UTF-8"}
+        raise Invalid("Input validation error", data) from None
+
+
+def fold(values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """`values` without nulls, each under its own name; an own name wins over its aliases."""
+    folded: dict[str, Any] = {}
+    for key, value in values.items():
+        name = aliases.get(key, key)
+        if value is not None and (name == key or name not in folded):
+            folded[name] = value
+    return folded
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object that `body` is, in UTF-8. Raises Invalid."""
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError among them
+        raise Invalid("Malformed body") from None
+    if not isinstance(value, dict):
+        raise Invalid("Malformed body", {"body": "a JSON object is expected"})
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _query(query: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The query string; the last of repeated values counts, unless `kind` has a list there."""
+    text = query.decode("utf-8", "surrogateescape")
+    try:
+        found = parse_qs(text, True, errors="surrogateescape", max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        raise Invalid(f"at most {_FIELDS_MAX} fields in a query are allowed") from None
+    lists = {
+        field.encode_name
+        for field in msgspec.structs.fields(kind)
+        if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.ListType)
+    }
+    return {key: value if key in lists else value[-1] for key, value in found.items()}
+
+
+async def _whole(request: Request) -> bytes:
+    incoming, body = BodyReader(request), bytearray()
+    with request.app.state.sandboxd.bodies.room() as hold:
+        while piece := await incoming.piece():
+            body += piece
+            if len(body) > BODY_MAX:
+                closing = await incoming.drop()
+                raise HTTPException(413, f"a body has at most {BODY_MAX} bytes", closing)
+            hold(len(piece))
+    return bytes(body)
+
+
+class BodyBudget:
+    """The bodies of all requests that are held in memory until they are whole: `most` bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._held = 0
+
+    @contextmanager
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Gives the function that takes room for bytes, until the `with` ends. It raises
+        HTTPException 503 when there is none."""
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            if self._held + size > self.most:
+                headers = {"retry-after": "1", "connection": "close"}
+                raise HTTPException(503, "too many bodies are being sent at once", headers)
+            mine += size
+            self._held += size
+
+        try:
+            yield hold
+        finally:
+            self._held -= mine
+
+
+class BodyReader:
+    """A request's body as it comes."""
+
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+        self._ended = False
+        self._until = asyncio.get_running_loop().time() + IDLE_S
+
+    async def piece(self) -> bytes:
+        """The next bytes; none at the end. Raises HTTPException 408 when they stop coming,
+        ClientDisconnect when the client goes away."""
+        loop = asyncio.get_running_loop()
+        while not self._ended:
+            try:
+                async with asyncio.timeout_at(min(self._until, loop.time() + IDLE_S)):
+                    message = await self._receive()
+            except TimeoutError:
+                raise HTTPException(408, headers={"connection": "close"}) from None
+            if message["type"] != "http.request":
+                raise ClientDisconnect()
+            self._ended = not message.get("more_body", False)
+            if piece := message.get("body", b""):
+                self._until += len(piece) / RATE_MIN
+                return bytes(piece)
+        return b""
+
+    async def drop(self) -> dict[str, str] | None:
+        """Read the rest of a refused body. The headers that the answer then needs: to close
+        the connection, when there was more than is read."""
+        dropped = 0
+        while piece := await self.piece():
+            dropped += len(piece)
+            if dropped > DROP_MAX:
+                return {"connection": "close"}
+        return None

@@ -1,0 +1,229 @@
+"""The virtual folders of this daemon: made, found, renamed, removed.
+
+As with sessions, the database is written before the act: a folder whose making or removal was
+interrupted is removed at the next start, and no other ever is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import sqlite3
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...config import Config
+from ...errors import (
+    FolderExists,
+    Gone,
+    Invalid,
+    NotFound,
+    QuotaExceeded,
+    Refused,
+    SandboxdError,
+    Unavailable,
+)
+from ...model import FOLDER_NAME, HOME
+from ...runs.channel import Channel
+from ...store import folders as table
+from ...store.database import Database, Unwritable
+from ...store.folders import FolderRow
+from ..sessions.fair_queue import Amount
+from ..sessions.registry import SessionRegistry
+from ..sessions.session import HELPERS_MAX
+from ..sessions.warden_client import WardenClient
+
+_log = logging.getLogger(__name__)
+
+RESERVED = ("_", "invitations")
+"""Names that mean something else in URLs."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_BYTES_OF_INODE = 8192
+
+
+@dataclass(slots=True)
+class Folder:
+    """A folder that can be used: its row, and the turns for calls on its files."""
+
+    row: FolderRow
+    warden: WardenClient
+    turns: asyncio.Semaphore
+    closed: bool = False
+
+    async def open_helper(self) -> Channel:
+        """A file helper of it, for one request."""
+        return await self.warden.folder_files(self.row.id)
+
+    def helper_gone(self) -> SandboxdError:
+        """Why its file helper may have ended without an answer."""
+        return _missing(self.row.name) if self.closed else Unavailable("the file helper is gone")
+
+    def told(self, text: str) -> str:
+        """A message of its file helper, for which the folder is /home/work."""
+        return text.replace(f"{HOME}/", "").replace(HOME, f"the folder {self.row.name}")
+
+
+class FolderRegistry:
+    """All folders, by UUID and by owner and name."""
+
+    def __init__(
+        self, config: Config, warden: WardenClient, database: Database, sessions: SessionRegistry
+    ) -> None:
+        self.config = config.folders
+        self._warden = warden
+        self._database = database
+        self._sessions = sessions
+        self._disk = sessions.admission.sessions
+        self._owed = sessions.owed
+        self._by_id: dict[str, Folder] = {}
+        self._changing = asyncio.Lock()
+
+    async def restore(self) -> None:
+        """Take up the folders of before the restart; finish what was interrupted."""
+        for row in await self._database.run(table.all_rows):
+            if row.status == "READY":
+                self._disk.take(row.id, row.owner, Amount(0, row.size))
+                self._keep(row)
+                continue
+            try:
+                await self._warden.folder_remove(row.id)
+                await self._owed.write(table.remove, row.id)
+            except SandboxdError as error:
+                _log.warning("folder %s (%s) cannot be removed: %s", row.id, row.name, error)
+
+    def _keep(self, row: FolderRow) -> Folder:
+        folder = Folder(row, self._warden, asyncio.Semaphore(HELPERS_MAX))
+        self._by_id[row.id] = folder
+        return folder
+
+    def of(self, owner: str | None) -> list[Folder]:
+        """All folders of an owner, oldest first; of everybody, if it is None."""
+        every = [one for one in self._by_id.values() if not one.closed]
+        return [one for one in every if owner in (one.row.owner, None)]
+
+    def find(self, owner: str, ref: str) -> Folder:
+        """The owner's folder of this name, else of this UUID. Raises NotFound."""
+        own = self.of(owner)
+        for folder in own:
+            if folder.row.name == ref:
+                return folder
+        if _UUID.fullmatch(ref):
+            id = str(uuid.UUID(ref))
+            for folder in own:
+                if folder.row.id == id:
+                    return folder
+        raise _missing(ref)
+
+    def has(self, ref: str) -> bool:
+        """There is a folder, whosever it is, of this UUID or name."""
+        return any(ref in (one.row.id, one.row.name) for one in self._by_id.values())
+
+    def by_id(self, id: str) -> Folder:
+        """The folder with this UUID, whosever it is. Raises NotFound."""
+        folder = self._by_id.get(id)
+        if folder is None or folder.closed:
+            raise _missing(id)
+        return folder
+
+    async def make(self, wanted: FolderRow) -> Folder:
+        """A new folder. Raises FolderExists, QuotaExceeded, Full, Draining, StageError."""
+        if len(self.of(wanted.owner)) >= self.config.count:
+            raise QuotaExceeded(f"an owner has at most {self.config.count} folders")
+        self._disk.now(wanted.id, wanted.owner, Amount(0, wanted.size))
+        try:
+            return await self._make(wanted)
+        except BaseException:
+            self._disk.leave(wanted.id)
+            raise
+
+    async def _make(self, wanted: FolderRow) -> Folder:
+        await self._owed.settle()
+        try:
+            await self._database.run(table.add, wanted)
+        except sqlite3.IntegrityError:
+            raise _exists(wanted.name) from None
+        inodes = min(self.config.inodes, wanted.size // _BYTES_OF_INODE)
+        try:
+            await self._warden.folder_make(wanted.id, wanted.size, inodes)
+            await self._database.run(table.set_status, wanted.id, "READY")
+        except Gone:
+            raise  # its directory may be there: the next start removes it, by the row
+        except Exception:  # whatever it was, nothing half made may stay
+            await self._warden.folder_remove(wanted.id)
+            await self._owed.write(table.remove, wanted.id)
+            raise
+        return self._keep(replace(wanted, status="READY"))
+
+    async def change(self, folder: Folder, **fields: Any) -> None:
+        """Give a folder another name, permission or cloneability. Raises FolderExists."""
+        async with self._changing:
+            row = replace(folder.row, **fields)
+            try:
+                await self._database.run(table.change, row)
+            except sqlite3.IntegrityError:
+                raise _exists(row.name) from None
+            folder.row = row
+
+    async def remove(self, folder: Folder) -> None:
+        """Remove a folder with all that is in it. Raises Refused when a session sees it."""
+        if users := self._sessions.using(folder.row.id):
+            names = [session.row.name for session in users]
+            raise Refused(
+                f"{folder.row.name} is mounted in the session {names[0]}; delete that first",
+                {"sessions": names},
+            )
+        if folder.closed:
+            raise _missing(folder.row.name)
+        folder.closed = True
+        try:
+            await self._remove(folder.row)
+        except BaseException:  # it can be asked for again
+            folder.closed = False
+            raise
+        del self._by_id[folder.row.id]
+        self._disk.leave(folder.row.id)
+
+    async def _remove(self, row: FolderRow) -> None:
+        """Remove directory and row. On a full disk nothing is written before: it makes room."""
+        with contextlib.suppress(Unwritable):
+            await self._database.run(table.set_status, row.id, "DELETING")
+        try:
+            await self._warden.folder_remove(row.id)
+        except Invalid:
+            await self._owed.write(table.set_status, row.id, "READY")
+            raise Refused(f"{row.name} is being used by a session") from None
+        await self._database.run(table.remove, row.id)
+
+
+def new_row(
+    name: str, owner: str, size: int, permission: table.Permission, **rest: Any
+) -> FolderRow:
+    """A row for a new folder; `rest` are further fields. Raises Invalid for its name."""
+    checked = check_name(name)
+    fields: dict[str, Any] = {"usage_mode": "general", "cloneable": False} | rest
+    now = time.time()
+    return FolderRow(str(uuid.uuid4()), checked, owner, size, permission, created_at=now, **fields)
+
+
+def check_name(name: str) -> str:
+    """`name`, if a folder can have it. Raises Invalid.
+
+    Names in the form of a UUID are not given: they would hide the folder with that UUID.
+    """
+    if FOLDER_NAME.fullmatch(name) and name not in RESERVED and not _UUID.fullmatch(name):
+        return name
+    allowed = "1 to 64 ASCII letters, digits, _ . or -, the first no ., no UUID, not one of "
+    raise Invalid("Input validation error", {"name": allowed + ", ".join(RESERVED)})
+
+
+def _missing(ref: str) -> NotFound:
+    return NotFound("virtual folder", f"Virtual folder {ref} does not exist.")
+
+
+def _exists(name: str) -> FolderExists:
+    return FolderExists(f"A virtual folder named {name} exists.")

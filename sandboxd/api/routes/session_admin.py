@@ -1,0 +1,95 @@
+"""Looking after a session: restart, rename, its log, its history.
+
+Log and history can be asked for when a session is over, too, for as long as its row is kept.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...errors import NotFound
+from ...store.sessions import SessionRow
+from ..access.ownership import owner
+from ..access.parameters import parameters
+from ..http.responses import JsonResponse
+from ..state import session, state
+from ..telemetry.audit_log import annotate
+from .gql_items import iso
+from .sessions import valid_name
+
+
+class RenameSession(msgspec.Struct):
+    """The parameters of a rename request."""
+
+    name: str
+
+
+class TaskLogs(msgspec.Struct):
+    """The parameters of a request for the log of a batch session."""
+
+    task_id: str
+
+
+_RENAME_ALIASES = {"session_name": "name", "clientSessionToken": "name"}
+_TASK_ALIASES = dict.fromkeys(("taskId", "kernel_id", "session_name", "sessionName"), "task_id")
+
+
+async def restart(request: Request) -> Response:
+    """PATCH /session/{ref}: kill what runs; the files stay."""
+    await state(request).sessions.restart(session(request))
+    return Response(status_code=204)
+
+
+async def rename(request: Request) -> Response:
+    """POST /session/{ref}/rename: another name for the session."""
+    asked = await parameters(request, RenameSession, _RENAME_ALIASES)
+    annotate(request, name=asked.name)
+    await state(request).sessions.rename(session(request), valid_name(asked.name))
+    return Response(status_code=204)
+
+
+async def logs(request: Request) -> Response:
+    """GET /session/{ref}/logs: what the run that was started last has printed."""
+    return JsonResponse({"result": {"logs": await _log(request, request.path_params["ref"])}})
+
+
+async def task_logs(request: Request) -> Response:
+    """GET /session/_/logs?taskId=UUID: the same as plain text."""
+    asked = await parameters(request, TaskLogs, _TASK_ALIASES)
+    text = await _log(request, asked.task_id)
+    return Response(text.encode("utf-8", "replace"), media_type="text/plain; charset=utf-8")
+
+
+async def _log(request: Request, ref: str) -> str:
+    sessions = state(request).sessions
+    try:
+        found = sessions.find(owner(request), ref)
+    except NotFound:
+        return await sessions.log_of_ended(owner(request), ref)
+    return await found.log()
+
+
+async def status_history(request: Request) -> Response:
+    """GET /session/{ref}/status-history: since when the session has had each status."""
+    row = await _row(request)
+    times = {status.lower(): iso(at) for status, at in row.history.items()}
+    return JsonResponse({"result": times | {"terminated": times.get("terminated")}})
+
+
+async def _row(request: Request) -> SessionRow:
+    sessions, ref = state(request).sessions, request.path_params["ref"]
+    try:
+        return sessions.find(owner(request), ref).row
+    except NotFound:
+        return await sessions.ended(owner(request), ref)
+
+
+async def commit(request: Request) -> Response:
+    """POST /session/{ref}/commit: there are no images here that a session could become."""
+    session(request)
+    raise HTTPException(
+        501, "This server has no images. Keep files in a virtual folder, or download them."
+    )

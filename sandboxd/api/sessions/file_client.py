@@ -1,0 +1,152 @@
+"""The api's stub of a file helper: one request of filewire.py, typed.
+
+A helper is a process. It is held by `async with`, so that it ends with the request whatever
+becomes of that, and each place that has files has a bounded number of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Protocol
+
+from ...errors import Invalid, SandboxdError, Unavailable
+from ...filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
+from ...runs.channel import Channel
+
+TURN_S = 10.0
+"""Seconds that a file call waits for its turn."""
+
+PATH_MAX = 4095
+"""Bytes of a path (Linux' PATH_MAX without its NUL): five of them fit a packet in JSON."""
+
+
+class FilesOwner(Protocol):
+    """What has files: a session or a virtual folder.
+
+    turns        bound its helpers
+    helper_gone  why a helper may have ended without an answer
+    told         a helper's message, with names as clients use them here
+    """
+
+    @property
+    def turns(self) -> asyncio.Semaphore: ...
+
+    async def open_helper(self) -> Channel: ...
+
+    def helper_gone(self) -> SandboxdError: ...
+
+    def told(self, text: str) -> str: ...
+
+
+class FileClient:
+    """A file helper of `place`, for one request."""
+
+    def __init__(self, place: FilesOwner) -> None:
+        self._place = place
+        self._channel: Channel | None = None
+
+    async def __aenter__(self) -> FileClient:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def open(self) -> None:
+        """Have the helper started. Raises Unavailable when the session has too many."""
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._place.turns.acquire()
+        except TimeoutError:
+            raise Unavailable("too many file calls on these files are open") from None
+        try:
+            # The turn may have come after the session's end; the warden would refuse it too.
+            self._channel = await self._place.open_helper()
+        except BaseException:
+            self._place.turns.release()
+            raise
+
+    def close(self) -> None:
+        """End the helper; once is enough, more does no harm."""
+        if self._channel:
+            self._channel.close()
+            self._channel = None
+            self._place.turns.release()
+
+    async def _send(self, packet: bytes) -> None:
+        assert self._channel
+        try:
+            await self._channel.send_packet(packet)
+        except OSError:
+            raise self._place.helper_gone() from None
+
+    async def receive(self) -> dict[str, Any] | bytes:
+        """The next packet's object or data. Raises Unavailable when the helper is gone."""
+        assert self._channel
+        packet = await self._channel.receive_packet(PACKET_MAX + 1)
+        if not packet:
+            raise self._place.helper_gone()
+        return unpack(packet)
+
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Send a request; its first answer. Raises what a refusal stands for."""
+        await self._send(pack_json(request))
+        return await self._answer()
+
+    async def _answer(self) -> dict[str, Any]:
+        answer = await self.receive()
+        if isinstance(answer, bytes):
+            raise Unavailable("the file helper is confused")
+        if answer.get("ok") is not True:
+            raise refusal(answer | {"error": self._place.told(str(answer.get("error", "")))})
+        return answer
+
+    async def created(self, path: str, since: float) -> list[str]:
+        """Regular files below `path` made or changed since then (seconds since 1970)."""
+        answer = await self.ask({"op": "created", "path": path, "since": since})
+        names = answer.get("names")
+        return [str(name) for name in names] if isinstance(names, list) else []
+
+    async def data(self) -> AsyncIterator[bytes | dict[str, Any]]:
+        """What follows the first answer, up to the packet that says "end", which is the last."""
+        while True:
+            packet = await self.receive()
+            yield packet
+            if isinstance(packet, dict) and packet.get("end"):
+                return
+
+    async def begin_upload(self) -> None:
+        """The first packet of an upload."""
+        await self._send(pack_json({"op": "upload"}))
+
+    async def begin_file(self, name: str, mode: int) -> None:
+        """The following data is the file called `name`."""
+        await self._send(pack_json({"file": name, "mode": mode}))
+
+    async def write(self, data: bytes) -> None:
+        """Content of the file begun last."""
+        for start in range(0, len(data), FILE_CHUNK):
+            await self._send(pack_data(data[start : start + FILE_CHUNK]))
+
+    async def commit(self) -> dict[str, Any]:
+        """End the data of an upload; the answer. Raises what the helper refuses, with nothing
+        changed."""
+        await self._send(pack_json({"commit": True}))
+        return await self._answer()
+
+
+def path(name: str, where: str) -> str:
+    """A path of a client, if it can be asked for at all. Raises Invalid naming `where`."""
+    try:
+        if len(name.encode("utf-8", "surrogateescape")) <= PATH_MAX:
+            return name
+    except UnicodeEncodeError:
+        pass
+    raise Invalid("Input validation error", {where: f"at most {PATH_MAX} bytes of UTF-8"})

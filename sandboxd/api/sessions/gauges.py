@@ -1,0 +1,41 @@
+"""What Prometheus reads off when it asks: sessions, queues, what is promised, as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from prometheus_client.core import Metric
+
+from ..telemetry.metrics import gauge, gauges
+from .registry import SessionRegistry
+
+STATES = ("idle", "running", "ending")
+
+
+def readings(sessions: SessionRegistry) -> Iterator[Metric]:
+    """The metrics of all sessions, and of what they wait for."""
+    alive = list(sessions.of(None))
+    states = Counter("running" if one.runs.active else "idle" for one in alive)
+    states["ending"] = len(sessions.rows()) - len(alive)
+    told = {state: float(states[state]) for state in STATES}
+    yield gauges("sessions", "Sessions by what they are at", "state", told)
+    runs, disk = sessions.admission.runs.turns, sessions.admission.sessions.turns
+    queues = {"runs": runs.waiting + sum(one.runs.waiting for one in alive)}
+    queues["sessions"] = disk.waiting
+    yield gauges("queue_length", "How many wait for their turn", "of", queues)
+    for name, what, had, stored in (
+        ("promised", "What is promised, and may be used", runs.used, disk.used),
+        ("promised_limit", "What is promised at most", runs.total, disk.total),
+    ):
+        amounts = {
+            "runs": had.count,
+            "run_memory_bytes": had.size,
+            "sessions": stored.count,
+            "disk_bytes": stored.size,
+        }
+        yield gauges(name, what, "of", amounts)
+    yield gauge("draining", "1 if nothing new begins", sessions.admission.paused)
+    ceiling = asdict(sessions.config.ceiling)
+    yield gauges("limit_ceiling", "What a step may ask for at most", "limit", ceiling)

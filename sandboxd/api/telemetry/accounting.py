@@ -1,0 +1,72 @@
+"""What is told and counted of runs: one line when a run starts, one when it is over."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import typing
+from collections.abc import Sequence
+
+from ... import log
+from ...config import ConsoleConfig
+from ...model import Limits, Outcome
+from ...runs.journal import NO_POSITION, JournalEvent
+from ...runs.run import Run
+from ...store.sessions import SessionRow
+from .metrics import Metrics
+
+_OUTCOMES = {*typing.get_args(Outcome), "vanished"}
+_LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "disk", "inodes", "output"}
+
+
+class RunAccounting:
+    """Tells and counts the runs of all sessions."""
+
+    def __init__(self, metrics: Metrics, keep: ConsoleConfig) -> None:
+        self._metrics = metrics
+        self._kept = keep.head + keep.tail
+
+    def run_starts(self, row: SessionRow, run: Run, number: int) -> None:
+        """The warden is about to be asked to start it."""
+        waited = max(0.0, run.started_at - run.asked_at)
+        self._metrics.queue_seconds.observe(waited)
+        log.event(
+            "run.start", request=None, session=row.id, owner=row.owner, run=run.id, number=number,
+            runtime=row.runtime, waited_ms=round(waited * 1000),
+        )  # fmt: skip
+
+    def run_over(self, row: SessionRow, run: Run, now: float) -> None:
+        """Nothing more will happen in it."""
+        seconds = max(0.0, now - run.started_at) if run.started_at else None
+        self._printed(run.events)
+        last = run.events[-1] if run.events else None
+        verdict = last.verdict if last else None
+        outcome: str = verdict.outcome if verdict else "fault"
+        if run.vanished and not (last and last.final):
+            outcome = "vanished"
+        limit = (verdict.limit if verdict else None) or ""
+        fault = str(run.error) if run.error else last.fault if last else ""
+        self._metrics.run_over(
+            _label(outcome, _OUTCOMES), _label(limit, _LIMITS), row.runtime, seconds
+        )
+        log.event(
+            "run.over", logging.WARNING if fault else logging.INFO, request=None, session=row.id,
+            owner=row.owner, run=run.id, outcome=outcome, step=last.step if last else None,
+            exit=last.exit if last else None, limit=limit or None,
+            ms=None if seconds is None else round(seconds * 1000), error=fault or None,
+        )  # fmt: skip
+
+    def _printed(self, events: Sequence[JournalEvent]) -> None:
+        """Count what a run has printed, and what of it was not kept: what had no room on the
+        disk, and what fell out between the head and the tail of the spool."""
+        used = [event.verdict.usage for event in events if event.verdict]
+        printed = sum(usage.stdout_bytes + usage.stderr_bytes for usage in used)
+        end = max((e.console for e in events if e.console != NO_POSITION), default=0)
+        cut = sum(usage.cut_bytes for usage in used) + max(0, end - self._kept)
+        self._metrics.console.inc(max(0, printed))
+        self._metrics.console_cut.inc(min(max(0, cut), max(0, printed)))
+
+
+def _label(value: str, known: set[str]) -> str:
+    """`value` as a label, which is kept for ever: the journal that it is from is untrusted."""
+    return value if value in known else "other"

@@ -1,0 +1,133 @@
+"""`sandboxd selftest`: attacks this installation, and says what held and what did not."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+from ..selftest import host_view, runner
+from ..selftest.attack import Attack, Judgement
+from .reporter import Reporter
+from .temporary_session import connect, create, deleted, terminated
+
+NOT_HELD = 1
+"""Exit status when an attack succeeded, or did not come to its end."""
+
+_GREEN, _YELLOW, _RED, _PLAIN = "\033[32m", "\033[33m", "\033[31m", "\033[0m"
+_WORDS = {True: ("held", _GREEN), False: ("BROKEN", _RED), None: ("unclear", _YELLOW)}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is told of one attack."""
+
+    attack: Attack
+    judgement: Judgement
+    seconds: float
+
+
+def main(args: argparse.Namespace) -> int:
+    """Carry out the attacks; 0 when all of them failed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, terminated)
+    wanted = _wanted(args.only, args.kind)
+    if args.list:
+        _list(wanted)
+        return 0
+    # A private daemon inherits it, and no program may find it.
+    os.environ["SANDBOXD_AUDIT_SECRET"] = "of the daemon's environment"
+    say = Reporter(quiet=args.json, as_json=False)
+    began, lines = time.monotonic(), []
+    with contextlib.ExitStack() as stack:
+        canaries = host_view.Canaries(stack)
+        client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
+        with deleted(client, create(client, args.image, {})):
+            pass  # an image that there is not is a mistake, and no attack
+        work = runner.AttackRunner(client, canaries, args.image, runner.is_root())
+        width = max(len(attack.name) for attack in wanted)
+        for count, attack in enumerate(wanted, 1):
+            _progress(f"{count}/{len(wanted)} {attack.name}", args.json)
+            start = time.monotonic()
+            line = Line(attack, work.attack(attack), time.monotonic() - start)
+            _progress("", args.json)
+            lines.append(line)
+            if not args.json:
+                _show(line, width)
+    _end(lines, time.monotonic() - began, args.json)
+    return 0 if all(line.judgement.held for line in lines) else NOT_HELD
+
+
+def _wanted(only: list[str], kinds: list[str]) -> list[Attack]:
+    """The attacks that were asked for. Raises ConfigError for a name that there is not."""
+    for kind in kinds:
+        if kind not in runner.KINDS:
+            raise ConfigError(f"--kind {kind}: choose of {', '.join(runner.KINDS)}")
+    for name in only:
+        if not any(fnmatch.fnmatchcase(attack.name, name) for attack in runner.ATTACKS):
+            raise ConfigError(
+                f"--only {name}: there is no such attack; see 'sandboxd selftest --list'"
+            )
+    return [
+        attack
+        for attack in runner.ATTACKS
+        if (not kinds or attack.kind in kinds)
+        and (not only or any(fnmatch.fnmatchcase(attack.name, name) for name in only))
+    ]
+
+
+def _list(wanted: list[Attack]) -> None:
+    width = max(len(attack.name) for attack in wanted)
+    for attack in wanted:
+        print(f"{attack.kind:<10}  {attack.name:<{width}}  {attack.aim}")
+
+
+def _progress(text: str, quiet: bool) -> None:
+    """What is under way, on a terminal, in a line that the next one replaces."""
+    if sys.stderr.isatty() and not quiet:
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _show(line: Line, width: int) -> None:
+    word, colour = _WORDS[line.judgement.held]
+    text = f"{word:<7}"
+    if sys.stdout.isatty():
+        text = f"{colour}{text}{_PLAIN}"
+    attack, why = line.attack, line.judgement.why
+    print(f"{text}  {attack.kind:<10}  {attack.name:<{width}}  {attack.aim}", end="")
+    print(f": {why}" if why else "", flush=True)
+
+
+def _end(lines: list[Line], seconds: float, as_json: bool) -> None:
+    count = {
+        name: sum(line.judgement.held is value for line in lines)
+        for name, value in (("held", True), ("broken", False), ("unclear", None))
+    }
+    if as_json:
+        attacks = [
+            {
+                "name": line.attack.name,
+                "kind": line.attack.kind,
+                "aim": line.attack.aim,
+                "held": line.judgement.held,
+                "why": line.judgement.why,
+                "seconds": round(line.seconds, 3),
+            }
+            for line in lines
+        ]
+        print(
+            json.dumps(count | {"host_looked_at": runner.is_root(), "attacks": attacks}, indent=2)
+        )
+        return
+    looked = "" if runner.is_root() else "; the host was not looked at, which takes root"
+    print(
+        f"\n{len(lines)} attacks: {count['held']} held, {count['broken']} broken, "
+        f"{count['unclear']} unclear; {seconds:.0f} s{looked}"
+    )

@@ -1,0 +1,173 @@
+"""Changes that the owner of a virtual folder makes in it: directories, names, removal.
+
+As everywhere below `home`, a name is resolved by the kernel up to its last component, and that
+is changed as what it is, a link as a link. Sessions may be at work in the folder: where one of
+them is faster, the change fails with an error of the client's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+
+from ..errors import Invalid, NotFound, Refused
+from .beneath import look, refused
+from .commit import DIRECTORY_MODE
+from .conversation import Conversation
+from .durable import settle
+from .paths import Name, absolute, inside, naming_file, shown
+from .removal import empty, move_directory
+
+PATHS_MAX = 1000
+"""Names of one request."""
+
+
+def make_directories(
+    conversation: Conversation, home: int, names: list[str], parents: bool, exist_ok: bool
+) -> None:
+    """Answer a mkdir request. Raises Refused for the first that cannot be made."""
+    for name in _wanted(names):
+        for depth in range(1 if parents else len(name), len(name) + 1):
+            _make(home, name[:depth], exist_ok or depth < len(name))
+    settle(home)
+    conversation.answer({"ok": True})
+
+
+def _make(home: int, name: Name, exist_ok: bool) -> None:
+    try:
+        with _parent(home, name) as parent:
+            try:
+                os.mkdir(name[-1], DIRECTORY_MODE, dir_fd=parent)
+            except FileExistsError:
+                if not exist_ok or not _directory(home, name):
+                    raise
+    except FileNotFoundError:
+        above = shown(absolute(name[:-1]))
+        raise NotFound("path", f"{above} does not exist; ask for parents to be made") from None
+    except OSError as error:
+        raise _refused(error, name) from None
+
+
+def rename(conversation: Conversation, home: int, source: str, to: str) -> None:
+    """Answer a rename request: `source` gets the name `to` in its directory. Raises Refused."""
+    name = naming_file(source)
+    if "/" in to or naming_file(to) != (to,):
+        raise Invalid(f"{shown(to)} is no new name; it is one without a slash")
+    target = (*name[:-1], to)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.close(look(home, target, os.O_NOFOLLOW))
+        raise Invalid(f"{shown(absolute(target))} exists")
+    _move(home, name, target)
+    settle(home)
+    conversation.answer({"ok": True})
+
+
+def move(conversation: Conversation, home: int, source: str, to: str) -> None:
+    """Answer a move request: to the name `to`, or into the directory of that name.
+
+    A file that is there is replaced. Raises Refused.
+    """
+    name, target = naming_file(source), inside(to)
+    if _directory(home, target):
+        target = (*target, name[-1])
+    if name != target:
+        _move(home, name, target)
+    settle(home)
+    conversation.answer({"ok": True})
+
+
+def _move(home: int, name: Name, target: Name) -> None:
+    if target[: len(name)] == name:
+        raise Invalid(f"{shown(absolute(name))} cannot be moved into itself")
+    try:
+        with _parent(home, name) as source, _parent(home, target) as directory:
+            os.rename(name[-1], target[-1], src_dir_fd=source, dst_dir_fd=directory)
+    except OSError as error:
+        raise _refused(error, name) from None
+
+
+def remove(
+    conversation: Conversation, home: int, stage: int, names: list[str], recursive: bool
+) -> None:
+    """Answer a remove request: all of `names`, or none. Raises Refused.
+
+    They disappear by a rename each; what takes long comes after that.
+    """
+    wanted = _wanted(names)
+    for name in wanted:
+        _check_removable(home, name, recursive)
+    wanted = [n for n in wanted if not any(n[:length] in wanted for length in range(1, len(n)))]
+    with contextlib.ExitStack() as undo:
+        for number, name in enumerate(wanted):
+            try:
+                _take_away(home, stage, name, str(number), undo)
+            except OSError as error:
+                raise _refused(error, name) from None
+        undo.pop_all()
+    empty(stage)
+    settle(home)
+    conversation.answer({"ok": True})
+
+
+def _wanted(names: list[str]) -> list[Name]:
+    """The names of a request, none twice, in order. Raises Invalid."""
+    if not 1 <= len(names) <= PATHS_MAX:
+        raise Invalid(f"1 to {PATHS_MAX} paths are allowed, not {len(names)}")
+    return list(dict.fromkeys(naming_file(name.rstrip("/") or name) for name in names))
+
+
+def _check_removable(home: int, name: Name, recursive: bool) -> None:
+    try:
+        fd = look(home, name, os.O_NOFOLLOW)
+    except OSError as error:
+        raise _refused(error, name) from None
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode) and not recursive:
+            raise Invalid(f"{shown(absolute(name))} is a directory; ask for recursive removal")
+    finally:
+        os.close(fd)
+
+
+def _take_away(home: int, stage: int, name: Name, to: str, undo: contextlib.ExitStack) -> None:
+    """Move `name` out of sight, and put on `undo` what brings it back. Raises OSError."""
+    with _parent(home, name) as parent:
+        if stat.S_ISDIR(os.lstat(name[-1], dir_fd=parent).st_mode):
+            move_directory(name[-1], parent, to, stage)
+        else:
+            os.rename(name[-1], to, src_dir_fd=parent, dst_dir_fd=stage)
+    undo.callback(_bring_back, home, stage, name, to)
+
+
+def _bring_back(home: int, stage: int, name: Name, to: str) -> None:
+    with contextlib.suppress(OSError), _parent(home, name) as parent:  # its place may be gone
+        os.rename(to, name[-1], src_dir_fd=stage, dst_dir_fd=parent)
+
+
+def _directory(home: int, name: Name) -> bool:
+    try:
+        os.close(look(home, name, os.O_DIRECTORY))
+    except OSError:  # whatever it is: no directory that could be used
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _parent(home: int, name: Name) -> Iterator[int]:
+    """A descriptor of the directory that `name` is in. Raises OSError."""
+    fd = look(home, name[:-1], os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _refused(error: OSError, name: Name) -> Refused:
+    """As `refused`, for what only changes can meet."""
+    if error.errno == errno.EEXIST:
+        return Invalid(f"{shown(absolute(name))} exists")
+    if error.errno in (errno.ENOTEMPTY, errno.EINVAL):
+        return Invalid(f"{shown(absolute(name))}: {os.strerror(error.errno)}")
+    return refused(error, name)

@@ -1,0 +1,116 @@
+"""The journal of a run, checked. No I/O.
+
+The journal is written by a process with the session's uid, so each line is untrusted: it
+counts only if it is what the shim would have written at that place. The first line that is
+not ends the journal, and a journal without a final event is completed by `lost`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..model import STEPS, StepName, Verdict
+
+NO_POSITION = 1 << 62
+"""Beyond every console position that a run can reach."""
+
+_T = TypeVar("_T")
+
+SHIM_GONE = "the process that followed it is gone"
+HOST_RESTARTED = "the host was restarted while it was under way"
+"""Why a run may have no verdict."""
+
+TEXT_MAX = 2000
+"""Characters of an advice or an error message that are passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEvent:
+    """Something that happened in a run.
+
+    step     the step that ended; None for our own failure
+    exit     its exit code; None when a time limit ended it
+    console  the console position that it came behind
+    final    the run is over with it
+    fault    what went wrong, when that was our failure, else ""
+    """
+
+    step: StepName | None
+    exit: int | None
+    console: int
+    final: bool
+    verdict: Verdict | None = None
+    fault: str = ""
+
+
+def parse(lines: Iterable[dict[str, Any]]) -> list[JournalEvent]:
+    """The events of a journal, up to the final one or to the first that cannot be true."""
+    events: list[JournalEvent] = []
+    for line in lines:
+        event = _event(line, len(events))
+        if event is None:
+            break
+        events.append(event)
+        if event.final:
+            break
+    return events
+
+
+def lost(events: list[JournalEvent], why: str = SHIM_GONE) -> list[JournalEvent]:
+    """`events` with an end, for a run that is over: ours, if the journal has none."""
+    if events and events[-1].final:
+        return events
+    fault = f"the run ended without a verdict: {why}"
+    return [*events, JournalEvent(None, -1, NO_POSITION, True, fault=fault)]
+
+
+def _event(line: dict[str, Any], number: int) -> JournalEvent | None:
+    console = line.get("console")
+    if type(console) is not int or not 0 <= console < NO_POSITION:
+        return None
+    if line.get("event") == "fault":
+        return JournalEvent(None, -1, console, True, fault=_fault(line))
+    if number >= len(STEPS) or (line.get("event"), line.get("step")) != ("step", STEPS[number]):
+        return None
+    code = line.get("exit")
+    if code is not None and (type(code) is not int or not -1 <= code <= 255):
+        return None
+    final = number == len(STEPS) - 1 or code is None or line.get("final") is True
+    return JournalEvent(STEPS[number], code, console, final, _verdict(line.get("verdict")))
+
+
+def _fault(line: dict[str, Any]) -> str:
+    errno = line.get("errno")
+    code = f" (errno {errno})" if type(errno) is int and errno else ""
+    return f"stage {line.get('stage')}: {line.get('message')}{code}"[:TEXT_MAX]
+
+
+def _verdict(value: Any) -> Verdict | None:
+    """A Verdict with its texts bounded; None when it is none."""
+    try:
+        verdict = msgspec.convert(value, Verdict)
+    except msgspec.ValidationError:
+        return None
+    return replace(
+        verdict,
+        limit=_short(verdict.limit),
+        signal=_short(verdict.signal),
+        denied_syscall=_short(verdict.denied_syscall),
+        denied=_bounded(verdict.denied),
+        counters=_bounded(verdict.counters),
+        advice=verdict.advice[:TEXT_MAX],
+    )
+
+
+def _bounded(table: dict[str, _T]) -> dict[str, _T]:
+    """As many entries as the shim could have written, with names as short as its own."""
+    return {name[:64]: value for name, value in itertools.islice(table.items(), 100)}
+
+
+def _short(text: str | None) -> str | None:
+    return None if text is None else text[:64]

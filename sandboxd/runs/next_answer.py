@@ -1,0 +1,84 @@
+"""What the next answer about a run is: the batch mode's state table. No I/O.
+
+    the run                                          the answer          exitCode
+    has an event that no call has answered yet
+      clean ended                                    clean-finished      of clean
+      build ended                                    build-finished      of build
+      exec ended, or a step ended the run            finished            of the step
+      a time limit ended a step and the run          exec-timeout        null
+      sandboxd failed                                finished            -1
+    is over and its last event was answered          that answer again
+    is blocked reading its input, not yet told       waiting-input       null
+    has new output and the client wants it at once   continued           null
+    has none of these and the call's time is up      continued           null
+    has none of these                                no answer yet
+
+The first line that applies counts. A run that is over always has a final event (events.lost).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .journal import JournalEvent
+
+Status = Literal[
+    "continued", "clean-finished", "build-finished", "waiting-input", "finished", "exec-timeout"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, and how far its client.
+
+    answered  events that calls have answered
+    waiting   the program waits for input
+    asked     the client has been told so
+    output    there is console text that the client wants at once
+    expired   the call has waited as long as it may
+    """
+
+    events: Sequence[JournalEvent] = ()
+    answered: int = 0
+    waiting: bool = False
+    asked: bool = False
+    output: bool = False
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NextAnswer:
+    """What a call says. `event` is the one it answers; `again`: not for the first time."""
+
+    status: Status
+    exit_code: int | None = None
+    event: JournalEvent | None = None
+    again: bool = False
+
+
+def answer(progress: Progress) -> NextAnswer | None:
+    """The answer that a call gives now; None: it has to wait."""
+    events = progress.events
+    if progress.answered < len(events):
+        return _of(events[progress.answered])
+    if events and events[-1].final:
+        return _of(events[-1], again=True)
+    if progress.waiting and not progress.asked:
+        return NextAnswer("waiting-input")
+    if progress.output or progress.expired:
+        return NextAnswer("continued")
+    return None
+
+
+def _of(event: JournalEvent, again: bool = False) -> NextAnswer:
+    return NextAnswer(_status(event), event.exit, event, again)
+
+
+def _status(event: JournalEvent) -> Status:
+    if event.exit is None:
+        return "exec-timeout"
+    if event.final:
+        return "finished"
+    return "clean-finished" if event.step == "clean" else "build-finished"

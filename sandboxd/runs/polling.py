@@ -1,0 +1,33 @@
+"""On what terms a client follows a run: by polling, or over a connection that stays open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PollPolicy:
+    """How calls of a run are answered.
+
+    wait_s    seconds until a call returns `continued`; None: only with output
+    live      a call returns as soon as there is output
+    gather_s  how long output waits for more of it
+    whole     console text that an answer has no room for comes with the next; else it is cut
+    patient   calling again after waiting-input does not mean that there will be no input
+    """
+
+    wait_s: float | None = 2.0
+    live: bool = False
+    gather_s: float = 0.05
+    whole: bool = False
+    patient: bool = False
+
+
+POLL = PollPolicy()
+"""For calls that are requests of their own."""
+
+LIVE = PollPolicy(live=True)
+"""The same, for a client that wants output at once."""
+
+STREAM = PollPolicy(wait_s=None, live=True, gather_s=0.2, whole=True, patient=True)
+"""For a connection: whoever is at its other end sees what happens when it happens."""

@@ -1,0 +1,1 @@
+"""The attacks of the self-test, as data, by kind."""

@@ -1,0 +1,187 @@
+"""Attacks on what there is for everybody: to use up memory, processes, disk and time.
+
+Each ends by itself, at a bound that a host survives, where the limit is missing.
+"""
+
+from __future__ import annotations
+
+from ..attack import of
+
+MEMORY = "96m"
+"""Of the sessions that want more. Their programs stop at 400 MiB."""
+
+
+_attack = of("exhaustion")
+
+_SMALL = {"mem": MEMORY}
+_FEW = {"pids": 64}
+
+ATTACKS = (
+    _attack("fork-bomb", "make processes without end", """
+        children = []
+        try:
+            while len(children) < 300:
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(10)
+                    signal.pause()
+                children.append(pid)
+        except BlockingIOError:
+            pass
+        else:
+            broken(f"{len(children)} processes")
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        """, resources=_FEW),
+    _attack("threads", "make threads without end", """
+        import threading
+        threading.stack_size(65536)
+        go, made = threading.Event(), 0
+        try:
+            while made < 300:
+                threading.Thread(target=go.wait, daemon=True).start()
+                made += 1
+        except RuntimeError:
+            pass
+        else:
+            broken(f"{made} threads")
+        go.set()
+        """, resources=_FEW),
+    _attack("memory", "use memory without end", """
+        kept = []
+        while len(kept) < 400:
+            kept.append(b"x" * (1 << 20))
+        broken(f"{len(kept)} MiB in one process")
+        """, ends="memory", resources=_SMALL),
+    _attack("memory-of-many", "use memory without end in many processes", """
+        children = []
+        for _ in range(10):
+            pid = os.fork()
+            if pid == 0:
+                kept = b"x" * (40 << 20)
+                signal.alarm(5)
+                signal.pause()
+            children.append(pid)
+        states = [os.waitpid(pid, 0)[1] for pid in children]
+        if not any(os.WTERMSIG(s) == signal.SIGKILL for s in states if os.WIFSIGNALED(s)):
+            broken("400 MiB in ten processes")
+        os.kill(os.getpid(), signal.SIGKILL)
+        """, ends="memory", resources=_SMALL),
+    _attack("shared-memory", "use memory without end in /dev/shm", """
+        size = 0
+        try:
+            with open("/dev/shm/large", "wb") as file:
+                while size < 400 << 20:
+                    size += file.write(b"x" * (1 << 20))
+        except OSError:
+            pass
+        else:
+            broken(f"{size >> 20} MiB in /dev/shm")
+        """),
+    _attack("system-v", "leave memory in System V segments, beyond the limit", """
+        for _ in range(10):
+            try:
+                name = call("shmget", 0, 40 << 20, 0o1600)
+            except OSError:
+                break
+            libc.shmat.restype = ctypes.c_void_p
+            address = libc.shmat(name, None, 0)
+            if address in (None, ctypes.c_void_p(-1).value):
+                break
+            ctypes.memset(address, 1, 40 << 20)
+        else:
+            broken("400 MiB in System V segments")
+        os.kill(os.getpid(), signal.SIGKILL)
+        """, ends="memory", resources=_SMALL),
+    _attack("disk", "fill the host's disk", """
+        most, free = 64 << 30, os.statvfs(".")
+        if free.f_blocks * free.f_frsize > most:
+            broken(f"the disk has {free.f_blocks * free.f_frsize >> 30} GiB")
+        for place in (".", "/tmp"):
+            try:
+                for number in range(most >> 29):
+                    with open(f"{place}/large{number}", "wb") as file:  # reserves, writes nothing
+                        os.posix_fallocate(file.fileno(), 0, 1 << 29)
+            except OSError:
+                pass
+            else:
+                broken(f"64 GiB in {place}")
+        """),
+    _attack("inodes", "fill the host's disk with empty files", """
+        if os.statvfs(".").f_files > 4 << 20:
+            broken(f"the disk has room for {os.statvfs('.').f_files} files")
+        os.mkdir("many")
+        os.chdir("many")
+        try:
+            for number in range(80000):
+                os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY))
+        except OSError:
+            pass
+        else:
+            if os.statvfs(".").f_favail > 4 << 20:
+                broken("80000 files and no end")
+        """, timeout=60.0),
+    _attack("file-size", "make one file of any size", """
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with open("sparse", "wb") as file:
+            refused("a file of a terabyte", lambda: os.ftruncate(file.fileno(), 1 << 40))
+        """),
+    _attack("open-files", "open files without end", """
+        opened = []
+        try:
+            while len(opened) < 66000:
+                opened.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        else:
+            broken(f"{len(opened)} descriptors")
+        """),
+    _attack("pseudo-terminals", "take the pseudo terminals of everybody", """
+        opened = []
+        try:
+            while len(opened) < 600:
+                opened.append(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY))
+        except OSError:
+            pass
+        else:
+            broken(f"{len(opened)} terminals")
+        """),
+    _attack("locked-memory", "lock memory, so that it cannot be taken back", """
+        import mmap
+        memory = mmap.mmap(-1, 64 << 20)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        if libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(64 << 20)) == 0:
+            broken("64 MiB are locked")
+        """),
+    _attack("queued-signals", "queue signals without end", """
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMIN})
+        for number in range(50000):
+            if libc.sigqueue(os.getpid(), signal.SIGRTMIN, None):
+                break
+        else:
+            broken("50000 signals are queued")
+        """),
+    _attack("time", "run for ever, deaf to signals", """
+        for number in range(1, 32):
+            if number not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(number, signal.SIG_IGN)
+        end = time.monotonic() + 15
+        while time.monotonic() < end:
+            pass
+        broken("it had 15 seconds")
+        """, ends="wall_s", timeout=1.0),
+    _attack("stopped-clock", "stop itself, and with it the clock", """
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(15)
+            os.kill(os.getppid(), signal.SIGCONT)
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        broken("it had 15 seconds")
+        """, ends="wall_s", timeout=1.0),
+    _attack("output", "print without end", """
+        line = b"x" * 1023 + b"\\n"
+        for _ in range(48 << 10):
+            os.write(1, line)
+        """, ends="cut"),
+)  # fmt: skip

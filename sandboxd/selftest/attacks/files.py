@@ -1,0 +1,180 @@
+"""Attacks on files: to read or write what is not the session's."""
+
+from __future__ import annotations
+
+from ..attack import of
+
+_attack = of("files")
+
+ATTACKS = (
+    _attack("read-accounts", "read the host's passwords and keys", """
+        for path in ("/etc/shadow", "/etc/gshadow", "/etc/sudoers", "/etc/ssh/ssh_host_ed25519_key",
+                     "/root/.ssh/id_rsa", "/root/.bashrc", "/etc/machine-id", "/var/log/syslog"):
+            refused(path, lambda: open(path).read())
+        if any(line.split(":")[2] not in ("0", "65534", str(os.getuid())) for line in
+               open("/etc/passwd")):
+            broken("/etc/passwd has accounts of the host")
+        """),
+    _attack("read-host-file", "read a file of the host that everybody may read", """
+        import hashlib
+        ways = ["", "/..", "/proc/1/root", "/proc/self/root", "/proc/self/cwd/../../../..",
+                "/proc/1/cwd/../..", "/home/work/../../.."]
+        ways += [f"/proc/self/fd/{n}/../../../.." for n in range(16)]
+        ways += [f"/proc/{pid}/root" for pid in os.listdir("/proc") if pid.isdigit()]
+        for way in ways:
+            try:
+                text = open(way + CANARY["path"], "rb").read()
+            except OSError:
+                continue
+            if hashlib.sha256(text).hexdigest() == CANARY["sha256"]:
+                broken(f"read it as {way}{CANARY['path']}")
+        """),
+    _attack("write-host-file", "write to a file of the host that everybody may write", """
+        for way in ("", "/proc/1/root", "/proc/self/root", "/.."):
+            refused(way + CANARY["path"], lambda: open(way + CANARY["path"], "r+").write("x"))
+        """),
+    _attack("write-system", "leave files outside of the three places for them", """
+        for place in ("/", "/aliases", "/bin", "/dev", "/etc", "/home", "/proc", "/root", "/run",
+                      "/sys", "/usr", "/usr/bin", "/usr/lib", "/var"):
+            path = f"{place}/sandboxd-selftest".replace("//", "/")
+            refused(f"made {path}", lambda: os.close(os.open(path, os.O_CREAT | os.O_WRONLY)))
+            refused("removed it", lambda: os.unlink(path))
+            refused(f"made the directory {path}", lambda: os.mkdir(path))
+            refused("removed it", lambda: os.rmdir(path))
+        for path in ("/usr/bin/env", "/etc/passwd", "/etc/hosts"):
+            refused(f"opened {path} for writing", lambda: open(path, "r+"))
+            refused(f"changed the mode of {path}",
+                    lambda: os.chmod(path, stat.S_IMODE(os.stat(path).st_mode)))
+        """),
+    _attack("mounts-shown", "find a mount that is writable, or gives rights", """
+        places = {"/home/work", "/tmp", "/dev/shm", "/dev/pts"}
+        for line in open("/proc/self/mountinfo"):
+            left, _, right = line.partition(" - ")
+            words = left.split()
+            point, options = words[4], words[5].split(",")
+            if "nosuid" not in options:
+                broken(f"{point} heeds set-user-ID bits")
+            if "nodev" not in options and not (point + "/").startswith("/dev/"):
+                broken(f"{point} has devices")
+            if "rw" in options and point not in places and not point.startswith("/home/work/"):
+                broken(f"{point} is writable")
+            if any(word.startswith(("shared:", "master:")) for word in words[6:]):
+                broken(f"{point} is shared with the host")
+            if point.startswith(("/sys", "/run", "/var")):
+                broken(f"{point} is there")
+        """),
+    _attack("device-nodes", "make a device and open the host's disks with it", """
+        for kind, major, minor in ((stat.S_IFBLK, 7, 0), (stat.S_IFBLK, 8, 0), (stat.S_IFCHR, 1, 1),
+                                   (stat.S_IFCHR, 10, 237), (stat.S_IFCHR, 5, 1)):
+            for place in ("/home/work", "/tmp", "/dev/shm", "/dev"):
+                refused(f"made a device in {place}",
+                        lambda: os.mknod(f"{place}/node", kind | 0o600, os.makedev(major, minor)))
+        """),
+    _attack("devices-shown", "use a device that is no harmless one", """
+        harmless = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)}
+        for top, directories, files in os.walk("/dev"):
+            for name in files:
+                found_ = os.lstat(f"{top}/{name}")
+                if stat.S_ISBLK(found_.st_mode):
+                    broken(f"{top}/{name} is a disk")
+                elif stat.S_ISCHR(found_.st_mode) and not top.startswith("/dev/pts"):
+                    number = os.major(found_.st_rdev), os.minor(found_.st_rdev)
+                    if number not in harmless:
+                        broken(f"{top}/{name} is {number}")
+        for name in ("mem", "kmsg", "port", "kvm", "fuse", "loop-control", "loop0", "vda", "sda",
+                     "console"):
+            refused(f"opened /dev/{name}", lambda: os.open(f"/dev/{name}", os.O_RDONLY))
+        """),
+    _attack("set-user-id", "become root by a set-user-ID file", """
+        import shutil, subprocess
+        shutil.copy(sys.executable, "me")
+        os.chmod("me", 0o6755)
+        ids = subprocess.run(["./me", "-I", "-c", "import os; print(os.geteuid(), os.getegid())"],
+                             capture_output=True, text=True).stdout.split()
+        if ids != [str(os.getuid()), str(os.getgid())]:
+            broken(f"a set-user-ID file gave {ids}")
+        for path in ("/usr/bin/su", "/usr/bin/mount", "/usr/bin/passwd", "/bin/su"):
+            if os.path.exists(path):
+                subprocess.run([path, "--help"], capture_output=True, stdin=subprocess.DEVNULL)
+        if 0 in os.getresuid():
+            broken("this is root")
+        """),
+    _attack("leave-root", "leave the root by a second chroot, a handle or a descriptor", """
+        os.mkdir("inner")
+        filtered("chroot", b"inner")
+        filtered("pivot_root", b".", b".")
+        filtered("open_by_handle_at", -1, 0, 0)
+        for number in range(3, 64):
+            refused(f"descriptor {number} is a way out", lambda: os.fchdir(number))
+        os.chdir("/")
+        for _ in range(64):
+            os.chdir("..")
+        if os.stat(".").st_ino != os.stat("/").st_ino:
+            broken("'..' leads out of the root")
+        if {"boot", "lost+found", "media", "mnt", "srv", "opt"} & set(os.listdir("/")):
+            broken(f"the root is the host's: {sorted(os.listdir('/'))}")
+        """),
+    _attack("proc-settings", "change a setting of the kernel", """
+        for path in ("sys/kernel/core_pattern", "sys/kernel/modprobe", "sysrq-trigger",
+                     "sys/vm/overcommit_memory", "sys/kernel/hostname",
+                     "sys/fs/binfmt_misc/register", "sys/net/ipv4/ip_forward",
+                     "irq/default_smp_affinity", "1/oom_score_adj"):
+            refused(f"opened /proc/{path} for writing",
+                    lambda: os.open(f"/proc/{path}", os.O_WRONLY))
+        """),
+    _attack("proc-secrets", "read the kernel's memory, symbols and keys", """
+        for name in ("kallsyms", "kcore", "keys", "key-users", "kmsg", "sched_debug", "timer_list",
+                     "vmallocinfo", "slabinfo", "pagetypeinfo", "modules", "iomem", "kpageflags"):
+            try:
+                text = open(f"/proc/{name}", "rb").read(4096)
+            except OSError:
+                continue
+            shown = [word for word in text.split() if word.strip(b"0-: ")]
+            if shown and name not in ("iomem",):
+                broken(f"/proc/{name} can be read")
+        """),
+    _attack("host-sockets", "speak with a service of the host", """
+        for path in ("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock",
+                     "/run/systemd/private", "/run/systemd/notify", "/run/dbus/system_bus_socket",
+                     "/run/sandboxd/api.sock", "/dev/log", "/run/systemd/journal/socket"):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_UNIX, kind) as sock:
+                    refused(f"connected to {path}", lambda: sock.connect(path))
+        if os.path.exists("/run") and os.listdir("/run"):
+            broken(f"/run has {os.listdir('/run')}")
+        """),
+    _attack("cgroup-files", "reach the cgroups, to lift the limits", """
+        for path in ("/sys/fs/cgroup", "/sys/kernel", "/sys/class/net", "/sys/block"):
+            if os.path.exists(path):
+                broken(f"{path} is there")
+        for line in open("/proc/self/cgroup"):
+            if line.strip().split(":", 2)[2] not in ("/", "/.."):
+                broken(f"the place among the host's cgroups is told: {line.strip()}")
+                break
+        """),
+    _attack("other-session", "read what another session has left", """
+        marker = "marker-of-another-session"
+        for place in ("/home/work", "/tmp", "/dev/shm", "/var/tmp", "/run"):
+            if os.path.lexists(f"{place}/{marker}"):
+                broken(f"{place} is shared")
+        for top, directories, files in os.walk("/proc"):
+            break
+        for pid in directories:
+            if pid.isdigit() and os.path.exists(f"/proc/{pid}/root/tmp/{marker}"):
+                broken(f"by process {pid}")
+        """, before="""
+        for place in ("/home/work", "/tmp", "/dev/shm"):
+            open(f"{place}/marker-of-another-session", "w").close()
+        looked_at()
+        """),
+    _attack("build-step", "be less confined in a build than in a run", """
+        if 0 in (*os.getresuid(), *os.getresgid()):
+            broken("a build is root")
+        if status("Seccomp") != ["2"] or status("NoNewPrivs") != ["1"]:
+            broken("a build is not filtered")
+        sets = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+        if any(int(status(name)[0], 16) for name in sets):
+            broken("a build has capabilities")
+        refused(CANARY["path"], lambda: open(CANARY["path"]))
+        """, step="build"),
+)  # fmt: skip

@@ -1,0 +1,148 @@
+"""Attacks on the kernel: system calls that lead out, or that only attackers need.
+
+The arguments are such that even root would change nothing: bad descriptors, null pointers, flags
+that do not exist. A call that is refused is answered EPERM or ENOSYS; any other answer says that
+the kernel has looked at the arguments, and that the filter has not.
+"""
+
+from __future__ import annotations
+
+from ..attack import of
+
+_attack = of("kernel")
+
+ATTACKS = (
+    _attack("filter-on", "run without a filter, or ask for one to listen to", """
+        if status("Seccomp") != ["2"]:
+            broken(f"seccomp mode {status('Seccomp')}")
+        refused("a filter with a listener", lambda: call("seccomp", 1, 8, 0),
+                errno.EPERM, errno.EBUSY)
+        if libc.prctl(22, 0, 0, 0, 0) == 0:
+            broken("the filter was taken off")
+        """),
+    _attack("mount", "mount something", """
+        filtered("mount", 0, 0, 0, 0, 0)
+        filtered("mount", b"none", b"/nonexistent", b"tmpfs", 0, 0)
+        filtered("umount2", b"/nonexistent", 0)
+        """),
+    _attack("new-mount-api", "mount by descriptor", """
+        filtered("open_tree", -1, b"nonexistent", 0)
+        filtered("move_mount", -1, b"", -1, b"", 0)
+        filtered("fsopen", b"nonexistent", 0)
+        filtered("fsconfig", -1, 0, 0, 0, 0)
+        filtered("fsmount", -1, 0, 0)
+        filtered("fspick", -1, b"nonexistent", 0)
+        filtered("mount_setattr", -1, b"", 0, 0, 0)
+        filtered("statmount", 0, 0, 0, 0)
+        filtered("listmount", 0, 0, 0, 0)
+        """),
+    _attack("unshare", "make a namespace of its own, with all capabilities in it", """
+        for flag in (0x10000000, 0x20000, 0x40000000, 0x20000000, 0x8000000, 0x4000000, 0x2000000):
+            if in_child(lambda: call("unshare", flag)) == 0:
+                broken(f"unshare with {flag:x}")
+        filtered("unshare", 0x80)
+        filtered("setns", -1, 0)
+        """),
+    _attack("clone-namespaces", "make a namespace by clone", """
+        for flag in (0x10000000, 0x20000, 0x40000000, 0x20000000, 0x8000000, 0x4000000, 0x2000000):
+            pid = libc.syscall(ctypes.c_long(NR["clone"]), ctypes.c_ulong(flag | 17), 0, 0, 0, 0)
+            if pid == 0:
+                os._exit(0)
+            if pid > 0:
+                os.waitpid(pid, 0)
+                broken(f"clone with {flag:x}")
+        filtered("clone3", 0, 0)
+        """),
+    _attack("io-uring", "do calls that no filter sees", """
+        filtered("io_uring_setup", 0, 0)
+        filtered("io_uring_enter", -1, 0, 0, 0, 0, 0)
+        filtered("io_uring_register", -1, 0, 0, 0)
+        """),
+    _attack("bpf", "load a program into the kernel", "filtered('bpf', 9999, 0, 0)"),
+    _attack("perf", "watch the kernel with its performance counters",
+            "filtered('perf_event_open', 0, -1, -1, -1, 0)"),
+    _attack("keyrings", "read or leave keys in the kernel's keyrings", """
+        filtered("keyctl", 9999, 0, 0, 0, 0)
+        filtered("add_key", 0, 0, 0, 0, 0)
+        filtered("request_key", 0, 0, 0, 0)
+        """),
+    _attack("userfaultfd", "stop the kernel in the middle of a copy",
+            "filtered('userfaultfd', -1)"),
+    _attack("modules", "load a module", """
+        filtered("init_module", 0, 0, 0)
+        filtered("finit_module", -1, 0, 0)
+        filtered("delete_module", 0, 0)
+        """),
+    _attack("reboot", "restart the machine, or another kernel", """
+        filtered("reboot", 0, 0, 0, 0)  # without its magic numbers: nothing even for root
+        filtered("kexec_load", 0, 1 << 40, 0, 1 << 40)
+        filtered("kexec_file_load", -1, -1, 0, 0, 1 << 40)
+        """),
+    _attack("swap-and-quota", "change swap, quotas and accounting", """
+        filtered("swapon", 0, 0)
+        filtered("swapoff", 0)
+        filtered("quotactl", -1, 0, 0, 0)
+        filtered("quotactl_fd", -1, -1, 0, 0)
+        filtered("acct", b"/nonexistent/file")
+        """),
+    _attack("clock", "set the clock or the name of the host", """
+        filtered("clock_settime", 9999, 0)
+        filtered("settimeofday", 1, 1)
+        filtered("clock_adjtime", 9999, 0)
+        filtered("sethostname", 0, -1)
+        filtered("setdomainname", 0, -1)
+        """),
+    _attack("ports", "reach the ports and tables of the processor", """
+        filtered("iopl", 9)
+        filtered("ioperm", 1 << 40, 1, 1)
+        filtered("modify_ldt", 99, 0, 0)
+        """),
+    _attack("kernel-log", "read or clear the kernel's log", """
+        filtered("syslog", 99, 0, 0)
+        filtered("lookup_dcookie", 0, 0, 0)
+        """),
+    _attack("watch-files", "watch the files of everybody", """
+        filtered("fanotify_init", 1 << 30, 0)
+        """),
+    _attack("move-memory", "move the memory of other processes", """
+        filtered("move_pages", 1, 0, 0, 0, 0, 0)
+        filtered("migrate_pages", 1, 0, 0, 0)
+        """),
+    _attack("terminal-injection", "type into a terminal, also with bits that a filter may miss", """
+        for number in (0x5412, 0x541C, 0x541D, 0x5423):
+            for high in (0, 1 << 32, 0xFFFFFFFF << 32):
+                result = libc.syscall(ctypes.c_long({"x86_64": 16}.get(os.uname().machine, 29)),
+                                      ctypes.c_long(-1), ctypes.c_ulong(number | high), 0)
+                if result != -1 or ctypes.get_errno() != errno.EPERM:
+                    broken(f"ioctl {number | high:x}: {os.strerror(ctypes.get_errno())}")
+        """),
+    _attack("other-architecture", "make calls of i386, which another table judges", """
+        import mmap
+        if os.uname().machine == "x86_64":
+            # mov eax, 20 (getpid); int 0x80; ret
+            code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+            code.write(bytes.fromhex("b814000000cd80c3"))
+            address = ctypes.addressof(ctypes.c_char.from_buffer(code))
+            state = in_child(lambda: ctypes.CFUNCTYPE(ctypes.c_int)(address)())
+            # SIGSYS by the filter; SIGSEGV where the kernel has no such calls at all
+            ends = (signal.SIGSYS, signal.SIGSEGV)
+            if not os.WIFSIGNALED(state) or os.WTERMSIG(state) not in ends:
+                broken(f"int 0x80 was carried out: {state:x}")
+        """),
+    _attack("x32", "make calls of x32, which have other numbers", """
+        for number in (39, 165, 272, 321, 425, 520):
+            if libc.syscall(ctypes.c_long(0x40000000 | number), 0, 0, 0, 0) != -1:
+                broken(f"x32 call {number}")
+            elif ctypes.get_errno() != errno.ENOSYS:
+                broken(f"x32 call {number}: {os.strerror(ctypes.get_errno())}")
+        """),
+    _attack("unknown-calls", "make calls that are newer than the filter", """
+        for number in (*range(470, 512), 9999):
+            result = libc.syscall(ctypes.c_long(number), -1, -1, -1, -1, -1, -1)
+            if result != -1 or ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM):
+                broken(f"call {number}: {os.strerror(ctypes.get_errno())}")
+        """),
+    _attack("personality", "pass for a program of another system", """
+        refused("PER_LINUX32", lambda: call("personality", 8), errno.EPERM)
+        """),
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""Attacks by the network: to reach anything but the run itself."""
+
+from __future__ import annotations
+
+from ..attack import of
+
+_attack = of("network")
+
+ATTACKS = (
+    _attack("loopback-tcp", "reach a service on the host's loopback", """
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2"),
+                             (socket.AF_INET6, "::1"), (socket.AF_INET, "0.0.0.0")):
+            with socket.socket(family) as sock:
+                sock.settimeout(2)
+                refused(f"connected to {host}", lambda: sock.connect((host, CANARY["tcp"])))
+        """),
+    _attack("loopback-udp", "send to a service on the host's loopback", """
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(0.5)
+            sock.connect(("127.0.0.1", CANARY["udp"]))
+            sock.send(b"attack")
+            refused("the canary answered", lambda: sock.recv(16))
+        """),
+    _attack("abstract-socket", "reach a service by an abstract socket", """
+        with socket.socket(socket.AF_UNIX) as sock:
+            refused("connected", lambda: sock.connect("\\0" + CANARY["abstract"]))
+        if len(open("/proc/net/unix").read().splitlines()) > 3:
+            broken("sockets of the host are listed")
+        """),
+    _attack("way-out", "reach another machine", """
+        # connect of a datagram socket looks for a way and sends nothing
+        for address in ("192.0.2.1", "198.51.100.1", "169.254.169.254", "8.8.8.8"):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                refused(f"a way to {address}", lambda: sock.connect((address, 53)),
+                        errno.ENETUNREACH)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            refused("a way to 2001:db8::1", lambda: sock.connect(("2001:db8::1", 53)))
+        """),
+    _attack("interfaces", "use an interface that is not the loopback", """
+        idle = ("lo", "tunl", "gre", "gretap", "erspan", "ip_vti", "ip6", "sit", "ip6_vti", "teql")
+        for line in open("/proc/net/dev").read().splitlines()[2:]:
+            name, _, counts = line.partition(":")
+            if not name.strip().startswith(idle):
+                broken(f"the interface {name.strip()}")
+            elif name.strip() != "lo" and any(int(n) for n in counts.split()):
+                broken(f"{name.strip()} has traffic")
+        if len(open("/proc/net/route").read().splitlines()) > 1:
+            broken("there are routes")
+        """),
+    _attack("raw-sockets", "send packets of its own making", """
+        for kind, protocol in ((socket.SOCK_RAW, socket.IPPROTO_ICMP), (socket.SOCK_RAW, 255)):
+            refused("a raw socket", lambda: socket.socket(socket.AF_INET, kind, protocol))
+        for kind in (socket.SOCK_RAW, socket.SOCK_DGRAM):
+            refused("a packet socket", lambda: socket.socket(socket.AF_PACKET, kind, 3),
+                    errno.EAFNOSUPPORT)
+        """),
+    _attack("socket-families", "use a kind of socket that programs have no use for", """
+        allowed = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
+        for family in set(range(1, 64)) - allowed:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+                refused(f"the family {family}", lambda: socket.socket(family, kind, 0),
+                        errno.EAFNOSUPPORT)
+        """),
+    _attack("netlink", "speak with the kernel's network by netlink", """
+        # route, sock_diag, audit, netfilter, uevent, generic
+        for protocol in (0, 4, 9, 12, 15, 16):
+            refused(f"netlink {protocol}", lambda: socket.socket(socket.AF_NETLINK,
+                    socket.SOCK_RAW, protocol), errno.EAFNOSUPPORT)
+        """),
+    _attack("vsock", "speak with the hypervisor", """
+        refused("AF_VSOCK", lambda: socket.socket(40, socket.SOCK_STREAM), errno.EAFNOSUPPORT)
+        """),
+    _attack("kernel-crypto", "use the kernel's ciphers by AF_ALG", """
+        refused("AF_ALG", lambda: socket.socket(38, socket.SOCK_SEQPACKET), errno.EAFNOSUPPORT)
+        """),
+    _attack("network-settings", "change an interface", """
+        import fcntl, struct
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            up = struct.pack("16sH22x", b"lo", 0x49)
+            refused("flags of lo", lambda: fcntl.ioctl(sock, 0x8914, up), errno.EPERM)
+            address = struct.pack("16sHH4s8x", b"lo", 2, 0, bytes([127, 0, 0, 1]))
+            refused("address of lo", lambda: fcntl.ioctl(sock, 0x8916, address), errno.EPERM)
+        """),
+    _attack("pass-for-lease", "take the daemon's names in the abstract name space", """
+        for uid in (os.getuid(), os.getuid() + 1):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                try:
+                    sock.bind(f"\\0sandboxd/uid/{uid}")
+                except OSError as error:
+                    broken(f"the lease of {uid} is seen: {error.strerror}")
+        """),
+)  # fmt: skip

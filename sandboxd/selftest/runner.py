@@ -1,0 +1,185 @@
+"""Carries out attacks over the API, each in a session of its own that is deleted afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+from ..errors import Refused, SandboxdError, Unavailable
+from ..jail import syscalls
+from . import host_view
+from .attack import NAMES, READY, Attack, AttackOutcome, Judgement, judge, source
+from .attacks import exhaustion, files, kernel, network, persistence, processes
+
+ATTACKS: tuple[Attack, ...] = (
+    *files.ATTACKS, *processes.ATTACKS, *network.ATTACKS,
+    *kernel.ATTACKS, *exhaustion.ATTACKS, *persistence.ATTACKS,
+)  # fmt: skip
+KINDS = tuple(dict.fromkeys(attack.kind for attack in ATTACKS))
+
+PYTHON = "/usr/bin/python3"
+MARGIN_S = 40.0
+"""Beyond its own time, what an attack may take until its run is given up."""
+
+
+class SelftestClient(Protocol):
+    """What is needed of the command line's client."""
+
+    def call(self, method: str, path: str, body: Any = None) -> Any: ...
+
+
+class AttackRunner:
+    """Attacks the daemon behind `api`. `is_root`: the host is looked at as well."""
+
+    def __init__(
+        self, api: SelftestClient, canaries: host_view.Canaries, image: str, is_root: bool
+    ) -> None:
+        self._api = api
+        self._canaries = canaries
+        self._image = image
+        self._is_root = is_root
+        self._numbers = syscalls.syscall_numbers(NAMES)
+
+    def attack(self, attack: Attack) -> Judgement:
+        """Carry out one attack. What goes wrong meanwhile is unclear, never held."""
+        list(self._canaries.touched())
+        try:
+            outcome, prints = self._run(attack)
+        except (SandboxdError, OSError) as error:
+            return Judgement(None, str(error))
+        seen = [*outcome.host, *self._canaries.touched()]
+        for one in prints:
+            seen += [f"left behind: {what}" for what in host_view.left(one)]
+        return judge(attack, replace(outcome, host=tuple(seen)))
+
+    def command(self, text: str, token: str) -> str:
+        """The shell command of a program."""
+        program = source(text, self._numbers, self._canaries.told, self._canaries.digest, token)
+        return f"exec {PYTHON} -I -c {shlex.quote(program)}"
+
+    def _run(self, attack: Attack) -> tuple[AttackOutcome, set[host_view.Footprint]]:
+        prints: set[host_view.Footprint] = set()
+        with contextlib.ExitStack() as stack:
+            if attack.before:
+                other = stack.enter_context(self._session({}))
+                run = AttackRun(self._api, other, {"exec": self.command(attack.before, "before")})
+                run.until(READY, attack.timeout)
+            session = stack.enter_context(self._session(attack.resources))
+            token = f"selftest-{secrets.token_hex(8)}"
+            steps = {attack.step: self.command(attack.program, token)}
+            run = AttackRun(self._api, session, steps | {"timeout": attack.timeout})
+            seen: list[str] = []
+            if attack.looks:
+                run.until(READY, attack.timeout)
+                seen = self._look(attack, token, prints)
+                if attack.kind == "leftovers":
+                    return self._outcome(run, seen, stdout=run.stdout + "\nheld\n"), prints
+                run.answer()
+            run.until_end(attack.timeout + MARGIN_S)
+        return self._outcome(run, seen), prints
+
+    def _look(self, attack: Attack, token: str, prints: set[host_view.Footprint]) -> list[str]:
+        """What the host sees of the program; its footprints go into `prints`."""
+        if not self._is_root:
+            return []
+        pids = host_view.find(token)
+        if not pids:
+            return ["the host does not find it"]
+        prints.update(one for one in map(host_view.footprint, pids) if one)
+        return [bad for pid in pids for bad in host_view.look(attack.looks, pid)]
+
+    @staticmethod
+    def _outcome(run: AttackRun, seen: list[str], stdout: str | None = None) -> AttackOutcome:
+        verdict = run.verdict
+        return AttackOutcome(
+            run.stdout if stdout is None else stdout,
+            run.stderr,
+            run.exit,
+            str(verdict.get("outcome", "")),
+            verdict.get("limit"),
+            tuple(seen),
+        )
+
+    @contextlib.contextmanager
+    def _session(self, resources: dict[str, Any]) -> Iterator[str]:
+        mem = {name: value for name, value in resources.items() if name == "mem"}
+        others = {name: value for name, value in resources.items() if name != "mem"}
+        body = {
+            "name": f"selftest-{secrets.token_hex(6)}", "image": self._image,
+            "config": {"resources": mem, "resource_opts": others}, "reuseIfExists": False,
+        }  # fmt: skip
+        made = self._api.call("POST", "/session", body)["sessionId"]
+        try:
+            yield made
+        finally:
+            with contextlib.suppress(Refused):
+                self._api.call("DELETE", f"/session/{made}")
+
+
+class AttackRun:
+    """One batch run, followed by polling."""
+
+    def __init__(self, api: SelftestClient, session: str, options: dict[str, Any]) -> None:
+        self._api = api
+        self._path = f"/session/{session}"
+        self.stdout = self.stderr = ""
+        self.exit: int | None = None
+        self.verdict: dict[str, Any] = {}
+        self.over = self._waits = False
+        self._id: str | None = None
+        self._take({"mode": "batch", "code": "", "options": options | {"live": True}})
+
+    def until(self, word: str, seconds: float) -> None:
+        """Follow until the program has said `word` on a line of its own. Raises Unavailable."""
+        deadline = time.monotonic() + seconds
+        while word not in self.stdout.splitlines():
+            self._more(deadline, f"the program did not say {word}")
+
+    def until_end(self, seconds: float) -> None:
+        """Follow to the end. Raises Unavailable when that does not come."""
+        deadline = time.monotonic() + seconds
+        while not self.over:
+            self._more(deadline, "its run does not end")
+
+    def answer(self) -> None:
+        """Give the program the line that it waits for."""
+        deadline = time.monotonic() + MARGIN_S
+        while not self._waits and not self.over:
+            self._more(deadline, "the program does not wait")
+        if not self.over:
+            self._take({"mode": "input", "code": "go\n", "runId": self._id, "options": _LIVE})
+
+    def _more(self, deadline: float, otherwise: str) -> None:
+        if self.over or time.monotonic() > deadline:
+            last = (self.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise Unavailable(f"{otherwise}: {last}")
+        self._take({"mode": "continue", "code": "", "runId": self._id, "options": _LIVE})
+
+    def _take(self, call: dict[str, Any]) -> None:
+        result = self._api.call("POST", self._path, call)["result"]
+        self._id = result["runId"]
+        for kind, data in result["console"]:
+            if kind == "stdout":
+                self.stdout += data
+            elif kind == "stderr":
+                self.stderr += data
+        status = result["status"]
+        self._waits = status == "waiting-input"
+        verdict = result.get("verdict")
+        if verdict and verdict.get("outcome") != "skipped":
+            self.verdict, self.exit = verdict, result["exitCode"]
+        self.over = status in ("finished", "exec-timeout", "error")
+
+
+_LIVE = {"live": True}
+
+
+def is_root() -> bool:
+    """The host can be looked at."""
+    return os.geteuid() == 0

@@ -1,0 +1,1 @@
+"""The guarantees of this host: what is tried at every start and by `sandboxd doctor`."""

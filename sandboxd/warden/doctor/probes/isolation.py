@@ -1,0 +1,208 @@
+"""Can a process be shut in? Each wall by itself, and at last a whole run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+
+from .... import wire
+from ....errors import StageError
+from ....jail import identity, namespaces, network, rlimits, rootfs, seccomp, syscalls
+from ....jail.cgroup import Group
+from ....jail.enter import Jail, JailSession
+from ....jail.mounts import READ_ONLY, Mount, Node, clone
+from ....jail.stage import expect
+from ....model import Limits
+from ....shim import launch
+from ....shim.denied_calls import DeniedCalls
+from ...slots.leases import lock_uid
+from ..trial import Trial, attempt
+from . import Probe, ProbeContext, own_mounts
+from .limits import own_group
+
+SECONDS = 5.0
+_FLAGS = {
+    "cgroup": syscalls.CLONE_NEWCGROUP, "ipc": syscalls.CLONE_NEWIPC,
+    "mnt": syscalls.CLONE_NEWNS, "net": syscalls.CLONE_NEWNET, "uts": syscalls.CLONE_NEWUTS,
+    "user": syscalls.CLONE_NEWUSER,
+}  # fmt: skip
+_UID_TRIES = 64
+
+
+def namespace(kind: str) -> Probe:
+    """The probe of one kind of namespace, named as in /proc/PID/ns."""
+    return partial(_namespace, kind)
+
+
+def _namespace(kind: str, _: ProbeContext) -> str:
+    before = os.readlink(f"/proc/self/ns/{kind}")
+    syscalls.unshare(_FLAGS[kind])
+    expect(kind, "still the host's", os.readlink(f"/proc/self/ns/{kind}") == before, False)
+    return ""
+
+
+def pid_namespace(_: ProbeContext) -> str:
+    """A child is the first process of its world."""
+    syscalls.unshare(syscalls.CLONE_NEWPID)
+    found = attempt(lambda: str(os.getpid()), SECONDS)
+    expect("pid", "pid in a new namespace", found, "1")
+    return ""
+
+
+def sealed_mounts(host: ProbeContext) -> str:
+    """A tree is cloned, made read-only and attached by descriptor; then it cannot be written."""
+    own_mounts()
+    Mount("", "tmpfs", 0, "size=64k").apply(host.directory)
+    source, target = f"{host.directory}/source", f"{host.directory}/target"
+    os.mkdir(source)
+    os.mkdir(target)
+    fd = clone(source)
+    syscalls.mount_setattr(fd, READ_ONLY)
+    syscalls.move_mount(fd, target)
+    _refused(errno.EROFS, "a file was made in a read-only tree", lambda: os.mkdir(f"{target}/x"))
+    return ""
+
+
+def devices(host: ProbeContext) -> str:
+    """The nodes of /dev can be made, and used; containers forbid either."""
+    own_mounts()
+    Mount("", "tmpfs", 0, "size=64k").apply(host.directory)
+    for name, (major, minor) in rootfs.NODES.items():
+        Node(f"/{name}", major, minor).apply(host.directory)
+    fd = os.open(f"{host.directory}/zero", os.O_RDONLY)
+    expect("devices", "read from zero", os.read(fd, 1), b"\0")
+    return ""
+
+
+def own_proc(host: ProbeContext) -> str:
+    """A /proc of the run's own processes only."""
+    own_mounts(syscalls.CLONE_NEWPID)
+
+    def listed() -> str:
+        Mount("", "proc", 0, "hidepid=2").apply(host.directory)
+        return " ".join(name for name in os.listdir(host.directory) if name.isdigit())
+
+    expect("proc", "processes seen", attempt(listed, SECONDS), "1")
+    return ""
+
+
+def loopback(_: ProbeContext) -> str:
+    """A network of its own, whose loopback comes up."""
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    network.apply()
+    network.verify()
+    return ""
+
+
+def privileges(host: ProbeContext) -> str:
+    """uid, groups, five capability sets, securebits, no_new_privs: gone and read back."""
+    identity.apply(host.uid, host.uid)
+    identity.verify(host.uid, host.uid)
+    return ""
+
+
+def no_new_privs(_: ProbeContext) -> str:
+    """A set-user-ID program gives nothing: the bit is set and cannot be taken back."""
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    expect("no_new_privs", "bit", syscalls.prctl(syscalls.PR_GET_NO_NEW_PRIVS), 1)
+    clear = partial(syscalls.prctl, syscalls.PR_SET_NO_NEW_PRIVS, 0)
+    _refused(errno.EINVAL, "the bit could be taken back", clear)
+    return ""
+
+
+def limits(host: ProbeContext) -> str:
+    """Limits of a process, as the default run has them."""
+    wanted = rlimits.plan(host.config.limits.exec)
+    rlimits.apply(wanted)
+    rlimits.verify(wanted)
+    return ""
+
+
+def filter(_: ProbeContext) -> str:
+    """The system call filter is compiled and put on; a refused call gets its answer from us."""
+    made = seccomp.compile()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def filtered() -> str:
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        listener = seccomp.apply(made.program)
+        wire.send(theirs, {}, [listener])
+        os.close(listener)
+        seccomp.verify()
+        return ""
+
+    deadline = time.monotonic() + SECONDS
+    trial = Trial({"seccomp": filtered})
+    theirs.close()
+    with ours:
+        fds = wire.receive(ours)[1]
+    if fds:
+        denied = DeniedCalls(fds[0], made.refused)
+        while not denied.answer() and time.monotonic() < deadline and not trial.is_over():
+            time.sleep(0.001)
+    found = trial.outcomes(deadline)["seccomp"]
+    if not found.done:
+        raise StageError("seccomp", found.text)
+    expect("seccomp", "name of the refused call", denied.last, "unshare")
+    return f"{len(made.program) // 8} instructions, refused calls are told by name"
+
+
+def whole_run(host: ProbeContext) -> str:
+    """All of it together: a run from its cgroup to the exit code of its shell."""
+    with own_group(host, "run") as group, _uid(host) as lock:
+        uid = int(lock.getsockname().rpartition(b"/")[2])
+        group.limit(Limits())
+        # In a child again: its root becomes the jail's, where nothing could be tidied up.
+        found = attempt(lambda: _run(host, group, uid), SECONDS)
+    expect("run", "exit code", found, "42")
+    shown = host.config.rootfs
+    return f"{len(shown.paths)} directories and {len(shown.etc)} names of /etc shown"
+
+
+def _run(host: ProbeContext, group: Group, uid: int) -> str:
+    """The exit code of a shell in a jail, in a scratch in memory."""
+    own_mounts()
+    Mount("", "tmpfs", 0, "size=1m,mode=755").apply(host.directory)
+    work, tmp, root = (f"{host.directory}/{name}" for name in ("work", "tmp", "root"))
+    for path in (work, tmp, root):
+        os.mkdir(path)
+        os.chown(path, uid, uid)
+    parts = host.config.rootfs
+    outside, program = namespaces.current(), seccomp.compile()
+    jail = Jail(root, parts.paths, parts.etc, outside, program, group)
+    limits = host.config.limits.exec
+    made = launch.prepare(jail)
+    try:
+        session = JailSession(uid, uid, limits, clone(work), clone(tmp))
+        launch.claim(made, session, jail.filter.refused)
+        null = os.open("/dev/null", os.O_RDWR)
+        made.start(["/bin/sh", "-c", "exit 42"], {}, [null, null, null])
+        answer = made.receive() or {}
+    finally:
+        made.kill()
+    return str(os.waitstatus_to_exitcode(answer.get("exit", 0)))
+
+
+def _uid(host: ProbeContext) -> socket.socket:
+    """The lease of a uid that nobody has, from the last slot down."""
+    slots = host.config.slots
+    last = slots.first_uid + slots.count - 1
+    for uid in range(last, max(slots.first_uid, last - _UID_TRIES) - 1, -1):
+        if lock := lock_uid(uid):
+            return lock
+    raise StageError("run", f"all uids up to {last} are leased")
+
+
+def _refused(code: int, otherwise: str, act: Callable[[], object]) -> None:
+    """`act` must fail with `code`; raises StageError `otherwise`."""
+    try:
+        act()
+    except OSError as error:
+        if error.errno == code:
+            return
+        raise
+    raise StageError("probe", otherwise)

@@ -1,0 +1,71 @@
+"""What else of this machine the daemon counts on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from ....errors import StageError
+from ....free_space import FreeSpace
+from ....model import GIB, MIB
+from .. import checks
+from . import ProbeContext
+
+
+def uids(host: ProbeContext) -> str:
+    """The uids of the slots are nobody's."""
+    checks.uids_free(host.config.slots)
+    slots = host.config.slots
+    return f"{slots.first_uid} to {slots.first_uid + slots.count - 1}"
+
+
+def interpreter(host: ProbeContext) -> str:
+    """The unprivileged half can read Python and our code."""
+    checks.readable(host.uid)
+    return f"by uid {host.uid}"
+
+
+def clock(_: ProbeContext) -> str:
+    """Not before our own files: signatures of clients are checked against it."""
+    made = os.stat(__file__).st_mtime
+    now = time.time()
+    text = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
+    if now < made:
+        raise StageError("clock", f"it is not {text}: that is before sandboxd was installed")
+    return text
+
+
+def disk(host: ProbeContext) -> str:
+    """Room for a session that fills its scratch."""
+    free, wanted = FreeSpace.at(os.path.dirname(host.directory)).bytes, host.config.scratch.size
+    text = f"{free / GIB:.1f} GiB free beside the state directory"
+    if free < wanted:
+        raise StageError("disk", f"{text}, and one session may fill {wanted / GIB:.1f} GiB")
+    return text
+
+
+def memory(host: ProbeContext) -> str:
+    """Room for a step that uses its memory."""
+    words = Path("/proc/meminfo").read_text().split()
+    free = int(words[words.index("MemAvailable:") + 1]) * 1024
+    wanted = host.config.limits.exec.memory
+    text = f"{free / GIB:.1f} GiB available"
+    if free < wanted:
+        raise StageError("memory", f"{text}, and one run may use {wanted / MIB:.0f} MiB")
+    return text
+
+
+def delegation(host: ProbeContext) -> str:
+    """Where systemd runs, it has given the groups away: else it may change them at any time."""
+    if isinstance(host.hierarchy, str):
+        raise StageError("cgroup", host.hierarchy)
+    if not os.path.isdir("/run/systemd/system"):
+        return "no systemd here"
+    for base in host.hierarchy.base.values():
+        for path in (base, f"/sys/fs/cgroup/{host.config.cgroup}"):
+            with contextlib.suppress(OSError):
+                if os.getxattr(path, "trusted.delegate") == b"1":
+                    return f"systemd has delegated {path}"
+    raise StageError("cgroup", "systemd runs this host, and has delegated no group")

@@ -1,0 +1,87 @@
+"""Can files be bounded and kept apart?"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from ....errors import StageError
+from ....jail import identity, idmap, syscalls
+from ....jail.mounts import WRITABLE, Mount, clone
+from ....jail.stage import expect
+from ....model import MIB
+from ...slots import images
+from ...slots.folders import FOLDER_UID
+from . import ProbeContext, own_mounts
+
+_SIZE, _INODES = 16 * MIB, 64
+
+
+def paths(host: ProbeContext) -> str:
+    """openat2 does not leave the directory that it was given, whatever links say."""
+    own_mounts()
+    Mount("", "tmpfs", 0, "size=64k").apply(host.directory)
+    os.symlink("/etc", f"{host.directory}/out")
+    fd = os.open(host.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syscalls.openat2(fd, "out/passwd", os.O_RDONLY, syscalls.RESOLVE_BENEATH)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return ""
+        raise
+    raise StageError("openat2", "a link out of the directory was followed")
+
+
+def scratch(host: ProbeContext) -> str:
+    """A file system of a fixed size is made and mounted, and is full when it is full."""
+    own_mounts()
+    kind = host.config.scratch.kind
+    if kind == "tmpfs":
+        Mount("", "tmpfs", 0, f"size={_SIZE},nr_inodes={_INODES}").apply(host.directory)
+        target = host.directory
+    else:
+        target = _image(host, "scratch")
+    images.verify(target, _SIZE)
+    with open(f"{target}/large", "wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, 2 * _SIZE)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                return kind
+            raise
+    raise StageError("scratch", "more was written than its size")
+
+
+def mapped(host: ProbeContext) -> str:
+    """Files of one uid are seen as another's through a mount: virtual folders."""
+    own_mounts()
+    target = _image(host, "folder")
+    os.mkdir(f"{target}/work")
+    os.chown(f"{target}/work", FOLDER_UID, FOLDER_UID)
+    fd = clone(f"{target}/work")
+    idmap.apply(fd, WRITABLE, idmap.user_namespace(FOLDER_UID, host.uid))
+    expect("folders", "owner seen", os.fstat(fd).st_uid, host.uid)
+    return ""
+
+
+def hard_links(host: ProbeContext) -> str:
+    """Nobody can link to a file that is not his own (proc_sys_fs(5), protected_hardlinks)."""
+    own_mounts()
+    Mount("", "tmpfs", 0, "size=64k,mode=1777").apply(host.directory)
+    Path(host.directory, "roots").touch(0o600)
+    identity.apply(host.uid, host.uid)
+    try:
+        os.link(f"{host.directory}/roots", f"{host.directory}/link")
+    except PermissionError:
+        return ""
+    raise StageError("hard links", "another user's file was linked to")
+
+
+def _image(host: ProbeContext, name: str) -> str:
+    """A new image, mounted for as long as this child lives; where."""
+    image, target = f"{host.directory}/{name}.ext4", f"{host.directory}/{name}"
+    os.mkdir(target)
+    images.make(image, _SIZE, _INODES)
+    images.mount(image, target)
+    return target

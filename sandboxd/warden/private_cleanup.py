@@ -1,0 +1,115 @@
+"""Takes away what a private daemon that was killed could not: its groups and its directory.
+
+A private daemon lives for one command, in a directory of its own that nobody takes up again. Both
+its halves hold the lock in there (state_directory.py), so once we have it nobody is at work there,
+and all that is left is nobody's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..jail.cgroup import Group
+from .leaks.rule import GROUP
+from .runs.cgroups import own_name, places
+
+PATIENCE_S = 5.0
+"""How long the processes of a killed daemon may take to end."""
+
+STALE_S = 60.0
+"""Age of a directory of which somebody should have taken the lock by now."""
+
+
+def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
+    """Remove all of the private daemon that lived in `folder`, unless it still does."""
+    state = f"{folder}/state"
+    if (lock := _lock(f"{state}/lock", wait_s)) is None:
+        return False
+    try:
+        for group in _groups(state):
+            _end(group)
+        for path in _bases(state):
+            for directory in (f"{path}/shims", path):
+                _rmdir(directory)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+    return True
+
+
+def clear_old(where: str, prefix: str) -> list[str]:
+    """Remove those of earlier private daemons below the directory `where`: root's own, of our
+    form, a while old, with a lock that nobody holds. Their paths."""
+    found = []
+    for entry in os.scandir(where):
+        if not entry.name.startswith(prefix) or not entry.is_dir(follow_symlinks=False):
+            continue
+        status = entry.stat(follow_symlinks=False)
+        ours = status.st_uid == 0 and stat.S_IMODE(status.st_mode) == 0o711
+        old = time.time() - status.st_mtime > STALE_S
+        if ours and old and os.path.isfile(f"{entry.path}/state/lock") and clear(entry.path, 0):
+            found.append(entry.path)
+    return found
+
+
+def _lock(path: str, wait_s: float) -> int | None:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT, 0o600)
+    except OSError:  # it never came so far
+        return None
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(fd)
+                return None
+            time.sleep(0.05)
+
+
+def _bases(state: str) -> list[str]:
+    """The directories of the daemon's own group, in each hierarchy: where it would be made now,
+    and where those of its runs are."""
+    name = own_name(state)
+    found = {path for path in places(name) if os.path.isdir(path)}
+    for path in Path(state).glob("slots/*/runs/*/cgroup"):
+        try:
+            above = {os.path.dirname(one) for one in json.loads(path.read_text()).values()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue  # half written
+        found |= {one for one in above if os.path.basename(one) == name and os.path.isdir(one)}
+    return sorted(found)
+
+
+def _groups(state: str) -> Iterator[Group]:
+    for path in _bases(state):
+        for entry in os.scandir(path):
+            if GROUP.fullmatch(entry.name):
+                yield Group({"" if _is_v2(entry.path) else "pids": entry.path})
+
+
+def _is_v2(path: str) -> bool:
+    return os.path.exists(f"{path}/cgroup.controllers")
+
+
+def _end(group: Group) -> None:
+    group.kill()
+    deadline = time.monotonic() + PATIENCE_S
+    while not group.remove() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _rmdir(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass  # not there, or somebody else has put something there

@@ -1,0 +1,1 @@
+"""The slots and what a leased slot has: scratch, folders, directories."""

@@ -1,0 +1,256 @@
+"""A slot is a small number leased to a session; uid, gid and directories follow from it.
+
+    STATE/slots/N/session      the session's UUID, written last when leased, removed first
+    STATE/slots/N/image        its scratch, see scratch.py
+    STATE/slots/N/scratch/     where the scratch is mounted, in the warden's mount namespace
+    STATE/slots/N/runs/K/      run K, see runs.py
+
+Two daemons on one host (a service, and one that `sandboxd run` starts for itself) must not use
+one uid twice. The lease therefore includes a name in the abstract socket namespace, which the
+kernel gives to one process at a time and takes back when that ends; payloads have a network
+namespace of their own and cannot squat there. A slot is leased only after proof that no process
+has its uid. A shim inherits the name until it has the uid itself, so that there is no moment at
+which neither tells that the uid is taken, also when the warden is killed; taken up again after a
+restart, whatever has the uid and is no run's is ended first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...config import SlotsConfig
+from ...errors import Invalid, StageError, Unavailable
+from ...model import Attachment
+from . import durable
+from .proof import leftovers
+
+SLOTS_MAX = 65535
+"""The highest number that a configuration can allow for."""
+
+END_S = 10.0
+"""How long what was sent a SIGKILL may take to end."""
+
+SETUP_S = 2.0
+"""How long a shim may take to have the uid of its slot."""
+
+
+@dataclass
+class Slot:
+    """A leased slot.
+
+    lock     holds its uid against other daemons
+    ready    its scratch is made and mounted
+    folders  the virtual folders that its session sees
+    idmap    a user namespace that maps their files to the slot's uid; None without folders
+    """
+
+    number: int
+    uid: int
+    path: str
+    session: str
+    lock: socket.socket
+    ready: bool = False
+    runs: dict[int, int] = field(default_factory=dict)  # run -> pid of its shim
+    forgotten: set[int] = field(default_factory=set)  # runs to be removed when they are over
+    suspect: bool = False  # its scratch was there when the disk was full
+    folders: tuple[Attachment, ...] = ()
+    idmap: int | None = None
+
+    @property
+    def gid(self) -> int:
+        """The slot's group: the same number."""
+        return self.uid
+
+    @property
+    def scratch(self) -> str:
+        """Where the scratch is mounted."""
+        return f"{self.path}/scratch"
+
+    def run_path(self, run: int) -> str:
+        """The directory of a run."""
+        return f"{self.path}/runs/{run}"
+
+
+class Slots:
+    """All slots of one daemon.
+
+    emptying  those that were leased and are not proven to be empty yet; nobody gets them
+    stuck     those of them that could not be emptied at once
+    """
+
+    def __init__(self, config: SlotsConfig, state_dir: str) -> None:
+        self._config = config
+        self._state_dir = state_dir
+        self._dir = f"{state_dir}/slots"
+        self.leased: dict[int, Slot] = {}
+        self.emptying: dict[int, Slot] = {}
+        self.stuck: set[int] = set()
+        os.makedirs(self._dir, mode=0o700, exist_ok=True)
+
+    def lease(self, session: str, busy: Set[int | None] = frozenset()) -> Slot:
+        """A free slot for `session`, with empty directories, none of the `busy` ones. Raises
+        Unavailable, and OSError when the disk takes no directory; then nothing is leased."""
+        for number in range(self._config.count):
+            if number in self.leased or number in busy or os.path.exists(self._path(number)):
+                continue
+            lock = self.hold(number)
+            if lock is None:
+                continue
+            if leftovers(self._state_dir, number, self._config.first_uid + number):
+                lock.close()
+                continue
+            slot = self._slot(number, session, lock)
+            try:
+                os.makedirs(f"{slot.path}/runs", mode=0o700)
+                os.mkdir(slot.scratch, mode=0o700)
+            except OSError:  # a full disk
+                del self.leased[number]
+                shutil.rmtree(slot.path, ignore_errors=True)
+                lock.close()
+                raise
+            return slot
+        raise Unavailable(f"all {self._config.count} slots are leased; raise slots.count")
+
+    def commit(self, slot: Slot) -> None:
+        """The slot is complete: from here on it survives a restart."""
+        durable.write(f"{slot.path}/session", slot.session)
+        durable.sync(slot.path)
+        durable.sync(self._dir)
+
+    def adopt(self, number: int, session: str) -> Slot:
+        """Lease again what an earlier daemon leased to `session`. Raises Invalid when there is no
+        such slot, Unavailable when its uid is not ours for now."""
+        path = Path(self._path(number), "session")
+        if number in self.leased:
+            raise Invalid(f"slot {number} is not free")
+        if number >= self._config.count:
+            raise Unavailable(f"slot {number} is beyond slots.count, {self._config.count}")
+        if not path.exists() or path.read_text() != session:
+            raise Invalid(f"slot {number} does not hold session {session}")
+        lock = self._lock_soon(number)
+        if lock is None:
+            raise Unavailable(f"slot {number} is held by another daemon")
+        return self._slot(number, session, lock)
+
+    def vacate(self, slot: Slot) -> None:
+        """The session of `slot` is over: what is left of it is to be removed, also by the next
+        daemon."""
+        with contextlib.suppress(OSError):  # a full disk cannot hinder it, a damaged one may
+            os.unlink(f"{slot.path}/session")
+        self.emptying[slot.number] = self.leased.pop(slot.number)
+
+    def release(self, slot: Slot) -> None:
+        """Nothing is left of `slot`: let go of its uid."""
+        del self.emptying[slot.number]
+        self.stuck.discard(slot.number)
+        slot.lock.close()
+
+    def forget(self) -> list[str]:
+        """Remove what is on disk of slots that nobody has leased; returns their directories."""
+        strays = []
+        for entry in os.scandir(self._dir):
+            number = int(entry.name) if entry.name.isdecimal() else self._config.count
+            taken = number in self.leased or number in self.emptying
+            ours = number < self._config.count and not taken
+            lock = self._lock_soon(number) if ours else None
+            if lock is None:
+                continue
+            with lock:
+                end_uid(self._config.first_uid + number)
+                shutil.rmtree(entry.path, ignore_errors=True)
+                strays.append(entry.path)
+        return strays
+
+    def _path(self, number: int) -> str:
+        return f"{self._dir}/{number}"
+
+    def _slot(self, number: int, session: str, lock: socket.socket) -> Slot:
+        uid = self._config.first_uid + number
+        slot = Slot(number, uid, self._path(number), session, lock)
+        self.leased[number] = slot
+        return slot
+
+    def _lock_soon(self, number: int) -> socket.socket | None:
+        """As `hold`, for a slot of which a killed daemon has just started a run."""
+        deadline = time.monotonic() + SETUP_S
+        while (lock := self.hold(number)) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return lock
+
+    def hold(self, number: int) -> socket.socket | None:
+        """The lease of the slot's uid, held while it is open; None: somebody else has it."""
+        return lock_uid(self._config.first_uid + number)
+
+
+def lock_uid(uid: int) -> socket.socket | None:
+    """The lease of `uid`, held while it is open; None when another process has it."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        sock.bind(f"\0sandboxd/uid/{uid}")
+    except OSError:
+        sock.close()
+        return None
+    return sock
+
+
+def uid_in_use(uid: int) -> bool:
+    """A process has `uid` as one of its user ids."""
+    return bool(processes_of(uid))
+
+
+def end_uid(uid: int, spared: Callable[[], set[int]] = set, grace_s: float = 0.0) -> None:
+    """SIGKILL every process of `uid`, whose lease we hold, but for the `spared`, and wait until
+    none is left; they have `grace_s` seconds to end by themselves.
+
+    Raises StageError when one does not end.
+    """
+    began = time.monotonic()
+    while pids := set(processes_of(uid)) - spared():
+        waited = time.monotonic() - began
+        if waited > END_S + grace_s:
+            raise StageError("sweep", f"processes of uid {uid} do not end: {sorted(pids)}")
+        for pid in pids if waited >= grace_s else ():
+            _end(pid, uid)
+        time.sleep(0.01)
+
+
+def _end(pid: int, uid: int) -> None:
+    """SIGKILL the process `pid`, if it is still one of `uid` and not another's that has got its
+    number meanwhile."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if _has_uid(pid, uid):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(process)
+
+
+def processes_of(uid: int) -> list[int]:
+    """The processes that have `uid` as one of their user ids, but for those that only await
+    their parent."""
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _has_uid(int(pid), uid)]
+
+
+def _has_uid(pid: int, uid: int) -> bool:
+    """The process lives and has `uid` (proc(5), /proc/PID/status). Fields are looked for where a
+    line begins, since the first one is a name that the process may choose."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except OSError:
+        return False  # it has ended
+    state, uids = (text.partition(f"\n{f}:")[2].partition("\n")[0] for f in ("State", "Uid"))
+    return str(uid) in uids.split() and state.strip()[:1] not in ("Z", "X", "")

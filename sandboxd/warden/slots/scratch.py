@@ -1,0 +1,80 @@
+"""A session's writable area: a file system of its own size, so the kernel enforces the limit.
+
+kind "image" is an ext4 image (images.py): a file system that is full is full for its session
+alone. A blank one is made once per size and copied, which is cheaper than mkfs. kind "tmpfs" is
+for hosts without loop devices.
+
+In a scratch:   work/   /home/work         tmp/   /tmp         stage/   uploads on their way
+
+The mount is in the warden's own mount namespace: the host's mount table stays as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from ...config import ScratchConfig
+from ...jail import syscalls
+from ...jail.stage import stage
+from . import images
+
+INBOXES = 16
+"""Places for uploads on their way, of which a file helper takes one; made in advance, since a
+full scratch has no room for a directory and must still be listed and downloaded."""
+
+DIRECTORIES = {"work": 0o755, "tmp": 0o1777, "stage": 0o700} | {
+    f"stage/{number}": 0o700 for number in range(INBOXES)
+}
+
+
+class ScratchMaker:
+    """Makes, mounts and removes the scratches of one daemon."""
+
+    def __init__(self, config: ScratchConfig, state_dir: str) -> None:
+        self._config = config
+        self._blanks = f"{state_dir}/blank"
+        os.makedirs(self._blanks, mode=0o700, exist_ok=True)
+
+    def make(self, slot_path: str, uid: int, size: int, inodes: int) -> None:
+        """Make and mount the scratch of a new slot, its directories owned by `uid`."""
+        with stage("scratch"):
+            if self._config.kind == "image":
+                self._copy_blank(f"{slot_path}/image", size, inodes)
+            self.mount(slot_path, size, inodes)
+            for name, mode in DIRECTORIES.items():
+                path = f"{slot_path}/scratch/{name}"
+                os.mkdir(path)
+                os.chown(path, uid, uid)
+                os.chmod(path, mode)
+
+    def mount(self, slot_path: str, size: int, inodes: int) -> None:
+        """Mount the scratch of a slot that has one; read back that it is one, of its size."""
+        target = f"{slot_path}/scratch"
+        with stage("scratch"):
+            if self._config.kind == "tmpfs":
+                options = f"size={size},nr_inodes={inodes},mode=755"
+                syscalls.mount("none", target, "tmpfs", images.FLAGS, options)
+            else:
+                images.mount(f"{slot_path}/image", target)
+            images.verify(target, size)
+
+    def in_use(self, slot_path: str) -> bool:
+        """Somebody still has the scratch of a slot open."""
+        return images.attached(f"{slot_path}/image")
+
+    def unmount(self, slot_path: str) -> None:
+        """Take the scratch of a slot away, from under whoever may still use it."""
+        images.unmount(f"{slot_path}/scratch")
+
+    def _copy_blank(self, image: str, size: int, inodes: int) -> None:
+        """A fresh image at `image`, copied from the blank of its size."""
+        blank = f"{self._blanks}/{size}-{inodes}.ext4"
+        if not os.path.exists(blank):
+            images.make(blank, size, inodes)
+        with open(blank, "rb") as source, open(image, "xb") as copy:
+            images.copy_sparse(source.fileno(), copy.fileno(), size)
+
+    def remove(self) -> None:
+        """Remove the blanks."""
+        shutil.rmtree(self._blanks, ignore_errors=True)

@@ -1,0 +1,303 @@
+"""`sandboxd serve`: from a Config to two running halves.
+
+Order matters: the warden takes its place among the cgroups while it has no children; what the host
+must guarantee is tried before anything listens; listeners are bound as root (a socket below /run,
+a port below 1024), or come from the service manager; then the api is forked and gives root up
+before it loads any third-party code; then the warden takes a mount namespace of its own, in which
+it mounts the scratches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from .. import log, systemd
+from ..config import METRICS, Config
+from ..errors import ConfigError, SandboxdError
+from ..jail import identity, syscalls
+from ..jail.stage import stage
+from ..model import Guarantee
+from .code_view import open_imports
+from .doctor import guarantees
+from .doctor.checks import api_uid, check
+from .loop import WardenLoop
+from .requests import Requests
+from .runs.cgroups import Hierarchy, own_name
+from .slots import reserve, state_directory
+
+
+def serve(config: Config, read_again: Callable[[], Config], private: bool = False) -> int:
+    """Run the daemon until it is told to stop; its exit status. `read_again` is asked for the
+    configuration at SIGHUP. Raises ConfigError, StageError.
+
+    Its runs go on without it, until the next daemon finds them; those of a `private` one, which
+    will have no successor, end with it.
+    """
+    log.setup(config.log, config.log_level, "warden")
+    # Until the loop takes it (server.py): what is being read is new. Not SIG_IGN, which programs
+    # would inherit.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    told_to_stop: list[int] = []  # until the loop takes that one, too
+    signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
+    uid = api_uid(config)
+    check(config, uid)
+    _check_door(config)
+    guarantees.check_names(config)
+    os.umask(0o077)
+    notify = systemd.Notify()
+    with contextlib.ExitStack() as stack:
+        database = state_directory.make(config, uid)
+        lock = state_directory.lock(config)
+        stack.callback(os.close, lock)
+        if reserve.release(config.state_dir):
+            log.event("disk.full", logging.WARNING, path=config.state_dir, done="reserve given up")
+        state_directory.expect_database(config)
+        name = own_name(config.state_dir)
+        hierarchy = Hierarchy.find(name, config.cgroup)
+        stack.callback(hierarchy.remove)
+        found = guarantees.find(config, uid, hierarchy)
+        if told_to_stop:  # and who tries things, too, perhaps: then nothing is known of the host
+            return 0
+        _stop_if_missing(found)
+        listeners = _listeners(config, stack)
+        monitor = _monitor(config, stack)
+        addresses = [_address(listener) for listener in listeners]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Held back until the api would end of it: with our handler it would only make a note.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        api_pid = os.fork()
+        if api_pid == 0:
+            ours.close()
+            _be_api(config, uid, theirs, listeners, database, monitor, found)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        theirs.close()
+        for listener in (*listeners, *([monitor] if monitor else [])):
+            listener.close()
+        try:
+            requests = functools.partial(Requests, config, hierarchy, tied=private)
+            return _be_warden(requests, ours, api_pid, addresses, notify, read_again, told_to_stop)
+        except BaseException:  # it did not come to the loop that collects the api
+            os.kill(api_pid, signal.SIGKILL)
+            raise
+
+
+def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | None:
+    """The listener for metrics and health checks. Raises ConfigError.
+
+    Only one daemon of a host can have the address that none was told to take: the others say so
+    and do without.
+    """
+    if not config.metrics:
+        return None
+    try:
+        listener = stack.enter_context(_listener(config.metrics, "--metrics"))
+    except ConfigError as error:
+        if config.metrics != METRICS:
+            raise
+        log.event("metrics.off", logging.WARNING, reason=str(error))
+        return None
+    log.event("metrics.on", address=_address(listener))
+    return listener
+
+
+def _stop_if_missing(found: tuple[Guarantee, ...]) -> None:
+    """Say what this host does not guarantee. Raises ConfigError when that is required."""
+    guarantees.stop_if_missing(found)
+    for one in found:
+        if not one.held:
+            log.event(
+                "guarantee.missing", logging.WARNING, name=one.name, reason=guarantees.told(one)
+            )
+
+
+def _be_api(
+    config: Config,
+    uid: int,
+    sock: socket.socket,
+    listeners: list[socket.socket],
+    database: str,
+    monitor: socket.socket | None,
+    found: tuple[Guarantee, ...],
+) -> NoReturn:
+    """The unprivileged half. Root ends here."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    status = 1
+    try:
+        open_imports(uid, f"{config.state_dir}/view")
+        identity.apply(uid, uid)
+        identity.verify(uid, uid)
+        # After the change of uid, which would clear it (prctl(2)).
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+        os.chdir("/")
+        syscalls.set_process_title("sandboxd: api")
+        log.became("api")
+        # Only now, without root: everything that is not ours.
+        from ..api import server
+
+        server.run(config, sock, listeners, database, monitor, found)
+        status = 0
+    except SandboxdError as error:
+        print(f"sandboxd: {error}", file=sys.stderr, flush=True)
+    except Exception:  # a bug: the warden only sees the status, so the log must have the rest
+        logging.getLogger(__name__).exception("the api has failed")
+    finally:
+        os._exit(status)
+
+
+def _be_warden(
+    make: Callable[[], Requests],
+    sock: socket.socket,
+    api_pid: int,
+    addresses: list[str],
+    notify: systemd.Notify,
+    read_again: Callable[[], Config],
+    told_to_stop: list[int],
+) -> int:
+    """The privileged half."""
+    syscalls.set_process_title("sandboxd: warden")
+    # What a shim leaves when it is killed comes to us: the first process of a container may
+    # collect it late or never, and a slot waits for it.
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    with stage("mount namespace"):
+        syscalls.unshare(syscalls.CLONE_NEWNS)
+        # slave: what the host mounts later is seen here, what we mount is not seen there.
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    requests = make()
+    gc.freeze()  # forks share these pages as long as nobody counts references on them
+    ready = f"sandboxd: ready on {', '.join(addresses)}"
+    say = functools.partial(print, ready, flush=True)
+    return WardenLoop(requests, sock, api_pid, say, notify, read_again).serve(told_to_stop)
+
+
+def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socket]:
+    """What the service manager has opened for us, and of the configuration what it has not.
+
+    Raises ConfigError.
+    """
+    passed = [stack.enter_context(sock) for sock in systemd.passed_sockets()]
+    for sock in passed:
+        _check_passed(config, sock)
+    there = {_address(sock) for sock in passed}
+    wanted = [address for address in config.listen if address not in there]
+    return passed + [stack.enter_context(_listener(address, "--listen")) for address in wanted]
+
+
+def _check_passed(config: Config, sock: socket.socket) -> None:
+    """The same locks as on the sockets that we open, for one that was opened for us."""
+    address = _address(sock)
+    if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6) or not sock.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+    ):
+        raise ConfigError(f"{address}, passed by the service manager, is no listening socket")
+    if sock.family != socket.AF_UNIX:
+        _check_host(config, address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see _listen_tcp
+    elif os.stat(address.removeprefix("unix:")).st_mode & 0o006:
+        raise ConfigError(
+            f"{address} is open to everybody on this host, and who opens it signs nothing; give "
+            "the socket unit SocketMode=0600, or 0660 and a SocketGroup="
+        )
+
+
+def _address(listener: socket.socket) -> str:
+    """As --listen has it, with the port that the kernel chose for port 0."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def _check_door(config: Config) -> None:
+    """Without keys the only locks are a Unix socket's permission and the loopback."""
+    for address in config.listen:
+        if not address.startswith("unix:"):
+            _check_host(config, address)
+
+
+def _check_host(config: Config, address: str) -> None:
+    host = _host_port(address, "--listen")[0]
+    if config.auth == "none" and host not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigError(
+            f"--auth none is refused with --listen {address}: anybody who reaches it could use "
+            "it; leave --auth away and make keypairs, or listen on 127.0.0.1, ::1 or unix:PATH"
+        )
+
+
+def _host_port(address: str, option: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ConfigError(f"{option} {address}: write HOST:PORT or unix:PATH")
+    return host.strip("[]"), int(port)
+
+
+@contextlib.contextmanager
+def _listener(address: str, option: str) -> Iterator[socket.socket]:
+    """A listening socket; a Unix socket's file is removed at the end."""
+    if not address.startswith("unix:"):
+        yield _listen_tcp(address, option)
+        return
+    path = address.removeprefix("unix:")
+    sock = _listen_unix(path, option)
+    mine = os.stat(path).st_ino
+    try:
+        yield sock
+    finally:
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_ino == mine:
+                os.unlink(path)
+
+
+def _listen_tcp(address: str, option: str) -> socket.socket:
+    host, port = _host_port(address, option)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        sock = socket.create_server((host, port), family=family, backlog=512)
+        # Connections inherit it. asyncio would set it, but only where the protocol is not 0;
+        # without it an answer in two writes waits 40 ms for the client's delayed ACK.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+    except OSError as error:
+        raise ConfigError(f"{option} {address}: {error.strerror}") from None
+
+
+def _listen_unix(path: str, option: str) -> socket.socket:
+    """A socket that only root may open: its permission is the key of who does not sign."""
+    if not path.startswith("/") or len(os.fsencode(path)) > 107:
+        raise ConfigError(f"{option} unix:{path}: an absolute path of at most 107 bytes is needed")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _answers(path):
+            raise ConfigError(f"{option} unix:{path}: another sandboxd is listening there")
+        if os.path.lexists(path):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise ConfigError(f"{option} unix:{path}: there is something that is no socket")
+            os.unlink(path)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(512)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"{option} unix:{path}: {error.strerror}") from None
+    return sock
+
+
+def _answers(path: str) -> bool:
+    """Somebody listens on the socket `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True

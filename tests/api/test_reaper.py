@@ -1,0 +1,196 @@
+"""Sessions that come to their end by the clock, which is moved here; and tokens that do."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxd.api.sessions import lifecycle
+from sandboxd.config import SessionsConfig
+from sandboxd.store.sessions import SessionRow
+
+from .conftest import Server
+from .test_admission import BUSY, call, create
+from .test_session_lifecycle import told, until
+
+Start = Callable[..., Server]
+HOUR, DAY = 3600.0, 86400.0
+
+
+def row(**more: Any) -> SessionRow:
+    return SessionRow("id", "name", "owner", "c", "c", created_at=1000.0, **more)
+
+
+def reason(now: float, busy: bool = False, used_at: float = 1000.0, **settings: Any) -> str:
+    """Why a session of second 1000 ends at `now`; "": it goes on."""
+    end = lifecycle.end(row(), used_at, busy, SessionsConfig(**settings))
+    return end.reason if end and end.at <= now else ""
+
+
+@pytest.mark.parametrize(
+    ("now", "more", "expected"),
+    [
+        (1e12, {}, ""),
+        (1009, {"idle_s": 10}, ""),
+        (1010, {"idle_s": 10}, "idle-timeout"),
+        (1010, {"idle_s": 10, "busy": True}, ""),
+        (1010, {"idle_s": 10, "used_at": 1001}, ""),
+        (1010, {"max_age_s": 10}, "max-age"),
+        (1010, {"max_age_s": 10, "busy": True}, "max-age"),
+        (1010, {"max_age_s": 10, "used_at": 1009}, "max-age"),
+        (1010, {"max_age_s": 5, "idle_s": 7}, "max-age"),
+        (1010, {"max_age_s": 7, "idle_s": 5}, "idle-timeout"),
+        (900, {"max_age_s": 10, "idle_s": 10}, ""),
+    ],
+)
+def test_when_and_why_a_session_ends(now: float, more: dict[str, Any], expected: str) -> None:
+    assert reason(now, **more) == expected
+
+
+def test_done_batch_session_ends_after_its_time_unless_something_runs() -> None:
+    settings = SessionsConfig(batch_keep_s=20)
+    for busy, expected in ((False, lifecycle.End(1025, lifecycle.DONE)), (True, None)):
+        assert lifecycle.end(row(done_at=1005.0), 1000, busy, settings) == expected
+
+
+def test_age_counts_from_when_it_runs_not_from_when_it_was_asked_for() -> None:
+    begun = row(history={"PREPARING": 1000.0, "RUNNING": 1500.0})
+    assert lifecycle.end(begun, 1500, False, SessionsConfig(max_age_s=10)) == lifecycle.End(
+        1510, lifecycle.OLD
+    )
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6), st.booleans(), st.floats(0, 1e6))
+def test_use_never_shortens_a_life(idle_s: float, age_s: float, busy: bool, later: float) -> None:
+    settings = SessionsConfig(idle_s=idle_s, max_age_s=age_s)
+    first, then = (lifecycle.end(row(), at, busy, settings) for at in (1000, 1000 + later))
+    assert (first is None) == (then is None)
+    assert first is None or then is None or first.at <= then.at
+
+
+# -- with a moved clock
+
+
+def move(server: Server, seconds: float, file: str = "clock") -> None:
+    """Let so many seconds have passed besides those that have."""
+    path = server.base / f"{file}.new"
+    path.write_text(str(seconds))
+    path.rename(server.base / file)
+
+
+def set_clock(server: Server, seconds: float) -> None:
+    """Set the time of day, by so much from what it is on this host."""
+    move(server, seconds, "set")
+
+
+def status(http: httpx.Client, id: str) -> str:
+    return str(told(http, id)["status"])
+
+
+def test_session_grows_too_old_whatever_goes_on_and_is_told_before(start: Start) -> None:
+    server = start(max_age_s=HOUR, warn_s=300)
+    http, id = server.client, create(server.client)
+    call(http, id, "batch", "r", exec=BUSY)
+    call(http, id, "continue", "r")
+    end = http.get(f"/session/{id}").json()["sandbox"]["ends"]
+    assert end["reason"] == "max-age"
+    move(server, HOUR - 200)
+    until(lambda: "session.ends-soon" in server.log())
+    logs = [data for kind, data in call(http, id, "continue", "r")["console"] if kind == "log"]
+    assert logs and "whatever goes on in it" in logs[0][3]
+    assert status(http, id) == "RUNNING"
+    move(server, HOUR + 1)
+    until(lambda: status(http, id) == "TERMINATED")
+    assert told(http, id)["status_info"] == "max-age"
+    assert server.log().count("session.ends-soon") == 1
+
+
+def test_neither_age_nor_idleness_begins_anew_with_the_daemon(start: Start) -> None:
+    first = start(max_age_s=HOUR)
+    old = create(first.client)
+    assert first.stop() == 0
+    move(first, HOUR + 1)
+    second = start(max_age_s=HOUR)
+    until(lambda: status(second.client, old) == "TERMINATED")
+    idle = create(second.client)
+    assert second.stop() == 0
+    move(second, 2 * HOUR + 2)
+    third = start(idle_s=HOUR)
+    until(lambda: status(third.client, idle) == "TERMINATED")
+    assert told(third.client, idle)["status_info"] == "idle-timeout"
+
+
+@pytest.mark.parametrize("by", [-56 * 365 * DAY, -DAY, DAY, 10 * 365 * DAY])
+def test_clock_that_is_set_ends_nothing_and_keeps_nothing_for_ever(start: Start, by: float) -> None:
+    server = start(idle_s=HOUR, max_age_s=DAY)
+    http, id = server.client, create(server.client)
+    call(http, id, "batch", "r", exec="out done")
+    set_clock(server, by)
+    until(lambda: "clock.set" in server.log())
+    time.sleep(1.2)
+    assert status(http, id) == "RUNNING"
+    assert abs(http.get(f"/session/{id}").json()["age"]) < 60_000
+    assert call(http, id, "continue", "r")["runId"] == "r", "its output is kept"
+    move(server, HOUR - 60)
+    time.sleep(1.2)
+    move(server, 2 * HOUR)  # by a clock that nobody sets
+    until(lambda: status(http, id) == "TERMINATED")
+    assert told(http, id)["status_info"] == "idle-timeout"
+
+
+def test_clock_that_is_set_and_set_back_over_restarts_ends_nothing(start: Start) -> None:
+    """A machine without a clock of its own: some year long past, until the network tells."""
+    first = start(idle_s=HOUR, max_age_s=DAY)
+    id = create(first.client)
+    until(lambda: noted(first) > 0)
+    assert first.stop() == 0
+    set_clock(first, -50 * 365 * DAY)
+    second = start(idle_s=HOUR, max_age_s=DAY)
+    assert "clock.set" in second.log()
+    time.sleep(1.2)
+    assert status(second.client, id) == "RUNNING"
+    set_clock(second, 0)
+    until(lambda: second.log().count("clock.set") == 2)
+    time.sleep(1.2)
+    assert status(second.client, id) == "RUNNING"
+    assert 0 <= second.client.get(f"/session/{id}").json()["age"] < 60_000
+    assert second.stop() == 0
+    third = start(idle_s=HOUR, max_age_s=DAY)
+    time.sleep(1.2)
+    assert status(third.client, id) == "RUNNING"
+
+
+def noted(server: Server) -> float:
+    """What the server has noted of its clock."""
+    with contextlib.closing(sqlite3.connect(server.base / "sandboxd.sqlite")) as connection:
+        return float(connection.execute("SELECT seen FROM clock").fetchone()[0])
+
+
+def test_used_session_stays_and_is_told_nothing(start: Start) -> None:
+    server = start(idle_s=HOUR, warn_s=60)
+    id = create(server.client)
+    for hours in (0.9, 1.8, 2.7):
+        move(server, hours * HOUR)
+        assert server.client.get(f"/session/{id}").status_code == 200
+        time.sleep(1.2)
+    assert status(server.client, id) == "RUNNING" and "ends-soon" not in server.log()
+
+
+def test_token_expires(start: Start) -> None:
+    server = start({"folders": {"token_s": 1}})
+    http = server.client
+    http.post("/folders", json={"name": "data"})
+    asked = http.post("/folders/data/request-upload", json={"path": "x", "size": 5}).json()
+    url = f"/folders/_/tus/upload?token={asked['token']}"
+    headers = {"tus-resumable": "1.0.0"}
+    assert http.head(url, headers=headers).status_code == 200
+    time.sleep(1.2)
+    assert http.head(url, headers=headers).status_code == 404

@@ -1,0 +1,144 @@
+"""A WebSocket is refused with an HTTP answer before it opens, and let in with a signature."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from sandboxd.api.access.authentication import Authenticator, guarded
+from sandboxd.api.access.keys import Keys
+from sandboxd.api.access.ownership import owner
+from sandboxd.api.access.request_checks import RequestChecks
+from sandboxd.api.http import problems
+from sandboxd.config import Config
+from sandboxd.errors import SandboxdError
+from sandboxd.store import keypairs
+from sandboxd.store.database import Database
+from sandboxd.store.keypairs import Keypair
+
+from ..signing import VERSION, signature
+
+PATH = "/stream/session/x/execute"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(str(tmp_path / "sandboxd.sqlite"))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def app(database: Database) -> Starlette:
+    async def tell_owner(socket: WebSocket) -> None:
+        who = owner(socket)
+        await socket.accept()
+        await socket.send_text(who)
+        await socket.close()
+
+    app = Starlette(
+        routes=guarded([WebSocketRoute("/stream/session/{ref}/execute", tell_owner)], ()),
+        middleware=[Middleware(RequestChecks)],
+        exception_handlers={SandboxdError: problems.on_sandboxd_error},
+    )
+    let_in_by(app, Config(), database)
+    return app
+
+
+def let_in_by(app: Starlette, config: Config, database: Database) -> None:
+    app.state.sandboxd = SimpleNamespace(config=config, door=Authenticator(config, Keys(database)))
+
+
+def connect(
+    app: Starlette, headers: dict[str, str], server: tuple[str, int | None] = ("127.0.0.1", 80)
+) -> list[dict[str, Any]]:
+    """All that the server sends for the handshake."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "websocket", "path": PATH, "raw_path": PATH.encode(), "query_string": b"",
+        "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+        "server": server, "state": {}, "extensions": {"websocket.http.response": {}},
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    return sent
+
+
+def signed(keypair: Keypair, secret: str) -> dict[str, str]:
+    date = datetime.now(UTC).isoformat()
+    day = date[:10].replace("-", "")
+    made = signature(secret, "GET", PATH, date, day, "h:1", "application/octet-stream")
+    credential = f"credential={keypair.access_key}:{made}"
+    return {
+        "Host": "h:1", "Date": date, "X-BackendAI-Version": VERSION,
+        "Authorization": f"BackendAI signMethod=HMAC-SHA256, {credential}",
+    }  # fmt: skip
+
+
+def test_a_stranger_is_refused_with_a_problem_document(app: Starlette) -> None:
+    start, body = connect(app, {"Host": "h:1"})[:2]
+    assert start["type"] == "websocket.http.response.start" and start["status"] == 401
+    assert (b"content-type", b"application/problem+json") in start["headers"]
+    assert b"/auth-failed" in body["body"]
+
+
+def test_a_wrong_version_is_refused_with_a_problem_document(app: Starlette) -> None:
+    start = connect(app, {"Host": "h:1", "X-BackendAI-Version": "v0"})[0]
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 400)
+
+
+def test_a_signature_opens_it_again_and_again(app: Starlette, database: Database) -> None:
+    keypair = keypairs.generate(False, 0)
+    keypairs.add(database, keypair)
+    headers = signed(keypair, keypair.secret_key)
+    for _ in range(2):
+        sent = connect(app, headers)
+        assert [message["type"] for message in sent[:2]] == ["websocket.accept", "websocket.send"]
+        assert sent[1]["text"] == keypair.access_key
+    assert connect(app, signed(keypair, "wrong"))[0]["status"] == 401
+
+
+@pytest.mark.parametrize(
+    ("server", "let_in"),
+    [
+        (("/run/sandboxd/api.sock", None), True),
+        (("127.0.0.1", 8080), False),
+        (("127.0.0.1", None), False),
+        (("/run/sandboxd/api.sock", 80), False),
+        (None, False),
+    ],
+)
+def test_only_a_unix_socket_lets_in_unsigned(app: Starlette, server: Any, let_in: bool) -> None:
+    sent = connect(app, {"Host": "h:1"}, server)
+    if let_in:
+        assert sent[1]["text"] == "local"
+    else:
+        assert sent[0]["status"] == 401
+
+
+def test_a_page_cannot_open_one_where_nobody_signs(app: Starlette, database: Database) -> None:
+    let_in_by(app, Config(auth="none"), database)
+    own, foreign = {"Host": "localhost:80"}, {"Origin": "http://evil.example"}
+    assert connect(app, own)[0]["type"] == "websocket.accept"
+    for headers in (own | foreign, {"Host": "evil.example:80"}):
+        start, body = connect(app, headers)[:2]
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
+        assert b"/insufficient-privilege" in body["body"]
+    unix = ("/run/sandboxd/api.sock", None)  # no browser gets there
+    assert connect(app, {"Host": "sandboxd"} | foreign, unix)[0]["type"] == "websocket.accept"

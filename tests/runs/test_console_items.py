@@ -1,0 +1,74 @@
+"""Console items: nothing is lost in silence, nothing is over the limit."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandboxd.runs.console_items import Collector
+from sandboxd.spool import STDERR, STDOUT, Record
+
+records = st.lists(
+    st.builds(Record, st.sampled_from([STDOUT, STDERR]), st.text(min_size=1, max_size=9))
+)
+KINDS = {STDOUT: "stdout", STDERR: "stderr"}
+
+
+def collected(given_records: list[Record], limit: int) -> list[Any]:
+    collector = Collector(limit)
+    for record in given_records:
+        collector.add(record)
+    return collector.items()
+
+
+@given(records)
+def test_each_stream_arrives_whole_and_in_order(given_records: list[Record]) -> None:
+    items = collected(given_records, 10_000)
+    for stream, kind in KINDS.items():
+        sent = "".join(r.text for r in given_records if r.stream == stream)
+        assert "".join(text for k, text in items if k == kind) == sent
+
+
+@given(records)
+def test_neighbours_of_a_type_are_one_item(given_records: list[Record]) -> None:
+    items = collected(given_records, 10_000)
+    assert all(a[0] != b[0] for a, b in itertools.pairwise(items))
+
+
+@given(records, st.integers(0, 20))
+def test_what_is_over_the_limit_is_cut_and_counted(given_records: list[Record], limit: int) -> None:
+    items = collected(given_records, limit)
+    for stream, kind in KINDS.items():
+        sent = "".join(r.text for r in given_records if r.stream == stream)
+        assert "".join(text for k, text in items if k == kind) == sent[:limit]
+        told = [d[3] for k, d in items if k == "log" and f"of {kind} " in d[3]]
+        cut = max(0, len(sent) - limit)
+        assert [int(text.split()[0]) for text in told] == ([cut] if cut else [])
+
+
+def test_a_gap_is_told_where_it_is_and_keeps_its_sides_apart() -> None:
+    items = collected(
+        [Record(STDOUT, "a"), Record(STDOUT, "b", lost=7), Record(STDOUT, "c", lost=5)], 99
+    )
+    assert [item[0] for item in items] == ["stdout", "log", "stdout"]
+    assert items[1][1][3].startswith("12 bytes") and items[2][1] == "bc"
+
+
+def test_a_gap_before_text_that_is_cut_is_told_too() -> None:
+    items = collected([Record(STDOUT, "abc"), Record(STDOUT, "d", lost=7)], 3)
+    assert [item[0] for item in items] == ["stdout", "log", "log"]
+
+
+def test_a_log_item_has_level_time_logger_and_message() -> None:
+    (_, (kind, (level, time, logger, message))) = collected(
+        [Record(STDOUT, "a"), Record(9, "b", lost=1)], 99
+    )
+    assert (kind, level, logger) == ("log", "warning", "sandboxd")
+    assert "T" in time and message
+
+
+def test_records_of_unknown_streams_are_left_out() -> None:
+    assert collected([Record(7, "evil"), Record(STDERR, "e")], 99) == [["stderr", "e"]]

@@ -1,0 +1,35 @@
+"""Whoever waits for the answer to a refused call gets it, whatever became of others."""
+
+from __future__ import annotations
+
+import os
+import selectors
+
+from sandboxd.shim.denied_calls import DeniedCalls
+
+
+def test_caller_that_was_killed_before_its_answer_does_not_end_the_answers() -> None:
+    """The listener was ready, and when it is looked at nobody waits any more. Both ends of a pipe
+    stand for it: they are told of in the same way."""
+    reader, writer = os.pipe()
+    selector = selectors.DefaultSelector()
+    denied = DeniedCalls(reader, {})
+    denied.watch(selector)
+    denied._readable(reader)
+    assert denied.resume(0.0) is None
+    os.write(writer, b"x")
+    assert [key.fd for key, _ in selector.select(0)] == [reader], "the next caller is seen"
+    os.close(writer)
+    denied.close()
+
+
+def test_listener_whose_last_process_has_gone_is_not_looked_at_for_ever() -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    selector = selectors.DefaultSelector()
+    denied = DeniedCalls(reader, {})
+    denied.watch(selector)
+    denied._readable(reader)
+    assert denied.resume(0.0) == float("inf")
+    assert not selector.get_map()
+    denied.close()

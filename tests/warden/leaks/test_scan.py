@@ -1,0 +1,33 @@
+"""The survey: what it looks at is bounded, whatever a process makes of itself."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from sandboxd.warden.leaks.scan import TITLE_MAX, processes
+
+from ...sandbox import TEST_UIDS
+
+UID = TEST_UIDS + 120
+
+
+def read_so_far() -> int:
+    """Bytes that this process has read by system calls (proc(5), /proc/PID/io)."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_megabytes_of_arguments_are_not_read_at_each_sweep(tmp_path: Path) -> None:
+    arguments = ["x" * 100_000] * 15
+    command = ["/bin/sh", "-c", "echo; read x", *arguments]
+    with subprocess.Popen(
+        command, user=UID, group=UID, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.readline()
+        list(processes(str(tmp_path), range(UID + 1, UID + 2), {}))
+        before = read_so_far()
+        list(processes(str(tmp_path), range(UID + 1, UID + 2), {}))
+        others = read_so_far() - before
+        (found,) = processes(str(tmp_path), range(UID, UID + 1), {})
+        assert read_so_far() - before - others < others + 200_000
+        assert (found.pid, found.uid, len(found.title)) == (process.pid, UID, TITLE_MAX)

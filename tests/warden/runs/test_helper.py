@@ -1,0 +1,51 @@
+"""A file helper, seen from outside while it waits for its request."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+from ...sandbox import Sandbox
+
+
+def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> None:
+    slot = sandbox.slot
+    started, fd = sandbox.requests.files({"slot": slot.number, "session": slot.session})
+    proc = Path(f"/proc/{started.pid}")
+    with socket.socket(fileno=fd):
+        try:
+            _wait_until_it_serves(proc, slot.uid)
+            status = dict(
+                line.split(":\t", 1) for line in proc.joinpath("status").read_text().splitlines()
+            )
+            assert status["Uid"].split() == status["Gid"].split() == [str(slot.uid)] * 4
+            assert status["Groups"].split() == [] and status["NoNewPrivs"] == "1"
+            sets = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+            assert {status[name] for name in sets} == {"0" * 16}
+            (mount,) = proc.joinpath("mountinfo").read_text().splitlines()
+            assert {"nosuid", "nodev", "noexec"} <= set(mount.split()[5].split(","))
+            links = [os.readlink(path) for path in proc.joinpath("fd").iterdir()]
+            null, own = os.readlink("/proc/self/fd/2"), ("/work", "/stage/0")
+            expected = {"/dev/null", null, *own, *(x for x in links if x.startswith("socket:"))}
+            assert set(links) == expected and len(links) == 6, links
+            limits = proc.joinpath("limits").read_text()
+            for name, most in (("core file size", 0), ("processes", 0), ("address space", 1 << 30)):
+                assert f"Max {name}" in limits
+                line = next(x for x in limits.splitlines() if x.startswith(f"Max {name}"))
+                assert line.removeprefix(f"Max {name}").split()[:2] == [str(most)] * 2
+        finally:
+            os.kill(started.pid, signal.SIGKILL)
+            os.waitpid(started.pid, 0)
+
+
+def _wait_until_it_serves(proc: Path, uid: int) -> None:
+    """Until it has its identity and its two places open."""
+    deadline = time.monotonic() + 10
+    while f"Uid:\t{uid}" not in proc.joinpath("status").read_text() or not any(
+        os.readlink(path) == "/stage/0" for path in proc.joinpath("fd").iterdir()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,39 @@
+"""What a forked child has of its parent, and what not."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+
+from sandboxd.warden.runs import launcher
+
+
+class _Ring:
+    """Garbage that only the collector finds, with a descriptor."""
+
+    def __init__(self) -> None:
+        self.itself = self
+        self.sock = socket.socket()
+
+
+def test_garbage_of_the_parent_closes_no_descriptor_of_the_child() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        number = _Ring().sock.fileno()
+        read, write = os.pipe()
+
+        def child() -> None:
+            os.dup2(write, number)  # the number is free here, and given to something else
+            gc.collect()
+            os.write(number, b"still open")
+            os._exit(0)
+
+        pid = launcher.fork([write], child)
+        os.close(write)
+        with open(read, "rb") as said:
+            assert said.read() == b"still open"
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        gc.enable()

@@ -1,0 +1,139 @@
+"""Slots: numbers that nothing else on the host uses, and that leave nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+from sandboxd.config import SlotsConfig
+from sandboxd.errors import Invalid, Unavailable
+from sandboxd.warden.slots.leases import Slots, end_uid, processes_of, uid_in_use
+from sandboxd.warden.slots.proof import Remains, empty
+
+from ...sandbox import TEST_UIDS
+
+FIRST = TEST_UIDS + 100
+SESSION = str(uuid.uuid4())
+
+
+@pytest.fixture
+def slots(tmp_path: Path) -> Slots:
+    return Slots(SlotsConfig(FIRST, 3), str(tmp_path))
+
+
+def test_each_session_has_a_uid_of_its_own(slots: Slots, tmp_path: Path) -> None:
+    leased = [slots.lease(str(uuid.uuid4())) for _ in range(3)]
+    assert [slot.uid for slot in leased] == [FIRST, FIRST + 1, FIRST + 2]
+    with pytest.raises(Unavailable, match=r"slots\.count"):
+        slots.lease(str(uuid.uuid4()))
+    slots.vacate(leased[1])
+    assert empty(str(tmp_path), 1, FIRST + 1, []) == Remains([], [])
+    slots.release(leased[1])
+    assert slots.lease(str(uuid.uuid4())).uid == FIRST + 1
+
+
+def test_slot_for_which_the_disk_has_no_directory_is_not_leased(
+    slots: Slots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "mkdir", full)
+        slots.lease(SESSION)
+    assert slots.leased == {} and os.listdir(tmp_path / "slots") == []
+    assert slots.lease(SESSION).uid == FIRST
+
+
+def test_what_is_no_slots_directory_is_left_alone(slots: Slots, tmp_path: Path) -> None:
+    for name in ("lost+found", "4", "²"):
+        (tmp_path / "slots" / name).mkdir()
+    (tmp_path / "slots" / "1").mkdir()
+    assert slots.forget() == [str(tmp_path / "slots" / "1")]
+    assert sorted(os.listdir(tmp_path / "slots")) == ["4", "lost+found", "²"]
+
+
+def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(f"\0sandboxd/uid/{FIRST}")
+        assert slots.lease(SESSION).uid == FIRST + 1
+
+
+def test_uid_with_a_living_process_is_not_leased(slots: Slots) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"], user=FIRST, group=FIRST) as process:
+        try:
+            assert uid_in_use(FIRST)
+            assert slots.lease(SESSION).uid == FIRST + 1
+        finally:
+            process.kill()
+    assert not uid_in_use(FIRST)
+
+
+@pytest.mark.parametrize("name", ["State:Z", "State:S Uid:0", "Uid:\t0", "x) Z 1 1"])
+def test_process_is_not_hidden_by_a_name_that_reads_like_its_status(
+    slots: Slots, name: str
+) -> None:
+    """A name is the first field of /proc/PID/status, and the process's own to choose."""
+    program = f"import ctypes; ctypes.CDLL(None).prctl(15, {name.encode()!r}); print(1, flush=True)"
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-c", f"{program}; input()"], user=FIRST, group=FIRST,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout and process.stdout.readline()
+        assert processes_of(FIRST) == [process.pid]
+        assert slots.lease(SESSION).uid == FIRST + 1
+        end_uid(FIRST)
+        assert process.wait(5) == -signal.SIGKILL
+    assert not uid_in_use(FIRST)
+
+
+def test_number_that_another_process_has_got_is_not_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the look at a process and the signal it may end, and a new one get its number."""
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+        try:
+            looks = [[other.pid], []]
+            monkeypatch.setattr(
+                "sandboxd.warden.slots.leases.processes_of", lambda uid: looks.pop(0)
+            )
+            end_uid(FIRST)
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.3)
+        finally:
+            other.kill()
+
+
+def test_directory_of_an_earlier_session_is_not_leased_again(slots: Slots, tmp_path: Path) -> None:
+    (tmp_path / "slots" / "0").mkdir()
+    assert slots.lease(SESSION).number == 1
+
+
+def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> None:
+    config = SlotsConfig(FIRST, 3)
+    before = Slots(config, str(tmp_path))
+    slot = before.lease(SESSION)
+    before.commit(slot)
+    slot.lock.close()
+    after = Slots(config, str(tmp_path))
+    with pytest.raises(Invalid, match="does not hold"):
+        after.adopt(0, str(uuid.uuid4()))
+    assert after.adopt(0, SESSION).uid == FIRST
+    with pytest.raises(Invalid, match="not free"):
+        after.adopt(0, SESSION)
+    with pytest.raises(Unavailable):
+        after.adopt(99, SESSION)
+
+
+def test_slot_of_a_daemon_that_died_half_way_is_forgotten(slots: Slots, tmp_path: Path) -> None:
+    (tmp_path / "slots" / "2").mkdir()
+    leased = slots.lease(SESSION)
+    assert slots.forget() == [str(tmp_path / "slots" / "2")]
+    assert os.path.isdir(leased.path)

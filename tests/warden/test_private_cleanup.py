@@ -1,0 +1,65 @@
+"""What an earlier private daemon left is removed; what somebody else has put there is not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandboxd.warden import private_cleanup
+
+PREFIX = "sandboxd-"
+
+
+def left(where: Path) -> Path:
+    """As a private daemon that was killed leaves it."""
+    folder = where / f"{PREFIX}abcdefgh"
+    (folder / "state").mkdir(parents=True)
+    (folder / "state" / "lock").touch()
+    folder.chmod(0o711)
+    old(folder)
+    return folder
+
+
+def old(folder: Path) -> None:
+    os.utime(folder, (time.time() - 2 * private_cleanup.STALE_S,) * 2)
+
+
+def _of_another(folder: Path) -> None:
+    os.chown(folder, 65534, 65534)
+
+
+def _open_to_others(folder: Path) -> None:
+    folder.chmod(0o777)
+
+
+def _young(folder: Path) -> None:
+    os.utime(folder)
+
+
+def _never_a_daemons(folder: Path) -> None:
+    (folder / "state" / "lock").unlink()
+    old(folder)
+
+
+def _a_link(folder: Path) -> None:
+    elsewhere = folder.parent / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+
+
+def test_what_a_killed_private_daemon_left_is_removed(tmp_path: Path) -> None:
+    folder = left(tmp_path)
+    assert private_cleanup.clear_old(str(tmp_path), PREFIX) == [str(folder)]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("made", [_of_another, _open_to_others, _young, _never_a_daemons, _a_link])
+def test_what_may_be_somebody_elses_stays(tmp_path: Path, made: Callable[[Path], None]) -> None:
+    folder = left(tmp_path)
+    made(folder)
+    assert private_cleanup.clear_old(str(tmp_path), PREFIX) == []
+    assert (folder / "state").is_dir()
