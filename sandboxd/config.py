@@ -17,14 +17,20 @@ STATE_DIR = "/var/lib/sandboxd"
 SOCKET = "/run/sandboxd/api.sock"
 METRICS = "127.0.0.1:9464"
 
+STEP_LIMITS = Limits(
+    wall_s=30, cpu_s=3600, memory=1 * GIB, pids=256, cpus=1.0, nofile=4096, fsize=1 * GIB,
+    shm=64 * MIB, disk=1024 * GIB, inodes=1 << 31, output=1024 * GIB,
+)  # fmt: skip
+"""Limits of a step. The scratch of the session bounds disk and inodes further."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepLimitsConfig:
-    """What each step may use when neither session nor request says otherwise."""
+    """Limits of each step when neither the session nor the request sets them."""
 
-    clean: Limits = Limits(wall_s=30)
-    build: Limits = Limits(wall_s=300)
-    exec: Limits = Limits(wall_s=30)
+    clean: Limits = STEP_LIMITS
+    build: Limits = dataclasses.replace(STEP_LIMITS, wall_s=300)
+    exec: Limits = STEP_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +258,9 @@ class Config:
     sweep_s: float = 60  # seconds between two looks for what nobody has; see operations.md
     disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
     limits: StepLimitsConfig = StepLimitsConfig()
-    ceiling: Limits = Limits(
-        wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024, cpus=float(os.cpu_count() or 1),
-        nofile=65536, fsize=16 * GIB, shm=1 * GIB,
+    ceiling: Limits = dataclasses.replace(
+        STEP_LIMITS, wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024,
+        cpus=float(os.cpu_count() or 1), nofile=65536, fsize=16 * GIB, shm=1 * GIB,
     )  # fmt: skip
     slots: SlotsConfig = SlotsConfig()
     scratch: ScratchConfig = ScratchConfig()

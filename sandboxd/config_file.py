@@ -86,8 +86,9 @@ def _flat(table: dict[str, Any], where: str = "") -> typing.Iterator[tuple[str, 
             yield f"{where}{key}", value
 
 
-def _build(cls: type[Any], table: Any, where: str) -> Any:
-    """`cls` (a dataclass) out of a TOML table, its own defaults for what is absent."""
+def _build(cls: type[Any], table: Any, where: str, base: Any = None) -> Any:
+    """`cls` (a dataclass) with the values of a TOML table; absent fields keep the value of `base`
+    or, without one, the default of the field."""
     if not isinstance(table, dict):
         raise ConfigError(f"[{where}] must be a table")
     known = typing.get_type_hints(cls)
@@ -99,19 +100,14 @@ def _build(cls: type[Any], table: Any, where: str) -> Any:
         key: _value(known[key], value, f"{where}.{key}".lstrip("."), defaults[key])
         for key, value in table.items()
     }
-    return cls(**values)
+    return cls(**values) if base is None else dataclasses.replace(base, **values)
 
 
 def _value(kind: Any, value: Any, where: str, default: Any) -> Any:
     """`value` checked and converted to the annotated `kind` of a field."""
     if dataclasses.is_dataclass(kind):
-        if default is not dataclasses.MISSING and isinstance(value, dict):
-            plain = {f.name: getattr(default, f.name) for f in dataclasses.fields(kind)}
-            built = _build(typing.cast(Any, kind), value, where)
-            return dataclasses.replace(
-                default, **{k: getattr(built, k) for k in value if k in plain}
-            )
-        return _build(typing.cast(Any, kind), value, where)
+        base = None if default is dataclasses.MISSING else default
+        return _build(typing.cast(Any, kind), value, where, base)
     origin = typing.get_origin(kind)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_value(str, item, where, None) for item in value)

@@ -43,17 +43,17 @@ class Limits:
     output   bytes of console; what is over is dropped, and counted
     """
 
-    wall_s: float = 30.0
-    cpu_s: float = 3600.0
-    memory: int = 1 * GIB
-    pids: int = 256
-    cpus: float = 1.0
-    nofile: int = 4096
-    fsize: int = 1 * GIB
-    shm: int = 64 * MIB
-    disk: int = 1024 * GIB
-    inodes: int = 1 << 31
-    output: int = 1024 * GIB
+    wall_s: float
+    cpu_s: float
+    memory: int
+    pids: int
+    cpus: float
+    nofile: int
+    fsize: int
+    shm: int
+    disk: int
+    inodes: int
+    output: int
 
     def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
         """These limits, none above `ceiling`, and the names of those that had to be lowered."""

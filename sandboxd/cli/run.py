@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import runtimes
+from ..config import FilesConfig
 from ..errors import ConfigError, Refused
 from ..model import MIB
 from .client import Client, ConnectionLost, LocalFile
@@ -33,7 +34,9 @@ COMES_BACK_S, RETRY_S = 60.0, 0.25
 """How long a daemon may take to come back after a restart, and how often we try."""
 
 STDIN_MAX = 1 * MIB
-UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
+FILES = FilesConfig()
+"""Bounds of one upload and one download, as a daemon has them by default."""
+
 VERSION_CONTROL = {".git", ".hg", ".svn"}
 
 
@@ -177,10 +180,10 @@ def collect(folder: str, exclude: list[str], say: Reporter) -> list[LocalFile]:
             say.warning(f"{path} is no file, or a link that leaves the folder; left out")
             continue
         size = os.stat(real).st_size
-        if size > UPLOAD_SIZE:
+        if size > FILES.upload_size:
             raise ConfigError(
-                f"{path} has {size / MIB:.1f} MiB; an upload takes {UPLOAD_SIZE // MIB} MiB a file "
-                f"at most; leave it out with --exclude '{name}'"
+                f"{path} has {size / MIB:.1f} MiB; an upload takes {FILES.upload_size // MIB} MiB "
+                f"a file at most; leave it out with --exclude '{name}'"
             )
         files.append(LocalFile(real, name, size))
     return files
@@ -209,9 +212,9 @@ def _writable(into: str) -> None:
 def _fetch(client: Client, session: str, paths: list[str], into: str, say: Reporter) -> bool:
     """Download the results; False when some could not be had, which is then told."""
     fetched = True
-    for start in range(0, len(paths), DOWNLOAD_FILES):
+    for start in range(0, len(paths), FILES.download_files):
         try:
-            for name in client.download(session, paths[start : start + DOWNLOAD_FILES], into):
+            for name in client.download(session, paths[start : start + FILES.download_files], into):
                 say.phase(f"got {os.path.join(into, name)}", got=name)
         except Refused as error:
             say.warning(f"--get: {error}")
@@ -222,11 +225,11 @@ def _fetch(client: Client, session: str, paths: list[str], into: str, say: Repor
 def _upload(client: Client, session: str, files: list[LocalFile], say: Reporter) -> None:
     total = sum(file.size for file in files)
     told = time.monotonic()
-    for start in range(0, len(files), UPLOAD_FILES):
-        client.upload(session, files[start : start + UPLOAD_FILES])
+    for start in range(0, len(files), FILES.upload_files):
+        client.upload(session, files[start : start + FILES.upload_files])
         if time.monotonic() - told > PROGRESS_S:
             told = time.monotonic()
-            done = min(start + UPLOAD_FILES, len(files))
+            done = min(start + FILES.upload_files, len(files))
             say.phase(f"uploaded {done} of {len(files)} files", uploaded=done)
     say.phase(f"uploaded {len(files)} files, {total:,} bytes", uploaded=len(files))
 
