@@ -1,7 +1,7 @@
-"""A Config from TOML: read, checked, and read again.
+"""The reader of configuration files: from TOML to a checked Config, also while the daemon runs.
 
-Unknown keys, wrong types and values that contradict each other are refused with the key's full
-name and what is allowed.
+Unknown keys, wrong types and contradicting values are refused. The message has the full name of
+the key and the allowed values.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .model import GIB, MIB, Limits
 
 
 def load(path: str | None, **overrides: Any) -> Config:
-    """The Config of the TOML file at `path`, None: all defaults. `overrides` win, unless None.
+    """The Config of the TOML file at `path`; None: all defaults. `overrides` win, unless None.
 
-    Raises ConfigError naming file, key and what is allowed.
+    Raises ConfigError with the file, the key and the allowed values.
     """
     table: dict[str, Any] = {}
     if path is not None:
@@ -40,7 +40,7 @@ def load(path: str | None, **overrides: Any) -> Config:
 
 
 def from_table(table: dict[str, Any]) -> Config:
-    """The Config that `dataclasses.asdict` has made `table` of, also after JSON.
+    """The Config whose `dataclasses.asdict` is `table`, also after a round trip through JSON.
 
     Raises ConfigError.
     """
@@ -53,13 +53,13 @@ RESTART = (
     "listen", "metrics", "state_dir", "auth", "cgroup", "require", "slots", "scratch.kind",
     "console.head", "console.tail",
 )  # fmt: skip
-"""What counts from the next start of the daemon on: sockets, uids, the form of what is on disk.
-All else counts as soon as the file has been read again."""
+"""Keys that take effect at the next start of the daemon: sockets, uids, formats on disk. All other
+keys take effect when the file is read again."""
 
 
 def renewed(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
-    """`new`, but with `old`'s values of what only a restart changes; the names of what is other
-    now; and of what would be, after a restart."""
+    """`new` with the values of `old` for the keys of RESTART; the names of the keys that changed;
+    the names of the keys that will change at a restart."""
     before, after = (dict(_flat(dataclasses.asdict(config))) for config in (old, new))
     differ = sorted(
         name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
@@ -71,8 +71,8 @@ def renewed(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
             continue
         value = getattr(old, part)
         if field_name:
-            kept = {field_name: getattr(value, field_name)}
-            value = dataclasses.replace(getattr(new, part), **kept)
+            unchanged = {field_name: getattr(value, field_name)}
+            value = dataclasses.replace(getattr(new, part), **unchanged)
         new = dataclasses.replace(new, **{part: value})
     return new, [name for name in differ if name not in late], late
 
