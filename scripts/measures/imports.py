@@ -55,13 +55,15 @@ def package_circles(tree: Tree) -> Iterator[Place]:
 def subpackage_circles(tree: Tree) -> Iterator[Place]:
     """Imports that are part of a circle of packages of any depth.
 
-    The modules right in a package are one with it. Those right below sandboxd stand for themselves.
+    The modules of a package without sub-packages are one with it. Those beside sub-packages, which
+    join these together, stand for themselves.
     """
     packages = {name for name, source in _modules(tree).items() if _is_package(source)}
+    with_packages = {name.rpartition(".")[0] for name in packages}
 
     def package(module: str) -> str:
         parent = module.rpartition(".")[0]
-        return module if module in packages or parent in ("", PACKAGE) else parent
+        return module if module in packages or parent in with_packages else parent
 
     return _circles((edge for edge in edges(tree) if not edge.typing), package)
 

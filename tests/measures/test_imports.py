@@ -51,18 +51,22 @@ def test_an_import_for_types_is_counted_apart() -> None:
 def test_a_circle_of_packages_counts_though_no_modules_are_in_one() -> None:
     bad = {
         "sandboxd/api/__init__.py": "",
-        "sandboxd/api/app.py": "from .routes import run",
-        "sandboxd/api/state.py": "from ..store import rows",
+        "sandboxd/api/app.py": "from .routes import run\nfrom ..store import rows",
+        "sandboxd/api/state.py": "",
         "sandboxd/api/routes/__init__.py": "",
-        "sandboxd/api/routes/run.py": "from ..state import State",
+        "sandboxd/api/routes/run.py": "from ..state import State\nfrom ..http import reply",
+        "sandboxd/api/http/__init__.py": "",
+        "sandboxd/api/http/reply.py": "",
+        "sandboxd/api/http/errors.py": "from ..routes import names",
+        "sandboxd/api/routes/names.py": "",
         "sandboxd/store/__init__.py": "",
         "sandboxd/store/rows.py": "",
     }
     assert texts(imports.module_circles, Tree.of(bad)) == []
     assert texts(imports.package_circles, Tree.of(bad)) == []
     assert sorted(texts(imports.subpackage_circles, Tree.of(bad))) == [
-        "sandboxd.api -> sandboxd.api.routes -> sandboxd.api",
-        "sandboxd.api.routes -> sandboxd.api -> sandboxd.api.routes",
+        "sandboxd.api.http -> sandboxd.api.routes -> sandboxd.api.http",
+        "sandboxd.api.routes -> sandboxd.api.http -> sandboxd.api.routes",
     ]
     worse = Tree.of({**bad, "sandboxd/store/rows.py": "from ..api.app import routes"})
     assert len(texts(imports.package_circles, worse)) == 2
