@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions.admission import Places
+from sandboxd.api.sessions.admission import Bounds, Reservations
 from sandboxd.api.sessions.fair_queue import Amount
 from sandboxd.errors import Draining, Full, QuotaExceeded
 
@@ -24,8 +24,8 @@ from .conftest import Server
 Start = Callable[..., Server]
 
 
-def places(count: int = 1, owner: int = 10) -> Places:
-    return Places("run", "memory", lambda: (Amount(count, 100), Amount(owner, 100)))
+def reservations(count: int = 1, owner: int = 10) -> Reservations:
+    return Reservations("run", "memory", Bounds(Amount(count, 100), Amount(owner, 100)))
 
 
 ONE = Amount(1, 1)
@@ -33,25 +33,25 @@ ONE = Amount(1, 1)
 
 def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
     async def scenario() -> None:
-        here = places()
-        assert await here.wait("a", "ann", ONE)
-        waiting = asyncio.create_task(here.wait("b", "ann", ONE))
+        here = reservations()
+        assert await here.reserve_in_turn("a", "ann", ONE)
+        waiting = asyncio.create_task(here.reserve_in_turn("b", "ann", ONE))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        here.leave("a")
-        assert await here.wait("c", "ann", ONE)
+        here.release("a")
+        assert await here.reserve_in_turn("c", "ann", ONE)
 
     asyncio.run(scenario())
 
 
 def test_who_is_cancelled_at_the_moment_of_his_turn_gives_it_on() -> None:
     async def scenario() -> None:
-        here = places()
-        await here.wait("a", "ann", ONE)
-        second, third = (asyncio.create_task(here.wait(key, "ann", ONE)) for key in "bc")
+        here = reservations()
+        await here.reserve_in_turn("a", "ann", ONE)
+        second, third = (asyncio.create_task(here.reserve_in_turn(key, "ann", ONE)) for key in "bc")
         await asyncio.sleep(0)
-        here.leave("a")  # it is b's now, who does not know yet
+        here.release("a")  # it is b's now, who does not know yet
         second.cancel()
         assert await asyncio.wait_for(third, 1)
 
@@ -60,13 +60,13 @@ def test_who_is_cancelled_at_the_moment_of_his_turn_gives_it_on() -> None:
 
 def test_withdrawn_one_is_told_and_the_next_comes() -> None:
     async def scenario() -> None:
-        here = places()
-        await here.wait("a", "ann", ONE)
-        second, third = (asyncio.create_task(here.wait(key, "ann", ONE)) for key in "bc")
+        here = reservations()
+        await here.reserve_in_turn("a", "ann", ONE)
+        second, third = (asyncio.create_task(here.reserve_in_turn(key, "ann", ONE)) for key in "bc")
         await asyncio.sleep(0)
         here.withdraw("b")
         assert not await second
-        here.leave("a")
+        here.release("a")
         assert await asyncio.wait_for(third, 1)
 
     asyncio.run(scenario())
@@ -74,17 +74,17 @@ def test_withdrawn_one_is_told_and_the_next_comes() -> None:
 
 def test_what_cannot_be_at_once_says_why() -> None:
     async def scenario() -> None:
-        here = places(2, 1)
-        here.now("a", "ann", ONE)
+        here = reservations(2, 1)
+        here.reserve("a", "ann", ONE)
         with pytest.raises(QuotaExceeded, match="one owner may have at most 1 runs"):
-            here.now("b", "ann", ONE)
-        here.now("c", "ben", ONE)
+            here.reserve("b", "ann", ONE)
+        here.reserve("c", "ben", ONE)
         with pytest.raises(Full, match="this host takes on at most 2 runs"):
-            here.now("d", "cem", ONE)
+            here.reserve("d", "cem", ONE)
         here.pause(True)
         with pytest.raises(Draining):
-            here.now("e", "cem", ONE)
-        assert here.turns.used.count == 2 and not here.turns.waiting
+            here.reserve("e", "cem", ONE)
+        assert here.queue.used.count == 2 and not here.queue.waiting
 
     asyncio.run(scenario())
 
@@ -94,18 +94,18 @@ def test_what_cannot_be_at_once_says_why() -> None:
 def test_no_wakeup_is_lost_whoever_is_cancelled_or_withdrawn_when(seed: int, count: int) -> None:
     chance = random.Random(seed)
 
-    async def work(here: Places, key: int, has: set[int]) -> None:
+    async def work(here: Reservations, key: int, has: set[int]) -> None:
         try:
-            if await here.wait(key, str(key % 3), ONE):
+            if await here.reserve_in_turn(key, str(key % 3), ONE):
                 has.add(key)
                 assert len(has) <= count
                 await asyncio.sleep(0)
         finally:
             has.discard(key)
-            here.leave(key)
+            here.release(key)
 
     async def scenario() -> None:
-        here, has = places(count), set[int]()
+        here, has = reservations(count), set[int]()
         tasks = [asyncio.create_task(work(here, key, has)) for key in range(30)]
         for _ in range(30):
             match chance.randrange(4):
@@ -120,7 +120,7 @@ def test_no_wakeup_is_lost_whoever_is_cancelled_or_withdrawn_when(seed: int, cou
         async with asyncio.timeout(5):
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, asyncio.CancelledError), result
-        assert here.turns.used == Amount() and not here.turns.waiting
+        assert here.queue.used == Amount() and not here.queue.waiting
 
     asyncio.run(scenario())
 

@@ -28,9 +28,9 @@ async def follow(base: Path, shim: Shim) -> Follower:
     """A follower at the end of what `shim` does at its end of the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     flags = os.O_RDWR | os.O_CREAT
-    console, journal, told = (os.open(base / n, flags) for n in ("console", "journal", "told"))
-    os.close(told)
-    follower = Follower(StartedRun(Channel(ours), console, journal, told), KEEP, lambda: None)
+    console, journal, cursor = (os.open(base / n, flags) for n in ("console", "journal", "cursor"))
+    os.close(cursor)
+    follower = Follower(StartedRun(Channel(ours), console, journal, cursor), KEEP, lambda: None)
     other = Channel(theirs)
     try:
         async with asyncio.timeout(5):

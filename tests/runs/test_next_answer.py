@@ -9,7 +9,7 @@ import pytest
 
 from sandboxd.model import STEPS
 from sandboxd.runs.journal import JournalEvent
-from sandboxd.runs.next_answer import NextAnswer, Progress, answer
+from sandboxd.runs.next_answer import NextAnswer, Progress, next_answer
 
 CODES = (None, -1, 0, 1, 127)
 
@@ -40,7 +40,7 @@ ALL = list(progresses())
 def test_each_event_is_answered_by_its_own_call_before_anything_else() -> None:
     for progress in ALL:
         if progress.answered < len(progress.events):
-            found = answer(progress)
+            found = next_answer(progress)
             assert found and found.event is progress.events[progress.answered]
             assert not found.again
 
@@ -49,7 +49,7 @@ def test_a_run_that_is_over_gives_its_last_answer_for_ever() -> None:
     for progress in ALL:
         events = progress.events
         if events and events[-1].final and progress.answered == len(events):
-            found = answer(progress)
+            found = next_answer(progress)
             assert found and found.event is events[-1] and found.again
 
 
@@ -59,22 +59,24 @@ def test_a_call_waits_only_while_nothing_happens_and_time_is_left() -> None:
         idle = (
             progress.answered == len(progress.events)
             and not over
-            and not (progress.waiting and not progress.asked)
+            and not (progress.waiting and not progress.prompted)
             and not progress.output
             and not progress.expired
         )
-        assert (answer(progress) is None) == idle
+        assert (next_answer(progress) is None) == idle
 
 
 def test_waiting_input_is_told_once() -> None:
-    assert answer(Progress(waiting=True)) == NextAnswer("waiting-input")
-    assert answer(Progress(waiting=True, asked=True)) is None
-    assert answer(Progress(waiting=True, asked=True, expired=True)) == NextAnswer("continued")
+    assert next_answer(Progress(waiting=True)) == NextAnswer("waiting-input")
+    assert next_answer(Progress(waiting=True, prompted=True)) is None
+    assert next_answer(Progress(waiting=True, prompted=True, expired=True)) == NextAnswer(
+        "continued"
+    )
 
 
 def test_exit_codes_are_there_exactly_with_ended_steps() -> None:
     for progress in ALL:
-        found = answer(progress)
+        found = next_answer(progress)
         if found and found.status in ("continued", "waiting-input", "exec-timeout"):
             assert found.exit_code is None
         elif found:
@@ -97,5 +99,5 @@ def test_exit_codes_are_there_exactly_with_ended_steps() -> None:
     ],
 )
 def test_status_of_an_event(event: JournalEvent, status: str) -> None:
-    found = answer(Progress((event,)))
+    found = next_answer(Progress((event,)))
     assert found and (found.status, found.exit_code) == (status, event.exit)

@@ -11,22 +11,25 @@ import pytest
 from sandboxd.config import ConsoleConfig
 from sandboxd.errors import NotFound
 from sandboxd.runs.polling import STREAM
-from sandboxd.runs.run import GRACE_S, Input, Reply, Run
+from sandboxd.runs.run import GRACE_S, Run
+from sandboxd.runs.values import Input, Reply
 
 from .stage import Stage, follow, play, reply, text
 
 
 async def stream(run: Run) -> list[Reply]:
     """All replies to a client that stays connected, to the end."""
-    replies = [await reply(run, terms=STREAM)]
+    replies = [await reply(run, policy=STREAM)]
     while replies[-1].answer.status not in ("finished", "exec-timeout"):
-        replies.append(await reply(run, terms=STREAM))
+        replies.append(await reply(run, policy=STREAM))
     return replies
 
 
 def test_a_stream_has_output_when_it_comes_and_no_reply_without(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await stream(await stage.ask("a", exec="out one\nsleep 2.5\nout two\nsleep 0.5"))
+        replies = await stream(
+            await stage.submit("a", exec="out one\nsleep 2.5\nout two\nsleep 0.5")
+        )
         assert [(r.answer.status, text(r)) for r in replies] == [
             ("clean-finished", ""), ("build-finished", ""),
             ("continued", "one\n"), ("continued", "two\n"), ("finished", ""),
@@ -37,7 +40,7 @@ def test_a_stream_has_output_when_it_comes_and_no_reply_without(tmp_path: Path) 
 
 def test_a_stream_gathers_output_but_does_not_hold_the_end_of_a_step_back(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="out one\nsleep 0.05\nout two\nsleep 0.05")
+        run = await stage.submit("a", exec="out one\nsleep 0.05\nout two\nsleep 0.05")
         began = time.monotonic()
         assert text((await stream(run))[-1]) == "one\ntwo\n"
         assert time.monotonic() - began < 0.19
@@ -47,7 +50,7 @@ def test_a_stream_gathers_output_but_does_not_hold_the_end_of_a_step_back(tmp_pa
 
 def test_a_stream_loses_nothing_of_what_a_response_would_cut(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="flood 2500000\nout end", build="out built")
+        run = await stage.submit("a", exec="flood 2500000\nout end", build="out built")
         replies = await stream(run)
         console = [item for r in replies for item in r.console]
         assert {kind for kind, _ in console} == {"stdout"}
@@ -62,10 +65,10 @@ def test_a_stream_loses_nothing_of_what_a_response_would_cut(tmp_path: Path) -> 
 
 def test_a_stream_is_asked_once_and_answers_while_it_waits(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="ask\nask")
+        run = await stage.submit("a", exec="ask\nask")
         for expected in ("clean-finished", "build-finished", "waiting-input"):
-            assert (await reply(run, terms=STREAM)).answer.status == expected
-        waits = asyncio.create_task(reply(run, terms=STREAM))
+            assert (await reply(run, policy=STREAM)).answer.status == expected
+        waits = asyncio.create_task(reply(run, policy=STREAM))
         await asyncio.sleep(0.3)
         assert not waits.done() and "decline" not in stage.log
         await run.type(Input("one"))
@@ -79,20 +82,20 @@ def test_a_stream_is_asked_once_and_answers_while_it_waits(tmp_path: Path) -> No
 
 def test_a_run_without_a_client_is_interrupted(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="sleep 20")
+        run = await stage.submit("a", exec="sleep 20")
         while "watch" not in stage.log:
             await asyncio.sleep(0.01)
         began = time.monotonic()
         await stage.runs.abandon(run)
         assert time.monotonic() - began < 1 and "kill" not in stage.log
-        assert run.over and run.told and run.events[-1].exit == 130
+        assert run.over and run.served and run.events[-1].exit == 130
 
     play(tmp_path, scenario)
 
 
 def test_a_run_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="ask")
+        run = await stage.submit("a", exec="ask")
         while "watch" not in stage.log:
             await asyncio.sleep(0.01)
         began = time.monotonic()
@@ -107,8 +110,8 @@ def test_a_run_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
 def test_a_run_whose_client_left_before_its_turn_never_starts(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         first, second = (
-            await stage.ask("a", exec="sleep 0.3"),
-            await stage.ask("b", exec="out never"),
+            await stage.submit("a", exec="sleep 0.3"),
+            await stage.submit("b", exec="out never"),
         )
         await stage.runs.abandon(second)
         await follow(first)

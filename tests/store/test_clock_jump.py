@@ -42,7 +42,7 @@ def test_no_session_is_older_for_a_step_than_it_was(
     """`start` is what the old clock would say; a date of it was noted `age` seconds before the
     step, which was `ago` seconds ago."""
     now = start + by
-    moved = ClockJump(by, now, ago).moved(start - ago - age)
+    moved = ClockJump(by, now, ago).shifted(start - ago - age)
     assert now - moved <= ago + age + 1e-3
 
 
@@ -54,7 +54,7 @@ def test_date_that_was_noted_after_the_step_is_right_already(
 ) -> None:
     now = start + by
     date = max(now - ago, now - ago * part)
-    assert ClockJump(by, now, ago).moved(date) == date
+    assert ClockJump(by, now, ago).shifted(date) == date
 
 
 def test_all_dates_of_what_lives_are_moved_and_no_others(database: Database) -> None:
@@ -64,12 +64,12 @@ def test_all_dates_of_what_lives_are_moved_and_no_others(database: Database) -> 
     order = RunRow("1", 0, "r", "{}", None, "boot")
     assert runs.add(database, "1", 3000.0, [order, order]) == [1, 2]
     runs.ended(database, "1", 1, 2000.0, used_at=3000.0)
-    clock_jump.move(database, ClockJump(DAY, 3001 + DAY))
+    clock_jump.shift(database, ClockJump(DAY, 3001 + DAY))
     (row,) = sessions.all_rows(database)
     assert (row.created_at, row.used_at, row.done_at) == (1000 + DAY, 3000 + DAY, 2500 + DAY)
     assert row.history == {"PREPARING": 1000 + DAY, "RUNNING": 1001 + DAY}
     assert sessions.ended_rows(database) == [over]
-    assert [one.ended_at for one in runs.all_orders(database)["1"]] == [2000 + DAY, None]
+    assert [one.ended_at for one in runs.all_rows(database)["1"]] == [2000 + DAY, None]
     assert clock_jump.seen(database) == 3001 + DAY
 
 

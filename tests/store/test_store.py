@@ -134,7 +134,7 @@ def test_runs_replace_others_in_one_act(database: Database) -> None:
     with pytest.raises(KeyError):
         runs.add(database, "none", 5.0, [ORDER], first)
     assert runs.add(database, ROW.id, 5.0, [ORDER], first[1:]) == [3]
-    assert [order.number for order in runs.all_orders(database)[ROW.id]] == [1, 3]
+    assert [order.number for order in runs.all_rows(database)[ROW.id]] == [1, 3]
 
 
 def test_run_numbers_are_never_used_again(path: str) -> None:
@@ -184,7 +184,7 @@ def test_sessions_of_an_earlier_sandboxd_are_taken_up(
     assert (row.name, row.owner, row.slot, row.runs) == ("old", "local", 7, 2)
     assert (row.type, row.result, row.mounts, row.history) == ("interactive", "UNDEFINED", (), {})
     assert runs.add(second, "1", 9.0, [ORDER, ORDER]) == [3, 4]
-    assert [order.number for order in runs.all_orders(second)["1"]] == [3, 4]
+    assert [order.number for order in runs.all_rows(second)["1"]] == [3, 4]
     second.close()
 
 
@@ -210,14 +210,14 @@ def test_a_run_is_remembered_until_it_is_forgotten_or_its_session_ends(database:
     order = RunRow(ROW.id, 0, "r", '{"steps": []}', b"in\0put", "boot")
     assert runs.add(database, ROW.id, 5.0, [order, order]) == [1, 2]
     runs.ended(database, ROW.id, 1, 6.0, used_at=6.0, usage={"runs": 1})
-    first, second = runs.all_orders(database)[ROW.id]
+    first, second = runs.all_rows(database)[ROW.id]
     assert first == replace(order, number=1, ended_at=6.0)
     assert second == replace(order, number=2)
     assert sessions.all_rows(database)[0].usage == {"runs": 1}
     runs.remove(database, ROW.id, [1])
-    assert [each.number for each in runs.all_orders(database)[ROW.id]] == [2]
+    assert [each.number for each in runs.all_rows(database)[ROW.id]] == [2]
     sessions.ended(database, ROW, 7.0, 3)
-    assert runs.all_orders(database) == {}
+    assert runs.all_rows(database) == {}
 
 
 def test_a_database_that_was_damaged_is_refused_with_the_remedy(path: str) -> None:
