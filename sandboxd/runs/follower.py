@@ -59,11 +59,11 @@ class Follower:
     def __init__(
         self,
         started: StartedRun,
-        keep: ConsoleConfig,
+        config: ConsoleConfig,
         news: Callable[[], None],
         why_lost: str = SHIM_GONE,
     ) -> None:
-        self.spool = SpoolReader(started.console, started.journal, keep)
+        self.spool = SpoolReader(started.console, started.journal, config)
         self.events: list[JournalEvent] = []
         self.waiting = False
         self.output = False

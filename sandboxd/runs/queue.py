@@ -63,9 +63,9 @@ class RunQueue:
     notice  a message for the client of the next run
     """
 
-    def __init__(self, host: QueueHost, keep: ConsoleConfig) -> None:
+    def __init__(self, host: QueueHost, config: ConsoleConfig) -> None:
         self._host = host
-        self._keep = keep
+        self._config = config
         self._runs: dict[str, Run] = {}
         self._queue: deque[Run] = deque()
         self._finished: deque[Run] = deque()
@@ -119,14 +119,14 @@ class RunQueue:
                 return known
             if known and not known.over:
                 raise Invalid(f"run {id} is not over yet and has other options")
-            run = Run(id, plan, self._keep)
+            run = Run(id, plan, self._config)
             await self._append([run])
             return run
 
     async def submit_own(self, plans: Iterable[tuple[str, Plan]]) -> None:
         """Submit the session's own runs, before all others: all of them or none."""
         async with self._submitting:
-            if runs := [Run(id, plan, self._keep) for id, plan in plans]:
+            if runs := [Run(id, plan, self._config) for id, plan in plans]:
                 await self._append(runs)
 
     async def _append(self, runs: list[Run]) -> None:
@@ -203,12 +203,12 @@ class RunQueue:
     async def _forget_oldest(self) -> None:
         """Forget the oldest finished runs: first of all those whose end has been served."""
         served = [run for run in self._finished if run.served]
-        old = served[: max(0, len(served) - self._keep.runs_kept)]
+        old = served[: max(0, len(served) - self._config.runs_kept)]
         old += list(self._finished)[: max(0, len(self._finished) - QUEUE_MAX)]
         sizes = [(run, await run.size()) for run in self._finished if run not in old]
         total = sum(size for _, size in sizes)
         for run, size in sizes[:-1]:  # the newest stays, however large it is
-            if total <= self._keep.kept_size:
+            if total <= self._config.kept_size:
                 break
             old.append(run)
             total -= size
@@ -216,8 +216,8 @@ class RunQueue:
 
     async def expire(self, now: float) -> None:
         """Forget finished runs whose time is over, at `now` seconds since 1970."""
-        if self._keep.keep_s:
-            old = [run for run in self._finished if now - run.ended_at >= self._keep.keep_s]
+        if self._config.keep_s:
+            old = [run for run in self._finished if now - run.ended_at >= self._config.keep_s]
             await self._forget(old)
 
     def shift_dates(self, shifted: Callable[[float], float]) -> None:
@@ -262,7 +262,7 @@ class RunQueue:
         """
         async with self._submitting:
             own = [run for run in self._queue if run.plan.role and not run.unwanted]
-            again = [Run(run.id, run.plan, self._keep) for run in own]
+            again = [Run(run.id, run.plan, self._config) for run in own]
             if own:  # first of all: a run that ends before it would not begin again after a crash
                 await self._host.record_runs(again, own)
             cleared = list(self._queue)

@@ -40,7 +40,7 @@ class Run:
     done        set when it has left the queue
     """
 
-    def __init__(self, id: str, plan: Plan, keep: ConsoleConfig, number: int = 0) -> None:
+    def __init__(self, id: str, plan: Plan, config: ConsoleConfig, number: int = 0) -> None:
         self.id = id
         self.plan = plan
         self.number = number
@@ -51,7 +51,7 @@ class Run:
         self.started_at = self.ended_at = 0.0
         self.called_off = False
         self.done = asyncio.Event()
-        self._keep = keep
+        self._config = config
         self._conversation = Conversation(
             f"{name} was lowered to what this server allows" for name in plan.clamped
         )
@@ -118,7 +118,7 @@ class Run:
         """Follow the run, which has been started, to its end."""
         self.started_at = await self._conversation.begin(started, self.started_at)
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
-        self._follower = Follower(started, self._keep, self._conversation.wake, why_lost)
+        self._follower = Follower(started, self._config, self._conversation.wake, why_lost)
         self._conversation.follow(self._follower)
         if self._killed_by:
             await self._follower.kill(self._killed_by)

@@ -18,11 +18,11 @@ from .journal import JournalEvent, parse
 class SpoolReader:
     """The console and journal of one run; owns both descriptors."""
 
-    def __init__(self, console: int, journal: int, keep: ConsoleConfig) -> None:
-        self._reader = ConsoleReader(console, keep.head, keep.tail)
+    def __init__(self, console: int, journal: int, config: ConsoleConfig) -> None:
+        self._reader = ConsoleReader(console, config.head, config.tail)
         self._console, self._journal = console, journal
-        self._limit = keep.response_chars
-        self._most = 2 * (keep.head + keep.tail)
+        self._limit = config.response_chars
+        self._most = 2 * (config.head + config.tail)
         self._lock = threading.Lock()
         self._closed = False
 

@@ -102,9 +102,9 @@ class Terminal:
 class Terminals:
     """The open terminals of one session."""
 
-    def __init__(self, host: TerminalHost, keep: ConsoleConfig) -> None:
+    def __init__(self, host: TerminalHost, config: ConsoleConfig) -> None:
         self._host = host
-        self._keep = keep
+        self._config = config
         self._open: dict[Terminal, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -121,7 +121,7 @@ class Terminals:
         if len(self._open) >= TERMINALS_MAX:
             raise QuotaExceeded(f"at most {TERMINALS_MAX} terminals of a session may be open")
         ours, seat = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        run = Run(f"terminal-{secrets.token_hex(8)}", plan, self._keep)
+        run = Run(f"terminal-{secrets.token_hex(8)}", plan, self._config)
         terminal = Terminal(run, Channel(ours))
         task = asyncio.create_task(self._carry_out(terminal, seat), name=run.id)
         self._open[terminal] = task

@@ -1,4 +1,4 @@
-"""What a client knows survives the daemon; what it did not get is told again."""
+"""The client cursor: it survives the daemon, and a reply that was not received is served again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from sandboxd.spool import SpoolPosition
 from .stage import Stage, follow, play, reply, statuses, text
 
 
-def test_a_note_is_read_back_and_an_empty_file_tells_nothing(tmp_path: Path) -> None:
+def test_cursor_is_read_back_from_its_file_and_an_empty_file_is_the_beginning(
+    tmp_path: Path,
+) -> None:
     file = CursorFile(os.open(tmp_path / "cursor", os.O_RDWR | os.O_CREAT))
     nothing = file.read()
     assert nothing == ClientCursor(started_at=nothing.started_at) and nothing.started_at > 0
@@ -30,7 +32,7 @@ def test_a_note_is_read_back_and_an_empty_file_tells_nothing(tmp_path: Path) -> 
     asyncio.run(file.write(noted))  # nobody minds
 
 
-def test_an_answer_that_its_client_did_not_get_is_told_again(tmp_path: Path) -> None:
+def test_reply_that_its_client_did_not_receive_is_served_again(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", build="out making", exec="out running\nexit 3")
         await reply(run)
@@ -47,7 +49,7 @@ def test_an_answer_that_its_client_did_not_get_is_told_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("restored", [False, True])
-def test_answer_that_is_on_its_way_while_the_run_begins_moves_no_place(
+def test_reply_in_hand_over_while_the_run_begins_moves_no_cursor(
     tmp_path: Path, restored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The place is another's: of the start, or what an earlier daemon has noted."""
@@ -83,7 +85,7 @@ def test_answer_that_is_on_its_way_while_the_run_begins_moves_no_place(
     play(tmp_path, scenario)
 
 
-def test_a_client_that_says_where_it_is_is_told_what_comes_after(tmp_path: Path) -> None:
+def test_client_that_sends_its_offset_is_served_what_comes_after_it(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", build="out making", exec="out running\nexit 3")
         replies = await follow(run)
@@ -97,15 +99,15 @@ def test_a_client_that_says_where_it_is_is_told_what_comes_after(tmp_path: Path)
         assert statuses([await reply(run, since=Offset(10**9, 99))]) == [("finished", 3)]
 
     async def from_(run: Run, place: Offset) -> list[Reply]:
-        found = [await reply(run, since=place)]
-        while found[-1].answer.status != "finished":
-            found.append(await reply(run))
-        return found
+        replies = [await reply(run, since=place)]
+        while replies[-1].answer.status != "finished":
+            replies.append(await reply(run))
+        return replies
 
     play(tmp_path, scenario)
 
 
-def test_asking_again_for_a_run_whose_end_was_not_told_means_that_run(tmp_path: Path) -> None:
+def test_repeated_request_for_a_run_whose_end_was_not_served_means_that_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="out x")
         await run.done.wait()
@@ -116,7 +118,7 @@ def test_asking_again_for_a_run_whose_end_was_not_told_means_that_run(tmp_path: 
     play(tmp_path, scenario)
 
 
-def test_when_the_daemon_ends_calls_return_and_nothing_new_is_taken(tmp_path: Path) -> None:
+def test_suspended_queue_replies_to_calls_and_refuses_new_runs(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="sleep 9")
         await reply(run)

@@ -1,4 +1,4 @@
-"""Runs as a client meets them, over a shim that plays scripts: order, calls, ends."""
+"""The run queue over a shim that plays scripts: order, calls, ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.api.fake_shim import KEEP
 from .stage import Stage, follow, play, reply, statuses, text, vanishing
 
 
-def test_a_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
+def test_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         replies = await follow(
             await stage.submit("a", build="out making", exec="out running\nexit 3")
@@ -42,7 +42,7 @@ def test_after_a_failed_build_exec_is_not_run(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path: Path) -> None:
+def test_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="out early\nsleep 2.5\nout late")
         await reply(run)
@@ -56,7 +56,7 @@ def test_a_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path
     play(tmp_path, scenario)
 
 
-def test_a_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
+def test_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="sleep 0.2\nout one\nout two\nsleep 1.5")
         await reply(run)
@@ -72,7 +72,7 @@ def test_a_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -> None:
+def test_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="out hello\nexit 7")
         last = (await follow(run))[-1]
@@ -95,7 +95,7 @@ def test_runs_wait_for_their_turn_in_order(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_queued_run_says_continued_without_console(tmp_path: Path) -> None:
+def test_queued_run_says_continued_without_console(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await stage.submit("a", exec="sleep 3")
         queued = await reply(await stage.submit("b", exec="out x"))
@@ -104,13 +104,13 @@ def test_a_queued_run_says_continued_without_console(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
+def test_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="out name?\nask\nask")
         await reply(run)
         await reply(run)
-        asked = await reply(run)
-        assert asked.answer.status == "waiting-input" and text(asked) == "name?\n"
+        prompt = await reply(run)
+        assert prompt.answer.status == "waiting-input" and text(prompt) == "name?\n"
         again = await reply(run, Input("Ada"))
         assert again.answer.status == "waiting-input" and text(again) == "got 'Ada\\n'\n"
         last = await reply(run, Input("", eof=True))
@@ -119,7 +119,7 @@ def test_a_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_going_on_without_an_answer_declines(tmp_path: Path) -> None:
+def test_call_without_input_after_a_prompt_declines_the_prompt(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="ask")
         while (await reply(run)).answer.status != "waiting-input":
@@ -174,7 +174,7 @@ def test_interrupt_reaches_the_running_step(tmp_path: Path) -> None:
         ("out x\nfault", "finished", -1, "stage exec: cannot execute (errno 13)"),
     ],
 )
-def test_ends_that_are_no_exit(
+def test_run_that_ends_without_an_exit_has_its_status_and_explanation(
     tmp_path: Path, script: str, status: str, code: int | None, word: str
 ) -> None:
     async def scenario(stage: Stage) -> None:
@@ -188,7 +188,7 @@ def test_ends_that_are_no_exit(
     play(tmp_path, scenario)
 
 
-def test_a_run_that_cannot_start_says_why_in_each_call(tmp_path: Path) -> None:
+def test_run_that_cannot_start_says_why_in_each_call(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         stage.fails = StageError("mounts", "no", 13)
         run = await stage.submit("a", exec="out x")
@@ -201,7 +201,7 @@ def test_a_run_that_cannot_start_says_why_in_each_call(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_mistake_of_ours_ends_one_run_and_not_the_line(tmp_path: Path) -> None:
+def test_bug_of_ours_ends_one_run_and_not_the_queue(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         bad, good = (
             await stage.submit("bad", exec="out x"),
@@ -215,7 +215,7 @@ def test_a_mistake_of_ours_ends_one_run_and_not_the_line(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
-def test_asking_twice_for_a_run_means_it_once(tmp_path: Path) -> None:
+def test_repeated_request_for_a_run_means_the_same_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="sleep 0.3")
         assert await stage.submit("a", exec="sleep 0.3") is run
@@ -240,7 +240,7 @@ def test_two_calls_for_a_run_at_once_share_its_answers(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_the_line_is_bounded(tmp_path: Path) -> None:
+def test_queue_refuses_more_runs_than_its_bound(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for number in range(QUEUE_MAX):
             await stage.submit(str(number), exec="sleep 5")
@@ -250,7 +250,7 @@ def test_the_line_is_bounded(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_old_finished_runs_are_forgotten_the_newest_kept(tmp_path: Path) -> None:
+def test_oldest_finished_runs_are_forgotten_and_the_newest_stay(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for number in range(KEEP.runs_kept + 2):
             await follow(await stage.submit(str(number), exec=f"out {number}"))
@@ -262,7 +262,7 @@ def test_old_finished_runs_are_forgotten_the_newest_kept(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
-def test_a_result_that_nobody_has_seen_is_not_pushed_out(tmp_path: Path) -> None:
+def test_result_that_was_not_served_is_not_pushed_out(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         unseen = await stage.submit("unseen", exec="out precious")
         for number in range(KEEP.runs_kept + 2):
@@ -273,7 +273,7 @@ def test_a_result_that_nobody_has_seen_is_not_pushed_out(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
-def test_finished_runs_are_kept_for_a_time(tmp_path: Path) -> None:
+def test_finished_run_is_forgotten_when_its_time_is_over(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="out x")
         await follow(run)
@@ -288,7 +288,7 @@ def test_finished_runs_are_kept_for_a_time(tmp_path: Path) -> None:
     play(tmp_path, scenario, replace(KEEP, keep_s=60))
 
 
-def test_output_of_finished_runs_is_kept_up_to_a_size_and_the_newest_always(tmp_path: Path) -> None:
+def test_finished_runs_are_forgotten_beyond_a_size_but_the_newest_stays(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for id in ("a", "b", "c"):
             run = await stage.submit(id, exec="flood 100000")
@@ -300,7 +300,7 @@ def test_output_of_finished_runs_is_kept_up_to_a_size_and_the_newest_always(tmp_
     play(tmp_path, scenario, replace(KEEP, kept_size=1))
 
 
-def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
+def test_closed_queue_ends_waiting_calls_at_once(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         active, queued = (
             await stage.submit("a", exec="sleep 9"),
@@ -318,7 +318,7 @@ def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
+def test_flood_of_output_is_cut_to_the_size_of_a_response(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         replies = await follow(await stage.submit("a", exec="flood 400000"))
         assert len(text(*replies)) == 1000
@@ -327,7 +327,7 @@ def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
     play(tmp_path, scenario, ConsoleConfig(head=1 << 18, tail=1 << 18, response_chars=1000))
 
 
-def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
+def test_run_whose_client_knows_the_end_is_accounted_for_when_settled_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(name: str) -> Callable[[Follower], Awaitable[Any]]:
@@ -335,16 +335,16 @@ def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
         step = getattr(Follower, name)
 
         async def lately(follower: Follower) -> Any:
-            found, gone = None, name == "_receive"
+            result, gone = None, name == "_receive"
             try:
-                found = await step(follower)
+                result = await step(follower)
             except OSError:
                 gone = True
                 raise
             finally:
-                if gone and found is None:
+                if gone and result is None:
                     await asyncio.sleep(0.3)
-            return found
+            return result
 
         return lately
 

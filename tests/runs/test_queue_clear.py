@@ -1,4 +1,4 @@
-"""A line that is cleared: everything in it ends, and what comes after runs as ever."""
+"""The run queue when it is cleared: every run in it ends, and later runs begin as ever."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .stage import Stage, follow, play, reply, statuses, text, vanishing
 ROLES: tuple[Literal["bootstrap", "startup"], ...] = ("bootstrap", "startup")
 
 
-def test_cleared_runs_vanish_and_those_asked_for_later_run(tmp_path: Path) -> None:
+def test_cleared_runs_vanish_and_runs_submitted_later_begin(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         active, waiting = await stage.submit("a", "sleep 60"), await stage.submit("b", "out never")
         assert statuses([await reply(active) for _ in range(2)])[-1] == ("build-finished", 0)
@@ -39,7 +39,7 @@ def test_cleared_runs_vanish_and_those_asked_for_later_run(tmp_path: Path) -> No
     play(tmp_path, scenario)
 
 
-def test_a_run_that_is_just_being_started_is_killed_as_soon_as_it_has(tmp_path: Path) -> None:
+def test_cleared_run_that_is_just_being_started_is_killed_after_its_start(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", "sleep 60")
         assert stage.started == []  # its task has not had a turn yet
@@ -50,9 +50,7 @@ def test_a_run_that_is_just_being_started_is_killed_as_soon_as_it_has(tmp_path: 
 
 
 @pytest.mark.parametrize("how", ["interrupt", "clear"])
-def test_run_that_is_called_off_is_forgotten_before_anybody_is_told(
-    tmp_path: Path, how: str
-) -> None:
+def test_run_that_is_called_off_is_forgotten_before_its_calls_end(tmp_path: Path, how: str) -> None:
     async def scenario(stage: Stage) -> None:
         @contextlib.asynccontextmanager
         async def admit_run(run: Run) -> AsyncIterator[None]:
@@ -84,7 +82,7 @@ def test_run_that_is_called_off_is_forgotten_before_anybody_is_told(
     play(tmp_path, scenario)
 
 
-def test_sessions_own_runs_are_taken_down_again_before_they_are_ended(tmp_path: Path) -> None:
+def test_own_runs_of_a_session_are_recorded_again_before_they_are_ended(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         commands = {"clean": None, "build": None, "exec": "sleep 60"}
         steps = tuple(
@@ -95,23 +93,23 @@ def test_sessions_own_runs_are_taken_down_again_before_they_are_ended(tmp_path: 
         old = [stage.runs.get(role) for role in ROLES]
         while not stage.shims:
             await asyncio.sleep(0.01)
-        kept: list[list[int]] = []
+        recorded: list[list[int]] = []
         kill = old[0].kill
 
         async def overheard() -> None:
-            kept.append(list(stage.rows))
+            recorded.append(list(stage.rows))
             await kill()
 
         old[0].kill = overheard  # type: ignore[method-assign, assignment]  # the moment is what counts
         assert await stage.runs.clear() == old
-        assert kept == [[3, 4]], "a daemon that is killed now leaves these to the next"
+        assert recorded == [[3, 4]], "a daemon that is killed now leaves these to the next"
         assert [stage.runs.get(role).number for role in ROLES] == [3, 4]
         assert stage.runs.active is stage.runs.get("bootstrap")
 
     play(tmp_path, scenario)
 
 
-def test_sessions_own_runs_begin_again_once_when_it_is_cleared_twice_at_a_time(
+def test_own_runs_begin_again_once_when_the_queue_is_cleared_twice_at_a_time(
     tmp_path: Path,
 ) -> None:
     async def scenario(stage: Stage) -> None:
@@ -133,7 +131,7 @@ def test_sessions_own_runs_begin_again_once_when_it_is_cleared_twice_at_a_time(
     play(tmp_path, scenario)
 
 
-def test_clearing_an_empty_line_does_nothing(tmp_path: Path) -> None:
+def test_clear_of_an_empty_queue_changes_nothing(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await follow(run := await stage.submit("a", "out x"))
         assert await stage.runs.clear() == []
@@ -142,7 +140,7 @@ def test_clearing_an_empty_line_does_nothing(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_who_keeps_account_is_told_of_each_run_before_the_next_begins(tmp_path: Path) -> None:
+def test_each_run_is_accounted_for_before_the_next_begins(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         seen: list[tuple[str, list[str]]] = []
 
@@ -162,7 +160,7 @@ def test_who_keeps_account_is_told_of_each_run_before_the_next_begins(tmp_path: 
     play(tmp_path, scenario)
 
 
-def test_what_was_printed_can_be_read_without_moving_a_clients_position(tmp_path: Path) -> None:
+def test_printed_output_is_read_without_moving_the_clients_cursor(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", "out x\nerr y")
         assert await run.printed() == []

@@ -1,4 +1,4 @@
-"""Runs as a client meets them that stays connected: frames, input, and what its leaving does."""
+"""Runs whose client stays connected: output, input, and the end of the connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def stream(run: Run) -> list[Reply]:
     return replies
 
 
-def test_a_stream_has_output_when_it_comes_and_no_reply_without(tmp_path: Path) -> None:
+def test_stream_has_output_when_it_comes_and_no_reply_without(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         replies = await stream(
             await stage.submit("a", exec="out one\nsleep 2.5\nout two\nsleep 0.5")
@@ -38,7 +38,7 @@ def test_a_stream_has_output_when_it_comes_and_no_reply_without(tmp_path: Path) 
     play(tmp_path, scenario)
 
 
-def test_a_stream_gathers_output_but_does_not_hold_the_end_of_a_step_back(tmp_path: Path) -> None:
+def test_stream_gathers_output_but_does_not_hold_the_end_of_a_step_back(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="out one\nsleep 0.05\nout two\nsleep 0.05")
         began = time.monotonic()
@@ -48,7 +48,7 @@ def test_a_stream_gathers_output_but_does_not_hold_the_end_of_a_step_back(tmp_pa
     play(tmp_path, scenario)
 
 
-def test_a_stream_loses_nothing_of_what_a_response_would_cut(tmp_path: Path) -> None:
+def test_stream_loses_no_output_that_a_response_would_cut(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="flood 2500000\nout end", build="out built")
         replies = await stream(run)
@@ -63,7 +63,7 @@ def test_a_stream_loses_nothing_of_what_a_response_would_cut(tmp_path: Path) -> 
     play(tmp_path, scenario, ConsoleConfig(head=4 << 20, tail=1 << 20))
 
 
-def test_a_stream_is_asked_once_and_answers_while_it_waits(tmp_path: Path) -> None:
+def test_stream_prompts_once_and_takes_input_while_it_waits(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="ask\nask")
         for expected in ("clean-finished", "build-finished", "waiting-input"):
@@ -80,7 +80,7 @@ def test_a_stream_is_asked_once_and_answers_while_it_waits(tmp_path: Path) -> No
     play(tmp_path, scenario)
 
 
-def test_a_run_without_a_client_is_interrupted(tmp_path: Path) -> None:
+def test_run_that_its_client_abandoned_is_interrupted(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="sleep 20")
         while "watch" not in stage.log:
@@ -93,7 +93,7 @@ def test_a_run_without_a_client_is_interrupted(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_run_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
+def test_abandoned_run_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="ask")
         while "watch" not in stage.log:
@@ -107,7 +107,7 @@ def test_a_run_that_ignores_the_interrupt_is_killed(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_run_whose_client_left_before_its_turn_never_starts(tmp_path: Path) -> None:
+def test_run_abandoned_before_its_turn_never_starts(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         first, second = (
             await stage.submit("a", exec="sleep 0.3"),

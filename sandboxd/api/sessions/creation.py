@@ -100,8 +100,8 @@ class Creation:
             await services.database.run(table.add, wanted)
         except sqlite3.IntegrityError:  # the name of a session that could not be restored
             raise Exists(f"A session named {wanted.name} exists and waits for a restart.") from None
-        for what in ("enqueued", "scheduled", "preparing"):
-            services.events.publish(what, wanted)
+        for kind in ("enqueued", "scheduled", "preparing"):
+            services.events.publish(kind, wanted)
         try:
             slot = await self._lease(wanted, wait_s)
             now = time.time()
@@ -184,5 +184,5 @@ class Creation:
         # Columns that others have changed meanwhile stay as they are.
         session.row = replace(session.row, status=row.status, slot=slot, history=row.history)
         session.used_at = now
-        for what in ("scheduled", "preparing", "started"):
-            services.events.publish(what, session.row)
+        for kind in ("scheduled", "preparing", "started"):
+            services.events.publish(kind, session.row)

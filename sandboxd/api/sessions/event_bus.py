@@ -17,12 +17,12 @@ from typing import Any, Literal
 from ...errors import QuotaExceeded
 from ...store.sessions import SessionRow
 
-What = Literal[
+EventKind = Literal[
     "enqueued", "scheduled", "preparing", "started", "success", "failure", "terminating",
     "terminated", "cancelled",
 ]  # fmt: skip
 
-_KERNEL: dict[What, tuple[str, ...]] = {
+_KERNEL: dict[EventKind, tuple[str, ...]] = {
     "preparing": ("kernel_preparing", "kernel_creating"),
     "started": ("kernel_started",),
     "terminating": ("kernel_terminating",),
@@ -31,7 +31,7 @@ _KERNEL: dict[What, tuple[str, ...]] = {
 }
 """The events of the kernel, which come before the event of the session."""
 
-LAST: tuple[What, ...] = ("terminated", "cancelled")
+LAST: tuple[EventKind, ...] = ("terminated", "cancelled")
 """The last events of a session: no other follows them."""
 
 LATE_MAX = 1000
@@ -50,9 +50,9 @@ class SessionEvent:
 
 
 def events_of(
-    what: What, row: SessionRow, reason: str = "", exit_code: int | None = None
+    kind: EventKind, row: SessionRow, reason: str = "", exit_code: int | None = None
 ) -> list[SessionEvent]:
-    """The events that are published when `what` happens to the session of `row`."""
+    """The events that are published when an event of this `kind` happens to the session of `row`."""
     data: dict[str, Any] = {
         "reason": reason,
         "sessionName": row.name,
@@ -61,8 +61,8 @@ def events_of(
         "exitCode": exit_code,
     }
     kernel = data | {"kernelId": row.id, "clusterRole": "main", "clusterIdx": 0}
-    events = [SessionEvent(name, row.id, kernel) for name in _KERNEL.get(what, ())]
-    return [*events, SessionEvent(f"session_{what}", row.id, data, what in LAST)]
+    events = [SessionEvent(name, row.id, kernel) for name in _KERNEL.get(kind, ())]
+    return [*events, SessionEvent(f"session_{kind}", row.id, data, kind in LAST)]
 
 
 class EventListener:
@@ -110,10 +110,10 @@ class EventBus:
         self._closed = False
 
     def publish(
-        self, what: What, row: SessionRow, reason: str = "", exit_code: int | None = None
+        self, kind: EventKind, row: SessionRow, reason: str = "", exit_code: int | None = None
     ) -> None:
-        """Tell all listeners that `what` has happened to the session of `row`."""
-        for event in events_of(what, row, reason, exit_code):
+        """Tell all listeners that an event of this `kind` has happened to the session of `row`."""
+        for event in events_of(kind, row, reason, exit_code):
             for listener in self._listeners:
                 listener.deliver(event)
 

@@ -92,10 +92,10 @@ def _row(session: str, run: Run) -> RunRow:
     return RunRow(session, 0, run.id, plan, run.plan.stdin, BOOT)
 
 
-def recorded_run(row: RunRow, keep: ConsoleConfig) -> Run:
+def recorded_run(row: RunRow, config: ConsoleConfig) -> Run:
     """The run of a row that an earlier daemon has written."""
     plan = replace(msgspec.convert(json.loads(row.plan), Plan), stdin=row.stdin)
-    run = Run(row.id, plan, keep, row.number)
+    run = Run(row.id, plan, config, row.number)
     run.ended_at = row.ended_at or 0.0
     run.begun, run.other_boot = row.begun, row.boot != BOOT
     return run
