@@ -52,7 +52,7 @@ class SessionEvent:
 def events_of(
     kind: EventKind, row: SessionRow, reason: str = "", exit_code: int | None = None
 ) -> list[SessionEvent]:
-    """The events that are published when an event of this `kind` happens to the session of `row`."""
+    """The events that are published for an event of this `kind` of the session of `row`."""
     data: dict[str, Any] = {
         "reason": reason,
         "sessionName": row.name,
