@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
 
+from .... import cgroupfs
 from ....errors import StageError
 from ....free_space import FreeSpace
 from ....model import GIB, MIB
@@ -64,8 +64,7 @@ def delegation(host: ProbeContext) -> str:
     if not os.path.isdir("/run/systemd/system"):
         return "no systemd here"
     for base in host.hierarchy.base.values():
-        for path in (base, f"/sys/fs/cgroup/{host.config.cgroup}"):
-            with contextlib.suppress(OSError):
-                if os.getxattr(path, "trusted.delegate") == b"1":
-                    return f"systemd has delegated {path}"
+        for path in (base, f"{cgroupfs.ROOT}/{host.config.cgroup}"):
+            if cgroupfs.is_delegated(path):
+                return f"systemd has delegated {path}"
     raise StageError("cgroup", "systemd runs this host, and has delegated no group")
