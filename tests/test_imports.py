@@ -14,14 +14,14 @@ import sandboxd
 ROOT = Path(sandboxd.__file__).parent
 SHARED = {
     "cgroupfs", "config", "config_file", "config_rules", "errors", "filewire", "free_space", "log",
-    "model", "procfs", "spool", "systemd", "wire",
+    "model", "procfs", "protections", "spool", "systemd", "wire",
 }  # fmt: skip
 MAY_IMPORT = {
     "jail": {"cgroupfs", "errors", "model"},
     "files": {"errors", "filewire", "jail", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "shim"},
-    "selftest": {"cgroupfs", "errors", "jail", "procfs"},
+    "selftest": {"cgroupfs", "errors", "jail", "procfs", "protections"},
     "runs": SHARED,
     "store": SHARED | {"runs"},
     "runtimes": SHARED,

@@ -60,7 +60,7 @@ def test_this_host_holds_all_and_nothing_is_left(
     found = find()
     # A peak is optional: older kernels do not count processes. And these tests are no service.
     assert missing(found) <= {"peaks", "delegation"}, [
-        guarantees.told(found[n]) for n in missing(found)
+        guarantees.describe(found[n]) for n in missing(found)
     ]
     assert Path("/proc/self/mountinfo").read_text() == before
     assert os.listdir(tmp_path) == []
