@@ -3,14 +3,14 @@
 Theory: everything is a value with `describe` and `apply`, so a plan can be printed and tested
 without root. A plan is applied to a tmpfs at `root`, an empty directory of the warden's, in the
 mount namespace of the run, before any user code exists. Host directories are cloned by
-descriptor (open_tree), given their attributes while detached (mount_setattr) and only then
-attached (move_mount): at no time is there a writable or device-bearing view of them. Session
-directories come as such detached clones. At last `pivot` makes the tree the root, drops the
+descriptor (open_tree), get their attributes while detached (mount_setattr), and are only then
+attached (move_mount): at no time is there a writable view of them, or one with devices. Session
+directories come as such detached clones. At last `pivot` makes the tree the root and drops the
 host's, and `verify` compares /proc/self/mountinfo with the plan, in both directions.
 
-What a payload finds: /usr and its kin and some names of /etc from the host, generated account
-files, a /dev made of fresh nodes, its own /proc, read-only and masked, and three places to
-write: /home/work and /tmp of its scratch, and /dev/shm in memory. No /sys, no /run.
+A program sees /usr and its kin and some names of /etc from the host, generated account files, a
+/dev of fresh nodes, its own /proc, read-only and masked, and three places to write: /home/work and
+/tmp of its scratch, and /dev/shm in memory. There is no /sys, and /run is empty.
 """
 
 from __future__ import annotations
@@ -159,9 +159,9 @@ class Bind:
 class FolderMount:
     """A virtual folder (warden/slots/folders.py) at `name` in the directory `parent`.
 
-    `source` is a descriptor of a detached clone that has its attributes and its map of ids. What
-    is in `parent`, a session's, programs have written: the place must be a directory already,
-    and is looked up without following anything.
+    `source` is a descriptor of a detached clone that has its attributes and its map of ids. The
+    programs of the session have written into `parent`. So the place must be a directory already,
+    and is looked up without following any link.
     """
 
     parent: str
@@ -204,7 +204,7 @@ def attach(fd: int, parent: int, name: str) -> None:
 class Mask:
     """Hides a file or directory of /proc behind an empty one of the root being built.
 
-    Never behind the payload's own /dev/null, which a race may have replaced (CVE-2025-31133).
+    Never behind the program's own /dev/null, which a race may have replaced (CVE-2025-31133).
     """
 
     path: str
@@ -230,7 +230,7 @@ def names(attributes: int) -> list[str]:
 
 @dataclass
 class Tree:
-    """A root being built at `root`, and what has been put into it."""
+    """A root that is being built at `root`, and the parts that are already in it."""
 
     root: str
     done: list[Part] = field(default_factory=list)
@@ -285,5 +285,5 @@ class Tree:
             expect("mounts", f"{point} is planned", planned is not None, True)
             missing = sorted((planned or set()) - set(options.split(",")))
             expect("mounts", f"missing on {point}", missing, [])
-        found = {line.split()[4] for line in lines}
-        expect("mounts", "not mounted", sorted(p for p in wanted if p not in found), [])
+        points = {line.split()[4] for line in lines}
+        expect("mounts", "not mounted", sorted(p for p in wanted if p not in points), [])

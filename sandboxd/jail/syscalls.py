@@ -89,7 +89,7 @@ _capget = _syscall(_SYS_capget, c_void_p, c_void_p)
 
 
 def _check(result: int, *path: Any) -> int:
-    """The result of a call; -1 raises OSError from errno, with the path where one is given."""
+    """The result of a call; -1 raises OSError from errno, with the path if there is one."""
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), *path)

@@ -47,19 +47,19 @@ MASKS = (
 
 
 def test_each_mount_has_the_options_that_bound_it(sandbox: Sandbox) -> None:
-    found = {}
+    mounts_seen = {}
     for line in sandbox.run("cat /proc/self/mountinfo").stdout.splitlines():
         left, right = line.split(" - ")
         point, options = left.split()[4:6]
         fstype, _, more = right.split()
-        found[point] = fstype, {*options.split(","), *more.split(",")}
+        mounts_seen[point] = fstype, {*options.split(","), *more.split(",")}
     for point, (fstype, wanted) in MOUNTS.items():
-        assert fstype in (found[point][0], "")
-        assert set(wanted.split()) <= found[point][1], (point, found[point])
+        assert fstype in (mounts_seen[point][0], "")
+        assert set(wanted.split()) <= mounts_seen[point][1], (point, mounts_seen[point])
     outside = os.statvfs(sandbox.slot.scratch).f_flag
     assert outside & os.ST_NOSUID and outside & os.ST_NODEV, "the scratch, as the warden has it"
     there = {f"/proc/{name}" for name in MASKS.split() if os.path.exists(f"/proc/{name}")}
-    assert there <= found.keys()
+    assert there <= mounts_seen.keys()
 
 
 def test_workdir_that_a_step_has_closed_is_open_to_the_next_step(sandbox: Sandbox) -> None:

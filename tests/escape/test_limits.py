@@ -27,9 +27,9 @@ FILL = "exec head -c 40M /dev/zero > {}"
 @pytest.fixture
 def small(requests: Requests) -> Iterator[Sandbox]:
     """A session whose disk is full soon."""
-    made = lease(requests, size=24 << 20, inodes=512)
-    yield made
-    requests.free(made.slot)
+    sandbox = lease(requests, size=24 << 20, inodes=512)
+    yield sandbox
+    requests.free(sandbox.slot)
 
 
 def outcome(verdict: dict[str, Any]) -> tuple[str, str]:
@@ -283,7 +283,7 @@ def test_advice_counts_the_processes_of_its_own_step(sandbox: Sandbox) -> None:
 
 SOCKETS = """
 import socket
-listener, kept, sent = socket.socket(), [], 0
+listener, ends, sent = socket.socket(), [], 0
 listener.bind(("127.0.0.1", 0))
 listener.listen(400)
 for _ in range(120):
@@ -291,7 +291,7 @@ for _ in range(120):
     sock.settimeout(3)
     try:
         sock.connect(listener.getsockname())
-        kept += [sock, listener.accept()[0]]
+        ends += [sock, listener.accept()[0]]
         sock.setblocking(False)
         while True: sent += sock.send(bytes(1 << 16))
     except BlockingIOError:

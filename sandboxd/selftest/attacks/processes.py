@@ -46,7 +46,7 @@ ATTACKS = (
             broken("securebits were changed")
         """),
     _attack("namespaces", "share a namespace with the host", "wait_for_host()", looks="namespaces"),
-    _attack("seen-from-host", "look like more than a nobody from outside", "wait_for_host()",
+    _attack("seen-from-host", "have rights that the host sees from outside", "wait_for_host()",
             looks="identity"),
     _attack("see-processes", "see the processes of the host", """
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -84,7 +84,7 @@ ATTACKS = (
                     os.kill(1, number)
                 except OSError:
                     pass
-            time.sleep(0.1)  # who kills init ends here
+            time.sleep(0.1)  # a program that has killed init ends here
         """),
     _attack("read-other-memory", "read or trace another process", """
         filtered("ptrace", 16, 1, 0, 0)

@@ -139,14 +139,14 @@ def _answer(reading: int) -> str:
 
 
 def _touch() -> str:
-    global _kept
-    _kept = bytearray(_TOUCHED)
+    global _memory
+    _memory = bytearray(_TOUCHED)
     for at in range(0, _TOUCHED, 4096):
-        _kept[at] = 1
+        _memory[at] = 1
     return "touched"
 
 
-_kept = bytearray()
+_memory = bytearray()
 
 
 def _forks(most: int) -> str:
@@ -160,7 +160,7 @@ def _forks(most: int) -> str:
                 os._exit(0)
         except BlockingIOError:
             return "refused"
-    return "all made"
+    return "forked"
 
 
 def _burn() -> str:

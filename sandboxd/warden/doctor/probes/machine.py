@@ -1,4 +1,4 @@
-"""What else of this machine the daemon counts on."""
+"""The probes of the machine's other resources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import ProbeContext
 
 
 def uids(host: ProbeContext) -> str:
-    """The uids of the slots are nobody's."""
+    """No account has a uid of the slots."""
     checks.uids_free(host.config.slots)
     slots = host.config.slots
     return f"{slots.first_uid} to {slots.first_uid + slots.count - 1}"
@@ -29,10 +29,10 @@ def interpreter(host: ProbeContext) -> str:
 
 def clock(_: ProbeContext) -> str:
     """Not before our own files: signatures of clients are checked against it."""
-    made = os.stat(__file__).st_mtime
+    installed = os.stat(__file__).st_mtime
     now = time.time()
     text = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
-    if now < made:
+    if now < installed:
         raise StageError("clock", f"it is not {text}: that is before sandboxd was installed")
     return text
 
@@ -58,7 +58,7 @@ def memory(host: ProbeContext) -> str:
 
 
 def delegation(host: ProbeContext) -> str:
-    """Where systemd runs, it has given the groups away: else it may change them at any time."""
+    """Where systemd runs, it has delegated the groups; else it may change them at any time."""
     if isinstance(host.hierarchy, str):
         raise StageError("cgroup", host.hierarchy)
     if not os.path.isdir("/run/systemd/system"):
