@@ -55,7 +55,10 @@ def test_selftest_list_prints_attacks_and_carries_none_out() -> None:
 
 def test_selftest_is_still_known_by_its_old_name_audit() -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "sandboxd", "audit", "--list"], capture_output=True, text=True
+        [sys.executable, "-P", "-m", "sandboxd", "audit", "--list"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == len(ATTACKS)
