@@ -1,20 +1,14 @@
-"""The generated parts of the documentation: the table of protections in docs/security.md.
-
-python scripts/docs.py            renews them
-python scripts/docs.py --check    exits with 1 and says what differs, and changes nothing
-"""
+"""The generated parts of the documentation: the table of protections in docs/security.md."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from sandboxd.protections import PROTECTIONS
+from sandboxd.protections.entry import Protection
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from sandboxd.protections import PROTECTIONS  # noqa: E402  (from this checkout)
-from sandboxd.protections.values import Protection  # noqa: E402
-
 SECURITY = ROOT / "docs" / "security.md"
 BEGIN, END = "<!-- protections: begin -->\n", "<!-- protections: end -->\n"
 HEAD = "| protection | mechanism | modules | attacks | tests | what remains |\n"
@@ -53,7 +47,7 @@ def main() -> int:
     if current == wanted:
         return 0
     if "--check" in sys.argv:
-        print("docs/security.md differs from sandboxd/protections; run 'python scripts/docs.py'")
+        print("docs/security.md differs from sandboxd/protections; run scripts/docs")
         return 1
     SECURITY.write_text(before + BEGIN + wanted + END + after)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 import sandboxd
 from sandboxd import protections
 from sandboxd.protections import HOST_RESOURCES, PROTECTIONS
-from sandboxd.protections.values import HostGuarantee, Protection
+from sandboxd.protections.entry import HostGuarantee, Protection
 from sandboxd.selftest.runner import ATTACKS
 from sandboxd.warden.doctor.guarantees import PROBES, SEQUENTIAL
 
@@ -83,6 +82,5 @@ def test_every_guarantee_belongs_to_one_protection_or_is_a_resource_of_the_host(
 
 
 def test_table_of_the_documentation_is_that_of_the_list() -> None:
-    command = [sys.executable, "scripts/docs.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([ROOT / "scripts" / "docs", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,8 +8,8 @@ remains. Doctor, self-test, tests/escape and the table of docs/security.md are m
 
 from __future__ import annotations
 
-from . import isolation, resources, service
-from .values import HostGuarantee, Protection
+from . import confinement, resources, service
+from .entry import HostGuarantee, Protection
 
 KINDS = {
     "files": "read or write files that are not the session's",
@@ -21,7 +21,7 @@ KINDS = {
 }
 """The kinds of attacks, and what an attacker would do."""
 
-PROTECTIONS = (*isolation.PROTECTIONS, *resources.PROTECTIONS, *service.PROTECTIONS)
+PROTECTIONS = (*confinement.PROTECTIONS, *resources.PROTECTIONS, *service.PROTECTIONS)
 
 HOST_RESOURCES = (
     HostGuarantee(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .values import HostGuarantee, Protection
+from .entry import HostGuarantee, Protection
 
 _CGROUP = (
     "give the daemon a cgroup with this controller: cgroup v2 with Delegate=yes (the unit has it), "

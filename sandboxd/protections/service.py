@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .values import HostGuarantee, Protection, kernel
+from .entry import HostGuarantee, Protection, kernel
 
 PROTECTIONS = (
     Protection(

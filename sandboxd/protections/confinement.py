@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .values import HostGuarantee, Protection, kernel
+from .entry import HostGuarantee, Protection, kernel
 
 _CONTAINER = "in a container, give it CAP_SYS_ADMIN and no seccomp or AppArmor profile of its own"
 
