@@ -1,4 +1,4 @@
-"""What /proc says of a process (proc(5)). A process that has ended has nothing."""
+"""The reader of /proc (proc(5)). The fields and files of a process that has ended are empty."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ SOCKETS_SHARE = 4
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the whole group has used since it was created; peaks since `Group.limit`.
+    """The usage of the whole group since it was created; peaks since `Group.limit`.
 
     memory_hits   how often memory was wanted when the limit was reached
     oom_kills     processes killed since nothing could be freed then
@@ -142,7 +142,7 @@ class Group:
             expect(f"cgroup {name}", "value read back", current, value)
 
     def counters(self) -> Counters:
-        """What the group has used, from the kernel. Raises StageError."""
+        """The usage of the group, from the kernel. Raises StageError."""
         files = self.files
         with stage("cgroup counters"):
             return Counters(

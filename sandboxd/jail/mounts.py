@@ -39,11 +39,17 @@ class Part(Protocol):
     """One thing in the tree; `path` is absolute inside."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Its place inside."""
+        ...
 
-    def describe(self) -> str: ...
+    def describe(self) -> str:
+        """The part in one line."""
+        ...
 
-    def apply(self, root: str) -> None: ...
+    def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,11 @@ class Directory:
     mode: int = 0o755
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"dir {self.path} {self.mode:o}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.makedirs(root + self.path, exist_ok=True)
         os.chmod(root + self.path, self.mode)
 
@@ -69,9 +77,11 @@ class Link:
     target: str
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"link {self.path} -> {self.target}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.symlink(self.target, root + self.path)
 
 
@@ -83,9 +93,11 @@ class File:
     text: str
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"file {self.path}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         with open(root + self.path, "x", encoding="utf-8") as file:
             file.write(self.text)
 
@@ -99,9 +111,11 @@ class Node:
     minor: int
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"node {self.path} {self.major}:{self.minor}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.mknod(root + self.path, stat.S_IFCHR, os.makedev(self.major, self.minor))
         os.chmod(root + self.path, 0o666)
 
@@ -116,9 +130,11 @@ class Mount:
     options: str = ""
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"mount {self.fstype} {self.path} {','.join(names(self.attributes))}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.makedirs(root + self.path, exist_ok=True)
         flags = sum(bit for bit in _OPTIONS if self.attributes & bit)  # MS_* have the same values
         syscalls.mount("none", root + self.path, self.fstype, flags, self.options or None)
@@ -136,9 +152,11 @@ class Bind:
     attributes: int = READ_ONLY
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"bind {self.path} {','.join(names(self.attributes))}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         fd = clone(self.source) if isinstance(self.source, str) else self.source
         try:
             syscalls.mount_setattr(fd, self.attributes)
@@ -171,12 +189,15 @@ class FolderMount:
 
     @property
     def path(self) -> str:
+        """Its place inside."""
         return f"{self.parent}/{self.name}"
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"folder {self.path} {','.join(names(self.attributes))}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         parent = os.open(root + self.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             attach(self.source, parent, self.name)
@@ -211,9 +232,11 @@ class Mask:
     attributes: int = READ_ONLY
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"mask {self.path}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         empty = "/run" if os.path.isdir(root + self.path) else "/etc/resolv.conf"
         Bind(self.path, root + empty, self.attributes).apply(root)
 

@@ -133,7 +133,7 @@ _MODULES = {
     "SIOCGIFBR": 0x8940, "SIOCSIFBR": 0x8941, "SIOCBRADDBR": 0x89A0, "SIOCBRDELBR": 0x89A1,
     "SIOCGIFVLAN": 0x8982, "SIOCSIFVLAN": 0x8983, "SIOCADDDLCI": 0x8980, "SIOCDELDLCI": 0x8981,
 }  # fmt: skip
-"""Load the drivers of bridges, VLANs and frame relay, whoever asks (sock_ioctl in net/socket.c)."""
+"""Load drivers of bridges, VLANs and frame relay for any caller (sock_ioctl in net/socket.c)."""
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCKET_TYPES = {"STREAM": 1, "DGRAM": 2, "RAW": 3, "SEQPACKET": 5}
 _PROTOCOLS = {"default": 0, "ICMP": 1, "TCP": 6, "UDP": 17, "ICMPV6": 58}

@@ -120,7 +120,7 @@ def _etc(names: Iterable[str]) -> list[Part]:
 
 def _dev() -> list[Part]:
     return [
-        # No nodev here: the six nodes are what it is for. mknod needs CAP_MKNOD, and it is sealed.
+        # No nodev here: /dev is there for the six nodes. mknod needs CAP_MKNOD, and it is sealed.
         Mount(
             "/dev", "tmpfs", NOSUID | NOEXEC,
             "size=64k,nr_inodes=64,mode=755",

@@ -92,7 +92,7 @@ PROTECTIONS = (
     Protection(
         "output",
         "a file of fixed size; a flood, of bytes or of pieces, is read slowly, and its writer "
-        "pays for it; a step ends with its first process, whoever holds its output",
+        "pays for it; a step ends with its first process, also when others hold its output",
         ("spool.py", "shim/console.py"),
         attacks=("output", "holds-output"),
         tests=("tests/escape/test_shim.py", "tests/test_spool.py"),

@@ -52,7 +52,7 @@ PROTECTIONS = (
         (
             HostGuarantee(
                 "isolation", "whole-run", "all of it together, from cgroup to exit code",
-                "see what else is missing, and the stage that is named here",
+                "see the other missing guarantees, and the stage that is named here",
             ),
         ),
         tests=("tests/escape/test_layers.py",),
@@ -72,7 +72,7 @@ PROTECTIONS = (
         ("warden/slots/leases.py", "warden/slots/proof.py"),
         (
             HostGuarantee(
-                "host", "uids", "the uids of the slots are nobody's",
+                "host", "uids", "no account has a uid of the slots",
                 "choose another slots.first_uid",
             ),
         ),

@@ -1,7 +1,7 @@
 """The values of the self-test: attacks, their programs, and the judgement of their outcome. No I/O.
 
 A program begins with PRELUDE. `broken(what)` prints that something was possible; `refused` and
-`filtered` do so when what they try is not refused. A program that comes to its end without calling
+`filtered` do so when their act is not refused. A program that comes to its end without calling
 `broken` prints HELD. It knows the canaries of the host as CANARY, and system calls by name as NR.
 """
 
@@ -91,7 +91,7 @@ def wait_for_host():
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What the host puts up for attacks to reach: see host_view.py.
+    """The harmless things of the host that attacks may reach: see host_view.py.
 
     path    a file that everybody may read and write
     secret  its content; programs have only the hash

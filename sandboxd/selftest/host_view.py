@@ -143,7 +143,7 @@ def look(what: str, pid: int) -> list[str]:
 
 
 def remains(of: Footprint) -> list[str]:
-    """What remains of a session that has been deleted."""
+    """The remains of a session that has been deleted."""
     deadline = time.monotonic() + GONE_S
     while (present := list(_remains(of))) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -152,7 +152,7 @@ def remains(of: Footprint) -> list[str]:
 
 def _remains(of: Footprint) -> Iterator[str]:
     if of.uid == 0:
-        yield "its uid was root's, so its remains cannot be told from other things"
+        yield "its uid was root's, so its remains cannot be recognized"
         return
     for pid in procfs.pids():
         with contextlib.suppress(OSError):

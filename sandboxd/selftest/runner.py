@@ -30,7 +30,9 @@ MARGIN_S = 40.0
 class SelftestClient(Protocol):
     """The part of the command line's client that the runner uses."""
 
-    def call(self, method: str, path: str, body: Any = None) -> Any: ...
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer to a request, decoded. Raises SandboxdError."""
+        ...
 
 
 class AttackRunner:

@@ -1,4 +1,4 @@
-"""What the end-to-end tests of leaks share.
+"""The helpers of the end-to-end tests of leaks.
 
 The uids are not those of other end-to-end tests: a process that another daemon leaves for a moment
 would be taken for a leak.

@@ -106,7 +106,7 @@ def test_dead_process_of_a_slots_uid_is_reported_and_its_slot_is_not_leased(
 
 
 def slots_of(root: httpx.Client) -> dict[str, dict[str, Any]]:
-    """What each session has, by session."""
+    """The resources of each session, by session."""
     return {one["session"]: one for one in look(root)["slots"]}
 
 
@@ -222,7 +222,7 @@ def test_loop_device_on_an_image_that_is_not_mounted_is_detached(
         leaks = {one["kind"]: one for one in look(root)["strays"]}
         assert leaks["loop"]["identity"] == f"{device} /folders/planted/image"
         assert leaks["loop"]["done"] == "detached"
-        assert leaks["folder"]["identity"] == "planted"  # nobody's row: named, and left alone
+        assert leaks["folder"]["identity"] == "planted"  # without a row: reported, and left alone
         assert leaks["folder"]["done"].startswith("left: ") and image.exists()
     finally:
         shutil.rmtree(image.parent)

@@ -1,6 +1,6 @@
 """Ordinary programs of every runtime of this host work under all restrictions.
 
-What they do is in programs/: threads, processes, pipes, signals, locks, timers, sockets of the
+The programs are in programs/: threads, processes, pipes, signals, locks, timers, sockets of the
 loopback, shared memory. Each of their parts prints its name when it has worked.
 """
 

@@ -23,7 +23,7 @@ from ..terminal import sit
 
 PYTHON = "/usr/bin/python3 -c"
 INJECT = f"{PYTHON} \"import fcntl; fcntl.ioctl(0, 0x5412, b'x')\" 2>&1 | tail -1"
-"""TIOCSTI: type for whoever reads the terminal next, such as a shell outside of a sandbox."""
+"""TIOCSTI: type for the next reader of the terminal, such as a shell outside of a sandbox."""
 
 
 def wait_for_program(sandbox: Sandbox, name: str) -> None:
@@ -160,7 +160,7 @@ def test_terminal_of_the_host_is_reached_without_a_devpts_of_its_own(
 def test_terminal_that_is_not_of_the_runs_devpts_stops_the_run(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "PTS", "/dev/shm")  # what it finds is not where it should be
+    monkeypatch.setattr(terminal, "PTS", "/dev/shm")  # the terminal is not below it
     with sit(sandbox, "echo ran") as it:
         assert it.to_the_end() == ""
         event = it.ended()

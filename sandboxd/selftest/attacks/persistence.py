@@ -1,4 +1,4 @@
-"""Attacks that try to outlive their run or session. The host looks for what remains of them."""
+"""The attacks that try to outlive their run or session. The host looks for their remains."""
 
 from __future__ import annotations
 

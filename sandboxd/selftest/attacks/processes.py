@@ -105,10 +105,10 @@ ATTACKS = (
             broken(f"it begins in {os.getcwd()}")
         """),
     _attack("environment", "read the daemon's environment", """
-        theirs = ("SECRET", "TOKEN", "PASSW", "CREDENTIAL", "AWS_", "SUDO_", "SSH_", "XDG_",
+        secret = ("SECRET", "TOKEN", "PASSW", "CREDENTIAL", "AWS_", "SUDO_", "SSH_", "XDG_",
                   "DBUS_", "NOTIFY_SOCKET", "LISTEN_", "JOURNAL_STREAM", "INVOCATION_ID", "LD_",
                   "SANDBOXD_")
-        more = [name for name in os.environ if any(word in name for word in theirs)]
+        more = [name for name in os.environ if any(word in name for word in secret)]
         if more:
             broken(f"variables {sorted(more)}")
         if "root" in os.environ["HOME"] + os.environ["PATH"] or os.environ["USER"] == "root":

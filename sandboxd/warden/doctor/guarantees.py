@@ -5,7 +5,7 @@ All probes run at once, in children, in a moment, and nothing of them stays. A g
 `require` of the configuration names must hold, or the daemon does not start. The others are
 reported to the operator and to clients.
 
-Taking a name out of `require` makes no run weaker: a run that cannot have what it needs is stopped
+Taking a name out of `require` makes no run weaker: a run without a protection is stopped
 (jail/enter.py). It only lets a daemon start whose runs would fail.
 """
 

@@ -66,12 +66,12 @@ class Trial:
             self._pid = 0
 
     def is_over(self) -> bool:
-        """Nothing more comes: it has ended, or said what there is to say."""
+        """Nothing more comes: the child has ended, or written its outcomes."""
         return bool(select.select([self._fd], [], [], 0)[0])
 
 
 def attempt(act: Act, seconds: float) -> str:
-    """Try `act` alone; what it returned. Raises StageError when it failed or did not end."""
+    """Try `act` alone; its text. Raises StageError when it failed or did not end."""
     outcome = Trial({"": act}).outcomes(time.monotonic() + seconds)[""]
     if not outcome.done:
         raise StageError("trial", outcome.text)
@@ -109,12 +109,12 @@ def _tried(act: Act) -> TrialOutcome:
         return TrialOutcome(False, str(error))
     except OSError as error:
         return TrialOutcome(False, StageError.of("", error).message)
-    except Exception as error:  # a bug of ours: what was tried does not hold, and we say why
+    except Exception as error:  # a bug of the probe: the guarantee does not hold
         return TrialOutcome(False, f"{type(error).__name__}: {error}")
 
 
 def _read(fd: int, deadline: float) -> bytes:
-    """What comes until the end of `fd` or the deadline."""
+    """The bytes of `fd` until its end or the deadline."""
     data = b""
     while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
         piece = os.read(fd, 65536)

@@ -89,7 +89,7 @@ def _discard(path: str) -> str:
 
 
 def _remove(path: str) -> str:
-    """Remove a slot's directory, whose image is mounted in no other mount namespace of ours."""
+    """Remove a slot's directory, whose image no other process of the daemon has mounted."""
     images.unmount(f"{path}/scratch")
     shutil.rmtree(path)
     return "removed"

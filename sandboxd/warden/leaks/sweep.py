@@ -195,7 +195,7 @@ class Sweep:
                 "stray", logging.WARNING, kind=leak.kind, identity=leak.identity,
                 age_s=leak.age_s, done=leak.done,
             )  # fmt: skip
-        # What was deleted since the survey is left out: the api would take it for a leak.
+        # Directories that were deleted since the survey are left out: the api would report leaks.
         state = self._warden.state_dir
         report = {
             "strays": [_entry(leak) for leak in reported],

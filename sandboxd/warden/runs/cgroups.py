@@ -85,7 +85,7 @@ class Hierarchy:
             return Group(dirs, self.shims)
 
     def groups(self) -> list[Group]:
-        """All run groups that exist, whoever made them."""
+        """All run groups that exist, also those of an earlier daemon."""
         names = {
             entry.name
             for path in self.base.values()

@@ -114,7 +114,7 @@ def hang() -> str:
     return "never"
 
 
-# what is broken, and how -> what is then missing, among others
+# module, function, its replacement, the guarantee that is then missing among others
 BROKEN: list[tuple[object, str, Callable[..., Any], str]] = [
     (syscalls, "mount_setattr", nothing, "sealed-mounts"),
     (syscalls, "mount_setattr", refuse(38), "sealed-mounts"),

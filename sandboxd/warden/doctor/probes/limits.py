@@ -48,7 +48,7 @@ def tidy(hierarchy: Hierarchy) -> None:
 
 
 def memory(host: ProbeContext) -> str:
-    """What a member touches is counted; the limit is written and read back."""
+    """The memory that a member touches is counted; the limit is written and read back."""
     with own_group(host, "memory") as group, _member(group, _touch) as said:
         group.limit(replace(STEP_LIMITS, memory=64 * MIB))
         said()
