@@ -56,6 +56,8 @@ def carry_out(
     steps: dict[str, Any] = {"exec": None}
     steps[attack.step] = f"exec {PYTHON} -I -c {shlex.quote(program)}"
     answers: list[str | None] = ["go\n"] if attack.looks else [None]
+    if attack.kind == "leftovers":
+        answers = []  # the host ends the shim while the program waits
     result = sandbox.run(**steps, answers=answers, on_wait=look, **limits)
     assert bool(look.footprints) == bool(attack.looks), result.stderr
     events = [event for event in result.events if event.get("step") == attack.step]
