@@ -13,15 +13,15 @@ import sandboxd
 
 ROOT = Path(sandboxd.__file__).parent
 SHARED = {
-    "config", "config_file", "config_rules", "errors", "filewire", "free_space", "log", "model",
-    "spool", "systemd", "wire",
+    "cgroupfs", "config", "config_file", "config_rules", "errors", "filewire", "free_space", "log",
+    "model", "procfs", "protections", "spool", "systemd", "wire",
 }  # fmt: skip
 MAY_IMPORT = {
-    "jail": {"errors", "model"},
+    "jail": {"cgroupfs", "errors", "model"},
     "files": {"errors", "filewire", "jail", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "shim"},
-    "selftest": {"errors", "jail"},
+    "selftest": {"cgroupfs", "errors", "jail", "procfs", "protections"},
     "runs": SHARED,
     "store": SHARED | {"runs"},
     "runtimes": SHARED,

@@ -35,8 +35,8 @@ RECENT_MAX = 100
 """Strays of earlier sweeps that are still told of."""
 
 KINDS = (
-    "process", "directory", "cgroup", "loop", "shm", "sem", "msg", "keys", "temporary", "slot",
-    "session", "folder",
+    "process", "directory", "cgroup", "loop", "shm", "sem", "msg", "temporary", "slot", "session",
+    "folder",
 )  # fmt: skip
 
 Stray = dict[str, Any]
