@@ -326,5 +326,6 @@ def _refusal(error: SandboxdError) -> dict[str, Any]:
     if isinstance(error, StageError):
         fields = {"kind": "stage", "stage": error.stage, "errno": error.errno}
         return {"ok": False, "error": error.message[:ERROR_MAX]} | fields
-    kind = "invalid" if isinstance(error, Invalid) else "unavailable"
+    kinds = {Invalid: "invalid", Unavailable: "unavailable"}
+    kind = next((kind for of, kind in kinds.items() if isinstance(error, of)), "fault")
     return {"ok": False, "error": str(error)[:ERROR_MAX], "kind": kind}

@@ -12,10 +12,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from starlette.routing import WebSocketRoute
 
-from sandboxd.api import app
-from sandboxd.api.telemetry.audit_log import ACTS
+from sandboxd.api.http.route import Access, Route
+from sandboxd.api.routes.table import ROUTES
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 
@@ -68,11 +67,25 @@ Told = Callable[..., tuple[httpx.Response, Line]]
 
 
 def test_every_route_that_changes_or_gives_away_something_is_audited() -> None:
-    for route in app.routes():
-        methods = {"WEBSOCKET"} if isinstance(route, WebSocketRoute) else route.methods or set()
-        for method in methods - {"GET", "HEAD", "OPTIONS"}:
-            key = (method, route.path)
-            assert (key in ACTS) != (key in LOOKS), key
+    for route in ROUTES:
+        for method in set(route.methods.split()) - {"GET", "HEAD", "OPTIONS"}:
+            assert bool(route.act) != ((method, route.path) in LOOKS), (method, route.path)
+
+
+def test_acts_that_have_nothing_to_do_with_each_other_do_not_share_a_name() -> None:
+    handlers: dict[str, set[str]] = {}
+    for route in ROUTES:
+        if route.act:
+            handlers.setdefault(route.act, set()).add(route.handler.__qualname__)
+    shared = {act for act, names in handlers.items() if len(names) > 1}
+    assert shared == {"session.download", "run.execute", "folder.delete", "folder.move-file"}
+
+
+def test_a_poll_and_a_head_request_are_no_acts() -> None:
+    execute = Route("POST", "/x", print, "run.execute", polls=True)
+    assert execute.act_of("POST", {}) == "" and execute.act_of("POST", {"run": 1}) == "run.execute"
+    download = Route("GET", "/x", print, "session.download", Access.OWNER)
+    assert download.act_of("GET", {}) == "session.download" and download.act_of("HEAD", {}) == ""
 
 
 def test_what_is_done_to_a_session_is_told_with_its_caller(told: Told) -> None:

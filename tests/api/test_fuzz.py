@@ -16,9 +16,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from starlette.routing import WebSocketRoute
 
-from sandboxd.api import app
+from sandboxd.api.http.route import WEBSOCKET
+from sandboxd.api.routes.table import ROUTES as TABLE
 
 from .conftest import Server
 
@@ -29,9 +29,9 @@ APART = ("/events/session", "/admin/drain")
 
 ROUTES = sorted(
     (method, route.path)
-    for route in app.routes()
-    if not isinstance(route, WebSocketRoute) and route.path not in APART
-    for method in (route.methods or ())
+    for route in TABLE
+    if route.methods != WEBSOCKET and route.path not in APART
+    for method in (*route.methods.split(), *(["HEAD"] if "GET" in route.methods else []))
 )
 KEYS = (
     "mode", "code", "runId", "options", "clean", "build", "exec", "stdin", "timeout", "limits",

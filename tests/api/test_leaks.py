@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from sandboxd.api.routes.leaks import KINDS, strays
+from sandboxd.api.operation.leaks import KINDS, leaks
 from sandboxd.warden.leaks.rule import Kind
 
 from .conftest import Server
@@ -19,14 +19,14 @@ EMPTY: dict[str, Any] = {"slots": [], "kept": [], "folders": []}
 
 
 def found(sessions: set[str], rows: set[str], **report: Any) -> list[tuple[str, str]]:
-    told = strays(EMPTY | report, sessions, rows)
+    told = leaks(EMPTY | report, sessions, rows)
     return [(stray["kind"], stray["done"].partition(":")[0]) for stray in told]
 
 
 def test_a_slot_is_a_stray_when_there_is_no_row_of_its_session() -> None:
     slots = [{"slot": 1, "session": KNOWN}, {"slot": 2, "session": OTHER}]
     assert found({KNOWN, OTHER}, set(), slots=slots) == []
-    (stray,) = strays(EMPTY | {"slots": slots}, {KNOWN}, set())
+    (stray,) = leaks(EMPTY | {"slots": slots}, {KNOWN}, set())
     assert (stray["kind"], stray["slot"], stray["session"]) == ("slot", 2, OTHER)
 
 

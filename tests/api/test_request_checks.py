@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from sandboxd.api.access.authentication import Authenticator, guarded
+from sandboxd.api.access.authentication import Authenticator
 from sandboxd.api.access.keys import Keys
 from sandboxd.api.access.ownership import owner
 from sandboxd.api.access.request_checks import RequestChecks
+from sandboxd.api.app import starlette_route
 from sandboxd.api.http import problems
+from sandboxd.api.http.route import WEBSOCKET, Route
 from sandboxd.config import Config
 from sandboxd.errors import SandboxdError
 from sandboxd.store import keypairs
@@ -47,7 +48,7 @@ def app(database: Database) -> Starlette:
         await socket.close()
 
     app = Starlette(
-        routes=guarded([WebSocketRoute("/stream/session/{ref}/execute", tell_owner)], ()),
+        routes=[starlette_route(Route(WEBSOCKET, "/stream/session/{ref}/execute", tell_owner))],
         middleware=[Middleware(RequestChecks)],
         exception_handlers={SandboxdError: problems.on_sandboxd_error},
     )
@@ -56,7 +57,9 @@ def app(database: Database) -> Starlette:
 
 
 def let_in_by(app: Starlette, config: Config, database: Database) -> None:
-    app.state.sandboxd = SimpleNamespace(config=config, door=Authenticator(config, Keys(database)))
+    app.state.sandboxd = SimpleNamespace(
+        config=config, authenticator=Authenticator(config, Keys(database))
+    )
 
 
 def connect(

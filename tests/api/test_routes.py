@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.routing import WebSocketRoute
 
-from sandboxd.api import app
+from sandboxd.api.http.route import Access, Route
+from sandboxd.api.routes.table import ROUTES
 
 from ..signing import Signed
 from .bad_requests import assert_problem
@@ -117,19 +117,23 @@ TABLE: dict[tuple[str, str], Row] = {
 }
 
 
-def asked() -> list[tuple[str, str]]:
-    """Method and path of every route; a WebSocket's method is that of its handshake."""
-    found = []
-    for route in app.routes():
-        methods = {"WEBSOCKET"} if isinstance(route, WebSocketRoute) else route.methods or set()
-        told = methods - {"HEAD"} if "GET" in methods else methods  # Starlette adds it to a GET
-        found += [(method, route.path) for method in told]
-    return found
+RECORDS: dict[tuple[str, str], Route] = {
+    (method, route.path): route for route in ROUTES for method in route.methods.split()
+}
 
 
-def test_the_table_has_every_route_and_no_other() -> None:
-    assert len(asked()) == len(set(asked()))
-    assert set(TABLE) == set(asked())
+def test_this_table_has_every_route_of_the_application_and_no_other() -> None:
+    assert set(TABLE) == set(RECORDS)
+
+
+def test_no_method_of_a_path_has_two_routes() -> None:
+    assert len(RECORDS) == sum(len(route.methods.split()) for route in ROUTES)
+
+
+def test_what_other_owners_get_is_403_on_the_routes_of_admins_and_nowhere_else() -> None:
+    assert {key for key, row in TABLE.items() if row.other == 403} == {
+        key for key, route in RECORDS.items() if route.access is Access.ADMIN
+    }
 
 
 @pytest.fixture(scope="module")
@@ -154,13 +158,19 @@ def ask(
     return client.request(method, url, json=row.json, headers=headers, auth=auth or client.auth)
 
 
-def rows(open: bool) -> list[Any]:
-    return [pytest.param(*key, row, id=" ".join(key)) for key, row in TABLE.items()
-            if (key[1] in app.OPEN) == open]  # fmt: skip
+def rows(*access: Access) -> list[Any]:
+    return [
+        pytest.param(*key, row, id=" ".join(key))
+        for key, row in TABLE.items()
+        if RECORDS[key].access in access
+    ]
+
+
+SIGNED = [access for access in Access if access.is_signed]
 
 
 @pytest.mark.parametrize("by", ["UUID", "name"])
-@pytest.mark.parametrize(("method", "path", "row"), rows(open=False))
+@pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
 def test_route_is_closed_to_all_but_the_owner(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
@@ -180,30 +190,17 @@ def test_route_is_closed_to_all_but_the_owner(
             assert not any(mine in answer.text for mine in (NAME, *owned.values()))
 
 
-@pytest.mark.parametrize(("method", "path", "row"), rows(open=True))
+@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OPEN, Access.TOKEN))
 def test_open_route_is_open(server: Server, method: str, path: str, row: Row) -> None:
     with server.signed(None) as stranger:
         assert ask(stranger, method, path, row).status_code == row.other
-
-
-OF_NOBODY = (
-    "/auth", "/manager/announcement", "/folders/_/hosts", "/folders/_/all_hosts",
-    "/folders/_/allowed_types",
-)  # fmt: skip
-"""Paths whose answer is the same for every owner."""
-
-
-def of_owners() -> list[Any]:
-    """The routes that act for an owner."""
-    return [row for row in rows(open=False)
-            if row.values[1] not in OF_NOBODY and row.values[2].other != 403]  # fmt: skip
 
 
 def named(row: Row, owner: str) -> Row:
     return replace(row, query=f"{row.query}&owner_access_key={owner}".lstrip("&"))
 
 
-@pytest.mark.parametrize(("method", "path", "row"), of_owners())
+@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
 def test_who_is_no_admin_cannot_name_another_owner(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row
 ) -> None:
@@ -213,7 +210,7 @@ def test_who_is_no_admin_cannot_name_another_owner(
         assert_problem(answer, 403, "/insufficient-privilege")
 
 
-@pytest.mark.parametrize(("method", "path", "row"), of_owners())
+@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
 def test_an_admin_who_names_an_owner_gets_what_the_owner_gets(
     server: Server, method: str, path: str, row: Row
 ) -> None:

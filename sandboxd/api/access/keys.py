@@ -15,7 +15,7 @@ from ...errors import Unavailable
 from ...store import keypairs
 from ...store.database import Database
 from ...store.keypairs import Keypair
-from ..telemetry.audit_log import act
+from ..telemetry.audit_log import audit
 
 _log = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ class Keys:
                 return
             found = await self._database.run(keypairs.all_keypairs)
         except sqlite3.Error as error:
-            raise Unavailable(f"the keypairs cannot be read: {error}") from None
+            raise Unavailable("the keypairs cannot be read", str(error)) from None
         known = {keypair.access_key: keypair for keypair in found}
         if self._version:
             for what, access_key in changes(self._known, known):
-                act(f"keypair.{what}", caller="command line", access_key=access_key)
+                audit(f"keypair.{what}", caller="command line", access_key=access_key)
         self._known = known
         self._version = version  # of before the reading: what came since is read again
 

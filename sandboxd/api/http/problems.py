@@ -8,6 +8,7 @@ without a word about its inside; the log has it.
 from __future__ import annotations
 
 import errno
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ... import log
 from ...errors import (
     AuthFailed,
     AuthInvalid,
@@ -130,8 +132,19 @@ def of_error(error: SandboxdError) -> tuple[int, dict[str, Any]]:
         title = f"No such {error.kind}."
     data = error.data if isinstance(error, Refused) else None
     if isinstance(error, StageError):
-        data = {"stage": error.stage, "errno": error.errno}
-    return status, document(suffix, title, str(error), data)
+        data = {"stage": error.public_stage, "errno": error.errno}
+    return status, document(suffix, title, error.public, data)
+
+
+def client_text(error: SandboxdError) -> str:
+    """The text of `error` for a client that gets no problem document: in a frame, in a console.
+
+    The log gets all of it, where that is more. A problem document needs this not: the line of its
+    request in the audit log has the whole text.
+    """
+    if error.public != str(error):
+        log.event("error", logging.WARNING, error=str(error))
+    return error.public
 
 
 def _response(status: int, body: dict[str, Any], headers: Any = None) -> Response:

@@ -21,6 +21,7 @@ from ...runs.run import Run
 from ...runs.values import Input, Plan, Reply
 from ..access.parameters import fold, parameters, typed
 from ..http.delivery import expect_presence, hand_over
+from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
 from ..sessions.file_client import FileClient
@@ -192,7 +193,7 @@ async def _files(found: Session, run: Run) -> tuple[list[dict[str, str]], list[I
     except NotFound:
         return [], []
     except SandboxdError as error:
-        return [], [log("warning", f"the files of this run cannot be listed: {error}")]
+        return [], [log("warning", f"the files of this run cannot be listed: {client_text(error)}")]
     base = f"/session/{found.row.id}/download_single?file="
     return [{"name": name, "url": base + _quoted(f"{OUTPUT}/{name}")} for name in names], []
 

@@ -24,6 +24,7 @@ from ...errors import Invalid, SandboxdError
 from ...model import HOME
 from ..access.parameters import BodyReader, parameters
 from ..http.multipart import FileStart, UploadParser
+from ..http.problems import client_text
 from ..sessions.file_client import FileClient, FilesOwner, path
 from ..state import session, state
 from ..telemetry.audit_log import annotate
@@ -62,7 +63,7 @@ async def upload(request: Request) -> Response:
         annotate(request, files=files, bytes=size)
     except SandboxdError as error:
         if closing := await body.drop():
-            raise HTTPException(413, str(error), closing) from None
+            raise HTTPException(413, client_text(error), closing) from None
         raise
     return Response(status_code=204)
 

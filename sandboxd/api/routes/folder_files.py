@@ -106,7 +106,7 @@ async def mkdir(request: Request) -> Response:
     return await _done(request, question, 201, {"results": {"success": made, "failed": []}})
 
 
-async def rename_file(request: Request) -> Response:
+async def rename(request: Request) -> Response:
     """POST /folders/{name}/rename-file: another name in the same directory."""
     body = await parameters(request, RenameFile)
     source = within(body.target_path, "target_path")
@@ -114,14 +114,14 @@ async def rename_file(request: Request) -> Response:
     return await _done(request, question, 201)
 
 
-async def move_file(request: Request) -> Response:
+async def move(request: Request) -> Response:
     """POST /folders/{name}/move-file: to another name, or into a directory."""
     body = await parameters(request, MoveFile)
     question = {"op": "move", "path": within(body.src, "src"), "to": within(body.dst, "dst")}
     return await _done(request, question, 201)
 
 
-async def delete_files(request: Request) -> Response:
+async def remove(request: Request) -> Response:
     """DELETE or POST /folders/{name}/delete-files: all of the files, or none."""
     body = await parameters(request, RemoveFiles)
     paths = [within(name, "files") for name in body.files]

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from ...errors import Invalid
 from ...model import MIB
 from ...store.folders import FolderRow, Permission
-from ..access.ownership import maker, owner
+from ..access.ownership import creator, owner
 from ..access.parameters import parameters
 from ..folders import registry
 from ..folders.registry import Folder
@@ -91,7 +91,7 @@ async def create(request: Request) -> Response:
         raise Invalid("Input validation error", {given: "this server has folders of users only"})
     size, clamped = _size(body.quota, state(request).config.folders.size)
     rest = {"usage_mode": body.usage_mode, "cloneable": body.cloneable}
-    row = registry.new_row(body.name, await maker(request), size, body.permission, **rest)
+    row = registry.new_row(body.name, await creator(request), size, body.permission, **rest)
     annotate(request, name=row.name, bytes=row.size)
     made = _noted(request, await state(request).folders.make(row))
     answer = described(made.row)

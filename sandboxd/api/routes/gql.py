@@ -104,7 +104,7 @@ def _refusal(errors: Sequence[GraphQLError]) -> Response:
 
 async def _root(request: Request) -> Root:
     here, asking, acts_for = state(request), caller(request), owner(request)
-    found = await here.door.keys.find(acts_for)
+    found = await here.authenticator.keys.find(acts_for)
     is_admin = found.is_admin if found else asking.is_admin and acts_for == asking.name
     own = len(list(here.sessions.of(acts_for)))
     keypair = items.keypair(acts_for, found, is_admin, own, here.config.rate_limit)

@@ -21,6 +21,7 @@ from ...runs.terminals import Terminal
 from ...runs.values import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
+from ..http.problems import client_text
 from ..sessions import sizes
 from ..sessions.session import Session
 from ..state import session, state
@@ -73,7 +74,7 @@ class _Seat:
             while await self._sit():
                 await self._begin_anew()
         except SandboxdError as error:
-            await self._send(frames.error(str(error)))
+            await self._send(frames.error(client_text(error)))
         await self._websocket.close(reason=self.terminal.why)
 
     async def _begin_anew(self) -> None:
@@ -118,8 +119,10 @@ class _Seat:
     @staticmethod
     def _why(terminal: Terminal) -> str:
         """What its user should know about its end, "" if it was just that of the shell."""
-        if terminal.why or terminal.run.error:
-            return terminal.why or str(terminal.run.error)
+        if terminal.why:
+            return terminal.why
+        if terminal.run.error:
+            return client_text(terminal.run.error)
         event = terminal.run.events[-1] if terminal.run.events else None
         if event is None or event.fault or event.verdict is None:
             return event.fault if event else "the terminal ended unexpectedly"
@@ -143,7 +146,7 @@ class _Seat:
             try:
                 frame = frames.read(text)
             except Invalid as error:
-                await self._send(frames.error(str(error)))
+                await self._send(frames.error(client_text(error)))
                 continue
             if isinstance(frame, frames.RestartFrame):
                 return True

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from ...errors import Invalid
 from ...store.sessions import SessionRow
-from ..access.ownership import maker, owner
+from ..access.ownership import creator, owner
 from ..access.parameters import fold, parameters, typed
 from ..folders.attachments import attachments
 from ..http.responses import JsonResponse
@@ -105,7 +105,7 @@ async def create(request: Request) -> Response:
     wanted = SessionRow(
         id=new_id(),
         name=valid_name(body.name or f"session-{secrets.token_hex(6)}"),
-        owner=(who := await maker(request)),
+        owner=(who := await creator(request)),
         image=body.image,
         runtime=runtime.name,
         created_at=time.time(),

@@ -33,6 +33,7 @@ from ...runs.run import Run
 from ...runs.values import Input
 from ..access.parameters import fold, parse, typed
 from ..http.delivery import expect_handed_over
+from ..http.problems import client_text
 from ..http.responses import to_json
 from ..sessions.session import Session
 from ..state import session
@@ -88,7 +89,7 @@ async def _begin(websocket: WebSocket, found: Session) -> _StreamRequest | None:
     except TimeoutError:
         refusal = f"nothing was asked for within {FIRST_S:g} s"
     except SandboxdError as error:
-        refusal = str(error)
+        refusal = client_text(error)
         if isinstance(error, Invalid) and isinstance(error.data, dict):
             refusal += "".join(f"; {where}: {why}" for where, why in error.data.items())
     await _send(websocket, _unsaid("error", refusal, "error"))
@@ -167,7 +168,7 @@ def _fault(error: SandboxdError) -> dict[str, Any]:
         "exitCode": -1,
         "options": {},
         "files": [],
-        "console": [log("error", str(error))],
+        "console": [log("error", client_text(error))],
     }
 
 
@@ -184,4 +185,4 @@ async def _listen(websocket: WebSocket, run: Run) -> None:
         try:
             await run.type(Input(text))
         except SandboxdError as error:
-            run.notice(f"input was not taken: {error}")
+            run.notice(f"input was not taken: {client_text(error)}")

@@ -26,6 +26,7 @@ from ..folders.registry import Folder
 from ..folders.tokens import Purpose, Token
 from ..folders.tus import TusError
 from ..http import ranges
+from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions.file_client import FileClient
 from ..state import state
@@ -150,7 +151,8 @@ async def patch(request: Request) -> Response:
         have, size = await _patched(request, body)
     except (SandboxdError, HTTPException) as error:
         if closing := await body.drop():
-            raise HTTPException(413, str(error), closing) from None
+            text = error.detail if isinstance(error, HTTPException) else client_text(error)
+            raise HTTPException(413, text, closing) from None
         raise
     return Response(status_code=204, headers=tus.answer(have, size))
 
@@ -182,7 +184,7 @@ async def _good_for(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
     is not good any more."""
     here = state(request)
     token = here.tokens.find(request.query_params.get("token", ""), purpose)
-    if token.giver != LOCAL.name and not await here.door.keys.find(token.giver):
+    if token.giver != LOCAL.name and not await here.authenticator.keys.find(token.giver):
         raise AuthFailed("Access key not found")
     found = here.folders.by_id(token.folder)
     annotate(request, folder=found.row.id, owner=found.row.owner)

@@ -45,7 +45,7 @@ class RunAccounting:
         if run.vanished and not (last and last.final):
             outcome = "vanished"
         limit = (verdict.limit if verdict else None) or ""
-        fault = str(run.error) if run.error else last.fault if last else ""
+        fault = str(run.error) if run.error else last.cause or last.fault if last else ""
         self._metrics.run_over(
             _label(outcome, _OUTCOMES), _label(limit, _LIMITS), row.runtime, seconds
         )
