@@ -73,10 +73,11 @@ def test_every_route_that_changes_or_gives_away_something_is_audited() -> None:
 
 
 def test_acts_that_have_nothing_to_do_with_each_other_do_not_share_a_name() -> None:
-    handlers: dict[str, set[str]] = {}
+    handlers: dict[str, set[tuple[str, str]]] = {}
     for route in ROUTES:
         if route.act:
-            handlers.setdefault(route.act, set()).add(route.handler.__qualname__)
+            handler = route.handler
+            handlers.setdefault(route.act, set()).add((handler.__module__, handler.__qualname__))
     shared = {act for act, names in handlers.items() if len(names) > 1}
     assert shared == {"session.download", "run.execute", "folder.delete", "folder.move-file"}
 

@@ -92,4 +92,5 @@ def test_only_admins_see_the_ledger(server: Server) -> None:
 def test_a_warden_that_cannot_look_is_503(own_server: Server) -> None:
     (own_server.base / "report.json").write_text(json.dumps({"fault": "the survey has failed"}))
     answer: httpx.Response = own_server.client.get("/admin/leaks")
-    assert answer.status_code == 503 and answer.json()["msg"] == "the survey has failed"
+    assert answer.status_code == 503 and answer.json()["msg"] == "the sweep has failed"
+    assert "the survey has failed" in own_server.log()
