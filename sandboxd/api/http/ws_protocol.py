@@ -36,7 +36,7 @@ ANSWERS_MAX = 256 * 1024
 """Bytes of answers to pings that may wait for the client to read them."""
 
 
-class _Handshake(ServerProtocol):
+class Handshake(ServerProtocol):
     """The rules of RFC 6455; refusals look like all others."""
 
     def send_response(self, response: Response) -> None:
@@ -61,7 +61,7 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         logger = logging.getLogger("uvicorn.error")
-        self.conn = _Handshake(max_size=MESSAGE_MAX, logger=logger)
+        self.conn = Handshake(max_size=MESSAGE_MAX, logger=logger)
         self._all: Connections = kwargs["server_state"]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
