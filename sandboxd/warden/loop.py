@@ -144,7 +144,8 @@ class WardenLoop:
         try:
             request, fds = wire.receive(self.sock)
         except wire.Starved as error:
-            self._answer(error.message.get("id", 0), _refusal(Unavailable(str(error))))
+            starved = Unavailable("no descriptor is left for what came with a request")
+            self._answer(error.message.get("id", 0), _refusal(starved))
             return
         except (OSError, wire.WireError) as error:
             log.event("api.nonsense", logging.ERROR, error=str(error))
