@@ -65,7 +65,7 @@ def run(
     """Serve the API on `listeners`, and metrics and health on `monitor`, until SIGTERM or until
     `warden` closes.
 
-    `database` is the path of the SQLite file, `guarantees` what the host was found to guarantee.
+    `database` is the path of the SQLite file, `guarantees` the results of the probes at the start.
     Raises ConfigError when the database cannot be used.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -169,9 +169,7 @@ def _lifespan(
         await state.folders.restore()
         await sessions.restore()
         await sessions.resume(state.runtimes)
-        reaper = asyncio.create_task(
-            reap(sessions, state.authenticator.keys, clock), name="reaper"
-        )
+        reaper = asyncio.create_task(reap(sessions, state.authenticator.keys, clock), name="reaper")
         reaper.add_done_callback(lambda _: stop("nothing ends idle sessions any more"))
         try:
             yield

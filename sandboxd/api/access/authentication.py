@@ -7,7 +7,7 @@ There are three ways in:
     auth = "none"       every caller is LOCAL; only for listeners on the loopback, and not for web
                         pages (request_checks.py, csrf.py)
 
-A Guard stands in front of each route that its record (http/route.py) does not open.
+A Guard is in front of each route that its record (http/route.py) does not open.
 """
 
 from __future__ import annotations

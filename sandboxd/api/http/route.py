@@ -16,10 +16,10 @@ WEBSOCKET = "WEBSOCKET"
 
 
 class Access(Enum):
-    """Who may use a route."""
+    """The callers that a route admits."""
 
     OPEN = "everybody"
-    TOKEN = "whoever has the token in the query; the handler checks it"
+    TOKEN = "every client with the token, which the handler checks"
     CALLER = "every caller with a valid signature; the response is the same for all of them"
     OWNER = "every caller with a valid signature; the handler shows what the owner has"
     ADMIN = "admins"

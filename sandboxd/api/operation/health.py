@@ -37,7 +37,7 @@ BEAT_S = 0.5
 """Seconds between two measurements of the event loop's lag."""
 
 Problems = dict[str, str]
-"""Texts for the operator by what they are about: warden, database, disk or daemon."""
+"""Texts for the operator by subject: warden, database, disk or daemon."""
 
 
 class Health:
@@ -146,7 +146,7 @@ _WARDEN = {
     "children": "Shims and file helpers of the warden",
     "releasing": "Slots that are being emptied",
     "uptime_seconds": "Since the warden has started",
-    "log_lines_dropped": "Lines of the warden's log that nobody took",
+    "log_lines_dropped": "Lines of the warden's log that were dropped",
 }
 
 

@@ -74,22 +74,22 @@ class Leaks:
                 leak["done"], cause = await self._release(leak)
             fields = {key: leak.get(key) for key in ("kind", "identity", "age_s", "done")}
             log.event("stray", logging.WARNING, **fields, error=cause)
-        found = report.pop("strays") + [_public(leak) for leak in own]
-        self._count(found, report)
-        return {"strays": found, "recent": list(self.recent), **report}
+        every = report.pop("strays") + [_public(leak) for leak in own]
+        self._count(every, report)
+        return {"strays": every, "recent": list(self.recent), **report}
 
     async def _release(self, leak: Leak) -> tuple[str, str | None]:
-        """What was done about a slot; the cause if it is still leased."""
+        """The action on a leaked slot; the cause if it is still leased."""
         try:
             await self._warden.release(leak["slot"], leak["session"])
         except SandboxdError as error:
             return f"left: {error.public}", str(error)
         return "released", None
 
-    def _count(self, found: list[Leak], report: dict[str, Any]) -> None:
-        self._by_kind = Counter(leak["kind"] for leak in found)
+    def _count(self, every: list[Leak], report: dict[str, Any]) -> None:
+        self._by_kind = Counter(leak["kind"] for leak in every)
         self._seconds, self._at = float(report["seconds"]), time.monotonic()
-        for leak in found:
+        for leak in every:
             done = leak["done"].partition(":")[0].partition(" ")[0].partition(",")[0]
             self._metrics.leaks.labels(leak["kind"], done).inc()
             self.recent.appendleft({"at": round(time.time(), 3)} | leak)
@@ -97,7 +97,7 @@ class Leaks:
     def _readings(self) -> Iterator[Metric]:
         numbers = {kind: self._by_kind[kind] for kind in KINDS}
         yield gauges("leaks", "Leaks that the last sweep has found", "kind", numbers)
-        yield gauge("sweep_seconds", "What the last sweep has taken", self._seconds)
+        yield gauge("sweep_seconds", "Duration of the last sweep", self._seconds)
         if self._at:
             yield gauge("sweep_age_seconds", "Since the last sweep", time.monotonic() - self._at)
 

@@ -51,6 +51,8 @@ async def leaks(request: Request) -> Response:
 
 
 async def guarantees(request: Request) -> Response:
-    """GET /admin/guarantees: what the host was found to guarantee at the start of the daemon, as
-    `sandboxd doctor --json` lists it. Owners see the names in the description of a session."""
+    """GET /admin/guarantees: the guarantees of the host, as probed at the start of the daemon.
+
+    The form is that of `sandboxd doctor --json`. The description of a session has their names.
+    """
     return JsonResponse({"guarantees": [asdict(one) for one in state(request).guarantees]})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..http.route import WEBSOCKET, Access, Route
 from . import (
     admin,
+    create_session,
     events,
     execute,
     files,
@@ -38,8 +39,8 @@ _SERVER = (
 )
 
 _SESSIONS = (
-    Route("POST", "/session", sessions.create, "session.create"),
-    Route("POST", "/session/_/create", sessions.create, "session.create"),
+    Route("POST", "/session", create_session.create, "session.create"),
+    Route("POST", "/session/_/create", create_session.create, "session.create"),
     Route("GET", "/session/_/match", sessions.match),
     Route("GET", "/session/_/logs", session_admin.task_logs),
     Route("GET", "/session/{ref}", sessions.info),

@@ -103,7 +103,7 @@ class AuditLogMiddleware:
 
 
 def _id(scope: Scope) -> str:
-    """The client's id for the request, else one of ours."""
+    """The client's id for the request, else a new one."""
     sent = next((value for name, value in scope["headers"] if name == _HEADER.encode()), b"")
     return sent.decode() if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
