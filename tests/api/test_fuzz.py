@@ -76,8 +76,8 @@ MULTIPART = (
 bodies = st.one_of(
     st.just(b""),
     objects.map(encoded),
-    objects.map(lambda found: json.dumps(found).encode("utf-16")),
-    objects.map(lambda found: b"{" + b'"mode":1,' * 2 + encoded(found)[1:]),
+    objects.map(lambda body: json.dumps(body).encode("utf-16")),
+    objects.map(lambda body: b"{" + b'"mode":1,' * 2 + encoded(body)[1:]),
     values.map(encoded),
     st.binary(max_size=64),
     st.integers(1, 60_000).map(lambda deep: b'{"a":' * deep + b"[" * deep),

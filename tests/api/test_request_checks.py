@@ -86,27 +86,31 @@ def connect(
 def signed(keypair: Keypair, secret: str) -> dict[str, str]:
     date = datetime.now(UTC).isoformat()
     day = date[:10].replace("-", "")
-    made = signature(secret, "GET", PATH, date, day, "h:1", "application/octet-stream")
-    credential = f"credential={keypair.access_key}:{made}"
+    digest = signature(secret, "GET", PATH, date, day, "h:1", "application/octet-stream")
+    credential = f"credential={keypair.access_key}:{digest}"
     return {
         "Host": "h:1", "Date": date, "X-BackendAI-Version": VERSION,
         "Authorization": f"BackendAI signMethod=HMAC-SHA256, {credential}",
     }  # fmt: skip
 
 
-def test_a_stranger_is_refused_with_a_problem_document(app: Starlette) -> None:
+def test_an_unsigned_websocket_is_refused_with_a_problem_document(app: Starlette) -> None:
     start, body = connect(app, {"Host": "h:1"})[:2]
     assert start["type"] == "websocket.http.response.start" and start["status"] == 401
     assert (b"content-type", b"application/problem+json") in start["headers"]
     assert b"/auth-failed" in body["body"]
 
 
-def test_a_wrong_version_is_refused_with_a_problem_document(app: Starlette) -> None:
+def test_a_websocket_with_a_wrong_version_is_refused_with_a_problem_document(
+    app: Starlette,
+) -> None:
     start = connect(app, {"Host": "h:1", "X-BackendAI-Version": "v0"})[0]
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 400)
 
 
-def test_a_signature_opens_it_again_and_again(app: Starlette, database: Database) -> None:
+def test_a_signed_websocket_opens_again_with_the_same_signature(
+    app: Starlette, database: Database
+) -> None:
     keypair = keypairs.generate(False, 0)
     keypairs.add(database, keypair)
     headers = signed(keypair, keypair.secret_key)
@@ -127,7 +131,9 @@ def test_a_signature_opens_it_again_and_again(app: Starlette, database: Database
         (None, False),
     ],
 )
-def test_only_a_unix_socket_lets_in_unsigned(app: Starlette, server: Any, let_in: bool) -> None:
+def test_an_unsigned_websocket_opens_on_a_unix_socket_only(
+    app: Starlette, server: Any, let_in: bool
+) -> None:
     sent = connect(app, {"Host": "h:1"}, server)
     if let_in:
         assert sent[1]["text"] == "local"
@@ -135,7 +141,9 @@ def test_only_a_unix_socket_lets_in_unsigned(app: Starlette, server: Any, let_in
         assert sent[0]["status"] == 401
 
 
-def test_a_page_cannot_open_one_where_nobody_signs(app: Starlette, database: Database) -> None:
+def test_a_web_page_cannot_open_a_websocket_with_auth_none(
+    app: Starlette, database: Database
+) -> None:
     let_in_by(app, Config(auth="none"), database)
     own, foreign = {"Host": "localhost:80"}, {"Origin": "http://evil.example"}
     assert connect(app, own)[0]["type"] == "websocket.accept"

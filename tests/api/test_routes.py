@@ -171,7 +171,7 @@ SIGNED = [access for access in Access if access.is_signed]
 
 @pytest.mark.parametrize("by", ["UUID", "name"])
 @pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
-def test_route_is_closed_to_all_but_the_owner(
+def test_route_refuses_strangers_and_other_owners(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
     path = path.format(**(owned if by == "UUID" else dict.fromkeys(owned, NAME)))
@@ -191,7 +191,7 @@ def test_route_is_closed_to_all_but_the_owner(
 
 
 @pytest.mark.parametrize(("method", "path", "row"), rows(Access.OPEN, Access.TOKEN))
-def test_open_route_is_open(server: Server, method: str, path: str, row: Row) -> None:
+def test_open_route_serves_strangers(server: Server, method: str, path: str, row: Row) -> None:
     with server.signed(None) as stranger:
         assert ask(stranger, method, path, row).status_code == row.other
 
@@ -201,7 +201,7 @@ def named(row: Row, owner: str) -> Row:
 
 
 @pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
-def test_who_is_no_admin_cannot_name_another_owner(
+def test_caller_without_admin_rights_cannot_act_for_another_owner(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row
 ) -> None:
     row = replace(row, json=json.loads(json.dumps(row.json).replace("REF", owned["ref"])))
@@ -211,7 +211,7 @@ def test_who_is_no_admin_cannot_name_another_owner(
 
 
 @pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
-def test_an_admin_who_names_an_owner_gets_what_the_owner_gets(
+def test_admin_who_acts_for_an_owner_gets_the_owners_response(
     server: Server, method: str, path: str, row: Row
 ) -> None:
     answers = []
