@@ -1,4 +1,4 @@
-"""Who is let in over a real network socket, and who over the Unix socket."""
+"""The authentication of requests over a network socket and over the Unix socket."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_signed_request_over_the_network_is_served(signed: httpx.Client) -> No
     assert signed.delete(f"/session/{id}").status_code == 200
 
 
-def test_a_request_without_a_signature_gets_the_version_and_nothing_else(
+def test_an_unsigned_request_gets_the_version_only(
     stranger: httpx.Client,
 ) -> None:
     assert stranger.get("/").status_code == 200
@@ -112,7 +112,7 @@ def test_a_network_client_that_imitates_the_unix_socket_is_refused(server: Serve
         assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_wrong_secret_and_an_unknown_key_are_told_apart(server: Server, keypair: Keypair) -> None:
+def test_wrong_secret_and_unknown_key_have_own_messages(server: Server, keypair: Keypair) -> None:
     for wrong, said in (
         (replace(keypair, secret_key="x" * 40), "Signature mismatch"),
         (replace(keypair, access_key="AK" + "X" * 18), "Access key not found"),
@@ -256,7 +256,7 @@ def test_a_request_with_an_unknown_version_is_refused_on_every_path(
 
 
 @pytest.mark.parametrize("version", ["v4.20181215", "v5.20191215", VERSION, "v9.20250722", None])
-def test_requests_with_a_known_version_or_none_are_served(
+def test_requests_of_known_versions_or_none_are_served(
     http: httpx.Client, version: str | None
 ) -> None:
     headers = {"X-BackendAI-Version": version} if version else {}
@@ -283,9 +283,7 @@ def test_a_signed_get_cannot_be_turned_into_a_write_by_an_override(
     assert signed.get(f"/session/{theirs}").status_code == 200
 
 
-def test_the_method_of_an_override_may_be_the_signed_one(
-    server: Server, keypair: Keypair, theirs: str
-) -> None:
+def test_the_overriding_method_may_be_signed(server: Server, keypair: Keypair, theirs: str) -> None:
     date = datetime.now(UTC).isoformat()
     with server.signed(None) as client:
         host, day = client.base_url.netloc.decode(), date[:10].replace("-", "")
@@ -344,9 +342,9 @@ def test_sessions_of_a_deleted_keypair_can_be_removed_by_admins(
 
 
 def test_two_owners_may_have_sessions_of_one_name(server: Server) -> None:
-    made = []
+    same = []
     for _ in range(2):
         with server.signed(server.keypair()) as client:
-            made.append(client.post("/session", json={"image": "c", "name": "same-name"}).json())
-    assert made[0]["created"] and made[1]["created"]
-    assert made[0]["sessionId"] != made[1]["sessionId"]
+            same.append(client.post("/session", json={"image": "c", "name": "same-name"}).json())
+    assert same[0]["created"] and same[1]["created"]
+    assert same[0]["sessionId"] != same[1]["sessionId"]

@@ -1,4 +1,4 @@
-"""Where nobody signs, a web page that is open on this machine gets nothing done."""
+"""The refusal of web pages that are open on this host, where requests are unsigned."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ BIRTH = [
     "session_preparing", "kernel_started", "session_started",
 ]  # fmt: skip
 BORN = ["kernel_started", "session_started"]
-"""What is told at once of a session that runs."""
+"""The first events in the stream of a running session."""
 
 DEATH = ["kernel_terminating", "session_terminating", "kernel_terminated", "session_terminated"]
 

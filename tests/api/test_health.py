@@ -24,7 +24,7 @@ def monitor(server: Server) -> httpx.Client:
 
 
 def samples(server: Server) -> Samples:
-    """What Prometheus would read, by name and labels."""
+    """The values that Prometheus would read, by name and labels."""
     with monitor(server) as http:
         answer = http.get("/metrics")
     assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""What the warden reports, compared with the rows: the rule, the route, the metric, the log."""
+"""The check for leaks: the warden's report against the rows, the route, the metric, the log."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EMPTY: dict[str, Any] = {"slots": [], "kept": [], "folders": []}
 
 def leaks_of(sessions: set[str], rows: set[str], **report: Any) -> list[tuple[str, str]]:
     every = leaks(EMPTY | report, sessions, rows)
-    return [(stray["kind"], stray["done"].partition(":")[0]) for stray in every]
+    return [(leak["kind"], leak["done"].partition(":")[0]) for leak in every]
 
 
 def test_a_leased_slot_without_a_row_of_its_session_is_a_leak() -> None:
     slots = [{"slot": 1, "session": KNOWN}, {"slot": 2, "session": OTHER}]
     assert leaks_of({KNOWN, OTHER}, set(), slots=slots) == []
-    (stray,) = leaks(EMPTY | {"slots": slots}, {KNOWN}, set())
-    assert (stray["kind"], stray["slot"], stray["session"]) == ("slot", 2, OTHER)
+    (leak,) = leaks(EMPTY | {"slots": slots}, {KNOWN}, set())
+    assert (leak["kind"], leak["slot"], leak["session"]) == ("slot", 2, OTHER)
 
 
 def test_a_directory_of_a_session_without_a_row_is_reported_and_left() -> None:
@@ -49,15 +49,15 @@ def test_the_metric_of_leaks_has_a_series_for_every_kind() -> None:
 
 
 def test_leaks_are_in_the_response_the_log_and_the_metric(own_server: Server) -> None:
-    stray = {"kind": "process", "identity": "pid 7\n[sleep]", "age_s": 4.0, "done": "killed"}
-    report = {"strays": [stray], "folders": [OTHER]}
+    leak = {"kind": "process", "identity": "pid 7\n[sleep]", "age_s": 4.0, "done": "killed"}
+    report = {"strays": [leak], "folders": [OTHER]}
     (own_server.base / "report.json").write_text(json.dumps(report))
     answer = own_server.client.get("/admin/leaks").json()
     assert [one["kind"] for one in answer["strays"]] == ["process", "folder"]
-    assert answer["strays"][0] == stray and answer["recent"][0]["kind"] == "folder"
+    assert answer["strays"][0] == leak and answer["recent"][0]["kind"] == "folder"
     lines = [json.loads(line) for line in own_server.log().splitlines()]
-    told_of = [one for one in lines if one.get("event") == "stray" and one["kind"] == "folder"]
-    assert told_of[-1]["identity"] == OTHER and told_of[-1]["level"] == "warning"
+    logged = [one for one in lines if one.get("event") == "stray" and one["kind"] == "folder"]
+    assert logged[-1]["identity"] == OTHER and logged[-1]["level"] == "warning"
     metrics = samples(own_server)
     assert value(metrics, "leaks", kind="process") == 1 and value(metrics, "leaks", kind="shm") == 0
     assert value(metrics, "leaks_found_total", kind="process", done="killed") >= 1
@@ -70,8 +70,8 @@ def test_leaks_are_in_the_response_the_log_and_the_metric(own_server: Server) ->
 def test_a_slot_that_is_leased_without_a_row_is_released(own_server: Server) -> None:
     slots = [{"slot": 55, "session": OTHER}]
     (own_server.base / "report.json").write_text(json.dumps({"slots": slots}))
-    (stray,) = own_server.client.get("/admin/leaks").json()["strays"]
-    assert (stray["kind"], stray["done"]) == ("slot", "released") and OTHER in stray["identity"]
+    (leak,) = own_server.client.get("/admin/leaks").json()["strays"]
+    assert (leak["kind"], leak["done"]) == ("slot", "released") and OTHER in leak["identity"]
 
 
 def test_a_live_session_is_no_leak(server: Server, session: str) -> None:

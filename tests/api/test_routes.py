@@ -28,7 +28,7 @@ NAME = "of-the-owner"
 class Row:
     """How to ask for something of the owner's, and what somebody else gets for it.
 
-    other  the status; 404 unless the route makes or lists what belongs to who asks
+    other  the status; 404 unless the route creates or lists what the caller owns
     json   the body; REF in it stands for the session's UUID
     """
 
@@ -41,7 +41,7 @@ UPGRADE = {
     "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }  # fmt: skip
-MINE = Row(200)  # the answer is about who asks, or about nobody
+MINE = Row(200)  # the response is about the caller, or about no owner
 GRAPHQL = """
 query($id: UUID!) {
     compute_session(id: $id) { id name }
@@ -138,7 +138,7 @@ def test_what_other_owners_get_is_403_on_the_routes_of_admins_and_nowhere_else()
 
 @pytest.fixture(scope="module")
 def owned(server: Server) -> Iterator[dict[str, str]]:
-    """What the owner has, by the names that the paths give it: a session, a folder."""
+    """A session and a folder of the owner, by the names of the parameters in paths."""
     keypair = server.keypair()
     with server.signed(keypair) as owner:
         session = owner.post("/session", json={"image": "c", "name": NAME}).json()

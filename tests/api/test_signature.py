@@ -1,4 +1,4 @@
-"""What is signed, what is not, and what every fault of a signature is called."""
+"""The signature of a request: its signed parts, its unsigned parts, and its faults."""
 
 from __future__ import annotations
 
