@@ -41,12 +41,6 @@ API_MAY_IMPORT: dict[str, set[str]] = {
 }
 """The same within the api; the modules beside its packages join them together."""
 
-CIRCLES_LEFT = {
-    "sandboxd.api.sessions.session -> sandboxd.api.sessions.pending -> "
-    "sandboxd.api.sessions.session",
-}
-"""Circles that remain to be dissolved. This set has to become empty."""
-
 PRIVILEGED = {"jail", "files", "selftest", "shim", "warden"} | SHARED
 
 
@@ -98,5 +92,4 @@ def test_every_package_of_the_api_has_its_place_in_the_order() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    circles = (*module_circles(TREE), *typing_circles(TREE))
-    assert {place.text for place in circles} == CIRCLES_LEFT
+    assert [*map(str, (*module_circles(TREE), *typing_circles(TREE)))] == []
