@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandboxd.jail import syscalls
-from sandboxd.warden.requests import Requests
 
-from .sandbox import Sandbox, lease, make_requests
+from .sandbox import BareWarden, Sandbox, lease
 
 
 @pytest.fixture(scope="session")
@@ -22,20 +21,20 @@ def own_mounts() -> None:
 
 
 @pytest.fixture(scope="session")
-def requests(own_mounts: None) -> Iterator[Requests]:
-    """A warden's acts."""
+def warden(own_mounts: None) -> Iterator[BareWarden]:
+    """A warden without a loop."""
     with tempfile.TemporaryDirectory(prefix="sandboxd-test-") as state_dir:
         os.chmod(state_dir, 0o711)
-        made = make_requests(state_dir)
-        yield made
-        for slot in list(made.slots.leased.values()):
-            made.free(slot)
-        made.hierarchy.remove()
+        bare = BareWarden(state_dir)
+        yield bare
+        for slot in list(bare.resources.slots.leased.values()):
+            bare.free(slot)
+        bare.resources.hierarchy.remove()
 
 
 @pytest.fixture
-def sandbox(requests: Requests) -> Iterator[Sandbox]:
+def sandbox(warden: BareWarden) -> Iterator[Sandbox]:
     """A slot, leased for one test."""
-    made = lease(requests)
-    yield made
-    requests.free(made.slot)
+    leased = lease(warden)
+    yield leased
+    warden.free(leased.slot)
