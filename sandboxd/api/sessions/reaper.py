@@ -68,13 +68,12 @@ async def sweep(sessions: SessionRegistry, keys: Keys, clock: ClockWatch) -> Non
             await sessions.owed.settle()
         for session in sessions.of(None):
             try:
-                await _look_at(sessions, session)
+                await _look_at(sessions, session, clock.now)
             except (SandboxdError, sqlite3.Error) as error:  # the next look may succeed
                 _log.warning("session %s does not end: %s", session.row.id, error)
 
 
-async def _look_at(sessions: SessionRegistry, session: Session) -> None:
-    now = time.time()
+async def _look_at(sessions: SessionRegistry, session: Session, now: float) -> None:
     if session.closed or session.pending:
         return
     await session.runs.expire(now)
