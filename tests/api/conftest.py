@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import subprocess
-import sys
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from sandboxd.store.database import Database
 from sandboxd.store.keypairs import Keypair
 
 from ..signing import Signed
+from .process import Process
+from .serve import serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,27 +34,28 @@ class Server:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.path = str(base / "s")
-        if os.path.exists(self.path):
-            os.unlink(self.path)
-        command = [sys.executable, "-m", "tests.api.serve", self.path, str(base)]
-        with open(base / "log", "ab") as errors:
-            self.process = subprocess.Popen(command, cwd=ROOT, stderr=errors)
+        with _listening(base) as (listeners, monitor):
+            self.process = Process(serve, base, listeners, monitor)
         self.client = client(self.path)
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            try:
-                self.client.get("/")
-                return
-            except httpx.TransportError:
-                if self.process.poll() is not None:
-                    break
-                time.sleep(0.05)
-        self.stop()
-        raise TimeoutError(self.log())
+        try:
+            self.client.get("/")  # is answered when it serves
+        except httpx.TransportError:
+            self.stop()
+            raise ChildProcessError(self.log()) from None
 
     def log(self) -> str:
         """What it has logged."""
         return (self.base / "log").read_text()
+
+    def sweep(self) -> None:
+        """Return when its reaper has looked at all sessions once more."""
+        sweeps = self.base / "sweeps"
+        # the next look may have begun already, the one after it has not
+        enough = (sweeps.stat().st_size if sweeps.exists() else 0) + 3
+        deadline = time.monotonic() + PATIENCE_S
+        while not sweeps.exists() or sweeps.stat().st_size < enough:
+            assert time.monotonic() < deadline, "the reaper stands still"
+            time.sleep(0.02)
 
     def refuse(self, **answers: dict[str, Any]) -> None:
         """Let the fake warden answer so."""
@@ -80,6 +82,21 @@ class Server:
         self.client.close()
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def _listening(base: Path) -> Iterator[tuple[list[socket.socket], socket.socket]]:
+    """The listeners of a server and that of its monitor; the port's number is in BASE/port."""
+    with contextlib.ExitStack() as stack:
+        paths = (base / "s", base / "s-monitor")
+        local, monitor = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in paths)
+        for listener, path in zip((local, monitor), paths, strict=True):
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+            listener.listen(128)
+        network = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        (base / "port").write_text(str(network.getsockname()[1]))
+        yield [local, network], monitor
 
 
 def client(path: str) -> httpx.Client:
