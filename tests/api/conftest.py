@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from sandboxd.store import keypairs
@@ -19,13 +20,11 @@ from sandboxd.store.database import Database
 from sandboxd.store.keypairs import Keypair
 
 from ..signing import Signed
+from ..waiting import PATIENCE_S, until
 from .process import Process
 from .serve import serve
 
 ROOT = Path(__file__).parents[2]
-
-PATIENCE_S = 30
-"""What a server gets to start, and to stop, on a busy machine."""
 
 
 class Server:
@@ -52,10 +51,18 @@ class Server:
         sweeps = self.base / "sweeps"
         # the next look may have begun already, the one after it has not
         enough = (sweeps.stat().st_size if sweeps.exists() else 0) + 3
-        deadline = time.monotonic() + PATIENCE_S
-        while not sweeps.exists() or sweeps.stat().st_size < enough:
-            assert time.monotonic() < deadline, "the reaper stands still"
-            time.sleep(0.02)
+        until(lambda: sweeps.exists() and sweeps.stat().st_size >= enough)
+
+    def rest(self) -> None:
+        """Return when the server has nothing to do, by the CPU time that it uses."""
+        process = psutil.Process(self.process.pid)
+
+        def rests() -> bool:
+            before = sum(process.cpu_times()[:2])
+            time.sleep(0.3)
+            return sum(process.cpu_times()[:2]) - before < 0.05
+
+        until(rests)
 
     def refuse(self, **answers: dict[str, Any]) -> None:
         """Let the fake warden answer so."""

@@ -44,7 +44,8 @@ class FakeWarden:
     log  every request and every message to a shim, by op
 
     The file refuse.json below `base` maps ops to the answer to give instead; "die" as an op
-    makes the warden go away, {"dies": true} at that op; {"after_s": N} is only slow. With a
+    makes the warden go away, {"dies": true} at that op;
+    {"waits": true} lets it wait, with a file called waits, until the file says so no more. With a
     file called cut, helpers end in the middle of what they send. The file ready appears when the
     api is.
     """
@@ -78,7 +79,10 @@ class FakeWarden:
             if "die" in refuse or "dies" in refusal:
                 self._sock.shutdown(socket.SHUT_RDWR)
                 return
-            time.sleep(refusal.pop("after_s", 0))
+            while self._refusals().get(op, {}).get("waits"):
+                (self.base / "waits").touch()
+                time.sleep(0.01)
+            refusal.pop("waits", None)
             if refusal:
                 wire.close_all(fds)
                 wire.send(self._sock, {"id": id, "ok": False} | refusal)

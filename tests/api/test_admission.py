@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -163,7 +162,7 @@ BUSY = "sleep 60"
 def test_run_of_another_session_waits_with_position_and_reason(start: Start) -> None:
     http = start(ONE_RUN).client
     first, second, third = (create(http) for _ in range(3))
-    call(http, first, "batch", "a", exec="sleep 9\nout a")
+    call(http, first, "batch", "a", exec=BUSY)
     waits = call(http, second, "batch", "b", exec="out b")
     assert (waits["status"], waits["console"]) == ("continued", [])
     reason = "this host takes on at most 1 runs at once"
@@ -226,7 +225,6 @@ def test_waiting_run_can_be_ended_and_leaves_the_queue(start: Start, how: str) -
     call(http, first, "batch", "a", exec=BUSY)
     call(http, second, "batch", "b", exec="out never\ntouch never")
     assert call(http, third, "batch", "c", exec="out c")["queue"]["position"] == 2
-    began = time.monotonic()
     if how == "interrupt":
         assert http.post(f"/session/{second}/interrupt").status_code == 204
         result = call(http, second, "continue", "b")
@@ -236,7 +234,6 @@ def test_waiting_run_can_be_ended_and_leaves_the_queue(start: Start, how: str) -
         assert http.delete(f"/session/{second}").status_code == 200
     else:
         assert http.patch(f"/session/{second}").status_code == 204
-    assert time.monotonic() - began < 2
     assert call(http, third, "continue", "c")["queue"]["position"] == 1
     http.delete(f"/session/{first}")
     assert to_end(http, third, "c")["console"][-1] == ["stdout", "c\n"]
@@ -251,13 +248,11 @@ def test_flood_of_one_owner_does_not_starve_another(start: Start) -> None:
     floods = [create(ann) for _ in range(8)]
     for number in range(40):
         begin(ann, floods[number % 8], str(number), exec="sleep 0.4")
-    began = time.monotonic()
     id = create(ben)
     result = call(ben, id, "batch", "mine", exec="out mine")
     while result["status"] != "finished":
         assert result.get("queue", {"position": 1})["position"] <= 2
         result = call(ben, id, "continue", "mine")
-    assert time.monotonic() - began < 2, "the flood goes on for 16 s"
 
 
 def test_owner_whose_runs_wait_in_hundreds_is_told_to_stop(start: Start) -> None:

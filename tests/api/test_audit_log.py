@@ -19,6 +19,7 @@ from sandboxd.api.telemetry.audit_log import ACTS
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 
+from ..waiting import PATIENCE_S
 from .conftest import Server
 
 LOOKS = {
@@ -39,7 +40,7 @@ def lines(server: Server, **wanted: Any) -> list[Line]:
 
 def the_line(server: Server, request: str, **wanted: Any) -> Line:
     """The one audit line of a request, which is written when its answer has been sent."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     while not (found := lines(server, request=request, event="audit", **wanted)):
         assert time.monotonic() < until, [one for one in lines(server) if request in str(one)]
         time.sleep(0.02)
@@ -198,7 +199,7 @@ def test_what_the_command_line_does_to_keypairs_is_told(server: Server) -> None:
     keypairs.set_active(database, made.access_key, True)
 
     def told(act: str) -> Line:
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while not (found := lines(server, act=act, access_key=made.access_key)):
             assert time.monotonic() < until
             time.sleep(0.1)

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from websockets.sync.client import unix_connect
 
+from ..waiting import PATIENCE_S, until
 from .bad_requests import assert_problem
 from .conftest import ROOT, Server
 from .test_admission import BUSY, ONE_RUN, begin, call, create, to_end
-from .test_session_lifecycle import until
 
 Start = Callable[..., Server]
 
@@ -28,6 +29,11 @@ def drain(http: httpx.Client, **body: Any) -> dict[str, Any]:
     return told
 
 
+def go(http: httpx.Client, id: str) -> None:
+    """Let the step `await go` end."""
+    http.post(f"/session/{id}/upload", files={"src": ("go", b"")}).raise_for_status()
+
+
 def logs(result: dict[str, Any]) -> str:
     return " | ".join(data[3] for kind, data in result["console"] if kind == "log")
 
@@ -35,7 +41,7 @@ def logs(result: dict[str, Any]) -> str:
 def test_nothing_new_begins_and_what_goes_on_ends_by_itself(own_server: Server) -> None:
     http = own_server.client
     id = create(http)
-    call(http, id, "batch", "a", exec="sleep 2\nout done")
+    call(http, id, "batch", "a", exec="await go\nout done")
     call(http, id, "continue", "a")
     assert drain(http) | {"deadline": 0} == {
         "draining": True, "drained": False, "running": 1, "waiting": 0, "deadline": 0,
@@ -48,6 +54,7 @@ def test_nothing_new_begins_and_what_goes_on_ends_by_itself(own_server: Server) 
         refused = http.post(path, json=body)
         assert_problem(refused, 503, "/server-frozen")
         assert int(refused.headers["retry-after"]) >= 10
+    go(http, id)
     last = to_end(http, id, "a")
     assert ["stdout", "done\n"] in last["console"]
     assert "this server is being drained" in logs(last)
@@ -58,9 +65,10 @@ def test_nothing_new_begins_and_what_goes_on_ends_by_itself(own_server: Server) 
 def test_undone_it_takes_on_work_again_and_goes_on_with_what_waited(start: Start) -> None:
     http = start(ONE_RUN).client
     first, second = create(http), create(http)
-    call(http, first, "batch", "a", exec="sleep 3")
+    call(http, first, "batch", "a", exec="await go")
     begin(http, second, "b", exec="out b")
     drain(http)
+    go(http, first)
     until(lambda: bool(http.get("/admin/drain").json()["drained"]))
     waits = call(http, second, "continue", "b")
     assert waits["queue"]["reason"].startswith("the server is being drained")
@@ -77,11 +85,10 @@ def test_at_the_deadline_what_runs_is_ended_and_told_why(own_server: Server) -> 
     call(http, id, "continue", "a")
     began = time.time()
     told = drain(http, deadline=1)
-    assert abs(told["deadline"] - began - 1) < 0.5
+    assert began + 1 <= told["deadline"] <= time.time() + 1
     last = to_end(http, id, "a")
     assert (last["exitCode"], last["status"]) == (130, "finished"), "as the fake shim ends"
     assert "this run is ended: the server is being drained" in logs(last)
-    assert time.time() - began < 4
 
 
 def test_websocket_is_told_at_once(own_server: Server) -> None:
@@ -91,7 +98,7 @@ def test_websocket_is_told_at_once(own_server: Server) -> None:
         websocket.send(json.dumps({"mode": "batch", "options": {"exec": BUSY}}))
         until(lambda: own_server.client.get("/admin/drain").json()["running"] == 1)
         drain(own_server.client, deadline=60)
-        frames = [json.loads(websocket.recv(timeout=3)) for _ in range(3)]
+        frames = [json.loads(websocket.recv(timeout=PATIENCE_S)) for _ in range(3)]
     assert "what still runs in 60 s is ended" in " ".join(logs(frame) for frame in frames)
 
 
@@ -123,12 +130,13 @@ def test_told_to_stop_it_may_wait_for_what_runs(start: Start) -> None:
     server = start(DRAINING)
     http = server.client
     id = create(http)
-    call(http, id, "batch", "a", exec="sleep 2\nout done")
+    call(http, id, "batch", "a", exec="await go\nout done")
     server.process.terminate()
     until(lambda: bool(http.get("/admin/drain").json()["draining"]))
     assert_problem(http.post("/session", json={"image": "c"}), 503)
+    go(http, id)
     assert ["stdout", "done\n"] in to_end(http, id, "a")["console"]
-    assert server.process.wait(10) == 0
+    assert server.process.wait(PATIENCE_S) == 0
 
 
 def test_told_twice_to_stop_it_does_not_wait(start: Start) -> None:
@@ -152,9 +160,13 @@ def test_command_says_how_far_it_is_and_waits(own_server: Server) -> None:
     http = own_server.client
     assert command(own_server, "--status").stdout == "not draining: 0 runs go on\n"
     id = create(http)
-    begin(http, id, "a", build="sleep 3")
-    begin(http, id, "a", build="sleep 3")
-    done = command(own_server, "--wait", "--deadline", "100")
+    for _ in range(2):
+        call(http, id, "batch", "a", build="await go")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(command, own_server, "--wait", "--deadline", "100")
+        until(lambda: bool(http.get("/admin/drain").json()["draining"]))
+        go(http, id)
+        done = waiting.result()
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.splitlines()
     assert first.startswith("draining: nothing new begins, 1 run goes on; what still runs at 20")

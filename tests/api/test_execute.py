@@ -112,12 +112,10 @@ def test_given_standard_input_is_read_to_its_end(run: Whole) -> None:
 
 
 def test_a_live_call_returns_with_the_first_output(call: Call) -> None:
-    run = call("batch", exec="sleep 0.3\nout x\nsleep 1.5", live=True)["runId"]
+    run = call("batch", exec="sleep 1\nout x\nsleep 60", live=True)["runId"]
     call("continue", run, live=True)
-    began = time.monotonic()
-    live = call("continue", run, live=True)
+    live = call("continue", run, live=True)  # other calls return earlier, without output
     assert live["status"] == "continued" and text(live) == "x\n"
-    assert time.monotonic() - began < 1
 
 
 def test_a_retried_batch_call_is_the_same_run(call: Call) -> None:

@@ -16,9 +16,10 @@ from sandboxd.api.sessions import lifecycle
 from sandboxd.config import SessionsConfig
 from sandboxd.store.sessions import SessionRow
 
+from ..waiting import until
 from .conftest import Server
 from .test_admission import BUSY, call, create
-from .test_session_lifecycle import told, until
+from .test_session_lifecycle import told
 
 Start = Callable[..., Server]
 HOUR, DAY = 3600.0, 86400.0
