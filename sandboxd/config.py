@@ -1,7 +1,7 @@
-"""One frozen Config. Every default of sandboxd stands in this file, once.
+"""The configuration as one frozen value, Config. Every default of sandboxd stands in this file.
 
-A configuration file (config_file.py) may set any field below; its tables are named as the fields
-are ([limits.exec], [scratch], [runtimes.NAME] ...).
+A configuration file (config_file.py) may set any field below. Its tables have the names of the
+fields: [limits.exec], [scratch], [runtimes.NAME] and so on.
 """
 
 from __future__ import annotations
@@ -17,19 +17,26 @@ STATE_DIR = "/var/lib/sandboxd"
 SOCKET = "/run/sandboxd/api.sock"
 METRICS = "127.0.0.1:9464"
 
+STEP_LIMITS = Limits(
+    wall_s=30, cpu_s=3600, memory=1 * GIB, pids=256, cpus=1.0, nofile=4096, fsize=1 * GIB,
+    shm=64 * MIB, disk=1024 * GIB, inodes=1 << 31, output=1024 * GIB,
+)  # fmt: skip
+"""Limits of a step. The scratch of the session bounds disk and inodes further."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepLimitsConfig:
-    """What each step may use when neither session nor request says otherwise."""
+    """Limits of each step when neither the session nor the request sets them."""
 
-    clean: Limits = Limits(wall_s=30)
-    build: Limits = Limits(wall_s=300)
-    exec: Limits = Limits(wall_s=30)
+    clean: Limits = STEP_LIMITS
+    build: Limits = dataclasses.replace(STEP_LIMITS, wall_s=300)
+    exec: Limits = STEP_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
 class SlotsConfig:
-    """`count` sessions at most; slot n has uid and gid `first_uid` + n, used by nothing else."""
+    """The slots: at most `count` sessions. Slot n has the uid and gid `first_uid` + n; nothing else
+    on the host uses them."""
 
     first_uid: int = 524288
     count: int = 1000
@@ -39,8 +46,8 @@ class SlotsConfig:
 class ScratchConfig:
     """The writable area of a session, a file system of its own size.
 
-    kind    image: a sparse ext4 image in the state directory, survives a restart;
-            tmpfs: in memory, for hosts without loop devices, gone after a restart
+    kind    image: a sparse ext4 image in the state directory, which survives a restart;
+            tmpfs: in memory, for hosts without loop devices, lost at a restart
     size    bytes
     inodes  files and directories
     """
@@ -54,10 +61,10 @@ class ScratchConfig:
 class FoldersConfig:
     """Virtual folders: files that outlive sessions, each in a file system of its own size.
 
-    size    bytes of a folder whose owner asks for no quota, and the most that one may ask for
-    inodes  files and directories of one at most; a small folder has one for each 8 KiB
+    size    bytes of a folder without a requested quota, and the largest quota of a request
+    inodes  files and directories of a folder at most; a small folder has one for each 8 KiB
     count   folders of one owner
-    token_s seconds that the token of an upload or download can be used
+    token_s seconds for which the token of an upload or a download is valid
     """
 
     size: int = 10 * GIB
@@ -68,11 +75,11 @@ class FoldersConfig:
 
 @dataclass(frozen=True, slots=True)
 class RootfsConfig:
-    """What of the host is visible, read-only, in every jail. Missing ones are left out.
+    """The parts of the host that every jail shows read-only; missing parts are left out.
 
     paths  directories, bound recursively; a link is copied as a link
-    etc    names below /etc, bound, with * and ? for families; passwd, group, hosts and the
-           like are generated instead
+    etc    names below /etc, bound, with * and ? as wildcards; passwd, group, hosts and the like
+           are generated instead
     """
 
     paths: tuple[str, ...] = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -95,14 +102,14 @@ class FilesConfig:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleConfig:
-    """How much output is kept and sent.
+    """Bounds on the output of runs: how much is stored, for how long, and how much is sent at once.
 
     response_chars  characters of stdout, and as many of stderr, in one response
-    head, tail      bytes kept of a run's output from its start and from its end
+    head, tail      bytes stored from the start and from the end of a run's output
     input_s         seconds until an unanswered waiting-input closes standard input
     runs_kept       finished runs of a session whose output can be read again
-    keep_s          seconds after its end that a run can be asked for; 0: as long as the session
-    kept_size       bytes of disk that the output of a session's finished runs may take
+    keep_s          seconds after its end for which a run can be read; 0: as long as the session
+    kept_size       bytes of disk for the output of a session's finished runs
     """
 
     response_chars: int = 524288
@@ -116,14 +123,14 @@ class ConsoleConfig:
 
 @dataclass(frozen=True, slots=True)
 class SessionsConfig:
-    """How sessions begin and end.
+    """The start and the end of sessions.
 
-    idle_s        seconds without a request or a run after which a session ends; 0: it never does
-    max_age_s     seconds after which a session ends, whatever goes on in it; 0: it never does
-    warn_s        seconds before such an end at which it is told
-    batch_keep_s  seconds that a session of the type batch stays after its command
-    wait_s        the most seconds that a creation waits for a free slot, if its client asks for it
-    ended_kept    sessions of an owner that are over and can still be looked at
+    idle_s        seconds without a request or a run after which a session ends; 0: never
+    max_age_s     seconds after which a session ends, even while a run goes on; 0: never
+    warn_s        seconds between the warning and the end of an idle or old session
+    batch_keep_s  seconds for which a session of the type batch stays after its command
+    wait_s        upper bound of the seconds for which a creation may wait for a free slot
+    ended_kept    ended sessions of an owner whose description can still be read
     """
 
     idle_s: float = 0
@@ -136,10 +143,10 @@ class SessionsConfig:
 
 @dataclass(frozen=True, slots=True)
 class TerminalConfig:
-    """Terminals: a shell that a client sits at. It has the limits of exec, but for the time.
+    """Terminals: interactive shells of clients. A terminal has the limits of exec except for time.
 
-    wall_s  seconds after which it is ended; for CPU time the ceiling is the limit
-    idle_s  seconds without a key, a change of its size or a ping after which it is closed
+    wall_s  seconds after which a terminal ends; the limit of its CPU time is the ceiling
+    idle_s  seconds without a key, a change of size or a ping after which a terminal is closed
     """
 
     wall_s: float = 12 * 3600
@@ -148,7 +155,7 @@ class TerminalConfig:
 
 @dataclass(frozen=True, slots=True)
 class OwnerAdmissionConfig:
-    """What one owner may have at once; see Admission."""
+    """The share of one owner; the fields are those of AdmissionConfig."""
 
     sessions: int = 500
     runs: int = 100
@@ -159,13 +166,15 @@ class OwnerAdmissionConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionConfig:
-    """What is promised at once, of what the host has. What is over it waits, or is refused.
+    """The capacity of the host that is promised at one time. A run or session beyond these bounds
+    waits or is refused.
 
-    runs      that are going on
-    memory    limits of these runs together, as a share of the host's memory
-    disk      sizes of scratches and folders together, in times the free space: they are sparse
-    sessions  of an owner; all together are slots.count
-    waiting   runs of an owner that may wait, and as many sessions
+    runs      runs that go on
+    memory    sum of the memory limits of these runs, as a share of the host's memory
+    disk      sum of the sizes of scratches and folders, as a multiple of the free space: their
+              images are sparse
+    sessions  sessions of one owner; slots.count bounds all sessions together
+    waiting   waiting runs of one owner, and as many waiting sessions
     """
 
     runs: int = 200
@@ -176,11 +185,11 @@ class AdmissionConfig:
 
 @dataclass(frozen=True, slots=True)
 class StopConfig:
-    """What SIGTERM does to the runs that go on.
+    """The effect of SIGTERM on the runs that go on.
 
-    runs     keep: they go on, and the next daemon takes them up;
-             drain: nothing new begins, and the daemon ends when they have
-    grace_s  seconds that they get for that; what is left is ended
+    runs     keep: the runs go on, and the next daemon takes them up;
+             drain: no new run begins, and the daemon ends after the last run
+    grace_s  seconds for that; the daemon then ends the remaining runs
     """
 
     runs: str = "keep"
@@ -191,10 +200,10 @@ class StopConfig:
 class HttpConfig:
     """Bounds on clients.
 
-    connections         open at once, and not more than half the files that the process may
-                        have; source_connections: from one address
-    requests            of one owner at once, open streams among them
-    bodies              bytes of JSON bodies on their way, of all requests together
+    connections         open connections, at most half of the files that the process may open
+    source_connections  open connections from one address
+    requests            requests of one owner at one time, open streams included
+    bodies              bytes of JSON bodies in memory, of all requests together
     """
 
     connections: int = 2000
@@ -205,9 +214,9 @@ class HttpConfig:
 
 @dataclass(frozen=True, slots=True)
 class RequireConfig:
-    """What this host must be able to guarantee, or the daemon does not start.
+    """The guarantees without which the daemon does not start.
 
-    guarantees  names, as `sandboxd doctor` lists them (warden/doctor/guarantees.py)
+    guarantees  names in the list of `sandboxd doctor` (warden/doctor/guarantees.py)
     """
 
     guarantees: tuple[str, ...] = (
@@ -220,10 +229,10 @@ class RequireConfig:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """[runtimes.NAME]: a new runtime, or what differs from the built-in one of that name.
+    """[runtimes.NAME]: a new runtime, or changes to the built-in runtime of that name.
 
-    seccomp_allow, seccomp_refuse  system calls that its programs may make besides those of
-                                   jail/profile.py, and such that they may not
+    seccomp_allow   system calls that its programs may make besides those of jail/profile.py
+    seccomp_refuse  system calls of jail/profile.py that its programs may not make
     """
 
     aliases: tuple[str, ...] = ()
@@ -239,22 +248,22 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything the daemon can be told. See config_file.load."""
+    """All settings of the daemon. See config_file.load."""
 
     listen: tuple[str, ...] = (f"unix:{SOCKET}",)
     state_dir: str = STATE_DIR
     cgroup: str = ""  # delegated, below /sys/fs/cgroup, for the runs; "": the daemon makes one
     auth: str = ""  # or "keypair"; "none": no signatures; see docs/authentication.md
     rate_limit: int = 30000  # requests of a keypair in 900 s, unless it has a limit of its own
-    metrics: str = METRICS  # where Prometheus and health checks ask: HOST:PORT, unix:PATH, "": off
+    metrics: str = METRICS  # the listener for Prometheus and health: HOST:PORT, unix:PATH, "": off
     log: str = "text"  # the form of the log's lines, or "json"
-    log_level: str = "info"  # what is told at least: debug (every request), info, warning, error
-    sweep_s: float = 60  # seconds between two looks for what nobody has; see operations.md
+    log_level: str = "info"  # the lowest level that is logged: debug (every request) to error
+    sweep_s: float = 60  # seconds between two checks for leaks; see docs/operations.md
     disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
     limits: StepLimitsConfig = StepLimitsConfig()
-    ceiling: Limits = Limits(
-        wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024, cpus=float(os.cpu_count() or 1),
-        nofile=65536, fsize=16 * GIB, shm=1 * GIB,
+    ceiling: Limits = dataclasses.replace(
+        STEP_LIMITS, wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024,
+        cpus=float(os.cpu_count() or 1), nofile=65536, fsize=16 * GIB, shm=1 * GIB,
     )  # fmt: skip
     slots: SlotsConfig = SlotsConfig()
     scratch: ScratchConfig = ScratchConfig()
@@ -271,7 +280,7 @@ class Config:
     runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """No step can write more than there is room for: so far limits and ceiling go."""
+        """Lower limits and ceiling to the size of the scratch: no step can write more."""
         lowered = functools.partial(_within, self.scratch)
         steps = dataclasses.asdict(self.limits)
         within = StepLimitsConfig(**{name: lowered(Limits(**step)) for name, step in steps.items()})

@@ -1,7 +1,7 @@
-"""A Config from TOML: read, checked, and read again.
+"""The reader of configuration files: from TOML to a checked Config, also while the daemon runs.
 
-Unknown keys, wrong types and values that contradict each other are refused with the key's full
-name and what is allowed.
+Unknown keys, wrong types and contradicting values are refused. The message has the full name of
+the key and the allowed values.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from .model import GIB, MIB, Limits
 
 
 def load(path: str | None, **overrides: Any) -> Config:
-    """The Config of the TOML file at `path`, None: all defaults. `overrides` win, unless None.
+    """The Config of the TOML file at `path`; None: all defaults. `overrides` win, unless None.
 
-    Raises ConfigError naming file, key and what is allowed.
+    Raises ConfigError with the file, the key and the allowed values.
     """
     table: dict[str, Any] = {}
     if path is not None:
@@ -40,7 +40,7 @@ def load(path: str | None, **overrides: Any) -> Config:
 
 
 def from_table(table: dict[str, Any]) -> Config:
-    """The Config that `dataclasses.asdict` has made `table` of, also after JSON.
+    """The Config whose `dataclasses.asdict` is `table`, also after a round trip through JSON.
 
     Raises ConfigError.
     """
@@ -53,13 +53,13 @@ RESTART = (
     "listen", "metrics", "state_dir", "auth", "cgroup", "require", "slots", "scratch.kind",
     "console.head", "console.tail",
 )  # fmt: skip
-"""What counts from the next start of the daemon on: sockets, uids, the form of what is on disk.
-All else counts as soon as the file has been read again."""
+"""Keys that take effect at the next start of the daemon: sockets, uids, formats on disk. All other
+keys take effect when the file is read again."""
 
 
 def renewed(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
-    """`new`, but with `old`'s values of what only a restart changes; the names of what is other
-    now; and of what would be, after a restart."""
+    """`new` with the values of `old` for the keys of RESTART; the names of the keys that changed;
+    the names of the keys that will change at a restart."""
     before, after = (dict(_flat(dataclasses.asdict(config))) for config in (old, new))
     differ = sorted(
         name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
@@ -71,8 +71,8 @@ def renewed(old: Config, new: Config) -> tuple[Config, list[str], list[str]]:
             continue
         value = getattr(old, part)
         if field_name:
-            kept = {field_name: getattr(value, field_name)}
-            value = dataclasses.replace(getattr(new, part), **kept)
+            unchanged = {field_name: getattr(value, field_name)}
+            value = dataclasses.replace(getattr(new, part), **unchanged)
         new = dataclasses.replace(new, **{part: value})
     return new, [name for name in differ if name not in late], late
 
@@ -86,8 +86,9 @@ def _flat(table: dict[str, Any], where: str = "") -> typing.Iterator[tuple[str, 
             yield f"{where}{key}", value
 
 
-def _build(cls: type[Any], table: Any, where: str) -> Any:
-    """`cls` (a dataclass) out of a TOML table, its own defaults for what is absent."""
+def _build(cls: type[Any], table: Any, where: str, base: Any = None) -> Any:
+    """`cls` (a dataclass) with the values of a TOML table; absent fields keep the value of `base`
+    or, without one, the default of the field."""
     if not isinstance(table, dict):
         raise ConfigError(f"[{where}] must be a table")
     known = typing.get_type_hints(cls)
@@ -99,19 +100,14 @@ def _build(cls: type[Any], table: Any, where: str) -> Any:
         key: _value(known[key], value, f"{where}.{key}".lstrip("."), defaults[key])
         for key, value in table.items()
     }
-    return cls(**values)
+    return cls(**values) if base is None else dataclasses.replace(base, **values)
 
 
 def _value(kind: Any, value: Any, where: str, default: Any) -> Any:
     """`value` checked and converted to the annotated `kind` of a field."""
     if dataclasses.is_dataclass(kind):
-        if default is not dataclasses.MISSING and isinstance(value, dict):
-            plain = {f.name: getattr(default, f.name) for f in dataclasses.fields(kind)}
-            built = _build(typing.cast(Any, kind), value, where)
-            return dataclasses.replace(
-                default, **{k: getattr(built, k) for k in value if k in plain}
-            )
-        return _build(typing.cast(Any, kind), value, where)
+        base = None if default is dataclasses.MISSING else default
+        return _build(typing.cast(Any, kind), value, where, base)
     origin = typing.get_origin(kind)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_value(str, item, where, None) for item in value)

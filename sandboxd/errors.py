@@ -1,8 +1,8 @@
-"""Every exception of sandboxd, as one tree; none of them knows about HTTP.
+"""The exceptions of sandboxd, as one tree. None of them knows about HTTP.
 
     SandboxdError
     |- ConfigError        the operator's configuration or command line is wrong
-    |- Refused            the client asked for something that it may not have
+    |- Refused            the request cannot be granted to this client
     |  |- Invalid         malformed or out of range
     |  |- NotFound        no such session, run, file, image ...
     |  |- Exists          a session of that name exists and may not be reused
@@ -11,16 +11,16 @@
     |  |- AuthInvalid     a signature that cannot be checked: its date, its form
     |  |- AuthFailed      no signature, a wrong one, one that was used before
     |  |- Forbidden       a right that the caller's keypair does not have
-    |  |- QuotaExceeded   the session, or its owner, has used up what it may have
+    |  |- QuotaExceeded   the session or its owner has used up a quota
     |  `- RateLimited     too many requests within the window, or at once
     |- StageError         a protection could not be applied or read back: the run stops
     `- Unavailable        sandboxd has no capacity, or one of its halves is gone
-       |- Full            all that this host has is promised to others
-       |- Draining        the operator lets nothing new begin
+       |- Full            the capacity of this host is promised to others
+       |- Draining        the operator drains this daemon: nothing new begins
        |- NoSpace         the disk of this host is full
        `- Gone            the privileged half of the daemon is gone
 
-A program that fails is never an exception: that is a value, `model.Verdict`.
+The failure of a program is never an exception but a value, `model.Verdict`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ConfigError(SandboxdError):
 
 
 class Refused(SandboxdError):
-    """The request cannot be honoured as it stands; repeating it unchanged will not help."""
+    """The request cannot be granted. The same request will be refused again."""
 
     def __init__(self, message: str, data: Any = None) -> None:
         super().__init__(message)
@@ -74,7 +74,7 @@ class AuthInvalid(Refused):
 
 
 class AuthFailed(Refused):
-    """Nobody that we know has signed this request, or it came before."""
+    """No known keypair has signed this request, or the request is a replay."""
 
 
 class Forbidden(Refused):
@@ -86,14 +86,14 @@ class RateLimited(Refused):
 
 
 class QuotaExceeded(Refused):
-    """The session or its owner has no more room for this; the text says of what."""
+    """A quota of the session or of its owner is used up; the text names it."""
 
 
 class StageError(SandboxdError):
-    """A named point of the set-up failed; nothing untrusted has run.
+    """A named point of the set-up failed; no untrusted code has run.
 
-    `stage` is the point (see `jail.enter` and `warden`), `errno` the kernel's answer or 0
-    when a value read back differs from the one asked for.
+    `stage` is the point (see `jail.enter` and `warden`). `errno` is the kernel's answer, or 0 when
+    a value that was read back differs from the requested one.
     """
 
     def __init__(self, stage: str, message: str, errno: int = 0) -> None:
@@ -104,7 +104,7 @@ class StageError(SandboxdError):
 
     @classmethod
     def of(cls, stage: str, error: OSError, doing: str = "") -> StageError:
-        """The stage's failure out of an OSError, with the path that it names."""
+        """The failure of `stage` from an OSError, with the path in that error."""
         where = f" {error.filename!r}" if error.filename else ""
         text = error.strerror or str(error)
         return cls(stage, f"{doing}{where}: {text}".lstrip(": "), error.errno or 0)
@@ -115,29 +115,29 @@ class StageError(SandboxdError):
 
 
 class Unavailable(SandboxdError):
-    """No slot, no memory, or the other half of the daemon is gone; trying later may help.
+    """No slot, no memory, or the other half of the daemon is gone. A later request may succeed.
 
-    retry_s  seconds after which it makes sense
+    retry_s  seconds after which a new request makes sense
     """
 
     retry_s = 1
 
 
 class Full(Unavailable):
-    """There is nothing left to promise now; the text says of what."""
+    """The capacity of the host is promised to others; the text names the resource."""
 
     retry_s = 5
 
 
 class Draining(Unavailable):
-    """Nothing new begins here until the operator says so; what was accepted before goes on."""
+    """The operator drains this daemon: nothing new begins, and accepted runs go on."""
 
     retry_s = 30
 
 
 class NoSpace(Unavailable):
-    """The disk of the host is full. What was asked for was not done."""
+    """The disk of the host is full. The request was not carried out."""
 
 
 class Gone(Unavailable):
-    """The privileged half of the daemon is gone. Nothing was refused: the next one will do it."""
+    """The privileged half of the daemon is gone. The next daemon will carry the request out."""

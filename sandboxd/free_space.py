@@ -1,4 +1,4 @@
-"""How much room a file system has for those who are not root."""
+"""The free space of a file system, as an unprivileged user may use it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:
-    """Free bytes, and inodes; None where the file system makes these as it needs them, as Btrfs
-    does: it says that it has none at all (statvfs(3))."""
+    """Free bytes and free inodes. `inodes` is None where the file system creates inodes on demand:
+    Btrfs reports a total of 0 (statvfs(3))."""
 
     bytes: int
     inodes: int | None
 
     @classmethod
     def at(cls, path: str) -> FreeSpace:
-        """Where `path` is. Raises OSError."""
-        found = os.statvfs(path)
-        inodes = found.f_favail if found.f_files else None
-        return cls(found.f_bavail * found.f_frsize, inodes)
+        """The free space of the file system of `path`. Raises OSError."""
+        status = os.statvfs(path)
+        inodes = status.f_favail if status.f_files else None
+        return cls(status.f_bavail * status.f_frsize, inodes)
 
     def holds(self, bytes: int, inodes: int) -> bool:
-        """There is as much as that."""
+        """Whether at least `bytes` and `inodes` are free."""
         return self.bytes >= bytes and (self.inodes is None or self.inodes >= inodes)

@@ -1,17 +1,17 @@
-"""What sandboxd tells its operator: one line an event, on standard error.
+"""The log for the operator: one line per event, on standard error.
 
 A line is a list of fields, written as `key=value` or as a JSON object (`log` in the
-configuration). Values come from clients and programs too, so whatever could end a line, begin a
-field or move a terminal's cursor is escaped: nobody can forge a line. Where standard error is the
-journal (JOURNAL_STREAM, systemd.exec(5)) a line begins with its priority (`<N>`, sd-daemon(3)) and
-leaves the time to the journal.
+configuration). Some values come from clients and programs. Therefore every character that could
+end a line, begin a field or move the cursor of a terminal is escaped: a client cannot forge a
+line. Where standard error is the journal (JOURNAL_STREAM, systemd.exec(5)), a line begins with its
+priority (`<N>`, sd-daemon(3)) and has no time, since the journal adds one.
 
-A line has at most LINE_MAX bytes, PIPE_BUF, so that lines of several processes on one pipe do not
-mix (pipe(7)); what is too long is cut value by value. And a line is never waited for: if whoever
-should read the log does not, lines are dropped and counted, and the next one that gets through
-says how many. A daemon must not hang because of its log.
+A line has at most LINE_MAX bytes, which is PIPE_BUF, so that lines of several processes on one
+pipe do not mix (pipe(7)). Long values are cut. The daemon never waits for the reader of its log:
+lines that cannot be written at once are dropped and counted, and the next line that can be
+written reports the count.
 
-Everything goes by way of `logging`, so what libraries say comes out in the same form.
+All lines go through `logging`, so messages of libraries have the same form.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 LINE_MAX = 4096
 VALUE_MAX = 2048
-"""Characters of a value at most: the first ones, of a traceback the last."""
+"""Characters of a value at most: its first ones, or the last ones of a traceback."""
 
 TRACE = "trace"
 
@@ -41,18 +41,18 @@ _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _BARE = re.compile(r"[A-Za-z0-9_./:@+,*-]+", re.ASCII)
 
 context: ContextVar[Mapping[str, Any]] = ContextVar("context", default=MappingProxyType({}))
-"""Fields of every line that is written for the request that is being served."""
+"""Fields of every line that belongs to the current request."""
 
 _log = logging.getLogger("sandboxd")
 
 
 def event(what: str, level: int = logging.INFO, **fields: Any) -> None:
-    """Write a line of the event called `what`; fields that are None are left out."""
+    """Write a line for the event `what`. Fields that are None are left out."""
     _log.log(level, what, extra={"event": what, "fields": fields})
 
 
 def line(fields: Mapping[str, Any], form: str) -> str:
-    """One line, without its end, that reads back as `fields`; values are cut to fit LINE_MAX."""
+    """One line for `fields`, without a newline. Values are cut so that it fits LINE_MAX."""
     room = VALUE_MAX
     while True:
         short = {key: _cut(key, value, room) for key, value in fields.items() if value is not None}
@@ -75,8 +75,8 @@ def _cut(key: str, value: Any, room: int) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A value as it stands behind `key=`: bare if it is harmless, else a JSON string, which is
-    ASCII and has every control character escaped."""
+    """A value in the form behind `key=`: bare if every character is harmless, else a JSON string,
+    which is ASCII and escapes every control character."""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
@@ -84,16 +84,16 @@ def _text(value: Any) -> str:
 
 
 class Handler(logging.Handler):
-    """Writes records as lines to the descriptor `fd`; `part` says which process it is.
+    """The writer of lines to the descriptor `fd`. `part` is the name of the process in each line.
 
-    dropped  lines that nobody took in
+    dropped  count of the lines that could not be written
     """
 
     def __init__(self, fd: int, form: str, part: str, journal: bool) -> None:
         super().__init__()
         self.part = part
         self.dropped = 0
-        self._untold = 0
+        self._unreported = 0
         self._fd = fd
         self._form = form
         self._journal = journal
@@ -101,31 +101,31 @@ class Handler(logging.Handler):
         self._poll.register(fd, select.POLLOUT)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or drop it."""
+        """Write a record or drop it."""
         try:
-            if self._untold and self._write(
-                "warning", {"event": "log.dropped", "lines": self._untold}
+            if self._unreported and self._write(
+                "warning", {"event": "log.dropped", "lines": self._unreported}
             ):
-                self._untold = 0
+                self._unreported = 0
             level = record.levelname.lower()
             level = level if level in _PRIORITY else "error"
             if not self._write(level, self._fields(record)):
                 self.dropped += 1
-                self._untold += 1
+                self._unreported += 1
         except Exception:  # as logging asks of handlers: a mistake in a log line stops nothing
             self.handleError(record)
 
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         what = getattr(record, "event", None)
-        told = {"event": what} if what else {"msg": " ".join(record.getMessage().split())}
-        found = told | dict(context.get()) | getattr(record, "fields", {})
+        head = {"event": what} if what else {"msg": " ".join(record.getMessage().split())}
+        fields = head | dict(context.get()) | getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1]:
-            found["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-            found[TRACE] = logging.Formatter().formatException(record.exc_info)
-        return found
+            fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+            fields[TRACE] = logging.Formatter().formatException(record.exc_info)
+        return fields
 
     def _write(self, level: str, fields: dict[str, Any]) -> bool:
-        """Write one line; whether it could be written at once and whole."""
+        """Write one line at once and whole, or not at all; whether it was written."""
         head: dict[str, Any] = {"level": level, "part": self.part}
         if not self._journal:
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -140,7 +140,7 @@ class Handler(logging.Handler):
                 and bool(ready[0][1] & select.POLLOUT)
                 and (os.write(self._fd, f"{text}\n".encode()) > 0)
             )
-        except OSError:  # nobody reads any more, or the disk with the log is full
+        except OSError:  # the reader has gone, or the disk with the log is full
             return False
 
 
@@ -148,7 +148,7 @@ _handler: Handler | None = None
 
 
 def setup(form: str, level: str, part: str) -> Handler:
-    """Send all that is logged to standard error, from `level` up. May be called again."""
+    """Send all records from `level` up to standard error. May be called again."""
     global _handler
     fd = sys.stderr.fileno()
     _handler = Handler(fd, form, part, _is_journal(fd))
@@ -161,18 +161,18 @@ def setup(form: str, level: str, part: str) -> Handler:
 
 
 def became(part: str) -> None:
-    """This process is `part` from now on."""
+    """Change the name of this process in its lines to `part`."""
     if _handler:
         _handler.part = part
 
 
 def dropped() -> int:
-    """Lines of this process that nobody has taken in."""
+    """Count of the lines that this process could not write."""
     return _handler.dropped if _handler else 0
 
 
 def _is_journal(fd: int) -> bool:
-    """Standard error is what JOURNAL_STREAM says: device and inode of the journal's socket."""
+    """Whether `fd` is the journal's socket: JOURNAL_STREAM has its device and inode."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     status = os.fstat(fd)
     return (device, inode) == (str(status.st_dev), str(status.st_ino))

@@ -1,4 +1,4 @@
-"""The values that all processes of sandboxd share. No I/O, nothing here can fail slowly."""
+"""The values that all processes of sandboxd share. No I/O."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ HOME = "/home/work"
 """The session's work directory as programs and clients see it."""
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where programs in a jail are looked for, behind the session's own ~/.local/bin."""
+"""The search path of a jail, after the session's own ~/.local/bin."""
 
 ALIASES = "/aliases"
-"""Where they are looked for last: other names for programs of PATH (jail/rootfs.py)."""
+"""The last directory of the search path: other names for programs of PATH (jail/rootfs.py)."""
 
 StepName = Literal["clean", "build", "exec"]
 STEPS: tuple[StepName, ...] = ("clean", "build", "exec")
@@ -28,9 +28,10 @@ BUILD_FAILED = 127
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one step may use. Asked for by clients, clamped to the ceilings of the configuration.
+    """The limits of one step. A client may request them; the ceilings of the configuration bound
+    them.
 
-    wall_s   seconds by the clock, not counting the time a client takes to answer waiting-input
+    wall_s   seconds of wall clock, without the time for which a step waits for its client's input
     cpu_s    CPU seconds of all processes of the step together
     memory   bytes of the whole process tree, page tables and tmpfs included, without swap
     pids     processes and threads at once
@@ -40,23 +41,23 @@ class Limits:
     shm      bytes of /dev/shm, which count as memory too
     disk     bytes by which the session's files may grow
     inodes   files and directories by which they may grow
-    output   bytes of console; what is over is dropped, and counted
+    output   bytes of console; further bytes are dropped and counted
     """
 
-    wall_s: float = 30.0
-    cpu_s: float = 3600.0
-    memory: int = 1 * GIB
-    pids: int = 256
-    cpus: float = 1.0
-    nofile: int = 4096
-    fsize: int = 1 * GIB
-    shm: int = 64 * MIB
-    disk: int = 1024 * GIB
-    inodes: int = 1 << 31
-    output: int = 1024 * GIB
+    wall_s: float
+    cpu_s: float
+    memory: int
+    pids: int
+    cpus: float
+    nofile: int
+    fsize: int
+    shm: int
+    disk: int
+    inodes: int
+    output: int
 
     def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
-        """These limits, none above `ceiling`, and the names of those that had to be lowered."""
+        """These limits, none above `ceiling`, and the names of the lowered ones."""
         low: dict[str, Any] = {}
         for name, most in asdict(ceiling).items():
             if getattr(self, name) > most:
@@ -65,7 +66,7 @@ class Limits:
 
 
 def most(limits: Iterable[Limits]) -> Limits:
-    """Of each limit the largest value that any of `limits` has."""
+    """The largest value of each limit among `limits`."""
     fields = [asdict(each) for each in limits]
     return Limits(**{name: max(values[name] for values in fields) for name in fields[0]})
 
@@ -78,7 +79,7 @@ ATTACHMENTS_MAX = 5
 
 
 TERMINALS_MAX = 4
-"""Terminals of one session at a time: runs beside the one that its line carries out."""
+"""Terminals of one session at one time. They are runs beside the run of its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One of clean, build, exec. `command` is text for the shell; None: skipped, counts as done."""
+    """One of clean, build, exec. `command` is a text for the shell; None: the step is skipped."""
 
     name: StepName
     command: str | None
@@ -114,10 +115,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """What was found out about one thing that a host can guarantee (warden/doctor/guarantees.py).
+    """The result of the probe of one guarantee (warden/doctor/guarantees.py).
 
-    detail  how the host does it, or why it does not
-    remedy  what to do about it; "" when it holds
+    detail  the means of the host, or the reason why the guarantee does not hold
+    remedy  a line for the operator; "" when the guarantee holds
     """
 
     group: str
@@ -143,20 +144,21 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a step.
+    """The result of a step.
 
-    outcome  success (exit 0), failure (exit not 0), signal (killed by one), limit (ended by
-             sandboxd for a limit, or failed at one, as the kernel shows), skipped, fault
-             (sandboxd's own)
-    limit    which one, a field of Limits; None when none was reached. With another outcome it
-             did not end the step: output was cut, or the program says that it met the limit
-    signal   name of the signal that killed the step's first process, None when none did
-    sent_by  who sent it: sandboxd for a limit or when it is drained, a client, the kernel for a
-             fault or for want of memory, or the program, that is, any process of the run
-    oom      the kernel's out-of-memory killer took a process of this step
-    denied   refused system calls, name -> how often; denied_syscall is the last of them
-    counters what the kernel counted, by name
-    advice   one line that a user can act on, or ""
+    outcome  success (exit code 0), failure (another exit code), signal (killed by a signal),
+             limit (sandboxd ended the step for a limit, or the kernel's counters show that it
+             failed at a limit), skipped, fault (an error of sandboxd itself)
+    limit    the name of the limit, a field of Limits; None when no limit was reached. With another
+             outcome the limit did not end the step: its output was cut, or the program's own
+             words name the limit
+    signal   name of the signal that killed the step's first process, or None
+    sent_by  the sender of the signal: sandboxd for a limit or a drain, a client, the kernel for a
+             fault or for lack of memory, or the program, that is, any process of the run
+    oom      the kernel's out-of-memory killer killed a process of this step
+    denied   refused system calls, name -> count; denied_syscall is the last of them
+    counters counters of the kernel, by name
+    advice   one line on which a user can act, or ""
     """
 
     outcome: Outcome

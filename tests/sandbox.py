@@ -11,10 +11,11 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sandboxd import config_file, spool, wire
+from sandboxd.config import STEP_LIMITS
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.requests import Requests, Worker
 from sandboxd.warden.runs.cgroups import Hierarchy
@@ -58,7 +59,9 @@ class Sandbox:
 
     requests: Requests
     slot: Slot
-    limits: Limits = field(default_factory=lambda: Limits(wall_s=20, memory=256 << 20, pids=64))
+    limits: Limits = field(
+        default_factory=lambda: replace(STEP_LIMITS, wall_s=20, memory=256 << 20, pids=64)
+    )
     runs: int = 0
 
     def run(
@@ -77,7 +80,7 @@ class Sandbox:
     ) -> Result:
         """Do a run to its end. `answers` are given one by one when it waits; None is the end."""
         self.runs += 1
-        limit = asdict(Limits(**(asdict(self.limits) | limits)))
+        limit = asdict(replace(self.limits, **limits))
         own = per_step or {}
         commands = dict(zip(STEPS, (clean, build, exec), strict=True))
         steps = [

@@ -8,11 +8,10 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sandboxd import spool, wire
-from sandboxd.model import Limits
 from sandboxd.warden.requests import Worker
 
 from .sandbox import Sandbox
@@ -90,7 +89,7 @@ class Sitting:
 def sit(sandbox: Sandbox, command: str = BASH, **limits: Any) -> Iterator[Sitting]:
     """A terminal on which `command` runs; ended at the latest when the `with` ends."""
     sandbox.runs += 1
-    limit = asdict(Limits(**(asdict(sandbox.limits) | limits)))
+    limit = asdict(replace(sandbox.limits, **limits))
     steps = [
         {"name": name, "command": command if name == "exec" else None, "limits": limit}
         for name in ("clean", "build", "exec")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from sandboxd.model import Limits
+from dataclasses import replace
+
+from sandboxd.config import STEP_LIMITS
 
 
 def test_clamp_lowers_only_what_is_above() -> None:
-    limits, low = Limits(wall_s=100, pids=10).clamped(Limits(wall_s=60, pids=20))
+    limits, low = replace(STEP_LIMITS, wall_s=100, pids=10).clamped(
+        replace(STEP_LIMITS, wall_s=60, pids=20)
+    )
     assert (limits.wall_s, limits.pids) == (60, 10)
     assert low == ["wall_s"]
 
 
 def test_nothing_to_clamp() -> None:
-    assert Limits().clamped(Limits()) == (Limits(), [])
+    assert STEP_LIMITS.clamped(STEP_LIMITS) == (STEP_LIMITS, [])

@@ -1,1 +1,1 @@
-"""The command line. Each subcommand is a module, imported only when it is asked for."""
+"""The command line. Each subcommand is a module, which is imported on its first use."""

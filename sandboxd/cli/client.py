@@ -31,13 +31,13 @@ class LocalFile:
 
 
 class ConnectionLost(Unavailable):
-    """The connection broke, or there is nobody to connect to."""
+    """The connection broke, or no daemon listens."""
 
 
 class Client:
     """One connection to the daemon at `socket`. Problem documents become Refused or Unavailable.
 
-    comes_back  it is a service, which will be there again if it is gone
+    comes_back  the daemon is a service, which returns after a restart
     """
 
     def __init__(self, socket: str, comes_back: bool = True) -> None:
@@ -47,30 +47,30 @@ class Client:
         self._http = httpx.Client(transport=transport, base_url="http://sandboxd", timeout=CALL_S)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._http.close()
 
     def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Any:
-        """One request; the JSON of its answer, None when there is none."""
+        """One request; the JSON of its response, or None for an empty one."""
         try:
-            answer = self._http.request(method, path, json=body, **kwargs)
+            response = self._http.request(method, path, json=body, **kwargs)
         except httpx.HTTPError as error:
             raise ConnectionLost(f"the daemon does not answer: {error}") from None
-        raise_for(answer)
-        return answer.json() if answer.content else None
+        raise_for(response)
+        return response.json() if response.content else None
 
     def create(self, image: str, config: dict[str, Any]) -> dict[str, Any]:
-        """A new session; what the daemon says of it."""
+        """A new session; the daemon's description of it."""
         name = f"run-{secrets.token_hex(6)}"
         body = {"name": name, "image": image, "config": config, "reuseIfExists": False}
-        made: dict[str, Any] = self.call("POST", "/session", body)
-        return made
+        description: dict[str, Any] = self.call("POST", "/session", body)
+        return description
 
     def upload(self, session: str, files: list[LocalFile]) -> None:
         """Put at most 20 files into the session's /home/work."""
         boundary = secrets.token_hex(16)
         try:
-            answer = self._http.post(
+            response = self._http.post(
                 f"/session/{session}/upload",
                 content=_multipart(files, boundary),
                 headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
@@ -79,39 +79,39 @@ class Client:
             raise ConfigError(f"{error.filename}: {error.strerror}") from None
         except httpx.HTTPError as error:
             raise Unavailable(f"the daemon does not answer: {error}") from None
-        raise_for(answer)
+        raise_for(response)
 
     def download(self, session: str, paths: list[str], into: str) -> list[str]:
-        """Unpack at most 5 paths of /home/work into the directory `into`; the names made there."""
+        """Unpack at most 5 paths of /home/work into the directory `into`; the new names there."""
         names: list[str] = []
         with self._http.stream(
             "POST", f"/session/{session}/download", json={"files": paths}
-        ) as answer:
-            if answer.is_error:
-                answer.read()
-            raise_for(answer)
+        ) as response:
+            if response.is_error:
+                response.read()
+            raise_for(response)
             with tempfile.TemporaryFile() as spool:
-                for chunk in answer.iter_bytes():
+                for chunk in response.iter_bytes():
                     spool.write(chunk)
-                for part in _parts(spool, answer.headers["content-type"]):
+                for part in _parts(spool, response.headers["content-type"]):
                     names += unpack(part, into)
         return names
 
 
-def raise_for(answer: httpx.Response) -> None:
-    """The exception for a problem document (RFC 7807)."""
-    if not answer.is_error:
+def raise_for(response: httpx.Response) -> None:
+    """Raise the exception for a problem document (RFC 7807)."""
+    if not response.is_error:
         return
     try:
-        problem = answer.json()
+        problem = response.json()
     except ValueError:
         problem = {}
-    text = problem.get("msg") or problem.get("title") or f"HTTP status {answer.status_code}"
+    text = problem.get("msg") or problem.get("title") or f"HTTP status {response.status_code}"
     if isinstance(problem.get("data"), dict):
         text = "; ".join([text, *(f"{key}: {value}" for key, value in problem["data"].items())])
-    if answer.status_code >= 500:
+    if response.status_code >= 500:
         raise Unavailable(text)
-    if answer.status_code == 404:
+    if response.status_code == 404:
         raise NotFound("", text)
     raise Refused(text)
 
@@ -136,7 +136,7 @@ def _multipart(files: list[LocalFile], boundary: str) -> Iterator[bytes]:
 
 
 def _parts(spool: BinaryIO, content_type: str) -> Iterator[BinaryIO]:
-    """The bodies of a multipart/mixed answer, each in a file of its own."""
+    """The bodies of a multipart/mixed response, each in a file of its own."""
     header = Message()
     header["Content-Type"] = content_type
     mark = b"\r\n--" + str(header.get_param("boundary")).encode()

@@ -1,4 +1,4 @@
-"""`sandboxd drain`: let nothing new begin, and see what still goes on."""
+"""`sandboxd drain`: stops new runs and sessions, and shows the runs that still go on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from ..errors import ConfigError
 from .client import Client
 
-EVERY_S = 0.5
+POLL_S = 0.5
 
 
 def main(args: argparse.Namespace) -> int:
-    """Do as told; 0 when it is done, with --wait when nothing runs any more."""
+    """Drain, or undo it, or show the state; --wait returns after the last run."""
     if args.undo and (args.wait or args.deadline is not None):
         raise ConfigError("--undo goes with neither --wait nor --deadline")
     if args.status and (args.undo or args.deadline is not None):
@@ -22,37 +22,37 @@ def main(args: argparse.Namespace) -> int:
     client = Client(args.socket)
     try:
         if args.status:
-            told = client.call("GET", "/admin/drain")
+            state = client.call("GET", "/admin/drain")
         else:
             body = {"deadline": args.deadline, "undo": args.undo}
-            told = client.call("POST", "/admin/drain", body)
-        _say(told, args.json)
-        while args.wait and told["draining"] and not told["drained"]:
-            time.sleep(EVERY_S)
-            before, told = told, client.call("GET", "/admin/drain")
-            if told != before:
-                _say(told, args.json)
+            state = client.call("POST", "/admin/drain", body)
+        _print(state, args.json)
+        while args.wait and state["draining"] and not state["drained"]:
+            time.sleep(POLL_S)
+            before, state = state, client.call("GET", "/admin/drain")
+            if state != before:
+                _print(state, args.json)
     finally:
         client.close()
     return 0
 
 
-def _say(told: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(told) if as_json else _text(told), flush=True)
+def _print(state: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(state) if as_json else _text(state), flush=True)
 
 
-def _text(told: dict[str, Any]) -> str:
-    if not told["draining"]:
-        return f"not draining: {_count(told['running'], 'run goes', 'runs go')} on"
-    waiting = told["waiting"]
-    text = "drained: nothing runs" if told["drained"] else (
-        f"draining: nothing new begins, {_count(told['running'], 'run goes', 'runs go')} on"
+def _text(state: dict[str, Any]) -> str:
+    if not state["draining"]:
+        return f"not draining: {_count(state['running'], 'run goes', 'runs go')} on"
+    waiting = state["waiting"]
+    text = "drained: nothing runs" if state["drained"] else (
+        f"draining: nothing new begins, {_count(state['running'], 'run goes', 'runs go')} on"
     )  # fmt: skip
     if waiting:
-        text += f", {_count(waiting, 'waits', 'wait')} in line"
-    if told["deadline"] and not told["drained"]:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["deadline"]))
-        text += f"; what still runs at {at} is ended"
+        text += f", {_count(waiting, 'waits', 'wait')} in the queue"
+    if state["deadline"] and not state["drained"]:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["deadline"]))
+        text += f"; runs that still go on at {at} are ended"
     return text
 
 

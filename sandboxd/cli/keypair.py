@@ -1,8 +1,8 @@
-"""`sandboxd keypair`: makes, lists, disables, enables and deletes keypairs.
+"""`sandboxd keypair`: creates, lists, disables, enables and deletes keypairs.
 
-It works on the api's database, beside a running daemon or before the first start. Root makes
-the directories if need be and then becomes the api's uid for good: SQLite follows names in a
-directory that the api controls, and what it makes there must belong to the api.
+The command works on the api's database, beside a running daemon or before the first start. Root
+makes the directories where they are missing and then becomes the api's uid for good: SQLite
+follows names in a directory that the api controls, and its files must belong to the api.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _open(config: Config, make: bool) -> Database:
         identity.apply(uid, uid)
         identity.verify(uid, uid)
     elif os.geteuid() != uid:
-        raise ConfigError("keypairs are root's to manage; run it with sudo")
+        raise ConfigError("only root manages keypairs; run this with sudo")
     path = state_directory.database_path(config)
     if not make and not os.path.exists(path):
         raise ConfigError(f"there is no {path}; is --state-dir right?")
@@ -60,23 +60,23 @@ def _open(config: Config, make: bool) -> Database:
 def _create(database: Database, args: argparse.Namespace) -> None:
     if args.rate_limit is not None and args.rate_limit < 1:
         raise ConfigError("--rate-limit must be 1 or more, in requests per 900 seconds")
-    made = keypairs.generate(args.admin, time.time(), args.rate_limit)
-    keypairs.add(database, made)
+    keypair = keypairs.generate(args.admin, time.time(), args.rate_limit)
+    keypairs.add(database, keypair)
     if args.json:
-        shown = {key: getattr(made, key) for key in ("access_key", "secret_key", "is_admin")}
+        shown = {key: getattr(keypair, key) for key in ("access_key", "secret_key", "is_admin")}
         print(json.dumps(shown))
         return
-    print(f"access key  {made.access_key}\nsecret key  {made.secret_key}")
+    print(f"access key  {keypair.access_key}\nsecret key  {keypair.secret_key}")
     print("Keep the secret key: it is not shown again.", file=sys.stderr)
 
 
 def _list(database: Database, args: argparse.Namespace) -> None:
-    found = [_described(keypair) for keypair in keypairs.all_keypairs(database)]
+    rows = [_described(keypair) for keypair in keypairs.all_keypairs(database)]
     if args.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(rows, indent=2))
         return
     print(f"{'ACCESS KEY':<20}  {'ROLE':<5}  {'STATE':<8}  {'CREATED':<16}  LAST USED")
-    for keypair in found:
+    for keypair in rows:
         role = "admin" if keypair["is_admin"] else "user"
         state = "active" if keypair["is_active"] else "disabled"
         created, used = _minute(keypair["created_at"]), _minute(keypair["last_used"])

@@ -1,8 +1,8 @@
-"""A daemon for one command, when none is running: made in a directory of its own, gone after.
+"""A private daemon: it serves one command where no daemon runs, and leaves nothing behind.
 
-It gets SIGTERM when the command ends, and from the kernel if the command is killed; then it
-takes everything with it: processes, cgroups, mounts, and the directory. If it is killed itself, the
-command does that; if both are, the next command.
+The command sends SIGTERM at its end; the kernel sends it if the command is killed. The daemon then
+removes its processes, cgroups, mounts and its directory. If the daemon is killed, the command
+cleans up; if both are killed, the next command does (warden/private_cleanup.py).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PREFIX = "sandboxd-"
 
 @contextlib.contextmanager
 def private_daemon() -> Iterator[str]:
-    """Start one; the path of its socket. Raises Unavailable with what it said."""
+    """Start a private daemon; yields the path of its socket. Raises Unavailable."""
     private_cleanup.clear_old(tempfile.gettempdir(), PREFIX)
     folder = tempfile.mkdtemp(prefix=PREFIX)
-    os.chmod(folder, 0o711)  # the unprivileged api has to reach its state in there
+    os.chmod(folder, 0o711)  # the unprivileged api reaches its state in there
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [package, os.environ.get("PYTHONPATH")]
     daemon = subprocess.Popen(
@@ -37,7 +37,7 @@ def private_daemon() -> Iterator[str]:
         env=os.environ | {"PYTHONPATH": ":".join(filter(None, paths))},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the command, which ends the daemon in order
+        start_new_session=True,  # Ctrl-C reaches the command only, which then ends the daemon
         preexec_fn=_die_with_parent,
     )
     try:

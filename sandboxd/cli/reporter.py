@@ -1,4 +1,4 @@
-"""What commands print that show what a program prints: its output, and beside it our own words."""
+"""The output of `run` and `shell`: what the program prints, and beside it lines of sandboxd."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 
 class Reporter:
-    """Everything that `run` prints. With --json each event is one object on standard output."""
+    """The printer of one command. With --json each event is one object on standard output."""
 
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self._quiet = quiet
         self._json = as_json
 
     def phase(self, text: str, **event: Any) -> None:
-        """Something sandboxd does."""
+        """A step of sandboxd itself."""
         if self._json:
             self._line({"event": "phase", "text": text} | event)
         elif not self._quiet:
             print(f"sandboxd: {text}", file=sys.stderr, flush=True)
 
     def warning(self, text: str) -> None:
-        """Something that the user should know even with --quiet."""
+        """A line that is printed even with --quiet."""
         if self._json:
             self._line({"event": "log", "text": text})
         else:

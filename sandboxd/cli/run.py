@@ -1,8 +1,9 @@
-"""`sandboxd run`: a folder's way through a session, from upload to results, seen live.
+"""`sandboxd run`: uploads a folder, builds and runs it, shows its console live, and downloads
+results.
 
-The program's standard output goes to standard output, its standard error to standard error;
-what sandboxd has to say goes to standard error too, one line each, and nothing is mixed into
-the program's own. When the program waits for input, a line of ours is handed on.
+The program's standard output goes to standard output, and its standard error to standard error.
+Messages of sandboxd go to standard error too, in lines of their own. When the program waits for
+input, it gets the next line of the command's standard input.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import runtimes
+from ..config import FilesConfig
 from ..errors import ConfigError, Refused
 from ..model import MIB
 from .client import Client, ConnectionLost, LocalFile
@@ -30,10 +32,12 @@ from .temporary_session import connect, create, deleted, resources, terminated
 
 PROGRESS_S = 1.0
 COMES_BACK_S, RETRY_S = 60.0, 0.25
-"""How long a daemon may take to come back after a restart, and how often we try."""
+"""Seconds that a daemon may take to return after a restart, and seconds between two tries."""
 
 STDIN_MAX = 1 * MIB
-UPLOAD_FILES, UPLOAD_SIZE, DOWNLOAD_FILES = 20, 1 * MIB, 5
+FILES = FilesConfig()
+"""Bounds of one upload and one download, as a daemon has them by default."""
+
 VERSION_CONTROL = {".git", ".hg", ".svn"}
 
 
@@ -59,8 +63,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 class ConsolePrinter:
-    """One run, followed to its end, also when the daemon is restarted meanwhile: the run goes on
-    without it, and each call says how far we have come."""
+    """The console of one run, printed until its end. The run goes on while the daemon restarts, and
+    each call has the position that was printed last."""
 
     def __init__(
         self, client: Client, session: str, options: dict[str, Any], say: Reporter
@@ -72,12 +76,12 @@ class ConsolePrinter:
         self._built = True
         self._options = options
         self._interrupts = 0
-        self._told = self._asking = False
-        self._unsure: tuple[dict[str, int] | None, dict[str, Any]] = (None, {})
+        self._interrupt_sent = self._reading = False
+        self._unanswered: tuple[dict[str, int] | None, dict[str, Any]] = (None, {})
 
     def follow(self) -> int:
-        """Start the run and see it through; the exit status for the shell."""
-        run_id = secrets.token_hex(8)  # ours, so that asking twice means it once
+        """Start the run and print it until its end; the exit status for the shell."""
+        run_id = secrets.token_hex(8)  # chosen here, so that a repeated call starts no second run
         call = {"mode": "batch", "code": "", "runId": run_id, "options": self._options}
         self._options["live"] = True
         signal.signal(signal.SIGINT, self._on_interrupt)
@@ -90,16 +94,16 @@ class ConsolePrinter:
                 return code
             options = {"live": True, "offset": result["offset"]}
             call = {"mode": "continue", "code": "", "runId": run_id, "options": options}
-            if self._interrupts and not self._told:
-                self._told = True
+            if self._interrupts and not self._interrupt_sent:
+                self._interrupt_sent = True
                 self._client.call("POST", f"/session/{self._session}/interrupt")
             elif result["status"] == "waiting-input":
-                self._asking = True
+                self._reading = True
                 call |= self._input(result["offset"])
-                self._asking = False
+                self._reading = False
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
-        """The result of a call, made again when the daemon has gone away and come back."""
+        """The result of a call, which is repeated after a restart of the daemon."""
         path, until = f"/session/{self._session}", 0.0
         while True:
             try:
@@ -112,24 +116,24 @@ class ConsolePrinter:
                 if not until:
                     until = now + COMES_BACK_S
                     self._say.warning(f"{error}; the run goes on, trying for {COMES_BACK_S:.0f} s")
-                if call["mode"] == "input":  # taken or not: the program's next wish will tell
-                    self._unsure = call["options"]["offset"], call
+                if call["mode"] == "input":  # the next result shows whether it arrived
+                    self._unanswered = call["options"]["offset"], call
                     call = call | {"mode": "continue", "code": ""}
             time.sleep(RETRY_S)
 
     def _input(self, offset: dict[str, int]) -> dict[str, Any]:
-        """The user's next line, as an input call; the one before if that was not taken."""
-        (before, call), self._unsure = self._unsure, (None, {})
+        """The next line of standard input as an input call; the previous one if that was lost."""
+        (before, call), self._unanswered = self._unanswered, (None, {})
         if before == offset:
             return {"mode": "input", "code": call["code"], "options": call["options"]}
-        given = _input()
-        return given | {"options": given["options"] | {"offset": offset}}
+        line = _input()
+        return line | {"options": line["options"] | {"offset": offset}}
 
     def _on_interrupt(self, *_: object) -> None:
-        """Ctrl-C. The answer under way is still read, since it has output that comes only once;
-        a second time, or while we wait for the user himself, it gives up."""
+        """Ctrl-C. The first one lets the current call end, since its output comes only once. A
+        second one, or one during a read from the user, ends the command."""
         self._interrupts += 1
-        if self._interrupts > 1 or self._asking:
+        if self._interrupts > 1 or self._reading:
             raise KeyboardInterrupt
         self._say.phase("interrupting; once more to give up")
 
@@ -160,9 +164,9 @@ class ConsolePrinter:
 
 
 def collect(folder: str, exclude: list[str], say: Reporter) -> list[LocalFile]:
-    """The files of `folder` by name, but those of version control and the excluded.
+    """The files of `folder` by name, without those of version control and the excluded ones.
 
-    Raises ConfigError for a file that no upload can take.
+    Raises ConfigError for a file that is too large for an upload.
     """
     if not os.path.isdir(folder):
         raise ConfigError(f"{folder} is not a folder; name one to upload")
@@ -173,14 +177,14 @@ def collect(folder: str, exclude: list[str], say: Reporter) -> list[LocalFile]:
             continue
         real = os.path.realpath(path)
         if not real.startswith(f"{os.path.realpath(folder)}/") or not os.path.isfile(real):
-            # Followed only within the folder: who wrote it may not be who runs this, as root.
+            # Links are followed within the folder only: an untrusted author may have written them.
             say.warning(f"{path} is no file, or a link that leaves the folder; left out")
             continue
         size = os.stat(real).st_size
-        if size > UPLOAD_SIZE:
+        if size > FILES.upload_size:
             raise ConfigError(
-                f"{path} has {size / MIB:.1f} MiB; an upload takes {UPLOAD_SIZE // MIB} MiB a file "
-                f"at most; leave it out with --exclude '{name}'"
+                f"{path} has {size / MIB:.1f} MiB; an upload takes {FILES.upload_size // MIB} MiB "
+                f"a file at most; leave it out with --exclude '{name}'"
             )
         files.append(LocalFile(real, name, size))
     return files
@@ -194,10 +198,10 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _detect(files: list[LocalFile]) -> str:
-    found = runtimes.detect(file.name for file in files)
-    if found is None:
+    image = runtimes.detect(file.name for file in files)
+    if image is None:
         raise ConfigError("no runtime fits the files of the folder; name one with --image")
-    return found
+    return image
 
 
 def _writable(into: str) -> None:
@@ -207,11 +211,11 @@ def _writable(into: str) -> None:
 
 
 def _fetch(client: Client, session: str, paths: list[str], into: str, say: Reporter) -> bool:
-    """Download the results; False when some could not be had, which is then told."""
+    """Download the results; False, after a warning, when one of them is missing."""
     fetched = True
-    for start in range(0, len(paths), DOWNLOAD_FILES):
+    for start in range(0, len(paths), FILES.download_files):
         try:
-            for name in client.download(session, paths[start : start + DOWNLOAD_FILES], into):
+            for name in client.download(session, paths[start : start + FILES.download_files], into):
                 say.phase(f"got {os.path.join(into, name)}", got=name)
         except Refused as error:
             say.warning(f"--get: {error}")
@@ -221,12 +225,12 @@ def _fetch(client: Client, session: str, paths: list[str], into: str, say: Repor
 
 def _upload(client: Client, session: str, files: list[LocalFile], say: Reporter) -> None:
     total = sum(file.size for file in files)
-    told = time.monotonic()
-    for start in range(0, len(files), UPLOAD_FILES):
-        client.upload(session, files[start : start + UPLOAD_FILES])
-        if time.monotonic() - told > PROGRESS_S:
-            told = time.monotonic()
-            done = min(start + UPLOAD_FILES, len(files))
+    reported = time.monotonic()
+    for start in range(0, len(files), FILES.upload_files):
+        client.upload(session, files[start : start + FILES.upload_files])
+        if time.monotonic() - reported > PROGRESS_S:
+            reported = time.monotonic()
+            done = min(start + FILES.upload_files, len(files))
             say.phase(f"uploaded {done} of {len(files)} files", uploaded=done)
     say.phase(f"uploaded {len(files)} files, {total:,} bytes", uploaded=len(files))
 
@@ -253,6 +257,6 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _input() -> dict[str, Any]:
-    """The next line of our own standard input, or its end, as an input call."""
+    """The next line of standard input, or its end, as an input call."""
     line = sys.stdin.readline()
     return {"mode": "input", "code": line, "options": {"live": True, "eof": not line}}

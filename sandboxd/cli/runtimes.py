@@ -1,4 +1,4 @@
-"""`sandboxd runtimes`: what this host can run, and why not the rest."""
+"""`sandboxd runtimes`: the runtimes of this host, and the reason for each absent one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .. import config_file, runtimes
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, or the list with --json."""
-    found = runtimes.load(config_file.load(args.config)).describe()
+    descriptions = runtimes.load(config_file.load(args.config)).describe()
     if args.json:
-        print(json.dumps([asdict(entry) for entry in found], indent=2))
+        print(json.dumps([asdict(entry) for entry in descriptions], indent=2))
         return 0
-    width = max(len(entry.name) for entry in found)
-    for entry in found:
+    width = max(len(entry.name) for entry in descriptions)
+    for entry in descriptions:
         state = "yes" if entry.available else "no "
         print(f"{entry.name:<{width}}  {state}  {_detail(entry)}")
     return 0

@@ -1,4 +1,4 @@
-"""`sandboxd serve`."""
+"""`sandboxd serve`: the daemon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .. import config, config_file
 from ..warden.startup import serve
 
 PRIVATE_SLOTS = 64
-"""Sessions of a daemon for one command."""
+"""Sessions of a private daemon."""
 
 
 def main(args: argparse.Namespace) -> int:
@@ -23,17 +23,18 @@ def main(args: argparse.Namespace) -> int:
         finally:
             shutil.rmtree(args.private, ignore_errors=True)
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
-    told = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
-    told |= {"metrics": args.metrics, "cgroup": args.cgroup}
-    read = functools.partial(config_file.load, args.config and os.path.abspath(args.config), **told)
+    options = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
+    options |= {"metrics": args.metrics, "cgroup": args.cgroup}
+    path = args.config and os.path.abspath(args.config)
+    read = functools.partial(config_file.load, path, **options)
     return serve(read(), read)
 
 
 def private(folder: str) -> dict[str, object]:
-    """The settings of a daemon that lives in `folder` and for one command only."""
+    """The settings of a private daemon in `folder`."""
     slots = config.SlotsConfig()
     return {
-        # Not the uids of a daemon in service: that may be down for a moment, and have sessions.
+        # Other uids than a service on this host: the service may be down for a moment and own them.
         "slots": {"first_uid": slots.first_uid + slots.count + 1, "count": PRIVATE_SLOTS},
         "listen": [f"unix:{folder}/api.sock"],
         "state_dir": f"{folder}/state",

@@ -1,7 +1,8 @@
-"""`sandboxd shell`: the user's own terminal, tied to one in a session.
+"""`sandboxd shell`: the user's own terminal, connected to a terminal in a session.
 
-Keys and sizes go one way, what the other terminal shows comes back, as it is. Keys are read in a
-thread: a signal handler may not use the connection, so that of SIGWINCH wakes this thread.
+Keys and window sizes go to the session, and the output of its terminal comes back unchanged. A
+thread reads the keys. The handler of SIGWINCH only wakes this thread, since a signal handler must
+not use the connection.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _TIMED = ("wall_s", "cpu_s")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Sit at a terminal of the session, or of a new one; the shell's exit status."""
+    """Open a terminal in the session, or in a new one; returns the shell's exit status."""
     if not (os.isatty(0) and os.isatty(1)):
         raise ConfigError("shell needs a terminal; without one, use 'sandboxd run'")
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -44,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
         session = _session(client, args, stack, say)
-        code, words = sit(client.socket, session)
+        code, words = attach(client.socket, session)
         for text in words:
             say.warning(text)
     return code
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
 def _session(
     client: Client, args: argparse.Namespace, stack: contextlib.ExitStack, say: Reporter
 ) -> str:
-    """The session of that name, which stays, or a new one, which goes when `stack` closes."""
+    """The session of that name, or a new one, which is deleted when `stack` closes."""
     with contextlib.suppress(NotFound):
         return str(client.call("GET", f"/session/{quote(args.name, safe='')}")["sessionId"])
     session = create(client, args.name, resources(args))
@@ -62,14 +63,14 @@ def _session(
     return session
 
 
-def sit(socket: str, session: str) -> tuple[int, list[str]]:
-    """Sit at a terminal until its end: the exit status, and what sandboxd has to say of it.
+def attach(socket: str, session: str) -> tuple[int, list[str]]:
+    """Use a terminal until its end; its exit status and the messages of sandboxd.
 
-    Raises what the daemon answers if it opens none, Unavailable when the connection breaks.
+    Raises the daemon's refusal to open it, and Unavailable when the connection breaks.
     """
     words: list[str] = []
     with _opened(socket, session) as websocket, _raw():
-        _hand_over_keys(websocket)
+        _send_keys(websocket)
         try:
             while True:
                 frame = json.loads(websocket.recv())
@@ -88,20 +89,20 @@ def sit(socket: str, session: str) -> tuple[int, list[str]]:
 def _opened(socket: str, session: str) -> Iterator[ClientConnection]:
     url = f"ws://sandboxd/stream/session/{session}/pty"
     try:
-        made = unix_connect(socket, url, compression=None, ping_interval=None)
+        connection = unix_connect(socket, url, compression=None, ping_interval=None)
     except InvalidStatus as error:
         refusal = error.response
         raise_for(httpx.Response(refusal.status_code, content=bytes(refusal.body or b"")))
         raise Unavailable(str(error)) from None
     except (OSError, InvalidHandshake) as error:
         raise Unavailable(f"the daemon does not answer: {error}") from None
-    with made as websocket:
+    with connection as websocket:
         yield websocket
 
 
 @contextlib.contextmanager
 def _raw() -> Iterator[None]:
-    """Every key is handed on, Ctrl-C too; afterwards the terminal is as it was."""
+    """Raw mode, in which every key is passed on, also Ctrl-C; restored at the end."""
     before = termios.tcgetattr(0)
     tty.setraw(0)
     try:
@@ -110,8 +111,8 @@ def _raw() -> Iterator[None]:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _hand_over_keys(websocket: ClientConnection) -> None:
-    """Send sizes and keys from now on, in a thread of their own."""
+def _send_keys(websocket: ClientConnection) -> None:
+    """Start the thread that sends sizes and keys."""
     changed, change = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def on_change(*_: object) -> None:
@@ -134,7 +135,7 @@ def _keys(websocket: ClientConnection, changed: int) -> None:
                 _send(websocket, "resize", rows=size.lines or 24, cols=size.columns or 80)
             if 0 in ready:
                 keys = os.read(0, 65536)
-                if not keys:  # our terminal is gone
+                if not keys:  # the user's terminal is gone
                     websocket.close()
                     return
                 _send(websocket, "stdin", chars=base64.b64encode(keys).decode())
@@ -150,7 +151,7 @@ def _write(data: bytes) -> None:
 
 
 def _status(end: dict[str, Any]) -> int:
-    """The exit status for the last frame: that of the shell, or as `run` has them."""
+    """The exit status for the last frame: the shell's, or one of those of `run`."""
     code = end["exitCode"]
     if code is None and (end["verdict"] or {}).get("limit") in _TIMED:
         return TIMED_OUT

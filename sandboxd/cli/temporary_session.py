@@ -1,4 +1,4 @@
-"""A session for as long as one command lasts, on the daemon that runs or on a private one."""
+"""A session for the time of one command, on the running daemon or on a private one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .reporter import Reporter
 
 
 def connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
-    """The running daemon, or one of our own for as long as `stack` is open."""
+    """A client of the running daemon, or of a private one that lives as long as `stack` is open."""
     if os.path.exists(socket):
         client = Client(socket)
         try:
@@ -30,7 +30,7 @@ def connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
 
 
 def resources(args: argparse.Namespace) -> dict[str, Any]:
-    """`config` of the session. Raises ConfigError for an --env that sets nothing."""
+    """`config` of the session. Raises ConfigError for an --env without a value."""
     resources = {key: value for key, value in (("mem", args.mem), ("cpu", args.cpus)) if value}
     environ = {}
     for setting in args.env:
@@ -51,7 +51,7 @@ def create(client: Client, image: str, config: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def deleted(client: Client, session: str) -> Iterator[None]:
-    """The session goes away whatever happens, Ctrl-C included."""
+    """Delete the session at the end of the block in any case, also after Ctrl-C."""
     try:
         yield
     finally:
@@ -59,5 +59,5 @@ def deleted(client: Client, session: str) -> Iterator[None]:
 
 
 def terminated(number: int, _: object) -> None:
-    """Unwind, so that the session is deleted: a daemon that others use would keep it."""
+    """A signal handler that unwinds the stack, so that the session is deleted."""
     raise SystemExit(128 + number)

@@ -1,9 +1,9 @@
-"""Unpacks a downloaded tar. What is in it was written by an untrusted program.
+"""The unpacking of a downloaded tar, whose content an untrusted program has written.
 
 tarfile's own filter for this (PEP 706) is missing from Python 3.11.2, which Debian 12 has. Here
-every member is made through descriptors of directories that were opened without following
-links, and links themselves are made last, so no member is ever written through one: neither
-through a link of the archive nor through one that was there before.
+every member is created through descriptors of directories that were opened without following
+links, and links are created last. No member is ever written through a link, neither through a
+link of the archive nor through an older one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def unpack(archive: BinaryIO, into: str) -> list[str]:
-    """Put all members below the directory `into`, which is made if missing; the top names.
+    """Put all members below the directory `into`, which is created if missing; the top names.
 
     Existing files are overwritten. Raises Refused for a member that would leave `into`.
     """
@@ -57,7 +57,7 @@ def _parts(name: str) -> list[str]:
 
 
 def _directory(top: int, parts: list[str]) -> int:
-    """A descriptor of a directory below `top`, made where it is missing. Raises OSError."""
+    """A descriptor of a directory below `top`, created if missing. Raises OSError."""
     here = os.dup(top)
     for part in parts:
         try:
@@ -85,7 +85,7 @@ def _write(top: int, parts: list[str], member: tarfile.TarInfo, tar: tarfile.Tar
 
 
 def _link(top: int, parts: list[str], target: str) -> None:
-    """A link that stays below `top`; an existing link gives way, a file does not."""
+    """Create a link that stays below `top`. It replaces an existing link but no file."""
     resolved = posixpath.normpath("/".join([*parts[:-1], target]))
     if target.startswith("/") or resolved.startswith(".."):
         raise Refused(f"the link {'/'.join(parts)} -> {target} would leave the folder")

@@ -69,7 +69,7 @@ def _limits(given: Any, ceiling: Limits) -> Limits:
         raise Invalid("limits must be an object")
     values: dict[str, Any] = {}
     for field in dataclasses.fields(Limits):
-        value = given.get(field.name, getattr(Limits(), field.name))
+        value: Any = given.get(field.name)
         if type(value) not in (int, float) or not 0 < value < 1 << 60:
             raise Invalid(f"limit {field.name} must be a number above 0")
         values[field.name] = value if field.type == "float" else int(value)

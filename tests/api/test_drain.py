@@ -169,7 +169,9 @@ def test_command_says_how_far_it_is_and_waits(own_server: Server) -> None:
         done = waiting.result()
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.splitlines()
-    assert first.startswith("draining: nothing new begins, 1 run goes on; what still runs at 20")
+    assert first.startswith(
+        "draining: nothing new begins, 1 run goes on; runs that still go on at 20"
+    )
     assert last == "drained: nothing runs"
     assert json.loads(command(own_server, "--status", "--json").stdout)["drained"]
     assert command(own_server, "--undo").stdout == "not draining: 0 runs go on\n"

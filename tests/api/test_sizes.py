@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import sizes
+from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import Invalid
-from sandboxd.model import Limits
 
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 
@@ -36,7 +36,7 @@ def test_what_is_no_size_is_refused_by_name(text: Any) -> None:
     assert "config.resources.mem" in refused.value.data
 
 
-@given(anything, st.sampled_from(sorted(asdict(Limits()))))
+@given(anything, st.sampled_from(sorted(asdict(STEP_LIMITS))))
 def test_an_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
     try:
         assert 0 < sizes.amount(field, value, "x") < float("inf")
@@ -45,15 +45,15 @@ def test_an_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
 
 
 @given(
-    st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(Limits())}),
-    st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(Limits())}),
+    st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(STEP_LIMITS)}),
+    st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(STEP_LIMITS)}),
 )
 def test_no_run_gets_more_than_ceiling_and_session_allow(
     session: dict[str, int], run: dict[str, int]
 ) -> None:
-    ceiling = Limits()
+    ceiling = STEP_LIMITS
     granted, _ = sizes.granted(session, ceiling)
-    limits, lowered = sizes.step_limits(Limits(wall_s=1), granted, run, ceiling)
+    limits, lowered = sizes.step_limits(replace(STEP_LIMITS, wall_s=1), granted, run, ceiling)
     for field, most in asdict(ceiling).items():
         assert getattr(limits, field) <= min(most, granted.get(field, most))
         if field in run:

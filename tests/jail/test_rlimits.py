@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 
 import pytest
 
+from sandboxd.config import STEP_LIMITS
 from sandboxd.jail import rlimits
-from sandboxd.model import Limits
 
 
 def test_every_limit_is_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     unlimited = resource.RLIM_INFINITY
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (unlimited, unlimited))
-    assert rlimits.plan(Limits(nofile=99, fsize=1 << 20, pids=10)) == {
+    assert rlimits.plan(replace(STEP_LIMITS, nofile=99, fsize=1 << 20, pids=10)) == {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: 1 << 20,
         resource.RLIMIT_NOFILE: 99,
@@ -28,4 +29,4 @@ def test_every_limit_is_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lower_hard_limits_of_the_host_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (50, 50))
-    assert rlimits.plan(Limits(nofile=99))[resource.RLIMIT_NOFILE] == 50
+    assert rlimits.plan(replace(STEP_LIMITS, nofile=99))[resource.RLIMIT_NOFILE] == 50

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sandboxd.config import ConsoleConfig
+from sandboxd.config import STEP_LIMITS, ConsoleConfig
 from sandboxd.errors import StageError
-from sandboxd.model import Limits, Step
+from sandboxd.model import Step
 from sandboxd.runs.channel import Channel
 from sandboxd.runs.follower import StartedRun
 from sandboxd.runs.queue import RunQueue
@@ -75,7 +75,9 @@ class Stage:
 
     async def ask(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
         commands = {"clean": None, "build": build, "exec": exec}
-        steps = tuple(Step(name, commands[name], Limits()) for name in ("clean", "build", "exec"))
+        steps = tuple(
+            Step(name, commands[name], STEP_LIMITS) for name in ("clean", "build", "exec")
+        )
         return await self.runs.ask(id, Plan(steps, options=repr(commands)))
 
 

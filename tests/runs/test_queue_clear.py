@@ -11,8 +11,9 @@ from typing import Literal
 
 import pytest
 
+from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import NotFound, Unavailable
-from sandboxd.model import Limits, Step
+from sandboxd.model import Step
 from sandboxd.runs.run import Plan, Run
 
 from .stage import Stage, follow, play, reply, text, told, vanishing
@@ -85,7 +86,9 @@ def test_run_that_is_called_off_is_forgotten_before_anybody_is_told(
 def test_sessions_own_runs_are_taken_down_again_before_they_are_ended(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         commands = {"clean": None, "build": None, "exec": "sleep 60"}
-        steps = tuple(Step(name, commands[name], Limits()) for name in ("clean", "build", "exec"))
+        steps = tuple(
+            Step(name, commands[name], STEP_LIMITS) for name in ("clean", "build", "exec")
+        )
         plans = [(role, Plan(steps, role=role)) for role in ROLES]
         await stage.runs.begin(plans)
         old = [stage.runs.get(role) for role in ROLES]
@@ -118,8 +121,8 @@ def test_sessions_own_runs_begin_again_once_when_it_is_cleared_twice_at_a_time(
             await take_down(runs, [run for run in instead if run.number in stage.kept])
 
         stage.take_down = slow  # type: ignore[method-assign]
-        steps = tuple(Step(name, None, Limits()) for name in ("clean", "build"))
-        steps += (Step("exec", "sleep 60", Limits()),)
+        steps = tuple(Step(name, None, STEP_LIMITS) for name in ("clean", "build"))
+        steps += (Step("exec", "sleep 60", STEP_LIMITS),)
         await stage.runs.begin([(role, Plan(steps, role=role)) for role in ROLES])
         while not stage.shims:
             await asyncio.sleep(0.01)

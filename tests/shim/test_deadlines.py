@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from sandboxd.model import Limits
+from sandboxd.config import STEP_LIMITS
 from sandboxd.shim import deadlines as module
 from sandboxd.shim.deadlines import FIRST_LOOK, LAST_LOOK, Deadlines
 
@@ -15,7 +17,7 @@ START = 1000.0
 def clock(monkeypatch: pytest.MonkeyPatch) -> Deadlines:
     monkeypatch.setattr(module, "monotonic", lambda: START)
     made = Deadlines()
-    made.start(Limits(wall_s=10, cpu_s=4, cpus=2), input_s=60)
+    made.start(replace(STEP_LIMITS, wall_s=10, cpu_s=4, cpus=2), input_s=60)
     return made
 
 
@@ -64,7 +66,7 @@ def test_output_ends_the_waiting(clock: Deadlines) -> None:
 
 
 def test_looks_get_rarer(clock: Deadlines) -> None:
-    clock.start(Limits(wall_s=10, cpu_s=100), input_s=60)
+    clock.start(replace(STEP_LIMITS, wall_s=10, cpu_s=100), input_s=60)
     now, gaps = START + FIRST_LOOK, []
     for _ in range(6):
         clock.looked(now, waits=False)

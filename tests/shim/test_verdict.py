@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandboxd.config import STEP_LIMITS
 from sandboxd.jail.cgroup import Counters
 from sandboxd.model import Change, Limits, Usage
 from sandboxd.shim.facts import StepFacts, StorageUse, exit_code
@@ -22,9 +23,11 @@ NO_SPACE = "cc: error writing to a.out: No space left on device\n"
 DESCRIPTORS = "OSError: [Errno 24] Too many open files: 'x'\n"
 TOO_LARGE = "OSError: [Errno 27] File too large\n"
 
+SMALL = replace(STEP_LIMITS, memory=256 << 20, output=2048)
+
 
 def facts(status: int | None = OK, **more: Any) -> StepFacts:
-    return StepFacts(**{"limits": Limits(), "status": status} | more)
+    return StepFacts(**{"limits": STEP_LIMITS, "status": status} | more)
 
 
 def test_exit_codes_are_those_of_a_shell() -> None:
@@ -82,7 +85,7 @@ def test_causes_in_their_order(
 @given(
     st.builds(
         StepFacts,
-        limits=st.just(Limits()),
+        limits=st.just(STEP_LIMITS),
         status=st.none() | st.integers(0, 64) | st.integers(0, 255).map(lambda code: code << 8),
         ended_by=st.none() | st.sampled_from([f.name for f in fields(Limits)]),
         after=st.sampled_from([Counters(), OOM, REFUSED]),
@@ -109,7 +112,7 @@ def test_signal_is_named() -> None:
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        (facts(KILLED, after=OOM, limits=Limits(memory=256 << 20), usage=Usage(pids_peak=14)),
+        (facts(KILLED, after=OOM, limits=SMALL, usage=Usage(pids_peak=14)),
          "memory limit of 256 MiB reached by up to 14 processes; ask for more with resources.mem"),
         (facts(127 << 8), "not found"),
         (facts(126 << 8), "chmod +x"),
@@ -119,7 +122,7 @@ def test_signal_is_named() -> None:
          "the system call bpf (and mount) 3 times"),
         (facts(SEGV, denied={"ptrace": 1}, last_denied="ptrace"), "ptrace once"),
         (facts(FAILED, full="folder data"), "folder data is full"),
-        (facts(OK, over=7, limits=Limits(output=2048)), "output limit of 2 KiB reached: 7 bytes"),
+        (facts(OK, over=7, limits=SMALL), "output limit of 2 KiB reached: 7 bytes"),
         (facts(OK, after=OOM), "want of memory"),
         (facts(OK, host_full=True), "files that it wrote may be lost"),
         (facts(FAILED, ended_by="wall_s", unwritten=7), "7 bytes of output are lost"),

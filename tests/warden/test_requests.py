@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from sandboxd import wire
-from sandboxd.config import Config, RuntimeConfig
+from sandboxd.config import STEP_LIMITS, Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError
 from sandboxd.jail import mounts, syscalls
-from sandboxd.model import MIB, STEPS, Limits
+from sandboxd.model import MIB, STEPS
 from sandboxd.shim.run_spec import RunSpec
 from sandboxd.warden import arguments
 from sandboxd.warden.arguments import COMMANDS_MAX
@@ -26,7 +26,7 @@ from ..sandbox import Sandbox, lease, restarted
 
 
 def start(sandbox: Sandbox, **changes: Any) -> dict[str, Any]:
-    limits = asdict(Limits())
+    limits = asdict(STEP_LIMITS)
     steps = [{"name": name, "command": "true", "limits": limits} for name in STEPS]
     slot = sandbox.slot
     request = {"slot": slot.number, "session": slot.session, "run": 1, "steps": steps}
@@ -36,7 +36,7 @@ def start(sandbox: Sandbox, **changes: Any) -> dict[str, Any]:
 
 def step(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
     return [
-        {"name": name, "command": command, "limits": asdict(Limits()) | limits} for name in STEPS
+        {"name": name, "command": command, "limits": asdict(STEP_LIMITS) | limits} for name in STEPS
     ]
 
 

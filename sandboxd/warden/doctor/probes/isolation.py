@@ -10,13 +10,13 @@ from collections.abc import Callable
 from functools import partial
 
 from .... import wire
+from ....config import STEP_LIMITS
 from ....errors import StageError
 from ....jail import identity, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from ....jail.cgroup import Group
 from ....jail.enter import Jail, JailSession
 from ....jail.mounts import READ_ONLY, Mount, Node, clone
 from ....jail.stage import expect
-from ....model import Limits
 from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
 from ...slots.leases import lock_uid
@@ -155,7 +155,7 @@ def whole_run(host: ProbeContext) -> str:
     """All of it together: a run from its cgroup to the exit code of its shell."""
     with own_group(host, "run") as group, _uid(host) as lock:
         uid = int(lock.getsockname().rpartition(b"/")[2])
-        group.limit(Limits())
+        group.limit(STEP_LIMITS)
         # In a child again: its root becomes the jail's, where nothing could be tidied up.
         found = attempt(lambda: _run(host, group, uid), SECONDS)
     expect("run", "exit code", found, "42")

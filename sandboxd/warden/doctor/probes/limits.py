@@ -8,12 +8,14 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from ....config import STEP_LIMITS
 from ....errors import StageError
 from ....jail.cgroup import OWN_TASKS, Group
 from ....jail.stage import expect
-from ....model import MIB, Limits
+from ....model import MIB
 from ...runs.cgroups import Hierarchy
 from ..trial import die_with
 from . import ProbeContext
@@ -49,7 +51,7 @@ def tidy(hierarchy: Hierarchy) -> None:
 def memory(host: ProbeContext) -> str:
     """What a member touches is counted; the limit is written and read back."""
     with own_group(host, "memory") as group, _member(group, _touch) as said:
-        group.limit(Limits(memory=64 * MIB))
+        group.limit(replace(STEP_LIMITS, memory=64 * MIB))
         said()
         used = int(_read(group, "memory.current", "memory/memory.usage_in_bytes"))
         expect("memory", "counted what was used", used >= _TOUCHED, True)
@@ -59,7 +61,7 @@ def memory(host: ProbeContext) -> str:
 def processes(host: ProbeContext) -> str:
     """One process more than the limit is refused."""
     with own_group(host, "pids") as group:
-        group.limit(Limits(pids=1))
+        group.limit(replace(STEP_LIMITS, pids=1))
         with _member(group, lambda: _forks(OWN_TASKS + 1)) as said:
             expect("pids", "one process too many", said(), "refused")
         return ""
@@ -68,7 +70,7 @@ def processes(host: ProbeContext) -> str:
 def cpu(host: ProbeContext) -> str:
     """A loop is held back when its share is used up."""
     with own_group(host, "cpu") as group:
-        group.limit(Limits())
+        group.limit(STEP_LIMITS)
         _shorten_period(group)
         with _member(group, _burn):
             _until(lambda: _throttled(group) > 0, "a loop was not held back")
@@ -78,7 +80,7 @@ def cpu(host: ProbeContext) -> str:
 def swap(host: ProbeContext) -> str:
     """Memory beyond the limit cannot go to swap: another wall than memory's own."""
     with own_group(host, "swap") as group:
-        group.limit(Limits())
+        group.limit(STEP_LIMITS)
         name = "memory.swap.max" if group.v2 else "memory.memsw.limit_in_bytes"
         limited = os.path.exists(f"{group.dirs['' if group.v2 else 'memory']}/{name}")
         return "" if limited else "there is none"
@@ -97,7 +99,7 @@ def kill(host: ProbeContext) -> str:
 def peaks(host: ProbeContext) -> str:
     """The most that was used at a time: for the usage in verdicts."""
     with own_group(host, "peaks") as group:
-        group.limit(Limits())
+        group.limit(STEP_LIMITS)
         with _member(group, lambda: _touch() + _forks(1)) as said:
             said()
             found = group.counters()
