@@ -21,8 +21,8 @@ from sandboxd.warden.requests import Requests, Worker
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.slots.leases import Slot
 
-TEST_UIDS = 720000
-"""First uid of the tests' slots: apart from those of a daemon on the same machine."""
+TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
+"""First uid of the slots of this process: apart from those of daemons and of other test runs."""
 
 
 @dataclass

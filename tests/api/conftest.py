@@ -36,6 +36,7 @@ class Server:
         with _listening(base) as (listeners, monitor):
             self.process = Process(serve, base, listeners, monitor)
         self.client = client(self.path)
+        self._clients = [self.client]
         try:
             self.client.get("/")  # is answered when it serves
         except httpx.TransportError:
@@ -60,7 +61,7 @@ class Server:
         def rests() -> bool:
             before = sum(process.cpu_times()[:2])
             time.sleep(0.3)
-            return sum(process.cpu_times()[:2]) - before < 0.05
+            return sum(process.cpu_times()[:2]) - before < 0.1
 
         until(rests)
 
@@ -82,11 +83,14 @@ class Server:
         """A client over TCP that signs with `keypair`; None: one that does not sign."""
         auth = Signed(keypair.access_key, keypair.secret_key) if keypair else None
         port = (self.base / "port").read_text()
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=PATIENCE_S)
+        signing = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=PATIENCE_S)
+        self._clients.append(signing)
+        return signing
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
-        self.client.close()
+        for each in self._clients:
+            each.close()
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
 
@@ -138,8 +142,7 @@ def start() -> Iterator[Callable[..., Server]]:
 
         yield start
         for server in started:
-            if server.process.poll() is None:
-                server.stop()
+            server.stop()
 
 
 @pytest.fixture

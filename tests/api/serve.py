@@ -61,7 +61,7 @@ def _count_sweeps(base: Path) -> None:
             file.write(b".")
         await look(clock, sessions)
 
-    ClockWatch.look = counted  # type: ignore[method-assign,assignment]
+    ClockWatch.look = counted  # type: ignore[method-assign,assignment]  # the same and more
 
 
 def serve(base: Path, listeners: list[socket.socket], monitor: socket.socket) -> None:

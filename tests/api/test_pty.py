@@ -238,12 +238,13 @@ def test_an_open_terminal_keeps_its_session(start: Callable[..., Server]) -> Non
         assert shown(websocket, 1) == b"x"
 
 
-def test_a_reader_that_stops_costs_bounded_memory(server: Server, session: str) -> None:
-    with sit(server, session) as websocket:
+def test_a_reader_that_stops_costs_bounded_memory(own_server: Server) -> None:
+    id = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    with sit(own_server, id) as websocket:
         type_(websocket, b"flood 16000000\n")
-        before = memory(server)
-        server.rest()  # nothing is read, but for what the library and the kernel hold
-        assert memory(server) - before < 8 << 20
+        before = memory(own_server)
+        own_server.rest()  # nothing is read, but for what the library and the kernel hold
+        assert memory(own_server) - before < 8 << 20
         shown(websocket, 15_000_000)
 
 

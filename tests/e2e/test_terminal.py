@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ Make = Callable[..., str]
 
 
 def has(program: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not shutil.which(program), reason=f"the host has no {program}")
+    return pytest.mark.needs(program)
 
 
 def test_a_person_works_at_a_shell(daemon: Daemon, http: httpx.Client, session: Make) -> None:

@@ -15,6 +15,8 @@ from sandboxd.model import PATH, StepName
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN
 
+from ..needs import missing
+
 Files = dict[str, str]
 Done = subprocess.CompletedProcess[str]
 Step = Callable[..., Done]
@@ -40,7 +42,7 @@ def step(tmp_path: Path, host: Runtimes, shell: str) -> Step:
         try:
             runtime = host.resolve(name)
         except NotFound as error:
-            pytest.skip(str(error))
+            missing(str(error))
         for file, text in (files or {}).items():
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text(text)
@@ -222,6 +224,7 @@ PYPROJECT = (
 )
 
 
+@pytest.mark.slow  # pip makes a wheel
 @pytest.mark.parametrize("manifest", [{"setup.py": SETUP_PY}, {"pyproject.toml": PYPROJECT}])
 def test_a_python_package_is_installed_for_the_session(step: Step, manifest: Files) -> None:
     if step("python", "exec", {"main.py": HAS_SETUPTOOLS}).returncode:

@@ -134,7 +134,8 @@ class FolderRegistry:
         """A new folder. Raises FolderExists, QuotaExceeded, Full, Draining, StageError."""
         if len(self.of(wanted.owner)) >= self.config.count:
             raise QuotaExceeded(f"an owner has at most {self.config.count} folders")
-        self._disk.now(wanted.id, wanted.owner, Amount(0, wanted.size))
+        admission = self._sessions.admission
+        await admission.promise_disk(wanted.id, wanted.owner, Amount(0, wanted.size))
         try:
             return await self._make(wanted)
         except BaseException:

@@ -194,6 +194,18 @@ class Admission:
         self.runs.look()
         self.sessions.look()
 
+    async def promise_disk(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """A place for a session or a folder at once, as `Places.now`.
+
+        The free space is that of the last look, a second ago perhaps. A disk that was full then
+        may have room now, so a refusal for a full disk takes another look.
+        """
+        try:
+            self.sessions.now(key, owner, amount)
+        except NoSpace:
+            await self.look()
+            self.sessions.now(key, owner, amount)
+
     def pause(self, paused: bool) -> None:
         """Let nothing new begin, or go on."""
         self.runs.pause(paused)

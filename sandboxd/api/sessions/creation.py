@@ -64,7 +64,7 @@ class Creation:
         Raises Full, NoSpace, QuotaExceeded, Draining, Unavailable, StageError, Exists.
         """
         try:
-            self._admission.sessions.now(wanted.id, wanted.owner, self.promise(wanted))
+            await self._admission.promise_disk(wanted.id, wanted.owner, self.promise(wanted))
         except (Full, NoSpace, QuotaExceeded):
             if not may_wait:
                 raise
