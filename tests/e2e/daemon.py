@@ -144,7 +144,7 @@ def leftovers() -> set[str]:
     return there | _groups()
 
 
-SETTLE_S = 15.0
+SETTLE_S = 60.0
 _of_before: set[str] = set()
 """Cgroups without an owner that were there before, and stay."""
 
@@ -209,9 +209,11 @@ def _has_our_files(pid: int) -> bool:
 def _files(pid: int) -> list[str]:
     """The files that a process has open; none when it is gone."""
     try:
-        return [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        top = os.readlink(f"/proc/{pid}/root").rstrip("/")  # its own root may be another
+        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
         return []
+    return [link.removeprefix(top) if link.startswith(f"{top}/") else link for link in links]
 
 
 def _titles() -> dict[int, str]:
