@@ -87,6 +87,10 @@ class Server:
         self._clients.append(signing)
         return signing
 
+    def new_client(self) -> httpx.Client:
+        """Another client over the Unix socket."""
+        return client(self.path)
+
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         for each in self._clients:

@@ -52,16 +52,6 @@ def test_the_runtimes_own_commands_stand_for_an_asterisk(run: Whole) -> None:
     assert [text(r) for r in results] == ["own clean\n", "own build\n", "own exec\n"]
 
 
-def test_null_and_empty_commands_are_skipped_and_still_told(run: Whole) -> None:
-    results = run(clean=None, build="")
-    assert [r["exitCode"] for r in results] == [0, 0, 0]
-    assert all(r["verdict"]["outcome"] == "skipped" for r in results)
-
-
-def test_a_failed_build_is_127(run: Whole) -> None:
-    assert [r["exitCode"] for r in run(build="exit 1", exec="out never")] == [0, 1, 127]
-
-
 def test_a_time_limit_is_exec_timeout_without_an_exit_code(run: Whole) -> None:
     last = run(exec="out x\ntimeout")[-1]
     assert (last["status"], last["exitCode"]) == ("exec-timeout", None)
@@ -74,11 +64,6 @@ def test_our_own_failure_is_minus_one_with_a_log_item(run: Whole, script: str) -
     assert (last["status"], last["exitCode"]) == ("finished", -1)
     (kind, (level, *_, message)) = last["console"][-1]
     assert (kind, level) == ("log", "error") and message
-
-
-def test_the_final_result_is_given_again(call: Call, run: Whole) -> None:
-    last = run(exec="out hello\nexit 4\n")[-1]
-    assert call("continue", last["runId"]) == last
 
 
 def test_a_queued_run_tells_its_position(call: Call) -> None:
@@ -99,37 +84,11 @@ def test_a_program_that_reads_gets_what_is_typed(call: Call) -> None:
     assert last["status"] == "finished" and text(last) == "got 'Ada\\n'\n"
 
 
-def test_the_end_of_input_can_be_typed(call: Call) -> None:
-    run = call("batch", exec="ask")["runId"]
-    while call("continue", run)["status"] != "waiting-input":
-        pass
-    assert text(call("input", run, "", eof=True)) == "got ''\n"
-
-
-def test_given_standard_input_is_read_to_its_end(run: Whole) -> None:
-    assert text(run(exec="stdin", stdin="one\ntwo 한")[-1]) == "one\ntwo 한"
-    assert text(run(exec="stdin", stdin="")[-1]) == ""
-
-
 def test_a_live_call_returns_with_the_first_output(call: Call) -> None:
     run = call("batch", exec="sleep 1\nout x\nsleep 60", live=True)["runId"]
     call("continue", run, live=True)
     live = call("continue", run, live=True)  # other calls return earlier, without output
     assert live["status"] == "continued" and text(live) == "x\n"
-
-
-def test_a_retried_batch_call_is_the_same_run(call: Call) -> None:
-    call("batch", "a", exec="sleep 0.2\nout once")
-    assert call("batch", "a", exec="sleep 0.2\nout once")["status"] == "build-finished"
-    assert text(call("continue", "a")) == "once\n"
-    assert call("batch", "a", exec="out twice")["status"] == "clean-finished"
-
-
-def test_a_batch_call_with_other_options_does_not_join(
-    call: Call, http: httpx.Client, session: str
-) -> None:
-    call("batch", "a", exec="sleep 3")
-    assert_problem(post(http, session, mode="batch", runId="a", options={"exec": "out x"}), 400)
 
 
 def test_environment_of_runtime_session_and_run_the_later_wins(http: httpx.Client) -> None:
