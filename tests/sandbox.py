@@ -21,6 +21,8 @@ from sandboxd.warden.requests import Requests, Worker
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.slots.leases import Slot
 
+from .waiting import PATIENCE_S
+
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
 """First uid of the slots of this process: apart from those of daemons and of other test runs."""
 
@@ -122,7 +124,7 @@ class Sandbox:
         self.slot.runs.pop(started.run or 0, None)
         assert started.group
         started.group.kill()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_S
         while not started.group.remove():
             assert time.monotonic() < deadline, f"left in the cgroup: {started.group.members()}"
             time.sleep(0.01)

@@ -18,6 +18,8 @@ import httpx
 
 from sandboxd.warden.runs.cgroups import own_name
 
+from ..waiting import PATIENCE_S
+
 OURS = "e2e-"
 """How directories of these tests begin, below the temporary directory of this process."""
 
@@ -76,7 +78,7 @@ class Daemon:
         """End it with a signal; its exit status."""
         assert self.process and self.process.stdout
         self.process.send_signal(number)
-        status = self.process.wait(20)
+        status = self.process.wait(PATIENCE_S)
         self.process.stdout.close()
         self.process = None
         return status
@@ -97,7 +99,7 @@ class Daemon:
             return
         for pid in {"warden": [warden], "api": [api], "both": [api, warden]}[victim]:
             os.kill(pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
         self.process.stdout.close()
         self.process = None
 
