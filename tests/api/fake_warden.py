@@ -6,6 +6,7 @@ real file helper, so that the api's half can be tested as a whole.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -68,6 +69,10 @@ class FakeWarden:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def _serve(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the api has ended
+            self._answer_all()
+
+    def _answer_all(self) -> None:
         while True:
             message, fds = wire.receive(self._sock)
             if message is None:

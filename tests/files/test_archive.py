@@ -249,6 +249,7 @@ def test_tree_too_deep_to_name_is_cut_and_counted(scratch: Scratch, name: str, l
     assert created.first["names"] == []
 
 
+@pytest.mark.slow
 def test_archive_of_many_files_takes_constant_memory(scratch: Scratch) -> None:
     count = 10_000
     for number in range(count):

@@ -97,6 +97,7 @@ def test_entries_that_may_not_be_looked_at_are_told(scratch: Scratch) -> None:
     assert "Permission denied (and 2 more)" in answer.packets[-1]["errors"]
 
 
+@pytest.mark.slow
 def test_large_directory_is_streamed_in_constant_memory(scratch: Scratch) -> None:
     count = 20_000
     for number in range(count):

@@ -21,6 +21,8 @@ Files = dict[str, str]
 Done = subprocess.CompletedProcess[str]
 Step = Callable[..., Done]
 
+pytestmark = pytest.mark.slow  # compilers, for the most part
+
 
 @pytest.fixture(scope="module")
 def host() -> Runtimes:
@@ -224,7 +226,6 @@ PYPROJECT = (
 )
 
 
-@pytest.mark.slow  # pip makes a wheel
 @pytest.mark.parametrize("manifest", [{"setup.py": SETUP_PY}, {"pyproject.toml": PYPROJECT}])
 def test_a_python_package_is_installed_for_the_session(step: Step, manifest: Files) -> None:
     if step("python", "exec", {"main.py": HAS_SETUPTOOLS}).returncode:
