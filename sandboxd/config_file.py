@@ -7,17 +7,15 @@ the key and the allowed values.
 from __future__ import annotations
 
 import dataclasses
-import os
 import tomllib
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
-from . import log
+from . import config_rules
 from .config import Config
 from .errors import ConfigError
-from .model import GIB, MIB, Limits
 
 
 def load(path: str | None, **overrides: Any) -> Config:
@@ -35,7 +33,7 @@ def load(path: str | None, **overrides: Any) -> Config:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
     table |= {key: value for key, value in overrides.items() if value is not None}
     config = _build(Config, table, "")
-    _check(config)
+    config_rules.check(config)
     return typing.cast(Config, config)
 
 
@@ -45,7 +43,7 @@ def from_table(table: dict[str, Any]) -> Config:
     Raises ConfigError.
     """
     config = _build(Config, table, "")
-    _check(config)
+    config_rules.check(config)
     return typing.cast(Config, config)
 
 
@@ -125,57 +123,3 @@ def _value(kind: Any, value: Any, where: str, default: Any) -> Any:
 def _named(kind: Any) -> str:
     names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
     return names.get(kind) or ("a list of texts" if typing.get_origin(kind) is tuple else "a table")
-
-
-def _check(config: Config) -> None:
-    """Rules between fields."""
-    if config.auth not in ("", "keypair", "none"):
-        raise ConfigError(f'auth is "keypair", the default, or "none", not {config.auth!r}')
-    if config.log not in log.FORMS or config.log_level not in log.LEVELS:
-        forms, levels = (
-            " or ".join(f'"{one}"' for one in known) for known in (log.FORMS, log.LEVELS)
-        )
-        raise ConfigError(f"log is {forms}, log_level is {levels}")
-    if config.sweep_s < 1:
-        raise ConfigError("sweep_s must be 1 or more, in seconds")
-    if config.disk_floor < 0:
-        raise ConfigError("disk_floor must be 0 or more, in bytes")
-    if config.rate_limit < 1:
-        raise ConfigError("rate_limit must be 1 or more, in requests per 900 s")
-    if config.scratch.kind not in ("image", "tmpfs"):
-        raise ConfigError(f'scratch.kind is "image" or "tmpfs", not {config.scratch.kind!r}')
-    if not 16 * MIB <= config.scratch.size <= 1024 * GIB:
-        raise ConfigError("scratch.size must be between 16 MiB and 1 TiB, in bytes")
-    if not 16 * MIB <= config.folders.size <= 1024 * GIB:
-        raise ConfigError("folders.size must be between 16 MiB and 1 TiB, in bytes")
-    # the last slot's uid stays below that of virtual folders (warden/slots/folders.py)
-    if not 1000 <= config.slots.first_uid <= 0x7FFE0000 or not 1 <= config.slots.count <= 65536:
-        raise ConfigError("slots.first_uid must be 1000 or more, slots.count 1 to 65536")
-    if not os.path.isabs(config.state_dir):
-        raise ConfigError(f"state_dir must be an absolute path, not {config.state_dir!r}")
-    for bounds in (config.admission, config.admission.owner):
-        for name in (f.name for f in dataclasses.fields(bounds) if f.name != "owner"):
-            if getattr(bounds, name) <= 0:
-                raise ConfigError(f"admission.*.{name} must be above 0")
-    if config.cgroup and (config.cgroup.startswith("/") or ".." in config.cgroup.split("/")):
-        raise ConfigError(f"cgroup is a path below /sys/fs/cgroup, not {config.cgroup!r}")
-    for part in ("console", "files"):
-        if min(dataclasses.astuple(getattr(config, part))) <= 0:
-            raise ConfigError(f"{part}.* must be above 0")
-    if config.stop.runs not in ("keep", "drain"):
-        raise ConfigError(f'stop.runs is "keep" or "drain", not {config.stop.runs!r}')
-    if config.stop.grace_s < 0:
-        raise ConfigError("stop.grace_s must be 0 or more")
-    if min(dataclasses.astuple(config.http)) < 1:
-        raise ConfigError("http.* must be 1 or more")
-    if min(dataclasses.astuple(config.sessions)) < 0:
-        raise ConfigError("sessions.* must be 0 or more")
-    if min(dataclasses.astuple(config.terminal)) <= 0:
-        raise ConfigError("terminal.* must be above 0, in seconds")
-    for step in ("clean", "build", "exec"):
-        _, low = getattr(config.limits, step).clamped(config.ceiling)
-        if low:
-            raise ConfigError(f"limits.{step}.{low[0]} is above ceiling.{low[0]}")
-    for name in (f.name for f in dataclasses.fields(Limits)):
-        if any(getattr(getattr(config.limits, s), name) <= 0 for s in ("clean", "build", "exec")):
-            raise ConfigError(f"limits.*.{name} must be above 0")

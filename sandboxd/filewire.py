@@ -1,13 +1,13 @@
-"""How the api and a file helper speak: the packets, the requests and the answers.
+"""The protocol between the api and a file helper: packets, requests and answers.
 
-A file helper serves one request over a SOCK_SEQPACKET socket and is gone. A packet is
+A file helper serves one request over a SOCK_SEQPACKET socket, and ends. A packet is
 
     b"J" and a JSON object, or
     b"D" and 1 to FILE_CHUNK bytes of data.
 
-JSON is ASCII: a name that is no UTF-8 travels as os.fsdecode made it, lone surrogates escaped.
-NAME and P are names as the client gave them (files/paths.py has their rules); data packets are
-written D below. The first answer has "ok"; {"ok": false, "kind", "error"} ends the conversation.
+JSON is ASCII: in a name that is not UTF-8, the lone surrogates of os.fsdecode are escaped. NAME and
+P are names of the client (files/paths.py has their rules). D is a data packet. The first answer has
+"ok"; {"ok": false, "kind", "error"} ends the conversation.
 
     request                                    answer
     {"op": "upload"}, then for each file       {"ok": true}
@@ -26,7 +26,7 @@ written D below. The first answer has "ok"; {"ok": false, "kind", "error"} ends 
     {"op": "created", "path": P,               {"ok": true, "names": [NAME, ...]}
      "since": SECONDS}
 
-Asked only of the helpers of virtual folders:
+Requests to the helpers of virtual folders only:
 
     {"op": "mkdir", "paths": [P, ...],         {"ok": true}
      "parents": BOOL, "exist_ok": BOOL}
@@ -39,25 +39,26 @@ Asked only of the helpers of virtual folders:
     {"op": "append", "upload": ID, "file": P,  {"ok": true, "offset": N}, then for D* and
      "size": N}                                {"commit": true} once more, or a refusal
 
-upload   Nothing changes in the work directory before the commit; a socket that closes before it
-         is an abort. The answer comes after the commit, also where an earlier packet was refused.
+upload   Nothing changes in the work directory before the commit. A socket that closes before the
+         commit aborts the upload. The answer comes after the commit, also if an earlier packet was
+         refused.
 list     The data is the JSON text of a list of {"mode", "size", "ctime", "mtime", "atime",
-         "filename"} and, for a symbolic link, "target". TEXT tells of entries that could not be
-         read, "" when there are none. As "items" they are {"name", "type", "size", "mode",
+         "filename"} and, for a symbolic link, "target". TEXT names entries that could not be read;
+         "": there are none. With the form "items" an entry is {"name", "type", "size", "mode",
          "created", "modified"}, the times in ISO 8601.
-read     The data is exactly N bytes, or those from start to before end, whatever becomes of the
-         file meanwhile.
-usage    Bytes of the whole file system; files below /home/work, as far as they were counted.
-append   The first offset is that of the data to come. A socket that closes before the commit
-         leaves what has come. ID is 32 hexadecimal digits; see files/resumable.py.
+read     The data is exactly N bytes, or the bytes from start to before end, even if the file
+         changes meanwhile.
+usage    Bytes of the whole file system; files below /home/work, up to the bound of the count.
+append   The first offset is the position of the new data. When the socket closes before the commit,
+         the data that has come stays. ID is 32 hexadecimal digits; see files/resumable.py.
 begin    Unfinished uploads that are not in "keep" are removed.
 archive  The data of a part is an uncompressed tar. All paths are checked before the first
          answer. KIND is one of LEFT_OUT; kinds that do not occur are absent.
 created  Regular files below P whose ctime is SECONDS since the epoch or later, at most
          CREATED_MAX; names are relative to P, sorted.
 
-Should the helper meet a failure of its own after {"ok": true}, it closes the socket without
-{"end": true}; that is how a reader tells a cut answer from a whole one.
+After a failure of its own behind {"ok": true}, the helper closes the socket without {"end": true}.
+By this a reader tells an incomplete answer from a complete one.
 """
 
 from __future__ import annotations
@@ -79,30 +80,33 @@ FILE_CHUNK = 64 * 1024
 """Bytes of data in one packet at most."""
 
 PACKET_MAX = 128 * 1024
-"""Bytes of one packet at most; what a receiver should be ready for."""
+"""Bytes of one packet at most; a receiver needs a buffer of this size."""
 
 CREATED_MAX = 1000
 """Names in one answer to "created" at most."""
 
 ANSWER_NAMES_MAX = 96 * 1024
-"""Bytes of JSON that the names of "created" may fill; what does not fit is not told."""
+"""Bytes of JSON that the names of "created" may fill; further names are left out."""
 
 Kind = Literal["outside", "invalid", "missing", "full", "nospace", "fault"]
-"""Why it was refused: OutsideHome, Invalid, NotFound, QuotaExceeded, NoSpace, or our fault."""
+"""The reason of a refusal: OutsideHome, Invalid, NotFound, QuotaExceeded, NoSpace, or a failure of
+the helper itself."""
 
 LEFT_OUT = ("fifo", "socket", "device", "unreadable", "too_deep")
-"""What an archive may leave out. unreadable: permission denied, or a program holds a lease;
-too_deep: directories with more components, or a longer name, than a client's name may have."""
+"""The kinds of entries that an archive may leave out. unreadable: permission denied, or a program
+holds a lease; too_deep: directories with more components, or a longer name, than a client's name
+may have."""
 
 
 class FileWireError(SandboxdError):
-    """The peer sent something that is no packet; the conversation is over."""
+    """The peer sent a malformed packet; the conversation is over."""
 
 
 def pack_json(message: dict[str, Any]) -> bytes:
     """The packet for `message`.
 
-    Raises Invalid when it is too large: answers are bounded, so that is a client's doing.
+    Raises Invalid for a packet that is too large. Answers are bounded, so only the names in a
+    client's request can make a packet too large.
     """
     packet = b"J" + json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii")
     if len(packet) > PACKET_MAX:
@@ -136,7 +140,7 @@ def unpack(packet: bytes) -> dict[str, Any] | bytes:
 
 
 def refusal(answer: dict[str, Any]) -> SandboxdError:
-    """The exception that an {"ok": false} answer stands for; an unknown kind is our fault."""
+    """The exception for an {"ok": false} answer; Unavailable for an unknown kind."""
     text = str(answer.get("error", "the file helper gave no reason"))
     match answer.get("kind"):
         case "outside":

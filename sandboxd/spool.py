@@ -1,19 +1,19 @@
-"""The files in which a run's console and events outlive the processes that made them.
+"""The spool of a run: the files of its console and journal, which outlive the processes of the run.
 
-`console` is a file of fixed size and order. It is cut into segments of 64 KiB; the first
-`head` of them are written once, the others are a ring, so that a flood keeps its beginning and
-its end and costs no more disk than that. Each segment opens with a header
+`console` is a file of bounded size, cut into segments of 64 KiB. The first `head` segments are
+written once. The `tail` segments after them are a ring, so the file keeps the beginning and the end
+of a flood. Each segment begins with a header
 
     number + 1 (0: never written), bytes used, console bytes before this segment
 
-and holds whole records: stream, length, text. A record is valid UTF-8 by itself; the writer
-holds back the start of an unfinished character (`Splitter`). One process writes, any number
-read, without locks: the header is written after its records, and a reader checks the number
-again after it has read, since the ring may have gone round meanwhile.
+and has whole records: stream, length, text. The text of a record is valid UTF-8 by itself; the
+writer delays the bytes of an unfinished character (`Splitter`). One process writes and any number
+of processes read, without locks. The writer writes the header after its records. A reader checks
+the number again after it has read a segment, since the ring may have reused the segment meanwhile.
 
-`journal` has one JSON object a line, an event of the run each, appended with one write.
+`journal` has one JSON object per line. Each is an event of the run, appended with one write.
 
-The writer runs as the session's uid: readers take what is in these files as untrusted input.
+The writer runs as the session's uid, so readers treat the content of these files as untrusted.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ JOURNAL_MAX = 1 << 20
 
 
 class Splitter:
-    """Cuts a byte stream where a UTF-8 character ends; what is invalid becomes U+FFFD."""
+    """The splitter of a byte stream between UTF-8 characters. Invalid bytes become U+FFFD."""
 
     def __init__(self) -> None:
-        self._kept = b""
+        self._pending = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Valid UTF-8 for all of `data` but an unfinished last character."""
-        data = self._kept + data
+        """Valid UTF-8 for all of `data` except an unfinished last character."""
+        data = self._pending + data
         cut = len(data) - _unfinished(data)
-        self._kept = data[cut:]
+        self._pending = data[cut:]
         return _valid(data[:cut])
 
     def end(self) -> bytes:
-        """What was held back, at the end of the stream."""
-        kept, self._kept = self._kept, b""
-        return _valid(kept)
+        """Valid UTF-8 for the unfinished character at the end of the stream."""
+        pending, self._pending = self._pending, b""
+        return _valid(pending)
 
 
 def _valid(data: bytes) -> bytes:
@@ -64,7 +64,8 @@ def _valid(data: bytes) -> bytes:
 
 
 def _unfinished(data: bytes) -> int:
-    """How many bytes at the end (0 to 3) begin a character that may still be finished."""
+    """The count of bytes at the end, 0 to 3, that begin a character which may still be
+    completed."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte & 0xC0 != 0x80:
@@ -74,30 +75,32 @@ def _unfinished(data: bytes) -> int:
 
 
 class ConsoleWriter:
-    """Appends records to the console file `fd`; `head` and `tail` are bytes kept of each end.
+    """The writer of the console file `fd`. It keeps `head` bytes of the beginning of the output and
+    `tail` bytes of its end.
 
-    dropped  bytes of text that the ring has gone round over
+    dropped  bytes of text that the ring has overwritten
     """
 
     def __init__(self, fd: int, head: int, tail: int) -> None:
         self._fd = fd
         self._head, self._tail = segments(head), segments(tail)
-        self._number, self._used, self._before, self._here = 0, _HEADER.size, 0, 0
+        self._number, self._used = 0, _HEADER.size  # the current segment, with its header
+        self._before, self._in_segment = 0, 0  # bytes of text
         self._ring: deque[int] = deque()
         self.dropped = 0
 
     @property
     def position(self) -> int:
-        """Where the next record goes; grows for ever, never repeats."""
+        """The position of the next record. A position only grows and never repeats."""
         return self._number * SEGMENT + self._used
 
     @property
     def written(self) -> int:
-        """Bytes of console text so far, kept or not."""
-        return self._before + self._here
+        """Bytes of console text so far, overwritten ones included."""
+        return self._before + self._in_segment
 
     def begin(self) -> None:
-        """Write an empty first segment: who finds the file empty knows that nothing ever ran.
+        """Write an empty first segment. An empty file thus means that the run never began.
 
         Raises OSError when the disk is full.
         """
@@ -117,28 +120,29 @@ class ConsoleWriter:
         record = _RECORD.pack(stream, len(text)) + text
         if self._used + len(record) > SEGMENT:
             if self._number >= self._head:
-                self._ring.append(self._here)
+                self._ring.append(self._in_segment)
             if len(self._ring) == self._tail:
                 self.dropped += self._ring.popleft()
             self._number, self._used = self._number + 1, _HEADER.size
-            self._before, self._here = self._before + self._here, 0
-        place = _place(self._number, self._head, self._tail)
-        if self._used == _HEADER.size:  # first in a place that the ring may have used before
-            self._put(_HEADER.pack(0, 0, 0), place)
-        self._put(record, place + self._used)
+            self._before, self._in_segment = self._before + self._in_segment, 0
+        offset = _offset(self._number, self._head, self._tail)
+        if self._used == _HEADER.size:  # the ring may have an older segment at this offset
+            self._write(_HEADER.pack(0, 0, 0), offset)
+        self._write(record, offset + self._used)
         self._used += len(record)
-        self._here += len(text)
-        self._put(_HEADER.pack(self._number + 1, self._used, self._before), place)
+        self._in_segment += len(text)
+        self._write(_HEADER.pack(self._number + 1, self._used, self._before), offset)
 
-    def _put(self, data: bytes, place: int) -> None:
-        """Write all of `data`; a disk that is nearly full takes a part of it, and says nothing."""
-        if os.pwrite(self._fd, data, place) < len(data):
+    def _write(self, data: bytes, offset: int) -> None:
+        """Write all of `data`. A disk that is nearly full takes a part of it and reports no
+        error."""
+        if os.pwrite(self._fd, data, offset) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolPosition:
-    """How far a reader has come: a position and the console bytes before it."""
+    """A position in the console, and the bytes of console text before it (`seen`)."""
 
     position: int = 0
     seen: int = 0
@@ -146,7 +150,7 @@ class SpoolPosition:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A piece of console text; `lost` bytes before it fell out of the spool."""
+    """A piece of console text. `lost` bytes of text before it are no longer in the spool."""
 
     stream: int
     text: str
@@ -154,14 +158,14 @@ class Record:
 
 
 class ConsoleReader:
-    """Reads the console file `fd`, made for a writer with the same `head` and `tail`."""
+    """The reader of the console file `fd` of a writer with the same `head` and `tail`."""
 
     def __init__(self, fd: int, head: int, tail: int) -> None:
         self._fd = fd
         self._head, self._tail = segments(head), segments(tail)
 
     def read(self, cursor: SpoolPosition, end: int) -> Iterator[tuple[Record, SpoolPosition]]:
-        """The records from `cursor` up to position `end`, each with the cursor behind it."""
+        """The records from `cursor` up to position `end`, each with the position behind it."""
         while cursor.position < end:
             number, offset = divmod(cursor.position, SEGMENT)
             last = end // SEGMENT
@@ -186,13 +190,13 @@ class ConsoleReader:
             cursor = SpoolPosition((number + 1) * SEGMENT, cursor.seen + lost)
 
     def at(self, seen: int) -> SpoolPosition:
-        """The cursor behind `seen` bytes of console text; at the beginning of a record that they
-        end in; before the gap, if what follows fell out."""
-        headers = (self._header(place) for place in range(self._head + self._tail))
-        there = [(tag - 1, before) for tag, before in headers if tag and before <= seen]
-        if not there:
+        """The position behind `seen` bytes of console text. If that is within a record: the
+        beginning of the record. If the text behind is no longer in the spool: before the gap."""
+        headers = (self._header(index) for index in range(self._head + self._tail))
+        candidates = [(tag - 1, before) for tag, _, before in headers if tag and before <= seen]
+        if not candidates:
             return SpoolPosition()
-        number, before = max(there)
+        number, before = max(candidates)
         data, _ = self._segment(number)
         cursor = SpoolPosition(number * SEGMENT + START, before)
         for _, text, behind in _records(data or b"", START):
@@ -201,18 +205,16 @@ class ConsoleReader:
             cursor = SpoolPosition(number * SEGMENT + behind, cursor.seen + len(text))
         return SpoolPosition(cursor.position, seen) if self.end() > cursor.position else cursor
 
-    def _header(self, place: int) -> tuple[int, int]:
-        """Tag and bytes before of the segment in this place; a tag of 0 for none."""
-        header = os.pread(self._fd, _HEADER.size, place * SEGMENT)
-        tag, _, before = _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0, 0)
-        return tag, before
+    def _header(self, index: int) -> tuple[int, int, int]:
+        """The header of the segment with this index in the file; zeros: there is no segment."""
+        header = os.pread(self._fd, _HEADER.size, index * SEGMENT)
+        return _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0, 0)
 
     def end(self) -> int:
-        """The position behind the newest record; 0 when there is none."""
+        """The position behind the newest record; 0: there is no record."""
         newest, behind = 0, 0
         for index in range(self._head + self._tail):
-            header = os.pread(self._fd, _HEADER.size, index * SEGMENT)
-            tag, used = _HEADER.unpack(header)[:2] if len(header) == _HEADER.size else (0, 0)
+            tag, used, _ = self._header(index)
             if tag > newest:
                 newest, behind = tag, (tag - 1) * SEGMENT + min(used, SEGMENT)
             elif not tag and index < self._head:
@@ -220,25 +222,24 @@ class ConsoleReader:
         return behind
 
     def _segment(self, number: int) -> tuple[bytes | None, int]:
-        """The used part of segment `number`, None when it is no longer (or not yet) there."""
-        place = _place(number, self._head, self._tail)
-        data = os.pread(self._fd, SEGMENT, place)
+        """The used part of segment `number`, and the bytes before it; None when the segment is not
+        yet, or no longer, in the file."""
+        offset = _offset(number, self._head, self._tail)
+        data = os.pread(self._fd, SEGMENT, offset)
         if len(data) < _HEADER.size:
             return None, 0
         tag, used, before = _HEADER.unpack_from(data)
-        again = os.pread(self._fd, _HEADER.size, place)
+        again = os.pread(self._fd, _HEADER.size, offset)
         if tag != number + 1 or again[:8] != data[:8] or not _HEADER.size <= used <= SEGMENT:
             return None, 0
         return data[:used], before
 
     def _oldest(self, first: int, last: int) -> tuple[int, bytes | None, int]:
-        """The first segment among first..last that the ring still has."""
-        there = []
-        for place in range(self._head, self._head + self._tail):
-            header = os.pread(self._fd, _HEADER.size, place * SEGMENT)
-            if len(header) == _HEADER.size:
-                there.append(_HEADER.unpack(header)[0] - 1)
-        for number in sorted(number for number in there if first <= number <= last):
+        """The first segment among first..last that the ring still has: its number, its used part
+        and the bytes before it."""
+        ring = range(self._head, self._head + self._tail)
+        numbers = [self._header(index)[0] - 1 for index in ring]
+        for number in sorted(number for number in numbers if first <= number <= last):
             data, before = self._segment(number)
             if data is not None:
                 return number, data, before
@@ -246,7 +247,7 @@ class ConsoleReader:
 
 
 def _records(data: bytes, offset: int) -> Iterator[tuple[int, bytes, int]]:
-    """(stream, text, offset behind it) for each whole record of a segment."""
+    """Stream, text and the offset behind it for each whole record of a segment."""
     while offset + _RECORD.size <= len(data):
         stream, length = _RECORD.unpack_from(data, offset)
         offset += _RECORD.size
@@ -257,12 +258,12 @@ def _records(data: bytes, offset: int) -> Iterator[tuple[int, bytes, int]]:
 
 
 def segments(size: int) -> int:
-    """How many segments hold `size` bytes; at least two, so that a ring can turn."""
+    """The count of segments for `size` bytes; at least two, the minimum for a ring."""
     return max(2, -(-size // SEGMENT))
 
 
-def _place(number: int, head: int, tail: int) -> int:
-    """The offset in the file of segment `number`."""
+def _offset(number: int, head: int, tail: int) -> int:
+    """The offset of segment `number` in the file."""
     return (number if number < head else head + (number - head) % tail) * SEGMENT
 
 
@@ -272,7 +273,7 @@ def append_event(fd: int, event: dict[str, Any]) -> None:
 
 
 def read_events(fd: int) -> list[dict[str, Any]]:
-    """All whole events of the journal; a line that is no object ends it."""
+    """All whole events of the journal. A line that is no JSON object ends the journal."""
     events: list[dict[str, Any]] = []
     for line in os.pread(fd, JOURNAL_MAX, 0).split(b"\n")[:-1]:
         try:

@@ -1,9 +1,9 @@
-"""Measures `sh -c true` in several ways, one after the other, round by round.
+"""A benchmark of `sh -c true` in several sandboxes, one after the other, round by round.
 
-Machines are noisy and drift, so only a ratio within one round means anything: the table has the
-median and the 99th percentile of each way, and the median of its ratios to the bare spawn of the
-same round. Between two measurements is a pause, since an idle machine is what a user meets: a
-tight loop hides what waking up costs (an attach to a cgroup, above all).
+Machines are noisy and drift, so only a ratio within one round has a meaning. The table shows the
+median and the 99th percentile of each sandbox, and the median of its ratios to the bare spawn of
+the same round. There is a pause between two measurements, since users meet an idle machine: a tight
+loop hides the cost of a wake-up (above all that of an attach to a cgroup).
 """
 
 from __future__ import annotations
@@ -25,33 +25,34 @@ PAUSE_S = 0.006
 COMMAND = ["/bin/sh", "-c", "true"]
 BARE = "bare posix_spawn"
 
-Way = Callable[[], object]
+Act = Callable[[], object]
+"""One measured act, which starts and awaits a command."""
 
 
-def bare() -> None:
-    """The baseline: a process, and nothing around it."""
+def spawn_bare() -> None:
+    """The baseline: a process without a sandbox."""
     os.waitpid(os.posix_spawn(COMMAND[0], COMMAND, {}), 0)
 
 
-def others() -> dict[str, Way]:
-    """What this host has to compare with."""
+def other_sandboxes() -> dict[str, Act]:
+    """The sandboxes of this host to compare with, by name."""
     namespaces = ["--mount", "--pid", "--net", "--ipc", "--uts", "--fork"]
-    found: dict[str, Way] = {}
+    acts: dict[str, Act] = {}
     if unshare := shutil.which("unshare"):
-        found["unshare, five namespaces"] = lambda: run([unshare, *namespaces, *COMMAND])
+        acts["unshare, five namespaces"] = lambda: run([unshare, *namespaces, *COMMAND])
     if bwrap := shutil.which("bwrap"):
         view = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-        found["bubblewrap, no limits"] = lambda: run([bwrap, "--unshare-all", *view, *COMMAND])
-    return found
+        acts["bubblewrap, no limits"] = lambda: run([bwrap, "--unshare-all", *view, *COMMAND])
+    return acts
 
 
 def run(command: list[str]) -> None:
-    """Another program, by vfork as far as Python has it."""
+    """Run another program; Python starts it by vfork where it can."""
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def batch(client: Client, session: str) -> None:
-    """One run of an exec step over HTTP, from the request to the verdict."""
+    """Run one exec step over HTTP, from the request to the verdict."""
     options = {"exec": "true", "live": True}
     call = {"mode": "batch", "code": "", "options": options}
     while True:
@@ -62,32 +63,32 @@ def batch(client: Client, session: str) -> None:
         call = {"mode": "continue", "code": "", "runId": result["runId"], "options": {"live": True}}
 
 
-def whole(client: Client) -> None:
-    """A session for one run: create, run, delete."""
+def session_of_one_run(client: Client) -> None:
+    """Create a session, run one command in it, delete it."""
     session = client.create("sh", {})["sessionId"]
     batch(client, session)
     client.call("DELETE", f"/session/{session}")
 
 
-def measure(ways: dict[str, Way], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each way in each round; the first round warms up and does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+def measure(acts: dict[str, Act], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each act in each round. The first round warms up and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in acts}
     for number in range(rounds + 1):
-        for name, way in ways.items():
+        for name, act in acts.items():
             time.sleep(PAUSE_S)
             began = time.perf_counter()
-            way()
+            act()
             if number:
-                taken[name].append((time.perf_counter() - began) * 1000)
+                times[name].append((time.perf_counter() - began) * 1000)
         if sys.stderr.isatty():
             print(f"\rround {number} of {rounds}", end="", file=sys.stderr)
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    return taken
+    return times
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print a table, or JSON."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
     parser.add_argument("-n", type=int, default=200, metavar="ROUNDS", help="default: 200")
     parser.add_argument("--json", action="store_true", help="all times, in milliseconds")
@@ -95,20 +96,20 @@ def main() -> None:
     with private_daemon() as socket:
         client = Client(socket)
         session = client.create("sh", {})["sessionId"]
-        ways: dict[str, Way] = {
-            BARE: bare,
-            **others(),
+        acts: dict[str, Act] = {
+            BARE: spawn_bare,
+            **other_sandboxes(),
             "sandboxd, a run in a session": lambda: batch(client, session),
-            "sandboxd, create + run + delete": lambda: whole(client),
+            "sandboxd, create + run + delete": lambda: session_of_one_run(client),
         }
-        taken = measure(ways, max(1, args.n))
+        times_by_name = measure(acts, max(1, args.n))
         client.close()
     if args.json:
-        print(json.dumps(taken))
+        print(json.dumps(times_by_name))
         return
     print(f"{'':34}{'median ms':>10}{'p99':>9}{'x bare':>9}")
-    for name, times in taken.items():
-        ratio = statistics.median(t / b for t, b in zip(times, taken[BARE], strict=True))
+    for name, times in times_by_name.items():
+        ratio = statistics.median(t / b for t, b in zip(times, times_by_name[BARE], strict=True))
         high = sorted(times)[min(len(times) - 1, len(times) * 99 // 100)]
         print(f"{name:34}{statistics.median(times):10.2f}{high:9.2f}{ratio:9.2f}")
 

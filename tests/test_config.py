@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import config, config_file
+from sandboxd import config, config_file, config_rules
 from sandboxd.errors import ConfigError
 from sandboxd.model import GIB, MIB
 
@@ -77,12 +77,27 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
         ("[limits.exec]\nwall_s = 0", "wall_s must be above 0"),
         ("[limits.exec]\nwall_s = 999999", "above ceiling.wall_s"),
         ("[runtimes.c]\nrun = 'x'", "runtimes.c.run"),
+        ("[limits.exec]\npids = 0", "limits.exec.pids must be above 0, not 0"),
+        ("[admission.owner]\nmemory = 0", "admission.owner.memory must be above 0, not 0.0"),
+        ("[console]\nhead = 0", "console.head must be above 0, not 0"),
+        ("[http]\nrequests = 0", "http.requests must be 1 or more, not 0"),
+        ("[stop]\nruns = 'kill'", 'stop.runs must be "keep" or "drain", not \'kill\''),
+        ("log = 'xml'", 'log must be "text" or "json", not \'xml\''),
+        ("cgroup = '/a'", "cgroup must be a path below /sys/fs/cgroup, not '/a'"),
+        ("cgroup = 'a/../b'", "cgroup must be a path below /sys/fs/cgroup"),
+        ("[slots]\ncount = 65537", "slots.count must be between 1 and 65536, not 65537"),
         ("a = ", "not valid TOML"),
     ],
 )
 def test_mistake_names_the_key(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize("rule", config_rules.RULES, ids=lambda rule: rule.key)
+def test_defaults_keep_every_rule_and_every_rule_names_a_key(rule: config_rules.Rule) -> None:
+    values = list(config_rules.values(config.Config(), rule.key))
+    assert values and all(rule.holds(value) for _, value in values)
 
 
 def test_missing_file_is_told(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import sandboxd
 
 ROOT = Path(sandboxd.__file__).parent
 SHARED = {
-    "config", "config_file", "errors", "filewire", "log", "model", "free_space", "spool", "systemd",
-    "wire",
+    "config", "config_file", "config_rules", "errors", "filewire", "free_space", "log", "model",
+    "spool", "systemd", "wire",
 }  # fmt: skip
 MAY_IMPORT = {
     "jail": {"errors", "model"},

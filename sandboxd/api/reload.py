@@ -21,8 +21,7 @@ async def apply(state: AppState, connections: Connections, table: dict[str, Any]
     new = config_file.from_table(table)
     found = await asyncio.to_thread(runtimes.load, new)
     log.setup(new.log, new.log_level, "api")
-    state.config = state.sessions.config = state.door.config = new
-    state.folders.config = new.folders
+    state.config = state.door.config = new
     state.health.config = new
     state.tokens.life_s = new.folders.token_s
     state.bodies.most = new.http.bodies

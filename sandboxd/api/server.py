@@ -45,9 +45,11 @@ from .routes.leaks import Leaks
 from .sessions.admission import DRAINED, Admission
 from .sessions.capacity import HostCapacity
 from .sessions.clock_watch import ClockWatch
+from .sessions.deferred_writes import DeferredWrites
 from .sessions.gauges import readings
-from .sessions.reaper import resume, sweep
+from .sessions.reaper import reap
 from .sessions.registry import SessionRegistry
+from .sessions.services import Services
 from .sessions.warden_client import WardenClient
 from .state import AppState
 from .telemetry.accounting import RunAccounting
@@ -115,15 +117,15 @@ async def _serve(
     health = Health(config, client, store, metrics)
     leaks = Leaks(client, store, metrics)
     admission = Admission(config, HostCapacity(os.path.dirname(store.path)))
-    sessions = SessionRegistry(
-        config, client, store, admission, RunAccounting(metrics, config.console)
-    )
+    accounting = RunAccounting(metrics, config.console)
+    services = Services(client, store, admission, accounting, DeferredWrites(store))
+    sessions = SessionRegistry(services)
     keys, clock = Keys(store), ClockWatch(store)
     state = AppState(
         config,
         runtimes.load(config),
         sessions,
-        FolderRegistry(config, client, store, sessions),
+        FolderRegistry(services, sessions),
         Tokens(config.folders.token_s),
         Authenticator(config, keys),
         metrics,
@@ -140,15 +142,15 @@ async def _serve(
         await clock.begin()
         await state.folders.restore()
         await sessions.restore()
-        await resume(sessions, state.runtimes)
-        sweeper = asyncio.create_task(sweep(sessions, keys, clock), name="sweeper")
-        sweeper.add_done_callback(lambda _: server.stop("nothing ends idle sessions any more"))
+        await sessions.resume(state.runtimes)
+        reaper = asyncio.create_task(reap(sessions, keys, clock), name="reaper")
+        reaper.add_done_callback(lambda _: server.stop("nothing ends idle sessions any more"))
         try:
             yield
         finally:
-            sweeper.cancel()
+            reaper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await sweeper
+                await reaper
             await sessions.close()
 
     connections = Connections(config.http)

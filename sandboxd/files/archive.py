@@ -1,11 +1,12 @@
-"""Reading: one file as it is, or files and directories as a stream of tar.
+"""The read requests of the file helper: one file as it is, or a stream of tar.
 
-A name that a client gives may be a link that stays inside: what it leads to is read. Links that
-are found on the walk are kept as links. What has no content, or cannot be read, is left out and
-counted; the count is taken by a first walk, since it is sent before the data.
+A name in a request may be a link that stays inside /home/work: the file helper follows it. A link
+below a directory of the request stays a link in the tar. Entries without content and entries that
+cannot be read are left out and counted. A first walk counts them, since the count is sent before
+the data.
 
-The tar is written member by member, because tarfile.TarFile keeps a list of all members: only
-its header format is used (TarInfo.tobuf). Members carry no ids or names of users of the host.
+The tar is written member by member, because tarfile.TarFile keeps a list of all members. Only its
+header format is used (TarInfo.tobuf). Members have no ids or names of users of the host.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ PATHS_MAX = 64
 """Paths of one archive request; each holds a descriptor."""
 
 ENTRIES_MAX = 1_000_000
-"""Entries below one path of an archive at most. A program that goes on making entries must not
-keep us for ever: the first walk sends nothing, so that nobody would notice."""
+"""Entries below one path of an archive at most. Without this bound, a program that goes on making
+entries could keep the helper in its first walk for ever, which sends nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One path of the request, opened; `fd` is a regular file or a directory."""
+    """One path of the request, opened. `fd` is a regular file or a directory."""
 
     fd: int
     base: str
@@ -44,7 +45,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A member of the tar. `content`: descriptor of a regular file, good until the next one."""
+    """A member of the tar. `content`: descriptor of a regular file, valid until the next member."""
 
     path: str
     status: os.stat_result
@@ -85,11 +86,11 @@ def read_file(
 
 
 def archive(conversation: Conversation, home: int, names: list[str]) -> None:
-    """Answer an archive request. Raises Refused for the first path that cannot be had."""
+    """Answer an archive request. Raises Refused for the first path that cannot be read."""
     if not 1 <= len(names) <= PATHS_MAX:
         raise Invalid(f"an archive has 1 to {PATHS_MAX} paths, not {len(names)}")
     with contextlib.ExitStack() as opened:
-        parts = [_opened(home, name, opened) for name in names]
+        parts = [_open_part(home, name, opened) for name in names]
         conversation.answer({"ok": True})
         for part in parts:
             conversation.answer({"part": part.base, "left_out": part.left_out})
@@ -101,8 +102,8 @@ def archive(conversation: Conversation, home: int, names: list[str]) -> None:
         conversation.answer({"end": True})
 
 
-def _opened(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
-    """The path `name`, with what an archive of it leaves out. Raises Refused."""
+def _open_part(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
+    """Open the path `name`, and count the entries that its archive leaves out. Raises Refused."""
     parts = inside(name)
     fd = open_content(home, parts)
     opened.callback(os.close, fd)
@@ -112,50 +113,50 @@ def _opened(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
 
 
 def _members(part: _Part) -> Iterator[_Member | str]:
-    """What the tar of `part` holds, and for each entry left out its kind (filewire.LEFT_OUT).
+    """The members of the tar of `part`, and for each entry left out its kind (filewire.LEFT_OUT).
 
-    Raises Invalid when it goes beyond ENTRIES_MAX.
+    Raises Invalid for more than ENTRIES_MAX entries.
     """
     status = os.fstat(part.fd)
     if stat.S_ISREG(status.st_mode):
         yield _Member(part.base, status, part.fd)
         return
     yield _Member(part.base, status)
-    for count, found in enumerate(walk(part.fd, part.base + "/"), 1):
+    for count, entry in enumerate(walk(part.fd, part.base + "/"), 1):
         if count > ENTRIES_MAX:
             raise Invalid(f"{shown(part.base)} has more than {ENTRIES_MAX} entries")
-        yield from _member(found)
+        yield from _member(entry)
 
 
-def _member(found: WalkEntry) -> Iterator[_Member | str]:
-    """The member for an entry, or its kind; nothing when it has become something else."""
-    status = found.status
-    if status is None or found.unentered:
-        yield found.unentered or "unreadable"
+def _member(entry: WalkEntry) -> Iterator[_Member | str]:
+    """The member for an entry, or its kind; nothing when the entry has changed its type."""
+    status = entry.status
+    if status is None or entry.unentered:
+        yield entry.unentered or "unreadable"
     elif stat.S_ISDIR(status.st_mode):
-        yield _Member(found.path, status)
+        yield _Member(entry.path, status)
     elif stat.S_ISREG(status.st_mode):
-        yield from _file(found)
+        yield from _file(entry)
     elif stat.S_ISLNK(status.st_mode):
-        yield from _link(found, status)
+        yield from _link(entry, status)
     else:
         yield special(status.st_mode)
 
 
-def _link(found: WalkEntry, status: os.stat_result) -> Iterator[_Member]:
+def _link(entry: WalkEntry, status: os.stat_result) -> Iterator[_Member]:
     try:
-        target = os.readlink(found.name, dir_fd=found.directory)
+        target = os.readlink(entry.name, dir_fd=entry.directory)
     except OSError as error:
         if error.errno in GONE:
             return
         raise
-    yield _Member(found.path, status, target=target)
+    yield _Member(entry.path, status, target=target)
 
 
-def _file(found: WalkEntry) -> Iterator[_Member | str]:
-    """The member for a regular file, opened as long as it is in use."""
+def _file(entry: WalkEntry) -> Iterator[_Member | str]:
+    """The member for a regular file. Its descriptor is open until the next member."""
     try:
-        fd = open_entry(found.directory, found.name)
+        fd = open_entry(entry.directory, entry.name)
     except (PermissionError, BlockingIOError):
         yield "unreadable"
         return
@@ -166,20 +167,20 @@ def _file(found: WalkEntry) -> Iterator[_Member | str]:
     try:
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode):
-            yield _Member(found.path, status, fd)
+            yield _Member(entry.path, status, fd)
     finally:
         os.close(fd)
 
 
 class _Tar:
-    """Writes one tar to the conversation."""
+    """The writer of one tar to the conversation."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._written = 0
 
     def add(self, member: _Member) -> None:
-        """The header of `member` and, for a file, as much content as the header says."""
+        """Write the header of `member` and, for a file, as many bytes as the header says."""
         info = _header(member)
         self._write(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
         if member.content is not None:
@@ -188,7 +189,7 @@ class _Tar:
             self._write(bytes(-info.size % tarfile.BLOCKSIZE))
 
     def end(self) -> None:
-        """Two blocks of zeros, and more up to a whole record, as tar(5) wants it."""
+        """Write two blocks of zeros, and more up to a whole record, as tar(5) requires."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self._written % tarfile.RECORDSIZE))
 

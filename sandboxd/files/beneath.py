@@ -1,13 +1,14 @@
-"""Opens what a client named, below the descriptor of /home/work and nowhere else.
+"""The opening of a client's names, below the descriptor of /home/work and nowhere else.
 
-The payload runs at the same time with the same uid: between any two calls a directory may have
-become a link, a file a FIFO. Hence
+Programs of the session run at the same time, with the same uid. Between any two calls a program
+may replace a directory by a link, or a file by a FIFO. Hence three rules:
 
-- a client's name is resolved by one openat2(2) with RESOLVE_BENEATH: the kernel follows links
-  that stay below `home` and answers EXDEV for those that leave, absolute ones among them;
-- what was opened is judged by fstat(2) of the descriptor, never by an earlier stat of the name;
-- nothing waits: O_PATH looks first, since already opening a FIFO wakes its writer up, and then
-  O_NONBLOCK keeps a FIFO, or a lease that the payload holds (fcntl(2) F_SETLEASE), from blocking.
+- One openat2(2) with RESOLVE_BENEATH resolves a whole name: the kernel follows links that stay
+  below `home`, and answers EXDEV for links that leave it, absolute ones included.
+- Decisions rest on fstat(2) of the open descriptor, never on an earlier stat of the name.
+- No call waits. An O_PATH descriptor comes first, since a plain open of a FIFO would already wake
+  its writer. Then O_NONBLOCK prevents a wait for a FIFO or for a lease of a program (fcntl(2),
+  F_SETLEASE).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 _INVALID = {
-    errno.ELOOP: "is a link that leads to no end",
+    errno.ELOOP: "has too many links on its way",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.ENXIO: "is a socket or a device",
@@ -37,9 +38,9 @@ _INVALID = {
 
 
 def refused(error: OSError, parts: Name) -> Refused:
-    """What the kernel's answer about `parts` means to a client.
+    """The refusal for a client, from the kernel's error about `parts`.
 
-    Raises `error` again when it says nothing about the client's request.
+    Raises `error` again when the cause is not the client's request.
     """
     name = shown(absolute(parts))
     code = error.errno or 0
@@ -48,7 +49,7 @@ def refused(error: OSError, parts: Name) -> Refused:
     if code == errno.ENOENT:
         return NotFound("path", f"{name} does not exist")
     if code == errno.ENOTDIR:
-        return NotFound("path", f"{name} is no directory, or goes through what is none")
+        return NotFound("path", f"{name} is no directory, or a part of its path is no directory")
     if code in _INVALID:
         return Invalid(f"{name}: {_INVALID[code]}")
     if code in (errno.ENOSPC, errno.EDQUOT):
@@ -57,12 +58,13 @@ def refused(error: OSError, parts: Name) -> Refused:
 
 
 def look(home: int, parts: Name, flags: int = 0, resolve: int = 0) -> int:
-    """An O_PATH descriptor of `parts`; nothing is opened, nothing wakes up. Raises OSError."""
+    """An O_PATH descriptor of `parts`. This opens no content and wakes no process. Raises
+    OSError."""
     return openat2(home, relative(parts), os.O_PATH | flags, _RESOLVE | resolve)
 
 
 def open_directory(home: int, parts: Name) -> int:
-    """A descriptor to list `parts` with. Raises Refused; NotFound where it is no directory."""
+    """A descriptor for a listing of `parts`. Raises Refused: NotFound if it is no directory."""
     try:
         return openat2(home, relative(parts), _PLAIN | os.O_DIRECTORY, _RESOLVE)
     except OSError as error:
@@ -70,13 +72,13 @@ def open_directory(home: int, parts: Name) -> int:
 
 
 def open_content(home: int, parts: Name) -> int:
-    """A descriptor to read `parts` with, a regular file or a directory. Raises Refused."""
+    """A descriptor for reading `parts`, a regular file or a directory. Raises Refused."""
     try:
-        seen = look(home, parts)
+        path = look(home, parts)
         try:
-            _expect_content(seen, parts)
+            _expect_content(path, parts)
         finally:
-            os.close(seen)
+            os.close(path)
         fd = openat2(home, relative(parts), _PLAIN, _RESOLVE)
     except OSError as error:
         raise refused(error, parts) from None
@@ -89,7 +91,7 @@ def open_content(home: int, parts: Name) -> int:
 
 
 def open_entry(directory: int, name: str, flags: int = 0) -> int:
-    """A descriptor of `name`, one component, in `directory`; a link is ELOOP. Raises OSError."""
+    """A descriptor of `name`, one component, in `directory`. Raises OSError; ELOOP for a link."""
     return os.open(name, _PLAIN | os.O_NOFOLLOW | flags, dir_fd=directory)
 
 
@@ -100,7 +102,7 @@ def _expect_content(fd: int, parts: Name) -> None:
 
 
 def special(mode: int) -> str:
-    """The kind of what is no file, directory or link: "fifo", "socket" or "device"."""
+    """The kind of an entry that is no file, directory or link: "fifo", "socket" or "device"."""
     if stat.S_ISFIFO(mode):
         return "fifo"
     return "socket" if stat.S_ISSOCK(mode) else "device"

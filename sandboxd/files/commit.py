@@ -1,14 +1,14 @@
-"""Moves uploaded files from the stage to their places: all of them, or none.
+"""The commit of an upload: it moves files from the stage to their places, all of them or none.
 
-All names are checked first, against each other and against what is there. Then missing
-directories are made and the files renamed into place; a rename is atomic for whoever reads the
-old file, replaces a link, FIFO or socket itself, and never follows it. A virtual folder that is
-seen in the tree is no place for uploads (the seed's rule).
+All names are checked first, against each other and against the tree. Then missing directories are
+made and the files are renamed into place. A rename is atomic for readers of the old file; it
+replaces a link, FIFO or socket itself and never follows it. A session's upload does not go into a
+virtual folder that is mounted in the tree (the seed's rule).
 
 Programs may change the tree between the check and the rename, and between any two calls. The
-kernel resolves below `home` every time, so the worst that they can have is a failing step; then
-the steps before it are taken back, as far as what was put there is still there. A file that was
-replaced is kept for that as a second hard link in `stage`.
+kernel resolves every name below `home`, so a program can only make a rename fail. The renames
+before it are then undone, except where a program has replaced the uploaded file. For the undo, a
+replaced file gets a second hard link in `stage`.
 """
 
 from __future__ import annotations
@@ -24,72 +24,76 @@ from .beneath import look, refused
 from .paths import Name, absolute, colliding, shown
 
 DIRECTORY_MODE = 0o755
-"""Of directories that an upload makes."""
+"""The mode of directories that an upload makes."""
+
+BACKUP_PREFIX = "kept-"
+"""Begins the name of the backup of a replaced file, in the stage or among unfinished uploads."""
 
 
-def place(home: int, stage: int, files: dict[Name, str]) -> None:
+def commit(home: int, stage: int, files: dict[Name, str]) -> None:
     """Move each file, a name in `stage`, to its name below `home`.
 
-    Raises Refused and leaves the tree as it was, or OSError for a failure of our own.
+    Raises Refused and leaves the tree as it was, or OSError for a failure of the helper itself.
     """
-    both = colliding(files)
-    if both is not None:
-        raise Invalid(f"{shown(absolute(both))} would be a file and a directory")
+    collision = colliding(files)
+    if collision is not None:
+        raise Invalid(f"{shown(absolute(collision))} would be a file and a directory")
     for name in files:
         _check(home, name)
     with contextlib.ExitStack() as undo:
         for name, staged in files.items():
             try:
-                _place(home, stage, name, staged, undo)
+                _move_into_place(home, stage, name, staged, undo)
             except OSError as error:
                 raise _refused(error, name) from None
         undo.pop_all()
 
 
 def _refused(error: OSError, name: Name) -> Refused:
-    """As `refused`; that a directory is missing is not what an upload can be told."""
+    """As `refused`, except for a missing directory: an upload makes it, so something else is in
+    the way."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
-        return Invalid(f"{shown(absolute(name))}: what leads there is no directory")
+        return Invalid(f"{shown(absolute(name))}: a part of its path is no directory")
     return refused(error, name)
 
 
 def _check(home: int, name: Name) -> None:
-    """Raise Refused when, as things are, the file `name` could not be put in its place."""
-    _expect_own(home, name)
+    """Raise Refused when the present tree has no place for the file `name`."""
+    _expect_not_mounted(home, name)
     try:
         directory, depth = _nearest(home, name[:-1])
         try:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            found = _lstat(directory, name[depth])
+            status = _lstat(directory, name[depth])
         finally:
             os.close(directory)
         if depth < len(name) - 1:
-            if found is not None:  # yet it could not be entered: a link to nothing
+            if status is not None:  # a parent that exists and cannot be opened: a dangling link
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        elif found is not None:
-            _check_target(home, name, found.st_mode)
+        elif status is not None:
+            _check_target(home, name, status.st_mode)
     except OSError as error:
         raise _refused(error, name) from None
 
 
-def _expect_own(home: int, name: Name) -> None:
-    """Raise Invalid when `name` is in a virtual folder, a file system of its own."""
+def _expect_not_mounted(home: int, name: Name) -> None:
+    """Raise Invalid when `name` is in a virtual folder, which is another file system."""
     first = _lstat(home, name[0])
     if first is not None and first.st_dev != os.fstat(home).st_dev:
         raise Invalid(
-            f"{shown(absolute(name))} is in a mounted folder, to which a session's uploads do not "
-            "go; a program can copy files there"
+            f"{shown(absolute(name))} is in a mounted folder, which takes no uploads through a "
+            "session; a program can copy files there"
         )
 
 
 def _look(home: int, parts: Name, flags: int = 0) -> int:
-    """As `look`, and not into another file system, whichever links lead there."""
+    """As `look`, but never into another file system, not even through a link."""
     return look(home, parts, flags, RESOLVE_NO_XDEV)
 
 
 def _nearest(home: int, parents: Name) -> tuple[int, int]:
-    """A descriptor of the deepest of the directories `parents` that exists, and its depth."""
+    """A descriptor of the deepest existing directory on the way to `parents`, and its depth."""
     for depth in range(len(parents), 0, -1):
         with contextlib.suppress(FileNotFoundError):
             return _look(home, parents[:depth], os.O_DIRECTORY), depth
@@ -97,43 +101,45 @@ def _nearest(home: int, parents: Name) -> tuple[int, int]:
 
 
 def _check_target(home: int, name: Name, mode: int) -> None:
-    """Raise OSError when what is there may not be replaced."""
+    """Raise OSError when the entry in the file's place may not be replaced."""
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISLNK(mode):
-        # The link would be replaced wherever it leads. One that leads outside is refused all
-        # the same: who uploads to it expects to write there, and has to be told that he cannot.
+        # The rename would replace the link itself, wherever it leads. A link that leads outside is
+        # refused all the same: a client that uploads to it expects a write through the link.
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.close(_look(home, name))
 
 
-def _place(home: int, stage: int, name: Name, staged: str, undo: contextlib.ExitStack) -> None:
-    """Put one file in its place, and on `undo` what takes it back. Raises OSError."""
-    directory = _made(home, name[:-1], undo)
+def _move_into_place(
+    home: int, stage: int, name: Name, staged: str, undo: contextlib.ExitStack
+) -> None:
+    """Move one file into its place, and put the reverse on `undo`. Raises OSError."""
+    directory = _make_parents(home, name[:-1], undo)
     try:
-        kept: str | None = f"kept-{staged}"
+        backup: str | None = f"{BACKUP_PREFIX}{staged}"
         try:
             os.link(
-                name[-1], f"kept-{staged}", src_dir_fd=directory, dst_dir_fd=stage,
+                name[-1], f"{BACKUP_PREFIX}{staged}", src_dir_fd=directory, dst_dir_fd=stage,
                 follow_symlinks=False,
             )  # fmt: skip
         except FileNotFoundError:
-            kept = None
-        placed = os.lstat(staged, dir_fd=stage)
+            backup = None
+        uploaded = os.lstat(staged, dir_fd=stage)
         os.rename(staged, name[-1], src_dir_fd=stage, dst_dir_fd=directory)
-        undo.callback(_take_back, home, stage, name, placed, kept)
+        undo.callback(_restore, home, stage, name, uploaded, backup)
     finally:
         os.close(directory)
 
 
-def _made(home: int, parents: Name, undo: contextlib.ExitStack) -> int:
-    """A descriptor of the directory `parents`, made where it is missing. Raises OSError."""
-    directory, there = _nearest(home, parents)
-    for depth in range(there, len(parents)):
+def _make_parents(home: int, parents: Name, undo: contextlib.ExitStack) -> int:
+    """A descriptor of the directory `parents`; missing directories are made. Raises OSError."""
+    directory, existing = _nearest(home, parents)
+    for depth in range(existing, len(parents)):
         try:
-            with contextlib.suppress(FileExistsError):  # a program was faster: `look` judges
+            with contextlib.suppress(FileExistsError):  # a program was faster: `_look` decides
                 os.mkdir(parents[depth], DIRECTORY_MODE, dir_fd=directory)
-                undo.callback(_remove, home, parents[: depth + 1])
+                undo.callback(_remove_directory, home, parents[: depth + 1])
             inner = _look(home, parents[: depth + 1], os.O_DIRECTORY)
         finally:
             os.close(directory)
@@ -141,25 +147,28 @@ def _made(home: int, parents: Name, undo: contextlib.ExitStack) -> int:
     return directory
 
 
-def _take_back(home: int, stage: int, name: Name, placed: os.stat_result, kept: str | None) -> None:
-    """Put `kept` back, or nothing, where `placed` is; not where a program has put its own."""
-    with contextlib.suppress(OSError):  # the tree has changed: there is nothing to take back
+def _restore(
+    home: int, stage: int, name: Name, uploaded: os.stat_result, backup: str | None
+) -> None:
+    """Replace the uploaded file by its backup; without a backup, remove it. A file that a program
+    has put in its place meanwhile stays."""
+    with contextlib.suppress(OSError):  # the tree has changed: the uploaded file is not there
         directory = _look(home, name[:-1], os.O_DIRECTORY)
         try:
-            found = _lstat(directory, name[-1])
-            if found is None or not os.path.samestat(found, placed):
+            status = _lstat(directory, name[-1])
+            if status is None or not os.path.samestat(status, uploaded):
                 return
-            if kept is None:
+            if backup is None:
                 os.unlink(name[-1], dir_fd=directory)
             else:
-                os.rename(kept, name[-1], src_dir_fd=stage, dst_dir_fd=directory)
+                os.rename(backup, name[-1], src_dir_fd=stage, dst_dir_fd=directory)
         finally:
             os.close(directory)
 
 
-def _remove(home: int, name: Name) -> None:
+def _remove_directory(home: int, name: Name) -> None:
     """Remove the directory `name`, unless a program has put something in it."""
-    with contextlib.suppress(OSError):  # not empty, or gone: then it stays as it is
+    with contextlib.suppress(OSError):  # the directory is not empty, or gone: no change
         directory = _look(home, name[:-1], os.O_DIRECTORY)
         try:
             os.rmdir(name[-1], dir_fd=directory)

@@ -1,4 +1,4 @@
-"""The helper's end of a conversation with the api (filewire.py has the protocol)."""
+"""The file helper's end of a conversation with the api (filewire.py has the protocol)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _KINDS: tuple[tuple[type[SandboxdError], Kind], ...] = (
 
 
 class Conversation:
-    """Packets over one blocking SOCK_SEQPACKET socket.
+    """The packets over one blocking SOCK_SEQPACKET socket.
 
-    All methods raise BrokenPipeError or ConnectionResetError when the api has gone away.
+    All methods raise BrokenPipeError or ConnectionResetError when the api has gone.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -30,34 +30,36 @@ class Conversation:
         self._data = bytearray()
 
     def receive(self) -> dict[str, Any] | bytes | None:
-        """The next packet, None at the end. Raises FileWireError for what is no packet."""
+        """The next packet, None at the end. Raises FileWireError for a malformed packet."""
         packet = self._sock.recv(PACKET_MAX + 1)
         return unpack(packet) if packet else None
 
     def answer(self, message: dict[str, Any]) -> None:
         """Send a JSON packet, after all data that was written before."""
-        self.tell(message)
+        self.send(message)
         self._answered = True
 
-    def tell(self, message: dict[str, Any]) -> None:
-        """As `answer`, but the request may still be refused."""
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a JSON packet of a request that may still be refused."""
         self._flush()
         self._send(pack_json(message))
 
     def refuse(self, error: Exception) -> None:
-        """Tell why there is no answer. After a first answer only the missing end tells it."""
+        """Send the reason of a refusal. After an answer, only the missing {"end": true} shows the
+        failure."""
         if not self._answered:
             self.answer({"ok": False, "kind": _kind(error), "error": _text(error)})
 
     def write(self, data: bytes) -> None:
-        """Add to the data that goes out; packets are filled up before they are sent."""
+        """Add to the outgoing data. Packets are filled before they are sent."""
         self._data += data
         while len(self._data) >= FILE_CHUNK:
             self._send(pack_data(self._data[:FILE_CHUNK]))
             del self._data[:FILE_CHUNK]
 
     def copy(self, fd: int, size: int) -> None:
-        """Write exactly `size` bytes of the file `fd`: cut, or filled up with NULs."""
+        """Write exactly `size` bytes of the file `fd`: a longer file is cut, a shorter one is
+        filled up with NULs."""
         while size:
             data = os.read(fd, min(size, FILE_CHUNK)) or bytes(min(size, FILE_CHUNK))
             self.write(data)
@@ -73,8 +75,8 @@ class Conversation:
 
 
 def _kind(error: Exception) -> Kind:
-    """What a client is told; what is none of its doing is a fault."""
-    return next((kind for of, kind in _KINDS if isinstance(error, of)), "fault")
+    """The kind of a refusal; "fault" for a failure that is not the client's."""
+    return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "fault")
 
 
 def _text(error: Exception) -> str:

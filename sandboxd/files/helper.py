@@ -1,15 +1,15 @@
-"""The file helper: one process for one request about one session's files.
+"""The file helper, a process that serves one request about the files of a session or a folder.
 
-The warden forks it and confines it before any name is looked at: it has the session's uid, no
-capabilities, and a mount view that holds the session's scratch alone, without /proc. Then it
-serves the request that comes over its socket (filewire.py) and is gone. It gets two descriptors
-and opens nothing but below them:
+The warden forks and confines the helper before it resolves any name: the helper has the session's
+uid, no capabilities, and a mount namespace with the session's scratch alone, without /proc. It then
+serves the request that comes over its socket (filewire.py), and ends. The helper gets up to three
+descriptors and opens files below them only:
 
-    home     the work directory, which programs of the session may be changing meanwhile
-    stage    an empty directory of the same mount that programs cannot see: uploads wait there
-    uploads  of a virtual folder: as stage, and kept from one request to the next
+    home     the work directory, which programs of the session may change meanwhile
+    stage    an empty directory of the same mount that programs cannot see, for new files
+    uploads  for virtual folders: as stage, and it stays from one request to the next
 
-A folder's helper sees the folder alone, and for it "/home/work" is the folder.
+The helper of a virtual folder sees that folder alone; its "/home/work" is the folder.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from .upload import receive_files
 def serve(sock: socket.socket, home: int, stage: int, uploads: int | None = None) -> None:
     """Serve the one request that comes over `sock`, a blocking SOCK_SEQPACKET socket.
 
-    Whatever is wrong is answered; a peer that goes away ends the call quietly. The caller
-    closes `sock`, and must: a missing {"end": true} only shows at the end of the stream.
+    Every failure is answered, except that of a peer which has gone. The caller must close `sock`
+    afterwards: a missing {"end": true} only shows at the end of the stream.
     """
     conversation = Conversation(sock)
     try:
         request = conversation.receive()
-        if request is None or _changed(conversation, home, stage, uploads, request):
+        if request is None or _dispatch_change(conversation, home, stage, uploads, request):
             return
         _dispatch(conversation, home, stage, request)
     except ConnectionError:
-        pass  # the api has closed its end: nobody is left to tell
+        pass  # the api has closed its end, so there is no receiver of an answer
     except (SandboxdError, OSError) as error:
         with contextlib.suppress(ConnectionError):
             conversation.refuse(error)
 
 
-def _changed(
+def _dispatch_change(
     conversation: Conversation,
     home: int,
     stage: int,
     uploads: int | None,
     request: dict[str, Any] | bytes,
 ) -> bool:
-    """The table of the requests that change a folder; False for others. Raises Refused, OSError."""
+    """Serve a request that changes a folder; False for other requests. Raises Refused, OSError."""
     match request:
         case {"op": "mkdir", "paths": list(paths), "parents": bool(parents), "exist_ok": bool(ok)}:
             make_directories(conversation, home, _texts(paths), parents, ok)
@@ -89,7 +89,7 @@ def _texts(values: list[Any]) -> list[str]:
 def _dispatch(
     conversation: Conversation, home: int, stage: int, request: dict[str, Any] | bytes
 ) -> None:
-    """The whole table of requests. Raises Refused, OSError."""
+    """Serve a request on a session's files or a folder. Raises Refused, OSError."""
     match request:
         case {"op": "upload"}:
             receive_files(conversation, home, stage)
@@ -110,7 +110,7 @@ def _dispatch(
         case {"op": "archive", "paths": list(paths)} if all(isinstance(p, str) for p in paths):
             archive(conversation, home, paths)
         case {"op": "created", "path": str(path), "since": int() | float() as since} if (
-            abs(since) < 1 << 53  # seconds, and neither infinite nor no number
+            abs(since) < 1 << 53  # seconds; this excludes infinity and NaN
         ):
             list_created(conversation, home, path, since)
         case _:

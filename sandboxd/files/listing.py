@@ -1,7 +1,7 @@
-"""The answers that tell names: what a directory holds, and what a run has created.
+"""The listings of the file helper: the entries of a directory, and the files that a run created.
 
-Entries are looked at with lstat(2) and never opened, so that a FIFO cannot hold a listing up and
-a link is listed as the link it is. They go out as they are read: a directory of any size takes
+The helper uses lstat(2) and never opens an entry, so that a FIFO cannot block a listing, and a
+link is listed as a link. Each entry is sent as soon as it is read: a directory of any size takes
 the same memory.
 """
 
@@ -25,13 +25,15 @@ from .paths import absolute, inside
 from .walk import walk
 
 ENTRIES_MAX = 1_000_000
-"""Entries of a listing at most: a program that goes on making files must not keep us for ever."""
+"""Entries of a listing at most. Without this bound, a program that goes on making files could keep
+the helper for ever."""
 
 SEARCHED_MAX = 100_000
-"""Entries looked at to find what a run has created, or to count files."""
+"""Entries of a walk at most, for the files that a run created or for a count of files."""
 
 _TICK_S = 0.01
-"""A ctime may lie so far before the clock: the kernel takes it from its timer, 100 Hz or more."""
+"""Seconds by which a ctime may lag behind the clock: the kernel takes it from its timer, which has
+100 Hz or more."""
 
 
 Entry = dict[str, Any]
@@ -43,7 +45,7 @@ def list_directory(
     name: str,
     form: Callable[[Entry], Entry] = dict,
 ) -> None:
-    """Answer a list request with entries that have the `form`. Raises Refused."""
+    """Answer a list request. `form` converts each entry. Raises Refused."""
     parts = inside(name)
     fd = open_directory(home, parts)
     try:
@@ -60,21 +62,21 @@ def list_directory(
 
 
 def describe_room(conversation: Conversation, home: int) -> None:
-    """Answer a usage request: bytes of the whole file system, and how many files are seen."""
-    room = os.fstatvfs(home)
+    """Answer a usage request: bytes of the whole file system, and the count of files."""
+    status = os.fstatvfs(home)
     files = sum(
         1
-        for found in itertools.islice(walk(home), SEARCHED_MAX)
-        if found.status is not None and not stat.S_ISDIR(found.status.st_mode)
+        for entry in itertools.islice(walk(home), SEARCHED_MAX)
+        if entry.status is not None and not stat.S_ISDIR(entry.status.st_mode)
     )
-    used = (room.f_blocks - room.f_bfree) * room.f_frsize
+    used = (status.f_blocks - status.f_bfree) * status.f_frsize
     conversation.answer(
-        {"ok": True, "size": room.f_blocks * room.f_frsize, "used": used, "files": files}
+        {"ok": True, "size": status.f_blocks * status.f_frsize, "used": used, "files": files}
     )
 
 
 class _Errors:
-    """What went wrong in a listing, as one line however often it did."""
+    """The errors of a listing, as one line: the first error and the count of the others."""
 
     def __init__(self) -> None:
         self._first = ""
@@ -90,23 +92,23 @@ class _Errors:
 
 
 def _entries(fd: int, errors: _Errors) -> Iterator[Entry]:
-    """The entries of the directory `fd`; those that have gone meanwhile are simply not there."""
-    with os.scandir(fd) as found:
-        for entry in itertools.islice(found, ENTRIES_MAX):
+    """The entries of the directory `fd`, without those that have gone meanwhile."""
+    with os.scandir(fd) as scan:
+        for entry in itertools.islice(scan, ENTRIES_MAX):
             try:
-                yield _described(fd, entry)
+                yield _describe(fd, entry)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 errors.add(f"{entry.name!a}: {error.strerror}")
-        if next(found, None) is not None:
+        if next(scan, None) is not None:
             errors.add(f"only the first {ENTRIES_MAX} entries are listed")
 
 
-def _described(fd: int, entry: os.DirEntry[str]) -> Entry:
-    """An entry as the contract has it, with `target` for links. Raises OSError."""
+def _describe(fd: int, entry: os.DirEntry[str]) -> Entry:
+    """An entry in the form of filewire.py, with `target` for a link. Raises OSError."""
     status = entry.stat(follow_symlinks=False)
-    described: Entry = {
+    description: Entry = {
         "mode": stat.filemode(status.st_mode),
         "size": status.st_size,
         "ctime": status.st_ctime,
@@ -115,19 +117,19 @@ def _described(fd: int, entry: os.DirEntry[str]) -> Entry:
         "filename": entry.name,
     }
     if stat.S_ISLNK(status.st_mode):
-        with contextlib.suppress(OSError):  # no link any more: then there is no target to tell
-            described["target"] = os.readlink(entry.name, dir_fd=fd)
-    return described
+        with contextlib.suppress(OSError):  # the entry is no link any more
+            description["target"] = os.readlink(entry.name, dir_fd=fd)
+    return description
 
 
 _EARLIEST, _LATEST = -62135596800, 253402300799
-"""The years 1 and 9999, which are as far as datetime goes."""
+"""The first second of year 1 and the last of year 9999, the range of datetime."""
 
 _TYPES = {"d": "DIRECTORY", "l": "SYMBOLIC_LINK"}
 
 
 def as_item(entry: Entry) -> Entry:
-    """An entry of a listing in the words of later clients."""
+    """An entry of a listing with the keys that later clients expect."""
     return {
         "name": entry["filename"],
         "type": _TYPES.get(entry["mode"][0], "FILE"),
@@ -139,7 +141,8 @@ def as_item(entry: Entry) -> Entry:
 
 
 def _iso(at: float) -> str:
-    """Seconds since 1970 as ISO 8601; programs can date files beyond what that can say."""
+    """Seconds since 1970 as ISO 8601. A program can set times beyond the range of datetime; they
+    are moved to its ends."""
     return datetime.fromtimestamp(min(max(at, _EARLIEST), _LATEST), UTC).isoformat()
 
 
@@ -152,10 +155,10 @@ def list_created(conversation: Conversation, home: int, name: str, since: float)
         conversation.answer({"ok": True, "names": names})
         return
     try:
-        room = ANSWER_NAMES_MAX
+        bytes_left = ANSWER_NAMES_MAX
         for path in heapq.nsmallest(CREATED_MAX, _created(fd, since - _TICK_S)):
-            room -= len(json.dumps(path)) + 1
-            if room < 0:
+            bytes_left -= len(json.dumps(path)) + 1
+            if bytes_left < 0:
                 break
             names.append(path)
     finally:
@@ -164,8 +167,8 @@ def list_created(conversation: Conversation, home: int, name: str, since: float)
 
 
 def _created(top: int, since: float) -> Iterator[str]:
-    """Regular files below `top` that were made, written or renamed at `since` or later."""
-    for found in itertools.islice(walk(top), SEARCHED_MAX):
-        status = found.status
+    """Regular files below `top` that were created, written or renamed at `since` or later."""
+    for entry in itertools.islice(walk(top), SEARCHED_MAX):
+        status = entry.status
         if status is not None and stat.S_ISREG(status.st_mode) and status.st_ctime >= since:
-            yield found.path
+            yield entry.path

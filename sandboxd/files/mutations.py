@@ -1,8 +1,8 @@
-"""Changes that the owner of a virtual folder makes in it: directories, names, removal.
+"""The changes in a virtual folder that its owner requests: new directories, new names, removal.
 
-As everywhere below `home`, a name is resolved by the kernel up to its last component, and that
-is changed as what it is, a link as a link. Sessions may be at work in the folder: where one of
-them is faster, the change fails with an error of the client's.
+The kernel resolves a name below `home` up to its last component. The change applies to the entry
+with that last component itself, to a link and not to its target. Programs of a session may change
+the folder at the same time. Where a program is faster, the request is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..errors import Invalid, NotFound, Refused
 from .beneath import look, refused
 from .commit import DIRECTORY_MODE
 from .conversation import Conversation
-from .durable import settle
 from .paths import Name, absolute, inside, naming_file, shown
 from .removal import empty, move_directory
+from .sync import sync_file_system
 
 PATHS_MAX = 1000
 """Names of one request."""
@@ -28,21 +28,21 @@ PATHS_MAX = 1000
 def make_directories(
     conversation: Conversation, home: int, names: list[str], parents: bool, exist_ok: bool
 ) -> None:
-    """Answer a mkdir request. Raises Refused for the first that cannot be made."""
-    for name in _wanted(names):
+    """Answer a mkdir request. Raises Refused for the first name that cannot be made."""
+    for name in _components(names):
         for depth in range(1 if parents else len(name), len(name) + 1):
-            _make(home, name[:depth], exist_ok or depth < len(name))
-    settle(home)
+            _make_directory(home, name[:depth], exist_ok or depth < len(name))
+    sync_file_system(home)
     conversation.answer({"ok": True})
 
 
-def _make(home: int, name: Name, exist_ok: bool) -> None:
+def _make_directory(home: int, name: Name, exist_ok: bool) -> None:
     try:
         with _parent(home, name) as parent:
             try:
                 os.mkdir(name[-1], DIRECTORY_MODE, dir_fd=parent)
             except FileExistsError:
-                if not exist_ok or not _directory(home, name):
+                if not exist_ok or not _is_directory(home, name):
                     raise
     except FileNotFoundError:
         above = shown(absolute(name[:-1]))
@@ -55,27 +55,27 @@ def rename(conversation: Conversation, home: int, source: str, to: str) -> None:
     """Answer a rename request: `source` gets the name `to` in its directory. Raises Refused."""
     name = naming_file(source)
     if "/" in to or naming_file(to) != (to,):
-        raise Invalid(f"{shown(to)} is no new name; it is one without a slash")
+        raise Invalid(f"{shown(to)} cannot be a new name; a new name has no slash")
     target = (*name[:-1], to)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         os.close(look(home, target, os.O_NOFOLLOW))
         raise Invalid(f"{shown(absolute(target))} exists")
     _move(home, name, target)
-    settle(home)
+    sync_file_system(home)
     conversation.answer({"ok": True})
 
 
 def move(conversation: Conversation, home: int, source: str, to: str) -> None:
-    """Answer a move request: to the name `to`, or into the directory of that name.
+    """Answer a move request: `source` gets the name `to`, or moves into the directory `to`.
 
-    A file that is there is replaced. Raises Refused.
+    An existing file of that name is replaced. Raises Refused.
     """
     name, target = naming_file(source), inside(to)
-    if _directory(home, target):
+    if _is_directory(home, target):
         target = (*target, name[-1])
     if name != target:
         _move(home, name, target)
-    settle(home)
+    sync_file_system(home)
     conversation.answer({"ok": True})
 
 
@@ -94,26 +94,26 @@ def remove(
 ) -> None:
     """Answer a remove request: all of `names`, or none. Raises Refused.
 
-    They disappear by a rename each; what takes long comes after that.
+    Each name disappears by one rename. The removal of large trees comes after that.
     """
-    wanted = _wanted(names)
-    for name in wanted:
+    requested = _components(names)
+    for name in requested:
         _check_removable(home, name, recursive)
-    wanted = [n for n in wanted if not any(n[:length] in wanted for length in range(1, len(n)))]
+    tops = [n for n in requested if not any(n[:i] in requested for i in range(1, len(n)))]
     with contextlib.ExitStack() as undo:
-        for number, name in enumerate(wanted):
+        for number, name in enumerate(tops):
             try:
-                _take_away(home, stage, name, str(number), undo)
+                _move_to_stage(home, stage, name, str(number), undo)
             except OSError as error:
                 raise _refused(error, name) from None
         undo.pop_all()
     empty(stage)
-    settle(home)
+    sync_file_system(home)
     conversation.answer({"ok": True})
 
 
-def _wanted(names: list[str]) -> list[Name]:
-    """The names of a request, none twice, in order. Raises Invalid."""
+def _components(names: list[str]) -> list[Name]:
+    """The components of the names of a request, in order, without duplicates. Raises Invalid."""
     if not 1 <= len(names) <= PATHS_MAX:
         raise Invalid(f"1 to {PATHS_MAX} paths are allowed, not {len(names)}")
     return list(dict.fromkeys(naming_file(name.rstrip("/") or name) for name in names))
@@ -131,32 +131,32 @@ def _check_removable(home: int, name: Name, recursive: bool) -> None:
         os.close(fd)
 
 
-def _take_away(home: int, stage: int, name: Name, to: str, undo: contextlib.ExitStack) -> None:
-    """Move `name` out of sight, and put on `undo` what brings it back. Raises OSError."""
+def _move_to_stage(home: int, stage: int, name: Name, to: str, undo: contextlib.ExitStack) -> None:
+    """Move `name` to the stage, and put the reverse on `undo`. Raises OSError."""
     with _parent(home, name) as parent:
         if stat.S_ISDIR(os.lstat(name[-1], dir_fd=parent).st_mode):
             move_directory(name[-1], parent, to, stage)
         else:
             os.rename(name[-1], to, src_dir_fd=parent, dst_dir_fd=stage)
-    undo.callback(_bring_back, home, stage, name, to)
+    undo.callback(_move_back, home, stage, name, to)
 
 
-def _bring_back(home: int, stage: int, name: Name, to: str) -> None:
-    with contextlib.suppress(OSError), _parent(home, name) as parent:  # its place may be gone
+def _move_back(home: int, stage: int, name: Name, to: str) -> None:
+    with contextlib.suppress(OSError), _parent(home, name) as parent:  # the parent may be gone
         os.rename(to, name[-1], src_dir_fd=stage, dst_dir_fd=parent)
 
 
-def _directory(home: int, name: Name) -> bool:
+def _is_directory(home: int, name: Name) -> bool:
     try:
         os.close(look(home, name, os.O_DIRECTORY))
-    except OSError:  # whatever it is: no directory that could be used
+    except OSError:  # every error means that `name` cannot be used as a directory
         return False
     return True
 
 
 @contextlib.contextmanager
 def _parent(home: int, name: Name) -> Iterator[int]:
-    """A descriptor of the directory that `name` is in. Raises OSError."""
+    """A descriptor of the parent directory of `name`. Raises OSError."""
     fd = look(home, name[:-1], os.O_DIRECTORY)
     try:
         yield fd
@@ -165,7 +165,7 @@ def _parent(home: int, name: Name) -> Iterator[int]:
 
 
 def _refused(error: OSError, name: Name) -> Refused:
-    """As `refused`, for what only changes can meet."""
+    """As `refused`, with the errors that only changes can meet."""
     if error.errno == errno.EEXIST:
         return Invalid(f"{shown(absolute(name))} exists")
     if error.errno in (errno.ENOTEMPTY, errno.EINVAL):

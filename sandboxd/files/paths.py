@@ -1,12 +1,12 @@
-"""Which names below /home/work a client may use. Pure text, no I/O.
+"""The rules for a client's names below /home/work. Pure text, no I/O.
 
-A name is relative to /home/work or absolute below it. It becomes the tuple of its components;
-empty ones and "." vanish, ".." takes the component before it away, as text: "a/../b" is "b"
-whether or not there is an "a", and even where "a" is a link. A name must not leave /home/work
-at any point on its way, not even to come back. So what the kernel is asked to resolve
-(beneath.py) holds plain components only, and the ".." in it can only come from links.
+A name is relative to /home/work or absolute below it. It becomes the tuple of its components.
+Empty components and "." are left out, and ".." removes the component before it, as text: "a/../b"
+is "b" whether or not "a" exists, and even if "a" is a link. A name must not leave /home/work at any
+point of its way, not even to return. So the names that the kernel resolves (beneath.py) have plain
+components only, and a ".." can only come from a link.
 
-Text is what os.fsdecode makes of bytes: a name that is no UTF-8 has lone surrogates.
+Names are texts of os.fsdecode: a name that is not UTF-8 has lone surrogates.
 """
 
 from __future__ import annotations
@@ -36,31 +36,32 @@ _SHOWN = 120
 def inside(name: str) -> Name:
     """The components of `name` below /home/work; () is /home/work itself.
 
-    Raises OutsideHome for a name that leaves /home/work, Invalid for one that is no name.
+    Raises OutsideHome for a name that leaves /home/work, Invalid for a text that is no name.
     """
-    given = [part for part in _canonical(name).split("/") if part not in ("", ".")]
-    if len(given) > DEPTH_MAX:
+    parts = [part for part in _canonical(name).split("/") if part not in ("", ".")]
+    if len(parts) > DEPTH_MAX:
         raise Invalid(f"{shown(name)}: a name has at most {DEPTH_MAX} components")
     if name.startswith("/"):
-        if tuple(given[: len(_ROOT)]) != _ROOT:
+        if tuple(parts[: len(_ROOT)]) != _ROOT:
             raise _outside(name)
-        given = given[len(_ROOT) :]
-    return _resolved(name, given)
+        parts = parts[len(_ROOT) :]
+    return _without_parents(name, parts)
 
 
 def naming_file(name: str) -> Name:
-    """As `inside`, for a name that has to be a file's.
+    """As `inside`, for the name of a file.
 
-    Raises Invalid as well where the text ends in "/", "." or "..", or is /home/work itself.
+    Raises Invalid also for a text that ends in "/", "." or "..", and for /home/work itself.
     """
     parts = inside(name)
     if not parts or name.rpartition("/")[2] in ("", ".", ".."):
-        raise Invalid(f"{shown(name)} names no file; a name ends in the file's own name")
+        raise Invalid(f"{shown(name)} is no file's name; it must end in the name of the file")
     return parts
 
 
 def colliding(names: Iterable[Name]) -> Name | None:
-    """A name that would be a file and, for another of `names`, a directory; None without one."""
+    """A name among `names` that is also a parent directory of another of them; None: there is no
+    such name."""
     files = set(names)
     for name in files:
         for length in range(1, len(name)):
@@ -70,12 +71,12 @@ def colliding(names: Iterable[Name]) -> Name | None:
 
 
 def absolute(parts: Name) -> str:
-    """The name of `parts` as programs see it."""
+    """The absolute name of `parts`, as programs see it."""
     return "/".join((HOME, *parts))
 
 
 def relative(parts: Name) -> str:
-    """The name of `parts` for a call relative to a descriptor of /home/work."""
+    """The name of `parts` relative to a descriptor of /home/work."""
     return "/".join(parts) or "."
 
 
@@ -85,7 +86,7 @@ def shown(name: str) -> str:
 
 
 def _canonical(name: str) -> str:
-    """`name` checked as a whole; of the texts that stand for the same bytes always the same."""
+    """`name` after checks of the whole text. Texts that stand for the same bytes become equal."""
     try:
         data = os.fsencode(name)
     except UnicodeEncodeError:
@@ -97,21 +98,22 @@ def _canonical(name: str) -> str:
     if len(data) > NAME_MAX:
         raise Invalid(f"{shown(name)}: a name has at most {NAME_MAX} bytes")
     if max(map(len, data.split(b"/"))) > COMPONENT_MAX:
-        raise Invalid(f"{shown(name)}: between slashes at most {COMPONENT_MAX} bytes are allowed")
+        raise Invalid(f"{shown(name)}: a component has at most {COMPONENT_MAX} bytes")
     return os.fsdecode(data)
 
 
-def _resolved(name: str, given: list[str]) -> Name:
-    """`given` without "..", provided that it never leaves."""
-    parts: list[str] = []
-    for part in given:
+def _without_parents(name: str, parts: list[str]) -> Name:
+    """`parts` after each ".." has removed the component before it. Raises OutsideHome where there
+    is none."""
+    plain: list[str] = []
+    for part in parts:
         if part != "..":
-            parts.append(part)
-        elif parts:
-            parts.pop()
+            plain.append(part)
+        elif plain:
+            plain.pop()
         else:
             raise _outside(name)
-    return tuple(parts)
+    return tuple(plain)
 
 
 def _outside(name: str) -> OutsideHome:

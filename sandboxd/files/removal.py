@@ -1,10 +1,9 @@
-"""Removes trees of any width and depth, as long as nobody else can reach them.
+"""The removal of trees of any width and depth, in a directory that no program can reach.
 
-A program may have made directories deeper than a process has descriptors for. So nothing is
-walked: a directory that is not empty is moved up, beside the one that it was found in, and
-emptied there. That happens in a place that no program sees (`trash`, a helper's own directory
-below stage/), and what is to be removed gets there by one rename: it disappears at once or not
-at all.
+A program may have made a tree deeper than the number of descriptors of a process. The removal
+therefore does not walk down: it moves a directory that is not empty up, beside its parent, and
+empties it there. All this happens in `trash`, a directory of the helper below stage/, which no
+program sees. A tree gets there by one rename, so it disappears at once or not at all.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ _OWN = 0o700
 
 
 def empty(trash: int) -> None:
-    """Remove everything in the directory `trash`, which is ours alone. Raises OSError."""
-    above: list[str] = []  # directories in trash, each found in the one before it
+    """Remove everything in the directory `trash`, which no other process uses. Raises OSError."""
+    above: list[str] = []  # directories in trash; each came out of the one before it
     count = 0
     while True:
-        inner = _rest(trash, above[-1] if above else ".")
+        inner = _remove_until_full(trash, above[-1] if above else ".")
         if inner is None:
             if not above:
                 return
             os.rmdir(above.pop(), dir_fd=trash)
             continue
-        name = inner if not above else _unused(trash, count)
+        name = inner if not above else _unused_name(trash, count)
         if above:
             move_directory(f"{above[-1]}/{inner}", trash, name, trash)
         else:
@@ -37,9 +36,9 @@ def empty(trash: int) -> None:
         above.append(name)
 
 
-def _rest(trash: int, name: str) -> str | None:
-    """Remove the entries of the directory `name` up to one that is no empty directory: its name,
-    None when all are gone."""
+def _remove_until_full(trash: int, name: str) -> str | None:
+    """Remove the entries of the directory `name` up to the first directory that is not empty.
+    Returns the name of that directory; None: all entries are removed."""
     fd = os.open(name, _DIRECTORY, dir_fd=trash)
     try:
         with os.scandir(fd) as entries:
@@ -58,8 +57,8 @@ def _rest(trash: int, name: str) -> str | None:
     return None
 
 
-def _unused(trash: int, number: int) -> str:
-    """A name that nothing in `trash` has."""
+def _unused_name(trash: int, number: int) -> str:
+    """A name that no entry of `trash` has."""
     while True:
         try:
             os.lstat(f"deep-{number}", dir_fd=trash)
@@ -69,8 +68,11 @@ def _unused(trash: int, number: int) -> str:
 
 
 def move_directory(name: str, source: int, to: str, target: int) -> None:
-    """Rename the directory `name`; its owner may have forbidden himself to write in it, and a
-    directory that gets another ".." must be writable. Raises OSError."""
+    """Rename the directory `name`. Raises OSError.
+
+    A directory that gets another ".." must be writable, and a program may have removed that right
+    of its own uid.
+    """
     mode = stat.S_IMODE(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode)
     if mode & _OWN != _OWN:
         os.chmod(name, mode | _OWN, dir_fd=source)

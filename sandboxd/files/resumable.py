@@ -1,9 +1,9 @@
-"""Uploads that come in several requests (tus): what has come waits in a file of its own.
+"""The uploads to a folder that come in several requests (tus).
 
-The files are in `uploads`, a directory of the folder that sessions do not see; they are named by
-the api and count against the folder's quota. A file's length is the upload's offset, so whatever
-breaks off, the next request knows where to go on. One request at a time works on an upload
-(flock(2)). When all has come, the file is renamed to its place, as any upload.
+The data of an unfinished upload is a file in `uploads`, a directory of the folder that sessions do
+not see. The api names the files, and they count against the quota of the folder. The length of a
+file is the offset of the upload, so the next request can go on after any break. One request at a
+time works on an upload (flock(2)). A complete file is renamed to its place as in any upload.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from collections.abc import Sequence, Set
 
 from ..errors import Invalid, NotFound, QuotaExceeded, Refused
 from .beneath import refused
-from .commit import place
+from .commit import BACKUP_PREFIX, commit
 from .conversation import Conversation
-from .durable import settle
 from .paths import Name, naming_file
+from .sync import sync_file_system
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _UPLOAD = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_APPEND
 
 YOUNG_S = 60.0
-"""An upload that has begun since it was told which to keep is not among them."""
+"""Seconds. A younger upload may have begun after the api wrote its list of uploads to keep, so it
+is not removed for its absence from the list."""
 
 UPLOADS_MAX = 256
-"""Unfinished uploads of a folder."""
+"""Unfinished uploads of a folder at most."""
+
+NO_UPLOAD = "the upload is finished or was given up"
 
 
 def begin(
@@ -43,16 +46,16 @@ def begin(
 ) -> None:
     """Answer a begin request: make the upload `id`, of `size` bytes, for the file `name`.
 
-    An empty file is put in its place at once, as no data will come. Unfinished uploads for
-    which nobody has a token any more are removed: all but those of `keep`. Raises Refused.
+    An empty file is put in its place at once, since no data will come. Unfinished uploads without
+    a valid token, which are all except `keep`, are removed. Raises Refused.
     """
     file = naming_file(name)
     _prune(uploads, {*keep, id})
     room = os.fstatvfs(uploads)
     if size > room.f_bavail * room.f_frsize:
-        raise QuotaExceeded(f"{size} bytes are more than the folder has room for")
+        raise QuotaExceeded(f"{size} bytes are more than the free space of the folder")
     try:
-        os.close(os.open(_checked(id), _UPLOAD | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=uploads))
+        os.close(os.open(_file_name(id), _UPLOAD | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=uploads))
     except OSError as error:
         raise refused(error, file) from None
     if size == 0:
@@ -62,7 +65,7 @@ def begin(
 
 def _prune(uploads: int, keep: Set[str]) -> None:
     for name in os.listdir(uploads):
-        if name.removeprefix("kept-") in keep:
+        if name.removeprefix(BACKUP_PREFIX) in keep:
             continue
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(name, dir_fd=uploads).st_mtime < time.time() - YOUNG_S:
@@ -76,21 +79,23 @@ def append(
 ) -> None:
     """Answer an append request: add data to the upload `id`, and finish it at `size` bytes.
 
-    What came before the sender went away stays. Raises Refused; then nothing was added.
+    When the sender goes away, the data that came before stays. Raises Refused; the upload is then
+    as before the request.
     """
     file = naming_file(name)
     try:
-        fd = os.open(_checked(id), _UPLOAD, dir_fd=uploads)
+        fd = os.open(_file_name(id), _UPLOAD, dir_fd=uploads)
     except FileNotFoundError:
-        raise NotFound("upload", "the upload is finished or was given up") from None
+        raise NotFound("upload", NO_UPLOAD) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         _expect_unfinished(uploads, id, fd)
-        conversation.tell({"ok": True, "offset": os.fstat(fd).st_size})
-        if not _received(conversation, fd, file, size):
+        conversation.send({"ok": True, "offset": os.fstat(fd).st_size})
+        if not _receive(conversation, fd, file, size):
             return
         offset = os.fstat(fd).st_size
-        os.fsync(fd)  # what is told to be there is; and who unmounts the folder has little to write
+        # The answer promises that this data is on the disk. An unmount then has little to write.
+        os.fsync(fd)
         if offset == size:
             _finish(home, uploads, id, file)
         conversation.answer({"ok": True, "offset": offset})
@@ -99,38 +104,40 @@ def append(
 
 
 def _expect_unfinished(uploads: int, id: str, fd: int) -> None:
-    """Raise NotFound when who had the lock before us has put the file in its place."""
+    """Raise NotFound when the request that had the lock before has finished the upload."""
     with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(fd), os.lstat(id, dir_fd=uploads)):
             return
-    raise NotFound("upload", "the upload is finished or was given up")
+    raise NotFound("upload", NO_UPLOAD)
 
 
-def _received(conversation: Conversation, fd: int, name: Name, size: int) -> bool:
-    """Take in the data up to the commit; False when the sender went away before it.
+def _receive(conversation: Conversation, fd: int, name: Name, size: int) -> bool:
+    """Receive the data up to the commit; False when the sender went away before it.
 
-    Raises Refused at the commit, so that the sender never blocks, and nothing was added then.
+    Raises Refused at the commit, so that the sender never blocks; no data of the request is added
+    then.
     """
     offset = os.fstat(fd).st_size
-    wrong: Refused | None = None
+    refusal: Refused | None = None
     while (packet := conversation.receive()) != {"commit": True}:
         if packet is None:
             return False
-        if wrong is None:
-            wrong = _added(fd, packet, size, name)
-            if wrong is not None:
+        if refusal is None:
+            refusal = _append_packet(fd, packet, size, name)
+            if refusal is not None:
                 os.ftruncate(fd, offset)
-    if wrong is not None:
-        raise wrong
+    if refusal is not None:
+        raise refusal
     return True
 
 
-def _added(fd: int, packet: object, size: int, name: Name) -> Refused | None:
-    """Add a packet of data; what is wrong with it. Raises OSError for a failure of our own."""
+def _append_packet(fd: int, packet: object, size: int, name: Name) -> Refused | None:
+    """Append a packet of data. Returns the refusal of a wrong packet; raises OSError for a failure
+    of the helper itself."""
     if not isinstance(packet, bytes):
         return Invalid("this is no part of an upload")
     if os.fstat(fd).st_size + len(packet) > size:
-        return Invalid(f"the upload has {size} bytes, and no more")
+        return Invalid(f"the upload has {size} bytes; the request sends more")
     try:
         while packet:
             packet = packet[os.write(fd, packet) :]
@@ -140,16 +147,17 @@ def _added(fd: int, packet: object, size: int, name: Name) -> Refused | None:
 
 
 def _finish(home: int, uploads: int, id: str, name: Name) -> None:
-    """Put the upload in its place. Raises Refused; then it stays what it is."""
+    """Move the complete upload to its place. Raises Refused; the upload then stays."""
     try:
-        place(home, uploads, {name: id})
+        commit(home, uploads, {name: id})
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"kept-{id}", dir_fd=uploads)
-    settle(home)
+            os.unlink(f"{BACKUP_PREFIX}{id}", dir_fd=uploads)
+    sync_file_system(home)
 
 
-def _checked(id: str) -> str:
+def _file_name(id: str) -> str:
+    """The name of the file of the upload `id`. Raises Invalid."""
     if not _ID.fullmatch(id):
-        raise Invalid("no upload is called so")
+        raise Invalid("an upload's id has 32 hexadecimal digits")
     return id

@@ -1,9 +1,9 @@
-"""Uploads: all files of a request, or none.
+"""The uploads of one request: all its files, or none.
 
-Data goes to files in `stage`, which programs cannot see; only the commit touches the work
-directory (commit.py). After the first error the rest of the request is read and dropped, so
-that the sender never blocks, and the error is told at the commit. A sender that goes away
-before it leaves nothing behind.
+Data goes to files in `stage`, which programs cannot see. Only the commit changes the work directory
+(commit.py). After the first error the helper reads and drops the rest of the request, so that the
+sender never blocks, and answers with the error at the commit. When the sender goes away before the
+commit, the helper removes all files of the request.
 """
 
 from __future__ import annotations
@@ -13,52 +13,52 @@ import os
 from ..errors import Invalid, Refused
 from ..filewire import FileWireError
 from .beneath import refused
-from .commit import place
+from .commit import commit
 from .conversation import Conversation
-from .durable import settle
 from .paths import Name, naming_file
+from .sync import sync_file_system
 
 MODES = (0o644, 0o755)
-"""What an uploaded file's mode may be."""
+"""The modes that an uploaded file may have."""
 
 
 def receive_files(conversation: Conversation, home: int, stage: int) -> None:
     """Answer an upload request. Raises Refused, FileWireError or OSError for the first error."""
     inbox = _Inbox(stage)
     try:
-        if not _received(conversation, inbox):
+        if not _receive(conversation, inbox):
             return
-        place(home, stage, inbox.files)
-        settle(home)
+        commit(home, stage, inbox.files)
+        sync_file_system(home)
     finally:
         inbox.empty()
     conversation.answer({"ok": True})
 
 
-def _received(conversation: Conversation, inbox: _Inbox) -> bool:
-    """Take in all packets up to the commit; False when the sender went away before it."""
-    first: Exception | None = None
+def _receive(conversation: Conversation, inbox: _Inbox) -> bool:
+    """Receive all packets up to the commit; False when the sender went away before it."""
+    first_error: Exception | None = None
     while True:
         try:
             packet = conversation.receive()
         except FileWireError as error:
-            first = first or error
+            first_error = first_error or error
             continue
         if packet is None:
             return False
         if packet == {"commit": True}:
             break
-        if first is None:
-            first = _taken(inbox, packet)
-    if first is not None:
-        raise first
+        if first_error is None:
+            first_error = _add_packet(inbox, packet)
+    if first_error is not None:
+        raise first_error
     return True
 
 
-def _taken(inbox: _Inbox, packet: object) -> Exception | None:
-    """The error of taking `packet` in, None when all is well."""
+def _add_packet(inbox: _Inbox, packet: object) -> Exception | None:
+    """Add `packet` to the inbox. Returns the error; None: there is none."""
     try:
-        inbox.take(packet)
+        inbox.add(packet)
     except (FileWireError, Refused, OSError) as error:
         return error
     return None
@@ -73,7 +73,7 @@ class _Inbox:
         self._count = 0
         self._writing: tuple[Name, int] | None = None
 
-    def take(self, packet: object) -> None:
+    def add(self, packet: object) -> None:
         """Begin a file or add data to it. Raises Refused, FileWireError, OSError."""
         match packet:
             case bytes(data) if self._writing is not None:
@@ -84,7 +84,7 @@ class _Inbox:
                 raise Invalid("this is no part of an upload")
 
     def empty(self) -> None:
-        """Remove all that is in the stage, and what placing has kept there."""
+        """Remove all files in the stage, the backups of the commit included."""
         self._close()
         for name in os.listdir(self._stage):
             os.unlink(name, dir_fd=self._stage)
@@ -99,7 +99,7 @@ class _Inbox:
             raise refused(error, name) from None
         self._writing = name, fd
         self._count += 1
-        os.fchmod(fd, mode)  # not by os.open: the umask is not to have a say
+        os.fchmod(fd, mode)  # os.open would apply the umask
         former = self.files.pop(name, None)
         if former is not None:
             os.unlink(former, dir_fd=self._stage)

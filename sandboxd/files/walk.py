@@ -1,15 +1,15 @@
-"""Goes through a directory tree that its owner may be changing, by descriptor.
+"""The walk through a directory tree that programs may change meanwhile, by descriptor.
 
-Each directory is opened by its single last component from the descriptor of the one above, and
-never through a link: wherever a payload moves directories meanwhile, the walk stays in what it
-has opened. Entries are read as a stream, so that memory does not grow with a directory.
+The walk opens each directory by its last component, from the descriptor of its parent, and never
+through a link. Wherever a program moves directories, the walk stays in the directories that it has
+opened. Entries are read as a stream, so the memory does not grow with a directory.
 
-One level costs two descriptors (the directory, and scandir's copy). The walk goes as deep as a
-client could name (paths.py): deeper directories, and those whose name would be longer, are told
-of and not entered. That keeps the walk at 2 * DEPTH_MAX descriptors, half of the usual limit,
-and what it finds below the length at which other programs fail to unpack an archive. The other
-way, to go down without end and open the way back up anew from the top, costs a resolution of
-the whole path a step and finds files that nobody could ask for.
+One level costs two descriptors: the directory, and the copy of scandir. The walk goes as deep as
+the names of clients (paths.py): it reports deeper directories, and directories with a longer name,
+and does not enter them. The walk therefore has 2 * DEPTH_MAX descriptors at most, half of the usual
+limit, and its paths stay below the length at which other programs fail to unpack an archive. The
+alternative is a walk without a bound on depth that opens each parent again from the top. That costs
+a resolution of the whole path at each step, and reports files that no client could name.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from .beneath import open_entry
 from .paths import COMPONENT_MAX, DEPTH_MAX, NAME_MAX
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL)
-"""Says the kernel of an entry that has disappeared, or become something else, meanwhile; EINVAL
-is readlink(2) on what is no link any more."""
+"""The kernel's errors for an entry that has disappeared or changed its type meanwhile. EINVAL comes
+from readlink(2) of an entry that is no link any more."""
 
-_LONGEST = NAME_MAX - COMPONENT_MAX - 1
-"""Bytes of a directory's path at most, so that the path of all that is in it fits NAME_MAX."""
+_PATH_MAX = NAME_MAX - COMPONENT_MAX - 1
+"""Bytes of a directory's path at most, so that the paths of all its entries fit NAME_MAX."""
 
 
 @dataclass(frozen=True, slots=True)
 class WalkEntry:
     """An entry of a tree.
 
-    directory  descriptor of the directory that it is in, good until the walk goes on
-    name       its last component; path: all components below the top, with "/"
-    status     from lstat(2); None when the entry could not be looked at
-    unentered  for a directory, why the walk does not go into it: unreadable or too_deep
+    directory  descriptor of its directory, valid until the walk goes on
+    name       its last component
+    path       all its components below the top, joined by "/"
+    status     from lstat(2); None: lstat was not allowed
+    unentered  the reason why the walk does not enter this directory: unreadable or too_deep
     """
 
     directory: int
@@ -49,7 +50,7 @@ class WalkEntry:
 
 
 class _Level:
-    """A directory on the way down; owns the descriptor `fd`."""
+    """A directory on the way down. It owns the descriptor `fd`."""
 
     def __init__(self, fd: int, prefix: str) -> None:
         self.fd = fd
@@ -62,12 +63,13 @@ class _Level:
 
 
 def walk(top: int, prefix: str = "") -> Iterator[WalkEntry]:
-    """All below the directory `top`, a directory before its content, paths behind `prefix`.
+    """All entries below the directory `top`, a directory before its content. `prefix` begins each
+    path.
 
-    What disappears meanwhile is not told. Raises OSError for failures of our own.
+    Entries that disappear meanwhile are left out. Raises OSError for failures of the helper itself.
     """
-    # A copy, not a second open of ".": that would take the right to search `top`, not only to
-    # read it. The copy shares its offset; scandir rewinds it at the end (fdopendir(3)).
+    # A copy of the descriptor, since a second open of "." would need the right to search `top`, and
+    # not only to read it. Both share one offset; scandir rewinds it at the end (fdopendir(3)).
     stack = [_Level(os.dup(top), prefix)]
     try:
         while stack:
@@ -77,29 +79,29 @@ def walk(top: int, prefix: str = "") -> Iterator[WalkEntry]:
                 stack.pop().close()
                 continue
             try:
-                found, inner = _visited(level, entry)
+                walk_entry, inner = _visit(level, entry)
             except OSError as error:
                 if error.errno not in GONE:
                     raise
                 continue
             if inner is not None:
                 stack.append(inner)
-            yield found
+            yield walk_entry
     finally:
         for level in stack:
             level.close()
 
 
-def _visited(level: _Level, entry: os.DirEntry[str]) -> tuple[WalkEntry, _Level | None]:
-    """The entry and, for a directory that can be entered, its level. Raises OSError."""
+def _visit(level: _Level, entry: os.DirEntry[str]) -> tuple[WalkEntry, _Level | None]:
+    """The entry and, if the walk can enter it, its level. Raises OSError."""
     path = level.prefix + entry.name
     try:
         status = entry.stat(follow_symlinks=False)
-    except PermissionError:  # its directory may be read but not searched
+    except PermissionError:  # the directory may be read but not searched
         return WalkEntry(level.fd, entry.name, path, None), None
     if not stat.S_ISDIR(status.st_mode):
         return WalkEntry(level.fd, entry.name, path, status), None
-    if path.count("/") + 2 > DEPTH_MAX or len(os.fsencode(path)) > _LONGEST:
+    if path.count("/") + 2 > DEPTH_MAX or len(os.fsencode(path)) > _PATH_MAX:
         return WalkEntry(level.fd, entry.name, path, status, "too_deep"), None
     try:
         inner = _Level(open_entry(level.fd, entry.name, os.O_DIRECTORY), path + "/")

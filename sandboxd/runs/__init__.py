@@ -1,5 +1,7 @@
-"""Runs as clients see them: the order of a session's runs, what a call answers, the console.
+"""Runs as clients see them, without HTTP: the queue of a session, calls, console, terminals.
 
-`events`, `table` and `console` are rules without I/O. `channel`, `spooled` and `follower` reach
-a run through its socket and its files; `run` answers calls; `line` keeps the runs of a session.
+`journal`, `next_answer` and `console_items` are rules without I/O, `values` and `polling` values.
+`channel`, `spool_reader`, `cursor` and `follower` reach a run through its socket and its files.
+`run` is one run, `conversation` serves the calls of its client, `queue` has the runs of a session,
+`terminals` those beside the queue.
 """

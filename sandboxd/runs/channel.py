@@ -1,7 +1,7 @@
 """A SOCK_SEQPACKET socket in the event loop: whole packets, with descriptors, no buffers.
 
-A packet is read when somebody asks for it and not before, so a slow consumer holds back the
-sender through the kernel. One task receives at a time; any number may send.
+A packet is read only when a task waits for it, so a slow consumer holds back the sender through
+the kernel. One task receives at a time; any number may send.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Channel:
-    """One connected socket, owned; `close` ends whoever waits on it."""
+    """One connected socket, owned; `close` ends every task that waits on it."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -39,7 +39,7 @@ class Channel:
     async def receive_message(self) -> tuple[dict[str, Any] | None, list[int]]:
         """The next message and its descriptors (ours to close); None at the end.
 
-        Raises WireError for what is no message.
+        Raises WireError for a packet that is not a message.
         """
         try:
             return await self._when_ready(lambda: wire.receive(self._sock), reading=True)

@@ -1,4 +1,4 @@
-"""Console items out of spool records: merged, cut to what a response may hold. No I/O."""
+"""Console items out of spool records: merged, and cut to the size of a response. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = list[Any]
 """[type, data] as in the execution model: stdout, stderr (text) or log (four texts)."""
 
 FRAME = 640 * 1024
-"""Bytes of console text in one frame, as JSON in ASCII; what else a frame has leaves it below
+"""Bytes of console text in one frame, as JSON in ASCII; with everything else a frame stays below
 1 MiB. Clients take 4 MiB at most, and some less."""
 
 _ITEM = 20
@@ -22,20 +22,20 @@ _TYPES = {STDOUT: "stdout", STDERR: "stderr"}
 
 
 def log(level: str, message: str) -> Item:
-    """A `log` item: sandboxd's own word in the console. `level`: warning or error."""
+    """A `log` item: a message of sandboxd in the console. `level`: info, warning or error."""
     return ["log", [level, datetime.now(UTC).isoformat(), "sandboxd", message]]
 
 
 def text(items: list[Item]) -> str:
-    """What a program printed, both streams in one, with sandboxd's words on lines of their own."""
+    """The output of a program, both streams in one; messages of sandboxd have their own lines."""
     return "".join(f"[{data[3]}]\n" if kind == "log" else data for kind, data in items)
 
 
 class Collector:
     """Takes the records of one response; keeps `limit` characters of each stream.
 
-    Neighbours of the same type become one item. What is over the limit, and what fell out of
-    the spool before it was read, is counted and told.
+    Neighbours of the same type become one item. Text over the limit, and text that fell out of
+    the spool before it was read, is counted, and log items say how much it was.
     """
 
     def __init__(self, limit: int) -> None:
@@ -47,8 +47,8 @@ class Collector:
         self._limit = limit
 
     def add(self, record: Record) -> bool:
-        """Take the next record; False: there is no room, it is for the next response. One of an
-        unknown stream is none of the shim's and left out."""
+        """Take the next record; False: there is no room, it is for the next response. A record of
+        an unknown stream is left out: the shim has not written it."""
         if record.lost:
             self._lost += record.lost
             if self._gap is None:

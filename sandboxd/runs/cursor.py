@@ -1,13 +1,13 @@
-"""How far the client of a run has been told, and the file in which that outlives the daemon.
+"""The cursor of a run's client: how far the client has been served, and the file that keeps it.
 
-An answer counts as told once the kernel has it for the client. A daemon that is killed before
-that must tell it again, and one that is killed after it must not; but to note and to hand over
-are two acts. The note comes first, with nothing but the handing over of the last bytes behind it:
-the other way round, a client that has its answer could go on, and see the daemon killed, before
-the note. What is noted and cannot be handed over is taken back.
+A reply counts as served once the kernel has it for the client. A daemon that is killed before that
+must serve it again, and one that is killed after it must not; but to note the cursor and to hand
+the reply over are two acts. The note comes first, with nothing but the hand-over of the last bytes
+behind it. The other way round, a client that has its reply could go on, and see the daemon killed,
+before the note. A note whose reply cannot be handed over is taken back.
 
 A few microseconds remain. A client that wants to be sure sends back the `offset` of the last
-answer that it has got.
+reply that it received.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ PATIENCE_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """A place between two answers, as clients know it.
+    """A place between two replies, as clients know it.
 
-    console  bytes of console text before it, those included that fell out
-    steps    steps whose end was told before it
+    console  bytes of console text before it, those included that fell out of the spool
+    steps    steps whose end was served before it
     """
 
     console: int = 0
@@ -41,35 +41,35 @@ class Offset:
 
 @dataclass(frozen=True, slots=True)
 class ClientCursor:
-    """What the client knows.
+    """How far the client has been served.
 
-    cursor      console text up to here
-    final_from  where the console of the last answer of all began: it may be asked for again
-    answered    events
-    asked       that the program waits for input
+    console     console text up to here
+    final_from  where the console text of the last reply of all begins: it may be served again
+    answered    number of events that calls have answered
+    prompted    the client has been told that the program waits for input
     started_at  seconds since 1970 of the run's start; 0.0: not noted
     """
 
-    cursor: SpoolPosition = SpoolPosition(START)
+    console: SpoolPosition = SpoolPosition(START)
     final_from: SpoolPosition = SpoolPosition(START)
     answered: int = 0
-    asked: bool = False
+    prompted: bool = False
     started_at: float = 0.0
 
     @property
     def offset(self) -> Offset:
-        """The same as clients know it."""
-        return Offset(self.cursor.seen, self.answered)
+        """The cursor as clients know it."""
+        return Offset(self.console.seen, self.answered)
 
 
-async def nothing() -> None:
-    """The note of what tells nothing."""
+async def no_note() -> None:
+    """The note of a reply that moves no cursor."""
 
 
 class CursorFile:
     """The file `fd`, which is ours to close. Where it is used, an event loop runs."""
 
-    _threads = ThreadPoolExecutor(16, "told")
+    _threads = ThreadPoolExecutor(16, "cursor")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -77,24 +77,25 @@ class CursorFile:
         self._record = b""
 
     def read(self) -> ClientCursor:
-        """What was written last; nothing was told if nothing was."""
+        """The cursor that was written last; the start of the run if none was."""
         data = os.pread(self._fd, _RECORD.size, 0)
         if len(data) < _RECORD.size:
             return ClientCursor(started_at=os.fstat(self._fd).st_mtime)
-        position, seen, from_position, from_seen, answered, asked, at = _RECORD.unpack(data)
-        cursor, final_from = SpoolPosition(position, seen), SpoolPosition(from_position, from_seen)
+        position, seen, from_position, from_seen, answered, prompted, at = _RECORD.unpack(data)
+        console, final_from = SpoolPosition(position, seen), SpoolPosition(from_position, from_seen)
         return ClientCursor(
-            cursor, final_from, answered, bool(asked), at or os.fstat(self._fd).st_mtime
+            console, final_from, answered, bool(prompted), at or os.fstat(self._fd).st_mtime
         )
 
-    async def write(self, told: ClientCursor) -> None:
-        """Note `told`. Into the kernel's memory, not onto the disk, which takes microseconds: so
+    async def write(self, cursor: ClientCursor) -> None:
+        """Note `cursor`, in the kernel's memory and not on the disk. That takes microseconds: so
         few that the event loop stands still for them, lest the daemon be killed between the note
-        and what follows. Only when the disk takes no writes does it go on meanwhile."""
+        and the hand-over. Only when the disk takes no writes does the event loop go on meanwhile.
+        """
         self._record = _RECORD.pack(
-            told.cursor.position, told.cursor.seen,
-            told.final_from.position, told.final_from.seen,
-            told.answered, told.asked, told.started_at,
+            cursor.console.position, cursor.console.seen,
+            cursor.final_from.position, cursor.final_from.seen,
+            cursor.answered, cursor.prompted, cursor.started_at,
         )  # fmt: skip
         written = self._threads.submit(self._write)
         try:
@@ -103,12 +104,12 @@ class CursorFile:
             await asyncio.wrap_future(written)
 
     def _write(self) -> None:
-        with self._lock:  # whoever comes last writes what was noted last
+        with self._lock:  # the last thread writes the newest record, whichever thread that is
             if self._fd >= 0:
                 os.pwrite(self._fd, self._record, 0)
 
     def close(self) -> None:
-        """Give the descriptor back, after what is being written."""
+        """Give the descriptor back, after the write that is under way."""
         self._threads.submit(self._close)
 
     def _close(self) -> None:

@@ -1,8 +1,8 @@
-"""Follows one run: its control socket tells that there is more, its spool tells what.
+"""The follower of one run: the control socket says that there is news, the spool has the news.
 
-One `watch` is outstanding at any time; a newer one replaces it. It says how far we have come,
-and the shim answers when the run has gone beyond. Console positions are only watched while
-somebody wants output at once; else a program that talks much would keep the daemon busy.
+One `watch` is outstanding at any time; a newer one replaces it. A watch says how far we have read,
+and the shim answers when the run has gone beyond. Console positions are watched only while a
+client wants output at once; else a program that prints much would keep the daemon busy.
 The end of the socket is the end of the run.
 """
 
@@ -28,7 +28,7 @@ COALESCE_S = 0.05
 """How long new output waits for more of it; also the pause after an answer without news."""
 
 _BACKLOG = 1000
-"""Answers that are taken at once: more than a socket holds."""
+"""Answers that are read at once: more than a socket holds."""
 
 _PIECE = 8192
 """Characters of input in a packet: at most 12 bytes each in JSON, which fits wire.PACKET."""
@@ -36,34 +36,34 @@ _PIECE = 8192
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """What the warden gives for a run: its control socket and its three files, all ours.
+    """A run that the warden has started: its control socket and its three files, all ours.
 
-    found  it was there already: an earlier daemon has had it started
+    restored  an earlier daemon has had it started
     """
 
     control: Channel
     console: int
     journal: int
-    told: int
-    found: bool = False
+    cursor: int
+    restored: bool = False
 
 
 class Follower:
-    """A run that has been started. `news` is called whenever an attribute has changed.
+    """The view of a run that has been started; `news` is called when an attribute has changed.
 
     events   of the run so far; the last one is final when `over`
     waiting  the program waits for input
-    output   there is console text beyond the position that `want_output` was given
+    output   there is console text beyond the position of the last `want_output`
     """
 
     def __init__(
         self,
         started: StartedRun,
-        keep: ConsoleConfig,
+        config: ConsoleConfig,
         news: Callable[[], None],
         why_lost: str = SHIM_GONE,
     ) -> None:
-        self.spool = SpoolReader(started.console, started.journal, keep)
+        self.spool = SpoolReader(started.console, started.journal, config)
         self.events: list[JournalEvent] = []
         self.waiting = False
         self.output = False
@@ -72,22 +72,22 @@ class Follower:
         self._news = news
         self._why_lost = why_lost
         self._wanted = NO_POSITION
-        # A watch replaces another, but may come when that is answered: then both are.
-        self._twice = False
-        # Of a run that was found the shim has to say first how often it was given input.
-        self._inputs: int | None = None if started.found else 0
+        # A watch replaces another. If the other is answered already, both are answered.
+        self._replaced = False
+        # None: an earlier daemon sent inputs, and the shim has not said yet how many.
+        self._inputs: int | None = None if started.restored else 0
 
     async def follow(self) -> None:
         """Keep the attributes true until the run is over."""
         try:
             await self._watch()
             while (answer := await self._receive()) is not None:
-                await self._heard(answer)
+                await self._update(answer)
                 await self._watch()
         except OSError:
             pass  # the shim is gone
         except WireError as error:
-            _log.warning("a shim sent what is no message: %s", error)
+            _log.warning("a shim sent an invalid message: %s", error)
         finally:
             self._control.close()
         self.events = lost(await asyncio.to_thread(self.spool.events), self._why_lost)
@@ -95,10 +95,10 @@ class Follower:
         self._news()
 
     async def _receive(self) -> dict[str, Any] | None:
-        """The shim's newest answer; None at its end.
+        """The shim's newest answer; None at the end of the socket.
 
-        Those before it say nothing more. They must not pile up: of a program that talks without
-        end each watch is answered at once, and a shim whose answers are not taken lets go of us.
+        Older answers add nothing to it. They must not pile up: while a program prints without end
+        the shim answers each watch at once, and it drops a reader that does not read its answers.
         """
         newest = _plain(*await self._control.receive_message())
         for _ in range(_BACKLOG):
@@ -110,69 +110,69 @@ class Follower:
         return newest
 
     async def _watch(self) -> None:
-        # It answers at once to who has not even seen the beginning.
+        # To a position before the beginning the shim answers at once.
         console = -1 if self._inputs is None else self._wanted
         seen = {"console": console, "journal": len(self.events), "waiting": self.waiting}
         await self._control.send_message({"op": "watch"} | seen)
 
-    async def _heard(self, answer: dict[str, Any]) -> None:
-        """Take over what the shim says; it is untrusted, so nothing in it is relied on."""
+    async def _update(self, answer: dict[str, Any]) -> None:
+        """Update the attributes by the shim's answer, of which each field is untrusted."""
         before = (len(self.events), self.waiting, self.output)
         if answer.get("journal") != len(self.events):
             self.events = await asyncio.to_thread(self.spool.events)
         if self._inputs is None:
             inputs = answer.get("inputs")
             self._inputs = inputs if isinstance(inputs, int) else 0
-        # What it saw before our last input says nothing about after.
+        # An answer from before our last input says nothing about the time after it.
         self.waiting = answer.get("waiting") is True and answer.get("inputs") == self._inputs
         console = answer.get("console")
         if isinstance(console, int) and console > self._wanted:
             self.output, self._wanted = True, NO_POSITION
         if before == (len(self.events), self.waiting, self.output):
-            if not self._twice:
-                await asyncio.sleep(COALESCE_S)  # answers without news must not cost us a CPU
-            self._twice = False
+            if not self._replaced:
+                await asyncio.sleep(COALESCE_S)  # else answers without news would cost us a CPU
+            self._replaced = False
         self._news()
 
     async def want_output(self, position: int) -> None:
         """Set `output` as soon as the console goes beyond `position`."""
         self.output, self._wanted = False, position
-        await self._tell(None)
+        await self._send(None)
 
     async def input(self, text: str, eof: bool) -> None:
         """Give the program `text` to read, and after it the end of input if `eof`.
 
         Raises Invalid when the text cannot be written as UTF-8, Unavailable when the shim does
-        not take it.
+        not read it.
         """
         if self._inputs is None:
-            raise Unavailable("the run is being taken up again; try once more")
+            raise Unavailable("the run is being restored after a restart of the server: try again")
         self.waiting = False
         pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)] or [""]
         self._inputs += len(pieces)
         for piece in pieces[:-1]:
-            await self._tell({"op": "input", "text": piece, "eof": False})
-        await self._tell({"op": "input", "text": pieces[-1], "eof": eof})
-        await self._tell(None)
+            await self._send({"op": "input", "text": piece, "eof": False})
+        await self._send({"op": "input", "text": pieces[-1], "eof": eof})
+        await self._send(None)
 
     async def decline(self) -> None:
         """The client goes on without answering: the step's clock runs again."""
-        await self._tell({"op": "decline"})
+        await self._send({"op": "decline"})
 
     async def signal(self, name: str, by: Sender) -> None:
         """Send the signal called `name` to the step."""
-        await self._tell({"op": "signal", "name": name, "by": by})
+        await self._send({"op": "signal", "name": name, "by": by})
 
     async def kill(self, by: Sender) -> None:
         """End the run now."""
-        await self._tell({"op": "kill", "by": by})
+        await self._send({"op": "kill", "by": by})
 
-    async def _tell(self, message: dict[str, Any] | None) -> None:
-        """Send `message`, None: a watch. A run that has ended meanwhile needs neither."""
+    async def _send(self, message: dict[str, Any] | None) -> None:
+        """Send `message`, None: a watch. If the run has ended meanwhile, nothing is sent."""
         try:
             async with asyncio.timeout(2):
                 if message is None:
-                    self._twice = True
+                    self._replaced = True
                 await (self._control.send_message(message) if message else self._watch())
         except TimeoutError:
             raise Unavailable("the run does not take any more input for now") from None
@@ -185,7 +185,7 @@ class Follower:
 
 
 def _plain(message: dict[str, Any] | None, fds: list[int]) -> dict[str, Any] | None:
-    """`message`, which may have no descriptors: a shim has none to give. Raises WireError."""
+    """`message`, if it came without descriptors, as a shim sends it. Raises WireError."""
     if fds:
         close_all(fds)
         raise WireError(f"{len(fds)} unexpected descriptors")
@@ -193,7 +193,7 @@ def _plain(message: dict[str, Any] | None, fds: list[int]) -> dict[str, Any] | N
 
 
 def writable(text: str) -> str:
-    """`text`, if it can be given to a program: UTF-8, or bytes that surrogates stand for.
+    """`text`, if a program can read it: UTF-8, or bytes that surrogates stand for.
 
     Raises Invalid for other lone surrogates.
     """

@@ -1,8 +1,8 @@
-"""The journal of a run, checked. No I/O.
+"""The checked journal of a run. No I/O.
 
 The journal is written by a process with the session's uid, so each line is untrusted: it
-counts only if it is what the shim would have written at that place. The first line that is
-not ends the journal, and a journal without a final event is completed by `lost`.
+counts only if the shim would have written it at that place. The first line that the shim would
+not have written ends the journal. `lost` completes a journal that has no final event.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 SHIM_GONE = "the process that followed it is gone"
 HOST_RESTARTED = "the host was restarted while it was under way"
-"""Why a run may have no verdict."""
+"""Reasons why a run may have no verdict."""
 
 TEXT_MAX = 2000
 """Characters of an advice or an error message that are passed on."""
@@ -31,13 +31,13 @@ TEXT_MAX = 2000
 
 @dataclass(frozen=True, slots=True)
 class JournalEvent:
-    """Something that happened in a run.
+    """One event of a run.
 
     step     the step that ended; None for our own failure
-    exit     its exit code; None when a time limit ended it
-    console  the console position that it came behind
-    final    the run is over with it
-    fault    what went wrong, when that was our failure, else ""
+    exit     the exit code of the step; None when a time limit ended the step
+    console  the console position behind which the event happened
+    final    the run is over with the event
+    fault    the description of our own failure, else ""
     """
 
     step: StepName | None
@@ -91,7 +91,7 @@ def _fault(line: dict[str, Any]) -> str:
 
 
 def _verdict(value: Any) -> Verdict | None:
-    """A Verdict with its texts bounded; None when it is none."""
+    """A Verdict with its texts bounded; None when `value` is not one."""
     try:
         verdict = msgspec.convert(value, Verdict)
     except msgspec.ValidationError:
@@ -108,7 +108,7 @@ def _verdict(value: Any) -> Verdict | None:
 
 
 def _bounded(table: dict[str, _T]) -> dict[str, _T]:
-    """As many entries as the shim could have written, with names as short as its own."""
+    """As many entries as the shim could have written, with names as short as those of the shim."""
     return {name[:64]: value for name, value in itertools.islice(table.items(), 100)}
 
 

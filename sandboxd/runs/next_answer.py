@@ -1,4 +1,4 @@
-"""What the next answer about a run is: the batch mode's state table. No I/O.
+"""The table of the next answer about a run, for the batch mode. No I/O.
 
     the run                                          the answer          exitCode
     has an event that no call has answered yet
@@ -8,12 +8,12 @@
       a time limit ended a step and the run          exec-timeout        null
       sandboxd failed                                finished            -1
     is over and its last event was answered          that answer again
-    is blocked reading its input, not yet told       waiting-input       null
+    waits for input, and the client is not prompted  waiting-input       null
     has new output and the client wants it at once   continued           null
     has none of these and the call's time is up      continued           null
     has none of these                                no answer yet
 
-The first line that applies counts. A run that is over always has a final event (events.lost).
+The first row that applies counts. A run that is over always has a final event (journal.lost).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Progress:
 
     answered  events that calls have answered
     waiting   the program waits for input
-    asked     the client has been told so
+    prompted  the client has been told that it does
     output    there is console text that the client wants at once
     expired   the call has waited as long as it may
     """
@@ -43,14 +43,14 @@ class Progress:
     events: Sequence[JournalEvent] = ()
     answered: int = 0
     waiting: bool = False
-    asked: bool = False
+    prompted: bool = False
     output: bool = False
     expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NextAnswer:
-    """What a call says. `event` is the one it answers; `again`: not for the first time."""
+    """The answer of a call; `event`: the one that it answers; `again`: not for the first time."""
 
     status: Status
     exit_code: int | None = None
@@ -58,14 +58,14 @@ class NextAnswer:
     again: bool = False
 
 
-def answer(progress: Progress) -> NextAnswer | None:
-    """The answer that a call gives now; None: it has to wait."""
+def next_answer(progress: Progress) -> NextAnswer | None:
+    """The answer of a call now; None: the call has to wait."""
     events = progress.events
     if progress.answered < len(events):
         return _of(events[progress.answered])
     if events and events[-1].final:
         return _of(events[-1], again=True)
-    if progress.waiting and not progress.asked:
+    if progress.waiting and not progress.prompted:
         return NextAnswer("waiting-input")
     if progress.output or progress.expired:
         return NextAnswer("continued")

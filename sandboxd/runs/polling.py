@@ -1,4 +1,4 @@
-"""On what terms a client follows a run: by polling, or over a connection that stays open."""
+"""The policies by which a client follows a run: by polling, or over an open connection."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class PollPolicy:
     wait_s    seconds until a call returns `continued`; None: only with output
     live      a call returns as soon as there is output
     gather_s  how long output waits for more of it
-    whole     console text that an answer has no room for comes with the next; else it is cut
-    patient   calling again after waiting-input does not mean that there will be no input
+    whole     console text that a reply has no room for comes with the next; else it is cut
+    patient   another call after waiting-input does not mean that there will be no input
     """
 
     wait_s: float | None = 2.0
@@ -24,10 +24,10 @@ class PollPolicy:
 
 
 POLL = PollPolicy()
-"""For calls that are requests of their own."""
+"""For calls that are single requests."""
 
 LIVE = PollPolicy(live=True)
 """The same, for a client that wants output at once."""
 
 STREAM = PollPolicy(wait_s=None, live=True, gather_s=0.2, whole=True, patient=True)
-"""For a connection: whoever is at its other end sees what happens when it happens."""
+"""For a connection: its client sees everything at the moment when it happens."""

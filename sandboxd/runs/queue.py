@@ -1,9 +1,9 @@
-"""The runs of one session: one at a time, in the order in which they were asked for.
+"""The queue of one session's runs: one at a time, in the order of the requests.
 
-One task works the line off while there is anything in it; it belongs to `Runs` and ends with
-`close`. Finished runs can be asked for their result until newer ones push them out, or their
-time is over. What outlives the daemon is the host's: it takes each run down before anybody is
-told that it was accepted, and after a restart hands over those that are left (`restore`).
+One task works while the queue has runs; it belongs to `RunQueue` and ends with `close`. The result
+of a finished run can be fetched until newer runs push it out, or its time is over. The host of the
+queue, its session, keeps the runs on the disk: it records each run before a client hears that the
+run was accepted, and after a restart hands over the runs that are left (`restore`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from typing import Protocol
 from ..config import ConsoleConfig
 from ..errors import Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
 from .follower import StartedRun
-from .run import Plan, Run
+from .run import Run
+from .values import Plan
 
-WAITING_MAX = 64
-"""Runs of a session that may be in line, the active one included; and finished runs that wait
-for their client to come back."""
+QUEUE_MAX = 64
+"""Runs of a session that may be in the queue, the active one included; and finished runs that
+wait for their client to come back."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,43 +33,44 @@ CLEAR_S = 10.0
 
 
 class QueueHost(Protocol):
-    """What the line needs of who has it."""
+    """The services that a queue needs from its session."""
 
-    async def take_down(self, runs: Sequence[Run], instead: Sequence[Run] = ()) -> None:
-        """Number the runs and remember them, and forget those that they are `instead` of: both
-        or neither is on the disk, also when we are killed, and it is when this returns."""
+    async def record_runs(self, runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
+        """Number the runs, and record them on the disk in place of those `replaced`: both or
+        neither, also when the daemon is killed. When this returns, both is on the disk."""
 
-    def place(self, run: Run) -> AbstractAsyncContextManager[None]:
-        """Held while a run goes on; entered when its turn among all that is run has come. Raises
-        SandboxdError when it never will."""
+    def admit_run(self, run: Run) -> AbstractAsyncContextManager[StartedRun | None]:
+        """The admission of a run, for the time that it goes on; entered when the run may begin.
+        Its value is what an earlier daemon has started of the run; None: nothing. Raises
+        SandboxdError when the run may never begin."""
 
-    async def start(self, run: Run) -> StartedRun:
-        """Start a run, or find it. Raises SandboxdError when it cannot, Gone when nobody can."""
+    async def start_run(self, run: Run) -> StartedRun:
+        """Start a run. Raises SandboxdError when it cannot start, Gone when the warden is gone."""
 
-    async def find(self, run: Run) -> StartedRun | None:
-        """A run that has ended under an earlier daemon; None: nothing is left of it."""
+    async def find_run(self, run: Run) -> StartedRun | None:
+        """A run that an earlier daemon has started; None: nothing is left of it."""
 
-    async def over(self, run: Run) -> None:
-        """A run has ended."""
+    async def run_over(self, run: Run) -> None:
+        """A run has ended: account for it."""
 
-    async def forget(self, runs: Sequence[Run]) -> None:
-        """Nobody can ask for the runs any more; nor will those begin that have not."""
+    async def forget_runs(self, runs: Sequence[Run]) -> None:
+        """Forget runs: nobody can ask for them any more, and none of them will begin."""
 
 
 class RunQueue:
-    """The line of a session and its finished runs.
+    """The queue of a session, and its finished runs.
 
-    notice  what the client of the next run is to be told
+    notice  a message for the client of the next run
     """
 
-    def __init__(self, host: QueueHost, keep: ConsoleConfig) -> None:
+    def __init__(self, host: QueueHost, config: ConsoleConfig) -> None:
         self._host = host
-        self._keep = keep
+        self._config = config
         self._runs: dict[str, Run] = {}
-        self._line: deque[Run] = deque()
-        self._ended: deque[Run] = deque()
+        self._queue: deque[Run] = deque()
+        self._finished: deque[Run] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._asking = asyncio.Lock()
+        self._submitting = asyncio.Lock()
         self._closed = self._suspended = False
         self.notice = ""
 
@@ -80,67 +82,74 @@ class RunQueue:
 
     def position(self, run: Run) -> int:
         """How many runs come before `run`; 0: none, or it has been started."""
-        return self._line.index(run) if run in self._line else 0
+        return self._queue.index(run) if run in self._queue else 0
 
-    def knows(self, id: str) -> bool:
-        """There is a run called `id` that who asks for it again means."""
-        known = self._runs.get(id)
-        return known is not None and known.wanted
+    def resumes(self, id: str) -> bool:
+        """A request for the run `id` means one that is known, not a new one."""
+        run = self._runs.get(id)
+        return run is not None and run.resumable
 
     @property
     def active(self) -> Run | None:
-        """The run at the head of the line."""
-        return self._line[0] if self._line else None
+        """The run at the head of the queue."""
+        return self._queue[0] if self._queue else None
 
     @property
     def waiting(self) -> int:
-        """How many runs wait for their turn."""
-        return max(0, len(self._line) - 1)
+        """How many runs wait behind the active one."""
+        return max(0, len(self._queue) - 1)
 
-    async def ask(self, id: str, plan: Plan) -> Run:
-        """The run called `id` doing `plan`: the one that is not over, or whose end its client has
-        not been told, as a client that asks twice means it once; else a new one at the end of
-        the line, on the disk when this returns.
+    @property
+    def last(self) -> Run | None:
+        """The run that was started last."""
+        return self.active or (self._finished[-1] if self._finished else None)
 
-        Raises Invalid when the one in line does something else, QuotaExceeded when the line is
+    async def submit(self, id: str, plan: Plan) -> Run:
+        """The run called `id` that carries out `plan`, on the disk when this returns.
+
+        A client that repeats its request means the same run: the one that is not over, or whose
+        end has not been served. Else the run is a new one at the end of the queue.
+
+        Raises Invalid when the known one has other options, QuotaExceeded when the queue is
         full, Unavailable when the session is gone.
         """
-        async with self._asking:
+        async with self._submitting:
             known = self._runs.get(id)
-            if known and known.wanted and known.plan.options == plan.options:
+            if known and known.resumable and known.plan.options == plan.options:
                 return known
             if known and not known.over:
                 raise Invalid(f"run {id} is not over yet and has other options")
-            return (await self._append([Run(id, plan, self._keep)]))[0]
+            run = Run(id, plan, self._config)
+            await self._append([run])
+            return run
 
-    async def begin(self, own: Iterable[tuple[str, Plan]]) -> None:
-        """Ask for the session's own runs, before all others: for all of them or none."""
-        async with self._asking:
-            if runs := [Run(id, plan, self._keep) for id, plan in own]:
+    async def submit_own(self, plans: Iterable[tuple[str, Plan]]) -> None:
+        """Submit the session's own runs, before all others: all of them or none."""
+        async with self._submitting:
+            if runs := [Run(id, plan, self._config) for id, plan in plans]:
                 await self._append(runs)
 
-    async def _append(self, runs: list[Run]) -> list[Run]:
+    async def _append(self, runs: list[Run]) -> None:
         if self._closed or self._suspended:
             gone = "session is being destroyed" if self._closed else "daemon is ending"
             raise Unavailable(f"the {gone}")
-        if len(self._line) + len(runs) > WAITING_MAX:
-            raise QuotaExceeded(f"at most {WAITING_MAX} runs of a session may be in line")
-        await self._host.take_down(runs)
+        if len(self._queue) + len(runs) > QUEUE_MAX:
+            raise QuotaExceeded(f"at most {QUEUE_MAX} runs of a session may be in its queue")
+        await self._host.record_runs(runs)
         self._put(runs)
         if self._closed:  # meanwhile
             for run in runs:
                 run.vanish()
-        return runs
 
     def _put(self, runs: Iterable[Run]) -> None:
         for run in runs:
             self._runs[run.id] = run
-            self._line.append(run)
-        if self._line and not self._closed and (self._worker is None or self._worker.done()):
-            self._worker = asyncio.create_task(self._work(), name=f"runs {self._line[0].id}")
+            self._queue.append(run)
+        if self._queue and not self._closed and (self._worker is None or self._worker.done()):
+            self._worker = asyncio.create_task(self._work(), name=f"runs {self._queue[0].id}")
 
     async def restore(self, runs: Sequence[Run]) -> None:
-        """Take up runs of an earlier daemon, in their order: `ended_at` tells which are over.
+        """Restore runs of an earlier daemon, in their order. Those with an `ended_at` are over.
 
         Raises Gone.
         """
@@ -148,118 +157,115 @@ class RunQueue:
             if not run.ended_at:
                 continue
             try:
-                found = await self._host.find(run)
+                started = await self._host.find_run(run)
             except Gone:
                 raise
-            except SandboxdError as error:  # nobody can ask for it, but for all the others
-                _log.error("run %s, which is over, cannot be read: %s", run.id, error)
+            except SandboxdError as error:  # this run is lost, the others are not
+                _log.error("the finished run %s cannot be read: %s", run.id, error)
                 continue
-            if found is None:
-                await self._host.forget([run])
+            if started is None:
+                await self._host.forget_runs([run])
             else:
-                await run.carry_out(lambda _, found=found: _ready(found))  # type: ignore[misc]  # no type for defaults
+                await run.follow(started)
                 self._runs[run.id] = run
-                self._ended.append(run)
+                self._finished.append(run)
                 run.done.set()
         self._put(run for run in runs if not run.ended_at)
 
     async def _work(self) -> None:
-        """Carry out what is in line, until nothing is."""
-        while self._line:
-            run = self._line[0]
+        """Carry out the runs of the queue, until it is empty."""
+        while self._queue:
+            run = self._queue[0]
             if self.notice:
                 run.notice(self.notice)
                 self.notice = ""
             try:
-                async with self._host.place(run):
-                    await run.carry_out(self._host.start)
+                async with self._host.admit_run(run) as restored:
+                    await run.follow(restored or await self._host.start_run(run))
             except Gone:  # the next daemon will start it
                 self.suspend()
                 return
             except SandboxdError as error:
                 if run.called_off:
-                    await self._host.forget([run])
+                    await self._host.forget_runs([run])
                     run.vanish()
                 else:
                     run.fail(error)
-            except Exception:  # a mistake of ours ends this run, not those behind it
+            except Exception:  # a bug of ours ends this run, and not the runs behind it
                 _log.exception("run %s cannot be followed", run.id)
                 run.fail(Unavailable("the run cannot be followed any more"))
-            self._line.popleft()
-            self._ended.append(run)
+            self._queue.popleft()
+            self._finished.append(run)
             run.done.set()
-            await self._host.over(run)
-            await self._forget()
+            await self._host.run_over(run)
+            await self._forget_oldest()
 
-    async def _forget(self) -> None:
-        """Give up the oldest finished runs: first of all those whose client knows the end."""
-        told = [run for run in self._ended if run.told]
-        old = told[: max(0, len(told) - self._keep.runs_kept)]
-        old += list(self._ended)[: max(0, len(self._ended) - WAITING_MAX)]
-        sizes = [(run, await run.size()) for run in self._ended if run not in old]
-        size = sum(size for _, size in sizes)
-        for run, each in sizes[:-1]:  # the newest stays, however large it is
-            if size <= self._keep.kept_size:
+    async def _forget_oldest(self) -> None:
+        """Forget the oldest finished runs: first of all those whose end has been served."""
+        served = [run for run in self._finished if run.served]
+        old = served[: max(0, len(served) - self._config.runs_kept)]
+        old += list(self._finished)[: max(0, len(self._finished) - QUEUE_MAX)]
+        sizes = [(run, await run.size()) for run in self._finished if run not in old]
+        total = sum(size for _, size in sizes)
+        for run, size in sizes[:-1]:  # the newest stays, however large it is
+            if total <= self._config.kept_size:
                 break
             old.append(run)
-            size -= each
-        await self._give_up(old)
+            total -= size
+        await self._forget(old)
 
     async def expire(self, now: float) -> None:
-        """Give up finished runs whose time is over, at `now` seconds since 1970."""
-        if self._keep.keep_s:
-            await self._give_up([r for r in self._ended if now - r.ended_at >= self._keep.keep_s])
+        """Forget finished runs whose time is over, at `now` seconds since 1970."""
+        if self._config.keep_s:
+            old = [run for run in self._finished if now - run.ended_at >= self._config.keep_s]
+            await self._forget(old)
 
-    def move(self, moved: Callable[[float], float]) -> None:
-        """The host's clock was set: `moved` tells a date anew."""
-        for run in self._ended:
-            run.ended_at = moved(run.ended_at)
+    def shift_dates(self, shifted: Callable[[float], float]) -> None:
+        """Move all dates: the host's clock was set, `shifted` is a date by the new clock."""
+        for run in self._finished:
+            run.ended_at = shifted(run.ended_at)
 
-    async def _give_up(self, old: Iterable[Run]) -> None:
-        gone = [run for run in dict.fromkeys(old) if run in self._ended]
-        for run in gone:
-            self._ended.remove(run)
+    async def _forget(self, old: Iterable[Run]) -> None:
+        runs = [run for run in dict.fromkeys(old) if run in self._finished]
+        for run in runs:
+            self._finished.remove(run)
             if self._runs.get(run.id) is run:
                 del self._runs[run.id]
             await run.close()
-        if gone:
-            await self._host.forget(gone)
+        if runs:
+            await self._host.forget_runs(runs)
 
     async def abandon(self, run: Run) -> None:
         """The client of `run` is gone for good: end it; if it has not begun, it never will."""
         if self.position(run):
-            self._line.remove(run)
+            self._queue.remove(run)
             self._runs.pop(run.id, None)
-            await self._host.forget([run])  # first: told of or not, it does not begin any more
+            # First on the disk: whether its client hears of it or not, it does not begin any more.
+            await self._host.forget_runs([run])
             run.vanish()
             run.done.set()
         else:
             await run.abandon()
 
-    @property
-    def last(self) -> Run | None:
-        """The run that was started last."""
-        return self._line[0] if self._line else self._ended[-1] if self._ended else None
-
     async def settled(self) -> None:
-        """Wait for a run whose end its client may know to be told to `over` as well."""
+        """Wait until a run whose end its client may know has been accounted for, too."""
         if (active := self.active) and active.ending:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLEAR_S):
                     await active.done.wait()
 
     async def clear(self) -> list[Run]:
-        """End every run that is not over, and return them; calls that wait for one are told that
-        it vanished. The session's own begin again, and new ones may follow.
+        """End every run that is not over, and return them; calls that wait for one end as if the
+        session had vanished. The session's own runs begin again, and new ones may follow.
 
         Raises Unavailable when the active one does not come to its end.
         """
-        async with self._asking:
-            own = [run for run in self._line if run.plan.role and not run.unwanted]
-            again = [Run(run.id, run.plan, self._keep) for run in own]
-            if own:  # before anything ends that the next daemon would have to begin again
-                await self._host.take_down(again, own)
-            cleared = list(self._line)
+        async with self._submitting:
+            own = [run for run in self._queue if run.plan.role and not run.unwanted]
+            again = [Run(run.id, run.plan, self._config) for run in own]
+            if own:  # first of all: a run that ends before it would not begin again after a crash
+                await self._host.record_runs(again, own)
+            cleared = list(self._queue)
             self._put(again)
             if not cleared:
                 return []
@@ -267,28 +273,28 @@ class RunQueue:
             if not active.call_off():
                 active.vanish()
             for run in waiting:
-                self._line.remove(run)
+                self._queue.remove(run)
                 if self._runs.get(run.id) is run:
                     del self._runs[run.id]
         if others := [run for run in waiting if run not in own]:
-            await self._host.forget(others)
+            await self._host.forget_runs(others)
         for run in waiting:
             run.vanish()
         await active.kill()
-        await self._gone(active)
+        await self._ended(active)
         return cleared
 
     async def interrupt(self) -> None:
         """SIGINT to the step that runs. If the active run waits to be started it never is, by the
-        next daemon neither. Raises Unavailable when it does not leave the line."""
+        next daemon neither. Raises Unavailable when it does not leave the queue."""
         if not (active := self.active):
             return
         if active.call_off():
-            await self._gone(active)
+            await self._ended(active)
         else:
             await active.interrupt()
 
-    async def _gone(self, active: Run) -> None:
+    async def _ended(self, active: Run) -> None:
         try:
             async with asyncio.timeout(CLEAR_S):
                 await active.done.wait()
@@ -298,27 +304,23 @@ class RunQueue:
     def suspend(self) -> None:
         """The daemon ends: no new runs, and calls that wait end at once. The runs go on."""
         self._suspended = True
-        for run in (*self._line, *self._ended):
+        for run in (*self._queue, *self._finished):
             run.suspend()
 
     async def close(self) -> None:
-        """Give everything back; calls that still wait are told that the session vanished, unless
-        it is the daemon that ends."""
+        """Give everything back; calls that still wait end as the session vanishes, unless it is
+        the daemon that ends."""
         self._closed = True
-        everything = [*self._line, *self._ended]
-        for run in everything:
-            if not self._suspended:
+        runs = [*self._queue, *self._finished]
+        if not self._suspended:
+            for run in runs:
                 run.vanish()
         if self._worker:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._worker
-        for run in everything:
+        for run in runs:
             await run.close()
         self._runs.clear()
-        self._line.clear()
-        self._ended.clear()
-
-
-async def _ready(started: StartedRun) -> StartedRun:
-    return started
+        self._queue.clear()
+        self._finished.clear()

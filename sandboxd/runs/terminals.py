@@ -1,9 +1,9 @@
-"""The terminals of a session: runs that somebody sits at, beside the session's line.
+"""The terminals of a session: runs with a user at the keyboard, beside the session's queue.
 
-A terminal is a run like others, with a shim, limits, usage and a verdict of its own. It is not
-in the line, where it would hold up every run behind it for as long as its user likes: it begins
-when a client opens it. It ends with its client: the two are tied by a socket whose end, also
-that of a daemon that was killed, hangs the terminal up (shim/terminal.py).
+A terminal is a run like others, with a shim, limits, usage and a verdict of its own. It is not in
+the queue, where it would hold up every run behind it for as long as its user likes: it begins when
+a client opens it. It ends with its client: a socket ties the two, and the end of the socket hangs
+the terminal up (shim/terminal.py), also when the daemon was killed.
 """
 
 from __future__ import annotations
@@ -13,43 +13,52 @@ import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 import msgspec
 
 from ..config import ConsoleConfig
 from ..errors import QuotaExceeded, SandboxdError, Unavailable
 from ..model import TERMINALS_MAX
-from ..wire import WireError
+from ..wire import WireError, close_all
 from .channel import Channel
 from .follower import StartedRun
 from .journal import JournalEvent
 from .queue import CLEAR_S
-from .run import Plan, Run
+from .run import Run
+from .values import Plan
 
 _log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
 """Bytes of input in a packet; base64 makes them 88 KiB, which fits wire.PACKET."""
 
-Begin = Callable[[Run, socket.socket], Awaitable[StartedRun]]
-"""Starts a run on a terminal whose user has the other end of the socket."""
 
+class TerminalHost(Protocol):
+    """The services that terminals need from their session."""
 
-Place = Callable[[Run], AbstractAsyncContextManager[None]]
-"""Held while a run goes on. Raises SandboxdError when there is none."""
+    def admit_terminal(self, run: Run) -> AbstractAsyncContextManager[None]:
+        """The admission of a terminal, for the time that it goes on. Raises SandboxdError when it
+        may not begin now."""
+
+    async def start_terminal(self, run: Run, seat: socket.socket) -> StartedRun:
+        """Start a run on a terminal; the user has the other end of the socket `seat`."""
+
+    async def terminal_over(self, run: Run) -> None:
+        """A terminal has ended: account for it."""
 
 
 class TerminalOutput(msgspec.Struct):
-    """What a terminal tells: bytes that it shows, or how many of its input it had no room for."""
+    """A message of a terminal: bytes that it shows, or the number of bytes of input that were
+    dropped for want of room."""
 
     out: bytes = b""
     dropped: int = 0
 
 
 class Terminal:
-    """One that is open; `run` is the run behind it, `why` the reason if we have ended it."""
+    """An open terminal; `run` is the run behind it, `why` the reason if we have ended it."""
 
     def __init__(self, run: Run, channel: Channel) -> None:
         self.run = run
@@ -57,7 +66,7 @@ class Terminal:
         self._channel = channel
 
     async def type(self, data: bytes) -> None:
-        """Give it input. What is typed when it has ended is lost, as on any terminal."""
+        """Give it input. Input after its end is lost, as on any terminal."""
         with contextlib.suppress(OSError):
             for start in range(0, len(data), _PIECE):
                 piece = msgspec.to_builtins(data[start : start + _PIECE])
@@ -69,14 +78,15 @@ class Terminal:
             await self._channel.send_message({"op": "resize", "rows": rows, "cols": cols})
 
     async def read(self) -> TerminalOutput | None:
-        """What it tells next; None at its end."""
+        """Its next message; None at its end."""
         try:
             message, fds = await self._channel.receive_message()
-            for fd in fds:  # a shim has none to give
-                raise WireError(f"unexpected descriptor {fd}")
+            if fds:  # a shim sends none
+                close_all(fds)
+                raise WireError(f"{len(fds)} unexpected descriptors")
             return None if message is None else msgspec.convert(message, TerminalOutput)
         except (WireError, msgspec.ValidationError) as error:
-            _log.warning("the shim of %s sent what is no message: %s", self.run.id, error)
+            _log.warning("the shim of %s sent an invalid message: %s", self.run.id, error)
             return None
 
     async def end(self) -> JournalEvent | None:
@@ -85,24 +95,16 @@ class Terminal:
         return self.run.events[-1] if self.run.events else None
 
     def hang_up(self) -> None:
-        """Leave it: its programs are told (SIGHUP), and killed if that does not end them."""
+        """Leave it: its programs get SIGHUP, and are killed if that does not end them."""
         self._channel.close()
 
 
 class Terminals:
-    """Those of one session. `over` is told of each run that has ended."""
+    """The open terminals of one session."""
 
-    def __init__(
-        self,
-        begin: Begin,
-        keep: ConsoleConfig,
-        over: Callable[[Run], Awaitable[None]],
-        place: Place,
-    ) -> None:
-        self._begin = begin
-        self._place = place
-        self._keep = keep
-        self._over = over
+    def __init__(self, host: TerminalHost, config: ConsoleConfig) -> None:
+        self._host = host
+        self._config = config
         self._open: dict[Terminal, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -112,46 +114,41 @@ class Terminals:
     def open(self, plan: Plan) -> Terminal:
         """A terminal on which the plan's exec runs. Its run's `error` says if it cannot begin.
 
-        Raises QuotaExceeded when there are as many as may be, Unavailable when the session is
-        gone.
+        Raises QuotaExceeded when too many are open, Unavailable when the session is gone.
         """
         if self._closed:
             raise Unavailable("the session is being destroyed")
         if len(self._open) >= TERMINALS_MAX:
             raise QuotaExceeded(f"at most {TERMINALS_MAX} terminals of a session may be open")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        run = Run(f"terminal-{secrets.token_hex(8)}", plan, self._keep)
+        ours, seat = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        run = Run(f"terminal-{secrets.token_hex(8)}", plan, self._config)
         terminal = Terminal(run, Channel(ours))
-        task = asyncio.create_task(self._see_through(terminal, theirs), name=run.id)
+        task = asyncio.create_task(self._carry_out(terminal, seat), name=run.id)
         self._open[terminal] = task
         return terminal
 
-    async def _see_through(self, terminal: Terminal, theirs: socket.socket) -> None:
-        try:
-            await self._carry_out(terminal, theirs)
-        finally:
-            await terminal.run.close()
-
-    async def _carry_out(self, terminal: Terminal, theirs: socket.socket) -> None:
+    async def _carry_out(self, terminal: Terminal, seat: socket.socket) -> None:
         run = terminal.run
-
-        async def begin(run: Run) -> StartedRun:
-            with theirs:
-                return await self._begin(run, theirs)
-
         try:
-            async with self._place(run):
-                await run.carry_out(begin)
-        except SandboxdError as error:
-            run.fail(error)
-        except Exception:  # a mistake of ours ends this terminal, not the session
-            _log.exception("%s cannot be followed", run.id)
-            run.fail(Unavailable("the terminal cannot be followed any more"))
+            try:
+                async with self._host.admit_terminal(run):
+                    await run.follow(await self._start(run, seat))
+            except SandboxdError as error:
+                run.fail(error)
+            except Exception:  # a bug of ours ends this terminal, and not the session
+                _log.exception("%s cannot be followed", run.id)
+                run.fail(Unavailable("the terminal cannot be followed any more"))
+            finally:
+                seat.close()
+                del self._open[terminal]
+                run.done.set()
+            await self._host.terminal_over(run)
         finally:
-            theirs.close()
-            del self._open[terminal]
-            run.done.set()
-        await self._over(run)
+            await run.close()
+
+    async def _start(self, run: Run, seat: socket.socket) -> StartedRun:
+        with seat:  # the shim has a copy: with ours open, its end would not hang up
+            return await self._host.start_terminal(run, seat)
 
     async def end(self, terminal: Terminal) -> None:
         """End all of it now. Raises Unavailable when it does not come to its end."""
@@ -163,13 +160,13 @@ class Terminals:
             raise Unavailable("the terminal does not come to its end") from None
 
     async def clear(self, why: str) -> None:
-        """End all that are open, and tell their users why; new ones may follow."""
+        """End all open terminals, and tell their users why; new ones may follow."""
         for terminal in list(self._open):
             terminal.why = why
             await self.end(terminal)
 
     async def close(self, why: str) -> None:
-        """Give everything back; whoever ends the session ends the processes."""
+        """Give everything back; the end of the session ends the processes."""
         self._closed = True
         for terminal, task in list(self._open.items()):
             terminal.why = why

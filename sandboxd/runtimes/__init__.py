@@ -1,17 +1,17 @@
-"""What programs a host can run, under the names that clients use for it.
+"""The runtimes of a host: the programs that it can run, by the names that clients use.
 
-A runtime is data: aliases, the tools that it cannot do without, and one shell text each for
-the "*" of clean, build and exec. It is made in three steps, all of them at start:
+A runtime is data: aliases, the tools that it needs, and one shell text each for the "*" of clean,
+build and exec. Runtimes are made in three steps, all at start:
 
-    builtin.py   the table of the runtimes that sandboxd knows (its shell texts: commands.py)
-    catalogue.py what the configuration adds, replaces or hides
-    tools.py     which tools a program in the jail would find; a runtime that misses one is
-                 absent, and the reason is kept for whoever asks for it
+    builtin.py    the table of the runtimes that sandboxd knows (its shell texts: commands.py)
+    catalogue.py  the runtimes that the configuration adds, changes or hides
+    tools.py      the search for tools that a program in the jail can use; a runtime without one of
+                  its tools is not available, and its description has the reason
 
-After that `Runtimes` only compares names (images.py), so a client's text never reaches the
-file system or a shell. Nothing is started: which version a tool has is the host's affair, and
-a tag that asks for another (python:3.6) gets the one that there is. A tool installed later
-is seen after a restart.
+Afterwards `Runtimes` only compares names (image_names.py), so the text of a client never reaches
+the file system or a shell. No tool is started: the host decides the version of a tool, and a tag
+for another version (python:3.6) gets the version of the host. A tool that is installed later is
+seen after a restart.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The runtimes that sandboxd knows, as a table. What "*" does follows Backend.AI's runners.
+"""The table of the built-in runtimes. The commands for "*" follow the runners of Backend.AI.
 
-Where those fail on a host of today (JVM flags that are gone, all sources in one argument) the
-evident intention is followed. There is no network in a run: tools are told so, and answer at
-once that something is missing instead of waiting for a server.
+Where a runner fails on a host of today (removed JVM flags, all sources in one argument), the
+command does what the runner evidently intends. A run has no network. Tools with an offline setting
+get it, so that they report a missing package at once instead of waiting for a server.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .values import Runtime
 
 _C_BINARY = binary("./main", "./a.out")
 
-# The search for leaks of -fsanitize=address stops the program's threads by ptrace(2), and where
-# that is refused it ends every program with an error.
+# The leak detection of -fsanitize=address stops the threads of the program by ptrace(2). Where
+# ptrace is refused, it ends every program with an error.
 _C_ENVIRON = {"ASAN_OPTIONS": "detect_leaks=0"}
 
-# Debian marks its Python as externally managed (PEP 668), even for --user; the jail's home is
-# nobody's system, hence PIP_BREAK_SYSTEM_PACKAGES below (a variable: pip before 23.0.1 has no
+# Debian marks its Python as externally managed (PEP 668), even for --user. The home of a jail has
+# no system packages, hence PIP_BREAK_SYSTEM_PACKAGES below (a variable: pip before 23.0.1 has no
 # such option). A pyproject.toml that only configures tools makes no package.
 _PYTHON_BUILD = (
     MAKE
@@ -41,7 +41,7 @@ exit 0
 """
 )
 
-# Quoted by double quotes, in which a backslash quotes (javac(1), command-line argument files).
+# Argument files of javac(1) have names in double quotes, with a backslash before a quote.
 _JAVA_BUILD = (
     MAKE
     + listed(
@@ -58,7 +58,7 @@ _JAVA_EXEC = (
     + otherwise("exec", "main/Main.class or Main.class")
 )
 
-# Without go.mod, relative imports and $GOPATH/src work as they did before modules.
+# Without go.mod, relative imports and $GOPATH/src work as before Go had modules.
 _GO_BUILD = (
     MAKE
     + when(["go.mod"], "exec go build -o main .")
@@ -116,7 +116,7 @@ BUILTIN = (
         build=_PYTHON_BUILD,
         exec=script("main.py", "{python3}"),
         environ={
-            # A program that is stopped by its time limit has shown what it printed till then.
+            # The output of a program that reaches its time limit is complete up to that moment.
             "PYTHONUNBUFFERED": "1",
             "PIP_BREAK_SYSTEM_PACKAGES": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",

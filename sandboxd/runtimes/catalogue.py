@@ -1,4 +1,4 @@
-"""The runtimes of this host: the built-in ones, as the configuration and the tools leave them."""
+"""The catalogue of runtimes: the built-in ones, the configuration's changes, the host's tools."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from .values import Description, Runtime
 
 
 class Runtimes:
-    """What clients can name, and what is behind each name. Made by `load`."""
+    """The runtimes by their names and aliases. See `load`."""
 
     def __init__(
-        self, runtimes: dict[str, Runtime], names: dict[str, str], told: list[Description]
+        self,
+        runtimes: dict[str, Runtime],
+        names: dict[str, str],
+        descriptions: list[Description],
     ) -> None:
-        """`runtimes` by name, those that are absent too; `names` leads aliases and names there."""
+        """`runtimes`, by name, include those that are not available. `names` maps each name and
+        alias to a name of a runtime."""
         self._runtimes = runtimes
         self._names = names
-        self._told = {description.name: description for description in told}
+        self._descriptions = {description.name: description for description in descriptions}
 
     def resolve(self, image: str) -> Runtime:
-        """The runtime that a client's image name means.
+        """The runtime for a client's image name.
 
-        Raises Invalid when it is no image name, NotFound (with `data["available"]`, the names
-        there are) when no runtime has it, or the one that has it lacks a tool on this host.
+        Raises Invalid for a text that is no image name. Raises NotFound, with the available names
+        in `data["available"]`, for a name of no runtime or of a runtime that lacks a tool.
         """
         for candidate in image_names.candidates(image):
             if name := self._names.get(candidate):
@@ -38,83 +42,86 @@ class Runtimes:
         raise self._not_found(f"no runtime is called {image!r}")
 
     def describe(self) -> list[Description]:
-        """All runtimes that are not hidden, the absent ones with the reason."""
-        return list(self._told.values())
+        """All runtimes that are not hidden; those that are not available with the reason."""
+        return list(self._descriptions.values())
 
     def _available(self, name: str) -> Runtime:
-        told = self._told[name]
-        if not told.available:
-            raise self._not_found(f"runtime {name} is not available on this host: {told.reason}")
+        description = self._descriptions[name]
+        if not description.available:
+            reason = f"runtime {name} is not available on this host: {description.reason}"
+            raise self._not_found(reason)
         return self._runtimes[name]
 
-    def _not_found(self, why: str) -> NotFound:
-        available = [told.name for told in self._told.values() if told.available]
-        there_are = f"available here: {', '.join(available) or 'none'}"
-        return NotFound("environment image", f"{why}; {there_are}", {"available": available})
+    def _not_found(self, reason: str) -> NotFound:
+        names = [each.name for each in self._descriptions.values() if each.available]
+        message = f"{reason}; available here: {', '.join(names) or 'none'}"
+        return NotFound("environment image", message, {"available": names})
 
 
 def load(config: Config, *, root: str = "/", daemon_path: str | None = None) -> Runtimes:
     """The runtimes of the host whose file system is at `root`.
 
-    `daemon_path` is where else to look so as to say why a tool is not found: directories
-    joined by ":", PATH if None. Raises ConfigError for runtimes that cannot go together.
+    `daemon_path` has more directories, joined by ":", for the reason why a tool is not found; None:
+    the PATH of this process. Raises ConfigError for runtimes whose names collide.
     """
     view = JailView(config.rootfs, root)
-    own = os.environ.get("PATH", "") if daemon_path is None else daemon_path
-    elsewhere = own.split(":")
-    runtimes = {runtime.name: runtime for runtime in _merged(config)}
+    path = os.environ.get("PATH", "") if daemon_path is None else daemon_path
+    elsewhere = path.split(":")
+    runtimes = {runtime.name: runtime for runtime in _configured(config)}
     names = _names(config, runtimes)
-    told = []
+    descriptions = []
     for name, runtime in runtimes.items():
-        found = {tool[0]: view.find(tool, elsewhere) for tool in runtime.tools}
-        reason = "; ".join(tool.why for tool in found.values() if isinstance(tool, MissingTool))
-        paths = {first: tool for first, tool in found.items() if isinstance(tool, str)}
+        tools = {tool[0]: view.find(tool, elsewhere) for tool in runtime.tools}
+        reason = "; ".join(tool.why for tool in tools.values() if isinstance(tool, MissingTool))
+        paths = {first: tool for first, tool in tools.items() if isinstance(tool, str)}
         aliases = tuple(alias for alias in runtime.aliases if names[alias.lower()] == name)
-        told.append(Description(name, runtime.title, aliases, not reason, reason, paths))
+        descriptions.append(Description(name, runtime.title, aliases, not reason, reason, paths))
         runtimes[name] = _with_tools(runtime, paths)
-    return Runtimes(runtimes, names, told)
+    return Runtimes(runtimes, names, descriptions)
 
 
-def _merged(config: Config) -> Iterator[Runtime]:
-    """Built-in and configured runtimes that are not hidden, built-in ones first."""
-    known = {runtime.name: runtime for runtime in BUILTIN}
-    for name in [*known, *(name for name in config.runtimes if name not in known)]:
-        own = config.runtimes.get(name, RuntimeConfig())
+def _configured(config: Config) -> Iterator[Runtime]:
+    """Built-in and new runtimes that are not hidden, built-in ones first."""
+    builtin = {runtime.name: runtime for runtime in BUILTIN}
+    for name in [*builtin, *(name for name in config.runtimes if name not in builtin)]:
+        changes = config.runtimes.get(name, RuntimeConfig())
         if name != name.lower() or not name.isprintable() or not name:
             raise ConfigError(f"[runtimes.{name}]: names are printable and in lower case")
-        if any(not all(tool.split("|")) for tool in own.tools):
+        if any(not all(tool.split("|")) for tool in changes.tools):
             raise ConfigError(f"runtimes.{name}.tools: a name is empty")
-        if own.enabled:
-            yield _overlaid(known.get(name, Runtime(name, f"{name} (configured)")), own)
+        if changes.enabled:
+            runtime = builtin.get(name, Runtime(name, f"{name} (configured)"))
+            yield _with_changes(runtime, changes)
 
 
-def _overlaid(runtime: Runtime, own: RuntimeConfig) -> Runtime:
-    """`runtime` with what the configuration says of it; a tool's alternatives are joined by |."""
+def _with_changes(runtime: Runtime, changes: RuntimeConfig) -> Runtime:
+    """`runtime` with the changes of the configuration. "|" joins the alternatives of a tool."""
     return replace(
         runtime,
-        aliases=own.aliases or runtime.aliases,
-        tools=tuple(tuple(tool.split("|")) for tool in own.tools) or runtime.tools,
-        clean=own.clean or runtime.clean,
-        build=own.build or runtime.build,
-        exec=own.exec or runtime.exec,
-        environ=own.environ or runtime.environ,
+        aliases=changes.aliases or runtime.aliases,
+        tools=tuple(tuple(tool.split("|")) for tool in changes.tools) or runtime.tools,
+        clean=changes.clean or runtime.clean,
+        build=changes.build or runtime.build,
+        exec=changes.exec or runtime.exec,
+        environ=changes.environ or runtime.environ,
     )
 
 
 def _names(config: Config, runtimes: dict[str, Runtime]) -> dict[str, str]:
-    """Every name and alias, in lower case, with the runtime's name.
+    """Every name and alias, in lower case, with the name of its runtime.
 
-    The configuration may take an alias away from a built-in runtime; two that it claims
-    itself, or another's name, would leave the choice to chance.
+    The configuration may take an alias from a built-in runtime. An alias that is the name of
+    another runtime, or that the configuration gives to two runtimes, is an error: the choice would
+    be arbitrary.
     """
-    chosen = {name for name, own in config.runtimes.items() if own.aliases}
-    claimed = {name: name for name in runtimes}
-    for name in sorted(runtimes, key=lambda name: name not in chosen):
+    with_own_aliases = {name for name, changes in config.runtimes.items() if changes.aliases}
+    owners = {name: name for name in runtimes}
+    for name in sorted(runtimes, key=lambda name: name not in with_own_aliases):
         for alias in (alias.lower() for alias in runtimes[name].aliases):
-            holder = claimed.setdefault(alias, name)
-            if holder != name and name in chosen:
-                raise ConfigError(f"runtimes.{name}.aliases: {alias!r} belongs to {holder}")
-    return claimed
+            owner = owners.setdefault(alias, name)
+            if owner != name and name in with_own_aliases:
+                raise ConfigError(f"runtimes.{name}.aliases: {alias!r} belongs to {owner}")
+    return owners
 
 
 def _with_tools(runtime: Runtime, paths: dict[str, str]) -> Runtime:

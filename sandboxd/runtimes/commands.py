@@ -1,13 +1,13 @@
-"""The shell texts behind "*", as functions of what differs between languages. POSIX sh.
+"""The shell texts for "*", as functions of the differences between languages. POSIX sh.
 
-Each text is one list of attempts, the first that fits wins; what fits none says on stderr
-what was looked for and ends with 127, as a shell does for a command that it does not find.
-A Makefile wins in every build. `exec` puts the program in the shell's place, so that its exit
-status and signals are the step's own.
+Each text is a list of attempts, and the first attempt that fits is used. If none fits, the text
+writes to stderr which files it looked for and ends with 127, the status of a shell for a command
+that is not found. A Makefile comes first in every build. `exec` replaces the shell by the program,
+so that the exit status and the signals of the program are those of the step.
 
-File names are the user's: they reach a tool NUL-separated or quoted in a list that it reads
-(@FILE), never as words of a command line. Such a list also has no length limit, where xargs
-would call a compiler twice. Hidden files and directories hold caches and results, no sources.
+File names come from the user. They reach a tool NUL-separated or quoted in a list that the tool
+reads (@FILE), never as words of a command line. Such a list also has no length limit; xargs would
+call a compiler twice. Hidden files and directories have caches and results, not sources.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ done
 MAKE_CLEAN = """\
 for file in GNUmakefile makefile Makefile; do
   [ -f "$file" ] || continue
-  # -q changes nothing and ends with 2 when there is no such target: then nothing is to be done.
+  # -q changes no file; status 2 means that the Makefile has no such target, and clean is done.
   make -q clean >/dev/null 2>&1
   [ $? -eq 2 ] || exec make clean
   break
@@ -37,19 +37,20 @@ BUILD_SCRIPT = f"{MAKE}exit 0\n"
 
 
 def otherwise(step: str, looked_for: str) -> str:
-    """The last line of a text: nothing fitted."""
+    """The last line of a text, for the case that no attempt fits."""
     message = f'sandboxd: {step} "*" looked for {looked_for} in /home/work and found none'
     return f"echo {shlex.quote(message)} >&2; exit 127\n"
 
 
 def when(files: Iterable[str], text: str) -> str:
-    """`text`, which must end the step, if any of `files` is there."""
+    """`text`, which must end the step, under the condition that one of `files` exists."""
     tests = " || ".join(f"[ -f {shlex.quote(file)} ]" for file in files)
     return f"if {tests}; then\n{text.rstrip()}\nfi\n"
 
 
 def listed(suffixes: tuple[str, ...], quote: str, text: str) -> str:
-    """`text` with @"$sources" for all files of these suffixes, quoted by the sed script `quote`."""
+    """`text`, which uses @"$sources" as the list of all files with these suffixes. The sed script
+    `quote` quotes their names."""
     names = " -o ".join(f"-name '*.{suffix}'" for suffix in suffixes)
     return rf"""sources=$(mktemp) || exit
 trap 'rm -f "$sources"' EXIT
@@ -70,14 +71,14 @@ for file in GNUmakefile makefile Makefile; do
   break
 done
 """
-"""As MAKE; on a host without make, `all` tells that there is a Makefile which cannot be used."""
+"""As MAKE. On a host without make, `all` says that there is a Makefile which cannot be used."""
 
 
 def compiled(compiler: str, mains: tuple[str, ...], suffixes: tuple[str, ...]) -> str:
-    """Build of C or C++: all sources of the tree at once into ./main, if one of `mains` is there.
+    """The build of C or C++: all sources of the tree at once into ./main, if one of `mains` exists.
 
-    Headers are looked for wherever the tree has some. In a list for gcc any character is quoted
-    by a backslash (gcc(1), @file).
+    Every directory with a header is in the include path. In a list for gcc, a backslash quotes any
+    character (gcc(1), @file).
     """
     quote = r"s/[^[:alnum:]]/\\&/g"
     headers = rf"""LC_ALL=C find . -name '.?*' -prune -o -name '*.h' -printf '-I%h\0' |
@@ -91,7 +92,7 @@ def compiled(compiler: str, mains: tuple[str, ...], suffixes: tuple[str, ...]) -
 
 
 def binary(*patterns: str) -> str:
-    """Exec of the first executable file among `patterns`."""
+    """The exec of the first executable file among `patterns`."""
     looked_for = otherwise("exec", f"an executable file {' or '.join(patterns)}")
     return f"""\
 for file in {" ".join(patterns)}; do
@@ -102,5 +103,5 @@ done
 
 
 def script(main: str, command: str) -> str:
-    """Exec of the script `main` by `command`."""
+    """The exec of the script `main` by `command`."""
     return when([main], f"exec {command} {main}") + otherwise("exec", main)

@@ -1,4 +1,4 @@
-"""Which runtime a folder is for, judged by the names of its files alone."""
+"""The detection of a folder's runtime, from the names of its files alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAINS = {
     "main.lua": "lua",
     "main.php": "php",
 }  # fmt: skip
-"""What the default exec starts, or the default build begins with."""
+"""The files that the default exec starts, or that the default build begins with."""
 
 _MANIFESTS = {
     "Cargo.toml": "rust",
@@ -48,9 +48,9 @@ _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 def detect(names: Iterable[str]) -> str | None:
     """The runtime for a folder with files of these names (relative, with "/"); None: unclear.
 
-    A main program at the top decides, then a manifest, then what a Makefile can be building,
+    A main program at the top decides, then a manifest, then the C or C++ sources beside a Makefile,
     then main.sh, then the commonest kind of source, and a shell script only as the last resort.
-    Hidden files and directories say nothing.
+    Hidden files and directories do not count.
     """
     files = {name for name in (n.removeprefix("./") for n in names) if not _hidden(name)}
     for table in (_MAINS, _MANIFESTS):
@@ -61,22 +61,22 @@ def detect(names: Iterable[str]) -> str | None:
 
 
 def _by_sources(files: set[str]) -> str | None:
-    found = Counter(_SUFFIXES[suffix] for suffix in map(_suffix, files) if suffix in _SUFFIXES)
+    counts = Counter(_SUFFIXES[suffix] for suffix in map(_suffix, files) if suffix in _SUFFIXES)
     if files.intersection(_MAKEFILES):
-        # Scripts beside them serve the build. With C++ among it the whole is linked as C++.
+        # Scripts beside a Makefile serve the build. A program with C++ sources is linked as C++.
         for runtime in ("cpp", "c"):
-            if found[runtime]:
+            if counts[runtime]:
                 return runtime
     if "main.sh" in files:
         return "shell"
-    if found:
+    if counts:
         order = list(_SUFFIXES.values())
-        return min(found, key=lambda runtime: (-found[runtime], order.index(runtime)))
+        return min(counts, key=lambda runtime: (-counts[runtime], order.index(runtime)))
     return "shell" if any(_suffix(name) == "sh" for name in files) else None
 
 
 def _suffix(name: str) -> str:
-    """What follows the last dot of the file's own name; "" for none."""
+    """The text behind the last dot of the last component; "": there is no suffix."""
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return suffix if stem and dot else ""
 

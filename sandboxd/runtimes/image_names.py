@@ -1,8 +1,8 @@
 """The names in an image reference. Pure text, no I/O.
 
-Clients say [REGISTRY[:PORT]/][REPOSITORY/]NAME[:TAG][@DIGEST], as container tools do (the
-grammar is in the reference package of the OCI distribution project). Here only NAME means
-something: there is no registry to fetch from, and the version is the host's.
+Clients write [REGISTRY[:PORT]/][REPOSITORY/]NAME[:TAG][@DIGEST], as for container tools (the
+grammar is in the reference package of the OCI distribution project). Only NAME has a meaning here:
+sandboxd has no registry, and the host decides the version.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from ..errors import Invalid
 
 MAX = 512
-"""Characters of a reference."""
+"""Characters of a reference at most."""
 
 _PREFIXES = ("kernel-", "runtime-")
 
 
 def candidates(image: str) -> Iterator[str]:
-    """The names that `image` may mean, the most literal first, all in lower case.
+    """The runtime names that `image` may stand for, the most literal first, all in lower case.
 
-    Raises Invalid for a text that is no reference at all.
+    Raises Invalid for a text that is no reference.
     """
     _check(image)
     yield image.lower()
@@ -35,4 +35,4 @@ def candidates(image: str) -> Iterator[str]:
 
 def _check(image: str) -> None:
     if not image or len(image) > MAX or not image.isprintable():
-        raise Invalid(f"an image is named by 1 to {MAX} printable characters")
+        raise Invalid(f"an image name has 1 to {MAX} printable characters")

@@ -1,11 +1,11 @@
-"""Which tools a program in the jail would find, told from outside of it.
+"""The search for tools that a program in the jail can use, from outside the jail.
 
-The jail's root is made of a few host trees, bound read-only, and of links copied as they are.
-So a path is followed here as the kernel would follow it inside (path_resolution(7)): one
-component at a time, each link read, and every stop must lie in what the jail has. That is why
-a compiler below somebody's home directory does not count, nor a link in /usr/bin to it. The
-program runs as a user of its own, so directories must be searchable and the tool executable
-by others; bits are read and not tried, since we may be root, to whom all is allowed.
+The root of the jail has some trees of the host, bound read-only, and copies of links. The search
+therefore follows a path as the kernel does inside the jail (path_resolution(7)): one component at a
+time, each link read, and every step must lie in a tree that the jail has. A compiler below a home
+directory does not count, nor does a link in /usr/bin to it. Programs run under a uid of their own,
+so others must have the right to search the directories and to execute the tool. The search reads
+the mode bits and does not try an access: the daemon may be root, to which every access is allowed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LINKS_MAX = 40  # as the kernel: path_resolution(7), ELOOP
 
 @dataclass(frozen=True, slots=True)
 class MissingTool:
-    """A tool that the jail cannot offer; `why` is one clause for people."""
+    """A tool that a program in the jail cannot use. `why` is the reason, one clause for people."""
 
     why: str
 
 
 class _Obstacle(Exception):
-    """There is something at a path, but a program in the jail could not use it."""
+    """A path exists, but a program in the jail cannot use it."""
 
 
 class JailView:
@@ -42,105 +42,111 @@ class JailView:
         etc = (glob.glob(f"{glob.escape(self._root)}/etc/{name}") for name in rootfs.etc)
         self._trees = (
             *(path.rstrip("/") for path in rootfs.paths),
-            *(path.removeprefix(self._root) for found in etc for path in found),
+            *(path.removeprefix(self._root) for matches in etc for path in matches),
         )
 
     def find(self, names: tuple[str, ...], elsewhere: Iterable[str] = ()) -> str | MissingTool:
-        """The path inside of the first of `names` that can be run there, or why none can.
+        """The path in the jail of the first of `names` that can be run there, or a MissingTool.
 
-        A name is looked for along PATH, an absolute one at its place. `elsewhere` are
-        directories to look into for the reason only: what an operator sees in a shell.
+        A relative name is looked for along PATH, an absolute one at its path. `elsewhere` are
+        directories that only serve the reason: the PATH of an operator's shell.
         """
         obstacles = []
-        for path in _places(names, PATH.split(":")):
+        for path in _candidates(names, PATH.split(":")):
             try:
-                if self._usable(path):
+                if self._is_usable(path):
                     return path
             except _Obstacle as error:
                 obstacles.append(str(error))
-        obstacles += self._outside(_places(names, elsewhere))
+        obstacles += self._obstacles_elsewhere(_candidates(names, elsewhere))
         return MissingTool(obstacles[0] if obstacles else _nowhere(names))
 
-    def _outside(self, paths: Iterable[str]) -> Iterable[str]:
-        """For each file at one of `paths`, none of them on PATH, why it does not count."""
+    def _obstacles_elsewhere(self, paths: Iterable[str]) -> Iterable[str]:
+        """The reasons why the files at `paths`, which are not on PATH, do not count."""
         for path in paths:
             if not os.path.isfile(self._root + path):
                 continue
             try:
-                if self._usable(path):
+                if self._is_usable(path):
                     yield f"found at {path}, but in the sandbox PATH is {PATH}"
             except _Obstacle as error:
                 yield str(error)
 
-    def _usable(self, path: str) -> bool:
-        """Whether there is a program at `path`. Raises _Obstacle if it is there to no avail."""
-        at, ahead, links = "", path.split("/"), 0
-        while ahead:
-            part = ahead.pop(0)
+    def _is_usable(self, path: str) -> bool:
+        """Whether there is a program at `path`. Raises _Obstacle if the program cannot be used.
+
+        `reached` is the resolved part of the path, `rest` are the components still to resolve.
+        """
+        reached, rest, links = "", path.split("/"), 0
+        while rest:
+            part = rest.pop(0)
             if part in ("", "."):
                 continue
             if part == "..":
-                at = os.path.dirname(at).rstrip("/")
+                reached = os.path.dirname(reached).rstrip("/")
                 continue
-            there = f"{at}/{part}"
-            if self._above(there):
-                at = there
+            step = f"{reached}/{part}"
+            if self._is_above_tree(step):
+                reached = step
                 continue
-            mode = self._mode(there)
+            mode = self._mode(step)
             if mode is None:
-                if links and self._mode(path) is not None:  # not where /bin itself is a link
-                    raise _Obstacle(f"{path} is a link that leads to {there}, which is not there")
+                # Only if `path` itself is a link; where /bin is one, the tool is just not there.
+                if links and self._mode(path) is not None:
+                    raise _Obstacle(f"{path} is a link that leads to {step}, which is not there")
                 return False
-            self._check_visible(path, there, ahead)
+            self._check_visible(path, step, rest)
             if stat.S_ISLNK(mode):
                 links += 1
                 if links > _LINKS_MAX:
                     raise _Obstacle(f"{path} leads through more than {_LINKS_MAX} links")
-                target = os.readlink(self._root + there)
-                at = "" if target.startswith("/") else at
-                ahead = target.split("/") + ahead
+                target = os.readlink(self._root + step)
+                reached = "" if target.startswith("/") else reached
+                rest = target.split("/") + rest
                 continue
-            _check_mode(path, there, mode, last=not ahead)
-            at = there
+            _check_mode(path, step, mode, last=not rest)
+            reached = step
         return True
 
     def _mode(self, path: str) -> int | None:
         try:
             return os.lstat(self._root + path).st_mode
-        except (OSError, ValueError):  # not there, not for our eyes, or no path at all (NUL)
+        except (OSError, ValueError):  # no such file, no right to see it, or a NUL in the path
             return None
 
-    def _above(self, path: str) -> bool:
-        """Whether the jail has `path` as a directory of its own making, with a tree below."""
+    def _is_above_tree(self, path: str) -> bool:
+        """Whether `path` is a directory that the jail makes itself, above one of its trees."""
         return any(tree.startswith(f"{path}/") for tree in self._trees)
 
-    def _check_visible(self, path: str, there: str, ahead: list[str]) -> None:
-        if any(there == tree or there.startswith(f"{tree}/") for tree in self._trees):
+    def _check_visible(self, path: str, step: str, rest: list[str]) -> None:
+        if any(step == tree or step.startswith(f"{tree}/") for tree in self._trees):
             return
-        place = "/".join([there, *ahead])
-        found = f"found at {path}" + (f", a link that leads to {place}" if place != path else "")
+        target = "/".join([step, *rest])
+        link = f", a link that leads to {target}" if target != path else ""
         raise _Obstacle(
-            f"{found}, but the sandbox cannot see that place: it lies outside of its read-only "
-            f"directories (rootfs.paths: {', '.join(self._paths)})"
+            f"found at {path}{link}, but the sandbox cannot see that place: it lies outside of its "
+            f"read-only directories (rootfs.paths: {', '.join(self._paths)})"
         )
 
 
-def _check_mode(path: str, there: str, mode: int, last: bool) -> None:
-    found = f"found at {path}, but {there}"
+def _check_mode(path: str, step: str, mode: int, last: bool) -> None:
+    """Raise _Obstacle when other users may not enter the directory, or execute the file."""
     if last and not stat.S_ISREG(mode):
-        raise _Obstacle(f"{found} is no file")
+        raise _Obstacle(f"found at {path}, but {step} is no file")
     if not mode & stat.S_IXOTH:
         may = "be executed" if last else "be entered"
-        raise _Obstacle(f"{found} may not {may} by users other than its owner and group")
+        raise _Obstacle(
+            f"found at {path}, but {step} may not {may} by users other than its owner and group"
+        )
 
 
-def _places(names: tuple[str, ...], directories: Iterable[str]) -> list[str]:
-    """Where to look, name by name: an earlier one wins wherever it is."""
-    kept = [directory for directory in directories if directory.startswith("/")]
+def _candidates(names: tuple[str, ...], directories: Iterable[str]) -> list[str]:
+    """The paths to look at, in the order of `names`: an earlier name wins in any directory."""
+    absolute = [directory for directory in directories if directory.startswith("/")]
     return [
         path
         for name in names
-        for path in ([name] if name.startswith("/") else [f"{d}/{name}" for d in kept])
+        for path in ([name] if name.startswith("/") else [f"{d}/{name}" for d in absolute])
     ]
 
 

@@ -1,4 +1,4 @@
-"""The values that this package gives away."""
+"""The values of the package's interface."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 class Runtime:
     """A named way to build and run programs.
 
-    name     what sessions store; lower case
+    name     the name that sessions store; lower case
     title    one line for people
     aliases  further names, compared without regard to case
-    tools    programs that must be there, each with its alternatives in order of preference
+    tools    programs that the runtime needs, each with its alternatives in order of preference
     clean, build, exec
-             POSIX shell text that "*" stands for, run in the session's /home/work, which is
-             HOME too; "": the step is skipped. {NAME} in it becomes the path of the tool whose
-             first alternative is NAME
-    environ  variables that every step of the runtime gets; session and run may replace them
+             the POSIX shell text for "*", run in the session's /home/work, which is also HOME;
+             "": the step is skipped. {NAME} in the text becomes the path of the tool whose first
+             alternative is NAME
+    environ  variables of every step of the runtime; session and run may replace them
     """
 
     name: str
@@ -33,10 +33,10 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A runtime as it is told to people.
+    """The description of a runtime for people.
 
-    reason  why it is absent: one clause per missing tool; "" when it is available
-    tools   first name of each tool that was found: the absolute path of what was found
+    reason  one clause for each missing tool; "" when the runtime is available
+    tools   the absolute path of each tool that the search found, by the tool's first name
     """
 
     name: str

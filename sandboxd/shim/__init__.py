@@ -1,1 +1,1 @@
-"""The process that owns one run, and the run's init. Standard library only."""
+"""The shim, the process that owns one run, and the init of that run. Standard library only."""

@@ -1,4 +1,4 @@
-"""One line for each verdict on which a user can act; "" when there is nothing to say. No I/O."""
+"""The advice of a verdict: one line on which a user can act, or "". No I/O."""
 
 from __future__ import annotations
 
@@ -9,72 +9,79 @@ from ..model import GIB, MIB, Outcome, Sender
 from .facts import StepFacts, signal_name
 
 INIT_LOST = "the run's init ended unexpectedly"
-REQUESTED = "the run was ended on request"
+KILLED_BY_CLIENT = "the run was ended on request"
 DRAINED = (
     "the server was being drained, and the run had not ended by its deadline; run it again later"
 )
 NO_MEMORY_LEFT = (
-    "files in memory that an earlier step has left are more than the memory limit of {}; remove "
-    "them there, or ask for more with resources.mem"
+    "files in memory from an earlier step take more than the memory limit of {}; remove them in "
+    "that step, or ask for more with resources.mem"
 )
-OOM_SURVIVED = "processes of it were killed for want of memory, which it did not report"
+OOM_SURVIVED = (
+    "processes of the step were killed for want of memory, and its exit status does not show it"
+)
 
 _MEANINGS = {
-    "SIGSEGV": "it used memory that it does not have; look for a bad pointer or index, "
+    "SIGSEGV": "the program used memory that it does not have; look for a bad pointer or index, "
     "or endless recursion",
-    "SIGBUS": "it used a part of a mapped file that is not there",
-    "SIGILL": "it ran an instruction that this CPU does not have, or a trap of its compiler",
-    "SIGFPE": "it divided an integer by zero, or the result had no room",
-    "SIGABRT": "it gave itself up (abort); what it printed last says why",
-    "SIGTRAP": "it ran into a breakpoint or a check of its compiler",
-    "SIGPIPE": "it wrote to a pipe or socket that nobody reads any more",
-    "SIGALRM": "a timer of its own ran out, and it does not handle the signal",
-    "SIGSYS": "it made a system call of another architecture, as 32-bit programs do, or one "
-    "that a filter of its own forbids; build it for 64 bits",
+    "SIGBUS": "the program used a part of a mapped file beyond the end of that file",
+    "SIGILL": "the program ran an instruction that this CPU does not have, or a trap of its "
+    "compiler",
+    "SIGFPE": "the program divided an integer by zero, or the result did not fit its type",
+    "SIGABRT": "the program called abort(); its last output says why",
+    "SIGTRAP": "the program reached a breakpoint or a check of its compiler",
+    "SIGPIPE": "the program wrote to a pipe or socket without a reader",
+    "SIGALRM": "a timer of the program ran out, and the program does not handle the signal",
+    "SIGSYS": "the program made a system call of another architecture, as 32-bit programs do, or "
+    "one that its own filter forbids; build it for 64 bits",
 }
+"""The usual cause of each signal."""
 
 
 def of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: StepFacts) -> str:
     """The advice of a verdict."""
-    words = [_of(outcome, limit, sender, facts), _host_full(facts)]
-    return "; ".join(word for word in words if word)
+    parts = [_cause(outcome, limit, sender, facts), _host_full(facts)]
+    return "; ".join(part for part in parts if part)
 
 
 def _host_full(facts: StepFacts) -> str:
     if facts.unwritten:
         return (
             f"the server's disk was full: {facts.unwritten} bytes of output are lost, and files "
-            "that were written may be"
+            "that the step wrote may be lost"
         )
-    return "the server's disk was full: files that it wrote may be lost" if facts.host_full else ""
+    if facts.host_full:
+        return "the server's disk was full: files that the step wrote may be lost"
+    return ""
 
 
-def _of(outcome: Outcome, limit: str | None, sender: Sender | None, facts: StepFacts) -> str:
-    if facts.requested:
-        return DRAINED if facts.requested == "sandboxd" else REQUESTED
+def _cause(outcome: Outcome, limit: str | None, sender: Sender | None, facts: StepFacts) -> str:
+    """The advice about the outcome and the limit."""
+    if facts.killed_by:
+        return DRAINED if facts.killed_by == "sandboxd" else KILLED_BY_CLIENT
     if outcome == "fault":
         return INIT_LOST
     if outcome == "limit" or limit not in (None, "output"):
         return _LIMITS[limit or ""](facts)
-    words = [_ending(sender, facts)]
+    parts = [_exit(sender, facts)]
     if limit == "output":
-        words.append(_output(facts))
-    return "; ".join(word for word in words if word)
+        parts.append(_output(facts))
+    return "; ".join(part for part in parts if part)
 
 
-def _ending(sender: Sender | None, facts: StepFacts) -> str:
-    """About an end that no limit explains."""
+def _exit(sender: Sender | None, facts: StepFacts) -> str:
+    """The advice about an exit status that no limit explains."""
     if facts.exit == 0:
         return OOM_SURVIVED if facts.oom else ""
     if facts.exit == 126:
         return (
-            "exit status 126: a file was found that cannot be executed; make it executable "
-            "(chmod +x, in the build step) or name its interpreter"
+            "exit status 126: the shell found a file that it cannot execute; make the file "
+            "executable (chmod +x, in the build step) or name its interpreter"
         )
     if facts.exit == 127:
         return (
-            "exit status 127: a command was not found; see the name in its output, and whether "
-            "the runtime has it or the build has made it (./NAME)"
+            "exit status 127: a command was not found; its name is in the output. Check that the "
+            "runtime has the command, or that the build makes it (./NAME)"
         )
     if facts.last_denied:
         return _denied(facts)
@@ -83,7 +90,7 @@ def _ending(sender: Sender | None, facts: StepFacts) -> str:
     if facts.exit and 128 < facts.exit <= 128 + signal.SIGRTMAX:
         name = signal_name(facts.exit - 128)
         meaning = _MEANINGS.get(name, "")
-        text = f"exit status {facts.exit} is how a shell tells that a program died of {name}"
+        text = f"exit status {facts.exit}: in a shell this means that a program died of {name}"
         return f"{text}: {meaning}" if meaning else text
     return ""
 
@@ -92,7 +99,7 @@ def _died(name: str, sender: Sender | None) -> str:
     by = {"kernel": "the kernel", "client": "a client"}.get(
         sender or "", "a process of the run itself"
     )
-    text = f"it was ended by {name}, sent by {by}"
+    text = f"the program was ended by {name}, sent by {by}"
     return f"{text}: {_MEANINGS[name]}" if name in _MEANINGS else text
 
 
@@ -101,9 +108,9 @@ def _denied(facts: StepFacts) -> str:
     often = "once" if calls == 1 else f"{calls} times"
     others = [name for name in facts.denied if name != facts.last_denied]
     among = f" (and {', '.join(sorted(others)[:5])})" if others else ""
-    text = f"it was refused the system call {facts.last_denied}{among} {often}; no program may here"
-    end = f", and it died of {facts.signal}" if facts.signal else ""
-    return f"{text}{end}: if it failed for that, find a way that needs no privilege"
+    text = f"the sandbox refused the system call {facts.last_denied}{among} {often}"
+    end = f", and the program died of {facts.signal}" if facts.signal else ""
+    return f"{text}{end}: if the program failed for that, find a way that needs no privilege"
 
 
 def _wall(facts: StepFacts) -> str:
@@ -150,7 +157,7 @@ def _disk(facts: StepFacts) -> str:
             f"the session's disk is full ({size(facts.stored.bytes)} used, {size(grown)} of it "
             "by this step); remove files, or ask for more with resource_opts.disk"
         )
-    return 'it says "No space left on device": remove files, or ask for more disk or shmem'
+    return 'the output says "No space left on device": remove files, or ask for more disk or shmem'
 
 
 def _inodes(facts: StepFacts) -> str:
@@ -160,8 +167,8 @@ def _inodes(facts: StepFacts) -> str:
             "limits.inodes, or make fewer"
         )
     return (
-        f"the session's disk can hold no more files ({facts.stored.inodes} are there); remove "
-        "some, or pack them into archives"
+        f"the session's disk can hold no more files than its {facts.stored.inodes}; remove some, "
+        "or pack them into archives"
     )
 
 
@@ -181,14 +188,14 @@ def _fsize(facts: StepFacts) -> str:
 
 def _nofile(facts: StepFacts) -> str:
     return (
-        f'it says "Too many open files": a process may have {facts.limits.nofile}; close what is '
-        "done with, or ask for more with limits.nofile"
+        f'the output says "Too many open files": a process may have {facts.limits.nofile}; '
+        "close files after use, or ask for more with limits.nofile"
     )
 
 
 def _output(facts: StepFacts) -> str:
     return (
-        f"output limit of {size(facts.limits.output)} reached: {facts.over} bytes were cut; ask "
+        f"output limit of {size(facts.limits.output)} reached: {facts.excess} bytes were cut; ask "
         "for more with limits.output, or write to a file"
     )
 

@@ -1,9 +1,9 @@
-"""Copies what a step prints into the run's spool.
+"""The copier of a run's output: it reads the pipes of the steps and writes to the run's spool.
 
-The spool is bounded, so a program may print for ever; it is never killed for that, nor blocked
-for good. What is beyond the step's own limit is read all the same, dropped, and counted. But
-copying costs the daemon CPU, which a flood must pay itself: beyond FREE bytes the pipes are read
-at RATE bytes a second, and the program waits.
+The spool is bounded, so a program may print for ever. The program is never killed for its output
+and never blocked for good: output beyond the limit of the step is read, dropped and counted.
+Copying costs CPU time of the shim, which the limits of the run do not count. A flood therefore
+waits for it: after FREE bytes the pipes are read at RATE bytes a second.
 """
 
 from __future__ import annotations
@@ -20,17 +20,24 @@ CHUNK = 64 * 1024
 FREE = 64 << 20
 RATE = 64 << 20
 LEAST = 32 * 1024
-"""What a read counts for at least: 2000 a second, when a program writes byte by byte, each into a
-packet of its own (O_DIRECT, pipe(2)). What others write meanwhile comes with the next read."""
-SHORTEST_S = 0.01
-"""A pause that is worth making."""
+"""Bytes that a read counts for at least, so that there are 2000 reads a second at most. A program
+can write byte by byte, each into a packet of its own (O_DIRECT, pipe(2)). The data of ordinary
+programs gathers in the pipe meanwhile and comes with the next read."""
+PAUSE_MIN_S = 0.01
+"""Seconds; a shorter pause is not worth its system calls."""
 
-SAID = 4096
-"""Bytes of a step's last words that are looked at for a reason of its end."""
+LAST_OUTPUT = 4096
+"""Bytes at the end of a step's output in which the verdict looks for an error message."""
 
 
 class ConsoleCopier:
-    """The outputs of one run."""
+    """The copier of one run.
+
+    received     bytes read in this step, by stream
+    excess       bytes beyond the output limit of the step
+    unwritten    bytes that the full disk of the host did not take
+    quiet_since  monotonic time of the last read
+    """
 
     def __init__(self, selector: selectors.BaseSelector, writer: ConsoleWriter) -> None:
         self._selector = selector
@@ -39,32 +46,32 @@ class ConsoleCopier:
         self._paused: dict[int, float] = {}
         self._rate = OutputRate(FREE, RATE, LEAST)
         self.received = {STDOUT: 0, STDERR: 0}
-        self.over = self.unwritten = 0
+        self.excess = self.unwritten = 0
         self.quiet_since = time.monotonic()
-        self._room = self._dropped = 0
-        self._said = b""
+        self._room = self._dropped_before = 0
+        self._last_output = b""
 
     @property
     def position(self) -> int:
-        """Where the spool's next record goes."""
+        """The position of the next record in the spool."""
         return self._writer.position
 
     @property
     def cut(self) -> int:
-        """Bytes of the step's output that are not kept, or not any more."""
-        return self.over + self.unwritten + self._writer.dropped - self._dropped
+        """Bytes of the step's output that the spool does not have, or has no longer."""
+        return self.excess + self.unwritten + self._writer.dropped - self._dropped_before
 
     @property
-    def said(self) -> str:
-        """The end of what the step has printed, whatever the stream."""
-        return self._said.decode("utf-8", "replace")
+    def last_output(self) -> str:
+        """The end of the step's output, both streams together."""
+        return self._last_output.decode("utf-8", "replace")
 
     def attach(self, limit: int) -> tuple[int, int]:
-        """Begin a step, of whose output `limit` bytes are kept: pipes for its standard output
-        and error; returns the writing ends."""
+        """Begin a step with an output limit of `limit` bytes. Returns the writing ends of its pipes
+        for standard output and standard error."""
         self.received = {STDOUT: 0, STDERR: 0}
-        self.over = self.unwritten = 0
-        self._room, self._dropped, self._said = limit, self._writer.dropped, b""
+        self.excess = self.unwritten = 0
+        self._room, self._dropped_before, self._last_output = limit, self._writer.dropped, b""
         self.quiet_since = time.monotonic()
         ends = []
         for stream in (STDOUT, STDERR):
@@ -77,10 +84,10 @@ class ConsoleCopier:
 
     def _readable(self, fd: int) -> None:
         if size := self._copy(fd):
-            self._meter(fd, size)
+            self._throttle(fd, size)
 
     def _copy(self, fd: int) -> int:
-        """Copy one chunk; 0 when there is none now, or none any more."""
+        """Copy one chunk. Returns its size; 0: the pipe is empty, or at its end and now closed."""
         try:
             data = os.read(fd, CHUNK)
         except BlockingIOError:
@@ -89,11 +96,11 @@ class ConsoleCopier:
         self.received[stream] += len(data)
         self.quiet_since = time.monotonic()
         if data:
-            self._said = (self._said + data[-SAID:])[-SAID:]
-            kept = data[: self._room]
-            self._room -= len(kept)
-            self.over += len(data) - len(kept)
-            self._write(stream, splitter.feed(kept))
+            self._last_output = (self._last_output + data[-LAST_OUTPUT:])[-LAST_OUTPUT:]
+            within_limit = data[: self._room]
+            self._room -= len(within_limit)
+            self.excess += len(data) - len(within_limit)
+            self._write(stream, splitter.feed(within_limit))
         else:
             self._close(fd)
         return len(data)
@@ -104,7 +111,7 @@ class ConsoleCopier:
         before = self._writer.written
         try:
             self._writer.append(stream, text)
-        except OSError:  # the disk of the host is full: the program goes on, the loss is told
+        except OSError:  # the disk of the host is full: the program goes on, the loss is counted
             self.unwritten += len(text) - (self._writer.written - before)
 
     def _close(self, fd: int) -> None:
@@ -115,26 +122,27 @@ class ConsoleCopier:
         self._paused.pop(fd, None)
         os.close(fd)
 
-    def _meter(self, fd: int, size: int) -> None:
-        """Hold a flood back: stop reading `fd` until its rate is within bounds again."""
+    def _throttle(self, fd: int, size: int) -> None:
+        """Stop reading `fd` until the rate is within bounds again."""
         now = time.monotonic()
-        if (pause := self._rate.pause(size, now)) > SHORTEST_S:
+        if (pause := self._rate.pause(size, now)) > PAUSE_MIN_S:
             self._selector.unregister(fd)
             self._paused[fd] = now + pause
 
     def resume(self, now: float) -> float | None:
-        """Read again what was held back long enough; returns when the next is due, or None."""
+        """Read the pipes again whose pause is over. Returns the end of the next pause, or None."""
         for fd in [fd for fd, due in self._paused.items() if due <= now]:
             del self._paused[fd]
             self._selector.register(fd, selectors.EVENT_READ, self._readable)
         return min(self._paused.values(), default=None)
 
     def drain(self) -> None:
-        """After the step's last process has gone: read what is still in the pipes, close them.
+        """Read the rest of the pipes and close them, after the last process of the step.
 
-        All that was ever written is there by now, so what the pipe has is all there is. Its end may
-        be late, or never come: descriptors that a program sent to itself are collected by the
-        kernel later, and one that it sent to another run of the session is still written to.
+        The pipes hold all output of the step by now, so their present content is enough. The end
+        of a pipe may come late: the kernel collects descriptors that a program sent to itself
+        later. It may also never come: another run of the session, to which a program sent its
+        descriptor, can still write to the pipe.
         """
         for fd in list(self._open):
             left = buffered(fd)

@@ -1,7 +1,7 @@
-"""The control socket of a run: who follows it, and what they want. See wire.py.
+"""The control socket of a run, on which the warden's clients follow and steer the run (wire.py).
 
-Anybody who holds the socket's directory, that is the warden, may connect at any time, more
-than once and again after a restart; the run does not depend on anyone being there.
+Only the warden can reach the directory of the socket. It may connect at any time, several times,
+and again after a restart. The run does not depend on a connection.
 """
 
 from __future__ import annotations
@@ -15,38 +15,44 @@ from typing import Any
 from .. import wire
 
 READERS_MAX = 16
+"""Connections at one time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far the run is: end of its console, number of its events, waiting for input after so
-    many input requests."""
+    """The progress of a run.
+
+    console  position of the console's end
+    journal  count of the events
+    waiting  the program waits for input, after `inputs` input requests
+    """
 
     console: int
     journal: int
     waiting: bool
     inputs: int = 0
 
-    def beyond(self, seen: RunProgress) -> bool:
-        """There is something that a reader who knows `seen` does not know yet."""
-        more = self.console > seen.console or self.journal > seen.journal
-        return more or self.waiting != seen.waiting
+    def beyond(self, known: RunProgress) -> bool:
+        """Whether this progress has news for a reader who knows `known`."""
+        more = self.console > known.console or self.journal > known.journal
+        return more or self.waiting != known.waiting
 
 
 class Control:
-    """Answers `watch` when `state()` has gone beyond it; hands every other request to `act`."""
+    """The server of the socket. It answers `watch` when `progress()` has gone beyond the request,
+    and passes every other request to `handle`."""
 
     def __init__(
         self,
         selector: selectors.BaseSelector,
         listener: socket.socket,
-        state: Callable[[], RunProgress],
-        act: Callable[[dict[str, Any]], None],
+        progress: Callable[[], RunProgress],
+        handle: Callable[[dict[str, Any]], None],
     ) -> None:
         self._selector = selector
         self._listener = listener
-        self._state = state
-        self._act = act
+        self._progress = progress
+        self._handle = handle
         self._watches: dict[socket.socket, RunProgress | None] = {}
         listener.setblocking(False)
         selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -55,7 +61,7 @@ class Control:
         try:
             sock, _address = self._listener.accept()
         except OSError:
-            return  # it went away again, or descriptors are short: it may try once more
+            return  # the client has gone, or descriptors are short: the client may try again
         if len(self._watches) >= READERS_MAX:
             sock.close()
             return
@@ -78,25 +84,25 @@ class Control:
             )
             self._answer(sock)
         else:
-            self._act(message)
+            self._handle(message)
 
     def notify(self) -> None:
-        """The run has moved on: tell those who wait for it."""
+        """Answer the watches that the run has gone beyond."""
         for sock in list(self._watches):
             self._answer(sock)
 
     def _answer(self, sock: socket.socket) -> None:
-        seen, state = self._watches[sock], self._state()
-        if seen is None or not state.beyond(seen):
+        known, progress = self._watches[sock], self._progress()
+        if known is None or not progress.beyond(known):
             return
         self._watches[sock] = None
         answer = {
-            "console": state.console, "journal": state.journal, "waiting": state.waiting,
-            "inputs": state.inputs,
+            "console": progress.console, "journal": progress.journal, "waiting": progress.waiting,
+            "inputs": progress.inputs,
         }  # fmt: skip
         try:
             wire.send(sock, answer)
-        except OSError:  # one answer a watch: a reader that does not take it is gone
+        except OSError:  # there is one answer to a watch, so a full socket means a dead reader
             self._drop(sock)
 
     def _drop(self, sock: socket.socket) -> None:

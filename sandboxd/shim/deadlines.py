@@ -1,14 +1,14 @@
 """The deadlines of a step, as pure arithmetic on monotonic seconds.
 
-wall      Runs from the step's start. It stands still while the program is seen to wait for its
+wall      Runs from the start of the step. The clock stands still while the program waits for its
           user and the client has not declined to answer: a person may think, but a client that
-          just goes on polling cannot stop the clock. Nor can a program, by having one thread
-          wait while others work, or by printing between its questions: it may stand still for
-          `input_s` in all, and only an answer from the client makes that anew.
-input     When that time is used up: standard input is closed, so nobody waits for ever.
-cpu       The next moment at which the CPU limit could be reached, from what was used so far.
-look      When to look again for a program that waits: 50 ms after the console fell quiet,
-          then at twice the distance each time, up to half a second.
+          only polls cannot stop the clock. A program cannot stop it either, with one thread that
+          waits while others work, or with output between its questions: the clock stands still
+          for `input_s` in all, and only an answer of the client renews that time.
+input     The end of that time. Standard input is then closed, so that no program waits for ever.
+cpu       The next moment at which the CPU limit could be reached, from the CPU time used so far.
+look      The next moment to check whether the program waits for input: 50 ms after its last
+          output, then after twice the interval each time, up to half a second.
 """
 
 from __future__ import annotations
@@ -18,33 +18,36 @@ from time import monotonic
 from ..model import Limits
 
 FIRST_LOOK, LAST_LOOK = 0.05, 0.5
+"""The shortest and the longest interval between two checks, in seconds."""
+
 LOOK_SHARE = 20
+"""The interval is at least so many times as long as the check itself took."""
 
 
 class Deadlines:
-    """Of one run; `start` begins a step."""
+    """The deadlines of the steps of one run. `waiting`: the program waits for input."""
 
     def __init__(self) -> None:
         self.waiting = False
 
     def start(self, limits: Limits, input_s: float) -> None:
-        """A step begins now."""
-        self._limits, self._input_s, self._patience = limits, input_s, input_s
+        """Begin a step now."""
+        self._limits, self._input_s, self._input_left_s = limits, input_s, input_s
         self._began = monotonic()
         self._wall = self._began + limits.wall_s
         self._cpu = self._began + limits.cpu_s / limits.cpus
         self._frozen_at: float | None = None
         self._waiting_since = self._began
         self._input: float | None = None
-        self._look, self._distance = self._began + FIRST_LOOK, FIRST_LOOK
+        self._look, self._interval = self._began + FIRST_LOOK, FIRST_LOOK
         self.waiting = False
 
     def elapsed(self, now: float) -> float:
-        """Seconds since the step began."""
+        """Seconds since the start of the step."""
         return now - self._began
 
     def next(self, now: float) -> float:
-        """The next moment at which something may be due; always within LAST_LOOK of `now`."""
+        """The earliest deadline or check; never later than LAST_LOOK after `now`."""
         due = [self._look if not self.waiting else now + LAST_LOOK, self._cpu]
         if self._frozen_at is None:
             due.append(self._wall)
@@ -53,59 +56,59 @@ class Deadlines:
         return min(due)
 
     def wall_reached(self, now: float) -> bool:
-        """The step has had its time."""
+        """Whether the wall-clock time of the step is used up."""
         return self._frozen_at is None and now >= self._wall
 
     def cpu_due(self, now: float) -> bool:
-        """CPU time could be used up by now."""
+        """Whether the CPU time could be used up by now."""
         return now >= self._cpu
 
     def cpu_reached(self, now: float, used: float) -> bool:
-        """`used` CPU seconds are all there are; else sets when to look again."""
+        """Whether `used` CPU seconds reach the limit; if not, set the next moment to check."""
         left = self._limits.cpu_s - used
         self._cpu = now + max(left / self._limits.cpus, 0.02)
         return left <= 0
 
     def look_due(self, now: float, quiet_since: float) -> bool:
-        """It is time to look whether the program waits for input."""
-        if quiet_since + FIRST_LOOK > self._look:  # it printed: begin again with short steps
-            self._look, self._distance = quiet_since + FIRST_LOOK, FIRST_LOOK
+        """Whether it is time to check for a program that waits for input."""
+        if quiet_since + FIRST_LOOK > self._look:  # new output: begin again with short intervals
+            self._look, self._interval = quiet_since + FIRST_LOOK, FIRST_LOOK
             self._stop_waiting(now)
         return now >= self._look
 
-    def looked(self, now: float, waits: bool, cost: float = 0.0) -> None:
-        """The answer was `waits`, and it took `cost` seconds: looking may not become work."""
-        self._distance = max(min(self._distance * 2, LAST_LOOK), cost * LOOK_SHARE)
-        self._look = now + self._distance
+    def record_look(self, now: float, waits: bool, cost: float = 0.0) -> None:
+        """Take in the result of a check that took `cost` seconds: the program `waits` or not."""
+        self._interval = max(min(self._interval * 2, LAST_LOOK), cost * LOOK_SHARE)
+        self._look = now + self._interval
         if waits and not self.waiting:
             self.waiting = True
             self._frozen_at = self._waiting_since = now
-            self._input = now + self._patience
+            self._input = now + self._input_left_s
         elif not waits:
             self._stop_waiting(now)
 
     def input_reached(self, now: float) -> bool:
-        """Nobody has answered in time."""
+        """Whether the time for an answer of the client is over."""
         return self._input is not None and now >= self._input
 
-    def answered(self, now: float) -> None:
-        """Input came: look again soon."""
+    def record_input(self, now: float) -> None:
+        """Take in an answer of the client: the time for answers is new, the next check is soon."""
         self._stop_waiting(now)
-        self._patience = self._input_s
-        self._look, self._distance = now + FIRST_LOOK, FIRST_LOOK
+        self._input_left_s = self._input_s
+        self._look, self._interval = now + FIRST_LOOK, FIRST_LOOK
 
-    def declined(self, now: float) -> None:
-        """The client goes on without an answer: the program still waits, its time runs on."""
+    def record_decline(self, now: float) -> None:
+        """The client goes on without an answer: the program still waits, and its clock runs."""
         self._thaw(now)
 
-    def forget_input(self) -> None:
-        """There is no standard input any more."""
+    def stop_looking(self) -> None:
+        """The step has no standard input any more: there is nothing to wait for."""
         self._stop_waiting(monotonic())
         self._look = float("inf")
 
     def _stop_waiting(self, now: float) -> None:
         if self.waiting:
-            self._patience -= now - self._waiting_since
+            self._input_left_s -= now - self._waiting_since
         self.waiting = False
         self._input = None
         self._thaw(now)

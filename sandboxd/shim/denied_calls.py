@@ -1,11 +1,11 @@
-"""Answers the system calls that the filter refuses, and counts them by name.
+"""The answers to system calls that the filter refuses, and their counts by name.
 
-A refused call (jail/seccomp.py) puts its caller to sleep until the holder of the filter's
-listener answers; the answer is always EPERM. A caller that is killed meanwhile does not wait,
-and if this process dies the kernel answers ENOSYS in its stead: the call is never carried out.
+A refused call (jail/seccomp.py) puts its thread to sleep until the process with the filter's
+listener, the shim, answers. The answer is always EPERM. A thread that is killed meanwhile does
+not wait for it. If the shim dies, the kernel answers ENOSYS. In no case is the call carried out.
 
-An answer takes the shim's CPU time, which is not the run's, so a flood of refused calls must
-pay itself: beyond FREE calls only BATCH are answered every PAUSE_S, and the program waits.
+An answer costs CPU time of the shim, which the limits of the run do not count. A flood of refused
+calls therefore has to wait: after FREE calls the shim answers BATCH calls every PAUSE_S seconds.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ BATCH, PAUSE_S = 16, 0.01
 
 
 class DeniedCalls:
-    """The refused calls of one run; owns the `listener`.
+    """The refused calls of one run. It owns the descriptor `listener`.
 
-    counts  name -> calls of the current step
-    last    name of the newest of them, None without one
+    counts  calls of the current step, by name
+    last    name of the last of these calls, or None
     """
 
     def __init__(self, listener: int, names: Mapping[int, str]) -> None:
@@ -47,20 +47,21 @@ class DeniedCalls:
         self.last: str | None = None
 
     def fileno(self) -> int:
-        """The listener."""
+        """The descriptor of the listener."""
         return self._listener
 
     def watch(self, selector: selectors.BaseSelector) -> None:
-        """Answer from now on whenever `selector` says so."""
+        """Answer from now on whenever `selector` reports a call."""
         self._selector = selector
         selector.register(self._listener, selectors.EVENT_READ, self._readable)
 
     def begin(self) -> None:
-        """A step begins: count anew."""
+        """Begin a step: its counts start at 0."""
         self.counts, self.last = Counter(), None
 
     def answer(self) -> bool:
-        """Refuse one call; False when none waits. Raises OSError when this is no listener."""
+        """Refuse one call; False when no call waits. Raises OSError for a descriptor that is no
+        listener."""
         if not any(events & select.POLLIN for _, events in self._ready.poll(0)):
             return False
         notification = bytearray(_NOTIFICATION.size)
@@ -70,7 +71,7 @@ class DeniedCalls:
             self._count(self._names.get(call, f"number {call}"))
             fcntl.ioctl(self._listener, _SEND, _RESPONSE.pack(number, 0, -errno.EPERM, 0))
         except OSError as error:
-            if error.errno != errno.ENOENT:  # it was killed, or a signal came: it waits no more
+            if error.errno != errno.ENOENT:  # the thread was killed or got a signal: no answer
                 raise
         return True
 
@@ -80,12 +81,12 @@ class DeniedCalls:
         self._total += 1
 
     def _readable(self, _: int) -> None:
-        """Refuse what waits, but only so much at once: others want to be served too."""
+        """Refuse the calls that wait, up to BATCH: the shim has other descriptors to serve."""
         answered = 0
         while answered < BATCH and self.answer():
             answered += 1
         if answered == 0:
-            # Who waited may have been killed meanwhile; or the last filtered process has gone.
+            # The waiting thread may be dead. Or the last filtered process has gone (POLLHUP).
             if any(events & select.POLLHUP for _, events in self._ready.poll(0)):
                 self._pause(float("inf"))
         elif self._total > FREE:
@@ -97,12 +98,12 @@ class DeniedCalls:
         self._due = until
 
     def resume(self, now: float) -> float | None:
-        """Answer again after a pause that is over; returns when the pause ends, or None."""
+        """Answer again if the pause is over. Returns the end of the pause, or None."""
         if self._due is not None and self._due <= now and self._selector:
             self._due = None
             self.watch(self._selector)
         return self._due
 
     def close(self) -> None:
-        """Give the listener back; the kernel answers from then on."""
+        """Close the listener; the kernel answers from then on."""
         os.close(self._listener)

@@ -1,4 +1,4 @@
-"""What is known of a step when it is over, as values. No I/O."""
+"""The facts about a finished step, from which its verdict follows. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..model import Limits, Sender, Usage
 
 @dataclass(frozen=True, slots=True)
 class StorageUse:
-    """How much the session's files take: bytes and inodes."""
+    """The bytes and inodes that the session's files take."""
 
     bytes: int = 0
     inodes: int = 0
@@ -21,27 +21,31 @@ class StorageUse:
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """All of it.
+    """The facts about one step.
 
-    status     wait status of its first process; None when all was ended from outside
-    ended_by   the limit for which the shim ended it, or None
-    requested  who has ended it, and the run with it: a client, or sandboxd for its own sake
-    full       what was seen full while it ran, and was not before: "disk", "inodes", "shm" or
-               "folder NAME"; None: nothing
-    denied     refused system calls: name -> how often
-    last_denied  the last of them
-    asked      signals that were sent to it from outside, and for whom
-    said       the end of what it printed
-    over       bytes of output beyond its limit
-    unwritten  bytes of output that the host's disk had no room for
-    host_full  the host's disk was seen full while it ran
+    status            wait status of its first process; None: killed together with init
+    ended_by          the limit for which the shim ended the step, or None
+    killed_by         the party that ended the step and with it the run: a client, or sandboxd for
+                      a drain; None: neither
+    before, after     kernel counters at the beginning and at the end of the step
+    stored_before, stored
+                      the storage in use at these two moments
+    full              the first place that became full during the step: "disk", "inodes", "shm" or
+                      "folder NAME"; None: none did
+    denied            refused system calls, name -> count
+    last_denied       name of the last refused call
+    external_signals  signals that the shim sent to the step, with the party that wanted each
+    last_output       the end of the output
+    excess            bytes of output beyond the limit
+    unwritten         bytes of output that the host's disk had no room for
+    host_full         the host's disk was full at a moment of the step
     """
 
     limits: Limits
     usage: Usage = Usage()
     status: int | None = None
     ended_by: str | None = None
-    requested: Sender | None = None
+    killed_by: Sender | None = None
     before: Counters = Counters()
     after: Counters = Counters()
     stored_before: StorageUse = StorageUse()
@@ -49,38 +53,38 @@ class StepFacts:
     full: str | None = None
     denied: Mapping[str, int] = field(default_factory=dict)
     last_denied: str | None = None
-    asked: Mapping[int, Sender] = field(default_factory=dict)
-    said: str = ""
-    over: int = 0
+    external_signals: Mapping[int, Sender] = field(default_factory=dict)
+    last_output: str = ""
+    excess: int = 0
     unwritten: int = 0
     host_full: bool = False
 
     @property
     def exit(self) -> int | None:
-        """The exit code of its first process."""
+        """The exit code of the first process."""
         return None if self.status is None else exit_code(self.status)
 
     @property
     def signal(self) -> str | None:
-        """The signal that killed its first process."""
+        """The signal that killed the first process."""
         if self.status is None or not os.WIFSIGNALED(self.status):
             return None
         return signal_name(os.WTERMSIG(self.status))
 
     @property
     def oom(self) -> bool:
-        """The kernel has killed a process of it for want of memory."""
+        """Whether the kernel killed a process of the step for want of memory."""
         return self.after.oom_kills > self.before.oom_kills
 
 
 def exit_code(status: int) -> int:
-    """The exit code of a wait status: 128 + n for death by signal n, as shells have it."""
+    """The exit code of a wait status, as in a shell: 128 + n for death by signal n."""
     code = os.waitstatus_to_exitcode(status)
     return 128 - code if code < 0 else code
 
 
 def signal_name(number: int) -> str:
-    """As in signal(7)."""
+    """The name of a signal, as in signal(7)."""
     try:
         return signal.Signals(number).name
     except ValueError:  # only the first and the last real-time signal have a name

@@ -1,23 +1,24 @@
-"""PID 1 of a run: enters the jail, then starts and reaps the steps' processes.
+"""The init of a run, PID 1 of its namespace: it enters the jail, then starts and reaps the steps.
 
-It is forked by the shim and speaks with it over one SOCK_SEQPACKET socket:
+The shim forks init and speaks with it over one SOCK_SEQPACKET socket:
 
-    shim -> init   {"limits", "uid", "gid", "folders"} + workdir, tmp and a descriptor for each
-                   of the folders [name, attributes]              claim: become the session's
-    init -> shim   {"listener"} + the seccomp listener             refused calls are the shim's
-    init -> shim   {"ready"} or {"stage", "errno", "message"}      ... or say where it failed
-    shim -> init   {"argv", "environ", "terminal"} + stdin, stdout, stderr   start a step; with
-                   the name of a terminal instead of descriptors: on that
-    init -> shim   {"exit": wait status}                           it is over, all of it
-    shim -> init   {"signal": number}                              to the step's process group
+    shim -> init   {"limits", "uid", "gid", "folders"} + descriptors of workdir, tmp and each of
+                   the folders [name, attributes]              claim: take the session's identity
+    init -> shim   {"listener"} + the seccomp listener         the shim answers refused calls
+    init -> shim   {"ready"} or {"stage", "errno", "message"}  the jail is complete, or failed
+    shim -> init   {"argv", "environ", "terminal", "rlimits"} + stdin, stdout, stderr
+                                                               start a step; with the name of a
+                                                               terminal: on it, no descriptors
+    init -> shim   {"exit": wait status}                       the step and all its processes ended
+    shim -> init   {"signal": number}                          signal the step's process group
 
-A step is over when its first process has ended; whatever else it left running is killed then
-(kill(2) with pid -1 reaches everything in the namespace but its init), so that steps do not
-disturb each other and their pipes are closed. Init ends when the shim does, and the pid
-namespace, with all processes in it, ends with init (pid_namespaces(7)).
+A step is over when its first process has ended. Init then kills all other processes of the step
+(kill(2) with pid -1 reaches every process of the namespace except its init), so that steps do not
+disturb each other and their pipes are closed. Init ends when the shim ends, and the pid namespace
+with all its processes ends with init (pid_namespaces(7)).
 
-All restrictions are on init itself, so a step needs nothing between spawn and exec, and plain
-posix_spawn serves, which is the cheapest way to start a process.
+All restrictions are on init itself and inherited. A step therefore needs no code between spawn and
+exec, and posix_spawn, the cheapest way to start a process, is enough.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from ..jail.stage import stage
 from ..model import HOME, Limits
 
 LINGER_S = 1.0
-"""What programs have to save their work when their terminal is gone and with it their shell."""
+"""Seconds in which programs can save their work after their terminal and shell have gone."""
 
 CANNOT_START = 126
-"""Exit code of a step whose shell could not be executed, as shells have it."""
+"""Exit code of a step whose shell could not be executed, the same as in a shell."""
 
 _ALL_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
 
@@ -52,8 +53,8 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
     try:
         syscalls.set_process_title("sandboxd: init")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)  # for a PID 1 the default is to ignore
-        # The host's /proc, while it is there: the jail's own is read-only.
+            signal.signal(number, signal.SIG_DFL)  # a PID 1 ignores signals by default
+        # Opened in the /proc of the host, before the jail: the /proc of the jail is read-only.
         oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         _enter(sock, jail, oom)
         wire.send(sock, {"ready": True})
@@ -62,7 +63,7 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
         answer = {"stage": error.stage, "errno": error.errno, "message": error.message}
         wire.send(sock, answer)
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the shim is gone: so are we
+        if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the shim has gone: init ends too
             wire.send(sock, {"stage": "init", "errno": error.errno, "message": str(error)})
     finally:
         os._exit(1)
@@ -79,23 +80,24 @@ def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
         for (name, attributes), fd in zip(message["folders"], fds[2:], strict=True)
     )
     session = JailSession(message["uid"], message["gid"], limits, fds[0], fds[1], folders)
-    claim(jail, tree, session, lambda listener: _hand_over(sock, listener))
-    # Only now: a change of credentials clears it (prctl(2), PR_SET_PDEATHSIG). If the shim died
-    # before, the socket is at its end and _serve returns at once.
+    claim(jail, tree, session, lambda listener: _send_listener(sock, listener))
+    # After the change of credentials, which clears this setting (prctl(2), PR_SET_PDEATHSIG). If
+    # the shim died before, the socket is at its end and _serve returns at once.
     with stage("init"):
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        only_keep(sock.fileno(), oom)
+        close_others(sock.fileno(), oom)
 
 
-def _hand_over(sock: socket.socket, listener: int) -> None:
-    """Give the seccomp listener to the shim; who had it here could answer for himself."""
+def _send_listener(sock: socket.socket, listener: int) -> None:
+    """Pass the seccomp listener to the shim. A program that got hold of a copy of it here could
+    answer its own refused calls, so no copy stays."""
     with stage("seccomp"):
         wire.send(sock, {"listener": True}, [listener])
         os.close(listener)
 
 
-def only_keep(*keep: int) -> None:
-    """Close every descriptor but `keep`; 0, 1 and 2 become the jail's own /dev/null."""
+def close_others(*keep: int) -> None:
+    """Close every descriptor except `keep`; 0, 1 and 2 become /dev/null of the jail."""
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -107,7 +109,7 @@ def only_keep(*keep: int) -> None:
 
 
 def _serve(sock: socket.socket, oom: int) -> None:
-    """Start what the shim says and tell it what became of it, until it is gone."""
+    """Carry out the shim's messages and report the end of each step, until the shim has gone."""
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -120,8 +122,8 @@ def _serve(sock: socket.socket, oom: int) -> None:
             if status is not None:
                 step = 0
                 if terminal and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP:
-                    _wait_for_rest(LINGER_S)
-                _kill_rest()
+                    _reap_for(LINGER_S)
+                _kill_all()
                 wire.send(sock, {"exit": status})
         if sock.fileno() in ready:
             message, fds = wire.receive(sock)
@@ -134,13 +136,13 @@ def _serve(sock: socket.socket, oom: int) -> None:
 
 
 def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
-    """Start a step in a session of its own, with exactly three descriptors; its pid.
+    """Start a step in a new process session, with exactly three descriptors. Returns its pid.
 
-    A terminal that the leader of a session opens becomes its controlling terminal (tty(4)), and
-    the session is made before anything is opened.
+    posix_spawn makes the process session before it opens a file. A terminal that the leader of a
+    process session opens becomes its controlling terminal (tty(4)).
 
-    The step is born as the out-of-memory killer's first choice, else a flood of small processes
-    would have it take init, which is larger than each of them.
+    The step starts as the first choice of the out-of-memory killer. Otherwise a flood of small
+    processes would make the killer choose init, which is larger than each of them.
     """
     with stage("spawn"):
         argv = message["argv"]
@@ -168,7 +170,7 @@ def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
 
 
 def _fork(message: dict[str, Any], fds: list[int]) -> int:
-    """The same for a step with rlimits of its own: posix_spawn has no place for them. 1 ms more."""
+    """Start a step with its own rlimits, which posix_spawn cannot set. This costs 1 ms more."""
     pid = os.fork()
     if pid:
         return pid
@@ -188,21 +190,21 @@ def _fork(message: dict[str, Any], fds: list[int]) -> int:
 
 
 def _reap(step: int) -> int | None:
-    """Collect every child that has ended; the wait status of `step` if it is among them."""
-    found = None
+    """Reap every child that has ended. Returns the wait status of `step` if it has ended."""
+    step_status = None
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return found
+            return step_status
         if pid == 0:
-            return found
+            return step_status
         if pid == step:
-            found = status
+            step_status = status
 
 
-def _wait_for_rest(seconds: float) -> None:
-    """Collect what ends by itself within `seconds`."""
+def _reap_for(seconds: float) -> None:
+    """Reap the processes that end by themselves within `seconds`."""
     until = time.monotonic() + seconds
     try:
         while time.monotonic() < until:
@@ -212,11 +214,11 @@ def _wait_for_rest(seconds: float) -> None:
         pass
 
 
-def _kill_rest() -> None:
-    """Kill and collect all that the step left behind.
+def _kill_all() -> None:
+    """Kill and reap all processes of the namespace except init.
 
-    kill(-1) signals every process there is at that moment, and a fork that is under way fails
-    in a process that is being killed, so one more round finds what one round left.
+    kill(-1) signals every process that exists at that moment. A fork that is under way fails in a
+    process that is being killed. The loop ends when there is no child left.
     """
     while True:
         try:
@@ -233,4 +235,4 @@ def _signal_group(pid: int, number: int) -> None:
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
-        pass  # it has just ended
+        pass  # the step has just ended

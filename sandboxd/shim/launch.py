@@ -1,6 +1,6 @@
-"""The shim's side of its init: make one, give it to a session, speak with it.
+"""The shim's side of init: the fork of an init, its claim for a session, messages to it.
 
-Nothing before `claim` depends on whose run it will be.
+An init that is prepared and not yet claimed does not depend on the session or the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .denied_calls import DeniedCalls
 
 @dataclass
 class Init:
-    """A run's init: its pid as the shim sees it, and the socket to it."""
+    """The init of a run: its pid in the shim's pid namespace, and the socket to it."""
 
     pid: int
     sock: socket.socket
@@ -38,8 +38,8 @@ class Init:
         terminal: str = "",
         rlimits: Mapping[int, int] | None = None,
     ) -> None:
-        """Have a step started on the three descriptors `fds`, or on the terminal of that name,
-        with these of its rlimits lowered."""
+        """Start a step on the three descriptors `fds`, or on the terminal with the name `terminal`.
+        `rlimits` are the resource limits that this step lowers."""
         message = {
             "argv": argv, "environ": environ, "terminal": terminal,
             "rlimits": list((rlimits or {}).items()),
@@ -47,20 +47,21 @@ class Init:
         wire.send(self.sock, message, fds)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process group of the running step, if there is one."""
+        """Send a signal to the process group of the current step, if a step runs."""
         wire.send(self.sock, {"signal": number})
 
     def receive(self) -> dict[str, Any] | None:
-        """What init says; None when it is gone. Raises StageError when it reports one."""
-        message, fds = self.receive_with()
+        """The next message of init; None when init has gone. Raises the StageError that init
+        reports."""
+        message, fds = self.receive_with_fds()
         wire.close_all(fds)
         return message
 
-    def receive_with(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """The same, and the descriptors that came along."""
+    def receive_with_fds(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and its descriptors."""
         try:
             message, fds = wire.receive(self.sock)
-        except ConnectionResetError:  # it ended with something unread; what it said is still here
+        except ConnectionResetError:  # init ended with unread data; its own messages are still here
             message, fds = wire.receive(self.sock)
         if message is not None and "stage" in message:
             wire.close_all(fds)
@@ -70,11 +71,9 @@ class Init:
         return message, fds
 
     def kill(self) -> None:
-        """End init, and with it every process of the run, and wait until all are gone.
-
-        A pid namespace's init is only collected after the kernel has killed and reaped the
-        rest of it (zap_pid_ns_processes in kernel/pid_namespace.c).
-        """
+        """Kill init and with it every process of the run. Returns when all have gone: the kernel
+        lets the init of a pid namespace be reaped only after it has killed and reaped all other
+        processes of the namespace (zap_pid_ns_processes in kernel/pid_namespace.c)."""
         try:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
@@ -83,23 +82,24 @@ class Init:
 
 
 def prepare(jail: Jail) -> Init:
-    """Fork an init into new namespaces and let it build what is the same for all runs."""
+    """Fork an init into new namespaces. It builds the parts of the jail that all runs share."""
     with stage("init"):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        shim_end, init_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         namespaces.apply_for_children()
         pid = os.fork()
     if pid == 0:
-        ours.close()
-        init.main(theirs, jail)
-    theirs.close()
-    return Init(pid, ours)
+        shim_end.close()
+        init.main(init_end, jail)
+    init_end.close()
+    return Init(pid, shim_end)
 
 
-def claim(made: Init, session: JailSession, refused: Mapping[int, str]) -> DeniedCalls:
-    """Make the init the session's; returns when it stands, every restriction read back.
+def claim(run_init: Init, session: JailSession, refused: Mapping[int, str]) -> DeniedCalls:
+    """Bind the init to the session. Returns when the jail is complete and every restriction has
+    been read back.
 
-    `refused` names the system calls that are the shim's to refuse from now on. Init tries one
-    of them, so that its answer is part of the proof.
+    `refused` names the system calls that the shim refuses from now on, by number. Init tries one
+    of them, so the proof includes the shim's answer.
     """
     message = {
         "uid": session.uid,
@@ -109,22 +109,22 @@ def claim(made: Init, session: JailSession, refused: Mapping[int, str]) -> Denie
     }
     fds = [session.workdir, session.tmp, *(folder.source for folder in session.folders)]
     with stage("claim"):
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
-            wire.send(made.sock, message, fds)
+        with contextlib.suppress(BrokenPipeError):  # init has ended; its message says why
+            wire.send(run_init.sock, message, fds)
         wire.close_all(fds)
-    answer, fds = made.receive_with()
+    answer, fds = run_init.receive_with_fds()
     if answer is None or len(fds) != 1:
         raise StageError("claim", "init ended before it was filtered")
     denied = DeniedCalls(fds[0], refused)
     with stage("seccomp"):
-        while not _said_something(made, denied):
+        while not _wait_for_message(run_init, denied):
             denied.answer()
-    if made.receive() is None:
+    if run_init.receive() is None:
         raise StageError("claim", "init ended before it was ready")
     return denied
 
 
-def _said_something(made: Init, denied: DeniedCalls) -> bool:
-    """Wait for init, or for a call of it to be refused; whether it was init."""
-    ready, _, _ = select.select([made.sock.fileno(), denied.fileno()], [], [])
-    return made.sock.fileno() in ready
+def _wait_for_message(run_init: Init, denied: DeniedCalls) -> bool:
+    """Wait for a message of init (True) or for a call to refuse (False)."""
+    ready, _, _ = select.select([run_init.sock.fileno(), denied.fileno()], [], [])
+    return run_init.sock.fileno() in ready

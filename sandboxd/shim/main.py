@@ -1,8 +1,9 @@
-"""The process of a shim: it begins as root, gives that up, and ends with its run.
+"""The process of a shim: it starts as root, drops root, and ends with its run.
 
-What it needs root for comes first: the cgroup, the run's init (launch.py), descriptors of what
-the run can fill up. Then it becomes the slot's uid, in the jail's root, with no more descriptors
-than it uses, and goes through the steps (run.py). A failure of ours is the run's last event.
+The tasks that need root come first: the cgroup, the run's init (launch.py), descriptors of the
+places that the run can fill up. Then the shim takes the slot's uid, in the jail's root, keeps only
+the descriptors that it uses, and runs the steps (run.py). A failure of the shim itself becomes the
+last event of the run.
 """
 
 from __future__ import annotations
@@ -21,71 +22,72 @@ from ..spool import ConsoleWriter, append_event
 from . import shared_memory
 from .control import READERS_MAX
 from .denied_calls import DeniedCalls
-from .init import only_keep
+from .init import close_others
 from .launch import Init, claim, prepare
 from .run import RunExecution
 from .run_spec import RunSpec
 from .storage import SCRATCH, SHM, Storage
 
 
-def main(order: RunSpec) -> NoReturn:
-    """Be the shim of `order` until its run is over; never returns."""
-    os.setsid()  # a signal to the daemon's terminal is not for us
-    # Bounds the descriptors in flight of the whole uid as well, when it is we who send some.
+def main(spec: RunSpec) -> NoReturn:
+    """Be the shim of the run `spec` until the run is over."""
+    os.setsid()  # the shim gets no signals from the daemon's terminal
+    # The soft limit also bounds the descriptors in flight of the whole uid when the shim sends one.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    syscalls.set_process_title(f"sandboxd: shim slot {order.slot} run {order.run}")
-    made = None
+    syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} run {spec.run}")
+    init = None
     try:
-        order.jail.group.join_shims()
-        order.jail.group.open()
-        order.jail.group.limit(order.steps[0].limits)
-        made = prepare(order.jail)
-        limits = most(step.limits for step in order.steps)
-        directories = order.workdir, order.tmp, order.folders
-        session = JailSession(order.uid, order.gid, limits, *directories)
-        storage = _storage(order)
-        denied = claim(made, session, order.jail.filter.refused)
+        spec.jail.group.join_shims()
+        spec.jail.group.open()
+        spec.jail.group.limit(spec.steps[0].limits)
+        init = prepare(spec.jail)
+        limits = most(step.limits for step in spec.steps)
+        directories = spec.workdir, spec.tmp, spec.folders
+        session = JailSession(spec.uid, spec.gid, limits, *directories)
+        storage = _open_storage(spec)
+        denied = claim(init, session, spec.jail.filter.refused)
         storage.add(SHM, shared_memory.SHM)
-        _give_up_root(order, made, denied, storage)
-        RunExecution(order, made, denied, storage).steps()
+        _drop_root(spec, init, denied, storage)
+        RunExecution(spec, init, denied, storage).execute()
     except StageError as error:
-        _fault(order, error.stage, error.errno, error.message)
-    except Exception as error:  # a bug of ours must not pass for the program's end
+        _record_fault(spec, error.stage, error.errno, error.message)
+    except Exception as error:  # a bug of the shim must not look like an end of the program
         number = error.errno if isinstance(error, OSError) else None
-        _fault(order, "shim", number or 0, f"{type(error).__name__}: {error}")
+        _record_fault(spec, "shim", number or 0, f"{type(error).__name__}: {error}")
     finally:
-        if made:
-            made.kill()
+        if init:
+            init.kill()
         os._exit(0)
 
 
-def _storage(order: RunSpec) -> Storage:
-    """What the run can fill up, by the mounts that are about to be given to its init."""
+def _open_storage(spec: RunSpec) -> Storage:
+    """The places that the run can fill up: copies of the descriptors that init will mount."""
     with stage("storage"):
-        folders = {f"folder {folder.name}": os.dup(folder.source) for folder in order.folders}
-        return Storage({SCRATCH: os.dup(order.workdir)} | folders, order.console)
+        folders = {f"folder {folder.name}": os.dup(folder.source) for folder in spec.folders}
+        return Storage({SCRATCH: os.dup(spec.workdir)} | folders, spec.console)
 
 
-def _give_up_root(order: RunSpec, made: Init, denied: DeniedCalls, storage: Storage) -> None:
-    """Become the slot's uid too: from here on the shim can do no more than the payload.
+def _drop_root(spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
+    """Take the slot's uid: from now on the shim has no more rights than the program.
 
-    init has pivoted the mount namespace that both share, so this root is the jail's already.
+    Shim and init share a mount namespace. Init has pivoted its root, so the shim's root is the
+    jail's already.
     """
-    identity.apply(order.uid, order.gid)
-    identity.verify(order.uid, order.gid)
-    # The kernel tells who connects which process has called listen last, and as whom (SO_PEERCRED,
-    # unix(7)): so does a warden know us that is not our parent.
-    order.listener.listen(READERS_MAX)
-    if order.tied:  # only now: a change of credentials clears it (prctl(2))
+    identity.apply(spec.uid, spec.gid)
+    identity.verify(spec.uid, spec.gid)
+    # SO_PEERCRED of a connection names the process that called listen last, and its uid (unix(7)).
+    # A later warden, which is not the shim's parent, identifies the shim by them.
+    spec.listener.listen(READERS_MAX)
+    if spec.tied:  # after the change of credentials, which clears this setting (prctl(2))
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    files = [fd for fd in (order.console, order.journal, order.stdin) if fd is not None]
-    ends = made.sock.fileno(), order.listener.fileno(), denied.fileno()
-    only_keep(*ends, *files, *storage.descriptors(), *order.jail.group.descriptors())
+    files = [fd for fd in (spec.console, spec.journal, spec.stdin) if fd is not None]
+    ends = init.sock.fileno(), spec.listener.fileno(), denied.fileno()
+    close_others(*ends, *files, *storage.descriptors(), *spec.jail.group.descriptors())
 
 
-def _fault(order: RunSpec, stage: str, errno: int, message: str) -> None:
-    """Our own failure, as the run's last event."""
-    position = ConsoleWriter(order.console, order.keep.head, order.keep.tail).position
+def _record_fault(spec: RunSpec, stage: str, errno: int, message: str) -> None:
+    """Append a failure of the shim itself to the journal, as the last event of the run."""
+    position = ConsoleWriter(spec.console, spec.bounds.head, spec.bounds.tail).position
     event = {"event": "fault", "stage": stage, "errno": errno, "message": message}
-    append_event(order.journal, event | {"console": position})
+    append_event(spec.journal, event | {"console": position})

@@ -1,16 +1,15 @@
-"""How fast output is taken, so that a flood pays for being copied. No I/O."""
+"""The rate at which output is read, so that a flood pays for its copying. No I/O."""
 
 from __future__ import annotations
 
 
 class OutputRate:
-    """A bucket that holds `free` bytes and drains at `per_s` bytes a second; times are monotonic.
+    """A leaky bucket of `free` bytes that drains at `per_s` bytes a second. Times are monotonic.
 
-    A piece counts as `least` bytes at least, for taking it costs as much however small it is:
-    else a program could keep us busy byte by byte.
+    A piece counts as `least` bytes at least, since a read costs the same however small its piece
+    is. Otherwise a program could keep the shim busy byte by byte.
 
-    Quiet times are no credit: however long a program was silent, `free` is all that it may print
-    at once.
+    Silence earns no credit: a program may print `free` bytes at once, however long it was silent.
     """
 
     def __init__(self, free: int, per_s: int, least: int = 1) -> None:
@@ -18,7 +17,7 @@ class OutputRate:
         self._level, self._at = 0.0, 0.0
 
     def pause(self, size: int, now: float) -> float:
-        """Seconds to take nothing more, now that `size` bytes have been taken."""
+        """Count a read of `size` bytes. Returns the seconds until the next read is allowed."""
         self._level = max(0.0, self._level - (now - self._at) * self._per_s)
         self._level += max(size, self._least)
         self._at = now

@@ -1,14 +1,14 @@
-"""One run, from its first step to its last verdict.
+"""The execution of one run, from its first step to its last verdict.
 
-The warden forks a shim for each run and then only waits for its end. The shim makes the run's
-init, gives up root (main.py), and goes through the steps: each gets its limits written into
-the cgroup, pipes, a deadline, and at its end a verdict in the run's journal. What it prints
-goes to the spool (console.py); who follows the run speaks to the control socket (control.py).
+The warden forks a shim for each run and then only waits for its end. The shim forks the run's
+init, drops root (main.py) and runs the steps. Each step gets its limits in the cgroup, its pipes
+and its deadlines, and at its end a verdict in the run's journal. Output goes to the spool
+(console.py). Clients follow the run over the control socket (control.py).
 
-One thread, one selector, no polling but for three things that the kernel cannot announce: that
-a program waits for input (looked at when the console has been quiet for a moment, then ever
-less often), that CPU time is used up (looked at when it could be, at the earliest), and how much
-has been written to the disk (storage.py).
+The shim has one thread and one selector. It polls for three things only, which the kernel does not
+announce: a program that waits for input (when there was no output for a moment, then less and less
+often), the end of the CPU time (not before it can be used up), and the bytes written to the disk
+(storage.py).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .terminal import PseudoTerminal
 from .verdict import judge
 
 MEMORY_EXIT = 128 + signal.SIGKILL
-"""Exit code of a step that had no memory to begin with: as if it had been killed for that."""
+"""Exit code of a step that had too little memory to start, as if the kernel had killed it."""
 
 _ENVIRON = {
     "TERM": "xterm",
@@ -54,77 +54,87 @@ _ENVIRON = {
 
 
 class RunExecution:
-    """The steps of one run, with root gone and init waiting."""
+    """The steps of one run, after the shim has dropped root and init is ready.
 
-    def __init__(self, order: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
-        self.order = order
+    tasks_peak        the largest number of processes and threads of the step that was seen
+    external_signals  signals that the shim sent to the step, with the party that wanted each
+    status            wait status of the step's first process; None: it has not ended
+    ended_by          the limit for which the shim ends the step
+    killed_by         the party that ends the run
+    over              the step has ended, or has to
+    """
+
+    def __init__(self, spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
+        self.spec = spec
         self.init = init
-        # Not epoll(7): it bounds what a uid may watch, and ours is the program's.
+        # Not epoll(7): its watches are limited per uid, and the programs have the same uid.
         self.selector = selectors.PollSelector()
-        writer = ConsoleWriter(order.console, order.keep.head, order.keep.tail)
+        writer = ConsoleWriter(spec.console, spec.bounds.head, spec.bounds.tail)
         writer.begin()
         self.console = ConsoleCopier(self.selector, writer)
-        self.control = Control(self.selector, order.listener, self._state, self._act)
-        self.selector.register(init.sock, selectors.EVENT_READ, self._from_init)
+        self.control = Control(self.selector, spec.listener, self._progress, self._handle_request)
+        self.selector.register(init.sock, selectors.EVENT_READ, self._handle_init_message)
         self.denied = denied
         denied.watch(self.selector)
         self.storage = storage
-        self.most = most(step.limits for step in order.steps)
-        self.ran = False
-        self.tasks = 0
+        self.most = most(step.limits for step in spec.steps)
+        self.is_first = True
+        self.tasks_peak = 0
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.terminal: PseudoTerminal | None = None
-        self.clock = Deadlines()
+        self.deadlines = Deadlines()
         self.status: int | None = None
         self.ended_by: str | None = None
-        self.asked: dict[int, Sender] = {}
+        self.external_signals: dict[int, Sender] = {}
         self.over = False
-        self.killed: Sender | None = None
+        self.killed_by: Sender | None = None
 
-    def steps(self) -> None:
-        """Run them all; the journal has a verdict for each when this returns."""
-        failed = False
-        for step in self.order.steps:
+    def execute(self) -> None:
+        """Run all steps. The journal then has a verdict for each step that the run came to."""
+        build_failed = False
+        for step in self.spec.steps:
             if step.command is None:
-                self._event(step, 0, Verdict("skipped"))
-            elif step.name == "exec" and failed:
-                self._event(step, BUILD_FAILED, Verdict("skipped", advice="the build failed"))
+                self._record_verdict(step, 0, Verdict("skipped"))
+            elif step.name == "exec" and build_failed:
+                verdict = Verdict("skipped", advice="the build failed")
+                self._record_verdict(step, BUILD_FAILED, verdict)
             else:
-                code = self._step(step) if self._has_limits(step) else MEMORY_EXIT
+                code = self._run_step(step) if self._apply_limits(step) else MEMORY_EXIT
                 if code is None:
                     return
-                failed = step.name == "build" and code != 0
+                build_failed = step.name == "build" and code != 0
 
-    def _has_limits(self, step: Step) -> bool:
-        """Put the step's limits in force; False, with its verdict, when there is no room left."""
-        if self.ran:
+    def _apply_limits(self, step: Step) -> bool:
+        """Write the step's limits to the cgroup. False, with a verdict in the journal, when files
+        of an earlier step take more memory than the limit."""
+        if not self.is_first:
             shared_memory.clear()
-        self.ran = True
+        self.is_first = False
         try:
-            self.order.jail.group.limit(step.limits)
+            self.spec.jail.group.limit(step.limits)
         except StageError as error:
             if error.errno != errno.EBUSY:
                 raise
-            why = advice.NO_MEMORY_LEFT.format(advice.size(step.limits.memory))
-            self._event(step, MEMORY_EXIT, Verdict("limit", "memory", advice=why))
+            text = advice.NO_MEMORY_LEFT.format(advice.size(step.limits.memory))
+            self._record_verdict(step, MEMORY_EXIT, Verdict("limit", "memory", advice=text))
             return False
         return True
 
-    def _step(self, step: Step) -> int | None:
-        """Run one step and record its verdict; its exit code, None when it ended the run."""
-        # A step before may have shut the next ones, and us, out.
+    def _run_step(self, step: Step) -> int | None:
+        """Run one step and record its verdict. Returns the exit code; None: the run ends here."""
+        # An earlier step may have taken away the rights that later steps and the shim need.
         os.chmod(HOME, stat.S_IMODE(os.stat(HOME).st_mode) | stat.S_IRWXU)
-        group = self.order.jail.group
+        group = self.spec.jail.group
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
-        self.asked.clear()
-        self.tasks = 1
+        self.external_signals.clear()
+        self.tasks_peak = 1
         self.denied.begin()
         self.storage.begin(step.limits)
-        self.clock.start(step.limits, self.order.keep.input_s)
+        self.deadlines.start(step.limits, self.spec.bounds.input_s)
         self._spawn(step)
-        self._follow(step, before)
+        self._serve_until_end(before)
         if self.status is None:
             self.init.kill()
         self.console.drain()
@@ -134,28 +144,29 @@ class RunExecution:
         self.stdin = None
         if self.terminal:
             self.terminal.finish()
-        facts = self._facts(step, before, group.counters())
-        found = judge(facts)
+        facts = self._collect_facts(step, before, group.counters())
+        verdict = judge(facts)
         if dropped:
-            found = replace(found, advice=f"{dropped} bytes of input came faster than it read them")
+            text = f"{dropped} bytes of input were dropped: the program did not read fast enough"
+            verdict = replace(verdict, advice=text)
         code = facts.exit
-        if self.killed or (code is None and self.ended_by is None):
-            code = -1 if found.outcome == "fault" else 128 + signal.SIGKILL
-            self._event(step, code, found, final=True)
+        if self.killed_by or (code is None and self.ended_by is None):
+            code = -1 if verdict.outcome == "fault" else 128 + signal.SIGKILL
+            self._record_verdict(step, code, verdict, final=True)
             return None
-        self._event(step, code, found)
+        self._record_verdict(step, code, verdict)
         return code
 
-    def _facts(self, step: Step, before: Counters, after: Counters) -> StepFacts:
-        self.storage.look()
-        if self.terminal and self.terminal.left:
-            self.asked[signal.SIGHUP] = "client"
+    def _collect_facts(self, step: Step, before: Counters, after: Counters) -> StepFacts:
+        self.storage.check()
+        if self.terminal and self.terminal.hung_up:
+            self.external_signals[signal.SIGHUP] = "client"
         return StepFacts(
             limits=step.limits,
             usage=self._usage(before, after),
             status=self.status,
             ended_by=self.ended_by,
-            requested=self.killed,
+            killed_by=self.killed_by,
             before=before,
             after=after,
             stored_before=self.storage.start,
@@ -163,87 +174,95 @@ class RunExecution:
             full=self.storage.full,
             denied=self.denied.counts,
             last_denied=self.denied.last,
-            asked=dict(self.asked),
-            said=self.console.said,
-            over=self.console.over,
+            external_signals=dict(self.external_signals),
+            last_output=self.console.last_output,
+            excess=self.console.excess,
             unwritten=self.console.unwritten,
             host_full=self.storage.host_full,
         )
 
     def _spawn(self, step: Step) -> None:
-        argv = [self.order.shell, "-c", step.command or ""]
-        environ = _ENVIRON | self.order.environ
-        lower = rlimits.lower(step.limits, self.most)
-        if self.order.terminal and self.order.stdin is not None:
-            self.terminal = PseudoTerminal(self.selector, self.order.stdin)
-            self.init.start(argv, environ, [], self.terminal.path, lower)
+        argv = [self.spec.shell, "-c", step.command or ""]
+        environ = _ENVIRON | self.spec.environ
+        rlimits_below = rlimits.lower(step.limits, self.most)
+        if self.spec.terminal and self.spec.stdin is not None:
+            self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
+            self.init.start(argv, environ, [], self.terminal.path, rlimits_below)
             return
         out, err = self.console.attach(step.limits.output)
-        given = None
-        if self.order.stdin is None:
+        if self.spec.stdin is None:
             self.stdin = Stdin()
-            given = self.stdin.child
+            stdin = self.stdin.child
         elif step.name == "exec":
-            given = self.order.stdin
+            stdin = self.spec.stdin
         else:
-            given = os.open("/dev/null", os.O_RDONLY)
-        self.init.start(argv, environ, [given, out, err], rlimits=lower)
-        for fd in (given, out, err):
+            stdin = os.open("/dev/null", os.O_RDONLY)
+        self.init.start(argv, environ, [stdin, out, err], rlimits=rlimits_below)
+        for fd in (stdin, out, err):
             os.close(fd)
 
-    def _follow(self, step: Step, before: Counters) -> None:
-        """Serve everybody until the step is over, or a limit ends it."""
-        look = time.monotonic()
+    def _serve_until_end(self, before: Counters) -> None:
+        """Serve all descriptors until the step is over or reaches a limit."""
+        check_due = time.monotonic()
         while not self.over:
             now = time.monotonic()
-            if self.clock.wall_reached(now):
-                self.ended_by = "wall_s"
+            if self._is_time_up(now, before):
                 return
-            if self.clock.cpu_due(now):
-                used = (self.order.jail.group.counters().cpu_us - before.cpu_us) / 1e6
-                if self.clock.cpu_reached(now, used):
-                    self.ended_by = "cpu_s"
-                    return
             if self.terminal and self.terminal.abandoned(now):
-                self.killed = "client"
+                self.killed_by = "client"
                 return
-            if now >= look:
-                look = now + self.storage.look_s
-                self._look()
-            self._look_at_stdin(now)
-            times = [self.clock.next(now), look, self.console.resume(now), self.denied.resume(now)]
-            times += [self.terminal.next(now)] if self.terminal else []
-            due = min(t for t in times if t is not None)
+            if now >= check_due:
+                check_due = now + self.storage.check_s
+                self._check_storage()
+            self._check_stdin(now)
+            times = [
+                self.deadlines.next(now), check_due,
+                self.console.resume(now), self.denied.resume(now),
+                self.terminal.next_due(now) if self.terminal else None,
+            ]  # fmt: skip
+            due = min(at for at in times if at is not None)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fd)
             self.control.notify()
 
-    def _look(self) -> None:
-        """Look at what nobody announces; end the step, not the run, if it has written too much."""
-        self.tasks = max(self.tasks, self.order.jail.group.tasks())
-        exceeded = self.storage.look()
+    def _is_time_up(self, now: float, before: Counters) -> bool:
+        """Set `ended_by` when the step has used up its wall-clock time or its CPU time."""
+        if self.deadlines.wall_reached(now):
+            self.ended_by = "wall_s"
+        elif self.deadlines.cpu_due(now):
+            used = (self.spec.jail.group.counters().cpu_us - before.cpu_us) / 1e6
+            if self.deadlines.cpu_reached(now, used):
+                self.ended_by = "cpu_s"
+        return self.ended_by in ("wall_s", "cpu_s")
+
+    def _check_storage(self) -> None:
+        """Count the processes and check the storage. A step above its disk or inode limit is
+        killed; the run goes on with the next step."""
+        self.tasks_peak = max(self.tasks_peak, self.spec.jail.group.tasks())
+        exceeded = self.storage.check()
         if exceeded and self.ended_by is None:
             self.ended_by = exceeded
             self.init.signal(signal.SIGKILL)
 
-    def _look_at_stdin(self, now: float) -> None:
-        """Find out whether the program waits for input; end the input that never comes."""
+    def _check_stdin(self, now: float) -> None:
+        """Check whether the program waits for input; close an input that gets no answer in time."""
         if self.stdin is None or self.stdin.fd is None:
-            self.clock.forget_input()
+            self.deadlines.stop_looking()
             return
         self.stdin.flush()
-        if self.clock.input_reached(now):
+        if self.deadlines.input_reached(now):
             self.stdin.close()
-            self.clock.forget_input()
-        elif self.clock.look_due(now, self.console.quiet_since):
+            self.deadlines.stop_looking()
+        elif self.deadlines.look_due(now, self.console.quiet_since):
             awaited = self.stdin.awaited()
-            self.clock.looked(now, awaited, time.monotonic() - now)
+            self.deadlines.record_look(now, awaited, time.monotonic() - now)
         self.control.notify()
 
-    def _state(self) -> RunProgress:
-        return RunProgress(self.console.position, self.events, self.clock.waiting, self.inputs)
+    def _progress(self) -> RunProgress:
+        position = self.console.position
+        return RunProgress(position, self.events, self.deadlines.waiting, self.inputs)
 
-    def _from_init(self, _: int) -> None:
+    def _handle_init_message(self, _: int) -> None:
         message = self.init.receive()
         if message is None:
             self.selector.unregister(self.init.sock)
@@ -251,41 +270,45 @@ class RunExecution:
             self.status = int(message["exit"])
         self.over = True
 
-    def _act(self, message: dict[str, Any]) -> None:
-        """A request of somebody who follows the run; what it does not understand it leaves."""
+    def _handle_request(self, message: dict[str, Any]) -> None:
+        """Carry out a request from the control socket. An unknown request has no effect."""
         op = message.get("op")
         by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
         self.inputs += op == "input"
         if op == "input" and self.stdin:
             text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
             self.stdin.write(text, bool(message.get("eof")))
-            self.clock.answered(time.monotonic())
+            self.deadlines.record_input(time.monotonic())
         elif op == "decline":
-            self.clock.declined(time.monotonic())
+            self.deadlines.record_decline(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
             number = signal.Signals[message["name"]]
-            self.asked[number] = by
+            self.external_signals[number] = by
             self.init.signal(number)
         elif op == "kill":
-            self.killed, self.over = by, True
+            self.killed_by, self.over = by, True
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
         grown = after.pids_peak > before.pids_peak
         return Usage(
-            wall_ms=int(self.clock.elapsed(time.monotonic()) * 1000),
+            wall_ms=int(self.deadlines.elapsed(time.monotonic()) * 1000),
             cpu_ms=(after.cpu_us - before.cpu_us) // 1000,
             mem_peak=after.memory_peak,
-            # The kernel's peak is this step's if it has grown; else a look must have been lucky.
-            pids_peak=max(self.tasks, after.pids_peak if grown else 0),
-            stdout_bytes=self.terminal.shown if self.terminal else self.console.received[STDOUT],
+            # The kernel's peak belongs to this step if it has grown. If not, an earlier step had
+            # the peak, and the checks of this step may have missed a short one.
+            pids_peak=max(self.tasks_peak, after.pids_peak if grown else 0),
+            stdout_bytes=self.terminal.sent if self.terminal else self.console.received[STDOUT],
             stderr_bytes=self.console.received[STDERR],
             cut_bytes=self.console.cut,
         )
 
-    def _event(self, step: Step, code: int | None, found: Verdict, final: bool = False) -> None:
-        event = {"event": "step", "step": step.name, "exit": code, "verdict": asdict(found)}
+    def _record_verdict(
+        self, step: Step, code: int | None, verdict: Verdict, final: bool = False
+    ) -> None:
+        """Append the verdict to the journal. `final`: the run ends with this step."""
+        event = {"event": "step", "step": step.name, "exit": code, "verdict": asdict(verdict)}
         if final:
             event["final"] = True
-        append_event(self.order.journal, event | {"console": self.console.position})
+        append_event(self.spec.journal, event | {"console": self.console.position})
         self.events += 1
         self.control.notify()

@@ -1,4 +1,4 @@
-"""What a shim is to do, as the warden tells it when it forks one."""
+"""The specification of a run: all values that the warden passes to the shim that it forks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..model import Step
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """Everything a shim is told. Descriptors are its own.
+    """The values of one run. The descriptors are the shim's own.
 
-    lease     holds the slot's uid until the shim itself has it
-    stdin     exec's standard input; None for a pipe
-    terminal  exec has one instead, and `stdin` is the socket to its user
+    lease     the lock on the slot; it keeps the slot's uid reserved while the shim still is root
+    stdin     standard input of exec; None: a pipe
+    terminal  exec has a terminal instead, and `stdin` is the socket to its user
     tied      the run ends with its warden
     """
 
@@ -38,5 +38,5 @@ class RunSpec:
     shell: str
     steps: tuple[Step, ...]
     environ: dict[str, str]
-    keep: ConsoleConfig
+    bounds: ConsoleConfig
     tied: bool

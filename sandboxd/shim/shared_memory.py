@@ -1,9 +1,9 @@
-"""Frees the memory that a step leaves behind without any process of it.
+"""The removal of shared memory that a step leaves behind without a process.
 
-Files in /dev/shm and System V segments, queues and semaphores count as memory of the run for as
-long as they are there. The next step has its own limit: what the one before has left would count
-against it, or even exceed it, and steps do not disturb each other. Files on the scratch, /tmp
-among them, stay. All is done as the session's uid, between steps, when no program runs.
+Files in /dev/shm and System V segments, queues and semaphores count as memory of the run as long
+as they exist. The next step has its own limit: the memory of the step before would count against
+it or even exceed it, and steps must not disturb each other. Files on the scratch, with /tmp, stay.
+The removal runs as the session's uid, between two steps, when no program runs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _KINDS = {
 
 
 def clear() -> None:
-    """Remove all of it. Raises StageError "leftovers"."""
+    """Remove all shared memory of the run. Raises StageError "leftovers"."""
     with stage("leftovers"):
-        os.chmod(SHM, 0o1777)  # its owner's programs may have shut it
+        os.chmod(SHM, 0o1777)  # programs of the owner may have taken their own rights away
         fd = os.open(SHM, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             empty(fd)
@@ -38,6 +38,6 @@ def clear() -> None:
 
 
 def _identifiers(kind: str) -> list[int]:
-    """Of this IPC namespace's objects: the second column of /proc/sysvipc (proc(5))."""
+    """The ids of the objects of this IPC namespace: column two of /proc/sysvipc (proc(5))."""
     with open(f"/proc/sysvipc/{kind}", encoding="utf-8") as file:
         return [int(line.split()[1]) for line in list(file)[1:]]

@@ -1,15 +1,17 @@
-"""A step's standard input, and how to tell that a program waits for it.
+"""The standard input of a step, with a test whether a program waits for it.
 
-Standard input is a pipe. A program waits for its user when the pipe is empty and a thread of
-the run is blocked in a call that this pipe ends: read(2) on it, or select, poll or epoll_wait
-with it among what is watched, and without time-out or with one of PATIENT_S at least: event loops
-have timers of their own beside (V8 tidies up its heap after 8 s and more), and a program may give
-its user half a minute. One that looks more often has something else to do.
-/proc/PID/task/TID/syscall (proc(5)) tells the call and its arguments. It asks for ptrace rights:
-the shim has them, since it has the uid of the payload, is an ancestor of all of it (Yama's
-scope 1) and the payload, once exec'ed, is dumpable.
+Standard input is a pipe. A program waits for its user when the pipe is empty and a thread of the
+run is blocked in a call that data in this pipe would end. Such a call is read(2) on the pipe, or
+select, poll or epoll_wait with the pipe among its descriptors and with no timeout, or with one of
+LONG_TIMEOUT_S at least. A timeout alone does not prove other work: event loops have timers (V8
+collects garbage after 8 s and more), and a program may give its user half a minute. A program with
+a shorter timeout has something else to do.
 
-What is read there is the payload's own state: it can only fool itself.
+/proc/PID/task/TID/syscall (proc(5)) shows the call and its arguments. A reader of this file needs
+ptrace rights. The shim has them: it has the uid of the programs, it is an ancestor of all of them
+(Yama's scope 1), and a program is dumpable after its exec.
+
+A program controls the state that the shim reads there, and can deceive only itself.
 """
 
 from __future__ import annotations
@@ -31,20 +33,22 @@ _X86_64 = {
 _AARCH64 = {63: "read", 65: "read", 73: "ppoll", 72: "select", 22: "epoll"}
 _CALLS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(_MACHINE, {})
 _POLLFD = struct.Struct("ihh")
-# A program may have thousands of threads and descriptors; who waits for a person has few.
+# A program may have thousands of threads and descriptors; a program that waits for a person has
+# few.
 _TASKS_MAX, _DESCRIPTORS_MAX = 64, 64
-_INT = 0xFFFFFFFF  # the 32 bits of an int; negative ones, which mean no time-out, are large
-_TIME = struct.Struct("qq")  # struct timespec, and timeval: seconds, and parts of one
+_INT = 0xFFFFFFFF  # the 32 bits of an int; a negative timeout, which means none, becomes large
+_TIME = struct.Struct("qq")  # struct timespec or timeval: seconds, and a fraction of a second
 
-PATIENT_S = 5
+LONG_TIMEOUT_S = 5
 
 PENDING_MAX = 8 << 20
-"""Bytes of input that may wait for a program to read them."""
+"""Bytes of input that may wait until a program reads them."""
 
 
 class Stdin:
-    """The writing end of a step's standard input. `fd` is None once it is closed.
+    """The writing end of a step's standard input. `fd` is None after it was closed.
 
+    child    the reading end, for the step
     dropped  bytes of input that there was no room for
     """
 
@@ -58,16 +62,16 @@ class Stdin:
         self.dropped = 0
 
     def write(self, data: bytes, eof: bool) -> None:
-        """Queue `data`, then the end of input if `eof`; `flush` passes it on."""
+        """Queue `data`, and with `eof` the end of input. Writes as much as the pipe takes."""
         if len(self._pending) + len(data) > PENDING_MAX:
-            self.dropped += len(data)  # it does not read what it has
+            self.dropped += len(data)  # the program does not read the input that it has
             data = b""
         self._pending += data
         self._ending = self._ending or eof
         self.flush()
 
     def flush(self) -> None:
-        """Pass on as much as the pipe takes."""
+        """Write as much of the queue as the pipe takes."""
         if self.fd is None:
             return
         try:
@@ -78,94 +82,95 @@ class Stdin:
         except OSError as error:
             if error.errno != errno.EPIPE:
                 raise
-            self._ending = True  # nobody reads any more
+            self._ending = True  # no process has the reading end any more
         if self._ending:
             self.close()
 
     def close(self) -> None:
-        """End of input."""
+        """Close the pipe: the program reads the end of its input."""
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
             self._pending = b""
 
     def awaited(self) -> bool:
-        """A thread of the run is blocked until something comes through this pipe."""
+        """Whether a thread of the run is blocked until data comes through this pipe."""
         return (
             self.fd is not None
             and not self._pending
             and buffered(self.fd) == 0
-            and any(self._waits(task) for task in itertools.islice(_tasks(), _TASKS_MAX))
+            and any(self._is_blocked(task) for task in itertools.islice(_tasks(), _TASKS_MAX))
         )
 
-    def _waits(self, task: str) -> bool:
-        """The thread at /proc/... `task` is blocked on this pipe."""
+    def _is_blocked(self, task: str) -> bool:
+        """Whether the thread with the /proc directory `task` is blocked on this pipe."""
         try:
             with open(f"{task}/syscall", encoding="utf-8") as file:
                 words = file.read().split()
-            if len(words) < 7:  # "running", or no longer there
+            if len(words) < 7:  # "running", or the thread has ended
                 return False
             call = _CALLS.get(int(words[0]), "")
             arguments = [int(word, 16) for word in words[1:7]]
             if call == "read":
                 return self._is_pipe(task, arguments[0])
             if call == "select":
-                return _patient(task, arguments[4]) and self._selected(task, arguments)
+                return _is_long(task, arguments[4]) and self._in_fd_set(task, arguments)
             if call == "poll":
-                return _patient_ms(arguments[2]) and self._polled(task, arguments)
+                return _is_long_ms(arguments[2]) and self._in_pollfds(task, arguments)
             if call == "ppoll":
-                return _patient(task, arguments[2]) and self._polled(task, arguments)
+                return _is_long(task, arguments[2]) and self._in_pollfds(task, arguments)
             if call == "epoll":
-                return _patient_ms(arguments[3]) and self._watched(task, arguments[0])
+                return _is_long_ms(arguments[3]) and self._in_epoll(task, arguments[0])
         except (OSError, ValueError):
-            pass  # it ended, or changed its credentials, while we looked
+            pass  # the thread ended or changed its credentials meanwhile
         return False
 
     def _is_pipe(self, task: str, fd: int) -> bool:
         return os.readlink(f"{task}/fd/{fd}") == self._link
 
-    def _polled(self, task: str, arguments: list[int]) -> bool:
+    def _in_pollfds(self, task: str, arguments: list[int]) -> bool:
         count = min(arguments[1], _DESCRIPTORS_MAX)
         data = _memory(task, arguments[0], count * _POLLFD.size)
         return any(fd >= 0 and self._is_pipe(task, fd) for fd, _, _ in _POLLFD.iter_unpack(data))
 
-    def _selected(self, task: str, arguments: list[int]) -> bool:
+    def _in_fd_set(self, task: str, arguments: list[int]) -> bool:
         size = (min(arguments[0], _DESCRIPTORS_MAX) + 63) // 64 * 8
         bits = int.from_bytes(_memory(task, arguments[1], size), "little")
         return any(self._is_pipe(task, fd) for fd in range(size * 8) if bits >> fd & 1)
 
-    def _watched(self, task: str, epoll: int) -> bool:
+    def _in_epoll(self, task: str, epoll: int) -> bool:
         with open(f"{task}/fdinfo/{epoll}", encoding="utf-8") as file:
             head = itertools.islice(file, _DESCRIPTORS_MAX)
             lines = [line.split() for line in head if line.startswith("tfd:")]
         return any(self._is_pipe(task, int(words[1])) for words in lines)
 
 
-def _patient_ms(timeout: int) -> bool:
-    return timeout & _INT >= PATIENT_S * 1000
+def _is_long_ms(timeout: int) -> bool:
+    """Whether a timeout in milliseconds is long."""
+    return timeout & _INT >= LONG_TIMEOUT_S * 1000
 
 
-def _patient(task: str, timeout: int) -> bool:
-    """The same of a pointer to a time; null: none."""
-    return timeout == 0 or _TIME.unpack(_memory(task, timeout, _TIME.size))[0] >= PATIENT_S
+def _is_long(task: str, pointer: int) -> bool:
+    """Whether the timeout at the address `pointer` is long; a null pointer means no timeout."""
+    return pointer == 0 or _TIME.unpack(_memory(task, pointer, _TIME.size))[0] >= LONG_TIMEOUT_S
 
 
 def _memory(task: str, address: int, size: int) -> bytes:
-    """`size` bytes of the task's memory."""
+    """`size` bytes of the thread's memory."""
     with open(f"{task}/mem", "rb", buffering=0) as memory:
         return os.pread(memory.fileno(), size, address)
 
 
 def buffered(fd: int) -> int:
-    """Bytes in the pipe that nobody has read yet."""
+    """Bytes that are in the pipe and not yet read."""
     return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4))[0])
 
 
 def _tasks() -> Iterator[str]:
-    """/proc/PID/task/TID of every thread that may be seen; in the jail that is the run's."""
+    """/proc/PID/task/TID of every visible thread; in the jail these are the threads of the run."""
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
                 yield from (f"/proc/{pid}/task/{tid}" for tid in os.listdir(f"/proc/{pid}/task"))
             except OSError:
-                continue  # it has just ended
+                continue  # the process has just ended

@@ -1,14 +1,15 @@
-"""How full the places are that a run can write to, and how much a step has written.
+"""The storage check of a run: which places are full, and how much a step has written.
 
-The hard limit of a session's files is the size of its scratch, a file system of its own, and
-the kernel's. What is here comes on top: the bound of a single step, if it is below that, which
-is looked at every LOOK_S and can be overrun by what is written in between; and the answer to a
-question that the kernel has no counter for, whether a write failed since something was full. A
-place counts as full when less than FULL bytes, or no inode, are free at one of the looks, of
-which the step's end is always one. A program that fills a disk and frees it between two looks is
-not seen; then its words may tell.
+The hard limit of a session's files is the size of its scratch, which is a file system of its own,
+and the kernel enforces it. This check adds two things. The first is the limit of a single step, if
+it is lower: the check runs every CHECK_S, so a program can exceed the limit by its writes between
+two checks. The second is the reason of a failed write, for which the kernel has no counter. A
+place counts as full when less than FULL bytes or no inode are free at one of the checks; the end of
+the step is always one of them. A program that fills a disk and frees it between two checks is not
+seen. Its own error message may then name the reason.
 
-Descriptors are kept, not names: programs cannot close or move what they stand for.
+The check holds descriptors, not names: a program cannot close a descriptor of the shim or move the
+directory behind it.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ from ..jail.stage import stage
 from ..model import Limits
 from .facts import StorageUse
 
-LOOK_S, SELDOM_S = 0.1, 0.5
+CHECK_S, SLOW_CHECK_S = 0.1, 0.5
+"""Seconds between two checks; the longer ones where the scratch itself is the limit."""
+
 FULL = 64 * 1024
+"""Bytes; a place with less free space counts as full."""
 
 SCRATCH, SHM = "disk", "shm"
 
 
 class Storage:
-    """The writable places of one run: name -> descriptor; SCRATCH is the session's own.
+    """The writable places of one run, name -> descriptor. SCRATCH is the session's scratch.
 
-    full       the first that was seen full in this step and was not at its beginning
-    host_full  the host's own disk was, below the places: `host` is a file on it. What a program
-               writes then may be lost later, though the kernel has taken it
-    look_s     seconds from one look to the next
+    full       the first place that became full during this step; None: none did
+    host_full  the disk of the host, below all places, was full at a check: `host` is a file on it.
+               Data that the kernel has accepted from a program may be lost then
+    start      the storage in use at the beginning of the step
+    check_s    seconds from one check to the next
     """
 
     def __init__(self, places: Mapping[str, int], host: int) -> None:
@@ -42,30 +47,32 @@ class Storage:
         self.host_full = False
 
     def add(self, name: str, path: str) -> None:
-        """One more place, at `path`, where no program has been yet."""
+        """Add the place at `path`, before a program could replace it."""
         with stage("storage"):
             self._places[name] = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def descriptors(self) -> list[int]:
-        """What must stay open."""
+        """The descriptors that must stay open."""
         return list(self._places.values())
 
     def begin(self, limits: Limits) -> None:
-        """A step begins."""
+        """Begin a step."""
         self._limits = limits
         self.start = self.stored()
-        self._full_before = self._all_full()
+        self._full_before = self._full_places()
         self.full = None
         self.host_full = False
-        room = os.fstatvfs(self._places[SCRATCH])
-        bound = limits.disk < room.f_blocks * room.f_frsize or limits.inodes < room.f_files
-        self.look_s = LOOK_S if bound else SELDOM_S
+        scratch = os.fstatvfs(self._places[SCRATCH])
+        size = scratch.f_blocks * scratch.f_frsize
+        below_scratch = limits.disk < size or limits.inodes < scratch.f_files
+        self.check_s = CHECK_S if below_scratch else SLOW_CHECK_S
 
-    def look(self) -> str | None:
-        """Note what is full; the limit of this step that is exceeded, if one is."""
-        for name in sorted(self._all_full() - self._full_before):
+    def check(self) -> str | None:
+        """Update `full` and `host_full`. Returns the limit of the step that is exceeded, or
+        None."""
+        for name in sorted(self._full_places() - self._full_before):
             self.full = self.full or name
-        self.host_full = self.host_full or _room(self._host) < FULL
+        self.host_full = self.host_full or _free_bytes(os.fstatvfs(self._host)) < FULL
         now = self.stored()
         if now.bytes - self.start.bytes > self._limits.disk:
             return "disk"
@@ -74,23 +81,21 @@ class Storage:
         return None
 
     def stored(self) -> StorageUse:
-        """What the session's own files take now."""
-        found = os.fstatvfs(self._places[SCRATCH])
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        return StorageUse(used, found.f_files - found.f_ffree)
+        """The storage that the session's files take now."""
+        scratch = os.fstatvfs(self._places[SCRATCH])
+        used = (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize
+        return StorageUse(used, scratch.f_files - scratch.f_ffree)
 
-    def _all_full(self) -> set[str]:
+    def _full_places(self) -> set[str]:
         full = set()
         for name, fd in self._places.items():
-            found = os.fstatvfs(fd)
-            if found.f_blocks and found.f_bavail * found.f_frsize < FULL:
+            status = os.fstatvfs(fd)
+            if status.f_blocks and _free_bytes(status) < FULL:
                 full.add(name)
-            elif found.f_files and found.f_favail == 0:
+            elif status.f_files and status.f_favail == 0:
                 full.add("inodes" if name == SCRATCH else name)
         return full
 
 
-def _room(fd: int) -> int:
-    """Bytes that are free where the file is."""
-    found = os.fstatvfs(fd)
-    return found.f_bavail * found.f_frsize
+def _free_bytes(status: os.statvfs_result) -> int:
+    return status.f_bavail * status.f_frsize

@@ -1,18 +1,20 @@
-"""The terminal of a run: a pseudo-terminal of the jail's own, and the socket of who sits at it.
+"""The terminal of a run: a pseudo-terminal of the jail, connected to the socket of its user.
 
-It is opened when the shim has lost root and stands in the jail, so it is one of the run's own
-devpts, in which nothing of the host is. The shim alone has the master, and no program can come
-by it: the shim is in no pid namespace that they see, and is not dumpable. The shell opens the
-other side by its name, as the leader of a new session, and so makes it its controlling terminal
-(init.py).
+The shim opens the pseudo-terminal after it has dropped root and is in the jail, so the terminal is
+in the devpts of the run, which has nothing of the host. Only the shim has the master. No program
+can get it: the shim is in no pid namespace that a program sees, and is not dumpable. The shell is
+the leader of a new process session and opens the other side by its name, which makes it the
+controlling terminal of the shell (init.py).
 
-    output  is read only when the socket has taken what came before: a slow reader holds the
-            program back, and one chunk is all that is kept. A flood is held to RATE.
-    input   waits for the program, up to INPUT_MAX bytes; what is over is dropped, and told.
-    end     of the socket: the master is closed, the kernel hangs up (SIGHUP), and what has not
-            ended after HANGUP_S is killed.
+    output  The shim reads the terminal only after the socket has taken the output before. A slow
+            reader therefore blocks the program, and the shim holds one chunk at most. A flood is
+            slowed down to RATE.
+    input   The shim holds input for the program, up to INPUT_MAX bytes. Input beyond that is
+            dropped, and the user gets the count.
+    end     When the socket closes, the shim closes the master and the kernel hangs up (SIGHUP).
+            Processes that have not ended after HANGUP_S are killed.
 
-The messages are at the top of wire.py.
+The messages are described at the top of wire.py.
 """
 
 from __future__ import annotations
@@ -38,22 +40,22 @@ CHUNK = 32 * 1024
 FREE = 4 << 20
 RATE = 2 << 20
 LEAST = 2 * 1024
-"""Bytes of output at once and a second: turning them into messages costs the daemon's CPU, and no
-person reads faster. A message counts for LEAST at least: 1000 a second."""
+"""FREE bytes of output at once, then RATE bytes a second: messages cost CPU time of the daemon, and
+no person reads faster. A message counts as LEAST bytes at least, so there are 1000 a second."""
 
 INPUT_MAX = 1 << 20
 HANGUP_S = 3.0
 DRAIN_S = 10.0
-"""How long the last output may take: for a reader who takes none."""
+"""Seconds that the last output may take, for a client that reads nothing."""
 
 _IUTF8 = 0x4000  # asm-generic/termbits.h; Python has no name for it before 3.14
 
 
 class PseudoTerminal:
-    """A terminal whose user is at the other end of the socket `link`, which is its own.
+    """A terminal. `link` is the socket to its user; the terminal owns the descriptor.
 
-    path   its name in the jail
-    shown  bytes of output so far
+    path  the name of the terminal in the jail
+    sent  bytes of output so far
     """
 
     def __init__(self, selector: selectors.BaseSelector, link: int) -> None:
@@ -61,80 +63,82 @@ class PseudoTerminal:
             self._master, self._slave = os.openpty()
             self.path = os.ttyname(self._slave)
             _verify(self._slave, self.path)
-            _set_up(self._master)
+            _configure(self._master)
         self._selector = selector
         self._link = socket.socket(fileno=link)
         self._link.setblocking(False)
         self._message: dict[str, Any] | None = None
         self._input = b""
         self._dropped = 0
-        self.shown = 0
+        self.sent = 0
         self._rate = OutputRate(FREE, RATE, LEAST)
         self._resume: float | None = None
-        self._left: float | None = None
-        self._watch()
+        self._hung_up_at: float | None = None
+        self._update_selector()
 
-    def next(self, now: float) -> float | None:
-        """When something is due without anybody's doing, None: never. Call it after each wait."""
+    def next_due(self, now: float) -> float | None:
+        """The next moment at which the terminal needs a call without an event; None: there is no
+        such moment. To be called after each wait."""
         if self._resume is not None and now >= self._resume:
             self._resume = None
-            self._watch()
-        due = [at for at in (self._resume, self._deadline()) if at is not None]
+            self._update_selector()
+        due = [at for at in (self._resume, self._kill_due()) if at is not None]
         return min(due, default=None)
 
     @property
-    def left(self) -> bool:
-        """Its user has gone; the kernel has hung up."""
-        return self._left is not None
+    def hung_up(self) -> bool:
+        """Whether the user has closed the socket, and so the kernel has hung up."""
+        return self._hung_up_at is not None
 
     def abandoned(self, now: float) -> bool:
-        """Its user has gone, and the time that programs have to end for it is over."""
-        deadline = self._deadline()
-        return deadline is not None and now >= deadline
+        """Whether the user has gone and the programs have used up their time to end."""
+        due = self._kill_due()
+        return due is not None and now >= due
 
-    def _deadline(self) -> float | None:
-        return None if self._left is None else self._left + HANGUP_S
+    def _kill_due(self) -> float | None:
+        return None if self._hung_up_at is None else self._hung_up_at + HANGUP_S
 
     def finish(self) -> None:
-        """The last process has gone: pass on what there is still to see, and close everything."""
-        os.close(self._slave)  # ours was the last: the master's end is its output's end
-        if self._left is None:
-            self._forget(self._master, self._link)
+        """After the last process: send the rest of the output and close everything."""
+        os.close(self._slave)  # the last copy: the master now ends after the output
+        if self._hung_up_at is None:
+            self._unregister(self._master, self._link)
             # A program that sent its descriptor to another run of the session may write for ever.
             until = time.monotonic() + DRAIN_S
             try:
-                while (left := until - time.monotonic()) > 0 and (self._message or self._take()):
+                while (left := until - time.monotonic()) > 0 and self._next_message():
                     self._link.settimeout(left)
                     wire.send(self._link, self._message or {})
                     self._message = None
             except OSError:
-                pass  # nobody takes it
+                pass  # the user does not read any more
             os.close(self._master)
             self._link.close()
 
-    def _move(self, _: int) -> None:
-        """Something is ready: move what can be moved."""
-        if self._left is None:
+    def _handle_events(self, _: int) -> None:
+        """Move data between the socket and the terminal, as far as both are ready."""
+        if self._hung_up_at is None:
             self._receive()
-        if self._left is None:
+        if self._hung_up_at is None:
             self._write()
             self._send()
-            self._watch()
+            self._update_selector()
 
-    def _watch(self) -> None:
-        """Wait for exactly what there is a use for."""
+    def _update_selector(self) -> None:
+        """Wait for the events that have a use now: no reads while a message or a pause waits, no
+        writes without data."""
         full = self._message is not None
         read, write = selectors.EVENT_READ, selectors.EVENT_WRITE
-        self._wait_for(self._link, read | (write if full else 0))
-        takes = 0 if full or self._resume is not None else read
-        self._wait_for(self._master, takes | (write if self._input else 0))
+        self._register(self._link, read | (write if full else 0))
+        output = 0 if full or self._resume is not None else read
+        self._register(self._master, output | (write if self._input else 0))
 
-    def _wait_for(self, file: int | socket.socket, events: int) -> None:
-        self._forget(file)
+    def _register(self, file: int | socket.socket, events: int) -> None:
+        self._unregister(file)
         if events:
-            self._selector.register(file, events, self._move)
+            self._selector.register(file, events, self._handle_events)
 
-    def _forget(self, *files: int | socket.socket) -> None:
+    def _unregister(self, *files: int | socket.socket) -> None:
         for file in files:
             if file in self._selector.get_map():
                 self._selector.unregister(file)
@@ -142,44 +146,46 @@ class PseudoTerminal:
     # -- output
 
     def _send(self) -> None:
-        """Output for the socket, as much as it takes and the rate allows."""
-        while self._message or (self._resume is None and self._take()):
+        """Send output, as much as the socket takes and the rate allows."""
+        while self._message or (self._resume is None and self._next_message()):
             try:
                 wire.send(self._link, self._message or {})
             except BlockingIOError:
                 return
             except OSError:
-                return  # its end is seen when it is read
+                return  # `_receive` sees the end of the socket
             self._message = None
 
-    def _take(self) -> bool:
-        """Make the next message, if there is anything to tell."""
+    def _next_message(self) -> bool:
+        """Set `_message`, unless one waits already. False when there is nothing to send."""
+        if self._message:
+            return True
         if self._dropped:
             self._message, self._dropped = {"dropped": self._dropped}, 0
             return True
         data = self._read()
         if data:
             self._message = {"out": base64.b64encode(data).decode()}
-            self.shown += len(data)
+            self.sent += len(data)
             now = time.monotonic()
             if pause := self._rate.pause(len(data), now):
                 self._resume = now + pause
         return bool(data)
 
     def _read(self) -> bytes:
-        """What the terminal has; the kernel gives no more than a page at a time."""
+        """Output of the terminal. One read(2) returns a page at most."""
         data = b""
         try:
             while len(data) < CHUNK:
                 data += os.read(self._master, CHUNK - len(data))
-        except OSError:  # EAGAIN: no more for now; EIO: nobody has the other side any more
+        except OSError:  # EAGAIN: no more for now; EIO: no process has the other side open
             pass
         return data
 
     # -- input
 
     def _receive(self) -> None:
-        """The next message of the user, or his end."""
+        """Handle the next message of the user, or the end of the socket."""
         try:
             message = wire.receive_plain(self._link)
         except BlockingIOError:
@@ -187,11 +193,11 @@ class PseudoTerminal:
         if message is None:
             self._hang_up()
         elif message.get("op") == "stdin":
-            self._take_input(base64.b64decode(str(message.get("chars", ""))))
+            self._queue_input(base64.b64decode(str(message.get("chars", ""))))
         elif message.get("op") == "resize":
             self.resize(int(message.get("rows", ROWS)), int(message.get("cols", COLUMNS)))
 
-    def _take_input(self, data: bytes) -> None:
+    def _queue_input(self, data: bytes) -> None:
         if len(self._input) + len(data) > INPUT_MAX:
             self._dropped += len(data)
         else:
@@ -203,32 +209,33 @@ class PseudoTerminal:
                 self._input = self._input[os.write(self._master, self._input[:CHUNK]) :]
         except BlockingIOError:
             pass
-        except OSError:  # EIO: there is nobody to type for
+        except OSError:  # EIO: no process has the other side open
             self._input = b""
 
     def resize(self, rows: int, columns: int) -> None:
-        """Set the size; programs get SIGWINCH."""
+        """Set the size of the window; programs get SIGWINCH."""
         size = struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0)
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
 
     def _hang_up(self) -> None:
-        """The user has gone: SIGHUP to the shell, and, when that ends, to its foreground."""
-        self._left = time.monotonic()
-        self._forget(self._master, self._link)
+        """Close the master and the socket. The kernel sends SIGHUP to the shell and, when the shell
+        ends, to its foreground process group."""
+        self._hung_up_at = time.monotonic()
+        self._unregister(self._master, self._link)
         os.close(self._master)
         self._link.close()
 
 
 def _verify(slave: int, path: str) -> None:
-    """It is one of the devpts that only this run has, and ours."""
+    """Check that the terminal is in the devpts of this run and belongs to this uid."""
     status = os.fstat(slave)
     expect("terminal", "directory", os.path.dirname(path), PTS)
     expect("terminal", "file system", status.st_dev, os.stat(PTS).st_dev)
     expect("terminal", "owner", status.st_uid, os.getuid())
 
 
-def _set_up(master: int) -> None:
-    """What a shell expects to find: a size, and that an erase takes a whole character."""
+def _configure(master: int) -> None:
+    """Set the size of the window, and IUTF8, so that an erase removes a whole character."""
     os.set_blocking(master, False)
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     attributes = termios.tcgetattr(master)

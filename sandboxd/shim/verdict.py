@@ -1,13 +1,13 @@
-"""What became of a step, from its exit status and the kernel's counters, in a fixed order.
+"""The rules for the verdict of a step, from its exit status and the kernel's counters. No I/O.
 
-The order decides between causes that come together: a limit that sandboxd enforced is the
-cause of the signal that it sent; an out-of-memory kill is the cause of a SIGKILL that nobody
-here sent; then the status itself speaks. A limit that only the program's last words name leaves
-the outcome a failure. No I/O, so that the table can be tested whole.
+The rules have a fixed order, which decides between causes that come together. A limit that sandboxd
+enforced explains the signal that sandboxd sent. An out-of-memory kill explains a SIGKILL that
+sandboxd did not send. After these the exit status decides. A limit that only the program's output
+names does not change the outcome, which stays a failure.
 
-Who sent a signal is known of those that sandboxd sends. Of others the kernel tells the receiver
-alone; but some come from the kernel whenever they are meant, and the rest can only come from
-the run's own processes, since no others can see them.
+sandboxd knows the sender of its own signals. The kernel reports the sender of any other signal to
+the receiver only. Some signals come from the kernel in practice. All others come from processes of
+the run itself, since no process outside the run can reach them.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from . import advice
 from .facts import StepFacts
 
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGXFSZ", "SIGPIPE")
-"""Signals by which the kernel answers what the program does, at the moment that it does it."""
+"""Signals that the kernel sends for an act of the program, at the moment of that act."""
 
 _FSIZE_EXIT = 128 + signal.SIGXFSZ
 
-_LAST_WORDS = {errno.ENOSPC: "disk", errno.EMFILE: "nofile", errno.EFBIG: "fsize"}
-"""Errors that the kernel tells nobody but the program -> the limit that they speak of."""
+_OUTPUT_ERRORS = {errno.ENOSPC: "disk", errno.EMFILE: "nofile", errno.EFBIG: "fsize"}
+"""Errors that only the program gets from the kernel -> the limit that each stands for."""
 
 
 def judge(facts: StepFacts) -> Verdict:
-    """The verdict of a step that is over."""
+    """The verdict of a finished step."""
     outcome, limit = _cause(facts)
     sender = _sender(facts)
     return Verdict(
         outcome=outcome,
         limit=limit,
-        signal="SIGKILL" if facts.requested else facts.signal,
+        signal="SIGKILL" if facts.killed_by else facts.signal,
         sent_by=sender,
         oom=facts.oom,
         denied_syscall=facts.last_denied,
@@ -49,25 +49,25 @@ def judge(facts: StepFacts) -> Verdict:
 
 
 def _cause(facts: StepFacts) -> tuple[Outcome, str | None]:
-    """The outcome, and the limit that was reached."""
-    if facts.requested:
+    """The outcome and the reached limit."""
+    if facts.killed_by:
         return "signal", None
     if facts.ended_by:
         return "limit", facts.ended_by
-    if facts.exit != 0 and (limit := _proved(facts)):
+    if facts.exit != 0 and (limit := _limit_from_kernel(facts)):
         return "limit", limit
     if facts.exit is None:
         return "fault", None
-    limit = _complained_of(facts) if facts.exit else None
-    if limit is None and facts.over:
+    limit = _limit_from_output(facts) if facts.exit else None
+    if limit is None and facts.excess:
         limit = "output"
     if facts.signal:
         return "signal", limit
     return "failure" if facts.exit else "success", limit
 
 
-def _proved(facts: StepFacts) -> str | None:
-    """The limit of which the kernel says that the step has run into it."""
+def _limit_from_kernel(facts: StepFacts) -> str | None:
+    """The limit that the step reached according to the kernel."""
     if facts.oom:
         return "memory"
     if facts.exit is None:
@@ -81,33 +81,35 @@ def _proved(facts: StepFacts) -> str | None:
     return None
 
 
-def _complained_of(facts: StepFacts) -> str | None:
-    """The limit of which the program itself says that it has run into it."""
-    for number, limit in _LAST_WORDS.items():
-        if os.strerror(number) in facts.said:
+def _limit_from_output(facts: StepFacts) -> str | None:
+    """The limit that the step reached according to the end of its output."""
+    for number, limit in _OUTPUT_ERRORS.items():
+        if os.strerror(number) in facts.last_output:
             return limit
     return None
 
 
 def _sender(facts: StepFacts) -> Sender | None:
-    """Who sent the signal that ended the step's first process."""
-    if facts.requested:
-        return facts.requested
+    """The sender of the signal that ended the first process of the step."""
+    if facts.killed_by:
+        return facts.killed_by
     if facts.ended_by:
         return "sandboxd"
     if facts.signal is None:
         return None
-    if facts.status is not None and (asked := facts.asked.get(os.WTERMSIG(facts.status))):
-        return asked
+    if facts.status is not None:
+        sender = facts.external_signals.get(os.WTERMSIG(facts.status))
+        if sender:
+            return sender
     if facts.signal in FAULTS or (facts.oom and facts.signal == "SIGKILL"):
         return "kernel"
     return "program"
 
 
 def _counters(facts: StepFacts) -> dict[str, Change]:
-    """What the kernel counts, at the step's beginning and its end."""
+    """The kernel's counters at the beginning and at the end of the step."""
     before = asdict(facts.before) | {f"disk_{k}": v for k, v in asdict(facts.stored_before).items()}
     after = asdict(facts.after) | {f"disk_{k}": v for k, v in asdict(facts.stored).items()}
-    peaks = ("memory_peak", "pids_peak")  # no counts, and told in the usage
-    found = {name: Change(before[name], after[name]) for name in after if name not in peaks}
-    return found | {"denied_syscalls": Change(0, sum(facts.denied.values()))}
+    peaks = ("memory_peak", "pids_peak")  # not counters; they are part of the usage
+    changes = {name: Change(before[name], after[name]) for name in after if name not in peaks}
+    return changes | {"denied_syscalls": Change(0, sum(facts.denied.values()))}

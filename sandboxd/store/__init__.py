@@ -1,1 +1,1 @@
-"""What outlives a restart: sessions and keypairs, in SQLite."""
+"""The state that outlives a restart, in SQLite: sessions, runs, folders, keypairs."""

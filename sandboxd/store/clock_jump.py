@@ -1,9 +1,9 @@
-"""Stored times when the host's clock is set: they are moved with it.
+"""A jump of the host's clock, and the shift of the stored dates by it.
 
-A machine that boots without a clock of its own believes in some year long past until the network
-tells it better, and an administrator corrects an hour or a day. What is stored are dates of the
-clock as it was; left alone, every session would be older then by what the clock was wrong, and
-would end for it. Each function is one transaction and blocks on the disk.
+A machine that boots without a clock of its own has some year long past until the network sets the
+clock, and an administrator may correct an hour or a day. The stored dates are of the clock as it
+was; without a shift every session would be older by the error of the clock, and would end for it.
+Each function is one transaction and blocks on the disk.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from .sessions import SessionRow
 
 @dataclass(frozen=True, slots=True)
 class ClockJump:
-    """The clock was set by `by` seconds, at most `ago` seconds ago, and says `now`; dates are in
+    """A setting of the clock by `by` seconds, at most `ago` seconds before `now`; dates are in
     seconds since 1970."""
 
     by: float
     now: float
     ago: float = 0.0
 
-    def moved(self, date: float) -> float:
-        """A date as the clock would have told it, had it always been set so. No I/O.
+    def shifted(self, date: float) -> float:
+        """A date by the clock as it is now. No I/O.
 
-        One that can have been noted since the step stays: too late a date lets a session live
-        longer, too early a one ends it.
+        A date that can have been noted since the jump stays: too late a date lets a session live
+        longer, too early a date ends it.
         """
         if self.now - self.ago <= date <= self.now:
             return date
         return date + self.by
 
-    def moved_row(self, row: SessionRow) -> SessionRow:
-        """All dates of a session. No I/O."""
+    def shifted_row(self, row: SessionRow) -> SessionRow:
+        """The row with all its dates shifted. No I/O."""
         return replace(
             row,
-            created_at=self.moved(row.created_at),
-            used_at=self.moved(row.used_at),
-            done_at=None if row.done_at is None else self.moved(row.done_at),
-            history={status: self.moved(date) for status, date in row.history.items()},
+            created_at=self.shifted(row.created_at),
+            used_at=self.shifted(row.used_at),
+            done_at=None if row.done_at is None else self.shifted(row.done_at),
+            history={status: self.shifted(date) for status, date in row.history.items()},
         )
 
 
 def seen(database: Database) -> float:
-    """The date of the last `note`; 0.0: there was none."""
+    """The date of the last `note`; 0.0: there is none."""
     with database.transaction() as connection:
         return float(connection.execute("SELECT seen FROM clock").fetchone()[0])
 
 
 def note(database: Database, now: float) -> None:
-    """The clock has been seen to say `now`."""
+    """Note that the date is `now`."""
     with database.transaction() as connection:
         connection.execute("UPDATE clock SET seen = ?", (now,))
 
 
-def move(database: Database, step: ClockJump) -> None:
-    """The clock was set: move the dates of sessions that are not over, and of runs."""
+def shift(database: Database, jump: ClockJump) -> None:
+    """Shift the dates of sessions that are not over, and of runs."""
     with database.transaction() as connection:
         rows = connection.execute(
             "SELECT id, created_at, used_at, done_at, history FROM sessions "
@@ -67,7 +67,7 @@ def move(database: Database, step: ClockJump) -> None:
         for id, created_at, used_at, done_at, history in rows:
             row = SessionRow(id, "", "", "", "", created_at, used_at=used_at, done_at=done_at,
                       history=json.loads(history))  # fmt: skip
-            row = step.moved_row(row)
+            row = jump.shifted_row(row)
             connection.execute(
                 "UPDATE sessions SET created_at = ?, used_at = ?, done_at = ?, history = ? "
                 "WHERE id = ?",
@@ -78,6 +78,6 @@ def move(database: Database, step: ClockJump) -> None:
         ).fetchall():
             connection.execute(
                 "UPDATE runs SET ended_at = ? WHERE session = ? AND number = ?",
-                (step.moved(date), session, number),
+                (jump.shifted(date), session, number),
             )
-        connection.execute("UPDATE clock SET seen = ?", (step.now,))
+        connection.execute("UPDATE clock SET seen = ?", (jump.now,))

@@ -1,12 +1,12 @@
-"""The SQLite file: opened, migrated, used by one thread at a time; by the api, in a thread of its
-own.
+"""The SQLite database: opened, migrated, used by one thread at a time; by the api, in a thread of
+its own.
 
-Write-ahead logging with synchronous=FULL: a commit is on the disk when it returns, so what a
-client is told after it is true also after the loss of power (sqlite.org/wal.html). That costs
-0.3 ms each on a disk with a write cache of its own.
+Write-ahead logging with synchronous=FULL: a commit is on the disk when it returns, so a reply after
+it stays true after a loss of power (sqlite.org/wal.html). A commit costs 0.3 ms on a disk with a
+write cache of its own.
 
-The log's index is a file, too, made anew by whoever is the first to open the database. On a full
-disk it cannot be; the daemon is wanted all the more then, so it has the index in memory and the
+The log's index is a file, too, created by the first process that opens the database. A full disk
+has no room for it, and then the daemon is needed most, so it has the index in memory and the
 database to itself (sqlite.org/wal.html#use_of_wal_without_shared_memory) until there is room.
 """
 
@@ -137,13 +137,13 @@ REMEDY = (
     "put back a copy of it, or move it, what begins with its name, and the directory slots away: "
     "then sandboxd starts without its sessions and keypairs"
 )
-"""What an operator can do about a database that is damaged."""
+"""The remedy for a damaged database, for operators."""
 
 _log = logging.getLogger(__name__)
 
 
 class Unwritable(NoSpace, sqlite3.OperationalError):
-    """The database cannot be written for now, for want of disk space mostly."""
+    """The database cannot be written for now, mostly for want of disk space."""
 
 
 class Database:
@@ -160,7 +160,9 @@ class Database:
             self._check()
             self._migrate()
         except (sqlite3.Error, OSError, Unwritable) as error:
-            raise ConfigError(f"{path}: cannot be used as a database: {_told(error)}") from None
+            raise ConfigError(
+                f"{path}: cannot be used as a database: {_with_remedy(error)}"
+            ) from None
 
     def _open_anyhow(self) -> None:
         """Open it; alone, where the disk has no room to do so with others."""
@@ -192,7 +194,7 @@ class Database:
 
     def _share(self) -> None:
         """With the lock: let others use the database as well, now that there is room. Raises
-        Unwritable when it cannot be opened so; that is tried again."""
+        Unwritable when that fails; the next transaction tries again."""
         if self._index >= 0 or not self._has_room():
             return
         self._connection.close()
@@ -203,9 +205,9 @@ class Database:
 
     def _check(self) -> None:
         """Raise sqlite3.DatabaseError for a damaged file."""
-        (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(f"damaged: {' '.join(found.split())}")
+        (result,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(f"damaged: {' '.join(result.split())}")
 
     def _migrate(self) -> None:
         """Bring the schema up to date. Raises ConfigError for one from a later sandboxd."""
@@ -225,8 +227,8 @@ class Database:
     async def run(
         self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `work` of this database returns, done in its own thread: while a disk hangs, no
-        other thread waits for it."""
+        """The result of `work` on this database, done in the database's own thread: while a disk
+        hangs, no other thread waits for it."""
         call = functools.partial(copy_context().run, work, self, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
@@ -249,12 +251,12 @@ class Database:
                 raise
 
     def probe(self) -> None:
-        """Write something that changes nothing. Raises Unwritable when that cannot be."""
+        """Write something that changes nothing. Raises Unwritable when that fails."""
         with self.transaction() as connection:
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def version(self) -> bytes:
-        """What is another one after every commit, those of other processes included.
+        """A value that changes with every commit, those of other processes included.
 
         It is the header of the log's index, with its checksums, in memory that the processes
         share (sqlite.org/walformat.html, 2.1). Looking there takes no lock, so the event loop
@@ -269,13 +271,13 @@ class Database:
         with self._lock:
             self._connection.close()
             # Not before: closing a file takes all locks away that the process has on it (fcntl(2)),
-            # those of SQLite too, and who comes next would take the index for one of a crash.
+            # those of SQLite too, and the next process would take the index for one of a crash.
             if self._index >= 0:
                 os.close(self._index)
 
 
-def _told(error: Exception) -> str:
-    """What is wrong with the file, and the remedy: nobody shall throw away what is not damaged."""
+def _with_remedy(error: Exception) -> str:
+    """The error and its remedy, so that nobody throws a file away that is not damaged."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:
         return f"{error}; {REMEDY}"

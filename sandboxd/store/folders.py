@@ -18,7 +18,7 @@ class FolderRow:
     size        bytes: its quota
     permission  what sessions may do in it: read (ro), or also write and delete (rw, wd)
     created_at  seconds since 1970
-    status      only what is READY can be used; the rest was interrupted
+    status      only a READY folder can be used; the creation or removal of others was interrupted
     """
 
     id: str
@@ -38,8 +38,8 @@ _COLUMNS = "id, name, owner, size, permission, usage_mode, cloneable, created_at
 def all_rows(database: Database) -> list[FolderRow]:
     """Every folder, oldest first."""
     with database.transaction() as connection:
-        found = connection.execute(f"SELECT {_COLUMNS} FROM folders ORDER BY created_at, id")
-        return [_row(values) for values in found]
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM folders ORDER BY created_at, id")
+        return [_row(values) for values in rows]
 
 
 def _row(values: tuple[Any, ...]) -> FolderRow:
@@ -48,7 +48,7 @@ def _row(values: tuple[Any, ...]) -> FolderRow:
 
 
 def add(database: Database, row: FolderRow) -> None:
-    """A new folder. Raises sqlite3.IntegrityError when the owner has one of that name."""
+    """Add a folder. Raises sqlite3.IntegrityError when the owner has one of that name."""
     values = (
         row.id, row.name, row.owner, row.size, row.permission, row.usage_mode, row.cloneable,
         row.created_at, row.status,
@@ -59,14 +59,14 @@ def add(database: Database, row: FolderRow) -> None:
 
 
 def set_status(database: Database, id: str, status: State) -> None:
-    """The folder goes on to `status`."""
+    """Set the status of a folder."""
     with database.transaction() as connection:
         connection.execute("UPDATE folders SET status = ? WHERE id = ?", (status, id))
 
 
 def change(database: Database, row: FolderRow) -> None:
-    """The folder has the name, permission and cloneability of `row`. Raises
-    sqlite3.IntegrityError when the owner has another one of that name."""
+    """Store the name, permission and cloneability of `row`. Raises sqlite3.IntegrityError when the
+    owner has another folder of that name."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE folders SET name = ?, permission = ?, cloneable = ? WHERE id = ?",
@@ -75,13 +75,13 @@ def change(database: Database, row: FolderRow) -> None:
 
 
 def remove(database: Database, id: str) -> None:
-    """The folder is gone."""
+    """Remove a folder."""
     with database.transaction() as connection:
         connection.execute("DELETE FROM folders WHERE id = ?", (id,))
 
 
 def ids(database: Database) -> set[str]:
-    """The UUID of every folder, also of those that are being made or removed."""
+    """The UUID of every folder, also of those that are being created or removed."""
     with database.transaction() as connection:
-        found = connection.execute("SELECT id FROM folders")
-        return {str(id) for (id,) in found}
+        rows = connection.execute("SELECT id FROM folders")
+        return {str(id) for (id,) in rows}

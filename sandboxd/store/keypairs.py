@@ -1,8 +1,8 @@
-"""Keypairs: who may sign requests. Each function is one transaction and blocks on the disk.
+"""The keypairs that may sign requests. Each function is one transaction and blocks on the disk.
 
-Secrets are stored as they are, since checking an HMAC needs them; what protects them is the
-file, which belongs to the api's uid alone. The command line works on the same file beside a
-running daemon, which notices by `Database.version`.
+Secrets are stored as they are, since the check of an HMAC needs them. The mode of the file protects
+them: it belongs to the api's uid alone. The command line works on the same file beside a running
+daemon, which notices the change by `Database.version`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SECRET_KEY_SIZE = 40
 
 @dataclass(frozen=True, slots=True)
 class Keypair:
-    """One keypair; its access key is the owner of what it makes.
+    """One keypair; its access key is the owner of sessions and folders.
 
     created_at, last_used  seconds since 1970; None: never used
     rate_limit             requests in a window; None: as configured
@@ -40,7 +40,7 @@ _COLUMNS = "access_key, secret_key, is_admin, is_active, created_at, last_used, 
 
 
 def generate(is_admin: bool, now: float, rate_limit: int | None = None) -> Keypair:
-    """A new keypair, not stored yet: 93 and 238 bits of chance."""
+    """A new keypair, not stored yet: 93 and 238 random bits."""
     access_key = PREFIX + _text(string.ascii_uppercase + string.digits, ACCESS_KEY_SIZE - 2)
     secret_key = _text(string.ascii_letters + string.digits, SECRET_KEY_SIZE)
     return Keypair(access_key, secret_key, is_admin, True, now, None, rate_limit)
@@ -53,17 +53,17 @@ def _text(alphabet: str, size: int) -> str:
 def all_keypairs(database: Database) -> list[Keypair]:
     """Every keypair, oldest first."""
     with database.transaction() as connection:
-        found = connection.execute(
+        rows = connection.execute(
             f"SELECT {_COLUMNS} FROM keypairs ORDER BY created_at, access_key"
         ).fetchall()
     return [
         Keypair(key, secret, bool(is_admin), bool(is_active), *rest)
-        for key, secret, is_admin, is_active, *rest in found
+        for key, secret, is_admin, is_active, *rest in rows
     ]
 
 
 def add(database: Database, keypair: Keypair) -> None:
-    """A new keypair. Raises sqlite3.IntegrityError when there is one of that access key."""
+    """Add a keypair. Raises sqlite3.IntegrityError when there is one of that access key."""
     with database.transaction() as connection:
         connection.execute(
             f"INSERT INTO keypairs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -75,7 +75,7 @@ def add(database: Database, keypair: Keypair) -> None:
 
 
 def set_active(database: Database, access_key: str, active: bool) -> None:
-    """Let the keypair sign requests, or no more. Raises NotFound."""
+    """Let a keypair sign requests, or forbid it. Raises NotFound."""
     with database.transaction() as connection:
         done = connection.execute(
             "UPDATE keypairs SET is_active = ? WHERE access_key = ?", (active, access_key)
@@ -85,7 +85,7 @@ def set_active(database: Database, access_key: str, active: bool) -> None:
 
 
 def used(database: Database, access_key: str, now: float) -> None:
-    """The keypair has signed a request at `now`, in seconds since 1970."""
+    """Note that a keypair has signed a request at `now`, in seconds since 1970."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE keypairs SET last_used = ? WHERE access_key = ?", (now, access_key)
@@ -93,8 +93,8 @@ def used(database: Database, access_key: str, now: float) -> None:
 
 
 def remove(database: Database, access_key: str, force: bool = False) -> None:
-    """Forget the keypair. Raises NotFound; Refused when it owns anything, unless `force`: what it
-    owns stays as it is then, and only an admin who names the owner reaches it."""
+    """Remove a keypair. Raises NotFound; Refused when it owns anything, unless `force`. With
+    `force` its sessions and folders stay, and only an admin who names the owner reaches them."""
     with database.transaction() as connection:
         owned = connection.execute(_OWNED, (access_key, access_key)).fetchone()
         if any(owned) and not force:

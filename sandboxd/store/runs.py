@@ -1,8 +1,9 @@
-"""The rows of the runs table: what each run was asked to do, so that it survives the daemon.
+"""The rows of the runs table: the plan of each run, by which the run survives the daemon.
 
-A row is there before the client is told that its run was accepted, and stays as long as the run
-can be asked for. What became of a run is in its files, which its shim writes; here only is
-whether it has been accounted for. Each function is one transaction and blocks on the disk.
+A row is there before the client hears that its run was accepted, and stays as long as the client
+can ask for the run. The result of a run is in its files, which its shim writes; the row says only
+whether the run has begun and whether it has been accounted for. Each function is one transaction
+and blocks on the disk.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ class RunRow:
 
     number    of the session's runs, in their order
     id        as the client knows it
-    plan      JSON: what it does, but for its standard input
+    plan      JSON: its Plan without standard input
     stdin     of exec; None: typed
     boot      the kernel's boot id when the run was accepted
     ended_at  seconds since 1970; None: it is not over, or its end has not been noted
-    begun     it was to be started
+    begun     the daemon was about to have it started
     """
 
     session: str
@@ -45,27 +46,27 @@ def add(
     database: Database,
     session: str,
     now: float,
-    orders: Sequence[RunRow],
-    instead: Iterable[int] = (),
+    rows: Sequence[RunRow],
+    replaced: Iterable[int] = (),
 ) -> list[int]:
-    """New runs of `session` at `now`, `instead` of those of these numbers; the numbers that they
-    have instead of their own, none of which was used before. Raises KeyError when there is no
-    such session."""
+    """Add runs of `session` at `now`, in place of those with the numbers `replaced`; the numbers
+    of the new runs, none of which was used before. Raises KeyError when there is no such session.
+    """
     with database.transaction() as connection:
-        found = connection.execute(
+        last = connection.execute(
             "UPDATE sessions SET runs = runs + ?, used_at = ? WHERE id = ? RETURNING runs",
-            (len(orders), now, session),
+            (len(rows), now, session),
         ).fetchone()
-        if found is None:
+        if last is None:
             raise KeyError(session)
-        first = int(found[0]) - len(orders) + 1
-        numbers = list(range(first, first + len(orders)))
-        _remove(connection, session, instead)
+        first = int(last[0]) - len(rows) + 1
+        numbers = list(range(first, first + len(rows)))
+        _remove(connection, session, replaced)
         connection.executemany(
             f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, 0)",
             [
                 (session, number, each.id, each.plan, each.stdin, each.boot)
-                for number, each in zip(numbers, orders, strict=True)
+                for number, each in zip(numbers, rows, strict=True)
             ],
         )
         return numbers
@@ -74,26 +75,26 @@ def add(
 def number(database: Database, session: str, now: float) -> int:
     """A number for a run at `now` that is not to outlive the daemon. Raises KeyError."""
     with database.transaction() as connection:
-        found = connection.execute(
+        last = connection.execute(
             "UPDATE sessions SET runs = runs + 1, used_at = ? WHERE id = ? RETURNING runs",
             (now, session),
         ).fetchone()
-    if found is None:
+    if last is None:
         raise KeyError(session)
-    return int(found[0])
+    return int(last[0])
 
 
-def all_orders(database: Database) -> dict[str, list[RunRow]]:
+def all_rows(database: Database) -> dict[str, list[RunRow]]:
     """Every run by its session, in their order."""
-    found: dict[str, list[RunRow]] = {}
+    rows: dict[str, list[RunRow]] = {}
     with database.transaction() as connection:
         for values in connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY session, number"):
-            found.setdefault(values[0], []).append(RunRow(*values))
-    return found
+            rows.setdefault(values[0], []).append(RunRow(*values))
+    return rows
 
 
 def begun(database: Database, session: str, number: int) -> None:
-    """The run is being started: after a boot it is not started again, whatever is left of it."""
+    """Note that a run is being started: after a boot it is not started again, whatever is left."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE runs SET begun = 1 WHERE session = ? AND number = ?", (session, number)
@@ -101,7 +102,7 @@ def begun(database: Database, session: str, number: int) -> None:
 
 
 def ended(database: Database, /, session: str, number: int, now: float, **values: object) -> None:
-    """The run is over and accounted for: its session's row has `values`."""
+    """Note that a run is over and accounted for, with `values` in its session's row."""
     marks = ", ".join(f"{name} = ?" for name in values)
     stored = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]
     with database.transaction() as connection:
@@ -112,7 +113,7 @@ def ended(database: Database, /, session: str, number: int, now: float, **values
 
 
 def remove(database: Database, session: str, numbers: Iterable[int]) -> None:
-    """The runs are forgotten."""
+    """Remove runs."""
     with database.transaction() as connection:
         _remove(connection, session, numbers)
 

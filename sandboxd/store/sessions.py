@@ -1,7 +1,7 @@
 """The rows of the sessions table. Each function is one transaction and blocks on the disk.
 
-A row outlives its session: with the status TERMINATED it says what became of it, until newer
-ones push it out (`ended`).
+A row outlives its session: with the status TERMINATED it has the session's result, until newer
+rows push it out (`ended`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ State = Literal["PENDING", "PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
 Result = Literal["UNDEFINED", "SUCCESS", "FAILURE"]
 
 LOG_MAX = 65536
-"""Characters that are kept of the console of a session that is over."""
+"""Characters of the console that are stored of a session that is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class SessionRow:
     """One session.
 
     slot         leased number; None while the warden prepares it and after its end
-    limits       fields of model.Limits that were asked for and granted
+    limits       fields of model.Limits that the client set, none above the ceiling
     created_at, used_at   seconds since 1970; the latter a minute old at most
     runs         number of the last run; numbers are never used again
     type         interactive, or batch: it ends with its startup_command
     status_info  a remark about the status, or ""
     result, exit_code, done_at   of the startup_command
     usage        sums over the runs that have ended: runs, wall_ms, cpu_ms; mem_peak is the most
-    history      seconds since 1970 of each status that it has had
+    history      seconds since 1970 of the begin of each status
     mounts       virtual folders that it sees
     """
 
@@ -88,8 +88,8 @@ def ended_row(database: Database, owner: str, ref: str) -> SessionRow | None:
 
 def _select(database: Database, where: str, *values: Any) -> list[SessionRow]:
     with database.transaction() as connection:
-        found = connection.execute(f"SELECT {_COLUMNS} FROM sessions WHERE {where}", values)
-        return [_row(columns) for columns in found]
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM sessions WHERE {where}", values)
+        return [_row(columns) for columns in rows]
 
 
 def _row(columns: tuple[Any, ...]) -> SessionRow:
@@ -106,7 +106,7 @@ def _stored(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def add(database: Database, row: SessionRow) -> None:
-    """A new session. Raises sqlite3.IntegrityError when the owner has one of that name."""
+    """Add a session. Raises sqlite3.IntegrityError when the owner has one of that name."""
     values = _stored({name: getattr(row, name) for name in _FIELDS})
     marks = ", ".join("?" * len(values))
     with database.transaction() as connection:
@@ -116,7 +116,7 @@ def add(database: Database, row: SessionRow) -> None:
 
 
 def change(database: Database, /, row: SessionRow, **values: Any) -> SessionRow:
-    """`row` with other values, stored; what others have changed meanwhile stays.
+    """Store other values; `row` with them. Columns that others have changed meanwhile stay.
 
     Raises sqlite3.IntegrityError for a name that another session of the owner has.
     """
@@ -130,16 +130,16 @@ def change(database: Database, /, row: SessionRow, **values: Any) -> SessionRow:
 def move(
     database: Database, /, row: SessionRow, status: State, now: float, **values: Any
 ) -> SessionRow:
-    """`row` with a new status since `now`, stored."""
+    """Store a new status since `now`; `row` with it."""
     history = {**row.history, status: now}
     return change(database, row, status=status, history=history, **values)
 
 
 def ended(
-    database: Database, /, row: SessionRow, now: float, kept: int, log: str | None = None
+    database: Database, /, row: SessionRow, now: float, keep: int, log: str | None = None
 ) -> None:
-    """The session is over. Its row stays among the `kept` newest of its owner, with the end of
-    the console text `log`."""
+    """Note that a session is over. Its row stays among the `keep` newest of its owner, with the
+    end of the console text `log`."""
     move(database, row, "TERMINATED", now, slot=None)
     over = "status = 'TERMINATED' AND owner = ?"
     newest = f"SELECT id FROM sessions WHERE {over} ORDER BY created_at DESC LIMIT ?"
@@ -149,21 +149,21 @@ def ended(
             connection.execute("INSERT OR REPLACE INTO logs VALUES (?, ?)", values)
         connection.execute(
             f"DELETE FROM sessions WHERE {over} AND id NOT IN ({newest})",
-            (row.owner, row.owner, kept),
+            (row.owner, row.owner, keep),
         )
         connection.execute("DELETE FROM logs WHERE session NOT IN (SELECT id FROM sessions)")
         connection.execute("DELETE FROM runs WHERE session = ?", (row.id,))
 
 
 def log(database: Database, id: str) -> str:
-    """The console text that was kept of a session that is over."""
+    """The stored console text of a session that is over."""
     with database.transaction() as connection:
-        found = connection.execute("SELECT text FROM logs WHERE session = ?", (id,)).fetchone()
-    return str(found[0]) if found else ""
+        row = connection.execute("SELECT text FROM logs WHERE session = ?", (id,)).fetchone()
+    return str(row[0]) if row else ""
 
 
 def remove(database: Database, id: str) -> None:
-    """The session was never made, or is lost."""
+    """Remove a session that was never completed, or is lost."""
     with database.transaction() as connection:
         connection.execute("DELETE FROM sessions WHERE id = ?", (id,))
         connection.execute("DELETE FROM runs WHERE session = ?", (id,))
@@ -172,5 +172,5 @@ def remove(database: Database, id: str) -> None:
 def ids(database: Database) -> set[str]:
     """The UUID of every session that is not over."""
     with database.transaction() as connection:
-        found = connection.execute("SELECT id FROM sessions WHERE status <> 'TERMINATED'")
-        return {str(id) for (id,) in found}
+        rows = connection.execute("SELECT id FROM sessions WHERE status <> 'TERMINATED'")
+        return {str(id) for (id,) in rows}

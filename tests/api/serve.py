@@ -17,7 +17,7 @@ from pathlib import Path
 from sandboxd import config_file, log
 from sandboxd.api import server
 from sandboxd.api.folders.tokens import Tokens
-from sandboxd.api.sessions import creation, pending, reaper
+from sandboxd.api.sessions import creation, reaper
 from sandboxd.api.sessions.clock_watch import ClockWatch
 from sandboxd.api.sessions.registry import SessionRegistry
 from sandboxd.config import RuntimeConfig
@@ -47,7 +47,7 @@ def _shorten_waits() -> None:
     object.__setattr__(polling.POLL, "wait_s", WAIT_S)
     object.__setattr__(polling.LIVE, "wait_s", 20.0)  # so that a live call shows to be one
     reaper.EVERY_S = 0.1
-    pending.RETRY_S = creation.RETRY_S = 0.1
+    creation.PENDING_RETRY_S = creation.RETRY_S = 0.1
     server.DRAINED_S = 0.5
 
 

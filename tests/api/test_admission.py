@@ -1,4 +1,5 @@
-"""Runs and sessions that wait or are refused, over HTTP; and places that nobody loses."""
+"""Admission: reservations that are never lost; runs and sessions that wait or are refused, over
+HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions.admission import Places
+from sandboxd.api.sessions.admission import Bounds, Reservations
 from sandboxd.api.sessions.fair_queue import Amount
 from sandboxd.errors import Draining, Full, QuotaExceeded
 
@@ -23,88 +24,88 @@ from .conftest import Server
 Start = Callable[..., Server]
 
 
-def places(count: int = 1, owner: int = 10) -> Places:
-    return Places("run", "memory", lambda: (Amount(count, 100), Amount(owner, 100)))
+def reservations(count: int = 1, owner: int = 10) -> Reservations:
+    return Reservations("run", "memory", Bounds(Amount(count, 100), Amount(owner, 100)))
 
 
 ONE = Amount(1, 1)
 
 
-def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
+def test_task_cancelled_while_it_waits_reserves_nothing() -> None:
     async def scenario() -> None:
-        here = places()
-        assert await here.wait("a", "ann", ONE)
-        waiting = asyncio.create_task(here.wait("b", "ann", ONE))
+        here = reservations()
+        assert await here.reserve_in_turn("a", "ann", ONE)
+        waiting = asyncio.create_task(here.reserve_in_turn("b", "ann", ONE))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        here.leave("a")
-        assert await here.wait("c", "ann", ONE)
+        here.release("a")
+        assert await here.reserve_in_turn("c", "ann", ONE)
 
     asyncio.run(scenario())
 
 
-def test_who_is_cancelled_at_the_moment_of_his_turn_gives_it_on() -> None:
+def test_task_cancelled_at_the_moment_of_its_turn_passes_it_on() -> None:
     async def scenario() -> None:
-        here = places()
-        await here.wait("a", "ann", ONE)
-        second, third = (asyncio.create_task(here.wait(key, "ann", ONE)) for key in "bc")
+        here = reservations()
+        await here.reserve_in_turn("a", "ann", ONE)
+        second, third = (asyncio.create_task(here.reserve_in_turn(key, "ann", ONE)) for key in "bc")
         await asyncio.sleep(0)
-        here.leave("a")  # it is b's now, who does not know yet
+        here.release("a")  # it is b's now, who does not know yet
         second.cancel()
         assert await asyncio.wait_for(third, 1)
 
     asyncio.run(scenario())
 
 
-def test_withdrawn_one_is_told_and_the_next_comes() -> None:
+def test_withdrawn_wait_ends_and_the_next_is_granted() -> None:
     async def scenario() -> None:
-        here = places()
-        await here.wait("a", "ann", ONE)
-        second, third = (asyncio.create_task(here.wait(key, "ann", ONE)) for key in "bc")
+        here = reservations()
+        await here.reserve_in_turn("a", "ann", ONE)
+        second, third = (asyncio.create_task(here.reserve_in_turn(key, "ann", ONE)) for key in "bc")
         await asyncio.sleep(0)
         here.withdraw("b")
         assert not await second
-        here.leave("a")
+        here.release("a")
         assert await asyncio.wait_for(third, 1)
 
     asyncio.run(scenario())
 
 
-def test_what_cannot_be_at_once_says_why() -> None:
+def test_reservation_that_is_not_possible_at_once_says_why() -> None:
     async def scenario() -> None:
-        here = places(2, 1)
-        here.now("a", "ann", ONE)
+        here = reservations(2, 1)
+        here.reserve("a", "ann", ONE)
         with pytest.raises(QuotaExceeded, match="one owner may have at most 1 runs"):
-            here.now("b", "ann", ONE)
-        here.now("c", "ben", ONE)
+            here.reserve("b", "ann", ONE)
+        here.reserve("c", "ben", ONE)
         with pytest.raises(Full, match="this host takes on at most 2 runs"):
-            here.now("d", "cem", ONE)
+            here.reserve("d", "cem", ONE)
         here.pause(True)
         with pytest.raises(Draining):
-            here.now("e", "cem", ONE)
-        assert here.turns.used.count == 2 and not here.turns.waiting
+            here.reserve("e", "cem", ONE)
+        assert here.queue.used.count == 2 and not here.queue.waiting
 
     asyncio.run(scenario())
 
 
 @given(st.integers(0, 2**32), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
-def test_no_wakeup_is_lost_whoever_is_cancelled_or_withdrawn_when(seed: int, count: int) -> None:
+def test_no_wakeup_is_lost_for_any_order_of_cancels_and_withdrawals(seed: int, count: int) -> None:
     chance = random.Random(seed)
 
-    async def work(here: Places, key: int, has: set[int]) -> None:
+    async def work(here: Reservations, key: int, has: set[int]) -> None:
         try:
-            if await here.wait(key, str(key % 3), ONE):
+            if await here.reserve_in_turn(key, str(key % 3), ONE):
                 has.add(key)
                 assert len(has) <= count
                 await asyncio.sleep(0)
         finally:
             has.discard(key)
-            here.leave(key)
+            here.release(key)
 
     async def scenario() -> None:
-        here, has = places(count), set[int]()
+        here, has = reservations(count), set[int]()
         tasks = [asyncio.create_task(work(here, key, has)) for key in range(30)]
         for _ in range(30):
             match chance.randrange(4):
@@ -119,7 +120,7 @@ def test_no_wakeup_is_lost_whoever_is_cancelled_or_withdrawn_when(seed: int, cou
         async with asyncio.timeout(5):
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, asyncio.CancelledError), result
-        assert here.turns.used == Amount() and not here.turns.waiting
+        assert here.queue.used == Amount() and not here.queue.waiting
 
     asyncio.run(scenario())
 
@@ -137,8 +138,8 @@ def call(http: httpx.Client, id: str, mode: str, run: str, **options: Any) -> di
     body = {"mode": mode, "runId": run, "options": options}
     answer = http.post(f"/session/{id}", json=body)
     assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()["result"]
-    return found
+    result: dict[str, Any] = answer.json()["result"]
+    return result
 
 
 def begin(http: httpx.Client, id: str, run: str, **options: Any) -> None:
@@ -176,20 +177,22 @@ def test_run_of_another_session_waits_with_position_and_reason(start: Start) -> 
     assert "queue" not in last and ["stdout", "c\n"] in last["console"]
 
 
-def test_run_that_waited_says_how_long(start: Start) -> None:
+def test_run_that_waited_has_a_notice_of_how_long(start: Start) -> None:
     http = start(ONE_RUN).client
     first, second = (create(http) for _ in range(2))
     call(http, first, "batch", "a", exec="sleep 2.5")
     call(http, second, "batch", "b", exec="out b")
     result: dict[str, Any] = {"status": ""}
-    told: list[Any] = []
+    messages: list[Any] = []
     while result["status"] != "finished":
         result = call(http, second, "continue", "b")
-        told += [data for kind, data in result["console"] if kind == "log"]
-    assert [text[3][:20] for text in told] == ["this run has waited "] and told[0][0] == "info"
+        messages += [data for kind, data in result["console"] if kind == "log"]
+    assert [text[3][:20] for text in messages] == ["this run has waited "] and messages[0][
+        0
+    ] == "info"
 
 
-def test_memory_that_is_promised_is_not_promised_again(start: Start) -> None:
+def test_reserved_memory_is_not_reserved_again(start: Start) -> None:
     limits = {"exec": {"mem": "4g"}}
     with open("/proc/meminfo") as file:
         total = int(file.readline().split()[1]) * 1024
@@ -219,7 +222,7 @@ def test_waiting_run_that_was_interrupted_is_not_begun_by_the_next_daemon(start:
 
 
 @pytest.mark.parametrize("how", ["interrupt", "delete", "restart"])
-def test_waiting_run_can_be_ended_and_leaves_the_queue(start: Start, how: str) -> None:
+def test_waiting_run_that_is_ended_leaves_the_queue(start: Start, how: str) -> None:
     http = start(ONE_RUN).client
     first, second, third = (create(http) for _ in range(3))
     call(http, first, "batch", "a", exec=BUSY)
@@ -255,7 +258,7 @@ def test_flood_of_one_owner_does_not_starve_another(start: Start) -> None:
         result = call(ben, id, "continue", "mine")
 
 
-def test_owner_whose_runs_wait_in_hundreds_is_told_to_stop(start: Start) -> None:
+def test_owner_with_too_many_waiting_runs_is_refused_more(start: Start) -> None:
     http = start({"admission": {"runs": 1, "owner": {"waiting": 3}}}).client
     id = create(http)
     for number in range(4):
@@ -267,7 +270,7 @@ def test_owner_whose_runs_wait_in_hundreds_is_told_to_stop(start: Start) -> None
     assert call(http, id, "batch", "3", exec=BUSY)["status"] == "continued", "it is known already"
 
 
-def test_owner_with_all_his_sessions_is_told_so_and_another_is_not(start: Start) -> None:
+def test_owner_at_the_bound_of_sessions_is_refused_and_another_is_not(start: Start) -> None:
     server = start({"admission": {"owner": {"sessions": 2}}})
     ann, ben = (server.signed(server.keypair()) for _ in range(2))
     ids = [create(ann) for _ in range(2)]
@@ -287,7 +290,7 @@ def test_session_beyond_the_slots_is_refused_with_a_time_to_come_back(start: Sta
     assert int(refused.headers["retry-after"]) > 1
 
 
-def test_disk_that_is_promised_is_not_promised_again(start: Start) -> None:
+def test_reserved_disk_space_is_not_reserved_again(start: Start) -> None:
     server = start({"admission": {"disk": 1e-9, "owner": {"disk": 1.0}}})
     create(server.client)  # the first of all gets what there is
     assert_problem(server.client.post("/session", json={"image": "c"}), 503)
@@ -295,7 +298,7 @@ def test_disk_that_is_promised_is_not_promised_again(start: Start) -> None:
     assert_problem(server.client.post("/folders", json=folder), 503)
 
 
-def test_sessions_and_folders_of_before_a_restart_count(start: Start) -> None:
+def test_sessions_of_before_a_restart_count_in_the_bounds(start: Start) -> None:
     tables = {"admission": {"owner": {"sessions": 1}}}
     first = start(tables)
     id = create(first.client)
@@ -306,7 +309,7 @@ def test_sessions_and_folders_of_before_a_restart_count(start: Start) -> None:
     create(http)
 
 
-def test_failed_creation_gives_its_place_back(start: Start) -> None:
+def test_failed_creation_of_a_session_releases_its_reservation(start: Start) -> None:
     server = start({"admission": {"owner": {"sessions": 1}}})
     server.refuse(lease={"kind": "stage", "stage": "scratch", "error": "no"})
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Which folders a session gets: names, places, options."""
+"""The attachments of a session: names, places and options of its folders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def row(name: str, permission: Permission = "rw") -> FolderRow:
 
 
 KNOWN = {name: row(name) for name in "abcdefg"} | {"lib": row("lib", "ro")}
-KNOWN |= {found.id: found for found in KNOWN.values()}
+KNOWN |= {row.id: row for row in KNOWN.values()}
 
 
 def find(ref: str) -> FolderRow:
@@ -32,18 +32,18 @@ def mounts(
     return attachments(list(names), places or {}, options or {}, find)
 
 
-def test_folder_is_seen_under_its_own_name() -> None:
+def test_folder_is_attached_under_its_own_name() -> None:
     assert mounts("a", "b") == (Attachment("id-a", "a"), Attachment("id-b", "b"))
     assert mounts() == ()
 
 
 @pytest.mark.parametrize("place", ["data", "/home/work/data", "data/", "/home/work/data/"])
-def test_place_is_a_name_in_home_work(place: str) -> None:
+def test_place_of_a_folder_is_a_name_in_home_work(place: str) -> None:
     assert mounts("a", places={"a": place}) == (Attachment("id-a", "data"),)
 
 
 @pytest.mark.parametrize("place", [None, ""])
-def test_place_left_open_is_the_folders_name(place: Any) -> None:
+def test_empty_place_is_the_name_of_the_folder(place: Any) -> None:
     assert mounts("a", places={"a": place}) == (Attachment("id-a", "a"),)
 
 
@@ -52,14 +52,14 @@ def test_place_left_open_is_the_folders_name(place: Any) -> None:
     ["/data", "/home/work", "/home/work/", "..", "../x", "/home/work/../x", "a/b", "/home/work/a/b",
      "/etc", "/tmp", ".", ".bashrc", "x" * 65, "a b", "a\0", "한글", "/home/work//a", 7, ["a"]],
 )  # fmt: skip
-def test_any_other_place_is_refused(place: Any) -> None:
+def test_place_that_is_not_a_name_in_home_work_is_refused(place: Any) -> None:
     with pytest.raises(Invalid):
         mounts("a", places={"a": place})
 
 
-def test_read_only_is_asked_for_or_the_folders_own() -> None:
-    (asked,) = mounts("a", options={"a": {"permission": "ro"}})
-    assert asked.read_only
+def test_attachment_is_read_only_by_option_or_by_the_folders_permission() -> None:
+    (attachment,) = mounts("a", options={"a": {"permission": "ro"}})
+    assert attachment.read_only
     assert [m.read_only for m in mounts("lib", "a", options={"a": {"permission": "wd"}})] == [
         True,
         False,
@@ -71,7 +71,7 @@ def test_read_only_is_asked_for_or_the_folders_own() -> None:
     [{"a": {"permission": "root"}}, {"a": {"permission": 7}}, {"a": "ro"}, {"b": {}}, {"a": []},
      {"lib": {"permission": "rw"}}],
 )  # fmt: skip
-def test_options_that_cannot_be_had_are_refused(options: dict[str, Any]) -> None:
+def test_mount_options_that_are_not_possible_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         mounts("a", "lib", options=options)
 
@@ -90,12 +90,12 @@ def test_options_that_cannot_be_had_are_refused(options: dict[str, Any]) -> None
         (["a"], {"b": "c"}),
     ],
 )
-def test_what_cannot_be_mounted_together_is_refused(names: list[Any], places: Any) -> None:
+def test_attachments_that_exclude_each_other_are_refused(names: list[Any], places: Any) -> None:
     with pytest.raises(Invalid):
         mounts(*names, places=places)
 
 
-def test_five_can_be_mounted() -> None:
+def test_five_folders_can_be_attached() -> None:
     assert len(mounts(*"abcde")) == 5
 
 

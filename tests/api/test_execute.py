@@ -29,10 +29,10 @@ def post(http: httpx.Client, session: str, **body: Any) -> httpx.Response:
     return http.post(f"/session/{session}", content=json.dumps(body).encode())
 
 
-def test_a_run_is_clean_build_exec_in_calls_of_their_own(run: Whole) -> None:
+def test_run_is_clean_build_exec_in_calls_of_their_own(run: Whole) -> None:
     results = run(clean="out c", build="out b\nerr warning", exec="out e\nexit 3", buildLog=False)
-    told = [(r["status"], r["exitCode"]) for r in results]
-    assert told == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
+    answers = [(r["status"], r["exitCode"]) for r in results]
+    assert answers == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
     assert [r["console"] for r in results] == [
         [["stdout", "c\n"]],
         [["stdout", "b\n"], ["stderr", "warning\n"]],
@@ -47,26 +47,28 @@ def test_without_a_run_id_the_server_makes_one(run: Whole) -> None:
     assert len(ids) == 1 and len(ids.pop()) == 32
 
 
-def test_the_runtimes_own_commands_stand_for_an_asterisk(run: Whole) -> None:
+def test_runtimes_own_commands_stand_for_an_asterisk(run: Whole) -> None:
     results = run(clean="*", build="*", exec="*")
     assert [text(r) for r in results] == ["own clean\n", "own build\n", "own exec\n"]
 
 
-def test_a_time_limit_is_exec_timeout_without_an_exit_code(run: Whole) -> None:
+def test_time_limit_is_exec_timeout_without_an_exit_code(run: Whole) -> None:
     last = run(exec="out x\ntimeout")[-1]
     assert (last["status"], last["exitCode"]) == ("exec-timeout", None)
     assert last["verdict"]["outcome"] == "limit"
 
 
 @pytest.mark.parametrize("script", ["fault", "die"])
-def test_our_own_failure_is_minus_one_with_a_log_item(run: Whole, script: str) -> None:
+def test_failure_of_the_server_is_exit_code_minus_one_with_a_log_item(
+    run: Whole, script: str
+) -> None:
     last = run(exec=script)[-1]
     assert (last["status"], last["exitCode"]) == ("finished", -1)
     (kind, (level, *_, message)) = last["console"][-1]
     assert (kind, level) == ("log", "error") and message
 
 
-def test_a_queued_run_tells_its_position(call: Call) -> None:
+def test_queued_run_has_its_position_in_the_result(call: Call) -> None:
     call("batch", "a", exec="sleep 3")
     queued = call("batch", "b", exec="out b")
     assert queued["status"] == "continued" and queued["console"] == []
@@ -74,27 +76,27 @@ def test_a_queued_run_tells_its_position(call: Call) -> None:
     assert queued["console"] == [] and queued["exitCode"] is None
 
 
-def test_a_program_that_reads_gets_what_is_typed(call: Call) -> None:
+def test_program_that_reads_gets_the_typed_input(call: Call) -> None:
     run = call("batch", exec="out name?\nask")["runId"]
     call("continue", run)
-    asked = call("continue", run)
-    assert (asked["status"], asked["options"]) == ("waiting-input", {"is_password": False})
-    assert text(asked) == "name?\n"
+    prompt = call("continue", run)
+    assert (prompt["status"], prompt["options"]) == ("waiting-input", {"is_password": False})
+    assert text(prompt) == "name?\n"
     last = call("input", run, "Ada")
     assert last["status"] == "finished" and text(last) == "got 'Ada\\n'\n"
 
 
-def test_a_live_call_returns_with_the_first_output(call: Call) -> None:
+def test_live_call_returns_with_the_first_output(call: Call) -> None:
     run = call("batch", exec="sleep 1\nout x\nsleep 60", live=True)["runId"]
     call("continue", run, live=True)
     live = call("continue", run, live=True)  # other calls return earlier, without output
     assert live["status"] == "continued" and text(live) == "x\n"
 
 
-def test_environment_of_runtime_session_and_run_the_later_wins(http: httpx.Client) -> None:
+def test_variables_of_a_run_override_those_of_session_and_runtime(http: httpx.Client) -> None:
     environ = {"A": "session", "B": "session", "N": 5}
-    made = http.post("/session", json={"image": "c", "config": {"environ": environ}}).json()
-    url = f"/session/{made['sessionId']}"
+    session = http.post("/session", json={"image": "c", "config": {"environ": environ}}).json()
+    url = f"/session/{session['sessionId']}"
     options = {"exec": "environ", "environ": {"B": "run", "RAW": "\udcff"}}
     body: Any = {"mode": "batch", "runId": "r", "options": options}
     result: Result = {}
@@ -108,7 +110,7 @@ def test_environment_of_runtime_session_and_run_the_later_wins(http: httpx.Clien
     assert "HOME" not in seen and "PYTHONPATH" not in seen
 
 
-def test_limits_reach_the_steps_and_what_is_lowered_is_told(run: Whole) -> None:
+def test_limits_reach_the_steps_and_lowered_limits_are_named(run: Whole) -> None:
     limits = {"exec": {"mem": "64m", "pids": 10, "cpu_s": 5}, "build": {"wall_s": 1e9}}
     results = run(build="limits", exec="limits", timeout=7.5, limits=limits)
     build, exec_ = (json.loads(text(r)) for r in results[1:])
@@ -120,7 +122,7 @@ def test_limits_reach_the_steps_and_what_is_lowered_is_told(run: Whole) -> None:
     assert "clamped" in results[2] and results[2]["console"][0][0] == "stdout"
 
 
-def test_a_timeout_may_be_an_object_per_step(run: Whole) -> None:
+def test_timeout_may_be_an_object_per_step(run: Whole) -> None:
     results = run(build="limits", exec="limits", timeout={"build": 3, "exec": {"wall_s": 4}})
     assert [json.loads(text(r))["wall_s"] for r in results[1:]] == [3, 4]
 
@@ -133,7 +135,7 @@ def test_new_files_of_the_output_directory_are_listed(http: httpx.Client, run: W
     assert http.get(file["url"]).text == "made by a program\n"
 
 
-def test_a_run_that_cannot_start_is_503_with_its_stage(
+def test_run_that_cannot_start_is_503_with_its_stage(
     own_server: Server,
 ) -> None:
     http = own_server.client
@@ -148,7 +150,9 @@ def test_a_run_that_cannot_start_is_503_with_its_stage(
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_malformed_bodies_are_problems(http: httpx.Client, session: str, kind: str) -> None:
+def test_malformed_execute_request_is_a_problem_document(
+    http: httpx.Client, session: str, kind: str
+) -> None:
     assert_problem(http.post(f"/session/{session}", content=MALFORMED[kind]), 400)
 
 
@@ -164,7 +168,7 @@ def test_malformed_bodies_are_problems(http: httpx.Client, session: str, kind: s
     ],
     ids=lambda wrong: json.dumps(wrong)[:50],
 )  # fmt: skip
-def test_calls_that_mean_nothing_are_refused(
+def test_call_with_an_unknown_mode_or_field_is_refused(
     http: httpx.Client, session: str, wrong: dict[str, Any]
 ) -> None:
     assert_problem(post(http, session, **wrong), 400, "/invalid-api-params")
@@ -196,12 +200,12 @@ def test_options_that_cannot_be_honoured_are_refused_by_name(
     assert http.get(f"/session/{session}").json()["sandbox"]["runs"]["begun"] == 0
 
 
-def test_a_number_too_large_for_any_clock_is_refused(http: httpx.Client, session: str) -> None:
+def test_number_too_large_for_any_clock_is_refused(http: httpx.Client, session: str) -> None:
     body = b'{"mode": "batch", "options": {"timeout": 1e999}}'
     assert_problem(http.post(f"/session/{session}", content=body), 400)
 
 
-def test_an_unknown_run_is_404(http: httpx.Client, session: str) -> None:
+def test_unknown_run_is_404(http: httpx.Client, session: str) -> None:
     answer = post(http, session, mode="continue", runId=secrets.token_hex(8))
     assert_problem(answer, 404, "/object-not-found")
     assert answer.json()["title"] == "No such run."
@@ -218,18 +222,20 @@ def test_any_text_is_a_run_id(call: Call) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/complete"])
-def test_there_is_nothing_to_complete(http: httpx.Client, session: str, path: str) -> None:
+def test_completions_are_always_empty(http: httpx.Client, session: str, path: str) -> None:
     body = {"mode": "complete", "code": "pri", "options": {"row": 0, "col": 3}}
     answer = http.post(f"/session/{session}{path}", json=body)
     assert answer.json() == {"result": {"status": "finished", "completions": []}}
 
 
-def test_a_body_that_is_too_large_is_413(http: httpx.Client, session: str) -> None:
+def test_body_that_is_too_large_is_413(http: httpx.Client, session: str) -> None:
     body = b'{"mode": "batch", "code": "' + b"x" * (3 << 20) + b'"}'
     assert_problem(http.post(f"/session/{session}", content=body), 413)
 
 
-def test_a_flood_stays_small_and_is_counted(http: httpx.Client, run: Whole) -> None:
+def test_flood_of_output_is_cut_to_the_response_size_and_counted(
+    http: httpx.Client, run: Whole
+) -> None:
     results = run(exec="flood 4000000")
     assert max(len(json.dumps(r)) for r in results) < 1_100_000
     logs = [data[3] for r in results for kind, data in r["console"] if kind == "log"]

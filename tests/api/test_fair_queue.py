@@ -1,4 +1,4 @@
-"""The rule of admission, played through: bounds, turns, nobody starves, nothing is lost."""
+"""The fair queue: bounds, turns, no starvation, and counts that stay true."""
 
 from __future__ import annotations
 
@@ -24,172 +24,172 @@ def one(size: int) -> Amount:
 
 
 def due(queue: FairQueue) -> list[Any]:
-    return list(queue.due())
+    return list(queue.grant_due())
 
 
-def test_who_fits_has_it_at_once() -> None:
+def test_amount_that_fits_is_granted_at_once() -> None:
     queue = turns(Amount(2, 10))
     for key in "ab":
-        queue.ask(key, "ann", one(5))
+        queue.enqueue(key, "ann", one(5))
         assert due(queue) == [key]
     assert queue.used == Amount(2, 10)
 
 
-def test_who_does_not_fit_waits_and_has_it_when_there_is_room() -> None:
+def test_amount_that_does_not_fit_is_granted_when_there_is_room() -> None:
     queue = turns(Amount(1, 10))
-    queue.ask("a", "ann", one(1))
-    queue.ask("b", "ann", one(1))
+    queue.enqueue("a", "ann", one(1))
+    queue.enqueue("b", "ann", one(1))
     assert due(queue) == ["a"] and queue.standing("b") == Standing(1, "count")
-    queue.leave("a")
+    queue.release("a")
     assert due(queue) == ["b"] and queue.standing("b") is None
 
 
 def test_flood_of_one_owner_does_not_keep_another_waiting() -> None:
     queue = turns(Amount(1, 1000))
     for number in range(500):
-        queue.ask(("ann", number), "ann", one(1))
+        queue.enqueue(("ann", number), "ann", one(1))
     assert due(queue) == [("ann", 0)]
-    queue.ask("ben", "ben", one(1))
+    queue.enqueue("ben", "ben", one(1))
     assert queue.standing("ben") == Standing(2, "count")
-    queue.leave(("ann", 0))
+    queue.release(("ann", 0))
     assert due(queue) == [("ann", 1)]
-    queue.leave(("ann", 1))
+    queue.release(("ann", 1))
     assert due(queue) == ["ben"]
 
 
-def test_owner_at_his_bound_is_passed_over_and_loses_no_turn() -> None:
+def test_owner_at_the_bound_is_passed_over_and_loses_no_turn() -> None:
     queue = turns(Amount(3, 1000), Amount(1, 1000))
     for key in ("a1", "a2", "b1", "b2", "c1"):
-        queue.ask(key, key[0], one(1))
+        queue.enqueue(key, key[0], one(1))
     assert due(queue) == ["a1", "b1", "c1"]
     assert queue.standing("a2") == Standing(1, "owner count")
-    queue.leave("b1")
+    queue.release("b1")
     assert due(queue) == ["b2"], "a is at his bound: what b gave back is for b"
-    queue.leave("b2")
-    queue.leave("a1")
+    queue.release("b2")
+    queue.release("a1")
     assert due(queue) == ["a2"]
 
 
-def test_large_one_is_not_starved_by_small_ones() -> None:
+def test_large_amount_is_not_starved_by_small_ones() -> None:
     queue = turns(Amount(100, 10))
     for key in range(10):
-        queue.take(key, "ann", one(1))
-    queue.ask("large", "ben", one(6))
-    queue.ask("small", "ann", one(1))
+        queue.grant(key, "ann", one(1))
+    queue.enqueue("large", "ben", one(6))
+    queue.enqueue("small", "ann", one(1))
     for key in range(6):
         assert due(queue) == []
         assert queue.standing("large") == Standing(1, "size")
-        queue.leave(key)
+        queue.release(key)
     assert due(queue) == ["large"]
     assert queue.standing("small") == Standing(1, "size")
 
 
-def test_who_asks_for_more_than_there_is_gets_it_alone() -> None:
+def test_amount_larger_than_the_total_is_granted_alone() -> None:
     queue = turns(Amount(100, 10), Amount(100, 5))
-    queue.ask("a", "ann", one(1))
-    queue.ask("huge", "ben", one(1000))
-    queue.ask("b", "ann", one(1))
+    queue.enqueue("a", "ann", one(1))
+    queue.enqueue("huge", "ben", one(1000))
+    queue.enqueue("b", "ann", one(1))
     assert due(queue) == ["a"], "nobody overtakes the huge one"
-    queue.leave("a")
+    queue.release("a")
     assert due(queue) == ["huge"]
-    queue.leave("huge")
+    queue.release("huge")
     assert due(queue) == ["b"]
 
 
-def test_what_was_had_before_a_restart_counts_whatever_the_bounds_are() -> None:
+def test_amount_of_before_a_restart_counts_whatever_the_bounds_are() -> None:
     queue = turns(Amount(1, 10))
-    queue.take("a", "ann", one(50))
-    queue.take("b", "ann", one(50))
-    queue.ask("c", "ann", one(1))
+    queue.grant("a", "ann", one(50))
+    queue.grant("b", "ann", one(50))
+    queue.enqueue("c", "ann", one(1))
     assert due(queue) == []
-    queue.leave("a")
+    queue.release("a")
     assert due(queue) == []
-    queue.leave("b")
+    queue.release("b")
     assert due(queue) == ["c"]
 
 
-def test_nobody_gets_anything_in_a_pause_and_all_is_as_before_it() -> None:
+def test_paused_queue_grants_nothing_and_goes_on_as_before() -> None:
     queue = turns()
     queue.paused = True
-    queue.ask("a", "ann", one(1))
+    queue.enqueue("a", "ann", one(1))
     assert due(queue) == [] and queue.standing("a") == Standing(1, "paused")
     queue.paused = False
     assert due(queue) == ["a"]
 
 
-def test_what_is_size_alone_needs_no_count() -> None:
+def test_amount_without_a_count_is_granted_beyond_the_count() -> None:
     queue = turns(Amount(1, 10))
-    queue.take("a", "ann", one(4))
-    queue.ask("folder", "ann", Amount(0, 6))
+    queue.grant("a", "ann", one(4))
+    queue.enqueue("folder", "ann", Amount(0, 6))
     assert due(queue) == ["folder"] and queue.used == Amount(1, 10)
-    queue.ask("more", "ann", Amount(0, 1))
+    queue.enqueue("more", "ann", Amount(0, 1))
     assert due(queue) == [] and queue.standing("more") == Standing(1, "size")
 
 
-def test_leaving_twice_or_without_having_come_changes_nothing() -> None:
+def test_release_of_an_unknown_key_changes_nothing() -> None:
     queue = turns()
-    queue.take("a", "ann", one(1))
+    queue.grant("a", "ann", one(1))
     for key in ("a", "a", "never"):
-        queue.leave(key)
+        queue.release(key)
     assert queue.used == Amount() and queue.used_by("ann") == Amount()
 
 
 @given(st.lists(st.integers(0, 3), max_size=24))
-def test_positions_say_in_which_order_they_are_served(owners: list[int]) -> None:
+def test_positions_are_the_order_in_which_keys_are_granted(owners: list[int]) -> None:
     queue = turns(Amount(1, 100))
-    queue.take("first", "somebody", one(1))
+    queue.grant("first", "somebody", one(1))
     for key, owner in enumerate(owners):
-        queue.ask(key, str(owner), one(1))
-    told = {}
+        queue.enqueue(key, str(owner), one(1))
+    keys = {}
     for key in range(len(owners)):
         standing = queue.standing(key)
         assert standing is not None
-        told[standing.position] = key
-    assert sorted(told) == list(range(1, len(owners) + 1)), "one position, one key"
+        keys[standing.position] = key
+    assert sorted(keys) == list(range(1, len(owners) + 1)), "one position, one key"
     served, last = [], "first"
     for _ in owners:
-        queue.leave(last)
+        queue.release(last)
         served += (now := due(queue))
         last = now[0]
-    assert served == [told[position] for position in sorted(told)]
+    assert served == [keys[position] for position in sorted(keys)]
 
 
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 20)), max_size=30),
     st.integers(1, 6), st.integers(1, 15), st.integers(1, 4), st.integers(1, 15),
 )  # fmt: skip
-def test_everybody_is_served_in_the_end_and_owners_in_their_order(
-    asked: list[tuple[int, int]], count: int, size: int, own_count: int, own_size: int
+def test_every_key_is_granted_in_the_end_and_keys_of_an_owner_in_order(
+    requests: list[tuple[int, int]], count: int, size: int, own_count: int, own_size: int
 ) -> None:
     queue = turns(Amount(count, size), Amount(own_count, own_size))
-    for key, (owner, amount) in enumerate(asked):
-        queue.ask(key, str(owner), one(amount))
+    for key, (owner, amount) in enumerate(requests):
+        queue.enqueue(key, str(owner), one(amount))
     served: list[int] = []
     has: list[int] = []
-    while len(served) < len(asked):
+    while len(served) < len(requests):
         now = due(queue)
         assert now or has, "nobody has anything and nobody gets anything: it stands still"
         served += now
         has += now
-        queue.leave(has.pop(0))
+        queue.release(has.pop(0))
     for owner in range(5):
-        mine = [key for key in served if asked[key][0] == owner]
+        mine = [key for key in served if requests[key][0] == owner]
         assert mine == sorted(mine)
 
 
 @given(st.integers(2, 5), st.integers(1, 4))
-def test_owners_who_always_ask_get_equally_much(owners: int, places: int) -> None:
+def test_owners_that_always_wait_are_granted_equally_much(owners: int, places: int) -> None:
     queue = turns(Amount(places, 100))
     for owner in range(owners):
         for number in range(40 if owner else 4000):  # one asks for a hundred times as much
-            queue.ask((owner, number), str(owner), one(1))
+            queue.enqueue((owner, number), str(owner), one(1))
     had: Counter[int] = Counter()
     has: list[Any] = []
     for _ in range(30):
         now = due(queue)
         had.update(owner for owner, _ in now)
         has += now
-        queue.leave(has.pop(0))
+        queue.release(has.pop(0))
     assert max(had.values()) - min(had[owner] for owner in range(owners)) <= 1
 
 
@@ -217,7 +217,7 @@ class Played(RuleBasedStateMachine):
     def ask(self, owner: str, size: int) -> None:
         self.keys += 1
         self.waits[self.keys] = owner, size
-        self.queue.ask(self.keys, owner, one(size))
+        self.queue.enqueue(self.keys, owner, one(size))
         self.settle()
 
     @precondition(lambda self: self.has or self.waits)
@@ -226,7 +226,7 @@ class Played(RuleBasedStateMachine):
         key = data.draw(st.sampled_from([*self.has, *self.waits]))
         self.has.pop(key, None)
         self.waits.pop(key, None)
-        self.queue.leave(key)
+        self.queue.release(key)
         self.settle()
 
     @rule(count=st.integers(1, 4), size=st.integers(0, 12))
@@ -267,5 +267,7 @@ TestPlayed.settings = settings(max_examples=60, stateful_step_count=40, deadline
         (Amount(0, 0), 5, Amount(1, 0), ""),
     ],
 )
-def test_what_is_short(used: Amount, more: int, bound: Amount, short: str) -> None:
-    assert used.short(one(more), bound) == short
+def test_exceeded_names_the_part_of_the_bound(
+    used: Amount, more: int, bound: Amount, short: str
+) -> None:
+    assert used.exceeded(one(more), bound) == short

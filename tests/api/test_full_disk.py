@@ -1,5 +1,5 @@
-"""A disk that takes nothing: what is asked for is refused, what is over is over, and no name is
-lost to what was half done. What the server writes is refused by its limit on the size of files."""
+"""A full disk: new things are refused, ends are ends, and a failed act frees its name.
+The limit on the size of the server's files makes every write of the server fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def full(server: Server) -> Iterator[None]:
 
 def test_full_disk_hinders_no_session_from_ending(start: Callable[[], Server]) -> None:
     first = start()
-    made = first.client.post("/session", json={"image": "c", "name": "data"}).json()["sessionId"]
+    id = first.client.post("/session", json={"image": "c", "name": "data"}).json()["sessionId"]
     with full(first):
         assert_problem(first.client.post("/session", json={"image": "c"}), 507, FULL)
         assert first.client.delete("/session/data").status_code == 200
@@ -41,11 +41,11 @@ def test_full_disk_hinders_no_session_from_ending(start: Callable[[], Server]) -
     assert again.status_code == 201, again.text
     assert first.stop() == 0
     second = start()
-    told = second.client.get("/session/data").json()
-    assert told["sessionId"] == again.json()["sessionId"] != made
+    session = second.client.get("/session/data").json()
+    assert session["sessionId"] == again.json()["sessionId"] != id
 
 
-def test_session_that_ended_unwritten_is_over_for_the_next_daemon(
+def test_session_destroyed_on_a_full_disk_is_over_for_the_next_daemon(
     start: Callable[[], Server],
 ) -> None:
     first = start()
@@ -59,7 +59,7 @@ def test_session_that_ended_unwritten_is_over_for_the_next_daemon(
     assert second.client.post("/session", json={"image": "c", "name": "data"}).status_code == 201
 
 
-def test_creation_that_fails_half_way_on_a_full_disk_gives_its_name_back(
+def test_creation_that_fails_half_way_on_a_full_disk_frees_the_name(
     own_server: Server,
 ) -> None:
     body = {"image": "c", "name": "data"}
@@ -83,7 +83,7 @@ def test_folder_that_cannot_be_removed_from_a_full_disk_is_still_there(own_serve
     assert http.post("/folders", json={"name": "data"}).status_code == 201
 
 
-def test_session_that_cannot_be_renamed_keeps_its_name(own_server: Server) -> None:
+def test_session_that_cannot_be_renamed_on_a_full_disk_keeps_its_name(own_server: Server) -> None:
     http = own_server.client
     http.post("/session", json={"image": "c", "name": "data"}).raise_for_status()
     with full(own_server):
@@ -94,7 +94,7 @@ def test_session_that_cannot_be_renamed_keeps_its_name(own_server: Server) -> No
 
 
 @pytest.mark.parametrize("floor, status, kind", [(1 << 53, 507, FULL), (0, 412, "/quota-exceeded")])
-def test_what_is_not_promised_for_want_of_disk_is_507_when_there_is_none(
+def test_reservation_refused_for_want_of_disk_is_507_when_the_host_has_none(
     start: Callable[..., Server], floor: int, status: int, kind: str
 ) -> None:
     admission = {"disk": 1e-9, "owner": {"disk": 1e-9}}

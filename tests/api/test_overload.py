@@ -1,5 +1,5 @@
-"""Clients that take more than their share of a real server: each is refused or given up, the
-others are served, and the memory of the api stays what it was."""
+"""Clients that use more than their share of a real server: each is refused or disconnected, the
+others are served, and the memory of the api does not grow."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_open_event_streams_count_as_requests(start: Callable[..., Server]) -> N
     until(lambda: ann.get("/folders").status_code == 200)  # as soon as it has seen them go
 
 
-def test_bodies_that_stay_unfinished_leave_memory_and_others_alone(
+def test_unfinished_bodies_cost_little_memory_and_hinder_no_other_request(
     start: Callable[..., Server],
 ) -> None:
     server = start({"http": {"bodies": 8 * MIB}})
@@ -157,7 +157,9 @@ def frame(opcode: int, data: bytes, fin: bool = True) -> bytes:
     [(b"", frame(9, b"x" * 100) * 100), (frame(1, b"x", False), frame(0, b"", False) * 1000)],
     ids=["pings", "empty fragments"],
 )
-def test_websocket_that_floods_is_given_up(own_server: Server, first: bytes, flood: bytes) -> None:
+def test_websocket_that_floods_the_server_is_closed(
+    own_server: Server, first: bytes, flood: bytes
+) -> None:
     id = create(own_server.client)
     with flat(own_server), handshake(own_server, id) as sock:
         sock.sendall(first)
@@ -231,7 +233,7 @@ def test_body_that_comes_too_slowly_is_408(
     assert at_least <= time.monotonic() - began
 
 
-def test_room_for_bodies_is_given_back() -> None:
+def test_budget_for_bodies_is_released() -> None:
     held = BodyBudget(10)
     with pytest.raises(HTTPException) as refused, held.room() as hold:
         hold(6)

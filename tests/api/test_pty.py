@@ -158,7 +158,7 @@ def test_a_shim_that_talks_nonsense_loses_its_terminal_alone(
         assert to_the_end(websocket)[-1]["type"] == "end"
         type_(other, b"on")
         assert shown(other, 2) == b"on"
-    assert "sent what is no message" in server.log()
+    assert "sent an invalid message" in server.log()
 
 
 def test_leaving_ends_it(connect: Connect, http: httpx.Client, session: str) -> None:

@@ -1,4 +1,4 @@
-"""Sessions that come to their end by the clock, which is moved here; and tokens that do."""
+"""The end of sessions and tokens by the clock, which the tests move."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sandboxd.store.sessions import SessionRow
 from ..waiting import until
 from .conftest import Server
 from .test_admission import BUSY, call, create
-from .test_session_lifecycle import told
+from .test_session_lifecycle import row_of
 
 Start = Callable[..., Server]
 HOUR, DAY = 3600.0, 86400.0
@@ -51,7 +51,9 @@ def reason(now: float, busy: bool = False, used_at: float = 1000.0, **settings: 
         (900, {"max_age_s": 10, "idle_s": 10}, ""),
     ],
 )
-def test_when_and_why_a_session_ends(now: float, more: dict[str, Any], expected: str) -> None:
+def test_session_ends_at_its_time_for_its_reason(
+    now: float, more: dict[str, Any], expected: str
+) -> None:
     assert reason(now, **more) == expected
 
 
@@ -61,7 +63,7 @@ def test_done_batch_session_ends_after_its_time_unless_something_runs() -> None:
         assert lifecycle.end(row(done_at=1005.0), 1000, busy, settings) == expected
 
 
-def test_age_counts_from_when_it_runs_not_from_when_it_was_asked_for() -> None:
+def test_age_of_a_session_counts_from_the_status_running() -> None:
     begun = row(history={"PREPARING": 1000.0, "RUNNING": 1500.0})
     assert lifecycle.end(begun, 1500, False, SessionsConfig(max_age_s=10)) == lifecycle.End(
         1510, lifecycle.OLD
@@ -69,7 +71,9 @@ def test_age_counts_from_when_it_runs_not_from_when_it_was_asked_for() -> None:
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1e6), st.booleans(), st.floats(0, 1e6))
-def test_use_never_shortens_a_life(idle_s: float, age_s: float, busy: bool, later: float) -> None:
+def test_use_of_a_session_never_brings_its_end_nearer(
+    idle_s: float, age_s: float, busy: bool, later: float
+) -> None:
     settings = SessionsConfig(idle_s=idle_s, max_age_s=age_s)
     first, then = (lifecycle.end(row(), at, busy, settings) for at in (1000, 1000 + later))
     assert (first is None) == (then is None)
@@ -92,10 +96,10 @@ def set_clock(server: Server, seconds: float) -> None:
 
 
 def status(http: httpx.Client, id: str) -> str:
-    return str(told(http, id)["status"])
+    return str(row_of(http, id)["status"])
 
 
-def test_session_grows_too_old_whatever_goes_on_and_is_told_before(start: Start) -> None:
+def test_busy_session_at_its_maximum_age_is_warned_and_then_ended(start: Start) -> None:
     server = start(max_age_s=HOUR, warn_s=300)
     http, id = server.client, create(server.client)
     call(http, id, "batch", "r", exec=BUSY)
@@ -109,11 +113,11 @@ def test_session_grows_too_old_whatever_goes_on_and_is_told_before(start: Start)
     assert status(http, id) == "RUNNING"
     move(server, HOUR + 1)
     until(lambda: status(http, id) == "TERMINATED")
-    assert told(http, id)["status_info"] == "max-age"
+    assert row_of(http, id)["status_info"] == "max-age"
     assert server.log().count("session.ends-soon") == 1
 
 
-def test_neither_age_nor_idleness_begins_anew_with_the_daemon(start: Start) -> None:
+def test_age_and_idle_time_of_a_session_go_on_over_a_restart(start: Start) -> None:
     first = start(max_age_s=HOUR)
     old = create(first.client)
     assert first.stop() == 0
@@ -125,11 +129,11 @@ def test_neither_age_nor_idleness_begins_anew_with_the_daemon(start: Start) -> N
     move(second, 2 * HOUR + 2)
     third = start(idle_s=HOUR)
     until(lambda: status(third.client, idle) == "TERMINATED")
-    assert told(third.client, idle)["status_info"] == "idle-timeout"
+    assert row_of(third.client, idle)["status_info"] == "idle-timeout"
 
 
 @pytest.mark.parametrize("by", [-56 * 365 * DAY, -DAY, DAY, 10 * 365 * DAY])
-def test_clock_that_is_set_ends_nothing_and_keeps_nothing_for_ever(start: Start, by: float) -> None:
+def test_clock_that_is_set_neither_ends_a_session_nor_prolongs_it(start: Start, by: float) -> None:
     server = start(idle_s=HOUR, max_age_s=DAY)
     http, id = server.client, create(server.client)
     call(http, id, "batch", "r", exec="out done")
@@ -143,10 +147,10 @@ def test_clock_that_is_set_ends_nothing_and_keeps_nothing_for_ever(start: Start,
     server.sweep()
     move(server, 2 * HOUR)  # by a clock that nobody sets
     until(lambda: status(http, id) == "TERMINATED")
-    assert told(http, id)["status_info"] == "idle-timeout"
+    assert row_of(http, id)["status_info"] == "idle-timeout"
 
 
-def test_clock_that_is_set_and_set_back_over_restarts_ends_nothing(start: Start) -> None:
+def test_clock_that_is_set_and_set_back_over_restarts_ends_no_session(start: Start) -> None:
     """A machine without a clock of its own: some year long past, until the network tells."""
     first = start(idle_s=HOUR, max_age_s=DAY)
     id = create(first.client)
@@ -174,7 +178,7 @@ def noted(server: Server) -> float:
         return float(connection.execute("SELECT seen FROM clock").fetchone()[0])
 
 
-def test_used_session_stays_and_is_told_nothing(start: Start) -> None:
+def test_used_session_stays_without_a_warning(start: Start) -> None:
     server = start(idle_s=HOUR, warn_s=60)
     id = create(server.client)
     for hours in (0.9, 1.8, 2.7):
@@ -184,12 +188,12 @@ def test_used_session_stays_and_is_told_nothing(start: Start) -> None:
     assert status(server.client, id) == "RUNNING" and "ends-soon" not in server.log()
 
 
-def test_token_expires(start: Start) -> None:
+def test_upload_token_expires(start: Start) -> None:
     server = start({"folders": {"token_s": 3600}})
     http = server.client
     http.post("/folders", json={"name": "data"})
-    asked = http.post("/folders/data/request-upload", json={"path": "x", "size": 5}).json()
-    url = f"/folders/_/tus/upload?token={asked['token']}"
+    token = http.post("/folders/data/request-upload", json={"path": "x", "size": 5}).json()
+    url = f"/folders/_/tus/upload?token={token['token']}"
     headers = {"tus-resumable": "1.0.0"}
     assert http.head(url, headers=headers).status_code == 200
     move(server, HOUR + 1)

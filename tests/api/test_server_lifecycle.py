@@ -1,4 +1,4 @@
-"""Starts and ends: what survives a restart, what a dead warden means."""
+"""Start and end of the api: the state that survives a restart, and a warden that dies."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ def create(server: Server, name: str) -> str:
     return id
 
 
-def test_the_warden_is_told_when_connections_are_accepted(own_server: Server) -> None:
+def test_warden_hears_that_the_api_is_ready_when_it_accepts_connections(own_server: Server) -> None:
     until((own_server.base / "ready").exists)
 
 
-def test_sessions_survive_a_restart_and_run_numbers_go_on(start: Callable[[], Server]) -> None:
+def test_sessions_survive_a_restart_and_their_run_numbers_go_on(
+    start: Callable[[], Server],
+) -> None:
     first = start()
     id = create(first, "kept")
     lost = create(first, "lost")
@@ -40,7 +42,7 @@ def test_sessions_survive_a_restart_and_run_numbers_go_on(start: Callable[[], Se
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_as_if_it_had_returned(
+def test_signal_ends_the_server_with_exit_status_zero(
     own_server: Server, number: signal.Signals
 ) -> None:
     own_server.process.send_signal(number)
@@ -48,7 +50,7 @@ def test_a_signal_ends_the_server_as_if_it_had_returned(
     assert "Traceback" not in own_server.log()
 
 
-def test_a_running_call_ends_before_the_server_does(own_server: Server) -> None:
+def test_running_call_ends_before_the_server_does(own_server: Server) -> None:
     url = f"/session/{create(own_server, 'last')}"
     body = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 60", "live": True}}
     for _ in range(2):
@@ -59,7 +61,7 @@ def test_a_running_call_ends_before_the_server_does(own_server: Server) -> None:
     assert own_server.process.wait(PATIENCE_S) == 0
 
 
-def test_when_the_warden_dies_the_api_ends(own_server: Server) -> None:
+def test_api_ends_when_the_warden_dies(own_server: Server) -> None:
     own_server.refuse(die={})
     answer = own_server.client.post("/session", json={"image": "c"})
     assert answer.status_code == 503 and answer.json()["type"].endswith("/service-unavailable")
@@ -67,7 +69,7 @@ def test_when_the_warden_dies_the_api_ends(own_server: Server) -> None:
     assert "the warden is gone" in own_server.log()
 
 
-def test_a_warden_that_dies_at_the_start_costs_no_session(start: Callable[[], Server]) -> None:
+def test_warden_that_dies_during_the_start_costs_no_session(start: Callable[[], Server]) -> None:
     first = start()
     id = create(first, "kept")
     first.refuse(die={})

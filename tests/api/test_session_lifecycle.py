@@ -1,4 +1,4 @@
-"""What sessions do of their own accord: bootstrap, batch command, restart, idle end, history."""
+"""The life of a session over HTTP: bootstrap, batch command, restart, idle end, history."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def run(http: httpx.Client, id: str, command: str) -> list[Any]:
         call = {"mode": "continue", "runId": result["runId"]}
 
 
-def told(http: httpx.Client, id: str) -> dict[str, Any]:
+def row_of(http: httpx.Client, id: str) -> dict[str, Any]:
     """The session as GraphQL tells it."""
     query = "query($id: UUID!) { compute_session(id: $id) { status status_info result tag } }"
     answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
-    found: dict[str, Any] = answer.json()["data"]["compute_session"]
-    return found
+    row: dict[str, Any] = answer.json()["data"]["compute_session"]
+    return row
 
 
 def test_bootstrap_is_over_before_the_first_run_begins(http: httpx.Client) -> None:
@@ -49,13 +49,13 @@ def test_bootstrap_is_over_before_the_first_run_begins(http: httpx.Client) -> No
     assert http.get(f"/session/{id}/logs").json() == {"result": {"logs": "x\n"}}
 
 
-def test_failed_bootstrap_is_told_once_and_shown(http: httpx.Client) -> None:
+def test_failed_bootstrap_gives_one_notice_and_a_status_info(http: httpx.Client) -> None:
     id = create(http, bootstrap_script="exit 4")
     first, second = run(http, id, "out x"), run(http, id, "out y")
     assert [kind for kind, _ in first] == ["log", "stdout"]
     assert first[0][1][3] == "the bootstrap script failed (exit code 4)"
     assert [kind for kind, _ in second] == ["stdout"]
-    assert told(http, id)["status_info"] == "the bootstrap script failed (exit code 4)"
+    assert row_of(http, id)["status_info"] == "the bootstrap script failed (exit code 4)"
     assert "exit code 4" in http.get(f"/session/{id}").json()["statusInfo"]
 
 
@@ -67,16 +67,16 @@ def test_batch_session_has_the_result_of_its_command(
     http: httpx.Client, command: str, result: str
 ) -> None:
     id = create(http, type="batch", startupCommand=command)
-    until(lambda: told(http, id)["result"] != "UNDEFINED")
-    assert told(http, id)["result"] == result
+    until(lambda: row_of(http, id)["result"] != "UNDEFINED")
+    assert row_of(http, id)["result"] == result
     http.delete(f"/session/{id}")
 
 
-def test_batch_session_ends_by_itself_and_is_remembered(start: Callable[..., Server]) -> None:
+def test_batch_session_ends_by_itself_and_its_row_stays(start: Callable[..., Server]) -> None:
     http = start(batch_keep_s=0.5).client
     id = create(http, type="batch", startupCommand="out done", tag="nightly")
-    until(lambda: told(http, id)["status"] == "TERMINATED")
-    assert told(http, id) == {
+    until(lambda: row_of(http, id)["status"] == "TERMINATED")
+    assert row_of(http, id) == {
         "status": "TERMINATED", "status_info": "task-finished", "result": "SUCCESS",
         "tag": "nightly",
     }  # fmt: skip
@@ -96,29 +96,31 @@ def test_batch_command_that_a_restart_of_the_daemon_lost_has_failed(
     until(lambda: first.client.get(f"/session/{id}").json()["sandbox"]["runs"]["begun"] == 1)
     assert first.stop() == 0
     http = start().client
-    until(lambda: told(http, id)["result"] == "FAILURE")
-    assert "without a verdict" in told(http, id)["status_info"]
+    until(lambda: row_of(http, id)["result"] == "FAILURE")
+    assert "without a verdict" in row_of(http, id)["status_info"]
 
 
-def test_unused_session_ends_and_used_ones_do_not(start: Callable[..., Server]) -> None:
+def test_idle_session_ends_and_used_ones_do_not(start: Callable[..., Server]) -> None:
     http = start(idle_s=1.5).client
-    idle, busy, asked = (create(http) for _ in range(3))
+    idle, busy, used = (create(http) for _ in range(3))
     http.post(f"/session/{busy}", json={"mode": "batch", "options": {"exec": "sleep 9"}})
-    until(lambda: bool(http.get(f"/session/{asked}")) and told(http, idle)["status"] != "RUNNING")
-    until(lambda: told(http, idle)["status_info"] == "idle-timeout")
-    assert told(http, busy)["status"] == told(http, asked)["status"] == "RUNNING"
+    until(lambda: bool(http.get(f"/session/{used}")) and row_of(http, idle)["status"] != "RUNNING")
+    until(lambda: row_of(http, idle)["status_info"] == "idle-timeout")
+    assert row_of(http, busy)["status"] == row_of(http, used)["status"] == "RUNNING"
 
 
-def test_idle_time_goes_on_while_the_daemon_is_away(start: Callable[..., Server]) -> None:
+def test_idle_time_of_a_session_goes_on_while_the_daemon_is_down(
+    start: Callable[..., Server],
+) -> None:
     first = start(idle_s=3600)
     id = create(first.client)
     assert first.stop() == 0
     (first.base / "clock").write_text("3600")
     http = start(idle_s=3600).client
-    until(lambda: told(http, id)["status"] == "TERMINATED")
+    until(lambda: row_of(http, id)["status"] == "TERMINATED")
 
 
-def test_restart_ends_calls_that_wait_and_lets_new_runs_in(http: httpx.Client) -> None:
+def test_restart_of_a_session_ends_waiting_calls_and_admits_new_runs(http: httpx.Client) -> None:
     id = create(http)
     for name in ("a", "b"):
         call = {"mode": "batch", "runId": name, "options": {"exec": "sleep 60"}}
@@ -131,16 +133,16 @@ def test_restart_ends_calls_that_wait_and_lets_new_runs_in(http: httpx.Client) -
     assert run(http, id, "out new") == [["stdout", "new\n"]]
 
 
-def test_restart_begins_the_batch_command_again(http: httpx.Client) -> None:
+def test_restart_of_a_session_begins_its_startup_command_again(http: httpx.Client) -> None:
     id = create(http, type="batch", startupCommand="sleep 1")
     until(lambda: http.get(f"/session/{id}").json()["sandbox"]["runs"]["begun"] == 1)
     http.patch(f"/session/{id}")
-    assert told(http, id)["result"] == "UNDEFINED"
-    until(lambda: told(http, id)["result"] == "SUCCESS")
+    assert row_of(http, id)["result"] == "UNDEFINED"
+    until(lambda: row_of(http, id)["result"] == "SUCCESS")
     assert http.get(f"/session/{id}").json()["sandbox"]["runs"]["begun"] == 2
 
 
-def test_restart_of_a_quiet_session_changes_nothing(http: httpx.Client) -> None:
+def test_restart_of_an_idle_session_changes_nothing(http: httpx.Client) -> None:
     id = create(http)
     assert http.patch(f"/session/{id}").status_code == 204
     assert run(http, id, "out x") == [["stdout", "x\n"]]
@@ -160,7 +162,7 @@ def test_renamed_session_has_one_name(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "abc", "a b c d", "x" * 65, "from-template", "ü" * 5])
-def test_name_that_no_session_can_have_changes_nothing(http: httpx.Client, name: str) -> None:
+def test_rename_to_an_invalid_name_changes_nothing(http: httpx.Client, name: str) -> None:
     id = create(http)
     assert_problem(http.post(f"/session/{id}/rename", params={"name": name}), 400)
     assert_problem(http.post(f"/session/{id}/rename"), 400)
@@ -174,7 +176,7 @@ def test_renamed_session_keeps_its_name_over_a_restart(start: Callable[..., Serv
     assert start().client.get("/session/lasting").json()["sessionId"] == id
 
 
-def test_creation_waits_for_a_slot_if_the_client_does(own_server: Server) -> None:
+def test_creation_of_a_session_waits_for_a_slot_if_its_client_does(own_server: Server) -> None:
     own_server.refuse(lease={"kind": "unavailable", "error": "no slot is free"})
     began = time.monotonic()
     answer = own_server.client.post("/session", json={"image": "c", "maxWaitSeconds": 1})
@@ -187,7 +189,7 @@ def test_logs_of_a_session_without_runs_are_empty(http: httpx.Client) -> None:
     assert http.get(f"/session/{create(http)}/logs").json() == {"result": {"logs": ""}}
 
 
-def test_usage_is_summed_over_runs(http: httpx.Client) -> None:
+def test_usage_of_a_session_is_the_sum_over_its_runs(http: httpx.Client) -> None:
     id = create(http)
     for _ in range(2):
         run(http, id, "out x")
@@ -196,7 +198,7 @@ def test_usage_is_summed_over_runs(http: httpx.Client) -> None:
     assert all(int(value) >= 0 for name, value in stats.items() if name != "status")
 
 
-def test_commit_is_not_offered(http: httpx.Client, session: str) -> None:
+def test_commit_of_a_session_is_not_offered(http: httpx.Client, session: str) -> None:
     answer = http.post(f"/session/{session}/commit")
     assert answer.status_code == 501 and answer.json()["type"].endswith("/not-implemented")
     assert "no images" in answer.json()["msg"]

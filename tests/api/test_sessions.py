@@ -1,4 +1,4 @@
-"""Sessions over HTTP: made once, found by UUID and name, destroyed with all that is theirs."""
+"""Sessions over HTTP: created once, found by UUID and name, destroyed with their files and runs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def create(http: httpx.Client, **more: Any) -> httpx.Response:
     return http.post("/session", json={"image": "c", "name": name()} | more)
 
 
-def test_version_is_told_to_everybody_whatever_they_send(http: httpx.Client) -> None:
+def test_version_is_served_without_a_signature_whatever_the_request_has(http: httpx.Client) -> None:
     answer = http.get("/", headers={"Authorization": "nonsense"})
     assert answer.json()["version"] == "v7.20230615"
     assert answer.headers["server"] == "BackendAI"
 
 
-def test_the_python_clients_body_makes_a_session(http: httpx.Client) -> None:
+def test_body_of_the_python_client_creates_a_session(http: httpx.Client) -> None:
     wanted = name()
     answer = http.post("/session", json=PYTHON_CLIENT | {"name": wanted})
     body = answer.json()
@@ -53,18 +53,18 @@ def test_the_python_clients_body_makes_a_session(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("key", ["name", "session_name", "clientSessionToken"])
-def test_names_and_images_have_aliases(http: httpx.Client, key: str) -> None:
+def test_create_request_has_aliases_for_name_and_image(http: httpx.Client, key: str) -> None:
     wanted = name()
     body = http.post("/session/_/create", json={"lang": "python:3.9", key: wanted}).json()
     assert body["sessionName"] == wanted
 
 
-def test_a_session_without_a_name_gets_one(http: httpx.Client) -> None:
+def test_session_without_a_name_gets_one(http: httpx.Client) -> None:
     body = http.post("/session", json={"image": "c", "name": None}).json()
     assert http.get(f"/session/{body['sessionName']}").json()["sessionId"] == body["sessionId"]
 
 
-def test_the_same_name_and_runtime_is_the_same_session(http: httpx.Client) -> None:
+def test_same_name_and_runtime_is_the_same_session(http: httpx.Client) -> None:
     first = create(http)
     again = http.post("/session", json={"lang": "gcc:latest", "name": first.json()["sessionName"]})
     assert again.status_code == 200 and again.json()["created"] is False
@@ -72,14 +72,16 @@ def test_the_same_name_and_runtime_is_the_same_session(http: httpx.Client) -> No
 
 
 @pytest.mark.parametrize("more", [{"image": "python"}, {"reuseIfExists": False}])
-def test_a_session_that_may_not_be_reused_is_named(http: httpx.Client, more: Any) -> None:
+def test_session_that_may_not_be_reused_is_refused_with_its_id(
+    http: httpx.Client, more: Any
+) -> None:
     first = create(http).json()
     answer = create(http, **{"name": first["sessionName"]} | more)
     assert_problem(answer, 400, "/session-already-exists")
     assert answer.json()["data"] == {"existingSessionId": first["sessionId"]}
 
 
-def test_many_at_once_make_one_session(http: httpx.Client) -> None:
+def test_many_create_requests_of_one_name_at_once_create_one_session(http: httpx.Client) -> None:
     wanted = name()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: create(http, name=wanted), range(8)))
@@ -88,7 +90,7 @@ def test_many_at_once_make_one_session(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_malformed_bodies_are_problems(http: httpx.Client, kind: str) -> None:
+def test_malformed_create_request_is_a_problem_document(http: httpx.Client, kind: str) -> None:
     headers = {"content-type": "application/json"}
     assert_problem(http.post("/session", content=MALFORMED[kind], headers=headers), 400)
 
@@ -118,20 +120,22 @@ def test_malformed_bodies_are_problems(http: httpx.Client, kind: str) -> None:
     ],
     ids=lambda wrong: json.dumps(wrong)[:50],
 )  # fmt: skip
-def test_what_cannot_be_had_is_refused_and_makes_nothing(http: httpx.Client, wrong: Any) -> None:
+def test_create_request_that_cannot_be_met_is_refused_and_creates_nothing(
+    http: httpx.Client, wrong: Any
+) -> None:
     wanted = name()
     body = json.dumps({"image": "c", "name": wanted} | wrong)
     assert_problem(http.post("/session", content=body.encode()), 400)
     assert_problem(http.get(f"/session/{wanted}"), 404)
 
 
-def test_an_unknown_image_is_404_and_says_so(http: httpx.Client) -> None:
+def test_unknown_image_is_404_and_says_so(http: httpx.Client) -> None:
     answer = create(http, image="cobol:85")
     assert_problem(answer, 404, "/object-not-found")
     assert answer.json()["title"] == "No such environment image."
 
 
-def test_resources_are_lowered_to_the_ceiling_and_told(http: httpx.Client) -> None:
+def test_resources_above_the_ceiling_are_lowered_and_named(http: httpx.Client) -> None:
     resources = {"cpu": "0.5", "mem": "900g"}
     body = create(http, config={"resources": resources, "resource_opts": {"shmem": "64m"}}).json()
     assert body["clamped"] == ["mem"]
@@ -139,36 +143,36 @@ def test_resources_are_lowered_to_the_ceiling_and_told(http: httpx.Client) -> No
     assert (limits["cpus"], limits["memory"], limits["shm"]) == (0.5, 4 << 30, 64 << 20)
 
 
-def test_each_limit_can_be_a_sessions_own(http: httpx.Client) -> None:
-    asked = {"pids": "50", "nofile": 100, "fsize": "1m", "disk": "100m", "inodes": 1 << 40,
+def test_session_can_set_each_limit(http: httpx.Client) -> None:
+    options = {"pids": "50", "nofile": 100, "fsize": "1m", "disk": "100m", "inodes": 1 << 40,
              "output": "1m", "cpu_s": 5, "wall_s": "6"}  # fmt: skip
-    body = create(http, config={"resource_opts": asked}).json()
+    body = create(http, config={"resource_opts": options}).json()
     assert body["clamped"] == ["inodes"]
-    told = http.get(f"/session/{body['sessionId']}").json()["sandbox"]
+    sandbox = http.get(f"/session/{body['sessionId']}").json()["sandbox"]
     wanted = {"pids": 50, "nofile": 100, "fsize": 1 << 20, "disk": 100 << 20, "inodes": 65536,
               "output": 1 << 20, "cpu_s": 5, "wall_s": 6}  # fmt: skip
-    assert told["limits"] == told["limits"] | wanted
-    assert told["scratch"]["size"] == 112 << 20, "whole steps of 16 MiB"
+    assert sandbox["limits"] == sandbox["limits"] | wanted
+    assert sandbox["scratch"]["size"] == 112 << 20, "whole steps of 16 MiB"
 
 
-def test_a_session_describes_itself(http: httpx.Client) -> None:
-    made = create(http, config={"environ": {"A": 1}}).json()
-    info = http.get(f"/session/{made['sessionId'].upper()}").json()
+def test_session_describes_itself(http: httpx.Client) -> None:
+    session = create(http, config={"environ": {"A": 1}}).json()
+    info = http.get(f"/session/{session['sessionId'].upper()}").json()
     assert info["lang"] == info["image"] == "c" and info["status"] == "RUNNING"
     assert json.loads(info["environ"]) == {"A": "1"}
     assert info["age"] >= 0 and info["numQueriesExecuted"] == 1, "requests are what is counted"
     assert info["sandbox"]["runs"] == {"active": None, "queued": 0, "begun": 0}
-    http.patch(f"/session/{made['sessionId']}")
-    assert http.get(f"/session/{made['sessionName']}").json()["numQueriesExecuted"] == 3
+    http.patch(f"/session/{session['sessionId']}")
+    assert http.get(f"/session/{session['sessionName']}").json()["numQueriesExecuted"] == 3
 
 
 def test_sessions_are_matched_by_the_beginning_of_name_or_uuid(http: httpx.Client) -> None:
-    made = create(http).json()
-    for prefix in (made["sessionName"][:9], made["sessionId"][:9]):
+    session = create(http).json()
+    for prefix in (session["sessionName"][:9], session["sessionId"][:9]):
         matches = http.get("/session/_/match", params={"id": prefix}).json()["matches"]
         assert {
-            "id": made["sessionId"],
-            "name": made["sessionName"],
+            "id": session["sessionId"],
+            "name": session["sessionName"],
             "status": "RUNNING",
         } in matches
     assert_problem(http.get("/session/_/match"), 400)
@@ -186,26 +190,26 @@ UNKNOWN = "0b2f6a52-6d1e-4c0b-9a4e-1f1f5f0f7a11"
 
 @pytest.mark.parametrize("ref", [UNKNOWN, "nobody", "%2e%2e%2f", "%ff", "a b", "_"])
 @pytest.mark.parametrize(("method", "path"), REQUESTS)
-def test_an_unknown_session_is_404(http: httpx.Client, method: str, path: str, ref: str) -> None:
+def test_unknown_session_is_404(http: httpx.Client, method: str, path: str, ref: str) -> None:
     body = {"mode": "batch", "files": ["x"], "file": "x"}
     answer = http.request(method, f"/session/{ref}{path}", json=body)
     assert_problem(answer, 404)
 
 
-def test_only_the_whole_name_is_a_reference(http: httpx.Client) -> None:
-    made = create(http).json()
-    assert_problem(http.get(f"/session/{made['sessionName'][:-1]}"), 404)
+def test_beginning_of_a_session_name_is_no_reference(http: httpx.Client) -> None:
+    session = create(http).json()
+    assert_problem(http.get(f"/session/{session['sessionName'][:-1]}"), 404)
 
 
-def test_a_destroyed_session_is_gone_and_its_name_free(http: httpx.Client) -> None:
-    made = create(http).json()
-    answer = http.delete(f"/session/{made['sessionName']}?forced=true&recursive=true")
+def test_destroyed_session_is_gone_and_its_name_is_free(http: httpx.Client) -> None:
+    session = create(http).json()
+    answer = http.delete(f"/session/{session['sessionName']}?forced=true&recursive=true")
     assert answer.status_code == 200 and answer.json()["stats"]["runs"] == 0
-    assert_problem(http.delete(f"/session/{made['sessionId']}"), 404, "/object-not-found")
-    assert create(http, name=made["sessionName"]).json()["created"] is True
+    assert_problem(http.delete(f"/session/{session['sessionId']}"), 404, "/object-not-found")
+    assert create(http, name=session["sessionName"]).json()["created"] is True
 
 
-def test_of_two_deletes_at_once_one_is_told_404(http: httpx.Client) -> None:
+def test_second_of_two_deletes_at_once_is_404(http: httpx.Client) -> None:
     for _ in range(5):
         id = create(http).json()["sessionId"]
         with ThreadPoolExecutor(2) as pool:
@@ -213,7 +217,7 @@ def test_of_two_deletes_at_once_one_is_told_404(http: httpx.Client) -> None:
         assert sorted(codes) == [200, 404]
 
 
-def test_destroying_ends_the_calls_that_wait(http: httpx.Client, session: str) -> None:
+def test_delete_of_a_session_ends_its_waiting_calls(http: httpx.Client, session: str) -> None:
     results: list[dict[str, Any]] = []
 
     def poll(run: str) -> None:
@@ -252,7 +256,7 @@ def test_methods_that_are_not_offered_are_405(http: httpx.Client, session: str) 
         assert_problem(http.request(method, path), 405, "/method-not-allowed")
 
 
-def test_interrupting_nothing_is_fine(http: httpx.Client, session: str) -> None:
+def test_interrupt_of_an_idle_session_is_204(http: httpx.Client, session: str) -> None:
     answer = http.post(f"/session/{session}/interrupt")
     assert answer.status_code == 204 and answer.content == b""
 
@@ -282,7 +286,7 @@ def test_interrupt_ends_the_running_step(
         ),
     ],
 )
-def test_a_session_that_cannot_be_made_leaves_nothing(
+def test_session_that_cannot_be_created_leaves_nothing(
     server: Server, http: httpx.Client, refusal: dict[str, Any], status: int, problem: str
 ) -> None:
     wanted = name()

@@ -30,14 +30,14 @@ def test_sizes_are_powers_of_1024(text: Any, bytes_: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "m", "-1", "1x", "1 2", "0", 0, -5, True, None, 1.5, [], "9" * 40]
 )
-def test_what_is_no_size_is_refused_by_name(text: Any) -> None:
+def test_text_that_is_not_a_size_is_refused_by_name(text: Any) -> None:
     with pytest.raises(Invalid) as refused:
         sizes.size_of(text, "config.resources.mem")
     assert "config.resources.mem" in refused.value.data
 
 
 @given(anything, st.sampled_from(sorted(asdict(STEP_LIMITS))))
-def test_an_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
+def test_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
     try:
         assert 0 < sizes.amount(field, value, "x") < float("inf")
     except Invalid:
@@ -48,7 +48,7 @@ def test_an_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
     st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(STEP_LIMITS)}),
     st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(STEP_LIMITS)}),
 )
-def test_no_run_gets_more_than_ceiling_and_session_allow(
+def test_limits_of_a_run_exceed_neither_ceiling_nor_session(
     session: dict[str, int], run: dict[str, int]
 ) -> None:
     ceiling = STEP_LIMITS
@@ -61,7 +61,7 @@ def test_no_run_gets_more_than_ceiling_and_session_allow(
             assert (sizes.client_name(field) in lowered) == is_less
 
 
-def test_numbers_and_truth_values_become_texts() -> None:
+def test_numbers_and_booleans_in_variables_become_texts() -> None:
     given_ = {"A": 1, "B": True, "C": False, "D": 1.5, "E": "", "_f9": "\udcff"}
     assert list(sizes.variables(given_, "environ").values()) == [
         "1", "true", "false", "1.5", "", "\udcff",
@@ -76,13 +76,13 @@ def test_numbers_and_truth_values_become_texts() -> None:
         {f"V{n}": "" for n in range(513)},
     ],
 )  # fmt: skip
-def test_variables_that_no_program_can_be_given_are_refused(bad: dict[str, Any]) -> None:
+def test_variables_that_no_program_can_have_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         sizes.variables(bad, "environ")
 
 
 @given(st.text())
-def test_a_program_text_can_be_given_to_execve(text: str) -> None:
+def test_program_text_is_a_valid_argument_of_execve(text: str) -> None:
     try:
         assert b"\0" not in sizes.program_text(text, "exec").encode("utf-8", "surrogateescape")
     except Invalid:

@@ -69,7 +69,7 @@ def test_step_that_outgrows_its_disk_limit_ends_and_the_run_goes_on(sandbox: San
 def test_without_the_look_at_the_disk_a_step_outgrows_its_limit(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Storage, "look", lambda storage: None)
+    monkeypatch.setattr(Storage, "check", lambda storage: None)
     assert sandbox.run("head -c 30M /dev/zero > f; sleep 0.3", disk=8 << 20).exit == 0
 
 

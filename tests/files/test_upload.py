@@ -309,9 +309,9 @@ def test_undo_leaves_what_a_program_has_put_there(scratch: Scratch) -> None:
     home, stage = (os.open(path, os.O_RDONLY) for path in (scratch.home, scratch.stage))
     try:
         for kept in (None, "kept-0"):
-            commit._take_back(home, stage, ("a",), placed, kept)
+            commit._restore(home, stage, ("a",), placed, kept)
             assert (scratch.home / "a").read_text() == "the program's"
-        commit._take_back(home, stage, ("placed",), placed, None)
+        commit._restore(home, stage, ("placed",), placed, None)
     finally:
         os.close(home)
         os.close(stage)

@@ -1,4 +1,4 @@
-"""A session's line of runs over a shim that plays scripts, and a client of it."""
+"""A run queue over a shim that plays scripts, and a client of its runs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from sandboxd.model import Step
 from sandboxd.runs.channel import Channel
 from sandboxd.runs.follower import StartedRun
 from sandboxd.runs.queue import RunQueue
-from sandboxd.runs.run import Plan, Reply, Run
+from sandboxd.runs.run import Run
+from sandboxd.runs.values import Plan, Reply
 from tests.api.fake_shim import KEEP, FakeShim
 
 Scenario = Callable[["Stage"], Awaitable[None]]
 
 
 class Stage:
-    """A session's line whose runs are played below `base`."""
+    """The host of a run queue, whose runs are played below `base`.
+
+    rows       the runs that are recorded, by number
+    accounted  ids of the runs that are accounted for
+    """
 
     def __init__(self, base: Path, keep: ConsoleConfig) -> None:
         self.base, self.log, self.started = base, list[str](), list[str]()
@@ -32,32 +37,32 @@ class Stage:
         self.shims: list[FakeShim] = []
         self.keep, self.runs = keep, RunQueue(self, keep)
         self.count = 0
-        self.kept: dict[int, Run] = {}
+        self.rows: dict[int, Run] = {}
         self.accounted: list[str] = []
 
-    async def take_down(self, runs: Sequence[Run], instead: Sequence[Run] = ()) -> None:
-        for run in instead:
-            del self.kept[run.number]
+    async def record_runs(self, runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
+        for run in replaced:
+            del self.rows[run.number]
         for run in runs:
             self.count += 1
             run.number = self.count
-            self.kept[run.number] = run
+            self.rows[run.number] = run
 
     @contextlib.asynccontextmanager
-    async def place(self, _: Run) -> AsyncIterator[None]:
-        yield
+    async def admit_run(self, run: Run) -> AsyncIterator[StartedRun | None]:
+        yield None
 
-    async def find(self, run: Run) -> StartedRun | None:
+    async def find_run(self, run: Run) -> StartedRun | None:
         return None
 
-    async def over(self, run: Run) -> None:
+    async def run_over(self, run: Run) -> None:
         self.accounted.append(run.id)
 
-    async def forget(self, runs: Sequence[Run]) -> None:
+    async def forget_runs(self, runs: Sequence[Run]) -> None:
         for run in runs:
-            del self.kept[run.number]
+            del self.rows[run.number]
 
-    async def start(self, run: Run) -> StartedRun:
+    async def start_run(self, run: Run) -> StartedRun:
         if self.fails:
             raise self.fails
         if run.id == self.mistaken:
@@ -66,19 +71,19 @@ class Stage:
         order = {"steps": [asdict(step) for step in run.plan.steps], "environ": run.plan.environ}
         spool = self.base / str(len(self.started))
         shim = FakeShim(order, None, self.base, spool, self.log, self.keep)
-        told = os.open(spool / "cursor", os.O_RDWR | os.O_CREAT)
+        cursor = os.open(spool / "cursor", os.O_RDWR | os.O_CREAT)
         console, journal = os.dup(shim.console), os.dup(shim.journal)
-        started = StartedRun(Channel(shim.theirs), console, journal, told)
+        started = StartedRun(Channel(shim.theirs), console, journal, cursor)
         self.shims.append(shim)
         shim.start()
         return started
 
-    async def ask(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
+    async def submit(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
         commands = {"clean": None, "build": build, "exec": exec}
         steps = tuple(
             Step(name, commands[name], STEP_LIMITS) for name in ("clean", "build", "exec")
         )
-        return await self.runs.ask(id, Plan(steps, options=repr(commands)))
+        return await self.runs.submit(id, Plan(steps, options=repr(commands)))
 
 
 def play(tmp_path: Path, scenario: Scenario, keep: ConsoleConfig = KEEP) -> None:
@@ -104,15 +109,15 @@ def play(tmp_path: Path, scenario: Scenario, keep: ConsoleConfig = KEEP) -> None
 
 
 async def reply(run: Run, *args: Any, **more: Any) -> Reply:
-    async with run.call(*args, **more) as found:
-        assert found is not None
-        return found
+    async with run.call(*args, **more) as reply:
+        assert reply is not None
+        return reply
 
 
 async def vanishing(run: Run) -> Reply | None:
     """The reply of a call that may have none."""
-    async with run.call() as found:
-        return found
+    async with run.call() as reply:
+        return reply
 
 
 async def follow(run: Run) -> list[Reply]:
@@ -123,7 +128,7 @@ async def follow(run: Run) -> list[Reply]:
     return replies
 
 
-def told(replies: list[Reply]) -> list[tuple[str, int | None]]:
+def statuses(replies: list[Reply]) -> list[tuple[str, int | None]]:
     return [(r.answer.status, r.answer.exit_code) for r in replies]
 
 

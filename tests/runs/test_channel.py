@@ -17,7 +17,7 @@ def pair() -> tuple[Channel, Channel]:
     return Channel(ours), Channel(theirs)
 
 
-def test_messages_arrive_whole_with_their_descriptors() -> None:
+def test_message_arrives_whole_with_its_descriptors() -> None:
     async def go() -> None:
         ours, theirs = pair()
         fd = os.memfd_create("x")
@@ -32,7 +32,7 @@ def test_messages_arrive_whole_with_their_descriptors() -> None:
     asyncio.run(go())
 
 
-def test_a_sender_waits_for_a_slow_receiver() -> None:
+def test_sender_waits_for_a_slow_receiver() -> None:
     async def go() -> int:
         ours, theirs = pair()
 
@@ -55,7 +55,7 @@ def test_a_sender_waits_for_a_slow_receiver() -> None:
     assert asyncio.run(go()) == 6_000_000
 
 
-def test_closing_ends_the_receiver_and_the_sender() -> None:
+def test_closed_channel_ends_its_receiver_and_its_sender() -> None:
     async def go() -> None:
         ours, theirs = pair()
         receiver = asyncio.create_task(ours.receive_message())
@@ -72,7 +72,7 @@ def test_closing_ends_the_receiver_and_the_sender() -> None:
     asyncio.run(go())
 
 
-def test_what_is_no_message_is_an_error() -> None:
+def test_packet_that_is_not_a_message_is_an_error() -> None:
     async def go() -> None:
         ours, theirs = pair()
         await ours.send_packet(b"[1]")

@@ -1,4 +1,4 @@
-"""Console items: nothing is lost in silence, nothing is over the limit."""
+"""Console items of a reply: no text is lost without a log item, and none is over the limit."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ records = st.lists(
 KINDS = {STDOUT: "stdout", STDERR: "stderr"}
 
 
-def collected(given_records: list[Record], limit: int) -> list[Any]:
+def collected(stored: list[Record], limit: int) -> list[Any]:
     collector = Collector(limit)
-    for record in given_records:
+    for record in stored:
         collector.add(record)
     return collector.items()
 
 
 @given(records)
-def test_each_stream_arrives_whole_and_in_order(given_records: list[Record]) -> None:
-    items = collected(given_records, 10_000)
+def test_each_console_stream_arrives_whole_and_in_order(stored: list[Record]) -> None:
+    items = collected(stored, 10_000)
     for stream, kind in KINDS.items():
-        sent = "".join(r.text for r in given_records if r.stream == stream)
+        sent = "".join(r.text for r in stored if r.stream == stream)
         assert "".join(text for k, text in items if k == kind) == sent
 
 
 @given(records)
-def test_neighbours_of_a_type_are_one_item(given_records: list[Record]) -> None:
-    items = collected(given_records, 10_000)
+def test_neighbouring_records_of_a_stream_are_one_item(stored: list[Record]) -> None:
+    items = collected(stored, 10_000)
     assert all(a[0] != b[0] for a, b in itertools.pairwise(items))
 
 
 @given(records, st.integers(0, 20))
-def test_what_is_over_the_limit_is_cut_and_counted(given_records: list[Record], limit: int) -> None:
-    items = collected(given_records, limit)
+def test_console_text_over_the_limit_is_cut_and_counted(stored: list[Record], limit: int) -> None:
+    items = collected(stored, limit)
     for stream, kind in KINDS.items():
-        sent = "".join(r.text for r in given_records if r.stream == stream)
+        sent = "".join(r.text for r in stored if r.stream == stream)
         assert "".join(text for k, text in items if k == kind) == sent[:limit]
-        told = [d[3] for k, d in items if k == "log" and f"of {kind} " in d[3]]
+        messages = [d[3] for k, d in items if k == "log" and f"of {kind} " in d[3]]
         cut = max(0, len(sent) - limit)
-        assert [int(text.split()[0]) for text in told] == ([cut] if cut else [])
+        assert [int(text.split()[0]) for text in messages] == ([cut] if cut else [])
 
 
-def test_a_gap_is_told_where_it_is_and_keeps_its_sides_apart() -> None:
+def test_gap_in_the_spool_is_logged_in_its_place_and_separates_items() -> None:
     items = collected(
         [Record(STDOUT, "a"), Record(STDOUT, "b", lost=7), Record(STDOUT, "c", lost=5)], 99
     )
@@ -57,12 +57,12 @@ def test_a_gap_is_told_where_it_is_and_keeps_its_sides_apart() -> None:
     assert items[1][1][3].startswith("12 bytes") and items[2][1] == "bc"
 
 
-def test_a_gap_before_text_that_is_cut_is_told_too() -> None:
+def test_gap_in_the_spool_before_cut_text_is_logged_too() -> None:
     items = collected([Record(STDOUT, "abc"), Record(STDOUT, "d", lost=7)], 3)
     assert [item[0] for item in items] == ["stdout", "log", "log"]
 
 
-def test_a_log_item_has_level_time_logger_and_message() -> None:
+def test_log_item_has_level_time_logger_and_message() -> None:
     (_, (kind, (level, time, logger, message))) = collected(
         [Record(STDOUT, "a"), Record(9, "b", lost=1)], 99
     )

@@ -1,4 +1,4 @@
-"""What a client knows survives the daemon; what it did not get is told again."""
+"""The client cursor: it survives the daemon, and a reply that was not received is served again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import pytest
 from sandboxd.runs.cursor import ClientCursor, CursorFile, Offset
 from sandboxd.runs.follower import StartedRun
 from sandboxd.runs.polling import PollPolicy
-from sandboxd.runs.run import Reply, Run
+from sandboxd.runs.run import Run
+from sandboxd.runs.values import Reply
 from sandboxd.spool import SpoolPosition
 
-from .stage import Stage, follow, play, reply, text, told
+from .stage import Stage, follow, play, reply, statuses, text
 
 
-def test_a_note_is_read_back_and_an_empty_file_tells_nothing(tmp_path: Path) -> None:
+def test_cursor_is_read_back_from_its_file_and_an_empty_file_is_the_beginning(
+    tmp_path: Path,
+) -> None:
     file = CursorFile(os.open(tmp_path / "cursor", os.O_RDWR | os.O_CREAT))
     nothing = file.read()
     assert nothing == ClientCursor(started_at=nothing.started_at) and nothing.started_at > 0
@@ -29,9 +32,9 @@ def test_a_note_is_read_back_and_an_empty_file_tells_nothing(tmp_path: Path) -> 
     asyncio.run(file.write(noted))  # nobody minds
 
 
-def test_an_answer_that_its_client_did_not_get_is_told_again(tmp_path: Path) -> None:
+def test_reply_that_its_client_did_not_receive_is_served_again(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", build="out making", exec="out running\nexit 3")
+        run = await stage.submit("a", build="out making", exec="out running\nexit 3")
         await reply(run)
         for _ in range(2):
             with pytest.raises(ConnectionError):
@@ -39,90 +42,91 @@ def test_an_answer_that_its_client_did_not_get_is_told_again(tmp_path: Path) -> 
                     assert lost is not None and lost.answer.status == "build-finished"
                     raise ConnectionError
         replies = await follow(run)
-        assert told(replies) == [("build-finished", 0), ("finished", 3)]
+        assert statuses(replies) == [("build-finished", 0), ("finished", 3)]
         assert text(*replies) == "making\nrunning\n"
 
     play(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("found", [False, True])
-def test_answer_that_is_on_its_way_while_the_run_begins_moves_no_place(
-    tmp_path: Path, found: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("restored", [False, True])
+def test_reply_in_hand_over_while_the_run_begins_moves_no_cursor(
+    tmp_path: Path, restored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The place is another's: of the start, or what an earlier daemon has noted."""
 
     async def scenario(stage: Stage) -> None:
-        turn, start = asyncio.Event(), stage.start
+        turn, start = asyncio.Event(), stage.start_run
 
         async def begin(run: Run) -> StartedRun:
             await turn.wait()
             started = await start(run)
             run.started_at = 5.0
-            if found:
-                earlier = CursorFile(os.dup(started.told))
+            if restored:
+                earlier = CursorFile(os.dup(started.cursor))
                 await earlier.write(noted)
                 earlier.close()
-            return replace(started, found=found)
+            return replace(started, restored=restored)
 
-        monkeypatch.setattr(stage, "start", begin)
+        monkeypatch.setattr(stage, "start_run", begin)
         noted = ClientCursor(SpoolPosition(24, 0), SpoolPosition(24, 0), 1, False, 4.0)
-        run = await stage.ask("a", exec="sleep 1")
-        async with run.call(terms=PollPolicy(wait_s=0)) as early:
+        run = await stage.submit("a", exec="sleep 1")
+        async with run.call(policy=PollPolicy(wait_s=0)) as early:
             assert early is not None and early.answer.status == "continued"
             turn.set()
             while run._follower is None:
                 await asyncio.sleep(0.01)
             await early.note()
-        assert run._file is not None
-        expected = noted if found else ClientCursor(started_at=5.0)
-        assert run._told == run._file.read() == expected
+        file = run._conversation._cursor_file
+        assert file is not None
+        expected = noted if restored else ClientCursor(started_at=5.0)
+        assert run._conversation._cursor == file.read() == expected
         await run.kill()
 
     play(tmp_path, scenario)
 
 
-def test_a_client_that_says_where_it_is_is_told_what_comes_after(tmp_path: Path) -> None:
+def test_client_that_sends_its_offset_is_served_what_comes_after_it(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", build="out making", exec="out running\nexit 3")
+        run = await stage.submit("a", build="out making", exec="out running\nexit 3")
         replies = await follow(run)
         places = [Offset(), *(each.offset for each in replies)]
         assert places[-1] == Offset(len("making\nrunning\n"), 3)
         for number, place in enumerate(places[:-1]):
             assert text(*(await from_(run, place))) == text(*replies[number:])
-            assert told(await from_(run, place)) == told(replies[number:])
+            assert statuses(await from_(run, place)) == statuses(replies[number:])
         again = await reply(run, since=places[-1])
-        assert told([again]) == [("finished", 3)] and text(again) == ""
-        assert told([await reply(run, since=Offset(10**9, 99))]) == [("finished", 3)]
+        assert statuses([again]) == [("finished", 3)] and text(again) == ""
+        assert statuses([await reply(run, since=Offset(10**9, 99))]) == [("finished", 3)]
 
     async def from_(run: Run, place: Offset) -> list[Reply]:
-        found = [await reply(run, since=place)]
-        while found[-1].answer.status != "finished":
-            found.append(await reply(run))
-        return found
+        replies = [await reply(run, since=place)]
+        while replies[-1].answer.status != "finished":
+            replies.append(await reply(run))
+        return replies
 
     play(tmp_path, scenario)
 
 
-def test_asking_again_for_a_run_whose_end_was_not_told_means_that_run(tmp_path: Path) -> None:
+def test_repeated_request_for_a_run_whose_end_was_not_served_means_that_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="out x")
+        run = await stage.submit("a", exec="out x")
         await run.done.wait()
-        assert await stage.ask("a", exec="out x") is run
+        assert await stage.submit("a", exec="out x") is run
         await follow(run)
-        assert await stage.ask("a", exec="out x") is not run
+        assert await stage.submit("a", exec="out x") is not run
 
     play(tmp_path, scenario)
 
 
-def test_when_the_daemon_ends_calls_return_and_nothing_new_is_taken(tmp_path: Path) -> None:
+def test_suspended_queue_replies_to_calls_and_refuses_new_runs(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="sleep 9")
+        run = await stage.submit("a", exec="sleep 9")
         await reply(run)
         await reply(run)
         stage.runs.suspend()
-        assert told([await reply(run)]) == [("continued", None)]
+        assert statuses([await reply(run)]) == [("continued", None)]
         with pytest.raises(Exception, match="daemon is ending"):
-            await stage.ask("b", exec="out x")
+            await stage.submit("b", exec="out x")
         await stage.runs.close()
         assert not run.vanished
 

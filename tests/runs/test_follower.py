@@ -1,4 +1,4 @@
-"""The shim has the payload's uid: whatever it sends, one run ends and the daemon stays quiet."""
+"""The follower of a shim with the program's uid: bad messages end one run and nothing else."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ async def follow(base: Path, shim: Shim) -> Follower:
     """A follower at the end of what `shim` does at its end of the socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     flags = os.O_RDWR | os.O_CREAT
-    console, journal, told = (os.open(base / n, flags) for n in ("console", "journal", "told"))
-    os.close(told)
-    follower = Follower(StartedRun(Channel(ours), console, journal, told), KEEP, lambda: None)
+    console, journal, cursor = (os.open(base / n, flags) for n in ("console", "journal", "cursor"))
+    os.close(cursor)
+    follower = Follower(StartedRun(Channel(ours), console, journal, cursor), KEEP, lambda: None)
     other = Channel(theirs)
     try:
         async with asyncio.timeout(5):
@@ -44,7 +44,9 @@ async def follow(base: Path, shim: Shim) -> Follower:
 
 
 @pytest.mark.parametrize("packet", [b"", b"x", b"[]", b"{", b"[" * 10_000, b"\xff"])
-def test_what_is_no_message_ends_the_run_with_our_fault(tmp_path: Path, packet: bytes) -> None:
+def test_shim_that_sends_an_invalid_message_ends_the_run_with_our_fault(
+    tmp_path: Path, packet: bytes
+) -> None:
     async def shim(channel: Channel, _: Path) -> None:
         await channel.receive_message()
         await channel.send_packet(packet)
@@ -68,7 +70,9 @@ def test_descriptors_from_a_shim_are_closed_and_end_the_run(tmp_path: Path) -> N
     "answer",
     [{}, {"console": "x", "journal": [], "waiting": 1}, {"console": -1, "journal": 1 << 70}],
 )
-def test_answers_that_are_not_true_change_nothing(tmp_path: Path, answer: dict[str, Any]) -> None:
+def test_shim_answer_that_cannot_be_true_changes_nothing(
+    tmp_path: Path, answer: dict[str, Any]
+) -> None:
     async def shim(channel: Channel, _: Path) -> None:
         await channel.send_message(answer)
 
@@ -76,7 +80,7 @@ def test_answers_that_are_not_true_change_nothing(tmp_path: Path, answer: dict[s
     assert not follower.waiting and not follower.output and follower.events[-1].exit == -1
 
 
-def test_a_shim_that_answers_without_news_does_not_keep_the_daemon_busy(tmp_path: Path) -> None:
+def test_shim_that_answers_without_news_does_not_keep_the_daemon_busy(tmp_path: Path) -> None:
     watches = 0
 
     async def shim(channel: Channel, _: Path) -> None:
@@ -93,7 +97,7 @@ def test_a_shim_that_answers_without_news_does_not_keep_the_daemon_busy(tmp_path
     assert 0 < watches < 15
 
 
-def test_a_journal_that_goes_on_after_the_end_is_read_no_further(tmp_path: Path) -> None:
+def test_journal_that_goes_on_after_its_final_event_is_read_no_further(tmp_path: Path) -> None:
     async def shim(_: Channel, base: Path) -> None:
         lines = [{"event": "step", "step": s, "exit": 0, "console": 0} for s in
                  ("clean", "build", "exec", "clean")]  # fmt: skip
@@ -103,7 +107,7 @@ def test_a_journal_that_goes_on_after_the_end_is_read_no_further(tmp_path: Path)
     assert [event.step for event in events] == ["clean", "build", "exec"]
 
 
-def test_the_watch_names_positions_only_for_who_wants_output(tmp_path: Path) -> None:
+def test_watch_names_console_positions_only_for_a_client_that_wants_output(tmp_path: Path) -> None:
     seen = []
 
     async def shim(channel: Channel, _: Path) -> None:
@@ -114,7 +118,7 @@ def test_the_watch_names_positions_only_for_who_wants_output(tmp_path: Path) -> 
     assert len(wire.encode({"console": NO_POSITION})) < 100
 
 
-def test_a_program_that_talks_without_end_does_not_cost_its_client_the_shim(tmp_path: Path) -> None:
+def test_program_that_prints_without_end_does_not_cost_its_client_the_shim(tmp_path: Path) -> None:
     """Against the shim's own half, which lets go of a reader that does not take its answers."""
 
     async def go() -> bool:
@@ -140,12 +144,12 @@ def test_a_program_that_talks_without_end_does_not_cost_its_client_the_shim(tmp_
             await follower.want_output(console_end())
             if number % 4 == 3:
                 await asyncio.sleep(0.001)
-        kept = not follower.over
+        followed = not follower.over
         follower.close()
         await task
         follower.spool.close()
         listener.close()
         selector.close()
-        return kept
+        return followed
 
     assert asyncio.run(go())

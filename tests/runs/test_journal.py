@@ -1,4 +1,4 @@
-"""The journal is untrusted: what the shim would not have written there counts for nothing."""
+"""The untrusted journal: a line that the shim would not have written counts for nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def line(step: str, exit: Any = 0, **more: Any) -> dict[str, Any]:
 WHOLE = [line("clean"), line("build", 1), line("exec", 127)]
 
 
-def test_a_whole_journal_is_three_events_the_last_one_final() -> None:
+def test_whole_journal_is_three_events_the_last_one_final() -> None:
     events = parse(WHOLE)
     assert [(e.step, e.exit, e.final) for e in events] == [
         ("clean", 0, False), ("build", 1, False), ("exec", 127, True),
@@ -27,12 +27,12 @@ def test_a_whole_journal_is_three_events_the_last_one_final() -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_time_limit_is_final_in_every_step(number: int) -> None:
+def test_step_that_a_time_limit_ended_is_the_final_event(number: int) -> None:
     lines = [line(step) for step in STEPS[:number]] + [line(STEPS[number], None)]
     assert parse(lines)[-1].final and parse(lines)[-1].exit is None
 
 
-def test_a_step_that_ended_the_run_is_final() -> None:
+def test_step_that_ended_the_run_is_final() -> None:
     assert [e.final for e in parse([line("clean"), line("build", 137, final=True)])] == [
         False,
         True,
@@ -56,15 +56,15 @@ def test_a_step_that_ended_the_run_is_final() -> None:
         {"event": "other", "step": "clean", "exit": 0, "console": 0},
     ],
 )
-def test_an_event_that_cannot_be_true_ends_the_journal(bad: dict[str, Any]) -> None:
+def test_event_that_cannot_be_true_ends_the_journal(bad: dict[str, Any]) -> None:
     assert parse([bad, *WHOLE]) == []
 
 
-def test_what_follows_the_final_event_is_ignored() -> None:
+def test_journal_lines_after_the_final_event_are_ignored() -> None:
     assert len(parse([*WHOLE, line("clean"), line("exec")])) == 3
 
 
-def test_a_fault_is_final_and_says_stage_and_errno() -> None:
+def test_fault_is_the_final_event_and_has_stage_and_errno() -> None:
     fault = {"event": "fault", "stage": "mounts", "errno": 13, "message": "no", "console": 9}
     (event,) = parse([fault])
     assert event.final and event.exit == -1
@@ -81,17 +81,17 @@ def test_texts_of_the_journal_are_bounded() -> None:
 @pytest.mark.parametrize(
     "verdict", [None, 7, {}, {"outcome": "?"}, {"outcome": "success", "oom": 1}]
 )
-def test_a_verdict_that_is_none_is_left_out(verdict: Any) -> None:
+def test_value_that_is_not_a_verdict_is_left_out(verdict: Any) -> None:
     (event,) = parse([line("clean", verdict=verdict)])
     assert event.verdict is None
 
 
-def test_a_run_that_ended_without_a_final_event_gets_ours() -> None:
+def test_run_that_ended_without_a_final_event_gets_a_fault_as_its_end() -> None:
     events = lost(parse([line("clean")]))
     assert len(events) == 2 and events[-1].final and events[-1].exit == -1 and events[-1].fault
 
 
-def test_a_final_event_stays_the_last() -> None:
+def test_lost_adds_nothing_to_a_journal_with_a_final_event() -> None:
     assert lost(parse(WHOLE)) == parse(WHOLE)
 
 

@@ -1,4 +1,4 @@
-"""The state table, all of it: every journal, every number of answers, every flag."""
+"""The whole table of next answers: every journal, every number of answers, every flag."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from sandboxd.model import STEPS
 from sandboxd.runs.journal import JournalEvent
-from sandboxd.runs.next_answer import NextAnswer, Progress, answer
+from sandboxd.runs.next_answer import NextAnswer, Progress, next_answer
 
 CODES = (None, -1, 0, 1, 127)
 
@@ -40,45 +40,47 @@ ALL = list(progresses())
 def test_each_event_is_answered_by_its_own_call_before_anything_else() -> None:
     for progress in ALL:
         if progress.answered < len(progress.events):
-            found = answer(progress)
-            assert found and found.event is progress.events[progress.answered]
-            assert not found.again
+            answer = next_answer(progress)
+            assert answer and answer.event is progress.events[progress.answered]
+            assert not answer.again
 
 
-def test_a_run_that_is_over_gives_its_last_answer_for_ever() -> None:
+def test_run_that_is_over_gives_its_last_answer_for_ever() -> None:
     for progress in ALL:
         events = progress.events
         if events and events[-1].final and progress.answered == len(events):
-            found = answer(progress)
-            assert found and found.event is events[-1] and found.again
+            answer = next_answer(progress)
+            assert answer and answer.event is events[-1] and answer.again
 
 
-def test_a_call_waits_only_while_nothing_happens_and_time_is_left() -> None:
+def test_call_waits_only_while_nothing_happens_and_time_is_left() -> None:
     for progress in ALL:
         over = bool(progress.events) and progress.events[-1].final
         idle = (
             progress.answered == len(progress.events)
             and not over
-            and not (progress.waiting and not progress.asked)
+            and not (progress.waiting and not progress.prompted)
             and not progress.output
             and not progress.expired
         )
-        assert (answer(progress) is None) == idle
+        assert (next_answer(progress) is None) == idle
 
 
-def test_waiting_input_is_told_once() -> None:
-    assert answer(Progress(waiting=True)) == NextAnswer("waiting-input")
-    assert answer(Progress(waiting=True, asked=True)) is None
-    assert answer(Progress(waiting=True, asked=True, expired=True)) == NextAnswer("continued")
+def test_client_is_prompted_once_for_input() -> None:
+    assert next_answer(Progress(waiting=True)) == NextAnswer("waiting-input")
+    assert next_answer(Progress(waiting=True, prompted=True)) is None
+    assert next_answer(Progress(waiting=True, prompted=True, expired=True)) == NextAnswer(
+        "continued"
+    )
 
 
-def test_exit_codes_are_there_exactly_with_ended_steps() -> None:
+def test_answer_has_an_exit_code_exactly_when_a_step_ended() -> None:
     for progress in ALL:
-        found = answer(progress)
-        if found and found.status in ("continued", "waiting-input", "exec-timeout"):
-            assert found.exit_code is None
-        elif found:
-            assert found.exit_code is not None
+        answer = next_answer(progress)
+        if answer and answer.status in ("continued", "waiting-input", "exec-timeout"):
+            assert answer.exit_code is None
+        elif answer:
+            assert answer.exit_code is not None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,6 @@ def test_exit_codes_are_there_exactly_with_ended_steps() -> None:
         (JournalEvent(None, -1, 0, True, fault="x"), "finished"),
     ],
 )
-def test_status_of_an_event(event: JournalEvent, status: str) -> None:
-    found = answer(Progress((event,)))
-    assert found and (found.status, found.exit_code) == (status, event.exit)
+def test_each_kind_of_event_has_its_status(event: JournalEvent, status: str) -> None:
+    answer = next_answer(Progress((event,)))
+    assert answer and (answer.status, answer.exit_code) == (status, event.exit)

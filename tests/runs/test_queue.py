@@ -1,4 +1,4 @@
-"""Runs as a client meets them, over a shim that plays scripts: order, calls, ends."""
+"""The run queue over a shim that plays scripts: order, calls, ends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from sandboxd.config import ConsoleConfig
 from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
 from sandboxd.runs.follower import Follower
 from sandboxd.runs.polling import LIVE
-from sandboxd.runs.queue import WAITING_MAX
-from sandboxd.runs.run import Input, Reply
+from sandboxd.runs.queue import QUEUE_MAX
+from sandboxd.runs.values import Input, Reply
 from tests.api.fake_shim import KEEP
 
-from .stage import Stage, follow, play, reply, text, told, vanishing
+from .stage import Stage, follow, play, reply, statuses, text, vanishing
 
 
-def test_a_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
+def test_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(await stage.ask("a", build="out making", exec="out running\nexit 3"))
-        assert told(replies) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
+        replies = await follow(
+            await stage.submit("a", build="out making", exec="out running\nexit 3")
+        )
+        assert statuses(replies) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
         assert [text(r) for r in replies] == ["", "making\n", "running\n"]
 
     play(tmp_path, scenario)
@@ -33,16 +35,16 @@ def test_a_run_answers_each_step_in_a_call_of_its_own(tmp_path: Path) -> None:
 
 def test_after_a_failed_build_exec_is_not_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(await stage.ask("a", build="exit 2", exec="out never"))
-        assert told(replies)[1:] == [("build-finished", 2), ("finished", 127)]
+        replies = await follow(await stage.submit("a", build="exit 2", exec="out never"))
+        assert statuses(replies)[1:] == [("build-finished", 2), ("finished", 127)]
         assert text(*replies) == ""
 
     play(tmp_path, scenario)
 
 
-def test_a_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path: Path) -> None:
+def test_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="out early\nsleep 3.5\nout late")
+        run = await stage.submit("a", exec="out early\nsleep 3.5\nout late")
         await reply(run)
         await reply(run)
         began = time.monotonic()
@@ -54,25 +56,25 @@ def test_a_slow_run_answers_continued_after_two_seconds_with_its_output(tmp_path
     play(tmp_path, scenario)
 
 
-def test_a_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
+def test_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="sleep 0.2\nout one\nout two\nsleep 1.5")
+        run = await stage.submit("a", exec="sleep 0.2\nout one\nout two\nsleep 1.5")
         await reply(run)
         await reply(run)
         began = time.monotonic()
-        live = await reply(run, terms=LIVE)
+        live = await reply(run, policy=LIVE)
         assert live.answer.status == "continued" and text(live) == "one\ntwo\n"
         assert time.monotonic() - began > 0.1
         began = time.monotonic()
-        assert (await reply(run, terms=LIVE)).answer.status == "finished"
+        assert (await reply(run, policy=LIVE)).answer.status == "finished"
         assert time.monotonic() - began > 0.5
 
     play(tmp_path, scenario)
 
 
-def test_a_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -> None:
+def test_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="out hello\nexit 7")
+        run = await stage.submit("a", exec="out hello\nexit 7")
         last = (await follow(run))[-1]
         for _ in range(3):
             again = await reply(run)
@@ -83,9 +85,9 @@ def test_a_finished_run_gives_its_final_result_again_and_again(tmp_path: Path) -
 
 def test_runs_wait_for_their_turn_in_order(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        first = await stage.ask("a", exec="sleep 0.6\nout first")
-        second = await stage.ask("b", exec="out second")
-        third = await stage.ask("c", exec="out third")
+        first = await stage.submit("a", exec="sleep 0.6\nout first")
+        second = await stage.submit("b", exec="out second")
+        third = await stage.submit("c", exec="out third")
         assert [stage.runs.position(run) for run in (first, second, third)] == [0, 1, 2]
         await asyncio.gather(*(follow(run) for run in (third, second, first)))
         assert stage.started == ["a", "b", "c"]
@@ -93,22 +95,22 @@ def test_runs_wait_for_their_turn_in_order(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_queued_run_says_continued_without_console(tmp_path: Path) -> None:
+def test_queued_run_says_continued_without_console(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        await stage.ask("a", exec="sleep 3")
-        queued = await reply(await stage.ask("b", exec="out x"))
+        await stage.submit("a", exec="sleep 3")
+        queued = await reply(await stage.submit("b", exec="out x"))
         assert queued == Reply(queued.answer, []) and queued.answer.status == "continued"
 
     play(tmp_path, scenario)
 
 
-def test_a_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
+def test_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="out name?\nask\nask")
+        run = await stage.submit("a", exec="out name?\nask\nask")
         await reply(run)
         await reply(run)
-        asked = await reply(run)
-        assert asked.answer.status == "waiting-input" and text(asked) == "name?\n"
+        prompt = await reply(run)
+        assert prompt.answer.status == "waiting-input" and text(prompt) == "name?\n"
         again = await reply(run, Input("Ada"))
         assert again.answer.status == "waiting-input" and text(again) == "got 'Ada\\n'\n"
         last = await reply(run, Input("", eof=True))
@@ -117,9 +119,9 @@ def test_a_program_that_reads_is_answered_and_goes_on(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_going_on_without_an_answer_declines(tmp_path: Path) -> None:
+def test_call_without_input_after_a_prompt_declines_the_prompt(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="ask")
+        run = await stage.submit("a", exec="ask")
         while (await reply(run)).answer.status != "waiting-input":
             pass
         assert "decline" not in stage.log
@@ -132,7 +134,7 @@ def test_going_on_without_an_answer_declines(tmp_path: Path) -> None:
 
 def test_long_input_arrives_in_one_piece(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="ask")
+        run = await stage.submit("a", exec="ask")
         while (await reply(run)).answer.status != "waiting-input":
             pass
         last = await reply(run, Input("\U0001f600" * 50_000))
@@ -143,7 +145,7 @@ def test_long_input_arrives_in_one_piece(tmp_path: Path) -> None:
 
 def test_input_that_no_program_can_read_is_refused(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="ask")
+        run = await stage.submit("a", exec="ask")
         while (await reply(run)).answer.status != "waiting-input":
             pass
         with pytest.raises(Invalid):
@@ -155,10 +157,10 @@ def test_input_that_no_program_can_read_is_refused(tmp_path: Path) -> None:
 
 def test_interrupt_reaches_the_running_step(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="sleep 20")
+        run = await stage.submit("a", exec="sleep 20")
         await reply(run)
         await run.interrupt()
-        assert told(await follow(run))[-1] == ("finished", 130)
+        assert statuses(await follow(run))[-1] == ("finished", 130)
         await run.interrupt()
 
     play(tmp_path, scenario)
@@ -172,59 +174,63 @@ def test_interrupt_reaches_the_running_step(tmp_path: Path) -> None:
         ("out x\nfault", "finished", -1, "stage exec: cannot execute (errno 13)"),
     ],
 )
-def test_ends_that_are_no_exit(
+def test_run_that_ends_without_an_exit_has_its_status_and_explanation(
     tmp_path: Path, script: str, status: str, code: int | None, word: str
 ) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(await stage.ask("a", exec=script))
-        assert told(replies)[-1] == (status, code)
+        replies = await follow(await stage.submit("a", exec=script))
+        assert statuses(replies)[-1] == (status, code)
         assert text(*replies) == "x\n"
         logs = [data[3] for r in replies for kind, data in r.console if kind == "log"]
         assert word in "".join(logs) and bool(logs) == bool(word)
-        assert told([await reply(stage.runs.get("a"))]) == [(status, code)]
+        assert statuses([await reply(stage.runs.get("a"))]) == [(status, code)]
 
     play(tmp_path, scenario)
 
 
-def test_a_run_that_cannot_start_says_why_in_each_call(tmp_path: Path) -> None:
+def test_run_that_cannot_start_says_why_in_each_call(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         stage.fails = StageError("mounts", "no", 13)
-        run = await stage.ask("a", exec="out x")
+        run = await stage.submit("a", exec="out x")
         for _ in range(2):
             with pytest.raises(StageError):
                 await reply(run)
         stage.fails = None
-        assert told(await follow(await stage.ask("b", exec="out x")))[-1] == ("finished", 0)
+        assert statuses(await follow(await stage.submit("b", exec="out x")))[-1] == ("finished", 0)
 
     play(tmp_path, scenario)
 
 
-def test_a_mistake_of_ours_ends_one_run_and_not_the_line(tmp_path: Path) -> None:
+def test_bug_of_ours_ends_one_run_and_not_the_queue(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        bad, good = await stage.ask("bad", exec="out x"), await stage.ask("good", exec="out x")
+        bad, good = (
+            await stage.submit("bad", exec="out x"),
+            await stage.submit("good", exec="out x"),
+        )
         stage.mistaken = "bad"
         with pytest.raises(Unavailable, match="cannot be followed"):
             await reply(bad)
-        assert told(await follow(good))[-1] == ("finished", 0)
+        assert statuses(await follow(good))[-1] == ("finished", 0)
 
     play(tmp_path, scenario)
 
 
-def test_asking_twice_for_a_run_means_it_once(tmp_path: Path) -> None:
+def test_repeated_request_for_a_run_means_the_same_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="sleep 0.3")
-        assert await stage.ask("a", exec="sleep 0.3") is run
+        run = await stage.submit("a", exec="sleep 0.3")
+        assert await stage.submit("a", exec="sleep 0.3") is run
         with pytest.raises(Invalid):
-            await stage.ask("a", exec="out other")
+            await stage.submit("a", exec="out other")
         await follow(run)
-        assert await stage.ask("a", exec="sleep 0.3") is not run
+        await run.done.wait()
+        assert await stage.submit("a", exec="sleep 0.3") is not run
 
     play(tmp_path, scenario)
 
 
 def test_two_calls_for_a_run_at_once_share_its_answers(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="out hello")
+        run = await stage.submit("a", exec="out hello")
         replies = await asyncio.gather(*(reply(run) for _ in range(3)))
         assert sorted(r.answer.status for r in replies) == [
             "build-finished", "clean-finished", "finished",
@@ -234,20 +240,20 @@ def test_two_calls_for_a_run_at_once_share_its_answers(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_the_line_is_bounded(tmp_path: Path) -> None:
+def test_queue_refuses_more_runs_than_its_bound(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        for number in range(WAITING_MAX):
-            await stage.ask(str(number), exec="sleep 5")
+        for number in range(QUEUE_MAX):
+            await stage.submit(str(number), exec="sleep 5")
         with pytest.raises(QuotaExceeded):
-            await stage.ask("more", exec="out x")
+            await stage.submit("more", exec="out x")
 
     play(tmp_path, scenario)
 
 
-def test_old_finished_runs_are_forgotten_the_newest_kept(tmp_path: Path) -> None:
+def test_oldest_finished_runs_are_forgotten_and_the_newest_stay(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for number in range(KEEP.runs_kept + 2):
-            await follow(await stage.ask(str(number), exec=f"out {number}"))
+            await follow(await stage.submit(str(number), exec=f"out {number}"))
         await asyncio.sleep(0.1)
         with pytest.raises(NotFound):
             stage.runs.get("0")
@@ -256,20 +262,20 @@ def test_old_finished_runs_are_forgotten_the_newest_kept(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
-def test_a_result_that_nobody_has_seen_is_not_pushed_out(tmp_path: Path) -> None:
+def test_result_that_was_not_served_is_not_pushed_out(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        unseen = await stage.ask("unseen", exec="out precious")
+        unseen = await stage.submit("unseen", exec="out precious")
         for number in range(KEEP.runs_kept + 2):
-            await follow(await stage.ask(str(number), exec="out x"))
+            await follow(await stage.submit(str(number), exec="out x"))
         assert stage.runs.get("unseen") is unseen
         assert text(*await follow(unseen)) == "precious\n"
 
     play(tmp_path, scenario)
 
 
-def test_finished_runs_are_kept_for_a_time(tmp_path: Path) -> None:
+def test_finished_run_is_forgotten_when_its_time_is_over(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        run = await stage.ask("a", exec="out x")
+        run = await stage.submit("a", exec="out x")
         await follow(run)
         await run.done.wait()
         await stage.runs.expire(run.ended_at + 59)
@@ -277,26 +283,29 @@ def test_finished_runs_are_kept_for_a_time(tmp_path: Path) -> None:
         await stage.runs.expire(run.ended_at + 60)
         with pytest.raises(NotFound):
             stage.runs.get("a")
-        assert not stage.kept  # nor for the next daemon, nor on disk
+        assert not stage.rows  # nor for the next daemon, nor on disk
 
     play(tmp_path, scenario, replace(KEEP, keep_s=60))
 
 
-def test_output_of_finished_runs_is_kept_up_to_a_size_and_the_newest_always(tmp_path: Path) -> None:
+def test_finished_runs_are_forgotten_beyond_a_size_but_the_newest_stays(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for id in ("a", "b", "c"):
-            run = await stage.ask(id, exec="flood 100000")
+            run = await stage.submit(id, exec="flood 100000")
             await follow(run)
             await run.done.wait()
         await asyncio.sleep(0.1)
-        assert [run.id for run in stage.kept.values()] == ["c"]
+        assert [run.id for run in stage.rows.values()] == ["c"]
 
     play(tmp_path, scenario, replace(KEEP, kept_size=1))
 
 
-def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
+def test_closed_queue_ends_waiting_calls_at_once(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        active, queued = await stage.ask("a", exec="sleep 9"), await stage.ask("b", exec="out x")
+        active, queued = (
+            await stage.submit("a", exec="sleep 9"),
+            await stage.submit("b", exec="out x"),
+        )
         await reply(active)
         await reply(active)
         calls = [asyncio.create_task(vanishing(run)) for run in (active, queued)]
@@ -307,16 +316,16 @@ def test_closing_ends_waiting_calls_at_once(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_flood_is_cut_to_what_a_response_holds(tmp_path: Path) -> None:
+def test_flood_of_output_is_cut_to_the_size_of_a_response(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
-        replies = await follow(await stage.ask("a", exec="flood 400000"))
+        replies = await follow(await stage.submit("a", exec="flood 400000"))
         assert len(text(*replies)) == 1000
         assert "were cut" in replies[-1].console[-1][1][3]
 
     play(tmp_path, scenario, ConsoleConfig(head=1 << 18, tail=1 << 18, response_chars=1000))
 
 
-def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
+def test_run_whose_client_knows_the_end_is_accounted_for_when_settled_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late(name: str) -> Callable[[Follower], Awaitable[Any]]:
@@ -324,23 +333,23 @@ def test_a_run_whose_client_knows_the_end_is_settled_before_its_session_ends(
         step = getattr(Follower, name)
 
         async def lately(follower: Follower) -> Any:
-            found, gone = None, name == "_receive"
+            result, gone = None, name == "_receive"
             try:
-                found = await step(follower)
+                result = await step(follower)
             except OSError:
                 gone = True
                 raise
             finally:
-                if gone and found is None:
+                if gone and result is None:
                     await asyncio.sleep(0.3)
-            return found
+            return result
 
         return lately
 
     async def scenario(stage: Stage) -> None:
         await stage.runs.settled()  # nothing is going on
-        replies = await follow(await stage.ask("a", exec="out x"))
-        assert told(replies)[-1] == ("finished", 0)
+        replies = await follow(await stage.submit("a", exec="out x"))
+        assert statuses(replies)[-1] == ("finished", 0)
         await stage.runs.settled()
         assert stage.accounted == ["a"]
 

@@ -1,4 +1,4 @@
-"""Reading a spool that a program may have talked over, or that its owner may have forged."""
+"""The spool reader, with spools that a flood has overwritten or that an owner has forged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spool(console: int, tmp_path: Path) -> SpoolReader:
     return SpoolReader(console, os.open(tmp_path / "journal", os.O_RDWR | os.O_CREAT), KEEP)
 
 
-def test_output_is_read_to_its_end_and_then_on(console: int, spool: SpoolReader) -> None:
+def test_spool_is_read_to_its_end_and_on_from_there(console: int, spool: SpoolReader) -> None:
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
     writer.append(STDOUT, b"one ")
     items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
@@ -34,7 +34,7 @@ def test_output_is_read_to_its_end_and_then_on(console: int, spool: SpoolReader)
     assert (items, more) == ([["stdout", "one "]], [["stdout", "two"]])
 
 
-def test_output_behind_the_position_waits_for_the_next_call(
+def test_output_behind_the_end_position_waits_for_the_next_call(
     console: int, spool: SpoolReader
 ) -> None:
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
@@ -44,7 +44,7 @@ def test_output_behind_the_position_waits_for_the_next_call(
     assert spool.console(SpoolPosition(START), end)[0] == [["stdout", "one "]]
 
 
-def test_a_flood_keeps_its_head_and_tail_and_counts_the_rest(
+def test_spool_of_a_flood_keeps_head_and_tail_and_counts_the_rest(
     console: int, spool: SpoolReader
 ) -> None:
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
@@ -58,7 +58,7 @@ def test_a_flood_keeps_its_head_and_tail_and_counts_the_rest(
     assert spool.console(cursor, NO_POSITION)[0] == []
 
 
-def test_a_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
+def test_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
     console: int, spool: SpoolReader
 ) -> None:
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
@@ -73,13 +73,13 @@ def test_a_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
     assert sum(len(text) for kind, text in items if kind == "stdout") > 8000
 
 
-def test_a_forged_spool_comes_to_an_end(console: int, spool: SpoolReader) -> None:
+def test_forged_spool_comes_to_an_end(console: int, spool: SpoolReader) -> None:
     os.pwrite(console, os.urandom(4 * SEGMENT), 0)
     items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
     assert isinstance(items, list) and cursor.position >= 0
 
 
-def test_a_closed_spool_is_empty_and_its_numbers_are_not_used_again(spool: SpoolReader) -> None:
+def test_closed_spool_is_empty_and_its_descriptors_are_not_used_again(spool: SpoolReader) -> None:
     spool.close()
     spool.close()
     assert spool.console(SpoolPosition(START), NO_POSITION)[0] == [] and spool.events() == []

@@ -198,8 +198,8 @@ def without_no_new_privs(patch: pytest.MonkeyPatch) -> None:
     keep(syscalls.PR_SET_NO_NEW_PRIVS)(patch)
     patch.setattr(seccomp, "apply", lambda program: os.open("/dev/null", os.O_RDONLY))
     patch.setattr(seccomp, "verify", lambda: None)
-    patch.setattr("sandboxd.shim.denied_calls.Denied.watch", lambda self, selector: None)
-    patch.setattr("sandboxd.shim.denied_calls.Denied.answer", lambda self: False)
+    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.watch", lambda self, selector: None)
+    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.answer", lambda self: False)
 
 
 def unfiltered(patch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def with_our_environment(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_deadline(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("sandboxd.shim.deadlines.Clock.wall_reached", lambda self, now: False)
+    patch.setattr("sandboxd.shim.deadlines.Deadlines.wall_reached", lambda self, now: False)
 
 
 LAYERS: list[tuple[str, Remove, str]] = [

@@ -27,39 +27,39 @@ def test_wall_limit_comes_when_it_is_due(clock: Deadlines) -> None:
 
 
 def test_wall_stands_still_while_the_user_thinks(clock: Deadlines) -> None:
-    clock.looked(START + 1, waits=True)
+    clock.record_look(START + 1, waits=True)
     assert clock.waiting
     assert not clock.wall_reached(START + 50)
-    clock.answered(START + 50)
+    clock.record_input(START + 50)
     assert not clock.waiting
     assert not clock.wall_reached(START + 58.9)
     assert clock.wall_reached(START + 59)
 
 
 def test_client_that_declines_cannot_stop_the_clock(clock: Deadlines) -> None:
-    clock.looked(START + 1, waits=True)
-    clock.declined(START + 2)
-    clock.looked(START + 3, waits=True)
+    clock.record_look(START + 1, waits=True)
+    clock.record_decline(START + 2)
+    clock.record_look(START + 3, waits=True)
     assert clock.waiting
     assert not clock.wall_reached(START + 10.9)
     assert clock.wall_reached(START + 11)
 
 
 def test_nobody_waits_for_ever(clock: Deadlines) -> None:
-    clock.looked(START + 1, waits=True)
+    clock.record_look(START + 1, waits=True)
     assert not clock.input_reached(START + 60.9)
     assert clock.input_reached(START + 61)
 
 
 def test_program_that_goes_on_by_itself_no_longer_waits(clock: Deadlines) -> None:
-    clock.looked(START + 1, waits=True)
-    clock.looked(START + 3, waits=False)
+    clock.record_look(START + 1, waits=True)
+    clock.record_look(START + 3, waits=False)
     assert not clock.waiting
     assert clock.wall_reached(START + 12)
 
 
 def test_output_ends_the_waiting(clock: Deadlines) -> None:
-    clock.looked(START + 1, waits=True)
+    clock.record_look(START + 1, waits=True)
     assert not clock.look_due(START + 3, quiet_since=START + 3)
     assert not clock.waiting
     assert clock.look_due(START + 3 + FIRST_LOOK, quiet_since=START + 3)
@@ -69,7 +69,7 @@ def test_looks_get_rarer(clock: Deadlines) -> None:
     clock.start(replace(STEP_LIMITS, wall_s=10, cpu_s=100), input_s=60)
     now, gaps = START + FIRST_LOOK, []
     for _ in range(6):
-        clock.looked(now, waits=False)
+        clock.record_look(now, waits=False)
         due = clock.next(now)
         gaps.append(round(due - now, 3))
         now = due
@@ -86,7 +86,7 @@ def test_cpu_is_looked_at_no_sooner_than_it_can_be_used_up(clock: Deadlines) -> 
 
 
 def test_closed_input_is_not_looked_at_again(clock: Deadlines) -> None:
-    clock.forget_input()
+    clock.stop_looking()
     assert not clock.look_due(START + 100, quiet_since=START)
     assert clock.next(START) > START + LAST_LOOK
 
@@ -95,23 +95,23 @@ def test_program_cannot_stop_the_clock_by_asking_again_and_again(clock: Deadline
     """One thread waits, others print: only a client's answer makes the patience anew."""
     now = START
     while now < START + 300 and not clock.wall_reached(now):
-        clock.looked(now, waits=True)
+        clock.record_look(now, waits=True)
         if clock.input_reached(now):
-            clock.forget_input()
+            clock.stop_looking()
         now += 3
         clock.look_due(now, quiet_since=now)  # it printed
     assert now <= START + 10 + 60 + 6
 
 
 def test_answer_makes_the_patience_anew(clock: Deadlines) -> None:
-    clock.looked(START + 1, waits=True)
-    clock.answered(START + 50)
-    clock.looked(START + 51, waits=True)
+    clock.record_look(START + 1, waits=True)
+    clock.record_input(START + 50)
+    clock.record_look(START + 51, waits=True)
     assert not clock.input_reached(START + 110)
     assert clock.input_reached(START + 111)
 
 
 def test_costly_looks_get_rarer_still(clock: Deadlines) -> None:
-    clock.looked(START + 1, waits=False, cost=0.1)
+    clock.record_look(START + 1, waits=False, cost=0.1)
     assert not clock.look_due(START + 2.9, quiet_since=START)
     assert clock.look_due(START + 3, quiet_since=START)

@@ -42,8 +42,8 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         (facts(SEGV), "signal", None, "kernel"),
         (facts(KILLED), "signal", None, "program"),
         (facts(signal.SIGTERM), "signal", None, "program"),
-        (facts(signal.SIGINT, asked={2: "client"}), "signal", None, "client"),
-        (facts(signal.SIGTERM, asked={2: "client"}), "signal", None, "program"),
+        (facts(signal.SIGINT, external_signals={2: "client"}), "signal", None, "client"),
+        (facts(signal.SIGTERM, external_signals={2: "client"}), "signal", None, "program"),
         (facts(None, ended_by="wall_s"), "limit", "wall_s", "sandboxd"),
         (facts(None, ended_by="cpu_s", after=OOM), "limit", "cpu_s", "sandboxd"),
         (facts(KILLED, ended_by="disk", full="disk"), "limit", "disk", "sandboxd"),
@@ -52,9 +52,9 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         (facts(OK, after=OOM), "success", None, None),
         (facts(None, after=OOM), "limit", "memory", None),
         (facts(None), "fault", None, None),
-        (facts(None, requested="client", after=OOM), "signal", None, "client"),
-        (facts(None, requested="sandboxd"), "signal", None, "sandboxd"),
-        (facts(signal.SIGTERM, asked={15: "sandboxd"}), "signal", None, "sandboxd"),
+        (facts(None, killed_by="client", after=OOM), "signal", None, "client"),
+        (facts(None, killed_by="sandboxd"), "signal", None, "sandboxd"),
+        (facts(signal.SIGTERM, external_signals={15: "sandboxd"}), "signal", None, "sandboxd"),
         (facts(FAILED, after=REFUSED, full="disk"), "limit", "pids", None),
         (facts(OK, after=REFUSED), "success", None, None),
         (facts(XFSZ), "limit", "fsize", "kernel"),
@@ -64,13 +64,13 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         (facts(FAILED, full="shm"), "limit", "shm", None),
         (facts(FAILED, full="folder data"), "limit", "disk", None),
         (facts(OK, full="disk"), "success", None, None),
-        (facts(FAILED, said=NO_SPACE), "failure", "disk", None),
-        (facts(FAILED, said=DESCRIPTORS), "failure", "nofile", None),
-        (facts(FAILED, said=TOO_LARGE), "failure", "fsize", None),
-        (facts(OK, said=NO_SPACE), "success", None, None),
-        (facts(OK, over=5), "success", "output", None),
-        (facts(FAILED, over=5), "failure", "output", None),
-        (facts(SEGV, over=5), "signal", "output", "kernel"),
+        (facts(FAILED, last_output=NO_SPACE), "failure", "disk", None),
+        (facts(FAILED, last_output=DESCRIPTORS), "failure", "nofile", None),
+        (facts(FAILED, last_output=TOO_LARGE), "failure", "fsize", None),
+        (facts(OK, last_output=NO_SPACE), "success", None, None),
+        (facts(OK, excess=5), "success", "output", None),
+        (facts(FAILED, excess=5), "failure", "output", None),
+        (facts(SEGV, excess=5), "signal", "output", "kernel"),
     ],
 )
 def test_causes_in_their_order(
@@ -92,8 +92,8 @@ def test_causes_in_their_order(
         full=st.sampled_from([None, "disk", "inodes", "shm", "folder x"]),
         denied=st.just({"mount": 2}),
         last_denied=st.sampled_from([None, "mount"]),
-        said=st.sampled_from(["", NO_SPACE, DESCRIPTORS, TOO_LARGE]),
-        over=st.sampled_from([0, 7]),
+        last_output=st.sampled_from(["", NO_SPACE, DESCRIPTORS, TOO_LARGE]),
+        excess=st.sampled_from([0, 7]),
     ).filter(lambda f: f.ended_by not in ("cpus",))
 )
 def test_every_verdict_is_complete(known: StepFacts) -> None:
@@ -122,9 +122,9 @@ def test_signal_is_named() -> None:
          "the system call bpf (and mount) 3 times"),
         (facts(SEGV, denied={"ptrace": 1}, last_denied="ptrace"), "ptrace once"),
         (facts(FAILED, full="folder data"), "folder data is full"),
-        (facts(OK, over=7, limits=SMALL), "output limit of 2 KiB reached: 7 bytes"),
+        (facts(OK, excess=7, limits=SMALL), "output limit of 2 KiB reached: 7 bytes"),
         (facts(OK, after=OOM), "want of memory"),
-        (facts(OK, host_full=True), "files that it wrote may be lost"),
+        (facts(OK, host_full=True), "files that the step wrote may be lost"),
         (facts(FAILED, ended_by="wall_s", unwritten=7), "7 bytes of output are lost"),
     ],
 )  # fmt: skip
@@ -150,6 +150,6 @@ def test_counters_are_told_before_and_after() -> None:
 
 
 def test_a_step_that_was_ended_on_request_died_of_a_signal_and_is_nobodys_fault() -> None:
-    found = judge(facts(None, requested="client", usage=Usage(wall_ms=5)))
+    found = judge(facts(None, killed_by="client", usage=Usage(wall_ms=5)))
     assert (found.outcome, found.signal, found.limit) == ("signal", "SIGKILL", None)
     assert found.usage.wall_ms == 5 and found.advice

@@ -1,4 +1,4 @@
-"""Keypairs: made strong, kept, switched off, and not deleted under their sessions."""
+"""Keypairs: generated, stored, switched off, and not removed while they own sessions."""
 
 from __future__ import annotations
 
@@ -32,58 +32,58 @@ def session(owner: str) -> SessionRow:
     return SessionRow("11111111-1111-4111-8111-111111111111", "name", owner, "c", "c", 1.5)
 
 
-def test_keys_have_their_form_and_no_two_are_the_same() -> None:
-    made = [keypairs.generate(False, 0) for _ in range(200)]
-    for keypair in made:
+def test_generated_keypairs_have_their_form_and_no_two_are_the_same() -> None:
+    generated = [keypairs.generate(False, 0) for _ in range(200)]
+    for keypair in generated:
         assert re.fullmatch("AK[A-Z0-9]{18}", keypair.access_key)
         assert re.fullmatch("[A-Za-z0-9]{40}", keypair.secret_key)
         assert keypair.secret_key not in repr(keypair)
-    assert len({k.access_key for k in made}) == len({k.secret_key for k in made}) == 200
+    assert len({k.access_key for k in generated}) == len({k.secret_key for k in generated}) == 200
 
 
-def test_a_keypair_comes_back_as_it_was_after_a_restart(path: str) -> None:
-    made = keypairs.generate(True, 12.5, rate_limit=7)
+def test_keypair_comes_back_as_it_was_after_a_restart(path: str) -> None:
+    keypair = keypairs.generate(True, 12.5, rate_limit=7)
     first = Database(path)
-    keypairs.add(first, made)
-    keypairs.add(first, replace(made, access_key="AK2", created_at=13.5))
+    keypairs.add(first, keypair)
+    keypairs.add(first, replace(keypair, access_key="AK2", created_at=13.5))
     keypairs.set_active(first, "AK2", False)
     keypairs.used(first, "AK2", 99.0)
     first.close()
     second = Database(path)
-    other = replace(made, access_key="AK2", created_at=13.5, is_active=False, last_used=99.0)
-    assert keypairs.all_keypairs(second) == [made, other]
+    other = replace(keypair, access_key="AK2", created_at=13.5, is_active=False, last_used=99.0)
+    assert keypairs.all_keypairs(second) == [keypair, other]
     second.close()
 
 
-def test_an_access_key_is_there_once(database: Database) -> None:
-    made = keypairs.generate(False, 0)
-    keypairs.add(database, made)
+def test_second_keypair_with_the_same_access_key_is_refused(database: Database) -> None:
+    keypair = keypairs.generate(False, 0)
+    keypairs.add(database, keypair)
     with pytest.raises(sqlite3.IntegrityError):
-        keypairs.add(database, made)
+        keypairs.add(database, keypair)
 
 
-def test_what_is_not_there_cannot_be_changed(database: Database) -> None:
+def test_change_of_an_unknown_keypair_is_refused(database: Database) -> None:
     with pytest.raises(NotFound):
         keypairs.set_active(database, "AK", True)
     with pytest.raises(NotFound):
         keypairs.remove(database, "AK")
 
 
-def test_a_keypair_with_sessions_is_deleted_by_force_only_and_they_stay(
+def test_keypair_with_sessions_is_removed_only_by_force_and_its_sessions_stay(
     database: Database,
 ) -> None:
-    made = keypairs.generate(False, 0)
-    keypairs.add(database, made)
-    sessions.add(database, session(made.access_key))
+    keypair = keypairs.generate(False, 0)
+    keypairs.add(database, keypair)
+    sessions.add(database, session(keypair.access_key))
     with pytest.raises(Refused, match="owns 1 sessions and 0 folders"):
-        keypairs.remove(database, made.access_key)
-    assert keypairs.all_keypairs(database) == [made]
-    keypairs.remove(database, made.access_key, force=True)
+        keypairs.remove(database, keypair.access_key)
+    assert keypairs.all_keypairs(database) == [keypair]
+    keypairs.remove(database, keypair.access_key, force=True)
     assert keypairs.all_keypairs(database) == []
-    assert [row.owner for row in sessions.all_rows(database)] == [made.access_key]
+    assert [row.owner for row in sessions.all_rows(database)] == [keypair.access_key]
 
 
-def test_another_process_change_is_noticed_and_reading_is_none(path: str) -> None:
+def test_database_version_changes_with_another_process_writes_and_not_with_reads(path: str) -> None:
     ours, other = Database(path), Database(path)
     before = ours.version()
     assert keypairs.all_keypairs(other) == [] and ours.version() == before
@@ -97,7 +97,7 @@ def test_another_process_change_is_noticed_and_reading_is_none(path: str) -> Non
     other.close()
 
 
-def test_sessions_of_before_there_were_keys_belong_to_the_local_owner(path: str) -> None:
+def test_sessions_of_a_database_without_keypairs_belong_to_the_local_owner(path: str) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.executescript(MIGRATIONS[0])
     connection.execute("PRAGMA user_version = 1")

@@ -1,4 +1,4 @@
-"""The table of sessions survives a restart, keeps names apart and never repeats a run number."""
+"""The tables of sessions and runs: after a restart, with names, with run numbers, with damage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROW = SessionRow(
     limits={"memory": 1 << 28, "cpus": 0.5},
     environ={"WORD": "\udcff", "한": "글"},
 )
-ORDER = RunRow(ROW.id, 0, "r", "{}", None, "boot")
+RUN = RunRow(ROW.id, 0, "r", "{}", None, "boot")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def database(path: str) -> Iterator[Database]:
     database.close()
 
 
-def test_a_row_comes_back_as_it_was_after_a_restart(path: str) -> None:
+def test_session_row_comes_back_unchanged_after_a_restart(path: str) -> None:
     first = Database(path)
     sessions.add(first, ROW)
     mounts = (Attachment("22222222-2222-4222-8222-222222222222", "data", True),)
@@ -58,7 +58,7 @@ def test_a_row_comes_back_as_it_was_after_a_restart(path: str) -> None:
     second.close()
 
 
-def test_a_session_that_is_over_is_remembered_among_the_newest(database: Database) -> None:
+def test_row_of_an_ended_session_stays_among_the_newest_of_its_owner(database: Database) -> None:
     for number in range(4):
         row = replace(ROW, id=str(number), name=f"name{number}", created_at=float(number))
         sessions.add(database, row)
@@ -72,12 +72,12 @@ def test_a_session_that_is_over_is_remembered_among_the_newest(database: Databas
     assert counts == [1, 4]
     assert [sessions.log(database, id)[-5:] for id in "0123"] == ["", "log 1", "log 2", "log 3"]
     assert len(sessions.log(database, "1")) == LOG_MAX
-    found = sessions.ended_row(database, "default", "name2")
-    assert found and found.status == "TERMINATED" and found.history == {"TERMINATED": 9.0}
+    ended = sessions.ended_row(database, "default", "name2")
+    assert ended and ended.status == "TERMINATED" and ended.history == {"TERMINATED": 9.0}
     assert sessions.ended_row(database, "other", "name2") is None
 
 
-def test_of_several_sessions_that_are_over_the_newest_has_the_name(database: Database) -> None:
+def test_name_of_several_ended_sessions_means_the_newest(database: Database) -> None:
     for number in range(3):
         row = replace(ROW, id=str(number), created_at=float(number))
         sessions.add(database, row)
@@ -94,7 +94,7 @@ def test_two_sessions_of_an_owner_cannot_have_one_name(database: Database) -> No
     assert len(sessions.all_rows(database)) == 2
 
 
-def test_a_session_that_is_being_destroyed_gives_its_name_free(database: Database) -> None:
+def test_session_that_is_being_destroyed_frees_its_name_and_slot(database: Database) -> None:
     sessions.add(database, ROW)
     row = sessions.move(database, ROW, "RUNNING", 2.0, slot=7)
     sessions.move(database, row, "TERMINATING", 3.0)
@@ -103,9 +103,9 @@ def test_a_session_that_is_being_destroyed_gives_its_name_free(database: Databas
     sessions.move(database, other, "RUNNING", 4.0, slot=7)
 
 
-def test_a_changed_row_keeps_what_was_counted_meanwhile(database: Database) -> None:
+def test_change_of_a_session_row_leaves_other_columns_alone(database: Database) -> None:
     sessions.add(database, ROW)
-    runs.add(database, ROW.id, 5.0, [ORDER])
+    runs.add(database, ROW.id, 5.0, [RUN])
     sessions.change(database, ROW, tag="x")
     (row,) = sessions.all_rows(database)
     assert (row.runs, row.used_at, row.tag) == (1, 5.0, "x")
@@ -128,13 +128,13 @@ def test_database_that_cannot_be_shared_again_is_unwritable_until_it_can(
     database.close()
 
 
-def test_runs_replace_others_in_one_act(database: Database) -> None:
+def test_added_runs_replace_others_in_one_transaction(database: Database) -> None:
     sessions.add(database, ROW)
-    first = runs.add(database, ROW.id, 5.0, [ORDER, ORDER])
+    first = runs.add(database, ROW.id, 5.0, [RUN, RUN])
     with pytest.raises(KeyError):
-        runs.add(database, "none", 5.0, [ORDER], first)
-    assert runs.add(database, ROW.id, 5.0, [ORDER], first[1:]) == [3]
-    assert [order.number for order in runs.all_orders(database)[ROW.id]] == [1, 3]
+        runs.add(database, "none", 5.0, [RUN], first)
+    assert runs.add(database, ROW.id, 5.0, [RUN], first[1:]) == [3]
+    assert [run.number for run in runs.all_rows(database)[ROW.id]] == [1, 3]
 
 
 def test_run_numbers_are_never_used_again(path: str) -> None:
@@ -144,7 +144,7 @@ def test_run_numbers_are_never_used_again(path: str) -> None:
 
     def count() -> None:
         for _ in range(25):
-            numbers.extend(runs.add(database, ROW.id, 1.0, [ORDER]))
+            numbers.extend(runs.add(database, ROW.id, 1.0, [RUN]))
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
@@ -153,20 +153,20 @@ def test_run_numbers_are_never_used_again(path: str) -> None:
         thread.join()
     database.close()
     again = Database(path)
-    numbers.extend(runs.add(again, ROW.id, 1.0, [ORDER]))
+    numbers.extend(runs.add(again, ROW.id, 1.0, [RUN]))
     again.close()
     assert sorted(numbers) == list(range(1, 102))
 
 
-def test_a_removed_session_has_no_runs(database: Database) -> None:
+def test_removed_session_has_no_runs(database: Database) -> None:
     sessions.add(database, ROW)
     sessions.remove(database, ROW.id)
     with pytest.raises(KeyError):
-        runs.add(database, ROW.id, 1.0, [ORDER])
+        runs.add(database, ROW.id, 1.0, [RUN])
 
 
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
-def test_sessions_of_an_earlier_sandboxd_are_taken_up(
+def test_sessions_of_an_earlier_sandboxd_are_migrated(
     path: str, monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
     monkeypatch.setattr("sandboxd.store.database.MIGRATIONS", MIGRATIONS[:version])
@@ -183,12 +183,12 @@ def test_sessions_of_an_earlier_sandboxd_are_taken_up(
     (row,) = sessions.all_rows(second)
     assert (row.name, row.owner, row.slot, row.runs) == ("old", "local", 7, 2)
     assert (row.type, row.result, row.mounts, row.history) == ("interactive", "UNDEFINED", (), {})
-    assert runs.add(second, "1", 9.0, [ORDER, ORDER]) == [3, 4]
-    assert [order.number for order in runs.all_orders(second)["1"]] == [3, 4]
+    assert runs.add(second, "1", 9.0, [RUN, RUN]) == [3, 4]
+    assert [run.number for run in runs.all_rows(second)["1"]] == [3, 4]
     second.close()
 
 
-def test_the_only_owner_of_before_there_were_keys_has_another_name(
+def test_owner_in_a_database_without_keypairs_is_renamed_to_local(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandboxd.store.database.MIGRATIONS", MIGRATIONS[:1])
@@ -205,22 +205,22 @@ def test_the_only_owner_of_before_there_were_keys_has_another_name(
     second.close()
 
 
-def test_a_run_is_remembered_until_it_is_forgotten_or_its_session_ends(database: Database) -> None:
+def test_run_row_stays_until_it_is_removed_or_its_session_ends(database: Database) -> None:
     sessions.add(database, ROW)
-    order = RunRow(ROW.id, 0, "r", '{"steps": []}', b"in\0put", "boot")
-    assert runs.add(database, ROW.id, 5.0, [order, order]) == [1, 2]
+    run = RunRow(ROW.id, 0, "r", '{"steps": []}', b"in\0put", "boot")
+    assert runs.add(database, ROW.id, 5.0, [run, run]) == [1, 2]
     runs.ended(database, ROW.id, 1, 6.0, used_at=6.0, usage={"runs": 1})
-    first, second = runs.all_orders(database)[ROW.id]
-    assert first == replace(order, number=1, ended_at=6.0)
-    assert second == replace(order, number=2)
+    first, second = runs.all_rows(database)[ROW.id]
+    assert first == replace(run, number=1, ended_at=6.0)
+    assert second == replace(run, number=2)
     assert sessions.all_rows(database)[0].usage == {"runs": 1}
     runs.remove(database, ROW.id, [1])
-    assert [each.number for each in runs.all_orders(database)[ROW.id]] == [2]
+    assert [each.number for each in runs.all_rows(database)[ROW.id]] == [2]
     sessions.ended(database, ROW, 7.0, 3)
-    assert runs.all_orders(database) == {}
+    assert runs.all_rows(database) == {}
 
 
-def test_a_database_that_was_damaged_is_refused_with_the_remedy(path: str) -> None:
+def test_damaged_database_is_refused_with_the_remedy(path: str) -> None:
     database = Database(path)
     for number in range(200):
         sessions.add(database, replace(ROW, id=str(number), name=f"name{number}"))
@@ -234,7 +234,7 @@ def test_a_database_that_was_damaged_is_refused_with_the_remedy(path: str) -> No
     assert "\n" not in str(refused.value)
 
 
-def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
+def test_transaction_that_fails_changes_nothing(database: Database) -> None:
     with pytest.raises(ZeroDivisionError), database.transaction() as connection:
         connection.execute("DELETE FROM sessions")
         raise ZeroDivisionError
@@ -245,7 +245,7 @@ def test_a_transaction_that_fails_changes_nothing(database: Database) -> None:
     assert len(sessions.all_rows(database)) == 1
 
 
-def test_a_database_of_a_later_sandboxd_is_refused(path: str) -> None:
+def test_database_of_a_later_sandboxd_is_refused(path: str) -> None:
     Database(path).close()
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
@@ -254,14 +254,14 @@ def test_a_database_of_a_later_sandboxd_is_refused(path: str) -> None:
         Database(path)
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text("certainly no database " * 100)
     with pytest.raises(ConfigError, match="cannot be used"):
         Database(str(path))
 
 
-def test_who_opens_the_file_beside_us_sees_that_it_is_in_use(path: str) -> None:
+def test_second_process_that_opens_the_database_sees_it_in_use(path: str) -> None:
     database = Database(path)
     # SQLite holds a shared lock on this byte as long as the index of the log is used (os_unix.c,
     # UNIX_SHM_DMS). Who finds it free truncates the index, under the feet of all others.

@@ -223,7 +223,7 @@ def test_mistake_in_the_configuration_is_one_line_and_keeps_what_runs() -> None:
     config.write_text(right + "\n[scratch]\nsize = 1\n")
     said = sh("./scripts/install --wheels /opt/wheels", code=1)
     assert said.endswith(
-        "sandboxd: scratch.size must be between 16 MiB and 1 TiB, in bytes\n"
+        "sandboxd: scratch.size must be between 16 MiB and 1 TiB, in bytes, not 1\n"
         "install: correct /etc/sandboxd/config.toml and run this again; nothing was changed\n"
     )
     sh("systemctl reload sandboxd")  # refused: what it had goes on counting

@@ -1,1 +1,1 @@
-"""Virtual folders as the api keeps them, without HTTP: the shelf, mounts, tokens, offsets."""
+"""Virtual folders in the api, without HTTP: registry, attachments, tokens, uploads by tus."""

@@ -1,8 +1,8 @@
-"""Which virtual folders a new session gets, and where. No I/O.
+"""The attachments of a new session: its virtual folders and their places. No I/O.
 
-Clients name them in `mounts` (or, by UUID, `mount_ids`), give some another place in `mount_map`
-(`mount_id_map`), and options in `mount_options`. A place is a name in /home/work: deeper ones
-would have parents that programs can move away.
+Clients name the folders in `mounts` (or, by UUID, in `mount_ids`), other places for them in
+`mount_map` (`mount_id_map`), and options in `mount_options`. A place is a name in /home/work: a
+deeper place would have parents that programs can move away.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ def attachments(
     options: Mapping[str, Any],
     find: Callable[[str], FolderRow],
 ) -> tuple[Attachment, ...]:
-    """The folders `names`, each the name or UUID of one that `find` knows.
+    """The attachments of the folders `names`; `find` has the folder of a name or UUID.
 
-    Raises Invalid for what cannot be mounted so, and what `find` raises.
+    Raises Invalid for attachments that are not possible, and the errors of `find`.
     """
     if len(names) > ATTACHMENTS_MAX:
         raise _bad("mounts", f"at most {ATTACHMENTS_MAX} virtual folders")
-    for where, given in (("mount_map", places), ("mount_options", options)):
-        if strangers := sorted(set(given) - {name for name in names if isinstance(name, str)}):
-            raise _bad(f"{where}.{strangers[0]}", "only what is in mounts")
-    found = tuple(_attachment(name, places, options, find) for name in names)
-    for what in ("folder", "name"):
-        if len({getattr(one, what) for one in found}) < len(found):
-            raise _bad("mounts", f"each {what} only once")
-    return found
+    known = {name for name in names if isinstance(name, str)}
+    for where, entries in (("mount_map", places), ("mount_options", options)):
+        if unknown := sorted(set(entries) - known):
+            raise _bad(f"{where}.{unknown[0]}", "only names that are in mounts")
+    result = tuple(_attachment(name, places, options, find) for name in names)
+    for field in ("folder", "name"):
+        if len({getattr(each, field) for each in result}) < len(result):
+            raise _bad("mounts", f"each {field} only once")
+    return result
 
 
 def _attachment(
@@ -53,7 +54,7 @@ def _attachment(
 
 
 def _place(place: Any, where: str) -> str:
-    """The name in /home/work that `place`, relative or absolute, means."""
+    """The name in /home/work for `place`, which is relative or absolute."""
     text = place.removeprefix(f"{HOME}/").removesuffix("/") if isinstance(place, str) else ""
     if not FOLDER_NAME.fullmatch(text):
         raise _bad(where, f"NAME or {HOME}/NAME, of ASCII letters, digits, _ . or -")
@@ -63,12 +64,12 @@ def _place(place: Any, where: str) -> str:
 def _read_only(row: FolderRow, options: Any, where: str) -> bool:
     if options is not None and not isinstance(options, dict):
         raise _bad(where, "an object")
-    asked = (options or {}).get("permission") or row.permission
-    if asked not in _PERMISSIONS:
+    permission = (options or {}).get("permission") or row.permission
+    if permission not in _PERMISSIONS:
         raise _bad(f"{where}.permission", f"one of {', '.join(_PERMISSIONS)}")
-    if row.permission == "ro" and asked != "ro":
+    if row.permission == "ro" and permission != "ro":
         raise _bad(f"{where}.permission", "ro, as the folder has it")
-    return bool(asked == "ro")
+    return bool(permission == "ro")
 
 
 def _bad(where: str, allowed: str) -> Invalid:

@@ -1,7 +1,7 @@
-"""The virtual folders of this daemon: made, found, renamed, removed.
+"""The registry of the virtual folders of this daemon: finds, creates, changes and removes them.
 
-As with sessions, the database is written before the act: a folder whose making or removal was
-interrupted is removed at the next start, and no other ever is.
+As with sessions, the database is written before the act: a folder whose creation or removal was
+interrupted is removed at the next start, and no other folder ever is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...config import Config
+from ...config import FoldersConfig
 from ...errors import (
     FolderExists,
     Gone,
@@ -30,17 +30,18 @@ from ...errors import (
 from ...model import FOLDER_NAME, HOME
 from ...runs.channel import Channel
 from ...store import folders as table
-from ...store.database import Database, Unwritable
+from ...store.database import Unwritable
 from ...store.folders import FolderRow
 from ..sessions.fair_queue import Amount
 from ..sessions.registry import SessionRegistry
+from ..sessions.services import Services
 from ..sessions.session import HELPERS_MAX
 from ..sessions.warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
 
 RESERVED = ("_", "invitations")
-"""Names that mean something else in URLs."""
+"""Names that have another meaning in URLs."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _BYTES_OF_INODE = 8192
@@ -48,11 +49,15 @@ _BYTES_OF_INODE = 8192
 
 @dataclass(slots=True)
 class Folder:
-    """A folder that can be used: its row, and the turns for calls on its files."""
+    """A folder that can be used.
+
+    helpers  the bound of its file calls
+    closed   it is being removed
+    """
 
     row: FolderRow
     warden: WardenClient
-    turns: asyncio.Semaphore
+    helpers: asyncio.Semaphore
     closed: bool = False
 
     async def open_helper(self) -> Channel:
@@ -60,51 +65,55 @@ class Folder:
         return await self.warden.folder_files(self.row.id)
 
     def helper_gone(self) -> SandboxdError:
-        """Why its file helper may have ended without an answer."""
+        """The reason why its file helper may have ended without an answer."""
         return _missing(self.row.name) if self.closed else Unavailable("the file helper is gone")
 
-    def told(self, text: str) -> str:
-        """A message of its file helper, for which the folder is /home/work."""
+    def client_message(self, text: str) -> str:
+        """A message of its file helper for clients: the folder is /home/work for the helper."""
         return text.replace(f"{HOME}/", "").replace(HOME, f"the folder {self.row.name}")
 
 
 class FolderRegistry:
     """All folders, by UUID and by owner and name."""
 
-    def __init__(
-        self, config: Config, warden: WardenClient, database: Database, sessions: SessionRegistry
-    ) -> None:
-        self.config = config.folders
-        self._warden = warden
-        self._database = database
+    def __init__(self, services: Services, sessions: SessionRegistry) -> None:
+        self._services = services
+        self._warden = services.warden
+        self._database = services.database
+        self._deferred = services.deferred
+        self._admission = services.admission
+        self._disk = services.admission.sessions
         self._sessions = sessions
-        self._disk = sessions.admission.sessions
-        self._owed = sessions.owed
         self._by_id: dict[str, Folder] = {}
         self._changing = asyncio.Lock()
 
+    @property
+    def config(self) -> FoldersConfig:
+        """The configuration of folders that is in use."""
+        return self._services.config.folders
+
     async def restore(self) -> None:
-        """Take up the folders of before the restart; finish what was interrupted."""
+        """Restore the folders of an earlier daemon; finish acts that were interrupted."""
         for row in await self._database.run(table.all_rows):
             if row.status == "READY":
                 self._disk.take(row.id, row.owner, Amount(0, row.size))
-                self._keep(row)
+                self._add(row)
                 continue
             try:
                 await self._warden.folder_remove(row.id)
-                await self._owed.write(table.remove, row.id)
+                await self._deferred.write(table.remove, row.id)
             except SandboxdError as error:
                 _log.warning("folder %s (%s) cannot be removed: %s", row.id, row.name, error)
 
-    def _keep(self, row: FolderRow) -> Folder:
+    def _add(self, row: FolderRow) -> Folder:
         folder = Folder(row, self._warden, asyncio.Semaphore(HELPERS_MAX))
         self._by_id[row.id] = folder
         return folder
 
     def of(self, owner: str | None) -> list[Folder]:
-        """All folders of an owner, oldest first; of everybody, if it is None."""
-        every = [one for one in self._by_id.values() if not one.closed]
-        return [one for one in every if owner in (one.row.owner, None)]
+        """All folders of an owner, oldest first; of all owners, if it is None."""
+        usable = [folder for folder in self._by_id.values() if not folder.closed]
+        return [folder for folder in usable if owner in (folder.row.owner, None)]
 
     def find(self, owner: str, ref: str) -> Folder:
         """The owner's folder of this name, else of this UUID. Raises NotFound."""
@@ -120,11 +129,11 @@ class FolderRegistry:
         raise _missing(ref)
 
     def has(self, ref: str) -> bool:
-        """There is a folder, whosever it is, of this UUID or name."""
-        return any(ref in (one.row.id, one.row.name) for one in self._by_id.values())
+        """There is a folder of this UUID or name, whoever the owner is."""
+        return any(ref in (each.row.id, each.row.name) for each in self._by_id.values())
 
     def by_id(self, id: str) -> Folder:
-        """The folder with this UUID, whosever it is. Raises NotFound."""
+        """The folder with this UUID, whoever the owner is. Raises NotFound."""
         folder = self._by_id.get(id)
         if folder is None or folder.closed:
             raise _missing(id)
@@ -134,16 +143,15 @@ class FolderRegistry:
         """A new folder. Raises FolderExists, QuotaExceeded, Full, Draining, StageError."""
         if len(self.of(wanted.owner)) >= self.config.count:
             raise QuotaExceeded(f"an owner has at most {self.config.count} folders")
-        admission = self._sessions.admission
-        await admission.promise_disk(wanted.id, wanted.owner, Amount(0, wanted.size))
+        await self._admission.reserve_disk(wanted.id, wanted.owner, Amount(0, wanted.size))
         try:
             return await self._make(wanted)
         except BaseException:
-            self._disk.leave(wanted.id)
+            self._disk.release(wanted.id)
             raise
 
     async def _make(self, wanted: FolderRow) -> Folder:
-        await self._owed.settle()
+        await self._deferred.settle()
         try:
             await self._database.run(table.add, wanted)
         except sqlite3.IntegrityError:
@@ -153,12 +161,12 @@ class FolderRegistry:
             await self._warden.folder_make(wanted.id, wanted.size, inodes)
             await self._database.run(table.set_status, wanted.id, "READY")
         except Gone:
-            raise  # its directory may be there: the next start removes it, by the row
-        except Exception:  # whatever it was, nothing half made may stay
+            raise  # the next start removes the directory, if it is there, by the row
+        except Exception:  # whatever it is, nothing may stay half made
             await self._warden.folder_remove(wanted.id)
-            await self._owed.write(table.remove, wanted.id)
+            await self._deferred.write(table.remove, wanted.id)
             raise
-        return self._keep(replace(wanted, status="READY"))
+        return self._add(replace(wanted, status="READY"))
 
     async def change(self, folder: Folder, **fields: Any) -> None:
         """Give a folder another name, permission or cloneability. Raises FolderExists."""
@@ -183,20 +191,20 @@ class FolderRegistry:
         folder.closed = True
         try:
             await self._remove(folder.row)
-        except BaseException:  # it can be asked for again
+        except BaseException:  # the client can try again
             folder.closed = False
             raise
         del self._by_id[folder.row.id]
-        self._disk.leave(folder.row.id)
+        self._disk.release(folder.row.id)
 
     async def _remove(self, row: FolderRow) -> None:
-        """Remove directory and row. On a full disk nothing is written before: it makes room."""
+        """Remove directory and row; also on a full disk, where nothing can be written before."""
         with contextlib.suppress(Unwritable):
             await self._database.run(table.set_status, row.id, "DELETING")
         try:
             await self._warden.folder_remove(row.id)
         except Invalid:
-            await self._owed.write(table.set_status, row.id, "READY")
+            await self._deferred.write(table.set_status, row.id, "READY")
             raise Refused(f"{row.name} is being used by a session") from None
         await self._database.run(table.remove, row.id)
 
@@ -214,7 +222,7 @@ def new_row(
 def check_name(name: str) -> str:
     """`name`, if a folder can have it. Raises Invalid.
 
-    Names in the form of a UUID are not given: they would hide the folder with that UUID.
+    A name in the form of a UUID is refused: it would hide the folder with that UUID.
     """
     if FOLDER_NAME.fullmatch(name) and name not in RESERVED and not _UUID.fullmatch(name):
         return name

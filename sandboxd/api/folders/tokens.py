@@ -1,9 +1,8 @@
-"""Tokens for files: who has one may upload, or download, this one file, and that for a while.
+"""The tokens for files: a token allows one upload, or downloads, of one file, for a while.
 
-Clients pass them on to what they upload and download with, without signing. A token is 32 random
-bytes; it is good for one purpose, one folder and one path, and is forgotten when it expires, when
-its folder goes, and when the daemon ends; and good only while who has asked for it could still
-sign for it.
+Clients pass tokens on to programs that upload and download without signing. A token is 32 random
+bytes. It is valid for one purpose, one folder and one path, and only while its caller could still
+sign requests. It ends when it expires, when its folder is removed, and when the daemon ends.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ TOKENS_MAX = 10_000
 
 @dataclass(slots=True)
 class Token:
-    """What a token is good for.
+    """The permission that a token stands for.
 
-    giver    the caller who has asked for it; it is worth what that caller's keypair is
+    giver    name of the caller who has asked for it; it is valid only as long as that keypair
     folder   UUID
     size     of an upload, bytes
-    id       the upload's, by which file helpers know it
+    id       of the upload, for file helpers
     done     the upload is in its place
-    working  held by the request that adds to the upload
+    working  the lock of the request that adds to the upload
     """
 
     purpose: Purpose
@@ -47,7 +46,7 @@ class Token:
 
 
 class Tokens:
-    """All tokens that are good; `life_s` seconds each, counted from its last use in an upload."""
+    """All valid tokens. A token lives `life_s` seconds, counted from its last use in an upload."""
 
     def __init__(self, life_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.life_s = life_s
@@ -57,7 +56,7 @@ class Tokens:
     def give(
         self, purpose: Purpose, giver: str, folder: str, path: str, size: int = 0, id: str = ""
     ) -> tuple[str, Token]:
-        """A new token, as text and as what it is good for. Raises QuotaExceeded."""
+        """A new token: its text and its permission. Raises QuotaExceeded."""
         now = self._clock()
         if len(self._tokens) >= TOKENS_MAX or self._count(folder) >= TOKENS_MAX // 10:
             self._tokens = {t: token for t, token in self._tokens.items() if token.expires > now}
@@ -72,11 +71,11 @@ class Tokens:
         return sum(1 for token in self._tokens.values() if token.folder == folder)
 
     def take_back(self, text: str) -> None:
-        """What the token was to be good for could not be had."""
+        """Revoke a token: its upload could not begin."""
         self._tokens.pop(text, None)
 
     def uploads(self, folder: str) -> list[str]:
-        """The ids of the uploads into the folder that can still go on."""
+        """The ids of the uploads into a folder that can still go on."""
         now = self._clock()
         return [
             token.id
@@ -85,16 +84,16 @@ class Tokens:
         ]
 
     def find(self, text: str, purpose: Purpose) -> Token:
-        """What `text` is good for. Raises NotFound for any but a good token of this purpose."""
+        """The permission of the token `text`. Raises NotFound unless it is valid for `purpose`."""
         token = self._tokens.get(text)
         if token is None or token.purpose != purpose or token.expires <= self._clock():
             raise NotFound(purpose, f"This {purpose} token is not known, or has expired.")
         return token
 
     def prolong(self, token: Token) -> None:
-        """An upload goes on."""
+        """Prolong the life of a token: its upload goes on."""
         token.expires = self._clock() + self.life_s
 
     def forget(self, folder: str) -> None:
-        """A folder is gone."""
+        """Revoke all tokens of a folder: it is gone."""
         self._tokens = {t: token for t, token in self._tokens.items() if token.folder != folder}

@@ -1,9 +1,9 @@
-"""The resumable upload protocol, tus 1.0.0 (tus.io/protocols/resumable-upload): its core, as
-rules without I/O.
+"""The core of the resumable upload protocol tus 1.0.0 (tus.io/protocols/resumable-upload), as rules
+without I/O.
 
-An upload is a length that was told when it was made, and an offset: how much of it is there. A
-client asks for the offset (HEAD) and sends what follows (PATCH), as often as it takes. What is
-sent for any other offset is refused, so nothing can be lost, doubled or put in a wrong place.
+An upload has a length, which is fixed when it is created, and an offset: how many bytes have
+arrived. A client asks for the offset (HEAD) and sends the bytes after it (PATCH), as often as it
+takes. Bytes for any other offset are refused, so none can be lost, doubled or put in a wrong place.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class TusError:
-    """Why a request is refused: the HTTP status, and what is told."""
+    """The refusal of a request: the HTTP status and the message."""
 
     status: int
     message: str
 
 
 def version(headers: Mapping[str, str]) -> TusError | None:
-    """What is wrong with the protocol's version; one that is not told is ours."""
+    """The refusal of another version of the protocol; a request without a version is accepted."""
     if headers.get("tus-resumable", VERSION) != VERSION:
         return TusError(412, f"this server speaks tus {VERSION}")
     return None
 
 
 def patch(headers: Mapping[str, str], size: int) -> int | TusError:
-    """The offset that a PATCH is for, in an upload of `size` bytes; or what is wrong with it."""
+    """The offset of a PATCH to an upload of `size` bytes; or the refusal."""
     if wrong := version(headers):
         return wrong
     if headers.get("content-type", "").partition(";")[0].strip().lower() != OCTETS:
@@ -49,15 +49,15 @@ def patch(headers: Mapping[str, str], size: int) -> int | TusError:
     return offset
 
 
-def conflict(asked: int, offset: int) -> TusError | None:
-    """What is wrong with data for the offset `asked` when `offset` bytes are there."""
-    if asked != offset:
-        return TusError(409, f"the upload is at offset {offset}, not {asked}")
+def conflict(sent: int, offset: int) -> TusError | None:
+    """The refusal of data for the offset `sent` when `offset` bytes have arrived."""
+    if sent != offset:
+        return TusError(409, f"the upload is at offset {offset}, not {sent}")
     return None
 
 
 def answer(offset: int, size: int) -> dict[str, str]:
-    """The headers that tell how far the upload is."""
+    """The headers with the offset and length of an upload."""
     return {
         "tus-resumable": VERSION,
         "upload-offset": str(offset),

@@ -47,7 +47,7 @@ class Drain:
         self.drained = asyncio.Event()
         self._admission = admission
         self._ending: asyncio.Task[None] | None = None
-        admission.runs.on_leave = self._look
+        admission.runs.on_release = self._look
 
     @property
     def on(self) -> bool:
@@ -102,7 +102,7 @@ class Drain:
             "draining": self.on,
             "drained": self.on and not running,
             "running": running,
-            "waiting": self._admission.runs.turns.waiting,
+            "waiting": self._admission.runs.queue.waiting,
             "deadline": self.until,
         }
 

@@ -15,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 from ...errors import Invalid, NotFound, SandboxdError
 from ...model import STEPS
 from ...runs.console_items import Item, log
-from ...runs.cursor import Offset, nothing
+from ...runs.cursor import Offset, no_note
 from ...runs.polling import LIVE, POLL, PollPolicy
-from ...runs.run import Input, Plan, Reply, Run
+from ...runs.run import Run
+from ...runs.values import Input, Plan, Reply
 from ..access.parameters import fold, parameters, typed
 from ..http.delivery import expect_presence, hand_over
 from ..http.responses import JsonResponse
@@ -107,7 +108,8 @@ async def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
         raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
-    return await state(request).sessions.ask(found, id, plan(request, found, call))
+    waiting = state(request).sessions.waiting_runs(found.row.owner)
+    return await found.submit(id, plan(request, found, call), waiting)
 
 
 def plan(request: HTTPConnection, found: Session, call: Call) -> Plan:
@@ -154,7 +156,7 @@ class _Telling(Response):
             answer = JsonResponse({"result": {"runId": self._run.id, **told}})
             if await Request(scope, receive).is_disconnected():
                 raise ClientDisconnect
-            await hand_over(answer, scope, send, reply.note if reply else nothing)
+            await hand_over(answer, scope, send, reply.note if reply else no_note)
 
 
 async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any]:

@@ -39,7 +39,7 @@ _TASK_ALIASES = dict.fromkeys(("taskId", "kernel_id", "session_name", "sessionNa
 
 async def restart(request: Request) -> Response:
     """PATCH /session/{ref}: kill what runs; the files stay."""
-    await state(request).sessions.restart(session(request))
+    await session(request).restart()
     return Response(status_code=204)
 
 

@@ -123,7 +123,7 @@ async def create(request: Request) -> Response:
         ),
     )
     annotate(request, name=wanted.name, runtime=runtime.name)
-    first = lifecycle.first_runs(wanted, runtime, here.config)
+    first = lifecycle.own_runs(wanted, runtime, here.config)
     may_wait = body.enqueue_only or body.max_wait > 0
     found, created = await here.sessions.get_or_create(
         wanted, first, body.reuse, body.max_wait, may_wait

@@ -29,7 +29,8 @@ from ...errors import Invalid, SandboxdError
 from ...runs.console_items import log
 from ...runs.cursor import Offset
 from ...runs.polling import STREAM
-from ...runs.run import Input, Run
+from ...runs.run import Run
+from ...runs.values import Input
 from ..access.parameters import fold, parse, typed
 from ..http.delivery import expect_handed_over
 from ..http.responses import to_json
@@ -136,7 +137,7 @@ async def _tell(websocket: WebSocket, found: Session, asked: _StreamRequest) -> 
     run, since = asked.run, asked.since
     while not run.suspended:
         try:
-            async with run.call(terms=STREAM, since=since) as reply:
+            async with run.call(policy=STREAM, since=since) as reply:
                 frame = await result(found, run, reply)
                 frame["options"] = frame["options"] or {}  # null would crash clients
                 if reply:

@@ -1,1 +1,1 @@
-"""Sessions and their runs as the api keeps them, without HTTP: life, promises, what is owed."""
+"""Sessions and their runs in the api, without HTTP: registry, life, admission, deferred writes."""

@@ -1,9 +1,9 @@
-"""What is begun now, what waits, and what is refused: fair_queue.py for runs and for sessions.
+"""The admission of runs and sessions: each begins now, waits for its turn, or is refused.
 
-A run is a count and its memory limit, a session a count and the size of its scratch; a virtual
-folder is a size of disk as well. Everything is promised before it begins and is given back when
-it is over, by whoever took it, in a `finally`. Whenever something is given back, or the bounds
-change, those are woken whose turn has come.
+A run reserves a count and its memory limit, a session a count and the size of its scratch, and a
+virtual folder disk space. Each reserves before it begins; the task that made the reservation
+releases it in a `finally`. At each release, and at each change of the bounds, the waiting tasks
+whose turn has come wake up. fair_queue.py has the rule.
 """
 
 from __future__ import annotations
@@ -13,141 +13,161 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from ...config import Config
 from ...errors import Draining, Full, NoSpace, QuotaExceeded, RateLimited, Unavailable
 from ...model import GIB
 from ...runs.queue import RunQueue
-from ...runs.run import Plan, Run
+from ...runs.run import Run
+from ...runs.values import Plan
 from .capacity import HostCapacity
 from .fair_queue import Amount, FairQueue, Reason
 
 DRAINED = "the server is being drained: nothing new begins for now"
 
-TOLD_S = 1.0
-"""A run that has waited longer says so when it begins."""
+NOTICE_S = 1.0
+"""A run that has waited longer gets a notice when it begins."""
 
-Bounds = Callable[[], tuple[Amount, Amount]]
-"""What all together, and one owner, may have now."""
+Turn = Literal["awaited", "at once", "taken"]
+"""How a run is admitted: it waits for its turn; at once or not at all; it goes on already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The amounts that may be reserved now, by all together and by one owner.
+
+    host_full  the host has none left of the resource, whatever was reserved
+    """
+
+    total: Amount
+    owner: Amount
+    host_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Where somebody waits, as clients are told: `position` 1 is next."""
+    """A place in a queue, for clients: `position` 1 is next."""
 
     position: int
     reason: str
 
 
-class Places:
-    """What is given to those whose turn it is: `what` ("run", "session"), of `stuff` ("memory")."""
+class Reservations:
+    """The reservations of a kind ("run", "session"), each of a count and of a `resource`
+    ("memory", "disk").
 
-    def __init__(
-        self, what: str, stuff: str, bounds: Bounds, scarce: Callable[[], bool] = lambda: False
-    ) -> None:
-        self._what = what
-        self._scarce = scarce  # the host has none of the stuff, whatever was promised
-        self._stuff = stuff
-        self._bounds = bounds
-        self.on_leave: Callable[[], None] = lambda: None
-        self._futures: dict[Hashable, asyncio.Future[bool]] = {}
-        self.turns = FairQueue(*bounds())
+    on_release  is called after each release
+    """
 
-    def look(self) -> None:
-        """Give places to those whose turn it is. To be called when anything has changed."""
-        self.turns.total, self.turns.owner = self._bounds()
-        for key in self.turns.due():
-            if (future := self._futures.get(key)) and not future.done():
-                future.set_result(True)
+    def __init__(self, kind: str, resource: str, bounds: Bounds) -> None:
+        self._kind = kind
+        self._resource = resource
+        self._host_full = bounds.host_full
+        self._turns: dict[Hashable, asyncio.Future[bool]] = {}
+        self.queue = FairQueue(bounds.total, bounds.owner)
+        self.on_release: Callable[[], None] = lambda: None
+
+    def set_bounds(self, bounds: Bounds) -> None:
+        """Go by other bounds from now on."""
+        self.queue.total, self.queue.owner = bounds.total, bounds.owner
+        self._host_full = bounds.host_full
+        self._grant()
 
     def pause(self, paused: bool) -> None:
-        """Let nobody have anything any more, or go on."""
-        self.turns.paused = paused
-        self.look()
+        """Grant nothing any more, or go on."""
+        self.queue.paused = paused
+        self._grant()
+
+    def _grant(self) -> None:
+        """Wake up the tasks whose turn has come."""
+        for key in self.queue.grant_due():
+            if (turn := self._turns.get(key)) and not turn.done():
+                turn.set_result(True)
 
     def take(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """A place for what has been going on since before the daemon was started."""
-        self.turns.take(key, owner, amount)
+        """Reserve for something that has been going on since before the daemon was started."""
+        self.queue.grant(key, owner, amount)
 
-    def now(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """A place at once. Raises QuotaExceeded, Full, NoSpace or Draining when there is
-        none."""
-        self.turns.ask(key, owner, amount)
-        self.look()
-        standing = self.turns.standing(key)
+    def reserve(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """Reserve at once. Raises QuotaExceeded, Full, NoSpace or Draining when that cannot be."""
+        self.queue.enqueue(key, owner, amount)
+        self._grant()
+        standing = self.queue.standing(key)
         if standing is None:
             return
-        self.leave(key)
-        told = self._told(standing.reason)
+        self.release(key)
+        text = self._explanation(standing.reason)
         if standing.reason == "paused":
-            raise Draining(told)
-        if standing.reason in ("owner size", "size") and self._scarce():
-            raise NoSpace(f"the server's disk is full: {told}")
+            raise Draining(text)
+        if standing.reason in ("owner size", "size") and self._host_full:
+            raise NoSpace(f"the server's disk is full: {text}")
         if standing.reason in ("owner count", "owner size"):
-            raise QuotaExceeded(told)
-        raise Full(told)
+            raise QuotaExceeded(text)
+        raise Full(text)
 
-    async def wait(self, key: Hashable, owner: str, amount: Amount) -> bool:
-        """A place when its turn comes; False when it was withdrawn. Who is cancelled has none."""
-        self.ask(key, owner, amount)
-        return await self.turn(key)
+    async def reserve_in_turn(self, key: Hashable, owner: str, amount: Amount) -> bool:
+        """Reserve when the turn comes; False when `key` was withdrawn. A task that is cancelled
+        has reserved nothing."""
+        self.enqueue(key, owner, amount)
+        return await self.granted(key)
 
-    def ask(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """Go into line; `turn` waits."""
-        self._futures[key] = asyncio.get_running_loop().create_future()
-        self.turns.ask(key, owner, amount)
-        self.look()
+    def enqueue(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """Begin to wait for a reservation; `granted` waits for its turn."""
+        self._turns[key] = asyncio.get_running_loop().create_future()
+        self.queue.enqueue(key, owner, amount)
+        self._grant()
 
-    async def turn(self, key: Hashable) -> bool:
-        """The second half of `wait`."""
+    async def granted(self, key: Hashable) -> bool:
+        """Wait for the turn of `key`; False when it was withdrawn."""
         try:
-            return await self._futures[key]
+            return await self._turns[key]
         except BaseException:
-            self.leave(key)
+            self.release(key)
             raise
         finally:
-            del self._futures[key]
+            del self._turns[key]
 
     def withdraw(self, key: Hashable) -> None:
-        """Have `wait` return, if it still waits."""
-        future = self._futures.get(key)
-        if future and not future.done():
-            future.set_result(False)
-            self.leave(key)
+        """End the wait of `key`, if it still waits."""
+        turn = self._turns.get(key)
+        if turn and not turn.done():
+            turn.set_result(False)
+            self.release(key)
 
-    def leave(self, key: Hashable) -> None:
-        """Give a place back; who has none may say so, too."""
-        self.turns.leave(key)
-        self.look()
-        self.on_leave()
+    def release(self, key: Hashable) -> None:
+        """Release a reservation; nothing happens if there is none."""
+        self.queue.release(key)
+        self._grant()
+        self.on_release()
 
     def waiting(self, key: Hashable) -> Waiting | None:
         """Where `key` waits; None: it does not."""
-        standing = self.turns.standing(key)
+        standing = self.queue.standing(key)
         if standing is None:
             return None
-        return Waiting(standing.position, self._told(standing.reason))
+        return Waiting(standing.position, self._explanation(standing.reason))
 
-    def _told(self, reason: Reason) -> str:
-        total, owner = self.turns.total, self.turns.owner
+    def _explanation(self, reason: Reason) -> str:
+        total, owner = self.queue.total, self.queue.owner
         match reason:
             case "owner count":
-                return f"one owner may have at most {owner.count} {self._what}s at once"
+                return f"one owner may have at most {owner.count} {self._kind}s at once"
             case "owner size":
                 return (
-                    f"one owner may be promised {_gib(owner.size)} of {self._stuff}, of which "
+                    f"one owner may be promised {_gib(owner.size)} of {self._resource}, of which "
                     "too little is left"
                 )
             case "count":
-                return f"this host takes on at most {total.count} {self._what}s at once"
+                return f"this host takes on at most {total.count} {self._kind}s at once"
             case "size":
                 return (
-                    f"this host promises {_gib(total.size)} of {self._stuff}, of which "
-                    f"{_gib(max(0, total.size - self.turns.used.size))} are left"
+                    f"this host promises {_gib(total.size)} of {self._resource}, of which "
+                    f"{_gib(max(0, total.size - self.queue.used.size))} are left"
                 )
             case "paused":
                 return DRAINED
-        return f"other {self._what}s come first"
+        return f"other {self._kind}s come first"
 
 
 def _gib(size: int) -> str:
@@ -155,56 +175,56 @@ def _gib(size: int) -> str:
 
 
 class Admission:
-    """The places for runs and for sessions of this daemon, by `config`, which may change."""
+    """The reservations for runs and for sessions of this daemon, by `config`, which may change."""
 
-    def __init__(self, config: Config, host: HostCapacity) -> None:
+    def __init__(self, config: Config, capacity: HostCapacity) -> None:
         self.config = config
-        self.host = host
-        self.runs = Places("run", "memory", self._of_runs)
-        self.sessions = Places("session", "disk", self._of_sessions, self._disk_is_full)
+        self._capacity = capacity
+        self.runs = Reservations("run", "memory", self._run_bounds())
+        self.sessions = Reservations("session", "disk", self._session_bounds())
 
-    def _of_runs(self) -> tuple[Amount, Amount]:
-        bounds, memory = self.config.admission, self.host.memory
-        return (
+    def _run_bounds(self) -> Bounds:
+        bounds, memory = self.config.admission, self._capacity.memory
+        return Bounds(
             Amount(bounds.runs, int(bounds.memory * memory)),
             Amount(bounds.owner.runs, int(bounds.owner.memory * memory)),
         )
 
-    def _of_sessions(self) -> tuple[Amount, Amount]:
-        bounds = self.config.admission
-        owner = bounds.owner
-        total, own = bounds.disk * self.host.free, owner.disk * self.host.free
+    def _session_bounds(self) -> Bounds:
+        bounds, owner = self.config.admission, self.config.admission.owner
+        total, own = bounds.disk * self._capacity.free, owner.disk * self._capacity.free
+        full = self._capacity.free < self.config.disk_floor
         if self.config.scratch.kind == "tmpfs":  # then a scratch is memory, and not sparse
-            total, own = bounds.memory * self.host.memory, owner.memory * self.host.memory
-        return Amount(self.config.slots.count, int(total)), Amount(owner.sessions, int(own))
-
-    def _disk_is_full(self) -> bool:
-        sparse = self.config.scratch.kind != "tmpfs"
-        return sparse and self.host.free < self.config.disk_floor
+            total, own = bounds.memory * self._capacity.memory, owner.memory * self._capacity.memory
+            full = False
+        slots = self.config.slots.count
+        return Bounds(Amount(slots, int(total)), Amount(owner.sessions, int(own)), full)
 
     def renew(self, config: Config) -> None:
         """Go by another configuration from now on."""
         self.config = config
-        self.runs.look()
-        self.sessions.look()
+        self._set_bounds()
 
-    async def look(self) -> None:
-        """Take a look at the host, and give places to those who wait for what it has now."""
-        await asyncio.to_thread(self.host.look)
-        self.runs.look()
-        self.sessions.look()
+    async def refresh(self) -> None:
+        """Measure the capacity of the host again, and go by it from now on."""
+        await asyncio.to_thread(self._capacity.refresh)
+        self._set_bounds()
 
-    async def promise_disk(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """A place for a session or a folder at once, as `Places.now`.
+    def _set_bounds(self) -> None:
+        self.runs.set_bounds(self._run_bounds())
+        self.sessions.set_bounds(self._session_bounds())
 
-        The free space is that of the last look, a second ago perhaps. A disk that was full then
-        may have room now, so a refusal for a full disk takes another look.
+    async def reserve_disk(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """Reserve for a session or a folder at once, as `Reservations.reserve`.
+
+        The free space was measured up to a second ago. A disk that was full then may have room
+        now, so it is measured again before a refusal for a full disk.
         """
         try:
-            self.sessions.now(key, owner, amount)
+            self.sessions.reserve(key, owner, amount)
         except NoSpace:
-            await self.look()
-            self.sessions.now(key, owner, amount)
+            await self.refresh()
+            self.sessions.reserve(key, owner, amount)
 
     def pause(self, paused: bool) -> None:
         """Let nothing new begin, or go on."""
@@ -214,56 +234,57 @@ class Admission:
     @property
     def paused(self) -> bool:
         """Nothing new begins."""
-        return self.runs.turns.paused
+        return self.runs.queue.paused
 
     @property
     def going_on(self) -> list[Run]:
-        """The runs that have a place."""
-        return [run for run in self.runs.turns.holders if isinstance(run, Run)]
+        """The runs that have a reservation."""
+        return [run for run in self.runs.queue.holders if isinstance(run, Run)]
 
     @asynccontextmanager
-    async def place(
-        self, owner: str, run: Run, waits: bool = True, has: bool = False
-    ) -> AsyncIterator[None]:
-        """A place for a run as long as the `with` lasts; one that goes on `has` it already. Raises
-        Unavailable when the run is not wanted any more before its turn has come; what `now` does
-        when it is not to wait."""
+    async def admit(self, owner: str, run: Run, turn: Turn) -> AsyncIterator[None]:
+        """Admit a run, for as long as the `with` lasts.
+
+        Raises Unavailable when the run becomes unwanted before its turn has come; what `reserve`
+        does when it is to begin at once.
+        """
+        amount = run_amount(run.plan)
         try:
-            if has:
-                self.runs.take(run, owner, promise(run.plan))
-            elif waits:
-                await self._await_turn(owner, run)
+            if turn == "taken":
+                self.runs.take(run, owner, amount)
+            elif turn == "at once":
+                self.runs.reserve(run, owner, amount)
             else:
-                self.runs.now(run, owner, promise(run.plan))
+                await self._await_turn(owner, run, amount)
             yield
         finally:
-            self.runs.leave(run)
+            self.runs.release(run)
 
-    async def _await_turn(self, owner: str, run: Run) -> None:
+    async def _await_turn(self, owner: str, run: Run, amount: Amount) -> None:
         began = time.monotonic()
         with run.withdrawing(lambda: self.runs.withdraw(run)):
-            turn = not run.unwanted and await self.runs.wait(run, owner, promise(run.plan))
-            if not turn or run.unwanted:  # or became so at the moment of its turn
+            granted = not run.unwanted and await self.runs.reserve_in_turn(run, owner, amount)
+            if not granted or run.unwanted:  # or became so at the moment of its turn
                 raise Unavailable("the run was ended before it began")
-        if (waited := time.monotonic() - began) >= TOLD_S:
+        if (waited := time.monotonic() - began) >= NOTICE_S:
             run.notice(f"this run has waited {waited:.0f} s for its turn", "info")
 
     def waiting(self, runs: RunQueue, run: Run) -> Waiting | None:
-        """Where a run of the line `runs` waits; None: it does not."""
+        """Where a run of the queue `runs` waits; None: it does not."""
         before, head = runs.position(run), self.runs.waiting(runs.active)
         if before:
             ahead = before + (head.position if head else 0)
             return Waiting(ahead, "other runs of this session come first")
         return head if run is runs.active else None
 
-    def check_waiting(self, waiting: int, what: str) -> None:
-        """Raises RateLimited when an owner of whom so many wait may not have one more wait."""
+    def check_waiting(self, waiting: int, kind: str) -> None:
+        """Raise RateLimited when an owner, of whom so many wait, may not have one more wait."""
         most = self.config.admission.owner.waiting
         if waiting >= most:
-            raise RateLimited(f"{waiting} of your {what} wait already, and no more than {most} may")
+            raise RateLimited(f"{waiting} of your {kind} wait already, and no more than {most} may")
 
 
-def promise(plan: Plan) -> Amount:
-    """What a run of `plan` is promised: one step at a time, so the memory of the largest."""
+def run_amount(plan: Plan) -> Amount:
+    """The amount that a run reserves: one step at a time, so the memory of the largest."""
     most = max((step.limits.memory for step in plan.steps if step.command is not None), default=0)
     return Amount(1, most)

@@ -1,4 +1,4 @@
-"""The options of a batch run, checked and turned into a plan. No I/O."""
+"""The options of a batch run: checked, and turned into a plan. No I/O."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import msgspec
 from ...config import Config
 from ...errors import Invalid
 from ...model import STEPS, Limits, Step, StepName
-from ...runs.run import Plan
+from ...runs.values import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import fold, typed
 from . import sizes
 
-ORDER_MAX = 128 * 1024
+PLAN_MAX = 128 * 1024
 """Characters of a run's commands and variables, as JSON: they travel in one packet, and
 Linux takes no longer text as one argument (MAX_ARG_STRLEN, execve(2))."""
 
@@ -35,75 +35,75 @@ class BatchOptions(msgspec.Struct):
     live: bool = False
 
 
-def options(given: dict[str, Any]) -> BatchOptions:
+def options(sent: dict[str, Any]) -> BatchOptions:
     """The options that a client sent. Raises Invalid."""
-    return typed(fold(given, {}), BatchOptions, "options")
+    return typed(fold(sent, {}), BatchOptions, "options")
 
 
-def plan(asked: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:
-    """What a run of this session does. Raises Invalid."""
-    overrides = _overrides(asked)
+def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:
+    """The plan of a run of this session. Raises Invalid."""
+    overrides = _overrides(options)
     steps, clamped = [], []
     for name in STEPS:
         default: Limits = getattr(config.limits, name)
         limits, low = sizes.step_limits(default, row.limits, overrides[name], config.ceiling)
-        steps.append(Step(name, _command(name, asked, runtime), limits))
+        steps.append(Step(name, _command(name, options, runtime), limits))
         clamped += [f"{name}.{limit}" for limit in low]
-    own = sizes.variables(asked.environ, "options.environ")
+    own = sizes.variables(options.environ, "options.environ")
     environ = {**runtime.environ, "_BACKEND_BATCH_MODE": "1", **row.environ, **own}
     size = len(json.dumps([environ, [step.command for step in steps]]))
-    if size > ORDER_MAX:
-        data = {"options": f"commands and variables: at most {ORDER_MAX} characters as JSON"}
+    if size > PLAN_MAX:
+        data = {"options": f"commands and variables: at most {PLAN_MAX} characters as JSON"}
         raise Invalid("Input validation error", data)
-    stdin = None if asked.stdin is None else sizes.encoded(asked.stdin, "options.stdin")
-    return Plan(tuple(steps), environ, stdin, tuple(clamped), _comparable(asked))
+    stdin = None if options.stdin is None else sizes.encoded(options.stdin, "options.stdin")
+    return Plan(tuple(steps), environ, stdin, tuple(clamped), _comparable(options))
 
 
-def _command(name: StepName, asked: BatchOptions, runtime: Runtime) -> str | None:
-    """The shell's text for a step; None: it is skipped."""
-    text: str = getattr(asked, name)
+def _command(name: StepName, options: BatchOptions, runtime: Runtime) -> str | None:
+    """The command of a step, for the shell; None: the step is skipped."""
+    text: str = getattr(options, name)
     if text == "*":
         text = getattr(runtime, name)
     return sizes.program_text(text, f"options.{name}") if text else None
 
 
-def _overrides(asked: BatchOptions) -> dict[StepName, dict[str, Any]]:
-    """Per step the fields of Limits that the run asks for."""
-    found: dict[StepName, dict[str, Any]] = {step: {} for step in STEPS}
-    timeout = asked.timeout
+def _overrides(options: BatchOptions) -> dict[StepName, dict[str, Any]]:
+    """The fields of Limits, per step, that the run sets."""
+    overrides: dict[StepName, dict[str, Any]] = {step: {} for step in STEPS}
+    timeout = options.timeout
     if not isinstance(timeout, dict):
         timeout = {"exec": timeout}
     for step, value in _per_step(timeout, "options.timeout"):
-        given = value if isinstance(value, dict) else {"wall_s": value}
-        found[step] |= _fields(given, f"options.timeout.{step}")
-    for step, value in _per_step(asked.limits, "options.limits"):
+        limits = value if isinstance(value, dict) else {"wall_s": value}
+        overrides[step] |= _fields(limits, f"options.timeout.{step}")
+    for step, value in _per_step(options.limits, "options.limits"):
         if not isinstance(value, dict):
             raise Invalid("Input validation error", {f"options.limits.{step}": "an object"})
-        found[step] |= _fields(value, f"options.limits.{step}")
-    return found
+        overrides[step] |= _fields(value, f"options.limits.{step}")
+    return overrides
 
 
-def _per_step(given: dict[str, Any], where: str) -> list[tuple[StepName, Any]]:
-    if unknown := sorted(set(given) - set(STEPS)):
+def _per_step(values: dict[str, Any], where: str) -> list[tuple[StepName, Any]]:
+    if unknown := sorted(set(values) - set(STEPS)):
         allowed = f"keys are {', '.join(STEPS)}, not {unknown[0]!r}"
         raise Invalid("Input validation error", {where: allowed})
-    return [(step, given[step]) for step in STEPS if given.get(step) is not None]
+    return [(step, values[step]) for step in STEPS if values.get(step) is not None]
 
 
-def _fields(given: dict[str, Any], where: str) -> dict[str, Any]:
+def _fields(limits: dict[str, Any], where: str) -> dict[str, Any]:
     """The fields of Limits of one step's object."""
-    for name in given:
+    for name in limits:
         if name not in sizes.RUN_LIMITS:
             why = f"is unknown; known are {', '.join(sizes.RUN_LIMITS)}"
             raise Invalid("Input validation error", {f"{where}.{name}": why})
     return {
         sizes.RUN_LIMITS[name]: sizes.amount(sizes.RUN_LIMITS[name], value, f"{where}.{name}")
-        for name, value in given.items()
+        for name, value in limits.items()
         if value is not None
     }
 
 
-def _comparable(asked: BatchOptions) -> str:
-    """The options as a text; how a client wants to be answered is no part of it."""
-    fields = {**msgspec.structs.asdict(asked), "live": None}
+def _comparable(options: BatchOptions) -> str:
+    """The options as a text, without those that only concern the replies."""
+    fields = {**msgspec.structs.asdict(options), "live": None}
     return json.dumps(fields, sort_keys=True)

@@ -1,4 +1,4 @@
-"""What this host has to promise: memory in all, and disk space that is free now.
+"""The capacity of this host: memory in all, and disk space that is free now.
 
 In a container the memory is what its cgroup may use, if that is less than the machine's.
 """
@@ -17,7 +17,7 @@ CGROUP_LIMITS = (
 
 
 class HostCapacity:
-    """The host as it was at the last `look`.
+    """The capacity at the last `refresh`.
 
     memory  bytes
     free    bytes of disk that an unprivileged process could still use below `state`
@@ -28,15 +28,15 @@ class HostCapacity:
         self.memory = min([psutil.virtual_memory().total, *_cgroup_limits()])
         self.free = psutil.disk_usage(state).free
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Bring `free` up to date. Blocks on the disk."""
-        with suppress(OSError):  # what was seen last is as good as anything then
+        with suppress(OSError):  # then the last value is the best there is
             self.free = psutil.disk_usage(self._state).free
 
 
 def _cgroup_limits() -> list[int]:
-    found = []
+    limits = []
     for path in CGROUP_LIMITS:
         with suppress(OSError, ValueError):  # none here, or "max"
-            found.append(int(Path(path).read_text()))
-    return found
+            limits.append(int(Path(path).read_text()))
+    return limits

@@ -1,9 +1,10 @@
-"""Notices that the host's clock was set, and has the dates of sessions moved with it.
+"""The watch on the host's clock: when the clock is set, the dates of sessions move with it.
 
-Times of sessions have to outlive the daemon, and only dates do. While the daemon runs, it tells
-a step from time that passes by the kernel's clock that nobody sets (CLOCK_BOOTTIME,
-clock_gettime(2)); it goes on while the machine sleeps. A clock that is behind what was last noted
-when the daemon starts has been set back, or the machine has none: then no time has passed.
+Times of sessions have to outlive the daemon, and only dates do. The kernel has a clock that nobody
+sets (CLOCK_BOOTTIME, clock_gettime(2)), which goes on while the machine sleeps; by this clock the
+daemon tells a jump of the date from time that passes. When the daemon starts, a date before the
+last noted date means that the clock was set back, or that the machine has none: then no time has
+passed.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from ...store.clock_jump import ClockJump
 from ...store.database import Database, Unwritable
 from .registry import SessionRegistry
 
-STEP_S = 2.0
-"""What is less is left: it ends no session, and the kernel slews the clock by less in a second."""
+JUMP_S = 2.0
+"""Smaller jumps are ignored: they end no session, and the kernel slews the clock by less in a
+second."""
 
 NOTED_S = 60.0
 
 
 class ClockWatch:
-    """The host's clock, watched from its first look on."""
+    """The host's clock, watched from the first look on."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -42,26 +44,26 @@ class ClockWatch:
         return self._last[0]
 
     async def begin(self) -> None:
-        """Before anything is read: move what is stored if the clock was set back meanwhile."""
+        """Before anything is read: move the stored dates if the clock was set back meanwhile."""
         seen = await self._database.run(table.seen)
         now, self._noted = self._last
         with contextlib.suppress(Unwritable):  # a full disk
-            if now < seen - STEP_S:
+            if now < seen - JUMP_S:
                 log.event("clock.set", logging.WARNING, by_s=round(now - seen, 3))
-                await self._database.run(table.move, ClockJump(now - seen, now))
+                await self._database.run(table.shift, ClockJump(now - seen, now))
             else:
                 await self._database.run(table.note, now)
 
     async def look(self, sessions: SessionRegistry) -> None:
-        """Again and again, before anything is judged by a date."""
+        """Look at the clock; called again and again, before anything is judged by a date."""
         (wall, running), self._last = self._last, _clocks()
         passed = self._last[1] - running
         by = self._last[0] - wall - passed
-        if abs(by) >= STEP_S:
+        if abs(by) >= JUMP_S:
             log.event("clock.set", logging.WARNING, by_s=round(by, 3))
-            step = ClockJump(by, self._last[0], passed)
-            sessions.move(step)
-            await sessions.owed.write(table.move, step)
+            jump = ClockJump(by, self._last[0], passed)
+            sessions.shift_dates(jump)
+            await sessions.services.deferred.write(table.shift, jump)
         elif self._last[1] - self._noted >= NOTED_S:
             self._noted = self._last[1]
             with contextlib.suppress(Unwritable):  # the next look may find room

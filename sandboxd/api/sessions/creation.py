@@ -1,137 +1,189 @@
-"""How a session comes to be: promised, put down, given a slot; or put into line.
+"""The creation of sessions: reserved, recorded, given a slot; or put into the queue.
 
-What is half made when something fails is undone, and its row removed; a daemon that is killed
-leaves the row as PREPARING, and the next one forgets it, since nobody was told.
+A creation that fails half-way is undone, and its row removed. A daemon that is killed leaves the
+row as PREPARING, and the next one forgets it, since no client was told of the session.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ...config import Config
-from ...errors import Exists, Full, NoSpace, QuotaExceeded, Unavailable
+from ...errors import Exists, Full, NoSpace, QuotaExceeded, SandboxdError, Unavailable
+from ...runs.values import Plan
 from ...store import sessions as table
-from ...store.database import Database
 from ...store.sessions import SessionRow
 from . import sizes
-from .admission import Admission
-from .deferred_writes import DeferredWrites
-from .event_bus import EventBus
+from .destruction import Destruction
 from .fair_queue import Amount
+from .index import SessionIndex
+from .pending import PendingSession
+from .services import Services
 from .session import Session
-from .warden_client import WardenClient
+
+_log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
-"""How often a creation that may wait looks for a free slot."""
+"""How often a creation that may wait tries to lease a slot."""
+
+PENDING_RETRY_S = 1.0
+"""How often a PENDING session whose turn came tries to lease a slot, which another daemon may have
+to give back first."""
 
 
 class Creation:
-    """Makes the sessions of one daemon; `config` tells how it is configured now."""
+    """Creates the sessions of one daemon."""
 
-    def __init__(
-        self,
-        config: Callable[[], Config],
-        warden: WardenClient,
-        database: Database,
-        owed: DeferredWrites,
-        admission: Admission,
-        events: EventBus,
-    ) -> None:
-        self._config = config
-        self._warden = warden
-        self._database = database
-        self._owed = owed
-        self._admission = admission
-        self._events = events
+    def __init__(self, services: Services, index: SessionIndex, destruction: Destruction) -> None:
+        self._services = services
+        self._index = index
+        self._destruction = destruction
+        self._admission = services.admission
+        self._reservations = services.admission.sessions
 
-    def promise(self, row: SessionRow) -> Amount:
-        """What a new session is promised."""
-        return Amount(1, self._size(row))
-
-    def _size(self, row: SessionRow) -> int:
-        """Bytes of a session's scratch."""
-        most = self._config().scratch.size
-        return sizes.scratch_size(row.limits.get("disk", most), most)
-
-    async def create(self, wanted: SessionRow, wait_s: float, may_wait: bool) -> SessionRow:
-        """The row of a new session, RUNNING; for a free slot it waits `wait_s` at most. PENDING,
-        if it `may_wait` and the bounds of admission leave no room for it now.
+    async def create(
+        self, wanted: SessionRow, own: Sequence[tuple[str, Plan]], wait_s: float, may_wait: bool
+    ) -> Session:
+        """A new session of the row `wanted`, with its `own` runs, RUNNING; for a free slot the
+        creation waits `wait_s` at most. A session that `may_wait` is PENDING where the bounds of
+        admission leave no room for it now.
 
         Raises Full, NoSpace, QuotaExceeded, Draining, Unavailable, StageError, Exists.
         """
         try:
-            await self._admission.promise_disk(wanted.id, wanted.owner, self.promise(wanted))
+            await self._admission.reserve_disk(wanted.id, wanted.owner, self._amount(wanted))
         except (Full, NoSpace, QuotaExceeded):
             if not may_wait:
                 raise
-            return await self._enqueue(wanted)
+            session = self._register(await self._record_pending(wanted))
+            self.enqueue(session, own)
+            return session
         try:
-            return await self._make(wanted, wait_s)
+            row = await self._prepare(wanted, wait_s)
         except BaseException:
-            self._admission.sessions.leave(wanted.id)
+            self._reservations.release(wanted.id)
             raise
+        session = self._register(row)
+        await session.runs.submit_own(own)
+        return session
 
-    async def _enqueue(self, wanted: SessionRow) -> SessionRow:
-        waiting = self._admission.sessions.turns.waiting_of(wanted.owner)
-        self._admission.check_waiting(waiting, "sessions")
-        row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
-        await self._database.run(table.add, row)
-        self._events.publish("enqueued", row)
-        return row
+    def restore(self, row: SessionRow) -> Session:
+        """The session of a row that an earlier daemon has written, with its reservation."""
+        if row.status != "PENDING":
+            self._reservations.take(row.id, row.owner, self._amount(row))
+        return self._register(row)
 
-    async def begin(self, session: Session) -> None:
-        """The turn of a PENDING session has come. Raises what `create` does."""
-        row, now = session.row, time.time()
-        await self._owed.settle()
-        slot = await self._lease(row, 0)
-        try:
-            row = await self._database.run(table.move, row, "RUNNING", now, slot=slot, used_at=now)
-        except BaseException:
-            await self._warden.release(slot, row.id)
-            raise
-        # what others have changed meanwhile stays
-        session.row = replace(session.row, status=row.status, slot=slot, history=row.history)
-        session.used_at = now
-        for what in ("scheduled", "preparing", "started"):
-            self._events.publish(what, session.row)
+    def _register(self, row: SessionRow) -> Session:
+        session = Session(row, self._services)
+        self._index.add(session)
+        return session
 
-    async def _make(self, wanted: SessionRow, wait_s: float) -> SessionRow:
-        slot = None
+    def _amount(self, row: SessionRow) -> Amount:
+        """The amount that a session reserves."""
+        return Amount(1, self._scratch_size(row))
+
+    def _scratch_size(self, row: SessionRow) -> int:
+        most = self._services.config.scratch.size
+        return sizes.scratch_size(row.limits.get("disk", most), most)
+
+    # -- at once
+
+    async def _prepare(self, wanted: SessionRow, wait_s: float) -> SessionRow:
+        """The row of a new session, RUNNING in a slot of its own."""
+        services, slot = self._services, None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
-        await self._owed.settle()
+        await services.deferred.settle()
         try:
-            await self._database.run(table.add, wanted)
-        except sqlite3.IntegrityError:  # one that could not be taken up for now
+            await services.database.run(table.add, wanted)
+        except sqlite3.IntegrityError:  # the name of a session that could not be restored
             raise Exists(f"A session named {wanted.name} exists and waits for a restart.") from None
-        for what in ("enqueued", "scheduled", "preparing"):
-            self._events.publish(what, wanted)
+        for kind in ("enqueued", "scheduled", "preparing"):
+            services.events.publish(kind, wanted)
         try:
             slot = await self._lease(wanted, wait_s)
             now = time.time()
-            row = await self._database.run(
+            row = await services.database.run(
                 table.move, wanted, "RUNNING", now, slot=slot, used_at=now
             )
-        except Exception as error:  # whatever it was, nothing half made may stay
-            self._events.publish("cancelled", wanted, type(error).__name__)
+        except Exception as error:  # whatever it is, nothing may stay half made
+            services.events.publish("cancelled", wanted, type(error).__name__)
             if slot is not None:
-                await self._warden.release(slot, wanted.id)
-            await self._owed.write(table.remove, wanted.id)
+                await services.warden.release(slot, wanted.id)
+            await services.deferred.write(table.remove, wanted.id)
             raise
-        self._events.publish("started", row)
+        services.events.publish("started", row)
         return row
 
-    async def _lease(self, wanted: SessionRow, wait_s: float) -> int:
-        config = self._config()
-        size, inodes = self._size(wanted), config.scratch.inodes
+    async def _lease(self, row: SessionRow, wait_s: float) -> int:
+        config, warden = self._services.config, self._services.warden
+        size, inodes = self._scratch_size(row), config.scratch.inodes
         until = time.monotonic() + min(wait_s, config.sessions.wait_s)
         while True:
             try:
-                return await self._warden.lease(wanted.id, size, inodes, wanted.mounts)
+                return await warden.lease(row.id, size, inodes, row.mounts)
             except Unavailable:
-                if self._warden.gone or time.monotonic() >= until:
+                if warden.gone or time.monotonic() >= until:
                     raise
             await asyncio.sleep(RETRY_S)
+
+    # -- in turn
+
+    async def _record_pending(self, wanted: SessionRow) -> SessionRow:
+        waiting = self._reservations.queue.waiting_of(wanted.owner)
+        self._services.admission.check_waiting(waiting, "sessions")
+        row = replace(wanted, status="PENDING", history={"PENDING": wanted.created_at})
+        await self._services.database.run(table.add, row)
+        self._services.events.publish("enqueued", row)
+        return row
+
+    def enqueue(self, session: Session, own: Sequence[tuple[str, Plan]]) -> None:
+        """Have a PENDING session wait for its turn, and then begin with its `own` runs."""
+        row = session.row
+        session.pending = PendingSession(row.id, self._reservations)
+        self._reservations.enqueue(row.id, row.owner, self._amount(row))
+        session.pending.begin(self._begin_in_turn(session, own))
+
+    async def _begin_in_turn(self, session: Session, own: Sequence[tuple[str, Plan]]) -> None:
+        id = session.row.id
+        try:
+            if await self._reservations.granted(id) and await self._begin_with_retries(session):
+                await session.runs.submit_own(own)
+        except SandboxdError as error:
+            _log.warning("session %s cannot begin: %s", id, error)
+            session.pending = None  # its destruction must not wait for this task
+            await self._destruction.destroy(session, str(error))
+        finally:
+            session.pending = None
+
+    async def _begin_with_retries(self, session: Session) -> bool:
+        """Make a PENDING session RUNNING; False: it was destroyed before."""
+        while not session.closed:
+            try:
+                await self._begin(session)
+                return True
+            except Unavailable as error:  # no slot can be leased just now
+                _log.info("session %s goes on waiting: %s", session.row.id, error)
+                await asyncio.sleep(PENDING_RETRY_S)
+        return False
+
+    async def _begin(self, session: Session) -> None:
+        """Make a PENDING session RUNNING. Raises what `create` does."""
+        services, row, now = self._services, session.row, time.time()
+        await services.deferred.settle()
+        slot = await self._lease(row, 0)
+        try:
+            row = await services.database.run(
+                table.move, row, "RUNNING", now, slot=slot, used_at=now
+            )
+        except BaseException:
+            await services.warden.release(slot, row.id)
+            raise
+        # Columns that others have changed meanwhile stay as they are.
+        session.row = replace(session.row, status=row.status, slot=slot, history=row.history)
+        session.used_at = now
+        for kind in ("scheduled", "preparing", "started"):
+            services.events.publish(kind, session.row)

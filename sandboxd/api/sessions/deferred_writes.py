@@ -1,9 +1,10 @@
-"""What has happened and a full disk has kept from being written: written when there is room.
+"""The deferred writes: changes that have happened, and that a full disk keeps from being written.
 
-That a session is over, or was never made, is true whether its row says so or not. So it is not
-undone for want of a disk, but owed; the sweeper pays. Until it has, nothing new is made: a new row
-could meet one of an old name or slot. If the daemon is killed before, the next one finds the rows
-without what they stand for, and forgets them.
+A session that is over, or was never completed, is so whether its row says it or not. Its end is not
+undone for want of disk space: the write is deferred, and the reaper tries again. Until all of them
+are written, nothing new is created, since a new row could meet an old row of the same name or slot.
+If the daemon is killed before, the next one finds the rows without a slot behind them, and forgets
+them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class DeferredWrites:
         self._lock = asyncio.Lock()
 
     async def write(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
-        """Have `act` write now, after all that is due before it; or later."""
+        """Have `act` write now, after all writes that are due before it; or later."""
         self._due.append(partial(self._database.run, act, *args, **values))
         try:
             await self.settle()
@@ -38,13 +39,13 @@ class DeferredWrites:
             _log.error("%d writes wait for room on the disk: %s", len(self._due), error)
 
     async def settle(self) -> None:
-        """Write all that is due. Raises Unwritable."""
+        """Carry out all writes that are due. Raises Unwritable."""
         async with self._lock:
             while self._due:
                 try:
                     await self._due[0]()
                 except Unwritable:
                     raise
-                except sqlite3.Error as error:  # never, then; it holds for as long as we live
-                    _log.error("what is over cannot be stored: %s", error)
+                except sqlite3.Error as error:  # it never can be; memory has it until we end
+                    _log.error("the end of a session or run cannot be stored: %s", error)
                 self._due.popleft()

@@ -1,9 +1,9 @@
-"""What happens to sessions, told to everybody who listens. No HTTP.
+"""The event bus: what happens to sessions goes to all listeners. No HTTP.
 
-An event of a session goes to its listeners at the moment when it happens and is kept by nobody
-else: who comes later has missed it. A session has one kernel here, so most of its events are
-told a second time as that kernel's. Publishing never waits. A listener takes its events from a
-queue of its own; one that lets LATE_MAX of them lie is dropped and sees the end.
+An event of a session goes to its listeners at the moment when it happens and is not stored: a
+later listener has missed it. A session has one kernel here, so most of its events are published a
+second time as that kernel's. Publishing never waits. A listener reads its events from a queue of
+its own; a listener with LATE_MAX unread events is dropped and sees the end.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any, Literal
 from ...errors import QuotaExceeded
 from ...store.sessions import SessionRow
 
-What = Literal[
+EventKind = Literal[
     "enqueued", "scheduled", "preparing", "started", "success", "failure", "terminating",
     "terminated", "cancelled",
 ]  # fmt: skip
 
-_KERNEL: dict[What, tuple[str, ...]] = {
+_KERNEL: dict[EventKind, tuple[str, ...]] = {
     "preparing": ("kernel_preparing", "kernel_creating"),
     "started": ("kernel_started",),
     "terminating": ("kernel_terminating",),
     "terminated": ("kernel_terminated",),
     "cancelled": ("kernel_cancelled",),
 }
-"""What the kernel does, before the session is told to have done it."""
+"""The events of the kernel, which come before the event of the session."""
 
-LAST: tuple[What, ...] = ("terminated", "cancelled")
-"""Nothing follows in a session."""
+LAST: tuple[EventKind, ...] = ("terminated", "cancelled")
+"""The last events of a session: no other follows them."""
 
 LATE_MAX = 1000
 LISTENERS_MAX = 50
@@ -50,9 +50,9 @@ class SessionEvent:
 
 
 def events_of(
-    what: What, row: SessionRow, reason: str = "", exit_code: int | None = None
+    kind: EventKind, row: SessionRow, reason: str = "", exit_code: int | None = None
 ) -> list[SessionEvent]:
-    """What is told when that happens to the session of `row`."""
+    """The events that are published for an event of this `kind` of the session of `row`."""
     data: dict[str, Any] = {
         "reason": reason,
         "sessionName": row.name,
@@ -61,13 +61,13 @@ def events_of(
         "exitCode": exit_code,
     }
     kernel = data | {"kernelId": row.id, "clusterRole": "main", "clusterIdx": 0}
-    told = [SessionEvent(name, row.id, kernel) for name in _KERNEL.get(what, ())]
-    return [*told, SessionEvent(f"session_{what}", row.id, data, what in LAST)]
+    events = [SessionEvent(name, row.id, kernel) for name in _KERNEL.get(kind, ())]
+    return [*events, SessionEvent(f"session_{kind}", row.id, data, kind in LAST)]
 
 
 class EventListener:
-    """Who listens: to one session, or with None to all of an owner; or to the next session of
-    the owner that goes by the name, or the UUID, `awaited`."""
+    """A listener: to one session, or with None to all of an owner; or to the next session of the
+    owner that has the name, or the UUID, `awaited`."""
 
     def __init__(self, owner: str, session: str | None, awaited: str | None = None) -> None:
         self.owner = owner
@@ -76,8 +76,8 @@ class EventListener:
         self._queue: asyncio.Queue[SessionEvent | None] = asyncio.Queue()
         self._over = False
 
-    def tell(self, event: SessionEvent) -> None:
-        """One more event, if it is for this listener."""
+    def deliver(self, event: SessionEvent) -> None:
+        """Put an event into the queue, if it is for this listener."""
         if self._over or event.data["ownerAccessKey"] != self.owner:
             return
         if self.awaited in (event.session, event.data["sessionName"]):
@@ -110,12 +110,12 @@ class EventBus:
         self._closed = False
 
     def publish(
-        self, what: What, row: SessionRow, reason: str = "", exit_code: int | None = None
+        self, kind: EventKind, row: SessionRow, reason: str = "", exit_code: int | None = None
     ) -> None:
-        """Tell everybody that it has happened to the session of `row`."""
-        for event in events_of(what, row, reason, exit_code):
+        """Tell all listeners that an event of this `kind` has happened to the session of `row`."""
+        for event in events_of(kind, row, reason, exit_code):
             for listener in self._listeners:
-                listener.tell(event)
+                listener.deliver(event)
 
     @contextmanager
     def listening(

@@ -1,16 +1,17 @@
-"""Whose turn it is where there is not enough for everybody. A rule without I/O.
+"""The fair queue: whose turn it is where there is not enough for all. A rule without I/O.
 
-Somebody asks for an amount in the name of an owner, has it from his turn on, and gives it back.
-An amount is a count (of runs, of sessions) and a size (bytes of memory, of disk).
+A key waits for an amount in the name of its owner, is granted the amount when its turn comes, and
+releases it later. An amount is a count (of runs, of sessions) and a size (bytes of memory or disk).
 
-    1. Owners take turns, and are served in the order of asking within one owner.
+    1. Owners take turns. Within one owner, keys are granted in the order of their requests.
     2. One owner has at most `owner`, all together have at most `total`. An owner who would have
-       more is passed over until he gives something back, and loses no turn by it.
-    3. Whose turn it is, but does not fit into `total` yet, is waited for: what comes free is
-       kept for him. So many small ones never starve a large one.
-    4. Who asks for more than there is at all counts as all there is: he gets it, alone.
+       more is passed over until a key of the owner releases something, and loses no turn by it.
+    3. A key whose turn it is, but that does not fit into `total` yet, holds up all others: the
+       amounts that come free are for this key. So many small keys never starve a large one.
+    4. A key that asks for more than `total` counts as `total`: it is granted its amount, alone.
 
-Who asks first of all and fits gets it at once: the rule is the same with and without a queue.
+A key that is the first of all and fits is granted its amount at once: the rule is the same with and
+without a queue.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Reason = Literal["turn", "count", "size", "owner count", "owner size", "paused"]
-"""Why somebody waits: others come first, or a bound of all or of one owner is reached."""
+"""Why a key waits: others come first, or a bound of all or of one owner is reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How many, and how much of them together."""
+    """A count of things, and their size together."""
 
     count: int = 0
     size: int = 0
@@ -36,8 +37,8 @@ class Amount:
     def __sub__(self, other: Amount) -> Amount:
         return Amount(self.count - other.count, self.size - other.size)
 
-    def short(self, more: Amount, bound: Amount) -> Literal["", "count", "size"]:
-        """What of `bound` would be broken by `more`; "": nothing."""
+    def exceeded(self, more: Amount, bound: Amount) -> Literal["", "count", "size"]:
+        """The part of `bound` that would be exceeded with `more`; "": none."""
         if self.count + more.count > bound.count:
             return "count"
         return "size" if self.size + min(more.size, bound.size) > bound.size else ""
@@ -45,17 +46,17 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where somebody waits: 1 is the next, unless he is passed over; and why."""
+    """The place of a key that waits: 1 is the next, unless its owner is passed over; and why."""
 
     position: int
     reason: Reason
 
 
 class FairQueue:
-    """Who has something and who waits for it, by keys that are used once at a time.
+    """The granted amounts and the waiting keys; a key is used once at a time.
 
-    total, owner  what all together, and one owner, may have; they may change at any time
-    paused        nobody gets anything any more, for now
+    total, owner  the amounts for all together, and for one owner; they may change at any time
+    paused        nothing is granted, for now
     """
 
     def __init__(self, total: Amount, owner: Amount) -> None:
@@ -63,100 +64,101 @@ class FairQueue:
         self.owner = owner
         self.paused = False
         self._waiting: dict[str, dict[Hashable, Amount]] = {}  # owners in the order of their turns
-        self._has: dict[Hashable, tuple[str, Amount]] = {}
-        self._used: dict[str, Amount] = {}
-        self._sum = Amount()
+        self._granted: dict[Hashable, tuple[str, Amount]] = {}
+        self._used_by: dict[str, Amount] = {}
+        self._used = Amount()
 
     @property
     def used(self) -> Amount:
-        """What everybody has together."""
-        return self._sum
+        """The amount that all keys together have."""
+        return self._used
 
     @property
     def holders(self) -> list[Hashable]:
-        """Who has something."""
-        return list(self._has)
+        """The keys that have an amount."""
+        return list(self._granted)
 
     def used_by(self, owner: str) -> Amount:
-        """What an owner has."""
-        return self._used.get(owner, Amount())
+        """The amount that the keys of an owner have."""
+        return self._used_by.get(owner, Amount())
 
     def waiting_of(self, owner: str) -> int:
-        """How many of an owner wait."""
+        """How many keys of an owner wait."""
         return len(self._waiting.get(owner, ()))
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many keys wait."""
         return sum(map(len, self._waiting.values()))
 
-    def ask(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """Wait for `amount`; `due` says when it is had."""
+    def enqueue(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """Have a key wait for `amount`; `grant_due` grants it."""
         self._waiting.setdefault(owner, {})[key] = amount
 
-    def take(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """Have it, whatever the bounds say: it was had before the daemon was started."""
-        self._has[key] = owner, amount
-        self._used[owner] = self.used_by(owner) + amount
-        self._sum += amount
+    def grant(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """Grant an amount, whatever the bounds say: the key had it before the daemon started."""
+        self._granted[key] = owner, amount
+        self._used_by[owner] = self.used_by(owner) + amount
+        self._used += amount
 
-    def leave(self, key: Hashable) -> None:
-        """Give back what `key` has, or wait no more. Who does neither may say so, too."""
-        if key in self._has:
-            owner, amount = self._has.pop(key)
-            self._sum -= amount
-            self._used[owner] -= amount
-            if self._used[owner] == Amount():
-                del self._used[owner]
+    def release(self, key: Hashable) -> None:
+        """Release the amount of `key`, or end its wait; nothing happens if it has neither."""
+        if key in self._granted:
+            owner, amount = self._granted.pop(key)
+            self._used -= amount
+            self._used_by[owner] -= amount
+            if self._used_by[owner] == Amount():
+                del self._used_by[owner]
             return
-        for owner, line in self._waiting.items():
-            if line.pop(key, None) is not None:
-                if not line:
+        for owner, keys in self._waiting.items():
+            if keys.pop(key, None) is not None:
+                if not keys:
                     del self._waiting[owner]
                 return
 
-    def due(self) -> Iterator[Hashable]:
-        """Whose turn has come: they have it now."""
-        while (owner := self._next()) is not None:
-            line = self._waiting.pop(owner)
-            key = next(iter(line))
-            self.take(key, owner, line.pop(key))
-            if line:
-                self._waiting[owner] = line  # behind all others
+    def grant_due(self) -> Iterator[Hashable]:
+        """Grant the amounts of the keys whose turn has come; these keys."""
+        while (owner := self._next_owner()) is not None:
+            keys = self._waiting.pop(owner)
+            key = next(iter(keys))
+            self.grant(key, owner, keys.pop(key))
+            if keys:
+                self._waiting[owner] = keys  # behind all others
             yield key
 
-    def _next(self) -> str | None:
-        """The owner whose turn it is, if what he asks for is there."""
+    def _next_owner(self) -> str | None:
+        """The owner whose turn it is, if the amount of the owner's first key is there."""
         if self.paused:
             return None
-        for owner, line in self._waiting.items():
-            amount = next(iter(line.values()))
-            if not self.used_by(owner).short(amount, self.owner):
-                return None if self._sum.short(amount, self.total) else owner
+        for owner, keys in self._waiting.items():
+            amount = next(iter(keys.values()))
+            if not self.used_by(owner).exceeded(amount, self.owner):
+                return None if self._used.exceeded(amount, self.total) else owner
         return None
 
     def standing(self, key: Hashable) -> Standing | None:
-        """Where `key` waits; None: it does not."""
+        """The place of `key`; None: it does not wait."""
         owners = list(self._waiting)
-        for index, (owner, line) in enumerate(self._waiting.items()):
-            if key not in line:
+        for index, (owner, keys) in enumerate(self._waiting.items()):
+            if key not in keys:
                 continue
-            before = list(line).index(key)
-            # in each round before his, and in his own if they come earlier in it, others have one
+            before = list(keys).index(key)
+            # Another owner has one turn in each round before this key's, and one in the same
+            # round if that owner comes earlier in it.
             others = (
                 min(len(self._waiting[other]), before + (place < index))
                 for place, other in enumerate(owners)
                 if place != index
             )
-            return Standing(before + sum(others) + 1, self._reason(owner, line[key]))
+            return Standing(before + sum(others) + 1, self._reason(owner, keys[key]))
         return None
 
     def _reason(self, owner: str, amount: Amount) -> Reason:
         if self.paused:
             return "paused"
-        match self.used_by(owner).short(amount, self.owner):
+        match self.used_by(owner).exceeded(amount, self.owner):
             case "count":
                 return "owner count"
             case "size":
                 return "owner size"
-        return self._sum.short(amount, self.total) or "turn"
+        return self._used.exceeded(amount, self.total) or "turn"

@@ -1,7 +1,7 @@
-"""The api's stub of a file helper: one request of filewire.py, typed.
+"""The api's client of a file helper: one request of filewire.py, typed.
 
-A helper is a process. It is held by `async with`, so that it ends with the request whatever
-becomes of that, and each place that has files has a bounded number of them.
+A helper is a process. `async with` holds it, so that it ends with the request, however the request
+ends. Each owner of files has a bounded number of helpers.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ PATH_MAX = 4095
 
 
 class FilesOwner(Protocol):
-    """What has files: a session or a virtual folder.
+    """An owner of files: a session or a virtual folder.
 
-    turns        bound its helpers
-    helper_gone  why a helper may have ended without an answer
-    told         a helper's message, with names as clients use them here
+    helpers         the bound of its helpers
+    helper_gone     the reason why a helper may have ended without an answer
+    client_message  a helper's message, with names as clients use them
     """
 
     @property
-    def turns(self) -> asyncio.Semaphore: ...
+    def helpers(self) -> asyncio.Semaphore: ...
 
     async def open_helper(self) -> Channel: ...
 
     def helper_gone(self) -> SandboxdError: ...
 
-    def told(self, text: str) -> str: ...
+    def client_message(self, text: str) -> str: ...
 
 
 class FileClient:
-    """A file helper of `place`, for one request."""
+    """A file helper of `files`, for one request."""
 
-    def __init__(self, place: FilesOwner) -> None:
-        self._place = place
+    def __init__(self, files: FilesOwner) -> None:
+        self._files = files
         self._channel: Channel | None = None
 
     async def __aenter__(self) -> FileClient:
@@ -63,40 +63,40 @@ class FileClient:
         """Have the helper started. Raises Unavailable when the session has too many."""
         try:
             async with asyncio.timeout(TURN_S):
-                await self._place.turns.acquire()
+                await self._files.helpers.acquire()
         except TimeoutError:
             raise Unavailable("too many file calls on these files are open") from None
         try:
-            # The turn may have come after the session's end; the warden would refuse it too.
-            self._channel = await self._place.open_helper()
+            # The session may have ended during the wait; the warden would refuse it too.
+            self._channel = await self._files.open_helper()
         except BaseException:
-            self._place.turns.release()
+            self._files.helpers.release()
             raise
 
     def close(self) -> None:
-        """End the helper; once is enough, more does no harm."""
+        """End the helper; more than once does no harm."""
         if self._channel:
             self._channel.close()
             self._channel = None
-            self._place.turns.release()
+            self._files.helpers.release()
 
     async def _send(self, packet: bytes) -> None:
         assert self._channel
         try:
             await self._channel.send_packet(packet)
         except OSError:
-            raise self._place.helper_gone() from None
+            raise self._files.helper_gone() from None
 
     async def receive(self) -> dict[str, Any] | bytes:
         """The next packet's object or data. Raises Unavailable when the helper is gone."""
         assert self._channel
         packet = await self._channel.receive_packet(PACKET_MAX + 1)
         if not packet:
-            raise self._place.helper_gone()
+            raise self._files.helper_gone()
         return unpack(packet)
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request; its first answer. Raises what a refusal stands for."""
+        """Send a request; its first answer. Raises the error that a refusal stands for."""
         await self._send(pack_json(request))
         return await self._answer()
 
@@ -105,7 +105,9 @@ class FileClient:
         if isinstance(answer, bytes):
             raise Unavailable("the file helper is confused")
         if answer.get("ok") is not True:
-            raise refusal(answer | {"error": self._place.told(str(answer.get("error", "")))})
+            raise refusal(
+                answer | {"error": self._files.client_message(str(answer.get("error", "")))}
+            )
         return answer
 
     async def created(self, path: str, since: float) -> list[str]:
@@ -115,7 +117,7 @@ class FileClient:
         return [str(name) for name in names] if isinstance(names, list) else []
 
     async def data(self) -> AsyncIterator[bytes | dict[str, Any]]:
-        """What follows the first answer, up to the packet that says "end", which is the last."""
+        """The packets after the first answer, up to the packet with "end", which is the last."""
         while True:
             packet = await self.receive()
             yield packet
@@ -136,14 +138,14 @@ class FileClient:
             await self._send(pack_data(data[start : start + FILE_CHUNK]))
 
     async def commit(self) -> dict[str, Any]:
-        """End the data of an upload; the answer. Raises what the helper refuses, with nothing
-        changed."""
+        """End the data of an upload; the answer. Raises the helper's refusal; nothing is changed
+        then."""
         await self._send(pack_json({"commit": True}))
         return await self._answer()
 
 
 def path(name: str, where: str) -> str:
-    """A path of a client, if it can be asked for at all. Raises Invalid naming `where`."""
+    """A path of a client, if a file can have it at all. Raises Invalid naming `where`."""
     try:
         if len(name.encode("utf-8", "surrogateescape")) <= PATH_MAX:
             return name

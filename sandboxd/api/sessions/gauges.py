@@ -1,4 +1,4 @@
-"""What Prometheus reads off when it asks: sessions, queues, what is promised, as it is."""
+"""The gauges for Prometheus, read at each scrape: sessions, queues, reservations."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ STATES = ("idle", "running", "ending")
 
 
 def readings(sessions: SessionRegistry) -> Iterator[Metric]:
-    """The metrics of all sessions, and of what they wait for."""
-    alive = list(sessions.of(None))
+    """The metrics of all sessions, of their queues and of admission."""
+    alive = sessions.of(None)
     states = Counter("running" if one.runs.active else "idle" for one in alive)
     states["ending"] = len(sessions.rows()) - len(alive)
-    told = {state: float(states[state]) for state in STATES}
-    yield gauges("sessions", "Sessions by what they are at", "state", told)
-    runs, disk = sessions.admission.runs.turns, sessions.admission.sessions.turns
+    counts = {state: float(states[state]) for state in STATES}
+    yield gauges("sessions", "Sessions by what they are at", "state", counts)
+    runs, disk = sessions.admission.runs.queue, sessions.admission.sessions.queue
     queues = {"runs": runs.waiting + sum(one.runs.waiting for one in alive)}
     queues["sessions"] = disk.waiting
     yield gauges("queue_length", "How many wait for their turn", "of", queues)
-    for name, what, had, stored in (
+    for name, what, memory, storage in (
         ("promised", "What is promised, and may be used", runs.used, disk.used),
         ("promised_limit", "What is promised at most", runs.total, disk.total),
     ):
         amounts = {
-            "runs": had.count,
-            "run_memory_bytes": had.size,
-            "sessions": stored.count,
-            "disk_bytes": stored.size,
+            "runs": memory.count,
+            "run_memory_bytes": memory.size,
+            "sessions": storage.count,
+            "disk_bytes": storage.size,
         }
         yield gauges(name, what, "of", amounts)
     yield gauge("draining", "1 if nothing new begins", sessions.admission.paused)

@@ -1,11 +1,11 @@
-"""What a session does of its own accord. No I/O.
+"""The life of a session: the runs of its own, its result, and its end. No I/O.
 
-Before the runs of its clients a session has those that were asked for with it: the bootstrap
-script, then, in a session of the type batch, the startup command, whose exit code is the
-session's result. A batch session ends by itself some time after its command, so that files and
-console can still be fetched; any session ends when nobody has used it for as long as the
-configuration says, or when it is too old. All of it follows from times that are stored, by the
-clock of the host, so neither a restart nor a long sleep of the daemon makes a difference.
+Before the runs of its clients a session has runs of its own: the bootstrap script, then, in a
+session of the type batch, the startup command, whose exit code is the session's result. A batch
+session ends by itself some time after its command, so that files and console can still be fetched.
+Any session ends when no client has used it for as long as the configuration says, or when it is
+too old. All of this follows from stored times, by the clock of the host, so neither a restart nor a
+long sleep of the daemon makes a difference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ...config import Config
 from ...config import SessionsConfig as Settings
 from ...model import Limits
 from ...runs.journal import JournalEvent
-from ...runs.run import Plan, Run
+from ...runs.run import Run
+from ...runs.values import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from . import batch
@@ -31,29 +32,29 @@ IDLE, DONE, OLD = "idle-timeout", "task-finished", "max-age"
 """Why sessions end by themselves."""
 
 
-def first_runs(row: SessionRow, runtime: Runtime, config: Config) -> list[tuple[str, Plan]]:
-    """The runs that `row` begins with, and ids for them. Raises Invalid for commands that
-    cannot be carried out."""
+def own_runs(row: SessionRow, runtime: Runtime, config: Config) -> list[tuple[str, Plan]]:
+    """The runs that a session of `row` begins with, and their ids. Raises Invalid for commands
+    that cannot be carried out."""
     runs = []
     if row.bootstrap_script:
         plan = _plan(row, row.bootstrap_script, config.limits.build, runtime, config)
         runs.append((f"bootstrap-{secrets.token_hex(8)}", replace(plan, role="bootstrap")))
     if row.startup_command:
-        # A batch session is there for the one command: it may take what anybody may ask for.
+        # A batch session exists for this command: it may use as much as any client may ask for.
         plan = _plan(row, row.startup_command, config.ceiling, runtime, config)
         runs.append((f"startup-{secrets.token_hex(8)}", replace(plan, role="startup")))
     return runs
 
 
 def _plan(row: SessionRow, command: str, limits: Limits, runtime: Runtime, config: Config) -> Plan:
-    """A run of one command that nobody types for."""
+    """A run of one command, without a user at the keyboard."""
     times = {"wall_s": limits.wall_s, "cpu_s": limits.cpu_s}
-    asked = batch.BatchOptions(exec=command, stdin="", timeout={"exec": times})
-    return batch.plan(asked, row, runtime, config)
+    options = batch.BatchOptions(exec=command, stdin="", timeout={"exec": times})
+    return batch.plan(options, row, runtime, config)
 
 
 def after(row: SessionRow, run: Run, now: float) -> dict[str, Any]:
-    """What changes in `row` now that `run` is over."""
+    """The changes in `row` now that `run` is over."""
     changes: dict[str, Any] = {"used_at": now, "usage": _summed(row.usage, run.events)}
     code = _exit_code(run)
     if run.plan.role == "bootstrap" and code != 0:
@@ -74,7 +75,7 @@ def _exit_code(run: Run) -> int:
 
 
 def _summed(usage: dict[str, int], events: Sequence[JournalEvent]) -> dict[str, int]:
-    """`usage` with that of one more run."""
+    """`usage` with the usage of one more run."""
     total = {"runs": 0, "wall_ms": 0, "cpu_ms": 0, "mem_peak": 0} | usage
     total["runs"] += 1
     for event in events:
@@ -87,7 +88,7 @@ def _summed(usage: dict[str, int], events: Sequence[JournalEvent]) -> dict[str, 
 
 
 def failed(row: SessionRow, why: str, now: float) -> dict[str, Any]:
-    """What changes in `row` when its own runs cannot be carried out."""
+    """The changes in `row` when its own runs cannot be carried out."""
     if not row.startup_command:
         return {"status_info": why}
     return {"result": "FAILURE", "exit_code": -1, "done_at": now, "status_info": why}
@@ -102,8 +103,8 @@ class End:
 
 
 def end(row: SessionRow, used_at: float, busy: bool, settings: Settings) -> End | None:
-    """The end that a session comes to if it is not used until then, nor anything else happens in
-    it; None: it goes on. While something runs in it, it only grows too old."""
+    """The end of a session if nobody uses it until then and nothing happens in it; None: it goes
+    on. A session that is `busy` ends only for its age."""
     ends = []
     if settings.max_age_s:
         ends.append(End(row.history.get("RUNNING", row.created_at) + settings.max_age_s, OLD))

@@ -1,7 +1,7 @@
-"""Ends the sessions whose time has come, and begins what a restart of the daemon has prevented.
+"""The reaper: it ends idle and expired sessions, and looks after all that goes by time.
 
-`sweep` is one task of the server. The last use of a session is known to the second in memory and
-to the minute in the database, so that a restart neither loses nor prolongs its time.
+`reap` is one task of the server. The last use of a session is known to the second in memory and to
+the minute in the database, so that a restart neither loses nor prolongs its time.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-import time
 
 from ... import log
 from ...errors import SandboxdError, Unavailable
-from ...runtimes import Runtimes
 from ..access.keys import Keys
 from ..telemetry.audit_log import act
 from . import lifecycle
@@ -29,43 +27,16 @@ NOTED_S = 60.0
 """How exact the last use is in the database."""
 
 
-async def resume(sessions: SessionRegistry, runtimes: Runtimes) -> None:
-    """Have those restored sessions begin that have not had a run yet."""
-    for session in sessions.of(None):
-        row = session.row
-        if row.status == "PENDING":
-            await _hold(sessions, session, runtimes)
-            continue
-        if row.runs or not (row.bootstrap_script or row.startup_command):
-            continue
-        try:
-            runtime = runtimes.resolve(row.runtime)
-            await session.runs.begin(lifecycle.first_runs(row, runtime, sessions.config))
-        except SandboxdError as error:  # the runtime is gone, or its limits are others now
-            _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
-            await sessions.change(session, **lifecycle.failed(row, str(error), time.time()))
-
-
-async def _hold(sessions: SessionRegistry, session: Session, runtimes: Runtimes) -> None:
-    row = session.row
-    try:
-        runtime = runtimes.resolve(row.runtime)
-        sessions.hold(session, lifecycle.first_runs(row, runtime, sessions.config))
-    except SandboxdError as error:  # as above
-        _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
-        await sessions.destroy(session, str(error))
-
-
-async def sweep(sessions: SessionRegistry, keys: Keys, clock: ClockWatch) -> None:
+async def reap(sessions: SessionRegistry, keys: Keys, clock: ClockWatch) -> None:
     """Look at all sessions and at the keypairs again and again, for ever."""
     while True:
-        with contextlib.suppress(Unavailable):  # who needs them is told so
+        with contextlib.suppress(Unavailable):  # a request that needs them reports it
             await keys.refresh()
         await asyncio.sleep(EVERY_S)
         await clock.look(sessions)
-        await sessions.admission.look()
+        await sessions.admission.refresh()
         with contextlib.suppress(Unavailable):  # a full disk; the next look may find room
-            await sessions.owed.settle()
+            await sessions.services.deferred.settle()
         for session in sessions.of(None):
             try:
                 await _look_at(sessions, session, clock.now)
@@ -86,11 +57,11 @@ async def _look_at(sessions: SessionRegistry, session: Session, now: float) -> N
         return
     _warn(session, end if end and end.at - now <= sessions.config.sessions.warn_s else None, now)
     if session.used_at - session.row.used_at > NOTED_S:
-        await sessions.change(session, used_at=session.used_at)
+        await session.change(used_at=session.used_at)
 
 
 def _warn(session: Session, end: lifecycle.End | None, now: float) -> None:
-    """Tell whoever is there that the session comes to an `end`, once; None: it does not yet."""
+    """Warn once that the session comes to its `end` soon; None: it does not yet."""
     if end is None or end.reason == lifecycle.DONE:
         session.warned = False
     elif not session.warned:
@@ -98,9 +69,9 @@ def _warn(session: Session, end: lifecycle.End | None, now: float) -> None:
         left, row = end.at - now, session.row
         about = {"session": row.id, "owner": row.owner, "reason": end.reason, "in_s": round(left)}
         log.event("session.ends-soon", logging.INFO, **about)
-        if end.reason == lifecycle.OLD:  # nobody is there to be told of the other
-            told = f"this session ends in {left:.0f} s, whatever goes on in it: it is too old"
+        if end.reason == lifecycle.OLD:  # an idle session has no client that could be warned
+            warning = f"this session ends in {left:.0f} s, whatever goes on in it: it is too old"
             if active := session.runs.active:
-                active.notice(told)
+                active.notice(warning)
             else:
-                session.runs.notice = told
+                session.runs.notice = warning

@@ -1,6 +1,6 @@
-"""The sessions of before a restart, taken up again; those of which nothing is left are ended.
+"""The recovery of sessions after a restart; a session of which nothing is left is ended.
 
-Runs that go on have their places before any that waits may have one.
+Runs that go on have their reservations before any run that waits is admitted.
 """
 
 from __future__ import annotations
@@ -8,60 +8,50 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ...config import Config
 from ...errors import Gone, Invalid, SandboxdError, StageError, Unavailable
+from ...runtimes import Runtimes
 from ...store import runs as run_table
 from ...store import sessions as table
-from ...store.database import Database
 from ...store.runs import RunRow
 from ...store.sessions import SessionRow
-from .admission import Admission
-from .deferred_writes import DeferredWrites
-from .fair_queue import Amount
-from .orders import restored
+from . import lifecycle
+from .creation import Creation
+from .destruction import Destruction
+from .index import SessionIndex
+from .run_records import recorded_run
+from .services import Services
 from .session import Session
-from .warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
 
 SETTLE_S = 10.0
-"""Seconds that the shims of runs that go on may take to be found."""
+"""Seconds in which the shims of runs that go on must be found."""
 
 
 class Recovery:
-    """One restoration. `keep` makes a session of a row, `promise` tells what it was promised."""
+    """Restores the sessions of an earlier daemon, once."""
 
     def __init__(
-        self,
-        config: Config,
-        warden: WardenClient,
-        database: Database,
-        owed: DeferredWrites,
-        admission: Admission,
-        keep: Callable[[SessionRow], Session],
-        promise: Callable[[SessionRow], Amount],
+        self, services: Services, index: SessionIndex, creation: Creation, destruction: Destruction
     ) -> None:
-        self._config = config
-        self._warden = warden
-        self._database = database
-        self._owed = owed
-        self._admission = admission
-        self._keep = keep
-        self._promise = promise
-        self._kept: list[Session] = []
+        self._services = services
+        self._index = index
+        self._creation = creation
+        self._destruction = destruction
 
-    async def all(self) -> None:
-        """Every session that the database has. Raises Gone when the warden is."""
-        self._admission.runs.pause(True)
-        orders = await self._database.run(run_table.all_orders)
-        for row in await self._database.run(table.all_rows):
+    async def restore(self) -> None:
+        """Restore every session in the database. Raises Gone when the warden is gone."""
+        admission, database = self._services.admission, self._services.database
+        admission.runs.pause(True)
+        runs = await database.run(run_table.all_rows)
+        for row in await database.run(table.all_rows):
             try:
-                await self._restore(row, orders.get(row.id, []))
+                await self._restore(row, runs.get(row.id, []))
             except Gone:
-                raise  # it has refused nothing: the sessions are the next daemon's
+                raise  # the warden has refused nothing: the next daemon restores the sessions
             except Unavailable as error:
                 _log.error("session %s (%s) waits for a restart: %s", row.id, row.name, error)
             except SandboxdError as error:
@@ -69,47 +59,78 @@ class Recovery:
         deadline = time.monotonic() + SETTLE_S
         while self._undecided() and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
-        self._admission.runs.pause(False)
+        admission.runs.pause(False)
 
     def _undecided(self) -> bool:
-        """Of a run at the head of a line it is not known yet whether it goes on or waits."""
-        heads = {head for session in self._kept if (head := session.runs.active)}
-        waiting = {head for head in heads if self._admission.runs.waiting(head)}
-        return bool(heads - waiting - set(self._admission.going_on))
+        """At least one run at the head of a queue neither goes on nor waits yet."""
+        admission = self._services.admission
+        heads = {head for session in self._index if (head := session.runs.active)}
+        waiting = {head for head in heads if admission.runs.waiting(head)}
+        return bool(heads - waiting - set(admission.going_on))
 
-    async def _restore(self, row: SessionRow, orders: Sequence[RunRow]) -> None:
-        """Take up one session, or end it if that was under way."""
+    async def _restore(self, row: SessionRow, runs: Sequence[RunRow]) -> None:
+        """Restore one session, or end it if its destruction was interrupted."""
         if row.status == "PENDING":
-            self._kept.append(self._keep(row))
+            self._creation.restore(row)
             return
         if row.slot is None:
             raise Invalid("it was never completed")
         ending = row.status == "TERMINATING"
-        numbers = [] if ending else [order.number for order in orders]
+        numbers = [] if ending else [run.number for run in runs]
         try:
-            await self._warden.adopt(row.slot, row.id, row.mounts, numbers)
+            await self._services.warden.adopt(row.slot, row.id, row.mounts, numbers)
         except StageError as error:  # it can still be destroyed, and the next start may succeed
             _log.error("session %s (%s) cannot use its files: %s", row.id, row.name, error)
         if ending:
-            await self._warden.release(row.slot, row.id)
+            await self._services.warden.release(row.slot, row.id)
             await self._end(row)
             return
-        session = self._keep(row)
-        self._kept.append(session)
-        self._admission.sessions.take(row.id, row.owner, self._promise(row))
-        await session.runs.restore([restored(order, self._config.console) for order in orders])
+        session = self._creation.restore(row)
+        console = self._services.config.console
+        await session.runs.restore([recorded_run(run, console) for run in runs])
 
     async def _lose(self, row: SessionRow, why: str) -> None:
-        """There is nothing left of a session. One that was never told of is forgotten."""
+        """End a session of which nothing is left; forget one of which no client was told."""
         _log.warning("session %s (%s) is dropped: %s", row.id, row.name, why)
         if row.status == "PREPARING":
-            await self._owed.write(table.remove, row.id)
+            await self._services.deferred.write(table.remove, row.id)
             return
         if row.status == "RUNNING":
             row = replace(row, status_info=f"lost at a restart: {why}")
-            await self._owed.write(table.change, row, status_info=row.status_info)
+            await self._services.deferred.write(table.change, row, status_info=row.status_info)
         await self._end(row)
 
     async def _end(self, row: SessionRow) -> None:
-        kept = self._config.sessions.ended_kept
-        await self._owed.write(table.ended, row, time.time(), kept)
+        keep = self._services.config.sessions.ended_kept
+        await self._services.deferred.write(table.ended, row, time.time(), keep)
+
+    # -- own runs that never began
+
+    async def resume(self, runtimes: Runtimes) -> None:
+        """Begin the restored sessions that an earlier daemon has not begun: those that are
+        PENDING, and those whose own runs were never submitted."""
+        for session in self._index:
+            row = session.row
+            if row.status == "PENDING":
+                await self._resume_pending(session, runtimes)
+            elif not row.runs and (row.bootstrap_script or row.startup_command):
+                await self._resume_own_runs(session, runtimes)
+
+    async def _resume_pending(self, session: Session, runtimes: Runtimes) -> None:
+        row = session.row
+        try:
+            runtime = runtimes.resolve(row.runtime)
+            own = lifecycle.own_runs(row, runtime, self._services.config)
+            self._creation.enqueue(session, own)
+        except SandboxdError as error:  # the runtime is gone, or its limits are others now
+            _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
+            await self._destruction.destroy(session, str(error))
+
+    async def _resume_own_runs(self, session: Session, runtimes: Runtimes) -> None:
+        row = session.row
+        try:
+            runtime = runtimes.resolve(row.runtime)
+            await session.runs.submit_own(lifecycle.own_runs(row, runtime, self._services.config))
+        except SandboxdError as error:  # as above
+            _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
+            await session.change(**lifecycle.failed(row, str(error), time.time()))

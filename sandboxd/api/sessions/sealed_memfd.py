@@ -1,4 +1,4 @@
-"""Text for a program that cannot change it: memfd_create(2) with seals."""
+"""A sealed file in memory: text for a program that cannot change it, by memfd_create(2)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ...errors import Unavailable
 
 
 def sealed(text: bytes) -> int:
-    """A file in memory with `text`, at its beginning, that nobody can change: memfd_create(2).
+    """A file in memory with `text`, positioned at its beginning, that nobody can change.
 
-    It is ours to close. Without the seals a program could use it to grow the daemon's memory.
-    Raises Unavailable when there can be no more files.
+    The file is ours to close. Without the seals a program could grow the daemon's memory with it.
+    Raises Unavailable when there are too many open files.
     """
     try:
         fd = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -1,92 +1,271 @@
-"""A session while it lives: its row, and what goes on in it."""
+"""A session while it lives: its row, its runs and terminals, and its life on the disk.
+
+The session is the host of its run queue and of its terminals (QueueHost, TerminalHost): it records
+runs, has them admitted and started, accounts for them and forgets them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
-from ...errors import Full, NotFound, SandboxdError, Unavailable
+from ...errors import Draining, Full, NotFound, SandboxdError, Unavailable
 from ...runs.channel import Channel
 from ...runs.console_items import text
+from ...runs.follower import StartedRun
 from ...runs.queue import RunQueue
 from ...runs.run import Run
 from ...runs.terminals import Terminals
+from ...runs.values import Plan
+from ...store import runs as run_table
+from ...store import sessions as table
+from ...store.clock_jump import ClockJump
 from ...store.sessions import SessionRow
-from .admission import Admission, Waiting
-from .warden_client import WardenClient
-
-if TYPE_CHECKING:
-    from .pending import PendingSession
+from . import lifecycle
+from .admission import DRAINED, Turn, Waiting
+from .pending import PendingSession
+from .run_records import RunRecords
+from .sealed_memfd import sealed
+from .services import Services
 
 HELPERS_MAX = 8
 """File calls that a session may have open at a time."""
 
+SHELL = "/bin/bash"
 
-@dataclass(slots=True)
+
 class Session:
-    """A session that runs: its row, its runs, its terminals, and the turns for its file calls.
+    """A session that lives.
 
+    helpers   the bound of its file calls
     used_at   seconds since 1970 of the last request for it; more exact than the row
     requests  for it so far; of a session that an earlier daemon has made, at least its runs
-    accounts  held while a run that is over is being accounted for
-    warned    its end has been told
-    pending   what waits for its turn, as long as it does
+    closed    it is being destroyed, and serves no requests any more
+    warned    its users have been told that it ends soon
+    pending   its wait for its turn, while it waits
     """
 
-    row: SessionRow
-    runs: RunQueue
-    terminals: Terminals
-    warden: WardenClient
-    turns: asyncio.Semaphore
-    admission: Admission
-    used_at: float
-    requests: int
-    closed: bool = False
-    warned: bool = False
-    pending: PendingSession | None = None
-    accounts: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, row: SessionRow, services: Services) -> None:
+        self.row = row
+        self.runs = RunQueue(self, services.config.console)
+        self.terminals = Terminals(self, services.config.console)
+        self.helpers = asyncio.Semaphore(HELPERS_MAX)
+        self.used_at, self.requests = row.used_at, row.runs
+        self.closed = self.warned = False
+        self.pending: PendingSession | None = None
+        self._services = services
+        self._records = RunRecords(row.id, services)
+        self._accounting = asyncio.Lock()
 
-    @property
-    def slot(self) -> int:
-        """The slot that it has leased."""
+    # -- state
+
+    def check_begun(self) -> None:
+        """Raise Full while it waits for its turn, NotFound when it has no slot."""
         if waiting := self.waits:
             raise Full(f"the session has not begun yet, it waits for its turn: {waiting.reason}")
         if self.row.slot is None:
-            raise NotFound("session", f"Session (id={self.row.id}) does not exist.")
+            raise self._missing()
+
+    @property
+    def slot(self) -> int:
+        """The slot that it has leased. Raises as `check_begun`."""
+        self.check_begun()
+        assert self.row.slot is not None
         return self.row.slot
 
     @property
     def waits(self) -> Waiting | None:
         """Where it waits for its turn; None: it has begun."""
-        return self.admission.sessions.waiting(self.row.id)
-
-    @property
-    def busy(self) -> bool:
-        """Something runs in it."""
-        return bool(self.runs.active or len(self.terminals))
+        return self._services.admission.sessions.waiting(self.row.id)
 
     def waiting(self, run: Run) -> Waiting | None:
         """Where a run of it waits; None: it does not."""
-        return self.admission.waiting(self.runs, run)
+        return self._services.admission.waiting(self.runs, run)
+
+    @property
+    def busy(self) -> bool:
+        """A run or a terminal of it goes on."""
+        return bool(self.runs.active or len(self.terminals))
+
+    @property
+    def ending(self) -> bool:
+        """It has the status TERMINATING: no run of it is started or accounted for any more."""
+        return self.row.status == "TERMINATING"
+
+    def _missing(self) -> NotFound:
+        return NotFound("session", f"Session (id={self.row.id}) does not exist.")
+
+    # -- requests
+
+    async def submit(self, id: str, plan: Plan, waiting: int) -> Run:
+        """The run called `id`, as RunQueue.submit has it; a new one if it may begin or wait now.
+        The owner has `waiting` runs that wait already.
+
+        Raises what RunQueue.submit and `check_begun` do, Draining, and RateLimited
+        when too many of the owner's runs wait.
+        """
+        if not self.runs.resumes(id):
+            self.check_begun()
+            if self._services.admission.paused:
+                raise Draining(DRAINED)
+            self._services.admission.check_waiting(waiting, "runs")
+        return await self.runs.submit(id, plan)
+
+    async def restart(self) -> None:
+        """Kill every run; the files stay, and the session's own runs begin again."""
+        await self.terminals.clear("the session was restarted")
+        await self.runs.clear()
 
     async def log(self) -> str:
-        """What the run that was started last has printed; as much as an answer holds."""
+        """The output of the run that was started last; as much as one reply holds."""
         last = self.runs.last
         return text(await last.printed()) if last else ""
+
+    async def change(self, **values: Any) -> None:
+        """Set columns of its row, on the disk and then in memory."""
+        await self._services.database.run(table.change, self.row, **values)
+        self.row = replace(self.row, **values)
+        self._publish_result(values)
+
+    def _publish_result(self, changes: dict[str, Any]) -> None:
+        if changes.get("result") == "SUCCESS":
+            self._services.events.publish("success", self.row, "task-done", self.row.exit_code)
+        elif changes.get("result") == "FAILURE":
+            self._services.events.publish("failure", self.row, "task-failed", self.row.exit_code)
+
+    def shift_dates(self, jump: ClockJump) -> None:
+        """Move all its dates: the host's clock was set."""
+        self.row = jump.shifted_row(self.row)
+        self.used_at = jump.shifted(self.used_at)
+        self.runs.shift_dates(jump.shifted)
+
+    async def close(self) -> None:
+        """Let go of everything: the daemon ends, the session lives on for the next one."""
+        if self.pending:
+            await self.pending.cancel()
+        await self.terminals.close("the daemon ends")
+        await self.runs.close()
+
+    # -- files (FilesOwner)
 
     async def open_helper(self) -> Channel:
         """A file helper of it, for one request. Raises NotFound when the session has ended."""
         if self.closed:
-            raise self.helper_gone()
-        return await self.warden.files(self.slot, self.row.id)
+            raise self._missing()
+        return await self._services.warden.files(self.slot, self.row.id)
 
     def helper_gone(self) -> SandboxdError:
-        """Why its file helper may have ended without an answer."""
-        if self.closed:
-            return NotFound("session", f"Session (id={self.row.id}) does not exist.")
-        return Unavailable("the session's file helper is gone")
+        """The reason why its file helper may have ended without an answer."""
+        return self._missing() if self.closed else Unavailable("the session's file helper is gone")
 
-    def told(self, text: str) -> str:
-        """A message of its file helper: names are below /home/work here too."""
+    def client_message(self, text: str) -> str:
+        """A message of its file helper for clients: names are below /home/work for both."""
         return text
+
+    # -- runs (QueueHost)
+
+    async def record_runs(self, runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
+        """Number the runs and put their rows on the disk, in place of those `replaced`."""
+        now = time.time()
+        self._count(await self._records.add(runs, replaced, now), now)
+
+    def _count(self, number: int, now: float) -> None:
+        self.row = replace(self.row, runs=number, used_at=now)
+
+    @asynccontextmanager
+    async def admit_run(self, run: Run) -> AsyncIterator[StartedRun | None]:
+        """The admission of a run; a run that an earlier daemon has started needs no turn."""
+        self._check_alive()
+        started = await self.find_run(run) if run.restored else None
+        how: Turn = "taken" if started else "awaited"
+        async with self._services.admission.admit(self.row.owner, run, how):
+            yield started
+
+    def _check_alive(self) -> None:
+        if self.ending:
+            raise Unavailable("the session is being destroyed")
+
+    async def start_run(self, run: Run) -> StartedRun:
+        """Start an admitted run; its standard input goes along as a file."""
+        stdin = None if run.plan.stdin is None else sealed(run.plan.stdin)
+        # Meanwhile, since a power cut also loses the traces of a run that began a moment before.
+        noting = asyncio.create_task(self._records.note_begun(run), name="begun")
+        try:
+            return await self._start(run, stdin)
+        finally:
+            await noting
+            if stdin is not None:
+                os.close(stdin)
+
+    async def _start(self, run: Run, stdin: int | None, terminal: bool = False) -> StartedRun:
+        self._check_alive()
+        run.started_at = time.time()
+        self._services.accounting.run_starts(self.row, run, run.number)
+        return await self._services.warden.start(
+            self.slot, self.row.id, run.number, SHELL, run.plan.steps, run.plan.environ, stdin,
+            terminal, self.row.runtime,
+        )  # fmt: skip
+
+    async def find_run(self, run: Run) -> StartedRun | None:
+        """A run that an earlier daemon has started; None: it never began."""
+        if self.ending or self.row.slot is None:
+            return None
+        # A run that began before a boot is over, even if the disk has no trace of it.
+        begun = run.begun and run.other_boot
+        return await self._services.warden.follow(self.row.slot, self.row.id, run.number, begun)
+
+    async def run_over(self, run: Run) -> None:
+        """Account for a run that is over; forget one that has never begun."""
+        if run.started_at:
+            await self._account(run)
+        else:
+            await self.forget_runs([run])
+
+    async def _account(self, run: Run) -> None:
+        if self.ending:
+            return
+        async with self._accounting:
+            self._services.accounting.run_over(self.row, run, time.time())
+            changes = lifecycle.after(self.row, run, time.time())
+            self.runs.notice = changes.get("status_info", self.runs.notice)
+            self.row = replace(self.row, **changes)
+            # While the disk is full, clients see the changes nevertheless, from memory.
+            await self._services.deferred.write(
+                run_table.ended, self.row.id, run.number, run.ended_at, **changes
+            )
+            self._publish_result(changes)
+
+    async def accounted(self) -> None:
+        """Wait until every run whose end a client knows is accounted for in the row."""
+        await self.runs.settled()
+        async with self._accounting:
+            pass
+
+    async def forget_runs(self, runs: Sequence[Run]) -> None:
+        """Remove the rows and the files of runs that nobody can ask for any more."""
+        await self._records.forget(runs, None if self.ending else self.row.slot)
+
+    # -- terminals (TerminalHost)
+
+    def admit_terminal(self, run: Run) -> AbstractAsyncContextManager[None]:
+        """The admission of a terminal: at once, or not at all."""
+        self._check_alive()
+        return self._services.admission.admit(self.row.owner, run, "at once")
+
+    async def start_terminal(self, run: Run, seat: socket.socket) -> StartedRun:
+        """Start a run on a terminal. It ends with the daemon, so it has a number, but no row."""
+        now = time.time()
+        self._count(await self._records.number(run, now), now)
+        return await self._start(run, seat.fileno(), terminal=True)
+
+    async def terminal_over(self, run: Run) -> None:
+        """Account for a terminal that is over, and forget it: nobody can ask for it."""
+        if run.started_at:
+            await self._account(run)
+            await self.forget_runs([run])

@@ -1,8 +1,9 @@
-"""Amounts and variables as clients write them, turned into ours. No I/O.
+"""Amounts and variables of clients: checked, and turned into our values. No I/O.
 
-Limits come from three places, the later ones winning: the configuration's default for the
-step, the session's resources, the run's own options. None may exceed the configuration's
-ceiling, and a run none of its session's resources; what is lowered is named.
+Limits come from three places, of which the later ones win: the configuration's default for the
+step, the session's resources, the run's own options. No limit may exceed the configuration's
+ceiling, and no limit of a run may exceed its session's resources. The names of limits that had to
+be lowered are returned.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ VARIABLES_MAX = 512
 ENVIRON_MAX = 64 * 1024
 """Variables of a session, and bytes of all their names and values."""
 
-# what clients call it -> field of Limits
+# name for clients -> field of Limits
 RESOURCES = {"cpu": "cpus", "mem": "memory"}
 _BOTH = {
     name: name
@@ -45,16 +46,16 @@ _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
 _SIZES = ("memory", "shm", "disk", "fsize", "output")
 _COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
-"""Fields that are whole numbers -> the least that a shell can do with."""
+"""Fields that are whole numbers -> the least with which a shell still works."""
 
 
 def client_name(field: str) -> str:
-    """What clients call the field of Limits called `field`."""
+    """The name that clients use for a field of Limits."""
     return _NAMES.get(field, field)
 
 
 def amount(field: str, value: Any, where: str) -> float | int:
-    """The value of the field of Limits called `field`. Raises Invalid naming `where`."""
+    """The value of the field `field` of Limits. Raises Invalid naming `where`."""
     if field in _SIZES:
         size = size_of(value, where)
         if field == "memory" and size < MEMORY_MIN:
@@ -97,39 +98,39 @@ def size_of(value: Any, where: str) -> int:
     return size
 
 
-def granted(asked: Mapping[str, Any], ceiling: Limits) -> tuple[dict[str, Any], list[str]]:
+def granted(wanted: Mapping[str, Any], ceiling: Limits) -> tuple[dict[str, Any], list[str]]:
     """Fields of Limits, none above `ceiling`, and the names of those that were lowered."""
-    given = {field: min(value, getattr(ceiling, field)) for field, value in asked.items()}
-    return given, sorted(client_name(field) for field in asked if given[field] < asked[field])
+    limits = {field: min(value, getattr(ceiling, field)) for field, value in wanted.items()}
+    lowered = [client_name(field) for field in wanted if limits[field] < wanted[field]]
+    return limits, sorted(lowered)
 
 
 def step_limits(
     default: Limits, session: Mapping[str, Any], run: Mapping[str, Any], ceiling: Limits
 ) -> tuple[Limits, list[str]]:
     """The limits of a step, and the client's names of those that had to be lowered."""
-    most = replace(ceiling, **session)
-    given, lowered = granted(run, most)
-    return replace(default, **{**session, **given}), lowered
+    limits, lowered = granted(run, replace(ceiling, **session))
+    return replace(default, **{**session, **limits}), lowered
 
 
-def scratch_size(asked: int, most: int) -> int:
-    """Bytes of a scratch in which at least `asked` have room, `most` at most. There are few
-    sizes to choose from: the warden keeps a blank image of each."""
-    return min(most, -(-asked // SCRATCH_STEP) * SCRATCH_STEP)
+def scratch_size(wanted: int, most: int) -> int:
+    """Bytes of a scratch with room for at least `wanted` bytes, `most` at most. The sizes are
+    multiples of SCRATCH_STEP, so that they are few: the warden keeps a blank image of each."""
+    return min(most, -(-wanted // SCRATCH_STEP) * SCRATCH_STEP)
 
 
-def variables(given: Mapping[str, Any], where: str) -> dict[str, str]:
+def variables(values: Mapping[str, Any], where: str) -> dict[str, str]:
     """Environment variables; numbers and truth values become their JSON texts.
 
-    Raises Invalid for a name or value that no program can be given.
+    Raises Invalid for a name or value that no program can have.
     """
-    if len(given) > VARIABLES_MAX:
+    if len(values) > VARIABLES_MAX:
         raise _bad(where, f"at most {VARIABLES_MAX} variables are allowed")
-    found = {name: _variable(name, value, where) for name, value in given.items()}
-    size = sum(len(name) + len(text.encode("utf-8", "replace")) for name, text in found.items())
+    texts = {name: _variable(name, value, where) for name, value in values.items()}
+    size = sum(len(name) + len(text.encode("utf-8", "replace")) for name, text in texts.items())
     if size > ENVIRON_MAX:
         raise _bad(where, f"at most {ENVIRON_MAX} bytes of names and values are allowed")
-    return found
+    return texts
 
 
 def _variable(name: str, value: Any, where: str) -> str:

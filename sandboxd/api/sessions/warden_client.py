@@ -181,7 +181,7 @@ class WardenClient:
             _, got = await self._request("start", 4, fds, **place, **texts)
         except wire.Starved:
             if found := await self.follow(slot, session, run):
-                return replace(found, found=False)
+                return replace(found, restored=False)
             raise
         return _started(got)
 
@@ -201,7 +201,7 @@ class WardenClient:
         if not message.get("there") or len(got) != 4:
             wire.close_all(got)
             return None
-        return replace(_started(got), found=True)
+        return replace(_started(got), restored=True)
 
     async def forget(self, slot: int, session: str, runs: Sequence[int]) -> None:
         """Remove the files of runs that are over."""

@@ -1,0 +1,82 @@
+"""The end of a session: its runs are ended, its slot is given back, its last row is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from ...errors import NotFound, StageError
+from ...store import sessions as table
+from ...store.database import Unwritable
+from ...store.sessions import SessionRow
+from .index import SessionIndex
+from .services import Services
+from .session import Session
+
+
+class Destruction:
+    """Destroys the sessions of one daemon."""
+
+    def __init__(self, services: Services, index: SessionIndex) -> None:
+        self._services = services
+        self._index = index
+
+    async def destroy(self, session: Session, reason: str) -> SessionRow:
+        """End everything of a session and free its slot; its last row.
+
+        Raises NotFound when the session is being destroyed already, StageError when the warden
+        cannot prove the slot empty.
+        """
+        if session.closed:
+            raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
+        session.closed = True
+        if session.pending:
+            await session.pending.withdraw()
+        await session.accounted()  # the last row includes every run whose end a client knows
+        async with self._index.name_lock(session.row.owner, session.row.name):
+            session.row = await self._condemn(session.row, reason)
+            self._index.begin_end(session)
+            error = await self._end(session, reason)
+        if error:
+            raise error
+        return session.row
+
+    async def _condemn(self, row: SessionRow, reason: str) -> SessionRow:
+        """The row of a session that is to end. On a full disk the session ends unwritten, since
+        its end makes room: if the daemon is killed then, the next start loses it with its slot."""
+        now = time.time()
+        try:
+            return await self._services.database.run(
+                table.move, row, "TERMINATING", now, status_info=reason
+            )
+        except Unwritable:
+            history = {**row.history, "TERMINATING": now}
+            return replace(row, status="TERMINATING", status_info=reason, history=history)
+
+    async def _end(self, session: Session, reason: str) -> StageError | None:
+        """Carry out the end of a session that nobody finds any more; the error of the warden."""
+        services, row = self._services, session.row
+        services.events.publish("terminating", row, reason)
+        log = await session.log() if row.startup_command else None
+        await session.terminals.close("the session has ended")
+        cut_short = session.runs.active
+        await session.runs.close()
+        if cut_short:
+            services.accounting.run_over(row, cut_short, time.time())
+        error = await self._free(row)
+        keep = services.config.sessions.ended_kept
+        await services.deferred.write(table.ended, row, time.time(), keep, log)
+        self._index.end(session)
+        services.admission.sessions.release(row.id)
+        services.events.publish("terminated", row, reason)
+        return error
+
+    async def _free(self, row: SessionRow) -> StageError | None:
+        """Have the warden empty and free the slot. An error does not keep the session from its
+        end: the warden tries again."""
+        try:
+            if row.slot is not None:
+                await self._services.warden.release(row.slot, row.id)
+        except StageError as error:
+            return error
+        return None

@@ -1,0 +1,101 @@
+"""The records of one session's runs in the database, by which runs outlive the daemon.
+
+A run is accepted when its row is on the disk. The warden names the directory of a run by the number
+in the row, and the presence of the directory shows that the run was started. So a restart finds
+each run in one of three states, and does one thing for each:
+
+    no directory, or it never began    it is started, in its turn
+    its shim is there                  it is followed from the client's cursor
+    its shim is gone                   its journal has the result, or shows that there is none
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import msgspec
+
+from ...config import ConsoleConfig
+from ...errors import Gone, SandboxdError, Unavailable
+from ...runs.run import Run
+from ...runs.values import Plan
+from ...store import runs as table
+from ...store.runs import RunRow
+from .services import Services
+
+_log = logging.getLogger(__name__)
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+"""Tells one run of the kernel from another."""
+
+
+class RunRecords:
+    """The records of the runs of the session `id`."""
+
+    def __init__(self, id: str, services: Services) -> None:
+        self._id = id
+        self._database = services.database
+        self._warden = services.warden
+
+    async def add(self, runs: Sequence[Run], replaced: Sequence[Run], now: float) -> int:
+        """Number the runs and put their rows on the disk, in one transaction with the removal of
+        those `replaced`, which the next daemon would begin; the last number. Raises Unavailable
+        when the session is gone."""
+        rows = [_row(self._id, run) for run in runs]
+        old = [run.number for run in replaced]
+        try:
+            numbers = await self._database.run(table.add, self._id, now, rows, old)
+        except KeyError:
+            raise Unavailable("the session is being destroyed") from None
+        for run, number in zip(runs, numbers, strict=True):
+            run.number = number
+        return numbers[-1]
+
+    async def number(self, run: Run, now: float) -> int:
+        """Number a run without a row: one that ends with the daemon. Raises Unavailable when the
+        session is gone."""
+        try:
+            run.number = await self._database.run(table.number, self._id, now)
+        except KeyError:
+            raise Unavailable("the session is being destroyed") from None
+        return run.number
+
+    async def note_begun(self, run: Run) -> None:
+        """Note that the run is being started: after a power cut the disk may not show it."""
+        try:
+            await self._database.run(table.begun, self._id, run.number)
+        except (SandboxdError, sqlite3.Error) as error:  # its files show it, but for a power cut
+            _log.warning("the start of run %s cannot be noted: %s", run.id, error)
+
+    async def forget(self, runs: Sequence[Run], slot: int | None) -> None:
+        """Remove the rows and the files of runs. The rows first: at a restart, files without a
+        row are removed, but a row without files would have its run begin."""
+        numbers = [run.number for run in runs]
+        try:
+            await self._database.run(table.remove, self._id, numbers)
+            if slot is not None:
+                await self._warden.forget(slot, self._id, numbers)
+        except Gone:
+            pass
+        except (SandboxdError, sqlite3.Error) as error:  # they go with the session at the latest
+            _log.warning("old runs of session %s cannot be removed: %s", self._id, error)
+
+
+def _row(session: str, run: Run) -> RunRow:
+    # In ASCII: variables may have bytes that UTF-8 cannot carry.
+    plan = json.dumps(asdict(replace(run.plan, stdin=None)))
+    return RunRow(session, 0, run.id, plan, run.plan.stdin, BOOT)
+
+
+def recorded_run(row: RunRow, config: ConsoleConfig) -> Run:
+    """The run of a row that an earlier daemon has written."""
+    plan = replace(msgspec.convert(json.loads(row.plan), Plan), stdin=row.stdin)
+    run = Run(row.id, plan, config, row.number)
+    run.ended_at = row.ended_at or 0.0
+    run.begun, run.other_boot = row.begun, row.boot != BOOT
+    return run

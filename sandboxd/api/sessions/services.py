@@ -1,0 +1,35 @@
+"""The services that every session works with, made once when the api starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...config import Config
+from ...store.database import Database
+from ..telemetry.accounting import RunAccounting
+from .admission import Admission
+from .deferred_writes import DeferredWrites
+from .event_bus import EventBus
+from .warden_client import WardenClient
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the api that a session uses.
+
+    deferred    the writes to the database that a full disk does not prevent
+    accounting  the log lines and metrics of runs
+    events      the bus on which sessions publish what happens to them
+    """
+
+    warden: WardenClient
+    database: Database
+    admission: Admission
+    accounting: RunAccounting
+    deferred: DeferredWrites
+    events: EventBus = field(default_factory=EventBus)
+
+    @property
+    def config(self) -> Config:
+        """The configuration that is in use; a reload changes it (Admission.renew)."""
+        return self.admission.config

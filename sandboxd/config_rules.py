@@ -1,0 +1,120 @@
+"""The rules for the values of a configuration, as a table. No I/O.
+
+config_file.py checks the type of each value; the rules here bound it. A key ends with `.*` where
+one rule holds for every number of a table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import log
+from .config import Config
+from .errors import ConfigError
+from .model import GIB, MIB, STEPS
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The allowed values of the key `key`: in words for the operator, and as a test."""
+
+    key: str
+    allowed: str
+    holds: Callable[[Any], bool]
+
+
+def one_of(key: str, *values: str, unset: str | None = None) -> Rule:
+    """The value is one of `values`; `unset`, the value of an absent key, is allowed too."""
+    allowed = " or ".join(f'"{value}"' for value in values)
+    return Rule(key, allowed, lambda value: value in (*values, unset))
+
+
+def at_least(key: str, bound: float, unit: str = "") -> Rule:
+    """The value is not below `bound`."""
+    return Rule(key, _with_unit(f"{bound:g} or more", unit), lambda value: value >= bound)
+
+
+def above_zero(key: str, unit: str = "") -> Rule:
+    """The value is positive."""
+    return Rule(key, _with_unit("above 0", unit), lambda value: value > 0)
+
+
+def between(key: str, low: int, high: int, words: str) -> Rule:
+    """The value is neither below `low` nor above `high`; `words` say so."""
+    return Rule(key, words, lambda value: low <= value <= high)
+
+
+def _with_unit(allowed: str, unit: str) -> str:
+    return f"{allowed}, in {unit}" if unit else allowed
+
+
+def _below_cgroup_root(path: str) -> bool:
+    return not path.startswith("/") and ".." not in path.split("/")
+
+
+IMAGE_SIZE = "between 16 MiB and 1 TiB, in bytes"
+
+RULES = (
+    one_of("auth", "keypair", "none", unset=""),
+    one_of("log", *log.FORMS),
+    one_of("log_level", *log.LEVELS),
+    Rule("state_dir", "an absolute path", os.path.isabs),
+    Rule("cgroup", "a path below /sys/fs/cgroup", _below_cgroup_root),
+    at_least("sweep_s", 1, "seconds"),
+    at_least("disk_floor", 0, "bytes"),
+    at_least("rate_limit", 1, "requests per 900 s"),
+    # The last uid of the slots is below the uid of virtual folders (warden/slots/folders.py).
+    between("slots.first_uid", 1000, 0x7FFE0000, "between 1000 and 2147352576"),
+    between("slots.count", 1, 65536, "between 1 and 65536"),
+    one_of("scratch.kind", "image", "tmpfs"),
+    between("scratch.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
+    between("folders.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
+    above_zero("admission.*"),
+    above_zero("console.*"),
+    above_zero("files.*"),
+    one_of("stop.runs", "keep", "drain"),
+    at_least("stop.grace_s", 0, "seconds"),
+    at_least("http.*", 1),
+    at_least("sessions.*", 0),
+    above_zero("terminal.*", "seconds"),
+    above_zero("limits.*"),
+    above_zero("ceiling.*"),
+)
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError for the first value that breaks a rule."""
+    for rule in RULES:
+        for key, value in values(config, rule.key):
+            if not rule.holds(value):
+                raise ConfigError(f"{key} must be {rule.allowed}, not {value!r}")
+    for step in STEPS:
+        _, lowered = getattr(config.limits, step).clamped(config.ceiling)
+        if lowered:
+            raise ConfigError(f"limits.{step}.{lowered[0]} is above ceiling.{lowered[0]}")
+
+
+def values(config: Config, key: str) -> Iterator[tuple[str, Any]]:
+    """The values for which a rule holds, with their full names."""
+    name = key.removesuffix(".*")
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    if name != key:
+        yield from _leaves(name, value)
+    else:
+        yield key, value
+
+
+def _leaves(name: str, table: Any) -> Iterator[tuple[str, Any]]:
+    """Every value of a table and of the tables in it."""
+    for field in dataclasses.fields(table):
+        value = getattr(table, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(f"{name}.{field.name}", value)
+        else:
+            yield f"{name}.{field.name}", value

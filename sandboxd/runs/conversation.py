@@ -1,0 +1,261 @@
+"""The conversation with the client of one run: its calls, its cursor, and the notices for it.
+
+Calls are served one after the other. A call waits for the first row of the table in
+next_answer.py that applies, as long as its policy says (polling.py).
+
+A reply counts as served when it has been handed over, and not before: a reply that the client did
+not receive is served again (cursor.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+
+from ..errors import Invalid, SandboxdError
+from .console_items import Item, log
+from .cursor import ClientCursor, CursorFile, Offset
+from .follower import Follower, StartedRun
+from .journal import NO_POSITION, JournalEvent
+from .next_answer import NextAnswer, Progress, next_answer
+from .polling import PollPolicy
+from .values import Input, Reply
+
+NOTICES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A reply, and the state of the conversation once the reply has been served.
+
+    more     there is more console text for the same answer
+    notices  how many of the notices are in the reply
+    """
+
+    reply: Reply
+    cursor: ClientCursor
+    more: bool
+    notices: int
+
+
+class Conversation:
+    """The calls of one run.
+
+    error      our failure, which each call raises
+    vanished   the session is gone: calls end at once, without a reply
+    suspended  the daemon ends: calls reply at once that the run goes on
+    """
+
+    def __init__(self, warnings: Iterable[str]) -> None:
+        self.error: SandboxdError | None = None
+        self.vanished = self.suspended = False
+        self._follower: Follower | None = None
+        self._cursor = ClientCursor()
+        self._cursor_file: CursorFile | None = None
+        self._more = False
+        self._inputs = 0
+        self._notices = [log("warning", warning) for warning in warnings]
+        self._news = asyncio.Event()
+        self._lock = asyncio.Lock()
+
+    async def begin(self, started: StartedRun, started_at: float) -> float:
+        """Take over the cursor file of a run that was started at `started_at`; the time of its
+        start, which for a run of an earlier daemon only the file knows."""
+        self._cursor_file = CursorFile(started.cursor)
+        if started.restored:
+            # The client may be told twice that the program waits for input.
+            self._cursor = replace(self._cursor_file.read(), prompted=False)
+            if self._cursor != ClientCursor(started_at=self._cursor.started_at):
+                self._notices.clear()  # they were in the first reply
+        else:
+            self._cursor = ClientCursor(started_at=started_at)
+            await self._cursor_file.write(self._cursor)
+        return self._cursor.started_at
+
+    def follow(self, follower: Follower) -> None:
+        """Serve from now on what `follower` sees of the run."""
+        self._follower = follower
+        self.wake()
+
+    def wake(self) -> None:
+        """Have waiting calls look at the run again."""
+        self._news.set()
+
+    def fail(self, error: SandboxdError) -> None:
+        """Have every call raise `error`."""
+        self.error = error
+        self.wake()
+
+    def vanish(self) -> None:
+        """End all calls: the session is gone."""
+        self.vanished = True
+        self.wake()
+
+    def suspend(self) -> None:
+        """Have calls reply at once: the daemon ends."""
+        self.suspended = True
+        self.wake()
+
+    def notice(self, text: str, level: str) -> None:
+        """Add a message of sandboxd itself to the next reply."""
+        if len(self._notices) < NOTICES_MAX:
+            self._notices.append(log(level, text))
+            self.wake()
+
+    @property
+    def up_to_date(self) -> bool:
+        """The client has been served all events so far."""
+        return self._follower is None or self._cursor.answered >= len(self._follower.events)
+
+    def close(self) -> None:
+        """Give the cursor file back."""
+        if self._cursor_file:
+            self._cursor_file.close()
+
+    @contextlib.asynccontextmanager
+    async def call(
+        self, input: Input | None, policy: PollPolicy, since: Offset | None
+    ) -> AsyncIterator[Reply | None]:
+        """Serve one call, see Run.call."""
+        async with self._lock:
+            if since is not None:
+                await self._move_to(since)
+            if input:
+                await self.type(input)
+            elif self._cursor.prompted and self._follower and not policy.patient:
+                await self._follower.decline()
+            answer = await self._next(policy)
+            if answer is None:
+                yield None
+                return
+            inputs, started = self._inputs, self._cursor_file is not None
+            draft = await self._draft(answer, policy)
+            if not started:  # the run may start during the hand-over, with a cursor of its own
+                yield draft.reply
+                self._notices = self._notices[draft.notices :]
+                return
+            try:
+                yield replace(draft.reply, note=lambda: self._note(draft.cursor))
+            except BaseException:
+                await self._note(self._cursor)
+                raise
+            await self._note(draft.cursor)
+            answered = inputs != self._inputs  # the program got its input during the hand-over
+            self._cursor = replace(draft.cursor, prompted=draft.cursor.prompted and not answered)
+            self._more = draft.more
+            self._notices = self._notices[draft.notices :]
+
+    async def _note(self, cursor: ClientCursor) -> None:
+        if self._cursor_file:
+            await self._cursor_file.write(cursor)
+
+    async def _move_to(self, since: Offset) -> None:
+        """Move the cursor to `since`, the client's own word, whatever has been served."""
+        if self._follower is None:
+            return
+        if since == self._cursor.offset:  # the last reply is served again without console text
+            self._cursor = replace(self._cursor, final_from=self._cursor.console)
+            return
+        console = await asyncio.to_thread(self._follower.spool.at, since.console)
+        answered = min(since.steps, len(self._follower.events))
+        self._cursor = ClientCursor(console, console, answered, False, self._cursor.started_at)
+
+    async def type(self, input: Input) -> None:
+        """Give the program input, also while a call waits. Raises Invalid, Unavailable."""
+        if self._follower is None:
+            raise Invalid("the run has not started yet: it cannot take input")
+        if not self._follower.over:
+            self._cursor = replace(self._cursor, prompted=False)
+            self._inputs += 1
+            await self._follower.input(input.line(), input.eof)
+
+    async def _next(self, policy: PollPolicy) -> NextAnswer | None:
+        """The first answer that the table of next_answer.py has; None when the session vanished."""
+        loop = asyncio.get_running_loop()
+        until = None if policy.wait_s is None else loop.time() + policy.wait_s
+        watched = False
+        while not self.vanished:
+            if self.error:
+                raise self.error.with_traceback(None)  # every call raises it
+            if policy.live and self._follower and not watched:
+                watched = True
+                await self._follower.want_output(self._cursor.console.position)
+            self._news.clear()
+            expired = self.suspended or (until is not None and loop.time() >= until)
+            answer = next_answer(self._progress(policy, expired))
+            if answer and answer.status == "continued" and not (expired or self._more):
+                answer = await self._gather(answer, policy)
+            if answer:
+                return answer
+            await self._news_until(until)
+        return None
+
+    async def _gather(self, answer: NextAnswer, policy: PollPolicy) -> NextAnswer:
+        """Wait a moment for more output; an answer that comes first in the table ends the wait."""
+        until = asyncio.get_running_loop().time() + policy.gather_s
+        while answer.status == "continued" and await self._news_until(until):
+            self._news.clear()
+            answer = next_answer(self._progress(policy, False)) or answer
+        return answer
+
+    async def _news_until(self, until: float | None) -> bool:
+        """Wait for news until then; whether there is any."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._news.wait()
+                return True
+        except TimeoutError:
+            return False
+
+    def _progress(self, policy: PollPolicy, expired: bool) -> Progress:
+        follower = self._follower
+        if follower is None:
+            return Progress(expired=expired)
+        return Progress(
+            follower.events,
+            self._cursor.answered,
+            follower.waiting,
+            self._cursor.prompted and follower.waiting,
+            policy.live and (follower.output or self._more or bool(self._notices)),
+            expired,
+        )
+
+    async def _draft(self, answer: NextAnswer, policy: PollPolicy) -> _Draft:
+        """The reply with its console text."""
+        cursor, more = self._cursor, False
+        final = answer.event is not None and answer.event.final
+        if answer.again:
+            cursor = replace(cursor, console=cursor.final_from)
+        elif final:
+            cursor = replace(cursor, final_from=cursor.console)
+        items = list(self._notices)
+        notices = len(items)
+        if self._follower:
+            faulty = answer.event is None or bool(answer.event.fault)
+            end = NO_POSITION if faulty or not answer.event else answer.event.console
+            text, console, more = await asyncio.to_thread(
+                self._follower.spool.console, cursor.console, end, policy.whole
+            )
+            cursor = replace(cursor, console=console)
+            items += text
+            if more:  # the answer follows when all console text before it has been served
+                reply = Reply(NextAnswer("continued"), items, cursor.offset)
+                return _Draft(reply, cursor, more, notices)
+        if answer.event:
+            items += _explanation(answer.event)
+        answered = cursor.answered + (answer.event is not None and not answer.again)
+        prompted = answer.status == "waiting-input" or (policy.patient and cursor.prompted)
+        cursor = replace(cursor, answered=answered, prompted=prompted)
+        return _Draft(Reply(answer, items, cursor.offset), cursor, more, notices)
+
+
+def _explanation(event: JournalEvent) -> list[Item]:
+    """A log item for an end that needs an explanation: old clients do not read verdicts."""
+    if event.fault:
+        return [log("error", event.fault)]
+    verdict = event.verdict
+    if not verdict or not verdict.advice or verdict.outcome == "skipped":
+        return []
+    return [log("warning", f"{event.step}: {verdict.advice}")]
