@@ -13,7 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.api.serve"])
+_context.set_forkserver_preload([
+    "tests.api.serve",
+    # uvicorn imports these by name when it starts
+    "uvicorn.lifespan.on", "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.loops.asyncio",
+])  # fmt: skip
 
 
 class Process:
