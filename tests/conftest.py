@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import util
 
 import pytest
 
@@ -49,6 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the directory for temporary files."""
+    # it has a directory there, and would remove it too late
+    util._exit_function()  # type: ignore[attr-defined]  # private, and nothing else does it
     if tempfile.tempdir and "sandboxd-test-" in tempfile.tempdir:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
 
