@@ -21,6 +21,9 @@
        `- Gone            the privileged half of the daemon is gone
 
 The failure of a program is never an exception but a value, `model.Verdict`.
+
+`str(error)` is for the log of this host, and may name its files. `error.public` is for clients, and
+names none: a class gives its text to clients only if it overrides that property.
 """
 
 from __future__ import annotations
@@ -31,6 +34,11 @@ from typing import Any
 
 class SandboxdError(Exception):
     """Root of the tree."""
+
+    @property
+    def public(self) -> str:
+        """The text for clients. It names no file of this host."""
+        return "an internal error; the server's log has the cause"
 
 
 class ConfigError(SandboxdError):
@@ -43,6 +51,11 @@ class Refused(SandboxdError):
     def __init__(self, message: str, data: Any = None) -> None:
         super().__init__(message)
         self.data = data
+
+    @property
+    def public(self) -> str:
+        """The whole text, which is about the request's own values."""
+        return str(self)
 
 
 class Invalid(Refused):
@@ -89,6 +102,9 @@ class QuotaExceeded(Refused):
     """A quota of the session or of its owner is used up; the text names it."""
 
 
+_NO_CAUSE = "failed; the server's log has the cause"
+
+
 class StageError(SandboxdError):
     """A named point of the set-up failed; no untrusted code has run.
 
@@ -113,14 +129,35 @@ class StageError(SandboxdError):
         code = f" (errno {self.errno} {os.strerror(self.errno)})" if self.errno else ""
         return f"stage {self.stage}: {self.message}{code}"
 
+    @property
+    def public_stage(self) -> str:
+        """The stage without the path that it may be about."""
+        return self.stage.partition("/")[0].strip()
+
+    @property
+    def public(self) -> str:
+        """The stage and what the kernel said."""
+        cause = f"{os.strerror(self.errno)} (errno {self.errno})" if self.errno else _NO_CAUSE
+        return f"stage {self.public_stage}: {cause}"
+
 
 class Unavailable(SandboxdError):
     """No slot, no memory, or the other half of the daemon is gone. A later request may succeed.
 
     retry_s  seconds after which a new request makes sense
+    detail   more about the cause, for the log only
     """
 
     retry_s = 1
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(f"{message}: {detail}" if detail else message)
+        self._message = message
+
+    @property
+    def public(self) -> str:
+        """The text without the detail."""
+        return self._message
 
 
 class Full(Unavailable):

@@ -153,4 +153,4 @@ def refusal(answer: dict[str, Any]) -> SandboxdError:
             return QuotaExceeded(text)
         case "nospace":
             return NoSpace(text)
-    return Unavailable(text)
+    return Unavailable("the file call failed; the server's log has the cause", text)

@@ -31,7 +31,8 @@ that its answer repeats; this is the whole privileged surface:
     began; `forget` removes the directories of runs as soon as they are over.
     vitals are the fields of warden/vitals.py, the report is that of warden/leaks/sweep.py.
     An answer is {"id", "ok": true, ...} or {"id", "ok": false, "error", "kind", "stage",
-    "errno"}; kind is "stage" (StageError), "unavailable" or "invalid".
+    "errno"}; kind is "stage" (StageError), "unavailable" or "invalid", whose texts are for clients
+    too, or "fault", whose text is for the log.
 
     Once more the warden speaks unasked: {"config": ...}, when it has read the configuration again
     (SIGHUP): the values, as dataclasses.asdict has them, since the api may not open the file.
@@ -91,6 +92,11 @@ class Starved(WireError):
     def __init__(self, message: dict[str, Any]) -> None:
         super().__init__("no descriptor is left for what came with a message")
         self.message = message
+
+    @property
+    def public(self) -> str:
+        """The whole text."""
+        return str(self)
 
 
 def encode(message: dict[str, Any]) -> bytes:

@@ -76,11 +76,13 @@ class Sandbox:
         stdin: bytes | None = None,
         environ: dict[str, str] | None = None,
         while_running: Callable[[Worker], None] | None = None,
+        on_wait: Callable[[Worker], None] | None = None,
         per_step: dict[str, dict[str, Any]] | None = None,
         runtime: str = "",
         **limits: Any,
     ) -> Result:
-        """Do a run to its end. `answers` are given one by one when it waits; None is the end."""
+        """Do a run to its end. When it waits for input, `on_wait` is called, and then it gets the
+        next of `answers`; None is the end of input."""
         self.runs += 1
         limit = asdict(replace(self.limits, **limits))
         own = per_step or {}
@@ -100,7 +102,9 @@ class Sandbox:
         try:
             if while_running:
                 while_running(started)
-            waited = _follow(fds[0], list(answers or []))
+            waited = _follow(
+                fds[0], list(answers or []), lambda: on_wait(started) if on_wait else None
+            )
             os.waitpid(started.pid, 0)
             return self._result(fds, waited)
         finally:
@@ -130,7 +134,7 @@ class Sandbox:
             time.sleep(0.01)
 
 
-def _follow(fd: int, answers: list[str | None]) -> int:
+def _follow(fd: int, answers: list[str | None], on_wait: Callable[[], object]) -> int:
     """Be the reader of a run until it is over; how often it was seen to wait for input."""
     state: dict[str, Any] = {"console": 0, "journal": 0, "waiting": False}
     waited = 0
@@ -146,6 +150,7 @@ def _follow(fd: int, answers: list[str | None]) -> int:
                 return waited
             if message["waiting"] and not state["waiting"]:
                 waited += 1
+                on_wait()
                 if answers:
                     text = answers.pop(0)
                     wire.send(control, {"op": "input", "text": text or "", "eof": text is None})

@@ -1,85 +1,95 @@
-"""The arrows between packages point one way, and what runs as root is standard library only."""
+"""The imports of the package: they go one way between packages, in no circle between modules, and
+what runs as root imports the standard library only."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-import sandboxd
+from scripts.measures.imports import edges, module_circles, typing_circles
+from scripts.measures.tree import PACKAGE, Tree
 
-ROOT = Path(sandboxd.__file__).parent
+TREE = Tree.read(Path(__file__).parents[1])
 SHARED = {
-    "config", "config_file", "config_rules", "errors", "filewire", "free_space", "log", "model",
-    "spool", "systemd", "wire",
+    "cgroupfs", "config", "config_file", "config_rules", "errors", "filewire", "free_space", "log",
+    "model", "procfs", "protections", "spool", "systemd", "wire",
 }  # fmt: skip
 MAY_IMPORT = {
-    "jail": {"errors", "model"},
+    "jail": {"cgroupfs", "errors", "model"},
     "files": {"errors", "filewire", "jail", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "shim"},
-    "selftest": {"errors", "jail"},
+    "selftest": {"cgroupfs", "errors", "jail", "procfs", "protections"},
     "runs": SHARED,
     "store": SHARED | {"runs"},
     "runtimes": SHARED,
     "api": SHARED | {"runs", "runtimes", "store", "__init__"},
     **dict.fromkeys(SHARED, SHARED),
 }
-API_MAY_IMPORT = {
+API_MAY_IMPORT: dict[str, set[str]] = {
     "http": set(),
     "telemetry": {"http"},
     "access": {"http", "telemetry"},
     "sessions": {"access", "http", "telemetry"},
     "folders": {"access", "http", "sessions", "telemetry"},
+    "operation": {"sessions", "telemetry"},
     "routes": {"access", "folders", "http", "sessions", "state", "telemetry"},
 }
-"""The same within the api; what stands beside its packages joins them together."""
+"""The same within the api; the modules beside its packages join them together."""
 
 PRIVILEGED = {"jail", "files", "selftest", "shim", "warden"} | SHARED
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for path in sorted(ROOT.rglob("*.py")):
-        part = path.relative_to(ROOT).parts[0].removesuffix(".py")
-        if part in MAY_IMPORT:
-            yield part, path
+IMPORTS: defaultdict[str, set[str]] = defaultdict(set)
+"""The modules of sandboxd that each of them imports: at its top, in a function, or for types."""
+for _edge in edges(TREE):
+    IMPORTS[_edge.importer].add(_edge.imported)
 
 
-def imported(path: Path) -> Iterator[tuple[str, bool]]:
-    """(top module, whether it is ours) for each import of a file, wherever it stands in it."""
-    depth = len(path.relative_to(ROOT).parts)
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name.split(".")[0], False) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield (node.module or "").split(".")[0], False
-        elif isinstance(node, ast.ImportFrom) and node.level == depth:
-            if node.module:
-                yield node.module.split(".")[0], True
-            else:
-                yield from ((alias.name, True) for alias in node.names)
+def part_of(module: str) -> str:
+    """The first name below sandboxd; "__init__" for the package itself."""
+    return module.split(".")[1] if "." in module else "__init__"
 
 
-@pytest.mark.parametrize(("part", "path"), [pytest.param(*m, id=str(m[1])) for m in modules()])
-def test_imports_follow_the_arrows(part: str, path: Path) -> None:
-    for name, ours in imported(path):
-        if ours:
-            at_start = part == "warden" and path.name == "startup.py" and name == "api"
-            known = name if (ROOT / name).exists() or (ROOT / f"{name}.py").exists() else "__init__"
-            # The one place where the root half names the api: after it has given root up.
-            assert known in MAY_IMPORT[part] | {part} or at_start, f"{path} imports {name}"
-        elif part in PRIVILEGED:
-            assert name in sys.stdlib_module_names, f"{path} imports {name}, as root"
+@pytest.mark.parametrize("module", [name for name in IMPORTS if part_of(name) in MAY_IMPORT])
+def test_a_module_imports_only_packages_that_are_below_its_own(module: str) -> None:
+    part = part_of(module)
+    for name in IMPORTS[module]:
+        # The one place where the root half names the api: after it has given root up.
+        at_start = module == "sandboxd.warden.startup" and part_of(name) == "api"
+        assert part_of(name) in MAY_IMPORT[part] | {part} or at_start, name
+
+
+@pytest.mark.parametrize("part", sorted(PRIVILEGED))
+def test_a_module_that_runs_as_root_imports_the_standard_library_only(part: str) -> None:
+    sources = [one for one in TREE.below(PACKAGE) if one.path.split("/")[1] in (part, f"{part}.py")]
+    assert sources
+    for source in sources:
+        for node in source.nodes:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            roots = {name.split(".")[0] for name in names}
+            assert roots <= sys.stdlib_module_names, f"{source.path} imports {roots}"
 
 
 @pytest.mark.parametrize("package", API_MAY_IMPORT)
-def test_the_arrows_within_the_api_point_one_way(package: str) -> None:
-    for path in (ROOT / "api" / package).glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 2:
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                for name in names:
-                    assert name.split(".")[0] in API_MAY_IMPORT[package], f"{path} imports {name}"
+def test_a_package_of_the_api_imports_only_packages_that_are_below_it(package: str) -> None:
+    for module in [name for name in IMPORTS if name.startswith(f"sandboxd.api.{package}.")]:
+        for name in IMPORTS[module]:
+            if name.startswith("sandboxd.api."):
+                other = name.split(".")[2]
+                assert other in API_MAY_IMPORT[package] | {package}, f"{module} imports {name}"
+
+
+def test_every_package_of_the_api_has_its_place_in_the_order() -> None:
+    packages = (Path(__file__).parents[1] / PACKAGE / "api").glob("*/__init__.py")
+    assert {path.parent.name for path in packages} == {*API_MAY_IMPORT}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert [*map(str, (*module_circles(TREE), *typing_circles(TREE)))] == []

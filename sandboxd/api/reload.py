@@ -1,9 +1,9 @@
-"""Another configuration for an api that is at work.
+"""The reload of the configuration in the running api.
 
-The warden has read and checked the file, and kept what only a restart changes; here every part
-that has something of the configuration is given the new one. Sessions and runs that exist keep
-what they were given. The table of runtimes is made anew, so a tool that was installed meanwhile
-is seen.
+The warden has read and checked the file, and has kept the values that only a restart can change.
+Here every part that holds some of the configuration gets the new one. Existing sessions and runs
+keep what they were granted. The table of runtimes is built again, so a tool that was installed
+since the start is found.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .state import AppState
 
 
 async def apply(state: AppState, connections: Connections, table: dict[str, Any]) -> None:
-    """Take on the configuration `table`, which the warden has sent."""
+    """Put the configuration `table`, as the warden sends it, in force."""
     new = config_file.from_table(table)
-    found = await asyncio.to_thread(runtimes.load, new)
+    new_runtimes = await asyncio.to_thread(runtimes.load, new)
     log.setup(new.log, new.log_level, "api")
-    state.config = state.door.config = new
+    state.config = state.authenticator.config = new
     state.health.config = new
     state.tokens.life_s = new.folders.token_s
     state.bodies.most = new.http.bodies
     connections.http = new.http
-    state.runtimes = found
+    state.runtimes = new_runtimes
     state.sessions.admission.renew(new)
     log.event("config.in-use")

@@ -1,4 +1,4 @@
-"""What the routes work with, made once at start."""
+"""The state of the application: the parts that the routes work with, built once at start."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .access.ownership import owner
 from .access.parameters import BodyBudget
 from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
-from .routes.drain import Drain
-from .routes.health import Health
-from .routes.leaks import Leaks
+from .operation.drain import Drain
+from .operation.health import Health
+from .operation.leaks import Leaks
 from .sessions.registry import SessionRegistry
 from .sessions.session import Session
 from .telemetry.audit_log import annotate
@@ -25,14 +25,14 @@ from .telemetry.metrics import Metrics
 
 @dataclass(slots=True)
 class AppState:
-    """The daemon as its routes see it."""
+    """The parts of one daemon. reload.py gives them a new configuration."""
 
     config: Config
     runtimes: Runtimes
     sessions: SessionRegistry
     folders: FolderRegistry
     tokens: Tokens
-    door: Authenticator
+    authenticator: Authenticator
     metrics: Metrics
     health: Health
     leaks: Leaks
@@ -41,19 +41,19 @@ class AppState:
     guarantees: tuple[Guarantee, ...] = ()
 
     def is_anybodys(self, ref: str) -> bool:
-        """There is a session or folder, whosever it is, that goes by `ref`."""
+        """Some owner has a session or a folder with the name or UUID `ref`."""
         return self.sessions.has(ref) or self.folders.has(ref)
 
 
 def state(request: HTTPConnection) -> AppState:
-    """The State that this app was made with."""
-    found = request.app.state.sandboxd
-    assert isinstance(found, AppState)
-    return found
+    """The state of the application that serves the request."""
+    state = request.app.state.sandboxd
+    assert isinstance(state, AppState)
+    return state
 
 
 def session(request: HTTPConnection) -> Session:
-    """The session that the path names, among those of who asks. Raises NotFound."""
-    found = state(request).sessions.find(owner(request), request.path_params["ref"])
-    annotate(request, session=found.row.id)
-    return found
+    """The session that the path names, of the owner whom the request acts for. Raises NotFound."""
+    session = state(request).sessions.find(owner(request), request.path_params["ref"])
+    annotate(request, session=session.row.id)
+    return session

@@ -1,6 +1,6 @@
-"""`sandboxd doctor`: what this host can guarantee, found out by doing it.
+"""The command `sandboxd doctor`: tries what this host can guarantee, and prints a line for each.
 
-Works beside a running daemon and before the first start, and leaves nothing behind.
+It works beside a running daemon and before the first start, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..warden.doctor.checks import api_uid
 from ..warden.runs.cgroups import Hierarchy
 
 MISSING = 1
-"""Exit status when something that is required does not hold."""
+"""Exit status when a required guarantee does not hold."""
 
 _GROUP = "sandboxd-doctor-"
 _GREEN, _YELLOW, _RED, _PLAIN = "\033[32m", "\033[33m", "\033[31m", "\033[0m"
@@ -41,31 +41,29 @@ def main(args: argparse.Namespace) -> int:
     guarantees.check_names(loaded)
     began = time.monotonic()
     with _hierarchy() as hierarchy:
-        found = guarantees.find(loaded, api_uid(loaded), hierarchy)
-    found += tuple(_runtimes(loaded))
+        rows = guarantees.find(loaded, api_uid(loaded), hierarchy)
+    rows += tuple(_runtimes(loaded))
     if args.json:
-        print(
-            json.dumps(_summary(found) | {"guarantees": [asdict(one) for one in found]}, indent=2)
-        )
+        print(json.dumps(_summary(rows) | {"guarantees": [asdict(one) for one in rows]}, indent=2))
     else:
-        _show(found, time.monotonic() - began)
-    return MISSING if _summary(found)["missing_required"] else 0
+        _show(rows, time.monotonic() - began)
+    return MISSING if _summary(rows)["missing_required"] else 0
 
 
 @contextlib.contextmanager
 def _hierarchy() -> Iterator[Hierarchy | str]:
-    """A place for cgroups that is removed again; why there is none, where there is none."""
+    """A place for cgroups that is removed again; the text of the failure where there is none."""
     try:
-        made = Hierarchy.find(f"{_GROUP}{os.getpid()}")
+        place = Hierarchy.find(f"{_GROUP}{os.getpid()}")
     except StageError as error:
         yield error.message
         return
     try:
-        for path in made.base.values():
+        for path in place.base.values():
             _forget_killed(os.path.dirname(path))
-        yield made
+        yield place
     finally:
-        made.remove()
+        place.remove()
 
 
 def _forget_killed(parent: str) -> None:
@@ -78,31 +76,31 @@ def _forget_killed(parent: str) -> None:
 
 
 def _runtimes(loaded: Config) -> Iterator[Guarantee]:
-    """What programs the host can run: none of it is required."""
+    """A row for each runtime of the host; none is required."""
     for one in runtimes.load(loaded).describe():
         detail = ", ".join(one.tools.values()) if one.available else one.reason
         remedy = "" if one.available else f"or [runtimes.{one.name}] enabled = false"
         yield Guarantee("runtimes", one.name, "", one.available, False, detail, remedy)
 
 
-def _summary(found: Iterable[Guarantee]) -> dict[str, list[str]]:
-    missing = [one for one in found if not one.held]
+def _summary(rows: Iterable[Guarantee]) -> dict[str, list[str]]:
+    missing = [one for one in rows if not one.held]
     return {
         "missing_required": [one.name for one in missing if one.required],
         "missing": [one.name for one in missing if not one.required],
     }
 
 
-def _show(found: tuple[Guarantee, ...], seconds: float) -> None:
-    width = max(len(one.name) for one in found)
+def _show(rows: tuple[Guarantee, ...], seconds: float) -> None:
+    width = max(len(one.name) for one in rows)
     group = ""
-    for one in found:
+    for one in rows:
         if one.group != group:
             print(f"{'' if not group else chr(10)}{one.group}")
             group = one.group
         print(f"  {_state(one)}  {one.name:<{width}}  {_text(one)}")
-    missing, optional = _summary(found)["missing_required"], _summary(found)["missing"]
-    held = len(found) - len(missing) - len(optional)
+    missing, optional = _summary(rows)["missing_required"], _summary(rows)["missing"]
+    held = len(rows) - len(missing) - len(optional)
     print(f"\n{held} held, {len(optional)} missing and not required, {len(missing)} missing and "
           f"required; {seconds:.1f} s")  # fmt: skip
     if missing:

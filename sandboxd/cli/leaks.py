@@ -1,4 +1,4 @@
-"""`sandboxd leaks`: has the daemon look for what nobody has, and shows it."""
+"""The command `sandboxd leaks`: has the daemon check for leaks, and shows its report."""
 
 from __future__ import annotations
 
@@ -9,44 +9,46 @@ from typing import Any
 from ..errors import NotFound, Unavailable
 from .client import Client
 
-FOUND = 1
-"""Exit status when there was something."""
+LEAKS = 1
+"""Exit status when there were leaks."""
 
 
 def main(args: argparse.Namespace) -> int:
-    """Show the ledger; the exit status."""
+    """Show the report; the exit status."""
     client = Client(args.socket)
     try:
         report: dict[str, Any] = client.call("GET", "/admin/leaks")
     except NotFound:
-        raise Unavailable("the daemon is of an older version, which has no ledger") from None
+        raise Unavailable(
+            "the daemon is of an older version, which has no check for leaks"
+        ) from None
     finally:
         client.close()
     if args.json:
         print(json.dumps(report, indent=2))
     else:
         _show(report)
-    return FOUND if report["strays"] or report["stuck"] else 0
+    return LEAKS if report["strays"] or report["stuck"] else 0
 
 
 def _show(report: dict[str, Any]) -> None:
     slots = report["slots"]
     processes, size = (sum(slot[name] for slot in slots) for name in ("processes", "bytes"))
     print(f"{len(slots)} slots leased, {processes} processes, {size >> 20} MiB on disk")
-    for stray in report["strays"]:
-        print(_line(stray))
+    for leak in report["strays"]:
+        print(_line(leak))
     for number in report["stuck"]:
-        print(f"slot       {number} cannot be emptied; the next sweep tries again")
+        print(f"slot       {number} cannot be emptied yet; the next sweep tries again")
     if not report["strays"] and not report["stuck"]:
-        print("no strays")
+        print("no leaks")
     if report["recent"]:
         earlier = len(report["recent"]) - len(report["strays"])
         if earlier > 0:
-            print(f"{earlier} strays were found before; --json shows them")
+            print(f"{earlier} earlier leaks; --json shows them")
 
 
-def _line(stray: dict[str, Any]) -> str:
-    age = "" if stray["age_s"] is None else f" ({stray['age_s']:.0f} s old)"
-    # what it calls itself is the stray's own choice
-    identity = json.dumps(stray["identity"])[1:-1]
-    return f"{stray['kind']:<10} {identity}{age}: {stray['done']}"
+def _line(leak: dict[str, Any]) -> str:
+    age = "" if leak["age_s"] is None else f" ({leak['age_s']:.0f} s old)"
+    # A process chooses its own title: escaped, so that it cannot write to the terminal.
+    identity = json.dumps(leak["identity"])[1:-1]
+    return f"{leak['kind']:<10} {identity}{age}: {leak['done']}"

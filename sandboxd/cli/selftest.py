@@ -1,4 +1,4 @@
-"""`sandboxd selftest`: attacks this installation, and says what held and what did not."""
+"""The command `sandboxd selftest`: attacks this installation and shows which protections held."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from .. import protections
 from ..errors import ConfigError
 from ..selftest import host_view, runner
 from ..selftest.attack import Attack, Judgement
@@ -27,7 +28,7 @@ _WORDS = {True: ("held", _GREEN), False: ("BROKEN", _RED), None: ("unclear", _YE
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is told of one attack."""
+    """The outcome of one attack."""
 
     attack: Attack
     judgement: Judgement
@@ -38,11 +39,11 @@ def main(args: argparse.Namespace) -> int:
     """Carry out the attacks; 0 when all of them failed."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
-    wanted = _wanted(args.only, args.kind)
+    attacks = _select(args.only, args.kind)
     if args.list:
-        _list(wanted)
+        _list(attacks)
         return 0
-    # A private daemon inherits it, and no program may find it.
+    # A private daemon inherits this variable, and no program may see it.
     os.environ["SANDBOXD_AUDIT_SECRET"] = "of the daemon's environment"
     say = Reporter(quiet=args.json, as_json=False)
     began, lines = time.monotonic(), []
@@ -50,11 +51,11 @@ def main(args: argparse.Namespace) -> int:
         canaries = host_view.Canaries(stack)
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
         with deleted(client, create(client, args.image, {})):
-            pass  # an image that there is not is a mistake, and no attack
+            pass  # an unknown image is a mistake of the caller, and must not fail each attack
         work = runner.AttackRunner(client, canaries, args.image, runner.is_root())
-        width = max(len(attack.name) for attack in wanted)
-        for count, attack in enumerate(wanted, 1):
-            _progress(f"{count}/{len(wanted)} {attack.name}", args.json)
+        width = max(len(attack.name) for attack in attacks)
+        for count, attack in enumerate(attacks, 1):
+            _progress(f"{count}/{len(attacks)} {attack.name}", args.json)
             start = time.monotonic()
             line = Line(attack, work.attack(attack), time.monotonic() - start)
             _progress("", args.json)
@@ -65,15 +66,15 @@ def main(args: argparse.Namespace) -> int:
     return 0 if all(line.judgement.held for line in lines) else NOT_HELD
 
 
-def _wanted(only: list[str], kinds: list[str]) -> list[Attack]:
-    """The attacks that were asked for. Raises ConfigError for a name that there is not."""
+def _select(only: list[str], kinds: list[str]) -> list[Attack]:
+    """The attacks with these names and kinds. Raises ConfigError for a name that does not exist."""
     for kind in kinds:
-        if kind not in runner.KINDS:
-            raise ConfigError(f"--kind {kind}: choose of {', '.join(runner.KINDS)}")
+        if kind not in protections.KINDS:
+            raise ConfigError(f"--kind {kind}: choose one of {', '.join(protections.KINDS)}")
     for name in only:
         if not any(fnmatch.fnmatchcase(attack.name, name) for attack in runner.ATTACKS):
             raise ConfigError(
-                f"--only {name}: there is no such attack; see 'sandboxd selftest --list'"
+                f"--only {name}: no attack has this name; see 'sandboxd selftest --list'"
             )
     return [
         attack
@@ -83,14 +84,14 @@ def _wanted(only: list[str], kinds: list[str]) -> list[Attack]:
     ]
 
 
-def _list(wanted: list[Attack]) -> None:
-    width = max(len(attack.name) for attack in wanted)
-    for attack in wanted:
+def _list(attacks: list[Attack]) -> None:
+    width = max(len(attack.name) for attack in attacks)
+    for attack in attacks:
         print(f"{attack.kind:<10}  {attack.name:<{width}}  {attack.aim}")
 
 
 def _progress(text: str, quiet: bool) -> None:
-    """What is under way, on a terminal, in a line that the next one replaces."""
+    """Show the attack under way, on a terminal, in a line that the next one replaces."""
     if sys.stderr.isatty() and not quiet:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
@@ -102,7 +103,12 @@ def _show(line: Line, width: int) -> None:
         text = f"{colour}{text}{_PLAIN}"
     attack, why = line.attack, line.judgement.why
     print(f"{text}  {attack.kind:<10}  {attack.name:<{width}}  {attack.aim}", end="")
-    print(f": {why}" if why else "", flush=True)
+    print(f": {why}; {_protected_by(attack)}" if why else "", flush=True)
+
+
+def _protected_by(attack: Attack) -> str:
+    names = ", ".join(protection.name for protection in protections.of_attack(attack.name))
+    return f"protection: {names} (docs/security.md)"
 
 
 def _end(lines: list[Line], seconds: float, as_json: bool) -> None:
@@ -118,6 +124,7 @@ def _end(lines: list[Line], seconds: float, as_json: bool) -> None:
                 "aim": line.attack.aim,
                 "held": line.judgement.held,
                 "why": line.judgement.why,
+                "protections": [one.name for one in protections.of_attack(line.attack.name)],
                 "seconds": round(line.seconds, 3),
             }
             for line in lines
@@ -126,7 +133,7 @@ def _end(lines: list[Line], seconds: float, as_json: bool) -> None:
             json.dumps(count | {"host_looked_at": runner.is_root(), "attacks": attacks}, indent=2)
         )
         return
-    looked = "" if runner.is_root() else "; the host was not looked at, which takes root"
+    looked = "" if runner.is_root() else "; the host was not looked at: that needs root"
     print(
         f"\n{len(lines)} attacks: {count['held']} held, {count['broken']} broken, "
         f"{count['unclear']} unclear; {seconds:.0f} s{looked}"

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 from ..errors import Invalid
 from ..model import HOME
+from .api_connection import ApiConnection
 from .beneath import open_content, open_entry, special
-from .conversation import Conversation
 from .paths import absolute, inside, shown
 from .walk import GONE, WalkEntry, walk
 
@@ -53,7 +53,7 @@ class _Member:
     target: str = ""
 
 
-def describe_file(conversation: Conversation, home: int, name: str) -> None:
+def describe_file(api: ApiConnection, home: int, name: str) -> None:
     """Answer a stat request. Raises Refused."""
     fd = open_content(home, inside(name))
     try:
@@ -61,13 +61,13 @@ def describe_file(conversation: Conversation, home: int, name: str) -> None:
     finally:
         os.close(fd)
     directory = stat.S_ISDIR(status.st_mode)
-    conversation.answer(
+    api.answer(
         {"ok": True, "size": status.st_size, "mtime": status.st_mtime, "directory": directory}
     )
 
 
 def read_file(
-    conversation: Conversation, home: int, name: str, start: int = 0, end: int | None = None
+    api: ApiConnection, home: int, name: str, start: int = 0, end: int | None = None
 ) -> None:
     """Answer a read request, for the bytes from `start` to before `end`. Raises Refused."""
     parts = inside(name)
@@ -76,30 +76,30 @@ def read_file(
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise Invalid(f"{shown(absolute(parts))} is a directory")
-        conversation.answer({"ok": True, "size": status.st_size, "name": parts[-1]})
+        api.answer({"ok": True, "size": status.st_size, "name": parts[-1]})
         end = status.st_size if end is None else end
         os.lseek(fd, start, os.SEEK_SET)
-        conversation.copy(fd, max(0, end - start))
-        conversation.answer({"end": True})
+        api.copy(fd, max(0, end - start))
+        api.answer({"end": True})
     finally:
         os.close(fd)
 
 
-def archive(conversation: Conversation, home: int, names: list[str]) -> None:
+def archive(api: ApiConnection, home: int, names: list[str]) -> None:
     """Answer an archive request. Raises Refused for the first path that cannot be read."""
     if not 1 <= len(names) <= PATHS_MAX:
         raise Invalid(f"an archive has 1 to {PATHS_MAX} paths, not {len(names)}")
     with contextlib.ExitStack() as opened:
         parts = [_open_part(home, name, opened) for name in names]
-        conversation.answer({"ok": True})
+        api.answer({"ok": True})
         for part in parts:
-            conversation.answer({"part": part.base, "left_out": part.left_out})
-            tar = _Tar(conversation)
+            api.answer({"part": part.base, "left_out": part.left_out})
+            tar = _Tar(api)
             for member in _members(part):
                 if isinstance(member, _Member):
                     tar.add(member)
             tar.end()
-        conversation.answer({"end": True})
+        api.answer({"end": True})
 
 
 def _open_part(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
@@ -173,10 +173,10 @@ def _file(entry: WalkEntry) -> Iterator[_Member | str]:
 
 
 class _Tar:
-    """The writer of one tar to the conversation."""
+    """The writer of one tar to the api."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, api: ApiConnection) -> None:
+        self._conversation = api
         self._written = 0
 
     def add(self, member: _Member) -> None:

@@ -19,8 +19,8 @@ import socket
 from typing import Any
 
 from ..errors import Invalid, SandboxdError
+from .api_connection import ApiConnection
 from .archive import archive, describe_file, read_file
-from .conversation import Conversation
 from .listing import as_item, describe_room, list_created, list_directory
 from .mutations import make_directories, move, remove, rename
 from .resumable import append, begin
@@ -33,21 +33,21 @@ def serve(sock: socket.socket, home: int, stage: int, uploads: int | None = None
     Every failure is answered, except that of a peer which has gone. The caller must close `sock`
     afterwards: a missing {"end": true} only shows at the end of the stream.
     """
-    conversation = Conversation(sock)
+    api = ApiConnection(sock)
     try:
-        request = conversation.receive()
-        if request is None or _dispatch_change(conversation, home, stage, uploads, request):
+        request = api.receive()
+        if request is None or _dispatch_change(api, home, stage, uploads, request):
             return
-        _dispatch(conversation, home, stage, request)
+        _dispatch(api, home, stage, request)
     except ConnectionError:
         pass  # the api has closed its end, so there is no receiver of an answer
     except (SandboxdError, OSError) as error:
         with contextlib.suppress(ConnectionError):
-            conversation.refuse(error)
+            api.refuse(error)
 
 
 def _dispatch_change(
-    conversation: Conversation,
+    api: ApiConnection,
     home: int,
     stage: int,
     uploads: int | None,
@@ -56,13 +56,13 @@ def _dispatch_change(
     """Serve a request that changes a folder; False for other requests. Raises Refused, OSError."""
     match request:
         case {"op": "mkdir", "paths": list(paths), "parents": bool(parents), "exist_ok": bool(ok)}:
-            make_directories(conversation, home, _texts(paths), parents, ok)
+            make_directories(api, home, _texts(paths), parents, ok)
         case {"op": "rename", "path": str(path), "name": str(name)}:
-            rename(conversation, home, path, name)
+            rename(api, home, path, name)
         case {"op": "move", "path": str(path), "to": str(to)}:
-            move(conversation, home, path, to)
+            move(api, home, path, to)
         case {"op": "remove", "paths": list(paths), "recursive": bool(recursive)}:
-            remove(conversation, home, stage, _texts(paths), recursive)
+            remove(api, home, stage, _texts(paths), recursive)
         case {
             "op": "begin",
             "upload": str(id),
@@ -70,11 +70,11 @@ def _dispatch_change(
             "size": int(size),
             "keep": list(keep),
         } if uploads is not None:
-            begin(conversation, home, uploads, id, name, size, _texts(keep))
+            begin(api, home, uploads, id, name, size, _texts(keep))
         case {"op": "append", "upload": str(id), "file": str(name), "size": int(size)} if (
             uploads is not None
         ):
-            append(conversation, home, uploads, id, name, size)
+            append(api, home, uploads, id, name, size)
         case _:
             return False
     return True
@@ -86,32 +86,30 @@ def _texts(values: list[Any]) -> list[str]:
     return values
 
 
-def _dispatch(
-    conversation: Conversation, home: int, stage: int, request: dict[str, Any] | bytes
-) -> None:
+def _dispatch(api: ApiConnection, home: int, stage: int, request: dict[str, Any] | bytes) -> None:
     """Serve a request on a session's files or a folder. Raises Refused, OSError."""
     match request:
         case {"op": "upload"}:
-            receive_files(conversation, home, stage)
+            receive_files(api, home, stage)
         case {"op": "list", "path": str(path), "form": "items"}:
-            list_directory(conversation, home, path, as_item)
+            list_directory(api, home, path, as_item)
         case {"op": "list", "path": str(path)}:
-            list_directory(conversation, home, path)
+            list_directory(api, home, path)
         case {"op": "read", "path": str(path), "start": int(start), "end": int(end)} if (
             0 <= start <= end < 1 << 63
         ):
-            read_file(conversation, home, path, start, end)
+            read_file(api, home, path, start, end)
         case {"op": "read", "path": str(path)}:
-            read_file(conversation, home, path)
+            read_file(api, home, path)
         case {"op": "stat", "path": str(path)}:
-            describe_file(conversation, home, path)
+            describe_file(api, home, path)
         case {"op": "usage"}:
-            describe_room(conversation, home)
+            describe_room(api, home)
         case {"op": "archive", "paths": list(paths)} if all(isinstance(p, str) for p in paths):
-            archive(conversation, home, paths)
+            archive(api, home, paths)
         case {"op": "created", "path": str(path), "since": int() | float() as since} if (
             abs(since) < 1 << 53  # seconds; this excludes infinity and NaN
         ):
-            list_created(conversation, home, path, since)
+            list_created(api, home, path, since)
         case _:
             raise Invalid("this is no request to a file helper")

@@ -19,8 +19,8 @@ from typing import Any
 
 from ..errors import NotFound
 from ..filewire import ANSWER_NAMES_MAX, CREATED_MAX
+from .api_connection import ApiConnection
 from .beneath import open_directory
-from .conversation import Conversation
 from .paths import absolute, inside
 from .walk import walk
 
@@ -40,7 +40,7 @@ Entry = dict[str, Any]
 
 
 def list_directory(
-    conversation: Conversation,
+    api: ApiConnection,
     home: int,
     name: str,
     form: Callable[[Entry], Entry] = dict,
@@ -49,19 +49,19 @@ def list_directory(
     parts = inside(name)
     fd = open_directory(home, parts)
     try:
-        conversation.answer({"ok": True, "path": absolute(parts)})
+        api.answer({"ok": True, "path": absolute(parts)})
         errors = _Errors()
         separator = b"["
         for entry in _entries(fd, errors):
-            conversation.write(separator + json.dumps(form(entry)).encode("ascii"))
+            api.write(separator + json.dumps(form(entry)).encode("ascii"))
             separator = b","
-        conversation.write(b"[]" if separator == b"[" else b"]")
-        conversation.answer({"end": True, "errors": str(errors)})
+        api.write(b"[]" if separator == b"[" else b"]")
+        api.answer({"end": True, "errors": str(errors)})
     finally:
         os.close(fd)
 
 
-def describe_room(conversation: Conversation, home: int) -> None:
+def describe_room(api: ApiConnection, home: int) -> None:
     """Answer a usage request: bytes of the whole file system, and the count of files."""
     status = os.fstatvfs(home)
     files = sum(
@@ -70,7 +70,7 @@ def describe_room(conversation: Conversation, home: int) -> None:
         if entry.status is not None and not stat.S_ISDIR(entry.status.st_mode)
     )
     used = (status.f_blocks - status.f_bfree) * status.f_frsize
-    conversation.answer(
+    api.answer(
         {"ok": True, "size": status.f_blocks * status.f_frsize, "used": used, "files": files}
     )
 
@@ -146,13 +146,13 @@ def _iso(at: float) -> str:
     return datetime.fromtimestamp(min(max(at, _EARLIEST), _LATEST), UTC).isoformat()
 
 
-def list_created(conversation: Conversation, home: int, name: str, since: float) -> None:
+def list_created(api: ApiConnection, home: int, name: str, since: float) -> None:
     """Answer a created request. Raises Refused."""
     names: list[str] = []
     try:
         fd = open_directory(home, inside(name))
     except NotFound:
-        conversation.answer({"ok": True, "names": names})
+        api.answer({"ok": True, "names": names})
         return
     try:
         bytes_left = ANSWER_NAMES_MAX
@@ -163,7 +163,7 @@ def list_created(conversation: Conversation, home: int, name: str, since: float)
             names.append(path)
     finally:
         os.close(fd)
-    conversation.answer({"ok": True, "names": names})
+    api.answer({"ok": True, "names": names})
 
 
 def _created(top: int, since: float) -> Iterator[str]:

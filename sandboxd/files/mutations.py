@@ -14,9 +14,9 @@ import stat
 from collections.abc import Iterator
 
 from ..errors import Invalid, NotFound, Refused
+from .api_connection import ApiConnection
 from .beneath import look, refused
 from .commit import DIRECTORY_MODE
-from .conversation import Conversation
 from .paths import Name, absolute, inside, naming_file, shown
 from .removal import empty, move_directory
 from .sync import sync_file_system
@@ -26,14 +26,14 @@ PATHS_MAX = 1000
 
 
 def make_directories(
-    conversation: Conversation, home: int, names: list[str], parents: bool, exist_ok: bool
+    api: ApiConnection, home: int, names: list[str], parents: bool, exist_ok: bool
 ) -> None:
     """Answer a mkdir request. Raises Refused for the first name that cannot be made."""
     for name in _components(names):
         for depth in range(1 if parents else len(name), len(name) + 1):
             _make_directory(home, name[:depth], exist_ok or depth < len(name))
     sync_file_system(home)
-    conversation.answer({"ok": True})
+    api.answer({"ok": True})
 
 
 def _make_directory(home: int, name: Name, exist_ok: bool) -> None:
@@ -51,7 +51,7 @@ def _make_directory(home: int, name: Name, exist_ok: bool) -> None:
         raise _refused(error, name) from None
 
 
-def rename(conversation: Conversation, home: int, source: str, to: str) -> None:
+def rename(api: ApiConnection, home: int, source: str, to: str) -> None:
     """Answer a rename request: `source` gets the name `to` in its directory. Raises Refused."""
     name = naming_file(source)
     if "/" in to or naming_file(to) != (to,):
@@ -62,10 +62,10 @@ def rename(conversation: Conversation, home: int, source: str, to: str) -> None:
         raise Invalid(f"{shown(absolute(target))} exists")
     _move(home, name, target)
     sync_file_system(home)
-    conversation.answer({"ok": True})
+    api.answer({"ok": True})
 
 
-def move(conversation: Conversation, home: int, source: str, to: str) -> None:
+def move(api: ApiConnection, home: int, source: str, to: str) -> None:
     """Answer a move request: `source` gets the name `to`, or moves into the directory `to`.
 
     An existing file of that name is replaced. Raises Refused.
@@ -76,7 +76,7 @@ def move(conversation: Conversation, home: int, source: str, to: str) -> None:
     if name != target:
         _move(home, name, target)
     sync_file_system(home)
-    conversation.answer({"ok": True})
+    api.answer({"ok": True})
 
 
 def _move(home: int, name: Name, target: Name) -> None:
@@ -89,9 +89,7 @@ def _move(home: int, name: Name, target: Name) -> None:
         raise _refused(error, name) from None
 
 
-def remove(
-    conversation: Conversation, home: int, stage: int, names: list[str], recursive: bool
-) -> None:
+def remove(api: ApiConnection, home: int, stage: int, names: list[str], recursive: bool) -> None:
     """Answer a remove request: all of `names`, or none. Raises Refused.
 
     Each name disappears by one rename. The removal of large trees comes after that.
@@ -109,7 +107,7 @@ def remove(
         undo.pop_all()
     empty(stage)
     sync_file_system(home)
-    conversation.answer({"ok": True})
+    api.answer({"ok": True})
 
 
 def _components(names: list[str]) -> list[Name]:

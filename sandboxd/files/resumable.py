@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence, Set
 
 from ..errors import Invalid, NotFound, QuotaExceeded, Refused
+from .api_connection import ApiConnection
 from .beneath import refused
 from .commit import BACKUP_PREFIX, commit
-from .conversation import Conversation
 from .paths import Name, naming_file
 from .sync import sync_file_system
 
@@ -36,7 +36,7 @@ NO_UPLOAD = "the upload is finished or was given up"
 
 
 def begin(
-    conversation: Conversation,
+    api: ApiConnection,
     home: int,
     uploads: int,
     id: str,
@@ -60,7 +60,7 @@ def begin(
         raise refused(error, file) from None
     if size == 0:
         _finish(home, uploads, id, file)
-    conversation.answer({"ok": True})
+    api.answer({"ok": True})
 
 
 def _prune(uploads: int, keep: Set[str]) -> None:
@@ -74,9 +74,7 @@ def _prune(uploads: int, keep: Set[str]) -> None:
         raise QuotaExceeded(f"the folder has {UPLOADS_MAX} unfinished uploads")
 
 
-def append(
-    conversation: Conversation, home: int, uploads: int, id: str, name: str, size: int
-) -> None:
+def append(api: ApiConnection, home: int, uploads: int, id: str, name: str, size: int) -> None:
     """Answer an append request: add data to the upload `id`, and finish it at `size` bytes.
 
     When the sender goes away, the data that came before stays. Raises Refused; the upload is then
@@ -90,15 +88,15 @@ def append(
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         _expect_unfinished(uploads, id, fd)
-        conversation.send({"ok": True, "offset": os.fstat(fd).st_size})
-        if not _receive(conversation, fd, file, size):
+        api.send({"ok": True, "offset": os.fstat(fd).st_size})
+        if not _receive(api, fd, file, size):
             return
         offset = os.fstat(fd).st_size
         # The answer promises that this data is on the disk. An unmount then has little to write.
         os.fsync(fd)
         if offset == size:
             _finish(home, uploads, id, file)
-        conversation.answer({"ok": True, "offset": offset})
+        api.answer({"ok": True, "offset": offset})
     finally:
         os.close(fd)
 
@@ -111,7 +109,7 @@ def _expect_unfinished(uploads: int, id: str, fd: int) -> None:
     raise NotFound("upload", NO_UPLOAD)
 
 
-def _receive(conversation: Conversation, fd: int, name: Name, size: int) -> bool:
+def _receive(api: ApiConnection, fd: int, name: Name, size: int) -> bool:
     """Receive the data up to the commit; False when the sender went away before it.
 
     Raises Refused at the commit, so that the sender never blocks; no data of the request is added
@@ -119,7 +117,7 @@ def _receive(conversation: Conversation, fd: int, name: Name, size: int) -> bool
     """
     offset = os.fstat(fd).st_size
     refusal: Refused | None = None
-    while (packet := conversation.receive()) != {"commit": True}:
+    while (packet := api.receive()) != {"commit": True}:
         if packet is None:
             return False
         if refusal is None:

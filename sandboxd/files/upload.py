@@ -12,9 +12,9 @@ import os
 
 from ..errors import Invalid, Refused
 from ..filewire import FileWireError
+from .api_connection import ApiConnection
 from .beneath import refused
 from .commit import commit
-from .conversation import Conversation
 from .paths import Name, naming_file
 from .sync import sync_file_system
 
@@ -22,25 +22,25 @@ MODES = (0o644, 0o755)
 """The modes that an uploaded file may have."""
 
 
-def receive_files(conversation: Conversation, home: int, stage: int) -> None:
+def receive_files(api: ApiConnection, home: int, stage: int) -> None:
     """Answer an upload request. Raises Refused, FileWireError or OSError for the first error."""
     inbox = _Inbox(stage)
     try:
-        if not _receive(conversation, inbox):
+        if not _receive(api, inbox):
             return
         commit(home, stage, inbox.files)
         sync_file_system(home)
     finally:
         inbox.empty()
-    conversation.answer({"ok": True})
+    api.answer({"ok": True})
 
 
-def _receive(conversation: Conversation, inbox: _Inbox) -> bool:
+def _receive(api: ApiConnection, inbox: _Inbox) -> bool:
     """Receive all packets up to the commit; False when the sender went away before it."""
     first_error: Exception | None = None
     while True:
         try:
-            packet = conversation.receive()
+            packet = api.receive()
         except FileWireError as error:
             first_error = first_error or error
             continue

@@ -1,4 +1,4 @@
-"""How a process becomes a jailed one: the whole of it, in order.
+"""The entry of a process into the jail: all steps, in order.
 
 `prepare` does what is the same for every run; `claim` ties the prepared process to one session
 and gives up root. Both run in the process that becomes PID 1 of the run, which its shim has forked
@@ -12,10 +12,10 @@ into new mount, pid, net, IPC and UTS namespaces.
              rlimits     before the uid changes: afterwards they cannot be raised
              identity    groups, gid, uid, capabilities, securebits, no_new_privs
              verify      each of the above, read back from the kernel
-             seccomp     the last, and verified too: reading back takes calls that it refuses.
-                         Its listener goes to the supervisor, who answers refused calls
+             seccomp     the last, and verified too: reading back needs calls that it refuses.
+                         Its listener goes to the supervisor, which answers refused calls
 
-Each failure is a StageError, after which the process must exit: no user code has run yet.
+Each failure is a StageError, after which the process must exit. No user code has run by then.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .mounts import FolderMount, Tree
 
 @dataclass(frozen=True, slots=True)
 class Jail:
-    """What all runs of this daemon have in common, and the group of this one.
+    """The parts that all runs of this daemon have in common, and the group of this run.
 
     root     an empty directory, where the tree is built
     paths, etc  the host's parts, as in config.Rootfs
@@ -50,8 +50,8 @@ class Jail:
 
 @dataclass(frozen=True, slots=True)
 class JailSession:
-    """What is a session's own. `workdir` and `tmp` are descriptors of detached mount clones,
-    `folders` the virtual folders to be seen in the workdir."""
+    """The parts of one session. `workdir` and `tmp` are descriptors of detached mount clones,
+    `folders` the virtual folders that the workdir shows."""
 
     uid: int
     gid: int
@@ -79,8 +79,8 @@ def claim(
 ) -> None:  # fmt: skip
     """Give this process to `session` and take every privilege away.
 
-    `supervisor` takes the seccomp listener over: nothing of it may stay in this process, whose
-    children must not answer for themselves.
+    `supervisor` takes the seccomp listener over. Nothing of the listener may stay in this process,
+    since its children could then answer their own calls.
     """
     own = rootfs.session(session.uid, session.gid, session.workdir, session.tmp, session.limits.shm)
     tree.apply([*own, *session.folders])

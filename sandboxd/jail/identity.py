@@ -1,9 +1,9 @@
-"""Who a jailed process is: the slot's uid and gid, and no privilege that could come back.
+"""The identity of a jailed process: the slot's uid and gid, and no privilege that could come back.
 
 Order matters (capabilities(7)): bounding set and securebits need CAP_SETPCAP, so they come
-first; setresuid then clears the permitted and effective sets; the inheritable set is emptied
-by hand, since nothing else does it (runc CVE-2022-29162). SECBIT_NOROOT and its lock keep a
-later uid 0, which the slot cannot reach anyway, from bringing capabilities with it.
+first. setresuid then clears the permitted and effective sets. capset empties the inheritable set,
+since nothing else does (runc CVE-2022-29162). With SECBIT_NOROOT and its lock a later uid 0, which
+the slot cannot reach anyway, would have no capabilities.
 """
 
 from __future__ import annotations

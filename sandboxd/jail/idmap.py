@@ -1,9 +1,9 @@
-"""Whose the files of a mount are: an idmapped mount (mount_setattr(2), Linux 5.12).
+"""The map of owners of a mount: an idmapped mount (mount_setattr(2), Linux 5.12).
 
-Files on disk belong to one id; seen through the mount they belong to another, and new files are
-stored as the first. What the mapping does not name can be read as "nobody" and not written. The
-kernel takes the mapping from a user namespace, which exists for that alone: no process lives in
-it, it gives nobody a capability, and no payload ever sees it.
+Files on disk belong to one id. Through the mount they belong to another id, and new files are
+stored with the first. Files of ids that the map does not name belong to "nobody" and cannot be
+written. The kernel takes the map from a user namespace that exists for this alone: no process
+lives in it, it gives no process a capability, and no program sees it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def user_namespace(stored: int, seen: int) -> int:
     Raises StageError "folders" where the kernel refuses, as with user.max_user_namespaces = 0.
     """
     with stage(STAGE):
-        ready, made = os.pipe2(os.O_CLOEXEC)
+        ready, report = os.pipe2(os.O_CLOEXEC)
         hold, done = os.pipe2(os.O_CLOEXEC)
         with os.fdopen(ready, "rb") as answer, os.fdopen(done, "wb"):
-            pid = _forked(made, hold, done)
-            os.close(made)
+            pid = _forked(report, hold, done)
+            os.close(report)
             os.close(hold)
             try:
-                _expect_made(answer.read())
+                _expect_created(answer.read())
                 for name in ("uid_map", "gid_map"):
                     with open(f"/proc/{pid}/{name}", "w") as file:
                         file.write(f"{stored} {seen} 1")
@@ -41,10 +41,10 @@ def user_namespace(stored: int, seen: int) -> int:
                 os.waitpid(pid, 0)
 
 
-def _forked(made: int, hold: int, done: int) -> int:
-    """A child in a new user namespace, which it keeps until it is killed or we are gone.
+def _forked(report: int, hold: int, done: int) -> int:
+    """A child in a new user namespace, which lives until it is killed or this process has ended.
 
-    It says so on `made`, 0 or an errno.
+    The child writes a byte to `report`: 0, or an errno.
     """
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -58,8 +58,8 @@ def _forked(made: int, hold: int, done: int) -> int:
                 syscalls.unshare(syscalls.CLONE_NEWUSER)
             except OSError as error:
                 code = error.errno or 255
-            os.write(made, bytes([code]))
-            os.close(made)
+            os.write(report, bytes([code]))
+            os.close(report)
             os.read(hold, 1)
         finally:
             os._exit(0)
@@ -67,7 +67,7 @@ def _forked(made: int, hold: int, done: int) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _expect_made(answer: bytes) -> None:
+def _expect_created(answer: bytes) -> None:
     code = answer[0] if answer else 255
     if code:
         raise OSError(code, f"no user namespace: {os.strerror(code)}")

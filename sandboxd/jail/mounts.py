@@ -3,14 +3,14 @@
 Theory: everything is a value with `describe` and `apply`, so a plan can be printed and tested
 without root. A plan is applied to a tmpfs at `root`, an empty directory of the warden's, in the
 mount namespace of the run, before any user code exists. Host directories are cloned by
-descriptor (open_tree), given their attributes while detached (mount_setattr) and only then
-attached (move_mount): at no time is there a writable or device-bearing view of them. Session
-directories come as such detached clones. At last `pivot` makes the tree the root, drops the
+descriptor (open_tree), get their attributes while detached (mount_setattr), and are only then
+attached (move_mount): at no time is there a writable view of them, or one with devices. Session
+directories come as such detached clones. At last `pivot` makes the tree the root and drops the
 host's, and `verify` compares /proc/self/mountinfo with the plan, in both directions.
 
-What a payload finds: /usr and its kin and some names of /etc from the host, generated account
-files, a /dev made of fresh nodes, its own /proc, read-only and masked, and three places to
-write: /home/work and /tmp of its scratch, and /dev/shm in memory. No /sys, no /run.
+A program sees /usr and its kin and some names of /etc from the host, generated account files, a
+/dev of fresh nodes, its own /proc, read-only and masked, and three places to write: /home/work and
+/tmp of its scratch, and /dev/shm in memory. There is no /sys, and /run is empty.
 """
 
 from __future__ import annotations
@@ -39,11 +39,17 @@ class Part(Protocol):
     """One thing in the tree; `path` is absolute inside."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Its place inside."""
+        ...
 
-    def describe(self) -> str: ...
+    def describe(self) -> str:
+        """The part in one line."""
+        ...
 
-    def apply(self, root: str) -> None: ...
+    def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +60,11 @@ class Directory:
     mode: int = 0o755
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"dir {self.path} {self.mode:o}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.makedirs(root + self.path, exist_ok=True)
         os.chmod(root + self.path, self.mode)
 
@@ -69,9 +77,11 @@ class Link:
     target: str
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"link {self.path} -> {self.target}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.symlink(self.target, root + self.path)
 
 
@@ -83,9 +93,11 @@ class File:
     text: str
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"file {self.path}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         with open(root + self.path, "x", encoding="utf-8") as file:
             file.write(self.text)
 
@@ -99,9 +111,11 @@ class Node:
     minor: int
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"node {self.path} {self.major}:{self.minor}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.mknod(root + self.path, stat.S_IFCHR, os.makedev(self.major, self.minor))
         os.chmod(root + self.path, 0o666)
 
@@ -116,9 +130,11 @@ class Mount:
     options: str = ""
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"mount {self.fstype} {self.path} {','.join(names(self.attributes))}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         os.makedirs(root + self.path, exist_ok=True)
         flags = sum(bit for bit in _OPTIONS if self.attributes & bit)  # MS_* have the same values
         syscalls.mount("none", root + self.path, self.fstype, flags, self.options or None)
@@ -136,9 +152,11 @@ class Bind:
     attributes: int = READ_ONLY
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"bind {self.path} {','.join(names(self.attributes))}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         fd = clone(self.source) if isinstance(self.source, str) else self.source
         try:
             syscalls.mount_setattr(fd, self.attributes)
@@ -159,9 +177,9 @@ class Bind:
 class FolderMount:
     """A virtual folder (warden/slots/folders.py) at `name` in the directory `parent`.
 
-    `source` is a descriptor of a detached clone that has its attributes and its map of ids. What
-    is in `parent`, a session's, programs have written: the place must be a directory already,
-    and is looked up without following anything.
+    `source` is a descriptor of a detached clone that has its attributes and its map of ids. The
+    programs of the session have written into `parent`. So the place must be a directory already,
+    and is looked up without following any link.
     """
 
     parent: str
@@ -171,12 +189,15 @@ class FolderMount:
 
     @property
     def path(self) -> str:
+        """Its place inside."""
         return f"{self.parent}/{self.name}"
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"folder {self.path} {','.join(names(self.attributes))}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         parent = os.open(root + self.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             attach(self.source, parent, self.name)
@@ -204,16 +225,18 @@ def attach(fd: int, parent: int, name: str) -> None:
 class Mask:
     """Hides a file or directory of /proc behind an empty one of the root being built.
 
-    Never behind the payload's own /dev/null, which a race may have replaced (CVE-2025-31133).
+    Never behind the program's own /dev/null, which a race may have replaced (CVE-2025-31133).
     """
 
     path: str
     attributes: int = READ_ONLY
 
     def describe(self) -> str:
+        """The part in one line."""
         return f"mask {self.path}"
 
     def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
         empty = "/run" if os.path.isdir(root + self.path) else "/etc/resolv.conf"
         Bind(self.path, root + empty, self.attributes).apply(root)
 
@@ -230,7 +253,7 @@ def names(attributes: int) -> list[str]:
 
 @dataclass
 class Tree:
-    """A root being built at `root`, and what has been put into it."""
+    """A root that is being built at `root`, and the parts that are already in it."""
 
     root: str
     done: list[Part] = field(default_factory=list)
@@ -285,5 +308,5 @@ class Tree:
             expect("mounts", f"{point} is planned", planned is not None, True)
             missing = sorted((planned or set()) - set(options.split(",")))
             expect("mounts", f"missing on {point}", missing, [])
-        found = {line.split()[4] for line in lines}
-        expect("mounts", "not mounted", sorted(p for p in wanted if p not in found), [])
+        points = {line.split()[4] for line in lines}
+        expect("mounts", "not mounted", sorted(p for p in wanted if p not in points), [])

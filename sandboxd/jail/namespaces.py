@@ -1,8 +1,8 @@
-"""Namespaces of a run: its own mounts, processes, network, IPC, host name and cgroup root.
+"""The namespaces of a run: its own mounts, processes, network, IPC, host name and cgroup root.
 
-The pid namespace takes effect for the next child (unshare(2)), which becomes its init; the
-cgroup namespace is entered by init itself, after it joined its cgroup, so that this cgroup is
-the root that the payload sees (cgroup_namespaces(7)).
+The pid namespace takes effect for the next child (unshare(2)), which becomes its init. Init itself
+enters the cgroup namespace after it has joined its cgroup, so that this cgroup is the root that
+programs see (cgroup_namespaces(7)).
 """
 
 from __future__ import annotations

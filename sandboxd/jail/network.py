@@ -1,7 +1,7 @@
-"""The run's network: a loopback of its own, up and idle, and nothing else.
+"""The network of a run: a loopback of its own, up and idle, and nothing else.
 
-Test suites start servers on 127.0.0.1, so the loopback is brought up (netdevice(7)); since the
-network namespace is new, nobody else listens there, and abstract sockets of the host are gone.
+Test suites start servers on 127.0.0.1, so the loopback is brought up (netdevice(7)). The network
+namespace is new, so no other process listens there, and abstract sockets of the host are not seen.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """The system calls that a program in a jail may make, in groups with names.
 
-An allow-list: what is in no group is answered ENOSYS, as by a kernel that is older than the
-program, so that programs fall back by themselves. What is dangerous and known is answered EPERM,
-which is the truth, by the run's shim, so that the verdict can name the call (shim/denied_calls.py).
-What depends on its arguments stands in CONDITIONS: an argument is compared under a mask of 32
-bits, since the kernel looks at no more of it, and a comparison of all 64 could be evaded by
-setting the others (CVE-2019-10063).
+An allow-list. A call in no group is answered ENOSYS, as by a kernel that is older than the program,
+so that programs fall back by themselves. The run's shim answers EPERM to a known dangerous call, so
+that the verdict can name it (shim/denied_calls.py). CONDITIONS has the calls that depend on their
+arguments. An argument is compared under a mask of 32 bits, since the kernel looks at no more of it:
+a comparison of all 64 could be evaded by setting the others (CVE-2019-10063).
 
-A runtime may have a few calls more or fewer ([runtimes.NAME] in the configuration): as what
-differs from this profile, never instead of it, and none of FINAL.
+A runtime may have a few calls more or fewer ([runtimes.NAME] in the configuration), as differences
+from this profile. None of FINAL can be among them.
 """
 
 from __future__ import annotations
@@ -102,16 +101,16 @@ counted for the whole host (fs.aio-max-nr): one program could take them all from
 
 
 FINAL = ("mounts", "namespaces", "kernel", "keys", "host")
-"""Groups of REFUSED that no runtime can be given: they lead out of the jail, or to parts of the
-kernel that are no business of a program."""
+"""Groups of REFUSED that no runtime can have: they lead out of the jail, or to parts of the kernel
+that programs do not need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """An allowed `call` is answered `errno` when argument `index`, under `mask`, is `value`.
 
-    EPERM means refused, and counted like the calls above; other errors are the kernel's everyday
-    answers, which programs try for and do not die of.
+    EPERM means refused, and counted like the calls above. Other errors are everyday answers of the
+    kernel, which programs expect and survive.
     """
 
     call: str
@@ -129,17 +128,17 @@ _NAMESPACES = {
 }  # fmt: skip
 _TERMINAL = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C, "TIOCCONS": 0x541D, "TIOCSETD": 0x5423}
 """Type for another, and speak to the host's console. TIOCSETD: line disciplines are drivers that
-nobody needs on a pseudo-terminal, with a history of holes (CVE-2017-2636, CVE-2023-6546)."""
+no program needs on a pseudo-terminal, with a history of holes (CVE-2017-2636, CVE-2023-6546)."""
 _MODULES = {
     "SIOCGIFBR": 0x8940, "SIOCSIFBR": 0x8941, "SIOCBRADDBR": 0x89A0, "SIOCBRDELBR": 0x89A1,
     "SIOCGIFVLAN": 0x8982, "SIOCSIFVLAN": 0x8983, "SIOCADDDLCI": 0x8980, "SIOCDELDLCI": 0x8981,
 }  # fmt: skip
-"""Load the drivers of bridges, VLANs and frame relay, whoever asks (sock_ioctl in net/socket.c)."""
+"""Load drivers of bridges, VLANs and frame relay for any caller (sock_ioctl in net/socket.c)."""
 _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 _SOCKET_TYPES = {"STREAM": 1, "DGRAM": 2, "RAW": 3, "SEQPACKET": 5}
 _PROTOCOLS = {"default": 0, "ICMP": 1, "TCP": 6, "UDP": 17, "ICMPV6": 58}
-"""All that there are. Asking for another type or protocol loads a module of the kernel, which
-nobody else may have needed yet: SCTP, DCCP, which has a type too, L2TP, SMC and what comes next."""
+"""All that programs may have. A socket of another type or protocol loads a kernel module that the
+host may not have needed yet: SCTP, DCCP, which has a type too, L2TP, SMC and later ones."""
 _TYPE = 0xF  # SOCK_TYPE_MASK; above it are SOCK_NONBLOCK and SOCK_CLOEXEC
 _PER_LINUX32 = 0x0008
 _INIT = 1
@@ -218,10 +217,10 @@ def profile(allow: Iterable[str] = (), refuse: Iterable[str] = ()) -> Profile:
     may = [name for group, text in REFUSED.items() if group not in FINAL for name in text.split()]
     for name in allow:
         if name not in may:
-            raise ConfigError(f"{name} can never be allowed; what can is {', '.join(may)}")
+            raise ConfigError(f"{name} can never be allowed; the calls that can: {', '.join(may)}")
     for name in refuse:
         if name not in allowed:
-            raise ConfigError(f"{name} is no call that programs may make anyway")
+            raise ConfigError(f"{name} is no call that the profile allows, so it cannot be refused")
     return Profile(
         tuple(name for name in [*allowed, *allow] if name not in refuse),
         tuple(name for name in [*refused, *refuse] if name not in allow),

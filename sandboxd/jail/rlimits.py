@@ -1,8 +1,8 @@
-"""Per-process limits (getrlimit(2)): the second wall behind the cgroup.
+"""The limits of each process (getrlimit(2)): the second wall behind the cgroup.
 
-Soft and hard are set alike, so the payload cannot raise them. A hard limit that is already
-lower than the one wanted stays (raising would need CAP_SYS_RESOURCE). Init cannot raise them
-again either: it has the largest of all steps, and what a step has less of is `lower`.
+Soft and hard limits are alike, so programs cannot raise them. A hard limit that is already lower
+than the wanted one stays, since raising needs CAP_SYS_RESOURCE. Init cannot raise its limits: it
+has the largest of all steps, and a step with smaller ones gets them by `lower`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SPARE_TASKS = 16
 """RLIMIT_NPROC counts every task of the uid: shim, init and file helpers come on top."""
 
 RUNS_AT_ONCE = 1 + TERMINALS_MAX
-"""And it counts those of all runs of the session: each run by itself is held by its cgroup."""
+"""RLIMIT_NPROC also counts the tasks of all runs of the session. The cgroup limits each run."""
 
 
 def plan(limits: Limits) -> dict[int, int]:
@@ -41,7 +41,7 @@ def _within_hard(kind: int, value: int) -> int:
 
 
 def lower(step: Limits, all: Limits) -> dict[int, int]:
-    """What of the plan for `step` differs from the plan for `all` that is in force."""
+    """The limits of the plan for `step` that differ from the plan for `all`, which is in force."""
     inherited = plan(all)
     return {kind: value for kind, value in plan(step).items() if value != inherited[kind]}
 

@@ -1,4 +1,4 @@
-"""What is in a run's root, as a list that reads top to bottom. See mounts.py for how."""
+"""The parts of a run's root, as a list that reads top to bottom. mounts.py puts them in."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost\n"
 
 
 def system(paths: Iterable[str], etc: Iterable[str]) -> list[Part]:
-    """What is the same for all runs: host parts, /etc, /dev and /proc."""
+    """The parts that are the same for all runs: host parts, /etc, /dev and /proc."""
     return [
         Mount("/", "tmpfs", WRITABLE, "size=1m,nr_inodes=4096,mode=755"),
         *_host(paths),
@@ -72,7 +72,7 @@ def system(paths: Iterable[str], etc: Iterable[str]) -> list[Part]:
 
 
 def session(uid: int, gid: int, workdir: int, tmp: int, shm: int) -> list[Part]:
-    """What belongs to one session: its accounts, its directories (descriptors), `shm` bytes."""
+    """The parts of one session: its accounts, its directories (descriptors), `shm` bytes."""
     accounts = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/bash\n"
     return [
         File("/etc/passwd", accounts + "nobody:x:65534:65534:nobody:/:/bin/false\n"),
@@ -95,8 +95,8 @@ def _host(paths: Iterable[str]) -> list[Part]:
 
 def _aliases() -> list[Part]:
     """Names that commands of Backend.AI's users take for granted and Debian does not give."""
-    found = {name: shutil.which(program, path=PATH) for name, program in ALSO_CALLED.items()}
-    links = [Link(f"{ALIASES}/{name}", path) for name, path in found.items() if path]
+    paths = {name: shutil.which(program, path=PATH) for name, program in ALSO_CALLED.items()}
+    links = [Link(f"{ALIASES}/{name}", path) for name, path in paths.items() if path]
     return [Directory(ALIASES), *links]
 
 
@@ -120,7 +120,7 @@ def _etc(names: Iterable[str]) -> list[Part]:
 
 def _dev() -> list[Part]:
     return [
-        # No nodev here: the six nodes are what it is for. mknod needs CAP_MKNOD, and it is sealed.
+        # No nodev here: /dev is there for the six nodes. mknod needs CAP_MKNOD, and it is sealed.
         Mount(
             "/dev", "tmpfs", NOSUID | NOEXEC,
             "size=64k,nr_inodes=64,mode=755",

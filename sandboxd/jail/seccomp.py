@@ -1,8 +1,7 @@
-"""The system call filter of a run (seccomp(2)), made of profile.py.
+"""The system call filter of a run (seccomp(2)), compiled from profile.py.
 
-`compile` turns the profile into a classic BPF program, once, when the daemon starts; libseccomp
-is asked for nothing but the numbers of names on this architecture. The program reads top to
-bottom:
+`compile` turns the profile into a classic BPF program, once, at the daemon's start. libseccomp only
+translates names into the numbers of this architecture. The program reads top to bottom:
 
     another architecture (i386 through int 0x80)    kill
     x32, on x86_64                                  ENOSYS
@@ -11,16 +10,13 @@ bottom:
     an allowed call                                 allowed
     anything else                                   ENOSYS
 
-It is put on init, the process that spawns the steps, so it is installed once a run and
-inherited by all that comes after.
+Init, the process that spawns the steps, installs it once a run, and all later processes inherit it.
 
 User notification (seccomp_unotify(2), Linux 5.0): the caller sleeps until the holder of the
 filter's listener answers. The shim holds it, answers EPERM and counts (shim/denied_calls.py).
-Nothing hangs on that for safety: a refused call is never carried out, whether the answer comes
-or not.
-If the shim is gone the kernel answers ENOSYS; a caller that is killed does not wait; and a
-filter that the program adds can only refuse more (a listener of its own is denied, see
-profile.py).
+Safety does not depend on the answer: a refused call is never carried out, with or without it. If
+the shim is gone the kernel answers ENOSYS. A caller that is killed does not wait. A filter that the
+program adds can only refuse more (profile.py denies it a listener of its own).
 """
 
 from __future__ import annotations

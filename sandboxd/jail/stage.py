@@ -1,4 +1,4 @@
-"""Names the point of the set-up that fails."""
+"""The stages of the set-up: named points, for errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..errors import StageError
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Whatever the kernel refuses inside becomes a StageError of stage `name`."""
+    """An OSError inside becomes a StageError of stage `name`."""
     try:
         yield
     except OSError as error:
         raise StageError.of(name, error) from error
 
 
-def expect(name: str, what: str, found: object, wanted: object) -> None:
-    """Raise StageError unless the value read back is the one that was asked for."""
-    if found != wanted:
-        raise StageError(name, f"{what} is {found}, not {wanted}")
+def expect(name: str, what: str, current: object, wanted: object) -> None:
+    """Raise StageError unless the value read back is the wanted one."""
+    if current != wanted:
+        raise StageError(name, f"{what} is {current}, not {wanted}")

@@ -1,8 +1,9 @@
 """The system calls that Python does not offer, named as in their man pages.
 
-The only use of ctypes in sandboxd. Each wrapper takes and returns plain values and raises
-OSError with errno and, where there is one, the path. Numbers newer than 423 are the same on
-every architecture (asm-generic).
+The only use of ctypes in the daemon. Each function of libc has the types of its man page, so that
+no argument is cut to an int. Each wrapper takes and returns plain values, and raises OSError with
+errno and, where there is one, the path. Numbers newer than 423 are the same on every architecture
+(asm-generic).
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Callable
+from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
+from functools import partial
 from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,16 +58,42 @@ _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
 _OPENAT2_TRIES = 200
 
 
+def _function(name: str, *types: Any) -> Callable[..., int]:
+    """A function of libc that takes these types and returns an int."""
+    return ctypes.CFUNCTYPE(c_int, *types, use_errno=True)((name, _libc))
+
+
+def _syscall(number: int, *types: Any) -> Callable[..., int]:
+    """A system call by its number, through syscall(2)."""
+    function = ctypes.CFUNCTYPE(c_long, c_long, *types, use_errno=True)(("syscall", _libc))
+    return partial(function, number)
+
+
+_unshare = _function("unshare", c_int)
+_fallocate = _function("fallocate", c_int, c_int, c_long, c_long)
+_syncfs = _function("syncfs", c_int)
+_mount = _function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
+_umount2 = _function("umount2", c_char_p, c_int)
+_prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_shmctl = _function("shmctl", c_int, c_int, c_void_p)
+_semctl = _function("semctl", c_int, c_int, c_int)
+_msgctl = _function("msgctl", c_int, c_int, c_void_p)
+_pivot_root = _syscall(_SYS_pivot_root, c_char_p, c_char_p)
+_open_tree = _syscall(_SYS_open_tree, c_int, c_char_p, c_uint)
+_move_mount = _syscall(_SYS_move_mount, c_int, c_char_p, c_int, c_char_p, c_uint)
+_mount_setattr = _syscall(_SYS_mount_setattr, c_int, c_char_p, c_uint, c_char_p, c_size_t)
+_openat2 = _syscall(_SYS_openat2, c_int, c_char_p, c_char_p, c_size_t)
+_seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_char_p)
+_capset = _syscall(_SYS_capset, c_void_p, c_void_p)
+_capget = _syscall(_SYS_capget, c_void_p, c_void_p)
+
+
 def _check(result: int, *path: Any) -> int:
-    """The result of a call; -1 raises OSError from errno, with the path where one is given."""
+    """The result of a call; -1 raises OSError from errno, with the path if there is one."""
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), *path)
     return result
-
-
-def _syscall(number: int, *args: Any) -> int:
-    return int(_libc.syscall(ctypes.c_long(number), *args))
 
 
 def _bytes(path: str | None) -> bytes | None:
@@ -72,45 +102,39 @@ def _bytes(path: str | None) -> bytes | None:
 
 def unshare(flags: int) -> None:
     """unshare(2)."""
-    _check(_libc.unshare(flags))
+    _check(_unshare(flags))
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2)."""
-    _check(_libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)))
+    _check(_fallocate(fd, mode, offset, length))
 
 
 def syncfs(fd: int) -> None:
     """syncfs(2)."""
-    _check(_libc.syncfs(fd))
+    _check(_syncfs(fd))
 
 
 def mount(
     source: str | None, target: str, fstype: str | None, flags: int, data: str | None = None
 ) -> None:
     """mount(2)."""
-    result = _libc.mount(
-        _bytes(source), _bytes(target), _bytes(fstype), ctypes.c_ulong(flags), _bytes(data)
-    )
-    _check(result, target)
+    _check(_mount(_bytes(source), _bytes(target), _bytes(fstype), flags, _bytes(data)), target)
 
 
 def umount2(target: str, flags: int) -> None:
     """umount2(2)."""
-    _check(_libc.umount2(_bytes(target), flags), target)
+    _check(_umount2(_bytes(target), flags), target)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    _check(_syscall(_SYS_pivot_root, _bytes(new_root), _bytes(put_old)), new_root)
+    _check(_pivot_root(_bytes(new_root), _bytes(put_old)), new_root)
 
 
 def open_tree(path: str, flags: int, dirfd: int = AT_FDCWD) -> int:
     """open_tree(2), Linux 5.2: a descriptor, with OPEN_TREE_CLONE of a detached copy."""
-    return _check(
-        _syscall(_SYS_open_tree, dirfd, _bytes(path), ctypes.c_uint(flags | OPEN_TREE_CLOEXEC)),
-        path,
-    )
+    return _check(_open_tree(dirfd, _bytes(path), flags | OPEN_TREE_CLOEXEC), path)
 
 
 def move_mount(fd: int, target: str | int) -> None:
@@ -118,10 +142,8 @@ def move_mount(fd: int, target: str | int) -> None:
     flags, dirfd, path = MOVE_MOUNT_F_EMPTY_PATH, AT_FDCWD, target
     if isinstance(target, int):
         flags, dirfd, path = flags | MOVE_MOUNT_T_EMPTY_PATH, target, ""
-    _check(
-        _syscall(_SYS_move_mount, fd, b"", dirfd, os.fsencode(str(path)), ctypes.c_uint(flags)),
-        *([path] if path else []),
-    )
+    result = _move_mount(fd, b"", dirfd, os.fsencode(str(path)), flags)
+    _check(result, *([path] if path else []))
 
 
 def mount_setattr(fd: int, attributes: int, recursive: bool = True, userns: int = 0) -> None:
@@ -131,11 +153,7 @@ def mount_setattr(fd: int, attributes: int, recursive: bool = True, userns: int 
     """
     attr = struct.pack("QQQQ", attributes, 0, MS_PRIVATE, userns)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    _check(
-        _syscall(
-            _SYS_mount_setattr, fd, b"", ctypes.c_uint(flags), attr, ctypes.c_size_t(len(attr))
-        )
-    )
+    _check(_mount_setattr(fd, b"", flags, attr, len(attr)))
 
 
 def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
@@ -147,12 +165,10 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
     tries = 0
     while True:
         try:
-            return _check(
-                _syscall(_SYS_openat2, dirfd, _bytes(path), how, ctypes.c_size_t(len(how))), path
-            )
+            return _check(_openat2(dirfd, _bytes(path), how, len(how)), path)
         except BlockingIOError:
-            # EAGAIN: a rename raced with "..", and the kernel asks to try again. It also stands
-            # for a lease (fcntl(2) F_SETLEASE) that a payload holds: that would last too long.
+            # EAGAIN: a rename raced with "..", and the kernel asks to try again. The kernel also
+            # answers it for a lease (fcntl(2) F_SETLEASE) that a program holds, maybe for ever.
             tries += 1
             if tries == _OPENAT2_TRIES:
                 raise
@@ -160,8 +176,7 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
     """prctl(2) with integer arguments."""
-    ulong = ctypes.c_ulong
-    return _check(_libc.prctl(option, ulong(arg2), ulong(arg3), ulong(0), ulong(0)))
+    return _check(_prctl(option, arg2, arg3, 0, 0))
 
 
 def seccomp_listener(program: bytes) -> int:
@@ -169,8 +184,8 @@ def seccomp_listener(program: bytes) -> int:
     `program` is an array of sock_filter; the descriptor, close-on-exec, of its listener."""
     code = ctypes.create_string_buffer(program, len(program))
     fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    flags = ctypes.c_uint(_SECCOMP_FILTER_FLAG_NEW_LISTENER)
-    return _check(_syscall(_SYS_seccomp, ctypes.c_uint(_SECCOMP_SET_MODE_FILTER), flags, fprog))
+    flags = _SECCOMP_FILTER_FLAG_NEW_LISTENER
+    return _check(_seccomp(_SECCOMP_SET_MODE_FILTER, flags, fprog))
 
 
 def syscall_numbers(names: list[str]) -> dict[str, int]:
@@ -179,36 +194,37 @@ def syscall_numbers(names: list[str]) -> dict[str, int]:
     Raises OSError when libseccomp is not installed.
     """
     resolve = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name
-    found = {name: int(resolve(name.encode())) for name in names}
-    return {name: number for name, number in found.items() if number >= 0}
+    resolve.restype, resolve.argtypes = c_int, [c_char_p]
+    numbers = {name: int(resolve(name.encode())) for name in names}
+    return {name: number for name, number in numbers.items() if number >= 0}
 
 
 def shmctl_remove(number: int) -> None:
     """shmctl(2), IPC_RMID: remove a System V shared memory segment."""
-    _check(_libc.shmctl(number, _IPC_RMID, None))
+    _check(_shmctl(number, _IPC_RMID, None))
 
 
 def semctl_remove(number: int) -> None:
     """semctl(2), IPC_RMID: remove a set of System V semaphores."""
-    _check(_libc.semctl(number, 0, _IPC_RMID))
+    _check(_semctl(number, 0, _IPC_RMID))
 
 
 def msgctl_remove(number: int) -> None:
     """msgctl(2), IPC_RMID: remove a System V message queue."""
-    _check(_libc.msgctl(number, _IPC_RMID, None))
+    _check(_msgctl(number, _IPC_RMID, None))
 
 
 def capset_none() -> None:
     """capset(2): empty the effective, permitted and inheritable sets of this process."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _check(_syscall(_SYS_capset, header, struct.pack("IIIIII", *[0] * 6)))
+    _check(_capset(header, struct.pack("IIIIII", *[0] * 6)))
 
 
 def capget() -> tuple[int, int, int]:
     """capget(2): this process's effective, permitted and inheritable sets, as bit masks."""
     header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION_3, 0))
     data = ctypes.create_string_buffer(24)
-    _check(_syscall(_SYS_capget, header, data))
+    _check(_capget(header, data))
     low = struct.unpack_from("III", data, 0)
     high = struct.unpack_from("III", data, 12)
     effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
@@ -224,7 +240,7 @@ def set_process_title(title: str) -> None:
     """
     name = title.removeprefix("sandboxd: ").split()[0]
     buffer = ctypes.create_string_buffer(f"sandboxd-{name}"[:15].encode())
-    _libc.prctl(PR_SET_NAME, buffer, 0, 0, 0)
+    _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
     with open("/proc/self/stat", "rb") as stat:
         fields = stat.read().rpartition(b")")[2].split()
     start, end = int(fields[48 - 3]), int(fields[51 - 3])

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..errors import StageError
 from ..model import STEPS, StepName, Verdict
 
 NO_POSITION = 1 << 62
@@ -24,6 +25,9 @@ _T = TypeVar("_T")
 SHIM_GONE = "the process that followed it is gone"
 HOST_RESTARTED = "the host was restarted while it was under way"
 """Reasons why a run may have no verdict."""
+
+ERRNO_MAX = 4095
+"""The largest error number of the kernel (MAX_ERRNO in include/linux/err.h)."""
 
 TEXT_MAX = 2000
 """Characters of an advice or an error message that are passed on."""
@@ -37,7 +41,8 @@ class JournalEvent:
     exit     the exit code of the step; None when a time limit ended the step
     console  the console position behind which the event happened
     final    the run is over with the event
-    fault    the description of our own failure, else ""
+    fault    the description of our own failure for clients, else ""
+    cause    the whole description, for the log
     """
 
     step: StepName | None
@@ -46,6 +51,7 @@ class JournalEvent:
     final: bool
     verdict: Verdict | None = None
     fault: str = ""
+    cause: str = ""
 
 
 def parse(lines: Iterable[dict[str, Any]]) -> list[JournalEvent]:
@@ -74,7 +80,9 @@ def _event(line: dict[str, Any], number: int) -> JournalEvent | None:
     if type(console) is not int or not 0 <= console < NO_POSITION:
         return None
     if line.get("event") == "fault":
-        return JournalEvent(None, -1, console, True, fault=_fault(line))
+        error = _fault(line)
+        public, cause = error.public[:TEXT_MAX], str(error)[:TEXT_MAX]
+        return JournalEvent(None, -1, console, True, fault=public, cause=cause)
     if number >= len(STEPS) or (line.get("event"), line.get("step")) != ("step", STEPS[number]):
         return None
     code = line.get("exit")
@@ -84,10 +92,10 @@ def _event(line: dict[str, Any], number: int) -> JournalEvent | None:
     return JournalEvent(STEPS[number], code, console, final, _verdict(line.get("verdict")))
 
 
-def _fault(line: dict[str, Any]) -> str:
+def _fault(line: dict[str, Any]) -> StageError:
     errno = line.get("errno")
-    code = f" (errno {errno})" if type(errno) is int and errno else ""
-    return f"stage {line.get('stage')}: {line.get('message')}{code}"[:TEXT_MAX]
+    known = errno if type(errno) is int and 0 < errno <= ERRNO_MAX else 0
+    return StageError(str(line.get("stage")), str(line.get("message")), known)
 
 
 def _verdict(value: Any) -> Verdict | None:

@@ -1,8 +1,8 @@
-"""What an attack is, how its program is put together, and how its outcome is judged. No I/O.
+"""The values of the self-test: attacks, their programs, and the judgement of their outcome. No I/O.
 
-A program begins with PRELUDE. `broken(what)` says that something was possible; `refused` and
-`filtered` do so when what they try is not refused. A program that came to its end without says
-HELD. It knows the canaries that were put up for it as CANARY, and system calls by name as NR.
+A program begins with PRELUDE. `broken(what)` prints that something was possible; `refused` and
+`filtered` do so when their act is not refused. A program that comes to its end without calling
+`broken` prints HELD. It knows the canaries of the host as CANARY, and system calls by name as NR.
 """
 
 from __future__ import annotations
@@ -13,20 +13,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..protections import KINDS
+
 HELD = "held"
 PRINTED = 48 << 20
 READY = "ready"
-"""What a program says before it reads a line, while it is looked at from the host."""
+"""A program prints this before it reads a line, while the host looks at it."""
 
 PRELUDE = '''
 import ctypes, errno, os, signal, socket, stat, sys, time
+from ctypes import c_int, c_long, c_size_t, c_ulong, c_void_p
 
-found = []
+breaches = []
 libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype, libc.syscall.argtypes = c_long, [c_long] * 7
+libc.prctl.argtypes = [c_int] + [c_ulong] * 4
+libc.capset.argtypes = [c_void_p, c_void_p]
+libc.mlock.argtypes = [c_void_p, c_size_t]
+libc.sigqueue.argtypes = [c_int, c_int, c_void_p]
+libc.shmat.restype, libc.shmat.argtypes = c_void_p, [c_int, c_void_p, c_int]
 
 def broken(what):
     """Something was possible that must not be."""
-    found.append(what)
+    breaches.append(what)
     print("broken:", what, flush=True)
 
 def refused(what, act, *errors):
@@ -39,15 +48,19 @@ def refused(what, act, *errors):
         return
     broken(f"{what}: succeeded")
 
+def numbered(number, *args):
+    """A system call by its number, with arguments that are numbers or bytes. Raises OSError."""
+    values = [ctypes.cast(a, c_void_p).value if isinstance(a, bytes) else a for a in args]
+    result = libc.syscall(number, *values, *[0] * (6 - len(values)))
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
 def call(name, *args):
     """A system call. Raises OSError; ENOSYS where this architecture has none of the name."""
     if name not in NR:
         raise OSError(errno.ENOSYS, name)
-    values = [a if isinstance(a, bytes) else ctypes.c_long(a) for a in args]
-    result = libc.syscall(ctypes.c_long(NR[name]), *values)
-    if result == -1:
-        raise OSError(ctypes.get_errno(), name)
-    return result
+    return numbered(NR[name], *args)
 
 def filtered(name, *args):
     """A system call that must not get as far as the kernel's own checks."""
@@ -69,8 +82,8 @@ def in_child(act):
             os._exit(1)
     return os.waitpid(pid, 0)[1]
 
-def looked_at():
-    """Wait until the host has looked at us."""
+def wait_for_host():
+    """Wait until the host has looked at this process."""
     print("ready", flush=True)
     sys.stdin.readline()
 '''
@@ -78,10 +91,10 @@ def looked_at():
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What is put up on the host to be found: see host.py.
+    """The harmless things of the host that attacks may reach: see host_view.py.
 
     path    a file that everybody may read and write
-    secret  what is in it; programs are told its hash only
+    secret  its content; programs have only the hash
     tcp, udp  ports of the loopback; abstract  a name of a socket; pid  a process
     """
 
@@ -97,16 +110,16 @@ class Canary:
 class Attack:
     """One thing that an attacker would do.
 
-    kind       files, processes, network, kernel, exhaustion or leftovers
-    aim        what he would do, in a few words
+    kind       one of protections.KINDS
+    aim        the intention, in a few words
     program    Python; see PRELUDE
-    ends       how the step must end: "said" (it says HELD); "cut" (by itself, and not all of its
-               PRINTED bytes are kept); or by the limit of that name
+    ends       the required end of the step: "said" (it prints HELD); "cut" (it ends by itself, and
+               not all of its PRINTED bytes are stored); or the name of the limit that ends it
     before     a program of another session that goes on meanwhile
-    step       of clean, build, exec the one that the program is
-    looks      what the host looks at while it waits: "namespaces", "identity" or "nothing", see
-               host.py; in any case also at what is left of it when its session is gone
-    resources  of the session: mem, and the limits that go by their own names
+    step       the one of clean, build, exec that runs the program
+    looks      what the host looks at while the program waits: "namespaces", "identity" or
+               "nothing". In each case the host also looks for remains when the session is gone
+    resources  of the session: mem, and limits by their own names
     timeout    seconds of its step
     """
 
@@ -122,18 +135,21 @@ class Attack:
     timeout: float = 20.0
 
 
-def of(kind: str, **same: Any) -> Callable[..., Attack]:
-    """Makes attacks of a kind, from name, aim, program, and other fields; `same` are all's."""
+def of(kind: str, **common: Any) -> Callable[..., Attack]:
+    """A function that creates attacks of a kind, from name, aim, program and other fields; all of
+    them have the fields `common`."""
+    if kind not in KINDS:
+        raise ValueError(f"{kind} is not a kind of attack")
 
-    def make(name: str, aim: str, program: str, **more: Any) -> Attack:
-        return Attack(name, kind, aim, program, **(same | more))
+    def attack(name: str, aim: str, program: str, **fields: Any) -> Attack:
+        return Attack(name, kind, aim, program, **(common | fields))
 
-    return make
+    return attack
 
 
 @dataclass(frozen=True, slots=True)
 class AttackOutcome:
-    """What became of an attack's run; `host` is what the host saw that must not be."""
+    """The outcome of an attack's run; `host` is what the host saw that must not be."""
 
     stdout: str
     stderr: str = ""
@@ -145,47 +161,51 @@ class AttackOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """held; or not, and why; None: unclear, and why."""
+    """`held` is None when the outcome is unclear. `why`: the reason, unless it held."""
 
     held: bool | None
     why: str = ""
 
 
 def source(text: str, numbers: dict[str, int], canary: Canary, digest: str, token: str) -> str:
-    """The whole program. `token` is in its command line, for the host to find it."""
-    told = {
+    """The whole program. `token` is in its command line, where the host finds it."""
+    known = {
         "path": canary.path, "sha256": digest, "tcp": canary.tcp, "udp": canary.udp,
         "abstract": canary.abstract, "pid": canary.pid,
     }  # fmt: skip
     body = textwrap.dedent(text).strip("\n")
-    end = 'if not found:\n    print("held", flush=True)\n'
-    return f"# {token}\nNR = {numbers!r}\nCANARY = {told!r}\n{PRELUDE}\n{body}\n{end}"
+    end = 'if not breaches:\n    print("held", flush=True)\n'
+    return f"# {token}\nNR = {numbers!r}\nCANARY = {known!r}\n{PRELUDE}\n{body}\n{end}"
 
 
 def judge(attack: Attack, outcome: AttackOutcome) -> Judgement:
     """Whether the attack failed."""
-    said = re.findall(r"^broken: (.*)$", outcome.stdout, re.MULTILINE)
-    bad = [*outcome.host, *said]
-    if bad:
-        return Judgement(False, "; ".join(bad[:3]) + ("; ..." if len(bad) > 3 else ""))
+    printed = re.findall(r"^broken: (.*)$", outcome.stdout, re.MULTILINE)
+    breaches = [*outcome.host, *printed]
+    if breaches:
+        return Judgement(False, "; ".join(breaches[:3]) + ("; ..." if len(breaches) > 3 else ""))
     if attack.ends == "cut":
         if outcome.exit != 0:
-            return Judgement(None, f"it ended by {outcome.limit or outcome.outcome}")
-        return Judgement(len(outcome.stdout) < PRINTED, f"{len(outcome.stdout)} bytes were kept")
+            return Judgement(None, f"the program ended by {outcome.limit or outcome.outcome}")
+        if len(outcome.stdout) < PRINTED:
+            return Judgement(True)
+        return Judgement(False, f"all {len(outcome.stdout)} bytes were stored")
     if attack.ends != "said":
         if outcome.limit == attack.ends:
             return Judgement(True)
-        return Judgement(False, f"it ended by {outcome.limit or outcome.outcome or 'itself'}")
+        return Judgement(
+            False, f"the program ended by {outcome.limit or outcome.outcome or 'itself'}"
+        )
     if HELD in outcome.stdout.splitlines():
         return Judgement(True)
     last = (outcome.stderr.strip().splitlines() or [f"{outcome.outcome}, {outcome.exit}"])[-1]
-    return Judgement(None, f"it did not come to its end: {last}")
+    return Judgement(None, f"the program did not come to its end: {last}")
 
 
 _NAMES = """
     acct add_key bpf chroot clock_adjtime clock_settime clone clone3 create_module delete_module
     fanotify_init finit_module fsconfig fsmount fsopen fspick init_module io_uring_enter
-    io_uring_register io_uring_setup ioperm iopl kcmp kexec_file_load kexec_load keyctl
+    io_uring_register io_uring_setup ioctl ioperm iopl kcmp kexec_file_load kexec_load keyctl
     lookup_dcookie migrate_pages modify_ldt mount mount_setattr move_mount move_pages
     name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality pivot_root
     process_vm_readv process_vm_writev ptrace quotactl quotactl_fd reboot request_key seccomp

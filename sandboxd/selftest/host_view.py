@@ -1,9 +1,9 @@
-"""The host's side: canaries for attacks to find, and what is to be seen of a program from outside.
+"""The host's view of the self-test: canaries that attacks try to reach, and the attacks' processes.
 
 A program is found by a token in its command line. While it waits, its namespaces and its identity
-are compared with ours; and its footprint is taken: uid, cgroups, and the device of its workdir.
-When its session is gone, nothing of the footprint may be there. All of it is read, nothing is
-changed but the canaries, which are ours.
+are compared with those of this process, and its footprint is taken: uid, pid namespace, cgroups,
+and the device of its workdir. When its session is gone, nothing of the footprint may be there. All
+of this only reads; the canaries alone are changed, and they belong to the self-test.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import cgroupfs, procfs
+from ..errors import Unavailable
 from ..jail import syscalls
 from .attack import Canary
 
 GONE_S = 5.0
-"""What the kernel may take to take the last of a session apart."""
+"""Time for the kernel to take the last of a session apart."""
 
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
 _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -33,10 +35,11 @@ _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Where on the host something of a session could be left.
+    """The places on the host where something of a session could remain.
 
-    Slots and device numbers are used again at once, by other sessions too; so there is something
-    with each that is not: the pid namespace, the inode of a cgroup, the sequence of a disk.
+    Slots and device numbers are used again at once, by other sessions too. So each place has
+    something that is never used again: the pid namespace, the inode of a cgroup, the sequence
+    number of a disk.
     """
 
     uid: int
@@ -47,11 +50,11 @@ class Footprint:
 
 
 class Canaries:
-    """A file, services and a process of the host, made to be attacked."""
+    """A file, services and a process of the host that attacks may reach without harm."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sandboxd-selftest-"))
-        os.chmod(folder, 0o755)  # only the file is everybody's: root removes the rest
+        os.chmod(folder, 0o755)  # everybody may write to the file, and only root to the directory
         self._path = Path(folder, "canary")
         self._secret = secrets.token_hex(16)
         self._path.write_text(self._secret)
@@ -65,7 +68,7 @@ class Canaries:
         self._unix.listen()
         self._pid = _sleeper()
         stack.callback(lambda: _end(self._pid))
-        self.told = Canary(
+        self.canary = Canary(
             str(self._path), self._secret, self._tcp.getsockname()[1],
             self._udp.getsockname()[1], abstract, self._pid,
         )  # fmt: skip
@@ -74,7 +77,7 @@ class Canaries:
             sock.setblocking(False)
 
     def touched(self) -> Iterator[str]:
-        """What has happened to them since the last look."""
+        """The attacks that have reached a canary since the last call."""
         if self._path.read_text() != self._secret:
             yield "the canary file was written to"
             self._path.write_text(self._secret)
@@ -112,42 +115,46 @@ def _end(pid: int) -> None:
 
 
 def find(token: str) -> list[int]:
-    """The processes of the program with `token`, but for those that show theirs to nobody."""
-    return [pid for pid in _pids() if token.encode() in _read(f"/proc/{pid}/cmdline")]
+    """The processes of the program with `token` whose command line can be read."""
+    return [pid for pid in procfs.pids() if token in procfs.text(f"/proc/{pid}/cmdline")]
 
 
 def footprint(pid: int) -> Footprint | None:
-    """Of the session of the process `pid`; None when it has just ended."""
+    """The footprint of the session of the process `pid`; None when it has just ended."""
     try:
-        uid = int(_status(pid)["Uid"].split()[0])
+        uid = int(_status(pid, "Uid")[0].split()[0])
         device = os.stat(f"/proc/{pid}/root/home/work").st_dev
-        groups = tuple((path, os.stat(path).st_ino) for path in sorted(_groups(pid)))
+        directories = sorted(cgroupfs.directories_of(pid))
+        groups = tuple((path, os.stat(path).st_ino) for path in directories)
         return Footprint(uid, os.readlink(f"/proc/{pid}/ns/pid"), device, _disk(device), groups)
-    except (OSError, KeyError):
+    except (OSError, IndexError):
         return None
 
 
 def look(what: str, pid: int) -> list[str]:
-    """What the process `pid` has that it must not have; `what` is the `looks` of an attack."""
+    """The breaches to be seen on the process `pid`; `what` is the `looks` of an attack.
+
+    Raises Unavailable when the process ended before it was looked at.
+    """
     try:
         return list(_LOOKS[what](pid))
-    except (OSError, KeyError):
-        return ["it was gone before the host had looked"]
+    except (OSError, ValueError) as error:
+        raise Unavailable(f"process {pid} ended before the host looked at it") from error
 
 
-def left(of: Footprint) -> list[str]:
-    """What is left of a session that has been deleted."""
+def remains(of: Footprint) -> list[str]:
+    """The remains of a session that has been deleted."""
     deadline = time.monotonic() + GONE_S
-    while (found := list(_left(of))) and time.monotonic() < deadline:
+    while (present := list(_remains(of))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return found
+    return present
 
 
-def _left(of: Footprint) -> Iterator[str]:
+def _remains(of: Footprint) -> Iterator[str]:
     if of.uid == 0:
-        yield "it was root: what is left of it cannot be told from the rest"
+        yield "its uid was root's, so its remains cannot be recognized"
         return
-    for pid in _pids():
+    for pid in procfs.pids():
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/pid") == of.processes:
                 yield f"process {pid}"
@@ -157,14 +164,14 @@ def _left(of: Footprint) -> Iterator[str]:
                 yield f"the cgroup {path}"
     number = f"{os.major(of.device)}:{os.minor(of.device)}"
     if _disk(of.device) == of.disk:
-        for pid in _pids():
-            if any(line.split()[2] == number for line in _lines(f"/proc/{pid}/mountinfo")):
+        for pid in procfs.pids():
+            if any(line.split()[2] == number for line in procfs.lines(f"/proc/{pid}/mountinfo")):
                 yield f"a mount of its scratch, seen by process {pid}"
                 break
         if os.path.exists(f"/sys/dev/block/{number}/loop"):
             yield f"the loop device {number}"
     for kind in ("shm", "sem", "msg"):
-        for line in _lines(f"/proc/sysvipc/{kind}")[1:]:
+        for line in procfs.lines(f"/proc/sysvipc/{kind}")[1:]:
             if str(of.uid) in line.split():
                 yield f"a System V object ({kind})"
     for path in (*glob.glob("/dev/shm/*"), *glob.glob("/dev/mqueue/*"), *glob.glob("/tmp/*")):
@@ -176,23 +183,25 @@ def _left(of: Footprint) -> Iterator[str]:
 def _namespaces(pid: int) -> Iterator[str]:
     for kind in NAMESPACES:
         if os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}"):
-            yield f"it shares our {kind} namespace"
+            yield f"it shares the host's {kind} namespace"
     if os.stat(f"/proc/{pid}/root").st_dev == os.stat("/").st_dev:
-        yield "its root is ours"
+        yield "its root is the host's"
 
 
 def _identity(pid: int) -> Iterator[str]:
-    status = _status(pid)
-    for name in ("Uid", "Gid"):
-        if "0" in status[name].split() or len(set(status[name].split())) != 1:
-            yield f"{name}: {status[name]}"
-    if "0" in status["Groups"].split():
-        yield f"groups: {status['Groups']}"
-    for name in _SETS:
-        if int(status[name], 16):
-            yield f"{name}: {status[name]}"
-    if (status["NoNewPrivs"], status["Seccomp"]) != ("1", "2"):
-        yield f"no_new_privs {status['NoNewPrivs']}, seccomp {status['Seccomp']}"
+    uids, gids, groups, no_new_privs, seccomp, *sets = _status(
+        pid, "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", *_SETS
+    )
+    for name, ids in (("Uid", uids), ("Gid", gids)):
+        if "0" in ids.split() or len(set(ids.split())) != 1:
+            yield f"{name}: {ids}"
+    if "0" in groups.split():
+        yield f"groups: {groups}"
+    for name, mask in zip(_SETS, sets, strict=True):
+        if int(mask, 16):
+            yield f"{name}: {mask}"
+    if (no_new_privs, seccomp) != ("1", "2"):
+        yield f"no_new_privs {no_new_privs}, seccomp {seccomp}"
 
 
 def _nothing(_: int) -> Iterator[str]:
@@ -202,40 +211,15 @@ def _nothing(_: int) -> Iterator[str]:
 _LOOKS = {"namespaces": _namespaces, "identity": _identity, "nothing": _nothing}
 
 
-def _groups(pid: int) -> Iterator[str]:
-    """The directories of its cgroups."""
-    for line in _lines(f"/proc/{pid}/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        for place in (controllers.removeprefix("name="), *controllers.split(","), "", "unified"):
-            directory = f"/sys/fs/cgroup/{place}{path}".replace("//", "/")
-            if path != "/" and os.path.isdir(directory) and str(pid) in _lines(
-                f"{directory}/cgroup.procs"
-            ):  # fmt: skip
-                yield directory
-
-
 def _disk(device: int) -> str:
-    """What tells a loop device from the next one of its number: it is counted (Linux 5.15)."""
+    """The sequence number of a loop device (Linux 5.15), or its file: the next device of the same
+    number has another."""
     path = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
-    lines = _lines(f"{path}/diskseq") or _lines(f"{path}/loop/backing_file")
+    lines = procfs.lines(f"{path}/diskseq") or procfs.lines(f"{path}/loop/backing_file")
     return lines[0] if lines else ""
 
 
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _status(pid: int) -> dict[str, str]:
-    pairs = (line.partition(":") for line in _lines(f"/proc/{pid}/status"))
-    return {name: value.strip() for name, _, value in pairs}
-
-
-def _lines(path: str) -> list[str]:
-    return _read(path).decode(errors="replace").splitlines()
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return b""
+def _status(pid: int, *names: str) -> list[str]:
+    """Fields of /proc/PID/status. Raises OSError when the process is gone."""
+    os.stat(f"/proc/{pid}")
+    return procfs.status(pid, *names)

@@ -1,4 +1,4 @@
-"""Carries out attacks over the API, each in a session of its own that is deleted afterwards."""
+"""The runner of attacks: over the API, each in a session of its own that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS, *processes.ATTACKS, *network.ATTACKS,
     *kernel.ATTACKS, *exhaustion.ATTACKS, *persistence.ATTACKS,
 )  # fmt: skip
-KINDS = tuple(dict.fromkeys(attack.kind for attack in ATTACKS))
 
 PYTHON = "/usr/bin/python3"
 MARGIN_S = 40.0
-"""Beyond its own time, what an attack may take until its run is given up."""
+"""Time beyond its own that an attack has until its run is abandoned."""
 
 
 class SelftestClient(Protocol):
-    """What is needed of the command line's client."""
+    """The part of the command line's client that the runner uses."""
 
-    def call(self, method: str, path: str, body: Any = None) -> Any: ...
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer to a request, decoded. Raises SandboxdError."""
+        ...
 
 
 class AttackRunner:
-    """Attacks the daemon behind `api`. `is_root`: the host is looked at as well."""
+    """Attacks on the daemon behind `api`. `is_root`: the host is looked at as well."""
 
     def __init__(
         self, api: SelftestClient, canaries: host_view.Canaries, image: str, is_root: bool
@@ -47,20 +48,20 @@ class AttackRunner:
         self._numbers = syscalls.syscall_numbers(NAMES)
 
     def attack(self, attack: Attack) -> Judgement:
-        """Carry out one attack. What goes wrong meanwhile is unclear, never held."""
+        """Carry out one attack. Any failure on the way counts as unclear, never as held."""
         list(self._canaries.touched())
         try:
             outcome, prints = self._run(attack)
         except (SandboxdError, OSError) as error:
             return Judgement(None, str(error))
-        seen = [*outcome.host, *self._canaries.touched()]
-        for one in prints:
-            seen += [f"left behind: {what}" for what in host_view.left(one)]
-        return judge(attack, replace(outcome, host=tuple(seen)))
+        breaches = [*outcome.host, *self._canaries.touched()]
+        for footprint in prints:
+            breaches += [f"left behind: {what}" for what in host_view.remains(footprint)]
+        return judge(attack, replace(outcome, host=tuple(breaches)))
 
     def command(self, text: str, token: str) -> str:
         """The shell command of a program."""
-        program = source(text, self._numbers, self._canaries.told, self._canaries.digest, token)
+        program = source(text, self._numbers, self._canaries.canary, self._canaries.digest, token)
         return f"exec {PYTHON} -I -c {shlex.quote(program)}"
 
     def _run(self, attack: Attack) -> tuple[AttackOutcome, set[host_view.Footprint]]:
@@ -74,28 +75,28 @@ class AttackRunner:
             token = f"selftest-{secrets.token_hex(8)}"
             steps = {attack.step: self.command(attack.program, token)}
             run = AttackRun(self._api, session, steps | {"timeout": attack.timeout})
-            seen: list[str] = []
+            breaches: list[str] = []
             if attack.looks:
                 run.until(READY, attack.timeout)
-                seen = self._look(attack, token, prints)
+                breaches = self._look(attack, token, prints)
                 if attack.kind == "leftovers":
-                    return self._outcome(run, seen, stdout=run.stdout + "\nheld\n"), prints
+                    return self._outcome(run, breaches, stdout=run.stdout + "\nheld\n"), prints
                 run.answer()
             run.until_end(attack.timeout + MARGIN_S)
-        return self._outcome(run, seen), prints
+        return self._outcome(run, breaches), prints
 
     def _look(self, attack: Attack, token: str, prints: set[host_view.Footprint]) -> list[str]:
-        """What the host sees of the program; its footprints go into `prints`."""
+        """The breaches that the host sees on the program; its footprints go into `prints`."""
         if not self._is_root:
             return []
         pids = host_view.find(token)
         if not pids:
-            return ["the host does not find it"]
+            raise Unavailable("the host does not find the program")
         prints.update(one for one in map(host_view.footprint, pids) if one)
-        return [bad for pid in pids for bad in host_view.look(attack.looks, pid)]
+        return [breach for pid in pids for breach in host_view.look(attack.looks, pid)]
 
     @staticmethod
-    def _outcome(run: AttackRun, seen: list[str], stdout: str | None = None) -> AttackOutcome:
+    def _outcome(run: AttackRun, breaches: list[str], stdout: str | None = None) -> AttackOutcome:
         verdict = run.verdict
         return AttackOutcome(
             run.stdout if stdout is None else stdout,
@@ -103,7 +104,7 @@ class AttackRunner:
             run.exit,
             str(verdict.get("outcome", "")),
             verdict.get("limit"),
-            tuple(seen),
+            tuple(breaches),
         )
 
     @contextlib.contextmanager
@@ -114,12 +115,12 @@ class AttackRunner:
             "name": f"selftest-{secrets.token_hex(6)}", "image": self._image,
             "config": {"resources": mem, "resource_opts": others}, "reuseIfExists": False,
         }  # fmt: skip
-        made = self._api.call("POST", "/session", body)["sessionId"]
+        id = self._api.call("POST", "/session", body)["sessionId"]
         try:
-            yield made
+            yield id
         finally:
             with contextlib.suppress(Refused):
-                self._api.call("DELETE", f"/session/{made}")
+                self._api.call("DELETE", f"/session/{id}")
 
 
 class AttackRun:
@@ -136,19 +137,19 @@ class AttackRun:
         self._take({"mode": "batch", "code": "", "options": options | {"live": True}})
 
     def until(self, word: str, seconds: float) -> None:
-        """Follow until the program has said `word` on a line of its own. Raises Unavailable."""
+        """Follow until the program has printed `word` on a line of its own. Raises Unavailable."""
         deadline = time.monotonic() + seconds
         while word not in self.stdout.splitlines():
-            self._more(deadline, f"the program did not say {word}")
+            self._more(deadline, f"the program did not print {word}")
 
     def until_end(self, seconds: float) -> None:
-        """Follow to the end. Raises Unavailable when that does not come."""
+        """Follow to the end of the run. Raises Unavailable when it does not end."""
         deadline = time.monotonic() + seconds
         while not self.over:
-            self._more(deadline, "its run does not end")
+            self._more(deadline, "the run does not end")
 
     def answer(self) -> None:
-        """Give the program the line that it waits for."""
+        """Send the program the line that it waits for."""
         deadline = time.monotonic() + MARGIN_S
         while not self._waits and not self.over:
             self._more(deadline, "the program does not wait")
@@ -157,7 +158,7 @@ class AttackRun:
 
     def _more(self, deadline: float, otherwise: str) -> None:
         if self.over or time.monotonic() > deadline:
-            last = (self.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            last = (self.stderr.strip().splitlines() or ["it printed no error"])[-1]
             raise Unavailable(f"{otherwise}: {last}")
         self._take({"mode": "continue", "code": "", "runId": self._id, "options": _LIVE})
 

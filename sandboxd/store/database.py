@@ -201,7 +201,7 @@ class Database:
         try:
             self._open_anyhow()
         except (sqlite3.OperationalError, OSError) as error:  # a quota, say
-            raise Unwritable(f"the state cannot be written: {error}") from error
+            raise Unwritable("the state cannot be written", str(error)) from error
 
     def _check(self) -> None:
         """Raise sqlite3.DatabaseError for a damaged file."""
@@ -247,7 +247,7 @@ class Database:
                 if isinstance(error, UnicodeEncodeError):  # SQLite's texts are UTF-8
                     raise Invalid("a text with lone surrogates cannot be kept") from None
                 if isinstance(error, sqlite3.OperationalError):
-                    raise Unwritable(f"the state cannot be written: {error}") from error
+                    raise Unwritable("the state cannot be written", str(error)) from error
                 raise
 
     def probe(self) -> None:

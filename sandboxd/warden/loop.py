@@ -144,7 +144,8 @@ class WardenLoop:
         try:
             request, fds = wire.receive(self.sock)
         except wire.Starved as error:
-            self._answer(error.message.get("id", 0), _refusal(Unavailable(str(error))))
+            starved = Unavailable("no descriptor is left for what came with a request")
+            self._answer(error.message.get("id", 0), _refusal(starved))
             return
         except (OSError, wire.WireError) as error:
             log.event("api.nonsense", logging.ERROR, error=str(error))
@@ -326,5 +327,6 @@ def _refusal(error: SandboxdError) -> dict[str, Any]:
     if isinstance(error, StageError):
         fields = {"kind": "stage", "stage": error.stage, "errno": error.errno}
         return {"ok": False, "error": error.message[:ERROR_MAX]} | fields
-    kind = "invalid" if isinstance(error, Invalid) else "unavailable"
+    kinds = {Invalid: "invalid", Unavailable: "unavailable"}
+    kind = next((kind for of, kind in kinds.items() if isinstance(error, of)), "fault")
     return {"ok": False, "error": str(error)[:ERROR_MAX], "kind": kind}

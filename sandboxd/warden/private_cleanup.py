@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..cgroupfs import is_v2
 from ..jail.cgroup import Group
 from .leaks.rule import GROUP
 from .runs.cgroups import own_name, places
@@ -94,11 +95,7 @@ def _groups(state: str) -> Iterator[Group]:
     for path in _bases(state):
         for entry in os.scandir(path):
             if GROUP.fullmatch(entry.name):
-                yield Group({"" if _is_v2(entry.path) else "pids": entry.path})
-
-
-def _is_v2(path: str) -> bool:
-    return os.path.exists(f"{path}/cgroup.controllers")
+                yield Group({"" if is_v2(entry.path) else "pids": entry.path})
 
 
 def _end(group: Group) -> None:

@@ -116,7 +116,7 @@ def _stop_if_missing(found: tuple[Guarantee, ...]) -> None:
     for one in found:
         if not one.held:
             log.event(
-                "guarantee.missing", logging.WARNING, name=one.name, reason=guarantees.told(one)
+                "guarantee.missing", logging.WARNING, name=one.name, reason=guarantees.describe(one)
             )
 
 

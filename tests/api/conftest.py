@@ -21,7 +21,7 @@ from sandboxd.store.keypairs import Keypair
 
 from ..signing import Signed
 from ..waiting import PATIENCE_S, until
-from .process import Process
+from .api_process import ApiProcess
 from .serve import serve
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ class Server:
         self.base = base
         self.path = str(base / "s")
         with _listening(base) as (listeners, monitor):
-            self.process = Process(serve, base, listeners, monitor)
+            self.process = ApiProcess(serve, base, listeners, monitor)
         self.client = client(self.path)
         self._clients = [self.client]
         try:

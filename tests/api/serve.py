@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from sandboxd import config_file, log
-from sandboxd.api import server
+from sandboxd.api import server, uvicorn_servers
 from sandboxd.api.folders.tokens import Tokens
 from sandboxd.api.sessions import creation, reaper
 from sandboxd.api.sessions.clock_watch import ClockWatch
@@ -48,7 +48,7 @@ def _shorten_waits() -> None:
     object.__setattr__(polling.LIVE, "wait_s", 20.0)  # so that a live call shows to be one
     reaper.EVERY_S = 0.1
     creation.PENDING_RETRY_S = creation.RETRY_S = 0.1
-    server.DRAINED_S = 0.5
+    uvicorn_servers.DRAINED_S = 0.5
 
 
 def _count_sweeps(base: Path) -> None:

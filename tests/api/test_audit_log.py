@@ -12,10 +12,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from starlette.routing import WebSocketRoute
 
-from sandboxd.api import app
-from sandboxd.api.telemetry.audit_log import ACTS
+from sandboxd.api.http.route import Access, Route
+from sandboxd.api.routes.table import ROUTES
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 
@@ -34,25 +33,25 @@ Line = dict[str, Any]
 
 def lines(server: Server, **wanted: Any) -> list[Line]:
     """The lines of the log that have these fields."""
-    found = [json.loads(line) for line in server.log().splitlines()]
-    return [one for one in found if wanted.items() <= one.items()]
+    records = [json.loads(line) for line in server.log().splitlines()]
+    return [one for one in records if wanted.items() <= one.items()]
 
 
 def the_line(server: Server, request: str, **wanted: Any) -> Line:
     """The one audit line of a request, which is written when its answer has been sent."""
     until = time.monotonic() + PATIENCE_S
-    while not (found := lines(server, request=request, event="audit", **wanted)):
+    while not (records := lines(server, request=request, event="audit", **wanted)):
         assert time.monotonic() < until, [one for one in lines(server) if request in str(one)]
         time.sleep(0.02)
-    assert len(found) == 1, found
-    return found[0]
+    assert len(records) == 1, records
+    return records[0]
 
 
 @pytest.fixture
-def told(server: Server) -> Callable[..., tuple[httpx.Response, Line]]:
+def logged(server: Server) -> Callable[..., tuple[httpx.Response, Line]]:
     """Sends a request; its answer and its audit line."""
 
-    def told(
+    def logged(
         method: str, path: str, client: httpx.Client | None = None, **kwargs: Any
     ) -> tuple[httpx.Response, Line]:
         id = uuid.uuid4().hex
@@ -62,22 +61,37 @@ def told(server: Server) -> Callable[..., tuple[httpx.Response, Line]]:
         assert answer.headers["x-request-id"] == id
         return answer, the_line(server, id)
 
-    return told
+    return logged
 
 
-Told = Callable[..., tuple[httpx.Response, Line]]
+Logged = Callable[..., tuple[httpx.Response, Line]]
 
 
 def test_every_route_that_changes_or_gives_away_something_is_audited() -> None:
-    for route in app.routes():
-        methods = {"WEBSOCKET"} if isinstance(route, WebSocketRoute) else route.methods or set()
-        for method in methods - {"GET", "HEAD", "OPTIONS"}:
-            key = (method, route.path)
-            assert (key in ACTS) != (key in LOOKS), key
+    for route in ROUTES:
+        for method in set(route.methods.split()) - {"GET", "HEAD", "OPTIONS"}:
+            assert bool(route.act) != ((method, route.path) in LOOKS), (method, route.path)
 
 
-def test_what_is_done_to_a_session_is_told_with_its_caller(told: Told) -> None:
-    answer, line = told("POST", "/session", json={"image": "c", "name": "audited"})
+def test_acts_that_have_nothing_to_do_with_each_other_do_not_share_a_name() -> None:
+    handlers: dict[str, set[tuple[str, str]]] = {}
+    for route in ROUTES:
+        if route.act:
+            handler = route.handler
+            handlers.setdefault(route.act, set()).add((handler.__module__, handler.__qualname__))
+    shared = {act for act, names in handlers.items() if len(names) > 1}
+    assert shared == {"session.download", "run.execute", "folder.delete", "folder.move-file"}
+
+
+def test_a_poll_and_a_head_request_are_no_acts() -> None:
+    execute = Route("POST", "/x", print, "run.execute", polls=True)
+    assert execute.act_of("POST", {}) == "" and execute.act_of("POST", {"run": 1}) == "run.execute"
+    download = Route("GET", "/x", print, "session.download", Access.OWNER)
+    assert download.act_of("GET", {}) == "session.download" and download.act_of("HEAD", {}) == ""
+
+
+def test_acts_on_a_session_are_logged_with_their_caller(logged: Logged) -> None:
+    answer, line = logged("POST", "/session", json={"image": "c", "name": "audited"})
     id = answer.json()["sessionId"]
     who = {"caller": "local", "owner": "local", "peer": "unix", "level": "info", "outcome": "ok"}
     about = who | {"session": id}
@@ -85,31 +99,31 @@ def test_what_is_done_to_a_session_is_told_with_its_caller(told: Told) -> None:
     assert (line["name"], line["runtime"], line["created"]) == ("audited", "c", True)
 
     files = {"src": ("a.txt", b"12345"), "too": ("b.txt", b"678")}
-    _, line = told("POST", f"/session/{id}/upload", files=files)
+    _, line = logged("POST", f"/session/{id}/upload", files=files)
     assert line.items() >= (about | {"act": "session.upload", "files": 2, "bytes": 8}).items()
     assert line["received"] > 8
 
-    answer, line = told("GET", f"/session/{id}/download", params={"files": "a.txt"})
+    answer, line = logged("GET", f"/session/{id}/download", params={"files": "a.txt"})
     assert line.items() >= (about | {"act": "session.download", "files": 1}).items()
     assert line["sent"] == len(answer.content)
 
-    _, line = told("POST", f"/session/{id}/rename", json={"name": "audited-anew"})
+    _, line = logged("POST", f"/session/{id}/rename", json={"name": "audited-anew"})
     assert line.items() >= (about | {"act": "session.rename", "name": "audited-anew"}).items()
     for method, path, act in (
         ("POST", f"/session/{id}/interrupt", "session.interrupt"),
         ("PATCH", f"/session/{id}", "session.restart"),
         ("DELETE", f"/session/{id}", "session.delete"),
     ):
-        _, line = told(method, path)
+        _, line = logged(method, path)
         assert line.items() >= (about | {"act": act}).items()
 
 
-def test_a_run_is_told_when_it_is_asked_for_and_when_it_is_over_but_not_what_it_does(
-    server: Server, session: str, told: Told
+def test_the_request_and_the_end_of_a_run_are_logged_without_its_commands(
+    server: Server, session: str, logged: Logged
 ) -> None:
     options = {"exec": "out the-secret-command", "environ": {"TOKEN": "the-secret-value"}}
     body = {"mode": "batch", "runId": "audited-run", "options": options}
-    answer, line = told("POST", f"/session/{session}", json=body)
+    answer, line = logged("POST", f"/session/{session}", json=body)
     assert (line["act"], line["run"], line["session"]) == ("run.execute", "audited-run", session)
     while answer.json()["result"]["status"] != "finished":
         body = {"mode": "continue", "runId": "audited-run"}
@@ -127,25 +141,27 @@ def test_a_run_is_told_when_it_is_asked_for_and_when_it_is_over_but_not_what_it_
 @pytest.mark.parametrize(
     "name", ['x\nevent=audit act=session.delete caller="root"', "\x1b[2Jx", 'x" outcome="ok']
 )
-def test_a_name_that_would_forge_a_line_does_not(server: Server, told: Told, name: str) -> None:
-    answer, line = told("DELETE", f"/folders/{quote(name, safe='')}")
+def test_a_name_with_a_line_break_forges_no_line_of_the_log(
+    server: Server, logged: Logged, name: str
+) -> None:
+    answer, line = logged("DELETE", f"/folders/{quote(name, safe='')}")
     assert answer.status_code == 404
     assert (line["ref"], line["outcome"]) == (name, "refused")
     assert not lines(server, caller="root")  # each line parses, and none is the client's
 
 
-def test_strangers_are_told_as_denied_with_the_key_that_they_named(
-    server: Server, session: str, told: Told
+def test_a_request_without_a_right_signature_is_logged_as_denied_with_its_access_key(
+    server: Server, session: str, logged: Logged
 ) -> None:
     ours = server.keypair()
     with server.signed(None) as nobody:
-        answer, line = told("DELETE", f"/session/{session}", nobody)
+        answer, line = logged("DELETE", f"/session/{session}", nobody)
     assert answer.status_code == 401 and line["outcome"] == "denied"
     assert (line["act"], line["ref"]) == ("session.delete", session)
     assert line["level"] == "warning" and line["peer"] == "127.0.0.1" and "caller" not in line
     wrong = server.signed(type(ours)(**{**_fields(ours), "secret_key": "x" * 40}))
     with wrong:
-        answer, line = told("GET", f"/session/{session}", wrong)
+        answer, line = logged("GET", f"/session/{session}", wrong)
     assert answer.status_code == 401 and line["outcome"] == "denied"
     assert (line["act"], line["caller"]) == ("GET /session/{ref}", ours.access_key)
     assert line["error"] == "Signature mismatch" and ours.secret_key not in server.log()
@@ -155,26 +171,26 @@ def _fields(keypair: Any) -> dict[str, Any]:
     return {name: getattr(keypair, name) for name in type(keypair).__dataclass_fields__}
 
 
-def test_what_is_somebody_elses_is_denied_and_what_is_nobodys_only_refused(
-    server: Server, session: str, told: Told
+def test_a_request_for_another_owners_session_is_logged_as_denied_and_for_none_as_refused(
+    server: Server, session: str, logged: Logged
 ) -> None:
     server.client.post("/folders", json={"name": "private-folder"})
     with server.signed(server.keypair()) as other:
         for path in (f"/session/{session}", "/folders/private-folder"):
-            answer, line = told("DELETE", path, other)
+            answer, line = logged("DELETE", path, other)
             assert (answer.status_code, line["outcome"]) == (404, "denied")
-        answer, line = told("DELETE", "/session/there-is-none", other)
+        answer, line = logged("DELETE", "/session/there-is-none", other)
         assert (answer.status_code, line["outcome"]) == (404, "refused")
-        answer, line = told("GET", f"/session/{session}?owner_access_key=local", other)
+        answer, line = logged("GET", f"/session/{session}?owner_access_key=local", other)
         assert (answer.status_code, line["outcome"]) == (403, "denied")
 
 
-def test_folders_and_what_is_fetched_by_token_are_told(server: Server, told: Told) -> None:
-    answer, line = told("POST", "/folders", json={"name": "audited-folder"})
+def test_acts_on_folders_and_transfers_by_token_are_logged(server: Server, logged: Logged) -> None:
+    answer, line = logged("POST", "/folders", json={"name": "audited-folder"})
     id = answer.json()["id"]
     assert line.items() >= {"act": "folder.create", "folder": id, "name": "audited-folder"}.items()
     body = {"path": "f", "size": 3}
-    answer, line = told("POST", "/folders/audited-folder/request-upload", json=body)
+    answer, line = logged("POST", "/folders/audited-folder/request-upload", json=body)
     token = answer.json()["token"]
     assert line["act"] == "folder.request-upload" and token not in server.log()
     upload = f"/folders/_/tus/upload?token={token}"
@@ -187,39 +203,39 @@ def test_folders_and_what_is_fetched_by_token_are_told(server: Server, told: Tol
     line = the_line(server, "by-token")
     assert (line["act"], line["folder"], line["owner"]) == ("folder.upload", id, "local")
     assert line["received"] == 3 and token not in server.log()
-    _, line = told("POST", "/folders/audited-folder/rename", json={"new_name": "renamed-folder"})
+    _, line = logged("POST", "/folders/audited-folder/rename", json={"new_name": "renamed-folder"})
     assert (line["name"], line["to"]) == ("audited-folder", "renamed-folder")
-    _, line = told("DELETE", "/folders", json={"id": id})
+    _, line = logged("DELETE", "/folders", json={"id": id})
     assert line.items() >= {"act": "folder.delete", "folder": id, "outcome": "ok"}.items()
 
 
-def test_what_the_command_line_does_to_keypairs_is_told(server: Server) -> None:
-    made = server.keypair()
+def test_changes_of_keypairs_by_the_command_line_are_logged(server: Server) -> None:
+    keypair = server.keypair()
     database = Database(str(server.base / "sandboxd.sqlite"))
-    keypairs.set_active(database, made.access_key, True)
+    keypairs.set_active(database, keypair.access_key, True)
 
-    def told(act: str) -> Line:
+    def logged(act: str) -> Line:
         until = time.monotonic() + PATIENCE_S
-        while not (found := lines(server, act=act, access_key=made.access_key)):
+        while not (records := lines(server, act=act, access_key=keypair.access_key)):
             assert time.monotonic() < until
             time.sleep(0.1)
-        return found[0]
+        return records[0]
 
-    assert told("keypair.create").items() >= {"event": "audit", "outcome": "ok"}.items()
-    keypairs.set_active(database, made.access_key, False)
-    told("keypair.disable")
-    keypairs.set_active(database, made.access_key, True)
-    told("keypair.enable")
-    keypairs.remove(database, made.access_key, False)
-    assert told("keypair.delete")["caller"] == "command line"
+    assert logged("keypair.create").items() >= {"event": "audit", "outcome": "ok"}.items()
+    keypairs.set_active(database, keypair.access_key, False)
+    logged("keypair.disable")
+    keypairs.set_active(database, keypair.access_key, True)
+    logged("keypair.enable")
+    keypairs.remove(database, keypair.access_key, False)
+    assert logged("keypair.delete")["caller"] == "command line"
     database.close()
-    assert made.secret_key not in server.log()
+    assert keypair.secret_key not in server.log()
 
 
-@pytest.mark.parametrize("given", ["", "x" * 129, "a b", "é", 'a"b', "a\tb"])
-def test_a_request_id_that_is_not_harmless_is_replaced(http: httpx.Client, given: str) -> None:
-    answer = http.get("/", headers={b"X-Request-Id": given.encode()})
-    assert uuid.UUID(answer.headers["x-request-id"]) and answer.headers["x-request-id"] != given
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "é", 'a"b', "a\tb"])
+def test_a_request_id_that_is_not_harmless_is_replaced(http: httpx.Client, sent: str) -> None:
+    answer = http.get("/", headers={b"X-Request-Id": sent.encode()})
+    assert uuid.UUID(answer.headers["x-request-id"]) and answer.headers["x-request-id"] != sent
 
 
 def test_every_answer_has_a_request_id(http: httpx.Client) -> None:
@@ -255,7 +271,9 @@ def test_a_download_that_breaks_off_is_one_line_of_the_log(own_server: Server) -
     assert "Traceback" not in server.log()
 
 
-def test_a_client_that_leaves_before_its_answer_is_told_as_gone(own_server: Server) -> None:
+def test_a_request_whose_client_leaves_before_the_response_is_logged_as_gone(
+    own_server: Server,
+) -> None:
     server = own_server
     id = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
     call = {"mode": "batch", "code": "", "options": {"exec": "flood 200000\nsleep 0.3\nexit 0"}}

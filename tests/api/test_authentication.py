@@ -1,4 +1,4 @@
-"""Who is let in over a real network socket, and who over the Unix socket."""
+"""The authentication of requests over a network socket and over the Unix socket."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def msg(answer: httpx.Response) -> str:
 
 
 def test_a_signed_request_over_the_network_is_served(signed: httpx.Client) -> None:
-    made = signed.post("/session", json={"image": "c"})
-    assert made.status_code == 201
-    id = made.json()["sessionId"]
+    created = signed.post("/session", json={"image": "c"})
+    assert created.status_code == 201
+    id = created.json()["sessionId"]
     assert signed.get(f"/session/{id}").json()["userId"] == signed.auth.access_key  # type: ignore[union-attr]  # it is Signed
     files = {"src": ("a%20b", b"text")}
     assert signed.post(f"/session/{id}/upload", files=files).status_code == 204
@@ -76,7 +76,9 @@ def test_a_signed_request_over_the_network_is_served(signed: httpx.Client) -> No
     assert signed.delete(f"/session/{id}").status_code == 200
 
 
-def test_only_the_version_is_for_strangers(stranger: httpx.Client) -> None:
+def test_an_unsigned_request_gets_the_version_only(
+    stranger: httpx.Client,
+) -> None:
     assert stranger.get("/").status_code == 200
     answer = stranger.post("/session", json={"image": "c"})
     assert_problem(answer, 401, "/auth-failed")
@@ -85,7 +87,7 @@ def test_only_the_version_is_for_strangers(stranger: httpx.Client) -> None:
     assert_problem(stranger.put("/session"), 405, "/method-not-allowed")
 
 
-def test_unix_socket_is_enough_but_a_signature_there_has_to_be_right(
+def test_a_request_on_the_unix_socket_is_served_unsigned_and_refused_with_a_wrong_signature(
     server: Server, http: httpx.Client, keypair: Keypair
 ) -> None:
     assert http.get("/session/_/match?id=x").status_code == 200
@@ -95,13 +97,13 @@ def test_unix_socket_is_enough_but_a_signature_there_has_to_be_right(
     with httpx.Client(
         transport=httpx.HTTPTransport(uds=server.path), base_url="http://sandboxd"
     ) as client:
-        made = client.post("/session", json={"image": "c"}, auth=right).json()
-        info = client.get(f"/session/{made['sessionId']}", auth=right).json()
+        created = client.post("/session", json={"image": "c"}, auth=right).json()
+        info = client.get(f"/session/{created['sessionId']}", auth=right).json()
         assert info["userId"] == keypair.access_key
-        assert client.get(f"/session/{made['sessionId']}").status_code == 404
+        assert client.get(f"/session/{created['sessionId']}").status_code == 404
 
 
-def test_a_network_client_cannot_pass_for_the_socket(server: Server) -> None:
+def test_a_network_client_that_imitates_the_unix_socket_is_refused(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", int((server.base / "port").read_text()))) as sock:
         sock.sendall(
             b"GET /session/_/match?id=x HTTP/1.0\r\nHost: unix\r\nX-Forwarded-For: 127.0.0.1\r\n"
@@ -110,7 +112,7 @@ def test_a_network_client_cannot_pass_for_the_socket(server: Server) -> None:
         assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
 
 
-def test_a_wrong_secret_and_an_unknown_key_are_told_apart(server: Server, keypair: Keypair) -> None:
+def test_wrong_secret_and_unknown_key_have_own_messages(server: Server, keypair: Keypair) -> None:
     for wrong, said in (
         (replace(keypair, secret_key="x" * 40), "Signature mismatch"),
         (replace(keypair, access_key="AK" + "X" * 18), "Access key not found"),
@@ -121,7 +123,9 @@ def test_a_wrong_secret_and_an_unknown_key_are_told_apart(server: Server, keypai
             assert msg(answer) == said
 
 
-def test_a_key_is_good_at_once_and_no_longer_once_it_is_disabled(server: Server) -> None:
+def test_a_new_keypair_is_accepted_at_once_and_a_disabled_one_refused_at_once(
+    server: Server,
+) -> None:
     keypair = server.keypair()
     with server.signed(keypair) as client:
         assert client.get("/session/x").status_code == 404
@@ -133,7 +137,7 @@ def test_a_key_is_good_at_once_and_no_longer_once_it_is_disabled(server: Server)
         assert msg(client.get("/session/x")) == "Access key not found"
 
 
-def test_tokens_are_good_only_while_their_giver_may_sign(
+def test_a_token_is_refused_once_its_owners_keypair_is_disabled(
     server: Server, stranger: httpx.Client
 ) -> None:
     keypair = server.keypair()
@@ -152,8 +156,8 @@ def test_tokens_are_good_only_while_their_giver_may_sign(
 
         assert patch(upload, 0, b"xy").status_code == 204
         assert patch(other, 0, b"x").status_code == 204
-        asked = client.post("/folders/tokens/request-download", json={"path": "a"}).json()
-        download = {"url": asked["url"], "params": {"token": asked["token"]}}
+        answer = client.post("/folders/tokens/request-download", json={"path": "a"}).json()
+        download = {"url": answer["url"], "params": {"token": answer["token"]}}
         assert stranger.get(**download).content == b"xy"
         change(server, keypair, "set_active", False)
         assert_problem(stranger.get(**download), 401, "/auth-failed")
@@ -166,17 +170,19 @@ def test_tokens_are_good_only_while_their_giver_may_sign(
         assert_problem(stranger.get(**download), 401, "/auth-failed")
 
 
-def test_the_last_use_is_noted(server: Server) -> None:
+def test_the_last_use_of_a_keypair_is_written_to_the_database(server: Server) -> None:
     keypair = server.keypair()
     with server.signed(keypair) as client:
         client.get("/session/x")
     database = Database(str(server.base / "sandboxd.sqlite"))
-    found = {k.access_key: k for k in keypairs.all_keypairs(database)}[keypair.access_key]
+    row = {k.access_key: k for k in keypairs.all_keypairs(database)}[keypair.access_key]
     database.close()
-    assert found.last_used is not None and abs(found.last_used - keypair.created_at) < 60
+    assert row.last_used is not None and abs(row.last_used - keypair.created_at) < 60
 
 
-def test_a_clock_that_is_off_is_told(server: Server, keypair: Keypair) -> None:
+def test_a_request_with_a_wrong_date_is_refused_with_the_reason(
+    server: Server, keypair: Keypair
+) -> None:
     date = (datetime.now(UTC) - timedelta(minutes=16)).isoformat()
     with server.signed(None) as client:
         auth = Signed(keypair.access_key, keypair.secret_key, date)
@@ -185,7 +191,7 @@ def test_a_clock_that_is_off_is_told(server: Server, keypair: Keypair) -> None:
         assert msg(answer) == "Date/time sync error"
 
 
-def test_a_write_that_comes_again_is_refused_and_a_read_is_not(
+def test_a_replayed_write_is_refused_and_a_replayed_read_served(
     server: Server, keypair: Keypair, theirs: str
 ) -> None:
     auth = Signed(keypair.access_key, keypair.secret_key, datetime.now(UTC).isoformat())
@@ -202,7 +208,7 @@ def test_a_write_that_comes_again_is_refused_and_a_read_is_not(
             assert client.get(f"/session/{theirs}", auth=auth).status_code == 200
 
 
-def test_of_many_at_once_with_one_signature_one_is_let_in(
+def test_one_of_many_concurrent_writes_with_one_signature_is_accepted(
     server: Server, keypair: Keypair, theirs: str
 ) -> None:
     auth = Signed(keypair.access_key, keypair.secret_key, datetime.now(UTC).isoformat())
@@ -215,7 +221,9 @@ def test_of_many_at_once_with_one_signature_one_is_let_in(
         assert sorted(pool.map(interrupt, range(16))) == [204] + [401] * 15
 
 
-def test_rate_is_counted_for_each_key_and_told(server: Server, stranger: httpx.Client) -> None:
+def test_requests_are_counted_for_each_keypair_and_the_headers_show_the_rest(
+    server: Server, stranger: httpx.Client
+) -> None:
     answer = stranger.get("/session/x")
     assert rate(answer) == ("1000", "1000", "900")
     with server.signed(server.keypair(rate_limit=3)) as client:
@@ -237,7 +245,9 @@ def rate(answer: httpx.Response) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("version", ["v0.0", "v7", "v99.20300101", "", "\xff"])
-def test_an_unknown_version_is_refused_everywhere(http: httpx.Client, version: str) -> None:
+def test_a_request_with_an_unknown_version_is_refused_on_every_path(
+    http: httpx.Client, version: str
+) -> None:
     for path in ("/", "/session/x", "/no/such/path"):
         for header in (b"X-BackendAI-Version", b"X-Sorna-Version"):
             answer = http.get(path, headers=[(header, version.encode("latin-1"))])
@@ -246,12 +256,14 @@ def test_an_unknown_version_is_refused_everywhere(http: httpx.Client, version: s
 
 
 @pytest.mark.parametrize("version", ["v4.20181215", "v5.20191215", VERSION, "v9.20250722", None])
-def test_known_versions_and_none_are_served(http: httpx.Client, version: str | None) -> None:
+def test_requests_of_known_versions_or_none_are_served(
+    http: httpx.Client, version: str | None
+) -> None:
     headers = {"X-BackendAI-Version": version} if version else {}
     assert http.get("/", headers=headers).status_code == 200
 
 
-def test_the_method_that_is_meant_is_the_one_that_counts(
+def test_the_method_of_an_override_decides_about_the_route(
     http: httpx.Client, signed: httpx.Client, stranger: httpx.Client, theirs: str
 ) -> None:
     meant = {"X-Method-Override": "delete"}
@@ -262,7 +274,7 @@ def test_the_method_that_is_meant_is_the_one_that_counts(
     assert signed.get(f"/session/{theirs}").status_code == 404
 
 
-def test_a_signed_read_cannot_be_made_a_write(
+def test_a_signed_get_cannot_be_turned_into_a_write_by_an_override(
     signed: httpx.Client, keypair: Keypair, theirs: str
 ) -> None:
     meant = {"X-Method-Override": "DELETE"}
@@ -271,16 +283,14 @@ def test_a_signed_read_cannot_be_made_a_write(
     assert signed.get(f"/session/{theirs}").status_code == 200
 
 
-def test_the_meant_method_may_be_the_signed_one(
-    server: Server, keypair: Keypair, theirs: str
-) -> None:
+def test_the_overriding_method_may_be_signed(server: Server, keypair: Keypair, theirs: str) -> None:
     date = datetime.now(UTC).isoformat()
     with server.signed(None) as client:
         host, day = client.base_url.netloc.decode(), date[:10].replace("-", "")
-        made = signature(
+        digest = signature(
             keypair.secret_key, "DELETE", f"/session/{theirs}", date, day, host, "text/plain"
         )
-        credential = f"credential={keypair.access_key}:{made}"
+        credential = f"credential={keypair.access_key}:{digest}"
         headers = {
             "Date": date, "Content-Type": "text/plain", "X-Method-Override": "DELETE",
             "Authorization": f"BackendAI signMethod=HMAC-SHA256, {credential}",
@@ -291,7 +301,7 @@ def test_the_meant_method_may_be_the_signed_one(
         assert "replay" in msg(again)
 
 
-def test_an_admin_acts_for_another_owner_and_nobody_else_does(
+def test_only_an_admin_may_act_for_another_owner(
     server: Server, admin: httpx.Client, signed: httpx.Client, keypair: Keypair, theirs: str
 ) -> None:
     for_owner = {"owner_access_key": keypair.access_key}
@@ -309,7 +319,7 @@ def test_an_admin_acts_for_another_owner_and_nobody_else_does(
         assert_problem(other.post("/session", json=for_owner | {"image": "c"}), 403)
 
 
-def test_an_admin_makes_sessions_for_others_if_they_exist(
+def test_an_admin_creates_sessions_for_owners_with_an_active_keypair_only(
     admin: httpx.Client, signed: httpx.Client, keypair: Keypair
 ) -> None:
     body = {"image": "c", "name": "made-by-admin", "owner_access_key": keypair.access_key}
@@ -320,7 +330,9 @@ def test_an_admin_makes_sessions_for_others_if_they_exist(
     assert_problem(unknown, 404, "/object-not-found")
 
 
-def test_what_a_deleted_key_leaves_is_for_admins(server: Server, admin: httpx.Client) -> None:
+def test_sessions_of_a_deleted_keypair_can_be_removed_by_admins(
+    server: Server, admin: httpx.Client
+) -> None:
     keypair = server.keypair()
     with server.signed(keypair) as client:
         id = client.post("/session", json={"image": "c"}).json()["sessionId"]
@@ -329,10 +341,10 @@ def test_what_a_deleted_key_leaves_is_for_admins(server: Server, admin: httpx.Cl
     assert admin.delete(f"/session/{id}", params=for_owner).status_code == 200
 
 
-def test_two_owners_may_use_one_name(server: Server) -> None:
-    made = []
+def test_two_owners_may_have_sessions_of_one_name(server: Server) -> None:
+    same = []
     for _ in range(2):
         with server.signed(server.keypair()) as client:
-            made.append(client.post("/session", json={"image": "c", "name": "same-name"}).json())
-    assert made[0]["created"] and made[1]["created"]
-    assert made[0]["sessionId"] != made[1]["sessionId"]
+            same.append(client.post("/session", json={"image": "c", "name": "same-name"}).json())
+    assert same[0]["created"] and same[1]["created"]
+    assert same[0]["sessionId"] != same[1]["sessionId"]

@@ -1,4 +1,4 @@
-"""Where nobody signs, a web page that is open on this machine gets nothing done."""
+"""The refusal of web pages that are open on this host, where requests are unsigned."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_program_that_speaks_to_the_loopback_is_served(host: str) -> None:
      "localhost:80:80", "localhost@evil.example", "[127.0.0.1]", "[localhost]", "[::1]x:1", "",
      "notlocalhost", "::1", "localhost:\xb2"],
 )  # fmt: skip
-def test_name_that_was_turned_to_this_machine_is_refused(host: str) -> None:
+def test_foreign_host_name_that_points_to_the_loopback_is_refused(host: str) -> None:
     with pytest.raises(Forbidden, match="Host localhost"):
         refuse_pages(headers({"host": host}))
 
@@ -58,7 +58,7 @@ def test_page_of_the_daemon_itself_is_served() -> None:
     )
 
 
-def test_one_good_header_among_several_is_not_enough() -> None:
+def test_repeated_header_with_one_foreign_value_is_refused() -> None:
     for name, good, bad in (
         (b"host", b"localhost", b"evil.example"),
         (b"sec-fetch-site", b"none", b"cross-site"),
@@ -69,7 +69,7 @@ def test_one_good_header_among_several_is_not_enough() -> None:
 
 
 @given(st.ip_addresses())
-def test_no_address_but_those_of_the_loopback(
+def test_only_addresses_of_the_loopback_count_as_loopback(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
     host = f"[{address}]:80" if address.version == 6 else f"{address}:80"
@@ -77,7 +77,7 @@ def test_no_address_but_those_of_the_loopback(
 
 
 @given(st.text(st.characters(max_codepoint=0xFF)))
-def test_no_text_is_an_error_of_ours(text: str) -> None:
+def test_any_text_in_the_header_host_is_accepted_or_refused_without_an_error(text: str) -> None:
     try:
         refuse_pages(headers({"host": text.lower(), "origin": text}))
     except Forbidden as error:

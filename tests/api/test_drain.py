@@ -25,8 +25,8 @@ Start = Callable[..., Server]
 def drain(http: httpx.Client, **body: Any) -> dict[str, Any]:
     answer = http.post("/admin/drain", json=body)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    progress: dict[str, Any] = answer.json()
+    return progress
 
 
 def go(http: httpx.Client, id: str) -> None:
@@ -47,7 +47,7 @@ def all_results(http: httpx.Client, id: str, run: str) -> list[dict[str, Any]]:
     return results
 
 
-def test_nothing_new_begins_and_what_goes_on_ends_by_itself(own_server: Server) -> None:
+def test_drained_daemon_begins_nothing_and_lets_running_runs_end(own_server: Server) -> None:
     http = own_server.client
     id = create(http)
     call(http, id, "batch", "a", exec="await go\nout done")
@@ -71,7 +71,7 @@ def test_nothing_new_begins_and_what_goes_on_ends_by_itself(own_server: Server) 
     assert http.get(f"/session/{id}/files").status_code == 200, "files can be fetched"
 
 
-def test_undone_it_takes_on_work_again_and_goes_on_with_what_waited(start: Start) -> None:
+def test_undone_drain_takes_on_work_again_and_begins_waiting_runs(start: Start) -> None:
     http = start(ONE_RUN).client
     first, second = create(http), create(http)
     call(http, first, "batch", "a", exec="await go")
@@ -87,46 +87,46 @@ def test_undone_it_takes_on_work_again_and_goes_on_with_what_waited(start: Start
     create(http)
 
 
-def test_at_the_deadline_what_runs_is_ended_and_told_why(own_server: Server) -> None:
+def test_runs_are_ended_with_a_reason_at_the_deadline_of_a_drain(own_server: Server) -> None:
     http = own_server.client
     id = create(http)
     call(http, id, "batch", "a", exec="sleep 60")
     call(http, id, "continue", "a")
     began = time.time()
-    told = drain(http, deadline=1)
-    assert began + 1 <= told["deadline"] <= time.time() + 1
+    progress = drain(http, deadline=1)
+    assert began + 1 <= progress["deadline"] <= time.time() + 1
     *_, last = results = all_results(http, id, "a")
     assert (last["exitCode"], last["status"]) == (130, "finished"), "as the fake shim ends"
     assert "this run is ended: the server is being drained" in logs(*results)
 
 
-def test_websocket_is_told_at_once(own_server: Server) -> None:
+def test_websocket_gets_a_notice_as_soon_as_a_drain_begins(own_server: Server) -> None:
     id = create(own_server.client)
     url = f"ws://sandboxd/stream/session/{id}/execute"
     with unix_connect(own_server.path, url) as websocket:
         websocket.send(json.dumps({"mode": "batch", "options": {"exec": BUSY}}))
         until(lambda: own_server.client.get("/admin/drain").json()["running"] == 1)
         drain(own_server.client, deadline=60)
-        words = ""
-        while "what still runs in 60 s is ended" not in words:
-            words += logs(json.loads(websocket.recv(timeout=PATIENCE_S)))
+        notices = ""
+        while "what still runs in 60 s is ended" not in notices:
+            notices += logs(json.loads(websocket.recv(timeout=PATIENCE_S)))
 
 
 @pytest.mark.parametrize("deadline", [-1, "soon", 1e9, float("inf")])
-def test_deadline_that_cannot_be_changes_nothing(http: httpx.Client, deadline: Any) -> None:
+def test_drain_with_an_impossible_deadline_is_refused(http: httpx.Client, deadline: Any) -> None:
     body = json.dumps({"deadline": deadline}).encode()
     assert_problem(http.post("/admin/drain", content=body), 400)
     assert not http.get("/admin/drain").json()["draining"]
 
 
-def test_only_admins_drain(server: Server) -> None:
+def test_drain_is_for_admins_only(server: Server) -> None:
     with server.signed(server.keypair()) as other:
         assert_problem(other.post("/admin/drain", json={}), 403)
     with server.signed(server.keypair(admin=True)) as admin:
         assert admin.post("/admin/drain", json={"undo": True}).status_code == 200
 
 
-def test_a_restart_takes_on_work_again(start: Start) -> None:
+def test_restarted_daemon_is_not_draining(start: Start) -> None:
     first = start()
     drain(first.client)
     assert first.stop() == 0
@@ -136,7 +136,7 @@ def test_a_restart_takes_on_work_again(start: Start) -> None:
 DRAINING = {"stop": {"runs": "drain", "grace_s": 30}}
 
 
-def test_told_to_stop_it_may_wait_for_what_runs(start: Start) -> None:
+def test_daemon_that_is_configured_so_drains_before_it_stops(start: Start) -> None:
     server = start(DRAINING)
     http = server.client
     id = create(http)
@@ -149,7 +149,7 @@ def test_told_to_stop_it_may_wait_for_what_runs(start: Start) -> None:
     assert server.process.wait(PATIENCE_S) == 0
 
 
-def test_told_twice_to_stop_it_does_not_wait(start: Start) -> None:
+def test_second_signal_stops_a_draining_daemon_at_once(start: Start) -> None:
     server = start(DRAINING)
     id = create(server.client)
     call(server.client, id, "batch", "a", exec=BUSY)
@@ -166,7 +166,7 @@ def command(server: Server, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
 
 
-def test_command_says_how_far_it_is_and_waits(own_server: Server) -> None:
+def test_drain_command_shows_the_progress_and_waits(own_server: Server) -> None:
     http = own_server.client
     assert command(own_server, "--status").stdout == "not draining: 0 runs go on\n"
     id = create(http)
@@ -190,13 +190,13 @@ def test_command_says_how_far_it_is_and_waits(own_server: Server) -> None:
 @pytest.mark.parametrize(
     "args", [("--undo", "--wait"), ("--status", "--undo"), ("--deadline", "x")]
 )
-def test_mistakes_at_the_command_line_are_one_line(server: Server, args: tuple[str, ...]) -> None:
+def test_mistakes_in_a_drain_command_are_one_line(server: Server, args: tuple[str, ...]) -> None:
     done = command(server, *args)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert not server.client.get("/admin/drain").json()["draining"]
 
 
-def test_command_without_a_daemon_is_one_line(server: Server) -> None:
+def test_drain_command_without_a_daemon_prints_one_line(server: Server) -> None:
     line = [sys.executable, "-m", "sandboxd", "drain", "--socket", "/nonexistent/sock"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 125 and done.stderr.startswith("sandboxd: the daemon does not answer")

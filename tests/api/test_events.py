@@ -28,14 +28,14 @@ from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
 
-Told = list[tuple[str, dict[str, Any]]]
+Events = list[tuple[str, dict[str, Any]]]
 
 BIRTH = [
     "session_enqueued", "session_scheduled", "kernel_preparing", "kernel_creating",
     "session_preparing", "kernel_started", "session_started",
 ]  # fmt: skip
 BORN = ["kernel_started", "session_started"]
-"""What is told at once of a session that runs."""
+"""The first events in the stream of a running session."""
 
 DEATH = ["kernel_terminating", "session_terminating", "kernel_terminated", "session_terminated"]
 
@@ -51,9 +51,9 @@ def listening(client: httpx.Client, **query: str) -> Iterator[Iterator[str]]:
         yield lines
 
 
-def told(lines: Iterator[str]) -> Told:
+def read_events(lines: Iterator[str]) -> Events:
     """Read to the end of the stream, as a client does."""
-    found: Told = []
+    received: Events = []
     name = ""
     for line in lines:
         field, colon, value = line.partition(": ")
@@ -61,12 +61,12 @@ def told(lines: Iterator[str]) -> Told:
         if field == "event":
             name = value
         elif field == "data":
-            found.append((name, json.loads(value)))
-    return found
+            received.append((name, json.loads(value)))
+    return received
 
 
-def names(found: Told) -> list[str]:
-    return [name for name, _ in found]
+def names(received: Events) -> list[str]:
+    return [name for name, _ in received]
 
 
 def make(client: httpx.Client, name: str = "", **more: Any) -> str:
@@ -81,17 +81,17 @@ def test_the_stream_of_a_session_ends_with_it(http: httpx.Client, key: str) -> N
     id = make(http, "eventful")
     with listening(http, **{key: id if key == "sessionId" else "eventful"}) as lines:
         http.delete("/session/eventful")
-        found = told(lines)
-    assert names(found) == [*BORN, *DEATH, "server_close"]
-    assert found[3][1] == {
+        received = read_events(lines)
+    assert names(received) == [*BORN, *DEATH, "server_close"]
+    assert received[3][1] == {
         "reason": "user-requested", "sessionName": "eventful", "ownerAccessKey": "local",
         "sessionId": id, "exitCode": None,
     }  # fmt: skip
-    assert found[2][1]["kernelId"] == id and found[-1][1] == {}
+    assert received[2][1]["kernelId"] == id and received[-1][1] == {}
 
 
 @pytest.mark.parametrize("key", ["sessionName", "sessionId"])
-def test_a_session_that_ends_just_now_can_be_listened_to(own_server: Server, key: str) -> None:
+def test_the_stream_of_a_session_that_is_ending_has_its_end(own_server: Server, key: str) -> None:
     client = own_server.client
     id = make(client, "ending")
     own_server.refuse(release={"waits": True})
@@ -100,26 +100,26 @@ def test_a_session_that_ends_just_now_can_be_listened_to(own_server: Server, key
     until((own_server.base / "waits").exists)
     threading.Timer(0.3, own_server.refuse).start()  # the listener waits for the end
     with listening(client, **{key: id if key == "sessionId" else "ending"}) as lines:
-        assert names(told(lines))[-2:] == ["session_terminated", "server_close"]
+        assert names(read_events(lines))[-2:] == ["session_terminated", "server_close"]
     ending.join()
 
 
-def test_a_session_that_is_about_to_be_made_can_be_listened_to(http: httpx.Client) -> None:
+def test_a_stream_waits_for_a_session_that_does_not_exist_yet(http: httpx.Client) -> None:
     making = threading.Timer(0.3, make, (http, "expected"))
     making.start()
     with listening(http, sessionName="expected") as lines:
         making.join()
         http.delete("/session/expected")
-        assert names(told(lines)) == [*BIRTH, *DEATH, "server_close"]
+        assert names(read_events(lines)) == [*BIRTH, *DEATH, "server_close"]
 
 
 @pytest.mark.parametrize(
-    ("scope", "kept"),
+    ("scope", "prefixes"),
     [("*", ("session", "kernel")), ("session", ("session",)), ("kernel", ("kernel",)),
      ("session,kernel", ("session", "kernel"))],
 )  # fmt: skip
 def test_the_stream_of_all_sessions_has_the_whole_life_and_ends_with_the_server(
-    own_server: Server, scope: str, kept: tuple[str, ...]
+    own_server: Server, scope: str, prefixes: tuple[str, ...]
 ) -> None:
     with listening(own_server.client, sessionName="*", scope=scope) as lines:
         with httpx.Client(transport=httpx.HTTPTransport(uds=own_server.path),
@@ -127,33 +127,33 @@ def test_the_stream_of_all_sessions_has_the_whole_life_and_ends_with_the_server(
             id = make(other, "alive")
             other.delete(f"/session/{id}")
         own_server.process.terminate()
-        found = told(lines)
-    expected = [name for name in [*BIRTH, *DEATH] if name.startswith(kept)]
-    assert names(found) == [*expected, "server_close"]
+        received = read_events(lines)
+    expected = [name for name in [*BIRTH, *DEATH] if name.startswith(prefixes)]
+    assert names(received) == [*expected, "server_close"]
 
 
 @pytest.mark.parametrize(("command", "name", "code"), [
     ("out x", "session_success", 0), ("exit 3", "session_failure", 3),
 ])  # fmt: skip
-def test_the_result_of_a_batch_session_is_told_to_who_listens_then_or_later(
+def test_the_result_of_a_batch_session_is_in_streams_that_begin_before_or_after_it(
     http: httpx.Client, command: str, name: str, code: int
 ) -> None:
     id = make(http, type="batch", startupCommand=f"sleep 0.5\n{command}")
-    later: list[Told] = []
+    later: list[Events] = []
 
     def delete() -> None:
         with listening(http, sessionId=id) as lines:
             http.delete(f"/session/{id}")
-            later.append(told(lines))
+            later.append(read_events(lines))
 
     with listening(http, sessionId=id, scope="session") as lines:
-        first = told(_until(lines, name))
+        first = read_events(_until(lines, name))
         assert (first[-1][0], first[-1][1]["exitCode"]) == (name, code)
         delete()
-        assert names(told(lines))[-1] == "server_close"
+        assert names(read_events(lines))[-1] == "server_close"
     assert names(later[0]) == [*BORN, name, *DEATH, "server_close"]
     with listening(http, sessionId=id) as lines:  # when all is over
-        assert names(told(lines)) == [*BORN, name, "kernel_terminated", "session_terminated",
+        assert names(read_events(lines)) == [*BORN, name, "kernel_terminated", "session_terminated",
                                       "server_close"]  # fmt: skip
 
 
@@ -166,25 +166,25 @@ def _until(lines: Iterator[str], name: str) -> Iterator[str]:
             return
 
 
-def test_a_session_that_cannot_be_made_is_told_as_cancelled(own_server: Server) -> None:
+def test_a_session_that_cannot_be_created_has_an_event_cancelled(own_server: Server) -> None:
     own_server.refuse(lease={"kind": "stage", "stage": "mounts", "error": "no"})
     with listening(own_server.client) as lines:
         with httpx.Client(transport=httpx.HTTPTransport(uds=own_server.path),
                           base_url="http://sandboxd") as other:  # fmt: skip
             assert other.post("/session", json={"image": "c"}).status_code == 503
         own_server.process.terminate()
-        found = names(told(lines))
-    assert found[-3:] == ["kernel_cancelled", "session_cancelled", "server_close"]
+        received = names(read_events(lines))
+    assert received[-3:] == ["kernel_cancelled", "session_cancelled", "server_close"]
 
 
 def test_owners_see_their_own_sessions_only(own_server: Server) -> None:
     mine, other = own_server.keypair(), own_server.keypair()
-    seen: Told = []
+    seen: Events = []
 
     def listen_to_all() -> None:
         with own_server.signed(mine) as client, listening(client) as lines:
             ready.set()
-            seen.extend(told(lines))
+            seen.extend(read_events(lines))
 
     ready = threading.Event()
     thread = threading.Thread(target=listen_to_all)
@@ -204,7 +204,7 @@ def test_owners_see_their_own_sessions_only(own_server: Server) -> None:
 @pytest.mark.parametrize(
     ("query", "status"), [({"scope": "agent"}, 400), ({"sessionName": "nobody"}, 404)]
 )
-def test_what_cannot_be_listened_to_is_refused(
+def test_a_stream_of_an_unknown_session_or_scope_is_refused(
     http: httpx.Client, query: dict[str, str], status: int
 ) -> None:
     answer = http.get("/events/session", params=query)
@@ -242,7 +242,7 @@ def test_there_is_a_limit_to_listeners_of_one_owner() -> None:
         pass
 
 
-def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stream_sends_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
 
     async def go() -> list[bytes]:
@@ -262,7 +262,7 @@ def test_events_have_all_their_keys() -> None:
     assert set(session.data) == keys
 
 
-def test_a_listener_that_sends_no_more_is_gone_at_once(server: Server) -> None:
+def test_a_listener_that_closes_its_half_of_the_connection_is_gone_at_once(server: Server) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(events.HEARTBEAT_S / 2)
         sock.connect(server.path)

@@ -53,15 +53,15 @@ def names(http: httpx.Client, session: str, path: str = "/home/work") -> list[st
 
 def tars(answer: httpx.Response) -> list[tarfile.TarFile]:
     assert answer.status_code == 200, answer.text
-    found = re.fullmatch(r"multipart/mixed; boundary=(\w+)", answer.headers["content-type"])
-    assert found
-    parts = answer.content.split(b"--" + found[1].encode())
+    match = re.fullmatch(r"multipart/mixed; boundary=(\w+)", answer.headers["content-type"])
+    assert match
+    parts = answer.content.split(b"--" + match[1].encode())
     assert parts[-1] == b"--\r\n" and parts[0] == b""
     contents = [part.partition(b"\r\n\r\n")[2] for part in parts[1:-1]]
     return [tarfile.open(fileobj=io.BytesIO(content)) for content in contents]
 
 
-def test_uploaded_files_are_there_in_directories_that_were_made(
+def test_uploaded_files_are_listed_in_their_new_directories(
     http: httpx.Client, session: str
 ) -> None:
     files: Files = [("main.c", b"int x;"), ("sub%2Fdir%2Fa%20b.h", b""), ("/home/work/abs", b"1")]
@@ -72,7 +72,7 @@ def test_uploaded_files_are_there_in_directories_that_were_made(
     assert http.get(f"/session/{session}/download_single?file=main.c").content == b"int x;"
 
 
-def test_an_upload_overwrites(http: httpx.Client, session: str) -> None:
+def test_an_upload_overwrites_existing_files(http: httpx.Client, session: str) -> None:
     for data in (b"old and long", b"new"):
         upload(http, session, [("f", data)])
     assert http.get(f"/session/{session}/download_single?file=f").content == b"new"
@@ -96,7 +96,9 @@ def test_a_name_outside_the_work_directory_is_400_and_changes_nothing(
     assert names(http, session) == []
 
 
-def test_the_limits_of_an_upload_are_met_exactly(http: httpx.Client, session: str) -> None:
+def test_an_upload_at_its_limits_is_accepted_and_one_above_refused(
+    http: httpx.Client, session: str
+) -> None:
     assert upload(http, session, [(f"n{i}", b"x") for i in range(20)]).status_code == 204
     assert upload(http, session, [("one", b"o" * MIB)]).status_code == 204
     assert upload(http, session, [("zero", b"")]).status_code == 204
@@ -154,7 +156,7 @@ def test_an_endless_upload_is_refused_and_cut_off(server: Server, session: str) 
         (multipart([("f", b"data")])[0], "multipart/form-data; boundary=other"),
     ],
 )  # fmt: skip
-def test_what_is_no_upload_is_400_and_stores_nothing(
+def test_a_malformed_upload_is_400_and_stores_nothing(
     http: httpx.Client, session: str, content: bytes, content_type: str
 ) -> None:
     url, headers = f"/session/{session}/upload", {"content-type": content_type}
@@ -235,7 +237,9 @@ BAD_PATHS: list[Any] = [7, {}, ["x"], True, "a\0b", "x" * 5000, "\ud800"]
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_paths_outside_are_400_everywhere(http: httpx.Client, session: str, path: str) -> None:
+def test_paths_outside_of_the_work_directory_are_400_on_every_route(
+    http: httpx.Client, session: str, path: str
+) -> None:
     base = f"/session/{session}"
     assert_problem(http.get(f"{base}/files", params={"path": path}), 400)
     assert_problem(http.get(f"{base}/download", params={"files": path}), 400)
@@ -243,7 +247,7 @@ def test_paths_outside_are_400_everywhere(http: httpx.Client, session: str, path
 
 
 @pytest.mark.parametrize("path", BAD_PATHS, ids=lambda path: str(path)[:20])
-def test_paths_that_are_none_are_400_everywhere(
+def test_malformed_paths_are_400_on_every_route(
     http: httpx.Client, session: str, path: Any
 ) -> None:
     base = f"/session/{session}"
@@ -259,15 +263,15 @@ def test_a_download_is_one_tar_for_each_path(http: httpx.Client, session: str, m
     paths = ["sub/b", "sub", "a", "a"]
     query = {"params": [("files", path) for path in paths]}
     for more in ({"content": json.dumps({"files": paths}).encode()}, query):
-        found = tars(http.request(method, f"/session/{session}/download", **more))
-        assert [sorted(tar.getnames()) for tar in found] == [
+        archives = tars(http.request(method, f"/session/{session}/download", **more))
+        assert [sorted(tar.getnames()) for tar in archives] == [
             ["b"], ["sub", "sub/b", "sub/deep", "sub/deep/c"], ["a"], ["a"],
         ]  # fmt: skip
-        content = found[2].extractfile("a")
+        content = archives[2].extractfile("a")
         assert content and content.read() == b"aaa"
 
 
-def test_what_is_left_out_of_a_download_is_told(
+def test_a_download_names_the_files_that_it_leaves_out(
     server: Server, http: httpx.Client, session: str
 ) -> None:
     home = _slot(server, session)

@@ -29,7 +29,7 @@ def create(http: httpx.Client, name: str, **fields: object) -> str:
     return str(answer.json()["id"])
 
 
-def test_two_owners_may_use_one_name(owners: tuple[httpx.Client, httpx.Client]) -> None:
+def test_two_owners_may_have_folders_of_one_name(owners: tuple[httpx.Client, httpx.Client]) -> None:
     ids = [create(http, "same") for http in owners]
     assert ids[0] != ids[1]
     for http, id in zip(owners, ids, strict=True):
@@ -73,7 +73,7 @@ def test_folder_that_the_warden_cannot_make_leaves_nothing(own_server: Server) -
     create(http, "data")
 
 
-def test_folder_whose_making_a_dying_warden_broke_off_is_left_to_the_next_start(
+def test_folder_whose_creation_a_dying_warden_broke_off_is_removed_at_the_next_start(
     start: Start,
 ) -> None:
     first = start()
@@ -82,13 +82,13 @@ def test_folder_whose_making_a_dying_warden_broke_off_is_left_to_the_next_start(
     first.process.wait(10)
     first.refuse()
     with sqlite3.connect(first.base / "sandboxd.sqlite") as connection:
-        found = connection.execute("SELECT name, status FROM folders").fetchall()
+        rows = connection.execute("SELECT name, status FROM folders").fetchall()
     connection.close()
-    assert found == [("data", "MAKING")]  # without the row, nobody could remove its directory
+    assert rows == [("data", "MAKING")]  # without the row, nobody could remove its directory
     create(start().client, "data")
 
 
-def test_folder_that_the_warden_keeps_is_still_there(own_server: Server) -> None:
+def test_folder_that_the_warden_fails_to_remove_is_still_listed(own_server: Server) -> None:
     http = own_server.client
     create(http, "data")
     own_server.refuse(folder_remove={"kind": "invalid", "error": "in use"})
@@ -98,7 +98,9 @@ def test_folder_that_the_warden_keeps_is_still_there(own_server: Server) -> None
     assert http.delete("/folders/data").status_code == 204
 
 
-def test_kernel_without_maps_refuses_the_session_and_says_where(own_server: Server) -> None:
+def test_session_with_a_folder_on_a_kernel_without_idmaps_is_refused_with_the_stage(
+    own_server: Server,
+) -> None:
     http = own_server.client
     create(http, "data")
     own_server.refuse(lease={"kind": "stage", "stage": "folders", "errno": 22, "error": "no"})
@@ -110,19 +112,21 @@ def test_kernel_without_maps_refuses_the_session_and_says_where(own_server: Serv
 
 
 @pytest.mark.parametrize("status", ["MAKING", "DELETING"])
-def test_what_was_interrupted_is_removed_at_the_next_start(start: Start, status: str) -> None:
+def test_interrupted_removal_of_a_folder_is_completed_at_the_next_start(
+    start: Start, status: str
+) -> None:
     first = start()
-    kept, half = create(first.client, "kept"), create(first.client, "half")
+    whole, half = create(first.client, "kept"), create(first.client, "half")
     assert first.stop() == 0
     with sqlite3.connect(first.base / "sandboxd.sqlite") as connection:
         connection.execute("UPDATE folders SET status = ? WHERE id = ?", (status, half))
     connection.close()
     second = start()
-    assert [one["id"] for one in second.client.get("/folders").json()] == [kept]
-    assert not (second.base / half).exists() and (second.base / kept).exists()
+    assert [one["id"] for one in second.client.get("/folders").json()] == [whole]
+    assert not (second.base / half).exists() and (second.base / whole).exists()
 
 
-def test_address_of_an_upload_is_the_one_that_the_client_uses(
+def test_address_of_an_upload_has_the_host_of_the_request(
     owners: tuple[httpx.Client, httpx.Client],
 ) -> None:
     http, _ = owners
@@ -164,7 +168,7 @@ def test_address_is_made_for_any_host(server: Server, host: str) -> None:
         {"path": "n/" * 3000, "size": 1},
     ],
 )
-def test_upload_that_cannot_be_is_400(own: httpx.Client, body: dict[str, object]) -> None:
+def test_request_of_an_impossible_upload_is_400(own: httpx.Client, body: dict[str, object]) -> None:
     assert_problem(own.post("/folders/data/request-upload", json=body), 400)
 
 
@@ -175,10 +179,10 @@ def test_folder_is_found_by_its_name(own: httpx.Client) -> None:
     assert_problem(own.get("/folders/_/id"), 400)
 
 
-def test_directories_are_told_in_both_forms(own: httpx.Client) -> None:
-    made = own.post("/folders/data/mkdir", json={"path": ["d", "e/f"], "parents": True})
-    assert made.status_code == 201
-    assert made.json()["results"] == {
+def test_directories_of_a_folder_are_listed_in_both_forms(own: httpx.Client) -> None:
+    answer = own.post("/folders/data/mkdir", json={"path": ["d", "e/f"], "parents": True})
+    assert answer.status_code == 201
+    assert answer.json()["results"] == {
         "success": [{"item": "d", "msg": None}, {"item": "e/f", "msg": None}], "failed": [],
     }  # fmt: skip
     answer = own.get("/folders/data/files").json()

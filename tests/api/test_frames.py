@@ -25,19 +25,19 @@ KEYS = st.sampled_from(["type", "chars", "rows", "cols", "data"])
 
 
 @given(st.binary())
-def test_every_byte_can_be_typed(data: bytes) -> None:
+def test_every_byte_can_be_input_to_a_terminal(data: bytes) -> None:
     text = json.dumps({"type": "stdin", "chars": base64.b64encode(data).decode()})
     assert frames.read(text) == frames.StdinFrame(data)
 
 
 @given(st.binary())
-def test_every_byte_can_be_shown(data: bytes) -> None:
+def test_every_byte_can_be_output_of_a_terminal(data: bytes) -> None:
     frame = json.loads(frames.out(data))
     assert frame["type"] == "out" and base64.b64decode(frame["data"], validate=True) == data
 
 
 @pytest.mark.parametrize(
-    ("given_", "frame"),
+    ("sent", "frame"),
     [
         ({"type": "resize", "rows": 1, "cols": 65535}, frames.ResizeFrame(1, 65535)),
         ({"type": "resize", "rows": "24", "cols": 80, "more": []}, frames.ResizeFrame(24, 80)),
@@ -46,8 +46,8 @@ def test_every_byte_can_be_shown(data: bytes) -> None:
         ({"chars": "", "type": "stdin"}, frames.StdinFrame(b"")),
     ],
 )
-def test_frames_of_clients(given_: Any, frame: frames.Frame) -> None:
-    assert frames.read(json.dumps(given_)) == frame
+def test_frames_of_the_official_clients_are_read(sent: Any, frame: frames.Frame) -> None:
+    assert frames.read(json.dumps(sent)) == frame
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_frames_of_clients(given_: Any, frame: frames.Frame) -> None:
         '{"type": "ping"} {}', '{"type": "\\ud800"}', "\ud800", '{"a":' * 100_000,
     ],
 )  # fmt: skip
-def test_what_is_no_frame_is_refused_with_what_is_allowed(text: str) -> None:
+def test_malformed_terminal_frame_is_refused_with_the_allowed_frames(text: str) -> None:
     with pytest.raises(Invalid, match="rows, cols from 1 to 65535"):
         frames.read(text)
 
 
 @given(st.text() | JSON.map(json.dumps))
-def test_nothing_but_a_refusal_comes_of_nonsense(text: str) -> None:
+def test_random_text_as_a_terminal_frame_is_refused_without_another_error(text: str) -> None:
     try:
         frames.read(text)
     except Invalid as error:
@@ -79,7 +79,7 @@ def test_nothing_but_a_refusal_comes_of_nonsense(text: str) -> None:
 
 
 @given(st.dictionaries(KEYS, KINDS | JSON).map(json.dumps))
-def test_nothing_but_a_refusal_comes_of_what_is_nearly_right(text: str) -> None:
+def test_nearly_right_terminal_frame_is_refused_without_another_error(text: str) -> None:
     try:
         frame = frames.read(text)
     except Invalid:
@@ -88,7 +88,7 @@ def test_nothing_but_a_refusal_comes_of_what_is_nearly_right(text: str) -> None:
         assert 1 <= frame.rows <= 65535 and 1 <= frame.cols <= 65535
 
 
-def test_the_end_has_exit_code_and_verdict() -> None:
+def test_the_last_frame_of_a_terminal_has_exit_code_and_verdict() -> None:
     event = JournalEvent("exec", 3, 0, True, Verdict("failure"))
     frame = json.loads(frames.end(event))
     assert (frame["type"], frame["data"], frame["exitCode"]) == ("end", "", 3)
@@ -96,5 +96,5 @@ def test_the_end_has_exit_code_and_verdict() -> None:
     assert json.loads(frames.end(None))["exitCode"] is None
 
 
-def test_an_error_may_name_what_is_not_utf8() -> None:
+def test_error_frame_may_contain_a_name_that_is_not_utf8() -> None:
     assert json.loads(frames.error("stage \udcff"))["data"] == "stage \udcff"

@@ -54,27 +54,31 @@ def user(server: Server) -> httpx.Client:
     )  # fmt: skip
 
 
-def test_fields_come_in_the_order_asked_for(user: httpx.Client) -> None:
+def test_fields_of_a_query_come_in_its_order(user: httpx.Client) -> None:
     id = create(user, tag="x")
     (item,) = listed(user, "status id tag name result main_kernel_id", status="RUNNING")["items"]
     assert list(item) == ["status", "id", "tag", "name", "result", "main_kernel_id"]
     assert (item["status"], item["id"], item["tag"]) == ("RUNNING", id, "x")
 
 
-def test_the_keypair_is_the_callers_and_its_secret_is_not_told(user: httpx.Client) -> None:
+def test_a_query_for_the_keypair_shows_the_callers_own_without_its_secret(
+    user: httpx.Client,
+) -> None:
     fields = "user_id access_key secret_key is_active is_admin rate_limit concurrency_used"
-    found = data(user, f"query {{ keypair {{ {fields} }} }}")["keypair"]
-    assert found["access_key"].startswith("AK") and found["secret_key"] is None
-    assert (found["is_active"], found["is_admin"], found["concurrency_used"]) == (True, False, 0)
+    result = data(user, f"query {{ keypair {{ {fields} }} }}")["keypair"]
+    assert result["access_key"].startswith("AK") and result["secret_key"] is None
+    assert (result["is_active"], result["is_admin"], result["concurrency_used"]) == (True, False, 0)
 
 
-def test_whoever_comes_by_the_unix_socket_is_an_admin(http: httpx.Client) -> None:
+def test_a_query_on_the_unix_socket_is_that_of_an_admin(http: httpx.Client) -> None:
     assert data(http, "{ keypair { access_key is_admin } }")["keypair"] == {
         "access_key": "local", "is_admin": True,
     }  # fmt: skip
 
 
-def test_users_see_their_own_and_admins_everybodys(http: httpx.Client, user: httpx.Client) -> None:
+def test_a_query_of_a_user_lists_own_sessions_and_that_of_an_admin_all(
+    http: httpx.Client, user: httpx.Client
+) -> None:
     mine, other = create(user), create(http)
     ids = [item["id"] for item in listed(user, "id")["items"]]
     assert ids == [mine]
@@ -89,7 +93,7 @@ def test_users_see_their_own_and_admins_everybodys(http: httpx.Client, user: htt
     assert data(http, one, id=mine)["compute_session"]["name"]
 
 
-def test_admin_who_acts_for_somebody_sees_what_that_one_sees(
+def test_query_of_an_admin_for_an_owner_lists_what_that_owner_sees(
     http: httpx.Client, user: httpx.Client
 ) -> None:
     mine, _ = create(user), create(http)
@@ -99,16 +103,16 @@ def test_admin_who_acts_for_somebody_sees_what_that_one_sees(
     assert answer.json()["data"]["compute_session_list"]["items"] == [{"id": mine}]
 
 
-def test_pages_and_order(user: httpx.Client) -> None:
+def test_lists_are_paged_and_ordered(user: httpx.Client) -> None:
     for name in ("bbbb", "aaaa", "cccc"):
         create(user, name)
     assert [i["name"] for i in listed(user)["items"]] == ["cccc", "aaaa", "bbbb"]
-    found = listed(user, order="-name", limit=2, offset=1)
-    assert [i["name"] for i in found["items"]] == ["bbbb", "aaaa"] and found["total_count"] == 3
+    result = listed(user, order="-name", limit=2, offset=1)
+    assert [i["name"] for i in result["items"]] == ["bbbb", "aaaa"] and result["total_count"] == 3
     assert listed(user, order="status,+name")["items"][0] == {"name": "aaaa"}
 
 
-def test_dead_sessions_are_listed_when_asked_for(user: httpx.Client) -> None:
+def test_terminated_sessions_are_listed_if_the_status_is_in_the_query(user: httpx.Client) -> None:
     id = create(user)
     user.delete(f"/session/{id}")
     assert listed(user, status="RUNNING, PENDING")["items"] == []
@@ -117,7 +121,7 @@ def test_dead_sessions_are_listed_when_asked_for(user: httpx.Client) -> None:
     assert item["id"] == id and item["terminated_at"] and item["occupying_slots"] == "{}"
 
 
-def test_container_and_folders(user: httpx.Client) -> None:
+def test_a_query_shows_container_and_folders(user: httpx.Client) -> None:
     id = create(user)
     query = "query($id: UUID!) { compute_container(id: $id) { session_id cluster_role } }"
     assert data(user, query, id=id)["compute_container"] == {
@@ -125,10 +129,10 @@ def test_container_and_folders(user: httpx.Client) -> None:
     }  # fmt: skip
     assert user.post("/folders", json={"name": "data"}).status_code == 201
     for field in ("vfolder_list", "vfolder_own_list"):
-        found = data(user, f"{{ {field}(limit: 9, offset: 0) {{ items {{ name host }} }} }}")
-        assert [item["name"] for item in found[field]["items"]] == ["data"]
-    found = data(user, "{ vfolder_invited_list(limit: 9, offset: 0) { total_count } }")
-    assert found["vfolder_invited_list"] == {"total_count": 0}
+        result = data(user, f"{{ {field}(limit: 9, offset: 0) {{ items {{ name host }} }} }}")
+        assert [item["name"] for item in result[field]["items"]] == ["data"]
+    result = data(user, "{ vfolder_invited_list(limit: 9, offset: 0) { total_count } }")
+    assert result["vfolder_invited_list"] == {"total_count": 0}
 
 
 def test_folders_of_others_are_listed_for_admins_only(server: Server, user: httpx.Client) -> None:
@@ -137,11 +141,11 @@ def test_folders_of_others_are_listed_for_admins_only(server: Server, user: http
     page = '(limit: 9, offset: 0, order: "-created_at") { items { name creator } }'
     admin, other = server.keypair(admin=True), server.keypair()
     with server.signed(admin) as admins, server.signed(other) as others:
-        found = data(admins, f"{{ vfolder_list{page} vfolder_own_list{page} }}")
-        assert {"name": "theirs", "creator": key} in found["vfolder_list"]["items"]
-        assert found["vfolder_own_list"]["items"] == []
-        found = data(others, f"{{ vfolder_list{page} vfolder_own_list{page} }}")
-        assert found == {name: {"items": []} for name in ("vfolder_list", "vfolder_own_list")}
+        result = data(admins, f"{{ vfolder_list{page} vfolder_own_list{page} }}")
+        assert {"name": "theirs", "creator": key} in result["vfolder_list"]["items"]
+        assert result["vfolder_own_list"]["items"] == []
+        result = data(others, f"{{ vfolder_list{page} vfolder_own_list{page} }}")
+        assert result == {name: {"items": []} for name in ("vfolder_list", "vfolder_own_list")}
         named = page.replace("(", f'(access_key: "{key}", ')
         assert data(admins, f"{{ vfolder_own_list{named} }}")["vfolder_own_list"]["items"]
         for field in ("vfolder_list", "vfolder_own_list"):
@@ -149,7 +153,7 @@ def test_folders_of_others_are_listed_for_admins_only(server: Server, user: http
             assert refused.status_code == 400 and "only admins" in refused.text
 
 
-def test_clients_of_before_get_the_bare_data(http: httpx.Client) -> None:
+def test_the_legacy_route_answers_with_the_bare_data(http: httpx.Client) -> None:
     answer = http.post("/admin/graphql", json={"query": "{ keypair { is_admin } }"})
     assert answer.json() == {"keypair": {"is_admin": True}}
 
@@ -182,7 +186,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_wrong_queries_are_told_as_such(http: httpx.Client, kind: str) -> None:
+def test_wrong_queries_are_refused_with_their_errors(http: httpx.Client, kind: str) -> None:
     create(http)
     answer = ask(http, WRONG[kind])
     assert_problem(answer, 400, "/graphql-error")
@@ -202,5 +206,5 @@ def test_wrong_variables_are_problems(http: httpx.Client, variables: Any) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(st.text("{}()[]:!$=|@,\"'.#& \n_aAqQ019keypair", max_size=60))
-def test_no_text_makes_a_500(server: Server, text: str) -> None:
+def test_no_text_as_a_query_leads_to_500(server: Server, text: str) -> None:
     assert ask(server.client, text).status_code in (200, 400)

@@ -24,7 +24,7 @@ def monitor(server: Server) -> httpx.Client:
 
 
 def samples(server: Server) -> Samples:
-    """What Prometheus would read, by name and labels."""
+    """The values that Prometheus would read, by name and labels."""
     with monitor(server) as http:
         answer = http.get("/metrics")
     assert answer.status_code == 200
@@ -37,15 +37,17 @@ def samples(server: Server) -> Samples:
     }
 
 
-def value(found: Samples, name: str, **labels: str) -> float:
-    return found[f"sandboxd_{name}", tuple(sorted(labels.items()))]
+def value(metrics: Samples, name: str, **labels: str) -> float:
+    return metrics[f"sandboxd_{name}", tuple(sorted(labels.items()))]
 
 
 def eventually(what: Callable[[], bool]) -> None:
     until(what)
 
 
-def test_who_is_well_says_so_on_both_listeners_to_everybody(server: Server) -> None:
+def test_a_healthy_daemon_answers_health_checks_on_both_listeners_to_everybody(
+    server: Server,
+) -> None:
     with monitor(server) as inside, server.signed(None) as stranger:
         for http in (inside, stranger, server.client):
             for path in ("/healthz", "/readyz"):
@@ -65,7 +67,9 @@ def test_the_monitor_serves_nothing_of_the_api(server: Server) -> None:
             assert http.get(path).status_code == 404
 
 
-def test_a_warden_that_does_not_answer_is_told_with_detail_only_inside(own_server: Server) -> None:
+def test_a_silent_warden_is_reported_on_both_listeners_and_its_cause_on_the_monitor_only(
+    own_server: Server,
+) -> None:
     refusal: dict[str, Any] = {"kind": "unavailable", "error": "the warden is asleep"}
     own_server.refuse(ping=refusal)
     with monitor(own_server) as inside:
@@ -108,9 +112,7 @@ def test_many_health_checks_ask_the_warden_once(server: Server) -> None:
     assert pings() - before <= 5
 
 
-def test_requests_are_counted_by_route_and_never_by_what_they_name(
-    server: Server, session: str
-) -> None:
+def test_requests_are_counted_by_route_and_not_by_path(server: Server, session: str) -> None:
     labels = {"method": "GET", "route": "/session/{ref}", "status": "200"}
     with monitor(server):
         before = samples(server)
@@ -118,14 +120,14 @@ def test_requests_are_counted_by_route_and_never_by_what_they_name(
     server.client.get("/session/there-is-none")
     server.client.put("/session/there-is-none")
     server.client.get("/a/path/that/is/nowhere")
-    found = samples(server)
-    assert value(found, "http_requests_total", **labels) >= 1
+    metrics = samples(server)
+    assert value(metrics, "http_requests_total", **labels) >= 1
     nowhere = {"method": "GET", "route": "(none)", "status": "404"}
-    assert value(found, "http_requests_total", **nowhere) >= 1
+    assert value(metrics, "http_requests_total", **nowhere) >= 1
     odd = {"method": "PUT", "route": "(none)", "status": "405"}
-    assert value(found, "http_requests_total", **odd) >= 1
-    assert value(found, "http_sent_bytes_total") > value(before, "http_sent_bytes_total")
-    texts = {label for _, pairs in found for _, label in pairs}
+    assert value(metrics, "http_requests_total", **odd) >= 1
+    assert value(metrics, "http_sent_bytes_total") > value(before, "http_sent_bytes_total")
+    texts = {label for _, pairs in metrics for _, label in pairs}
     assert session not in texts and not any("nowhere" in text for text in texts)
 
 
@@ -136,25 +138,25 @@ def test_runs_are_counted_by_outcome_and_runtime(
     name = "runs_total"
     before = samples(server).get((f"sandboxd_{name}", tuple(sorted(labels.items()))), 0.0)
     run(exec="out hello")
-    found = samples(server)
-    assert value(found, name, **labels) == before + 1
-    assert value(found, "run_seconds_count", runtime="c") >= 1
-    assert value(found, "queue_seconds_count") >= 1
-    assert value(found, "warden_request_seconds_count", op="start") >= 1
+    metrics = samples(server)
+    assert value(metrics, name, **labels) == before + 1
+    assert value(metrics, "run_seconds_count", runtime="c") >= 1
+    assert value(metrics, "queue_seconds_count") >= 1
+    assert value(metrics, "warden_request_seconds_count", op="start") >= 1
 
 
-def test_what_there_is_can_be_read_off(server: Server, session: str) -> None:
-    found = samples(server)
-    assert value(found, "sessions", state="idle") >= 1
-    assert value(found, "promised_limit", of="sessions") == 1000
-    assert value(found, "promised", of="disk_bytes") >= 1 << 30
-    assert value(found, "queue_length", of="runs") == 0 and value(found, "draining") == 0
-    assert value(found, "limit_ceiling", limit="wall_s") == 3600
-    assert value(found, "warden_open_fds") == 7
-    assert value(found, "api_process_resident_memory_bytes") > 1 << 20
-    assert value(found, "api_process_open_fds") > 3
-    assert value(found, "disk_free_bytes") > value(found, "disk_floor_bytes")
-    assert value(found, "api_loop_lag_seconds_count") >= 1
+def test_metrics_show_sessions_queues_and_capacity(server: Server, session: str) -> None:
+    metrics = samples(server)
+    assert value(metrics, "sessions", state="idle") >= 1
+    assert value(metrics, "promised_limit", of="sessions") == 1000
+    assert value(metrics, "promised", of="disk_bytes") >= 1 << 30
+    assert value(metrics, "queue_length", of="runs") == 0 and value(metrics, "draining") == 0
+    assert value(metrics, "limit_ceiling", limit="wall_s") == 3600
+    assert value(metrics, "warden_open_fds") == 7
+    assert value(metrics, "api_process_resident_memory_bytes") > 1 << 20
+    assert value(metrics, "api_process_open_fds") > 3
+    assert value(metrics, "disk_free_bytes") > value(metrics, "disk_floor_bytes")
+    assert value(metrics, "api_loop_lag_seconds_count") >= 1
 
 
 def test_requests_over_the_rate_are_counted(server: Server) -> None:
@@ -165,7 +167,7 @@ def test_requests_over_the_rate_are_counted(server: Server) -> None:
     assert value(samples(server), "http_rate_limited_total") == before + 2
 
 
-def test_what_is_new_in_the_journal_makes_no_new_label() -> None:
+def test_unknown_outcome_or_limit_in_a_journal_is_counted_as_other() -> None:
     from sandboxd.api.telemetry.accounting import _LIMITS, _OUTCOMES, _label
 
     assert _label("success", _OUTCOMES) == "success" and _label("memory", _LIMITS) == "memory"
@@ -190,6 +192,6 @@ def test_web_page_that_is_open_on_this_machine_reads_no_metrics(
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
-def test_only_looking_is_possible(server: Server, path: str) -> None:
+def test_the_monitor_serves_get_requests_only(server: Server, path: str) -> None:
     with monitor(server) as http:
         assert http.post(path).status_code == 405

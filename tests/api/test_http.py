@@ -72,7 +72,7 @@ def assert_refused(received: bytes, status: int) -> None:
         b"CONNECT x HTTP/1.1\r\n" + HOST + b"\r\n",
     ],
 )
-def test_what_is_no_request_is_400(server: Server, data: bytes) -> None:
+def test_bytes_that_are_no_request_are_answered_with_400(server: Server, data: bytes) -> None:
     assert_refused(exchange(server, data), 400)
 
 
@@ -130,7 +130,7 @@ def test_a_request_that_ends_early_is_400(server: Server, data: bytes) -> None:
     assert_refused(exchange(server, data, half_close=True), 400)
 
 
-def test_a_stream_of_no_session_is_404(server: Server) -> None:
+def test_a_websocket_for_an_unknown_session_is_refused_with_404(server: Server) -> None:
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     head = b"GET /stream/session/x/execute HTTP/1.1\r\n" + HOST + upgrade
     key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -143,7 +143,7 @@ def test_strange_paths_are_404(server: Server, path: str) -> None:
     assert_refused(exchange(server, data), 404)
 
 
-def test_a_body_is_taken_when_it_is_asked_for(server: Server) -> None:
+def test_a_client_that_expects_100_continue_is_asked_for_its_body(server: Server) -> None:
     with connect(server) as sock:
         head = b"POST /session HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n"
         sock.sendall(head + HOST + b"\r\n")

@@ -94,7 +94,7 @@ def test_a_head_that_comes_too_slowly_is_408() -> None:
     play(scenario)
 
 
-def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+def test_a_silent_connection_is_closed_without_a_response() -> None:
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
         reader, _ = await connect()
         assert await reader.read() == b""
@@ -130,7 +130,7 @@ def test_one_connection_too_many_from_one_address_is_429_until_one_goes() -> Non
     play(scenario, at_once)
 
 
-def test_a_whole_head_ends_the_clock() -> None:
+def test_a_complete_head_stops_the_deadline_for_heads() -> None:
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
         reader, writer = await connect()
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -172,7 +172,7 @@ def test_flood_of_requests_that_do_not_await_answers_ends_the_connection() -> No
     play(scenario)
 
 
-def test_body_that_trickles_in_behind_its_answer_ends_the_connection() -> None:
+def test_body_that_is_still_not_complete_long_after_the_response_ends_the_connection() -> None:
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
         reader, writer = await connect()
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
@@ -203,7 +203,9 @@ def test_connection_lives_on_when_the_body_comes_soon_after_the_answer() -> None
     play(scenario, at_once)
 
 
-def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_of_a_client_that_never_reads_is_aborted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(connections, "STALLED_S", 0.3)
 
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
@@ -215,7 +217,7 @@ def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
     play(scenario, endless)
 
 
-def test_the_longest_stalled_is_given_up_when_all_hold_too_much(
+def test_connection_that_was_paused_first_is_aborted_when_all_hold_too_much_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "HELD_MAX", 100_000)

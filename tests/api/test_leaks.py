@@ -1,4 +1,4 @@
-"""What the warden reports, compared with the rows: the rule, the route, the metric, the log."""
+"""The check for leaks: the warden's report against the rows, the route, the metric, the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from sandboxd.api.routes.leaks import KINDS, strays
+from sandboxd.api.operation.leaks import KINDS, leaks
 from sandboxd.warden.leaks.rule import Kind
 
 from .conftest import Server
@@ -18,69 +18,69 @@ KNOWN, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
 EMPTY: dict[str, Any] = {"slots": [], "kept": [], "folders": []}
 
 
-def found(sessions: set[str], rows: set[str], **report: Any) -> list[tuple[str, str]]:
-    told = strays(EMPTY | report, sessions, rows)
-    return [(stray["kind"], stray["done"].partition(":")[0]) for stray in told]
+def leaks_of(sessions: set[str], rows: set[str], **report: Any) -> list[tuple[str, str]]:
+    every = leaks(EMPTY | report, sessions, rows)
+    return [(leak["kind"], leak["done"].partition(":")[0]) for leak in every]
 
 
-def test_a_slot_is_a_stray_when_there_is_no_row_of_its_session() -> None:
+def test_a_leased_slot_without_a_row_of_its_session_is_a_leak() -> None:
     slots = [{"slot": 1, "session": KNOWN}, {"slot": 2, "session": OTHER}]
-    assert found({KNOWN, OTHER}, set(), slots=slots) == []
-    (stray,) = strays(EMPTY | {"slots": slots}, {KNOWN}, set())
-    assert (stray["kind"], stray["slot"], stray["session"]) == ("slot", 2, OTHER)
+    assert leaks_of({KNOWN, OTHER}, set(), slots=slots) == []
+    (leak,) = leaks(EMPTY | {"slots": slots}, {KNOWN}, set())
+    assert (leak["kind"], leak["slot"], leak["session"]) == ("slot", 2, OTHER)
 
 
-def test_a_directory_that_is_kept_for_a_session_without_a_row_is_named_and_left() -> None:
-    kept = [{"number": 3, "session": OTHER, "age_s": 1.0}]
-    assert found({OTHER}, set(), kept=kept) == []
-    assert found({KNOWN}, set(), kept=kept) == [("session", "left")]
+def test_a_directory_of_a_session_without_a_row_is_reported_and_left() -> None:
+    directory = [{"number": 3, "session": OTHER, "age_s": 1.0}]
+    assert leaks_of({OTHER}, set(), kept=directory) == []
+    assert leaks_of({KNOWN}, set(), kept=directory) == [("session", "left")]
     slots = [{"slot": 3, "session": OTHER}]  # leased: told as the slot
-    assert found(set(), set(), kept=kept, slots=slots) == [("slot", "")]
+    assert leaks_of(set(), set(), kept=directory, slots=slots) == [("slot", "")]
 
 
-def test_a_folder_without_a_row_is_named_and_left() -> None:
-    assert found(set(), {KNOWN}, folders=[KNOWN, OTHER]) == [("folder", "left")]
+def test_a_folder_without_a_row_is_reported_and_left() -> None:
+    assert leaks_of(set(), {KNOWN}, folders=[KNOWN, OTHER]) == [("folder", "left")]
 
 
-def test_the_metric_has_a_series_for_every_kind_there_is() -> None:
+def test_the_metric_of_leaks_has_a_series_for_every_kind() -> None:
     import typing
 
     assert set(typing.get_args(Kind)) < set(KINDS)
 
 
-def test_strays_are_told_in_the_answer_the_log_and_the_metric(own_server: Server) -> None:
-    stray = {"kind": "process", "identity": "pid 7\n[sleep]", "age_s": 4.0, "done": "killed"}
-    report = {"strays": [stray], "folders": [OTHER]}
+def test_leaks_are_in_the_response_the_log_and_the_metric(own_server: Server) -> None:
+    leak = {"kind": "process", "identity": "pid 7\n[sleep]", "age_s": 4.0, "done": "killed"}
+    report = {"strays": [leak], "folders": [OTHER]}
     (own_server.base / "report.json").write_text(json.dumps(report))
-    told = own_server.client.get("/admin/leaks").json()
-    assert [one["kind"] for one in told["strays"]] == ["process", "folder"]
-    assert told["strays"][0] == stray and told["recent"][0]["kind"] == "folder"
+    answer = own_server.client.get("/admin/leaks").json()
+    assert [one["kind"] for one in answer["strays"]] == ["process", "folder"]
+    assert answer["strays"][0] == leak and answer["recent"][0]["kind"] == "folder"
     lines = [json.loads(line) for line in own_server.log().splitlines()]
-    told_of = [one for one in lines if one.get("event") == "stray" and one["kind"] == "folder"]
-    assert told_of[-1]["identity"] == OTHER and told_of[-1]["level"] == "warning"
+    logged = [one for one in lines if one.get("event") == "stray" and one["kind"] == "folder"]
+    assert logged[-1]["identity"] == OTHER and logged[-1]["level"] == "warning"
     metrics = samples(own_server)
     assert value(metrics, "leaks", kind="process") == 1 and value(metrics, "leaks", kind="shm") == 0
     assert value(metrics, "leaks_found_total", kind="process", done="killed") >= 1
     (own_server.base / "report.json").write_text("{}")
-    told = own_server.client.get("/admin/leaks").json()
-    assert told["strays"] == [] and told["recent"]
+    answer = own_server.client.get("/admin/leaks").json()
+    assert answer["strays"] == [] and answer["recent"]
     assert value(samples(own_server), "leaks", kind="process") == 0
 
 
-def test_a_slot_that_is_leased_for_nobody_is_released(own_server: Server) -> None:
+def test_a_slot_that_is_leased_without_a_row_is_released(own_server: Server) -> None:
     slots = [{"slot": 55, "session": OTHER}]
     (own_server.base / "report.json").write_text(json.dumps({"slots": slots}))
-    (stray,) = own_server.client.get("/admin/leaks").json()["strays"]
-    assert (stray["kind"], stray["done"]) == ("slot", "released") and OTHER in stray["identity"]
+    (leak,) = own_server.client.get("/admin/leaks").json()["strays"]
+    assert (leak["kind"], leak["done"]) == ("slot", "released") and OTHER in leak["identity"]
 
 
-def test_sessions_at_work_are_no_strays(server: Server, session: str) -> None:
-    told = server.client.get("/admin/leaks").json()
-    assert told["strays"] == []
-    assert session in [slot["session"] for slot in told["slots"]]
+def test_a_live_session_is_no_leak(server: Server, session: str) -> None:
+    answer = server.client.get("/admin/leaks").json()
+    assert answer["strays"] == []
+    assert session in [slot["session"] for slot in answer["slots"]]
 
 
-def test_only_admins_see_the_ledger(server: Server) -> None:
+def test_the_report_of_leaks_is_for_admins_only(server: Server) -> None:
     with server.signed(server.keypair()) as http:
         assert http.get("/admin/leaks").status_code == 403
     with server.signed(server.keypair(admin=True)) as http:
@@ -89,7 +89,8 @@ def test_only_admins_see_the_ledger(server: Server) -> None:
         assert http.get("/admin/leaks").status_code == 401
 
 
-def test_a_warden_that_cannot_look_is_503(own_server: Server) -> None:
+def test_a_sweep_that_fails_is_answered_with_503_without_its_cause(own_server: Server) -> None:
     (own_server.base / "report.json").write_text(json.dumps({"fault": "the survey has failed"}))
     answer: httpx.Response = own_server.client.get("/admin/leaks")
-    assert answer.status_code == 503 and answer.json()["msg"] == "the survey has failed"
+    assert answer.status_code == 503 and answer.json()["msg"] == "the sweep has failed"
+    assert "the survey has failed" in own_server.log()

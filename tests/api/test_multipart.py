@@ -25,25 +25,25 @@ def named(name: bytes, data: bytes, *headers: bytes) -> bytes:
 
 def files(body: bytes, sizes: list[int]) -> list[tuple[str, int, bytes]]:
     """The files of a body that comes in pieces of these sizes, over and over."""
-    parser, found, start, turn = UploadParser(TYPE), list[tuple[str, int, bytes]](), 0, 0
+    parser, files_seen, start, turn = UploadParser(TYPE), list[tuple[str, int, bytes]](), 0, 0
     while start < len(body):
         size = sizes[turn % len(sizes)]
         for event in parser.feed(body[start : start + size]):
             if isinstance(event, FileStart):
-                found.append((event.name, event.mode, b""))
+                files_seen.append((event.name, event.mode, b""))
             else:
-                name, mode, data = found[-1]
-                found[-1] = (name, mode, data + event)
+                name, mode, data = files_seen[-1]
+                files_seen[-1] = (name, mode, data + event)
         start, turn = start + size, turn + 1
     parser.end()
-    return found
+    return files_seen
 
 
 @given(
     st.lists(st.binary(max_size=60) | st.sampled_from([b"\r\n--xy", b"--xyz-", b"\r\n"])),
     st.lists(st.integers(1, 40), min_size=1),
 )
-def test_the_files_do_not_depend_on_how_the_body_is_cut(
+def test_the_pieces_of_an_upload_body_do_not_change_its_files(
     contents: list[bytes], sizes: list[int]
 ) -> None:
     contents = [data for data in contents if b"--xyz" not in data]
@@ -53,7 +53,9 @@ def test_the_files_do_not_depend_on_how_the_body_is_cut(
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(1, 40), min_size=1))
-def test_garbage_is_refused_and_nothing_else(body: bytes, sizes: list[int]) -> None:
+def test_garbage_as_an_upload_body_is_refused_without_another_error(
+    body: bytes, sizes: list[int]
+) -> None:
     try:
         files(body, sizes)
     except Invalid:
@@ -80,7 +82,7 @@ def test_a_file_can_be_made_executable() -> None:
     assert [mode for _, mode, _ in files(body + b"--xyz--\r\n", [7])] == [0o755, 0o644]
 
 
-def test_no_other_permissions_can_be_asked_for() -> None:
+def test_an_upload_with_other_permissions_than_644_and_755_is_refused() -> None:
     with pytest.raises(Invalid):
         files(named(b"a", b"", b"X-Sandboxd-Mode: 4755") + b"--xyz--\r\n", [1000])
 
@@ -106,12 +108,14 @@ def test_no_other_permissions_can_be_asked_for() -> None:
         (b"form-data", None),
     ],
 )
-def test_spellings_of_a_file_name(spelling: bytes, name: str | None) -> None:
+def test_each_spelling_of_a_file_name_is_read_as_the_same_name(
+    spelling: bytes, name: str | None
+) -> None:
     assert filename(spelling) == name
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters='"\\'), min_size=1))
-def test_names_that_the_client_encodes_come_back(name: str) -> None:
+def test_names_as_the_official_client_encodes_them_are_decoded(name: str) -> None:
     encoded = quote(name, safe="").encode()
     assert filename(b'form-data; name="src"; filename="' + encoded + b'"') == name
 

@@ -130,7 +130,7 @@ def test_pending_session_that_cannot_begin_ends_and_says_why(start: Start) -> No
     server.refuse(lease={"kind": "stage", "stage": "scratch", "error": "no"})
     http.delete(f"/session/{holder}")
     until(lambda: row_of(http, id)["status"] == "TERMINATED")
-    assert "stage scratch: no" in row_of(http, id)["status_info"]
+    assert "stage scratch: failed" in row_of(http, id)["status_info"]
     server.refuse()
     create(http)
 

@@ -41,10 +41,10 @@ def test_a_failed_stage_says_which_and_why() -> None:
     assert status == 503 and body["data"] == {"stage": "mounts", "errno": 13}
 
 
-def test_what_is_unavailable_is_503() -> None:
+def test_an_unavailable_service_is_503() -> None:
     assert problems.of_error(Unavailable("full"))[0] == 503
 
 
-def test_our_own_mistakes_say_nothing_about_the_inside() -> None:
+def test_the_problem_document_of_an_internal_error_has_no_cause() -> None:
     status, body = problems.of_error(sandboxd.wire.WireError("secret detail"))
     assert status == 500 and "secret" not in str(body)

@@ -45,35 +45,35 @@ def type_(websocket: ClientConnection, text: bytes) -> None:
 
 
 def frame(websocket: ClientConnection) -> Frame:
-    found: Frame = json.loads(websocket.recv(timeout=PATIENCE_S))
-    return found
+    received: Frame = json.loads(websocket.recv(timeout=PATIENCE_S))
+    return received
 
 
 def shown(websocket: ClientConnection, size: int) -> bytes:
     """The next `size` bytes on the terminal."""
     data = bytearray()
     while len(data) < size:
-        found = frame(websocket)
-        assert found["type"] == "out", found
-        data += base64.b64decode(found["data"])
+        received = frame(websocket)
+        assert received["type"] == "out", received
+        data += base64.b64decode(received["data"])
     return bytes(data)
 
 
 def to_the_end(websocket: ClientConnection) -> list[Frame]:
-    found: list[Frame] = []
+    received: list[Frame] = []
     try:
         while True:
-            found.append(frame(websocket))
+            received.append(frame(websocket))
     except ConnectionClosed as closed:
         assert closed.rcvd and closed.rcvd.code == 1000
-    return [each for each in found if each["type"] != "out"]
+    return [each for each in received if each["type"] != "out"]
 
 
 def open_terminals(http: httpx.Client, session: str) -> int:
     return int(http.get(f"/session/{session}").json()["sandbox"]["terminals"])
 
 
-def test_bytes_go_both_ways_as_they_are(connect: Connect) -> None:
+def test_bytes_of_a_terminal_are_not_changed_in_either_direction(connect: Connect) -> None:
     everything = bytes(range(256)) * 1024
     with connect() as websocket:
         type_(websocket, everything)
@@ -86,7 +86,7 @@ def test_bytes_go_both_ways_as_they_are(connect: Connect) -> None:
         assert shown(websocket, 1) == b"x", "a ping has no answer"
 
 
-def test_an_exit_is_told_with_its_verdict_and_closes(
+def test_the_exit_of_a_shell_is_sent_with_its_verdict_and_closes(
     connect: Connect, http: httpx.Client, session: str
 ) -> None:
     with connect() as websocket:
@@ -98,14 +98,14 @@ def test_an_exit_is_told_with_its_verdict_and_closes(
     assert open_terminals(http, session) == 0
 
 
-def test_an_end_without_an_exit_code_has_none(connect: Connect) -> None:
+def test_a_terminal_that_a_limit_ends_has_no_exit_code(connect: Connect) -> None:
     with connect() as websocket:
         type_(websocket, b"timeout\n")
         *_, end = to_the_end(websocket)
     assert (end["type"], end["exitCode"]) == ("end", None)
 
 
-def test_restart_begins_a_new_one_of_the_same_size_in_the_same_stream(
+def test_restart_begins_a_new_terminal_of_the_same_size_on_the_same_connection(
     connect: Connect, http: httpx.Client, session: str
 ) -> None:
     with connect() as websocket:
@@ -126,7 +126,7 @@ def test_restart_begins_a_new_one_of_the_same_size_in_the_same_stream(
     ["", "x", "[]", "{}", '{"type": "out"}', '{"type": "stdin", "chars": "?"}', "[" * 20_000,
      '{"type": "resize", "rows": 0, "cols": 80}'],
 )  # fmt: skip
-def test_what_is_no_frame_is_told_and_the_terminal_goes_on(connect: Connect, text: str) -> None:
+def test_a_malformed_frame_is_refused_and_the_terminal_goes_on(connect: Connect, text: str) -> None:
     with connect() as websocket:
         websocket.send(text)
         answer = frame(websocket)
@@ -144,7 +144,7 @@ def test_a_frame_that_is_too_large_ends_the_connection(
     until(lambda: open_terminals(http, session) == 0)
 
 
-def test_input_that_was_dropped_is_told(connect: Connect) -> None:
+def test_the_client_of_a_terminal_learns_of_dropped_input(connect: Connect) -> None:
     with connect() as websocket:
         type_(websocket, b"drop\n")
         assert frame(websocket)["data"].startswith("5 bytes of input were dropped")
@@ -161,7 +161,9 @@ def test_a_shim_that_talks_nonsense_loses_its_terminal_alone(
     assert "sent an invalid message" in server.log()
 
 
-def test_leaving_ends_it(connect: Connect, http: httpx.Client, session: str) -> None:
+def test_a_terminal_ends_when_its_client_leaves(
+    connect: Connect, http: httpx.Client, session: str
+) -> None:
     with connect() as websocket:
         type_(websocket, b"x")
         shown(websocket, 1)
@@ -199,7 +201,9 @@ def test_session_that_ends_or_restarts_closes_its_terminals(
     http.delete(f"/session/{id}")
 
 
-def test_so_many_and_no_more(server: Server, http: httpx.Client, session: str) -> None:
+def test_the_terminals_of_a_session_are_bounded(
+    server: Server, http: httpx.Client, session: str
+) -> None:
     with ExitStack() as stack:
         for _ in range(TERMINALS_MAX):
             stack.enter_context(sit(server, session))

@@ -12,7 +12,7 @@ TIME = "Tue, 01 Jan 2030 00:00:00 GMT"
 
 @pytest.mark.parametrize("first", range(7))
 @pytest.mark.parametrize("last", [None, *range(7)])
-def test_range_is_the_slice(first: int, last: int | None) -> None:
+def test_range_of_a_request_is_the_slice_of_the_file(first: int, last: int | None) -> None:
     text = f"bytes={first}-{'' if last is None else last}"
     if last is not None and last < first:
         assert ranges.span(text, "", len(DATA), TIME) is None
@@ -25,12 +25,12 @@ def test_range_is_the_slice(first: int, last: int | None) -> None:
 
 
 @pytest.mark.parametrize("count", range(1, 8))
-def test_suffix_is_the_end(count: int) -> None:
+def test_range_with_a_suffix_is_the_end_of_the_file(count: int) -> None:
     start, end = ranges.span(f"bytes=-{count}", "", len(DATA), TIME) or (0, 0)
     assert DATA[start:end] == DATA[-count:]
 
 
-def test_nothing_can_be_had_of_an_empty_file() -> None:
+def test_every_range_of_an_empty_file_is_refused() -> None:
     for text in ("bytes=0-", "bytes=-1", "bytes=0-0"):
         with pytest.raises(ValueError):
             ranges.span(text, "", 0, TIME)
@@ -42,7 +42,7 @@ def test_nothing_can_be_had_of_an_empty_file() -> None:
     "text", ["", "bytes", "bytes=", "bytes=-", "lines=0-1", "bytes=0-1,3-4", "bytes=a-b", "0-1",
              "bytes=0-99999999999999999999", "bytes=--1"],
 )  # fmt: skip
-def test_what_is_no_single_range_is_ignored(text: str) -> None:
+def test_header_that_is_no_single_range_is_ignored(text: str) -> None:
     assert ranges.span(text, "", 5, TIME) is None
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sandboxd.api.access.rate_limit import WINDOW_S, RateLimiter
 
 
-def test_requests_are_counted_down_and_come_back_one_by_one() -> None:
+def test_requests_use_up_the_window_and_leave_it_one_by_one() -> None:
     rates = RateLimiter()
     assert [rates.count("AK", 3, now).remaining for now in (0.0, 10.0, 20.0)] == [2, 1, 0]
     over = rates.count("AK", 3, 100.5)
@@ -18,7 +18,7 @@ def test_requests_are_counted_down_and_come_back_one_by_one() -> None:
     assert rates.count("AK", 3, WINDOW_S + 10).wait_s == 0
 
 
-def test_keys_are_counted_apart() -> None:
+def test_requests_of_one_keypair_do_not_count_for_another() -> None:
     rates = RateLimiter()
     rates.count("AK1", 1, 0)
     assert rates.count("AK2", 1, 0).wait_s == 0

@@ -40,7 +40,7 @@ def test_another_signature_or_key_is_another_write() -> None:
     accept(replays, claim(key="AK2"))
 
 
-def test_what_was_refused_for_another_reason_is_not_remembered() -> None:
+def test_signature_of_a_refused_write_is_not_remembered() -> None:
     replays = Replays()
     replays.refuse(claim(), NOW.timestamp(), 0)
     replays.refuse(claim(), NOW.timestamp(), 0)

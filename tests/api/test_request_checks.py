@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from sandboxd.api.access.authentication import Authenticator, guarded
+from sandboxd.api.access.authentication import Authenticator
 from sandboxd.api.access.keys import Keys
 from sandboxd.api.access.ownership import owner
 from sandboxd.api.access.request_checks import RequestChecks
+from sandboxd.api.app import starlette_route
 from sandboxd.api.http import problems
+from sandboxd.api.http.route import WEBSOCKET, Route
 from sandboxd.config import Config
 from sandboxd.errors import SandboxdError
 from sandboxd.store import keypairs
@@ -47,7 +48,7 @@ def app(database: Database) -> Starlette:
         await socket.close()
 
     app = Starlette(
-        routes=guarded([WebSocketRoute("/stream/session/{ref}/execute", tell_owner)], ()),
+        routes=[starlette_route(Route(WEBSOCKET, "/stream/session/{ref}/execute", tell_owner))],
         middleware=[Middleware(RequestChecks)],
         exception_handlers={SandboxdError: problems.on_sandboxd_error},
     )
@@ -56,7 +57,9 @@ def app(database: Database) -> Starlette:
 
 
 def let_in_by(app: Starlette, config: Config, database: Database) -> None:
-    app.state.sandboxd = SimpleNamespace(config=config, door=Authenticator(config, Keys(database)))
+    app.state.sandboxd = SimpleNamespace(
+        config=config, authenticator=Authenticator(config, Keys(database))
+    )
 
 
 def connect(
@@ -83,27 +86,31 @@ def connect(
 def signed(keypair: Keypair, secret: str) -> dict[str, str]:
     date = datetime.now(UTC).isoformat()
     day = date[:10].replace("-", "")
-    made = signature(secret, "GET", PATH, date, day, "h:1", "application/octet-stream")
-    credential = f"credential={keypair.access_key}:{made}"
+    digest = signature(secret, "GET", PATH, date, day, "h:1", "application/octet-stream")
+    credential = f"credential={keypair.access_key}:{digest}"
     return {
         "Host": "h:1", "Date": date, "X-BackendAI-Version": VERSION,
         "Authorization": f"BackendAI signMethod=HMAC-SHA256, {credential}",
     }  # fmt: skip
 
 
-def test_a_stranger_is_refused_with_a_problem_document(app: Starlette) -> None:
+def test_an_unsigned_websocket_is_refused_with_a_problem_document(app: Starlette) -> None:
     start, body = connect(app, {"Host": "h:1"})[:2]
     assert start["type"] == "websocket.http.response.start" and start["status"] == 401
     assert (b"content-type", b"application/problem+json") in start["headers"]
     assert b"/auth-failed" in body["body"]
 
 
-def test_a_wrong_version_is_refused_with_a_problem_document(app: Starlette) -> None:
+def test_a_websocket_with_a_wrong_version_is_refused_with_a_problem_document(
+    app: Starlette,
+) -> None:
     start = connect(app, {"Host": "h:1", "X-BackendAI-Version": "v0"})[0]
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 400)
 
 
-def test_a_signature_opens_it_again_and_again(app: Starlette, database: Database) -> None:
+def test_a_signed_websocket_opens_again_with_the_same_signature(
+    app: Starlette, database: Database
+) -> None:
     keypair = keypairs.generate(False, 0)
     keypairs.add(database, keypair)
     headers = signed(keypair, keypair.secret_key)
@@ -124,7 +131,9 @@ def test_a_signature_opens_it_again_and_again(app: Starlette, database: Database
         (None, False),
     ],
 )
-def test_only_a_unix_socket_lets_in_unsigned(app: Starlette, server: Any, let_in: bool) -> None:
+def test_an_unsigned_websocket_opens_on_a_unix_socket_only(
+    app: Starlette, server: Any, let_in: bool
+) -> None:
     sent = connect(app, {"Host": "h:1"}, server)
     if let_in:
         assert sent[1]["text"] == "local"
@@ -132,7 +141,9 @@ def test_only_a_unix_socket_lets_in_unsigned(app: Starlette, server: Any, let_in
         assert sent[0]["status"] == 401
 
 
-def test_a_page_cannot_open_one_where_nobody_signs(app: Starlette, database: Database) -> None:
+def test_a_web_page_cannot_open_a_websocket_with_auth_none(
+    app: Starlette, database: Database
+) -> None:
     let_in_by(app, Config(auth="none"), database)
     own, foreign = {"Host": "localhost:80"}, {"Origin": "http://evil.example"}
     assert connect(app, own)[0]["type"] == "websocket.accept"

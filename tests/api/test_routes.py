@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.routing import WebSocketRoute
 
-from sandboxd.api import app
+from sandboxd.api.http.route import Access, Route
+from sandboxd.api.routes.table import ROUTES
 
 from ..signing import Signed
 from .bad_requests import assert_problem
@@ -28,7 +28,7 @@ NAME = "of-the-owner"
 class Row:
     """How to ask for something of the owner's, and what somebody else gets for it.
 
-    other  the status; 404 unless the route makes or lists what belongs to who asks
+    other  the status; 404 unless the route creates or lists what the caller owns
     json   the body; REF in it stands for the session's UUID
     """
 
@@ -41,7 +41,7 @@ UPGRADE = {
     "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }  # fmt: skip
-MINE = Row(200)  # the answer is about who asks, or about nobody
+MINE = Row(200)  # the response is about the caller, or about no owner
 GRAPHQL = """
 query($id: UUID!) {
     compute_session(id: $id) { id name }
@@ -117,24 +117,28 @@ TABLE: dict[tuple[str, str], Row] = {
 }
 
 
-def asked() -> list[tuple[str, str]]:
-    """Method and path of every route; a WebSocket's method is that of its handshake."""
-    found = []
-    for route in app.routes():
-        methods = {"WEBSOCKET"} if isinstance(route, WebSocketRoute) else route.methods or set()
-        told = methods - {"HEAD"} if "GET" in methods else methods  # Starlette adds it to a GET
-        found += [(method, route.path) for method in told]
-    return found
+RECORDS: dict[tuple[str, str], Route] = {
+    (method, route.path): route for route in ROUTES for method in route.methods.split()
+}
 
 
-def test_the_table_has_every_route_and_no_other() -> None:
-    assert len(asked()) == len(set(asked()))
-    assert set(TABLE) == set(asked())
+def test_this_table_has_every_route_of_the_application_and_no_other() -> None:
+    assert set(TABLE) == set(RECORDS)
+
+
+def test_no_method_of_a_path_has_two_routes() -> None:
+    assert len(RECORDS) == sum(len(route.methods.split()) for route in ROUTES)
+
+
+def test_what_other_owners_get_is_403_on_the_routes_of_admins_and_nowhere_else() -> None:
+    assert {key for key, row in TABLE.items() if row.other == 403} == {
+        key for key, route in RECORDS.items() if route.access is Access.ADMIN
+    }
 
 
 @pytest.fixture(scope="module")
 def owned(server: Server) -> Iterator[dict[str, str]]:
-    """What the owner has, by the names that the paths give it: a session, a folder."""
+    """A session and a folder of the owner, by the names of the parameters in paths."""
     keypair = server.keypair()
     with server.signed(keypair) as owner:
         session = owner.post("/session", json={"image": "c", "name": NAME}).json()
@@ -154,14 +158,20 @@ def ask(
     return client.request(method, url, json=row.json, headers=headers, auth=auth or client.auth)
 
 
-def rows(open: bool) -> list[Any]:
-    return [pytest.param(*key, row, id=" ".join(key)) for key, row in TABLE.items()
-            if (key[1] in app.OPEN) == open]  # fmt: skip
+def rows(*access: Access) -> list[Any]:
+    return [
+        pytest.param(*key, row, id=" ".join(key))
+        for key, row in TABLE.items()
+        if RECORDS[key].access in access
+    ]
+
+
+SIGNED = [access for access in Access if access.is_signed]
 
 
 @pytest.mark.parametrize("by", ["UUID", "name"])
-@pytest.mark.parametrize(("method", "path", "row"), rows(open=False))
-def test_route_is_closed_to_all_but_the_owner(
+@pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
+def test_route_refuses_strangers_and_other_owners(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
     path = path.format(**(owned if by == "UUID" else dict.fromkeys(owned, NAME)))
@@ -180,31 +190,18 @@ def test_route_is_closed_to_all_but_the_owner(
             assert not any(mine in answer.text for mine in (NAME, *owned.values()))
 
 
-@pytest.mark.parametrize(("method", "path", "row"), rows(open=True))
-def test_open_route_is_open(server: Server, method: str, path: str, row: Row) -> None:
+@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OPEN, Access.TOKEN))
+def test_open_route_serves_strangers(server: Server, method: str, path: str, row: Row) -> None:
     with server.signed(None) as stranger:
         assert ask(stranger, method, path, row).status_code == row.other
-
-
-OF_NOBODY = (
-    "/auth", "/manager/announcement", "/folders/_/hosts", "/folders/_/all_hosts",
-    "/folders/_/allowed_types",
-)  # fmt: skip
-"""Paths whose answer is the same for every owner."""
-
-
-def of_owners() -> list[Any]:
-    """The routes that act for an owner."""
-    return [row for row in rows(open=False)
-            if row.values[1] not in OF_NOBODY and row.values[2].other != 403]  # fmt: skip
 
 
 def named(row: Row, owner: str) -> Row:
     return replace(row, query=f"{row.query}&owner_access_key={owner}".lstrip("&"))
 
 
-@pytest.mark.parametrize(("method", "path", "row"), of_owners())
-def test_who_is_no_admin_cannot_name_another_owner(
+@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
+def test_caller_without_admin_rights_cannot_act_for_another_owner(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row
 ) -> None:
     row = replace(row, json=json.loads(json.dumps(row.json).replace("REF", owned["ref"])))
@@ -213,8 +210,8 @@ def test_who_is_no_admin_cannot_name_another_owner(
         assert_problem(answer, 403, "/insufficient-privilege")
 
 
-@pytest.mark.parametrize(("method", "path", "row"), of_owners())
-def test_an_admin_who_names_an_owner_gets_what_the_owner_gets(
+@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
+def test_admin_who_acts_for_an_owner_gets_the_owners_response(
     server: Server, method: str, path: str, row: Row
 ) -> None:
     answers = []

@@ -1,4 +1,4 @@
-"""What the server says about itself."""
+"""The routes about the server itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .bad_requests import assert_problem
 from .conftest import Server
 
 
-def test_keys_are_tried_out(server: Server) -> None:
+def test_a_test_of_keys_returns_its_text(server: Server) -> None:
     with server.signed(server.keypair()) as client:
         for answer in (
             client.request("GET", "/auth", json={"echo": "한글 1"}),
@@ -19,11 +19,11 @@ def test_keys_are_tried_out(server: Server) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<no json>", b"{}", b'{"echo": 7}', b'{"echo": null}'])
-def test_trying_out_keys_takes_a_text(http: httpx.Client, body: bytes) -> None:
+def test_a_test_of_keys_without_a_text_is_refused(http: httpx.Client, body: bytes) -> None:
     assert_problem(http.request("GET", "/auth", content=body), 400, "/invalid-api-params")
 
 
-def test_status_counts_sessions_of_who_asks_and_all_for_admins(server: Server) -> None:
+def test_status_counts_the_owners_sessions_and_all_for_admins(server: Server) -> None:
     one, other, admin = (server.signed(server.keypair(admin=a)) for a in (False, False, True))
     with one, other, admin:
         before = admin.get("/manager/status").json()["active_sessions"]

@@ -1,4 +1,4 @@
-"""What is signed, what is not, and what every fault of a signature is called."""
+"""The signature of a request: its signed parts, its unsigned parts, and its faults."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def request(**changes: str | None) -> list[tuple[bytes, bytes]]:
     headers: dict[str, str | None] = {
         "host": "h:1", "date": DATE, "x-backendai-version": VERSION, "content-type": "text/plain",
     }  # fmt: skip
-    made = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain")
-    headers["authorization"] = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{made}"
+    digest = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain")
+    headers["authorization"] = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{digest}"
     headers |= {name.replace("_", "-"): value for name, value in changes.items()}
     return [(n.encode(), v.encode("latin-1")) for n, v in headers.items() if v is not None]
 
@@ -61,12 +61,12 @@ def good(now: datetime = NOW, method: str = "GET", /, **changes: str | None) -> 
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_what_the_official_client_signs_is_accepted(name: str) -> None:
-    (method, target, date, host), kind, version, hash, made = RECORDED[name]
+def test_signature_of_the_official_client_is_accepted(name: str) -> None:
+    (method, target, date, host), kind, version, hash, digest = RECORDED[name]
     headers = [
         (b"host", host.encode()), (b"date", date.encode()),
         (b"x-backendai-version", version.encode()),
-        (b"authorization", f"BackendAI signMethod=HMAC-{hash}, credential={KEY}:{made}".encode()),
+        (b"authorization", f"BackendAI signMethod=HMAC-{hash}, credential={KEY}:{digest}".encode()),
     ]  # fmt: skip
     if kind:
         headers.append((b"content-type", kind.encode()))
@@ -86,7 +86,7 @@ def test_what_the_official_client_signs_is_accepted(name: str) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_no_signed_part_can_be_changed_not_even_in_its_form(changes: dict[str, str | None]) -> None:
+def test_change_in_any_signed_part_breaks_the_signature(changes: dict[str, str | None]) -> None:
     assert good()
     assert not good(**changes)
 
@@ -107,7 +107,7 @@ def test_method_and_target_are_signed_as_they_were_sent() -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_not_signed_does_not_matter(changes: dict[str, str]) -> None:
+def test_change_in_an_unsigned_header_does_not_break_the_signature(changes: dict[str, str]) -> None:
     assert good(**changes)
 
 
@@ -129,42 +129,42 @@ def test_what_is_not_signed_does_not_matter(changes: dict[str, str]) -> None:
 def test_dates_have_several_forms_and_headers_and_count_in_their_own_zone(
     header: str, date: str, day: str
 ) -> None:
-    made = signature(SECRET, "GET", "/x", date, day, "h:1", "text/plain")
-    authorization = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{made}"
+    digest = signature(SECRET, "GET", "/x", date, day, "h:1", "text/plain")
+    authorization = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{digest}"
     changes = {"date": None, "authorization": authorization} | {header: date}
     assert good(**changes)
 
 
 def test_an_old_version_header_is_signed_under_its_own_name() -> None:
     line = f"x-sorna-version:{VERSION}"
-    made = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain", line)
-    authorization = f"Sorna signMethod=HMAC-SHA256, credential={KEY}:{made}"
+    digest = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain", line)
+    authorization = f"Sorna signMethod=HMAC-SHA256, credential={KEY}:{digest}"
     changes = {"x_backendai_version": None, "x_sorna_version": VERSION}
     assert good(**changes, authorization=authorization)
 
 
 def test_a_request_without_a_type_is_signed_as_octets() -> None:
-    made = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "application/octet-stream")
-    authorization = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{made}"
+    digest = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "application/octet-stream")
+    authorization = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{digest}"
     assert good(content_type=None, authorization=authorization)
 
 
 @pytest.mark.parametrize("hash", sorted(HASHES))
-def test_every_offered_hash_works(hash: str) -> None:
+def test_signature_with_each_offered_hash_is_accepted(hash: str) -> None:
     assert hash in hashlib.algorithms_guaranteed and hashlib.new(hash).digest_size >= 32
-    made = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain", hash=hash)
-    authorization = f"BackendAI signMethod=HMAC-{hash.upper()},credential={KEY}:{made}"
+    digest = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain", hash=hash)
+    authorization = f"BackendAI signMethod=HMAC-{hash.upper()},credential={KEY}:{digest}"
     assert good(authorization=authorization)
 
 
 @pytest.mark.parametrize("seconds", [-900, -899, 0, 899, 900])
-def test_a_clock_may_be_fifteen_minutes_off(seconds: int) -> None:
+def test_date_up_to_fifteen_minutes_off_is_accepted(seconds: int) -> None:
     assert good(NOW + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize("off", [timedelta(seconds=900, microseconds=1), timedelta(days=365)])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_a_clock_that_is_further_off_is_told(off: timedelta, sign: int) -> None:
+def test_date_more_than_fifteen_minutes_off_is_refused(off: timedelta, sign: int) -> None:
     with pytest.raises(AuthInvalid, match="Date/time sync error"):
         read(NOW + sign * off)
 
@@ -216,7 +216,7 @@ NOT_AUTHORIZED: dict[str, tuple[dict[str, str | None], type[Refused], str]] = {
 
 
 @pytest.mark.parametrize("name", NOT_AUTHORIZED)
-def test_each_fault_has_its_message(name: str) -> None:
+def test_each_fault_of_an_authorization_header_has_its_message(name: str) -> None:
     changes, kind, message = NOT_AUTHORIZED[name]
     with pytest.raises(kind, match=message) as caught:
         read(**changes)
@@ -224,15 +224,15 @@ def test_each_fault_has_its_message(name: str) -> None:
 
 
 @pytest.mark.parametrize("change", [str.upper, lambda s: s[:-1], lambda s: s + "0", lambda s: ""])
-def test_only_the_very_signature_is_good(change: object) -> None:
+def test_only_the_exact_signature_is_accepted(change: object) -> None:
     assert callable(change)
-    made = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain")
-    text = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{change(made)}"
+    digest = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain")
+    text = f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:{change(digest)}"
     assert not good(authorization=text)
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=60))
-def test_no_authorization_header_is_more_than_a_refusal(text: str) -> None:
+def test_random_authorization_header_is_refused_without_another_error(text: str) -> None:
     for value in (
         text,
         f"BackendAI {text}",
@@ -254,15 +254,15 @@ ISO = r"\d{1,9}-\d\d?-\d\d?[T ]?\d\d?:?\d\d?:?\d\d?\.?\d{0,9}[+-]\d{1,9}"
     | st.from_regex(MAIL, fullmatch=True, alphabet=ASCII)
     | st.from_regex(ISO, fullmatch=True, alphabet=ASCII)
 )
-def test_no_date_is_more_than_a_refusal(text: str) -> None:
-    found = parse_date(text)
-    assert found is None or found.tzinfo is not None
+def test_random_date_is_refused_without_another_error(text: str) -> None:
+    date = parse_date(text)
+    assert date is None or date.tzinfo is not None
     try:
         read(date=text)
     except Refused:
         pass  # as it should
 
 
-def test_what_is_not_utf8_is_a_mismatch() -> None:
+def test_signature_that_is_not_utf8_is_a_mismatch() -> None:
     assert not good(host="h\xff:1")
     assert not good(authorization=f"BackendAI signMethod=HMAC-SHA256, credential={KEY}:\xff\xfe")

@@ -52,31 +52,33 @@ def frames(websocket: ClientConnection) -> Iterator[Frame]:
 
 def rest(websocket: ClientConnection) -> tuple[list[Frame], int | None]:
     """What is still to come, and the code that the connection is closed with."""
-    found = []
+    received = []
     try:
         while True:
-            found.append(json.loads(websocket.recv(timeout=10)))
+            received.append(json.loads(websocket.recv(timeout=10)))
     except ConnectionClosed as closed:
-        return found, closed.rcvd.code if closed.rcvd else None
+        return received, closed.rcvd.code if closed.rcvd else None
 
 
-def stdout(*found: Frame) -> str:
-    return "".join(data for f in found for kind, data in f["console"] if kind == "stdout")
+def stdout(*received: Frame) -> str:
+    return "".join(data for f in received for kind, data in f["console"] if kind == "stdout")
 
 
-def told(found: list[Frame]) -> list[tuple[str, Any]]:
-    return [(f["status"], f["exitCode"]) for f in found]
+def statuses(received: list[Frame]) -> list[tuple[str, Any]]:
+    return [(f["status"], f["exitCode"]) for f in received]
 
 
-def test_a_run_tells_each_step_and_closes(connect: Callable[[], Any]) -> None:
+def test_the_stream_of_a_run_has_a_frame_for_each_step_and_closes(
+    connect: Callable[[], Any],
+) -> None:
     with connect() as websocket:
         begin(websocket, clean="*", build="out making", exec="out running\nerr oh\nexit 3")
-        found = list(frames(websocket))
-    assert [t for t in told(found) if t[0] != "continued"] == [
+        received = list(frames(websocket))
+    assert [t for t in statuses(received) if t[0] != "continued"] == [
         ("clean-finished", 0), ("build-finished", 0), ("finished", 3),
     ]  # fmt: skip
-    assert stdout(*found) == "own clean\nmaking\nrunning\n"
-    assert ["stderr", "oh\n"] in found[-1]["console"] and found[-1]["files"] == []
+    assert stdout(*received) == "own clean\nmaking\nrunning\n"
+    assert ["stderr", "oh\n"] in received[-1]["console"] and received[-1]["files"] == []
 
 
 def test_output_comes_while_the_program_runs(connect: Callable[[], Any]) -> None:
@@ -88,33 +90,33 @@ def test_output_comes_while_the_program_runs(connect: Callable[[], Any]) -> None
     assert stdout(*(frame for frame, _ in arrived)) == "early\nlate\n"
 
 
-def test_output_that_goes_on_is_told_five_times_a_second(connect: Callable[[], Any]) -> None:
+def test_continuous_output_comes_in_five_frames_a_second(connect: Callable[[], Any]) -> None:
     with connect() as websocket:
         begin(websocket, exec="\n".join("out x\nsleep 0.02" for _ in range(50)))
-        found = list(frames(websocket))
-    assert 4 <= sum(f["status"] == "continued" for f in found) <= 9
-    assert stdout(*found) == "x\n" * 50
+        received = list(frames(websocket))
+    assert 4 <= sum(f["status"] == "continued" for f in received) <= 9
+    assert stdout(*received) == "x\n" * 50
 
 
 def test_input_is_asked_for_once_and_taken_from_text_frames(connect: Callable[[], Any]) -> None:
     with connect() as websocket:
         begin(websocket, exec="out name?\nask\nask")
-        asked, last = [], []
+        prompts, last = [], []
         for frame in frames(websocket):
             if frame["status"] == "waiting-input":
-                asked.append(frame)
+                prompts.append(frame)
                 websocket.send(b"binary frames mean nothing")
-                websocket.send("Ada" if len(asked) == 1 else "Lovelace")
+                websocket.send("Ada" if len(prompts) == 1 else "Lovelace")
             last.append(frame)
-    assert [f["options"] for f in asked] == [{"is_password": False}] * 2
+    assert [f["options"] for f in prompts] == [{"is_password": False}] * 2
     assert stdout(*last) == "name?\ngot 'Ada\\n'\ngot 'Lovelace\\n'\n"
 
 
-def test_a_time_limit_is_told_and_closes(connect: Callable[[], Any]) -> None:
+def test_the_stream_of_a_run_over_its_time_says_so_and_closes(connect: Callable[[], Any]) -> None:
     with connect() as websocket:
         begin(websocket, exec="out before\ntimeout")
-        found = list(frames(websocket))
-    assert told(found)[-1] == ("exec-timeout", None) and stdout(*found) == "before\n"
+        received = list(frames(websocket))
+    assert statuses(received)[-1] == ("exec-timeout", None) and stdout(*received) == "before\n"
 
 
 def test_new_files_of_the_output_directory_are_in_the_last_frame(
@@ -127,7 +129,9 @@ def test_new_files_of_the_output_directory_are_in_the_last_frame(
     assert http.get(last["files"][0]["url"]).status_code == 200
 
 
-def test_the_end_of_the_daemon_is_told_to_who_cannot_come_back(own_server: Server) -> None:
+def test_a_client_without_a_run_id_gets_a_frame_at_the_end_of_the_daemon(
+    own_server: Server,
+) -> None:
     session = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
     first = {"mode": "batch", "runId": "mine", "options": {"exec": "out x\nsleep 1"}}
     with open_stream(own_server, session) as unnamed, open_stream(own_server, session) as named:
@@ -143,14 +147,14 @@ def test_the_end_of_the_daemon_is_told_to_who_cannot_come_back(own_server: Serve
     assert all(frame["status"] == "continued" for frame in last[1][0])
 
 
-def test_a_run_that_sandboxd_cannot_start_ends_with_words(own_server: Server) -> None:
+def test_the_stream_of_a_run_that_cannot_start_ends_with_the_reason(own_server: Server) -> None:
     session = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
     why = {"kind": "stage", "stage": "seccomp", "errno": 1, "error": "not permitted"}
     own_server.refuse(start=why)
     with open_stream(own_server, session) as websocket:
         begin(websocket, exec="out x")
         (only,) = frames(websocket)
-    assert told([only]) == [("finished", -1)]
+    assert statuses([only]) == [("finished", -1)]
     assert only["console"][0][0] == "log" and "seccomp" in only["console"][0][1][3]
 
 
@@ -166,7 +170,7 @@ def test_a_run_that_sandboxd_cannot_start_ends_with_words(own_server: Server) ->
         '{"mode": "batch", "code": "", "options": {"timeout": {"exec": "long"}}}',
     ],
 )  # fmt: skip
-def test_a_first_frame_that_asks_for_no_run_is_told_why(
+def test_a_first_frame_that_requests_no_run_is_refused_with_the_reason(
     connect: Callable[[], Any], first: str
 ) -> None:
     with connect() as websocket:
@@ -216,7 +220,7 @@ def test_a_session_that_is_deleted_ends_its_streams(
         websocket.recv(timeout=5)
         assert http.delete(f"/session/{session}").status_code == 200
         *_, last = frames(websocket)
-    assert told([last]) == [("finished", 130)]
+    assert statuses([last]) == [("finished", 130)]
 
 
 def test_a_reader_that_stops_costs_one_frame_and_finds_the_rest(server: Server) -> None:
@@ -226,9 +230,9 @@ def test_a_reader_that_stops_costs_one_frame_and_finds_the_rest(server: Server) 
         before = memory(server)
         server.rest()  # nothing is read, but for what the library and the kernel hold
         assert memory(server) - before < 8 << 20
-        found = list(frames(websocket))
-    assert found[-1]["status"] == "finished" and stdout(found[-1]).endswith("end\n")
-    words = [data[3] for f in found for kind, data in f["console"] if kind == "log"]
+        received = list(frames(websocket))
+    assert received[-1]["status"] == "finished" and stdout(received[-1]).endswith("end\n")
+    words = [data[3] for f in received for kind, data in f["console"] if kind == "log"]
     assert any("dropped here" in word for word in words), "the fake spool keeps less"
     server.client.delete(f"/session/{session}")
 
@@ -301,6 +305,6 @@ def test_a_run_with_a_name_outlives_its_connection_and_is_taken_up_where_its_cli
         again = {"code": "", "mode": "continue", "runId": "mine", "options": {"offset": place}}
         with open_stream(server, session) as websocket:
             websocket.send(json.dumps(again))
-            told = list(frames(websocket))
-        text = "".join(data for frame in told for kind, data in frame["console"])
-        assert (text, told[-1]["status"], told[-1]["exitCode"]) == (printed, "finished", 3)
+            received = list(frames(websocket))
+        text = "".join(data for frame in received for kind, data in frame["console"])
+        assert (text, received[-1]["status"], received[-1]["exitCode"]) == (printed, "finished", 3)

@@ -26,7 +26,9 @@ BYTE = "\udcff"  # stands for the byte FF
         "reuseIfExists", "owner_access_key", "dependencies", "mounts", "environ", "resources",
     ],
 )  # fmt: skip
-def test_session_with_it_is_refused(http: httpx.Client, field: str, text: str) -> None:
+def test_session_with_a_lone_surrogate_is_refused(
+    http: httpx.Client, field: str, text: str
+) -> None:
     body: dict[str, Any] = {"image": "c", "name": "with-surrogates"}
     inner = field in ("mounts", "environ", "resources")
     body |= {"config": {field: text}} if inner else {field: text}
@@ -40,7 +42,9 @@ def test_session_with_it_is_refused(http: httpx.Client, field: str, text: str) -
 
 @pytest.mark.parametrize("text", [LONE, BYTE], ids=ascii)
 @pytest.mark.parametrize("field", ["runId", "live", "offset", "timeout", "limits"])
-def test_run_with_it_is_refused(http: httpx.Client, session: str, field: str, text: str) -> None:
+def test_run_with_a_lone_surrogate_is_refused(
+    http: httpx.Client, session: str, field: str, text: str
+) -> None:
     options = {"exec": "true"} | ({} if field == "runId" else {field: text})
     call = {"mode": "batch", "code": "", "options": options}
     call |= {"runId": text} if field == "runId" else {}
@@ -55,12 +59,14 @@ def test_run_with_it_is_refused(http: httpx.Client, session: str, field: str, te
         "/folders/_/id?name=%ED%A0%80",
     ],
 )  # fmt: skip
-def test_what_has_such_a_name_is_not_found(http: httpx.Client, path: str) -> None:
+def test_session_or_folder_with_a_lone_surrogate_in_its_name_is_not_found(
+    http: httpx.Client, path: str
+) -> None:
     assert 400 <= http.get(path).status_code < 500
 
 
 @pytest.mark.parametrize("text", [LONE, BYTE], ids=ascii)
-def test_query_for_such_an_owner_is_refused(http: httpx.Client, text: str) -> None:
+def test_query_for_an_owner_with_a_lone_surrogate_is_refused(http: httpx.Client, text: str) -> None:
     query = (
         "query($x: String) { compute_session_list(limit: 1, offset: 0, access_key: $x) "
         "{ items { id } } }"

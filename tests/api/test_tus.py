@@ -28,16 +28,16 @@ def test_patch_is_taken_only_within_the_upload(size: int, offset: int, length: i
         assert answer == offset
 
 
-@pytest.mark.parametrize(("asked", "have"), list(itertools.product(range(6), repeat=2)))
-def test_data_for_any_other_offset_is_a_conflict(asked: int, have: int) -> None:
-    wrong = tus.conflict(asked, have)
-    assert (wrong is None) == (asked == have)
+@pytest.mark.parametrize(("start", "have"), list(itertools.product(range(6), repeat=2)))
+def test_data_for_any_other_offset_is_a_conflict(start: int, have: int) -> None:
+    wrong = tus.conflict(start, have)
+    assert (wrong is None) == (start == have)
     assert wrong is None or wrong.status == 409
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("delta", [-1, 0, 1])
-def test_ends_of_large_uploads(size: int, delta: int) -> None:
+def test_offset_near_either_end_of_an_upload_is_accepted_or_refused(size: int, delta: int) -> None:
     offset = size + delta
     answer = tus.patch(PATCH | {"upload-offset": str(offset), "content-length": "0"}, size)
     if offset < 0:
@@ -63,7 +63,7 @@ def test_offset_that_is_absent_is_400() -> None:
 
 
 @pytest.mark.parametrize("length", ["", "x", "-5"])
-def test_length_that_is_not_told_is_left_to_the_data(length: str) -> None:
+def test_patch_without_a_content_length_is_accepted(length: str) -> None:
     assert tus.patch(PATCH | {"upload-offset": "3", "content-length": length}, 10) == 3
 
 
@@ -87,11 +87,11 @@ def test_other_versions_are_412(version: str, good: bool) -> None:
     assert (tus.version({"tus-resumable": version}) is None) == good
 
 
-def test_version_that_is_not_told_is_ours() -> None:
+def test_request_without_a_tus_version_is_accepted() -> None:
     assert tus.version({}) is None
 
 
-def test_answer_tells_offset_and_length_and_is_not_kept() -> None:
+def test_response_has_offset_and_length_and_is_not_cached() -> None:
     assert tus.answer(3, 10) == {
         "tus-resumable": "1.0.0",
         "upload-offset": "3",

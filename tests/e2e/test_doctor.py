@@ -1,4 +1,4 @@
-"""`sandboxd doctor`, and what the daemon makes of it when it starts."""
+"""The command `sandboxd doctor`, and the guarantees at the start of a daemon."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def doctor(*args: str, **kwargs: int) -> subprocess.CompletedProcess[str]:
 
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """Those that tell of a guarantee or a runtime."""
+    """The lines of guarantees and runtimes."""
     return [line for line in done.stdout.splitlines() if line.startswith("  ")]
 
 
@@ -56,9 +56,9 @@ def test_doctor_has_a_line_for_each_guarantee_and_leaves_nothing(folder: Path) -
 def test_doctor_works_beside_a_running_daemon(daemon: Daemon) -> None:
     config = str(daemon.folder / "config.toml")
     done = doctor("--json", "--config", config, "--state-dir", str(daemon.state))
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["missing_required"]) == (0, [])
-    held = {one["name"]: one["held"] for one in found["guarantees"]}
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["missing_required"]) == (0, [])
+    held = {one["name"]: one["held"] for one in report["guarantees"]}
     assert {entry.name for entry in TABLE} <= set(held)
     assert held["whole-run"]
 
@@ -71,7 +71,9 @@ def test_doctor_uses_colour_on_a_terminal_only(folder: Path) -> None:
         assert b"\033[32mok" in terminal.read1()
 
 
-def test_missing_and_required_is_exit_1_with_the_remedy(folder: Path) -> None:
+def test_doctor_exits_with_1_and_the_remedy_when_a_required_guarantee_is_missing(
+    folder: Path,
+) -> None:
     (folder / "config.toml").write_text(f'{TOO_LARGE}[require]\nguarantees = ["disk"]\n')
     done = doctor("--config", str(folder / "config.toml"), "--state-dir", str(folder))
     assert done.returncode == 1
@@ -84,14 +86,16 @@ def test_missing_and_required_is_exit_1_with_the_remedy(folder: Path) -> None:
     ("text", "said"),
     [('guarantees = ["nonsense"]', "known: mount-namespace"), ("guarantees = 1", "list of texts")],
 )
-def test_mistakes_are_one_line_and_exit_2(folder: Path, text: str, said: str) -> None:
+def test_doctor_reports_a_mistake_in_the_configuration_in_one_line(
+    folder: Path, text: str, said: str
+) -> None:
     (folder / "config.toml").write_text(f"[require]\n{text}\n")
     done = doctor("--config", str(folder / "config.toml"))
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_who_is_not_root_is_told_so_in_one_line(
+def test_doctor_without_root_reports_it_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -100,7 +104,7 @@ def test_who_is_not_root_is_told_so_in_one_line(
     assert said.out == "" and len(said.err.splitlines()) == 1 and "sudo" in said.err
 
 
-def test_daemon_does_not_start_without_what_is_required(folder: Path) -> None:
+def test_daemon_does_not_start_without_a_required_guarantee(folder: Path) -> None:
     (folder / "config.toml").write_text(f'{TOO_LARGE}[require]\nguarantees = ["disk"]\n')
     done = subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", "serve", "--config", f"{folder}/config.toml",
@@ -115,18 +119,20 @@ def test_daemon_does_not_start_without_what_is_required(folder: Path) -> None:
     assert not (folder / "state" / "slots").exists()
 
 
-def test_what_is_missing_and_not_required_is_told_to_all_who_ask(
+def test_guarantee_that_is_missing_and_not_required_is_in_the_log_and_the_api(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with running(folder, TOO_LARGE) as daemon, daemon.client() as http:
         assert "event=guarantee.missing name=disk" in capfd.readouterr().err
-        found = {one["name"]: one for one in http.get("/admin/guarantees").json()["guarantees"]}
-        assert not found["disk"]["held"] and "lower" in found["disk"]["remedy"]
-        assert found["seccomp"]["held"] and found["seccomp"]["required"]
+        rows = {one["name"]: one for one in http.get("/admin/guarantees").json()["guarantees"]}
+        assert not rows["disk"]["held"] and "lower" in rows["disk"]["remedy"]
+        assert rows["seccomp"]["held"] and rows["seccomp"]["required"]
 
 
-def test_session_says_what_holds_for_it(http: httpx.Client, session: Callable[..., str]) -> None:
+def test_session_names_the_guarantees_that_hold_for_it(
+    http: httpx.Client, session: Callable[..., str]
+) -> None:
     id = session("shell")
-    told = http.get(f"/session/{id}").json()["sandbox"]["guarantees"]
-    assert {"seccomp", "whole-run", "cgroup-memory"} <= set(told["held"])
-    assert sorted(told["held"] + told["missing"]) == sorted(entry.name for entry in TABLE)
+    own = http.get(f"/session/{id}").json()["sandbox"]["guarantees"]
+    assert {"seccomp", "whole-run", "cgroup-memory"} <= set(own["held"])
+    assert sorted(own["held"] + own["missing"]) == sorted(entry.name for entry in TABLE)

@@ -1,20 +1,13 @@
-"""Strays of every kind, planted beside a real daemon, are named and removed; what is somebody's is
-left alone.
-
-The uids are not those of other end-to-end tests, lest what another daemon leaves for a moment is
-taken for a stray.
-"""
+"""The check for leaks of a real daemon: leaks of every kind are reported and removed."""
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,19 +19,13 @@ import httpx
 import pytest
 
 from .conftest import passable
-from .daemon import ROOT, Daemon, running
-
-FIRST = 660000
-SLOTS = f"[slots]\nfirst_uid = {FIRST}\ncount = 64\n"
-FREE = 60
-"""A slot that no session of these tests gets."""
-
-Report = dict[str, Any]
+from .daemon import Daemon, running
+from .leaks import FIRST, FREE, SLOTS, as_uid, eventually, look, only
 
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    with passable() as made, running(made, SLOTS) as started:
+    with passable() as folder, running(folder, SLOTS) as started:
         yield started
 
 
@@ -50,33 +37,7 @@ def root(daemon: Daemon) -> Iterator[httpx.Client]:
         yield client
 
 
-def look(root: httpx.Client) -> Report:
-    answer = root.get("/admin/leaks")
-    assert answer.status_code == 200, answer.text
-    found: Report = answer.json()
-    return found
-
-
-def only(report: Report, kind: str) -> dict[str, Any]:
-    (stray,) = report["strays"]
-    assert stray["kind"] == kind, stray
-    return dict(stray)
-
-
-def as_uid(number: int) -> subprocess.Popen[bytes]:
-    """A process with the uid of a slot that nobody started."""
-    uid = FIRST + number
-    return subprocess.Popen(["/bin/sleep", "600"], user=uid, group=uid, extra_groups=[])
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def test_a_daemon_at_work_has_no_strays_and_tells_what_each_session_has(
+def test_daemon_at_work_has_no_leaks_and_reports_the_resources_of_each_session(
     daemon: Daemon, root: httpx.Client, session: Callable[..., str]
 ) -> None:
     id = session()
@@ -94,16 +55,16 @@ def test_a_daemon_at_work_has_no_strays_and_tells_what_each_session_has(
     assert slot["loop"].startswith("/dev/loop") and slot["bytes"] > 0
 
 
-def test_a_process_with_a_slots_uid_and_no_run_is_killed(root: httpx.Client) -> None:
+def test_process_with_a_slots_uid_and_no_run_is_killed(root: httpx.Client) -> None:
     with as_uid(FREE) as planted:
-        stray = only(look(root), "process")
-        assert f"pid {planted.pid} uid {FIRST + FREE} /bin/sleep 600" in stray["identity"]
-        assert stray["done"] == "killed" and 0 <= stray["age_s"] < 60
+        leak = only(look(root), "process")
+        assert f"pid {planted.pid} uid {FIRST + FREE} /bin/sleep 600" in leak["identity"]
+        assert leak["done"] == "killed" and 0 <= leak["age_s"] < 60
         assert planted.wait(5) == -signal.SIGKILL
     assert look(root)["strays"] == []
 
 
-def test_a_process_that_shares_a_sessions_uid_and_is_in_none_of_its_runs_is_killed(
+def test_process_with_a_sessions_uid_outside_of_its_runs_is_killed_and_the_run_goes_on(
     root: httpx.Client, session: Callable[..., str]
 ) -> None:
     id = session()
@@ -111,8 +72,8 @@ def test_a_process_that_shares_a_sessions_uid_and_is_in_none_of_its_runs_is_kill
     assert root.post(f"/session/{id}", json=body).status_code == 200
     number = next(one["slot"] for one in look(root)["slots"] if one["session"] == id)
     with as_uid(number) as planted:
-        stray = only(look(root), "process")
-        assert f"pid {planted.pid} " in stray["identity"] and stray["done"] == "killed"
+        leak = only(look(root), "process")
+        assert f"pid {planted.pid} " in leak["identity"] and leak["done"] == "killed"
         planted.wait(5)
     text = ""
     body = {"mode": "continue", "runId": "r"}
@@ -124,7 +85,7 @@ def test_a_process_that_shares_a_sessions_uid_and_is_in_none_of_its_runs_is_kill
     assert text == "begun\nend\n" and result["exitCode"] == 0
 
 
-def test_a_zombie_of_a_slots_uid_is_named_and_its_slot_not_leased(
+def test_dead_process_of_a_slots_uid_is_reported_and_its_slot_is_not_leased(
     root: httpx.Client, session: Callable[..., str]
 ) -> None:
     free = 0
@@ -136,8 +97,8 @@ def test_a_zombie_of_a_slots_uid_is_named_and_its_slot_not_leased(
         eventually(lambda: Path(f"/proc/{planted.pid}/stat").read_text().split(")")[1][1] == "Z")
         assert look(root)["strays"] == []  # its parent may be about to collect it
         eventually(lambda: bool(look(root)["strays"]))
-        stray = only(look(root), "process")
-        assert stray["done"] == "left: it is dead and awaits its parent"
+        leak = only(look(root), "process")
+        assert leak["done"] == "left: it is dead and waits for its parent"
         id = session()
         slots = {one["session"]: one["slot"] for one in look(root)["slots"]}
         assert slots[id] != free
@@ -145,11 +106,11 @@ def test_a_zombie_of_a_slots_uid_is_named_and_its_slot_not_leased(
 
 
 def slots_of(root: httpx.Client) -> dict[str, dict[str, Any]]:
-    """What each session has, by session."""
+    """The resources of each session, by session."""
     return {one["session"]: one for one in look(root)["slots"]}
 
 
-def test_a_slot_that_cannot_be_emptied_is_nobodys_until_it_is_and_keeps_nobody_waiting(
+def test_slot_that_cannot_be_emptied_is_not_leased_until_it_is_and_delays_no_other_session(
     root: httpx.Client, session: Callable[..., str]
 ) -> None:
     id = session()
@@ -164,8 +125,8 @@ def test_a_slot_that_cannot_be_emptied_is_nobodys_until_it_is_and_keeps_nobody_w
             answer = deleting.result()
         assert answer.status_code == 503 and answer.json()["data"]["stage"] == "release"
         report = look(root)
-        stray = only(report, "loop")
-        assert device in stray["identity"] and stray["done"].startswith("left: ")
+        leak = only(report, "loop")
+        assert device in leak["identity"] and leak["done"].startswith("left: ")
         assert report["stuck"] == [number]
         slots = slots_of(root)
         assert number not in [slots[other]["slot"] for other in others]
@@ -177,7 +138,7 @@ def test_a_slot_that_cannot_be_emptied_is_nobodys_until_it_is_and_keeps_nobody_w
     assert slots_of(root)[again]["slot"] == number
 
 
-def test_the_dead_of_a_slot_delay_its_next_lease_but_not_the_end_of_its_session(
+def test_dead_process_delays_the_next_lease_of_its_slot_but_not_the_end_of_its_session(
     root: httpx.Client, session: Callable[..., str]
 ) -> None:
     id = session()
@@ -199,9 +160,7 @@ def leases() -> str:
     return Path("/proc/net/unix").read_text()
 
 
-def test_a_directory_of_a_slot_that_was_never_finished_is_removed(
-    daemon: Daemon, root: httpx.Client
-) -> None:
+def test_slot_directory_without_a_session_is_removed(daemon: Daemon, root: httpx.Client) -> None:
     path = daemon.state / "slots" / str(FREE)
     (path / "runs" / "1").mkdir(parents=True)
     (path / "runs" / "1" / "console").write_text("x")
@@ -209,15 +168,15 @@ def test_a_directory_of_a_slot_that_was_never_finished_is_removed(
     assert not path.exists()
 
 
-def test_a_directory_that_names_a_session_without_a_row_is_named_and_left(
+def test_slot_directory_of_a_session_without_a_row_is_reported_and_left(
     daemon: Daemon, root: httpx.Client
 ) -> None:
     path, id = daemon.state / "slots" / str(FREE), str(uuid.uuid4())
     path.mkdir()
     (path / "session").write_text(id)
     try:
-        stray = only(look(root), "session")
-        assert id in stray["identity"] and stray["done"].startswith("left: ")
+        leak = only(look(root), "session")
+        assert id in leak["identity"] and leak["done"].startswith("left: ")
         assert (path / "session").read_text() == id
     finally:
         shutil.rmtree(path)
@@ -228,12 +187,12 @@ def groups_of(daemon: Daemon) -> list[Path]:
     from hashlib import sha256
 
     name = "sandboxd-" + sha256(str(daemon.state).encode()).hexdigest()[:8]
-    found = [Path(top) / name for top, dirs, _ in os.walk("/sys/fs/cgroup") if name in dirs]
-    assert found
-    return found
+    groups = [Path(top) / name for top, dirs, _ in os.walk("/sys/fs/cgroup") if name in dirs]
+    assert groups
+    return groups
 
 
-def test_a_cgroup_of_no_run_is_removed_with_what_is_in_it(
+def test_cgroup_of_no_run_is_removed_and_its_processes_are_killed(
     daemon: Daemon, root: httpx.Client
 ) -> None:
     planted = [base / f"{FREE}.7" for base in groups_of(daemon)]
@@ -242,14 +201,14 @@ def test_a_cgroup_of_no_run_is_removed_with_what_is_in_it(
     with subprocess.Popen(["/bin/sleep", "600"]) as process:
         for path in planted:
             (path / "cgroup.procs").write_text(str(process.pid))
-        stray = only(look(root), "cgroup")
-        assert stray["identity"] == f"{FREE}.7"
+        leak = only(look(root), "cgroup")
+        assert leak["identity"] == f"{FREE}.7"
         assert process.wait(5) == -signal.SIGKILL
     look(root)
     assert not any(path.exists() for path in planted) and look(root)["strays"] == []
 
 
-def test_a_loop_device_on_an_image_that_nobody_has_mounted_is_detached(
+def test_loop_device_on_an_image_that_is_not_mounted_is_detached(
     daemon: Daemon, root: httpx.Client
 ) -> None:
     image = daemon.state / "folders" / "planted" / "image"
@@ -260,31 +219,33 @@ def test_a_loop_device_on_an_image_that_nobody_has_mounted_is_detached(
         done = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True)
         device = done.stdout.strip()
         assert device, done.stderr
-        found = {one["kind"]: one for one in look(root)["strays"]}
-        assert found["loop"]["identity"] == f"{device} /folders/planted/image"
-        assert found["loop"]["done"] == "detached"
-        assert found["folder"]["identity"] == "planted"  # nobody's row: named, and left alone
-        assert found["folder"]["done"].startswith("left: ") and image.exists()
+        leaks = {one["kind"]: one for one in look(root)["strays"]}
+        assert leaks["loop"]["identity"] == f"{device} /folders/planted/image"
+        assert leaks["loop"]["done"] == "detached"
+        assert leaks["folder"]["identity"] == "planted"  # without a row: reported, and left alone
+        assert leaks["folder"]["done"].startswith("left: ") and image.exists()
     finally:
         shutil.rmtree(image.parent)
     left = subprocess.run(["losetup", "-j", image], capture_output=True, text=True).stdout
     assert left == "" and look(root)["strays"] == []
 
 
-def test_a_shared_memory_segment_of_a_slots_uid_is_removed(root: httpx.Client) -> None:
+def test_shared_memory_segment_of_a_slots_uid_is_removed(root: httpx.Client) -> None:
     program = "import ctypes; print(ctypes.CDLL(None).shmget(0, 4096, 0o1600))"
-    made = subprocess.run(  # the system's Python: our own may lie in a closed directory
+    created = subprocess.run(  # the system's Python: our own may lie in a closed directory
         ["/usr/bin/python3", "-c", program],
         user=FIRST + FREE, group=FIRST + FREE, extra_groups=[], capture_output=True, text=True,
     )  # fmt: skip
-    number = int(made.stdout)
+    number = int(created.stdout)
     assert number >= 0
     try:
-        stray = only(look(root), "shm")
-        assert stray["identity"] == f"{number} uid {FIRST + FREE}" and stray["done"] == "removed"
+        leak = only(look(root), "shm")
+        assert leak["identity"] == f"{number} uid {FIRST + FREE}" and leak["done"] == "removed"
         assert not segment(number)
     finally:
-        ctypes.CDLL(None).shmctl(number, 0, None)
+        shmctl = ctypes.CDLL(None).shmctl
+        shmctl.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
+        shmctl(number, 0, None)
 
 
 def segment(number: int) -> bool:
@@ -292,16 +253,16 @@ def segment(number: int) -> bool:
     return any(int(line.split()[1]) == number for line in lines)
 
 
-def test_a_half_made_image_is_removed_when_it_is_old(daemon: Daemon, root: httpx.Client) -> None:
+def test_half_made_image_is_removed_when_it_is_old(daemon: Daemon, root: httpx.Client) -> None:
     path = daemon.state / "blank" / "16777216-16.ext4.new"
     path.write_bytes(b"x")
-    assert look(root)["strays"] == [] and path.exists()  # it may be being made
+    assert look(root)["strays"] == [] and path.exists()  # its creation may be under way
     os.utime(path, (time.time() - 3600,) * 2)
     assert only(look(root), "temporary")["done"] == "removed"
     assert not path.exists()
 
 
-def test_what_a_killed_start_had_tried_is_removed_when_it_is_old(
+def test_trial_directory_of_a_killed_start_is_removed_when_it_is_old(
     daemon: Daemon, root: httpx.Client
 ) -> None:
     path = daemon.state / "sandboxd-probe-killed"
@@ -315,88 +276,3 @@ def test_what_a_killed_start_had_tried_is_removed_when_it_is_old(
     os.close(used)
     assert only(look(root), "temporary")["done"] == "removed"
     assert not path.exists()
-
-
-def test_what_another_daemon_has_is_never_touched(
-    daemon: Daemon, root: httpx.Client, session: Callable[..., str], folder: Path
-) -> None:
-    """Its slots have uids of our range, as those of a private daemon have."""
-    with running(folder, SLOTS) as other, other.client() as http:
-        session()
-        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
-        body = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 2; echo whole"}}
-        http.post(f"/session/{id}", json=body)
-        for _ in range(3):
-            assert look(root)["strays"] == []
-        text = ""
-        body = {"mode": "continue", "runId": "r"}
-        while True:
-            result = http.post(f"/session/{id}", json=body).json()["result"]
-            text += "".join(data for kind, data in result["console"] if kind == "stdout")
-            if result["status"] == "finished":
-                break
-        assert text == "whole\n"
-
-
-def test_a_run_that_outlives_another_daemon_is_never_touched(
-    daemon: Daemon, root: httpx.Client, folder: Path
-) -> None:
-    """Nobody holds the lease of its uid, which is of our range: its group and files tell."""
-    with running(folder, SLOTS) as other:
-        with other.client() as http:
-            id = http.post("/session", json={"image": "c"}).json()["sessionId"]
-            options = {"exec": "echo up; while [ ! -e go ]; do sleep 0.1; done; echo whole"}
-            body = {"mode": "batch", "runId": "r", "options": options}
-            while not http.post(f"/session/{id}", json=body).json()["result"]["console"]:
-                body = {"mode": "continue", "runId": "r"}
-        assert other.process and other.process.stdout
-        other.process.kill()
-        other.process.wait()
-        other.process.stdout.close()
-        for _ in range(3):
-            assert look(root)["strays"] == []
-        other.start()
-        with other.client() as http:
-            assert http.post(f"/session/{id}/upload", files={"src": ("go", b"")}).status_code == 204
-            text, body = "", {"mode": "continue", "runId": "r"}
-            while True:
-                result = http.post(f"/session/{id}", json=body).json()["result"]
-                text += "".join(data for kind, data in result["console"] if kind == "stdout")
-                if result["status"] == "finished":
-                    break
-            assert text == "whole\n" and result["exitCode"] == 0
-            assert http.delete(f"/session/{id}").status_code == 200
-
-
-def leaks(daemon: Daemon, *options: str) -> subprocess.CompletedProcess[str]:
-    socket = f"{daemon.folder}/api.sock"
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "sandboxd", "leaks", "--socket", socket, *options],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
-        timeout=60,
-    )  # fmt: skip
-
-
-def test_the_command_says_what_was_found_and_exits_with_1(
-    daemon: Daemon, session: Callable[..., str]
-) -> None:
-    session()
-    done = leaks(daemon)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "slots leased" in done.stdout and "no strays" in done.stdout
-    with as_uid(FREE) as planted:
-        done = leaks(daemon)
-        assert done.returncode == 1 and f"pid {planted.pid} " in done.stdout
-        assert "killed" in done.stdout
-    with as_uid(FREE) as planted:
-        done = leaks(daemon, "--json")
-        (stray,) = json.loads(done.stdout)["strays"]
-        assert done.returncode == 1 and f"pid {planted.pid} " in stray["identity"]
-
-
-def test_without_a_daemon_the_command_says_so_in_one_line(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "sandboxd", "leaks", "--socket", f"{folder}/none"],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 125 and len(done.stderr.splitlines()) == 1

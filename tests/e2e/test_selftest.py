@@ -1,4 +1,4 @@
-"""`sandboxd selftest` against a daemon as an operator runs it: all attacks fail, nothing stays."""
+"""The command `sandboxd selftest`: all attacks fail, and nothing of them remains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 import httpx
 import pytest
 
-from sandboxd.selftest.runner import ATTACKS, KINDS
+from sandboxd.protections import KINDS
+from sandboxd.selftest.runner import ATTACKS
 
 from .daemon import ROOT, Daemon
 
@@ -24,16 +25,18 @@ def selftest(*args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_attack_fails_and_its_session_is_gone(daemon: Daemon, http: httpx.Client) -> None:
+def test_selftest_against_a_daemon_holds_every_attack_and_deletes_its_sessions(
+    daemon: Daemon, http: httpx.Client
+) -> None:
     done = selftest("--json", "--socket", f"{daemon.folder}/api.sock")
-    found = json.loads(done.stdout)
-    not_held = [(one["name"], one["why"]) for one in found["attacks"] if not one["held"]]
+    report = json.loads(done.stdout)
+    not_held = [(one["name"], one["why"]) for one in report["attacks"] if not one["held"]]
     assert not_held == []
-    assert (done.returncode, found["held"], found["host_looked_at"]) == (0, len(ATTACKS), True)
+    assert (done.returncode, report["held"], report["host_looked_at"]) == (0, len(ATTACKS), True)
     assert http.get("/session/_/match", params={"id": "selftest"}).json()["matches"] == []
 
 
-def test_a_few_attacks_with_a_private_daemon_are_a_line_each() -> None:
+def test_selftest_with_a_private_daemon_prints_a_line_for_each_attack() -> None:
     done = selftest("--only", "capab*", "seen-from-host", "environment", "--socket", "/nonexistent")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -44,15 +47,18 @@ def test_a_few_attacks_with_a_private_daemon_are_a_line_each() -> None:
     assert "\033" not in done.stdout + done.stderr
 
 
-def test_list_attacks_nothing() -> None:
+def test_selftest_list_prints_attacks_and_carries_none_out() -> None:
     done = selftest("--list", "--kind", "network", "--socket", "/nonexistent")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == sum(a.kind == "network" for a in ATTACKS)
 
 
-def test_renamed_command_is_still_known_as_audit() -> None:
+def test_selftest_is_still_known_by_its_old_name_audit() -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "sandboxd", "audit", "--list"], capture_output=True, text=True
+        [sys.executable, "-P", "-m", "sandboxd", "audit", "--list"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == len(ATTACKS)
@@ -60,9 +66,15 @@ def test_renamed_command_is_still_known_as_audit() -> None:
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [(["--kind", "none"], KINDS[0]), (["--only", "none"], "--list"), (["--image", "none"], "none")],
+    [
+        (["--kind", "none"], next(iter(KINDS))),
+        (["--only", "none"], "--list"),
+        (["--image", "none"], "none"),
+    ],
 )
-def test_mistakes_are_one_line(daemon: Daemon, args: list[str], said: str) -> None:
+def test_selftest_reports_a_mistake_of_the_caller_in_one_line(
+    daemon: Daemon, args: list[str], said: str
+) -> None:
     done = selftest(*args, "--socket", f"{daemon.folder}/api.sock")
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr and len(done.stderr.splitlines()) == 1

@@ -33,14 +33,14 @@ def mount(folder: str, name: str = "data", read_only: bool = False) -> dict[str,
 
 @pytest.fixture
 def folder(requests: Requests) -> Iterator[str]:
-    made = make(requests)
-    yield made
-    requests.folder_remove({"folder": made})
+    name = make(requests)
+    yield name
+    requests.folder_remove({"folder": name})
 
 
 @pytest.fixture
 def session(requests: Requests, folder: str) -> Iterator[Lease]:
-    """Leases slots, which are given back before the folder goes."""
+    """Leases slots, which are released before the folder is removed."""
     leased: list[Sandbox] = []
 
     def with_folders(*mounts: dict[str, Any]) -> Sandbox:
@@ -58,13 +58,13 @@ def stored(requests: Requests, folder: str, name: str) -> os.stat_result:
         return os.lstat(f"{path}/work/{name}")
 
 
-def test_files_outlive_the_session(requests: Requests, folder: str) -> None:
+def test_files_of_a_folder_outlive_the_session(requests: Requests, folder: str) -> None:
     first = lease(requests, mounts=[mount(folder)])
-    assert first.run("echo kept > data/f; mkdir data/d").exit == 0
+    assert first.run("echo text > data/f; mkdir data/d").exit == 0
     requests.free(first.slot)
     second = lease(requests, mounts=[mount(folder)])
     assert second.run("cat data/f; stat -c '%U %a' data data/f data/d").stdout.split() == [
-        "kept", "work", "755", "work", "644", "work", "755",
+        "text", "work", "755", "work", "644", "work", "755",
     ]  # fmt: skip
     requests.free(second.slot)
 
@@ -81,14 +81,14 @@ def test_two_sessions_use_a_folder_at_once_under_different_uids(
     assert one.run("cat data/f; stat -c %u data/f").stdout.split() == [
         "one", "two", str(one.slot.uid),
     ]  # fmt: skip
-    found = stored(requests, folder, "f")
-    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (FOLDER_UID, FOLDER_UID, 0o600)
+    file = stored(requests, folder, "f")
+    assert (file.st_uid, file.st_gid, file.st_mode & 0o777) == (FOLDER_UID, FOLDER_UID, 0o600)
 
 
-def test_without_the_map_the_files_are_not_the_sessions(
+def test_folder_that_is_mounted_without_its_map_stops_the_run(
     session: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control: a plain mount shows another owner, and the read-back stops the run."""
+    """A plain mount would show another owner."""
 
     def plain(fd: int, attributes: int, userns: int) -> None:
         syscalls.mount_setattr(fd, attributes, recursive=False)
@@ -99,7 +99,7 @@ def test_without_the_map_the_files_are_not_the_sessions(
     assert "idmapped" in result.last["message"]
 
 
-def test_kernel_that_cannot_map_refuses_the_session(
+def test_session_with_folders_is_refused_where_the_kernel_cannot_map_owners(
     requests: Requests, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = syscalls.mount_setattr
@@ -118,16 +118,16 @@ def test_kernel_that_cannot_map_refuses_the_session(
 
 
 def test_read_only_folder_cannot_be_changed(session: Lease, folder: str) -> None:
-    assert session().run("echo kept > data/f").exit == 0
+    assert session().run("echo text > data/f").exit == 0
     result = session(mount(folder, "ro", read_only=True)).run(
         "cat ro/f; echo x > ro/new; echo x > ro/f; rm ro/f; chmod 777 ro ro/f; mv ro/f ro/g; "
         "mount -o remount,rw /home/work/ro; touch ro/f; cat ro/f"
     )
-    assert result.stdout == "kept\nkept\n"
+    assert result.stdout == "text\ntext\n"
     assert result.stderr.count("Read-only file system") >= 5
 
 
-def test_folder_is_full_at_its_quota_and_the_session_goes_on(session: Lease) -> None:
+def test_folder_is_full_at_its_quota_and_the_scratch_is_not(session: Lease) -> None:
     result = session().run(
         "head -c 40M /dev/zero > data/big; stat -c %s data/big; echo ok > own; cat own; rm data/big"
     )
@@ -144,12 +144,12 @@ def test_link_in_a_folder_leads_to_nothing_of_the_host(session: Lease) -> None:
     assert "etc" in result.stdout.split()  # of the jail
 
 
-def test_hard_link_does_not_leave_the_folder(session: Lease) -> None:
+def test_hard_link_between_a_folder_and_the_scratch_is_refused(session: Lease) -> None:
     result = session().run("echo x > own; ln own data/own; ln data/../own data/own2; ls data")
     assert result.stdout == "" and result.stderr.count("cross-device") == 2
 
 
-def test_only_the_sessions_own_folders_are_seen(requests: Requests, session: Lease) -> None:
+def test_session_sees_its_own_folders_only(requests: Requests, session: Lease) -> None:
     other = make(requests)
     guest = lease(requests, mounts=[mount(other, "secret")])
     guest.run("echo hidden > secret/marker")
@@ -169,8 +169,8 @@ def test_place_of_a_folder_cannot_be_taken_away_or_moved(session: Lease) -> None
 
 
 @pytest.mark.parametrize("target", ["/etc", "sibling"])
-def test_place_that_is_a_link_after_all_stops_the_run(session: Lease, target: str) -> None:
-    """What a program would do if it could: the mount must not follow it."""
+def test_place_of_a_folder_that_is_a_link_stops_the_run(session: Lease, target: str) -> None:
+    """A program cannot do this. If it could, the mount must not follow the link."""
     sandbox = session()
     place = Path(f"{sandbox.slot.scratch}/work/data")
     place.rmdir()
@@ -181,7 +181,9 @@ def test_place_that_is_a_link_after_all_stops_the_run(session: Lease, target: st
     assert result.stdout == ""
 
 
-def test_programs_of_a_folder_run_and_are_not_set_user_id(session: Lease) -> None:
+def test_set_user_id_program_in_a_folder_runs_without_the_rights_of_its_owner(
+    session: Lease,
+) -> None:
     result = session().run(
         "cp /usr/bin/id data/id; chmod 6755 data/id; data/id -u; grep -c 'data.*nosuid.*nodev' "
         "/proc/self/mountinfo"
@@ -189,7 +191,7 @@ def test_programs_of_a_folder_run_and_are_not_set_user_id(session: Lease) -> Non
     assert result.stdout.split()[1:] == ["1"] and result.exit == 0
 
 
-def test_no_user_namespace_of_ours_is_seen_inside(session: Lease) -> None:
+def test_program_is_in_the_hosts_user_namespace_and_in_no_other(session: Lease) -> None:
     sandbox = session()
     result = sandbox.run("readlink /proc/self/ns/user; ls /proc | grep -c '^[0-9]'")
     assert result.stdout.split()[0] == os.readlink("/proc/self/ns/user")
@@ -224,7 +226,7 @@ def test_malformed_mounts_are_refused_by_the_warden(requests: Requests, mounts: 
     assert requests.slots.leased == before
 
 
-def test_folder_that_is_not_there_refuses_the_session(requests: Requests) -> None:
+def test_session_with_a_folder_that_does_not_exist_is_refused(requests: Requests) -> None:
     before = dict(requests.slots.leased)
     with pytest.raises(StageError, match="is not there"):
         lease(requests, mounts=[mount(str(uuid.uuid4()))])
@@ -249,23 +251,23 @@ def test_folder_is_mounted_no_longer_than_a_session_has_it(requests: Requests, f
 
 
 def test_adopted_session_has_its_folders_again(requests: Requests, folder: str) -> None:
-    made = lease(requests, mounts=[mount(folder)])
-    made.run("echo kept > data/f")
-    made.slot, _ = again, _ = restarted(made.slot, requests, mounts=[mount(folder)])
-    assert made.run("cat data/f").stdout == "kept\n"
+    sandbox = lease(requests, mounts=[mount(folder)])
+    sandbox.run("echo text > data/f")
+    sandbox.slot, _ = again, _ = restarted(sandbox.slot, requests, mounts=[mount(folder)])
+    assert sandbox.run("cat data/f").stdout == "text\n"
     requests.free(again)
 
 
-def test_removed_folder_leaves_nothing(requests: Requests) -> None:
-    made = make(requests)
-    requests.folder_remove({"folder": made})
-    assert not os.path.exists(f"{requests.folders._dir}/{made}")
-    requests.folder_remove({"folder": made})  # once more does no harm
+def test_removal_of_a_folder_leaves_nothing(requests: Requests) -> None:
+    removed = make(requests)
+    requests.folder_remove({"folder": removed})
+    assert not os.path.exists(f"{requests.folders._dir}/{removed}")
+    requests.folder_remove({"folder": removed})  # again, without an error
     with pytest.raises(StageError):
-        requests.folder_files({"folder": made})
+        requests.folder_files({"folder": removed})
 
 
-def test_folder_that_cannot_be_made_leaves_nothing(requests: Requests) -> None:
+def test_folder_that_cannot_be_created_leaves_nothing(requests: Requests) -> None:
     before = os.listdir(requests.folders._dir)
     with pytest.raises(StageError):
         requests.folder_make({"folder": str(uuid.uuid4()), "size": 16 << 20, "inodes": 1 << 30})()

@@ -1,16 +1,14 @@
-"""What a program could do to processes, and that it ends with its run."""
+"""The processes of a run: their reach, their limits together, and their end with the run."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
-from pathlib import Path
 
 import pytest
 
-from sandboxd.jail import namespaces, network, seccomp
+from sandboxd.jail import seccomp
 from sandboxd.warden.requests import Worker
 from sandboxd.warden.slots.leases import uid_in_use
 
@@ -19,27 +17,7 @@ from ..sandbox import Sandbox
 ALLOW_ALL = bytes.fromhex("060000000000ff7f")
 
 
-def test_namespaces_are_the_runs_own(sandbox: Sandbox) -> None:
-    result = sandbox.run("for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n; done")
-    inside = dict(zip(namespaces.KINDS, result.stdout.split(), strict=True))
-    outside = namespaces.current()
-    assert [kind for kind in inside if inside[kind] == outside[kind]] == []
-
-
-def test_shared_namespace_stops_the_run(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespaces, "apply_cgroup", lambda: None)
-    result = sandbox.run("echo ran")
-    assert (result.last["event"], result.last["stage"]) == ("fault", "namespaces")
-    assert "cgroup" in result.last["message"]
-
-
-def test_only_the_runs_processes_are_seen(sandbox: Sandbox) -> None:
-    result = sandbox.run("ls -d /proc/[0-9]* | wc -l; cat /proc/1/cmdline; ps -e | wc -l")
-    assert int(result.stdout.split()[0]) < 6
-    assert "sandboxd" not in result.stdout  # init is not dumpable, hidepid keeps it from view
-
-
-def test_kill_everything_hits_nothing_outside_the_run(sandbox: Sandbox) -> None:
+def test_kill_of_all_processes_reaches_none_outside_the_run(sandbox: Sandbox) -> None:
     canary = os.fork()
     if canary == 0:
         time.sleep(60)
@@ -75,7 +53,7 @@ print([libc.syscall(251, 1, 1, 3 << 13), libc.syscall(251, 3, os.getuid(), 3 << 
 
 
 def test_program_cannot_weaken_the_init_of_its_run(sandbox: Sandbox) -> None:
-    """Init has the uid of its programs, and what is done to it would be done to the next step."""
+    """Init has the uid of its programs, and the next step inherits what is done to init."""
     look = "nice; ulimit -Hn; ulimit -v; ulimit -t; chrt -p $$; nproc; ionice"
     clean = sandbox.run(look)
     result = sandbox.run(look, build=f"/usr/bin/python3 - <<'E'\n{WEAKEN}\nE")
@@ -85,7 +63,9 @@ def test_program_cannot_weaken_the_init_of_its_run(sandbox: Sandbox) -> None:
     assert result.events[1]["verdict"]["denied"]["prlimit64"] == 3
 
 
-def test_without_the_filter_it_can(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_weakens_the_init_of_its_run_without_the_filter(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     apply = seccomp.apply
     monkeypatch.setattr(seccomp, "apply", lambda program: apply(ALLOW_ALL))
     monkeypatch.setattr(seccomp, "verify", lambda: None)
@@ -97,7 +77,7 @@ def test_background_processes_do_not_keep_a_step_open(sandbox: Sandbox) -> None:
     result = sandbox.run("(trap '' TERM HUP; sleep 60) & setsid sleep 60 & echo done; exit 5")
     assert result.stdout == "done\n"
     assert result.exit == 5
-    assert result.verdict["usage"]["wall_ms"] < 5000
+    assert result.verdict["limit"] is None
     assert not uid_in_use(sandbox.slot.uid)
 
 
@@ -111,14 +91,10 @@ def test_killed_shim_takes_its_run_with_it(sandbox: Sandbox) -> None:
     """SIGKILL to the shim alone, as the out-of-memory killer of the host might do."""
 
     def kill(started: Worker) -> None:
-        deadline = time.monotonic() + 5
-        while not Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text():
-            assert time.monotonic() < deadline
-        time.sleep(0.2)
         os.kill(started.pid, signal.SIGKILL)
 
-    sandbox.run("setsid sleep 60 & sleep 60", while_running=kill)
-    deadline = time.monotonic() + 5
+    sandbox.run("setsid sleep 60 & sleep 60 & read x", on_wait=kill)
+    deadline = time.monotonic() + 20
     while uid_in_use(sandbox.slot.uid):
         assert time.monotonic() < deadline, "processes survive their shim"
         time.sleep(0.02)
@@ -129,11 +105,6 @@ def test_fork_bomb_is_capped_and_ends_with_the_limit(sandbox: Sandbox) -> None:
     assert result.verdict["limit"] == "wall_s"
     assert result.verdict["usage"]["pids_peak"] <= 40
     assert not uid_in_use(sandbox.slot.uid)
-
-
-def test_stopped_and_deaf_processes_end_at_the_limit(sandbox: Sandbox) -> None:
-    result = sandbox.run("trap '' TERM INT HUP ALRM; kill -STOP $$; sleep 60", wall_s=0.5)
-    assert (result.last["exit"], result.verdict["limit"]) == (None, "wall_s")
 
 
 def test_loops_in_many_processes_end_at_the_cpu_limit(sandbox: Sandbox) -> None:
@@ -148,48 +119,15 @@ def test_cpu_share_holds_for_all_processes_together(sandbox: Sandbox) -> None:
     assert usage["cpu_ms"] < usage["wall_ms"] * 0.75
 
 
-def test_memory_of_many_processes_is_counted_together(sandbox: Sandbox) -> None:
-    script = "x = bytearray(40 << 20); import time; time.sleep(5)"
-    result = sandbox.run(
-        f"for i in 1 2 3 4; do /usr/bin/python3 -c '{script}' & done; wait $! && wait",
-        memory=100 << 20,
-    )
-    assert result.verdict["oom"] is True
-    assert result.verdict["usage"]["mem_peak"] <= 100 << 20
-
-
 def test_shared_memory_counts_as_memory(sandbox: Sandbox) -> None:
     result = sandbox.run("head -c 60M /dev/zero > /dev/shm/x", memory=32 << 20)
     assert (result.verdict["limit"], result.verdict["oom"]) == ("memory", True)
     assert "32 MiB" in result.verdict["advice"]
 
 
-def test_host_loopback_and_abstract_sockets_are_out_of_reach(sandbox: Sandbox) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
-        unix.bind("\0sandboxd-test-canary")
-        unix.listen()
-        port = tcp.getsockname()[1]
-        result = sandbox.run(
-            f"(echo > /dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo reached tcp; "
-            '/usr/bin/python3 -c "import socket; s = socket.socket(socket.AF_UNIX); '
-            "s.connect(chr(0) + 'sandboxd-test-canary'); print('reached unix')\"; "
-            "tail -n +3 /proc/net/dev | cut -d: -f1"
-        )
-    assert "reached" not in result.stdout
-    assert "lo" in result.stdout.split()
-
-
-def test_own_loopback_works(sandbox: Sandbox) -> None:
+def test_server_on_the_runs_own_loopback_is_reached(sandbox: Sandbox) -> None:
     script = (
         "import socket; s = socket.create_server(('127.0.0.1', 0)); "
         "c = socket.create_connection(s.getsockname()); print('connected')"
     )
     assert sandbox.run(f'/usr/bin/python3 -c "{script}"').stdout == "connected\n"
-
-
-def test_loopback_that_is_down_stops_the_run(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(network, "apply", lambda: None)
-    result = sandbox.run("echo ran")
-    assert (result.last["event"], result.last["stage"]) == ("fault", "network")

@@ -1,6 +1,6 @@
-"""The control: ordinary programs of every runtime of this host work under all restrictions.
+"""Ordinary programs of every runtime of this host work under all restrictions.
 
-What they do is in programs/: threads, processes, pipes, signals, locks, timers, sockets of the
+The programs are in programs/: threads, processes, pipes, signals, locks, timers, sockets of the
 loopback, shared memory. Each of their parts prints its name when it has worked.
 """
 
@@ -36,10 +36,10 @@ RUNTIMES = load(Config())
 
 
 def build_and_run(requests: Requests, name: str, file: str, text: str, build: str = "") -> Result:
-    """Do as a client does who asks for "*"."""
-    told = next(r for r in RUNTIMES.describe() if r.name == name)
-    if not told.available:
-        pytest.skip(told.reason)  # the runtime is then not offered either
+    """Run the default commands of the runtime, as for a client's "*"."""
+    described = next(r for r in RUNTIMES.describe() if r.name == name)
+    if not described.available:
+        pytest.skip(described.reason)  # the runtime is then not offered either
     runtime = RUNTIMES.resolve(name)
     sandbox = lease(requests, size=1 << 30, inodes=65536)
     try:
@@ -64,7 +64,7 @@ def test_program_of_each_runtime_is_built_and_works(requests: Requests, name: st
 
 
 def test_every_built_in_runtime_has_a_program() -> None:
-    assert {told.name for told in RUNTIMES.describe()} == set(PROGRAMS)
+    assert {one.name for one in RUNTIMES.describe()} == set(PROGRAMS)
 
 
 LEAK = "#include <stdlib.h>\nint main(void) { return malloc(9) == NULL; }"
@@ -76,7 +76,7 @@ def test_program_built_with_sanitizers_works(requests: Requests) -> None:
     assert result.exit == 0, result.stderr
 
 
-def test_leaks_are_found_where_a_runtime_may_trace(
+def test_leak_sanitizer_finds_leaks_in_a_runtime_that_may_trace(
     requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a runtime of the configuration with seccomp_allow = ["ptrace"] would."""
@@ -84,5 +84,5 @@ def test_leaks_are_found_where_a_runtime_may_trace(
     refused = build_and_run(requests, "c", "main.c", LEAK, find)
     assert refused.events[1]["verdict"]["denied_syscall"] == "ptrace"
     monkeypatch.setitem(requests.filters, "c", seccomp.compile(allow=("ptrace",)))
-    found = build_and_run(requests, "c", "main.c", LEAK, find)
-    assert "9 byte(s) leaked" in found.stderr and found.events[1]["verdict"]["denied"] == {}
+    traced = build_and_run(requests, "c", "main.c", LEAK, find)
+    assert "9 byte(s) leaked" in traced.stderr and traced.events[1]["verdict"]["denied"] == {}

@@ -1,4 +1,4 @@
-"""What a program could do to its run's shim, which has its uid: work, or no room."""
+"""The attacks of a program on its run's shim, which has the same uid: work, or no room."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ while True: os.write(1, b"x")
 """
 
 
-def test_output_byte_by_byte_costs_who_writes_it(
+def test_output_byte_by_byte_slows_down_its_writer(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each write is a packet, and a read of ours: a program that only writes could keep the shim,
-    which no limit of the run counts, busier than itself."""
+    """Each write is a packet, and a read of the shim. A program that only writes could keep the
+    shim busier than itself, and no limit of the run counts the shim."""
     program = f"/usr/bin/python3 - <<'E'\n{PACKETS}\nE"
     held = sandbox.run(program, wall_s=3).verdict["usage"]["stdout_bytes"]
     bound = FREE // LEAST + 3 * RATE // LEAST  # reads in three seconds
@@ -35,10 +35,10 @@ def test_output_byte_by_byte_costs_who_writes_it(
     assert free > 1.5 * held or held < 0.7 * bound, (free, held)
 
 
-def test_run_goes_on_when_its_uid_can_watch_nothing_more(
+def test_run_goes_on_when_its_uid_has_no_watch_of_epoll_left(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program can use up what epoll(7) allows a uid (max_user_watches), and ours is the same."""
+    """A program can use up the watches of its uid (epoll(7)), which the shim has as well."""
 
     def register(*_: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -56,7 +56,7 @@ while True:
 """
 
 
-def test_descriptors_that_a_step_left_in_flight_do_not_hinder_the_next(sandbox: Sandbox) -> None:
+def test_descriptors_in_flight_of_one_step_do_not_hinder_the_next(sandbox: Sandbox) -> None:
     """They count for the uid, which is the shim's as well, until the kernel collects them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))

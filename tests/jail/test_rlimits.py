@@ -1,4 +1,4 @@
-"""The limits of a process, written out: what is missing in the plan is no limit."""
+"""The limits of a process, written out: a limit that is missing in the plan is noticed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def test_every_limit_is_in_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_lower_hard_limits_of_the_host_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hard_limit_of_the_host_that_is_lower_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (50, 50))
     assert rlimits.plan(replace(STEP_LIMITS, nofile=99))[resource.RLIMIT_NOFILE] == 50

@@ -29,7 +29,7 @@ def judged(
     architecture: int = ARCHITECTURE,
     program: list[tuple[int, int, int, int]] = CODE,
 ) -> int:
-    """What the kernel's interpreter would return (classic BPF, Documentation/networking/filter)."""
+    """The answer of the kernel's interpreter (classic BPF, Documentation/networking/filter)."""
     padded = (*arguments, *[0] * (6 - len(arguments)))
     data = struct.pack("<IIQ6Q", number, architecture, 0, *padded)
     at = accumulator = 0
@@ -77,7 +77,7 @@ def test_each_call_is_judged_as_the_profile_says(number: int) -> None:
     assert (FILTER.refused.get(number, "") == name) == (expected == NOTIFY)
 
 
-def test_calls_whose_flags_no_filter_can_read_are_unknown() -> None:
+def test_call_whose_flags_no_filter_can_read_is_unknown() -> None:
     assert judged(NUMBERS["clone3"]) == ENOSYS
     assert judged(NUMBERS["io_uring_setup"]) == ENOSYS
 
@@ -99,9 +99,9 @@ def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None
     for condition in CONDITIONS:
         arguments = list(plain(condition.call))
         arguments[condition.index] = high << 32 | condition.value
-        found = judged(NUMBERS[condition.call], tuple(arguments))
+        judgement = judged(NUMBERS[condition.call], tuple(arguments))
         refused = condition.errno == errno.EPERM
-        assert found == (NOTIFY if refused else 0x50000 | condition.errno)
+        assert judgement == (NOTIFY if refused else 0x50000 | condition.errno)
         assert not refused or FILTER.refused[NUMBERS[condition.call]] == condition.call
 
 
@@ -114,7 +114,7 @@ DANGEROUS = """
     adjtimex
 """
 SURPRISING = "clone3 io_uring_setup io_uring_enter io_uring_register io_setup memfd_secret"
-"""Written out once more, so that what drops out of the profile is missed."""
+"""Written out again, so that a call that drops out of the profile is noticed."""
 
 ARGUMENTS: list[tuple[str, tuple[int, ...], int]] = [
     ("ioctl", (0, 0x5412), NOTIFY),  # TIOCSTI
@@ -155,7 +155,9 @@ def test_call_that_gets_past_filters_or_counters_is_unknown(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "arguments", "wanted"), ARGUMENTS)
-def test_arguments_are_judged(name: str, arguments: tuple[int, ...], wanted: int) -> None:
+def test_arguments_of_an_allowed_call_decide(
+    name: str, arguments: tuple[int, ...], wanted: int
+) -> None:
     assert judged(NUMBERS[name], arguments) == wanted
 
 
@@ -164,16 +166,18 @@ def refusal(code: int) -> int:
 
 
 @given(st.integers(0, 0xFFFFFFFF))
-def test_sockets_of_other_families_ask_for_no_module_of_the_kernel(family: int) -> None:
+def test_socket_of_another_family_is_refused_before_the_kernel_loads_a_module(family: int) -> None:
     refused = refusal(errno.EAFNOSUPPORT)
-    found = judged(NUMBERS["socket"], (family, 1, 0))
-    assert found == (ALLOW if family in (1, 2, 10) else refused)
-    found = judged(NUMBERS["socketpair"], (family, 1, 132))
-    assert found == (ALLOW if family == 1 else refused)
+    judgement = judged(NUMBERS["socket"], (family, 1, 0))
+    assert judgement == (ALLOW if family in (1, 2, 10) else refused)
+    judgement = judged(NUMBERS["socketpair"], (family, 1, 132))
+    assert judgement == (ALLOW if family == 1 else refused)
 
 
 @given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
-def test_sockets_of_other_types_and_protocols_ask_for_no_module(flags: int, number: int) -> None:
+def test_socket_of_another_type_or_protocol_is_refused_before_the_kernel_loads_a_module(
+    flags: int, number: int
+) -> None:
     for kind in range(16):  # 6 is DCCP, which a protocol of 0 asks for as well
         wanted = ALLOW if kind in (1, 2, 3, 5) else refusal(errno.EPROTONOSUPPORT)
         assert judged(NUMBERS["socket"], (2, flags & ~0xF | kind, 0)) == wanted
@@ -181,10 +185,10 @@ def test_sockets_of_other_types_and_protocols_ask_for_no_module(flags: int, numb
     assert judged(NUMBERS["socket"], (2, 1, number)) == wanted
 
 
-def test_families_types_and_protocols_that_are_known_are_judged_one_by_one() -> None:
+def test_families_and_protocols_of_sockets_are_allowed_one_by_one() -> None:
     for number in range(600):
-        found = judged(NUMBERS["socket"], (2, 1, number)) == ALLOW
-        assert found == (number in (0, 1, 6, 17, 58))
+        judgement = judged(NUMBERS["socket"], (2, 1, number)) == ALLOW
+        assert judgement == (number in (0, 1, 6, 17, 58))
         assert (judged(NUMBERS["socket"], (number, 1, 0)) == ALLOW) == (number in (1, 2, 10))
         assert (judged(NUMBERS["socketpair"], (number, 1, 0)) == ALLOW) == (number == 1)
 
@@ -195,16 +199,16 @@ def test_clone_with_any_namespace_flag_is_refused(flags: int) -> None:
     assert judged(NUMBERS["clone"], (flags,)) == (NOTIFY if flags & namespaces else ALLOW)
 
 
-def test_a_runtime_moves_single_calls_and_nothing_else() -> None:
-    made = seccomp.compile(allow=("ptrace",), refuse=("socket",))
-    code = list(struct.iter_unpack("HBBI", made.program))
+def test_filter_of_a_runtime_differs_in_its_own_calls_only() -> None:
+    moved = seccomp.compile(allow=("ptrace",), refuse=("socket",))
+    code = list(struct.iter_unpack("HBBI", moved.program))
     changed = {}
     for number in range(600):
         before, after = judged(number, (1, 1)), judged(number, (1, 1), program=code)
         if before != after:
             changed[number] = after
     assert changed == {NUMBERS["ptrace"]: ALLOW, NUMBERS["socket"]: NOTIFY}
-    assert made.refused[NUMBERS["socket"]] == "socket" and NUMBERS["ptrace"] not in made.refused
+    assert moved.refused[NUMBERS["socket"]] == "socket" and NUMBERS["ptrace"] not in moved.refused
 
 
 @pytest.mark.parametrize(
@@ -215,12 +219,12 @@ def test_a_runtime_moves_single_calls_and_nothing_else() -> None:
         "clone3", "io_uring_setup", "read", "no_such_call", "",
     ],
 )  # fmt: skip
-def test_what_leads_out_of_the_jail_can_never_be_allowed(name: str) -> None:
+def test_call_that_leads_out_of_the_jail_cannot_be_allowed_to_a_runtime(name: str) -> None:
     with pytest.raises(ConfigError, match="never be allowed"):
         seccomp.compile(allow=(name,))
 
 
 @pytest.mark.parametrize("name", ["mount", "clone3", "no_such_call"])
-def test_only_what_is_allowed_can_be_refused(name: str) -> None:
+def test_call_that_is_not_allowed_anyway_cannot_be_refused_to_a_runtime(name: str) -> None:
     with pytest.raises(ConfigError, match="no call"):
         seccomp.compile(refuse=(name,))

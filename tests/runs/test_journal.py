@@ -68,7 +68,8 @@ def test_fault_is_the_final_event_and_has_stage_and_errno() -> None:
     fault = {"event": "fault", "stage": "mounts", "errno": 13, "message": "no", "console": 9}
     (event,) = parse([fault])
     assert event.final and event.exit == -1
-    assert event.fault == "stage mounts: no (errno 13)"
+    assert event.fault == "stage mounts: Permission denied (errno 13)"
+    assert event.cause == "stage mounts: no (errno 13 Permission denied)"
 
 
 def test_texts_of_the_journal_are_bounded() -> None:

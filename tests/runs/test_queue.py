@@ -171,7 +171,7 @@ def test_interrupt_reaches_the_running_step(tmp_path: Path) -> None:
     [
         ("out x\ntimeout", "exec-timeout", None, ""),
         ("out x\ndie", "finished", -1, "without a verdict"),
-        ("out x\nfault", "finished", -1, "stage exec: cannot execute (errno 13)"),
+        ("out x\nfault", "finished", -1, "stage exec: Permission denied (errno 13)"),
     ],
 )
 def test_run_that_ends_without_an_exit_has_its_status_and_explanation(

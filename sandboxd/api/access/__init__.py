@@ -1,1 +1,1 @@
-"""Who asks, for whom, how often, and with which parameters; pages of the web kept out."""
+"""The checks of a request: its caller, its owner, its rate, its parameters, and its origin."""

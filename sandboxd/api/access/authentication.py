@@ -1,30 +1,29 @@
-"""Who is let in: from a request to a caller, or to the refusal that it gets.
+"""The authentication of requests: the caller of each, or its refusal.
 
 There are three ways in:
 
     a signature         on any listener; the caller is the keypair
-    a Unix socket       unsigned: opening it took the right to, so the caller is LOCAL
-    auth = "none"       everybody is LOCAL; only for listeners that nobody else can reach, and
-                        not for web pages (request_checks.py, csrf.py)
+    a Unix socket       unsigned: only root can open the socket, so the caller is LOCAL
+    auth = "none"       every caller is LOCAL; only for listeners on the loopback, and not for web
+                        pages (request_checks.py, csrf.py)
 
-Routes are guarded one by one (`guarded`), so that a path that does not exist is told as that to
-everybody, and a new route is closed unless it is named as open.
+A Guard is in front of each route that its record (http/route.py) does not open.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...config import Config
-from ...errors import AuthFailed, RateLimited
+from ...errors import AuthFailed, Forbidden, RateLimited
+from ..http.route import Access
 from . import signature
 from .keys import Keys
 from .rate_limit import WINDOW_S, RateLimiter
@@ -34,18 +33,18 @@ from .request_checks import by_unix
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who has sent a request: an access key, or LOCAL's name; whether it has an admin's rights."""
+    """The sender of a request: its access key, or LOCAL's name, and its rights."""
 
     name: str
     is_admin: bool
 
 
 LOCAL = Caller("local", True)
-"""Whoever can open the daemon's Unix socket, which is root."""
+"""The caller on the daemon's Unix socket, which only root can open."""
 
 
 class Authenticator:
-    """Says who a request is from."""
+    """Finds the caller of each request."""
 
     def __init__(self, config: Config, keys: Keys, clock: Callable[[], float] = time.time) -> None:
         self.keys = keys
@@ -56,7 +55,7 @@ class Authenticator:
         self._open: Counter[str] = Counter()
 
     async def admit(self, scope: Scope) -> Caller:
-        """Who has sent the request. Raises AuthInvalid, AuthFailed, RateLimited, Unavailable."""
+        """The caller of the request. Raises AuthInvalid, AuthFailed, RateLimited, Unavailable."""
         if self.config.auth == "none" or (by_unix(scope) and not _signed(scope)):
             return LOCAL
         now = self._clock()
@@ -67,7 +66,7 @@ class Authenticator:
             raise AuthFailed("Access key not found")
         if not any(signature.verify(claim, m, keypair.secret_key) for m in _methods(scope)):
             raise AuthFailed("Signature mismatch")
-        # From here to `remember` nothing waits: two of one signature cannot pass together.
+        # No await from here to `remember`: two requests with one signature cannot both pass.
         writes, running = scope.get("method") in WRITES, time.monotonic()
         if writes:
             self._replays.refuse(claim, now, running)
@@ -85,7 +84,7 @@ class Authenticator:
 
     @contextmanager
     def at_once(self, caller: Caller) -> Iterator[None]:
-        """Held while a request of the caller is answered. Raises RateLimited for one too many."""
+        """Counts a request of the caller while it is served. Raises RateLimited above the limit."""
         most = self.config.http.requests
         if self._open[caller.name] >= most:
             raise RateLimited(f"{most} requests at once are allowed, open streams among them")
@@ -109,33 +108,26 @@ def _target(scope: Scope) -> bytes:
 
 
 def _methods(scope: Scope) -> Sequence[str]:
-    """The methods that may have been signed: the one that is meant; and POST, if another is
-    carried by it (X-Method-Override), as a client signs that does not know what we see.
+    """The methods that the client may have signed: the effective one, and POST where the
+    effective one came with a POST (X-Method-Override), for clients that sign what they send.
 
-    Nothing but POST: who overhears a signed GET, which may repeat, must not make a DELETE of it.
+    Nothing but POST: an eavesdropper must not turn a signed GET, which may repeat, into a DELETE.
     """
-    meant = scope.get("method", "GET")  # a WebSocket begins as a GET
-    return (meant, "POST") if scope["state"].get("carrier") == "POST" else (meant,)
+    effective = scope.get("method", "GET")  # a WebSocket begins as a GET
+    return (effective, "POST") if scope["state"].get("carrier") == "POST" else (effective,)
 
 
-class _Guard:
-    """Lets a request go on to its route with its caller in the state, or raises the refusal."""
+class Guard:
+    """ASGI middleware of one route: it puts the caller into the state, or raises the refusal."""
 
-    def __init__(self, route: ASGIApp) -> None:
-        self._route = route
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door = scope["app"].state.sandboxd.door
-        caller = scope["state"]["caller"] = await door.admit(scope)
-        with door.at_once(caller):
-            await self._route(scope, receive, send)
-
-
-def guarded(
-    routes: Sequence[Route | WebSocketRoute], open: Collection[str]
-) -> list[Route | WebSocketRoute]:
-    """`routes`, closed to whom the door does not let in, but for the paths in `open`."""
-    for route in routes:
-        if route.path not in open:
-            route.app = _Guard(route.app)
-    return list(routes)
+        authenticator: Authenticator = scope["app"].state.sandboxd.authenticator
+        caller = scope["state"]["caller"] = await authenticator.admit(scope)
+        with authenticator.at_once(caller):
+            if self._access is Access.ADMIN and not caller.is_admin:
+                raise Forbidden("only admins can do this")
+            await self._app(scope, receive, send)

@@ -1,14 +1,14 @@
-"""Keeps web pages out where nobody signs (auth = "none").
+"""The refusal of web pages where requests are unsigned (auth = "none").
 
-Whoever reaches such a listener is trusted, since only this machine can. But a browser on this
-machine carries requests of any page that is open in it: directly (the page sends what needs no
-leave: a POST with a text body, a WebSocket), or under a name of the page's own server that was
-turned to 127.0.0.1 meanwhile (DNS rebinding), and then the page even reads the answers.
+Only programs on this host reach such a listener, and they are trusted. But a browser on this host
+sends requests for every page that is open in it. A page may send some requests to any server: a
+POST with a text body, or a WebSocket. And it may send all requests to its own server, whose name
+the attacker can point at 127.0.0.1 later (DNS rebinding); then the page even reads the responses.
 
-A browser cannot be made to lie in three headers (Fetch, "forbidden request-header"): Host names
-the server as the page knows it, Origin the page, Sec-Fetch-Site how the two are related. So the
-Host has to be the loopback, and the page, if there is one, the daemon's own. Programs send no
-Origin; without a Host it was no browser either. No I/O.
+A page cannot choose three headers (Fetch, "forbidden request-header"). Host names the server as
+the page knows it, Origin names the page, and Sec-Fetch-Site says how the two are related. So Host
+has to be the loopback, and the page, if there is one, the daemon's own. Programs send no Origin; a
+request without Host comes from no browser. No I/O.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ _OWN_PAGE = ("same-origin", "none")  # none: the user's own act, such as a typed
 
 
 def refuse_pages(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Raise Forbidden for a request that a page of somebody else's may have sent.
+    """Raise Forbidden for a request that a foreign web page may have sent.
 
     Names in `headers` are lower-case, as ASGI has them.
     """
-    found: dict[bytes, list[str]] = {}
+    values: dict[bytes, list[str]] = {}
     for name, value in headers:
-        found.setdefault(name, []).append(value.decode("latin-1").strip().lower())
-    hosts = found.get(b"host", [])
+        values.setdefault(name, []).append(value.decode("latin-1").strip().lower())
+    hosts = values.get(b"host", [])
     for host in hosts:
         if not is_loopback(host):
             raise Forbidden(
-                f"without keys this server answers to the Host localhost, 127.0.0.1 or [::1], "
-                f"not {host[:80]!r}; make a keypair, or use its loopback address"
+                f"with auth none this server serves the Host localhost, 127.0.0.1 or [::1], "
+                f"not {host[:80]!r}; use a loopback address, or make a keypair"
             )
-    for origin in found.get(b"origin", []):
+    for origin in values.get(b"origin", []):
         if origin.removeprefix("http://") not in hosts:
-            raise Forbidden(f"without keys this server does nothing for the page {origin[:80]!r}")
-    for site in found.get(b"sec-fetch-site", []):
+            raise Forbidden(f"with auth none this server does not serve the page {origin[:80]!r}")
+    for site in values.get(b"sec-fetch-site", []):
         if site not in _OWN_PAGE:
-            raise Forbidden("without keys this server does nothing for pages of other sites")
+            raise Forbidden("with auth none this server does not serve pages of other sites")
 
 
 def is_loopback(host: str) -> bool:
-    """`host`, a Host header in lower case, is a name of this machine that no DNS can give away.
+    """`host`, a Host header in lower case, always means this host, whatever the DNS says.
 
-    localhost and what is below it is the loopback by RFC 6761, 6.3; browsers keep to that.
+    localhost and the names below it are the loopback by RFC 6761, 6.3; browsers comply.
     """
     name, port = _split(host)
     if port and not (port.isascii() and port.isdigit()):

@@ -1,8 +1,8 @@
-"""The keypairs as the running daemon knows them: what the database says, at every request.
+"""The keypairs of the running daemon, as the database has them at every request.
 
-They are kept in memory and read again when anybody has written to the file since, the command
-line above all, so that a keypair that was disabled is refused from the next request on. Asking
-for the file's version costs next to nothing, reading the rows in a thread 76 microseconds.
+They are in memory, and are read again after every write to the database file, also by the command
+line. So a disabled keypair is refused from the next request on. To ask for the version of the file
+costs next to nothing, to read the rows in a thread 76 microseconds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ...errors import Unavailable
 from ...store import keypairs
 from ...store.database import Database
 from ...store.keypairs import Keypair
-from ..telemetry.audit_log import act
+from ..telemetry.audit_log import audit
 
 _log = logging.getLogger(__name__)
 
 USED_EVERY_S = 60
-"""How exact a keypair's last use is; each time is a write."""
+"""Seconds between two writes of a keypair's last use."""
 
 
 class Keys:
@@ -34,46 +34,46 @@ class Keys:
 
     async def find(self, access_key: str) -> Keypair | None:
         """The keypair, if there is one and it is active. Raises Unavailable when the database
-        cannot be read: nobody is let in on what may no longer be so."""
+        cannot be read: a keypair from memory may have been disabled since."""
         await self.refresh()
         keypair = self._known.get(access_key)
         return keypair if keypair and keypair.is_active else None
 
     async def refresh(self) -> None:
-        """Read the keypairs again if need be. Raises Unavailable when that cannot be.
+        """Read the keypairs again if the file has changed. Raises Unavailable when that fails.
 
-        What has been done to them meanwhile is told: the audit log of the command line, which
-        has no other way to this daemon's log.
+        The changes go to the audit log: the command line that has made them cannot write to the
+        log of this daemon.
         """
         try:
             version = self._database.version()
             if version == self._version:
                 return
-            found = await self._database.run(keypairs.all_keypairs)
+            rows = await self._database.run(keypairs.all_keypairs)
         except sqlite3.Error as error:
-            raise Unavailable(f"the keypairs cannot be read: {error}") from None
-        known = {keypair.access_key: keypair for keypair in found}
+            raise Unavailable("the keypairs cannot be read", str(error)) from None
+        known = {keypair.access_key: keypair for keypair in rows}
         if self._version:
             for what, access_key in changes(self._known, known):
-                act(f"keypair.{what}", caller="command line", access_key=access_key)
+                audit(f"keypair.{what}", caller="command line", access_key=access_key)
         self._known = known
-        self._version = version  # of before the reading: what came since is read again
+        self._version = version  # the one before the reading: later changes are read next time
 
     async def used(self, access_key: str, now: float) -> None:
-        """The keypair has signed a request at `now`, in seconds since 1970."""
+        """Write that the keypair has signed a request at `now`, in seconds since 1970."""
         if now - self._used.get(access_key, 0) < USED_EVERY_S:
             return
         self._used[access_key] = now
         try:
             await self._database.run(keypairs.used, access_key, now)
-        except sqlite3.Error as error:  # a date for people; nothing is decided by it
+        except sqlite3.Error as error:  # a date for people; nothing depends on it
             _log.warning("the last use of %s cannot be noted: %s", access_key, error)
 
 
 def changes(
     before: Mapping[str, Keypair], after: Mapping[str, Keypair]
 ) -> Iterator[tuple[str, str]]:
-    """What has been done to keypairs, and to which access key. No I/O."""
+    """The changes to keypairs, each with its access key. No I/O."""
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
         if old is None or new is None:

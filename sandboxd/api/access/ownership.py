@@ -1,8 +1,8 @@
-"""For whom a route acts. The one place that says so; every guarded route goes through it.
+"""The owner that a request acts for. Every route with Access.OWNER asks here, and nowhere else.
 
-A caller acts for itself. An admin may act for another owner, named as owner_access_key in the
-query or in a JSON body. An owner is an access key, or "local"; it need not exist any more, so
-that an admin can tidy up after a deleted keypair, but nothing new is made for such a one.
+A caller acts for itself. An admin may act for another owner, whose name is the parameter
+owner_access_key, in the query or in a JSON body. An owner is an access key, or "local". Its keypair
+may be deleted: then an admin can still remove what it owned, but nothing new is created for it.
 """
 
 from __future__ import annotations
@@ -20,42 +20,36 @@ OWNER = "owner_access_key"
 
 
 def caller(request: HTTPConnection) -> Caller:
-    """Who has sent the request. Raises AuthFailed on a route that is open to everybody."""
-    found = request.scope["state"].get("caller")
-    if not isinstance(found, Caller):
+    """The caller of the request. Raises AuthFailed on a route that is open to everybody."""
+    caller = request.scope["state"].get("caller")
+    if not isinstance(caller, Caller):
         raise AuthFailed("Unauthorized access")
-    return found
+    return caller
 
 
 def owner(request: HTTPConnection) -> str:
-    """The owner that this request acts for. Raises Forbidden when that is not the caller's to
-    choose."""
+    """The owner that this request acts for. Raises Forbidden if the caller may not act for it."""
     asking = caller(request)
-    named = request.query_params.get(OWNER) or request.scope["state"].get(OWNER) or asking.name
-    if named != asking.name and not asking.is_admin:
+    name = request.query_params.get(OWNER) or request.scope["state"].get(OWNER) or asking.name
+    if name != asking.name and not asking.is_admin:
         raise Forbidden("only admins can act for another owner")
-    annotate(request, owner=str(named))
-    return str(named)
+    annotate(request, owner=str(name))
+    return str(name)
 
 
-def by_admin(request: HTTPConnection) -> None:
-    """For routes that are about the daemon itself. Raises Forbidden."""
-    if not caller(request).is_admin:
-        raise Forbidden("only admins can do this")
-
-
-async def maker(request: HTTPConnection) -> str:
-    """The owner of what this request makes. Raises NotFound for one without a keypair."""
-    named = owner(request)
-    door: Authenticator = request.app.state.sandboxd.door
-    if named not in (caller(request).name, LOCAL.name) and not await door.keys.find(named):
-        raise NotFound("keypair", f"there is no active keypair {named}")
-    return named
+async def creator(request: HTTPConnection) -> str:
+    """The owner of what this request creates. Raises NotFound if it has no active keypair."""
+    name = owner(request)
+    authenticator: Authenticator = request.app.state.sandboxd.authenticator
+    is_known = name in (caller(request).name, LOCAL.name)
+    if not is_known and not await authenticator.keys.find(name):
+        raise NotFound("keypair", f"there is no active keypair {name}")
+    return name
 
 
 def name_owner(request: HTTPConnection, parameters: Mapping[str, Any]) -> None:
-    """Note the owner that a request's body or query names, for `owner`. Raises Invalid."""
-    named = parameters.get(OWNER)
-    if named is not None and not isinstance(named, str):
+    """Keep the owner that a request's parameters name, for `owner`. Raises Invalid."""
+    name = parameters.get(OWNER)
+    if name is not None and not isinstance(name, str):
         raise Invalid("Input validation error", {OWNER: "an access key"})
-    request.scope["state"][OWNER] = named
+    request.scope["state"][OWNER] = name

@@ -2,7 +2,7 @@
 
 Clients send `null` for what they leave open, use several names for one thing and add keys that
 we do not know: null means absent, aliases are folded, unknown keys are ignored. File names that
-are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and stay what they are.
+are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and are not changed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ BODY_MAX = 2 << 20
 """Bytes of a JSON body."""
 
 DROP_MAX = 64 << 20
-"""Bytes of a refused body that are read, so that its sender comes to see the answer."""
+"""Bytes of a refused body that are read, so that its sender comes to read the response."""
 
 IDLE_S = 60.0
-"""Seconds without a byte of the body after which the client is given up."""
+"""Seconds without a byte of the body after which the request is refused."""
 
 RATE_MIN = 1024
-"""Bytes a second that a body has to come with, after the first IDLE_S."""
+"""Bytes a second of a body that a client has to send, after the first IDLE_S."""
 
 _FIELDS_MAX = 100
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
@@ -67,8 +67,8 @@ def typed(values: Mapping[str, Any], kind: type[Parameters], where: str = "") ->
         return msgspec.convert(known, kind)
     except msgspec.ValidationError as error:
         text = str(error)
-        found = _WHERE.search(text)
-        field = f"{where}.{found[1]}".strip(".") if found else where
+        match = _WHERE.search(text)
+        field = f"{where}.{match[1]}".strip(".") if match else where
         problem = {field or "body": _WHERE.sub("", text)}
         raise Invalid("Input validation error", problem) from None
     except UnicodeEncodeError:  # of a text in the place of something else
@@ -105,7 +105,7 @@ def _query(query: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The query string; the last of repeated values counts, unless `kind` has a list there."""
     text = query.decode("utf-8", "surrogateescape")
     try:
-        found = parse_qs(text, True, errors="surrogateescape", max_num_fields=_FIELDS_MAX)
+        fields = parse_qs(text, True, errors="surrogateescape", max_num_fields=_FIELDS_MAX)
     except ValueError:
         raise Invalid(f"at most {_FIELDS_MAX} fields in a query are allowed") from None
     lists = {
@@ -113,7 +113,7 @@ def _query(query: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
         for field in msgspec.structs.fields(kind)
         if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.ListType)
     }
-    return {key: value if key in lists else value[-1] for key, value in found.items()}
+    return {key: value if key in lists else value[-1] for key, value in fields.items()}
 
 
 async def _whole(request: Request) -> bytes:
@@ -129,7 +129,7 @@ async def _whole(request: Request) -> bytes:
 
 
 class BodyBudget:
-    """The bodies of all requests that are held in memory until they are whole: `most` bytes."""
+    """The memory for bodies that are not complete yet: `most` bytes for all requests together."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -137,15 +137,15 @@ class BodyBudget:
 
     @contextmanager
     def room(self) -> Iterator[Callable[[int], None]]:
-        """Gives the function that takes room for bytes, until the `with` ends. It raises
-        HTTPException 503 when there is none."""
+        """Gives a function that reserves bytes until the `with` ends. That function raises
+        HTTPException 503 when too few are left."""
         mine = 0
 
         def hold(size: int) -> None:
             nonlocal mine
             if self._held + size > self.most:
                 headers = {"retry-after": "1", "connection": "close"}
-                raise HTTPException(503, "too many bodies are being sent at once", headers)
+                raise HTTPException(503, "too many clients are sending a body at once", headers)
             mine += size
             self._held += size
 
@@ -164,8 +164,8 @@ class BodyReader:
         self._until = asyncio.get_running_loop().time() + IDLE_S
 
     async def piece(self) -> bytes:
-        """The next bytes; none at the end. Raises HTTPException 408 when they stop coming,
-        ClientDisconnect when the client goes away."""
+        """The next bytes; none at the end. Raises HTTPException 408 when the client stops sending,
+        ClientDisconnect when it goes away."""
         loop = asyncio.get_running_loop()
         while not self._ended:
             try:
@@ -182,8 +182,8 @@ class BodyReader:
         return b""
 
     async def drop(self) -> dict[str, str] | None:
-        """Read the rest of a refused body. The headers that the answer then needs: to close
-        the connection, when there was more than is read."""
+        """Read the rest of a refused body. Returns headers for the response: they close the
+        connection if the body is longer than DROP_MAX."""
         dropped = 0
         while piece := await self.piece():
             dropped += len(piece)

@@ -1,4 +1,4 @@
-"""How many requests a keypair may make: a rolling window, exact to the request."""
+"""The rate limit of a keypair: a rolling window, exact to the request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ WINDOW_S = 900
 
 @dataclass(frozen=True, slots=True)
 class RollingWindow:
-    """What a caller is told: requests allowed in a window, how many of them are left, and, if
-    this one was over the limit, in how many seconds the next is allowed."""
+    """The window of a caller after a request.
+
+    limit      requests that it allows
+    remaining  requests of these that are left
+    wait_s     seconds until the next request is allowed, if this one was over the limit
+    """
 
     limit: int
     remaining: int
@@ -19,7 +23,7 @@ class RollingWindow:
 
 
 UNCOUNTED = RollingWindow(1000, 1000)
-"""What the answers to unsigned requests say, which are not counted."""
+"""The window of unsigned requests, which are not counted."""
 
 
 class RateLimiter:

@@ -1,13 +1,13 @@
-"""Signed writes are good once.
+"""The memory against replay: each signature of a write is accepted once.
 
-A signature can be checked again as long as its date is within the allowed skew, so whoever
-overhears one could repeat the request. For requests that change something, the signatures that
-were accepted are remembered until their date has run out, by the host's clock and by one that
-nobody sets: a clock that was ahead for a while may be set back. Reads may repeat.
+A signature is valid as long as its date is within the allowed skew, so an eavesdropper could repeat
+the request. Therefore the accepted signatures of requests that change something are remembered
+until their date has run out: both by the host's clock and by a monotonic one, because a clock that
+was ahead may be set back. Reads may repeat.
 
-The memory is bounded for each access key by itself, so that no key can fill another's. When it
-is full, further writes of that key are refused: to forget one would be to let it come again.
-It is lost with the process; what was overheard before a restart could be repeated after it.
+The memory of each access key has its own bound, so no key can fill the memory of another. When it
+is full, further writes of that key are refused, because a forgotten signature could be replayed.
+The memory is lost with the process: a request of before a restart could be replayed after it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .signature import SKEW, Claim
 WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 KEPT_MAX = 100_000
-"""Signatures remembered for one access key: more than the default rate limit lets it make
-in the 30 minutes that a date of the future can be good for."""
+"""Signatures remembered for one access key: more than the default rate limit allows in the 30
+minutes for which a date in the future can be valid."""
 
 
 @dataclass(slots=True)
@@ -59,10 +59,10 @@ class Replays:
             raise RateLimited(f"more than {self._most} signed writes within {2 * SKEW}")
 
     def remember(self, claim: Claim, now: float, running: float) -> None:
-        """The write was accepted, after `refuse` let it pass."""
+        """Remember a write that is accepted, after `refuse` has let it pass."""
         seen = self._seen[claim.access_key]
         seen.signatures.add(claim.signature)
-        # a second more, lest rounding makes the two clocks disagree about the last moment
-        good_until = (claim.when + SKEW).timestamp() + 1
-        left = good_until - now
-        heapq.heappush(seen.expiries, (running + left, good_until, claim.signature))
+        # a second more, so that rounding cannot make the two clocks differ about the end
+        valid_until = (claim.when + SKEW).timestamp() + 1
+        left = valid_until - now
+        heapq.heappush(seen.expiries, (running + left, valid_until, claim.signature))

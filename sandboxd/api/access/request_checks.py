@@ -1,8 +1,8 @@
-"""What holds for every request before there is a route for it, and for every answer after.
+"""The checks of every request before its route is known, and the headers of every response.
 
-X-Method-Override says which method is meant, for clients that can send only some of them. The
-version header must be one that we know. Where nobody signs, web pages are kept out (csrf.py).
-Answers say how many requests are left.
+X-Method-Override names the effective method, for clients that can send only some methods. The
+version header must have a known version. Web pages are refused where requests are unsigned
+(csrf.py). The headers of a response tell the rest of the caller's rate limit.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ VERSIONS = frozenset((
     "v6.20210815", "v6.20220315", "v6.20220615", "v6.20221201", "v6.20230315", "v7.20230615",
     "v8.20240315", "v8.20240915", "v9.20250722",
 ))  # fmt: skip
-"""The versions of the API that its clients may name; the batch mode is the same in all of them.
-Without a name, version 5 is meant."""
+"""The versions of the API that a client may name; the batch mode is the same in all of them. A
+request without one means version 5."""
 
 _VERSION_HEADERS = (b"x-backendai-version", b"x-sorna-version")
 
@@ -43,7 +43,9 @@ class RequestChecks:
 
         async def counted(message: Message) -> None:
             if message["type"].endswith("http.response.start"):
-                _tell_rate(MutableHeaders(scope=message), scope["state"].get("rate", UNCOUNTED))
+                _set_rate_headers(
+                    MutableHeaders(scope=message), scope["state"].get("rate", UNCOUNTED)
+                )
             await send(message)
 
         try:
@@ -55,7 +57,7 @@ class RequestChecks:
 
 
 def _check(scope: Scope) -> None:
-    """Raises Refused, for what no route would serve."""
+    """Raise Refused for a request that no route would serve."""
     if version_of(scope["headers"]) not in VERSIONS | {None}:
         raise Refused("Unsupported API version.")
     if scope["app"].state.sandboxd.config.auth == "none" and not by_unix(scope):
@@ -63,29 +65,29 @@ def _check(scope: Scope) -> None:
 
 
 def by_unix(scope: Scope) -> bool:
-    """The request came over a Unix socket: ASGI names its path then, and no port."""
+    """The request came over a Unix socket: then ASGI names its path and no port."""
     path, port = scope.get("server") or ("", 0)
     return port is None and str(path).startswith("/")
 
 
 def version_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The API's version as the request has it; None when it has none."""
-    found = {name: value.decode("latin-1") for name, value in headers if name in _VERSION_HEADERS}
-    return next((found[name] for name in _VERSION_HEADERS if name in found), None)
+    """The version of the API that the request names; None if it names none."""
+    named = {name: value.decode("latin-1") for name, value in headers if name in _VERSION_HEADERS}
+    return next((named[name] for name in _VERSION_HEADERS if name in named), None)
 
 
 def _overridden(scope: Scope) -> Scope:
-    """The scope with the method that is meant. A copy: the server goes by the one that was sent,
-    which decides about the form of the answer."""
+    """The scope with the effective method. A copy: for the server the method that was sent
+    decides about the form of the response."""
     scope = dict(scope, state=scope.get("state", {}))
-    meant = next((value for name, value in scope["headers"] if name == b"x-method-override"), b"")
-    if meant and scope["type"] == "http":
+    override = next((v for name, v in scope["headers"] if name == b"x-method-override"), b"")
+    if override and scope["type"] == "http":
         scope["state"]["carrier"] = scope["method"]
-        scope["method"] = meant.decode("latin-1").strip().upper()
+        scope["method"] = override.decode("latin-1").strip().upper()
     return scope
 
 
-def _tell_rate(headers: MutableHeaders, rate: RollingWindow) -> None:
+def _set_rate_headers(headers: MutableHeaders, rate: RollingWindow) -> None:
     headers["x-ratelimit-limit"] = str(rate.limit)
     headers["x-ratelimit-remaining"] = str(rate.remaining)
     headers["x-ratelimit-window"] = str(WINDOW_S)

@@ -1,6 +1,6 @@
-"""Signed requests: what a client claims, and whether its signature bears that out. No I/O.
+"""The signature of a request: the claim of a client, and its verification. No I/O.
 
-The string to sign is seven lines, made of the request as it came over the wire, byte for byte:
+The string to sign has seven lines, from the request as it came over the wire, byte for byte:
 
     METHOD
     path and query, percent-encoded as sent
@@ -10,11 +10,11 @@ The string to sign is seven lines, made of the request as it came over the wire,
     x-backendai-version:VALUE      or x-sorna-version
     hash of nothing                bodies are not signed
 
-The key is derived from the secret by the day of that date, then by the host, so a signature is
-good for one host and, within SKEW, one time. What is not signed, a body above all, is as
-trustworthy as the way it came: over a network, that is TLS in front of us.
+The key is derived from the secret with the day of that date, then with the host. So a signature is
+valid for one host and, within SKEW, for one time. The body and some headers are not signed: on a
+network they are protected by TLS in front of the daemon, or not at all.
 
-Messages, titles and their order are those of the Backend.AI manager, as its clients show them.
+Messages, titles and their order are those of the Backend.AI manager, since its clients show them.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from email.utils import parsedate_to_datetime
 from ...errors import AuthFailed, AuthInvalid
 
 SKEW = timedelta(minutes=15)
-"""How far a client's clock may be from ours, either way."""
+"""The allowed difference between the clocks of a client and of this host, either way."""
 
 HASHES = frozenset(
     ("sha256", "sha384", "sha512", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s")
 )
-"""Those of hashlib.algorithms_guaranteed with a fixed digest of at least 256 bits."""
+"""The algorithms of hashlib.algorithms_guaranteed with a fixed digest of 256 bits or more."""
 
 _SCHEMES = ("BackendAI", "Sorna")
 _DATES = (b"date", b"x-backendai-date", b"x-sorna-date")
 _VERSIONS = (b"x-backendai-version", b"x-sorna-version")
-_NO_TYPE = b"application/octet-stream"  # what a server takes an absent Content-Type for
+_NO_TYPE = b"application/octet-stream"  # the meaning of an absent Content-Type
 
 Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case, in the order of the request."""
@@ -47,11 +47,11 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who a request says it is from. Nothing of it is true before `verify` has said so.
+    """The sender that a request names. Nothing of it is proven before `verify`.
 
     when       its date, in the zone that it was written in
     signature  hexadecimal, as sent
-    rest       the string to sign but for its first and last line
+    rest       the string to sign without its first and last line
     """
 
     access_key: str
@@ -63,29 +63,29 @@ class Claim:
 
 
 def claim(target: bytes, headers: Headers, now: datetime) -> Claim:
-    """What the request for `target` (path and query as sent) claims at the time `now`.
+    """The claim of the request for `target` (path and query as sent) at the time `now`.
 
     Raises AuthFailed when it is not signed, AuthInvalid when its signature cannot be checked.
     """
-    found = _first(headers)
-    authorization = found.get(b"authorization")
-    raw_date = next((found[name] for name in _DATES if found.get(name)), None)
-    if not authorization and raw_date is None:  # it claims nothing, so nothing of it is invalid
+    first = _first(headers)
+    authorization = first.get(b"authorization")
+    raw_date = next((first[name] for name in _DATES if first.get(name)), None)
+    if not authorization and raw_date is None:  # an unsigned request is no invalid signature
         raise AuthFailed("Unauthorized access")
     when = _date(raw_date, now)
     if not authorization:
         raise AuthFailed("Unauthorized access")
     access_key, hash, signature = _credential(authorization.decode("latin-1"))
-    version = next((name for name in _VERSIONS if name in found), None)
+    version = next((name for name in _VERSIONS if name in first), None)
     if version is None:
         raise AuthInvalid("API version missing in request headers")
-    host = found.get(b"host", b"")
+    host = first.get(b"host", b"")
     rest = (
         target,
         raw_date or b"",
         b"host:" + host,
-        b"content-type:" + _media_type(found.get(b"content-type")),
-        version + b":" + found[version],
+        b"content-type:" + _media_type(first.get(b"content-type")),
+        version + b":" + first[version],
     )
     return Claim(access_key, hash, signature.encode("latin-1"), when, host, b"\n".join(rest))
 
@@ -106,11 +106,11 @@ def sign(claimed: Claim, method: str, secret: str) -> bytes:
 
 
 def _first(headers: Headers) -> Mapping[bytes, bytes]:
-    """The first value of each header, as our handlers read them too."""
-    found: dict[bytes, bytes] = {}
+    """The first value of each header; the handlers read that one, too."""
+    first: dict[bytes, bytes] = {}
     for name, value in headers:
-        found.setdefault(name, value)
-    return found
+        first.setdefault(name, value)
+    return first
 
 
 def _media_type(value: bytes | None) -> bytes:
@@ -118,7 +118,7 @@ def _media_type(value: bytes | None) -> bytes:
 
 
 def _date(raw: bytes | None, now: datetime) -> datetime:
-    """The time that a date header names. Raises AuthInvalid when it is none, or not about now."""
+    """The time in a date header. Raises AuthInvalid if it is malformed, or too far from `now`."""
     when = parse_date(raw.decode("latin-1")) if raw else None
     if when is None or abs(when - now) > SKEW:
         raise AuthInvalid("Date/time sync error")
@@ -126,7 +126,8 @@ def _date(raw: bytes | None, now: datetime) -> datetime:
 
 
 def parse_date(text: str) -> datetime | None:
-    """A date in ISO 8601 or as RFC 7231 has it, UTC if it names no zone; None if it is neither."""
+    """A date in ISO 8601 or in the form of RFC 7231, in UTC unless it names a zone; None if it is
+    malformed."""
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             when = parse(text.strip())
@@ -144,9 +145,9 @@ def _credential(value: str) -> tuple[str, str, str]:
     if scheme not in _SCHEMES:
         raise AuthInvalid("Invalid authorization type name")
     pairs = (part.partition("=") for part in text.split(","))
-    given = {key.strip(): value.strip() for key, _, value in pairs}
-    access_key, colon, signature = given.get("credential", "").partition(":")
-    method = given.get("signMethod", "")
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
+    access_key, colon, signature = fields.get("credential", "").partition(":")
+    method = fields.get("signMethod", "")
     if not (access_key and colon and method):
         raise AuthInvalid("Missing or malformed authorization parameters")
     kind, _, hash = method.lower().partition("-")

@@ -1,1 +1,1 @@
-"""HTTP itself: connections, heads and bodies, what an answer looks like, and whether it was got."""
+"""HTTP: connections, heads and bodies of messages, problem documents, delivery, and routes."""

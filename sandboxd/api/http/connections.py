@@ -1,9 +1,9 @@
-"""What bounds all connections together: how many there are, of them from one address, and how
-many bytes wait in memory for clients that do not read.
+"""The bounds of all connections together: their number, their number from one address, and the
+bytes in memory for clients that do not read.
 
-A connection whose client does not keep up is paused, and nothing more is written to it. One
-that takes nothing at all for STALLED_S is given up; and where all that are paused hold more than
-HELD_MAX, those that have been paused longest are given up first.
+A connection with a slow client is paused: nothing more is written to it. It is aborted when its
+client reads nothing for STALLED_S. And while the paused connections together hold more than
+HELD_MAX bytes, the one that was paused first is aborted.
 """
 
 from __future__ import annotations
@@ -28,39 +28,40 @@ HELD_MAX = 128 << 20
 COMPLAINT_S = 10.0
 
 BACKLOG = 512
-"""Connections that wait to be accepted, at most."""
+"""Connections that may wait to be accepted."""
 
 
 def complain_less(loop: asyncio.AbstractEventLoop) -> None:
-    """Have `loop` say once in COMPLAINT_S that there is no descriptor for a connection that waits
-    to be accepted. asyncio says it for each, with a traceback, and tries again a second later."""
-    said = -COMPLAINT_S
+    """Have `loop` log once in COMPLAINT_S that no descriptor is left to accept a connection.
+    asyncio logs it for each connection, with a traceback, and tries again a second later."""
+    logged_at = -COMPLAINT_S
 
     def complain(loop: asyncio.AbstractEventLoop, about: dict[str, Any]) -> None:
-        nonlocal said
+        nonlocal logged_at
         error = about.get("exception")
         if not isinstance(error, OSError) or error.errno not in (errno.EMFILE, errno.ENFILE):
             loop.default_exception_handler(about)
-        elif loop.time() - said >= COMPLAINT_S:
-            said = loop.time()
+        elif loop.time() - logged_at >= COMPLAINT_S:
+            logged_at = loop.time()
             log.event("connections.wait", logging.ERROR, reason=error.strerror)
 
     loop.set_exception_handler(complain)
 
 
 class Connections(ServerState):
-    """uvicorn's state of all connections, with bounds, by `http`, which may change."""
+    """uvicorn's state of all connections, with the bounds of `http`, which a reload replaces."""
 
     def __init__(self, http: HttpConfig) -> None:
         super().__init__()
         self.http = http
-        self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # runs need some, too
+        self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # runs need some as well
         self._sources: Counter[str] = Counter()
         self._paused: dict[asyncio.Transport, tuple[int, asyncio.TimerHandle]] = {}
         self._held = 0
 
     def came(self, client: tuple[str, int] | None) -> int:
-        """One more, from this address, if it has any; the status to refuse it with, else 0."""
+        """Count a connection from this address, if it has one. Returns the HTTP status to refuse
+        it with, else 0."""
         if client:
             self._sources[client[0]] += 1
         if len(self.connections) > min(self.http.connections, self._room):
@@ -68,14 +69,14 @@ class Connections(ServerState):
         return 429 if client and self._sources[client[0]] > self.http.source_connections else 0
 
     def went(self, client: tuple[str, int] | None) -> None:
-        """One less."""
+        """A counted connection is gone."""
         if client:
             self._sources[client[0]] -= 1
             if not self._sources[client[0]]:
                 del self._sources[client[0]]
 
     def paused(self, transport: asyncio.Transport) -> None:
-        """The client does not keep up."""
+        """The client of a connection does not keep up."""
         size = transport.get_write_buffer_size()
         timer = asyncio.get_running_loop().call_later(STALLED_S, transport.abort)
         self._paused[transport] = size, timer
@@ -86,7 +87,7 @@ class Connections(ServerState):
             self.goes_on(oldest)
 
     def goes_on(self, transport: asyncio.Transport) -> None:
-        """It does again, or is gone."""
+        """The client keeps up again, or is gone."""
         if transport in self._paused:
             size, timer = self._paused.pop(transport)
             timer.cancel()
@@ -94,7 +95,7 @@ class Connections(ServerState):
 
 
 class Bounded(Delivering, asyncio.Protocol):
-    """Part of a protocol: keeps `_all` informed of one connection. The rest says that it came."""
+    """A part of a protocol that reports one connection to `_all`, except for its begin."""
 
     client: Any
     _all: Connections
@@ -112,6 +113,6 @@ class Bounded(Delivering, asyncio.Protocol):
         self._all.paused(self.transport)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The client keeps up again."""
         super().resume_writing()
         self._all.goes_on(self.transport)

@@ -1,10 +1,10 @@
-"""Whether an answer has been handed over: all of it is the kernel's, and somebody is there.
+"""The delivery of a response: it is complete when the kernel has all bytes and the client is there.
 
-What is in the daemon's own buffers is lost if it is killed, and what is sent to a client that
-has closed its socket was never told. So both protocols can be asked, through the scope of a
-request (ASGI's `extensions`), to wait until the buffer is empty and to say what the socket says.
+Bytes in the daemon's own buffers are lost if the daemon is killed, and bytes to a client that has
+closed its socket never arrive. So both protocols offer functions to the application, in the scope
+of a request (ASGI's `extensions`): to wait until the buffer is empty, and to check the socket.
 
-A client far away that has just vanished cannot be noticed so: its next call tells where it is.
+The check does not notice a remote client that has just vanished. The cursor in its next call does.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from starlette.responses import Response
 from starlette.types import Send
 
 AT_ONCE = 16 * 1024
-"""Bytes that any socket has room for when all before has left."""
+"""Bytes that any socket has room for once its buffer is empty."""
 
 _KEY = "sandboxd.handed_over"
 _PRESENCE = "sandboxd.presence"
 
 PATIENCE_S = 10.0
-"""Seconds that a client has to take an answer in. What it has not got then it may ask for again,
-over another connection."""
+"""Seconds in which a client has to read a response. After that it may ask again for the rest, over
+another connection."""
 
 
 class Delivering:
-    """Part of a protocol; the rest of it says when its `transport` was full and is no longer."""
+    """A part of a protocol. A subclass says when its full `transport` takes bytes again."""
 
     transport: Any
     _failure: Exception | None = None
@@ -39,7 +39,7 @@ class Delivering:
     _watched: Any = None
 
     def offer(self, scope: Any) -> None:
-        """Let the application of `scope` ask."""
+        """Offer the functions to the application that gets `scope`."""
         extensions = scope.setdefault("extensions", {})
         extensions[_KEY] = self._handed_over
         extensions[_PRESENCE] = lambda: self._expect_presence(scope)
@@ -54,7 +54,7 @@ class Delivering:
         self._lost, self._failure = True, self._failure or failure
 
     async def _drained(self) -> None:
-        """The transport takes more. Does not wait for a connection that is lost."""
+        """Return when the transport takes bytes again, or its connection is lost."""
         raise NotImplementedError
 
     async def _handed_over(self) -> bool:
@@ -67,7 +67,7 @@ class Delivering:
         finally:
             self.transport.set_write_buffer_limits()
         if self.transport.is_closing():
-            await asyncio.sleep(0)  # why, the loop tells in its next round
+            await asyncio.sleep(0)  # the loop reports the reason in its next round
         if self._lost:
             return self._failure is None
         sock = self.transport.get_extra_info("socket")
@@ -75,9 +75,10 @@ class Delivering:
 
 
 def expect_presence(scope: MutableMapping[str, Any]) -> None:
-    """From now on the client of this request is gone when it sends no more. Others may close
-    their half of the connection and still get their answer, which is of no use here: an answer
-    that comes late or never would be sent to nobody for long."""
+    """Count the client of this request as gone as soon as it closes its half of the connection.
+
+    Other clients may do so and still get their response. A response that may come late, or never,
+    would keep a connection without a client for long."""
     if expect := scope.get("extensions", {}).get(_PRESENCE):
         expect()
 
@@ -88,7 +89,7 @@ async def hand_over(
     send: Send,
     note: Callable[[], Awaitable[None]],
 ) -> None:
-    """Send `answer`, and call `note` right before its last bytes, without which it is none.
+    """Send `answer`, and call `note` right before its last bytes, without which it is incomplete.
 
     Raises ClientDisconnect when not all of it could be handed over.
     """
@@ -105,7 +106,7 @@ async def hand_over(
 
 
 async def expect_handed_over(scope: MutableMapping[str, Any]) -> None:
-    """Return when all that was sent is the kernel's. Raises ClientDisconnect when it cannot be."""
+    """Return when the kernel has all bytes. Raises ClientDisconnect if it cannot get them."""
     ask: Callable[[], Awaitable[bool]] | None = scope.get("extensions", {}).get(_KEY)
     if ask and not await ask():
         raise ClientDisconnect

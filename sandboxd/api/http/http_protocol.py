@@ -1,10 +1,10 @@
 """uvicorn's HTTP/1.1 protocol with bounds, and with problem documents where it refuses.
 
 The head of a request (request line and headers) is bounded in size and in time, connections
-are bounded in number (connections.py), and so are requests that are sent before the answers to
-the ones before. What cannot be parsed is answered as everything else that is wrong. A client may
-close its sending side and still gets its answer (a half-closed connection). A body that nobody
-wants any more, since the answer has been sent, may take REST_S to its end.
+are bounded in number (connections.py), and so are pipelined requests. A request that cannot be
+parsed gets a problem document, as all refusals do. A client may close its sending side and still
+gets its response (a half-closed connection). The rest of a body may take REST_S after the response
+has been sent.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ HEAD_S = 30.0
 HEADERS_MAX = 128
 
 PIPELINED_MAX = 16
-"""Requests on a connection that wait for the answer to one before them."""
+"""Requests on a connection that wait for the response to an earlier one."""
 
 REST_S = 30.0
 
 SERVER = "BackendAI"
-"""What answers say they are from."""
+"""The value of the header Server."""
 
 
 class HttpProtocol(Bounded, HttpToolsProtocol):
@@ -65,7 +65,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         await self.flow.drain()
 
     def handle_websocket_upgrade(self) -> None:
-        """It is one of the other protocol's from here on."""
+        """Hand the connection over to the other protocol."""
         self._all.went(self.client)
         super().handle_websocket_upgrade()
 
@@ -74,7 +74,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         self._timer = self.loop.call_later(HEAD_S, self._too_late)
 
     def _too_late(self) -> None:
-        if self.scope is None:  # it never said anything: nothing to answer
+        if self.scope is None:  # the client has sent no request: nothing to answer
             self.transport.close()
         else:
             self._refuse(408)
@@ -85,10 +85,10 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
             self._timer = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless the head is too large already.
+        """Parse the next bytes, unless the head is too large already.
 
-        A header that has not ended yet is in no callback: it is counted here, but for the
-        piece in which the request begins, which is bounded by what one read returns.
+        The parser reports a header only at its end, so the bytes of a head are counted here. The
+        first bytes of a request are not: one read bounds them.
         """
         if self.transport.is_closing():
             return
@@ -106,7 +106,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         self._expect_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; trailers, which come behind a body, mean nothing here and are dropped."""
+        """A header. Trailers, which follow a body, are dropped: nothing here reads them."""
         if not self._in_head:
             self._trailers += len(name) + len(value) + 4
             self._check(self._trailers <= HEAD_MAX)
@@ -115,7 +115,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         super().on_header(name, value)
 
     def _check(self, bounded: bool) -> None:
-        """Raising ends the connection by way of send_400_response."""
+        """Raise an error unless `bounded`; uvicorn then calls send_400_response."""
         if not bounded:
             self._refused = 431
             raise ValueError("too many headers, or too large ones")
@@ -128,7 +128,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         self._check(size <= HEAD_MAX)
         self.offer(self.scope)
         super().on_headers_complete()
-        if len(self.pipeline) > PIPELINED_MAX:  # an answer now would look like that to another
+        if len(self.pipeline) > PIPELINED_MAX:  # a response now would seem to be that of another
             self.transport.abort()
             raise ValueError("too many requests before an answer")
 
@@ -139,15 +139,15 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer has been sent, though the request may not have come to its end."""
+        """The response has been sent, perhaps before the end of the request."""
         super().on_response_complete()
         if not self._whole and not self._in_head and not self.transport.is_closing():
             self._head_came()
             self._timer = self.loop.call_later(REST_S, self.transport.close)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn says None
-        """The client sends no more. A whole request still gets its answer, unless somebody has to
-        be there for it (delivery.expect_presence)."""
+        """The client sends no more. A complete request still gets its response, unless its client
+        has to be there for it (delivery.expect_presence)."""
         self._ended = True
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
@@ -163,11 +163,11 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         return True
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn's answer to what is no HTTP request."""
+        """Answer to bytes that are no HTTP request; uvicorn calls it."""
         self._refuse(self._refused)
 
     def _refuse(self, status: int) -> None:
-        """Answer with a problem document, unless another answer has begun, and close."""
+        """Send a problem document, unless another response has begun, and close."""
         if self.transport is None or self.transport.is_closing():
             return
         self._head_came()

@@ -1,7 +1,8 @@
 """A streamed multipart/form-data body (RFC 7578) as a sequence of small events. No I/O.
 
-    parser = Upload(boundary); for each piece of the body: parser.feed(piece) -> events
-    FileBegins | bytes | ...; at last parser.end()
+    parser = UploadParser(content_type)
+    parser.feed(piece)      for each piece of the body; its events, FileStart or bytes
+    parser.end()            at the end of the body
 
 File names come in several spellings: raw bytes, quoted with backslashes (RFC 9110), as
 filename* (RFC 8187), and wholly percent-encoded by Backend.AI's client; all end up as one text,
@@ -107,10 +108,10 @@ def boundary(content_type: bytes) -> bytes:
     """The boundary of a multipart/form-data Content-Type. Raises Invalid."""
     if content_type.partition(b";")[0].strip().lower() != b"multipart/form-data":
         raise Invalid("an upload is multipart/form-data")
-    found = _parameters(content_type).get(b"boundary", b"")
-    if not 1 <= len(found) <= BOUNDARY_MAX:
+    value = _parameters(content_type).get(b"boundary", b"")
+    if not 1 <= len(value) <= BOUNDARY_MAX:
         raise Invalid(f"multipart/form-data needs a boundary of 1 to {BOUNDARY_MAX} characters")
-    return found
+    return value
 
 
 def filename(disposition: bytes) -> str | None:
@@ -123,14 +124,14 @@ def filename(disposition: bytes) -> str | None:
     if raw is None:
         return None
     name = raw.decode("utf-8", "surrogateescape")
-    # only what percent-encoding would have produced is decoded: else a%20b could not be sent
+    # decoded only if its percent-encoding gives the same: else no file could be called a%20b
     decoded = unquote(name, errors="surrogateescape")
     return decoded if quote(decoded, safe="", errors="surrogateescape") == name else name
 
 
 def _parameters(header: bytes) -> dict[bytes, bytes]:
-    """The parameters behind the first `;`, unquoted; the first of a name counts."""
-    found: dict[bytes, bytes] = {}
+    """The parameters after the first `;`, unquoted. Of those with one name the first counts."""
+    values: dict[bytes, bytes] = {}
     for name, quoted, plain in _PARAMETER.findall(header):
-        found.setdefault(name.lower(), _QUOTED_PAIR.sub(rb"\1", quoted) or plain.strip())
-    return found
+        values.setdefault(name.lower(), _QUOTED_PAIR.sub(rb"\1", quoted) or plain.strip())
+    return values

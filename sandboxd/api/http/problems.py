@@ -1,13 +1,14 @@
-"""What a refusal looks like to clients: one table from exceptions to problem documents.
+"""The problem documents: one table from exceptions to the refusals that clients get.
 
-A problem document (RFC 9457) has type, title and, where they help, msg and data. A class that
-is not in the table is answered as its nearest ancestor. What nobody expected is answered 500
-without a word about its inside; the log has it.
+A problem document (RFC 9457) has type, title and, where they help, msg and data. The entry of a
+class is also that of its subclasses that have none. The document of an unexpected exception says
+nothing of its cause, which is in the log.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ... import log
 from ...errors import (
     AuthFailed,
     AuthInvalid,
@@ -84,13 +86,13 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
 
 _HEADERS = {401: {"www-authenticate": "BackendAI"}}
 RETRY_S = 1
-"""When a client should try again that was refused with 429 or 503, unless it is told better."""
+"""The default of the header Retry-After for the statuses 429 and 503."""
 
 GONE = 499
-"""The client has closed the connection; only our own log and metrics see it."""
+"""The status in log and metrics for a client that has closed its connection; it is never sent."""
 
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What the operating system has too little of, but for disk space."""
+"""The errors of the operating system for a shortage, except of disk space."""
 
 _FRAMEWORK = {
     404: ("url-not-found", "Unknown URL path."),
@@ -102,7 +104,7 @@ _BARE = {
     429: ("rate-limit-exceeded", "You have reached your API query rate limit."),
     503: _BUSY[1:],
 }
-"""Of statuses that say in their `msg` what they are about."""
+"""Type and title for statuses whose `msg` names the cause."""
 
 
 def document(suffix: str, title: str, msg: str = "", data: Any = None) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def of_status(status: int, msg: str = "", data: Any = None) -> dict[str, Any]:
 
 
 def of_error(error: SandboxdError) -> tuple[int, dict[str, Any]]:
-    """Status and problem document for an exception of ours."""
+    """Status and problem document for an exception."""
     status, suffix, title = next(TABLE[c] for c in type(error).__mro__ if c in TABLE)
     if status == 500:
         return status, document(suffix, title)
@@ -130,8 +132,19 @@ def of_error(error: SandboxdError) -> tuple[int, dict[str, Any]]:
         title = f"No such {error.kind}."
     data = error.data if isinstance(error, Refused) else None
     if isinstance(error, StageError):
-        data = {"stage": error.stage, "errno": error.errno}
-    return status, document(suffix, title, str(error), data)
+        data = {"stage": error.public_stage, "errno": error.errno}
+    return status, document(suffix, title, error.public, data)
+
+
+def client_text(error: SandboxdError) -> str:
+    """The text of `error` for a client that gets no problem document: in a frame, in a console.
+
+    The whole text goes to the log, where it says more. A problem document does not need that: the
+    line of its request in the audit log has the whole text.
+    """
+    if error.public != str(error):
+        log.event("error", logging.WARNING, error=str(error))
+    return error.public
 
 
 def _response(status: int, body: dict[str, Any], headers: Any = None) -> Response:
@@ -139,14 +152,14 @@ def _response(status: int, body: dict[str, Any], headers: Any = None) -> Respons
 
 
 async def on_sandboxd_error(request: Request, error: Exception) -> Response:
-    """Handler for our own exceptions."""
+    """Handler for the exceptions of sandboxd."""
     assert isinstance(error, SandboxdError)
     request.scope["state"]["refusal"] = error  # for the log
     return answer(error)
 
 
 def answer(error: SandboxdError) -> Response:
-    """The answer to what raised `error`; also to a WebSocket that is not opened yet."""
+    """The response for `error`; also to a WebSocket that is not open yet."""
     status, body = of_error(error)
     headers = dict(_HEADERS.get(status, {}))
     if status in (429, 503):
@@ -155,16 +168,18 @@ def answer(error: SandboxdError) -> Response:
 
 
 async def on_os_error(request: Request, error: Exception) -> Response:
-    """Handler for what the operating system refuses: a shortage passes, and is nobody's fault.
-    Raises everything else again."""
+    """Handler for errors of the operating system. A shortage is temporary, so the status is 503.
+    Raises all other errors again."""
     assert isinstance(error, OSError)
     if error.errno not in SHORT:
         raise error
-    return await on_sandboxd_error(request, Unavailable(f"the server is short: {error.strerror}"))
+    return await on_sandboxd_error(
+        request, Unavailable(f"the server is short of a resource: {error.strerror}")
+    )
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Handler for Starlette's: unknown URLs, methods, and statuses that the api raises."""
+    """Handler for unknown paths and methods, and for statuses that a route raises."""
     assert isinstance(error, HTTPException)
     status, msg, data = error.status_code, error.detail, None
     if status in (404, 405):
@@ -175,10 +190,10 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_disconnect(_: Request, error: Exception) -> Response:
-    """Handler for a client that went away: nobody will read the answer."""
+    """Handler for a client that went away; its response is never sent."""
     return Response(status_code=GONE)
 
 
 async def on_unexpected(_: Request, error: Exception) -> Response:
-    """Handler for everything else; Starlette raises it again, so that the server logs it."""
+    """Handler for all other exceptions; Starlette raises them again, so that uvicorn logs them."""
     return _response(500, document(*_INTERNAL[1:]))

@@ -1,7 +1,7 @@
-"""Which part of a file a request wants (RFC 9110, section 14). No I/O.
+"""The byte range of a request (RFC 9110, section 14). No I/O.
 
-One range of bytes is served. Several, other units and what is malformed are ignored, as the
-RFC allows: then the answer is the whole file.
+One range of bytes is served. Several ranges, other units and malformed values are ignored, as the
+RFC allows: then the response has the whole file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JSON answers. Names that are not UTF-8 are told with lone surrogates, as they came."""
+"""JSON responses. A name that is not UTF-8 has lone surrogates, as in requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def to_json(value: Any) -> bytes:
 
 
 class JsonResponse(Response):
-    """A JSON answer; the content is encoded as `to_json` does."""
+    """A JSON response; the content is encoded as `to_json` does."""
 
     media_type = "application/json"
 

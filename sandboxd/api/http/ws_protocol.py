@@ -1,10 +1,10 @@
 """uvicorn's WebSocket protocol with bounds, and with problem documents where it refuses.
 
-A frame goes to the transport only when the one before it has left (uvicorn waits for that), so a
-slow reader costs one frame of memory. One that takes nothing at all is given up in the end
-(connections.py), and so is one that sends pings without end and does not read the answers.
-There are pings, so that what lies between keeps the connection open, but no deadline for their
-answers: a client that asks its user something may not see them for as long as the user thinks.
+A frame goes to the transport only when the frame before it has left (uvicorn waits for that), so a
+slow reader costs one frame of memory. The connection of a client that reads nothing is aborted in
+the end (connections.py), and so is that of a client that sends pings and does not read the pongs.
+The daemon sends pings, so that proxies keep the connection open. A pong has no deadline: a client
+that waits for input from its user may not read before that.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ MESSAGE_MAX = 2 << 20
 """Bytes of one message of a client; as much as a JSON body may have."""
 
 FRAGMENTS_MAX = 4096
-"""Frames of one message; an empty one costs a client next to nothing."""
+"""Frames of one message; an empty frame costs a client next to nothing."""
 
 ANSWERS_MAX = 256 * 1024
-"""Bytes of answers to pings that may wait for the client to read them."""
+"""Bytes of pongs that may wait for the client to read them."""
 
 
-class _Handshake(ServerProtocol):
-    """The rules of RFC 6455; refusals look like all others."""
+class Handshake(ServerProtocol):
+    """The handshake of RFC 6455, with problem documents as refusals."""
 
     def send_response(self, response: Response) -> None:
-        """Send the answer to the handshake, with the server's name."""
+        """Send the response to the handshake, with the header Server."""
         response.headers.setdefault("server", SERVER)
         super().send_response(response)
 
     def reject(self, status: HTTPStatus | int, text: str) -> Response:
-        """The answer to a handshake that cannot be."""
-        internal = of_error(SandboxdError())[1]  # what went wrong inside is for the log
+        """The response that refuses a handshake."""
+        internal = of_error(SandboxdError())[1]  # the cause of a 500 is for the log only
         body = to_json(internal if status == 500 else of_status(int(status), text.strip()))
         headers = Headers()
         headers["Content-Type"] = MEDIA_TYPE
@@ -61,7 +61,7 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         logger = logging.getLogger("uvicorn.error")
-        self.conn = _Handshake(max_size=MESSAGE_MAX, logger=logger)
+        self.conn = Handshake(max_size=MESSAGE_MAX, logger=logger)
         self._all: Connections = kwargs["server_state"]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,7 +70,7 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
         self._all.came(self.client)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came. A handshake that the library cannot even read has no event."""
+        """Parse the next bytes. The library has no event for a handshake that it cannot read."""
         super().data_received(data)
         if self.conn.handshake_exc and not self.handshake_initiated:
             self.handshake_initiated = self.handshake_complete = self.close_sent = True
@@ -80,21 +80,21 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
             self.transport.close()
 
     async def send(self, message: Any) -> None:
-        """Pass on what the application says. When it refuses a handshake, that is complete too;
-        uvicorn would log a mistake of the application's."""
+        """Pass a message of the application on. A refused handshake is complete as well; without
+        this, uvicorn would log an error of the application."""
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
 
     def handle_cont(self, event: Frame) -> None:
-        """More of a message."""
+        """A further frame of a message."""
         if len(self.frames) >= FRAGMENTS_MAX:
             self.transport.abort()
         else:
             super().handle_cont(event)
 
     def handle_ping(self) -> None:
-        """A ping is answered, if the client reads."""
+        """Answer a ping, if the client reads."""
         if self.transport.get_write_buffer_size() > ANSWERS_MAX:
             self.transport.abort()
         else:

@@ -1,10 +1,10 @@
-"""GET /events/session: what happens to sessions, as server-sent events.
+"""The route of events: GET /events/session, the life of sessions as server-sent events.
 
-Of the session that sessionId or sessionName says, else of all that the owner has. The stream of
-one session ends with the session; every stream ends with `event: server_close`, without which
-clients would connect again and again. What a session has become before somebody listens, that
-it has started, the result of its startup command and its end, is told first. Clients begin to
-listen at the moment when they create a session: one that is not there is waited for a little.
+The events are those of the session in sessionId or sessionName, else of all sessions of the owner.
+The stream of one session ends with the session. Every stream ends with `event: server_close`;
+without that event clients would connect again and again. A stream begins with the events that its
+session already had: its start, the result of its startup command, its end. Clients listen as soon
+as they create a session, so the stream waits a little for a session that does not exist yet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..state import state
 HEARTBEAT_S = 15.0
 
 APPEAR_S = 2.0
-"""How long a session that is not there is waited for, before that is told."""
+"""Seconds that a stream waits for a session that does not exist yet."""
 
 _ALL = "*"
 _SCOPES = ("session", "kernel")
@@ -47,48 +47,50 @@ class EventFilter(msgspec.Struct):
 
 async def session_events(request: Request) -> Response:
     """The stream. Raises NotFound, Invalid."""
-    wanted = await parameters(request, EventFilter, _ALIASES)
-    who, kinds = owner(request), _kinds(wanted.scope)
-    ref = next((ref for ref in (wanted.sessionId, wanted.sessionName) if ref != _ALL), None)
-    row = None if ref is None else await _row(request, who, ref)
+    filter = await parameters(request, EventFilter, _ALIASES)
+    name, kinds = owner(request), _kinds(filter.scope)
+    ref = next((ref for ref in (filter.sessionId, filter.sessionName) if ref != _ALL), None)
+    row = None if ref is None else await _row(request, name, ref)
     awaited = ref if row is None else None
     source = state(request).sessions.events
-    return _EventStream(source.listening(who, row.id if row else None, awaited), row, kinds)
+    return _EventStream(source.listening(name, row.id if row else None, awaited), row, kinds)
 
 
 def _kinds(scope: str) -> tuple[str, ...]:
-    """What the names of the wanted events begin with."""
-    asked = scope.split(",")
-    if unknown := [kind for kind in asked if kind not in (*_SCOPES, _ALL)]:
+    """The prefixes of the names of the wanted events."""
+    kinds = scope.split(",")
+    if unknown := [kind for kind in kinds if kind not in (*_SCOPES, _ALL)]:
         raise Invalid("Input validation error", {"scope": f"*, session, kernel; not {unknown[0]}"})
-    return _SCOPES if _ALL in asked else tuple(asked)
+    return _SCOPES if _ALL in kinds else tuple(kinds)
 
 
-async def _row(request: Request, who: str, ref: str) -> SessionRow | None:
+async def _row(request: Request, owner: str, ref: str) -> SessionRow | None:
     sessions = state(request).sessions
     try:
-        return sessions.find(who, ref).row
+        return sessions.find(owner, ref).row
     except NotFound:
         with suppress(NotFound):
-            return await sessions.ended(who, ref)
+            return await sessions.ended(owner, ref)
     return None
 
 
 def _already(row: SessionRow) -> list[SessionEvent]:
-    """What there is to tell of a session at once."""
-    told = events_of("started", row)
+    """The events that a session already had."""
+    events = events_of("started", row)
     if row.result == "SUCCESS":
-        told += events_of("success", row, "task-done", row.exit_code)
+        events += events_of("success", row, "task-done", row.exit_code)
     elif row.result == "FAILURE":
-        told += events_of("failure", row, "task-failed", row.exit_code)
+        events += events_of("failure", row, "task-failed", row.exit_code)
     if row.status == "TERMINATED":
-        told += events_of("terminated", row, row.status_info)
-    return told
+        events += events_of("terminated", row, row.status_info)
+    return events
 
 
 class _EventStream(Response):
-    """The answer; it listens as long as it is sent. Raises QuotaExceeded, and NotFound when the
-    awaited session does not appear, before it begins."""
+    """The response, which listens while it is sent.
+
+    Raises QuotaExceeded before its begin, and NotFound if the awaited session does not appear.
+    """
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class _EventStream(Response):
         self._kinds = kinds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the stream."""
         expect_presence(scope)
         with self._listening as listener:
             if self._over:
@@ -133,21 +135,21 @@ async def _text(
     listener: EventListener, kinds: tuple[str, ...], already: list[SessionEvent]
 ) -> AsyncIterator[bytes]:
     """The stream's lines."""
-    yield b": this is a stream of events\n\n"  # so that the client sees the answer's head at once
-    for event in already:
-        if event.name.startswith(kinds):
-            yield _lines(event.name, event.data)
+    yield b": this is a stream of events\n\n"  # the client gets the head at once
+    for past in already:
+        if past.name.startswith(kinds):
+            yield _lines(past.name, past.data)
     while True:
         try:
             async with asyncio.timeout(HEARTBEAT_S):
-                found = await listener.next()
+                event = await listener.next()
         except TimeoutError:
             yield b": heartbeat\n\n"
             continue
-        if found is None:
+        if event is None:
             break
-        if found.name.startswith(kinds):
-            yield _lines(found.name, found.data)
+        if event.name.startswith(kinds):
+            yield _lines(event.name, event.data)
     yield _lines("server_close", {})
 
 

@@ -1,4 +1,4 @@
-"""POST /session/{ref}: the calls of a batch run, and what they answer."""
+"""The route of runs: POST /session/{ref}, the calls of a batch run and their results."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ...runs.run import Run
 from ...runs.values import Input, Plan, Reply
 from ..access.parameters import fold, parameters, typed
 from ..http.delivery import expect_presence, hand_over
+from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
 from ..sessions.file_client import FileClient
@@ -35,10 +36,10 @@ OUTPUT = ".output"
 """The directory, below /home/work, whose new files a result lists."""
 
 VANISHED = {"status": "finished", "exitCode": 130, "options": {}, "files": [], "console": []}
-"""The result when the session is destroyed while a call waits."""
+"""The result if the session is destroyed while a call waits."""
 
 _CREATED_MARGIN_S = 0.02
-"""Time stamps of files come from the kernel's tick and may lie that far behind the clock."""
+"""Time stamps of files come from the kernel's tick and may be that far behind the clock."""
 
 
 class Call(msgspec.Struct):
@@ -61,18 +62,18 @@ class Typed(msgspec.Struct):
 async def execute(request: Request) -> Response:
     """One call of a run."""
     call = await parameters(request, Call)
-    found = session(request)
+    target = session(request)
     if call.mode == "batch":
-        return await _batch(request, found, call)
+        return await _batch(request, target, call)
     if call.mode in ("continue", "input"):
-        return await _follow_up(found, call)
+        return await _follow_up(target, call)
     if call.mode == "complete":
         return complete_nothing()
     raise bad_mode(call.mode)
 
 
 def bad_mode(mode: str) -> Invalid:
-    """Why no call of this mode is served."""
+    """The refusal of a call with this mode."""
     if mode == "query":
         return Invalid(
             "Code snippets (mode query) are not offered: upload a file and run it (mode batch)."
@@ -83,24 +84,24 @@ def bad_mode(mode: str) -> Invalid:
 
 
 async def complete(request: Request) -> Response:
-    """POST /session/{ref}/complete: batch sessions have no completions."""
+    """POST /session/{ref}/complete: no completions, since there are only batch runs."""
     session(request)
     return complete_nothing()
 
 
 def complete_nothing() -> Response:
-    """The answer to a request for completions."""
+    """The response to a request for completions: there are none."""
     return JsonResponse({"result": {"status": "finished", "completions": []}})
 
 
-async def _batch(request: Request, found: Session, call: Call) -> Response:
+async def _batch(request: Request, target: Session, call: Call) -> Response:
     options = typed(fold(call.options, {}), Typed, "options")
-    run = await ask(request, found, call)
-    return _Telling(found, run, None, LIVE if options.live else POLL, since(options.offset))
+    run = await ask(request, target, call)
+    return _CallResponse(target, run, None, LIVE if options.live else POLL, since(options.offset))
 
 
-async def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
-    """The run that `call` asks for, under an id of ours if its client gives none.
+async def ask(request: HTTPConnection, target: Session, call: Call) -> Run:
+    """The run that `call` requests, with a new id if the client names none.
 
     Raises Invalid, QuotaExceeded, Unavailable.
     """
@@ -108,66 +109,72 @@ async def ask(request: HTTPConnection, found: Session, call: Call) -> Run:
         raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
-    waiting = state(request).sessions.waiting_runs(found.row.owner)
-    return await found.submit(id, plan(request, found, call), waiting)
+    waiting = state(request).sessions.waiting_runs(target.row.owner)
+    return await target.submit(id, plan(request, target, call), waiting)
 
 
-def plan(request: HTTPConnection, found: Session, call: Call) -> Plan:
-    """What a run that is asked for is to do. Raises Invalid."""
+def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
+    """The plan of a requested run. Raises Invalid."""
     if call.code:
         raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
     here = state(request)
-    runtime = here.runtimes.resolve(found.row.runtime)
-    return batch.plan(batch.options(call.options), found.row, runtime, here.config)
+    runtime = here.runtimes.resolve(target.row.runtime)
+    return batch.plan(batch.options(call.options), target.row, runtime, here.config)
 
 
-async def _follow_up(found: Session, call: Call) -> Response:
+async def _follow_up(target: Session, call: Call) -> Response:
     if not call.runId:
         raise Invalid("continuation requires explicit run ID")
     options = typed(fold(call.options, {}), Typed, "options")
-    run = found.runs.get(call.runId)
-    given = Input(call.code, options.eof) if call.mode == "input" else None
-    return _Telling(found, run, given, LIVE if options.live else POLL, since(options.offset))
+    run = target.runs.get(call.runId)
+    input = Input(call.code, options.eof) if call.mode == "input" else None
+    terms = LIVE if options.live else POLL
+    return _CallResponse(target, run, input, terms, since(options.offset))
 
 
-def since(given: Offset | int | None) -> Offset | None:
-    """Where a client says that it is; a number is that of the console alone. Raises Invalid."""
-    offset = Offset(given) if isinstance(given, int) else given
+def since(value: Offset | int | None) -> Offset | None:
+    """The cursor that a client sends; a number is that of the console alone. Raises Invalid."""
+    offset = Offset(value) if isinstance(value, int) else value
     if offset and not (0 <= offset.console < 1 << 62 and 0 <= offset.steps <= len(STEPS)):
-        raise Invalid("Input validation error", {"options.offset": "as an answer has told it"})
+        raise Invalid("Input validation error", {"options.offset": "as in a result"})
     return offset
 
 
-class _Telling(Response):
-    """The answer to a call, which is served when it is sent: only then the run knows whether its
-    client has got it."""
+class _CallResponse(Response):
+    """The response to a call. The run serves the call while the response is sent, because only
+    then it learns whether its client has got the result."""
 
     def __init__(
-        self, found: Session, run: Run, given: Input | None, terms: PollPolicy, since: Offset | None
+        self,
+        target: Session,
+        run: Run,
+        input: Input | None,
+        terms: PollPolicy,
+        since: Offset | None,
     ) -> None:
         super().__init__()
-        self._found, self._run = found, run
-        self._given, self._terms, self._since = given, terms, since
+        self._target, self._run = target, run
+        self._input, self._terms, self._since = input, terms, since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         expect_presence(scope)
-        async with self._run.call(self._given, self._terms, self._since) as reply:
-            told = await result(self._found, self._run, reply)
-            answer = JsonResponse({"result": {"runId": self._run.id, **told}})
+        async with self._run.call(self._input, self._terms, self._since) as reply:
+            fields = await result(self._target, self._run, reply)
+            answer = JsonResponse({"result": {"runId": self._run.id, **fields}})
             if await Request(scope, receive).is_disconnected():
                 raise ClientDisconnect
             await hand_over(answer, scope, send, reply.note if reply else no_note)
 
 
-async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any]:
-    """The execution result object for a reply, None: for a session that has vanished."""
+async def result(target: Session, run: Run, reply: Reply | None) -> dict[str, Any]:
+    """The execution result for a reply; None: the session has vanished."""
     if reply is None:
         return dict(VANISHED)
     event = reply.answer.event
-    files, complaint = await _files(found, run) if event and event.step == "exec" else ([], [])
+    files, complaint = await _files(target, run) if event and event.step == "exec" else ([], [])
     verdict = event.verdict if event else None
     asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "status": reply.answer.status,
         "exitCode": reply.answer.exit_code,
         "options": asks,
@@ -176,24 +183,25 @@ async def result(found: Session, run: Run, reply: Reply | None) -> dict[str, Any
         "verdict": asdict(verdict) if verdict else None,
         "offset": asdict(reply.offset),
     }
-    if waiting := found.waiting(run):
-        told["queue"] = asdict(waiting)
+    if waiting := target.waiting(run):
+        fields["queue"] = asdict(waiting)
     if run.plan.clamped:
-        told["clamped"] = run.plan.clamped
-    return told
+        fields["clamped"] = run.plan.clamped
+    return fields
 
 
-async def _files(found: Session, run: Run) -> tuple[list[dict[str, str]], list[Item]]:
-    """The files that the run made in its output directory, and a word if they cannot be told."""
+async def _files(target: Session, run: Run) -> tuple[list[dict[str, str]], list[Item]]:
+    """The files that the run has written to its output directory, and a log item if they cannot be
+    listed."""
     since = run.started_at - _CREATED_MARGIN_S
     try:
-        async with FileClient(found) as helper:
+        async with FileClient(target) as helper:
             names = await helper.created(OUTPUT, since)
     except NotFound:
         return [], []
     except SandboxdError as error:
-        return [], [log("warning", f"the files of this run cannot be listed: {error}")]
-    base = f"/session/{found.row.id}/download_single?file="
+        return [], [log("warning", f"the files of this run cannot be listed: {client_text(error)}")]
+    base = f"/session/{target.row.id}/download_single?file="
     return [{"name": name, "url": base + _quoted(f"{OUTPUT}/{name}")} for name in names], []
 
 

@@ -1,7 +1,7 @@
-"""A session's files: upload, list, download. Bytes are passed on as they come.
+"""The routes of a session's files: upload, list, download. Bytes are passed on as they come.
 
-What is known before the answer begins becomes a status; a failure after that breaks the
-connection off, so that a cut answer cannot be taken for a whole one.
+A failure before the begin of a response becomes a status. A later failure breaks the connection
+off, so that no client takes a cut response for a complete one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ...errors import Invalid, SandboxdError
 from ...model import HOME
 from ..access.parameters import BodyReader, parameters
 from ..http.multipart import FileStart, UploadParser
+from ..http.problems import client_text
 from ..sessions.file_client import FileClient, FilesOwner, path
 from ..state import session, state
 from ..telemetry.audit_log import annotate
@@ -50,19 +51,19 @@ class DownloadSingleFile(msgspec.Struct):
 
 
 async def upload(request: Request) -> Response:
-    """POST /session/{ref}/upload: put all files of a multipart body in place, or none."""
-    found, limits = session(request), state(request).config.files
+    """POST /session/{ref}/upload: put all files of a multipart body into place, or none."""
+    place, limits = session(request), state(request).config.files
     body = BodyReader(request)
     try:
         parser = UploadParser(request.headers.get("content-type", "").encode("latin-1"))
-        async with FileClient(found) as helper:
+        async with FileClient(place) as helper:
             await helper.begin_upload()
             files, size = await _pass_on(body, parser, helper, limits)
             await helper.commit()
         annotate(request, files=files, bytes=size)
     except SandboxdError as error:
         if closing := await body.drop():
-            raise HTTPException(413, str(error), closing) from None
+            raise HTTPException(413, client_text(error), closing) from None
         raise
     return Response(status_code=204)
 
@@ -70,8 +71,8 @@ async def upload(request: Request) -> Response:
 async def _pass_on(
     body: BodyReader, parser: UploadParser, helper: FileClient, limits: FilesConfig
 ) -> tuple[int, int]:
-    """Give the helper the files of the body; their number and bytes. Raises Invalid for what
-    breaks a limit."""
+    """Pass the files of the body to the helper. Returns their number and bytes; raises Invalid if
+    they exceed a limit."""
     files = size = total = 0
     name = ""
     while piece := await body.piece():
@@ -94,9 +95,9 @@ async def _pass_on(
 
 
 class HelperResponse(StreamingResponse):
-    """An answer whose content comes from a file helper, which ends with it.
+    """A response with content from a file helper, which ends with the response.
 
-    Starlette closes the iterator when the client goes away, but not when it never began.
+    Starlette closes the iterator when the client goes away, but not if it has never begun.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class HelperResponse(StreamingResponse):
         self._helper = helper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the response."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -118,7 +119,7 @@ class HelperResponse(StreamingResponse):
 
 
 async def opened(place: FilesOwner, question: dict[str, Any]) -> tuple[FileClient, dict[str, Any]]:
-    """A helper that has given its first answer. Raises what it refuses."""
+    """A helper with its first answer. Raises the refusal of the helper."""
     helper = FileClient(place)
     await helper.open()
     try:
@@ -130,24 +131,25 @@ async def opened(place: FilesOwner, question: dict[str, Any]) -> tuple[FileClien
 
 async def listing(request: Request) -> Response:
     """GET or POST /session/{ref}/files: a directory, as JSON text within JSON."""
-    asked = await parameters(request, ListFiles)
-    name = path(asked.path or HOME, "path")
-    helper, answer = await opened(session(request), {"op": "list", "path": name})
-    content = listed(helper, asked.path or HOME, str(answer.get("path", HOME)))
+    directory = (await parameters(request, ListFiles)).path or HOME
+    question = {"op": "list", "path": path(directory, "path")}
+    helper, answer = await opened(session(request), question)
+    content = listed(helper, directory, str(answer.get("path", HOME)))
     return HelperResponse(helper, content, {"content-type": "application/json"})
 
 
 async def listed(
-    helper: FileClient, asked: str, folder: str, before: bytes = b"{"
+    helper: FileClient, name: str, folder: str, before: bytes = b"{"
 ) -> AsyncIterator[bytes]:
-    """The content of an answer that lists the directory `folder`, to its end, after `before`."""
+    """The content of a response, after `before`, that lists the directory `folder`; the client
+    calls it `name`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     yield before + b'"files":"'
     async for packet in helper.data():
         if isinstance(packet, bytes):
             yield _within(decoder.decode(packet))
             continue
-        tail = {"errors": str(packet.get("errors", "")), "folder_path": folder, "abspath": asked}
+        tail = {"errors": str(packet.get("errors", "")), "folder_path": folder, "abspath": name}
         yield b'",' + json.dumps(tail, separators=(",", ":")).encode()[1:]
 
 
@@ -158,11 +160,11 @@ def _within(text: str) -> bytes:
 
 async def download(request: Request) -> Response:
     """GET or POST /session/{ref}/download: one tar for each path, in a multipart/mixed body."""
-    asked = await parameters(request, DownloadFiles)
+    names = (await parameters(request, DownloadFiles)).files
     most = state(request).config.files.download_files
-    if not 1 <= len(asked.files) <= most:
-        raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(asked.files)})
-    paths = [path(name, "files") for name in asked.files]
+    if not 1 <= len(names) <= most:
+        raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(names)})
+    paths = [path(name, "files") for name in names]
     annotate(request, files=len(paths))
     helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
     boundary = secrets.token_hex(16)
@@ -193,10 +195,10 @@ def _part_headers(packet: dict[str, Any]) -> str:
 
 async def download_single(request: Request) -> Response:
     """GET or POST /session/{ref}/download_single: the bytes of one file."""
-    asked = await parameters(request, DownloadSingleFile)
-    if not asked.file:
+    file = (await parameters(request, DownloadSingleFile)).file
+    if not file:
         raise Invalid("Input validation error", {"file": "the path of a file"})
-    question = {"op": "read", "path": path(asked.file, "file")}
+    question = {"op": "read", "path": path(file, "file")}
     helper, answer = await opened(session(request), question)
     name = quote(str(answer.get("name", "file")), safe="", errors="surrogateescape")
     headers = {

@@ -1,7 +1,7 @@
-"""The files of a virtual folder: list, make directories, rename, move, remove.
+"""The routes of the files of a virtual folder: list, make directories, rename, move, remove.
 
-Names are relative to the folder; "/" before one means the same. The rules for them are those of
-/home/work (files/paths.py), as the folder's helper sees the folder there.
+Names are relative to the folder, with or without a leading "/". Their rules are those of /home/work
+(files/paths.py), since the folder is there in the view of its helper.
 """
 
 from __future__ import annotations
@@ -62,37 +62,38 @@ def within(name: str, where: str) -> str:
     return path(name.lstrip("/") or ".", where)
 
 
-async def _done(
-    request: Request, question: dict[str, Any], status: int, told: Any = None
+async def _changed(
+    request: Request, question: dict[str, Any], status: int, result: Any = None
 ) -> Response:
+    """Have the helper do a change; the response to it."""
     async with FileClient(folder(request)) as helper:
         await helper.ask(question)
-    return JsonResponse(told or {}, status)
+    return JsonResponse(result or {}, status)
 
 
 async def listing(request: Request) -> Response:
     """GET or POST /folders/{name}/files: a directory, in the two forms that clients read."""
-    asked = await parameters(request, ListFolderFiles)
-    found, question = folder(request), {"op": "list", "path": within(asked.path, "path")}
-    helper, answer = await files.opened(found, question | {"form": "items"})
+    name = (await parameters(request, ListFolderFiles)).path
+    place, question = folder(request), {"op": "list", "path": within(name, "path")}
+    helper, answer = await files.opened(place, question | {"form": "items"})
     inside = str(answer.get("path", HOME)).removeprefix(HOME) or "/"
-    content = _twice(found, helper, question, asked.path, inside)
+    content = _twice(place, helper, question, name, inside)
     return files.HelperResponse(helper, content, {"content-type": "application/json"})
 
 
 async def _twice(
-    found: Folder, helper: FileClient, question: dict[str, Any], asked: str, inside: str
+    place: Folder, helper: FileClient, question: dict[str, Any], name: str, inside: str
 ) -> AsyncIterator[bytes]:
-    """A list of objects for clients of 24.03 and later, a JSON text for those before. Read
-    twice, so that a directory of any size takes no memory."""
+    """A list of objects for clients of 24.03 and later, and a JSON text for older clients. The
+    directory is read twice, so that one of any size takes no memory."""
     yield b'{"items":'
     async for packet in helper.data():
         if isinstance(packet, bytes):
             yield packet
-    helper.close()  # one may be all that this folder has room for
-    async with FileClient(found) as again:
+    helper.close()  # the folder may allow no second helper
+    async with FileClient(place) as again:
         await again.ask(question)
-        async for piece in files.listed(again, asked, inside, before=b","):
+        async for piece in files.listed(again, name, inside, before=b","):
             yield piece
 
 
@@ -102,28 +103,28 @@ async def mkdir(request: Request) -> Response:
     names = [body.path] if isinstance(body.path, str) else body.path
     paths = [within(name, "path") for name in names]
     question = {"op": "mkdir", "paths": paths, "parents": body.parents, "exist_ok": body.exist_ok}
-    made = [{"item": name, "msg": None} for name in names]
-    return await _done(request, question, 201, {"results": {"success": made, "failed": []}})
+    success = [{"item": name, "msg": None} for name in names]
+    return await _changed(request, question, 201, {"results": {"success": success, "failed": []}})
 
 
-async def rename_file(request: Request) -> Response:
+async def rename(request: Request) -> Response:
     """POST /folders/{name}/rename-file: another name in the same directory."""
     body = await parameters(request, RenameFile)
     source = within(body.target_path, "target_path")
     question = {"op": "rename", "path": source, "name": path(body.new_name, "new_name")}
-    return await _done(request, question, 201)
+    return await _changed(request, question, 201)
 
 
-async def move_file(request: Request) -> Response:
+async def move(request: Request) -> Response:
     """POST /folders/{name}/move-file: to another name, or into a directory."""
     body = await parameters(request, MoveFile)
     question = {"op": "move", "path": within(body.src, "src"), "to": within(body.dst, "dst")}
-    return await _done(request, question, 201)
+    return await _changed(request, question, 201)
 
 
-async def delete_files(request: Request) -> Response:
+async def remove(request: Request) -> Response:
     """DELETE or POST /folders/{name}/delete-files: all of the files, or none."""
     body = await parameters(request, RemoveFiles)
     paths = [within(name, "files") for name in body.files]
     question = {"op": "remove", "paths": paths, "recursive": body.recursive}
-    return await _done(request, question, 200)
+    return await _changed(request, question, 200)

@@ -1,4 +1,4 @@
-"""Virtual folders: create, list, look at, rename, remove."""
+"""The routes of virtual folders: create, list, describe, rename, remove."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from ...errors import Invalid
 from ...model import MIB
 from ...store.folders import FolderRow, Permission
-from ..access.ownership import maker, owner
+from ..access.ownership import creator, owner
 from ..access.parameters import parameters
 from ..folders import registry
 from ..folders.registry import Folder
@@ -23,10 +23,10 @@ from ..state import state
 from ..telemetry.audit_log import annotate
 
 HOST = "local"
-"""Where all folders are. Clients have to name a host, and whatever they name is this one."""
+"""The host of all folders. Clients have to name one; every name means this host."""
 
 SIZE_MIN = 16 * MIB
-"""Bytes of a folder at least: below that the file system itself would take most of it."""
+"""The least size of a folder in bytes: below it the file system itself would take most."""
 
 
 class CreateFolder(msgspec.Struct):
@@ -55,53 +55,55 @@ class RenameFolder(msgspec.Struct):
 
 
 class FolderOptions(msgspec.Struct):
-    """What can be changed of a folder; None stays as it is."""
+    """The options of a folder; None leaves an option as it is."""
 
     permission: Permission | None = None
     cloneable: bool | None = None
 
 
 class FolderById(msgspec.Struct):
-    """The body of a request that names a folder there."""
+    """The body of a request for the folder with this UUID."""
 
     id: str
 
 
 class FolderByName(msgspec.Struct):
-    """The parameters of a question for a folder's UUID."""
+    """The parameters of a request for the UUID of a folder."""
 
     name: str
 
 
 def folder(request: Request) -> Folder:
-    """The folder that the path names, among those of who asks. Raises NotFound."""
-    return _noted(request, state(request).folders.find(owner(request), request.path_params["name"]))
+    """The folder that the path names, of the owner whom the request acts for. Raises NotFound."""
+    return _find(request, request.path_params["name"])
 
 
-def _noted(request: Request, found: Folder) -> Folder:
-    annotate(request, folder=found.row.id, name=found.row.name)
-    return found
+def _find(request: Request, ref: str) -> Folder:
+    folder = state(request).folders.find(owner(request), ref)
+    annotate(request, folder=folder.row.id, name=folder.row.name)
+    return folder
 
 
 async def create(request: Request) -> Response:
     """POST /folders: a new, empty folder."""
     body = await parameters(request, CreateFolder, _ALIASES)
     if body.unmanaged_path or body.group:
-        given = "unmanaged_path" if body.unmanaged_path else "group"
-        raise Invalid("Input validation error", {given: "this server has folders of users only"})
+        field = "unmanaged_path" if body.unmanaged_path else "group"
+        raise Invalid("Input validation error", {field: "this server has folders of users only"})
     size, clamped = _size(body.quota, state(request).config.folders.size)
     rest = {"usage_mode": body.usage_mode, "cloneable": body.cloneable}
-    row = registry.new_row(body.name, await maker(request), size, body.permission, **rest)
+    row = registry.new_row(body.name, await creator(request), size, body.permission, **rest)
     annotate(request, name=row.name, bytes=row.size)
-    made = _noted(request, await state(request).folders.make(row))
-    answer = described(made.row)
+    row = (await state(request).folders.make(row)).row
+    annotate(request, folder=row.id)
+    answer = described(row)
     if clamped:
         answer["clamped"] = ["quota"]
     return JsonResponse(answer, 201)
 
 
 def _size(quota: Any, most: int) -> tuple[int, bool]:
-    """Bytes of a folder with this `quota`, and whether it had to be lowered to `most`."""
+    """The size of a folder with this `quota` in bytes; true if it was lowered to `most`."""
     if quota in (0, "0", ""):
         return most, False
     size = sizes.size_of(quota, "quota")
@@ -136,71 +138,70 @@ def described(row: FolderRow) -> dict[str, Any]:
 
 
 async def listing(request: Request) -> Response:
-    """GET /folders: the folders of who asks."""
+    """GET /folders: the folders of the owner."""
     return JsonResponse([described(one.row) for one in state(request).folders.of(owner(request))])
 
 
 async def info(request: Request) -> Response:
-    """GET /folders/{name}: a folder, with what is in use of it."""
-    found = folder(request)
-    async with FileClient(found) as helper:
+    """GET /folders/{name}: the description of a folder, with its use."""
+    place = folder(request)
+    async with FileClient(place) as helper:
         used = await helper.ask({"op": "usage"})
     room = {"numFiles": used.get("files"), "used_bytes": used.get("used")}
-    users = [session.row.name for session in state(request).sessions.using(found.row.id)]
-    answer = described(found.row) | room
+    users = [session.row.name for session in state(request).sessions.using(place.row.id)]
+    answer = described(place.row) | room
     return JsonResponse(answer | {"created": answer["created_at"], "sessions": users})
 
 
 async def rename(request: Request) -> Response:
-    """POST /folders/{name}/rename: another name; sessions that have it keep their place of it."""
-    found = folder(request)
+    """POST /folders/{name}/rename: another name; in sessions the folder stays at its place."""
+    target = folder(request)
     name = registry.check_name((await parameters(request, RenameFolder)).new_name)
     annotate(request, to=name)
-    await state(request).folders.change(found, name=name)
+    await state(request).folders.change(target, name=name)
     return Response(status_code=201)
 
 
 async def update_options(request: Request) -> Response:
-    """POST /folders/{name}/update-options: what new sessions may do in it."""
-    found, options = folder(request), await parameters(request, FolderOptions)
-    given = {
-        key: value for key, value in msgspec.structs.asdict(options).items() if value is not None
-    }
-    await state(request).folders.change(found, **given)
+    """POST /folders/{name}/update-options: the permission for new sessions, and other options."""
+    target, options = (
+        folder(request),
+        msgspec.structs.asdict(await parameters(request, FolderOptions)),
+    )
+    changes = {key: value for key, value in options.items() if value is not None}
+    await state(request).folders.change(target, **changes)
     return Response(status_code=201)
 
 
 async def remove(request: Request) -> Response:
-    """DELETE /folders/{name}: the folder and all that is in it."""
+    """DELETE /folders/{name}: remove the folder with its files."""
     return await _remove(request, folder(request))
 
 
 async def remove_by_id(request: Request) -> Response:
-    """DELETE /folders: as `remove`, the body names it."""
+    """DELETE /folders: the same for the folder that the body names."""
     body = await parameters(request, FolderById, {"vfolderId": "id", "vfolder_id": "id"})
     request.scope["state"]["ref"] = body.id
-    found = _noted(request, state(request).folders.find(owner(request), body.id))
-    return await _remove(request, found)
+    return await _remove(request, _find(request, body.id))
 
 
-async def _remove(request: Request, found: Folder) -> Response:
-    await state(request).folders.remove(found)
-    state(request).tokens.forget(found.row.id)
+async def _remove(request: Request, target: Folder) -> Response:
+    await state(request).folders.remove(target)
+    state(request).tokens.forget(target.row.id)
     return Response(status_code=204)
 
 
 async def id_of(request: Request) -> Response:
-    """GET /folders/_/id: the UUID of the folder of this name."""
-    asked = await parameters(request, FolderByName)
-    found = state(request).folders.find(owner(request), asked.name)
-    return JsonResponse({"id": found.row.id})
+    """GET /folders/_/id: the UUID of the folder with this name."""
+    name = (await parameters(request, FolderByName)).name
+    return JsonResponse({"id": state(request).folders.find(owner(request), name).row.id})
 
 
 async def hosts(_: Request) -> Response:
-    """GET /folders/_/hosts: where folders can be."""
+    """GET /folders/_/hosts: the places for folders."""
     return JsonResponse({"default": HOST, "allowed": [HOST]})
 
 
 async def allowed_types(_: Request) -> Response:
-    """GET /folders/_/allowed_types: whose folders there are."""
+    """GET /folders/_/allowed_types: the kinds of owners of folders."""
     return JsonResponse(["user"])

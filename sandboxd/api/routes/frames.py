@@ -1,14 +1,14 @@
-"""What the client of a terminal sends and what it is sent, a JSON object a text frame. No I/O.
+"""The frames of a terminal, from and to its client: text frames with a JSON object. No I/O.
 
-{"type": "stdin", "chars": base64}    typed
+{"type": "stdin", "chars": base64}    input
 {"type": "resize", "rows", "cols"}    the size of the window
-{"type": "ping"}                      the user is still there; no answer
-{"type": "restart"}                   end everything on the terminal and begin anew
+{"type": "ping"}                      the user is still there; gets no reply
+{"type": "restart"}                   end all on the terminal and begin a new one
 
-{"type": "out", "data": base64}       what the terminal shows
-{"type": "error", "data": text}       sandboxd's own word
+{"type": "out", "data": base64}       output
+{"type": "error", "data": text}       a message of sandboxd
 {"type": "end", "data": "", "exitCode", "verdict"}   the last one; an extension, with an empty
-                                      `data` for clients that look at nothing else
+                                      `data` for clients that read nothing else
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _Size = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
 
 
 class StdinFrame(msgspec.Struct, tag_field="type", tag="stdin"):
-    """Bytes that were typed."""
+    """Input for the terminal."""
 
     chars: bytes
 
 
 class ResizeFrame(msgspec.Struct, tag_field="type", tag="resize"):
-    """The window has another size."""
+    """A new size of the window."""
 
     rows: _Size
     cols: _Size
@@ -43,7 +43,7 @@ class PingFrame(msgspec.Struct, tag_field="type", tag="ping"):
 
 
 class RestartFrame(msgspec.Struct, tag_field="type", tag="restart"):
-    """A new shell is wanted."""
+    """The request for a new shell."""
 
 
 Frame = StdinFrame | ResizeFrame | PingFrame | RestartFrame
@@ -54,11 +54,11 @@ _ALLOWED = (
 )
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(
     Frame, strict=False
-)  # clients that send "80" mean 80
+)  # some clients send "80" for 80
 
 
 def read(text: str) -> Frame:
-    """The frame that a client sent. Raises Invalid saying what is allowed."""
+    """The frame in a text from a client. Raises Invalid, which names what is allowed."""
     try:
         return _decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
@@ -66,17 +66,17 @@ def read(text: str) -> Frame:
 
 
 def out(data: bytes) -> str:
-    """The frame for what the terminal shows."""
+    """The frame for output of the terminal."""
     return msgspec.json.encode({"type": "out", "data": data}).decode()
 
 
 def error(text: str) -> str:
-    """The frame for a word of sandboxd's own."""
+    """The frame for a message of sandboxd."""
     return to_json({"type": "error", "data": text}).decode()
 
 
 def end(event: JournalEvent | None) -> str:
-    """The last frame. The exit code is null where a limit, or somebody else, has ended it."""
+    """The last frame. The exit code is null unless the shell has ended by itself."""
     verdict = event.verdict if event else None
     return to_json(
         {

@@ -1,11 +1,11 @@
-"""POST /admin/gql: what the clients ask in GraphQL. Reading only.
+"""The route of GraphQL: POST /admin/gql, the queries of clients. There are no mutations.
 
-A query is bounded before it is looked at: tokens, and with them depth and aliases; there is no
-way to ask for the schema, whose types are mutually recursive. Fields come in the order in which
-they were asked for, because clients print tables by position.
+The number of tokens of a query is bounded before it is parsed, and with it depth and aliases.
+Introspection is refused, since the types of its schema are mutually recursive. Fields come in the
+order of the query, because clients print tables by position.
 
-A query is answered in a thread, from rows that are never changed in place, so that a long one
-holds up nobody. What it gets wrong is told in `errors` with the status 400.
+A query is executed in a thread, on rows that are never changed in place, so a long query does not
+delay other requests. Its errors are in `errors`, with the status 400.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _ALIASES = {"operationName": "operation_name"}
 
 
 async def gql(request: Request) -> Response:
-    """The answer to a query: {"data": ...}."""
+    """POST /admin/gql: the response to a query, {"data": ...}."""
     result = await _result(request)
     if result.errors:
         return _refusal(result.errors)
@@ -74,53 +74,51 @@ async def legacy(request: Request) -> Response:
 
 
 async def _result(request: Request) -> ExecutionResult:
-    asked = await parameters(request, Query, _ALIASES)
-    root = await _root(request)
-    result = await asyncio.to_thread(answer, asked, root)
+    query = await parameters(request, Query, _ALIASES)
+    result = await asyncio.to_thread(answer, query, await _root(request))
     for error in result.errors or ():
         if error.original_error and not isinstance(error.original_error, GraphQLError):
-            raise error.original_error  # ours, and none of the query's
+            raise error.original_error  # no mistake of the query
     return result
 
 
-def answer(asked: Query, root: Root) -> ExecutionResult:
-    """The result of a query, with what is wrong about it in `errors`."""
+def answer(query: Query, root: Root) -> ExecutionResult:
+    """The result of a query; its mistakes are in `errors`."""
     try:
-        document = parse(asked.query, no_location=True, max_tokens=TOKENS_MAX)
+        document = parse(query.query, no_location=True, max_tokens=TOKENS_MAX)
     except GraphQLError as error:
         return ExecutionResult(None, [error])
     if errors := validate(SCHEMA, document, _RULES, max_errors=ERRORS_MAX):
         return ExecutionResult(None, errors)
-    return execute_sync(SCHEMA, document, root, None, asked.variables, asked.operation_name)
+    return execute_sync(SCHEMA, document, root, None, query.variables, query.operation_name)
 
 
 def _refusal(errors: Sequence[GraphQLError]) -> Response:
-    """A problem document that also has the errors where GraphQL clients look for them."""
-    told = [error.formatted for error in errors]
+    """A problem document that has the errors also in the place where GraphQL clients read them."""
+    formatted = [error.formatted for error in errors]
     msg = "; ".join(error.message for error in errors)
-    body = problems.document("graphql-error", "GraphQL-generated error", msg, told)
-    return Response(to_json(body | {"errors": told}), 400, media_type=problems.MEDIA_TYPE)
+    body = problems.document("graphql-error", "GraphQL-generated error", msg, formatted)
+    return Response(to_json(body | {"errors": formatted}), 400, media_type=problems.MEDIA_TYPE)
 
 
 async def _root(request: Request) -> Root:
     here, asking, acts_for = state(request), caller(request), owner(request)
-    found = await here.door.keys.find(acts_for)
-    is_admin = found.is_admin if found else asking.is_admin and acts_for == asking.name
+    keypair = await here.authenticator.keys.find(acts_for)
+    is_admin = keypair.is_admin if keypair else asking.is_admin and acts_for == asking.name
     own = len(list(here.sessions.of(acts_for)))
-    keypair = items.keypair(acts_for, found, is_admin, own, here.config.rate_limit)
+    item = items.keypair(acts_for, keypair, is_admin, own, here.config.rate_limit)
     everybody = asking.is_admin and acts_for == asking.name
     sees = None if everybody else acts_for
-    return Root(here, acts_for, asking.is_admin, sees, keypair, here.sessions.rows())
+    return Root(here, acts_for, asking.is_admin, sees, item, here.sessions.rows())
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What the fields of Query answer, for one request.
+    """The values of the fields of Query, for one request.
 
-    acts_for  the owner for whom the caller asks
-    is_admin  the caller may name another
-    sees      the owner whose sessions and folders are told when a field names none; None:
-              everybody's
+    acts_for  the owner that the request acts for
+    is_admin  the caller may name another owner
+    sees      the owner whose sessions and folders a field shows if it names none; None: all owners
     live      sessions that are not over, with their last use and number of requests
     """
 
@@ -141,46 +139,46 @@ class Root:
             wanted = str(uuid.UUID(id))
         except (ValueError, TypeError, AttributeError):
             raise GraphQLError("id is not a UUID") from None
-        found = [pair for pair in self._rows(self.sees, ended=True) if pair[0].id == wanted]
-        return items.session(*found[0], self.here.config) if found else None
+        pairs = [pair for pair in self._rows(self.sees, ended=True) if pair[0].id == wanted]
+        return items.session(*pairs[0], self.here.config) if pairs else None
 
     def compute_container(self, _: Any, id: Any) -> Item | None:
         """The container of a session."""
-        found = self.compute_session(_, id)
-        return found["containers"][0] if found else None
+        session = self.compute_session(_, id)
+        return session["containers"][0] if session else None
 
     def compute_session_list(
         self, _: Any, limit: int, offset: int, status: str | None = None,
         access_key: str | None = None, **rest: Any,
     ) -> Item:  # fmt: skip
-        """The sessions with one of the statuses, which come with commas between; newest first."""
+        """The sessions with one of the statuses, a list with commas; newest first."""
         wanted = status.upper().replace(" ", "").split(",") if status else None
         whose = self._named(access_key) or self.sees
         pairs = self._rows(whose, ended=not wanted or "TERMINATED" in wanted)
         pairs = [pair for pair in pairs if not wanted or pair[0].status in wanted]
-        found = [items.session(*pair, self.here.config) for pair in pairs]
-        return _page(found, limit, offset, **rest)
+        page = [items.session(*pair, self.here.config) for pair in pairs]
+        return _page(page, limit, offset, **rest)
 
     def vfolder_list(
         self, _: Any, limit: int, offset: int, access_key: str | None = None, **rest: Any
     ) -> Item:
-        """The folders of whom the caller sees, oldest first."""
+        """The folders of the owners whom the caller sees, oldest first."""
         whose = self._named(access_key) or self.sees
-        found = [described(one.row) for one in self.here.folders.of(whose)]
-        return _page(found, limit, offset, **rest)
+        rows = [one.row for one in self.here.folders.of(whose)]
+        return _page([described(row) for row in rows], limit, offset, **rest)
 
     def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
         """The owner's folders."""
         return self.vfolder_list(_, access_key=access_key or self.acts_for, **rest)
 
     def vfolder_invited_list(self, _: Any, limit: int, offset: int, **__: Any) -> Item:
-        """Folders are not shared here."""
+        """No folders: they cannot be shared."""
         return _page([], limit, offset)
 
     vfolder_project_list = vfolder_invited_list
 
     def _named(self, access_key: str | None) -> str | None:
-        """The owner that a field names, if the caller may. Raises GraphQLError."""
+        """The owner that a field names, if the caller may name it. Raises GraphQLError."""
         if access_key not in (None, self.acts_for) and not self.is_admin:
             raise GraphQLError("only admins can look at what belongs to another owner")
         return access_key
@@ -188,7 +186,7 @@ class Root:
     def _rows(self, whose: str | None, ended: bool) -> list[tuple[SessionRow, float, int]]:
         """Sessions with their use, newest first, those that are over only if `ended`."""
         pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
-        if ended:  # one that has ended since `live` was taken counts as that
+        if ended:  # a session that has ended since `live` was read counts as ended
             pairs |= {
                 row.id: (row, row.used_at, row.runs) for row in self.here.sessions.ended_rows(whose)
             }
@@ -196,7 +194,7 @@ class Root:
 
 
 def _page(
-    found: list[Item], limit: int, offset: int, filter: str | None = None,
+    items: list[Item], limit: int, offset: int, filter: str | None = None,
     order: str | None = None, **_: Any,
 ) -> Item:  # fmt: skip
     """A part of a list, in the `order` of some fields: "name" or "+name", "-created_at", with
@@ -207,7 +205,7 @@ def _page(
         raise GraphQLError(f"limit must be 0 to {PAGE_MAX}, offset 0 or more")
     for key in reversed(order.split(",") if order else []):
         name = key.strip().lstrip("+-")
-        if any(not isinstance(item.get(name, []), (str, int, type(None))) for item in found):
+        if any(not isinstance(item.get(name, []), (str, int, type(None))) for item in items):
             raise GraphQLError(f"a list cannot have the order of {name!r}")
-        found = sorted(found, key=lambda item: str(item[name] or ""), reverse="-" in key)
-    return {"items": found[offset : offset + limit], "total_count": len(found)}
+        items = sorted(items, key=lambda item: str(item[name] or ""), reverse="-" in key)
+    return {"items": items[offset : offset + limit], "total_count": len(items)}

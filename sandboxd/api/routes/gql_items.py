@@ -80,7 +80,7 @@ def container(row: SessionRow, config: Config) -> Item:
 
 
 def _common(row: SessionRow, config: Config) -> Item:
-    """The fields that session and container have in common."""
+    """The fields of both session and container."""
     limits = asdict(config.limits.exec) | row.limits
     return {
         "id": row.id,
@@ -99,7 +99,7 @@ def _common(row: SessionRow, config: Config) -> Item:
 
 
 def _data(row: SessionRow) -> Item:
-    """What there is to say about the status of a batch session."""
+    """The result of the startup command, for the field status_data."""
     return {} if row.exit_code is None else {"exit_code": row.exit_code}
 
 
@@ -112,16 +112,16 @@ def _slots(row: SessionRow, config: Config) -> str:
 
 
 def idle_checks(row: SessionRow, used_at: float, config: Config) -> Item:
-    """When a session would end for want of use."""
+    """The time at which an unused session ends."""
     if not config.sessions.idle_s or row.slot is None:
         return {}
     return {"timeout": {"ends_at": iso(used_at + config.sessions.idle_s)}}
 
 
-def keypair(owner: str, found: Keypair | None, is_admin: bool, sessions: int, rate: int) -> Item:
-    """The keypair of `owner`; None: it has none, and came in by the Unix socket.
+def keypair(owner: str, row: Keypair | None, is_admin: bool, sessions: int, rate: int) -> Item:
+    """The keypair of `owner`; None: it has none, and uses the Unix socket.
 
-    A secret is shown when it is made and never again.
+    The secret key is not in it: only its creation shows it.
     """
     return {
         "user_id": owner,
@@ -131,10 +131,10 @@ def keypair(owner: str, found: Keypair | None, is_admin: bool, sessions: int, ra
         "access_key": owner,
         "is_active": True,
         "is_admin": is_admin,
-        "created_at": iso(found.created_at) if found else None,
-        "modified_at": iso(found.created_at) if found else None,
-        "last_used": iso(found.last_used) if found else None,
+        "created_at": iso(row.created_at) if row else None,
+        "modified_at": iso(row.created_at) if row else None,
+        "last_used": iso(row.last_used) if row else None,
         "resource_policy": "default",
-        "rate_limit": (found.rate_limit if found else None) or rate,
+        "rate_limit": (row.rate_limit if row else None) or rate,
         "concurrency_used": sessions,
     }

@@ -1,7 +1,7 @@
-"""The part of the GraphQL schema that is offered, in the words of its clients.
+"""The schema of GraphQL: the part of the manager's schema that this server offers.
 
-Types and fields are those that the official clients ask for, so that each of their lists and
-formats can be shown; what has no meaning on one host is null or empty. Times are ISO 8601, and
+Types and fields are those of the official clients, so that each of their lists and formats can be
+shown. A field without a meaning on one host is null or empty. Times are ISO 8601, and
 a JSONString is a text that holds JSON.
 """
 

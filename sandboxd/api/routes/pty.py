@@ -1,8 +1,8 @@
-"""WebSocket /stream/session/{ref}/pty: a terminal in the session, for as long as its client stays.
+"""The route of terminals: WebSocket /stream/session/{ref}/pty, as long as its client stays.
 
-frames.py has the frames. The shell is a run beside the session's line (runs/terminals.py). It
-ends when its client leaves or types nothing for too long; when the shell ends, or the session,
-the client is told and the connection is closed with 1000.
+frames.py has the frames. The shell is a run beside the run queue of the session
+(runs/terminals.py). It ends when its client leaves, or types nothing for too long. When the shell
+or the session ends, the client gets a frame, and the connection is closed with 1000.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ...runs.terminals import Terminal
 from ...runs.values import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
+from ..http.problems import client_text
 from ..sessions import sizes
 from ..sessions.session import Session
 from ..state import session, state
@@ -29,14 +30,14 @@ from . import frames
 from .stream import receive_text
 
 SHELL = "exec bash"
-"""What runs on a terminal: a shell that sees that it is at one."""
+"""The program on a terminal: an interactive shell."""
 
 
 async def pty(websocket: WebSocket) -> None:
     """Serve one connection. Raises NotFound, QuotaExceeded before it is opened."""
-    found, here = session(websocket), state(websocket)
-    plan = plan_of(found.row, here.runtimes.resolve(found.row.runtime), here.config)
-    seat = _Seat(websocket, found, plan, here.config.terminal.idle_s)
+    target, here = session(websocket), state(websocket)
+    plan = plan_of(target.row, here.runtimes.resolve(target.row.runtime), here.config)
+    seat = _Seat(websocket, target, plan, here.config.terminal.idle_s)
     annotate(websocket, run=seat.terminal.run.id)
     try:
         await websocket.accept()
@@ -47,7 +48,7 @@ async def pty(websocket: WebSocket) -> None:
 
 
 def plan_of(row: SessionRow, runtime: Runtime, config: Config) -> Plan:
-    """What a terminal of this session runs, and with which limits."""
+    """The plan of a terminal in this session: its shell, with its limits."""
     times = {"wall_s": config.terminal.wall_s, "cpu_s": config.ceiling.cpu_s}
     most = replace(config.ceiling, wall_s=config.terminal.wall_s)
     limits, _ = sizes.step_limits(config.limits.exec, row.limits, times, most)
@@ -57,27 +58,27 @@ def plan_of(row: SessionRow, runtime: Runtime, config: Config) -> Plan:
 
 
 class _Seat:
-    """A client at a terminal, and, when it has restarted that, at the next."""
+    """The connection of a client to its terminal, or to a new one after a restart."""
 
-    def __init__(self, websocket: WebSocket, found: Session, plan: Plan, idle_s: float) -> None:
+    def __init__(self, websocket: WebSocket, session: Session, plan: Plan, idle_s: float) -> None:
         self._websocket = websocket
-        self._session = found
+        self._session = session
         self._plan = plan
         self._idle_s = idle_s
         self._size: tuple[int, int] | None = None
-        self.terminal = found.terminals.open(plan)
+        self.terminal = session.terminals.open(plan)
 
     async def serve(self) -> None:
-        """Until the end. Raises WebSocketDisconnect when the client leaves."""
+        """Serve until the end. Raises WebSocketDisconnect when the client leaves."""
         try:
             while await self._sit():
                 await self._begin_anew()
         except SandboxdError as error:
-            await self._send(frames.error(str(error)))
+            await self._send(frames.error(client_text(error)))
         await self._websocket.close(reason=self.terminal.why)
 
     async def _begin_anew(self) -> None:
-        """End everything on the terminal, and sit down at a new one."""
+        """End everything on the terminal, and begin a new one."""
         await self._session.terminals.end(self.terminal)
         self.terminal.hang_up()
         self.terminal = self._session.terminals.open(self._plan)
@@ -85,7 +86,7 @@ class _Seat:
             await self.terminal.resize(*self._size)
 
     async def _sit(self) -> bool:
-        """Sit at the terminal; whether its user wants another."""
+        """Serve the terminal; true if its user wants a new one."""
         showing = asyncio.create_task(
             self._show(self.terminal), name=f"show {self.terminal.run.id}"
         )
@@ -102,12 +103,12 @@ class _Seat:
             await asyncio.gather(showing, listening, return_exceptions=True)
 
     async def _show(self, terminal: Terminal) -> None:
-        """Send what the terminal shows, to its end and why that came."""
+        """Send the output of the terminal, and then its end with the reason."""
         while (shown := await terminal.read()) is not None:
             if shown.out:
                 await self._send(frames.out(shown.out))
             if shown.dropped:
-                text = f"{shown.dropped} bytes of input were dropped: nothing on the terminal reads"
+                text = f"{shown.dropped} bytes of input were dropped: no program reads them"
                 await self._send(frames.error(text))
         terminal.hang_up()
         event = await terminal.end()
@@ -117,20 +118,22 @@ class _Seat:
 
     @staticmethod
     def _why(terminal: Terminal) -> str:
-        """What its user should know about its end, "" if it was just that of the shell."""
-        if terminal.why or terminal.run.error:
-            return terminal.why or str(terminal.run.error)
+        """The message for the user about the end; "" if just the shell has ended."""
+        if terminal.why:
+            return terminal.why
+        if terminal.run.error:
+            return client_text(terminal.run.error)
         event = terminal.run.events[-1] if terminal.run.events else None
         if event is None or event.fault or event.verdict is None:
             return event.fault if event else "the terminal ended unexpectedly"
         if event.verdict.limit == "wall_s":
-            return (
-                f"the time for a terminal, {terminal.run.plan.steps[-1].limits.wall_s:g} s, is over"
-            )
+            wall_s = terminal.run.plan.steps[-1].limits.wall_s
+            return f"the wall time of a terminal, {wall_s:g} s, is over"
         return event.verdict.advice if event.verdict.outcome in ("limit", "fault") else ""
 
     async def _listen(self) -> bool:
-        """Hand on what the user does until he wants a new terminal, or nothing any more."""
+        """Pass the frames of the client on. Returns true when its user wants a new terminal, false
+        after too long without input."""
         while True:
             try:
                 async with asyncio.timeout(self._idle_s):
@@ -143,7 +146,7 @@ class _Seat:
             try:
                 frame = frames.read(text)
             except Invalid as error:
-                await self._send(frames.error(str(error)))
+                await self._send(frames.error(client_text(error)))
                 continue
             if isinstance(frame, frames.RestartFrame):
                 return True

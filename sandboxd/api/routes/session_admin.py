@@ -1,6 +1,6 @@
-"""Looking after a session: restart, rename, its log, its history.
+"""The routes that administer a session: restart, rename, log, history.
 
-Log and history can be asked for when a session is over, too, for as long as its row is kept.
+Log and history are also there for a session that is over, as long as the database has its row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ..access.parameters import parameters
 from ..http.responses import JsonResponse
 from ..state import session, state
 from ..telemetry.audit_log import annotate
+from .create_session import valid_name
 from .gql_items import iso
-from .sessions import valid_name
 
 
 class RenameSession(msgspec.Struct):
@@ -38,42 +38,42 @@ _TASK_ALIASES = dict.fromkeys(("taskId", "kernel_id", "session_name", "sessionNa
 
 
 async def restart(request: Request) -> Response:
-    """PATCH /session/{ref}: kill what runs; the files stay."""
+    """PATCH /session/{ref}: kill all runs; the files stay."""
     await session(request).restart()
     return Response(status_code=204)
 
 
 async def rename(request: Request) -> Response:
     """POST /session/{ref}/rename: another name for the session."""
-    asked = await parameters(request, RenameSession, _RENAME_ALIASES)
-    annotate(request, name=asked.name)
-    await state(request).sessions.rename(session(request), valid_name(asked.name))
+    name = (await parameters(request, RenameSession, _RENAME_ALIASES)).name
+    annotate(request, name=name)
+    await state(request).sessions.rename(session(request), valid_name(name))
     return Response(status_code=204)
 
 
 async def logs(request: Request) -> Response:
-    """GET /session/{ref}/logs: what the run that was started last has printed."""
+    """GET /session/{ref}/logs: the console of the run that was started last."""
     return JsonResponse({"result": {"logs": await _log(request, request.path_params["ref"])}})
 
 
 async def task_logs(request: Request) -> Response:
     """GET /session/_/logs?taskId=UUID: the same as plain text."""
-    asked = await parameters(request, TaskLogs, _TASK_ALIASES)
-    text = await _log(request, asked.task_id)
+    task = await parameters(request, TaskLogs, _TASK_ALIASES)
+    text = await _log(request, task.task_id)
     return Response(text.encode("utf-8", "replace"), media_type="text/plain; charset=utf-8")
 
 
 async def _log(request: Request, ref: str) -> str:
     sessions = state(request).sessions
     try:
-        found = sessions.find(owner(request), ref)
+        live = sessions.find(owner(request), ref)
     except NotFound:
         return await sessions.log_of_ended(owner(request), ref)
-    return await found.log()
+    return await live.log()
 
 
 async def status_history(request: Request) -> Response:
-    """GET /session/{ref}/status-history: since when the session has had each status."""
+    """GET /session/{ref}/status-history: the time at which each status began."""
     row = await _row(request)
     times = {status.lower(): iso(at) for status, at in row.history.items()}
     return JsonResponse({"result": times | {"terminated": times.get("terminated")}})
@@ -88,7 +88,7 @@ async def _row(request: Request) -> SessionRow:
 
 
 async def commit(request: Request) -> Response:
-    """POST /session/{ref}/commit: there are no images here that a session could become."""
+    """POST /session/{ref}/commit: refused, since this server has no images."""
     session(request)
     raise HTTPException(
         501, "This server has no images. Keep files in a virtual folder, or download them."

@@ -1,17 +1,17 @@
-"""WebSocket /stream/session/{ref}/execute: a run, followed over one connection.
+"""The route of a followed run: WebSocket /stream/session/{ref}/execute, a run on one connection.
 
-    client  one text frame, {"mode": "batch", "code": "", "options": {...}}; afterwards each
-            text frame is input for the program; binary frames mean nothing.
-            With a runId it begins a run that goes on when the connection breaks, and
-            {"mode": "continue", "runId", "options": {"offset"}} takes that up again
-    server  frames {"status", "exitCode", "console", "options", "files"}, until the one that
-            ends the run, and closes; for a first frame that asks for no run
-            {"status": "error", "msg"}, the same as a log item in "console", and closes
+    client  one text frame, {"mode": "batch", "code": "", "options": {...}}. Every further text
+            frame is input for the program; binary frames are ignored.
+            With a runId the run goes on when the connection breaks, and a client takes it up
+            again with {"mode": "continue", "runId", "options": {"offset"}}
+    server  frames {"status", "exitCode", "console", "options", "files"} to the end of the run,
+            and closes. If the first frame is refused: {"status": "error", "msg"}, with the same
+            text as a log item in "console", and closes
 
-A run without a name begins with the first frame and belongs to the connection: when its client
-leaves, it is interrupted, and killed if that does not end it. When the daemon ends, the connection
-is closed with 1012 (service restart, RFC 6455's registry), and no run ends for that; the client of
-one without a name is told so before, {"status": "server-restarting", "msg", "console"}.
+A run without a runId belongs to the connection: when its client leaves, the run is interrupted, and
+killed if it does not end then. At the end of the daemon the connection is closed with 1012 (service
+restart, in the registry of RFC 6455), and no run ends. The client of a run without a runId gets a
+frame {"status": "server-restarting", "msg", "console"} before.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ...runs.run import Run
 from ...runs.values import Input
 from ..access.parameters import fold, parse, typed
 from ..http.delivery import expect_handed_over
+from ..http.problems import client_text
 from ..http.responses import to_json
 from ..sessions.session import Session
 from ..state import session
@@ -41,7 +42,7 @@ from .execute import Call, Typed, ask, bad_mode, result, since
 _log = logging.getLogger(__name__)
 
 FIRST_S = 30.0
-"""Seconds that a client has to say what it wants."""
+"""Seconds that a client has for its first frame."""
 
 SERVICE_RESTART = 1012
 LEFT_ALONE = "sandboxd ends or restarts: the run goes on, and its output is in the session's log"
@@ -51,19 +52,19 @@ _LAST = ("finished", "exec-timeout", "error")
 
 async def execute(websocket: WebSocket) -> None:
     """Serve one connection. Raises NotFound before it is opened."""
-    found = session(websocket)
+    target = session(websocket)
     await websocket.accept()
     with suppress(WebSocketDisconnect, ClientDisconnect):
-        if asked := await _begin(websocket, found):
-            await _attend(websocket, found, asked)
+        if followed := await _begin(websocket, target):
+            await _attend(websocket, target, followed)
 
 
 @dataclass(frozen=True, slots=True)
-class _StreamRequest:
-    """What a connection is for.
+class _FollowedRun:
+    """The run of a connection.
 
-    own    the run is the connection's alone, for its client cannot name it
-    since  where the client is in the run, if it knows
+    own    the run belongs to the connection, since its client cannot name it
+    since  the cursor that the client has sent, if any
     """
 
     run: Run
@@ -71,27 +72,27 @@ class _StreamRequest:
     since: Offset | None
 
 
-async def _begin(websocket: WebSocket, found: Session) -> _StreamRequest | None:
-    """What the first frame asks for; None: it was refused."""
+async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
+    """The run that the first frame requests; None: the frame was refused."""
     try:
         async with asyncio.timeout(FIRST_S):
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
         options = typed(fold(call.options, {}), Typed, "options")
         if call.mode == "continue":
-            return _StreamRequest(found.runs.get(call.runId), False, since(options.offset))
+            return _FollowedRun(target.runs.get(call.runId), False, since(options.offset))
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        return _StreamRequest(
-            await ask(websocket, found, call), not call.runId, since(options.offset)
+        return _FollowedRun(
+            await ask(websocket, target, call), not call.runId, since(options.offset)
         )
     except TimeoutError:
-        refusal = f"nothing was asked for within {FIRST_S:g} s"
+        refusal = f"no frame came within {FIRST_S:g} s"
     except SandboxdError as error:
-        refusal = str(error)
+        refusal = client_text(error)
         if isinstance(error, Invalid) and isinstance(error.data, dict):
             refusal += "".join(f"; {where}: {why}" for where, why in error.data.items())
-    await _send(websocket, _unsaid("error", refusal, "error"))
+    await _send(websocket, _message("error", refusal, "error"))
     await websocket.close()
     return None
 
@@ -106,11 +107,11 @@ async def receive_text(websocket: WebSocket) -> str:
             return text
 
 
-async def _attend(websocket: WebSocket, found: Session, asked: _StreamRequest) -> None:
-    """Tell the client all of the run, and the run what its client types, until either ends."""
-    run = asked.run
+async def _attend(websocket: WebSocket, target: Session, followed: _FollowedRun) -> None:
+    """Send the run to the client, and its input to the run, until either ends."""
+    run = followed.run
     tasks = [
-        asyncio.create_task(_tell(websocket, found, asked), name=f"frames {run.id}"),
+        asyncio.create_task(_follow(websocket, target, followed), name=f"frames {run.id}"),
         asyncio.create_task(_listen(websocket, run), name=f"input {run.id}"),
     ]
     try:
@@ -121,24 +122,24 @@ async def _attend(websocket: WebSocket, found: Session, asked: _StreamRequest) -
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if asked.own and not run.over and not run.suspended:
-            await _abandon(found, run)
+        if followed.own and not run.over and not run.suspended:
+            await _abandon(target, run)
 
 
-async def _abandon(found: Session, run: Run) -> None:
+async def _abandon(target: Session, run: Run) -> None:
     try:
-        await found.runs.abandon(run)
+        await target.runs.abandon(run)
     except SandboxdError as error:  # its limits will end it
         _log.warning("run %s cannot be ended now that its client is gone: %s", run.id, error)
 
 
-async def _tell(websocket: WebSocket, found: Session, asked: _StreamRequest) -> None:
+async def _follow(websocket: WebSocket, target: Session, followed: _FollowedRun) -> None:
     """Send frame after frame, to the last."""
-    run, since = asked.run, asked.since
+    run, since = followed.run, followed.since
     while not run.suspended:
         try:
             async with run.call(policy=STREAM, since=since) as reply:
-                frame = await result(found, run, reply)
+                frame = await result(target, run, reply)
                 frame["options"] = frame["options"] or {}  # null would crash clients
                 if reply:
                     await reply.note()
@@ -150,38 +151,38 @@ async def _tell(websocket: WebSocket, found: Session, asked: _StreamRequest) -> 
             await websocket.close()
             return
         since = None
-    if asked.own:  # its client has no name to take the run up by
-        await _send(websocket, _unsaid("server-restarting", LEFT_ALONE, "warning"))
+    if followed.own:  # its client has no runId to take the run up again
+        await _send(websocket, _message("server-restarting", LEFT_ALONE, "warning"))
     await websocket.close(SERVICE_RESTART)
 
 
-def _unsaid(status: str, why: str, level: str) -> dict[str, Any]:
-    """A frame that is about no step. Clients print the console of one, and not its msg."""
+def _message(status: str, why: str, level: str) -> dict[str, Any]:
+    """A frame without a result. Clients print its console, and not its msg."""
     return {"status": status, "msg": why, "options": {}, "console": [log(level, why)]}
 
 
 def _fault(error: SandboxdError) -> dict[str, Any]:
-    """The end of a run that could not be started, by our fault: told so that people see it."""
+    """The last frame of a run that the server failed to start; its console says why."""
     return {
         "status": "finished",
         "exitCode": -1,
         "options": {},
         "files": [],
-        "console": [log("error", str(error))],
+        "console": [log("error", client_text(error))],
     }
 
 
 async def _send(websocket: WebSocket, frame: dict[str, Any]) -> bool:
-    """Send `frame`; whether it is the last one."""
+    """Send `frame`; true if it is the last one."""
     await websocket.send_text(to_json(frame).decode())
     return frame["status"] in _LAST
 
 
 async def _listen(websocket: WebSocket, run: Run) -> None:
-    """Give the program what the client types, until the client is gone."""
+    """Pass the input of the client to the program, until the client is gone."""
     while True:
         text = await receive_text(websocket)
         try:
             await run.type(Input(text))
         except SandboxdError as error:
-            run.notice(f"input was not taken: {error}")
+            run.notice(f"input was not taken: {client_text(error)}")

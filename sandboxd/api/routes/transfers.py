@@ -1,7 +1,8 @@
-"""Uploads to and downloads from virtual folders, by token.
+"""The routes of uploads to virtual folders and downloads from them, with a token.
 
-An owner asks for a token; whoever has it then uploads (tus.py) or downloads without signing, as
-the clients do. The state of an upload is the length of what is there; see files/resumable.py.
+An owner requests a token. A client with that token then uploads (tus.py) or downloads unsigned, as
+the official clients do. The state of an upload is the number of its bytes that have arrived
+(files/resumable.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..folders.registry import Folder
 from ..folders.tokens import Purpose, Token
 from ..folders.tus import TusError
 from ..http import ranges
+from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions.file_client import FileClient
 from ..state import state
@@ -54,16 +56,16 @@ class RequestDownload(msgspec.Struct):
 
 async def request_upload(request: Request) -> Response:
     """POST /folders/{name}/request-upload: a token to upload one file of a known size."""
-    found, body = folder(request), await parameters(request, RequestUpload)
-    if body.size > found.row.size:
-        raise QuotaExceeded(f"{found.row.name} has room for {found.row.size} bytes in all")
+    place, body = folder(request), await parameters(request, RequestUpload)
+    if body.size > place.row.size:
+        raise QuotaExceeded(f"the folder {place.row.name} has a size of {place.row.size} bytes")
     name = within(body.path, "path")
     id, tokens = uuid.uuid4().hex, state(request).tokens
-    text, token = tokens.give("upload", caller(request).name, found.row.id, name, body.size, id)
+    text, token = tokens.give("upload", caller(request).name, place.row.id, name, body.size, id)
     question = {"op": "begin", "upload": id, "file": name, "size": body.size}
     try:
-        async with FileClient(found) as helper:
-            await helper.ask(question | {"keep": tokens.uploads(found.row.id)})
+        async with FileClient(place) as helper:
+            await helper.ask(question | {"keep": tokens.uploads(place.row.id)})
     except BaseException:
         tokens.take_back(text)
         raise
@@ -73,12 +75,12 @@ async def request_upload(request: Request) -> Response:
 
 async def request_download(request: Request) -> Response:
     """POST /folders/{name}/request-download: a token to download one file."""
-    found, body = folder(request), await parameters(request, RequestDownload, {"file": "path"})
+    place, body = folder(request), await parameters(request, RequestDownload, {"file": "path"})
     if body.archive:
-        raise Invalid("Input validation error", {"archive": "single files can be downloaded"})
+        raise Invalid("Input validation error", {"archive": "only single files can be downloaded"})
     name = within(body.path, "path")
-    await _described(found, name)
-    text, _ = state(request).tokens.give("download", caller(request).name, found.row.id, name)
+    await _described(place, name)
+    text, _ = state(request).tokens.give("download", caller(request).name, place.row.id, name)
     return JsonResponse({"token": text, "url": _url(request, DOWNLOAD)})
 
 
@@ -87,9 +89,9 @@ def _url(request: Request, path: str) -> str:
     return f"{request.url.scheme}://{request.url.netloc}{path}"
 
 
-async def _described(found: Folder, name: str) -> dict[str, Any]:
+async def _described(place: Folder, name: str) -> dict[str, Any]:
     """Size and time of a file. Raises Invalid for a directory, NotFound."""
-    async with FileClient(found) as helper:
+    async with FileClient(place) as helper:
         status = await helper.ask({"op": "stat", "path": name})
     if status.get("directory"):
         raise Invalid(f"{json.dumps(name)} is a directory")
@@ -98,8 +100,8 @@ async def _described(found: Folder, name: str) -> dict[str, Any]:
 
 async def download(request: Request) -> Response:
     """GET DOWNLOAD?token=: the file, or a range of it."""
-    token, found = await _good_for(request, "download")
-    status = await _described(found, token.path)
+    token, place = await _token(request, "download")
+    status = await _described(place, token.path)
     size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)
     headers = {
         "content-type": files.OCTETS,
@@ -118,7 +120,7 @@ async def download(request: Request) -> Response:
     if span:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     question = {"op": "read", "path": token.path, "start": start, "end": end}
-    helper, _ = await files.opened(found, question)
+    helper, _ = await files.opened(place, question)
     return files.HelperResponse(helper, files.content(helper), headers, 206 if span else 200)
 
 
@@ -127,48 +129,49 @@ def _quoted(path: str) -> str:
 
 
 async def capabilities(request: Request) -> Response:
-    """OPTIONS UPLOAD: what of tus is spoken."""
+    """OPTIONS UPLOAD: the version and extensions of tus."""
     headers = tus.capabilities(state(request).config.folders.size)
     return Response(status_code=204, headers=headers)
 
 
 async def offset(request: Request) -> Response:
-    """HEAD UPLOAD?token=: how much of the upload is there."""
-    token, found = await _good_for(request, "upload")
+    """HEAD UPLOAD?token=: the number of bytes that have arrived."""
+    token, place = await _token(request, "upload")
     _expect(tus.version(request.headers))
     have = token.size
     if not token.done:
-        async with _Turn(token), FileClient(found) as helper:
+        async with _Turn(token), FileClient(place) as helper:
             have = int((await helper.ask(_append(token, request)))["offset"])
     return Response(status_code=200, headers=tus.answer(have, token.size))
 
 
 async def patch(request: Request) -> Response:
-    """PATCH UPLOAD?token=: more of the upload; all of it is there after the last one."""
+    """PATCH UPLOAD?token=: further bytes of the upload; the last ones complete it."""
     body = BodyReader(request)
     try:
         have, size = await _patched(request, body)
     except (SandboxdError, HTTPException) as error:
         if closing := await body.drop():
-            raise HTTPException(413, str(error), closing) from None
+            text = error.detail if isinstance(error, HTTPException) else client_text(error)
+            raise HTTPException(413, text, closing) from None
         raise
     return Response(status_code=204, headers=tus.answer(have, size))
 
 
 async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
-    """Add the body to the upload that the request names; the offset after it, and its size."""
-    token, found = await _good_for(request, "upload")
-    asked = tus.patch(request.headers, token.size)
-    if isinstance(asked, TusError):
-        raise _problem(asked)
+    """Add the body to the upload; the offset after it, and the size of the upload."""
+    token, place = await _token(request, "upload")
+    start = tus.patch(request.headers, token.size)
+    if isinstance(start, TusError):
+        raise _problem(start)
     async with _Turn(token):
         state(request).tokens.prolong(token)
         if token.done:
-            _expect(tus.conflict(asked, token.size))
+            _expect(tus.conflict(start, token.size))
             return token.size, token.size
-        async with FileClient(found) as helper:
+        async with FileClient(place) as helper:
             answer = await helper.ask(_append(token, request))
-            _expect(tus.conflict(asked, int(answer["offset"])))
+            _expect(tus.conflict(start, int(answer["offset"])))
             while piece := await body.piece():
                 await helper.write(piece)
             have = int((await helper.commit())["offset"])
@@ -177,20 +180,20 @@ async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
     return have, token.size
 
 
-async def _good_for(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
-    """What the token in the query is for. Raises NotFound, AuthFailed when its giver's keypair
-    is not good any more."""
+async def _token(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
+    """The token in the query, and its folder. Raises NotFound, AuthFailed when the keypair that
+    has requested the token is not active any more."""
     here = state(request)
     token = here.tokens.find(request.query_params.get("token", ""), purpose)
-    if token.giver != LOCAL.name and not await here.door.keys.find(token.giver):
+    if token.giver != LOCAL.name and not await here.authenticator.keys.find(token.giver):
         raise AuthFailed("Access key not found")
-    found = here.folders.by_id(token.folder)
-    annotate(request, folder=found.row.id, owner=found.row.owner)
-    return token, found
+    place = here.folders.by_id(token.folder)
+    annotate(request, folder=place.row.id, owner=place.row.owner)
+    return token, place
 
 
 def _append(token: Token, request: Request) -> dict[str, Any]:
-    """The helper's request. A client may choose a directory of the folder as late as here."""
+    """The request of the helper. A client may also choose a directory of the folder only now."""
     name = token.path
     if directory := request.query_params.get("dst_dir"):
         name = within(f"{directory}/{name}", "dst_dir")
@@ -198,7 +201,7 @@ def _append(token: Token, request: Request) -> dict[str, Any]:
 
 
 class _Turn:
-    """Only one request at a time may work on an upload; another is told so (423)."""
+    """The lock of an upload: a second request at the same time is refused with 423."""
 
     def __init__(self, token: Token) -> None:
         self._working = token.working

@@ -155,7 +155,7 @@ class Creation:
         except SandboxdError as error:
             _log.warning("session %s cannot begin: %s", id, error)
             session.pending = None  # its destruction must not wait for this task
-            await self._destruction.destroy(session, str(error))
+            await self._destruction.destroy(session, error.public)
         finally:
             session.pending = None
 

@@ -14,7 +14,7 @@ import sqlite3
 from ... import log
 from ...errors import SandboxdError, Unavailable
 from ..access.keys import Keys
-from ..telemetry.audit_log import act
+from ..telemetry.audit_log import audit
 from . import lifecycle
 from .clock_watch import ClockWatch
 from .registry import SessionRegistry
@@ -53,7 +53,8 @@ async def _look_at(sessions: SessionRegistry, session: Session, now: float) -> N
     end = lifecycle.end(session.row, session.used_at, session.busy, sessions.config.sessions)
     if end and end.at <= now:
         await sessions.destroy(session, end.reason)
-        act("session.end", session=session.row.id, owner=session.row.owner, reason=end.reason)
+        row = session.row
+        audit("session.end", session=row.id, owner=row.owner, reason=end.reason)
         return
     _warn(session, end if end and end.at - now <= sessions.config.sessions.warn_s else None, now)
     if session.used_at - session.row.used_at > NOTED_S:

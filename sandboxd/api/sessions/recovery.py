@@ -55,7 +55,7 @@ class Recovery:
             except Unavailable as error:
                 _log.error("session %s (%s) waits for a restart: %s", row.id, row.name, error)
             except SandboxdError as error:
-                await self._lose(row, str(error))
+                await self._lose(row, error)
         deadline = time.monotonic() + SETTLE_S
         while self._undecided() and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
@@ -89,14 +89,14 @@ class Recovery:
         console = self._services.config.console
         await session.runs.restore([recorded_run(run, console) for run in runs])
 
-    async def _lose(self, row: SessionRow, why: str) -> None:
+    async def _lose(self, row: SessionRow, error: SandboxdError) -> None:
         """End a session of which nothing is left; forget one of which no client was told."""
-        _log.warning("session %s (%s) is dropped: %s", row.id, row.name, why)
+        _log.warning("session %s (%s) is dropped: %s", row.id, row.name, error)
         if row.status == "PREPARING":
             await self._services.deferred.write(table.remove, row.id)
             return
         if row.status == "RUNNING":
-            row = replace(row, status_info=f"lost at a restart: {why}")
+            row = replace(row, status_info=f"lost at a restart: {error.public}")
             await self._services.deferred.write(table.change, row, status_info=row.status_info)
         await self._end(row)
 
@@ -124,7 +124,7 @@ class Recovery:
             self._creation.enqueue(session, own)
         except SandboxdError as error:  # the runtime is gone, or its limits are others now
             _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
-            await self._destruction.destroy(session, str(error))
+            await self._destruction.destroy(session, error.public)
 
     async def _resume_own_runs(self, session: Session, runtimes: Runtimes) -> None:
         row = session.row
@@ -133,4 +133,4 @@ class Recovery:
             await session.runs.submit_own(lifecycle.own_runs(row, runtime, self._services.config))
         except SandboxdError as error:  # as above
             _log.warning("session %s (%s) cannot begin: %s", row.id, row.name, error)
-            await session.change(**lifecycle.failed(row, str(error), time.time()))
+            await session.change(**lifecycle.failed(row, error.public, time.time()))

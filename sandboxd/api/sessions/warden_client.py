@@ -133,7 +133,7 @@ class WardenClient:
             file.seek(0)
             report = json.load(file)
         if fault := report.pop("fault"):
-            raise Unavailable(str(fault))
+            raise Unavailable("the sweep has failed", str(fault))
         assert isinstance(report, dict)
         return report
 
@@ -242,9 +242,14 @@ def _warden_gone() -> Gone:
 def _error(message: dict[str, Any]) -> SandboxdError:
     """The exception that an answer which is not ok stands for."""
     text = str(message.get("error", "the warden's answer is not what was asked for"))
-    kind = message.get("kind")
-    if kind == "stage" and message.get("errno") in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpace(f"the server's disk is full: stage {message.get('stage')}: {text}")
-    if kind == "stage":
-        return StageError(str(message.get("stage", "?")), text, int(message.get("errno") or 0))
-    return Invalid(text) if kind == "invalid" else Unavailable(text)
+    match message.get("kind"):
+        case "stage":
+            error = StageError(str(message.get("stage", "?")), text, int(message.get("errno") or 0))
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return NoSpace("the server's disk is full", str(error))
+            return error
+        case "invalid":
+            return Invalid(text)
+        case "unavailable":
+            return Unavailable(text)
+    return Unavailable("the server cannot do this now; its log has the cause", text)

@@ -1,1 +1,1 @@
-"""What is told of all that happens: the audit log, the metrics, the account of runs."""
+"""The reports of the daemon: audit log, metrics, and the accounting of runs."""

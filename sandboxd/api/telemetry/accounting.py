@@ -1,4 +1,4 @@
-"""What is told and counted of runs: one line when a run starts, one when it is over."""
+"""The accounting of runs: a log line at the start and at the end of each, and the metrics."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "disk", "ino
 
 
 class RunAccounting:
-    """Tells and counts the runs of all sessions."""
+    """Logs and counts the runs of all sessions."""
 
     def __init__(self, metrics: Metrics, keep: ConsoleConfig) -> None:
         self._metrics = metrics
-        self._kept = keep.head + keep.tail
+        self._spool_size = keep.head + keep.tail
 
     def run_starts(self, row: SessionRow, run: Run, number: int) -> None:
-        """The warden is about to be asked to start it."""
+        """The api is about to ask the warden to start the run."""
         waited = max(0.0, run.started_at - run.asked_at)
         self._metrics.queue_seconds.observe(waited)
         log.event(
@@ -36,7 +36,7 @@ class RunAccounting:
         )  # fmt: skip
 
     def run_over(self, row: SessionRow, run: Run, now: float) -> None:
-        """Nothing more will happen in it."""
+        """Nothing more will happen in the run."""
         seconds = max(0.0, now - run.started_at) if run.started_at else None
         self._printed(run.events)
         last = run.events[-1] if run.events else None
@@ -45,7 +45,7 @@ class RunAccounting:
         if run.vanished and not (last and last.final):
             outcome = "vanished"
         limit = (verdict.limit if verdict else None) or ""
-        fault = str(run.error) if run.error else last.fault if last else ""
+        fault = str(run.error) if run.error else last.cause or last.fault if last else ""
         self._metrics.run_over(
             _label(outcome, _OUTCOMES), _label(limit, _LIMITS), row.runtime, seconds
         )
@@ -57,16 +57,16 @@ class RunAccounting:
         )  # fmt: skip
 
     def _printed(self, events: Sequence[JournalEvent]) -> None:
-        """Count what a run has printed, and what of it was not kept: what had no room on the
-        disk, and what fell out between the head and the tail of the spool."""
+        """Count the bytes that a run has printed. Those for which the disk had no room, and those
+        between the head and the tail of the spool, count as cut."""
         used = [event.verdict.usage for event in events if event.verdict]
         printed = sum(usage.stdout_bytes + usage.stderr_bytes for usage in used)
         end = max((e.console for e in events if e.console != NO_POSITION), default=0)
-        cut = sum(usage.cut_bytes for usage in used) + max(0, end - self._kept)
+        cut = sum(usage.cut_bytes for usage in used) + max(0, end - self._spool_size)
         self._metrics.console.inc(max(0, printed))
         self._metrics.console_cut.inc(min(max(0, cut), max(0, printed)))
 
 
 def _label(value: str, known: set[str]) -> str:
-    """`value` as a label, which is kept for ever: the journal that it is from is untrusted."""
+    """`value` as a label, if it is known. The journal is untrusted, and a label stays for ever."""
     return value if value in known else "other"

@@ -1,17 +1,18 @@
-"""Who did what, and how it went: the audit log, and what is counted of each request and run.
+"""The audit log: a line for each act of a caller, with its outcome; and the metrics of requests.
 
-A middleware around everything (`Recorded`). It gives each request an id (the client's own
-X-Request-Id, if it is harmless), which every line logged meanwhile has, and the answer too; and
-when the request is over it is counted, and told if it was an act (ACTS) or was denied. What only
-a handler knows, such as which session it was about, handlers `note` in passing.
+A middleware around the whole application gives each request an id: the client's own X-Request-Id,
+if it is harmless. The response has the id, and so has every line that is logged for the request.
+At its end the request is counted, and is written to the audit log if it was an act (the record of
+its route names it, http/route.py), was denied or failed. Handlers `annotate` what only they know,
+such as the session.
 
     outcome   ok       done
               refused  it cannot be done so (4xx)
               denied   not for this caller: 401, 403, another owner's session or folder (404)
-              failed   our own failure (5xx), or the answer was broken off
-              gone     the client left before the answer
+              failed   our own failure (5xx), or the response was broken off
+              gone     the client left before the response
 
-Commands, contents and secrets are never told; names are, escaped (log.py).
+The log has no commands, contents or secrets. It has names, escaped (log.py).
 """
 
 from __future__ import annotations
@@ -20,102 +21,50 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
-from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import log
 from ...errors import AuthFailed, AuthInvalid, Forbidden, SandboxdError
 from ..http.problems import GONE
+from ..http.route import WEBSOCKET, Route
 from .metrics import NOWHERE
-
-ACTS = {
-    ("POST", "/admin/drain"): "daemon.drain",
-    ("POST", "/session"): "session.create",
-    ("POST", "/session/_/create"): "session.create",
-    ("DELETE", "/session/{ref}"): "session.delete",
-    ("PATCH", "/session/{ref}"): "session.restart",
-    ("POST", "/session/{ref}/rename"): "session.rename",
-    ("POST", "/session/{ref}/interrupt"): "session.interrupt",
-    ("POST", "/session/{ref}/commit"): "session.commit",
-    ("POST", "/session/{ref}/upload"): "session.upload",
-    ("GET", "/session/{ref}/download"): "session.download",
-    ("POST", "/session/{ref}/download"): "session.download",
-    ("GET", "/session/{ref}/download_single"): "session.download",
-    ("POST", "/session/{ref}/download_single"): "session.download",
-    ("POST", "/session/{ref}"): "run.execute",
-    ("WEBSOCKET", "/stream/session/{ref}/execute"): "run.execute",
-    ("WEBSOCKET", "/stream/session/{ref}/pty"): "session.terminal",
-    ("POST", "/folders"): "folder.create",
-    ("DELETE", "/folders"): "folder.delete",
-    ("DELETE", "/folders/{name}"): "folder.delete",
-    ("POST", "/folders/{name}/rename"): "folder.rename",
-    ("POST", "/folders/{name}/update-options"): "folder.change",
-    ("POST", "/folders/{name}/mkdir"): "folder.mkdir",
-    ("POST", "/folders/{name}/rename-file"): "folder.move-file",
-    ("POST", "/folders/{name}/rename_file"): "folder.move-file",
-    ("POST", "/folders/{name}/move-file"): "folder.move-file",
-    ("POST", "/folders/{name}/delete-files"): "folder.delete-files",
-    ("DELETE", "/folders/{name}/delete-files"): "folder.delete-files",
-    ("POST", "/folders/{name}/delete_files"): "folder.delete-files",
-    ("DELETE", "/folders/{name}/delete_files"): "folder.delete-files",
-    ("POST", "/folders/{name}/request-upload"): "folder.request-upload",
-    ("POST", "/folders/{name}/request-download"): "folder.request-download",
-    ("PATCH", "/folders/_/tus/upload"): "folder.upload",
-    ("GET", "/folders/_/download"): "folder.download",
-}
-"""What is told of, by method and route; the rest only looks at something."""
-
-POLLED = ("POST", "/session/{ref}")
-"""The route whose requests are acts only if they `note` a run: the others poll for one."""
-
-STREAMS = ("/events/session",)
-"""Routes whose requests last as long as the client likes, besides WebSockets."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _HEADER = "x-request-id"
 
 
 def annotate(request: HTTPConnection, **fields: Any) -> None:
-    """Have `fields` told with the request, if it is told."""
-    _notes(request.scope).update(fields)
+    """Add `fields` to the line of the request, if it gets one."""
+    _annotations(request.scope).update(fields)
 
 
-def _notes(scope: Scope) -> dict[str, Any]:
-    notes: dict[str, Any] = scope["state"].setdefault("notes", {})
-    return notes
+def _annotations(scope: Scope) -> dict[str, Any]:
+    annotations: dict[str, Any] = scope["state"].setdefault("annotations", {})
+    return annotations
 
 
-def act(what: str, **fields: Any) -> None:
-    """Tell an act that is no request's: the daemon's own, or a command's."""
-    told = {"request": None, "outcome": "ok", "caller": "sandboxd"} | fields
-    log.event("audit", act=what, **told)
+def audit(act: str, **fields: Any) -> None:
+    """Write an act that is no request's: the daemon's own, or a command's."""
+    log.event("audit", act=act, **{"request": None, "outcome": "ok", "caller": "sandboxd"} | fields)
 
 
-class _Named:
-    """Notes which route a request has come to, and what it names."""
+class RouteAnnotation:
+    """ASGI middleware of one route: it annotates the route, and the object that the path names."""
 
-    def __init__(self, app: ASGIApp, path: str) -> None:
+    def __init__(self, app: ASGIApp, route: Route) -> None:
         self._app = app
-        self._path = path
+        self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        named: dict[str, str] = scope["path_params"]
-        scope["state"]["route"] = self._path
-        scope["state"]["method"] = scope.get("method")  # the one that is meant (request_checks.py)
-        scope["state"]["ref"] = named.get("ref", named.get("name"))
+        names: dict[str, str] = scope["path_params"]
+        scope["state"]["route"] = self._route
+        scope["state"]["method"] = scope.get("method")  # the effective one (request_checks.py)
+        scope["state"]["ref"] = names.get("ref", names.get("name"))
         await self._app(scope, receive, send)
-
-
-def named(routes: Sequence[Route | WebSocketRoute]) -> list[Route | WebSocketRoute]:
-    """`routes`, each of which tells `Recorded` which one it is."""
-    for route in routes:
-        route.app = _Named(route.app, route.path)
-    return list(routes)
 
 
 class AuditLogMiddleware:
@@ -134,10 +83,10 @@ class AuditLogMiddleware:
         token = log.context.set({"request": request.id})
         try:
             await self._app(scope, request.receive, request.send)
-        except SandboxdError as error:  # in a WebSocket; elsewhere there is a handler for it
+        except SandboxdError as error:  # of a WebSocket; an HTTP request has a handler for it
             request.failed(error)
             raise
-        except Exception as error:  # told in the log; what answers it is further out
+        except Exception as error:  # the server's own log has it; Starlette answers further out
             cause = error.__cause__ or error.__context__
             if request.status and isinstance(cause, ClientDisconnect):
                 request.left()
@@ -145,8 +94,8 @@ class AuditLogMiddleware:
             if not (request.status and isinstance(cause, SandboxdError)):
                 request.failed(error)
                 raise
-            # The answer had begun: it cannot say so any more. Returning without its end makes
-            # the server break the connection off.
+            # The response had begun, so it cannot report the error any more. Returning before its
+            # end makes the server break the connection off.
             request.cut(cause)
         finally:
             request.over()
@@ -154,13 +103,13 @@ class AuditLogMiddleware:
 
 
 def _id(scope: Scope) -> str:
-    """The client's id for the request, else one of ours."""
-    given = next((value for name, value in scope["headers"] if name == _HEADER.encode()), b"")
-    return given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    """The client's id for the request, else a new one."""
+    sent = next((value for name, value in scope["headers"] if name == _HEADER.encode()), b"")
+    return sent.decode() if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
 class _Request:
-    """What is seen of one request from outside of its handler."""
+    """One request, seen from outside of its handler."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, id: str) -> None:
         self.id = id
@@ -174,67 +123,69 @@ class _Request:
         self._error: BaseException | None = None
 
     async def receive(self) -> Message:
-        """What comes from the client."""
+        """The next message from the client."""
         message = await self._receive()
         self._received += _size(message, "body", "bytes", "text")
         self._gone |= message["type"].endswith(".disconnect")
         return message
 
     async def send(self, message: Message) -> None:
-        """What goes to the client, with the request's id in its head."""
+        """Send a message to the client, with the request's id in the head of the response."""
         kind = message["type"]
         if kind.endswith("http.response.start") or kind == "websocket.accept":
             self.status = message.get("status", 101)
             message.setdefault("headers", [])
             MutableHeaders(scope=message)[_HEADER] = self.id
-        if kind == "websocket.accept":  # it may last for hours: tell its beginning, too
-            self._tell("opened", None)
+        if kind == "websocket.accept":  # it may last for hours: its begin gets a line, too
+            self._log("opened", None)
         await self._send(message)
         self._sent += _size(message, "body", "bytes", "text")
         if kind.endswith("http.response.body"):
             self._ended = not message.get("more_body", False)
 
     def failed(self, error: BaseException) -> None:
-        """A mistake of ours, which the server logs with its traceback."""
+        """The request has failed by our fault; the server logs the traceback."""
         self._error = error
         self.status = self.status or 500
 
     def left(self) -> None:
-        """The client went before it had the whole answer, which may have been sent all the same
+        """The client went before it had the whole response, though all of it may have been sent
         (delivery.py)."""
         self._gone, self._ended = True, False
 
     def cut(self, error: BaseException) -> None:
-        """The answer could not be brought to its end."""
+        """The response could not be completed."""
         self._error = error
         self._cut = True
 
     def over(self) -> None:
-        """Count it, and tell it."""
-        metrics = self._state.metrics
+        """Count the request, and log it."""
+        metrics, route = self._app_state.metrics, self._route
         seconds = time.monotonic() - self._began
-        stream = self._method == "WEBSOCKET" or self._route in STREAMS
-        metrics.request(self._method, self._route, self.status, None if stream else seconds)
+        streams = route is not None and route.streams
+        path = route.path if route else NOWHERE
+        metrics.request(self._method, path, self.status, None if streams else seconds)
         metrics.received.inc(self._received)
         metrics.sent.inc(self._sent)
         metrics.cut.inc(self._cut)
         metrics.rate_limited.inc(self.status == 429)
         outcome = self._outcome()
         metrics.denied.inc(outcome == "denied")
-        self._tell(outcome, seconds)
+        self._log(outcome, seconds)
 
     @property
-    def _state(self) -> Any:
+    def _app_state(self) -> Any:
         return self._scope["app"].state.sandboxd
 
     @property
-    def _route(self) -> str:
-        return str(self._scope["state"].get("route", NOWHERE))
+    def _route(self) -> Route | None:
+        route: Route | None = self._scope["state"].get("route")
+        return route
 
     @property
     def _method(self) -> str:
         if self._scope["type"] == "websocket":
-            return "WEBSOCKET"
+            return WEBSOCKET
         return str(self._scope["state"].get("method") or self._scope["method"])
 
     def _outcome(self) -> str:
@@ -247,31 +198,31 @@ class _Request:
         return "denied" if self._is_denied() else "refused"
 
     def _is_denied(self) -> bool:
-        """The caller may not have it: a stranger, without the right to it, or not its owner."""
+        """The caller is a stranger, lacks the right, or is not the owner."""
         refusal, ref = (self._scope["state"].get(name) for name in ("refusal", "ref"))
         if self.status in (401, 403) or isinstance(refusal, (AuthFailed, AuthInvalid, Forbidden)):
             return True
-        return self.status == 404 and ref is not None and self._state.is_anybodys(ref)
+        return self.status == 404 and ref is not None and self._app_state.is_anybodys(ref)
 
-    def _tell(self, outcome: str, seconds: float | None) -> None:
-        notes, asked = _notes(self._scope), self._scope["state"]
-        key = (self._method, self._route)
-        act = None if key == POLLED and "run" not in notes else ACTS.get(key)
-        bad = outcome in ("denied", "failed")
-        told = act is not None or bad
-        path = self._route if self._route != NOWHERE else self._scope["path"]
-        error = self._error or asked.get("refusal")
-        caller = asked.get("caller")
+    def _log(self, outcome: str, seconds: float | None) -> None:
+        annotations, state, route = _annotations(self._scope), self._scope["state"], self._route
+        act = route.act_of(self._method, annotations) if route else ""
+        is_bad = outcome in ("denied", "failed")
+        is_audited = bool(act) or is_bad
+        path = route.path if route else self._scope["path"]
+        error = self._error or state.get("refusal")
+        caller = state.get("caller")
+        is_named = "session" in annotations or "folder" in annotations
         log.event(
-            "audit" if told else "request",
-            logging.WARNING if bad else logging.INFO if told else logging.DEBUG,
+            "audit" if is_audited else "request",
+            logging.WARNING if is_bad else logging.INFO if is_audited else logging.DEBUG,
             act=act or f"{self._method} {path}",
             outcome=outcome,
             status=self.status or None,
-            caller=caller.name if caller else asked.get("claimed"),
+            caller=caller.name if caller else state.get("claimed"),
             peer=_peer(self._scope),
-            ref=asked.get("ref") if "session" not in notes and "folder" not in notes else None,
-            **notes,
+            ref=None if is_named else state.get("ref"),
+            **annotations,
             received=self._received,
             sent=self._sent,
             ms=None if seconds is None else round(seconds * 1000),
@@ -280,7 +231,7 @@ class _Request:
 
 
 def _peer(scope: Scope) -> str:
-    """The address of who asks; "unix" on a Unix socket."""
+    """The address of the client; "unix" on a Unix socket."""
     client = scope.get("client")
     return str(client[0]) if client and client[0] else "unix"
 

@@ -1,10 +1,10 @@
-"""What the daemon counts for Prometheus: the table is here, and so is its text form.
+"""The metrics of the daemon for Prometheus: their table, and their text form.
 
-Labels have few values: route templates instead of paths, names of runtimes instead of images,
-nothing of an owner or a session. What can be read off when somebody asks (sessions, queues, the
-halves' memory) is read then, by a collector of its own; only what happens is counted.
+Labels have few values: route templates instead of paths, names of runtimes instead of images, and
+nothing of an owner or a session. Only events are counted. States (sessions, queues, memory of the
+processes) are read when Prometheus asks, each by a collector of its own.
 
-Made once for a daemon, in a registry of its own; used by the event loop alone.
+A daemon has one object, with a registry of its own; only the event loop uses it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ... import __version__, log
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET")
 NOWHERE = "(none)"
-"""The route of a request that no route is for."""
+"""The label of a request whose path has no route."""
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
@@ -39,7 +39,7 @@ class Metrics:
     """The counters of one daemon. Seconds and bytes throughout."""
 
     def __init__(self) -> None:
-        # a second series for each counter, which nobody reads
+        # they would be a second series for each counter
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
         self.registry = registry = CollectorRegistry()
         ProcessCollector(namespace="sandboxd_api", registry=registry)
@@ -83,43 +83,43 @@ class Metrics:
             buckets=_FAST, registry=registry,
         )  # fmt: skip
         self.leaks = Counter(
-            "sandboxd_leaks_found", "What belonged to nobody, by kind and by what was done",
+            "sandboxd_leaks_found", "Leaks by kind and by what was done about them",
             ["kind", "done"], registry=registry,
         )  # fmt: skip
         self._began = time.monotonic()
         self.reading(self._own)
 
     def reading(self, read: Reading) -> None:
-        """Have `read` called whenever somebody asks."""
+        """Call `read` whenever Prometheus asks."""
         self.registry.register(_Reader(read))
 
     def _own(self) -> Iterator[Metric]:
         yield gauge("build_info", "Always 1", 1, version=__version__)
         yield gauge("uptime_seconds", "Since the api has started", time.monotonic() - self._began)
-        yield gauge("log_lines_dropped", "Lines of the api's log that nobody took", log.dropped())
+        yield gauge("log_lines_dropped", "Lines of the api's log that were dropped", log.dropped())
 
     def request(self, method: str, route: str, status: int, seconds: float | None) -> None:
-        """A request is over; `seconds` is None where its length says nothing, as in streams."""
+        """A request is over; `seconds` is None for a stream, which lasts as long as its client."""
         method = method if method in METHODS else "other"
         self.requests.labels(method, route, str(status)).inc()
         if seconds is not None:
             self.request_seconds.labels(method, route).observe(seconds)
 
     def warden_answered(self, op: str, seconds: float, refusal: str) -> None:
-        """The warden has answered a request; `refusal` is of which kind it was, or ""."""
+        """The warden has answered a request; `refusal` is the kind of its refusal, or ""."""
         self.warden_seconds.labels(op).observe(seconds)
         if refusal:
             kind = refusal if refusal in ("stage", "unavailable", "invalid") else "other"
             self.warden_failed.labels(op, kind).inc()
 
     def run_over(self, outcome: str, limit: str, runtime: str, seconds: float | None) -> None:
-        """A run is over; None if it has never begun."""
+        """A run is over; `seconds` is None if it has never begun."""
         self.runs.labels(outcome, limit, runtime).inc()
         if seconds is not None:
             self.run_seconds.labels(runtime).observe(seconds)
 
     def text(self) -> bytes:
-        """All of it as Prometheus reads it (text format 0.0.4)."""
+        """The metrics in the text format of Prometheus (0.0.4)."""
         return generate_latest(self.registry)
 
 

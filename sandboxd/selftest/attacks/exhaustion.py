@@ -1,6 +1,6 @@
-"""Attacks on what there is for everybody: to use up memory, processes, disk and time.
+"""Attacks on shared resources: to use up memory, processes, disk and time.
 
-Each ends by itself, at a bound that a host survives, where the limit is missing.
+Where the limit is missing, each attack ends by itself at a bound that a host survives.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..attack import of
 
 MEMORY = "96m"
-"""Of the sessions that want more. Their programs stop at 400 MiB."""
+"""The limit of sessions whose programs want more. The programs stop at 400 MiB."""
 
 
 _attack = of("exhaustion")
@@ -36,29 +36,29 @@ ATTACKS = (
     _attack("threads", "make threads without end", """
         import threading
         threading.stack_size(65536)
-        go, made = threading.Event(), 0
+        go, count = threading.Event(), 0
         try:
-            while made < 300:
+            while count < 300:
                 threading.Thread(target=go.wait, daemon=True).start()
-                made += 1
+                count += 1
         except RuntimeError:
             pass
         else:
-            broken(f"{made} threads")
+            broken(f"{count} threads")
         go.set()
         """, resources=_FEW),
     _attack("memory", "use memory without end", """
-        kept = []
-        while len(kept) < 400:
-            kept.append(b"x" * (1 << 20))
-        broken(f"{len(kept)} MiB in one process")
+        blocks = []
+        while len(blocks) < 400:
+            blocks.append(b"x" * (1 << 20))
+        broken(f"{len(blocks)} MiB in one process")
         """, ends="memory", resources=_SMALL),
     _attack("memory-of-many", "use memory without end in many processes", """
         children = []
         for _ in range(10):
             pid = os.fork()
             if pid == 0:
-                kept = b"x" * (40 << 20)
+                memory = b"x" * (40 << 20)
                 signal.alarm(5)
                 signal.pause()
             children.append(pid)
@@ -84,7 +84,6 @@ ATTACKS = (
                 name = call("shmget", 0, 40 << 20, 0o1600)
             except OSError:
                 break
-            libc.shmat.restype = ctypes.c_void_p
             address = libc.shmat(name, None, 0)
             if address in (None, ctypes.c_void_p(-1).value):
                 break

@@ -45,6 +45,16 @@ ATTACKS = (
             refused(f"opened {path} for writing", lambda: open(path, "r+"))
             refused(f"changed the mode of {path}",
                     lambda: os.chmod(path, stat.S_IMODE(os.stat(path).st_mode)))
+        root = os.lstat("/").st_dev
+        for count, (top, directories, files) in enumerate(os.walk("/")):
+            if count > 4096:
+                broken("the root is larger than that of a run")
+                break
+            here = [f"{top}/{name}" for name in directories]
+            directories[:] = [os.path.basename(p) for p in here if os.lstat(p).st_dev == root]
+            for path in (top, *(f"{top}/{name}" for name in files)):
+                if os.access(path, os.W_OK) and not os.path.islink(path):
+                    broken(f"{path} is writable")
         """),
     _attack("mounts-shown", "find a mount that is writable, or gives rights", """
         places = {"/home/work", "/tmp", "/dev/shm", "/dev/pts"}
@@ -53,7 +63,7 @@ ATTACKS = (
             words = left.split()
             point, options = words[4], words[5].split(",")
             if "nosuid" not in options:
-                broken(f"{point} heeds set-user-ID bits")
+                broken(f"{point} is mounted without nosuid")
             if "nodev" not in options and not (point + "/").startswith("/dev/"):
                 broken(f"{point} has devices")
             if "rw" in options and point not in places and not point.startswith("/home/work/"):
@@ -74,13 +84,17 @@ ATTACKS = (
         harmless = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)}
         for top, directories, files in os.walk("/dev"):
             for name in files:
-                found_ = os.lstat(f"{top}/{name}")
-                if stat.S_ISBLK(found_.st_mode):
+                node = os.lstat(f"{top}/{name}")
+                if stat.S_ISBLK(node.st_mode):
                     broken(f"{top}/{name} is a disk")
-                elif stat.S_ISCHR(found_.st_mode) and not top.startswith("/dev/pts"):
-                    number = os.major(found_.st_rdev), os.minor(found_.st_rdev)
+                elif stat.S_ISCHR(node.st_mode) and not top.startswith("/dev/pts"):
+                    number = os.major(node.st_rdev), os.minor(node.st_rdev)
                     if number not in harmless:
                         broken(f"{top}/{name} is {number}")
+        names = {"fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout",
+                 "tty", "urandom", "zero"}
+        if more := sorted(set(os.listdir("/dev")) - names):
+            broken(f"/dev has {more}")
         for name in ("mem", "kmsg", "port", "kvm", "fuse", "loop-control", "loop0", "vda", "sda",
                      "console"):
             refused(f"opened /dev/{name}", lambda: os.open(f"/dev/{name}", os.O_RDONLY))
@@ -124,13 +138,14 @@ ATTACKS = (
         """),
     _attack("proc-secrets", "read the kernel's memory, symbols and keys", """
         for name in ("kallsyms", "kcore", "keys", "key-users", "kmsg", "sched_debug", "timer_list",
-                     "vmallocinfo", "slabinfo", "pagetypeinfo", "modules", "iomem", "kpageflags"):
+                     "vmallocinfo", "slabinfo", "pagetypeinfo", "modules", "iomem", "kpageflags",
+                     "interrupts", "softirqs", "diskstats", "partitions"):
             try:
                 text = open(f"/proc/{name}", "rb").read(4096)
             except OSError:
                 continue
             shown = [word for word in text.split() if word.strip(b"0-: ")]
-            if shown and name not in ("iomem",):
+            if shown:
                 broken(f"/proc/{name} can be read")
         """),
     _attack("host-sockets", "speak with a service of the host", """
@@ -149,7 +164,7 @@ ATTACKS = (
                 broken(f"{path} is there")
         for line in open("/proc/self/cgroup"):
             if line.strip().split(":", 2)[2] not in ("/", "/.."):
-                broken(f"the place among the host's cgroups is told: {line.strip()}")
+                broken(f"the path among the host's cgroups is shown: {line.strip()}")
                 break
         """),
     _attack("other-session", "read what another session has left", """
@@ -165,7 +180,7 @@ ATTACKS = (
         """, before="""
         for place in ("/home/work", "/tmp", "/dev/shm"):
             open(f"{place}/marker-of-another-session", "w").close()
-        looked_at()
+        wait_for_host()
         """),
     _attack("build-step", "be less confined in a build than in a run", """
         if 0 in (*os.getresuid(), *os.getresgid()):

@@ -1,4 +1,4 @@
-"""Attacks that want to outlive their run or session. What is left is looked for on the host."""
+"""The attacks that try to outlive their run or session. The host looks for their remains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if os.fork() == 0:
     if os.fork() == 0:
         time.sleep(30)
     os._exit(0)
-looked_at()
+wait_for_host()
 """),
     _attack("stopped-process", "leave a stopped process behind", _DEAF + """
 if os.fork() == 0:
@@ -26,7 +26,7 @@ if os.fork() == 0:
     os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(30)
     os._exit(0)
-looked_at()
+wait_for_host()
 """),
     _attack("fork-storm", "be ended in the middle of a storm of forks", _DEAF + """
 end = time.monotonic() + 10
@@ -39,28 +39,29 @@ for _ in range(8):
             except BlockingIOError:
                 time.sleep(0.001)
         os._exit(0)
-looked_at()
+wait_for_host()
 """),
     _attack("holds-output", "keep the run open by holding its output", _DEAF + """
 if os.fork() == 0:
     os.setsid()
     time.sleep(30)
     os._exit(0)
-looked_at()
+wait_for_host()
 """),
     _attack("shared-objects", "leave System V and POSIX objects behind", """
 for name, arguments in (("shmget", (1, 4096, 0o1666)), ("semget", (1, 1, 0o1666)),
                         ("msgget", (1, 0o1666))):
     call(name, *arguments)
+libc.mq_open.argtypes = [ctypes.c_char_p, c_int, ctypes.c_uint, c_void_p]
 libc.mq_open(b"/sandboxd-selftest", os.O_CREAT | os.O_RDWR, 0o666, None)
 open("/dev/shm/sandboxd-selftest", "w").close()
-looked_at()
+wait_for_host()
 """),
     _attack("deep-tree", "leave a tree that is too deep to be removed", """
 for _ in range(1500):
     os.mkdir("d" * 60)
     os.chdir("d" * 60)
-looked_at()
+wait_for_host()
 """),
     _attack("unremovable-files", "leave files that nobody may remove", """
 os.mkdir("closed")
@@ -69,7 +70,7 @@ for name in ("closed/file", "closed/.hidden", "closed/new\\nline", "closed/-rf")
 os.mkfifo("closed/fifo")
 os.chmod("closed", 0)
 os.chmod(".", 0)
-looked_at()
+wait_for_host()
 """),
     _attack("locks-and-leases", "hold locks and leases on what is shared", """
 import fcntl
@@ -82,6 +83,6 @@ for path in ("/usr/bin/env", "/etc/passwd", "/dev/null", "/home/work"):
             act(opened[-1])
         except OSError:
             pass
-looked_at()
+wait_for_host()
 """),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Attacks on processes: to have rights, to see or hit what is not the run's own."""
+"""Attacks on processes: to have rights, to see or signal processes that are not the run's."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ ATTACKS = (
         if libc.prctl(28, 0, 0, 0, 0) == 0:
             broken("securebits were changed")
         """),
-    _attack("namespaces", "share a namespace with the host", "looked_at()", looks="namespaces"),
-    _attack("seen-from-host", "look like more than a nobody from outside", "looked_at()",
+    _attack("namespaces", "share a namespace with the host", "wait_for_host()", looks="namespaces"),
+    _attack("seen-from-host", "have rights that the host sees from outside", "wait_for_host()",
             looks="identity"),
     _attack("see-processes", "see the processes of the host", """
         pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -62,7 +62,7 @@ ATTACKS = (
                 words = open(f"/proc/{pid}/cmdline", "rb").read()
             except OSError:
                 continue
-            if pid != os.getpid() and (b"warden" in words or b"systemd" in words):
+            if pid != os.getpid() and any(w in words for w in (b"warden", b"sandboxd", b"systemd")):
                 broken(f"process {pid} is of the host")
         """),
     _attack("signal-host", "signal a process of the host", """
@@ -84,7 +84,7 @@ ATTACKS = (
                     os.kill(1, number)
                 except OSError:
                     pass
-            time.sleep(0.1)  # who kills init ends here
+            time.sleep(0.1)  # a program that has killed init ends here
         """),
     _attack("read-other-memory", "read or trace another process", """
         filtered("ptrace", 16, 1, 0, 0)
@@ -105,10 +105,10 @@ ATTACKS = (
             broken(f"it begins in {os.getcwd()}")
         """),
     _attack("environment", "read the daemon's environment", """
-        theirs = ("SECRET", "TOKEN", "PASSW", "CREDENTIAL", "AWS_", "SUDO_", "SSH_", "XDG_",
+        secret = ("SECRET", "TOKEN", "PASSW", "CREDENTIAL", "AWS_", "SUDO_", "SSH_", "XDG_",
                   "DBUS_", "NOTIFY_SOCKET", "LISTEN_", "JOURNAL_STREAM", "INVOCATION_ID", "LD_",
                   "SANDBOXD_")
-        more = [name for name in os.environ if any(word in name for word in theirs)]
+        more = [name for name in os.environ if any(word in name for word in secret)]
         if more:
             broken(f"variables {sorted(more)}")
         if "root" in os.environ["HOME"] + os.environ["PATH"] or os.environ["USER"] == "root":
@@ -140,7 +140,6 @@ ATTACKS = (
         refused("the scheduler FIFO",
                 lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)))
         try:
-            before = int(open("/proc/self/oom_score_adj").read())
             open("/proc/self/oom_score_adj", "w").write("-1000")
         except OSError:
             pass

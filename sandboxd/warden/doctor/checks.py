@@ -1,4 +1,4 @@
-"""What must be so before the daemon starts; each failure is one line with its remedy."""
+"""The checks before the daemon starts; each failure is one line with its remedy."""
 
 from __future__ import annotations
 

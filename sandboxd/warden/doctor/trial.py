@@ -1,7 +1,7 @@
-"""Acts in a throw-away child, and what became of each.
+"""Trials: acts in a throw-away child, and their outcomes.
 
-What cannot be undone (a namespace entered, root given up) is done in a child, which ends with
-it. A child that does not end is killed; it dies with us too, so that nothing outlives a trial.
+An act that cannot be undone (a namespace entered, root given up) is done in a child that ends with
+it. A child that does not end is killed. It also dies with its parent, so nothing outlives a trial.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ class Trial:
             parent = os.getpid()
             self._pid = os.fork()
         if self._pid == 0:
-            _be_tried(acts, answer, parent)
+            _try_all(acts, answer, parent)
         os.close(answer)
 
     def outcomes(self, deadline: float) -> dict[str, TrialOutcome]:
         """Of each act, by name; the child ends at `deadline` (monotonic) at the latest."""
         with self:
             lines = _read(self._fd, deadline).split(b"\n")
-        found = dict.fromkeys(self._names, TrialOutcome(False, "it did not end"))
+        outcomes = dict.fromkeys(self._names, TrialOutcome(False, "it did not end"))
         for line in lines[:-1]:
             name, done, text = json.loads(line)
-            found[name] = TrialOutcome(done, text)
-        return found
+            outcomes[name] = TrialOutcome(done, text)
+        return outcomes
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The child ends now, if it has not been asked for its outcomes."""
+        """End the child now, if its outcomes have not been read."""
         if self._pid:
             os.close(self._fd)
             os.kill(self._pid, signal.SIGKILL)  # not collected yet, so it is still the same
@@ -66,16 +66,16 @@ class Trial:
             self._pid = 0
 
     def is_over(self) -> bool:
-        """Nothing more comes: it has ended, or said what there is to say."""
+        """Nothing more comes: the child has ended, or written its outcomes."""
         return bool(select.select([self._fd], [], [], 0)[0])
 
 
 def attempt(act: Act, seconds: float) -> str:
-    """Try `act` alone; what it returned. Raises StageError when it failed or did not end."""
-    found = Trial({"": act}).outcomes(time.monotonic() + seconds)[""]
-    if not found.done:
-        raise StageError("trial", found.text)
-    return found.text
+    """Try `act` alone; its text. Raises StageError when it failed or did not end."""
+    outcome = Trial({"": act}).outcomes(time.monotonic() + seconds)[""]
+    if not outcome.done:
+        raise StageError("trial", outcome.text)
+    return outcome.text
 
 
 def die_with(parent: int) -> None:
@@ -85,7 +85,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _be_tried(acts: Mapping[str, Act], answer: int, parent: int) -> None:
+def _try_all(acts: Mapping[str, Act], answer: int, parent: int) -> None:
     """Do each act, say how it went, and end."""
     try:
         signal.set_wakeup_fd(-1)
@@ -93,8 +93,8 @@ def _be_tried(acts: Mapping[str, Act], answer: int, parent: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         die_with(parent)
         for name, act in acts.items():
-            found = _tried(act)
-            os.write(answer, json.dumps([name, found.done, found.text]).encode() + b"\n")
+            outcome = _tried(act)
+            os.write(answer, json.dumps([name, outcome.done, outcome.text]).encode() + b"\n")
     finally:
         os._exit(0)
 
@@ -109,12 +109,12 @@ def _tried(act: Act) -> TrialOutcome:
         return TrialOutcome(False, str(error))
     except OSError as error:
         return TrialOutcome(False, StageError.of("", error).message)
-    except Exception as error:  # a bug of ours: what was tried does not hold, and we say why
+    except Exception as error:  # a bug of the probe: the guarantee does not hold
         return TrialOutcome(False, f"{type(error).__name__}: {error}")
 
 
 def _read(fd: int, deadline: float) -> bytes:
-    """What comes until the end of `fd` or the deadline."""
+    """The bytes of `fd` until its end or the deadline."""
     data = b""
     while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
         piece = os.read(fd, 65536)

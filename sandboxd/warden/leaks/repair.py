@@ -1,7 +1,7 @@
-"""Removes strays. Each is looked at once more: it must still be what was judged.
+"""The removal of leaks. Each is looked at once more: it must still be what was judged.
 
-Runs in a forked child (background.py), since trees may be large and file systems slow; cgroups
-alone are the warden's to remove, whose names a new run could take meanwhile.
+The repair runs in a forked child (background.py), since trees may be large and file systems slow.
+Only cgroups are removed by the warden itself (sweep.py): a new run could take their names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .rule import Leak
 from .scan import status_of
 
 END_S = 2.0
-"""How long a process that was sent a SIGKILL may take to end."""
+"""Time for a process to end after a SIGKILL."""
 
 _LOOP_CLR_FD = 0x4C01
 _REMOVE = {
@@ -32,39 +32,39 @@ _REMOVE = {
 }
 
 
-def repair(stray: Leak, state_dir: str) -> Leak:
-    """Remove it; the same stray, with what was done."""
+def repair(leak: Leak, state_dir: str) -> Leak:
+    """Remove it; the same leak, with the outcome."""
     try:
-        match stray.kind:
+        match leak.kind:
             case "process":
-                done = _end(*stray.target)
+                done = _end(*leak.target)
             case "directory":
-                done = _remove(f"{state_dir}/slots/{stray.slot}")
+                done = _remove(f"{state_dir}/slots/{leak.slot}")
             case "loop":
-                done = _detach(state_dir, *stray.target)
+                done = _detach(state_dir, *leak.target)
             case "shm" | "sem" | "msg":
-                _REMOVE[stray.kind](stray.target[0])
+                _REMOVE[leak.kind](leak.target[0])
                 done = "removed"
             case "temporary":
-                done = _discard(state_dir + stray.target[0])
-            case _:
-                done = "left: the kernel removes it by itself"
+                done = _discard(state_dir + leak.target[0])
+            case "cgroup":
+                raise ValueError("a cgroup is removed by the warden")
     except FileNotFoundError:
         done = "removed"  # by itself, meanwhile
     except OSError as error:
         done = f"left: {error.strerror}"
-    return replace(stray, done=done)
+    return replace(leak, done=done)
 
 
 def _end(pid: int, start: int, zombie: bool) -> str:
     if zombie:
-        return "left: it is dead and awaits its parent"
+        return "left: it is dead and waits for its parent"
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
         return "ended by itself"
     try:
-        if status_of(pid) != (start, False):  # the pid is another's by now, which is not meant
+        if status_of(pid) != (start, False):  # another process has got the pid meanwhile
             return "ended by itself"
         signal.pidfd_send_signal(process, signal.SIGKILL)
     except ProcessLookupError:
@@ -72,7 +72,7 @@ def _end(pid: int, start: int, zombie: bool) -> str:
     finally:
         os.close(process)
     deadline = time.monotonic() + END_S
-    while (found := status_of(pid)) and found == (start, False):
+    while status_of(pid) == (start, False):
         if time.monotonic() > deadline:
             return "left: it does not end"
         time.sleep(0.01)
@@ -80,7 +80,7 @@ def _end(pid: int, start: int, zombie: bool) -> str:
 
 
 def _discard(path: str) -> str:
-    """A half-made image, or where a daemon or doctor that was killed has tried things."""
+    """Remove a half-made image, or the trial directory of a daemon or doctor that was killed."""
     if os.path.isdir(path):
         trial_directory.remove(path)
     else:
@@ -89,14 +89,14 @@ def _discard(path: str) -> str:
 
 
 def _remove(path: str) -> str:
-    """A slot's directory, which nobody has mounted in this mount namespace any more."""
+    """Remove a slot's directory, whose image no other process of the daemon has mounted."""
     images.unmount(f"{path}/scratch")
     shutil.rmtree(path)
     return "removed"
 
 
 def _detach(state_dir: str, device: str, image: str) -> str:
-    """A loop device. One that is still mounted somewhere goes when its last user does."""
+    """Detach a loop device. The kernel removes one that is still mounted after its last user."""
     fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
     name = Path(f"/sys/block/{os.path.basename(device)}/loop/backing_file")
     try:
@@ -109,4 +109,4 @@ def _detach(state_dir: str, device: str, image: str) -> str:
             raise
     finally:
         os.close(fd)
-    return "left: it goes with its last user" if name.exists() else "detached"
+    return "left: its last user still has it open" if name.exists() else "detached"

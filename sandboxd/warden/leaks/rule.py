@@ -1,26 +1,27 @@
-"""What belongs to whom: the rule that finds strays. No I/O.
+"""The rule that finds leaks: resources of the host that belong to no session. No I/O.
 
 Everything about a session follows from its slot: the uid, the directory with the image and the
-runs, the names of its cgroups, the loop device that has the image. So what is leased (`Known`)
-and what is there (`Seen`) can be compared, and what is there for no reason is a stray. The
-survey (scan.py) looks, this module judges, repair.py removes.
+runs, the names of its cgroups, the loop device that has the image. So the lease table of the
+warden (`Expected`) can be compared with the resources that exist (`Survey`). scan.py makes the
+survey, this module judges, repair.py removes.
 
-Nothing is a stray that may be somebody's:
+    process      Its uid is a slot's. Either it is in a run's group of this daemon that the warden
+                 does not know any more, or it is in no run's group. A process in another daemon's
+                 group, or with another daemon's files open, is that daemon's, whatever its uid.
+    directory    A slot's directory that is not leased and names no session: its creation or its
+                 removal was broken off.
+    cgroup       A run's group below the daemon's own group, of a run that the warden does not know.
+    loop         A loop device on an image of a slot or folder that is mounted for no session.
+    shm sem msg  A System V object of a slot's uid outside of any run: each run has an IPC
+                 namespace of its own.
+    temporary    A half-made image, or the trial directory of a daemon that was killed.
 
-    process      its uid is a slot's, and either it is in a run's group of this daemon that no
-                 longer exists for the warden, or it is in nobody's. One in another daemon's group,
-                 or with another daemon's files open, is that daemon's, whoever's its uid is
-    directory    a slot's, not leased and without a session's name: never finished, or its removal
-                 was
-    cgroup       of a run that the warden does not know, below the daemon's own group
-    loop         a device on an image of a slot or folder that nobody has mounted
-    shm sem msg  a System V object of a slot's uid outside of any run: runs have their own
-    keys         kernel keys of a slot's uid, which programs cannot make
-    temporary    a half-made image, or what a daemon that was killed at its start had tried
+A resource that may belong to somebody is no leak:
 
-A slot that has a session's name and is not leased may be taken up by a later daemon: nothing of
-it is touched. And that a uid is not leased here is not enough to act upon it, since another daemon
-may have it: who acts must hold its lease meanwhile (Stray.slot, sweep.py).
+    - A slot that has a session's name and is not leased may be adopted by a later daemon. The
+      check for leaks touches nothing of such a slot.
+    - A uid that is not leased here may be leased by another daemon. The sweep holds the lease of
+      the uid (Leak.slot) while a leak is removed.
 """
 
 from __future__ import annotations
@@ -31,11 +32,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 STALE_S = 60.0
-"""Age of a temporary file that nobody works on any more: making one takes a second."""
+"""Age of a temporary file that no daemon works on any more: making one takes a second."""
 
-Kind = Literal[
-    "process", "directory", "cgroup", "loop", "shm", "sem", "msg", "keys", "temporary"
-]  # fmt: skip
+Kind = Literal["process", "directory", "cgroup", "loop", "shm", "sem", "msg", "temporary"]
 
 GROUP = re.compile(r"(\d+)\.\d+", re.ASCII)
 """The name of a run's group: slot and run."""
@@ -48,7 +47,7 @@ class Process:
     """A process with a slot's uid.
 
     start    its start time in clock ticks, which tells it from a later one with its pid
-    group    the run's group of this daemon that it is in
+    group    the name of the run's group of this daemon that it is in
     foreign  it is in another daemon's group, or has its files open
     """
 
@@ -73,7 +72,7 @@ class SlotDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop device on an image of ours; `image` is its path below the state directory."""
+    """A loop device on an image below the state directory; `image` is its path there."""
 
     device: str
     image: str
@@ -81,7 +80,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """A System V object (`kind` shm, sem or msg), or keys, of a slot's uid."""
+    """A System V object (`kind` shm, sem or msg) of a slot's uid."""
 
     kind: Kind
     id: int
@@ -91,7 +90,7 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Temporary:
-    """A half-made image or a probe's directory; `path` is below the state directory."""
+    """A half-made image or a trial directory; `path` is below the state directory."""
 
     path: str
     age_s: float
@@ -99,8 +98,12 @@ class Temporary:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What the survey has found. `groups` maps names to ages, `bytes` slots to the disk that they
-    take, `folders` are the UUIDs of those that have a directory."""
+    """The resources of this host that may belong to slots.
+
+    groups   names of run groups -> their ages
+    folders  the UUIDs of the virtual folders that have a directory
+    bytes    slot -> the bytes of disk that its image takes
+    """
 
     processes: list[Process] = field(default_factory=list)
     directories: list[SlotDirectory] = field(default_factory=list)
@@ -114,7 +117,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A leased slot: its session, and what works for it: shims and helpers, groups of runs."""
+    """A leased slot: its session, its workers (pids) and the names of its runs' groups."""
 
     number: int
     session: str
@@ -124,13 +127,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the warden knows to be right.
+    """The lease table: the resources that have an owner at this moment.
 
     leases    by slot
-    emptying  slots that are being emptied: nothing of them is a stray yet
-    groups    of runs that are over and being removed
-    folders   that are mounted for a session; None: for all that is known any may be, since a
-              helper is at work
+    emptying  slots under teardown: none of their resources is a leak yet
+    groups    groups of runs that are over, whose removal is under way
+    folders   virtual folders that are mounted for a session. None: every folder may be mounted,
+              since a file helper without a slot works
     """
 
     first_uid: int
@@ -141,19 +144,19 @@ class Expected:
     folders: frozenset[str] | None = frozenset()
 
     def slot_of(self, uid: int) -> int | None:
-        """The slot whose uid it is."""
+        """The slot that has this uid."""
         number = uid - self.first_uid
         return number if 0 <= number < self.count else None
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Something that nobody has.
+    """A resource that belongs to no session.
 
-    identity  which one, for people
-    slot      whose uid must be held by who acts; None: it has no uid
-    target    what repair.py needs besides
-    done      what became of it
+    identity  which one, in words for people
+    slot      the slot whose lease the sweep must hold to remove it; None: it has no uid
+    target    the arguments of repair.py
+    done      the outcome of the repair
     """
 
     kind: Kind
@@ -165,66 +168,66 @@ class Leak:
 
 
 def slot_of_group(name: str) -> int | None:
-    """The slot of a run's group; None: it is none of a run's."""
-    found = GROUP.fullmatch(name)
-    return int(found[1]) if found else None
+    """The slot of a run's group; None: the group is not a run's."""
+    match = GROUP.fullmatch(name)
+    return int(match[1]) if match else None
 
 
-def leaks(known: Expected, seen: Survey) -> Iterator[Leak]:
-    """Everything in `seen` that nobody has."""
-    untouched = known.emptying | {one.number for one in seen.directories if one.session}
-    untouched -= known.leases.keys()
-    for process in seen.processes:
-        number = known.slot_of(process.uid)
-        if number is not None and not _has_process(known, untouched, number, process):
-            what = f"pid {process.pid} uid {process.uid} {process.title}".rstrip()
+def leaks(expected: Expected, survey: Survey) -> Iterator[Leak]:
+    """The resources of `survey` that belong to no session."""
+    untouched = expected.emptying | {one.number for one in survey.directories if one.session}
+    untouched -= expected.leases.keys()
+    for process in survey.processes:
+        number = expected.slot_of(process.uid)
+        if number is not None and not _has_process(expected, untouched, number, process):
+            identity = f"pid {process.pid} uid {process.uid} {process.title}".rstrip()
             target = (process.pid, process.start, process.zombie)
-            yield Leak("process", what, process.age_s, number, target)
-    for directory in seen.directories:
-        free = directory.number not in untouched and directory.number not in known.leases
-        if free and directory.number < known.count:
-            what = f"slots/{directory.number}"
-            yield Leak("directory", what, directory.age_s, directory.number)
-    for name, age_s in seen.groups.items():
-        if not _has_group(known, untouched, name):
+            yield Leak("process", identity, process.age_s, number, target)
+    for directory in survey.directories:
+        free = directory.number not in untouched and directory.number not in expected.leases
+        if free and directory.number < expected.count:
+            identity = f"slots/{directory.number}"
+            yield Leak("directory", identity, directory.age_s, directory.number)
+    for name, age_s in survey.groups.items():
+        if not _has_group(expected, untouched, name):
             yield Leak("cgroup", name, age_s, None, (name,))
-    for loop in seen.loops:
-        if not _has_image(known, untouched, loop.image):
-            what = f"{loop.device} {loop.image}"
-            yield Leak("loop", what, None, None, (loop.device, loop.image))
-    for item in seen.objects:
-        number = known.slot_of(item.uid)
+    for loop in survey.loops:
+        if not _has_image(expected, untouched, loop.image):
+            identity = f"{loop.device} {loop.image}"
+            yield Leak("loop", identity, None, None, (loop.device, loop.image))
+    for item in survey.objects:
+        number = expected.slot_of(item.uid)
         if number is not None and number not in untouched:
             yield Leak(item.kind, f"{item.id} uid {item.uid}", item.age_s, number, (item.id,))
-    for temporary in seen.temporaries:
+    for temporary in survey.temporaries:
         if temporary.age_s >= STALE_S:
             yield Leak("temporary", temporary.path, temporary.age_s, None, (temporary.path,))
 
 
-def _has_process(known: Expected, untouched: Set[int], number: int, process: Process) -> bool:
-    """Somebody has the process, or may have it."""
+def _has_process(expected: Expected, untouched: Set[int], number: int, process: Process) -> bool:
+    """The process belongs to a session or to another daemon, or may do so."""
     if process.foreign or number in untouched:
         return True
-    if process.group is not None and _has_group(known, untouched, process.group):
+    if process.group is not None and _has_group(expected, untouched, process.group):
         return True
-    lease = known.leases.get(number)
+    lease = expected.leases.get(number)
     if lease is None:
         return False
-    # What has died in a run awaits its parent there; the end of a run takes both.
+    # A dead process of a run waits for its parent inside; the end of the run takes both.
     return process.pid in lease.pids or process.zombie
 
 
-def _has_group(known: Expected, untouched: Set[int], name: str) -> bool:
+def _has_group(expected: Expected, untouched: Set[int], name: str) -> bool:
     number = slot_of_group(name)
-    if number is None or name in known.groups:
-        return True  # none of a run's, or on its way
-    lease = known.leases.get(number)
+    if number is None or name in expected.groups:
+        return True  # not a run's, or its removal is under way
+    lease = expected.leases.get(number)
     return number in untouched or (lease is not None and name in lease.groups)
 
 
-def _has_image(known: Expected, untouched: Set[int], image: str) -> bool:
-    if found := _SLOT_IMAGE.fullmatch(image):
-        return int(found[1]) in known.leases or int(found[1]) in untouched
-    if known.folders is None:
+def _has_image(expected: Expected, untouched: Set[int], image: str) -> bool:
+    if match := _SLOT_IMAGE.fullmatch(image):
+        return int(match[1]) in expected.leases or int(match[1]) in untouched
+    if expected.folders is None:
         return True
-    return any(image == f"/folders/{folder}/image" for folder in known.folders)
+    return any(image == f"/folders/{folder}/image" for folder in expected.folders)

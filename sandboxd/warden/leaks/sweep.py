@@ -1,16 +1,19 @@
-"""A sweep: survey, judge, repair, report. One at a time; who asks meanwhile gets the same report.
+"""The sweep: scan, judge, repair, report. One sweep at a time; a request that comes meanwhile gets
+the report of the one under way.
 
-    survey    in a chore: what is there; what a start needs on a full disk is put by (reserve.py)
-    judge     here, by what the warden knows now: strays (rule.py). Each is looked at again:
-              what has ended since is none. Cgroups go at once, before a new run can have their
-              names
-    repair    in a chore, with the leases of the uids concerned, so that neither we nor another
-              daemon gives them to anybody meanwhile. A uid whose lease somebody else holds is that
-              daemon's, and so is what it has
-    report    strays and what was done, what each slot has; in a memfd, since it may be long
+    scan     In a background job: the survey (scan.py). The job also puts the disk space by that a
+             start needs on a full disk (slots/reserve.py).
+    judge    In the warden, by the lease table of this moment: the leaks (rule.py). Each is looked
+             at again, and one that has ended since is dropped. Cgroups are removed at once, before
+             a new run can take their names.
+    repair   In a background job that holds the leases of the uids concerned, so that neither this
+             daemon nor another gives the uid to a session meanwhile. If another daemon holds the
+             lease, the resource is that daemon's.
+    report   The leaks with the outcome of their repair, and the resources of each slot; in a memfd,
+             since it may be long.
 
-Slots that could not be emptied when they were released are tried again after that, and every now
-and then by the warden's loop.
+After each sweep, and now and then in the warden's loop, the warden tries again to empty the slots
+that could not be emptied at their release.
 """
 
 from __future__ import annotations
@@ -42,14 +45,14 @@ from .rule import (
     Survey,
     Temporary,
     leaks,
-)
+)  # fmt: skip
 from .scan import status_of, survey
 
 DEAD_S = 5.0
-"""How long the parent of a dead process may take to collect it."""
+"""Time for the parent of a dead process to collect it."""
 
 Reply = Callable[[int | None], None]
-"""Takes a descriptor of the report, which stays the caller's; None: there is none to be had."""
+"""Takes a descriptor of the report, which stays the caller's; None: the report cannot be had."""
 
 _PARTS = {
     "processes": Process, "directories": SlotDirectory, "loops": Loop, "objects": Object,
@@ -59,17 +62,17 @@ _PARTS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LeaseView:
-    """What a sweep needs of the warden.
+    """The part of the warden that a sweep works with.
 
-    known   what is right at this moment
-    groups  all run groups of this daemon, by name
-    hold    the lease of a slot's uid; None: somebody else has it
-    stuck   slots that could not be emptied, whose uids the warden holds itself
-    retry   tries once more to empty those
+    expected  the lease table of this moment
+    groups    the run groups of this daemon, by name
+    hold      takes the lease of a slot's uid; None: another daemon holds it
+    stuck     slots that could not be emptied, whose uids the warden holds itself
+    retry     tries again to empty the stuck slots
     """
 
     state_dir: str
-    known: Callable[[], Expected]
+    expected: Callable[[], Expected]
     groups: Callable[[], Mapping[str, Group]]
     hold: Callable[[int], socket.socket | None]
     stuck: Callable[[], frozenset[int]]
@@ -79,181 +82,191 @@ class LeaseView:
 class Sweep:
     """The sweeps of one warden."""
 
-    def __init__(self, host: LeaseView, chores: BackgroundJobs) -> None:
-        self._host = host
-        self._chores = chores
+    def __init__(self, warden: LeaseView, jobs: BackgroundJobs) -> None:
+        self._warden = warden
+        self._jobs = jobs
         self._replies: list[Reply] = []
-        self._held: dict[int, socket.socket] = {}
+        self._leases: dict[int, socket.socket] = {}
         self._began = 0.0
-        self._dead: dict[tuple[int, int], float] = {}  # since when they were seen
+        self._dead: dict[tuple[int, int], float] = {}  # pid and start -> when it was first seen
 
     def ask(self, reply: Reply) -> None:
         """Begin a sweep, if none is under way. Raises StageError."""
         if not self._replies:
             self._began = time.monotonic()
-            known = self._host.known()
-            uids = range(known.first_uid, known.first_uid + known.count)
-            groups = {name: list(one.dirs.values()) for name, one in self._host.groups().items()}
-            state = self._host.state_dir
+            expected = self._warden.expected()
+            uids = range(expected.first_uid, expected.first_uid + expected.count)
+            groups = {name: list(one.dirs.values()) for name, one in self._warden.groups().items()}
+            state = self._warden.state_dir
 
-            def look() -> dict[str, Any]:
+            def scan() -> dict[str, Any]:
                 reserve.keep(state)
                 return asdict(survey(state, uids, groups))
 
-            self._chores.begin("survey", look, self._surveyed, [])
+            self._jobs.begin("survey", scan, self._scanned, [])
         self._replies.append(reply)
 
-    def _surveyed(self, found: Any) -> None:
-        if found is None:
+    def _scanned(self, result: Any) -> None:
+        if result is None:
             self._report(Survey(), [], "the survey has failed")
             return
         try:
-            self._judge(_seen(found))
-        except (SandboxdError, OSError) as error:  # no descriptor is left, say
-            self._let_go()
+            self._judge(_survey(result))
+        except (SandboxdError, OSError) as error:  # for instance, no descriptor is free
+            self._release()
             self._report(Survey(), [], f"the sweep was broken off: {error}")
 
-    def _judge(self, seen: Survey) -> None:
-        known = self._host.known()
-        found = list(leaks(known, seen))
-        dead = {_dead(one) for one in found}
-        self._dead = {key: at for key, at in self._dead.items() if key in dead}
-        now = [one for one in found if self._is_there(one)]
-        groups = [self._end_group(one) for one in now if one.kind == "cgroup"]
-        others = [one for one in now if one.kind != "cgroup" and self._is_ours(known, one)]
+    def _judge(self, resources: Survey) -> None:
+        expected = self._warden.expected()
+        candidates = list(leaks(expected, resources))
+        dead = {_dead(leak) for leak in candidates}
+        self._dead = {key: since for key, since in self._dead.items() if key in dead}
+        present = [leak for leak in candidates if self._is_present(leak)]
+        groups = [self._end_group(leak) for leak in present if leak.kind == "cgroup"]
+        others = [leak for leak in present if leak.kind != "cgroup" and self._holds(expected, leak)]
         if not others:
-            self._report(seen, groups)
+            self._report(resources, groups)
             return
-        state = self._host.state_dir
-        self._chores.begin(
+        state = self._warden.state_dir
+        self._jobs.begin(
             "repair",
-            lambda: [asdict(repair(one, state)) for one in others],
-            lambda done: self._repaired(seen, groups, others, done),
-            [lock.fileno() for lock in self._held.values()],
+            lambda: [asdict(repair(leak, state)) for leak in others],
+            lambda result: self._repaired(resources, groups, others, result),
+            [lease.fileno() for lease in self._leases.values()],
         )
 
-    def _is_there(self, stray: Leak) -> bool:
-        """What was there may have gone since the survey: with a run that is over, say, or a slot
-        that was just emptied. A process that is dead may be about to be collected: it counts when
-        it has been so for DEAD_S."""
-        if stray.kind == "cgroup":
-            return stray.target[0] in self._host.groups()
-        if stray.kind == "directory":
-            return os.path.isdir(f"{self._host.state_dir}/slots/{stray.slot}")
-        if stray.kind != "process":
+    def _is_present(self, leak: Leak) -> bool:
+        """The leak is still there. A resource may have gone since the survey: with a run that is
+        over, or a slot that was just emptied. A dead process may be about to be collected by its
+        parent: it counts when it has been dead for DEAD_S."""
+        if leak.kind == "cgroup":
+            return leak.target[0] in self._warden.groups()
+        if leak.kind == "directory":
+            return os.path.isdir(f"{self._warden.state_dir}/slots/{leak.slot}")
+        if leak.kind != "process":
             return True
-        pid, start, _ = stray.target
+        pid, start, _ = leak.target
         status = status_of(pid)
         if status is None or status[0] != start:
             return False
-        if key := _dead(stray):
-            began = self._dead.setdefault(key, time.monotonic())
-            return time.monotonic() - began >= DEAD_S
+        if key := _dead(leak):
+            since = self._dead.setdefault(key, time.monotonic())
+            return time.monotonic() - since >= DEAD_S
         return True
 
-    def _is_ours(self, known: Expected, stray: Leak) -> bool:
-        """Nobody else can have the uid of it as long as the sweep lasts."""
-        number = stray.slot
-        if number is None or number in known.leases or number in self._host.stuck():
+    def _holds(self, expected: Expected, leak: Leak) -> bool:
+        """This daemon holds the lease of the leak's uid as long as the sweep lasts."""
+        number = leak.slot
+        if number is None or number in expected.leases or number in self._warden.stuck():
             return True
-        if number not in self._held:
-            if (lock := self._host.hold(number)) is None:
+        if number not in self._leases:
+            if (lease := self._warden.hold(number)) is None:
                 return False
-            self._held[number] = lock
+            self._leases[number] = lease
         return True
 
-    def _end_group(self, stray: Leak) -> Leak:
-        group = self._host.groups().get(stray.target[0])
+    def _end_group(self, leak: Leak) -> Leak:
+        group = self._warden.groups().get(leak.target[0])
         if group is None:
-            return replace(stray, done="removed")
+            return replace(leak, done="removed")
         group.kill()
-        return replace(
-            stray, done="removed" if group.remove() else "killed, the next sweep removes it"
-        )
+        done = "removed" if group.remove() else "killed, the next sweep removes it"
+        return replace(leak, done=done)
 
-    def _repaired(self, seen: Survey, groups: list[Leak], asked: list[Leak], done: Any) -> None:
-        self._let_go()
-        if done is None:
-            told = [replace(one, done="left: the repair has failed") for one in asked]
+    def _repaired(
+        self, resources: Survey, groups: list[Leak], others: list[Leak], result: Any
+    ) -> None:
+        self._release()
+        if result is None:
+            repaired = [replace(leak, done="left: the repair has failed") for leak in others]
         else:
-            told = [Leak(**one | {"target": tuple(one["target"])}) for one in done]
-        self._report(seen, groups + told)
+            repaired = [Leak(**one | {"target": tuple(one["target"])}) for one in result]
+        self._report(resources, groups + repaired)
 
-    def _let_go(self) -> None:
-        for lock in self._held.values():
-            lock.close()
-        self._held.clear()
+    def _release(self) -> None:
+        for lease in self._leases.values():
+            lease.close()
+        self._leases.clear()
 
-    def _report(self, seen: Survey, found: list[Leak], fault: str = "") -> None:
-        """Answer everybody who has asked."""
-        for stray in found:
+    def _report(self, resources: Survey, reported: list[Leak], fault: str = "") -> None:
+        """Reply to every request for a sweep."""
+        for leak in reported:
             log.event(
-                "stray", logging.WARNING, kind=stray.kind, identity=stray.identity,
-                age_s=stray.age_s, done=stray.done,
+                "stray", logging.WARNING, kind=leak.kind, identity=leak.identity,
+                age_s=leak.age_s, done=leak.done,
             )  # fmt: skip
-        state = self._host.state_dir  # who asked while it was looked at may not know what has gone
+        # Directories that were deleted since the survey are left out: the api would report leaks.
+        state = self._warden.state_dir
         report = {
-            "strays": [_told(stray) for stray in found],
-            "slots": _slots(self._host.known(), seen),
+            "strays": [_entry(leak) for leak in reported],
+            "slots": _slots(self._warden.expected(), resources),
             "kept": [
                 asdict(one)
-                for one in seen.directories
+                for one in resources.directories
                 if one.session and os.path.isdir(f"{state}/slots/{one.number}")
             ],
-            "stuck": sorted(self._host.stuck()),
-            "folders": [one for one in seen.folders if os.path.isdir(f"{state}/folders/{one}")],
+            "stuck": sorted(self._warden.stuck()),
+            "folders": [
+                one for one in resources.folders if os.path.isdir(f"{state}/folders/{one}")
+            ],
             "seconds": round(time.monotonic() - self._began, 3),
             "fault": fault,
         }
         replies, self._replies = self._replies, []
-        try:
-            fd = os.memfd_create("sandboxd-report", os.MFD_CLOEXEC)
-        except OSError:
-            for reply in replies:
-                reply(None)
-            return
-        try:
-            with open(fd, "w", encoding="utf-8", closefd=False) as file:
-                json.dump(report, file)
-            for reply in replies:
-                reply(fd)
-        finally:
-            os.close(fd)
-        self._host.retry()
+        _send(report, replies)
+        self._warden.retry()
 
 
-def _dead(stray: Leak) -> tuple[int, int] | None:
-    """Pid and start time of a process that is dead; None for everything else."""
-    if stray.kind != "process" or not stray.target[2]:
+def _send(report: dict[str, Any], replies: list[Reply]) -> None:
+    """Give the report to each reply, in a memfd."""
+    try:
+        fd = os.memfd_create("sandboxd-report", os.MFD_CLOEXEC)
+    except OSError:
+        for reply in replies:
+            reply(None)
+        return
+    try:
+        with open(fd, "w", encoding="utf-8", closefd=False) as file:
+            json.dump(report, file)
+        for reply in replies:
+            reply(fd)
+    finally:
+        os.close(fd)
+
+
+def _dead(leak: Leak) -> tuple[int, int] | None:
+    """Pid and start time of a process that is dead; None for every other leak."""
+    if leak.kind != "process" or not leak.target[2]:
         return None
-    return stray.target[0], stray.target[1]
+    return leak.target[0], leak.target[1]
 
 
-def _seen(found: dict[str, Any]) -> Survey:
-    """A survey's result, back from JSON."""
-    values = {name: [kind(**one) for one in found[name]] for name, kind in _PARTS.items()}
-    sizes = {int(number): size for number, size in found["bytes"].items()}
-    return Survey(groups=found["groups"], folders=found["folders"], bytes=sizes, **values)
+def _survey(result: dict[str, Any]) -> Survey:
+    """The result of a scan, back from JSON."""
+    values = {name: [kind(**one) for one in result[name]] for name, kind in _PARTS.items()}
+    sizes = {int(number): size for number, size in result["bytes"].items()}
+    return Survey(groups=result["groups"], folders=result["folders"], bytes=sizes, **values)
 
 
-def _told(stray: Leak) -> dict[str, Any]:
-    age = None if stray.age_s is None else round(stray.age_s, 1)
-    return {"kind": stray.kind, "identity": stray.identity, "age_s": age, "done": stray.done}
+def _entry(leak: Leak) -> dict[str, Any]:
+    """The leak as clients and operators see it."""
+    age = None if leak.age_s is None else round(leak.age_s, 1)
+    return {"kind": leak.kind, "identity": leak.identity, "age_s": age, "done": leak.done}
 
 
-def _slots(known: Expected, seen: Survey) -> list[dict[str, Any]]:
-    """What each leased slot has, from its number alone."""
-    processes = Counter(known.slot_of(one.uid) for one in seen.processes)
-    devices = {loop.image: loop.device for loop in seen.loops}
+def _slots(expected: Expected, resources: Survey) -> list[dict[str, Any]]:
+    """The resources of each leased slot, which follow from its number."""
+    processes = Counter(expected.slot_of(one.uid) for one in resources.processes)
+    devices = {loop.image: loop.device for loop in resources.loops}
     return [
         {
             "slot": number,
             "session": lease.session,
-            "uid": known.first_uid + number,
+            "uid": expected.first_uid + number,
             "processes": processes[number],
             "runs": len(lease.groups),
             "loop": devices.get(f"/slots/{number}/image"),
-            "bytes": seen.bytes.get(number, 0),
+            "bytes": resources.bytes.get(number, 0),
         }
-        for number, lease in sorted(known.leases.items())
+        for number, lease in sorted(expected.leases.items())
     ]

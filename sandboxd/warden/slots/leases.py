@@ -26,6 +26,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ... import procfs
 from ...config import SlotsConfig
 from ...errors import Invalid, StageError, Unavailable
 from ...model import Attachment
@@ -245,12 +246,6 @@ def processes_of(uid: int) -> list[int]:
 
 
 def _has_uid(pid: int, uid: int) -> bool:
-    """The process lives and has `uid` (proc(5), /proc/PID/status). Fields are looked for where a
-    line begins, since the first one is a name that the process may choose."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            text = file.read()
-    except OSError:
-        return False  # it has ended
-    state, uids = (text.partition(f"\n{f}:")[2].partition("\n")[0] for f in ("State", "Uid"))
-    return str(uid) in uids.split() and state.strip()[:1] not in ("Z", "X", "")
+    """The process lives and has `uid` (proc(5), /proc/PID/status)."""
+    state, uids = procfs.status(pid, "State", "Uid")
+    return str(uid) in uids.split() and state[:1] not in ("Z", "X", "")

@@ -1,6 +1,6 @@
 """Proof that nothing of a slot is left, without which nobody gets it again; and its emptying.
 
-Looked at are the processes with its uid, System V objects and keys of it, a loop device on its
+Looked at are the processes with its uid, System V objects of it, a loop device on its
 image, which is there as long as the image is mounted in any mount namespace, and its directory.
 The cgroups of its runs are the warden's to look at.
 
@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..leaks.scan import keys, loops, objects, processes
+from ..leaks.scan import loops, objects, processes
 
 PATIENCE_S = 2.0
 """How long the kernel may take to let go of what has just ended."""
@@ -39,7 +39,7 @@ def leftovers(state_dir: str, number: int, uid: int) -> Remains:
     state, uids = os.path.realpath(state_dir), range(uid, uid + 1)
     found = list(processes(state, uids, {}))
     things = [f"pid {one.pid} {one.title}" for one in found if not one.zombie]
-    things += [f"{one.kind} {one.id}" for one in (*objects(uids), *keys(uids))]
+    things += [f"{one.kind} {one.id}" for one in objects(uids)]
     things += [one.device for one in loops(state) if one.image == f"/slots/{number}/image"]
     if os.path.lexists(f"{state}/slots/{number}"):
         things.append(f"slots/{number}")

@@ -1,4 +1,4 @@
-"""What Python programs do: each part prints its name when it has worked."""
+"""The acts of ordinary Python programs: each part prints its name when it has worked."""
 
 import asyncio
 import concurrent.futures

@@ -1,4 +1,4 @@
-"""What stops the daemon before it starts, with the remedy."""
+"""The checks that stop the daemon before it starts, with their remedies."""
 
 from __future__ import annotations
 
@@ -64,20 +64,24 @@ def test_slots_in_a_subordinate_range_are_refused(
         ("127.0.0.1:99999", "none", "HOST:PORT"),
     ],
 )
-def test_open_door_is_refused(listen: str, auth: str | None, message: str) -> None:
+def test_address_that_the_network_reaches_is_refused_without_authentication(
+    listen: str, auth: str | None, message: str
+) -> None:
     loaded = config_file.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
     with pytest.raises(ConfigError, match=message):
         startup._check_door(loaded)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/x"])
-def test_door_that_only_this_host_reaches_is_accepted(listen: str) -> None:
+def test_address_that_only_this_host_reaches_is_accepted_without_authentication(
+    listen: str,
+) -> None:
     startup._check_door(config_file.load(None, listen=[listen], auth="none"))
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
 @pytest.mark.parametrize("auth", [None, "keypair"])
-def test_with_keypairs_the_door_may_be_on_any_network(listen: str, auth: str | None) -> None:
+def test_any_address_is_accepted_with_keypairs(listen: str, auth: str | None) -> None:
     startup._check_door(config_file.load(None, listen=[listen], auth=auth))
 
 
@@ -89,7 +93,7 @@ def passable() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_first_closed_directory_is_named(passable: Path) -> None:
+def test_first_directory_that_is_closed_to_a_uid_is_named(passable: Path) -> None:
     inner = passable / "closed" / "inner"
     inner.mkdir(parents=True)
     (passable / "closed").chmod(0o700)

@@ -1,4 +1,4 @@
-"""Each guarantee is tried for real: it is missing as soon as what it stands for does not hold."""
+"""The guarantees: each is tried for real, and is missing when its mechanism does not work."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def loaded(tmp_path: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def hierarchy() -> Iterator[Hierarchy]:
-    made = Hierarchy.find(f"sandboxd-test-guarantees-{os.getpid()}")
-    yield made
-    assert [group.dirs for group in made.groups()] == []
-    made.remove()
+    hierarchy = Hierarchy.find(f"sandboxd-test-guarantees-{os.getpid()}")
+    yield hierarchy
+    assert [group.dirs for group in hierarchy.groups()] == []
+    hierarchy.remove()
 
 
 @pytest.fixture
@@ -49,18 +49,18 @@ def find(loaded: Config, hierarchy: Hierarchy) -> Callable[[], dict[str, Guarant
     return find
 
 
-def missing(found: dict[str, Guarantee]) -> set[str]:
-    return {name for name, one in found.items() if not one.held}
+def missing(rows: dict[str, Guarantee]) -> set[str]:
+    return {name for name, one in rows.items() if not one.held}
 
 
-def test_this_host_holds_all_and_nothing_is_left(
+def test_this_host_holds_all_guarantees_and_the_trials_leave_nothing(
     find: Callable[[], dict[str, Guarantee]], tmp_path: Path
 ) -> None:
     before = Path("/proc/self/mountinfo").read_text()
-    found = find()
+    rows = find()
     # A peak is optional: older kernels do not count processes. And these tests are no service.
-    assert missing(found) <= {"peaks", "delegation"}, [
-        guarantees.told(found[n]) for n in missing(found)
+    assert missing(rows) <= {"peaks", "delegation"}, [
+        guarantees.describe(rows[n]) for n in missing(rows)
     ]
     assert Path("/proc/self/mountinfo").read_text() == before
     assert os.listdir(tmp_path) == []
@@ -87,15 +87,15 @@ NAMESPACES = {
 
 
 @pytest.mark.parametrize("name", NAMESPACES)
-def test_namespace_that_the_kernel_has_not_is_missing(
+def test_guarantee_is_missing_when_the_kernel_has_no_such_namespace(
     find: Callable[[], dict[str, Guarantee]], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     deny(monkeypatch, NAMESPACES[name])
-    found = find()
-    assert name in missing(found)
-    assert "Invalid argument" in found[name].detail
+    rows = find()
+    assert name in missing(rows)
+    assert "Invalid argument" in rows[name].detail
     if name != "idmapped-mounts":
-        assert "whole-run" in missing(found)
+        assert "whole-run" in missing(rows)
 
 
 def refuse(error: int) -> Callable[..., Any]:
@@ -106,7 +106,7 @@ def refuse(error: int) -> Callable[..., Any]:
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """What a call does that is believed to work, and does not."""
+    """A call that returns without an error and does nothing."""
 
 
 def hang() -> str:
@@ -114,7 +114,7 @@ def hang() -> str:
     return "never"
 
 
-# what is broken, and how -> what is then missing, among others
+# module, function, its replacement, the guarantee that is then missing among others
 BROKEN: list[tuple[object, str, Callable[..., Any], str]] = [
     (syscalls, "mount_setattr", nothing, "sealed-mounts"),
     (syscalls, "mount_setattr", refuse(38), "sealed-mounts"),
@@ -153,12 +153,12 @@ def test_guarantee_is_missing_when_its_mechanism_does_nothing(
     monkeypatch.setattr(limits, "SECONDS", 0.3)
     with monkeypatch.context() as broken:
         broken.setattr(where, name, how)
-        found = find()
-    assert lost in missing(found), found[lost]
-    assert found[lost].detail and found[lost].remedy
+        rows = find()
+    assert lost in missing(rows), rows[lost]
+    assert rows[lost].detail and rows[lost].remedy
 
 
-def test_no_new_privs_that_does_not_stick_is_missing(
+def test_guarantee_no_new_privs_is_missing_when_the_bit_stays_off(
     find: Callable[[], dict[str, Guarantee]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = syscalls.prctl
@@ -170,14 +170,16 @@ def test_no_new_privs_that_does_not_stick_is_missing(
     assert {"no-new-privs", "privileges"} <= missing(find())
 
 
-def test_host_without_cgroups_says_why(loaded: Config) -> None:
-    found = {one.name: one for one in guarantees.find(loaded, UID, "no controller memory")}
+def test_guarantees_of_cgroups_say_why_a_host_has_none(loaded: Config) -> None:
+    rows = {one.name: one for one in guarantees.find(loaded, UID, "no controller memory")}
     lost = {"cgroup-memory", "cgroup-pids", "cgroup-cpu", "no-swap", "cgroup-kill", "whole-run"}
-    assert lost <= missing(found)
-    assert "no controller memory" in found["cgroup-pids"].detail
+    assert lost <= missing(rows)
+    assert "no controller memory" in rows["cgroup-pids"].detail
 
 
-def test_host_that_is_full_is_told(loaded: Config, hierarchy: Hierarchy) -> None:
+def test_guarantees_of_uids_disk_and_memory_are_missing_on_a_host_without_room(
+    loaded: Config, hierarchy: Hierarchy
+) -> None:
     slots, exec = replace(loaded.slots, first_uid=65000, count=1000), loaded.limits.exec
     large = replace(
         loaded,
@@ -185,17 +187,19 @@ def test_host_that_is_full_is_told(loaded: Config, hierarchy: Hierarchy) -> None
         scratch=replace(loaded.scratch, size=1 << 60),
         limits=replace(loaded.limits, exec=replace(exec, memory=1 << 60)),
     )
-    found = {one.name: one for one in guarantees.find(large, UID, hierarchy)}
-    assert {"uids", "disk", "memory"} <= missing(found)
+    rows = {one.name: one for one in guarantees.find(large, UID, hierarchy)}
+    assert {"uids", "disk", "memory"} <= missing(rows)
 
 
-def test_clock_before_our_own_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_before_the_time_of_installation_is_no_guarantee(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(time, "time", lambda: 0.0)
     with pytest.raises(StageError, match="it is not 1970"):
         machine.clock(None)  # type: ignore[arg-type]  # it looks at no host
 
 
-def test_required_names_are_known_and_unknown_ones_are_refused(loaded: Config) -> None:
+def test_unknown_name_in_required_guarantees_is_refused(loaded: Config) -> None:
     names = [entry.name for entry in TABLE]
     assert len(set(names)) == len(names)
     assert set(RequireConfig().guarantees) <= set(names)
@@ -204,20 +208,19 @@ def test_required_names_are_known_and_unknown_ones_are_refused(loaded: Config) -
         guarantees.check_names(replace(loaded, require=RequireConfig(("sandbox",))))
 
 
-def test_only_what_is_required_stops_the_daemon() -> None:
+def test_only_a_required_guarantee_stops_the_daemon_when_it_is_missing() -> None:
     one = Guarantee("g", "n", "it is so", False, True, "it is not", "do this")
     with pytest.raises(ConfigError, match=r"n \(it is so\): it is not; do this; see 'sandboxd"):
         guarantees.stop_if_missing((one,))
     guarantees.stop_if_missing((replace(one, required=False), replace(one, held=True)))
 
 
-def test_trial_that_hangs_is_ended_and_what_came_before_counts() -> None:
-    began = time.monotonic()
+def test_trial_that_hangs_is_ended_and_its_earlier_outcomes_count() -> None:
     trial = Trial({"first": lambda: "fine", "second": hang, "third": lambda: ""})
     pid = trial._pid
-    found = trial.outcomes(began + 0.3)
-    assert [found[name].done for name in ("first", "second", "third")] == [True, False, False]
-    assert found["first"].text == "fine"
+    outcomes = trial.outcomes(time.monotonic() + 0.3)
+    assert [outcomes[name].done for name in ("first", "second", "third")] == [True, False, False]
+    assert outcomes["first"].text == "fine"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -229,12 +232,12 @@ def test_bug_in_a_probe_is_a_failure_and_no_guarantee() -> None:
         attempt(partial(os._exit, 0), 5)
 
 
-def test_what_a_killed_doctor_left_goes_with_the_next(
+def test_trial_directory_of_a_killed_doctor_is_removed_by_the_next(
     find: Callable[[], dict[str, Guarantee]], tmp_path: Path
 ) -> None:
-    stray = tmp_path / "sandboxd-probe-killed"
-    stray.mkdir()
-    (stray / "scratch.ext4").touch()
+    killed = tmp_path / "sandboxd-probe-killed"
+    killed.mkdir()
+    (killed / "scratch.ext4").touch()
     fresh = tmp_path / "sandboxd-probe-fresh"
     fresh.mkdir()
     foreign = tmp_path / "sandboxd-probe-of-somebody"
@@ -242,7 +245,7 @@ def test_what_a_killed_doctor_left_goes_with_the_next(
     os.chown(foreign, UID, UID)
     link = tmp_path / "sandboxd-probe-link"
     link.symlink_to("/etc")
-    for path in (stray, foreign):
+    for path in (killed, foreign):
         os.utime(path, (0, 0))
     os.utime(link, (0, 0), follow_symlinks=False)
     find()

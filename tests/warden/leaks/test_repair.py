@@ -1,7 +1,8 @@
-"""The repair of strays: what is not what was judged is left alone."""
+"""The repair of leaks: a resource that is not the one that was judged is left alone."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,17 +13,27 @@ from sandboxd.warden.leaks.rule import Leak
 from sandboxd.warden.leaks.scan import status_of
 
 
-def test_number_that_another_process_has_got_is_not_killed(tmp_path: Path) -> None:
+def test_process_that_has_got_the_pid_of_a_leak_is_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+    real = signal.pidfd_send_signal
+
+    def send(process: int, number: int) -> None:
+        killed.append(number)
+        real(process, number)
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", send)
     with subprocess.Popen(["/bin/sleep", "60"]) as other:
         try:
             status = status_of(other.pid)
             assert status
             start, _ = status
-            stray = Leak("process", "of before", None, 0, (other.pid, start - 1, False))
-            assert repair(stray, str(tmp_path)).done == "ended by itself"
-            with pytest.raises(subprocess.TimeoutExpired):
-                other.wait(0.3)
+            earlier = Leak("process", "of before", None, 0, (other.pid, start - 1, False))
+            assert repair(earlier, str(tmp_path)).done == "ended by itself"
+            assert killed == []
             judged = Leak("process", "itself", None, 0, (other.pid, start, False))
             assert repair(judged, str(tmp_path)).done == "killed"
+            assert killed == [signal.SIGKILL]
         finally:
             other.kill()

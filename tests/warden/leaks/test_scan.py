@@ -1,4 +1,4 @@
-"""The survey: what it looks at is bounded, whatever a process makes of itself."""
+"""The scan: the bytes that it reads of a process are bounded, whatever the process does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_so_far() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
-def test_megabytes_of_arguments_are_not_read_at_each_sweep(tmp_path: Path) -> None:
+def test_scan_reads_the_first_bytes_of_megabytes_of_arguments(tmp_path: Path) -> None:
     arguments = ["x" * 100_000] * 15
     command = ["/bin/sh", "-c", "echo; read x", *arguments]
     with subprocess.Popen(
@@ -28,6 +28,6 @@ def test_megabytes_of_arguments_are_not_read_at_each_sweep(tmp_path: Path) -> No
         before = read_so_far()
         list(processes(str(tmp_path), range(UID + 1, UID + 2), {}))
         others = read_so_far() - before
-        (found,) = processes(str(tmp_path), range(UID, UID + 1), {})
+        (scanned,) = processes(str(tmp_path), range(UID, UID + 1), {})
         assert read_so_far() - before - others < others + 200_000
-        assert (found.pid, found.uid, len(found.title)) == (process.pid, UID, TITLE_MAX)
+        assert (scanned.pid, scanned.uid, len(scanned.title)) == (process.pid, UID, TITLE_MAX)

@@ -1,9 +1,8 @@
-"""What is tried to find out what this host can guarantee (guarantees.py has the list).
+"""The probes: what the doctor and each start try on this host (guarantees.py has the list).
 
 Each probe is called in a child of its own. It returns a few words about how the host does it, or
-raises StageError, ConfigError or OSError. It does what a run does, with the same code, and not
-what only looks like it: a kernel's version says little, since distributions patch, containers
-forbid, and administrators switch off.
+raises StageError, ConfigError or OSError. It does what a run does, with the same code. A kernel's
+version says little, since distributions patch, containers forbid, and administrators switch off.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from ...runs.cgroups import Hierarchy
 
 @dataclass(frozen=True, slots=True)
 class ProbeContext:
-    """What the probes work with.
+    """The host as the probes see it.
 
     uid        of the unprivileged half
     directory  an empty one of root's, on the state directory's file system
-    hierarchy  where cgroups may be made; the failure's text where they may not
+    hierarchy  the place for cgroups; the text of the failure where there is none
     """
 
     config: Config

@@ -1,4 +1,4 @@
-"""Can a process be shut in? Each wall by itself, and at last a whole run."""
+"""The probes of isolation: each wall by itself, and at last a whole run."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _namespace(kind: str, _: ProbeContext) -> str:
 def pid_namespace(_: ProbeContext) -> str:
     """A child is the first process of its world."""
     syscalls.unshare(syscalls.CLONE_NEWPID)
-    found = attempt(lambda: str(os.getpid()), SECONDS)
-    expect("pid", "pid in a new namespace", found, "1")
+    pid = attempt(lambda: str(os.getpid()), SECONDS)
+    expect("pid", "pid in a new namespace", pid, "1")
     return ""
 
 
@@ -124,12 +124,12 @@ def limits(host: ProbeContext) -> str:
 
 def filter(_: ProbeContext) -> str:
     """The system call filter is compiled and put on; a refused call gets its answer from us."""
-    made = seccomp.compile()
+    compiled = seccomp.compile()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def filtered() -> str:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-        listener = seccomp.apply(made.program)
+        listener = seccomp.apply(compiled.program)
         wire.send(theirs, {}, [listener])
         os.close(listener)
         seccomp.verify()
@@ -141,14 +141,14 @@ def filter(_: ProbeContext) -> str:
     with ours:
         fds = wire.receive(ours)[1]
     if fds:
-        denied = DeniedCalls(fds[0], made.refused)
+        denied = DeniedCalls(fds[0], compiled.refused)
         while not denied.answer() and time.monotonic() < deadline and not trial.is_over():
             time.sleep(0.001)
-    found = trial.outcomes(deadline)["seccomp"]
-    if not found.done:
-        raise StageError("seccomp", found.text)
+    outcome = trial.outcomes(deadline)["seccomp"]
+    if not outcome.done:
+        raise StageError("seccomp", outcome.text)
     expect("seccomp", "name of the refused call", denied.last, "unshare")
-    return f"{len(made.program) // 8} instructions, refused calls are told by name"
+    return f"{len(compiled.program) // 8} instructions, refused calls are told by name"
 
 
 def whole_run(host: ProbeContext) -> str:
@@ -156,9 +156,9 @@ def whole_run(host: ProbeContext) -> str:
     with own_group(host, "run") as group, _uid(host) as lock:
         uid = int(lock.getsockname().rpartition(b"/")[2])
         group.limit(STEP_LIMITS)
-        # In a child again: its root becomes the jail's, where nothing could be tidied up.
-        found = attempt(lambda: _run(host, group, uid), SECONDS)
-    expect("run", "exit code", found, "42")
+        # In a child again: its root becomes the jail's, from where nothing can be removed.
+        code = attempt(lambda: _run(host, group, uid), SECONDS)
+    expect("run", "exit code", code, "42")
     shown = host.config.rootfs
     return f"{len(shown.paths)} directories and {len(shown.etc)} names of /etc shown"
 
@@ -175,20 +175,20 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
     outside, program = namespaces.current(), seccomp.compile()
     jail = Jail(root, parts.paths, parts.etc, outside, program, group)
     limits = host.config.limits.exec
-    made = launch.prepare(jail)
+    init = launch.prepare(jail)
     try:
         session = JailSession(uid, uid, limits, clone(work), clone(tmp))
-        launch.claim(made, session, jail.filter.refused)
+        launch.claim(init, session, jail.filter.refused)
         null = os.open("/dev/null", os.O_RDWR)
-        made.start(["/bin/sh", "-c", "exit 42"], {}, [null, null, null])
-        answer = made.receive() or {}
+        init.start(["/bin/sh", "-c", "exit 42"], {}, [null, null, null])
+        answer = init.receive() or {}
     finally:
-        made.kill()
+        init.kill()
     return str(os.waitstatus_to_exitcode(answer.get("exit", 0)))
 
 
 def _uid(host: ProbeContext) -> socket.socket:
-    """The lease of a uid that nobody has, from the last slot down."""
+    """The lease of a free uid, from the last slot down."""
     slots = host.config.slots
     last = slots.first_uid + slots.count - 1
     for uid in range(last, max(slots.first_uid, last - _UID_TRIES) - 1, -1):

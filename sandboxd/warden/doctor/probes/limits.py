@@ -1,4 +1,4 @@
-"""Do cgroups count and hold? Each controller by itself, in a group that is removed again."""
+"""The probes of cgroups: each controller by itself, in a group that is removed again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from ....config import STEP_LIMITS
 from ....errors import StageError
@@ -49,12 +48,12 @@ def tidy(hierarchy: Hierarchy) -> None:
 
 
 def memory(host: ProbeContext) -> str:
-    """What a member touches is counted; the limit is written and read back."""
+    """The memory that a member touches is counted; the limit is written and read back."""
     with own_group(host, "memory") as group, _member(group, _touch) as said:
         group.limit(replace(STEP_LIMITS, memory=64 * MIB))
         said()
-        used = int(_read(group, "memory.current", "memory/memory.usage_in_bytes"))
-        expect("memory", "counted what was used", used >= _TOUCHED, True)
+        counted = group.files.memory_in_use() >= _TOUCHED
+        expect("memory", "counted what was used", counted, True)
         return "cgroup v2" if group.v2 else "cgroup v1"
 
 
@@ -71,9 +70,10 @@ def cpu(host: ProbeContext) -> str:
     """A loop is held back when its share is used up."""
     with own_group(host, "cpu") as group:
         group.limit(STEP_LIMITS)
-        _shorten_period(group)
+        # A fifth of each 5 ms, not of a run's 100 ms: the kernel counts at the end of a period.
+        group.files.set_cpu_quota(1000, 5000)
         with _member(group, _burn):
-            _until(lambda: _throttled(group) > 0, "a loop was not held back")
+            _until(lambda: group.files.throttled() > 0, "a loop was not held back")
         return ""
 
 
@@ -81,9 +81,7 @@ def swap(host: ProbeContext) -> str:
     """Memory beyond the limit cannot go to swap: another wall than memory's own."""
     with own_group(host, "swap") as group:
         group.limit(STEP_LIMITS)
-        name = "memory.swap.max" if group.v2 else "memory.memsw.limit_in_bytes"
-        limited = os.path.exists(f"{group.dirs['' if group.v2 else 'memory']}/{name}")
-        return "" if limited else "there is none"
+        return "" if group.files.can_limit_swap() else "there is none"
 
 
 def kill(host: ProbeContext) -> str:
@@ -102,9 +100,9 @@ def peaks(host: ProbeContext) -> str:
         group.limit(STEP_LIMITS)
         with _member(group, lambda: _touch() + _forks(1)) as said:
             said()
-            found = group.counters()
-        expect("peaks", "of memory", found.memory_peak >= _TOUCHED, True)
-        expect("peaks", "of processes", found.pids_peak, 2 - OWN_TASKS)
+            counters = group.counters()
+        expect("peaks", "of memory", counters.memory_peak >= _TOUCHED, True)
+        expect("peaks", "of processes", counters.pids_peak, 2 - OWN_TASKS)
         return ""
 
 
@@ -141,14 +139,14 @@ def _answer(reading: int) -> str:
 
 
 def _touch() -> str:
-    global _kept
-    _kept = bytearray(_TOUCHED)
+    global _memory
+    _memory = bytearray(_TOUCHED)
     for at in range(0, _TOUCHED, 4096):
-        _kept[at] = 1
+        _memory[at] = 1
     return "touched"
 
 
-_kept = bytearray()
+_memory = bytearray()
 
 
 def _forks(most: int) -> str:
@@ -162,7 +160,7 @@ def _forks(most: int) -> str:
                 os._exit(0)
         except BlockingIOError:
             return "refused"
-    return "all made"
+    return "forked"
 
 
 def _burn() -> str:
@@ -173,28 +171,6 @@ def _burn() -> str:
 def _stop() -> str:
     os.kill(os.getpid(), signal.SIGSTOP)
     return ""
-
-
-def _read(group: Group, v2: str, v1: str) -> str:
-    """A file of the group, `v1` with its controller."""
-    controller, _, name = v1.partition("/")
-    path = f"{group.dirs['']}/{v2}" if group.v2 else f"{group.dirs[controller]}/{name}"
-    return Path(path).read_text()
-
-
-def _shorten_period(group: Group) -> None:
-    """A fifth of each 5 ms instead of the run's 100: the kernel counts at the end of a period."""
-    if group.v2:
-        Path(group.dirs[""], "cpu.max").write_text("1000 5000")
-    else:
-        Path(group.dirs["cpu"], "cpu.cfs_quota_us").write_text("1000")
-        Path(group.dirs["cpu"], "cpu.cfs_period_us").write_text("5000")
-
-
-def _throttled(group: Group) -> int:
-    """How often members had to wait for the next period (cpu.stat)."""
-    words = _read(group, "cpu.stat", "cpu/cpu.stat").split()
-    return int(words[words.index("nr_throttled") + 1])
 
 
 def _until(true: Callable[[], bool], otherwise: str) -> None:

@@ -1,12 +1,12 @@
-"""What else of this machine the daemon counts on."""
+"""The probes of the machine's other resources."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
 
+from .... import cgroupfs
 from ....errors import StageError
 from ....free_space import FreeSpace
 from ....model import GIB, MIB
@@ -15,7 +15,7 @@ from . import ProbeContext
 
 
 def uids(host: ProbeContext) -> str:
-    """The uids of the slots are nobody's."""
+    """No account has a uid of the slots."""
     checks.uids_free(host.config.slots)
     slots = host.config.slots
     return f"{slots.first_uid} to {slots.first_uid + slots.count - 1}"
@@ -29,10 +29,10 @@ def interpreter(host: ProbeContext) -> str:
 
 def clock(_: ProbeContext) -> str:
     """Not before our own files: signatures of clients are checked against it."""
-    made = os.stat(__file__).st_mtime
+    installed = os.stat(__file__).st_mtime
     now = time.time()
     text = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
-    if now < made:
+    if now < installed:
         raise StageError("clock", f"it is not {text}: that is before sandboxd was installed")
     return text
 
@@ -58,14 +58,13 @@ def memory(host: ProbeContext) -> str:
 
 
 def delegation(host: ProbeContext) -> str:
-    """Where systemd runs, it has given the groups away: else it may change them at any time."""
+    """Where systemd runs, it has delegated the groups; else it may change them at any time."""
     if isinstance(host.hierarchy, str):
         raise StageError("cgroup", host.hierarchy)
     if not os.path.isdir("/run/systemd/system"):
         return "no systemd here"
     for base in host.hierarchy.base.values():
-        for path in (base, f"/sys/fs/cgroup/{host.config.cgroup}"):
-            with contextlib.suppress(OSError):
-                if os.getxattr(path, "trusted.delegate") == b"1":
-                    return f"systemd has delegated {path}"
+        for path in (base, f"{cgroupfs.ROOT}/{host.config.cgroup}"):
+            if cgroupfs.is_delegated(path):
+                return f"systemd has delegated {path}"
     raise StageError("cgroup", "systemd runs this host, and has delegated no group")

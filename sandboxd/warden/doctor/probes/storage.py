@@ -1,4 +1,4 @@
-"""Can files be bounded and kept apart?"""
+"""The probes of storage: files are bounded, and apart from those of others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIZE, _INODES = 16 * MIB, 64
 
 
 def paths(host: ProbeContext) -> str:
-    """openat2 does not leave the directory that it was given, whatever links say."""
+    """openat2 does not leave its directory, wherever links lead."""
     own_mounts()
     Mount("", "tmpfs", 0, "size=64k").apply(host.directory)
     os.symlink("/etc", f"{host.directory}/out")
@@ -34,7 +34,7 @@ def paths(host: ProbeContext) -> str:
 
 
 def scratch(host: ProbeContext) -> str:
-    """A file system of a fixed size is made and mounted, and is full when it is full."""
+    """A file system of a fixed size is created and mounted, and takes no more than its size."""
     own_mounts()
     kind = host.config.scratch.kind
     if kind == "tmpfs":
@@ -66,7 +66,7 @@ def mapped(host: ProbeContext) -> str:
 
 
 def hard_links(host: ProbeContext) -> str:
-    """Nobody can link to a file that is not his own (proc_sys_fs(5), protected_hardlinks)."""
+    """No user can link to a file of another user (proc_sys_fs(5), protected_hardlinks)."""
     own_mounts()
     Mount("", "tmpfs", 0, "size=64k,mode=1777").apply(host.directory)
     Path(host.directory, "roots").touch(0o600)

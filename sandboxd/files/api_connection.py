@@ -1,4 +1,4 @@
-"""The file helper's end of a conversation with the api (filewire.py has the protocol)."""
+"""The connection of the file helper to the api (filewire.py has the protocol)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS: tuple[tuple[type[SandboxdError], Kind], ...] = (
 )
 
 
-class Conversation:
+class ApiConnection:
     """The packets over one blocking SOCK_SEQPACKET socket.
 
     All methods raise BrokenPipeError or ConnectionResetError when the api has gone.

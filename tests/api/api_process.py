@@ -20,7 +20,7 @@ _context.set_forkserver_preload([
 ])  # fmt: skip
 
 
-class Process:
+class ApiProcess:
     """`target(*arguments)` in a process of its own, with the methods of `subprocess.Popen`.
 
     Sockets among the arguments are handed on.

@@ -1,0 +1,227 @@
+"""The route that creates a session: POST /session.
+
+A client names an image, of which the runtime follows. Requests for things that this server does
+not offer are refused, since a program would miss them later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import re
+import secrets
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...errors import Invalid
+from ...store.sessions import SessionRow
+from ..access.ownership import creator
+from ..access.parameters import fold, parameters, typed
+from ..folders.attachments import attachments
+from ..http.responses import JsonResponse
+from ..sessions import lifecycle, sizes
+from ..sessions.registry import new_id
+from ..sessions.session import Session
+from ..state import AppState, state
+from ..telemetry.audit_log import annotate
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,62}[A-Za-z0-9_]", re.ASCII)
+_RESERVED = ("from-template",)
+TEXT_MAX = 512
+"""Characters of an image or a tag."""
+
+
+class SessionSettings(msgspec.Struct):
+    """`config` of a create request."""
+
+    environ: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
+    resource_opts: dict[str, Any] = {}
+    mounts: list[Any] = []
+    mount_ids: list[Any] = []
+    mount_map: dict[str, Any] = {}
+    mount_id_map: dict[str, Any] = {}
+    mount_options: dict[str, Any] = {}
+    preopen_ports: list[Any] = []
+    agent_list: list[Any] = []
+    attach_network: str = ""
+
+
+class CreateSession(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
+    """The body of a create request."""
+
+    image: str
+    name: str = ""
+    config: dict[str, Any] = {}
+    reuse: bool = True
+    type: str = "interactive"
+    cluster_size: int = 1
+    startup_command: str = ""
+    bootstrap_script: str = ""
+    starts_at: str = ""
+    callback_url: str = ""
+    dependencies: list[Any] = []
+    architecture: str = ""
+    tag: str = ""
+    max_wait: float = 0
+    enqueue_only: bool = False
+
+
+_ALIASES = {
+    "session_name": "name", "clientSessionToken": "name", "lang": "image", "sessionType": "type",
+    "clusterSize": "cluster_size", "arch": "architecture", "startupCommand": "startup_command",
+    "bootstrapScript": "bootstrap_script", "startsAt": "starts_at", "callbackUrl": "callback_url",
+    "callbackURL": "callback_url", "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only",
+}  # fmt: skip
+_CONFIG_ALIASES = {
+    "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
+    "agentList": "agent_list",
+}  # fmt: skip
+
+_ANY_ARCHITECTURE = ("", "x86_64")
+"""The values of clients whose user has chosen none."""
+
+_NOT_OFFERED = ("starts_at", "callback_url", "dependencies")
+_CONFIG_NOT_OFFERED = (
+    "preopen_ports", "agent_list", "attach_network",
+)  # fmt: skip
+
+
+async def create(request: Request) -> Response:
+    """POST /session: the session with that name, created if there is none."""
+    body = await parameters(request, CreateSession, _ALIASES)
+    settings = typed(fold(body.config, _CONFIG_ALIASES), SessionSettings, "config")
+    _check_offered(body, settings)
+    here = state(request)
+    runtime = here.runtimes.resolve(_printable(body.image, "image"))
+    limits, lowered = sizes.granted(_resources(settings), here.config.ceiling)
+    row = _row(here, await creator(request), body, settings)
+    row = replace(row, runtime=runtime.name, limits=limits)
+    annotate(request, name=row.name, runtime=runtime.name)
+    session, created = await here.sessions.get_or_create(
+        row,
+        lifecycle.own_runs(row, runtime, here.config),
+        body.reuse,
+        body.max_wait,
+        body.enqueue_only or body.max_wait > 0,
+    )
+    if created and not body.enqueue_only:
+        await _wait(session, min(body.max_wait, here.config.sessions.wait_s))
+    annotate(request, session=session.row.id, created=created)
+    if not created:
+        lowered = []
+    if lowered:
+        names = ", ".join(lowered)
+        session.runs.notice = f"{names} of this session: lowered to what this server allows"
+    return JsonResponse(_answer(session, body, created, lowered), 201 if created else 200)
+
+
+def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSettings) -> SessionRow:
+    """The row of the requested session, without its runtime and limits."""
+    return SessionRow(
+        id=new_id(),
+        name=valid_name(body.name or f"session-{secrets.token_hex(6)}"),
+        owner=owner,
+        image=body.image,
+        runtime="",
+        created_at=time.time(),
+        environ=sizes.variables(settings.environ, "config.environ"),
+        type=body.type,
+        tag=_printable(body.tag, "tag"),
+        startup_command=sizes.stored(body.startup_command, "startupCommand"),
+        bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
+        mounts=attachments(
+            [*settings.mounts, *settings.mount_ids],
+            settings.mount_map | settings.mount_id_map,
+            settings.mount_options,
+            lambda ref: here.folders.find(owner, ref).row,
+        ),
+    )
+
+
+async def _wait(session: Session, seconds: float) -> None:
+    """Wait until a pending session has begun or ended."""
+    if pending := session.pending:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await pending.over.wait()
+
+
+def _answer(
+    session: Session, body: CreateSession, created: bool, lowered: list[str]
+) -> dict[str, Any]:
+    """The response as clients read it. They stop at the status PENDING; TIMEOUT is the status for
+    a client that has waited in vain."""
+    waited = session.row.status == "PENDING" and body.max_wait > 0 and not body.enqueue_only
+    answer = {
+        "sessionId": session.row.id,
+        "sessionName": session.row.name,
+        "status": "TIMEOUT" if waited else session.row.status,
+        "created": created,
+        "servicePorts": [],
+    }
+    if waits := session.waits:
+        answer["queue"] = asdict(waits)
+    if lowered:
+        answer["clamped"] = lowered
+    return answer
+
+
+def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
+    """Raise Invalid for a request of something that this server does not offer."""
+    if body.type == "batch" and not body.startup_command:
+        raise Invalid("Batch sessions must have a non-empty startup command.")
+    if body.type not in ("interactive", "batch"):
+        raise Invalid("This server offers sessions of the types interactive and batch.")
+    if body.type != "batch" and body.startup_command:
+        raise Invalid("A startup command needs a session of the type batch.")
+    if body.cluster_size != 1:
+        raise Invalid("This server runs on one host: clusterSize must be 1.")
+    if body.architecture not in (*_ANY_ARCHITECTURE, platform.machine()):
+        raise Invalid(f"This server runs programs of {platform.machine()} only.")
+    fields = [name for name in _NOT_OFFERED if getattr(body, name)]
+    fields += [f"config.{name}" for name in _CONFIG_NOT_OFFERED if getattr(settings, name)]
+    if fields:
+        data = dict.fromkeys(fields, "must be absent, null or empty")
+        raise Invalid(f"This server does not offer {', '.join(fields)}.", data)
+
+
+def _printable(text: str, where: str) -> str:
+    """`text`, if it may be part of the description of a session. Raises Invalid."""
+    if len(text) > TEXT_MAX or not text.isprintable():
+        data = {where: f"at most {TEXT_MAX} printable characters are expected"}
+        raise Invalid("Input validation error", data)
+    return text
+
+
+def valid_name(name: str) -> str:
+    """`name`, if it is one for a session. Raises Invalid."""
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        allowed = "4 to 64 ASCII letters, digits, _ . or -, the first and last no . or -"
+        raise Invalid("Input validation error", {"name": allowed})
+    return name
+
+
+def _resources(settings: SessionSettings) -> dict[str, Any]:
+    """The fields of model.Limits that the client requests."""
+    limits: dict[str, Any] = {}
+    for name, value in settings.resources.items():
+        field = sizes.RESOURCES.get(name)
+        if field and value is not None:
+            limits[field] = sizes.amount(field, value, f"config.resources.{name}")
+        elif not field and value not in (None, 0, "0", ""):
+            data = {f"config.resources.{name}": "this host offers cpu and mem"}
+            raise Invalid("Input validation error", data)
+    for name, field in sizes.RESOURCE_OPTS.items():
+        if (value := settings.resource_opts.get(name)) is not None:
+            limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
+    if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
+        data = {"config.resource_opts.disk": f"at least {sizes.SCRATCH_STEP} bytes are needed"}
+        raise Invalid("Input validation error", data)
+    return limits

@@ -1,0 +1,350 @@
+"""The control files of cgroups: their names in v1 and v2, reading, writing and parsing.
+
+Other modules decide what is written: jail/cgroup.py, warden/runs/cgroups.py, warden/doctor/probes.
+
+v2 is one tree, so a group is one directory; v1 has a tree for each controller, so a group is a
+directory in each. In both cases a group is a mapping from controller to directory, and the
+controller of v2 is "". v2: Documentation/admin-guide/cgroup-v2.rst; v1: cgroup-v1/*.rst;
+/proc/PID/cgroup: cgroups(7).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
+V2_CONTROLLERS = ("cpu", "memory", "pids")
+ROOT = "/sys/fs/cgroup"
+UNLIMITED = "-1"
+V1_SOCKETS = "memory.kmem.tcp.limit_in_bytes"
+"""Buffers of sockets. v1 counts them apart from memory, and only with a limit of their own. Without
+one a program could fill them up to the bound of the whole host (net.ipv4.tcp_mem; tcp(7))."""
+
+_PROCS = "cgroup.procs"
+_KILL = "cgroup.kill"
+_PEAKS = ("memory.max_usage_in_bytes", "memory.peak")
+_NEED_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
+_V1_FILES = """
+    memory.limit_in_bytes memory.memsw.limit_in_bytes memory.kmem.tcp.limit_in_bytes
+    memory.max_usage_in_bytes memory.failcnt memory.memsw.failcnt memory.oom_control
+    pids.max pids.current pids.peak pids.events cpu.cfs_period_us cpu.cfs_quota_us cpuacct.usage
+"""
+_V2_FILES = """
+    memory.max memory.swap.max memory.oom.group memory.peak memory.events memory.stat
+    pids.max pids.current pids.peak pids.events cpu.max cpu.stat
+"""
+_OPTIONAL = (
+    *_NEED_SWAP, V1_SOCKETS, "memory.memsw.failcnt", "memory.peak", "pids.peak", "pids.events",
+)  # fmt: skip
+"""Files that some kernels do not have."""
+# With both limits alike, that of memory and swap together is met first. Kernels of today (seen
+# with 6.18) count neither any more; all of them count oom_kill.
+_V1_HITS = ("memory.failcnt", "memory.memsw.failcnt")
+
+
+class GroupFiles:
+    """The control files of one group: by path, or through descriptors after `open`.
+
+    A process without root needs the descriptors: writing a limit asks for permission when the file
+    is opened (kernfs), and a path may be out of its view.
+    """
+
+    def __init__(self, dirs: Mapping[str, str]) -> None:
+        self.dirs = dict(dirs)
+        self.v2 = "" in self.dirs
+        self._fds: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Open all files that a run needs. Raises OSError for one that is missing."""
+        for name in (_V2_FILES if self.v2 else _V1_FILES).split():
+            if name not in _OPTIONAL or self.exists(name):
+                self._fds[name] = _open(self._path(name))
+        for controller, directory in self.dirs.items():
+            self._fds[f"{_PROCS} {controller}"] = _open(f"{directory}/{_PROCS}")
+
+    def close(self) -> None:
+        """Close the files; the group itself stays."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    def descriptors(self) -> list[int]:
+        """The open files."""
+        return list(self._fds.values())
+
+    def is_open(self, name: str) -> bool:
+        """The kernel had the file when the group was opened."""
+        return name in self._fds
+
+    def exists(self, name: str) -> bool:
+        """The kernel has the file now, by path."""
+        directory = self._directory(name)
+        return directory is not None and os.path.exists(f"{directory}/{name}")
+
+    def read(self, name: str) -> str:
+        """The text of a file."""
+        if name in self._fds:
+            return os.pread(self._fds[name], 4096, 0).decode().strip()
+        return Path(self._path(name)).read_text().strip()
+
+    def write(self, name: str, value: str) -> None:
+        """Write a value into a file."""
+        if name in self._fds:
+            os.pwrite(self._fds[name], value.encode(), 0)
+        else:
+            Path(self._path(name)).write_text(value)
+
+    def join(self) -> None:
+        """Move this process into the group, which is open."""
+        for name, fd in self._fds.items():
+            if name.startswith(_PROCS):
+                os.write(fd, b"0")
+
+    def members(self) -> set[int]:
+        """The process ids in the group, by path; none when it is gone."""
+        return {pid for directory in self.dirs.values() for pid in members(directory)}
+
+    def kill_all(self) -> bool:
+        """Kill all members by one write (v2, Linux 5.14); False where the kernel cannot."""
+        if self.v2 and self.exists(_KILL):
+            self.write(_KILL, "1")
+            return True
+        return False
+
+    def refuse_forks(self) -> None:
+        """Let no process be added to the group by fork."""
+        if self.exists("pids.max"):
+            self.write("pids.max", "0")
+
+    def set_cpu_quota(self, quota_us: int, period_us: int) -> None:
+        """Let the members run for `quota_us` of each `period_us`, by path."""
+        if self.v2:
+            self.write("cpu.max", f"{quota_us} {period_us}")
+        else:
+            self.write("cpu.cfs_quota_us", str(quota_us))
+            self.write("cpu.cfs_period_us", str(period_us))
+
+    def restart_peaks(self) -> None:
+        """Start the peak of memory anew where this kernel can (v1; v2 since 6.12). Elsewhere the
+        peak is of the whole run: larger, never smaller than the true one."""
+        for name in _PEAKS:
+            if name in self._fds:
+                with suppress(OSError):
+                    os.pwrite(self._fds[name], b"0", 0)
+
+    def memory_in_use(self) -> int:
+        """Bytes of memory that the group is charged for."""
+        return int(self.read("memory.current" if self.v2 else "memory.usage_in_bytes"))
+
+    def shared_memory(self) -> int:
+        """Bytes of files in memory that the group is charged for; 0 when it is gone."""
+        with suppress(FileNotFoundError):
+            return self._key("memory.stat", "shmem")
+        return 0
+
+    def can_limit_swap(self) -> bool:
+        """The kernel limits the swap of a group."""
+        return any(map(self.exists, _NEED_SWAP))
+
+    def cpu_us(self) -> int:
+        """CPU time of all members, also of those that have ended."""
+        if self.v2:
+            return self._key("cpu.stat", "usage_usec")
+        return int(self.read("cpuacct.usage")) // 1000
+
+    def throttled(self) -> int:
+        """How often members had to wait for the next period of their CPU quota."""
+        return self._key("cpu.stat", "nr_throttled")
+
+    def memory_peak(self) -> int:
+        """The most memory since the last `restart_peaks`; 0 where the kernel does not count it."""
+        return self._optional("memory.peak" if self.v2 else "memory.max_usage_in_bytes")
+
+    def memory_hits(self) -> int:
+        """How often memory was wanted when the limit was reached."""
+        if self.v2:
+            return self._key("memory.events", "max")
+        return sum(map(self._optional, _V1_HITS))
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel has killed for want of memory."""
+        return self._key("memory.events" if self.v2 else "memory.oom_control", "oom_kill")
+
+    def pids_current(self) -> int:
+        """Processes and threads at this moment."""
+        return int(self.read("pids.current"))
+
+    def pids_peak(self) -> int:
+        """The most processes and threads at once; 0 where the kernel does not count it."""
+        return self._optional("pids.peak")
+
+    def pids_refused(self) -> int:
+        """How often a process or thread could not be created."""
+        return self._key("pids.events", "max") if self.is_open("pids.events") else 0
+
+    def remove(self) -> bool:
+        """Remove the directories; False when something is still in one."""
+        for directory in self.dirs.values():
+            try:
+                os.rmdir(directory)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
+
+    def _optional(self, name: str) -> int:
+        return int(self.read(name)) if self.is_open(name) else 0
+
+    def _key(self, name: str, key: str) -> int:
+        """The number beside `key` in a flat-keyed file; 0 when it is not there."""
+        for line in self.read(name).splitlines():
+            word, _, value = line.partition(" ")
+            if word == key:
+                return int(value)
+        return 0
+
+    def _directory(self, name: str) -> str | None:
+        """The directory that has the file `name`: v1 names begin with their controller."""
+        return self.dirs.get("" if self.v2 else name.partition(".")[0])
+
+    def _path(self, name: str) -> str:
+        directory = self._directory(name)
+        if directory is None:
+            raise FileNotFoundError(f"no controller for {name}")
+        return f"{directory}/{name}"
+
+
+def settings(
+    v2: bool, *, memory: int, sockets: int, pids: int, quota_us: int, period_us: int
+) -> list[tuple[str, str]]:
+    """The files and values, in order, that limit a group to this, without swap."""
+    if v2:
+        return [
+            ("memory.swap.max", "0"),
+            ("memory.oom.group", "0"),
+            ("memory.max", str(memory)),
+            ("pids.max", str(pids)),
+            ("cpu.max", f"{quota_us} {period_us}"),
+        ]
+    return [
+        # memsw may never be below the memory limit: lift it, set the limit, then close it.
+        ("memory.memsw.limit_in_bytes", UNLIMITED),
+        ("memory.limit_in_bytes", str(memory)),
+        ("memory.memsw.limit_in_bytes", str(memory)),
+        (V1_SOCKETS, str(sockets)),
+        ("pids.max", str(pids)),
+        ("cpu.cfs_period_us", str(period_us)),
+        ("cpu.cfs_quota_us", str(quota_us)),
+    ]
+
+
+def may_be_absent(name: str) -> bool:
+    """The group is limited without it: no swap, or no count of socket buffers in this v1."""
+    return name == V1_SOCKETS or (name in _NEED_SWAP and not _has_swap())
+
+
+def same_value(name: str, written: str, read: str) -> bool:
+    """The kernel has taken the value: it stores memory in whole pages."""
+    if name.startswith("memory.") and written.isdigit() and read.isdigit():
+        page = os.sysconf("SC_PAGE_SIZE")
+        return int(written) // page == int(read) // page
+    return written == read
+
+
+def members(directory: str) -> set[int]:
+    """The process ids in the group at `directory`; none when it is gone."""
+    try:
+        return set(map(int, _words(f"{directory}/{_PROCS}")))
+    except FileNotFoundError:
+        return set()
+
+
+def move(directory: str, pid: int = 0) -> None:
+    """Move the process `pid`, by default this one, into the group at `directory`."""
+    Path(directory, _PROCS).write_text(str(pid))
+
+
+def is_v2(directory: str) -> bool:
+    """`directory` is a group of v2."""
+    return os.path.exists(f"{directory}/cgroup.controllers")
+
+
+def controllers(directory: str) -> set[str]:
+    """The controllers that the v2 group at `directory` may use."""
+    return set(_words(f"{directory}/cgroup.controllers"))
+
+
+def hand_down(directory: str, wanted: tuple[str, ...]) -> set[str]:
+    """Offer controllers to the children of the v2 group at `directory`; those that they have."""
+    control = Path(directory, "cgroup.subtree_control")
+    control.write_text(" ".join(f"+{controller}" for controller in wanted))
+    return set(control.read_text().split())
+
+
+def is_delegated(directory: str) -> bool:
+    """systemd has delegated the group, and so does not change it (systemd.resource-control(5),
+    Delegate=; the mark is in `cg_set_xattr` of its source since version 236)."""
+    try:
+        return os.getxattr(directory, "trusted.delegate") == b"1"
+    except OSError:
+        return False
+
+
+def mounts() -> dict[str, str]:
+    """Controller (v2: "") -> mount point, from /proc/self/mountinfo (proc(5))."""
+    points: dict[str, str] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        fstype, _, options = right.split()[:3]
+        point = left.split()[4]
+        if fstype == "cgroup2":
+            points.setdefault("", point)
+        elif fstype == "cgroup":
+            for option in options.split(","):
+                points.setdefault(option, point)
+    return points
+
+
+def paths_of(pid: int | str = "self") -> dict[str, str]:
+    """Controller -> path of the process's group below the mount point. Raises OSError."""
+    paths = {}
+    text = Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
+    for line in text.splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            paths[name] = path
+    return paths
+
+
+def directories_of(pid: int) -> set[str]:
+    """The directories of the process's groups, the roots left out. Raises OSError."""
+    points = mounts()
+    places = {points[c] + path for c, path in paths_of(pid).items() if c in points and path != "/"}
+    return {place for place in places if pid in members(place)}
+
+
+def memory_ceilings() -> list[int]:
+    """The memory limits of a container, whose root its own group is. No limit of v1 is ~2^63."""
+    ceilings = []
+    for path in (f"{ROOT}/memory.max", f"{ROOT}/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            ceilings.append(int(Path(path).read_text()))
+    return ceilings
+
+
+def _words(path: str) -> list[str]:
+    return Path(path).read_text().split()
+
+
+def _open(path: str) -> int:
+    """Open a control file, for writing where it can be written (kernfs refuses it elsewhere)."""
+    writable = os.stat(path).st_mode & 0o200
+    return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+
+
+def _has_swap() -> bool:
+    return len(Path("/proc/swaps").read_text().splitlines()) > 1

@@ -1,0 +1,156 @@
+"""The protections that shut a program in."""
+
+from __future__ import annotations
+
+from .entry import HostGuarantee, Protection, kernel
+
+_CONTAINER = "in a container, give it CAP_SYS_ADMIN and no seccomp or AppArmor profile of its own"
+
+
+def _namespace(kind: str, meaning: str, option: str) -> HostGuarantee:
+    remedy = f"use a kernel with {option}; {_CONTAINER}"
+    return HostGuarantee("isolation", f"{kind}-namespace", meaning, remedy)
+
+
+PROTECTIONS = (
+    Protection(
+        "namespaces",
+        "mount, pid, network, IPC, UTS, cgroup; each is compared with the warden's",
+        ("jail/namespaces.py",),
+        (
+            _namespace("mount", "a run has a view of files of its own", "namespaces"),
+            _namespace("pid", "a run sees and signals its own processes only", "CONFIG_PID_NS"),
+            _namespace("network", "a run has a network of its own", "CONFIG_NET_NS"),
+            _namespace("ipc", "a run has System V and POSIX IPC of its own", "CONFIG_IPC_NS"),
+            _namespace("uts", "a run has a host name of its own", "CONFIG_UTS_NS"),
+            _namespace("cgroup", "a run does not see the host's cgroups", "CONFIG_CGROUPS"),
+        ),
+        attacks=("namespaces", "see-processes", "signal-host", "cgroup-files", "shared-objects"),
+        tests=("tests/escape/test_layers.py::test_layer_that_is_skipped_stops_the_run",
+               "tests/escape/test_processes.py"),
+        remains="the kernel's clock and load are seen",
+    ),
+    Protection(
+        "network",
+        "a loopback of its own, no route, no socket of the host, no abstract one",
+        ("jail/network.py",),
+        (
+            HostGuarantee(
+                "isolation", "loopback", "a loopback of its own, and no other way out", _CONTAINER
+            ),
+        ),
+        attacks=("loopback-tcp", "loopback-udp", "abstract-socket", "way-out", "interfaces",
+                 "network-settings", "raw-sockets", "pass-for-lease"),
+        tests=("tests/escape/test_processes.py::test_server_on_the_runs_own_loopback_is_reached",),
+        remains="idle tunnel devices, on some kernels",
+    ),
+    Protection(
+        "empty root",
+        "a tmpfs with read-only clones of named parts; every mount is compared with the plan, "
+        "both ways",
+        ("jail/rootfs.py", "jail/mounts.py"),
+        (
+            HostGuarantee(
+                "isolation", "sealed-mounts", "the host's files are shown read-only, by descriptor",
+                kernel("open_tree, move_mount and mount_setattr"),
+            ),
+        ),
+        attacks=("read-accounts", "read-host-file", "write-host-file", "write-system",
+                 "mounts-shown", "leave-root", "host-sockets", "cgroup-files", "build-step",
+                 "locks-and-leases"),
+        tests=("tests/escape/test_files.py::test_mount_not_in_the_plan_stops_the_run",
+               "tests/escape/test_files.py::test_each_mount_has_the_options_that_bound_it"),
+        remains="programs see which packages the host has",
+    ),
+    Protection(
+        "/dev",
+        "six fresh nodes, a devpts of its own with a bound, a shm of a fixed size",
+        ("jail/rootfs.py",),
+        (
+            HostGuarantee(
+                "isolation", "devices", "the six harmless devices can be made",
+                "in a container, allow mknod and the devices 1:3 1:5 1:7 1:8 1:9 5:0",
+            ),
+        ),
+        attacks=("device-nodes", "devices-shown", "pseudo-terminals", "shared-memory"),
+        tests=("tests/escape/test_terminal.py",),
+    ),
+    Protection(
+        "/proc",
+        "the run's own processes only (hidepid), read-only, with masks",
+        ("jail/rootfs.py",),
+        (
+            HostGuarantee(
+                "isolation", "own-proc", "/proc shows a run its own processes only", _CONTAINER
+            ),
+        ),
+        attacks=("see-processes", "proc-secrets", "proc-settings"),
+        tests=("tests/escape/test_files.py::test_each_mount_has_the_options_that_bound_it",),
+        remains="cpuinfo, meminfo and stat show the machine and its load",
+    ),
+    Protection(
+        "identity",
+        "a uid and gid of the session's own, no groups; init is not dumpable",
+        ("jail/identity.py",),
+        (
+            HostGuarantee(
+                "isolation", "privileges", "uid, groups and capabilities are given up for good",
+                "give it CAP_SETUID, CAP_SETGID and CAP_SETPCAP: run it as root",
+            ),
+        ),
+        attacks=("identity", "regain-root", "seen-from-host", "kill-init", "priority",
+                 "dumpable-init", "device-nodes", "write-system", "proc-settings", "build-step",
+                 "network-settings", "raw-sockets"),
+        tests=("tests/escape/test_identity.py",),
+    ),
+    Protection(
+        "capabilities",
+        "the five sets are empty, securebits are locked",
+        ("jail/identity.py",),
+        attacks=("capabilities", "securebits", "seen-from-host", "build-step"),
+        tests=("tests/escape/test_layers.py::test_layer_that_is_skipped_stops_the_run",),
+    ),
+    Protection(
+        "no_new_privs",
+        "set-user-ID files give nothing",
+        ("jail/identity.py",),
+        (
+            HostGuarantee(
+                "isolation", "no-new-privs", "no program can give privileges back",
+                kernel("no_new_privs"),
+            ),
+        ),
+        attacks=("no-new-privs", "set-user-id", "seen-from-host", "filter-on", "build-step"),
+        tests=("tests/escape/test_layers.py::test_layer_that_is_skipped_stops_the_run",),
+    ),
+    Protection(
+        "seccomp",
+        "a list of what is allowed; the rest is answered ENOSYS or EPERM; no huge pages; sockets "
+        "of three families and four protocols; nothing that would load a driver; init cannot be "
+        "changed; i386 killed, x32 ENOSYS; arguments by 32 bits",
+        ("jail/seccomp.py", "jail/profile.py", "shim/denied_calls.py"),
+        (
+            HostGuarantee(
+                "isolation", "seccomp", "system calls are filtered",
+                "install libseccomp2; use a kernel with CONFIG_SECCOMP_FILTER and user "
+                "notification (5.0)",
+            ),
+        ),
+        attacks=("filter-on", "mount", "new-mount-api", "unshare", "clone-namespaces", "io-uring",
+                 "bpf", "perf", "keyrings", "userfaultfd", "modules", "reboot", "swap-and-quota",
+                 "clock", "ports", "kernel-log", "watch-files", "move-memory",
+                 "terminal-injection", "other-architecture", "x32", "unknown-calls",
+                 "personality", "leave-root", "read-other-memory", "raw-sockets",
+                 "network-settings", "socket-families", "netlink", "vsock", "kernel-crypto"),
+        tests=("tests/jail/test_seccomp.py", "tests/escape/test_seccomp.py"),
+        remains="allowed calls reach the kernel",
+    ),
+    Protection(
+        "sessions of processes",
+        "setsid, no terminal of the host, three descriptors, default signals, "
+        "an environment without the daemon's variables",
+        ("shim/init.py", "shim/run.py"),
+        attacks=("descriptors", "environment", "terminal", "signals", "leave-root"),
+        tests=("tests/escape/test_identity.py", "tests/escape/test_terminal.py"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,100 @@
+"""The protections of what all programs share: memory, processes, disk and time."""
+
+from __future__ import annotations
+
+from .entry import HostGuarantee, Protection
+
+_CGROUP = (
+    "give the daemon a cgroup with this controller: cgroup v2 with Delegate=yes (the unit has it), "
+    "or v1 with memory, pids, cpu and cpuacct mounted"
+)
+
+
+PROTECTIONS = (
+    Protection(
+        "own file system",
+        "an image of fixed size and number of files on a loop device, nosuid, nodev",
+        ("warden/slots/images.py", "warden/slots/scratch.py"),
+        (
+            HostGuarantee(
+                "files", "scratch", "a session's disk has a fixed size",
+                'load the module loop and install e2fsprogs, or set scratch.kind to "tmpfs"',
+            ),
+        ),
+        attacks=("other-session", "disk", "inodes", "deep-tree", "unremovable-files"),
+        tests=("tests/escape/test_files.py", "tests/escape/test_limits.py"),
+        remains="ext4 in the kernel reads an image that only the kernel wrote",
+    ),
+    Protection(
+        "rlimits",
+        "core 0; finite file size, descriptors, processes, locked memory, signals; "
+        "soft and hard alike",
+        ("jail/rlimits.py",),
+        (
+            HostGuarantee(
+                "isolation", "rlimits", "limits of each process cannot be raised",
+                "raise the limits of the daemon itself (LimitNOFILE= and the like)",
+            ),
+        ),
+        attacks=("raise-limits", "core-file", "file-size", "open-files", "locked-memory",
+                 "queued-signals"),
+        tests=("tests/jail/test_rlimits.py", "tests/escape/test_limits.py"),
+    ),
+    Protection(
+        "cgroup",
+        "memory without swap, buffers of sockets, processes, CPU; killed as a whole",
+        ("jail/cgroup.py", "cgroupfs.py", "warden/runs/cgroups.py"),
+        (
+            HostGuarantee(
+                "limits", "cgroup-memory", "memory of all processes of a run is limited", _CGROUP
+            ),
+            HostGuarantee("limits", "cgroup-pids", "the number of processes is limited", _CGROUP),
+            HostGuarantee("limits", "cgroup-cpu", "the share of CPU is limited", _CGROUP),
+            HostGuarantee(
+                "limits", "no-swap", "memory is not evaded by swap",
+                "boot with swapaccount=1, or turn swap off (swapoff -a)",
+            ),
+            HostGuarantee(
+                "limits", "cgroup-kill", "all processes of a run end at once", _CGROUP
+            ),
+            HostGuarantee(
+                "limits", "peaks", "the most that a step used is known",
+                "use a newer kernel; without it usage says 0",
+            ),
+            HostGuarantee(
+                "host", "delegation", "the cgroups are the daemon's to change",
+                "run it with the units of systemd/, and name their configuration with --config",
+            ),
+        ),
+        attacks=("fork-bomb", "threads", "memory", "memory-of-many", "shared-memory", "system-v",
+                 "daemon", "stopped-process", "fork-storm"),
+        tests=("tests/escape/test_cgroup.py", "tests/escape/test_limits.py",
+               "tests/escape/test_processes.py"),
+        remains="disk and memory bandwidth are shared; "
+        "cgroup v1 without `memory.kmem.tcp` does not count buffers of sockets",
+    ),
+    Protection(
+        "memory handed on",
+        "a run's group stays while runs that may hold its files in memory go on; "
+        "those that hold them for seconds are ended",
+        ("warden/runs/memory_handoff.py",),
+        tests=("tests/e2e/test_memory_handoff.py",),
+        remains="buffers of pipes and sockets that are handed on: "
+        "the bound of the group of all runs (MemoryMax)",
+    ),
+    Protection(
+        "deadlines",
+        "wall and CPU time are the shim's, outside of what a program can stop",
+        ("shim/deadlines.py",),
+        attacks=("time", "stopped-clock"),
+        tests=("tests/shim/test_deadlines.py", "tests/escape/test_limits.py"),
+    ),
+    Protection(
+        "output",
+        "a file of fixed size; a flood, of bytes or of pieces, is read slowly, and its writer "
+        "pays for it; a step ends with its first process, also when others hold its output",
+        ("spool.py", "shim/console.py"),
+        attacks=("output", "holds-output"),
+        tests=("tests/escape/test_shim.py", "tests/test_spool.py"),
+    ),
+)  # fmt: skip

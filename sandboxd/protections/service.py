@@ -1,0 +1,95 @@
+"""The protections around the runs: of files by name, of the daemon's halves, of its doors."""
+
+from __future__ import annotations
+
+from .entry import HostGuarantee, Protection, kernel
+
+PROTECTIONS = (
+    Protection(
+        "two halves",
+        "HTTP is spoken by a process without root or capabilities; "
+        "the warden takes a table of requests over one socket, and checks each again",
+        ("warden/", "wire.py", "warden/arguments.py"),
+        tests=("tests/warden/test_requests.py", "tests/test_imports.py",
+               "tests/e2e/test_lifecycle.py"),
+        remains="the api can do to sessions what their clients can",
+    ),
+    Protection(
+        "names",
+        "names of clients are resolved as the slot's uid in a view of the scratch alone, "
+        "with openat2 beneath the workdir, without magic links",
+        ("files/",),
+        (
+            HostGuarantee(
+                "files", "openat2", "names of clients cannot lead out of a session",
+                kernel("openat2"),
+            ),
+            HostGuarantee(
+                "files", "protected-hardlinks", "nobody links to the files of others",
+                "sysctl fs.protected_hardlinks=1",
+            ),
+        ),
+        tests=("tests/files/test_races.py", "tests/e2e/test_files.py"),
+    ),
+    Protection(
+        "folders",
+        "idmapped mounts: the files belong to one uid that no process has",
+        ("jail/idmap.py", "warden/slots/folders.py"),
+        (
+            HostGuarantee(
+                "files", "idmapped-mounts", "virtual folders: sessions with mounts",
+                "use Linux 5.12 or newer with user namespaces and loop devices, "
+                "or do without folders",
+            ),
+        ),
+        tests=("tests/escape/test_folders.py",),
+    ),
+    Protection(
+        "all or nothing",
+        "each restriction is read back from the kernel; a difference stops the run before any "
+        "program starts, and the error names the stage",
+        ("jail/enter.py", "jail/stage.py"),
+        (
+            HostGuarantee(
+                "isolation", "whole-run", "all of it together, from cgroup to exit code",
+                "see the other missing guarantees, and the stage that is named here",
+            ),
+        ),
+        tests=("tests/escape/test_layers.py",),
+    ),
+    Protection(
+        "the unit",
+        "ten capabilities, a read-only host, no device but loop devices; for runs no device and "
+        "no network but the loopback, by their cgroup",
+        ("systemd/",),
+        tests=("tests/e2e/test_capabilities.py", "tests/vm/installed.py"),
+        remains="only as a service",
+    ),
+    Protection(
+        "leases",
+        "a uid is leased only after proof that no process, whatever its name, has it, "
+        "and by one daemon of a host",
+        ("warden/slots/leases.py", "warden/slots/proof.py"),
+        (
+            HostGuarantee(
+                "host", "uids", "no account has a uid of the slots",
+                "choose another slots.first_uid",
+            ),
+        ),
+        tests=("tests/warden/slots/test_leases.py",),
+    ),
+    Protection(
+        "authentication",
+        "signatures, replays refused, rates; an owner check on every route",
+        ("api/access/authentication.py", "api/access/ownership.py"),
+        tests=("tests/api/test_authentication.py", "tests/api/test_routes.py"),
+        remains="no TLS: put a proxy in front",
+    ),
+    Protection(
+        "web pages",
+        "Host, Origin and Sec-Fetch-Site are checked where requests are not signed",
+        ("api/access/csrf.py",),
+        tests=("tests/api/test_csrf.py",),
+        remains="a program of another user of the host reaches the loopback: use keys there",
+    ),
+)  # fmt: skip

@@ -1,0 +1,190 @@
+"""The names of uvicorn and websockets that are not public, and that our protocols rely on.
+
+The subclasses in sandboxd/api/http and uvicorn_servers.py override methods and use attributes that
+these libraries do not document. Another release may rename one without a word. So each is listed
+here with its signature, and this test fails where the installed release differs.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import inspect
+import textwrap
+from typing import Any
+
+import pytest
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import Server, ServerState
+from websockets.protocol import Protocol
+from websockets.server import ServerProtocol
+
+from sandboxd.api.http.connections import Bounded, Connections
+from sandboxd.api.http.delivery import Delivering
+from sandboxd.api.http.http_protocol import HttpProtocol
+from sandboxd.api.http.ws_protocol import Handshake, WebSocketProtocol
+from sandboxd.api.uvicorn_servers import ApiServer, MonitorServer
+
+METHODS: dict[type, dict[str, str]] = {
+    HttpToolsProtocol: {
+        "__init__": "self config server_state app_state _loop",
+        "connection_made": "self transport",
+        "connection_lost": "self exc",
+        "data_received": "self data",
+        "eof_received": "self",
+        "pause_writing": "self",
+        "resume_writing": "self",
+        "handle_websocket_upgrade": "self",
+        "on_message_begin": "self",
+        "on_header": "self name value",
+        "on_headers_complete": "self",
+        "on_message_complete": "self",
+        "on_response_complete": "self",
+        "send_400_response": "self msg",
+    },
+    WebSocketsSansIOProtocol: {
+        "__init__": "self config server_state app_state _loop",
+        "connection_made": "self transport",
+        "connection_lost": "self exc",
+        "data_received": "self data",
+        "pause_writing": "self",
+        "resume_writing": "self",
+        "handle_connect": "self event",
+        "handle_cont": "self event",
+        "handle_ping": "self",
+        "send": "self message",
+    },
+    FlowControl: {"drain": "self"},
+    Server: {
+        "__init__": "self config",
+        "serve": "self sockets",
+        "startup": "self sockets",
+        "capture_signals": "self",
+    },
+    ServerState: {"__init__": "self"},
+    ServerProtocol: {
+        "__init__": "self origins extensions subprotocols select_subprotocol state max_size logger",
+        "send_response": "self response",
+        "reject": "self status text",
+    },
+}
+"""The methods that we override or call, with the names of their parameters."""
+
+ATTRIBUTES: dict[type, set[str]] = {
+    HttpToolsProtocol: {
+        "client", "cycle", "flow", "headers", "loop", "pipeline", "scope", "server_state",
+        "transport", "url",
+    },
+    WebSocketsSansIOProtocol: {
+        "client", "close_sent", "conn", "frames", "handshake_complete", "handshake_initiated",
+        "response", "scope", "transport", "writable",
+    },
+    RequestResponseCycle: {
+        "keep_alive", "more_body", "response_complete", "response_started", "scope",
+    },
+    ServerState: {"connections", "default_headers"},
+    Server: {"server_state", "should_exit", "started"},
+    Protocol: {"handshake_exc"},
+}  # fmt: skip
+"""The attributes that we read or set."""
+
+SUBCLASSES = (
+    ((HttpProtocol, Bounded, Delivering), HttpToolsProtocol),
+    ((WebSocketProtocol, Bounded, Delivering), WebSocketsSansIOProtocol),
+    ((Connections,), ServerState),
+    ((ApiServer, MonitorServer), Server),
+    ((Handshake,), ServerProtocol),
+)
+"""Our classes with the class of a library that they complete."""
+
+
+def differs(name: str) -> str:
+    """The sentence for the reader who has installed another release."""
+    uvicorn, websockets = map(importlib.metadata.version, ("uvicorn", "websockets"))
+    return (
+        f"uvicorn {uvicorn} with websockets {websockets} has no {name}, on which sandboxd relies: "
+        "read sandboxd/api/http/ and uvicorn_servers.py against this release, and change them, or "
+        "the bounds in pyproject.toml"
+    )
+
+
+def own_attributes(owner: type) -> dict[str, bool]:
+    """The attributes of `self` that the code of a class uses; true for those that it sets."""
+    names: dict[str, bool] = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(owner)))):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=context):
+                names[name] = names.get(name, False) or isinstance(context, ast.Store)
+    return names
+
+
+def rows(table: dict[type, Any]) -> list[Any]:
+    return [
+        pytest.param(owner, name, id=f"{owner.__name__}.{name}")
+        for owner, names in table.items()
+        for name in sorted(names)
+    ]
+
+
+@pytest.mark.parametrize(("owner", "name"), rows(METHODS))
+def test_a_method_that_we_override_or_call_is_there_with_its_parameters(
+    owner: type, name: str
+) -> None:
+    method = vars(owner).get(name)
+    assert method, differs(f"{owner.__name__}.{name}")
+    parameters = METHODS[owner][name]
+    there = list(inspect.signature(method).parameters)
+    assert there == parameters.split(), differs(f"{owner.__name__}.{name}({parameters})")
+
+
+@pytest.mark.parametrize(("owner", "name"), rows(ATTRIBUTES))
+def test_an_attribute_that_we_read_or_set_is_one_that_the_library_sets(
+    owner: type, name: str
+) -> None:
+    assert own_attributes(owner).get(name), differs(f"{owner.__name__}.{name}")
+
+
+def test_the_status_lines_that_we_send_are_a_table_by_status() -> None:
+    lines = getattr(httptools_impl, "STATUS_LINE", {})
+    assert lines.get(431, b"").startswith(b"HTTP/1.1 431 "), differs("STATUS_LINE")
+
+
+def names_of(*owners: type) -> set[str]:
+    """All that these classes define, or set on an instance."""
+    names = {name for one in owners for name in (*vars(one), *own_attributes(one))}
+    return {name for name in names if not (name.startswith("__") and name.endswith("__"))}
+
+
+def family(base: type) -> list[type]:
+    """A class of a library with its ancestors there."""
+    return [
+        one for one in base.__mro__ if one.__module__.split(".")[0] in ("uvicorn", "websockets")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "base"), SUBCLASSES, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_these_tables_have_every_name_of_a_library_that_our_subclasses_use(
+    ours: tuple[type, ...], base: type
+) -> None:
+    listed = {
+        name
+        for one in family(base)
+        for table in (METHODS, ATTRIBUTES)
+        for name in table.get(one, ())
+    }
+    assert (names_of(*ours) & names_of(*family(base))) - listed == set()
+
+
+@pytest.mark.parametrize(
+    ("ours", "base"), SUBCLASSES, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_no_private_attribute_of_our_own_has_the_name_of_one_of_the_library(
+    ours: tuple[type, ...], base: type
+) -> None:
+    private = {name for name in names_of(*ours) if name.startswith("_")}
+    assert private & names_of(*family(base)) == set()

@@ -1,0 +1,115 @@
+"""The check for leaks beside other daemons, whose resources are left alone, and its command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import passable
+from .daemon import ROOT, Daemon, running
+from .leaks import FREE, SLOTS, as_uid, look
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    with passable() as folder, running(folder, SLOTS) as started:
+        yield started
+
+
+@pytest.fixture
+def root(daemon: Daemon) -> Iterator[httpx.Client]:
+    """Root at the Unix socket."""
+    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/api.sock")
+    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as client:
+        yield client
+
+
+def test_resources_of_another_daemon_with_the_same_uids_are_not_touched(
+    daemon: Daemon, root: httpx.Client, session: Callable[..., str], folder: Path
+) -> None:
+    """Its slots have uids of our range, as those of a private daemon have."""
+    with running(folder, SLOTS) as other, other.client() as http:
+        session()
+        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+        body = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 2; echo whole"}}
+        http.post(f"/session/{id}", json=body)
+        for _ in range(3):
+            assert look(root)["strays"] == []
+        text = ""
+        body = {"mode": "continue", "runId": "r"}
+        while True:
+            result = http.post(f"/session/{id}", json=body).json()["result"]
+            text += "".join(data for kind, data in result["console"] if kind == "stdout")
+            if result["status"] == "finished":
+                break
+        assert text == "whole\n"
+
+
+def test_run_that_outlives_another_daemon_is_not_touched(
+    daemon: Daemon, root: httpx.Client, folder: Path
+) -> None:
+    """Nobody holds the lease of its uid, which is of our range: its group and files tell."""
+    with running(folder, SLOTS) as other:
+        with other.client() as http:
+            id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+            options = {"exec": "echo up; while [ ! -e go ]; do sleep 0.1; done; echo whole"}
+            body = {"mode": "batch", "runId": "r", "options": options}
+            while not http.post(f"/session/{id}", json=body).json()["result"]["console"]:
+                body = {"mode": "continue", "runId": "r"}
+        assert other.process and other.process.stdout
+        other.process.kill()
+        other.process.wait()
+        other.process.stdout.close()
+        for _ in range(3):
+            assert look(root)["strays"] == []
+        other.start()
+        with other.client() as http:
+            assert http.post(f"/session/{id}/upload", files={"src": ("go", b"")}).status_code == 204
+            text, body = "", {"mode": "continue", "runId": "r"}
+            while True:
+                result = http.post(f"/session/{id}", json=body).json()["result"]
+                text += "".join(data for kind, data in result["console"] if kind == "stdout")
+                if result["status"] == "finished":
+                    break
+            assert text == "whole\n" and result["exitCode"] == 0
+            assert http.delete(f"/session/{id}").status_code == 200
+
+
+def leaks_command(daemon: Daemon, *options: str) -> subprocess.CompletedProcess[str]:
+    socket = f"{daemon.folder}/api.sock"
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "sandboxd", "leaks", "--socket", socket, *options],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+
+
+def test_leaks_command_prints_the_leaks_and_exits_with_1(
+    daemon: Daemon, session: Callable[..., str]
+) -> None:
+    session()
+    done = leaks_command(daemon)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "slots leased" in done.stdout and "no leaks" in done.stdout
+    with as_uid(FREE) as planted:
+        done = leaks_command(daemon)
+        assert done.returncode == 1 and f"pid {planted.pid} " in done.stdout
+        assert "killed" in done.stdout
+    with as_uid(FREE) as planted:
+        done = leaks_command(daemon, "--json")
+        (leak,) = json.loads(done.stdout)["strays"]
+        assert done.returncode == 1 and f"pid {planted.pid} " in leak["identity"]
+
+
+def test_leaks_command_without_a_daemon_reports_it_in_one_line(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "sandboxd", "leaks", "--socket", f"{folder}/none"],
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 125 and len(done.stderr.splitlines()) == 1

@@ -1,0 +1,294 @@
+"""Ways to take a protection away, and the attacks that then succeed.
+
+A way is a function that patches the jail in the test's process, from which shims are forked.
+REMOVALS names the protections of sandboxd/protections that each way takes away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from sandboxd.jail import identity, mounts, namespaces, network, rlimits, rootfs, seccomp, syscalls
+from sandboxd.jail.cgroup import Group
+from sandboxd.jail.mounts import Bind, Mount, Tree
+from sandboxd.model import Limits
+from sandboxd.shim import run as shim_run
+
+PLENTY = 1 << 17
+"""More of any of RAISED than an attack takes."""
+
+RAISED = (
+    resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_NOFILE,
+    resource.RLIMIT_SIGPENDING,
+)  # fmt: skip
+"""The limits that `unlimited` raises for the test's process."""
+
+Remove = Callable[[pytest.MonkeyPatch], None]
+
+
+def without_namespace(flag: int) -> Remove:
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(namespaces, "_SHIM", namespaces._SHIM & ~flag)
+        patch.setattr(namespaces, "verify", lambda outside: None)
+        patch.setattr(network, "verify", lambda: None)
+        patch.setattr("socket.sethostname", lambda name: None)
+
+    return remove
+
+
+def without_cgroup_namespace(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(namespaces, "apply_cgroup", lambda: None)
+    patch.setattr(namespaces, "verify", lambda outside: None)
+
+
+def with_host_directory(patch: pytest.MonkeyPatch) -> None:
+    system, part = rootfs.system, Bind("/var/lib", "/var/lib", mounts.WRITABLE)
+    patch.setattr(rootfs, "system", lambda *a: [*system(*a), part])
+
+
+def with_part(path: str) -> Remove:
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        system, part = rootfs.system, Bind(path, path, mounts.READ_ONLY)
+        patch.setattr(rootfs, "system", lambda *a: [*system(*a), part])
+        patch.setattr(Tree, "verify", lambda *a: None)
+
+    return remove
+
+
+def together(*removals: Remove) -> Remove:
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        for one in removals:
+            one(patch)
+
+    return remove
+
+
+def unsealed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tree, "seal", lambda tree, paths: None)
+    patch.setattr(Tree, "verify", lambda tree, sealed: None)
+
+
+def unmasked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rootfs, "MASKED", ())
+
+
+def with_all_processes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rootfs, "_proc", lambda: [Mount("/proc", "proc", mounts.NODEV | mounts.NOSUID)])
+    patch.setattr(Tree, "verify", lambda tree, sealed: None)
+
+
+def with_many_terminals(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rootfs, "TERMINALS", 1000)
+
+
+def with_kernel_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rootfs, "NODES", rootfs.NODES | {"mem": (1, 1)})
+
+
+def as_root(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(identity, "apply", lambda uid, gid: None)
+    patch.setattr(identity, "verify", lambda uid, gid: None)
+
+
+def without_prctl(option: int) -> Remove:
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        real = syscalls.prctl
+
+        def prctl(number: int, arg2: int = 0, arg3: int = 0) -> int:
+            return 0 if number == option else real(number, arg2, arg3)
+
+        patch.setattr(syscalls, "prctl", prctl)
+        patch.setattr(identity, "verify", lambda uid, gid: None)
+
+    return remove
+
+
+def without_no_new_privs(patch: pytest.MonkeyPatch) -> None:
+    without_prctl(syscalls.PR_SET_NO_NEW_PRIVS)(patch)
+    patch.setattr(seccomp, "apply", lambda program: os.open("/dev/null", os.O_RDONLY))
+    patch.setattr(seccomp, "verify", lambda: None)
+    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.watch", lambda self, selector: None)
+    patch.setattr("sandboxd.shim.denied_calls.DeniedCalls.answer", lambda self: False)
+
+
+def unfiltered(patch: pytest.MonkeyPatch) -> None:
+    """A filter that lets all calls pass, where the program sees a filter."""
+    allow_all, apply = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000), seccomp.apply
+    patch.setattr(seccomp, "apply", lambda program: apply(allow_all))
+    patch.setattr(seccomp, "verify", lambda: None)
+
+
+def unlimited(patch: pytest.MonkeyPatch) -> None:
+    """The limits of processes that a host's root has."""
+    patch.setattr(rlimits, "apply", lambda wanted: None)
+    patch.setattr(rlimits, "verify", lambda wanted: None)
+    for kind in RAISED:
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, (hard, hard))
+        if hard < PLENTY and hard != resource.RLIM_INFINITY:  # a small machine
+            with contextlib.suppress(ValueError):  # without the right to
+                resource.setrlimit(kind, (PLENTY, PLENTY))
+
+
+def without_cgroup(*names: str) -> Remove:
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        real = Group._write
+
+        def write(group: Group, name: str, value: str) -> None:
+            if not name.startswith(names):
+                real(group, name, value)
+
+        patch.setattr(Group, "_write", write)
+        plan = rlimits.plan
+
+        def planned(limits: Limits) -> dict[int, int]:
+            return {k: v for k, v in plan(limits).items() if k != resource.RLIMIT_NPROC}
+
+        patch.setattr(rlimits, "plan", planned)
+
+    return remove
+
+
+def with_large_shm(patch: pytest.MonkeyPatch) -> None:
+    without_cgroup("memory.")(patch)
+    session = rootfs.session
+
+    def with_a_gibibyte(uid: int, gid: int, workdir: int, tmp: int, _: int) -> list[mounts.Part]:
+        return session(uid, gid, workdir, tmp, 1 << 30)
+
+    patch.setattr(rootfs, "session", with_a_gibibyte)
+
+
+def spawning(**different: Any) -> Remove:
+    """Steps are started otherwise than init does."""
+
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        real = os.posix_spawn
+
+        def spawn(*args: Any, **kwargs: Any) -> int:
+            if different.get("leak"):
+                os.set_inheritable(os.open("/", os.O_RDONLY), True)
+            if "setsigdef" in different:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            own = {name: value for name, value in different.items() if name != "leak"}
+            return real(*args, **(kwargs | own))
+
+        patch.setattr(os, "posix_spawn", spawn)
+
+    return remove
+
+
+def with_daemon_environment(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(shim_run, "_ENVIRON", shim_run._ENVIRON | {"SANDBOXD_SECRET": "x"})
+
+
+def without_deadline(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("sandboxd.shim.deadlines.Deadlines.wall_reached", lambda self, now: False)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A way to take `protections` away, and the `attacks` that succeed then."""
+
+    label: str
+    protections: tuple[str, ...]
+    remove: Remove
+    attacks: str
+
+
+REMOVALS = (
+    Removal("network namespace", ("network", "namespaces"),
+            without_namespace(syscalls.CLONE_NEWNET), """
+        loopback-tcp loopback-udp abstract-socket way-out interfaces namespaces pass-for-lease"""),
+    Removal("pid namespace", ("namespaces",),
+            without_namespace(syscalls.CLONE_NEWPID), "namespaces"),
+    Removal("pid namespace and hidepid", ("namespaces", "/proc"), together(
+        without_namespace(syscalls.CLONE_NEWPID), with_all_processes), "see-processes"),
+    Removal("bound on pseudo-terminals", ("/dev",), with_many_terminals, "pseudo-terminals"),
+    Removal("ipc namespace", ("namespaces",),
+            without_namespace(syscalls.CLONE_NEWIPC), "namespaces"),
+    Removal("uts namespace", ("namespaces",),
+            without_namespace(syscalls.CLONE_NEWUTS), "namespaces"),
+    Removal("cgroup namespace", ("namespaces",),
+            without_cgroup_namespace, "namespaces cgroup-files"),
+    Removal("empty root", ("empty root",), with_host_directory, """
+        read-host-file write-host-file mounts-shown build-step"""),
+    Removal("empty root: /sys", ("empty root",), with_part("/sys"), "cgroup-files mounts-shown"),
+    Removal("empty root: /run", ("empty root",), with_part("/run"), "host-sockets mounts-shown"),
+    Removal("empty root: /root", ("empty root", "identity"),
+            together(as_root, with_part("/root")), "read-accounts"),
+    Removal("sealed mounts", ("empty root",), unsealed, "mounts-shown"),
+    Removal("masked /proc", ("/proc",), unmasked, "proc-secrets"),
+    Removal("own /dev", ("/dev",), with_kernel_memory, "devices-shown"),
+    Removal("identity", ("identity", "capabilities", "no_new_privs"), as_root, """
+        identity capabilities regain-root seen-from-host no-new-privs securebits build-step
+        priority device-nodes kill-init set-user-id"""),
+    Removal("identity and sealed mounts", ("identity", "empty root", "/proc"),
+            together(as_root, unsealed), "write-system proc-settings"),
+    Removal("identity and seccomp", ("identity", "seccomp"), together(as_root, unfiltered), """
+        mount swap-and-quota watch-files perf reboot clock kernel-log ports userfaultfd
+        move-memory raw-sockets network-settings leave-root bpf"""),
+    Removal("bounding set", ("capabilities",),
+            without_prctl(syscalls.PR_CAPBSET_DROP), "capabilities seen-from-host build-step"),
+    Removal("securebits", ("capabilities",),
+            without_prctl(syscalls.PR_SET_SECUREBITS), "securebits"),
+    Removal("no_new_privs", ("no_new_privs", "seccomp"), without_no_new_privs,
+            "no-new-privs seen-from-host filter-on build-step"),
+    Removal("seccomp", ("seccomp",), unfiltered, """
+        new-mount-api unshare clone-namespaces io-uring keyrings other-architecture
+        terminal-injection personality read-other-memory socket-families netlink vsock"""),
+    Removal("rlimits", ("rlimits",), unlimited, "raise-limits core-file file-size queued-signals"),
+    Removal("memory limit", ("cgroup",), without_cgroup("memory."),
+            "memory memory-of-many system-v"),
+    Removal("size of /dev/shm", ("/dev", "cgroup"), with_large_shm, "shared-memory"),
+    Removal("process limit", ("cgroup",), without_cgroup("pids.", "memory."), "fork-bomb threads"),
+    Removal("setsid", ("sessions of processes",), spawning(setsid=False), "terminal"),
+    Removal("three descriptors", ("sessions of processes",), spawning(leak=True),
+            "descriptors leave-root"),
+    Removal("default signals", ("sessions of processes",), spawning(setsigdef=()), "signals"),
+    Removal("clean environment", ("sessions of processes",), with_daemon_environment,
+            "environment"),
+    Removal("deadlines", ("deadlines",), without_deadline, "time stopped-clock"),
+)  # fmt: skip
+
+_TOO_LOW = "a host's own limit is often below it"
+ELSEWHERE = {
+    "signal-host": "with the pid namespace the canary has no pid; root would kill it",
+    "locked-memory": _TOO_LOW,
+    "open-files": _TOO_LOW,
+    "modules": "many kernels have none",
+    "dumpable-init": "the change of uid makes init non-dumpable as well",
+    "x32": "most kernels have no x32",
+    "unknown-calls": "the kernel answers them alike until it knows them",
+    "kernel-crypto": "many kernels have none",
+    "other-session": "test_other_session_attack_succeeds_in_the_session_that_left_the_files",
+    "disk": "test_disk_attacks_succeed_on_a_disk_without_bounds",
+    "inodes": "test_disk_attacks_succeed_on_a_disk_without_bounds",
+    "output": "tests/test_spool.py: the bytes that are stored are bounded",
+    **dict.fromkeys(
+        ("daemon", "stopped-process", "fork-storm", "holds-output", "shared-objects", "deep-tree",
+         "unremovable-files", "locks-and-leases"),
+        "tests/selftest/test_host_view.py: the host sees what remains of a session",
+    ),
+}  # fmt: skip
+"""Attacks that no removal lets succeed here: why, or the test that shows them."""
+
+
+@contextlib.contextmanager
+def own_limits_restored() -> Iterator[None]:
+    """The limits of this process that a removal raises are as before at the end."""
+    before = {kind: resource.getrlimit(kind) for kind in RAISED}
+    try:
+        yield
+    finally:
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)

@@ -1,0 +1,58 @@
+"""The attacks as data, and the judgement of their outcome."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sandboxd import protections
+from sandboxd.selftest import attack as attacks
+from sandboxd.selftest.attack import Attack, AttackOutcome, Canary, judge, source
+from sandboxd.selftest.runner import ATTACKS
+
+ATTACK = Attack("a", "files", "x", "")
+MEMORY = replace(ATTACK, ends="memory")
+CUT = replace(ATTACK, ends="cut")
+PRINTED = "x" * attacks.PRINTED
+
+
+def test_names_of_attacks_are_unique() -> None:
+    names = [attack.name for attack in ATTACKS]
+    assert len(set(names)) == len(names) >= 90
+
+
+def test_attacks_are_of_every_kind_and_of_no_other() -> None:
+    assert {attack.kind for attack in ATTACKS} == set(protections.KINDS)
+    with pytest.raises(ValueError, match="not a kind"):
+        attacks.of("nonsense")
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_program_of_an_attack_is_python(attack: Attack) -> None:
+    for program in (attack.program, attack.before):
+        compile(source(program, {}, Canary(), "", "token"), attack.name, "exec")
+
+
+@pytest.mark.parametrize(
+    ("attack", "outcome", "held"),
+    [
+        (ATTACK, AttackOutcome("held\n", "", 0), True),
+        (ATTACK, AttackOutcome("broken: it\nheld\n", "", 0), False),
+        (ATTACK, AttackOutcome("held\n", "", 0, host=("seen",)), False),
+        (ATTACK, AttackOutcome("", "Traceback\nMemoryError", 1), None),
+        (ATTACK, AttackOutcome("not held\nheldx\n", "", 0), None),
+        (MEMORY, AttackOutcome("", "", 137, limit="memory"), True),
+        (MEMORY, AttackOutcome("held\n", "", 0), False),
+        (CUT, AttackOutcome("x", "", 0), True),
+        (CUT, AttackOutcome(PRINTED, "", 0), False),
+        (CUT, AttackOutcome("x", "", 1), None),
+    ],
+    ids=[
+        "held is printed", "broken is printed", "the host saw a breach", "the program died",
+        "held is part of a line", "the limit ended it", "the limit did not end it",
+        "output was cut", "all output was stored", "the printing program died",
+    ],
+)  # fmt: skip
+def test_outcome_is_judged(attack: Attack, outcome: AttackOutcome, held: bool | None) -> None:
+    assert judge(attack, outcome).held is held
