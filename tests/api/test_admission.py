@@ -18,6 +18,7 @@ from sandboxd.api.sessions.admission import Bounds, Reservations
 from sandboxd.api.sessions.fair_queue import Amount
 from sandboxd.errors import Draining, Full, QuotaExceeded
 
+from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -142,11 +143,19 @@ def call(http: httpx.Client, id: str, mode: str, run: str, **options: Any) -> di
     return result
 
 
+def accepted(http: httpx.Client, id: str) -> int:
+    """How many runs the session has accepted."""
+    runs = http.get(f"/session/{id}").json()["sandbox"]["runs"]
+    return int(runs["begun"]) + int(runs["queued"])
+
+
 def begin(http: httpx.Client, id: str, run: str, **options: Any) -> None:
-    """The first call of a run, without waiting for what it answers."""
+    """The first call of a run, whose answer is not waited for; the run is accepted then."""
+    before = accepted(http, id)
     with contextlib.suppress(httpx.ReadTimeout):
         body = {"mode": "batch", "runId": run, "options": options}
         assert http.post(f"/session/{id}", json=body, timeout=0.1).status_code == 200
+    until(lambda: accepted(http, id) > before)
 
 
 def to_end(http: httpx.Client, id: str, run: str) -> dict[str, Any]:
