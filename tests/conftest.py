@@ -1,16 +1,84 @@
-"""Fixtures for tests that make real jails; everything they make is gone when they end."""
+"""Fixtures with real jails, marks of the tests that need root, and a directory for each process."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import util
 
 import pytest
 
 from sandboxd.jail import syscalls
 
+from .needs import missing, somewhere
 from .sandbox import BareWarden, Sandbox, lease
+
+NEED_ROOT = (
+    # real jails and real daemons
+    "tests/e2e/", "tests/escape/", "tests/fault/", "tests/selftest/",
+    # mounts, and files and processes of other users
+    "tests/cli/test_keypair.py", "tests/warden/test_private_cleanup.py",
+    "tests/warden/doctor/test_guarantees.py", "tests/warden/slots/test_images.py",
+    "tests/warden/slots/test_leases.py", "tests/warden/slots/test_state_directory.py",
+)  # fmt: skip
+"""Directories and modules whose tests need root, besides those that use the fixtures below."""
+
+ALONE = {
+    "tests/e2e/test_doctor.py": "nothing of any doctor may be left on the host",
+    "tests/warden/doctor/test_guarantees.py": "tries what the whole host holds",
+    "tests/e2e/test_selftest.py": "looks for what an attack has left anywhere on the host",
+    "tests/escape/test_attacks.py": "looks for remains of an attack anywhere on the host",
+    "tests/e2e/test_soak.py": "compares what the host holds before and after",
+}
+"""Modules whose tests look at the whole host, so that no two of them may run at the same time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process that runs tests a directory for temporary files of its own.
+
+    Private daemons make their directories there, so a test sees those of its own daemons only.
+    """
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.gettempdir()  # pytest's own stays there
+        tempfile.tempdir = tempfile.mkdtemp(prefix="sandboxd-test-")
+        os.chmod(tempfile.tempdir, 0o711)  # the api is not root
+        os.environ["TMPDIR"] = tempfile.tempdir
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the directory for temporary files."""
+    # it has a directory there, and would remove it too late
+    util._exit_function()  # type: ignore[attr-defined]  # private, and nothing else does it
+    if tempfile.tempdir and "sandboxd-test-" in tempfile.tempdir:
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need root; those of one module run one after the other.
+
+    They share a daemon or a warden, and the host takes only so many of these at once.
+    """
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if item.nodeid.startswith(NEED_ROOT) or "own_mounts" in fixtures:
+            item.add_marker("root")
+        if item.get_closest_marker("root") is None:
+            continue
+        module = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group("alone" if module in ALONE else module))
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip("only root can do this"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose program is not there; in CI it must be."""
+    for marker in item.iter_markers("needs"):
+        for program in marker.args:
+            if not somewhere(program):
+                missing(f"the host has no {program}")
 
 
 @pytest.fixture(scope="session")

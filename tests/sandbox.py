@@ -30,8 +30,10 @@ from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
 
-TEST_UIDS = 720000
-"""First uid of the tests' slots: apart from those of a daemon on the same machine."""
+from .waiting import PATIENCE_S
+
+TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
+"""First uid of the slots of this process: apart from those of daemons and of other test runs."""
 
 
 @dataclass
@@ -215,7 +217,7 @@ class Sandbox:
         self.slot.runs.pop(shim.run or 0, None)
         assert shim.group
         shim.group.kill()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_S
         while not shim.group.remove():
             assert time.monotonic() < deadline, f"left in the cgroup: {shim.group.members()}"
             time.sleep(0.01)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import subprocess
-import sys
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from sandboxd.store import keypairs
@@ -20,11 +20,11 @@ from sandboxd.store.database import Database
 from sandboxd.store.keypairs import Keypair
 
 from ..signing import Signed
+from ..waiting import PATIENCE_S, until
+from .api_process import ApiProcess
+from .serve import serve
 
 ROOT = Path(__file__).parents[2]
-
-PATIENCE_S = 30
-"""What a server gets to start, and to stop, on a busy machine."""
 
 
 class Server:
@@ -33,27 +33,37 @@ class Server:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.path = str(base / "s")
-        if os.path.exists(self.path):
-            os.unlink(self.path)
-        command = [sys.executable, "-m", "tests.api.serve", self.path, str(base)]
-        with open(base / "log", "ab") as errors:
-            self.process = subprocess.Popen(command, cwd=ROOT, stderr=errors)
+        with _listening(base) as (listeners, monitor):
+            self.process = ApiProcess(serve, base, listeners, monitor)
         self.client = client(self.path)
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            try:
-                self.client.get("/")
-                return
-            except httpx.TransportError:
-                if self.process.poll() is not None:
-                    break
-                time.sleep(0.05)
-        self.stop()
-        raise TimeoutError(self.log())
+        self._clients = [self.client]
+        try:
+            self.client.get("/")  # is answered when it serves
+        except httpx.TransportError:
+            self.stop()
+            raise ChildProcessError(self.log()) from None
 
     def log(self) -> str:
         """What it has logged."""
         return (self.base / "log").read_text()
+
+    def sweep(self) -> None:
+        """Return when its reaper has looked at all sessions once more."""
+        sweeps = self.base / "sweeps"
+        # the next look may have begun already, the one after it has not
+        enough = (sweeps.stat().st_size if sweeps.exists() else 0) + 3
+        until(lambda: sweeps.exists() and sweeps.stat().st_size >= enough)
+
+    def rest(self) -> None:
+        """Return when the server has nothing to do, by the CPU time that it uses."""
+        process = psutil.Process(self.process.pid)
+
+        def rests() -> bool:
+            before = sum(process.cpu_times()[:2])
+            time.sleep(0.3)
+            return sum(process.cpu_times()[:2]) - before < 0.1
+
+        until(rests)
 
     def refuse(self, **answers: dict[str, Any]) -> None:
         """Let the fake warden answer so."""
@@ -73,13 +83,35 @@ class Server:
         """A client over TCP that signs with `keypair`; None: one that does not sign."""
         auth = Signed(keypair.access_key, keypair.secret_key) if keypair else None
         port = (self.base / "port").read_text()
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=PATIENCE_S)
+        signing = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=PATIENCE_S)
+        self._clients.append(signing)
+        return signing
+
+    def new_client(self) -> httpx.Client:
+        """Another client over the Unix socket."""
+        return client(self.path)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
-        self.client.close()
+        for each in self._clients:
+            each.close()
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def _listening(base: Path) -> Iterator[tuple[list[socket.socket], socket.socket]]:
+    """The listeners of a server and that of its monitor; the port's number is in BASE/port."""
+    with contextlib.ExitStack() as stack:
+        paths = (base / "s", base / "s-monitor")
+        local, monitor = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in paths)
+        for listener, path in zip((local, monitor), paths, strict=True):
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+            listener.listen(128)
+        network = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        (base / "port").write_text(str(network.getsockname()[1]))
+        yield [local, network], monitor
 
 
 def client(path: str) -> httpx.Client:
@@ -114,8 +146,7 @@ def start() -> Iterator[Callable[..., Server]]:
 
         yield start
         for server in started:
-            if server.process.poll() is None:
-                server.stop()
+            server.stop()
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ A command is a script, a verb a line:
     out TEXT, err TEXT    print a line
     flood N               print N characters
     sleep S               do nothing for a while; a signal ends it and the step with 130
-    ask                   wait for input, print it
+    await NAME            do nothing until this file is in the work directory
+    ask                   wait for input, print what came
     touch NAME            make a file in the work directory
     environ, limits       print them as JSON
     stdin                 print the whole of standard input
@@ -220,6 +221,11 @@ class FakeShim:
     def _do_sleep(self, rest: str, _: Any) -> None:
         if self._wait(lambda: self.signalled, float(rest)):
             raise Ended(130)
+
+    def _do_await(self, rest: str, _: Any) -> None:
+        while not (self.home / rest).exists():
+            if self._wait(lambda: self.signalled, 0.02):
+                raise Ended(130)
 
     def _do_ask(self, rest: str, _: Any) -> None:
         with self.changed:

@@ -7,6 +7,7 @@ files with the real file helper.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -49,8 +50,9 @@ class FakeWarden:
     """The other end of `api`; its slots live below `base`.
 
     The file refuse.json below `base` maps requests to errors that they get instead of a result.
-    {"dies": true} ends the warden at that request, {"after_s": N} only delays it, and "die" as the
-    name of a request ends the warden at any.
+    {"dies": true} ends the warden at that request, and "die" as the name of a request ends the
+    warden at any. {"waits": true} delays the request until the file says so no more; a file called
+    waits then shows that the request has arrived.
     """
 
     def __init__(self, base: Path) -> None:
@@ -63,20 +65,27 @@ class FakeWarden:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
-        while self._dispatcher.serve_one():
-            pass
+        with contextlib.suppress(ConnectionError):  # the api has ended
+            while self._dispatcher.serve_one():
+                pass
+
+    def _refusals(self) -> dict[str, Any]:
+        path = self._base / "refuse.json"
+        return json.loads(path.read_text()) if path.exists() else {}
 
     def _refusable(self, name: str, act: Act) -> Act:
         """`act`, unless refuse.json has an error for requests called `name`."""
 
         def act_or_refuse(*reply: PendingReply, **arguments: Any) -> Result | None:
-            path = self._base / "refuse.json"
-            refusals = json.loads(path.read_text()) if path.exists() else {}
+            refusals = self._refusals()
             refusal = refusals.get(name, {})
             if "die" in refusals or "dies" in refusal:
                 self._sock.shutdown(socket.SHUT_RDWR)
                 raise Unavailable("the fake warden is gone")
-            time.sleep(refusal.pop("after_s", 0))
+            while self._refusals().get(name, {}).get("waits"):
+                (self._base / "waits").touch()
+                time.sleep(0.01)
+            refusal.pop("waits", None)
             if refusal:
                 raise _error(**refusal)
             return act(*reply, **arguments)

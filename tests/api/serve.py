@@ -1,8 +1,6 @@
-"""`python -m tests.api.serve SOCKET BASE`: the api over a fake warden, until SIGTERM.
+"""The process of an api server over a fake warden, which runs until SIGTERM.
 
-It also listens on a port of the loopback, whose number it writes to BASE/port.
-
-What it keeps is below BASE, so that a second one takes up the sessions of the first.
+Its state is below a directory, so that a second server takes up the sessions of the first.
 """
 
 from __future__ import annotations
@@ -10,14 +8,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import sys
 import time
 from pathlib import Path
 
 from sandboxd import config_file, log
-from sandboxd.api import server
+from sandboxd.api import server, uvicorn_servers
+from sandboxd.api.folders.tokens import Tokens
+from sandboxd.api.sessions import creation, reaper
+from sandboxd.api.sessions.clock_watch import ClockWatch
+from sandboxd.api.sessions.registry import SessionRegistry
 from sandboxd.config import RuntimeConfig
+from sandboxd.runs import polling
 
 from .fake_shim import KEEP
 from .fake_warden import FakeWarden
@@ -31,31 +35,57 @@ RUNTIMES = {
     "python": RuntimeConfig(tools=("sh",)),
 }  # fmt: skip
 
+WAIT_S = 0.3
+"""Seconds until a call of the polling API returns `continued` here."""
 
-def main(path: str, base: str) -> None:
-    """Serve on the Unix socket `path`."""
-    _move_clock(Path(base))
+
+def _shorten_waits() -> None:
+    """Let this process wait for less where the tests are about what follows, not about how long.
+
+    The tests of the queue (tests/runs) have the real times.
+    """
+    object.__setattr__(polling.POLL, "wait_s", WAIT_S)
+    object.__setattr__(polling.LIVE, "wait_s", 20.0)  # so that a live call shows to be one
+    reaper.EVERY_S = 0.1
+    creation.PENDING_RETRY_S = creation.RETRY_S = 0.1
+    uvicorn_servers.DRAINED_S = 0.5
+
+
+def _count_sweeps(base: Path) -> None:
+    """Let tests wait until the reaper has looked at all sessions: BASE/sweeps has one byte for
+    each time that it has begun to."""
+    look, sweeps = ClockWatch.look, base / "sweeps"
+
+    async def counted(clock: ClockWatch, sessions: SessionRegistry) -> None:
+        with contextlib.suppress(OSError), sweeps.open("ab") as file:  # a test's full disk
+            file.write(b".")
+        await look(clock, sessions)
+
+    ClockWatch.look = counted  # type: ignore[method-assign,assignment]  # the same and more
+
+
+def serve(base: Path, listeners: list[socket.socket], monitor: socket.socket) -> None:
+    """Serve on `listeners`, with the configuration in BASE/config.json and the log in BASE/log."""
+    with open(base / "log", "ab") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    _move_clock(base)
+    _shorten_waits()
+    _count_sweeps(base)
     log.setup("json", "info", "api")
-    warden = FakeWarden(Path(base))
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen(128)
-    network = socket.create_server(("127.0.0.1", 0))
-    Path(base, "port").write_text(str(network.getsockname()[1]))
-    settings = Path(base, "config.json")
+    settings = base / "config.json"
     tables = json.loads(settings.read_text()) if settings.exists() else {}
-    plain = config_file.load(None, state_dir=base, **tables)
-    monitor = socket.socket(socket.AF_UNIX)
-    Path(f"{path}-monitor").unlink(missing_ok=True)
-    monitor.bind(f"{path}-monitor")
-    monitor.listen(8)
-    ours = dataclasses.replace(plain, console=KEEP, runtimes=RUNTIMES)
-    server.run(ours, warden.api, [listener, network], f"{base}/sandboxd.sqlite", monitor)
+    loaded = config_file.load(None, state_dir=str(base), **tables)
+    config = dataclasses.replace(loaded, console=KEEP, runtimes=RUNTIMES)
+    warden = FakeWarden(base)
+    server.run(config, warden.api, listeners, str(base / "sandboxd.sqlite"), monitor)
 
 
 def _move_clock(base: Path) -> None:
-    """Seconds that have passed besides those that do are in the file BASE/clock; those by which
-    the time of day was set, in BASE/set. Both may change."""
+    """Let tests move the clocks of this process, also while it runs.
+
+    The file BASE/clock has the seconds that have passed beyond the real ones, BASE/set those by
+    which somebody set the time of day.
+    """
     real, running = time.time, time.clock_gettime
 
     def read(name: str) -> float:
@@ -65,7 +95,4 @@ def _move_clock(base: Path) -> None:
 
     time.time = lambda: real() + read("clock") + read("set")
     time.clock_gettime = lambda clock: running(clock) + read("clock")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    Tokens.__init__.__defaults__ = (lambda: time.monotonic() + read("clock"),)

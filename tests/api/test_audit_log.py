@@ -18,6 +18,7 @@ from sandboxd.api.routes.table import ROUTES
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 
+from ..waiting import PATIENCE_S
 from .conftest import Server
 
 LOOKS = {
@@ -38,7 +39,7 @@ def lines(server: Server, **wanted: Any) -> list[Line]:
 
 def the_line(server: Server, request: str, **wanted: Any) -> Line:
     """The one audit line of a request, which is written when its answer has been sent."""
-    until = time.monotonic() + 5
+    until = time.monotonic() + PATIENCE_S
     while not (records := lines(server, request=request, event="audit", **wanted)):
         assert time.monotonic() < until, [one for one in lines(server) if request in str(one)]
         time.sleep(0.02)
@@ -214,7 +215,7 @@ def test_changes_of_keypairs_by_the_command_line_are_logged(server: Server) -> N
     keypairs.set_active(database, keypair.access_key, True)
 
     def logged(act: str) -> Line:
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE_S
         while not (records := lines(server, act=act, access_key=keypair.access_key)):
             assert time.monotonic() < until
             time.sleep(0.1)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +24,7 @@ from sandboxd.api.sessions.event_bus import (
 from sandboxd.errors import QuotaExceeded
 from sandboxd.store.sessions import SessionRow
 
+from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -94,10 +94,11 @@ def test_the_stream_of_a_session_ends_with_it(http: httpx.Client, key: str) -> N
 def test_the_stream_of_a_session_that_is_ending_has_its_end(own_server: Server, key: str) -> None:
     client = own_server.client
     id = make(client, "ending")
-    own_server.refuse(release={"after_s": 0.5})
+    own_server.refuse(release={"waits": True})
     ending = threading.Thread(target=client.delete, args=("/session/ending",))
     ending.start()
-    time.sleep(0.2)
+    until((own_server.base / "waits").exists)
+    threading.Timer(0.3, own_server.refuse).start()  # the listener waits for the end
     with listening(client, **{key: id if key == "sessionId" else "ending"}) as lines:
         assert names(read_events(lines))[-2:] == ["session_terminated", "server_close"]
     ending.join()

@@ -52,16 +52,6 @@ def test_runtimes_own_commands_stand_for_an_asterisk(run: Whole) -> None:
     assert [text(r) for r in results] == ["own clean\n", "own build\n", "own exec\n"]
 
 
-def test_null_and_empty_commands_are_skipped_with_an_answer_of_their_own(run: Whole) -> None:
-    results = run(clean=None, build="")
-    assert [r["exitCode"] for r in results] == [0, 0, 0]
-    assert all(r["verdict"]["outcome"] == "skipped" for r in results)
-
-
-def test_failed_build_is_127(run: Whole) -> None:
-    assert [r["exitCode"] for r in run(build="exit 1", exec="out never")] == [0, 1, 127]
-
-
 def test_time_limit_is_exec_timeout_without_an_exit_code(run: Whole) -> None:
     last = run(exec="out x\ntimeout")[-1]
     assert (last["status"], last["exitCode"]) == ("exec-timeout", None)
@@ -76,11 +66,6 @@ def test_failure_of_the_server_is_exit_code_minus_one_with_a_log_item(
     assert (last["status"], last["exitCode"]) == ("finished", -1)
     (kind, (level, *_, message)) = last["console"][-1]
     assert (kind, level) == ("log", "error") and message
-
-
-def test_final_result_is_served_again(call: Call, run: Whole) -> None:
-    last = run(exec="out hello\nexit 4\n")[-1]
-    assert call("continue", last["runId"]) == last
 
 
 def test_queued_run_has_its_position_in_the_result(call: Call) -> None:
@@ -101,39 +86,11 @@ def test_program_that_reads_gets_the_typed_input(call: Call) -> None:
     assert last["status"] == "finished" and text(last) == "got 'Ada\\n'\n"
 
 
-def test_end_of_input_can_be_typed(call: Call) -> None:
-    run = call("batch", exec="ask")["runId"]
-    while call("continue", run)["status"] != "waiting-input":
-        pass
-    assert text(call("input", run, "", eof=True)) == "got ''\n"
-
-
-def test_standard_input_in_the_options_is_read_to_its_end(run: Whole) -> None:
-    assert text(run(exec="stdin", stdin="one\ntwo 한")[-1]) == "one\ntwo 한"
-    assert text(run(exec="stdin", stdin="")[-1]) == ""
-
-
 def test_live_call_returns_with_the_first_output(call: Call) -> None:
-    run = call("batch", exec="sleep 0.3\nout x\nsleep 1.5", live=True)["runId"]
+    run = call("batch", exec="sleep 1\nout x\nsleep 60", live=True)["runId"]
     call("continue", run, live=True)
-    began = time.monotonic()
-    live = call("continue", run, live=True)
+    live = call("continue", run, live=True)  # other calls return earlier, without output
     assert live["status"] == "continued" and text(live) == "x\n"
-    assert time.monotonic() - began < 1
-
-
-def test_retried_batch_call_is_the_same_run(call: Call) -> None:
-    call("batch", "a", exec="sleep 0.2\nout once")
-    assert call("batch", "a", exec="sleep 0.2\nout once")["status"] == "build-finished"
-    assert text(call("continue", "a")) == "once\n"
-    assert call("batch", "a", exec="out twice")["status"] == "clean-finished"
-
-
-def test_batch_call_with_the_run_id_but_other_options_is_refused(
-    call: Call, http: httpx.Client, session: str
-) -> None:
-    call("batch", "a", exec="sleep 3")
-    assert_problem(post(http, session, mode="batch", runId="a", options={"exec": "out x"}), 400)
 
 
 def test_variables_of_a_run_override_those_of_session_and_runtime(http: httpx.Client) -> None:

@@ -324,9 +324,7 @@ def test_a_client_that_goes_away_gives_its_helper_back(
         with http.stream("GET", f"/session/{session}/download_single?file=big") as answer:
             assert answer.status_code == 200
             next(answer.iter_raw())
-    began = time.monotonic()
     assert names(http, session) == ["big"]
-    assert time.monotonic() - began < 5
 
 
 def test_a_link_that_leads_outside_is_not_followed(

@@ -4,13 +4,13 @@ The limit on the size of the server's files makes every write of the server fail
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
 
+from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -63,13 +63,13 @@ def test_creation_that_fails_half_way_on_a_full_disk_frees_the_name(
     own_server: Server,
 ) -> None:
     body = {"image": "c", "name": "data"}
-    own_server.refuse(lease={"after_s": 1})
+    own_server.refuse(lease={"waits": True})
     with ThreadPoolExecutor() as pool:
         creation = pool.submit(own_server.client.post, "/session", json=body)
-        time.sleep(0.4)
+        until((own_server.base / "waits").exists)
         with full(own_server):
+            own_server.refuse()
             assert_problem(creation.result(), 507, FULL)
-    own_server.refuse()
     assert own_server.client.post("/session", json=body).status_code == 201
 
 

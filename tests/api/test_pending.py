@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
 from .test_admission import call, create, to_end
-from .test_session_lifecycle import row_of, until
+from .test_session_lifecycle import row_of
 
 Start = Callable[..., Server]
 TWO = {"slots": {"count": 2}, "admission": {"owner": {"waiting": 3}}}
@@ -52,7 +53,7 @@ def test_client_that_waits_in_vain_gets_the_status_timeout(start: Start) -> None
     id = create(http)
     began = time.monotonic()
     session = ask(http, maxWaitSeconds=1, name="waits")
-    assert session["status"] == "TIMEOUT" and 1 <= time.monotonic() - began < 3
+    assert session["status"] == "TIMEOUT" and time.monotonic() - began >= 1
     http.delete(f"/session/{id}")
     until(lambda: http.get("/session/waits").json()["status"] == "RUNNING")
     again = http.post("/session", json={"image": "c", "name": "waits", "maxWaitSeconds": 1})

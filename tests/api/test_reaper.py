@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +16,10 @@ from sandboxd.api.sessions import lifecycle
 from sandboxd.config import SessionsConfig
 from sandboxd.store.sessions import SessionRow
 
+from ..waiting import until
 from .conftest import Server
 from .test_admission import BUSY, call, create
-from .test_session_lifecycle import row_of, until
+from .test_session_lifecycle import row_of
 
 Start = Callable[..., Server]
 HOUR, DAY = 3600.0, 86400.0
@@ -139,12 +139,12 @@ def test_clock_that_is_set_neither_ends_a_session_nor_prolongs_it(start: Start, 
     call(http, id, "batch", "r", exec="out done")
     set_clock(server, by)
     until(lambda: "clock.set" in server.log())
-    time.sleep(1.2)
+    server.sweep()
     assert status(http, id) == "RUNNING"
     assert abs(http.get(f"/session/{id}").json()["age"]) < 60_000
     assert call(http, id, "continue", "r")["runId"] == "r", "its output is kept"
     move(server, HOUR - 60)
-    time.sleep(1.2)
+    server.sweep()
     move(server, 2 * HOUR)  # by a clock that nobody sets
     until(lambda: status(http, id) == "TERMINATED")
     assert row_of(http, id)["status_info"] == "idle-timeout"
@@ -159,16 +159,16 @@ def test_clock_that_is_set_and_set_back_over_restarts_ends_no_session(start: Sta
     set_clock(first, -50 * 365 * DAY)
     second = start(idle_s=HOUR, max_age_s=DAY)
     assert "clock.set" in second.log()
-    time.sleep(1.2)
+    second.sweep()
     assert status(second.client, id) == "RUNNING"
     set_clock(second, 0)
     until(lambda: second.log().count("clock.set") == 2)
-    time.sleep(1.2)
+    second.sweep()
     assert status(second.client, id) == "RUNNING"
     assert 0 <= second.client.get(f"/session/{id}").json()["age"] < 60_000
     assert second.stop() == 0
     third = start(idle_s=HOUR, max_age_s=DAY)
-    time.sleep(1.2)
+    third.sweep()
     assert status(third.client, id) == "RUNNING"
 
 
@@ -184,17 +184,17 @@ def test_used_session_stays_without_a_warning(start: Start) -> None:
     for hours in (0.9, 1.8, 2.7):
         move(server, hours * HOUR)
         assert server.client.get(f"/session/{id}").status_code == 200
-        time.sleep(1.2)
+        server.sweep()
     assert status(server.client, id) == "RUNNING" and "ends-soon" not in server.log()
 
 
 def test_upload_token_expires(start: Start) -> None:
-    server = start({"folders": {"token_s": 1}})
+    server = start({"folders": {"token_s": 3600}})
     http = server.client
     http.post("/folders", json={"name": "data"})
     token = http.post("/folders/data/request-upload", json={"path": "x", "size": 5}).json()
     url = f"/folders/_/tus/upload?token={token['token']}"
     headers = {"tus-resumable": "1.0.0"}
     assert http.head(url, headers=headers).status_code == 200
-    time.sleep(1.2)
+    move(server, HOUR + 1)
     assert http.head(url, headers=headers).status_code == 404

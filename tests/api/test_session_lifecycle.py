@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -39,14 +40,6 @@ def row_of(http: httpx.Client, id: str) -> dict[str, Any]:
     answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
     row: dict[str, Any] = answer.json()["data"]["compute_session"]
     return row
-
-
-def until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait for something to be so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to be"
-        time.sleep(0.05)
 
 
 def test_bootstrap_is_over_before_the_first_run_begins(http: httpx.Client) -> None:
@@ -119,12 +112,12 @@ def test_idle_session_ends_and_used_ones_do_not(start: Callable[..., Server]) ->
 def test_idle_time_of_a_session_goes_on_while_the_daemon_is_down(
     start: Callable[..., Server],
 ) -> None:
-    first = start(idle_s=1.0)
+    first = start(idle_s=3600)
     id = create(first.client)
     assert first.stop() == 0
-    time.sleep(1)
-    http = start(idle_s=1.0).client
-    until(lambda: row_of(http, id)["status"] == "TERMINATED", 1.6)
+    (first.base / "clock").write_text("3600")
+    http = start(idle_s=3600).client
+    until(lambda: row_of(http, id)["status"] == "TERMINATED")
 
 
 def test_restart_of_a_session_ends_waiting_calls_and_admits_new_runs(http: httpx.Client) -> None:
@@ -132,14 +125,12 @@ def test_restart_of_a_session_ends_waiting_calls_and_admits_new_runs(http: httpx
     for name in ("a", "b"):
         call = {"mode": "batch", "runId": name, "options": {"exec": "sleep 60"}}
         http.post(f"/session/{id}", json=call)
-    began = time.monotonic()
     assert http.patch(f"/session/{id}").status_code == 204
     answers = [http.post(f"/session/{id}", json={"mode": "continue", "runId": name})
                for name in ("a", "b")]  # fmt: skip
     assert answers[0].json()["result"]["exitCode"] == 130
     assert_problem(answers[1], 404)
     assert run(http, id, "out new") == [["stdout", "new\n"]]
-    assert time.monotonic() - began < 3
 
 
 def test_restart_of_a_session_begins_its_startup_command_again(http: httpx.Client) -> None:
@@ -189,9 +180,9 @@ def test_creation_of_a_session_waits_for_a_slot_if_its_client_does(own_server: S
     own_server.refuse(lease={"kind": "unavailable", "error": "no slot is free"})
     began = time.monotonic()
     answer = own_server.client.post("/session", json={"image": "c", "maxWaitSeconds": 1})
-    assert answer.status_code == 503 and 1 <= time.monotonic() - began < 2.5
+    assert answer.status_code == 503 and time.monotonic() - began >= 1
     answer = own_server.client.post("/session", json={"image": "c"})
-    assert answer.status_code == 503 and time.monotonic() - began < 3
+    assert answer.status_code == 503
 
 
 def test_logs_of_a_session_without_runs_are_empty(http: httpx.Client) -> None:

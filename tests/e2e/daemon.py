@@ -16,8 +16,12 @@ from typing import Any
 
 import httpx
 
-OURS = f"sandboxd-test-{os.getpid()}-"
-"""How directories of these tests begin."""
+from sandboxd.warden.runs.cgroups import own_name
+
+from ..waiting import PATIENCE_S
+
+OURS = "e2e-"
+"""How directories of these tests begin, below the temporary directory of this process."""
 
 ROOT = Path(__file__).parent.parent.parent
 FIRST_UID = 730000 + os.getpid() % 1000 * 128
@@ -25,6 +29,14 @@ FIRST_UID = 730000 + os.getpid() % 1000 * 128
 
 COUNT = 64
 SLOTS = f"[slots]\nfirst_uid = {FIRST_UID}\ncount = {COUNT}\n"
+
+
+def environ() -> dict[str, str]:
+    """The environment of a command of sandboxd, whose private daemon is this process's own."""
+    return {
+        "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin", "LANG": "C.UTF-8",
+        "TMPDIR": tempfile.gettempdir(),
+    }  # fmt: skip
 
 
 class Daemon:
@@ -66,7 +78,7 @@ class Daemon:
         """End it with a signal; its exit status."""
         assert self.process and self.process.stdout
         self.process.send_signal(number)
-        status = self.process.wait(20)
+        status = self.process.wait(PATIENCE_S)
         self.process.stdout.close()
         self.process = None
         return status
@@ -87,7 +99,7 @@ class Daemon:
             return
         for pid in {"warden": [warden], "api": [api], "both": [api, warden]}[victim]:
             os.kill(pid, signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
         self.process.stdout.close()
         self.process = None
 
@@ -123,22 +135,59 @@ def running(folder: Path, config: str = "") -> Iterator[Daemon]:
 
 
 def leftovers() -> set[str]:
-    """Mounts, cgroups, processes and private directories of sandboxd that tests have made.
+    """Mounts, cgroups, processes and private directories of sandboxd that these tests have made.
 
-    A machine may have a daemon in service, or other tests under way, or runs that have outlived
-    either: those are left out, and then so are cgroups and directories, which name no owner.
+    Other daemons of the machine, and what other tests under way have made, are left out.
     """
-    found = {line for line in Path("/proc/mounts").read_text().splitlines() if "sandboxd" in line}
-    titles = _titles()
-    ours = {pid for pid in titles if _is_ours(pid)}
-    found.update(f"{pid} {titles[pid]}" for pid in ours)
-    if len(ours) == len(titles):
-        found.update(glob.glob(f"{tempfile.gettempdir()}/sandboxd-????????"))
-        for top, directories, _ in os.walk("/sys/fs/cgroup"):
-            # But those of the tests' own warden, which other tests of this process use.
-            names = [d for d in directories if d.startswith("sandboxd-") and "test" not in d]
-            found.update(f"{top}/{name}" for name in names)
-    return found
+    top = tempfile.gettempdir()
+    there = {line for line in Path("/proc/mounts").read_text().splitlines() if f"{top}/" in line}
+    there.update(f"{pid} {title}" for pid, title in _titles().items() if _is_ours(pid))
+    there.update(glob.glob(f"{top}/sandboxd-????????"))
+    return there | _groups()
+
+
+SETTLE_S = 60.0
+_of_before: set[str] = set()
+"""Cgroups without an owner that were there before, and stay."""
+
+
+def _groups() -> set[str]:
+    """The cgroups of daemons, but for those whose daemon is somebody else's and lives.
+
+    A group names its owner by a hash only. One that has no living owner may belong to another's
+    daemon that begins or ends just now, so it gets a moment to go.
+    """
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        others, own = _state_directories()
+        there = {
+            f"{top}/{name}"
+            for top, directories, _ in os.walk("/sys/fs/cgroup")
+            for name in directories
+            # the warden of the tests themselves has names with "test", and they share it
+            if name.startswith("sandboxd-") and "test" not in name and name not in others
+        }
+        ownerless = {path for path in there if os.path.basename(path) not in own} - _of_before
+        if not ownerless:
+            return there
+        if time.monotonic() > deadline:
+            _of_before.update(ownerless)
+            return there
+        time.sleep(0.1)
+
+
+def _state_directories() -> tuple[set[str], set[str]]:
+    """The names of the cgroups of living daemons and shims: those of others, and ours."""
+    names: tuple[set[str], set[str]] = set(), set()
+    for pid in _titles():
+        names[_is_ours(pid)].update(own_name(path) for path in _states(pid))
+    return names
+
+
+def _states(pid: int) -> set[str]:
+    """The state directory of a process of sandboxd, by the files that it has open."""
+    parts = (link.partition(mark) for link in _files(pid) for mark in ("/slots/", "/api/", "/lock"))
+    return {before for before, mark, _ in parts if mark}
 
 
 def _is_ours(pid: int) -> bool:
@@ -156,11 +205,17 @@ def _has_our_uid(pid: int) -> bool:
 
 
 def _has_our_files(pid: int) -> bool:
+    return any(link.startswith(f"{tempfile.gettempdir()}/") for link in _files(pid))
+
+
+def _files(pid: int) -> list[str]:
+    """The files that a process has open; none when it is gone."""
     try:
+        top = os.readlink(f"/proc/{pid}/root").rstrip("/")  # its own root may be another
         links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
-        return False
-    return any(f"/{OURS}" in link for link in links)
+        return []
+    return [link.removeprefix(top) if link.startswith(f"{top}/") else link for link in links]
 
 
 def _titles() -> dict[int, str]:

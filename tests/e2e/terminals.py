@@ -11,6 +11,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from ..waiting import PATIENCE_S
 from .daemon import Daemon
 
 PROMPT = "work@sandbox:~$ "
@@ -36,7 +37,7 @@ class Screen:
         data = text if isinstance(text, bytes) else text.encode()
         self.send("stdin", chars=base64.b64encode(data).decode())
 
-    def read(self, timeout: float = 10) -> None:
+    def read(self, timeout: float = PATIENCE_S) -> None:
         """Take the next frame. Raises ConnectionClosed at the end."""
         frame = json.loads(self.websocket.recv(timeout=timeout))
         if frame["type"] == "out":
@@ -58,7 +59,7 @@ class Screen:
         """Read until it is closed, cleanly; all frames that are no output."""
         try:
             while True:
-                self.read(30)
+                self.read()
         except ConnectionClosed as closed:
             assert closed.rcvd and closed.rcvd.code == 1000
         return self.others

@@ -9,7 +9,6 @@ import resource
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..waiting import until
 from .daemon import follow, run, running
 
 MIB = 1 << 20
@@ -208,14 +208,6 @@ def test_daemon_comes_up_on_a_full_disk_and_is_well_again_when_there_is_room(
             assert http.get("/session/other").status_code == 404
             for name in ("kept", "more"):
                 assert http.delete(f"/session/{name}").status_code == 200
-
-
-def until(true: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it does not come to be"
-        time.sleep(0.1)
 
 
 def test_full_inode_table_is_507_and_passes(folder: Path) -> None:

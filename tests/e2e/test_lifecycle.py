@@ -19,6 +19,7 @@ import pytest
 
 from sandboxd.warden.runs.cgroups import own_name, places
 
+from ..waiting import until
 from .daemon import FIRST_UID, ROOT, Daemon, run, running
 
 
@@ -40,6 +41,12 @@ def processes(daemon: Daemon) -> dict[str, int]:
     return found
 
 
+def with_sleep(daemon: Daemon) -> dict[str, int] | None:
+    """The processes, once a program sleeps."""
+    now = processes(daemon)
+    return now if "sleep\x0030" in now else None
+
+
 def test_processes_are_those_of_the_picture(folder: Path) -> None:
     idle = {"sandboxd: warden": 0, "sandboxd: api": FIRST_UID - 1}
     with running(folder) as daemon, daemon.client() as http:
@@ -48,8 +55,7 @@ def test_processes_are_those_of_the_picture(folder: Path) -> None:
         assert processes(daemon) == idle
         call = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 30"}}
         http.post(f"/session/{id}", json=call)
-        time.sleep(0.5)
-        found = processes(daemon)
+        found = until(lambda: with_sleep(daemon))
         uid = found["sandboxd: init"]
         assert uid >= FIRST_UID
         shim = {"sandboxd: shim slot N run 1": uid, "sandboxd: init": uid}

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from .daemon import ROOT, Daemon, leftovers
+from ..waiting import until
+from .daemon import ROOT, Daemon, environ, leftovers
 
 
 def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", *args],
         cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin", "LANG": "C.UTF-8"},
+        env=environ(),
         input=stdin,
         capture_output=True,
         text=True,
@@ -40,7 +41,7 @@ def started(folder: Path, socket: str = "/nonexistent/api.sock") -> subprocess.P
     command = [sys.executable, "-P", "-m", "sandboxd", "run", str(folder), "--exec", "*", "-q"]
     return subprocess.Popen(
         [*command, "--socket", socket],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        env=environ(),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -140,10 +141,7 @@ def test_killed_command_leaves_nothing(tmp_path: Path, number: int) -> None:
         assert process.stdout.readline() == "up\n"
         process.send_signal(number)
         process.wait(20)
-    deadline = time.monotonic() + 10
-    while not leftovers() <= before:
-        assert time.monotonic() < deadline, leftovers() - before
-        time.sleep(0.1)
+    until(lambda: leftovers() <= before)
 
 
 def child(of: int, title: str) -> int:

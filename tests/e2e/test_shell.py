@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .daemon import ROOT, Daemon, leftovers, running
+from .daemon import Daemon, environ, leftovers, running
 from .terminals import PROMPT, WAITING
 from .test_run import sandboxd
 
@@ -34,7 +34,7 @@ class Emulator:
         self.resize(30, 90)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "sandboxd", "shell", *args],
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin", "LANG": "C.UTF-8"},
+            env=environ(),
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip

@@ -41,14 +41,13 @@ def test_the_runtime_of_an_example_is_detected(name: str, runtime: str) -> None:
 @pytest.fixture
 def wordcount(tmp_path: Path) -> Path:
     """The C example, built."""
-    if not shutil.which("gcc") or not shutil.which("make"):
-        pytest.skip("this host has no gcc or make")
     folder = copied("wordcount", tmp_path)
     built = sh("make CFLAGS='-O2 -Wpedantic -Werror'", folder)
     assert built.returncode == 0, built.stderr
     return folder
 
 
+@pytest.mark.needs("gcc", "make")
 def test_wordcount_is_sorted_and_adds_up(wordcount: Path) -> None:
     ran = sh("./main data/*.txt", wordcount)
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -61,6 +60,7 @@ def test_wordcount_is_sorted_and_adds_up(wordcount: Path) -> None:
     assert rows[0].split() == [str(words.count("the")), "the"]
 
 
+@pytest.mark.needs("gcc", "make")
 @pytest.mark.parametrize(
     ("name", "why"), [("none.txt", "No such file"), ("data", "Is a directory")]
 )
@@ -70,6 +70,7 @@ def test_wordcount_fails_for_what_it_cannot_read(wordcount: Path, name: str, why
     assert "words," in ran.stdout
 
 
+@pytest.mark.needs("gcc", "make")
 def test_wordcount_cleans_up_after_itself(wordcount: Path) -> None:
     assert sh("make clean", wordcount).returncode == 0
     left = {path.relative_to(wordcount) for path in wordcount.rglob("*")}

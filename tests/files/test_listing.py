@@ -16,7 +16,7 @@ from sandboxd.files.listing import as_item
 from sandboxd.filewire import FILE_CHUNK, pack_json
 
 from .scratch import Scratch, little_memory, receive
-from .test_upload import NOBODY, root_only
+from .test_upload import NOBODY
 
 
 def test_entries_are_described_without_following_links(scratch: Scratch) -> None:
@@ -80,13 +80,13 @@ def test_what_cannot_be_listed_is_refused(scratch: Scratch, path: str, kind: str
     assert scratch.ask({"op": "list", "path": path}).kind == kind
 
 
-@root_only
+@pytest.mark.root  # only root can become somebody else
 def test_directory_that_may_not_be_read_is_refused(scratch: Scratch) -> None:
     (scratch.home / "shut").mkdir(mode=0)
     assert scratch.ask({"op": "list", "path": "shut"}, uid=NOBODY).kind == "invalid"
 
 
-@root_only
+@pytest.mark.root  # only root can become somebody else
 def test_entries_that_may_not_be_looked_at_are_told(scratch: Scratch) -> None:
     (scratch.home / "blind").mkdir()
     for name in "abc":
@@ -97,6 +97,7 @@ def test_entries_that_may_not_be_looked_at_are_told(scratch: Scratch) -> None:
     assert "Permission denied (and 2 more)" in answer.packets[-1]["errors"]
 
 
+@pytest.mark.slow
 def test_large_directory_is_streamed_in_constant_memory(scratch: Scratch) -> None:
     count = 20_000
     for number in range(count):

@@ -21,7 +21,6 @@ from .scratch import Scratch, send_files
 from .test_paths import MALFORMED, NO_FILE, OUTSIDE
 
 NOBODY = 65534
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
 def test_files_are_placed_and_directories_made(scratch: Scratch) -> None:
@@ -223,7 +222,7 @@ def test_data_before_a_file_is_refused(scratch: Scratch) -> None:
     assert answer["kind"] == "invalid"
 
 
-@root_only
+@pytest.mark.root  # only root can become somebody else
 def test_directory_without_permission_refuses_all(scratch: Scratch) -> None:
     for path in (scratch.home, scratch.stage):
         os.chown(path, NOBODY, NOBODY)
@@ -247,7 +246,7 @@ def with_old_entries(scratch: Scratch) -> dict[str, bytes]:
     return scratch.tree()
 
 
-@root_only
+@pytest.mark.root  # only root can become somebody else
 def test_commit_that_runs_out_of_inodes_half_way_is_undone(
     own_mounts: None, tmp_path: Path
 ) -> None:
@@ -271,7 +270,7 @@ def test_commit_that_runs_out_of_inodes_half_way_is_undone(
     assert outcomes == {None, "full"}
 
 
-@root_only
+@pytest.mark.root  # only root can become somebody else
 def test_upload_to_a_full_session_is_refused(own_mounts: None, tmp_path: Path) -> None:
     syscalls.mount("tmpfs", str(tmp_path), "tmpfs", 0, "size=1m")
     try:
@@ -284,7 +283,7 @@ def test_upload_to_a_full_session_is_refused(own_mounts: None, tmp_path: Path) -
         syscalls.umount2(str(tmp_path), syscalls.MNT_DETACH)
 
 
-@root_only
+@pytest.mark.root  # only root can become somebody else
 def test_commit_that_the_last_rename_fails_is_undone(scratch: Scratch) -> None:
     """A file of somebody else in a sticky directory: nothing tells before the rename itself."""
     with_old_entries(scratch)

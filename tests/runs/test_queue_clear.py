@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -28,11 +27,10 @@ def test_cleared_runs_vanish_and_runs_submitted_later_begin(tmp_path: Path) -> N
         assert statuses([await reply(active) for _ in range(2)])[-1] == ("build-finished", 0)
         calls = [asyncio.create_task(vanishing(run)) for run in (active, waiting)]
         await asyncio.sleep(0.2)
-        began = time.monotonic()
         assert await stage.runs.clear() == [active, waiting]
         assert await asyncio.gather(*calls) == [None, None]
         assert text(*await follow(await stage.submit("c", "out new"))) == "new\n"
-        assert time.monotonic() - began < 2 and stage.started == ["a", "c"]
+        assert stage.started == ["a", "c"]
         with pytest.raises(NotFound):
             stage.runs.get("b")
 

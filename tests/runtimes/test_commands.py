@@ -15,9 +15,13 @@ from sandboxd.model import PATH, StepName
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN
 
+from ..needs import missing
+
 Files = dict[str, str]
 Done = subprocess.CompletedProcess[str]
 Step = Callable[..., Done]
+
+pytestmark = pytest.mark.slow  # compilers, for the most part
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def step(tmp_path: Path, host: Runtimes, shell: str) -> Step:
         try:
             runtime = host.resolve(name)
         except NotFound as error:
-            pytest.skip(str(error))
+            missing(str(error))
         for file, text in (files or {}).items():
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text(text)

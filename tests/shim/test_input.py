@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import pytest
 
@@ -50,7 +49,7 @@ def test_waiting_program_is_answered(sandbox: Sandbox, program: str) -> None:
     assert result.exit == 0
 
 
-@pytest.mark.skipif(not shutil.which("node", path="/usr/bin"), reason="Node.js is not installed")
+@pytest.mark.needs("node")
 def test_waiting_node_is_answered(sandbox: Sandbox) -> None:
     program = "process.stdin.once('data', d => { console.log('got ' + d); process.exit(3) })"
     result = sandbox.run(

@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+from types import SimpleNamespace
 
+import pytest
+
+from sandboxd.shim import terminal as module
 from sandboxd.shim.terminal import FREE, LEAST, PseudoTerminal
 
 
-def test_program_that_prints_byte_by_byte_is_held_back_long_before_a_flood() -> None:
+def test_program_that_prints_byte_by_byte_is_held_back_long_before_a_flood(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # no time passes in which a busy machine would allow the program more
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 1.0))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with selectors.DefaultSelector() as selector, ours:
         terminal = PseudoTerminal(selector, theirs.detach())

@@ -81,6 +81,7 @@ class FolderRegistry:
         self._warden = services.warden
         self._database = services.database
         self._deferred = services.deferred
+        self._admission = services.admission
         self._disk = services.admission.sessions
         self._sessions = sessions
         self._by_id: dict[str, Folder] = {}
@@ -142,7 +143,7 @@ class FolderRegistry:
         """A new folder. Raises FolderExists, QuotaExceeded, Full, Draining, StageError."""
         if len(self.of(wanted.owner)) >= self.config.count:
             raise QuotaExceeded(f"an owner has at most {self.config.count} folders")
-        self._disk.reserve(wanted.id, wanted.owner, Amount(0, wanted.size))
+        await self._admission.reserve_disk(wanted.id, wanted.owner, Amount(0, wanted.size))
         try:
             return await self._make(wanted)
         except BaseException:  # also when the request is cancelled

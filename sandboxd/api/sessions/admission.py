@@ -214,6 +214,18 @@ class Admission:
         self.runs.set_bounds(self._run_bounds())
         self.sessions.set_bounds(self._session_bounds())
 
+    async def reserve_disk(self, key: Hashable, owner: str, amount: Amount) -> None:
+        """Reserve for a session or a folder at once, as `Reservations.reserve`.
+
+        The free space was measured up to a second ago. A disk that was full then may have room
+        now, so it is measured again before a refusal for a full disk.
+        """
+        try:
+            self.sessions.reserve(key, owner, amount)
+        except NoSpace:
+            await self.refresh()
+            self.sessions.reserve(key, owner, amount)
+
     def pause(self, paused: bool) -> None:
         """Let nothing new begin, or go on."""
         self.runs.pause(paused)

@@ -34,6 +34,15 @@ class ClockWatch:
         self._last = _clocks()
         self._noted = 0.0
 
+    @property
+    def now(self) -> float:
+        """The date that the last look has read.
+
+        Sessions are judged by this date. A date read later could be one to which the clock was
+        set after the look, and would end sessions whose dates have not been moved yet.
+        """
+        return self._last[0]
+
     async def begin(self) -> None:
         """Before anything is read: move the stored dates if the clock was set back meanwhile."""
         seen = await self._database.run(table.seen)

@@ -42,6 +42,7 @@ class Creation:
         self._services = services
         self._index = index
         self._destruction = destruction
+        self._admission = services.admission
         self._reservations = services.admission.sessions
 
     async def create(
@@ -54,7 +55,7 @@ class Creation:
         Raises Full, NoSpace, QuotaExceeded, Draining, Unavailable, StageError, Exists.
         """
         try:
-            self._reservations.reserve(wanted.id, wanted.owner, self._amount(wanted))
+            await self._admission.reserve_disk(wanted.id, wanted.owner, self._amount(wanted))
         except (Full, NoSpace, QuotaExceeded):
             if not may_wait:
                 raise

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-import time
 
 from ... import log
 from ...errors import SandboxdError, Unavailable
@@ -40,13 +39,12 @@ async def reap(sessions: SessionRegistry, keys: Keys, clock: ClockWatch) -> None
             await sessions.services.deferred.settle()
         for session in sessions.of(None):
             try:
-                await _look_at(sessions, session)
+                await _look_at(sessions, session, clock.now)
             except (SandboxdError, sqlite3.Error) as error:  # the next look may succeed
                 _log.warning("session %s does not end: %s", session.row.id, error)
 
 
-async def _look_at(sessions: SessionRegistry, session: Session) -> None:
-    now = time.time()
+async def _look_at(sessions: SessionRegistry, session: Session, now: float) -> None:
     if session.closed or session.pending:
         return
     await session.runs.expire(now)

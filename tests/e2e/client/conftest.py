@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ...needs import elsewhere, missing
 from ..daemon import ROOT, Daemon, leftovers
 
 CONFIG = "[sessions]\nbatch_keep_s = 5\n"
@@ -75,7 +76,8 @@ def installed(version: str, needs: str) -> str:
     command = [str(ROOT / "scripts" / "clients"), version]
     made = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600)
     if made.returncode == NOT_HERE:
-        pytest.skip(f"the client {version} needs {needs}, which this host does not have")
+        absent = missing if version == "npm" else elsewhere
+        absent(f"the client {version} needs {needs}, which this host does not have")
     assert made.returncode == 0
     return made.stdout.strip()
 

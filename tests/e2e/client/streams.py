@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,14 +62,12 @@ async def flow_a_flood_arrives_whole(api: Any) -> None:
 
 async def flow_leaving_ends_the_run(api: Any) -> None:
     async with made(api) as session:
-        opts = {"exec": "trap '' INT; echo began; sleep 60"}
+        opts = {"exec": "trap '' INT; echo began; sleep 600"}
         async with session.stream_execute("", mode="batch", opts=opts) as stream:
             async for message in stream:
                 if "began" in message.data:
                     break
-        began = time.monotonic()
         assert text(await run(session, exec="echo next")) == "next\n"
-        assert time.monotonic() - began < 10
 
 
 async def send(stream: Any, kind: str, **fields: Any) -> None:

@@ -125,13 +125,13 @@ def test_output_is_live(client: Client, project: Path, name: str) -> None:
         assert pipe
         pipe.close()
     assert len(times) == 3
-    assert 0.5 < times[1] - times[0] < 1.8 and 0.5 < times[2] - times[1] < 1.8
+    assert times[1] - times[0] > 0.5 and times[2] - times[1] > 0.5
 
 
 def test_client_that_is_killed_takes_its_run_with_it(
     client: Client, project: Path, name: str
 ) -> None:
-    command = "echo began; trap '' INT; sleep 60"
+    command = "echo began; trap '' INT; sleep 600"
     process = client.begin("run", "-t", name, "--build", "true", "--exec", command, "gcc:latest",
                            str(project / "main.c"))  # fmt: skip
     assert process.stdout
@@ -139,10 +139,9 @@ def test_client_that_is_killed_takes_its_run_with_it(
         pass
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    began = time.monotonic()
     printed = client("run", "-q", "-t", name, "--build", "true", "--exec", "echo next",
                      "gcc:latest", "main.c", cwd=project)  # fmt: skip
-    assert "next\n" in printed.out and time.monotonic() - began < 15, printed
+    assert "next\n" in printed.out, printed
 
 
 def test_query_mode_is_told_not_to_be_there(client: Client, project: Path, name: str) -> None:

@@ -1,0 +1,21 @@
+"""Waiting for an event instead of sleeping. A timeout here is only a guard against hanging."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+PATIENCE_S = 60.0
+"""Seconds that anything may take on a busy machine before a test fails."""
+
+
+def until(condition: Callable[[], Result | None], patience_s: float = PATIENCE_S) -> Result:
+    """The first result of `condition` that is true."""
+    deadline = time.monotonic() + patience_s
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"nothing happens for {patience_s:.0f} s"
+        time.sleep(0.02)
+    return result
