@@ -14,9 +14,9 @@ from sandboxd.jail import syscalls
 from sandboxd.selftest import host_view
 from sandboxd.selftest.attack import NAMES, Attack, AttackOutcome, Judgement, judge, source
 from sandboxd.selftest.runner import ATTACKS, PYTHON
-from sandboxd.warden.requests import Requests, Worker
+from sandboxd.warden.runs.worker import Worker
 
-from .sandbox import Sandbox, lease
+from .sandbox import BareWarden, Sandbox, lease
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 NUMBERS = syscalls.syscall_numbers(NAMES)
@@ -72,17 +72,17 @@ def carry_out(
 
 
 def carry_out_in_session(
-    requests: Requests, canaries: host_view.Canaries, attack: Attack
+    warden: BareWarden, canaries: host_view.Canaries, attack: Attack
 ) -> Judgement:
     """Run the attack in a session of its own, and look for remains when the session is gone."""
     with contextlib.ExitStack() as stack:
         if attack.before:
-            other = lease(requests)
-            stack.callback(requests.free, other.slot)
+            other = lease(warden)
+            stack.callback(warden.free, other.slot)
             before = replace(attack, program=attack.before, looks="nothing")
             assert judge(before, carry_out(other, canaries, before)[0]).held
-        sandbox = lease(requests)
-        stack.callback(requests.free, sandbox.slot)
+        sandbox = lease(warden)
+        stack.callback(warden.free, sandbox.slot)
         outcome, footprints = carry_out(sandbox, canaries, attack)
     remains = tuple(what for one in footprints for what in host_view.remains(one))
     return judge(attack, replace(outcome, host=(*outcome.host, *remains)))

@@ -11,10 +11,9 @@ from multiprocessing import util
 import pytest
 
 from sandboxd.jail import syscalls
-from sandboxd.warden.requests import Requests
 
 from .needs import missing, somewhere
-from .sandbox import Sandbox, lease, make_requests
+from .sandbox import BareWarden, Sandbox, lease
 
 NEED_ROOT = (
     # real jails and real daemons
@@ -90,20 +89,20 @@ def own_mounts() -> None:
 
 
 @pytest.fixture(scope="session")
-def requests(own_mounts: None) -> Iterator[Requests]:
-    """A warden's acts."""
+def warden(own_mounts: None) -> Iterator[BareWarden]:
+    """A warden without a loop."""
     with tempfile.TemporaryDirectory(prefix="sandboxd-test-") as state_dir:
         os.chmod(state_dir, 0o711)
-        warden = make_requests(state_dir)
-        yield warden
-        for slot in list(warden.slots.leased.values()):
-            warden.free(slot)
-        warden.hierarchy.remove()
+        bare = BareWarden(state_dir)
+        yield bare
+        for slot in list(bare.resources.slots.leased.values()):
+            bare.free(slot)
+        bare.resources.hierarchy.remove()
 
 
 @pytest.fixture
-def sandbox(requests: Requests) -> Iterator[Sandbox]:
+def sandbox(warden: BareWarden) -> Iterator[Sandbox]:
     """A slot, leased for one test."""
-    leased = lease(requests)
+    leased = lease(warden)
     yield leased
-    requests.free(leased.slot)
+    warden.free(leased.slot)

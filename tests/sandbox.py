@@ -1,12 +1,13 @@
-"""A warden without api and HTTP: leases a slot and does runs in it, for real, as root.
+"""A warden without loop, api and HTTP: leases slots and does runs in them, for real, as root.
 
-Shims are forked from the test's own process, so a test can take a protection away with
-monkeypatch and see the attack succeed that the protection is there to stop.
+Shims are forked from the test's own process. So a test can take a protection away with monkeypatch,
+and the attack that the protection stops succeeds.
 """
 
 from __future__ import annotations
 
 import os
+import selectors
 import socket
 import time
 import uuid
@@ -17,9 +18,17 @@ from typing import Any
 from sandboxd import config_file, spool, wire
 from sandboxd.config import STEP_LIMITS
 from sandboxd.model import STEPS, Limits
-from sandboxd.warden.requests import Requests, Worker
+from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.requests import adoption, provisioning, replies, teardown
+from sandboxd.warden.requests.folder_requests import FolderRequests
+from sandboxd.warden.requests.run_requests import RunRequests
+from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.runs.cgroups import Hierarchy
+from sandboxd.warden.runs.worker import Worker
+from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.workers import Workers
+from sandboxd.wire_ops import RequestChecker
 
 from .waiting import PATIENCE_S
 
@@ -51,15 +60,81 @@ class Result:
     @property
     def verdict(self) -> dict[str, Any]:
         """The verdict of the last step."""
-        found: dict[str, Any] = self.last["verdict"]
-        return found
+        verdict: dict[str, Any] = self.last["verdict"]
+        return verdict
+
+
+class BareWarden:
+    """A warden without its loop. Tests call its acts, which check their arguments by wire.OPS."""
+
+    def __init__(self, state_dir: str, **tables: Any) -> None:
+        tables = {"slots": {"first_uid": TEST_UIDS, "count": 64}} | tables
+        config = config_file.load(None, state_dir=state_dir, **tables)
+        hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
+        self.resources = Resources(config, hierarchy)
+        self.jobs = BackgroundJobs()
+        self.workers = Workers(self.resources, selectors.DefaultSelector(), lambda: None)
+        self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
+        self.provisioning = provisioning.Provisioning(self.resources, self.jobs, self.teardown)
+        self._started: list[Worker] = []
+        self._subjects = (
+            SlotRequests(self.resources, self.workers, self.teardown),
+            RunRequests(self.resources, self._started.append),
+            FolderRequests(self.resources, self._started.append),
+        )
+
+    def request(self, op: str, *fds: int, **arguments: Any) -> replies.Result:
+        """Make a request that is answered at once. Raises what refuses it."""
+        (act,) = (getattr(one, op) for one in self._subjects if hasattr(one, op))
+        result: replies.Result = act(**self.checked(op, *fds, **arguments))
+        return result
+
+    def start(self, *fds: int, **arguments: Any) -> tuple[Worker, list[int]]:
+        """Start a run; its shim, and the descriptors to follow it."""
+        result = self.request("start", *fds, **arguments)
+        return self._started[-1], result.descriptors
+
+    def checked(self, op: str, *fds: int, **arguments: Any) -> dict[str, Any]:
+        """The arguments of a request as its act takes them. Raises Invalid."""
+        return RequestChecker().check({"op": op, "id": 0, **arguments}, fds).arguments
+
+    def lease(self, **arguments: Any) -> Slot:
+        """Lease a slot and make its scratch, in this process."""
+        arguments = self.checked("lease", **arguments)
+        size, inodes = arguments.pop("size"), arguments.pop("inodes")
+        slot = provisioning.reserve_slot(self.resources, **arguments)
+        try:
+            provisioning.make_slot(self.resources, slot, size, inodes)
+        except BaseException:
+            self.free(slot)
+            raise
+        slot.ready = True
+        return slot
+
+    def adopt(self, **arguments: Any) -> list[Worker]:
+        """Adopt a slot; the shims of its runs that go on."""
+        arguments = self.checked("adopt", **arguments)
+        number = arguments.pop("slot")
+        shims, error = adoption.adopt(self.resources, number, **arguments)
+        assert error is None
+        return shims
+
+    def make_folder(self, folder: str, size: int, inodes: int) -> None:
+        """Make a virtual folder, in this process."""
+        self.resources.folders.make(
+            **self.checked("folder_make", folder=folder, size=size, inodes=inodes)
+        )
+
+    def free(self, slot: Slot) -> None:
+        """Take everything back from a slot whose processes are gone."""
+        teardown.free(self.resources, slot)
 
 
 @dataclass
 class Sandbox:
     """One leased slot."""
 
-    requests: Requests
+    warden: BareWarden
     slot: Slot
     limits: Limits = field(
         default_factory=lambda: replace(STEP_LIMITS, wall_s=20, memory=256 << 20, pids=64)
@@ -90,29 +165,43 @@ class Sandbox:
         steps = [
             {"name": n, "command": c, "limits": limit | own.get(n, {})} for n, c in commands.items()
         ]
-        request = {
-            "slot": self.slot.number, "session": self.slot.session, "run": self.runs,
-            "shell": "/bin/bash", "steps": steps, "environ": environ or {},
-            "runtime": runtime,
-        }  # fmt: skip
-        given = _file(stdin) if stdin is not None else None
-        started, fds = self.requests.start(request, given)
-        if given is not None:
-            os.close(given)
+        files = [] if stdin is None else [_file(stdin)]
+        try:
+            shim, fds = self.start(
+                *files, run=self.runs, steps=steps, environ=environ or {}, runtime=runtime
+            )
+        finally:
+            wire.close_all(files)
         try:
             if while_running:
-                while_running(started)
+                while_running(shim)
             waited = _follow(
-                fds[0], list(answers or []), lambda: on_wait(started) if on_wait else None
+                fds[0], list(answers or []), lambda: on_wait(shim) if on_wait else None
             )
-            os.waitpid(started.pid, 0)
+            os.waitpid(shim.pid, 0)
             return self._result(fds, waited)
         finally:
             wire.close_all(fds[1:])
-            self.end(started)
+            self.end(shim)
+
+    @property
+    def name(self) -> dict[str, Any]:
+        """The arguments that name the slot in a request."""
+        return {"slot": self.slot.number, "session": self.slot.session}
+
+    def start(self, *fds: int, **arguments: Any) -> tuple[Worker, list[int]]:
+        """Start a run of three steps "true", or of other `arguments`; its shim, and the descriptors
+        to follow it."""
+        limits = asdict(self.limits)
+        steps = [{"name": name, "command": "true", "limits": limits} for name in STEPS]
+        usual = {
+            "run": 1, "shell": "/bin/bash", "steps": steps, "environ": {}, "terminal": False,
+            "runtime": "",
+        }  # fmt: skip
+        return self.warden.start(*fds, **(self.name | usual | arguments))
 
     def _result(self, fds: list[int], waited: int) -> Result:
-        keep = self.requests.config.console
+        keep = self.warden.resources.config.console
         result = Result(spool.read_events(fds[2]), waited=waited)
         texts: dict[int, list[str]] = {spool.STDOUT: [], spool.STDERR: []}
         for record, _ in spool.ConsoleReader(fds[1], keep.head, keep.tail).read(
@@ -123,14 +212,14 @@ class Sandbox:
         result.stdout, result.stderr = ("".join(texts[n]) for n in (spool.STDOUT, spool.STDERR))
         return result
 
-    def end(self, started: Worker) -> None:
-        """Remove what a run leaves to its warden; fails when its cgroup does not get empty."""
-        self.slot.runs.pop(started.run or 0, None)
-        assert started.group
-        started.group.kill()
+    def end(self, shim: Worker) -> None:
+        """Remove what a run leaves to its warden; fails when processes stay in its cgroup."""
+        self.slot.runs.pop(shim.run or 0, None)
+        assert shim.group
+        shim.group.kill()
         deadline = time.monotonic() + PATIENCE_S
-        while not started.group.remove():
-            assert time.monotonic() < deadline, f"left in the cgroup: {started.group.members()}"
+        while not shim.group.remove():
+            assert time.monotonic() < deadline, f"left in the cgroup: {shim.group.members()}"
             time.sleep(0.01)
 
 
@@ -166,39 +255,25 @@ def _file(data: bytes) -> int:
     return readable
 
 
-def make_requests(state_dir: str, **tables: Any) -> Requests:
-    """A warden's acts, with a state directory and cgroups of its own."""
-    tables = {"slots": {"first_uid": TEST_UIDS, "count": 64}} | tables
-    loaded = config_file.load(None, state_dir=state_dir, **tables)
-    return Requests(loaded, Hierarchy.find(f"sandboxd-test-{os.getpid()}"))
-
-
-def restarted(slot: Slot, requests: Requests, **arguments: Any) -> tuple[Slot, list[Worker]]:
-    """`slot` and what runs in it, as a warden has it that is started after this one."""
-    requests.folders.take_back(slot)
-    requests.scratch.unmount(slot.path)
+def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, list[Worker]]:
+    """`slot` and the shims in it, as a warden has them that is started after this one."""
+    resources = warden.resources
+    resources.folders.take_back(slot)
+    resources.scratch.unmount(slot.path)
     slot.lock.close()
-    del requests.slots.leased[slot.number]
-    found, error = requests.adopt({"slot": slot.number, "session": slot.session} | arguments)
-    assert error is None
-    return requests.slots.leased[slot.number], found
+    del resources.slots.leased[slot.number]
+    usual = {"slot": slot.number, "session": slot.session, "mounts": [], "runs": []}
+    shims = warden.adopt(**(usual | arguments))
+    return resources.slots.leased[slot.number], shims
 
 
 def lease(
-    requests: Requests,
+    warden: BareWarden,
     size: int = 64 << 20,
     inodes: int = 4096,
     mounts: list[dict[str, Any]] | None = None,
 ) -> Sandbox:
-    """A slot for a test; `requests.free(sandbox.slot)` gives it back."""
-    request = {
-        "session": str(uuid.uuid4()), "size": size, "inodes": inodes, "mounts": mounts or [],
-    }  # fmt: skip
-    slot, make = requests.lease(request)
-    try:
-        make()
-    except BaseException:
-        requests.free(slot)
-        raise
-    slot.ready = True
-    return Sandbox(requests, slot)
+    """A slot for a test; `warden.free(sandbox.slot)` gives it back."""
+    session = str(uuid.uuid4())
+    slot = warden.lease(session=session, size=size, inodes=inodes, mounts=mounts or [])
+    return Sandbox(warden, slot)

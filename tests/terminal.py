@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sandboxd import spool, wire
-from sandboxd.warden.requests import Worker
+from sandboxd.warden.runs.worker import Worker
 
 from .sandbox import Sandbox
 
@@ -94,14 +94,12 @@ def sit(sandbox: Sandbox, command: str = BASH, **limits: Any) -> Iterator[Sittin
         {"name": name, "command": command if name == "exec" else None, "limits": limit}
         for name in ("clean", "build", "exec")
     ]
-    request = {
-        "slot": sandbox.slot.number, "session": sandbox.slot.session, "run": sandbox.runs,
-        "shell": "/bin/bash", "steps": steps, "environ": {}, "terminal": True,
-    }  # fmt: skip
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
-            started, fds = sandbox.requests.start(request, theirs.fileno())
+            started, fds = sandbox.start(
+                theirs.fileno(), run=sandbox.runs, steps=steps, terminal=True
+            )
         sitting = Sitting(started, ours, fds)
         try:
             if command == BASH:

@@ -16,7 +16,7 @@ from scripts.measures.tree import PACKAGE, Tree
 TREE = Tree.read(Path(__file__).parents[1])
 SHARED = {
     "cgroupfs", "config", "config_file", "config_rules", "errors", "filewire", "free_space", "log",
-    "model", "procfs", "protections", "spool", "systemd", "wire",
+    "model", "procfs", "protections", "spool", "systemd", "wire", "wire_kinds", "wire_ops",
 }  # fmt: skip
 MAY_IMPORT = {
     "jail": {"cgroupfs", "errors", "model"},

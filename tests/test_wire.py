@@ -1,4 +1,4 @@
-"""Packets: whole objects or an error, and descriptors that cannot leak."""
+"""Packets: whole objects or an error, and descriptors that do not stay open."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_descriptors_of_a_refused_packet_are_closed(pair: Pair) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_message_whose_descriptors_have_no_room_is_told_and_the_next_one_arrives(
+def test_message_comes_without_its_descriptors_when_none_is_left_and_the_next_one_arrives(
     pair: Pair,
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))
@@ -83,18 +83,20 @@ def test_message_whose_descriptors_have_no_room_is_told_and_the_next_one_arrives
     assert wire.receive(pair[1]) == ({"id": 2}, [])
 
 
-def test_too_large_a_message_is_not_sent(pair: Pair) -> None:
+def test_message_that_is_too_large_is_not_sent(pair: Pair) -> None:
     with pytest.raises(wire.WireError, match="at most"):
         wire.send(pair[0], {"text": "x" * wire.PACKET})
 
 
-def test_end_of_the_conversation(pair: Pair) -> None:
+def test_closed_socket_is_the_end_of_the_conversation(pair: Pair) -> None:
     pair[0].close()
     assert wire.receive(pair[1]) == (None, [])
 
 
-def test_descriptors_in_flight_of_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel collects what a program has sent to itself a little later (ETOOMANYREFS)."""
+def test_send_waits_while_the_kernel_collects_descriptors_of_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program may have sent descriptors to itself and left them behind (ETOOMANYREFS)."""
 
     class Full:
         tries = 0

@@ -9,8 +9,8 @@ PROTECTIONS = (
         "two halves",
         "HTTP is spoken by a process without root or capabilities; "
         "the warden takes a table of requests over one socket, and checks each again",
-        ("warden/", "wire.py", "warden/arguments.py"),
-        tests=("tests/warden/test_requests.py", "tests/test_imports.py",
+        ("warden/", "wire.py", "wire_ops.py"),
+        tests=("tests/test_wire_ops.py", "tests/test_imports.py",
                "tests/e2e/test_lifecycle.py"),
         remains="the api can do to sessions what their clients can",
     ),

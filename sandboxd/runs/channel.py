@@ -37,7 +37,7 @@ class Channel:
             await self._when_ready(lambda: self._sock.send(packet), reading=False)
 
     async def receive_message(self) -> tuple[dict[str, Any] | None, list[int]]:
-        """The next message and its descriptors (ours to close); None at the end.
+        """The next message and its descriptors (the caller closes them); None at the end.
 
         Raises WireError for a packet that is not a message.
         """

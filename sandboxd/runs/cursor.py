@@ -46,7 +46,7 @@ class ClientCursor:
     console     console text up to here
     final_from  where the console text of the last reply of all begins: it may be served again
     answered    number of events that calls have answered
-    prompted    the client has been told that the program waits for input
+    prompted    the client knows that the program waits for input
     started_at  seconds since 1970 of the run's start; 0.0: not noted
     """
 
@@ -67,7 +67,7 @@ async def no_note() -> None:
 
 
 class CursorFile:
-    """The file `fd`, which is ours to close. Where it is used, an event loop runs."""
+    """The file `fd`, which is closed with `close`. Where it is used, an event loop runs."""
 
     _threads = ThreadPoolExecutor(16, "cursor")
 

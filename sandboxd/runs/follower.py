@@ -36,7 +36,7 @@ _PIECE = 8192
 
 @dataclass(frozen=True, slots=True)
 class StartedRun:
-    """A run that the warden has started: its control socket and its three files, all ours.
+    """A run that the warden has started: its control socket and its three files, to be closed.
 
     restored  an earlier daemon has had it started
     """

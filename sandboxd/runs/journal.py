@@ -68,7 +68,7 @@ def parse(lines: Iterable[dict[str, Any]]) -> list[JournalEvent]:
 
 
 def lost(events: list[JournalEvent], why: str = SHIM_GONE) -> list[JournalEvent]:
-    """`events` with an end, for a run that is over: ours, if the journal has none."""
+    """`events` with an end, for a run that is over: a fault, if the journal has none."""
     if events and events[-1].final:
         return events
     fault = f"the run ended without a verdict: {why}"

@@ -35,7 +35,7 @@ class Progress:
 
     answered  events that calls have answered
     waiting   the program waits for input
-    prompted  the client has been told that it does
+    prompted  the client knows that it does
     output    there is console text that the client wants at once
     expired   the call has waited as long as it may
     """

@@ -19,8 +19,8 @@ from typing import Protocol
 from ..config import ConsoleConfig
 from ..errors import Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
 from .follower import StartedRun
+from .plan import Plan
 from .run import Run
-from .values import Plan
 
 QUEUE_MAX = 64
 """Runs of a session that may be in the queue, the active one included; and finished runs that
@@ -191,7 +191,7 @@ class RunQueue:
                     run.vanish()
                 else:
                     run.fail(error)
-            except Exception:  # a bug of ours ends this run, and not the runs behind it
+            except Exception:  # a bug in sandboxd ends this run, and not the runs behind it
                 _log.exception("run %s cannot be followed", run.id)
                 run.fail(Unavailable("the run cannot be followed any more"))
             self._queue.popleft()

@@ -1,7 +1,7 @@
 """One run of a session: from its place in the queue to its end and its result.
 
 A run waits in its session's queue, is started, is followed to its end, and keeps its result until
-newer runs push it out of the queue's memory. Its calls are served by conversation.py.
+newer runs push it out of the queue's memory. Its calls are served by client_calls.py.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ..config import ConsoleConfig
 from ..errors import SandboxdError
 from ..model import Sender
 from ..spool import START, SpoolPosition
+from .client_calls import ClientCalls, Input, Reply
 from .console_items import Item
-from .conversation import Conversation
 from .cursor import Offset
 from .follower import Follower, StartedRun
 from .journal import HOST_RESTARTED, NO_POSITION, SHIM_GONE, JournalEvent
+from .plan import Plan
 from .polling import POLL, PollPolicy
-from .values import Input, Plan, Reply
 
 GRACE_S = 3.0
 """Seconds that a run has to end by itself when its client is gone."""
@@ -52,7 +52,7 @@ class Run:
         self.called_off = False
         self.done = asyncio.Event()
         self._config = config
-        self._conversation = Conversation(
+        self._calls = ClientCalls(
             f"{name} was lowered to what this server allows" for name in plan.clamped
         )
         self._follower: Follower | None = None
@@ -63,17 +63,17 @@ class Run:
     @property
     def error(self) -> SandboxdError | None:
         """Our failure that has ended it, which each of its calls raises."""
-        return self._conversation.error
+        return self._calls.error
 
     @property
     def vanished(self) -> bool:
         """Its session is gone, or it was taken out of the queue: calls end without a reply."""
-        return self._conversation.vanished
+        return self._calls.vanished
 
     @property
     def suspended(self) -> bool:
         """The daemon ends: calls reply at once that the run goes on."""
-        return self._conversation.suspended
+        return self._calls.suspended
 
     @property
     def events(self) -> Sequence[JournalEvent]:
@@ -98,7 +98,7 @@ class Run:
     @property
     def served(self) -> bool:
         """A call has served its end, or no client will ask for it."""
-        return self.over and (self._abandoned or self._conversation.up_to_date)
+        return self.over and (self._abandoned or self._calls.up_to_date)
 
     @property
     def resumable(self) -> bool:
@@ -116,10 +116,10 @@ class Run:
 
     async def follow(self, started: StartedRun) -> None:
         """Follow the run, which has been started, to its end."""
-        self.started_at = await self._conversation.begin(started, self.started_at)
+        self.started_at = await self._calls.begin(started, self.started_at)
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
-        self._follower = Follower(started, self._config, self._conversation.wake, why_lost)
-        self._conversation.follow(self._follower)
+        self._follower = Follower(started, self._config, self._calls.wake, why_lost)
+        self._calls.follow(self._follower)
         if self._killed_by:
             await self._follower.kill(self._killed_by)
         await self._follower.follow()
@@ -128,21 +128,21 @@ class Run:
     def fail(self, error: SandboxdError) -> None:
         """End the run with our failure, which each of its calls raises."""
         self.ended_at = time.time()
-        self._conversation.fail(error)
+        self._calls.fail(error)
 
     def vanish(self) -> None:
         """End all calls: the session is gone."""
-        self._conversation.vanish()
+        self._calls.vanish()
         if self._withdraw:
             self._withdraw()
 
     def suspend(self) -> None:
         """Have calls reply at once that the run goes on: the daemon ends, the run does not."""
-        self._conversation.suspend()
+        self._calls.suspend()
 
     def notice(self, text: str, level: str = "warning") -> None:
         """Add a message of sandboxd itself to the next reply."""
-        self._conversation.notice(text, level)
+        self._calls.notice(text, level)
 
     def call(
         self, input: Input | None = None, policy: PollPolicy = POLL, since: Offset | None = None
@@ -153,11 +153,11 @@ class Run:
         `since` is the client's place in the run, which the client knows better than we.
         Raises the error that kept the run from starting, Invalid for input that it cannot take.
         """
-        return self._conversation.call(input, policy, since)
+        return self._calls.call(input, policy, since)
 
     async def type(self, input: Input) -> None:
         """Give the program input, also while a call waits. Raises Invalid, Unavailable."""
-        await self._conversation.type(input)
+        await self._calls.type(input)
 
     async def printed(self) -> list[Item]:
         """The console so far, as much as one reply holds; the client's cursor does not move."""
@@ -210,7 +210,7 @@ class Run:
 
     async def close(self) -> None:
         """Give all descriptors back, also when this is cancelled."""
-        self._conversation.close()
+        self._calls.close()
         if self._follower:
             self._follower.close()
             await asyncio.to_thread(self._follower.spool.close)

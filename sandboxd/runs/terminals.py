@@ -25,9 +25,9 @@ from ..wire import WireError, close_all
 from .channel import Channel
 from .follower import StartedRun
 from .journal import JournalEvent
+from .plan import Plan
 from .queue import CLEAR_S
 from .run import Run
-from .values import Plan
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Terminals:
                     await run.follow(await self._start(run, seat))
             except SandboxdError as error:
                 run.fail(error)
-            except Exception:  # a bug of ours ends this terminal, and not the session
+            except Exception:  # a bug in sandboxd ends this terminal, and not the session
                 _log.exception("%s cannot be followed", run.id)
                 run.fail(Unavailable("the terminal cannot be followed any more"))
             finally:
@@ -147,7 +147,7 @@ class Terminals:
             await run.close()
 
     async def _start(self, run: Run, seat: socket.socket) -> StartedRun:
-        with seat:  # the shim has a copy: with ours open, its end would not hang up
+        with seat:  # the shim has a copy; an open one here would prevent the hang-up
             return await self._host.start_terminal(run, seat)
 
     async def end(self, terminal: Terminal) -> None:

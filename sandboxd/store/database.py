@@ -154,7 +154,7 @@ class Database:
         self._thread = ThreadPoolExecutor(1, "database")
         self._lock = threading.Lock()
         self._index = -1
-        """The log's index; -1: it is in memory, and the database ours alone."""
+        """The log's index; -1: it is in memory, and no other process uses the database."""
         try:
             self._open_anyhow()
             self._check()

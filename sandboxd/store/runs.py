@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .database import Database
 
@@ -89,7 +89,9 @@ def all_rows(database: Database) -> dict[str, list[RunRow]]:
     rows: dict[str, list[RunRow]] = {}
     with database.transaction() as connection:
         for values in connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY session, number"):
-            rows.setdefault(values[0], []).append(RunRow(*values))
+            row = RunRow(*values)
+            # SQLite has 0 and 1 for a boolean, which the warden does not take for one.
+            rows.setdefault(row.session, []).append(replace(row, begun=bool(row.begun)))
     return rows
 
 

@@ -1,11 +1,12 @@
-"""What takes too long for the warden's loop, done in forked children: one child a chore.
+"""Background jobs: acts that take too long for the warden's loop, each in a forked child.
 
-A chore is a function whose result is JSON; the child writes it into a memfd (memfd_create(2))
-and ends, and the loop hears of it when it collects the child. What a chore needs of the warden it
-has by the fork; what it changes beside the host it has to return.
+A job is a function whose result is JSON. The child writes the result into a memfd
+(memfd_create(2)) and ends, and the loop passes the result on when it collects the child. The job
+has a copy of the warden's memory (fork). Its changes there are lost, so it returns all that the
+warden has to know.
 
-The child keeps the descriptors that it is told to keep, and nothing else. If the warden dies the
-chore goes on to its end, and so does what its descriptors hold: the lease of a uid, say.
+The child closes all descriptors but its own. If the warden dies, a job runs to its end, and its
+descriptors keep all that they stand for, such as the lease of a uid.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from typing import Any
 from .. import log
 from ..jail import syscalls
 from ..jail.stage import stage
-from .runs.launcher import fork
+from .fork import fork
 
 RESULT_MAX = 64 << 20
 
 Done = Callable[[Any], None]
-"""Called in the warden's loop with the result; None: the chore has failed."""
+"""Called in the warden's loop with the result, or with None when the job has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,50 +37,51 @@ class _Job:
 
 
 class BackgroundJobs:
-    """The chores that are under way, by pid."""
+    """The background jobs that are running, by pid."""
 
     def __init__(self) -> None:
-        self._under_way: dict[int, _Job] = {}
+        self._running: dict[int, _Job] = {}
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return len(self._running)
 
     def begin(self, name: str, work: Callable[[], Any], done: Done, keep: Sequence[int]) -> None:
-        """Do `work` in a child that has the descriptors `keep`. Raises StageError."""
-        with stage("chore"):
+        """Do `work` in a child that inherits the descriptors `keep`. Raises StageError."""
+        with stage("job"):
             result = os.memfd_create(f"sandboxd-{name}", os.MFD_CLOEXEC)
         try:
             pid = fork([*keep, result], lambda: _work(name, work, result))
         except BaseException:
             os.close(result)
             raise
-        self._under_way[pid] = _Job(name, result, done)
+        self._running[pid] = _Job(name, result, done)
 
     def collected(self, pid: int, status: int) -> bool:
-        """A child has ended: whether it was a chore, whose `done` has then been called."""
-        chore = self._under_way.pop(pid, None)
-        if chore is None:
+        """A child has ended. True if it was a job; its `done` has been called then."""
+        job = self._running.pop(pid, None)
+        if job is None:
             return False
         try:
-            found = None if status else json.loads(os.pread(chore.result, RESULT_MAX, 0))
+            result = None if status else json.loads(os.pread(job.result, RESULT_MAX, 0))
         except ValueError:
-            found = None
+            result = None
         finally:
-            os.close(chore.result)
-        if found is None:
-            log.event("chore.failed", logging.ERROR, chore=chore.name, status=status)
-        chore.done(found)
+            os.close(job.result)
+        if result is None:
+            # Operators know the event by its old name.
+            log.event("chore.failed", logging.ERROR, chore=job.name, status=status)
+        job.done(result)
         return True
 
 
 def _work(name: str, work: Callable[[], Any], result: int) -> None:
-    syscalls.set_process_title(f"sandboxd: chore {name}")
-    log.became("chore")
+    syscalls.set_process_title(f"sandboxd: job {name}")
+    log.became("job")
     try:
         text = json.dumps(work()).encode()
         while text:
             text = text[os.write(result, text) :]
-    except Exception:  # whatever it was: the warden goes on, and its log says what
-        logging.getLogger(__name__).exception("the chore %s has failed", name)
+    except Exception:  # of any kind: the warden goes on, and its log has the reason
+        logging.getLogger(__name__).exception("the background job %s has failed", name)
         os._exit(1)
     os._exit(0)

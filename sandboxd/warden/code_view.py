@@ -1,8 +1,8 @@
-"""Lets the unprivileged api read our code where the checkout lies in a closed directory.
+"""A view of our code for the unprivileged api, when the checkout lies in a closed directory.
 
-A clone in a home directory or below a private temporary one cannot be entered by another uid.
-Copying it, or opening those directories up, would be worse: so the api gets a mount namespace
-in which the places that Python imports from are bound, read-only, below the state directory.
+Another uid cannot enter a clone in a home directory or below a private temporary directory. A copy
+of the code, or open directories, would be worse. So the api gets a mount namespace in which the
+directories that Python imports from are bound, read-only, below the state directory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def first_closed(path: str, uid: int) -> str | None:
     current = ""
     for part in os.path.realpath(path).split("/")[1:]:
         current += f"/{part}"
-        found = os.stat(current)
-        bits = found.st_mode >> 6 if found.st_uid == uid else found.st_mode
+        status = os.stat(current)
+        bits = status.st_mode >> 6 if status.st_uid == uid else status.st_mode
         if not bits & (0o1 if os.path.isdir(current) else 0o4):
             return current
     return None
@@ -35,8 +35,8 @@ def closed_imports(uid: int) -> list[str]:
 def open_imports(uid: int, view: str) -> None:
     """Make every closed entry of sys.path readable for `uid`, below the directory `view`.
 
-    To be called in the process that becomes the api, before it gives up root: it moves into a
-    mount namespace of its own if there is such an entry.
+    The process that becomes the api calls it before it gives up root. The process moves into a
+    mount namespace of its own if there is a closed entry.
     """
     closed = closed_imports(uid)
     if not closed:
@@ -63,7 +63,7 @@ def _bind(path: str, target: str) -> None:
 
 
 def _move_packages(path: str, target: str) -> None:
-    """Packages that are loaded already look for their other modules in the new place."""
+    """Let packages that are loaded already look for their other modules in the new place."""
     for module in list(sys.modules.values()):
         places = getattr(module, "__path__", None)
         if isinstance(places, list):

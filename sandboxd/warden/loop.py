@@ -1,18 +1,16 @@
-"""The warden's loop: answers the api, waits for shims and helpers, ends at SIGTERM.
+"""The warden's loop: serves the api's requests, collects children, ends at SIGTERM.
 
-One thread and one selector. What takes its time is not waited for: a release kills the slot's
-processes, is remembered, and is answered when the last of them is gone, its cgroup as well, and a
-chore has emptied the slot (teardown.py). If the api ends, the warden does too, and the service
-manager starts both again.
+It has one thread and one selector. The loop waits for no act that takes its time: background jobs
+do such acts (background.py), and a slot is released when the last of its processes and its cgroups
+are gone (slots/teardown.py). If the api ends, the warden ends too, and the service manager starts
+both again.
 
-Runs do not end with the daemon, whichever way it ends: their shims go on, and the next warden
-adopts them (workers.py).
+Runs do not end with the daemon, however it ends: their shims go on, and the next warden adopts them
+(slots/adoption.py).
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
 import os
 import selectors
@@ -20,241 +18,114 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from .. import log, wire
 from ..config import Config
-from ..config_file import renewed
-from ..errors import Invalid, SandboxdError, StageError, Unavailable
+from ..errors import StageError
 from ..systemd import Notify
 from .background import BackgroundJobs
+from .config_reload import reload
 from .leaks.sweep import LeaseView, Sweep
-from .requests import Requests, Worker
-from .runs.workers import Workers, kill
-from .slots.leases import Slot
-from .slots.provisioning import Provisioning
-from .slots.teardown import Teardown
-from .vitals import vitals
+from .requests.daemon_requests import DaemonRequests
+from .requests.dispatcher import Dispatcher, acts_of
+from .requests.folder_requests import FolderRequests
+from .requests.provisioning import Provisioning
+from .requests.run_requests import RunRequests
+from .requests.slot_requests import SlotRequests
+from .requests.teardown import Teardown
+from .runs.worker import Worker
+from .shared_resources import Resources
+from .workers import Workers
 
 RETRY_S = 0.02
 """Between two tries to remove a cgroup whose last process the kernel still takes apart."""
 
-ERROR_MAX = 2000
-"""Characters of an error that is told: it may quote what was asked for, and must fit a packet."""
-
 GRACE_S = 5.0
-"""What the api has to answer its last requests."""
+"""How long helpers, terminals and background jobs have to end at the end of the daemon."""
 
 
 class WardenLoop:
-    """Serves one api, `api_pid`, on `sock`, until either ends."""
+    """Serves one api, `api_pid`, on `sock`, until the api or the warden ends.
+
+    announce    is called once, when the daemon is ready
+    read_again  reads the configuration
+    """
 
     def __init__(
         self,
-        requests: Requests,
+        resources: Resources,
         sock: socket.socket,
         api_pid: int,
-        ready: Callable[[], None],
+        announce: Callable[[], None],
         notify: Notify,
         read_again: Callable[[], Config],
     ) -> None:
-        self.requests = requests
-        self.sock = sock
-        self.api_pid = api_pid
-        self.ready = ready
-        self.notify = notify
-        self.read_again = read_again
-        self.stopping = False
-        self.chores = BackgroundJobs()
-        self.selector = selectors.DefaultSelector()
-        self.working = Workers(requests, self.selector, lambda: self.releases.go_on())
-        self.releases = Teardown(requests, self.chores, self.working.is_busy, self._released)
-        self.making = Provisioning(requests, self.chores, self._made, self._release)
-        host = LeaseView(
-            requests.config.state_dir, self.working.known, self.working.groups, requests.slots.hold,
-            lambda: frozenset(requests.slots.stuck), self.releases.retry,
+        self._resources = resources
+        self._sock = sock
+        self._api_pid = api_pid
+        self._notify = notify
+        self._read_again = read_again
+        self._stopping = False
+        self._selector = selectors.DefaultSelector()
+        self._jobs = BackgroundJobs()
+        self._workers = Workers(resources, self._selector, lambda: self._teardown.go_on())
+        self._teardown = Teardown(resources, self._jobs, self._workers)
+        leases = LeaseView(
+            resources.config.state_dir, self._workers.expected, self._workers.groups,
+            resources.slots.hold, lambda: frozenset(resources.slots.stuck), self._teardown.retry,
         )  # fmt: skip
-        self.sweep = Sweep(host, self.chores)
+        self._daemon = DaemonRequests(
+            resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, announce
+        )
+        acts = acts_of(
+            self._daemon,
+            Provisioning(resources, self._jobs, self._teardown),
+            SlotRequests(resources, self._workers, self._teardown),
+            RunRequests(resources, self._workers.add),
+            FolderRequests(resources, self._workers.add),
+        )
+        self._dispatcher = Dispatcher(sock, acts)
 
-    def serve(self, told_to_stop: Sequence[int] = ()) -> int:
-        """Run until the end; the exit status of the daemon. `told_to_stop` are the SIGTERMs that
-        came before."""
-        wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    def serve(self, stop_signals: Sequence[int] = ()) -> int:
+        """Run until the end; the exit status of the daemon. `stop_signals` are the SIGTERMs that
+        arrived before."""
+        wake, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
-        if told_to_stop:
+        if stop_signals:
             self._stop()
-        hung_up: list[int] = []
-        signal.signal(signal.SIGHUP, lambda number, _: hung_up.append(number))
-        self.selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
-        self.selector.register(self.sock, selectors.EVENT_READ, self._request)
+        hangups: list[int] = []
+        signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
+        self._selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
+        self._selector.register(self._sock, selectors.EVENT_READ, self._serve_request)
         status = None
         while status is None:
-            timeout = RETRY_S if self.working.removing else self.releases.retry_in()
-            for key, _ in self.selector.select(timeout):
+            for key, _ in self._selector.select(self._timeout()):
                 key.data()
-            if hung_up:
-                hung_up.clear()
+            if hangups:
+                hangups.clear()
                 self._reload()
             status = self._collect()
-            self.working.remove_groups()
-            if self.releases.retry_in() == 0:
-                self.releases.retry()
+            self._workers.remove_groups()
+            if self._teardown.retry_in() == 0:
+                self._teardown.retry()
         self._end()
         return status
 
-    def _stop(self) -> None:
-        """SIGTERM: the api finishes what it is answering, or all that runs, and ends; we follow.
-        A second one is for the api, too, which then does not wait."""
-        if not self.stopping:
-            self.stopping = True
-            stop = self.requests.config.stop
-            self.notify.stopping("stopping", stop.grace_s if stop.runs == "drain" else 0)
-        os.kill(self.api_pid, signal.SIGTERM)
+    def _timeout(self) -> float | None:
+        return RETRY_S if self._workers.removing else self._teardown.retry_in()
+
+    def _serve_request(self) -> None:
+        if not self._dispatcher.serve_one():  # the api has ended; _collect has its exit status
+            self._selector.unregister(self._sock)
 
     def _reload(self) -> None:
-        """SIGHUP: read the configuration again, and keep the old one if the new one is bad."""
-        self.notify.reloading()
-        try:
-            new, changed, late = renewed(self.requests.config, self.read_again())
-            wire.encode({"config": asdict(new)})  # it fits
-            self.requests.renew(new)
-        except (SandboxdError, OSError) as error:
-            log.event("config.refused", logging.ERROR, reason=str(error))
-        else:
-            with contextlib.suppress(OSError):  # the api has ended; that is seen elsewhere
-                wire.send(self.sock, {"config": asdict(new)})
-            log.setup(new.log, new.log_level, "warden")
-            log.event("config.read", changed=" ".join(changed) or "nothing")
-            if late:
-                log.event("config.late", logging.WARNING, after_restart=" ".join(late))
-        self.notify.ready(self._status())
-
-    def _status(self) -> str:
-        """What there is, for `systemctl status`."""
-        leased = self.requests.slots.leased.values()
-        return f"{len(leased)} sessions, {sum(len(slot.runs) for slot in leased)} runs"
-
-    # -- requests
-
-    def _request(self) -> None:
-        try:
-            request, fds = wire.receive(self.sock)
-        except wire.Starved as error:
-            starved = Unavailable("no descriptor is left for what came with a request")
-            self._answer(error.message.get("id", 0), _refusal(starved))
-            return
-        except (OSError, wire.WireError) as error:
-            log.event("api.nonsense", logging.ERROR, error=str(error))
-            request, fds = None, []
-        if request is None:  # the api has closed its end; its exit status comes by _collect
-            self.selector.unregister(self.sock)
-            return
-        number = request.get("id")
-        if type(number) is not int:
-            number = 0
-        try:
-            answer, back = self._act(request, fds)
-        except SandboxdError as error:
-            self._answer(number, _refusal(error))
-        except OSError as error:  # no descriptor, no memory, no disk: for this request, not for us
-            self._answer(number, _refusal(StageError.of("warden", error)))
-        else:
-            if answer is not None:
-                self._answer(number, {"ok": True} | answer, back)
-        finally:
-            wire.close_all(fds)
-
-    def _act(
-        self, request: dict[str, Any], fds: list[int]
-    ) -> tuple[dict[str, Any] | None, list[int]]:
-        """Do what is asked: fields of the answer, None when it comes later, and descriptors."""
-        match request.get("op"):
-            case "ready":
-                for path in self.requests.forget_strays():
-                    log.event("slot.removed", logging.WARNING, path=path, reason="no session")
-                self.ready()
-                self.notify.ready(self._status())
-                return {}, []
-            case "ping":
-                self.notify.alive(self._status())
-                self.requests.look_at_room()
-                busy = {"children": len(self.working.children), "releasing": len(self.releases)}
-                return {"vitals": vitals() | busy}, []
-            case "sweep":
-                id = request.get("id", 0)
-                self.sweep.ask(functools.partial(self._swept, id))
-                return None, []
-            case "lease":
-                self.making.slot(request, request.get("id", 0))
-                return None, []
-            case "adopt":
-                return self._adopt(request), []
-            case "start":
-                slot = self._busy_check(request)
-                started, back = self.requests.start(request, fds[0] if fds else None)
-                self.working.add(started)
-                slot.runs[started.run or 0] = started.pid
-                return {}, back
-            case "follow":
-                self._busy_check(request)
-                back = self.requests.follow(request)
-                return {"there": bool(back)}, back
-            case "forget":
-                self.requests.forget(request)
-                return {}, []
-            case "files":
-                self._busy_check(request)
-                return {}, self._helping(*self.requests.files(request))
-            case "folder_make":
-                self.making.folder(request, request.get("id", 0))
-                return None, []
-            case "folder_files":
-                return {}, self._helping(*self.requests.folder_files(request))
-            case "folder_remove":
-                self.requests.folder_remove(request)
-                return {}, []
-            case "release":
-                self._release(self.requests.leased(request), request.get("id", 0))
-                return None, []
-        raise Invalid(f"unknown request {request.get('op')!r}")
-
-    def _adopt(self, request: dict[str, Any]) -> dict[str, Any]:
-        found, error = self.requests.adopt(request)
-        for started in found:
-            self.working.adopt(started)
-        if error:
-            raise error
-        return {}
-
-    def _helping(self, started: Worker, fd: int) -> list[int]:
-        self.working.add(started)
-        return [fd]
-
-    def _busy_check(self, request: dict[str, Any]) -> Slot:
-        slot = self.requests.leased(request)
-        if slot.number in self.releases:
-            raise Unavailable(f"slot {slot.number} is being released")
-        return slot
-
-    def _answer(self, number: Any, answer: dict[str, Any], fds: list[int] | None = None) -> None:
-        try:
-            wire.send(self.sock, {"id": number} | answer, fds)
-        except OSError:
-            pass  # the api has ended; that is seen elsewhere
-        finally:
-            wire.close_all(fds or [])
-
-    # -- ends
-
-    def _release(self, slot: Slot, request: int) -> None:
-        """Kill all that works for `slot`; its answer comes when the last of it is gone."""
-        self.releases.ask(slot, request)
-        self.working.kill(slot)
-        self.releases.go_on()
+        """SIGHUP: read the configuration again."""
+        self._notify.reloading()
+        reload(self._resources, self._read_again, self._sock)
+        self._notify.ready(self._daemon.status())
 
     def _collect(self) -> int | None:
         """Collect children that have ended; the daemon's exit status when one is the api."""
@@ -265,68 +136,46 @@ class WardenLoop:
                 return 1
             if pid == 0:
                 return None
-            if pid == self.api_pid:
+            if pid == self._api_pid:
                 code = os.waitstatus_to_exitcode(status)
-                if self.stopping:
+                if self._stopping:
                     return 0
                 log.event("api.ended", logging.ERROR, exit=code)
                 return 1
-            if not self.chores.collected(pid, status):
-                self.working.collected(pid)
+            if not self._jobs.collected(pid, status):
+                self._workers.collected(pid)
 
-    def _released(self, request: int, error: StageError | None) -> None:
-        self._made(request, self.making.released(request) or error or {})
-
-    def _made(self, request: int, told: dict[str, Any] | StageError) -> None:
-        self._answer(
-            request, _refusal(told) if isinstance(told, StageError) else {"ok": True} | told
-        )
-
-    # -- sweeps
-
-    def _swept(self, id: int, report: int | None) -> None:
-        """Answer with a sweep's report, a descriptor that is not ours to close."""
-        try:
-            copy = None if report is None else os.dup(report)
-        except OSError:
-            copy = None
-        if copy is None:
-            self._answer(id, _refusal(Unavailable("no descriptor is left for the report")))
-        else:
-            self._answer(id, {"ok": True}, [copy])
+    def _stop(self) -> None:
+        """SIGTERM: the api finishes its requests, or drains, and ends; the warden follows. A second
+        SIGTERM goes to the api too, which then does not wait."""
+        if not self._stopping:
+            self._stopping = True
+            stop = self._resources.config.stop
+            self._notify.stopping("stopping", stop.grace_s if stop.runs == "drain" else 0)
+        os.kill(self._api_pid, signal.SIGTERM)
 
     def _end(self) -> None:
-        """Collect what ends with the daemon, helpers and terminals, unmount every scratch. Runs
-        go on, for the next daemon to find, unless they are tied to this one."""
+        """Collect the workers that end with the daemon, and unmount every scratch. Runs go on for
+        the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for started in self.working.all():
-            if started.run is None or self.requests.tied:
-                kill(started)
+        for worker in self._workers.all():
+            if worker.run is None or self._resources.tied:
+                worker.kill()
         deadline = time.monotonic() + GRACE_S
-        while (self._ending() or len(self.chores)) and time.monotonic() < deadline:
+        while (self._ending() or len(self._jobs)) and time.monotonic() < deadline:
             self._collect()
-            self.working.remove_groups()
+            self._workers.remove_groups()
             time.sleep(RETRY_S / 4)
-        for slot in self.requests.slots.leased.values():
+        for slot in self._resources.slots.leased.values():
             try:
-                wire.close_all(self.requests.folders.take_back(slot))
-                self.requests.scratch.unmount(slot.path)
+                wire.close_all(self._resources.folders.take_back(slot))
+                self._resources.scratch.unmount(slot.path)
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))
 
     def _ending(self) -> bool:
-        """Something is still there that ends with the daemon."""
-        return bool(self.working.removing) or any(
-            started.run is None or started.terminal or self.requests.tied
-            for started in self.working.children
-        )
+        """A worker that ends with the daemon, or the cgroup of one, is still there."""
+        return bool(self._workers.removing) or any(map(self._is_tied, self._workers.children))
 
-
-def _refusal(error: SandboxdError) -> dict[str, Any]:
-    """An error as the fields of an answer."""
-    if isinstance(error, StageError):
-        fields = {"kind": "stage", "stage": error.stage, "errno": error.errno}
-        return {"ok": False, "error": error.message[:ERROR_MAX]} | fields
-    kinds = {Invalid: "invalid", Unavailable: "unavailable"}
-    kind = next((kind for of, kind in kinds.items() if isinstance(error, of)), "fault")
-    return {"ok": False, "error": str(error)[:ERROR_MAX], "kind": kind}
+    def _is_tied(self, worker: Worker) -> bool:
+        return worker.run is None or worker.terminal or self._resources.tied

@@ -1,8 +1,8 @@
-"""Takes away what a private daemon that was killed could not: its groups and its directory.
+"""Cleanup after a private daemon that was killed: removes its groups and its directory.
 
-A private daemon lives for one command, in a directory of its own that nobody takes up again. Both
-its halves hold the lock in there (state_directory.py), so once we have it nobody is at work there,
-and all that is left is nobody's.
+A private daemon lives for one command, in a directory of its own that no later daemon uses. Both
+its halves hold the lock in there (state_directory.py). So a process that gets the lock knows that
+the daemon is gone, and that all its remains are leaks.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PATIENCE_S = 5.0
 """How long the processes of a killed daemon may take to end."""
 
 STALE_S = 60.0
-"""Age of a directory of which somebody should have taken the lock by now."""
+"""A daemon has taken the lock of its directory when the directory is this old."""
 
 
 def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
-    """Remove all of the private daemon that lived in `folder`, unless it still does."""
+    """Remove all remains of the private daemon in `folder`; False if the daemon still lives."""
     state = f"{folder}/state"
     if (lock := _lock(f"{state}/lock", wait_s)) is None:
         return False
@@ -46,9 +46,9 @@ def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
 
 
 def clear_old(where: str, prefix: str) -> list[str]:
-    """Remove those of earlier private daemons below the directory `where`: root's own, of our
-    form, a while old, with a lock that nobody holds. Their paths."""
-    found = []
+    """Remove the directories of earlier private daemons below the directory `where`; their paths.
+    Each belongs to root, has our form, is STALE_S old, and has a lock that no process holds."""
+    removed = []
     for entry in os.scandir(where):
         if not entry.name.startswith(prefix) or not entry.is_dir(follow_symlinks=False):
             continue
@@ -56,14 +56,14 @@ def clear_old(where: str, prefix: str) -> list[str]:
         ours = status.st_uid == 0 and stat.S_IMODE(status.st_mode) == 0o711
         old = time.time() - status.st_mtime > STALE_S
         if ours and old and os.path.isfile(f"{entry.path}/state/lock") and clear(entry.path, 0):
-            found.append(entry.path)
-    return found
+            removed.append(entry.path)
+    return removed
 
 
 def _lock(path: str, wait_s: float) -> int | None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT, 0o600)
-    except OSError:  # it never came so far
+    except OSError:  # the daemon ended before it made the lock
         return None
     deadline = time.monotonic() + wait_s
     while True:
@@ -78,17 +78,17 @@ def _lock(path: str, wait_s: float) -> int | None:
 
 
 def _bases(state: str) -> list[str]:
-    """The directories of the daemon's own group, in each hierarchy: where it would be made now,
-    and where those of its runs are."""
+    """The directories of the daemon's own group, in each hierarchy: the places where a daemon would
+    make it now, and the places of the groups of its runs."""
     name = own_name(state)
-    found = {path for path in places(name) if os.path.isdir(path)}
+    bases = {path for path in places(name) if os.path.isdir(path)}
     for path in Path(state).glob("slots/*/runs/*/cgroup"):
         try:
             above = {os.path.dirname(one) for one in json.loads(path.read_text()).values()}
         except (OSError, ValueError, AttributeError, TypeError):
             continue  # half written
-        found |= {one for one in above if os.path.basename(one) == name and os.path.isdir(one)}
-    return sorted(found)
+        bases |= {one for one in above if os.path.basename(one) == name and os.path.isdir(one)}
+    return sorted(bases)
 
 
 def _groups(state: str) -> Iterator[Group]:
@@ -109,4 +109,4 @@ def _rmdir(path: str) -> None:
     try:
         os.rmdir(path)
     except OSError:
-        pass  # not there, or somebody else has put something there
+        pass  # it is not there, or another program has made something in it

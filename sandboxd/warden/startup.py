@@ -1,10 +1,10 @@
-"""`sandboxd serve`: from a Config to two running halves.
+"""The start of `sandboxd serve`: from a Config to two running halves.
 
-Order matters: the warden takes its place among the cgroups while it has no children; what the host
-must guarantee is tried before anything listens; listeners are bound as root (a socket below /run,
-a port below 1024), or come from the service manager; then the api is forked and gives root up
-before it loads any third-party code; then the warden takes a mount namespace of its own, in which
-it mounts the scratches.
+The order matters. The warden takes its place among the cgroups while it has no children. It tries
+the guarantees of the host before it listens. It binds the listeners as root (a socket below /run, a
+port below 1024), or has them from the service manager. Then it forks the api, which gives root up
+before it loads any third-party code. At last the warden takes a mount namespace of its own, in
+which it mounts the scratches.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from .code_view import open_imports
 from .doctor import guarantees
 from .doctor.checks import api_uid, check
 from .loop import WardenLoop
-from .requests import Requests
 from .runs.cgroups import Hierarchy, own_name
+from .shared_resources import Resources
 from .slots import reserve, state_directory
 
 
 def serve(config: Config, read_again: Callable[[], Config], private: bool = False) -> int:
-    """Run the daemon until it is told to stop; its exit status. `read_again` is asked for the
-    configuration at SIGHUP. Raises ConfigError, StageError.
+    """Run the daemon until a signal ends it; its exit status. `read_again` reads the configuration
+    again at SIGHUP. Raises ConfigError, StageError.
 
-    Its runs go on without it, until the next daemon finds them; those of a `private` one, which
-    will have no successor, end with it.
+    Runs go on without the daemon until the next one adopts them. A `private` daemon has no
+    successor, so its runs end with it.
     """
     log.setup(config.log, config.log_level, "warden")
-    # Until the loop takes it (server.py): what is being read is new. Not SIG_IGN, which programs
-    # would inherit.
+    # Until the loop handles SIGHUP: the configuration that is being read is new. Not SIG_IGN, which
+    # programs would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
-    told_to_stop: list[int] = []  # until the loop takes that one, too
-    signal.signal(signal.SIGTERM, lambda number, _: told_to_stop.append(number))
+    stop_signals: list[int] = []  # SIGTERMs that arrive before the loop handles them
+    signal.signal(signal.SIGTERM, lambda number, _: stop_signals.append(number))
     uid = api_uid(config)
     check(config, uid)
-    _check_door(config)
+    _check_listen(config)
     guarantees.check_names(config)
     os.umask(0o077)
     notify = systemd.Notify()
@@ -65,28 +65,28 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         name = own_name(config.state_dir)
         hierarchy = Hierarchy.find(name, config.cgroup)
         stack.callback(hierarchy.remove)
-        found = guarantees.find(config, uid, hierarchy)
-        if told_to_stop:  # and who tries things, too, perhaps: then nothing is known of the host
+        held = guarantees.find(config, uid, hierarchy)
+        if stop_signals:  # the signal may have ended the trials, too, which then prove nothing
             return 0
-        _stop_if_missing(found)
+        _stop_if_missing(held)
         listeners = _listeners(config, stack)
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Held back until the api would end of it: with our handler it would only make a note.
+        # Blocked until the signal would end the api: our handler would only record it there.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         api_pid = os.fork()
         if api_pid == 0:
             ours.close()
-            _be_api(config, uid, theirs, listeners, database, monitor, found)
+            _be_api(config, uid, theirs, listeners, database, monitor, held)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
         try:
-            requests = functools.partial(Requests, config, hierarchy, tied=private)
-            return _be_warden(requests, ours, api_pid, addresses, notify, read_again, told_to_stop)
-        except BaseException:  # it did not come to the loop that collects the api
+            resources = functools.partial(Resources, config, hierarchy, tied=private)
+            return _be_warden(resources, ours, api_pid, addresses, notify, read_again, stop_signals)
+        except BaseException:  # the loop, which collects the api, was not reached
             os.kill(api_pid, signal.SIGKILL)
             raise
 
@@ -94,8 +94,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
 def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | None:
     """The listener for metrics and health checks. Raises ConfigError.
 
-    Only one daemon of a host can have the address that none was told to take: the others say so
-    and do without.
+    Only one daemon of a host can have the default address. The others log that and have none.
     """
     if not config.metrics:
         return None
@@ -110,10 +109,10 @@ def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | Non
     return listener
 
 
-def _stop_if_missing(found: tuple[Guarantee, ...]) -> None:
-    """Say what this host does not guarantee. Raises ConfigError when that is required."""
-    guarantees.stop_if_missing(found)
-    for one in found:
+def _stop_if_missing(held: tuple[Guarantee, ...]) -> None:
+    """Log the guarantees that this host does not hold. Raises ConfigError when one is required."""
+    guarantees.stop_if_missing(held)
+    for one in held:
         if not one.held:
             log.event(
                 "guarantee.missing", logging.WARNING, name=one.name, reason=guarantees.describe(one)
@@ -127,9 +126,9 @@ def _be_api(
     listeners: list[socket.socket],
     database: str,
     monitor: socket.socket | None,
-    found: tuple[Guarantee, ...],
+    held: tuple[Guarantee, ...],
 ) -> NoReturn:
-    """The unprivileged half. Root ends here."""
+    """Become the unprivileged half. Root ends here."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     status = 1
@@ -142,59 +141,60 @@ def _be_api(
         os.chdir("/")
         syscalls.set_process_title("sandboxd: api")
         log.became("api")
-        # Only now, without root: everything that is not ours.
+        # Third-party code is loaded only now, without root.
         from ..api import server
 
-        server.run(config, sock, listeners, database, monitor, found)
+        server.run(config, sock, listeners, database, monitor, held)
         status = 0
     except SandboxdError as error:
         print(f"sandboxd: {error}", file=sys.stderr, flush=True)
-    except Exception:  # a bug: the warden only sees the status, so the log must have the rest
+    except Exception:  # a bug: the warden sees the status only, so the log must have the rest
         logging.getLogger(__name__).exception("the api has failed")
     finally:
         os._exit(status)
 
 
 def _be_warden(
-    make: Callable[[], Requests],
+    make: Callable[[], Resources],
     sock: socket.socket,
     api_pid: int,
     addresses: list[str],
     notify: systemd.Notify,
     read_again: Callable[[], Config],
-    told_to_stop: list[int],
+    stop_signals: list[int],
 ) -> int:
-    """The privileged half."""
+    """Become the privileged half."""
     syscalls.set_process_title("sandboxd: warden")
-    # What a shim leaves when it is killed comes to us: the first process of a container may
-    # collect it late or never, and a slot waits for it.
+    # The warden becomes the parent of the children of a killed shim: the first process of a
+    # container may collect them late or never, and a slot waits for that.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     with stage("mount namespace"):
         syscalls.unshare(syscalls.CLONE_NEWNS)
-        # slave: what the host mounts later is seen here, what we mount is not seen there.
+        # slave: later mounts of the host are seen here, our mounts are not seen there.
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
-    requests = make()
-    gc.freeze()  # forks share these pages as long as nobody counts references on them
+    resources = make()
+    gc.freeze()  # forks share these pages as long as no reference count in them changes
     ready = f"sandboxd: ready on {', '.join(addresses)}"
-    say = functools.partial(print, ready, flush=True)
-    return WardenLoop(requests, sock, api_pid, say, notify, read_again).serve(told_to_stop)
+    announce = functools.partial(print, ready, flush=True)
+    loop = WardenLoop(resources, sock, api_pid, announce, notify, read_again)
+    return loop.serve(stop_signals)
 
 
 def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """What the service manager has opened for us, and of the configuration what it has not.
+    """The sockets of the service manager, and one for each other address of the configuration.
 
     Raises ConfigError.
     """
     passed = [stack.enter_context(sock) for sock in systemd.passed_sockets()]
     for sock in passed:
         _check_passed(config, sock)
-    there = {_address(sock) for sock in passed}
-    wanted = [address for address in config.listen if address not in there]
-    return passed + [stack.enter_context(_listener(address, "--listen")) for address in wanted]
+    open_already = {_address(sock) for sock in passed}
+    others = [address for address in config.listen if address not in open_already]
+    return passed + [stack.enter_context(_listener(address, "--listen")) for address in others]
 
 
 def _check_passed(config: Config, sock: socket.socket) -> None:
-    """The same locks as on the sockets that we open, for one that was opened for us."""
+    """Hold a socket of the service manager to the rules for our own. Raises ConfigError."""
     address = _address(sock)
     if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6) or not sock.getsockopt(
         socket.SOL_SOCKET, socket.SO_ACCEPTCONN
@@ -205,21 +205,21 @@ def _check_passed(config: Config, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see _listen_tcp
     elif os.stat(address.removeprefix("unix:")).st_mode & 0o006:
         raise ConfigError(
-            f"{address} is open to everybody on this host, and who opens it signs nothing; give "
-            "the socket unit SocketMode=0600, or 0660 and a SocketGroup="
+            f"{address} is open to everybody on this host, and its clients need not sign; give the "
+            "socket unit SocketMode=0600, or 0660 and a SocketGroup="
         )
 
 
 def _address(listener: socket.socket) -> str:
-    """As --listen has it, with the port that the kernel chose for port 0."""
+    """The address as in --listen, with the port that the kernel chose for port 0."""
     name = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"unix:{name}"
     return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
-def _check_door(config: Config) -> None:
-    """Without keys the only locks are a Unix socket's permission and the loopback."""
+def _check_listen(config: Config) -> None:
+    """Without keys only the mode of a Unix socket, or the loopback, keeps strangers out."""
     for address in config.listen:
         if not address.startswith("unix:"):
             _check_host(config, address)
@@ -272,7 +272,7 @@ def _listen_tcp(address: str, option: str) -> socket.socket:
 
 
 def _listen_unix(path: str, option: str) -> socket.socket:
-    """A socket that only root may open: its permission is the key of who does not sign."""
+    """A socket that only root may open: its clients need not sign."""
     if not path.startswith("/") or len(os.fsencode(path)) > 107:
         raise ConfigError(f"{option} unix:{path}: an absolute path of at most 107 bytes is needed")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -281,7 +281,7 @@ def _listen_unix(path: str, option: str) -> socket.socket:
             raise ConfigError(f"{option} unix:{path}: another sandboxd is listening there")
         if os.path.lexists(path):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise ConfigError(f"{option} unix:{path}: there is something that is no socket")
+                raise ConfigError(f"{option} unix:{path}: a file that is no socket is there")
             os.unlink(path)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         sock.bind(path)
@@ -294,7 +294,7 @@ def _listen_unix(path: str, option: str) -> socket.socket:
 
 
 def _answers(path: str) -> bool:
-    """Somebody listens on the socket `path`."""
+    """A process listens on the socket `path`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)

@@ -1,4 +1,4 @@
-"""What the warden says of itself when it is pinged."""
+"""The vitals of the warden: its memory, descriptors and age, the answer to a ping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BEGAN = time.monotonic()
 
 
 def vitals() -> dict[str, Any]:
-    """Bytes of memory and number of descriptors, and since how many seconds it has been up."""
+    """The vitals of this moment."""
     with open("/proc/self/statm", encoding="ascii") as file:
         resident = int(file.read().split()[1]) * _PAGE
     return {

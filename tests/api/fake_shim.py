@@ -6,7 +6,7 @@ A command is a script, a verb a line:
     flood N               print N characters
     sleep S               do nothing for a while; a signal ends it and the step with 130
     await NAME            do nothing until this file is in the work directory
-    ask                   wait for input, print what came
+    ask                   wait for input, print it
     touch NAME            make a file in the work directory
     environ, limits       print them as JSON
     stdin                 print the whole of standard input
@@ -15,8 +15,8 @@ A command is a script, a verb a line:
     die                   end without a verdict
     fault                 end with a fault of sandboxd's own
 
-On a terminal what is typed comes back, and so does its size when it changes; the lines "exit N",
-"drop", "flood N", "timeout" and "nonsense" do what they say.
+A terminal echoes typed text, and its size when that changes. The lines "exit N", "drop", "flood N",
+"timeout" and "nonsense" are commands to the shim.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Ended(Exception):
 
 
 class FakeShim:
-    """Plays one run in two threads; `order` is the start request of wire.py."""
+    """Plays one run in two threads. `request` has the arguments of the request `start` as JSON."""
 
     def __init__(
-        self, order: dict[str, Any], stdin: int | None, home: Path, spool: Path, log: list[str],
+        self, request: dict[str, Any], stdin: int | None, home: Path, spool: Path, log: list[str],
         keep: ConsoleConfig = KEEP,
     ) -> None:  # fmt: skip
-        self.order, self.stdin, self.home, self.log = order, stdin, home, log
+        self.request, self.stdin, self.home, self.log = request, stdin, home, log
         self.control, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
         spool.mkdir(parents=True)
@@ -74,7 +74,7 @@ class FakeShim:
             self.threads[-1].start()
 
     def kill(self) -> None:
-        """As cgroup.kill would; nothing of it is left then."""
+        """End the run as cgroup.kill would. No thread of it is left then."""
         with self.changed:
             self.ended = True
             self.changed.notify_all()
@@ -107,7 +107,7 @@ class FakeShim:
         self.changed.notify_all()
 
     def _answer(self) -> None:
-        """Answer the watch if the run has gone beyond it; the condition is held."""
+        """Answer the watch if the run has gone beyond it. The caller holds the condition."""
         seen = self.watch
         state = {
             "console": self.writer.position, "journal": self.events, "waiting": self.waiting,
@@ -125,7 +125,7 @@ class FakeShim:
     def _play(self) -> None:
         failed = False
         try:
-            for step in self.order["steps"]:
+            for step in self.request["steps"]:
                 code, outcome = 0, "skipped"
                 if step["name"] == "exec" and failed:
                     code = BUILD_FAILED
@@ -137,7 +137,7 @@ class FakeShim:
             if end.final:
                 self._event(step["name"], end.code, "limit")
         except OSError:
-            pass  # nobody follows any more
+            pass  # the api follows the run no longer
         finally:
             for fd in (self.console, self.journal):
                 os.close(fd)
@@ -145,7 +145,7 @@ class FakeShim:
 
     def _step(self, step: dict[str, Any]) -> int:
         try:
-            if self.order.get("terminal"):
+            if self.request.get("terminal"):
                 self._sit()
             for line in step["command"].splitlines():
                 verb, _, rest = line.partition(" ")
@@ -157,7 +157,7 @@ class FakeShim:
         return 0
 
     def _sit(self) -> None:
-        """Be a terminal until its user goes, or ends it."""
+        """Be a terminal until its user leaves or ends it."""
         assert self.stdin is not None
         with socket.socket(fileno=os.dup(self.stdin)) as link:
             os.close(self.stdin)
@@ -203,10 +203,10 @@ class FakeShim:
 
     def _wait(self, done: Any, seconds: float) -> bool:
         with self.changed:
-            found = self.changed.wait_for(lambda: self.ended or done(), seconds)
+            is_done: bool = self.changed.wait_for(lambda: self.ended or done(), seconds)
             if self.ended:
                 raise Ended(None)
-            return found
+            return is_done
 
     def _do_out(self, rest: str, _: Any) -> None:
         self._print(STDOUT, rest + "\n")
@@ -241,7 +241,7 @@ class FakeShim:
         path.write_text("made by a program\n")
 
     def _do_environ(self, _: str, __: Any) -> None:
-        self._print(STDOUT, json.dumps(self.order["environ"]))
+        self._print(STDOUT, json.dumps(self.request["environ"]))
 
     def _do_limits(self, _: str, step: Any) -> None:
         self._print(STDOUT, json.dumps(step["limits"]))

@@ -1,7 +1,8 @@
 """A warden without root: slots are directories, file helpers and shims are threads.
 
-It speaks wire.py over a real socket pair, hands out real descriptors, and serves files with the
-real file helper, so that the api's half can be tested as a whole.
+It receives and checks requests with the code of the real warden (warden/requests.py, wire.OPS), so
+that a request that the real one refuses fails here too. It returns real descriptors and serves
+files with the real file helper.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Set
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sandboxd import wire
+from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.files.helper import serve
+from sandboxd.model import Attachment, Step
+from sandboxd.warden.requests.dispatcher import Act, Dispatcher, acts_of
+from sandboxd.warden.requests.replies import PendingReply, Result
 
 from .fake_shim import FakeShim
 
@@ -42,165 +49,194 @@ class _Cut:
 class FakeWarden:
     """The other end of `api`; its slots live below `base`.
 
-    log  every request and every message to a shim, by op
-
-    The file refuse.json below `base` maps ops to the answer to give instead; "die" as an op
-    makes the warden go away, {"dies": true} at that op;
-    {"waits": true} lets it wait, with a file called waits, until the file says so no more. With a
-    file called cut, helpers end in the middle of what they send. The file ready appears when the
-    api is.
+    The file refuse.json below `base` maps requests to errors that they get instead of a result.
+    {"dies": true} ends the warden at that request, {"waits": true} delays it until the file says
+    so no more, with a file called waits meanwhile, and "die" as the name of a request ends the
+    warden at any.
     """
 
     def __init__(self, base: Path) -> None:
-        self.base = base
         self.api, self._sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.log: list[str] = []
-        self.sessions: dict[int, str] = {}
-        self._slots = itertools.count()
-        self._shims: dict[int, list[FakeShim]] = {}
+        self._base = base
+        acts = acts_of(FakeActs(base))
+        self._dispatcher = Dispatcher(
+            self._sock, {name: self._refusable(name, act) for name, act in acts.items()}
+        )
         threading.Thread(target=self._serve, daemon=True).start()
-
-    def home(self, slot: int) -> Path:
-        """The work directory of a slot."""
-        return self.base / str(slot) / "home"
-
-    def _refusals(self) -> dict[str, Any]:
-        path = self.base / "refuse.json"
-        return json.loads(path.read_text()) if path.exists() else {}
 
     def _serve(self) -> None:
         with contextlib.suppress(ConnectionError):  # the api has ended
-            self._answer_all()
+            while self._dispatcher.serve_one():
+                pass
 
-    def _answer_all(self) -> None:
-        while True:
-            message, fds = wire.receive(self._sock)
-            if message is None:
-                return
-            op, id = message["op"], message["id"]
-            self.log.append(op)
-            refuse = self._refusals()
-            refusal = refuse.get(op, {})
-            if "die" in refuse or "dies" in refusal:
+    def _refusable(self, name: str, act: Act) -> Act:
+        """`act`, unless refuse.json has an error for requests called `name`."""
+
+        def act_or_refuse(*reply: PendingReply, **arguments: Any) -> Result | None:
+            path = self._base / "refuse.json"
+
+            def read() -> dict[str, Any]:
+                return json.loads(path.read_text()) if path.exists() else {}
+
+            refusals = read()
+            refusal = refusals.get(name, {})
+            if "die" in refusals or "dies" in refusal:
                 self._sock.shutdown(socket.SHUT_RDWR)
-                return
-            while self._refusals().get(op, {}).get("waits"):
-                (self.base / "waits").touch()
+                raise Unavailable("the fake warden is gone")
+            while read().get(name, {}).get("waits"):
+                (self._base / "waits").touch()
                 time.sleep(0.01)
             refusal.pop("waits", None)
             if refusal:
-                wire.close_all(fds)
-                wire.send(self._sock, {"id": id, "ok": False} | refusal)
-                continue
-            answer, back = getattr(self, f"_do_{op}")(message, fds)
-            wire.send(self._sock, {"id": id, "ok": True} | answer, back)
-            wire.close_all(back)
+                raise _error(**refusal)
+            return act(*reply, **arguments)
 
-    def _do_ready(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
-        (self.base / "ready").touch()
-        return {}, []
+        return act_or_refuse
 
-    def _do_ping(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
-        return {"vitals": {"resident_memory_bytes": 4096, "open_fds": 7}}, []
 
-    def _do_sweep(self, _: dict[str, Any], __: list[int]) -> tuple[dict[str, Any], list[int]]:
-        path = self.base / "report.json"
-        slots = [{"slot": slot, "session": session} for slot, session in self.sessions.items()]
+def _error(kind: str, error: str, stage: str = "", errno: int = 0) -> SandboxdError:
+    if kind == "stage":
+        return StageError(stage, error, errno)
+    return Invalid(error) if kind == "invalid" else Unavailable(error)
+
+
+class FakeActs:
+    """The act of each request, on directories below `base`.
+
+    With a file called cut there, helpers end in the middle of their answer. The file ready appears
+    when the api is ready, and the file report.json has parts of the report of a sweep; the slots in
+    it count as leased.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._sessions: dict[int, str] = {}
+        self._reported: dict[int, str] = {}
+        self._numbers = itertools.count()
+        self._shims: dict[int, list[FakeShim]] = {}
+
+    def _slot(self, slot: int, session: str) -> Path:
+        """The directory of a slot that is leased to `session`."""
+        if session not in (self._sessions.get(slot), self._reported.get(slot)):
+            raise Invalid(f"slot {slot} is not leased to this session")
+        return self._base / str(slot)
+
+    def ready(self) -> Result:
+        (self._base / "ready").touch()
+        return Result()
+
+    def ping(self) -> Result:
+        return Result({"vitals": {"resident_memory_bytes": 4096, "open_fds": 7}})
+
+    def sweep(self, reply: PendingReply) -> None:
+        path = self._base / "report.json"
+        parts = json.loads(path.read_text()) if path.exists() else {}
+        self._reported = {one["slot"]: one["session"] for one in parts.get("slots", [])}
+        slots = [{"slot": slot, "session": session} for slot, session in self._sessions.items()]
         report = {"strays": [], "kept": [], "folders": [], "stuck": [], "seconds": 0, "fault": ""}
-        told = json.loads(path.read_text()) if path.exists() else {}
         fd = os.memfd_create("report")
-        os.write(fd, json.dumps({"slots": slots} | report | told).encode())
-        return {}, [fd]
+        os.write(fd, json.dumps({"slots": slots} | report | parts).encode())
+        reply.succeed(Result(descriptors=[fd]))
 
-    def _do_lease(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
-        slot = next(self._slots)
-        self.sessions[slot] = message["session"]
+    def lease(
+        self,
+        reply: PendingReply,
+        session: str,
+        size: int,
+        inodes: int,
+        mounts: tuple[Attachment, ...],
+    ) -> None:
+        slot = next(self._numbers)
+        self._sessions[slot] = session
         for name in ("home", "stage"):
-            (self.base / str(slot) / name).mkdir(parents=True)
-        for mount in message["mounts"]:
-            (self.home(slot) / mount["name"]).mkdir()
-        return {"slot": slot}, []
+            (self._base / str(slot) / name).mkdir(parents=True)
+        for mount in mounts:
+            (self._base / str(slot) / "home" / mount.name).mkdir()
+        reply.succeed(Result({"slot": slot}))
 
-    def _do_adopt(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
-        slot = message["slot"]
-        if not self.home(slot).exists():
-            return {"ok": False, "kind": "invalid", "error": "nothing is there"}, []
-        self.sessions[slot] = message["session"]
-        self._slots = itertools.count(slot + 1)
-        return {}, []
+    def adopt(
+        self, slot: int, session: str, mounts: tuple[Attachment, ...], runs: Set[int]
+    ) -> Result:
+        if not (self._base / str(slot) / "home").exists():
+            raise Invalid(f"slot {slot} does not hold session {session}")
+        self._sessions[slot] = session
+        self._numbers = itertools.count(slot + 1)
+        return Result()
 
-    def _do_start(
-        self, message: dict[str, Any], fds: list[int]
-    ) -> tuple[dict[str, Any], list[int]]:
-        slot, run = message["slot"], message["run"]
-        spool = self.base / str(slot) / f"run{run}"
-        shim = FakeShim(message, fds[0] if fds else None, self.home(slot), spool, self.log)
-        told = os.open(spool / "cursor", os.O_RDWR | os.O_CREAT)
-        back = [shim.theirs.detach(), os.dup(shim.console), os.dup(shim.journal), told]
+    def start(
+        self,
+        slot: int,
+        session: str,
+        run: int,
+        shell: str,
+        steps: tuple[Step, ...],
+        environ: dict[str, str],
+        terminal: bool,
+        runtime: str,
+        stdin: int | None,
+    ) -> Result:
+        path = self._slot(slot, session)
+        spool = path / f"run{run}"
+        request = {
+            "steps": [asdict(step) for step in steps], "environ": environ, "terminal": terminal,
+        }  # fmt: skip
+        stdin = None if stdin is None else os.dup(stdin)
+        shim = FakeShim(request, stdin, path / "home", spool, [])
+        cursor = os.open(spool / "cursor", os.O_RDWR | os.O_CREAT)
+        fds = [shim.theirs.detach(), os.dup(shim.console), os.dup(shim.journal), cursor]
         self._shims.setdefault(slot, []).append(shim)
         shim.start()
-        return {}, back
+        return Result(descriptors=fds)
 
-    def _do_follow(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
-        spool = self.base / str(message["slot"]) / f"run{message['run']}"
+    def follow(self, slot: int, session: str, run: int, begun: bool) -> Result:
+        spool = self._slot(slot, session) / f"run{run}"
         if not spool.exists():
-            return {"there": False}, []
-        gone, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        gone.close()  # its shim was a thread of the warden before
+            return Result({"there": False})
+        ended, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ended.close()  # its shim was a thread of the warden before
         names = ("console", "journal", "cursor")
-        return {"there": True}, [ours.detach(), *(os.open(spool / n, os.O_RDWR) for n in names)]
+        fds = [ours.detach(), *(os.open(spool / name, os.O_RDWR) for name in names)]
+        return Result({"there": True}, fds)
 
-    def _do_forget(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
-        for run in message["runs"]:
-            shutil.rmtree(self.base / str(message["slot"]) / f"run{run}", ignore_errors=True)
-        return {}, []
+    def forget(self, slot: int, session: str, runs: Set[int]) -> Result:
+        for run in runs:
+            shutil.rmtree(self._slot(slot, session) / f"run{run}", ignore_errors=True)
+        return Result()
 
-    def _do_files(self, message: dict[str, Any], _: list[int]) -> tuple[dict[str, Any], list[int]]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        slot = message["slot"]
-        threading.Thread(target=self._help, args=(slot, ours), daemon=True).start()
-        return {}, [theirs.detach()]
+    def files(self, slot: int, session: str) -> Result:
+        return self._helper(self._slot(slot, session), "home", "stage")
 
-    def _do_folder_make(
-        self, message: dict[str, Any], _: list[int]
-    ) -> tuple[dict[str, Any], list[int]]:
-        for name in ("home", "stage", "uploads"):
-            (self.base / message["folder"] / name).mkdir(parents=True)
-        return {}, []
-
-    def _do_folder_files(
-        self, message: dict[str, Any], _: list[int]
-    ) -> tuple[dict[str, Any], list[int]]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        args = (message["folder"], ours, True)
-        threading.Thread(target=self._help, args=args, daemon=True).start()
-        return {}, [theirs.detach()]
-
-    def _do_folder_remove(
-        self, message: dict[str, Any], _: list[int]
-    ) -> tuple[dict[str, Any], list[int]]:
-        shutil.rmtree(self.base / message["folder"], ignore_errors=True)
-        return {}, []
-
-    def _help(self, place: int | str, sock: socket.socket, of_folder: bool = False) -> None:
-        names = ["home", "stage"] + (["uploads"] if of_folder else [])
-        flags = os.O_RDONLY | os.O_DIRECTORY
-        places = [os.open(self.base / str(place) / name, flags) for name in names]
-        cut = (self.base / "cut").exists()
-        try:
-            serve(_Cut(sock) if cut else sock, *places)  # type: ignore[arg-type]  # a stand-in
-        finally:
-            wire.close_all(places)
-            sock.close()
-
-    def _do_release(
-        self, message: dict[str, Any], _: list[int]
-    ) -> tuple[dict[str, Any], list[int]]:
-        self._release(message["slot"])
-        return {}, []
-
-    def _release(self, slot: int) -> None:
-        self.sessions.pop(slot, None)
+    def release(self, reply: PendingReply, slot: int, session: str) -> None:
+        path = self._slot(slot, session)
+        self._sessions.pop(slot, None)
         for shim in self._shims.pop(slot, []):
             shim.kill()
-        shutil.rmtree(self.base / str(slot), ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+        reply.succeed()
+
+    def folder_make(self, reply: PendingReply, folder: str, size: int, inodes: int) -> None:
+        for name in ("home", "stage", "uploads"):
+            (self._base / folder / name).mkdir(parents=True)
+        reply.succeed()
+
+    def folder_files(self, folder: str) -> Result:
+        return self._helper(self._base / folder, "home", "stage", "uploads")
+
+    def folder_remove(self, folder: str) -> Result:
+        shutil.rmtree(self._base / folder, ignore_errors=True)
+        return Result()
+
+    def _helper(self, path: Path, *names: str) -> Result:
+        """Start a file helper in a thread, for the directories `names` of `path`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        directories = [os.open(path / name, os.O_RDONLY | os.O_DIRECTORY) for name in names]
+        threading.Thread(target=self._help, args=(directories, ours), daemon=True).start()
+        return Result(descriptors=[theirs.detach()])
+
+    def _help(self, directories: list[int], sock: socket.socket) -> None:
+        cut = (self._base / "cut").exists()
+        try:
+            serve(_Cut(sock) if cut else sock, *directories)  # type: ignore[arg-type]  # a stand-in
+        finally:
+            wire.close_all(directories)
+            sock.close()

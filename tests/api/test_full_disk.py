@@ -99,7 +99,7 @@ def test_reservation_refused_for_want_of_disk_is_507_when_the_host_has_none(
 ) -> None:
     admission = {"disk": 1e-9, "owner": {"disk": 1e-9}}
     server = start({"admission": admission, "disk_floor": floor})
-    # who asks for more than there is for all is served alone
+    # a session that needs more than the total is admitted alone
     assert server.client.post("/session", json={"image": "c"}).status_code == 201
     assert_problem(server.client.post("/session", json={"image": "c"}), status, kind)
     assert_problem(server.client.post("/folders", json={"name": "data"}), status, kind)

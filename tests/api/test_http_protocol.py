@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -184,7 +185,9 @@ def test_body_that_is_still_not_complete_long_after_the_response_ends_the_connec
 
         trickling = asyncio.create_task(trickle())
         try:
-            assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+            assert await reader.readexactly(13) == b"HTTP/1.1 204 "
+            with contextlib.suppress(ConnectionResetError):  # its body came to a closed socket
+                await reader.read()
         finally:
             trickling.cancel()
 

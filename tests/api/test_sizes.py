@@ -62,8 +62,8 @@ def test_limits_of_a_run_exceed_neither_ceiling_nor_session(
 
 
 def test_numbers_and_booleans_in_variables_become_texts() -> None:
-    given_ = {"A": 1, "B": True, "C": False, "D": 1.5, "E": "", "_f9": "\udcff"}
-    assert list(sizes.variables(given_, "environ").values()) == [
+    text = {"A": 1, "B": True, "C": False, "D": 1.5, "E": "", "_f9": "\udcff"}
+    assert list(sizes.variables(text, "environ").values()) == [
         "1", "true", "false", "1.5", "", "\udcff",
     ]  # fmt: skip
 

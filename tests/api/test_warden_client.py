@@ -1,4 +1,4 @@
-"""The stub of the warden: answers find their askers, descriptors never stay open by chance."""
+"""The stub of the warden: each reply reaches its caller, and descriptors do not stay open."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from sandboxd import wire
 from sandboxd.api.sessions.warden_client import WardenClient
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.runs.channel import Channel
@@ -17,7 +18,7 @@ Scenario = Callable[[WardenClient, Channel], Awaitable[None]]
 
 
 def play(scenario: Scenario) -> None:
-    """Run it with a client that is served and the warden's end of its socket."""
+    """Play `scenario` with a client that is served, and the warden's end of its socket."""
 
     async def go() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -32,22 +33,28 @@ def play(scenario: Scenario) -> None:
 
     before = len(os.listdir("/proc/self/fd"))
     asyncio.run(go())
-    assert len(os.listdir("/proc/self/fd")) == before, "descriptors are left"
+    assert len(os.listdir("/proc/self/fd")) == before, "descriptors stay open"
 
 
-async def asked(warden: Channel) -> int:
+def socket_pair() -> tuple[int, int]:
+    """Two connected descriptors."""
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
+async def next_id(warden: Channel) -> int:
     """The id of the next request."""
     message, _ = await warden.receive_message()
     assert message
     return int(message["id"])
 
 
-def test_answers_may_come_in_any_order() -> None:
+def test_replies_may_come_in_any_order() -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
         first = asyncio.create_task(client.lease("a", 1, 1, ()))
-        one = await asked(warden)
+        one = await next_id(warden)
         second = asyncio.create_task(client.lease("b", 1, 1, ()))
-        two = await asked(warden)
+        two = await next_id(warden)
         await warden.send_message({"id": two, "ok": True, "slot": 2})
         await warden.send_message({"id": one, "ok": True, "slot": 1})
         assert (await first, await second) == (1, 2)
@@ -56,15 +63,15 @@ def test_answers_may_come_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_descriptors_for_somebody_who_has_gone_are_closed(answered: bool) -> None:
+def test_descriptors_for_a_cancelled_request_are_closed(answered: bool) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
         request = asyncio.create_task(client.files(1, "s"))
-        id, fd = await asked(warden), os.memfd_create("x")
+        id, (end, fd) = await next_id(warden), socket_pair()
         if not answered:
             request.cancel()
             await asyncio.sleep(0)
         await warden.send_message({"id": id, "ok": True}, [fd])
-        os.close(fd)
+        wire.close_all([end, fd])
         if answered:
             while client._pending:
                 await asyncio.sleep(0)
@@ -76,14 +83,27 @@ def test_descriptors_for_somebody_who_has_gone_are_closed(answered: bool) -> Non
     play(scenario)
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 5])
-def test_an_answer_with_other_descriptors_than_expected_is_none(count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5])
+def test_reply_with_other_descriptors_than_those_of_the_table_is_refused(count: int) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
         request = asyncio.create_task(client.start(1, "s", 1, "/bin/bash", (), {}, None))
-        id, fd = await asked(warden), os.memfd_create("x")
+        id, fd = await next_id(warden), os.memfd_create("x")
         await warden.send_message({"id": id, "ok": True}, [fd] * count)
         os.close(fd)
         with pytest.raises(Unavailable):
+            await request
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("fields", [{}, {"slot": "1"}, {"slot": -1}, {"slot": 1, "uid": 0}])
+def test_reply_with_other_fields_than_those_of_the_table_is_refused(
+    fields: dict[str, object],
+) -> None:
+    async def scenario(client: WardenClient, warden: Channel) -> None:
+        request = asyncio.create_task(client.lease("a", 1, 1, ()))
+        await warden.send_message({"id": await next_id(warden), "ok": True} | fields)
+        with pytest.raises(Unavailable, match="not as expected"):
             await request
 
     play(scenario)
@@ -98,25 +118,25 @@ def test_an_answer_with_other_descriptors_than_expected_is_none(count: int) -> N
         ({}, Unavailable),
     ],
 )
-def test_a_refusal_is_the_exception_of_its_kind(
+def test_refusal_raises_the_exception_of_its_kind(
     answer: dict[str, object], kind: type[SandboxdError]
 ) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
         request = asyncio.create_task(client.release(1, "s"))
-        await warden.send_message({"id": await asked(warden), "ok": False} | answer)
+        await warden.send_message({"id": await next_id(warden), "ok": False} | answer)
         with pytest.raises(kind):
             await request
 
     play(scenario)
 
 
-def test_when_the_warden_goes_every_request_is_told() -> None:
+def test_end_of_the_warden_fails_every_request() -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
         requests = [asyncio.create_task(client.release(n, "s")) for n in range(3)]
-        await asked(warden)
+        await next_id(warden)
         warden.close()
-        answers = await asyncio.gather(*requests, return_exceptions=True)
-        assert all(isinstance(answer, Unavailable) for answer in answers)
+        replies = await asyncio.gather(*requests, return_exceptions=True)
+        assert all(isinstance(reply, Unavailable) for reply in replies)
         with pytest.raises(Unavailable):
             await client.ready()
 

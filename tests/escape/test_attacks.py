@@ -11,10 +11,9 @@ import pytest
 
 from sandboxd.selftest import host_view
 from sandboxd.selftest.attack import judge
-from sandboxd.warden.requests import Requests
 
 from ..attacks import BY_NAME, carry_out, carry_out_in_session
-from ..sandbox import Sandbox, lease
+from ..sandbox import BareWarden, Sandbox, lease
 from .removals import ELSEWHERE, REMOVALS, Removal, own_limits_restored
 
 
@@ -28,9 +27,9 @@ def canaries(monkeypatch: pytest.MonkeyPatch) -> Iterator[host_view.Canaries]:
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_attack_fails_and_nothing_of_its_session_remains(
-    requests: Requests, canaries: host_view.Canaries, name: str
+    warden: BareWarden, canaries: host_view.Canaries, name: str
 ) -> None:
-    judgement = carry_out_in_session(requests, canaries, BY_NAME[name])
+    judgement = carry_out_in_session(warden, canaries, BY_NAME[name])
     assert judgement.held, judgement.why
 
 
@@ -74,11 +73,11 @@ def test_other_session_attack_succeeds_in_the_session_that_left_the_files(
 
 
 def test_disk_attacks_succeed_on_a_disk_without_bounds(
-    requests: Requests, canaries: host_view.Canaries
+    warden: BareWarden, canaries: host_view.Canaries
 ) -> None:
-    large = lease(requests, size=70 << 30, inodes=5 << 20)
+    large = lease(warden, size=70 << 30, inodes=5 << 20)
     try:
         for name in ("disk", "inodes"):
             assert judge(BY_NAME[name], carry_out(large, canaries, BY_NAME[name])[0]).held is False
     finally:
-        requests.free(large.slot)
+        warden.free(large.slot)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sandboxd.jail.cgroup import Group
-from sandboxd.warden.requests import Worker
+from sandboxd.warden.runs.worker import Worker
 
 from ..sandbox import Sandbox
 
@@ -69,7 +69,8 @@ def test_peak_of_memory_is_that_of_its_own_step(sandbox: Sandbox) -> None:
     result = sandbox.run("true", build=grab)
     usage: list[dict[str, Any]] = [event["verdict"]["usage"] for event in result.events]
     assert usage[1]["mem_peak"] > 90 << 20
-    if sandbox.requests.hierarchy.base.get("memory"):  # v2 can start its peak anew since 6.12 only
+    # v2 can start its peak anew since 6.12 only
+    if sandbox.warden.resources.hierarchy.base.get("memory"):
         assert usage[2]["mem_peak"] < 60 << 20
 
 

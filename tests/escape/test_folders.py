@@ -12,18 +12,17 @@ import pytest
 
 from sandboxd.errors import Invalid, StageError
 from sandboxd.jail import idmap, syscalls
-from sandboxd.warden.requests import Requests
 from sandboxd.warden.slots.folders import FOLDER_UID
 
-from ..sandbox import Sandbox, lease, restarted
+from ..sandbox import BareWarden, Sandbox, lease, restarted
 
 Lease = Callable[..., Sandbox]
 
 
-def make(requests: Requests, size: int = 16 << 20) -> str:
+def make(warden: BareWarden, size: int = 16 << 20) -> str:
     """A new folder; its UUID."""
     folder = str(uuid.uuid4())
-    requests.folder_make({"folder": folder, "size": size, "inodes": 1024})()
+    warden.make_folder(folder, size, 1024)
     return folder
 
 
@@ -32,45 +31,45 @@ def mount(folder: str, name: str = "data", read_only: bool = False) -> dict[str,
 
 
 @pytest.fixture
-def folder(requests: Requests) -> Iterator[str]:
-    name = make(requests)
+def folder(warden: BareWarden) -> Iterator[str]:
+    name = make(warden)
     yield name
-    requests.folder_remove({"folder": name})
+    warden.request("folder_remove", folder=name)
 
 
 @pytest.fixture
-def session(requests: Requests, folder: str) -> Iterator[Lease]:
+def session(warden: BareWarden, folder: str) -> Iterator[Lease]:
     """Leases slots, which are released before the folder is removed."""
     leased: list[Sandbox] = []
 
     def with_folders(*mounts: dict[str, Any]) -> Sandbox:
-        leased.append(lease(requests, mounts=list(mounts) or [mount(folder)]))
+        leased.append(lease(warden, mounts=list(mounts) or [mount(folder)]))
         return leased[-1]
 
     yield with_folders
     for sandbox in leased:
-        requests.free(sandbox.slot)
+        warden.free(sandbox.slot)
 
 
-def stored(requests: Requests, folder: str, name: str) -> os.stat_result:
+def stored(warden: BareWarden, folder: str, name: str) -> os.stat_result:
     """The status of a file as it is on disk."""
-    with requests.folders._mounted(folder) as path:
+    with warden.resources.folders._mounted(folder) as path:
         return os.lstat(f"{path}/work/{name}")
 
 
-def test_files_of_a_folder_outlive_the_session(requests: Requests, folder: str) -> None:
-    first = lease(requests, mounts=[mount(folder)])
+def test_files_of_a_folder_outlive_the_session(warden: BareWarden, folder: str) -> None:
+    first = lease(warden, mounts=[mount(folder)])
     assert first.run("echo text > data/f; mkdir data/d").exit == 0
-    requests.free(first.slot)
-    second = lease(requests, mounts=[mount(folder)])
+    warden.free(first.slot)
+    second = lease(warden, mounts=[mount(folder)])
     assert second.run("cat data/f; stat -c '%U %a' data data/f data/d").stdout.split() == [
         "text", "work", "755", "work", "644", "work", "755",
     ]  # fmt: skip
-    requests.free(second.slot)
+    warden.free(second.slot)
 
 
 def test_two_sessions_use_a_folder_at_once_under_different_uids(
-    requests: Requests, folder: str, session: Lease
+    warden: BareWarden, folder: str, session: Lease
 ) -> None:
     one, two = session(), session()
     assert one.slot.uid != two.slot.uid
@@ -81,7 +80,7 @@ def test_two_sessions_use_a_folder_at_once_under_different_uids(
     assert one.run("cat data/f; stat -c %u data/f").stdout.split() == [
         "one", "two", str(one.slot.uid),
     ]  # fmt: skip
-    file = stored(requests, folder, "f")
+    file = stored(warden, folder, "f")
     assert (file.st_uid, file.st_gid, file.st_mode & 0o777) == (FOLDER_UID, FOLDER_UID, 0o600)
 
 
@@ -100,7 +99,7 @@ def test_folder_that_is_mounted_without_its_map_stops_the_run(
 
 
 def test_session_with_folders_is_refused_where_the_kernel_cannot_map_owners(
-    requests: Requests, folder: str, monkeypatch: pytest.MonkeyPatch
+    warden: BareWarden, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = syscalls.mount_setattr
 
@@ -110,11 +109,11 @@ def test_session_with_folders_is_refused_where_the_kernel_cannot_map_owners(
         real(fd, attributes, recursive)
 
     monkeypatch.setattr(syscalls, "mount_setattr", old)
-    before = dict(requests.slots.leased)
+    before = dict(warden.resources.slots.leased)
     with pytest.raises(StageError, match="folders"):
-        lease(requests, mounts=[mount(folder)])
-    assert requests.slots.leased == before
-    assert not os.path.ismount(requests.folders._mount(folder))
+        lease(warden, mounts=[mount(folder)])
+    assert warden.resources.slots.leased == before
+    assert not os.path.ismount(warden.resources.folders._mount(folder))
 
 
 def test_read_only_folder_cannot_be_changed(session: Lease, folder: str) -> None:
@@ -149,13 +148,13 @@ def test_hard_link_between_a_folder_and_the_scratch_is_refused(session: Lease) -
     assert result.stdout == "" and result.stderr.count("cross-device") == 2
 
 
-def test_session_sees_its_own_folders_only(requests: Requests, session: Lease) -> None:
-    other = make(requests)
-    guest = lease(requests, mounts=[mount(other, "secret")])
+def test_session_sees_its_own_folders_only(warden: BareWarden, session: Lease) -> None:
+    other = make(warden)
+    guest = lease(warden, mounts=[mount(other, "secret")])
     guest.run("echo hidden > secret/marker")
     result = session().run("find / -name marker 2>/dev/null; ls; cat /proc/self/mountinfo")
-    requests.free(guest.slot)
-    requests.folder_remove({"folder": other})
+    warden.free(guest.slot)
+    warden.request("folder_remove", folder=other)
     assert result.stdout.startswith("data\n")
     assert "secret" not in result.stdout and "folders" not in result.stdout
 
@@ -218,57 +217,56 @@ def test_program_is_in_the_hosts_user_namespace_and_in_no_other(session: Lease) 
         [mount(str(uuid.UUID(int=n)), f"f{n}") for n in range(6)],
     ],
 )
-def test_malformed_mounts_are_refused_by_the_warden(requests: Requests, mounts: Any) -> None:
-    before = dict(requests.slots.leased)
-    request = {"session": str(uuid.uuid4()), "size": 64 << 20, "inodes": 4096, "mounts": mounts}
+def test_malformed_mounts_are_refused_by_the_warden(warden: BareWarden, mounts: Any) -> None:
+    before = dict(warden.resources.slots.leased)
     with pytest.raises(Invalid):
-        requests.lease(request)
-    assert requests.slots.leased == before
+        warden.lease(session=str(uuid.uuid4()), size=64 << 20, inodes=4096, mounts=mounts)
+    assert warden.resources.slots.leased == before
 
 
-def test_session_with_a_folder_that_does_not_exist_is_refused(requests: Requests) -> None:
-    before = dict(requests.slots.leased)
+def test_session_with_a_folder_that_does_not_exist_is_refused(warden: BareWarden) -> None:
+    before = dict(warden.resources.slots.leased)
     with pytest.raises(StageError, match="is not there"):
-        lease(requests, mounts=[mount(str(uuid.uuid4()))])
-    assert requests.slots.leased == before
+        lease(warden, mounts=[mount(str(uuid.uuid4()))])
+    assert warden.resources.slots.leased == before
 
 
-def test_folder_in_use_is_not_removed(requests: Requests, folder: str, session: Lease) -> None:
+def test_folder_in_use_is_not_removed(warden: BareWarden, folder: str, session: Lease) -> None:
     sandbox = session()
     with pytest.raises(Invalid, match="in use"):
-        requests.folder_remove({"folder": folder})
+        warden.request("folder_remove", folder=folder)
     assert sandbox.run("echo ok > data/f").exit == 0
 
 
-def test_folder_is_mounted_no_longer_than_a_session_has_it(requests: Requests, folder: str) -> None:
-    path = requests.folders._mount(folder)
-    one, two = lease(requests, mounts=[mount(folder)]), lease(requests, mounts=[mount(folder)])
+def test_folder_is_mounted_no_longer_than_a_session_has_it(warden: BareWarden, folder: str) -> None:
+    path = warden.resources.folders._mount(folder)
+    one, two = lease(warden, mounts=[mount(folder)]), lease(warden, mounts=[mount(folder)])
     assert os.path.ismount(path)
-    requests.free(one.slot)
+    warden.free(one.slot)
     assert os.path.ismount(path)
-    requests.free(two.slot)
+    warden.free(two.slot)
     assert not os.path.ismount(path)
 
 
-def test_adopted_session_has_its_folders_again(requests: Requests, folder: str) -> None:
-    sandbox = lease(requests, mounts=[mount(folder)])
+def test_adopted_session_has_its_folders_again(warden: BareWarden, folder: str) -> None:
+    sandbox = lease(warden, mounts=[mount(folder)])
     sandbox.run("echo text > data/f")
-    sandbox.slot, _ = again, _ = restarted(sandbox.slot, requests, mounts=[mount(folder)])
+    sandbox.slot, _ = again, _ = restarted(sandbox.slot, warden, mounts=[mount(folder)])
     assert sandbox.run("cat data/f").stdout == "text\n"
-    requests.free(again)
+    warden.free(again)
 
 
-def test_removal_of_a_folder_leaves_nothing(requests: Requests) -> None:
-    removed = make(requests)
-    requests.folder_remove({"folder": removed})
-    assert not os.path.exists(f"{requests.folders._dir}/{removed}")
-    requests.folder_remove({"folder": removed})  # again, without an error
+def test_removal_of_a_folder_leaves_nothing(warden: BareWarden) -> None:
+    removed = make(warden)
+    warden.request("folder_remove", folder=removed)
+    assert not os.path.exists(f"{warden.resources.folders._dir}/{removed}")
+    warden.request("folder_remove", folder=removed)  # again, without an error
     with pytest.raises(StageError):
-        requests.folder_files({"folder": removed})
+        warden.request("folder_files", folder=removed)
 
 
-def test_folder_that_cannot_be_created_leaves_nothing(requests: Requests) -> None:
-    before = os.listdir(requests.folders._dir)
+def test_folder_that_cannot_be_created_leaves_nothing(warden: BareWarden) -> None:
+    before = os.listdir(warden.resources.folders._dir)
     with pytest.raises(StageError):
-        requests.folder_make({"folder": str(uuid.uuid4()), "size": 16 << 20, "inodes": 1 << 30})()
-    assert os.listdir(requests.folders._dir) == before
+        warden.make_folder(str(uuid.uuid4()), 16 << 20, 1 << 30)
+    assert os.listdir(warden.resources.folders._dir) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.warden.requests import Worker
+from sandboxd.warden.runs.worker import Worker
 
 from ..sandbox import Sandbox
 

@@ -16,20 +16,20 @@ from sandboxd.shim import shared_memory
 from sandboxd.shim.console import ConsoleCopier
 from sandboxd.shim.deadlines import Deadlines
 from sandboxd.shim.storage import Storage
-from sandboxd.warden.requests import Requests, Worker
+from sandboxd.warden.runs.worker import Worker
 
-from ..sandbox import Sandbox, lease
+from ..sandbox import BareWarden, Sandbox, lease
 
 PYTHON = "exec /usr/bin/python3 -c '{}'"
 FILL = "exec head -c 40M /dev/zero > {}"
 
 
 @pytest.fixture
-def small(requests: Requests) -> Iterator[Sandbox]:
+def small(warden: BareWarden) -> Iterator[Sandbox]:
     """A session whose disk is full soon."""
-    sandbox = lease(requests, size=24 << 20, inodes=512)
+    sandbox = lease(warden, size=24 << 20, inodes=512)
     yield sandbox
-    requests.free(sandbox.slot)
+    warden.free(sandbox.slot)
 
 
 def outcome(verdict: dict[str, Any]) -> tuple[str, str]:
@@ -135,7 +135,7 @@ def test_out_of_memory_kill_of_a_child_is_counted_and_is_the_verdict(sandbox: Sa
     assert (outcome(result.verdict), result.exit) == (("limit", "memory"), 9)
     counters = result.verdict["counters"]
     assert counters["oom_kills"]["after"] > counters["oom_kills"]["before"]
-    if sandbox.requests.hierarchy.base.get(""):  # v1 has stopped counting in later kernels
+    if sandbox.warden.resources.hierarchy.base.get(""):  # v1 has stopped counting in later kernels
         assert counters["memory_hits"]["after"] > counters["memory_hits"]["before"]
     assert "512 MiB" in result.verdict["advice"]
 
@@ -311,7 +311,7 @@ def test_buffers_of_sockets_are_bounded(sandbox: Sandbox) -> None:
 def test_buffers_of_sockets_have_no_bound_in_v1_without_their_limit(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if sandbox.requests.hierarchy.base.get(""):
+    if sandbox.warden.resources.hierarchy.base.get(""):
         pytest.skip("cgroup v2 always counts them as memory")
     without(monkeypatch, cgroupfs.V1_SOCKETS)
     result = sandbox.run(f"/usr/bin/python3 - <<'E'\n{SOCKETS}\nE", memory=64 << 20)

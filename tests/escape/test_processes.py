@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sandboxd.jail import seccomp
-from sandboxd.warden.requests import Worker
+from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.slots.leases import uid_in_use
 
 from ..sandbox import Sandbox

@@ -13,9 +13,8 @@ import pytest
 from sandboxd.config import Config
 from sandboxd.jail import seccomp
 from sandboxd.runtimes import load
-from sandboxd.warden.requests import Requests
 
-from ..sandbox import Result, lease
+from ..sandbox import BareWarden, Result, lease
 
 PROGRAMS = {
     # runtime -> file, its parts
@@ -35,13 +34,13 @@ PROGRAMS = {
 RUNTIMES = load(Config())
 
 
-def build_and_run(requests: Requests, name: str, file: str, text: str, build: str = "") -> Result:
+def build_and_run(warden: BareWarden, name: str, file: str, text: str, build: str = "") -> Result:
     """Run the default commands of the runtime, as for a client's "*"."""
     described = next(r for r in RUNTIMES.describe() if r.name == name)
     if not described.available:
         pytest.skip(described.reason)  # the runtime is then not offered either
     runtime = RUNTIMES.resolve(name)
-    sandbox = lease(requests, size=1 << 30, inodes=65536)
+    sandbox = lease(warden, size=1 << 30, inodes=65536)
     try:
         return sandbox.run(
             runtime.exec,
@@ -51,14 +50,14 @@ def build_and_run(requests: Requests, name: str, file: str, text: str, build: st
             memory=2 << 30, pids=256, cpus=2, wall_s=120, runtime=name,
         )  # fmt: skip
     finally:
-        requests.free(sandbox.slot)
+        warden.free(sandbox.slot)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_program_of_each_runtime_is_built_and_works(requests: Requests, name: str) -> None:
+def test_program_of_each_runtime_is_built_and_works(warden: BareWarden, name: str) -> None:
     file, parts = PROGRAMS[name]
     text = Path(__file__).with_name("programs").joinpath(file).read_text()
-    result = build_and_run(requests, name, file, text)
+    result = build_and_run(warden, name, file, text)
     assert (result.stdout.split(), result.exit) == (parts.split(), 0), result.stderr
     assert result.verdict["denied"] == {}, "an ordinary program asks for nothing forbidden"
 
@@ -71,18 +70,18 @@ LEAK = "#include <stdlib.h>\nint main(void) { return malloc(9) == NULL; }"
 SANITIZED = "gcc -fsanitize=address,undefined -o main main.c"
 
 
-def test_program_built_with_sanitizers_works(requests: Requests) -> None:
-    result = build_and_run(requests, "c", "main.c", LEAK, SANITIZED)
+def test_program_built_with_sanitizers_works(warden: BareWarden) -> None:
+    result = build_and_run(warden, "c", "main.c", LEAK, SANITIZED)
     assert result.exit == 0, result.stderr
 
 
 def test_leak_sanitizer_finds_leaks_in_a_runtime_that_may_trace(
-    requests: Requests, monkeypatch: pytest.MonkeyPatch
+    warden: BareWarden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a runtime of the configuration with seccomp_allow = ["ptrace"] would."""
     find = f"{SANITIZED} && ASAN_OPTIONS=detect_leaks=1 ./main"
-    refused = build_and_run(requests, "c", "main.c", LEAK, find)
+    refused = build_and_run(warden, "c", "main.c", LEAK, find)
     assert refused.events[1]["verdict"]["denied_syscall"] == "ptrace"
-    monkeypatch.setitem(requests.filters, "c", seccomp.compile(allow=("ptrace",)))
-    traced = build_and_run(requests, "c", "main.c", LEAK, find)
+    monkeypatch.setitem(warden.resources.filters, "c", seccomp.compile(allow=("ptrace",)))
+    traced = build_and_run(warden, "c", "main.c", LEAK, find)
     assert "9 byte(s) leaked" in traced.stderr and traced.events[1]["verdict"]["denied"] == {}

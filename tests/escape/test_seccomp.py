@@ -114,7 +114,7 @@ def test_filter_of_a_runtime_is_not_that_of_another_runtime(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filter = seccomp.compile(allow=("kcmp",), refuse=("socket",))
-    monkeypatch.setitem(sandbox.requests.filters, "own", filter)
+    monkeypatch.setitem(sandbox.warden.resources.filters, "own", filter)
     probe = f"{CALL.format('312, 1, 1, 0, 0, 0')}; {CALL.format('41, 1, 1, 0')}"
     own = sandbox.run(probe, runtime="own")
     assert own.stdout.split("\n")[1] == f"-1 {EPERM}" and own.verdict["denied"] == {"socket": 1}
@@ -125,5 +125,6 @@ def test_filter_of_a_runtime_is_not_that_of_another_runtime(
 def test_runtime_whose_filter_refuses_execve_ends_its_run_with_a_fault(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sandbox.requests.filters, "own", seccomp.compile(refuse=("execve",)))
+    filters = sandbox.warden.resources.filters
+    monkeypatch.setitem(filters, "own", seccomp.compile(refuse=("execve",)))
     assert sandbox.run("true", runtime="own").last["event"] == "fault"

@@ -15,10 +15,9 @@ from sandboxd.errors import StageError
 from sandboxd.jail import profile, rootfs, seccomp
 from sandboxd.jail.mounts import NOEXEC, NOSUID, Bind, Mount, Part
 from sandboxd.shim import init, terminal
-from sandboxd.warden.requests import Requests
 from sandboxd.warden.slots.leases import uid_in_use
 
-from ..sandbox import Sandbox
+from ..sandbox import BareWarden, Sandbox
 from ..terminal import sit
 
 PYTHON = "/usr/bin/python3 -c"
@@ -93,21 +92,21 @@ def test_program_cannot_type_into_a_terminal_for_another_program(sandbox: Sandbo
     reason="this kernel refuses TIOCSTI by itself",
 )
 def test_program_types_into_a_terminal_for_another_without_the_line_of_the_filter(
-    requests: Requests, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    warden: BareWarden, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conditions = tuple(c for c in profile.CONDITIONS if c.value != 0x5412)
     monkeypatch.setattr(seccomp, "CONDITIONS", conditions)
-    monkeypatch.setattr(requests, "filter", seccomp.compile())
+    monkeypatch.setattr(warden.resources, "filter", seccomp.compile())
     with sit(sandbox, "stty -echo; exec bash --norc --noediting") as shell:
         assert "Operation not permitted" not in shell.do(INJECT)
 
 
 def test_line_discipline_can_be_set_without_the_line_of_the_filter(
-    requests: Requests, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    warden: BareWarden, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conditions = tuple(c for c in profile.CONDITIONS if c.value != 0x5423)
     monkeypatch.setattr(seccomp, "CONDITIONS", conditions)
-    monkeypatch.setattr(requests, "filter", seccomp.compile())
+    monkeypatch.setattr(warden.resources, "filter", seccomp.compile())
     with sit(sandbox) as shell:
         call = "import fcntl; fcntl.ioctl(0, 0x5423, bytes(4)); print('set')"
         assert shell.do(f'{PYTHON} "{call}"') == "set\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.runs.client_calls import Reply
 from sandboxd.runs.cursor import ClientCursor, CursorFile, Offset
 from sandboxd.runs.follower import StartedRun
 from sandboxd.runs.polling import PollPolicy
 from sandboxd.runs.run import Run
-from sandboxd.runs.values import Reply
 from sandboxd.spool import SpoolPosition
 
 from .stage import Stage, follow, play, reply, statuses, text
@@ -76,10 +76,10 @@ def test_reply_in_hand_over_while_the_run_begins_moves_no_cursor(
             while run._follower is None:
                 await asyncio.sleep(0.01)
             await early.note()
-        file = run._conversation._cursor_file
+        file = run._calls._cursor_file
         assert file is not None
         expected = noted if restored else ClientCursor(started_at=5.0)
-        assert run._conversation._cursor == file.read() == expected
+        assert run._calls._cursor == file.read() == expected
         await run.kill()
 
     play(tmp_path, scenario)

@@ -13,10 +13,10 @@ import pytest
 
 from sandboxd.config import ConsoleConfig
 from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
+from sandboxd.runs.client_calls import Input, Reply
 from sandboxd.runs.follower import Follower
 from sandboxd.runs.polling import LIVE
 from sandboxd.runs.queue import QUEUE_MAX
-from sandboxd.runs.values import Input, Reply
 from tests.api.fake_shim import KEEP
 
 from .stage import Stage, follow, play, reply, statuses, text, vanishing

@@ -13,8 +13,8 @@ import pytest
 from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import NotFound, Unavailable
 from sandboxd.model import Step
+from sandboxd.runs.plan import Plan
 from sandboxd.runs.run import Run
-from sandboxd.runs.values import Plan
 
 from .stage import Stage, follow, play, reply, statuses, text, vanishing
 

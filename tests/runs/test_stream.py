@@ -11,9 +11,9 @@ import pytest
 
 from sandboxd.config import ConsoleConfig
 from sandboxd.errors import NotFound
+from sandboxd.runs.client_calls import Input, Reply
 from sandboxd.runs.polling import STREAM
 from sandboxd.runs.run import GRACE_S, Run
-from sandboxd.runs.values import Input, Reply
 
 from .stage import Stage, follow, play, reply, text
 

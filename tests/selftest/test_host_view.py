@@ -13,9 +13,9 @@ import pytest
 from sandboxd.errors import Unavailable
 from sandboxd.selftest import host_view
 from sandboxd.selftest.runner import PYTHON
-from sandboxd.warden.requests import Requests, Worker
+from sandboxd.warden.runs.worker import Worker
 
-from ..sandbox import lease
+from ..sandbox import BareWarden, lease
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def canaries() -> Iterator[host_view.Canaries]:
 
 
 def test_footprint_of_a_session_is_seen_while_it_lives_and_gone_with_it(
-    requests: Requests, monkeypatch: pytest.MonkeyPatch
+    warden: BareWarden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host_view, "GONE_S", 0.5)  # of a session that is still there
-    sandbox = lease(requests)
+    sandbox = lease(warden)
     footprints: set[host_view.Footprint] = set()
 
     def look(_: Worker) -> None:
@@ -42,7 +42,7 @@ def test_footprint_of_a_session_is_seen_while_it_lives_and_gone_with_it(
 
     program = "import sys  # token-left\nsys.stdin.readline()"
     sandbox.run(f'{PYTHON} -I -c "{program}"', answers=[None], on_wait=look)
-    requests.free(sandbox.slot)
+    warden.free(sandbox.slot)
     monkeypatch.undo()
     (footprint,) = footprints
     assert host_view.remains(footprint) == []

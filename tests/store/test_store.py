@@ -137,6 +137,14 @@ def test_added_runs_replace_others_in_one_transaction(database: Database) -> Non
     assert [run.number for run in runs.all_rows(database)[ROW.id]] == [1, 3]
 
 
+def test_row_of_a_run_says_with_a_boolean_whether_the_run_has_begun(database: Database) -> None:
+    sessions.add(database, ROW)
+    runs.add(database, ROW.id, 5.0, [RUN, RUN])
+    runs.begun(database, ROW.id, 2)
+    begun = [row.begun for row in runs.all_rows(database)[ROW.id]]
+    assert begun[0] is False and begun[1] is True
+
+
 def test_run_numbers_are_never_used_again(path: str) -> None:
     database = Database(path)
     sessions.add(database, ROW)

@@ -1,4 +1,4 @@
-"""What an earlier private daemon left is removed; what somebody else has put there is not."""
+"""Cleanup after private daemons: the directory of a killed one is removed, and no other."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sandboxd.warden import private_cleanup
 PREFIX = "sandboxd-"
 
 
-def left(where: Path) -> Path:
-    """As a private daemon that was killed leaves it."""
+def killed_daemon(where: Path) -> Path:
+    """The directory of a private daemon that was killed."""
     folder = where / f"{PREFIX}abcdefgh"
     (folder / "state").mkdir(parents=True)
     (folder / "state" / "lock").touch()
     folder.chmod(0o711)
-    old(folder)
+    make_old(folder)
     return folder
 
 
-def old(folder: Path) -> None:
+def make_old(folder: Path) -> None:
     os.utime(folder, (time.time() - 2 * private_cleanup.STALE_S,) * 2)
 
 
@@ -42,7 +42,7 @@ def _young(folder: Path) -> None:
 
 def _never_a_daemons(folder: Path) -> None:
     (folder / "state" / "lock").unlink()
-    old(folder)
+    make_old(folder)
 
 
 def _a_link(folder: Path) -> None:
@@ -51,15 +51,19 @@ def _a_link(folder: Path) -> None:
     folder.symlink_to(elsewhere)
 
 
-def test_what_a_killed_private_daemon_left_is_removed(tmp_path: Path) -> None:
-    folder = left(tmp_path)
+def test_directory_of_a_killed_private_daemon_is_removed(tmp_path: Path) -> None:
+    folder = killed_daemon(tmp_path)
     assert private_cleanup.clear_old(str(tmp_path), PREFIX) == [str(folder)]
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("made", [_of_another, _open_to_others, _young, _never_a_daemons, _a_link])
-def test_what_may_be_somebody_elses_stays(tmp_path: Path, made: Callable[[Path], None]) -> None:
-    folder = left(tmp_path)
-    made(folder)
+@pytest.mark.parametrize(
+    "change", [_of_another, _open_to_others, _young, _never_a_daemons, _a_link]
+)
+def test_directory_that_may_be_of_another_program_stays(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    folder = killed_daemon(tmp_path)
+    change(folder)
     assert private_cleanup.clear_old(str(tmp_path), PREFIX) == []
     assert (folder / "state").is_dir()

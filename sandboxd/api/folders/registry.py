@@ -129,11 +129,11 @@ class FolderRegistry:
         raise _missing(ref)
 
     def has(self, ref: str) -> bool:
-        """There is a folder of this UUID or name, whoever the owner is."""
+        """There is a folder of this UUID or name, of any owner."""
         return any(ref in (each.row.id, each.row.name) for each in self._by_id.values())
 
     def by_id(self, id: str) -> Folder:
-        """The folder with this UUID, whoever the owner is. Raises NotFound."""
+        """The folder with this UUID, of any owner. Raises NotFound."""
         folder = self._by_id.get(id)
         if folder is None or folder.closed:
             raise _missing(id)
@@ -146,7 +146,7 @@ class FolderRegistry:
         await self._admission.reserve_disk(wanted.id, wanted.owner, Amount(0, wanted.size))
         try:
             return await self._make(wanted)
-        except BaseException:
+        except BaseException:  # also when the request is cancelled
             self._disk.release(wanted.id)
             raise
 

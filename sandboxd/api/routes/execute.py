@@ -14,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from ...errors import Invalid, NotFound, SandboxdError
 from ...model import STEPS
+from ...runs.client_calls import Input, Reply
 from ...runs.console_items import Item, log
 from ...runs.cursor import Offset, no_note
+from ...runs.plan import Plan
 from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.run import Run
-from ...runs.values import Input, Plan, Reply
 from ..access.parameters import fold, parameters, typed
 from ..http.delivery import expect_presence, hand_over
 from ..http.problems import client_text

@@ -17,8 +17,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ...config import Config
 from ...errors import Invalid, SandboxdError
 from ...model import STEPS, Step
+from ...runs.plan import Plan
 from ...runs.terminals import Terminal
-from ...runs.values import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..http.problems import client_text

@@ -26,11 +26,11 @@ from starlette.requests import ClientDisconnect
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ...errors import Invalid, SandboxdError
+from ...runs.client_calls import Input
 from ...runs.console_items import log
 from ...runs.cursor import Offset
 from ...runs.polling import STREAM
 from ...runs.run import Run
-from ...runs.values import Input
 from ..access.parameters import fold, parse, typed
 from ..http.delivery import expect_handed_over
 from ..http.problems import client_text

@@ -18,9 +18,9 @@ from typing import Literal
 from ...config import Config
 from ...errors import Draining, Full, NoSpace, QuotaExceeded, RateLimited, Unavailable
 from ...model import GIB
+from ...runs.plan import Plan
 from ...runs.queue import RunQueue
 from ...runs.run import Run
-from ...runs.values import Plan
 from .capacity import HostCapacity
 from .fair_queue import Amount, FairQueue, Reason
 
@@ -122,7 +122,7 @@ class Reservations:
         """Wait for the turn of `key`; False when it was withdrawn."""
         try:
             return await self._turns[key]
-        except BaseException:
+        except BaseException:  # a task that is cancelled reserves nothing
             self.release(key)
             raise
         finally:
@@ -245,8 +245,8 @@ class Admission:
     async def admit(self, owner: str, run: Run, turn: Turn) -> AsyncIterator[None]:
         """Admit a run, for as long as the `with` lasts.
 
-        Raises Unavailable when the run becomes unwanted before its turn has come; what `reserve`
-        does when it is to begin at once.
+        Raises Unavailable when the run becomes unwanted before its turn has come; the errors
+        of `reserve` when it is to begin at once.
         """
         amount = run_amount(run.plan)
         try:

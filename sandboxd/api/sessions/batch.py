@@ -10,7 +10,7 @@ import msgspec
 from ...config import Config
 from ...errors import Invalid
 from ...model import STEPS, Limits, Step, StepName
-from ...runs.values import Plan
+from ...runs.plan import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import fold, typed

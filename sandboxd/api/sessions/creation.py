@@ -1,7 +1,7 @@
 """The creation of sessions: reserved, recorded, given a slot; or put into the queue.
 
 A creation that fails half-way is undone, and its row removed. A daemon that is killed leaves the
-row as PREPARING, and the next one forgets it, since no client was told of the session.
+row as PREPARING, and the next one forgets it, since no client knows of the session.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import Exists, Full, NoSpace, QuotaExceeded, SandboxdError, Unavailable
-from ...runs.values import Plan
+from ...runs.plan import Plan
 from ...store import sessions as table
 from ...store.sessions import SessionRow
 from . import sizes
@@ -64,7 +64,7 @@ class Creation:
             return session
         try:
             row = await self._prepare(wanted, wait_s)
-        except BaseException:
+        except BaseException:  # also when the request is cancelled
             self._reservations.release(wanted.id)
             raise
         session = self._register(row)
@@ -179,7 +179,7 @@ class Creation:
             row = await services.database.run(
                 table.move, row, "RUNNING", now, slot=slot, used_at=now
             )
-        except BaseException:
+        except BaseException:  # also when the daemon ends
             await services.warden.release(slot, row.id)
             raise
         # Columns that others have changed meanwhile stay as they are.

@@ -1,4 +1,4 @@
-"""The event bus: what happens to sessions goes to all listeners. No HTTP.
+"""The event bus: the events of sessions go to all listeners. No HTTP.
 
 An event of a session goes to its listeners at the moment when it happens and is not stored: a
 later listener has missed it. A session has one kernel here, so most of its events are published a

@@ -23,21 +23,20 @@ PATH_MAX = 4095
 
 
 class FilesOwner(Protocol):
-    """An owner of files: a session or a virtual folder.
-
-    helpers         the bound of its helpers
-    helper_gone     the reason why a helper may have ended without an answer
-    client_message  a helper's message, with names as clients use them
-    """
+    """An owner of files: a session or a virtual folder."""
 
     @property
-    def helpers(self) -> asyncio.Semaphore: ...
+    def helpers(self) -> asyncio.Semaphore:
+        """The bound of its helpers."""
 
-    async def open_helper(self) -> Channel: ...
+    async def open_helper(self) -> Channel:
+        """A file helper, for one request."""
 
-    def helper_gone(self) -> SandboxdError: ...
+    def helper_gone(self) -> SandboxdError:
+        """The reason why a helper may have ended without an answer."""
 
-    def client_message(self, text: str) -> str: ...
+    def client_message(self, text: str) -> str:
+        """A message of a helper, with names as clients use them."""
 
 
 class FileClient:
@@ -69,7 +68,7 @@ class FileClient:
         try:
             # The session may have ended during the wait; the warden would refuse it too.
             self._channel = await self._files.open_helper()
-        except BaseException:
+        except BaseException:  # also when the request is cancelled
             self._files.helpers.release()
             raise
 

@@ -53,7 +53,7 @@ class SessionIndex:
         return self._by_name.get((owner, name))
 
     def has(self, ref: str) -> bool:
-        """There is a session of this UUID or name, whoever the owner is."""
+        """There is a session of this UUID or name, of any owner."""
         return ref.lower() in self._by_id or any(ref == name for _, name in self._by_name)
 
     def rename(self, session: Session, old: str) -> None:

@@ -19,8 +19,8 @@ from ...config import Config
 from ...config import SessionsConfig as Settings
 from ...model import Limits
 from ...runs.journal import JournalEvent
+from ...runs.plan import Plan
 from ...runs.run import Run
-from ...runs.values import Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from . import batch

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ...config import Config
 from ...errors import Exists, NotFound
-from ...runs.values import Plan
+from ...runs.plan import Plan
 from ...runtimes import Runtimes
 from ...store import sessions as table
 from ...store.clock_jump import ClockJump
@@ -94,7 +94,7 @@ class SessionRegistry:
         return session
 
     def has(self, ref: str) -> bool:
-        """There is a session of this UUID or name, whoever the owner is."""
+        """There is a session of this UUID or name, of any owner."""
         return self._index.has(ref)
 
     def of(self, owner: str | None) -> list[Session]:

@@ -22,8 +22,8 @@ import msgspec
 
 from ...config import ConsoleConfig
 from ...errors import Gone, SandboxdError, Unavailable
+from ...runs.plan import Plan
 from ...runs.run import Run
-from ...runs.values import Plan
 from ...store import runs as table
 from ...store.runs import RunRow
 from .services import Services

@@ -11,7 +11,7 @@ from ...errors import Unavailable
 def sealed(text: bytes) -> int:
     """A file in memory with `text`, positioned at its beginning, that nobody can change.
 
-    The file is ours to close. Without the seals a program could grow the daemon's memory with it.
+    The caller closes the file. Without the seals a program could grow the daemon's memory with it.
     Raises Unavailable when there are too many open files.
     """
     try:

@@ -19,10 +19,10 @@ from ...errors import Draining, Full, NotFound, SandboxdError, Unavailable
 from ...runs.channel import Channel
 from ...runs.console_items import text
 from ...runs.follower import StartedRun
+from ...runs.plan import Plan
 from ...runs.queue import RunQueue
 from ...runs.run import Run
 from ...runs.terminals import Terminals
-from ...runs.values import Plan
 from ...store import runs as run_table
 from ...store import sessions as table
 from ...store.clock_jump import ClockJump
@@ -47,7 +47,7 @@ class Session:
     used_at   seconds since 1970 of the last request for it; more exact than the row
     requests  for it so far; of a session that an earlier daemon has made, at least its runs
     closed    it is being destroyed, and serves no requests any more
-    warned    its users have been told that it ends soon
+    warned    its users have a warning that it ends soon
     pending   its wait for its turn, while it waits
     """
 

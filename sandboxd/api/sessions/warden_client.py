@@ -1,8 +1,8 @@
-"""The api's stub of the warden: typed requests over one socket, see wire.py.
+"""The api's stub of the warden: typed requests over one socket.
 
-Requests may overlap; `serve` hands each answer to the one who waits for it. Descriptors that
-come for nobody (the caller was cancelled) are closed, so that nothing is kept open by chance.
-The end of the socket is the end of the daemon: pending and later requests raise Unavailable.
+wire.OPS is the table of the requests; each reply is checked against it. Requests may overlap;
+`serve` passes each reply to its caller. The descriptors of a reply whose caller was cancelled are
+closed. The end of the socket is the end of the daemon: all requests raise Unavailable then.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavail
 from ...model import Attachment, Step
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
+from ...wire_ops import check_reply
 
 _log = logging.getLogger(__name__)
-_Answer = tuple[dict[str, Any], list[int]]
+_Reply = tuple[dict[str, Any], list[int]]
 
 STARVED_S = 0.2
-"""Between two looks whether there are descriptors again."""
+"""Between two tries to receive descriptors."""
 
 
 class WardenClient:
     """The warden at the other end of `sock`. `serve` must be running.
 
-    gone   it will answer nothing any more
-    renew  is given the configuration that the warden has read again
+    gone   the warden has ended, and will answer nothing any more
+    renew  is called with the configuration that the warden has read again
 
-    `answered` is told of each request: op, seconds, and the kind of the refusal or "".
+    `answered` is called for each request: op, seconds, and the kind of the refusal or "".
     """
 
     def __init__(
@@ -46,12 +47,12 @@ class WardenClient:
         self._answered = answered
         self._channel = Channel(sock)
         self._ids = itertools.count(1)
-        self._pending: dict[int, asyncio.Future[_Answer]] = {}
+        self._pending: dict[int, asyncio.Future[_Reply]] = {}
         self.gone = False
         self.renew: Callable[[dict[str, Any]], None] = lambda _: None
 
     async def serve(self) -> None:
-        """Take in answers until the warden is gone."""
+        """Receive replies until the warden is gone."""
         try:
             while True:
                 try:
@@ -63,12 +64,12 @@ class WardenClient:
                     return
                 self._deliver(message, fds)
         except wire.WireError as error:
-            _log.error("the warden sent what is no message: %s", error)
+            _log.error("the warden sent a packet that is no message: %s", error)
         finally:
             self._end()
 
     def _deliver(self, message: dict[str, Any], fds: list[int]) -> None:
-        if "config" in message:  # the one thing that it says unasked
+        if "config" in message:  # the one message that is no reply
             self.renew(message["config"])
             return
         future = self._pending.pop(message.get("id", 0), None)
@@ -90,17 +91,28 @@ class WardenClient:
                 future.set_exception(_warden_gone())
         self._pending.clear()
 
-    async def _request(
-        self, op: str, expect: int | None = 0, fds: list[int] | None = None, **arguments: Any
-    ) -> _Answer:
-        """Ask for `op`; the answer with exactly `expect` descriptors, None: with any."""
+    async def _request(self, op: str, fds: Sequence[int] = (), **arguments: Any) -> _Reply:
+        """Make a request of wire.OPS; the fields and descriptors of its reply."""
         if self.gone:
             raise _warden_gone()
-        id, began = next(self._ids), time.monotonic()
-        future = self._pending[id] = asyncio.get_running_loop().create_future()
+        began = time.monotonic()
+        message, descriptors = await self._exchange({"op": op} | arguments, fds)
+        reply, error = _checked(op, message, descriptors)
+        kind = "" if error is None else str(message.get("kind"))
+        self._answered(op, time.monotonic() - began, kind)
+        if error:
+            wire.close_all(descriptors)
+            raise error
+        return reply, descriptors
+
+    async def _exchange(self, request: dict[str, Any], fds: Sequence[int]) -> _Reply:
+        """Send a request and wait for its reply."""
+        id = next(self._ids)
+        future: asyncio.Future[_Reply] = asyncio.get_running_loop().create_future()
+        self._pending[id] = future
         try:
-            await self._channel.send_message({"op": op, "id": id} | arguments, fds)
-            message, got = await future
+            await self._channel.send_message(request | {"id": id}, list(fds))
+            return await future
         except OSError:
             raise _warden_gone() from None
         except asyncio.CancelledError:
@@ -109,26 +121,20 @@ class WardenClient:
             raise
         finally:
             self._pending.pop(id, None)
-        fine = message.get("ok") is True and expect in (None, len(got))
-        self._answered(op, time.monotonic() - began, "" if fine else str(message.get("kind")))
-        if fine:
-            return message, got
-        wire.close_all(got)
-        raise _error(message)
 
     async def ready(self) -> None:
         """The api accepts connections."""
         await self._request("ready")
 
     async def ping(self) -> dict[str, Any]:
-        """What the warden says of itself, see warden/vitals.py."""
-        message, _ = await self._request("ping")
-        vitals = message.get("vitals")
-        return vitals if isinstance(vitals, dict) else {}
+        """The vitals of the warden, see warden/vitals.py."""
+        reply, _ = await self._request("ping")
+        vitals: dict[str, Any] = reply["vitals"]
+        return vitals
 
     async def sweep(self) -> dict[str, Any]:
-        """Have the warden look for strays; its report, see warden/leaks/sweep.py."""
-        _, (fd,) = await self._request("sweep", 1)
+        """Have the warden look for leaks; its report, see warden/leaks/sweep.py."""
+        _, (fd,) = await self._request("sweep")
         with open(fd, encoding="utf-8") as file:  # a memfd: nothing to wait for
             file.seek(0)
             report = json.load(file)
@@ -141,18 +147,19 @@ class WardenClient:
         self, session: str, size: int, inodes: int, mounts: Sequence[Attachment]
     ) -> int:
         """A slot for the session with this UUID, with `size` bytes of scratch."""
-        message, _ = await self._request(
-            "lease", session=session, size=size, inodes=inodes, mounts=[asdict(m) for m in mounts]
+        folders = [asdict(mount) for mount in mounts]
+        reply, _ = await self._request(
+            "lease", session=session, size=size, inodes=inodes, mounts=folders
         )
-        return int(message["slot"])
+        return int(reply["slot"])
 
     async def adopt(
         self, slot: int, session: str, mounts: Sequence[Attachment], runs: Sequence[int]
     ) -> None:
-        """Take up a session of before the restart, with those of its runs that go on.
+        """Take up a session of an earlier daemon, with those of its `runs` that go on.
 
-        Raises Invalid when there is nothing of it, Unavailable when another daemon has its uid
-        for now, StageError when it is taken up but its files cannot be had.
+        Raises Invalid when its slot is not there, Unavailable when another daemon has its uid for
+        now, StageError when the slot is leased but its files cannot be used.
         """
         folders = [asdict(mount) for mount in mounts]
         await self._request("adopt", slot=slot, session=session, mounts=folders, runs=list(runs))
@@ -169,39 +176,36 @@ class WardenClient:
         terminal: bool = False,
         runtime: str = "",
     ) -> StartedRun:
-        """Start run number `run`, with `terminal` on one whose user has the socket `stdin`.
-        Raises StageError when a protection could not be applied. One that has begun, and cannot
-        be followed for want of descriptors, is followed when there are some."""
-        fds = [] if stdin is None else [stdin]
-        texts = {"shell": shell, "steps": [asdict(step) for step in steps], "environ": environ}
-        place = {
-            "slot": slot, "session": session, "run": run, "terminal": terminal, "runtime": runtime,
-        }  # fmt: skip
+        """Start run number `run`, with `stdin` as its standard input or, with `terminal`, as the
+        socket of its user. Raises StageError when a protection could not be applied. If too many
+        descriptors are open to receive those of the run, the run is followed later."""
         try:
-            _, got = await self._request("start", 4, fds, **place, **texts)
+            _, fds = await self._request(
+                "start", () if stdin is None else (stdin,),
+                slot=slot, session=session, run=run, shell=shell,
+                steps=[asdict(step) for step in steps], environ=environ,
+                terminal=terminal, runtime=runtime,
+            )  # fmt: skip
         except wire.Starved:
-            if found := await self.follow(slot, session, run):
-                return replace(found, restored=False)
+            if started := await self.follow(slot, session, run):
+                return replace(started, restored=False)
             raise
-        return _started(got)
+        return _started(fds)
 
     async def follow(
         self, slot: int, session: str, run: int, begun: bool = False
     ) -> StartedRun | None:
-        """A run that an earlier daemon was asked to start; None: it never began, unless it is
-        known to have `begun`."""
+        """A run that an earlier daemon was to start; None: it never began, which cannot be said of
+        one that is known to have `begun`."""
         while True:
             try:
-                message, got = await self._request(
-                    "follow", None, slot=slot, session=session, run=run, begun=begun
+                reply, fds = await self._request(
+                    "follow", slot=slot, session=session, run=run, begun=begun
                 )
                 break
-            except wire.Starved:  # whatever there is of it, it must not be started once more
+            except wire.Starved:  # the run may be there, and must not be started once more
                 await asyncio.sleep(STARVED_S)
-        if not message.get("there") or len(got) != 4:
-            wire.close_all(got)
-            return None
-        return replace(_started(got), restored=True)
+        return replace(_started(fds), restored=True) if reply["there"] else None
 
     async def forget(self, slot: int, session: str, runs: Sequence[int]) -> None:
         """Remove the files of runs that are over."""
@@ -209,8 +213,8 @@ class WardenClient:
 
     async def files(self, slot: int, session: str) -> Channel:
         """A file helper for one request, see filewire.py."""
-        _, got = await self._request("files", 1, slot=slot, session=session)
-        return Channel(socket.socket(fileno=got[0]))
+        _, (fd,) = await self._request("files", slot=slot, session=session)
+        return Channel(socket.socket(fileno=fd))
 
     async def folder_make(self, folder: str, size: int, inodes: int) -> None:
         """Make the virtual folder with this UUID, of `size` bytes."""
@@ -218,8 +222,8 @@ class WardenClient:
 
     async def folder_files(self, folder: str) -> Channel:
         """A file helper for one request on a virtual folder."""
-        _, got = await self._request("folder_files", 1, folder=folder)
-        return Channel(socket.socket(fileno=got[0]))
+        _, (fd,) = await self._request("folder_files", folder=folder)
+        return Channel(socket.socket(fileno=fd))
 
     async def folder_remove(self, folder: str) -> None:
         """Remove a virtual folder. Raises Invalid when a session has it."""
@@ -231,17 +235,29 @@ class WardenClient:
 
 
 def _started(fds: list[int]) -> StartedRun:
-    control, console, journal, told = fds
-    return StartedRun(Channel(socket.socket(fileno=control)), console, journal, told)
+    control, console, journal, cursor = fds
+    return StartedRun(Channel(socket.socket(fileno=control)), console, journal, cursor)
 
 
 def _warden_gone() -> Gone:
     return Gone("the privileged half of sandboxd is gone")
 
 
+def _checked(
+    op: str, message: dict[str, Any], fds: Sequence[int]
+) -> tuple[dict[str, Any], SandboxdError | None]:
+    """The fields of a reply that is as the table has it, or the error of one that is not."""
+    if message.get("ok") is not True:
+        return {}, _error(message)
+    try:
+        return check_reply(wire.OPS[op], message, fds), None
+    except Invalid as error:
+        return {}, Unavailable("the warden's reply is not as expected", f"{op}: {error}")
+
+
 def _error(message: dict[str, Any]) -> SandboxdError:
-    """The exception that an answer which is not ok stands for."""
-    text = str(message.get("error", "the warden's answer is not what was asked for"))
+    """The exception that a reply with an error stands for."""
+    text = str(message.get("error", "the warden's reply has no reason"))
     match message.get("kind"):
         case "stage":
             error = StageError(str(message.get("stage", "?")), text, int(message.get("errno") or 0))

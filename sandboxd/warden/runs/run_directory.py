@@ -1,17 +1,17 @@
-"""The directory of a run, by which the next warden finds it: STATE/slots/N/runs/K.
+"""The directory of a run, by which the next warden knows the run: STATE/slots/N/runs/K.
 
-    console, journal   what the shim writes (spool.py); the api reads them
-    cursor             what the api writes: how far its client has come (runs/cursor.py)
-    control            the shim's socket; as long as somebody listens there, the run goes on
+    console, journal   the shim writes them (spool.py), the api reads them
+    cursor             the api writes there how far its client has been served (runs/cursor.py)
+    control            the shim's socket; the run goes on as long as a process listens there
     cgroup             the run's groups, as JSON: a later daemon may make its own elsewhere
 
-A shim is no child of a warden that was started after it. That warden knows it by this directory,
-which root alone can enter: who listens on `control` is the shim, the kernel tells its pid and
-uid (SO_PEERCRED, unix(7)), and a pidfd tells its end and cannot mean another process. Titles,
-and pids on disk, prove nothing.
+A shim is no child of a warden that was started after it. That warden recognizes the shim by this
+directory, which root alone can enter: the shim is the process that listens on `control`. The kernel
+reports its pid and uid (SO_PEERCRED, unix(7)), and a pidfd reports its end and cannot mean another
+process. Titles, and pids on disk, prove nothing.
 
-A console file that is empty, beside an empty journal, is that of a run that never began: then its
-program has not run and may still be started.
+An empty console beside an empty journal belongs to a run that never began: its program has not run
+and may still be started.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ...errors import StageError
 from ...jail import syscalls
 from ...jail.cgroup import Group
 from ...jail.stage import stage
-from ..slots.leases import SETUP_S
+from ..slots.leases import SETUP_S, Slot
 
 JOURNAL_ROOM = 64 * 1024
-"""Bytes of disk that a journal has from the start: a verdict must be told on a full disk too."""
+"""Bytes of disk that a journal has from the start: a verdict must be written on a full disk too."""
 
 CURSOR_ROOM = 4096
-"""And the cursor: that it was told must be noted."""
+"""The same for the cursor."""
 
 CONNECT_S = 2.0
 
@@ -47,7 +47,7 @@ _CREDENTIALS = struct.Struct("iii")
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What a new run's shim gets of its directory; all belong to the stack of `make`."""
+    """The open files of a new run's directory, for its shim. The stack of `make` closes them."""
 
     console: int
     journal: int
@@ -55,7 +55,7 @@ class RunFiles:
 
 
 def make(path: str, group: Group, stack: contextlib.ExitStack) -> RunFiles:
-    """A new directory at `path`. Raises StageError; what was half done is the caller's."""
+    """A new directory at `path`. Raises StageError; then the caller removes what is there."""
     with stage("run directory"):
         os.mkdir(path, 0o700)
         Path(path, "cgroup").write_text(json.dumps(group.dirs))
@@ -75,8 +75,8 @@ def make(path: str, group: Group, stack: contextlib.ExitStack) -> RunFiles:
         return RunFiles(console, journal, listener)
 
 
-def make_up(path: str) -> None:
-    """The directory of a run of which nothing is left: it has said nothing. Raises StageError."""
+def make_empty(path: str) -> None:
+    """The directory of a run that is over and has lost its files: no output. Raises StageError."""
     with stage("follow"):
         os.mkdir(path, 0o700)
         for name in ("console", "journal", "cursor"):
@@ -93,22 +93,22 @@ def _reserve(fd: int, size: int) -> None:
 
 
 def followers(path: str) -> list[int]:
-    """What the api gets of a run: a connection to its control socket, which is at its end when
-    the run is over; its console and journal to read, its cursor to write."""
+    """The descriptors by which the api follows a run: a connection to its control socket, closed
+    by the peer when the run is over; console and journal to read, cursor to write."""
     with stage("follow"), contextlib.ExitStack() as undo:
         control = undo.enter_context(_connected(path) or _ended())
-        found = [control.fileno()]
+        fds = [control.fileno()]
         for name in ("console", "journal", "cursor"):
             mode = os.O_RDWR if name == "cursor" else os.O_RDONLY
-            found.append(os.open(f"{path}/{name}", mode | os.O_CLOEXEC))
-            undo.callback(os.close, found[-1])
+            fds.append(os.open(f"{path}/{name}", mode | os.O_CLOEXEC))
+            undo.callback(os.close, fds[-1])
         undo.pop_all()
         control.detach()
-        return found
+        return fds
 
 
 def began(path: str) -> bool:
-    """The run has come as far as its first step, or has failed before."""
+    """The run has reached its first step, or has failed before that."""
     try:
         sizes = [os.path.getsize(f"{path}/{name}") for name in ("console", "journal", "cursor")]
     except FileNotFoundError:  # killed while the directory was made, or removed
@@ -131,14 +131,30 @@ def numbers(slot_path: str) -> list[int]:
 
 
 def remove(path: str) -> None:
-    """Remove the directory of a run that is over; who reads its files has them open."""
+    """Remove the directory of a run that is over. Its readers have the files open."""
     shutil.rmtree(path, ignore_errors=True)
 
 
-def living(path: str, uid: int) -> tuple[int, int] | None:
-    """Pid and pidfd of the shim that has the run at `path`, and `uid`; None: it is over.
+def forget(slot: Slot, run: int) -> None:
+    """Remove the directory of a run, now or when the run is over."""
+    if run in slot.runs:
+        slot.forgotten.add(run)
+    else:
+        remove(slot.run_path(run))
 
-    Raises StageError when somebody is there who does not become the slot's.
+
+def ended(slot: Slot, run: int) -> None:
+    """A run is over: remove its directory if it is forgotten."""
+    slot.runs.pop(run, None)
+    if run in slot.forgotten:
+        slot.forgotten.discard(run)
+        remove(slot.run_path(run))
+
+
+def living(path: str, uid: int) -> tuple[int, int] | None:
+    """Pid and pidfd of the shim of the run at `path`, once it has `uid`; None: the run is over.
+
+    Raises StageError when a process listens there that does not get the slot's uid.
     """
     deadline = time.monotonic() + SETUP_S
     while True:
@@ -147,24 +163,26 @@ def living(path: str, uid: int) -> tuple[int, int] | None:
         if sock is None:
             return None
         with sock:
-            if found := _shim(sock, uid):
-                return found
+            if shim := _shim(sock, uid):
+                return shim
         if time.monotonic() > deadline:
-            raise StageError("adopt", f"{path}: who listens there is not the slot's shim")
+            raise StageError(
+                "adopt", f"{path}: the process that listens there is not the slot's shim"
+            )
         time.sleep(0.01)
 
 
 def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:
     """Pid and pidfd of the process at the other end, if it has `uid` already."""
-    told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, found, _ = _CREDENTIALS.unpack(told)
-    if found != uid:
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, peer_uid, _ = _CREDENTIALS.unpack(credentials)
+    if peer_uid != uid:
         return None
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return None
-    try:  # still there after the pidfd was opened: then it means this process
+    try:  # if the peer is still there now, the pidfd is that of the peer
         sock.setblocking(False)
         sock.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
@@ -176,7 +194,7 @@ def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:
 
 
 def _connected(path: str) -> socket.socket | None:
-    """A connection to the run's shim; None when nobody listens. Raises OSError."""
+    """A connection to the run's shim; None when no process listens. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock.settimeout(CONNECT_S)
     try:
@@ -192,6 +210,7 @@ def _connected(path: str) -> socket.socket | None:
 
 
 def _ended() -> socket.socket:
+    """A connection whose other end is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     theirs.close()
     return ours
@@ -199,7 +218,7 @@ def _ended() -> socket.socket:
 
 @contextlib.contextmanager
 def _short(path: str) -> Iterator[str]:
-    """A short name of the directory `path`: that of a socket has 107 bytes at most (unix(7))."""
+    """A short name of the directory `path`: a socket's has 107 bytes at most (unix(7))."""
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{fd}"

@@ -1,4 +1,4 @@
-"""Virtual folders: files that outlive sessions, in images of their own.
+"""Virtual folders: files that outlive sessions, each folder in an image of its own.
 
     STATE/folders/UUID/image     an ext4 image (images.py); its size is the folder's quota
     STATE/folders/UUID/mount/    where it is mounted, in the warden's mount namespace
@@ -6,14 +6,14 @@
 In an image:   work/   the files           stage/   a place for each file call that is under way
                uploads/   uploads that come in several requests
 
-All in an image belongs to FOLDER_UID, which is nobody. A session's programs see work/ through an
-idmapped mount (jail/idmap.py), in which the files are the slot's; so two sessions with different
-uids may use a folder at once, and a kernel that cannot do it refuses the session. A file call on
-a folder needs no map: its helper is FOLDER_UID.
+All files in an image belong to FOLDER_UID, which no account has. A session's programs see work/
+through an idmapped mount (jail/idmap.py), in which the files belong to the slot. So two sessions
+with different uids may use a folder at once; a kernel without idmapped mounts refuses the session.
+A file call on a folder needs no map, since its helper has FOLDER_UID.
 
-An image is mounted as long as a slot has it, and while a helper for it is made; the helper's own
-clone keeps the file system until it ends. Nothing here is removed but by `remove`: a folder that
-no one knows any more may still be somebody's data.
+An image is mounted as long as a slot has the folder, and while a helper for it is made; the
+helper's own clone keeps the file system until the helper ends. Only `remove` removes a folder: a
+folder that the api does not know any more may still be a user's data.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ...jail import idmap
 from ...jail.mounts import IDMAP, RDONLY, WRITABLE, FolderMount, clone
 from ...jail.stage import stage
 from ...model import HOME, Attachment
-from . import durable, images
+from . import flush, images
 from .leases import Slot
-from .scratch import INBOXES
+from .scratch import INBOXES, clone_into
 
 FOLDER_UID = 2_147_483_000
 """Owner, user and group, of all in an image: below 2^31 and far above what hosts give out. Not 0,
@@ -62,16 +62,16 @@ class FolderStore:
                     os.mkdir(f"{mount}/{name}")
                     os.chown(f"{mount}/{name}", FOLDER_UID, FOLDER_UID)
                     os.chmod(f"{mount}/{name}", mode)
-                durable.settle(mount)
-            durable.sync(path)
-            durable.sync(self._dir)
+                flush.file_system(mount)
+            flush.directory(path)
+            flush.directory(self._dir)
             undo.pop_all()
 
     def remove(self, folder: str) -> None:
         """Remove a folder, if it is there. Raises Invalid when a session has it."""
         if self._users.get(folder):
             raise Invalid(f"folder {folder} is in use")
-        images.unmount(self._mount(folder))  # a chore that was killed has left it so
+        images.unmount(self._mount(folder))  # mounted, if a background job was killed
         with stage(idmap.STAGE), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(f"{self._dir}/{folder}")
 
@@ -80,16 +80,14 @@ class FolderStore:
         with self._mounted(folder) as mount, stage(idmap.STAGE):
             return clone(mount)
 
-    def lend(self, slot: Slot, wanted: tuple[Attachment, ...]) -> None:
-        """Keep `wanted` mounted for `slot`, and prove that they can be shown with its uid.
-
-        What fails half way is undone by `take_back`.
-        """
-        if not wanted:
+    def lend(self, slot: Slot, mounts: tuple[Attachment, ...]) -> None:
+        """Keep the folders of `mounts` mounted for `slot`, and prove that they can be shown with
+        its uid. `take_back` undoes this, also after an error."""
+        if not mounts:
             return
-        slot.folders = wanted
+        slot.folders = mounts
         slot.idmap = idmap.user_namespace(FOLDER_UID, slot.uid)
-        for one in wanted:
+        for one in mounts:
             if not self._users.get(one.folder):
                 self._attach(one.folder)
             self._users.setdefault(one.folder, set()).add(slot.number)
@@ -97,9 +95,9 @@ class FolderStore:
             self.clones(slot, stack)
 
     def take_back(self, slot: Slot) -> list[int]:
-        """`slot` has no folders any more; those that no other has are unmounted. What
-        images.detach gives of these."""
-        kept = []
+        """`slot` has no folders any more; folders that no other slot has are unmounted. The
+        descriptors keep their file systems, see images.detach."""
+        file_systems = []
         if slot.idmap is not None:
             os.close(slot.idmap)
         for one in slot.folders:
@@ -108,9 +106,9 @@ class FolderStore:
             if users or self._users.pop(one.folder, None) is None:
                 continue
             if (fd := images.detach(self._mount(one.folder))) is not None:
-                kept.append(fd)
+                file_systems.append(fd)
         slot.folders, slot.idmap = (), None
-        return kept
+        return file_systems
 
     @property
     def mounted(self) -> frozenset[str]:
@@ -125,8 +123,7 @@ class FolderStore:
         assert slot.idmap is not None
         attributes = WRITABLE | (RDONLY if one.read_only else 0)
         with stage(idmap.STAGE):
-            fd = clone(f"{self._mount(one.folder)}/work")
-        stack.callback(os.close, fd)
+            fd = clone_into(stack, f"{self._mount(one.folder)}/work")
         idmap.apply(fd, attributes, slot.idmap)
         return FolderMount(HOME, one.name, fd, attributes | IDMAP)
 
@@ -135,7 +132,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _mounted(self, folder: str) -> Iterator[str]:
-        """Where `folder` is mounted: as it is, or for the time of a `with`."""
+        """The mount of `folder`. One that no slot has is mounted for the time of the `with`."""
         if self._users.get(folder):
             yield self._mount(folder)
             return

@@ -1,11 +1,11 @@
-"""File systems in a file: a sparse ext4 image on a loop device (loop(4)).
+"""Images: file systems in a file, a sparse ext4 on a loop device (loop(4)).
 
-The kernel enforces an image's size on whoever writes in it; removing one is one unlink, however
-many files it has; and no byte of it can be a host's file, so no hard link leads out. Sessions
-(scratch.py) and folders (folders.py) have one each.
+The kernel enforces an image's size on every writer. One unlink removes an image, however many files
+it has. No byte of it can belong to a file of the host, so no hard link leads out. Each session
+(scratch.py) and each folder (folders.py) has one.
 
-The loop device frees itself (LO_FLAGS_AUTOCLEAR) when the last mount of it is gone, in whichever
-process that is: if the warden is killed the kernel takes mount and device back.
+The loop device frees itself (LO_FLAGS_AUTOCLEAR) when its last mount is gone, in any process. So
+the kernel takes mount and device back if the warden is killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def make(path: str, size: int, inodes: int) -> None:
 
     Raises StageError "image".
     """
-    fresh = f"{path}.{os.getpid()}.new"  # several may make the same blank at a time
+    fresh = f"{path}.{os.getpid()}.new"  # several processes may make the same blank at once
     with stage("image"), open(fresh, "wb") as file:
         file.truncate(size)
     command = [
@@ -44,13 +44,13 @@ def make(path: str, size: int, inodes: int) -> None:
     ]  # fmt: skip
     path_of_tools = "/usr/sbin:/sbin:/usr/bin:/bin"
     try:
-        made = subprocess.run(
+        mkfs = subprocess.run(
             command, env={"PATH": path_of_tools}, stdin=subprocess.DEVNULL, capture_output=True
         )
     except FileNotFoundError:
         raise StageError("image", "mkfs.ext4 is missing; install e2fsprogs") from None
-    if made.returncode != 0:
-        raise StageError("image", f"mkfs.ext4: {made.stderr.decode(errors='replace').strip()}")
+    if mkfs.returncode != 0:
+        raise StageError("image", f"mkfs.ext4: {mkfs.stderr.decode(errors='replace').strip()}")
     os.rename(fresh, path)
 
 
@@ -66,14 +66,14 @@ def mount(image: str, target: str) -> None:
 def verify(target: str, size: int) -> None:
     """A file system of at most `size` bytes is mounted at `target`. Raises StageError."""
     expect("image", f"{target} is a mount", os.path.ismount(target), True)
-    found = os.statvfs(target)
-    expect("image", "size", found.f_blocks * found.f_frsize <= size, True)
+    status = os.statvfs(target)
+    expect("image", "size", status.f_blocks * status.f_frsize <= size, True)
 
 
 def detach(target: str) -> int | None:
-    """Take the mount at `target` away at once, from under whoever may still use it; None when
-    there is none. The descriptor keeps its file system: whoever closes the last one waits until
-    all of it is written, half a second for a GiB."""
+    """Take the mount at `target` away at once, also while a process uses it; None when there is no
+    mount. The descriptor keeps the file system: closing the last one waits until all of it is
+    written, half a second for a GiB."""
     if not os.path.ismount(target):
         return None
     with stage("image"):
@@ -88,13 +88,13 @@ def detach(target: str) -> int | None:
 
 def attached(image: str) -> bool:
     """A loop device has `image`: it is mounted somewhere."""
-    if kept := _attached(image):
-        os.close(kept[1])
-    return kept is not None
+    if device := _attached(image):
+        os.close(device[1])
+    return device is not None
 
 
 def unmount(target: str) -> None:
-    """Take the mount at `target` away, from under whoever may still use it, and wait for it."""
+    """Take the mount at `target` away, also while a process uses it, and wait for the disk."""
     if (fd := detach(target)) is not None:
         os.close(fd)
 
@@ -118,11 +118,11 @@ def copy_sparse(source: int, copy: int, size: int) -> None:
 def _attach(image: str) -> tuple[str, int]:
     """A loop device on `image`: its path, and a descriptor that keeps it until it is mounted.
 
-    A run that outlived its warden keeps the old device; a second one on the same image would
+    A run that outlived its warden keeps the old device. A second device on the same image would
     ruin the file system, so the old one is used again.
     """
-    if kept := _attached(image):
-        return kept
+    if attached_device := _attached(image):
+        return attached_device
     backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -134,7 +134,7 @@ def _attach(image: str) -> tuple[str, int]:
                 return device, fd
             except OSError as error:
                 os.close(fd)
-                if error.errno != errno.EBUSY:  # somebody else was faster: take the next one
+                if error.errno != errno.EBUSY:  # another process was faster: take the next one
                     raise
     finally:
         os.close(backing)
@@ -142,9 +142,9 @@ def _attach(image: str) -> tuple[str, int]:
 
 
 def _attached(image: str) -> tuple[str, int] | None:
-    """The loop device that has `image` already, opened, so that it keeps it.
+    """The loop device that has `image` already: its path, and a descriptor that keeps it.
 
-    Its name there is only a hint, see `is_cut`: device and inode decide.
+    The name of the device's file is only a hint (see `is_cut`): device number and inode decide.
     """
     ending = "/" + "/".join(image.split("/")[-2:])
     for device, name in devices():
@@ -161,7 +161,7 @@ def _attached(image: str) -> tuple[str, int] | None:
 
 
 def devices() -> Iterator[tuple[str, str]]:
-    """The loop devices, and the names of their files as the kernel tells them."""
+    """The loop devices, and the names of their files as the kernel shows them."""
     for path in glob.glob("/sys/block/loop*/loop/backing_file"):
         try:
             yield f"/dev/{path.split('/')[3]}", Path(path).read_text().rstrip("\n")
@@ -170,22 +170,21 @@ def devices() -> Iterator[tuple[str, str]]:
 
 
 def is_cut(above: str, state: str) -> bool:
-    """`above`, before the part of a file's name that tells what it is to us, can be an end of
-    `state`.
+    """`above`, the first part of the name of an image, may be an end of the path `state`.
 
-    The kernel tells a name from the root of the mount by which the file was opened. That was one
-    of an earlier warden's namespace, and if the state directory is a mount of its own, as it is
-    in the service, names begin there once that namespace is gone.
+    The kernel shows a name from the root of the mount by which the file was opened. That mount was
+    in the namespace of an earlier warden. If the state directory is a mount of its own, as it is in
+    the service, names begin at the state directory once that namespace is gone.
     """
     return above != state and state.endswith(above)
 
 
 def below(state: str, device: str, name: str) -> str | None:
-    """The image that a loop device has, as a path from `state`; None, if it is none of there."""
-    found = _IMAGE.fullmatch(name)
-    if not found:
+    """The image of a loop device, as a path from `state`; None if it is not below `state`."""
+    match = _IMAGE.fullmatch(name)
+    if not match:
         return None
-    above, image, deleted = found.groups()
+    above, image, deleted = match.groups()
     if above == state:
         return str(image)
     if not is_cut(above, state):
@@ -205,13 +204,13 @@ def below(state: str, device: str, name: str) -> str | None:
 
 
 def _still_has(device: int, image: str) -> bool:
-    """The loop device did not free itself between the look at its name and its opening."""
-    wanted = os.stat(image)
-    return _backing(device) == (wanted.st_dev, wanted.st_ino)
+    """The loop device has `image`. It may have freed itself after its name was read."""
+    status = os.stat(image)
+    return _backing(device) == (status.st_dev, status.st_ino)
 
 
 def _backing(device: int) -> tuple[int, int]:
-    """Device and inode of the file that a loop device has; (0, 0) for none."""
+    """Device number and inode of the file of a loop device; (0, 0) when it has none."""
     try:
         status = fcntl.ioctl(device, _LOOP_GET_STATUS64, bytes(232))
     except OSError:  # ENXIO: free

@@ -1,17 +1,17 @@
-"""A slot is a small number leased to a session; uid, gid and directories follow from it.
+"""Slots: small numbers that are leased to sessions. Uid, gid and directories follow from a number.
 
     STATE/slots/N/session      the session's UUID, written last when leased, removed first
     STATE/slots/N/image        its scratch, see scratch.py
     STATE/slots/N/scratch/     where the scratch is mounted, in the warden's mount namespace
-    STATE/slots/N/runs/K/      run K, see runs.py
+    STATE/slots/N/runs/K/      run K, see runs/run_directory.py
 
 Two daemons on one host (a service, and one that `sandboxd run` starts for itself) must not use
-one uid twice. The lease therefore includes a name in the abstract socket namespace, which the
-kernel gives to one process at a time and takes back when that ends; payloads have a network
-namespace of their own and cannot squat there. A slot is leased only after proof that no process
-has its uid. A shim inherits the name until it has the uid itself, so that there is no moment at
-which neither tells that the uid is taken, also when the warden is killed; taken up again after a
-restart, whatever has the uid and is no run's is ended first.
+one uid twice. The lease therefore includes a name in the abstract socket namespace. The kernel
+gives such a name to one process at a time and takes it back when the process ends; programs in a
+jail have a network namespace of their own and cannot take the name. A slot is leased only after
+proof that no process has its uid. A shim inherits the name until it has the uid itself, so name or
+uid shows at every moment that the uid is taken, also when the warden is killed. When a slot is
+adopted after a restart, every process that has its uid and belongs to no run is ended first.
 """
 
 from __future__ import annotations
@@ -30,14 +30,11 @@ from ... import procfs
 from ...config import SlotsConfig
 from ...errors import Invalid, StageError, Unavailable
 from ...model import Attachment
-from . import durable
-from .proof import leftovers
-
-SLOTS_MAX = 65535
-"""The highest number that a configuration can allow for."""
+from . import flush
+from .proof import remains
 
 END_S = 10.0
-"""How long what was sent a SIGKILL may take to end."""
+"""How long a process that was sent a SIGKILL may take to end."""
 
 SETUP_S = 2.0
 """How long a shim may take to have the uid of its slot."""
@@ -47,10 +44,14 @@ SETUP_S = 2.0
 class Slot:
     """A leased slot.
 
-    lock     holds its uid against other daemons
-    ready    its scratch is made and mounted
-    folders  the virtual folders that its session sees
-    idmap    a user namespace that maps their files to the slot's uid; None without folders
+    lock       holds its uid against other daemons
+    ready      its scratch is made and mounted
+    releasing  its session is over, and its workers are being ended
+    runs       number -> pid of the shim
+    forgotten  runs whose directory is to be removed when they are over
+    suspect    its scratch was mounted while the disk was full
+    folders    the virtual folders that its session sees
+    idmap      a user namespace that maps their files to the slot's uid; None without folders
     """
 
     number: int
@@ -59,9 +60,10 @@ class Slot:
     session: str
     lock: socket.socket
     ready: bool = False
-    runs: dict[int, int] = field(default_factory=dict)  # run -> pid of its shim
-    forgotten: set[int] = field(default_factory=set)  # runs to be removed when they are over
-    suspect: bool = False  # its scratch was there when the disk was full
+    releasing: bool = False
+    runs: dict[int, int] = field(default_factory=dict)
+    forgotten: set[int] = field(default_factory=set)
+    suspect: bool = False
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
 
@@ -83,8 +85,8 @@ class Slot:
 class Slots:
     """All slots of one daemon.
 
-    emptying  those that were leased and are not proven to be empty yet; nobody gets them
-    stuck     those of them that could not be emptied at once
+    emptying  slots that were leased and are not proven to be empty yet; no session gets them
+    stuck     slots of `emptying` that could not be emptied at once
     """
 
     def __init__(self, config: SlotsConfig, state_dir: str) -> None:
@@ -97,15 +99,15 @@ class Slots:
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
     def lease(self, session: str, busy: Set[int | None] = frozenset()) -> Slot:
-        """A free slot for `session`, with empty directories, none of the `busy` ones. Raises
-        Unavailable, and OSError when the disk takes no directory; then nothing is leased."""
+        """A free slot for `session`, not one of the `busy` numbers, with empty directories. Raises
+        Unavailable, and OSError when the disk takes no directory; then no slot is leased."""
         for number in range(self._config.count):
             if number in self.leased or number in busy or os.path.exists(self._path(number)):
                 continue
             lock = self.hold(number)
             if lock is None:
                 continue
-            if leftovers(self._state_dir, number, self._config.first_uid + number):
+            if remains(self._state_dir, number, self._config.first_uid + number):
                 lock.close()
                 continue
             slot = self._slot(number, session, lock)
@@ -122,13 +124,14 @@ class Slots:
 
     def commit(self, slot: Slot) -> None:
         """The slot is complete: from here on it survives a restart."""
-        durable.write(f"{slot.path}/session", slot.session)
-        durable.sync(slot.path)
-        durable.sync(self._dir)
+        flush.write(f"{slot.path}/session", slot.session)
+        flush.directory(slot.path)
+        flush.directory(self._dir)
 
     def adopt(self, number: int, session: str) -> Slot:
-        """Lease again what an earlier daemon leased to `session`. Raises Invalid when there is no
-        such slot, Unavailable when its uid is not ours for now."""
+        """Lease the slot again that an earlier daemon leased to `session`. Raises Invalid when
+        there is no such slot, Unavailable when another daemon has its uid or the configuration
+        has no such number."""
         path = Path(self._path(number), "session")
         if number in self.leased:
             raise Invalid(f"slot {number} is not free")
@@ -142,21 +145,21 @@ class Slots:
         return self._slot(number, session, lock)
 
     def vacate(self, slot: Slot) -> None:
-        """The session of `slot` is over: what is left of it is to be removed, also by the next
-        daemon."""
-        with contextlib.suppress(OSError):  # a full disk cannot hinder it, a damaged one may
+        """The session of `slot` is over: all that remains of the slot is to be removed, by the next
+        daemon if not by this one."""
+        with contextlib.suppress(OSError):  # a full disk allows it, a damaged one may not
             os.unlink(f"{slot.path}/session")
         self.emptying[slot.number] = self.leased.pop(slot.number)
 
     def release(self, slot: Slot) -> None:
-        """Nothing is left of `slot`: let go of its uid."""
+        """Nothing remains of `slot`: release its uid."""
         del self.emptying[slot.number]
         self.stuck.discard(slot.number)
         slot.lock.close()
 
-    def forget(self) -> list[str]:
-        """Remove what is on disk of slots that nobody has leased; returns their directories."""
-        strays = []
+    def remove_unleased(self) -> list[str]:
+        """Remove the directories of slots that are not leased; their paths."""
+        removed = []
         for entry in os.scandir(self._dir):
             number = int(entry.name) if entry.name.isdecimal() else self._config.count
             taken = number in self.leased or number in self.emptying
@@ -167,8 +170,8 @@ class Slots:
             with lock:
                 end_uid(self._config.first_uid + number)
                 shutil.rmtree(entry.path, ignore_errors=True)
-                strays.append(entry.path)
-        return strays
+                removed.append(entry.path)
+        return removed
 
     def _path(self, number: int) -> str:
         return f"{self._dir}/{number}"
@@ -180,14 +183,14 @@ class Slots:
         return slot
 
     def _lock_soon(self, number: int) -> socket.socket | None:
-        """As `hold`, for a slot of which a killed daemon has just started a run."""
+        """As `hold`, for a slot in which a killed daemon has just started a run."""
         deadline = time.monotonic() + SETUP_S
         while (lock := self.hold(number)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         return lock
 
     def hold(self, number: int) -> socket.socket | None:
-        """The lease of the slot's uid, held while it is open; None: somebody else has it."""
+        """The lease of the slot's uid, held while it is open; None: another process has it."""
         return lock_uid(self._config.first_uid + number)
 
 
@@ -208,8 +211,8 @@ def uid_in_use(uid: int) -> bool:
 
 
 def end_uid(uid: int, spared: Callable[[], set[int]] = set, grace_s: float = 0.0) -> None:
-    """SIGKILL every process of `uid`, whose lease we hold, but for the `spared`, and wait until
-    none is left; they have `grace_s` seconds to end by themselves.
+    """Kill every process of `uid` but the `spared` ones, and wait until none is left. They have
+    `grace_s` seconds to end by themselves. The caller holds the lease of the uid.
 
     Raises StageError when one does not end.
     """
@@ -224,8 +227,7 @@ def end_uid(uid: int, spared: Callable[[], set[int]] = set, grace_s: float = 0.0
 
 
 def _end(pid: int, uid: int) -> None:
-    """SIGKILL the process `pid`, if it is still one of `uid` and not another's that has got its
-    number meanwhile."""
+    """Kill the process `pid` if it still has `uid`. The number may be another process's by now."""
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -240,8 +242,8 @@ def _end(pid: int, uid: int) -> None:
 
 
 def processes_of(uid: int) -> list[int]:
-    """The processes that have `uid` as one of their user ids, but for those that only await
-    their parent."""
+    """The processes that have `uid` as one of their user ids, without those that are dead and
+    await their parent."""
     return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _has_uid(int(pid), uid)]
 
 

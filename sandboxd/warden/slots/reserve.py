@@ -1,9 +1,9 @@
-"""A little room on the disk that is kept back for a start.
+"""The reserve: a little room on the disk that is set aside for the start of a daemon.
 
-A daemon that is started on a full disk must come up: there is work in it, and deleting sessions
-makes room. What it needs for that, to try what the host guarantees (trial_directory.py) and for
-the log of the database, it has put by when there was more: STATE/reserve/, some files, since
-inodes may be short as well as blocks.
+A daemon must start on a full disk, because users delete sessions through it and so make room. A
+start needs disk for the trial of the host's guarantees (trial_directory.py) and for the log of the
+database. STATE/reserve/ holds that room in several files, since inodes may be short as well as
+blocks.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import os
 from ...free_space import FreeSpace
 
 FILES, SIZE = 16, 256 << 10
-"""Files, and bytes of each: about twice what a start takes."""
+"""Files, and bytes of each: about twice the need of a start."""
 
 AMPLE = 8
-"""Times the reserve that must be free before it is made up again."""
+"""The reserve is filled again when so many times its size is free."""
 
 
 def release(state_dir: str) -> bool:
-    """Give the reserve up if the file system of `state_dir` has not as much left; whether."""
+    """Remove the reserve if the disk of `state_dir` has less free than its size; True then."""
     path = _path(state_dir)
     if _room(state_dir, 1) or not os.path.isdir(path):
         return False
-    with contextlib.suppress(OSError):  # one that stays is as good as none
+    with contextlib.suppress(OSError):  # a start may succeed without this room
         for name in os.listdir(path):
             os.unlink(f"{path}/{name}")
     return True
 
 
 def keep(state_dir: str) -> None:
-    """Make up what is missing of the reserve, if there is ample room. Never raises OSError."""
+    """Fill the reserve, if there is ample room. Never raises OSError."""
     path = _path(state_dir)
     with contextlib.suppress(OSError):
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -42,7 +42,7 @@ def keep(state_dir: str) -> None:
                 continue
             if not _room(state_dir, AMPLE):
                 return
-            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)  # or a half-made one
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC)  # may be half-made
             try:
                 os.posix_fallocate(fd, 0, SIZE)
             finally:
@@ -54,5 +54,5 @@ def _path(state_dir: str) -> str:
 
 
 def _room(state_dir: str, times: int) -> bool:
-    """Free is so many times what the reserve takes."""
+    """So many times the size of the reserve is free."""
     return FreeSpace.at(state_dir).holds(times * FILES * SIZE, times * FILES)

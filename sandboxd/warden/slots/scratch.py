@@ -1,26 +1,27 @@
-"""A session's writable area: a file system of its own size, so the kernel enforces the limit.
+"""Scratches: the writable file systems of sessions, each of a fixed size that the kernel enforces.
 
-kind "image" is an ext4 image (images.py): a file system that is full is full for its session
-alone. A blank one is made once per size and copied, which is cheaper than mkfs. kind "tmpfs" is
-for hosts without loop devices.
+The kind "image" is an ext4 image (images.py); a session that fills it fills nothing else. A blank
+image of each size is made once and copied, which is cheaper than mkfs. The kind "tmpfs" is for
+hosts without loop devices.
 
 In a scratch:   work/   /home/work         tmp/   /tmp         stage/   uploads on their way
 
-The mount is in the warden's own mount namespace: the host's mount table stays as it was.
+Scratches are mounted in the warden's own mount namespace; the host's mount table does not change.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 
 from ...config import ScratchConfig
 from ...jail import syscalls
+from ...jail.mounts import clone
 from ...jail.stage import stage
 from . import images
 
 INBOXES = 16
-"""Places for uploads on their way, of which a file helper takes one; made in advance, since a
+"""Places for uploads on their way. Each file helper takes one. They are made in advance, since a
 full scratch has no room for a directory and must still be listed and downloaded."""
 
 DIRECTORIES = {"work": 0o755, "tmp": 0o1777, "stage": 0o700} | {
@@ -49,7 +50,7 @@ class ScratchMaker:
                 os.chmod(path, mode)
 
     def mount(self, slot_path: str, size: int, inodes: int) -> None:
-        """Mount the scratch of a slot that has one; read back that it is one, of its size."""
+        """Mount the scratch of a slot; read back that it is a mount of that size."""
         target = f"{slot_path}/scratch"
         with stage("scratch"):
             if self._config.kind == "tmpfs":
@@ -60,11 +61,11 @@ class ScratchMaker:
             images.verify(target, size)
 
     def in_use(self, slot_path: str) -> bool:
-        """Somebody still has the scratch of a slot open."""
+        """A process still uses the scratch of a slot."""
         return images.attached(f"{slot_path}/image")
 
     def unmount(self, slot_path: str) -> None:
-        """Take the scratch of a slot away, from under whoever may still use it."""
+        """Unmount the scratch of a slot, also while a process uses it."""
         images.unmount(f"{slot_path}/scratch")
 
     def _copy_blank(self, image: str, size: int, inodes: int) -> None:
@@ -75,6 +76,9 @@ class ScratchMaker:
         with open(blank, "rb") as source, open(image, "xb") as copy:
             images.copy_sparse(source.fileno(), copy.fileno(), size)
 
-    def remove(self) -> None:
-        """Remove the blanks."""
-        shutil.rmtree(self._blanks, ignore_errors=True)
+
+def clone_into(stack: contextlib.ExitStack, path: str) -> int:
+    """A detached clone of the mount tree at `path`, which `stack` closes."""
+    fd = clone(path)
+    stack.callback(os.close, fd)
+    return fd

@@ -1,11 +1,11 @@
-"""The state directory and who may use it; made by the daemon, or before it by `keypair create`.
+"""The state directory and its permissions. The daemon makes it, or `keypair create` before that.
 
     STATE/       root's, may be passed through: the api has to reach its own directory
     STATE/api/   the api's alone; its database has the secrets of the keypairs
 
-The api's uid may change, when an operator makes the user `sandboxd` or moves the slots. What
-the old one owned in STATE/api then goes to the new one, by descriptor, since the old one could
-have put links there.
+The api's uid may change, when an operator makes the user `sandboxd` or moves the slots. The files
+of the old uid in STATE/api then go to the new one, by descriptor, since the old uid could have put
+links there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..code_view import first_closed
 from ..doctor.checks import api_uid
 
 ENDING_S = 5.0
-"""How long the rest of a daemon of which one half was killed may take to end."""
+"""How long the other half of a daemon may take to end when one half was killed."""
 
 
 def database_path(config: Config) -> str:
@@ -31,22 +31,22 @@ def database_path(config: Config) -> str:
 
 
 def owner(config: Config) -> int:
-    """The uid that the api's directory belongs to; the api's, when there is none yet.
+    """The uid that owns the api's directory; the api's uid when there is no directory yet.
 
-    The command line asks here rather than for the api's uid: a daemon may run with another
-    configuration than it was told of.
+    The command line needs this one: a daemon may run with a configuration that the command line
+    does not know.
     """
     try:
-        found = os.stat(os.path.dirname(database_path(config))).st_uid
+        uid = os.stat(os.path.dirname(database_path(config))).st_uid
     except OSError:
-        found = 0
-    return found or api_uid(config)
+        uid = 0
+    return uid or api_uid(config)
 
 
 def make(config: Config, uid: int) -> str:
     """Make the directories, closed to all but root and `uid`; the path of the api's database.
 
-    Raises ConfigError when that cannot be, or when `uid` could not get there.
+    Raises ConfigError when they cannot be made, or when `uid` could not reach them.
     """
     database = database_path(config)
     api = os.path.dirname(database)
@@ -56,9 +56,9 @@ def make(config: Config, uid: int) -> str:
             os.chmod(config.state_dir, 0o711)  # whatever the umask
         if foreign := first_foreign(config.state_dir):
             raise ConfigError(
-                f"--state-dir {config.state_dir}: {foreign} is in the hands of others than root, "
-                "who could put links there for root to follow; choose another directory, or chown "
-                "it to root and chmod go-w"
+                f"--state-dir {config.state_dir}: others than root can change {foreign} and "
+                "could put links there for root to follow; choose another directory, or chown it "
+                "to root and chmod go-w"
             )
         os.makedirs(api, mode=0o700, exist_ok=True)
         _hand_over(api, uid)
@@ -74,7 +74,7 @@ def make(config: Config, uid: int) -> str:
 
 def first_foreign(path: str) -> str | None:
     """The first directory or link on the way to `path` that is not root's, or `path` itself if
-    others may write in it."""
+    other users may write in it."""
     for whole in (os.path.abspath(path), os.path.realpath(path)):
         current = ""
         for part in whole.split("/")[1:]:
@@ -87,8 +87,8 @@ def first_foreign(path: str) -> str | None:
 def lock(config: Config) -> int:
     """Take the state directory for this daemon; a descriptor that holds it while it is open.
 
-    Both halves hold it, so that one that is still ending is waited for. Raises ConfigError when
-    another daemon has it: two would remove each other's sessions.
+    Both halves of a daemon hold it, so a half that has not ended yet is waited for. Raises
+    ConfigError when another daemon has it: two would remove each other's sessions.
     """
     try:
         fd = os.open(f"{config.state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -111,23 +111,24 @@ def lock(config: Config) -> int:
 
 
 def expect_database(config: Config) -> None:
-    """Raises ConfigError when there are files of sessions and no database that knows them: all
-    would be taken for strays, and removed. To be called with the `lock`."""
+    """Raise ConfigError when there are files of sessions and no database that knows them: all would
+    count as leaks and be removed. Call it with the `lock` held."""
     path, slots = database_path(config), f"{config.state_dir}/slots"
     if os.path.exists(path) and os.path.getsize(path):
         return
-    kept = glob.glob(f"{slots}/*/session")
-    if kept:
+    sessions = glob.glob(f"{slots}/*/session")
+    if sessions:
         raise ConfigError(
             f"{path} is {'empty' if os.path.exists(path) else 'missing'}, and {slots} has the "
-            f"files of {len(kept)} sessions; put back a copy of it, or move {slots} away to begin "
-            "without them"
+            f"files of {len(sessions)} sessions; put back a copy of it, or move {slots} away to "
+            "begin without them"
         )
 
 
 def _hand_over(path: str, uid: int) -> None:
-    """Give the directory, and what its owner has in it, to `uid`; and what is root's there: an
-    operator has put a copy back. Nobody else can have put it there: links to a file count."""
+    """Give the directory and the files of its owner in it to `uid`. Files of root go along: an
+    operator has put a copy back. A file with a second link stays, since that link may have been
+    made to a file elsewhere."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         before = os.fstat(folder).st_uid
@@ -135,17 +136,17 @@ def _hand_over(path: str, uid: int) -> None:
             try:  # not followed, and a FIFO does not block
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
             except OSError:  # a link, say
-                if before == uid:  # its own: whoever needs it will say what is wrong
+                if before == uid:  # the api's own, and the api fails if it needs the file
                     continue
                 raise
             try:
-                found = os.fstat(fd)
-                single = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-                if single and found.st_uid in (before, 0) and found.st_uid != uid:
+                status = os.fstat(fd)
+                single = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+                if single and status.st_uid in (before, 0) and status.st_uid != uid:
                     os.fchown(fd, uid, uid)
             finally:
                 os.close(fd)
         if before != uid:
-            os.fchown(folder, uid, uid)  # last: if this is interrupted, it is done again
+            os.fchown(folder, uid, uid)  # last: after an interruption all is done again
     finally:
         os.close(folder)

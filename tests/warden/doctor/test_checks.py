@@ -69,20 +69,20 @@ def test_address_that_the_network_reaches_is_refused_without_authentication(
 ) -> None:
     loaded = config_file.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
     with pytest.raises(ConfigError, match=message):
-        startup._check_door(loaded)
+        startup._check_listen(loaded)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/x"])
 def test_address_that_only_this_host_reaches_is_accepted_without_authentication(
     listen: str,
 ) -> None:
-    startup._check_door(config_file.load(None, listen=[listen], auth="none"))
+    startup._check_listen(config_file.load(None, listen=[listen], auth="none"))
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
 @pytest.mark.parametrize("auth", [None, "keypair"])
 def test_any_address_is_accepted_with_keypairs(listen: str, auth: str | None) -> None:
-    startup._check_door(config_file.load(None, listen=[listen], auth=auth))
+    startup._check_listen(config_file.load(None, listen=[listen], auth=auth))
 
 
 @pytest.fixture

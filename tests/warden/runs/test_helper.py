@@ -1,9 +1,8 @@
-"""A file helper, seen from outside while it waits for its request."""
+"""A file helper that waits for its request, as the host sees it."""
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -13,8 +12,9 @@ from ...sandbox import Sandbox
 
 def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> None:
     slot = sandbox.slot
-    started, fd = sandbox.requests.files({"slot": slot.number, "session": slot.session})
-    proc = Path(f"/proc/{started.pid}")
+    (fd,) = sandbox.warden.request("files", **sandbox.name).descriptors
+    (helper,) = sandbox.warden.workers.children
+    proc = Path(f"/proc/{helper.pid}")
     with socket.socket(fileno=fd):
         try:
             _wait_until_it_serves(proc, slot.uid)
@@ -37,8 +37,9 @@ def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> Non
                 line = next(x for x in limits.splitlines() if x.startswith(f"Max {name}"))
                 assert line.removeprefix(f"Max {name}").split()[:2] == [str(most)] * 2
         finally:
-            os.kill(started.pid, signal.SIGKILL)
-            os.waitpid(started.pid, 0)
+            helper.kill()
+            os.waitpid(helper.pid, 0)
+            sandbox.warden.workers.collected(helper.pid)
 
 
 def _wait_until_it_serves(proc: Path, uid: int) -> None:

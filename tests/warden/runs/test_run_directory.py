@@ -1,4 +1,4 @@
-"""The directory of a run."""
+"""The directory of a run: what is written there on a full disk has its room."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs import run_directory
 
 
-def test_what_must_be_written_on_a_full_disk_has_its_room_from_the_start(tmp_path: Path) -> None:
+def test_journal_and_cursor_have_their_room_on_the_disk_from_the_start(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         run_directory.make(str(tmp_path / "1"), Group({}), stack)
         for name, room in (
             ("journal", run_directory.JOURNAL_ROOM),
             ("cursor", run_directory.CURSOR_ROOM),
         ):
-            found = (tmp_path / "1" / name).stat()
-            assert found.st_size == 0 and found.st_blocks * 512 >= room
+            status = (tmp_path / "1" / name).stat()
+            assert status.st_size == 0 and status.st_blocks * 512 >= room
         assert not run_directory.began(str(tmp_path / "1"))

@@ -1,4 +1,4 @@
-"""Images on loop devices: an image is never on two, whatever became of who attached it first."""
+"""Images on loop devices: an image is never on two, also after the end of the first mounter."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def image(tmp_path: Path) -> Iterator[str]:
 
 
 def name(device: str) -> str:
-    """The image of a loop device, as the kernel tells it here."""
+    """The image of a loop device, as the kernel shows it here."""
     return Path(f"/sys/block/{os.path.basename(device)}/loop/backing_file").read_text().strip()
 
 
 def attach_in_a_namespace_of_its_own(image: str, state: str) -> int:
-    """A loop device on `image`, of a process that is gone, and its mount namespace, in which
-    `state` was a mount of its own. The descriptor keeps the device, as a run's mount does."""
+    """A descriptor of a loop device on `image`, which it keeps as a run's mount does. The process
+    that attached it is gone, and so is its mount namespace, in which `state` was a mount."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -54,28 +54,30 @@ def attach_in_a_namespace_of_its_own(image: str, state: str) -> int:
     return fd
 
 
-def test_image_that_an_earlier_warden_has_attached_elsewhere_is_found(
+def test_image_that_an_earlier_warden_has_attached_in_another_namespace_is_recognized(
     image: str, tmp_path: Path
 ) -> None:
-    kept = attach_in_a_namespace_of_its_own(image, str(tmp_path))
+    earlier = attach_in_a_namespace_of_its_own(image, str(tmp_path))
     try:
-        found = images._attached(image)
-        assert found is not None, "it would be on two devices, and ruined"
-        device, fd = found
+        attached = images._attached(image)
+        assert attached is not None, "it would be on two devices, and ruined"
+        device, fd = attached
         assert name(device) == "/slots/0/image", "else this test shows nothing"
-        assert os.fstat(fd).st_rdev == os.fstat(kept).st_rdev
+        assert os.fstat(fd).st_rdev == os.fstat(earlier).st_rdev
         os.close(fd)
         assert Loop(device, "/slots/0/image") in list(loops(str(tmp_path)))
         assert not list(loops(str(tmp_path / "elsewhere")))
-        os.unlink(image)  # what a session leaves that is deleted while somebody holds its device
+        os.unlink(image)  # as when a session is deleted while a process holds its device
         assert Loop(device, "/slots/0/image") in list(loops(str(tmp_path)))
         images.make(image, SIZE, 64)
-        assert images._attached(image) is None, "a new one of that name is another"
+        assert images._attached(image) is None, "a new image of that name is another"
     finally:
-        os.close(kept)
+        os.close(earlier)
 
 
-def test_another_image_of_the_same_name_is_not_taken_for_it(image: str, tmp_path: Path) -> None:
+def test_image_of_another_state_directory_is_not_mistaken_for_one_of_the_same_name(
+    image: str, tmp_path: Path
+) -> None:
     (tmp_path / "other" / "0").mkdir(parents=True)
     other = str(tmp_path / "other" / "0" / "image")
     images.make(other, SIZE, 64)

@@ -1,4 +1,4 @@
-"""Slots: numbers that nothing else on the host uses, and that leave nothing behind."""
+"""Slots: numbers that nothing else on the host uses, and that leave nothing."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_slot_for_which_the_disk_has_no_directory_is_not_leased(
     assert slots.lease(SESSION).uid == FIRST
 
 
-def test_what_is_no_slots_directory_is_left_alone(slots: Slots, tmp_path: Path) -> None:
+def test_directory_that_is_no_slots_is_not_removed(slots: Slots, tmp_path: Path) -> None:
     for name in ("lost+found", "4", "²"):
         (tmp_path / "slots" / name).mkdir()
     (tmp_path / "slots" / "1").mkdir()
-    assert slots.forget() == [str(tmp_path / "slots" / "1")]
+    assert slots.remove_unleased() == [str(tmp_path / "slots" / "1")]
     assert sorted(os.listdir(tmp_path / "slots")) == ["4", "lost+found", "²"]
 
 
@@ -80,7 +80,7 @@ def test_uid_with_a_living_process_is_not_leased(slots: Slots) -> None:
 def test_process_is_not_hidden_by_a_name_that_reads_like_its_status(
     slots: Slots, name: str
 ) -> None:
-    """A name is the first field of /proc/PID/status, and the process's own to choose."""
+    """A process chooses its name, which is the first field of /proc/PID/status."""
     program = f"import ctypes; ctypes.CDLL(None).prctl(15, {name.encode()!r}); print(1, flush=True)"
     with subprocess.Popen(
         ["/usr/bin/python3", "-c", f"{program}; input()"], user=FIRST, group=FIRST,
@@ -94,15 +94,15 @@ def test_process_is_not_hidden_by_a_name_that_reads_like_its_status(
     assert not uid_in_use(FIRST)
 
 
-def test_number_that_another_process_has_got_is_not_killed(
+def test_process_with_the_number_of_one_that_has_ended_is_not_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between the look at a process and the signal it may end, and a new one get its number."""
+    """A process may end between the look at it and the signal, and another get its number."""
     with subprocess.Popen(["/bin/sleep", "60"]) as other:
         try:
-            looks = [[other.pid], []]
+            answers = [[other.pid], []]
             monkeypatch.setattr(
-                "sandboxd.warden.slots.leases.processes_of", lambda uid: looks.pop(0)
+                "sandboxd.warden.slots.leases.processes_of", lambda uid: answers.pop(0)
             )
             end_uid(FIRST)
             with pytest.raises(subprocess.TimeoutExpired):
@@ -132,8 +132,10 @@ def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> Non
         after.adopt(99, SESSION)
 
 
-def test_slot_of_a_daemon_that_died_half_way_is_forgotten(slots: Slots, tmp_path: Path) -> None:
+def test_slot_of_a_daemon_that_died_while_it_leased_it_is_removed(
+    slots: Slots, tmp_path: Path
+) -> None:
     (tmp_path / "slots" / "2").mkdir()
     leased = slots.lease(SESSION)
-    assert slots.forget() == [str(tmp_path / "slots" / "2")]
+    assert slots.remove_unleased() == [str(tmp_path / "slots" / "2")]
     assert os.path.isdir(leased.path)

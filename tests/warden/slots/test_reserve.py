@@ -1,4 +1,4 @@
-"""Room on the disk that is put by for a start."""
+"""The reserve: room on the disk for the start of a daemon."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 from sandboxd.warden.slots import reserve
 
 
-def test_reserve_of_which_a_part_is_half_made_is_made_up(tmp_path: Path) -> None:
+def test_reserve_with_a_half_made_file_is_filled(tmp_path: Path) -> None:
     (tmp_path / "reserve").mkdir()
-    (tmp_path / "reserve" / "3").touch()  # who made it was killed, or the disk was full
+    (tmp_path / "reserve" / "3").touch()  # its maker was killed, or the disk was full
     reserve.keep(str(tmp_path))
-    found = [path.stat() for path in (tmp_path / "reserve").iterdir()]
-    assert len(found) == reserve.FILES
-    assert all(one.st_blocks * 512 >= reserve.SIZE for one in found)
+    files = [path.stat() for path in (tmp_path / "reserve").iterdir()]
+    assert len(files) == reserve.FILES
+    assert all(file.st_blocks * 512 >= reserve.SIZE for file in files)
 
 
-def test_reserve_is_given_up_when_there_is_no_more_room_than_it_has(
+def test_reserve_is_removed_when_the_disk_has_no_room_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reserve.keep(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The state directory is closed, and goes to the api's uid even when that has changed."""
+"""The state directory: it is closed, and goes to the api's uid also when that has changed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def config(tmp_path: Path) -> Config:
 
 
 def mode(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return stat.S_IMODE(found.st_mode), found.st_uid
+    status = os.stat(path)
+    return stat.S_IMODE(status.st_mode), status.st_uid
 
 
-def test_directories_are_made_closed(config: Config) -> None:
+def test_state_directory_is_closed_to_all_but_root_and_the_api(config: Config) -> None:
     database = state_directory.make(config, NEW)
     assert database == state_directory.database_path(config)
     assert mode(config.state_dir) == (0o711, 0)
@@ -38,7 +38,7 @@ def test_directories_are_made_closed(config: Config) -> None:
     assert not os.path.exists(database)
 
 
-def test_what_is_the_apis_goes_along_when_its_uid_changes(config: Config) -> None:
+def test_files_of_the_api_go_to_its_new_uid(config: Config) -> None:
     database = state_directory.make(config, OLD)
     Path(database).touch(0o600)
     os.chown(database, OLD, OLD)
@@ -48,7 +48,9 @@ def test_what_is_the_apis_goes_along_when_its_uid_changes(config: Config) -> Non
     assert mode(database) == (0o600, NEW)
 
 
-def test_a_link_that_the_api_planted_gives_it_nothing(config: Config, tmp_path: Path) -> None:
+def test_link_that_the_api_planted_gives_it_no_file_of_another_user(
+    config: Config, tmp_path: Path
+) -> None:
     database = state_directory.make(config, OLD)
     folder = os.path.dirname(database)
     hosts, linked = tmp_path / "hosts", tmp_path / "linked"
@@ -67,31 +69,33 @@ def test_a_link_that_the_api_planted_gives_it_nothing(config: Config, tmp_path: 
     assert mode(str(hosts))[1] == 0
 
 
-def test_directory_that_somebody_else_controls_is_refused_and_his_links_are_not_followed(
+def test_directory_of_another_user_is_refused_and_its_links_are_not_followed(
     config: Config, tmp_path: Path
 ) -> None:
-    his, aim = tmp_path / "his", tmp_path / "aim"
-    his.mkdir(mode=0o755)
+    foreign, aim = tmp_path / "foreign", tmp_path / "aim"
+    foreign.mkdir(mode=0o755)
     aim.mkdir()
-    (his / "api").symlink_to(aim)
-    os.chown(his, OLD, OLD)
+    (foreign / "api").symlink_to(aim)
+    os.chown(foreign, OLD, OLD)
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
     os.lchown(link, OLD, OLD)
     open_to_all = tmp_path / "open"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
-    for path in (his, his / "below", link / "state", open_to_all):
+    for path in (foreign, foreign / "below", link / "state", open_to_all):
         with pytest.raises(ConfigError, match="others than root"):
             state_directory.make(replace(config, state_dir=str(path)), NEW)
     assert mode(str(aim)) == (0o755, 0) and not list(aim.iterdir())
 
 
-def test_the_owner_is_the_apis_uid_before_there_is_a_directory(config: Config) -> None:
+def test_owner_is_the_apis_uid_before_there_is_a_directory(config: Config) -> None:
     assert state_directory.owner(config) == checks.api_uid(config)
 
 
-def test_a_directory_that_cannot_be_made_or_reached_is_told(config: Config, tmp_path: Path) -> None:
+def test_state_directory_that_cannot_be_made_or_reached_is_an_error_of_the_configuration(
+    config: Config, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="--state-dir"):
         state_directory.make(replace(config, state_dir="/proc/x"), NEW)
     (tmp_path / "closed").mkdir(mode=0o700)
@@ -99,7 +103,7 @@ def test_a_directory_that_cannot_be_made_or_reached_is_told(config: Config, tmp_
         state_directory.make(replace(config, state_dir=f"{tmp_path}/closed/state"), NEW)
 
 
-def test_a_lock_that_cannot_be_opened_is_told_in_one_line(config: Config) -> None:
+def test_lock_that_cannot_be_opened_is_an_error_of_the_configuration(config: Config) -> None:
     state_directory.make(config, NEW)
     os.mkdir(f"{config.state_dir}/lock")  # as good as a file system that is read-only
     with pytest.raises(ConfigError, match="--state-dir"):

@@ -1,4 +1,4 @@
-"""What a forked child has of its parent, and what not."""
+"""The fork of workers: a child keeps its own descriptors, and its parent's garbage closes none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import socket
 
-from sandboxd.warden.runs import launcher
+from sandboxd.warden.fork import fork
 
 
 class _Ring:
@@ -25,15 +25,15 @@ def test_garbage_of_the_parent_closes_no_descriptor_of_the_child() -> None:
         read, write = os.pipe()
 
         def child() -> None:
-            os.dup2(write, number)  # the number is free here, and given to something else
+            os.dup2(write, number)  # the number is free here, and stands for another file now
             gc.collect()
             os.write(number, b"still open")
             os._exit(0)
 
-        pid = launcher.fork([write], child)
+        pid = fork([write], child)
         os.close(write)
-        with open(read, "rb") as said:
-            assert said.read() == b"still open"
+        with open(read, "rb") as output:
+            assert output.read() == b"still open"
         assert os.waitpid(pid, 0)[1] == 0
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""The conversation with the client of one run: its calls, its cursor, and the notices for it.
+"""The calls of one run's client: input and replies, the client's cursor, and notices for it.
 
 Calls are served one after the other. A call waits for the first row of the table in
 next_answer.py that applies, as long as its policy says (polling.py).
@@ -11,24 +11,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 from ..errors import Invalid, SandboxdError
 from .console_items import Item, log
-from .cursor import ClientCursor, CursorFile, Offset
-from .follower import Follower, StartedRun
+from .cursor import ClientCursor, CursorFile, Offset, no_note
+from .follower import Follower, StartedRun, writable
 from .journal import NO_POSITION, JournalEvent
 from .next_answer import NextAnswer, Progress, next_answer
 from .polling import PollPolicy
-from .values import Input, Reply
 
 NOTICES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """Text that the user typed; `eof` is the end of input after it."""
+
+    text: str
+    eof: bool = False
+
+    def line(self) -> str:
+        """The text as a program reads it: with a newline, unless there is only the end."""
+        text = writable(self.text)
+        return text if text.endswith("\n") or (self.eof and not text) else text + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a call, with the console text that goes with it.
+
+    offset  the client's place in the run once it has received the reply
+    note    writes the cursor; to be called when all but the last byte has been handed over
+    """
+
+    answer: NextAnswer
+    console: list[Item]
+    offset: Offset = Offset()
+    note: Callable[[], Awaitable[None]] = field(default=no_note, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class _Draft:
-    """A reply, and the state of the conversation once the reply has been served.
+    """A reply, and the state of the calls once the reply has been served.
 
     more     there is more console text for the same answer
     notices  how many of the notices are in the reply
@@ -40,7 +66,7 @@ class _Draft:
     notices: int
 
 
-class Conversation:
+class ClientCalls:
     """The calls of one run.
 
     error      our failure, which each call raises
@@ -65,7 +91,7 @@ class Conversation:
         start, which for a run of an earlier daemon only the file knows."""
         self._cursor_file = CursorFile(started.cursor)
         if started.restored:
-            # The client may be told twice that the program waits for input.
+            # The client may be prompted twice for the same input.
             self._cursor = replace(self._cursor_file.read(), prompted=False)
             if self._cursor != ClientCursor(started_at=self._cursor.started_at):
                 self._notices.clear()  # they were in the first reply
@@ -138,7 +164,7 @@ class Conversation:
                 return
             try:
                 yield replace(draft.reply, note=lambda: self._note(draft.cursor))
-            except BaseException:
+            except BaseException:  # the hand-over failed or was cancelled: take the note back
                 await self._note(self._cursor)
                 raise
             await self._note(draft.cursor)

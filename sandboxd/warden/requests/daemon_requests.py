@@ -1,0 +1,79 @@
+"""Requests about the daemon as a whole: ready, ping, sweep."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+
+from ... import log
+from ...errors import Unavailable
+from ...systemd import Notify
+from ..leaks.sweep import Sweep
+from ..shared_resources import Resources
+from ..vitals import vitals
+from ..workers import Workers
+from .adoption import remove_unknown
+from .remount import suspect_scratches
+from .replies import PendingReply, Result
+from .teardown import Teardown
+
+
+class DaemonRequests:
+    """Acts on the whole daemon.
+
+    announce  is called once, when the daemon is ready
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        workers: Workers,
+        teardown: Teardown,
+        sweep: Sweep,
+        notify: Notify,
+        announce: Callable[[], None],
+    ) -> None:
+        self._resources = resources
+        self._workers = workers
+        self._teardown = teardown
+        self._sweep = sweep
+        self._notify = notify
+        self._announce = announce
+
+    def ready(self) -> Result:
+        """The api has adopted its sessions: what is left of others is removed."""
+        for path in remove_unknown(self._resources):
+            log.event("slot.removed", logging.WARNING, path=path, reason="no session")
+        self._announce()
+        self._notify.ready(self.status())
+        return Result()
+
+    def ping(self) -> Result:
+        """The warden lives; so the service manager hears, too."""
+        self._notify.alive(self.status())
+        suspect_scratches(self._resources)
+        busy = {"children": len(self._workers.children), "releasing": len(self._teardown)}
+        return Result({"vitals": vitals() | busy})
+
+    def sweep(self, reply: PendingReply) -> None:
+        """Look for leaks and remove them."""
+        self._sweep.ask(functools.partial(_send_report, reply))
+
+    def status(self) -> str:
+        """Counts of sessions and runs, for `systemctl status`."""
+        leased = self._resources.slots.leased.values()
+        return f"{len(leased)} sessions, {sum(len(slot.runs) for slot in leased)} runs"
+
+
+def _send_report(reply: PendingReply, report: int | None) -> None:
+    """Reply with the report of a sweep. The descriptor stays the caller's."""
+    try:
+        copy = None if report is None else os.dup(report)
+    except OSError:
+        copy = None
+    if copy is None:
+        reply.refuse(Unavailable("too many descriptors are open for the report"))
+    else:
+        reply.succeed(Result(descriptors=[copy]))

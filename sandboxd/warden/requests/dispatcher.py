@@ -1,0 +1,95 @@
+"""The dispatcher of the api's requests: receives, checks by wire.OPS, calls the act, replies.
+
+The acts are grouped by subject; each has the name of its request and takes the arguments by name:
+
+    daemon_requests.py   ready, ping, sweep
+    provisioning.py      lease, folder_make
+    slot_requests.py     adopt, files, release
+    run_requests.py      start, follow, forget
+    folder_requests.py   folder_files, folder_remove
+
+The api is not trusted with root, so the warden believes nothing that it sends: a slot must be
+leased to the session, limits are clamped to the ceilings once more, and no text of a client is
+ever a path here. Run directories are named by numbers, folders by UUIDs, and the place of a
+folder in a workdir by one component of a harmless alphabet.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ... import log, wire
+from ...errors import SandboxdError, StageError, Unavailable
+from ...wire_ops import NUMBER, Request, RequestChecker
+from .replies import PendingReply, Result
+
+Act = Callable[..., Result | None]
+"""Carries out a request. Raises SandboxdError or OSError; nothing half done is left then."""
+
+
+def acts_of(*subjects: object) -> dict[str, Act]:
+    """The act of each request of the table: the method of that name of one of `subjects`."""
+    acts = {
+        name: getattr(subject, name) for subject in subjects for name in wire.OPS
+        if hasattr(subject, name)
+    }  # fmt: skip
+    missing = wire.OPS.keys() - acts.keys()
+    assert not missing, f"no act for {missing}"
+    return acts
+
+
+class Dispatcher:
+    """Serves the requests that arrive on `sock`."""
+
+    def __init__(self, sock: socket.socket, acts: Mapping[str, Act]) -> None:
+        self._sock = sock
+        self._acts = acts
+        self._checker = RequestChecker()
+
+    def serve_one(self) -> bool:
+        """Receive one request and carry it out; False when the api has closed its end."""
+        try:
+            message, fds = wire.receive(self._sock)
+        except wire.Starved as error:
+            starved = Unavailable("too many descriptors are open to receive those of a request")
+            self._reply(error.message).refuse(starved)
+            return True
+        except (OSError, wire.WireError) as error:
+            log.event("api.nonsense", logging.ERROR, error=str(error))
+            return False
+        if message is None:
+            return False
+        try:
+            self._carry_out(message, fds)
+        finally:
+            wire.close_all(fds)
+        return True
+
+    def _carry_out(self, message: dict[str, Any], fds: list[int]) -> None:
+        reply = self._reply(message)
+        try:
+            request = self._checker.check(message, fds)
+            result = self._act(request, reply)
+        except SandboxdError as error:
+            reply.refuse(error)
+        except OSError as error:  # no descriptor, memory or disk is left: this request fails alone
+            reply.refuse(StageError.of("warden", error))
+        else:
+            if not request.op.later:
+                reply.succeed(result)
+
+    def _act(self, request: Request, reply: PendingReply) -> Result | None:
+        act = self._acts[request.op.name]
+        if request.op.later:
+            return act(reply, **request.arguments)
+        return act(**request.arguments)
+
+    def _reply(self, message: Mapping[str, Any]) -> PendingReply:
+        """The reply to a message. One without a proper `id` has the number 0."""
+        try:
+            return PendingReply(self._sock, NUMBER.parse(message.get("id")))
+        except SandboxdError:
+            return PendingReply(self._sock, 0)

@@ -1,0 +1,40 @@
+"""A worker of the warden: a shim or a file helper, which works for a slot or a virtual folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+from ...jail.cgroup import Group
+from ..slots.leases import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that works for a slot, or, without one, for a virtual folder.
+
+    run       the number of its run when it is a shim
+    group     the cgroup of its run
+    pidfd     of a shim that an earlier daemon has started, which is no child of this process
+    terminal  its run is a terminal, which ends with its user or the daemon
+    """
+
+    pid: int
+    slot: Slot | None = None
+    run: int | None = None
+    group: Group | None = None
+    pidfd: int | None = None
+    terminal: bool = False
+
+    def kill(self) -> None:
+        """End it. The init of a shim dies with the shim, and the run with its init."""
+        try:
+            if self.pidfd is None:
+                os.kill(self.pid, signal.SIGKILL)
+            else:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        if self.group:
+            self.group.kill()

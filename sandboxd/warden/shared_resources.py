@@ -1,0 +1,78 @@
+"""The resources of one warden: its configuration, slots, scratches, folders and cgroups."""
+
+from __future__ import annotations
+
+import os
+
+from ..config import Config
+from ..errors import ConfigError, Invalid, Unavailable
+from ..jail import namespaces, seccomp
+from ..jail.cgroup import Group
+from .runs.cgroups import Hierarchy
+from .slots.folders import FolderStore
+from .slots.leases import Slot, Slots
+from .slots.scratch import ScratchMaker
+
+
+class Resources:
+    """All that the acts of the warden work with.
+
+    tied     runs end with this daemon
+    root     an empty directory on which a process builds the root of its own mount namespace
+    outside  the namespaces of the host, which a jail must have left
+    filter   the system call filter of all runtimes; `filters` has the exceptions
+    """
+
+    def __init__(self, config: Config, hierarchy: Hierarchy, tied: bool = False) -> None:
+        self.config = config
+        self.tied = tied
+        self.hierarchy = hierarchy
+        self.slots = Slots(config.slots, config.state_dir)
+        self.scratch = ScratchMaker(config.scratch, config.state_dir)
+        self.folders = FolderStore(config.state_dir)
+        self.root = f"{config.state_dir}/root"
+        self.outside = namespaces.current()
+        self.filter = seccomp.compile()
+        self.filters = compile_filters(config)
+        os.makedirs(self.root, mode=0o700, exist_ok=True)
+
+    def renew(self, config: Config) -> None:
+        """Use another configuration from now on, but for the fields in config_file.RESTART.
+
+        Raises ConfigError when it cannot be used; then the old one stays.
+        """
+        self.filters = compile_filters(config)
+        self.config = config
+
+    def groups(self) -> dict[str, Group]:
+        """The groups of all runs, by name."""
+        return {group.name: group for group in self.hierarchy.groups()}
+
+    def leased(self, number: int, session: str) -> Slot:
+        """Slot `number`, which must be leased to `session`. Raises Invalid.
+
+        A request that was under way when its session ended must not meet the next tenant.
+        """
+        slot = self.slots.leased.get(number)
+        if slot is None or not slot.ready or slot.session != session:
+            raise Invalid(f"slot {number} is not leased to this session")
+        return slot
+
+    def usable(self, number: int, session: str) -> Slot:
+        """As `leased`, for a request that needs the slot to stay. Raises Unavailable too."""
+        slot = self.leased(number, session)
+        if slot.releasing:
+            raise Unavailable(f"slot {number} is being released")
+        return slot
+
+
+def compile_filters(config: Config) -> dict[str, seccomp.Filter]:
+    """Runtime -> system call filter, for runtimes with one of their own. Raises ConfigError."""
+    filters = {}
+    for name, runtime in config.runtimes.items():
+        if runtime.seccomp_allow or runtime.seccomp_refuse:
+            try:
+                filters[name] = seccomp.compile(runtime.seccomp_allow, runtime.seccomp_refuse)
+            except ConfigError as error:
+                raise ConfigError(f"runtimes.{name}.seccomp_*: {error}") from None
+    return filters

@@ -1,0 +1,134 @@
+"""The workers of this daemon, each from its start until its cgroup is gone.
+
+Workers that this daemon has started are its children. A shim that an earlier daemon has started is
+known by a pidfd (pidfd_open(2)), which becomes readable when the shim ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import selectors
+from collections.abc import Callable
+
+from ..jail.cgroup import Group
+from .leaks.rule import Expected, Lease
+from .runs import run_directory
+from .runs.memory_handoff import MemoryHandoff
+from .runs.worker import Worker
+from .shared_resources import Resources
+from .slots.leases import Slot
+
+
+class Workers:
+    """All workers, by slot. `on_end` is called when a worker has ended or its cgroup is gone.
+
+    removing  runs that are over, and whose cgroup is not gone yet
+    """
+
+    def __init__(
+        self, resources: Resources, selector: selectors.BaseSelector, on_end: Callable[[], None]
+    ) -> None:
+        self._resources = resources
+        self._selector = selector
+        self._on_end = on_end
+        self._children: dict[int, Worker] = {}
+        self._adopted: dict[int, Worker] = {}  # by pidfd
+        self._handoff = MemoryHandoff()
+        self.removing: list[Worker] = []
+
+    @property
+    def children(self) -> list[Worker]:
+        """The workers that this daemon has started."""
+        return list(self._children.values())
+
+    def all(self) -> list[Worker]:
+        """Every worker that has not ended."""
+        return [*self._children.values(), *self._adopted.values()]
+
+    def add(self, worker: Worker) -> None:
+        """Take a worker that is a child of this process."""
+        self._children[worker.pid] = worker
+
+    def adopt(self, worker: Worker) -> None:
+        """Take a shim that an earlier daemon has started."""
+        assert worker.pidfd is not None
+        self._adopted[worker.pidfd] = worker
+        end = functools.partial(self._adopted_ended, worker)
+        self._selector.register(worker.pidfd, selectors.EVENT_READ, end)
+
+    def collected(self, pid: int) -> None:
+        """A child has ended and was waited for. It need not be a worker."""
+        if worker := self._children.pop(pid, None):
+            self._ended(worker)
+
+    def _adopted_ended(self, worker: Worker) -> None:
+        assert worker.pidfd is not None
+        self._selector.unregister(worker.pidfd)
+        del self._adopted[worker.pidfd]
+        os.close(worker.pidfd)
+        self._ended(worker)
+
+    def _ended(self, worker: Worker) -> None:
+        """A worker has ended: end all that is left of its run."""
+        if worker.slot and worker.group:
+            worker.group.kill()
+            self.removing.append(worker)
+            run_directory.ended(worker.slot, worker.run or 0)
+        self._on_end()
+
+    def remove_groups(self) -> None:
+        """Remove the cgroups of runs that are over; a busy one is tried again the next time."""
+        if not self.removing:
+            return
+        workers = self.all()
+        self.removing = [one for one in self.removing if not self._remove_group(one, workers)]
+        self._on_end()
+
+    def _remove_group(self, ended: Worker, workers: list[Worker]) -> bool:
+        assert ended.group
+        try:
+            removed = self._handoff.may_go(ended, workers) and ended.group.remove()
+        except OSError:  # no descriptor is left, for instance
+            return False
+        if removed:
+            self._resources.hierarchy.tidy(ended.group)
+        return removed
+
+    def kill(self, slot: Slot) -> None:
+        """End all workers of `slot`."""
+        for worker in self.all():
+            if worker.slot is slot:
+                worker.kill()
+
+    def is_busy(self, slot: Slot) -> bool:
+        """A worker of `slot` is there, or the cgroup of one."""
+        return any(one.slot is slot for one in (*self.all(), *self.removing))
+
+    def expected(self) -> Expected:
+        """The lease table of this moment, for the check for leaks."""
+        slots, folders = self._resources.slots, self._resources.folders
+        workers, config = self.all(), self._resources.config.slots
+        leases = {
+            number: Lease(
+                number,
+                slot.session,
+                frozenset(one.pid for one in workers if one.slot is slot),
+                frozenset(f"{number}.{run}" for run in slot.runs),
+            )
+            for number, slot in slots.leased.items()
+        }
+        folder_helper = any(one.slot is None for one in workers)
+        return Expected(
+            config.first_uid,
+            config.count,
+            leases,
+            frozenset(slots.emptying) - slots.stuck,
+            frozenset(f"{one.slot.number}.{one.run}" for one in self.removing if one.slot),
+            None if folder_helper else folders.mounted,
+        )
+
+    def groups(self) -> dict[str, Group]:
+        """The groups of all runs, by name. Some of earlier daemons' runs are in other places."""
+        known = {one.group.name: one.group for one in self.all() if one.group}
+        return self._resources.groups() | known

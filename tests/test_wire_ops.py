@@ -1,0 +1,339 @@
+"""The table of the warden's requests: each request, argument, descriptor, reply, and the order."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import socket
+from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any, get_type_hints
+
+import pytest
+
+from sandboxd import wire
+from sandboxd.api.sessions.warden_client import WardenClient
+from sandboxd.config import STEP_LIMITS
+from sandboxd.errors import Invalid
+from sandboxd.model import MIB, STEPS, Attachment, Step
+from sandboxd.warden.requests.daemon_requests import DaemonRequests
+from sandboxd.warden.requests.dispatcher import acts_of
+from sandboxd.warden.requests.folder_requests import FolderRequests
+from sandboxd.warden.requests.provisioning import Provisioning
+from sandboxd.warden.requests.replies import refusal
+from sandboxd.warden.requests.run_requests import RunRequests
+from sandboxd.warden.requests.slot_requests import SlotRequests
+from sandboxd.wire_kinds import Descriptor
+from sandboxd.wire_ops import COMMANDS_MAX, OPS, SLOTS_MAX, Op, RequestChecker, check_reply
+
+from .api.fake_warden import FakeActs
+
+SESSION = "00000000-0000-4000-8000-000000000001"
+FOLDER = "00000000-0000-4000-8000-000000000002"
+MOUNT = {"folder": FOLDER, "name": "data", "read_only": False}
+LIMITS = asdict(STEP_LIMITS)
+
+
+def steps(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
+    return [{"name": name, "command": command, "limits": LIMITS | limits} for name in STEPS]
+
+
+VALID: dict[str, Any] = {
+    "slot": 3, "session": SESSION, "run": 1, "runs": [1, 2], "size": 64 * MIB, "inodes": 4096,
+    "mounts": [MOUNT], "shell": "/bin/bash", "steps": steps(), "environ": {"A": "b"},
+    "terminal": False, "runtime": "c", "begun": False, "folder": FOLDER, "vitals": {},
+    "there": True,
+}  # fmt: skip
+"""A good value for each argument and field of the table."""
+
+NOT_TEXT: tuple[Any, ...] = (None, 7, 1.5, True, [], {})
+NOT_UUID = (*NOT_TEXT, "", "no-uuid", "../..", SESSION + "0")
+NOT_BOOLEAN: tuple[Any, ...] = (None, 0, 1, "true", [], {})
+
+
+def not_in(least: int, most: int) -> tuple[Any, ...]:
+    return (None, "1", 1.0, True, [], {}, least - 1, most + 1, -1, float("nan"), 1 << 70)
+
+
+NOT_LIMIT: tuple[Any, ...] = (
+    0, -1, None, "1", True, [], float("nan"), float("inf"), 1 << 70
+)  # fmt: skip
+
+BAD: dict[str, Sequence[Any]] = {
+    "slot": not_in(0, SLOTS_MAX),
+    "session": NOT_UUID,
+    "folder": NOT_UUID,
+    "run": (*not_in(1, 1 << 53), "../../x"),
+    "runs": (None, 1, "1", {}, [0], [-1], [True], ["1"], [1.5], [None], [1 << 54], [[1]]),
+    "size": not_in(16 * MIB, 1 << 40),
+    "inodes": not_in(16, 1 << 31),
+    "shell": (*NOT_TEXT, "", "/bin/zsh", "bash", "/bin/sh\n"),
+    "runtime": NOT_TEXT,
+    "terminal": NOT_BOOLEAN,
+    "begun": NOT_BOOLEAN,
+    "there": NOT_BOOLEAN,
+    "vitals": (None, 1, "x", True, []),
+    "environ": (
+        None, [], "A=b", {"A": 1}, {"A": None}, {"A=B": "x"}, {"": "x"}, {"A": "x\0y"},
+        {"A\0": "x"}, {"A": "x" * COMMANDS_MAX}, {"A": "\ud800"},
+    ),
+    "steps": (
+        None, {}, "true", [], steps()[:2], steps() * 2, steps()[::-1], [None] * 3, [{}] * 3,
+        steps(7), steps(["true"]), steps("a\0b"), steps("\ud800"), steps("x" * COMMANDS_MAX),
+        [step | {"limits": None} for step in steps()],
+        [step | {"extra": 1} for step in steps()],
+        [step | {"limits": {**LIMITS, "extra": 1}} for step in steps()],
+        *(steps(**{name: value}) for name in LIMITS for value in NOT_LIMIT),
+        *([step | {"limits": {k: v for k, v in LIMITS.items() if k != name}} for step in steps()]
+          for name in LIMITS),
+    ),
+    "mounts": (
+        None, {}, "data", ["data"], [{}], [None], [MOUNT | {"extra": 1}],
+        [MOUNT | {"read_only": "yes"}], [MOUNT | {"read_only": None}],
+        *([MOUNT | {"folder": folder}] for folder in NOT_UUID),
+        *([MOUNT | {"name": name}] for name in
+          (None, 7, "", "..", ".hidden", "a/b", "../up", "n" * 65, "new\nline", "a\0")),
+        [MOUNT, MOUNT | {"folder": SESSION}], [MOUNT, MOUNT | {"name": "other"}],
+        [{"folder": f"{SESSION[:-1]}{n}", "name": f"f{n}", "read_only": True} for n in range(6)],
+    ),
+}  # fmt: skip
+"""Values that each argument and field must not have: of another type, out of range, malformed."""
+
+
+@pytest.fixture
+def files() -> Iterator[dict[str, int]]:
+    """A descriptor of each file type that a message could carry."""
+    with ExitStack() as stack:
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = {
+            "regular": os.memfd_create("x"), "directory": os.open("/", os.O_RDONLY),
+            "device": os.open("/dev/null", os.O_RDONLY), "socket": pair[0].fileno(),
+        }  # fmt: skip
+        fds["pipe"], other = os.pipe()
+        stack.callback(wire.close_all, [other, *(fds[k] for k in fds if k != "socket")])
+        for end in pair:
+            stack.callback(end.close)
+        yield fds
+
+
+def request(op: Op, **changes: Any) -> dict[str, Any]:
+    """A good request, but for the `changes`."""
+    return {"op": op.name, "id": 1} | {name: VALID[name] for name in op.arguments} | changes
+
+
+def suited(descriptors: Sequence[Descriptor], files: dict[str, int]) -> list[int]:
+    """A descriptor of a type that is allowed for each of `descriptors`."""
+    return [
+        next(fd for fd in files.values() if os.fstat(fd).st_mode & 0o170000 in descriptor.types)
+        for descriptor in descriptors
+    ]
+
+
+def check(message: dict[str, Any], fds: Sequence[int] = ()) -> Any:
+    return RequestChecker().check(message, fds)
+
+
+EVERY_OP = pytest.mark.parametrize("op", OPS.values(), ids=list(OPS))
+EVERY_ARGUMENT = pytest.mark.parametrize(
+    ("op", "name"),
+    [
+        pytest.param(op, name, id=f"{op.name}-{name}")
+        for op in OPS.values()
+        for name in op.arguments
+    ],
+)
+
+
+@EVERY_OP
+def test_good_request_is_accepted_with_all_its_arguments(op: Op, files: dict[str, int]) -> None:
+    accepted = check(request(op), suited(op.sends, files))
+    assert accepted.op is op
+    assert set(accepted.arguments) == {*op.arguments, *(one.name for one in op.sends)}
+
+
+def test_arguments_are_parsed_into_values_of_the_model() -> None:
+    arguments = check(request(OPS["start"])).arguments
+    assert arguments["steps"] == tuple(Step(name, "true", STEP_LIMITS) for name in STEPS)
+    assert arguments["stdin"] is None
+    arguments = check(request(OPS["adopt"], session=SESSION.upper())).arguments
+    assert arguments["session"] == SESSION
+    assert arguments["mounts"] == (Attachment(FOLDER, "data", False),)
+    assert arguments["runs"] == {1, 2}
+
+
+@EVERY_ARGUMENT
+def test_request_without_one_of_its_arguments_is_refused(op: Op, name: str) -> None:
+    message = request(op)
+    del message[name]
+    with pytest.raises(Invalid, match=f"argument {name} is missing"):
+        check(message)
+
+
+@EVERY_ARGUMENT
+def test_request_with_a_bad_argument_is_refused(op: Op, name: str) -> None:
+    for value in BAD[name]:
+        with pytest.raises(Invalid):
+            check(request(op, **{name: value}))
+
+
+@EVERY_OP
+def test_request_with_an_argument_too_many_is_refused(op: Op) -> None:
+    for name in {*VALID, "stdin", "path"} - op.arguments.keys():
+        with pytest.raises(Invalid, match=f"unknown argument '{name}'"):
+            check(request(op, **{name: VALID.get(name)}))
+
+
+@pytest.mark.parametrize("name", [None, 7, [], {}, "", "exec", "READY", "__class__", "_release"])
+def test_request_that_is_not_in_the_table_is_refused(name: Any) -> None:
+    with pytest.raises(Invalid):
+        check({"op": name, "id": 1})
+
+
+@EVERY_OP
+@pytest.mark.parametrize("id", [None, "1", 1.0, True, -1, 1 << 53, [], {}])
+def test_request_without_a_number_is_refused(op: Op, id: Any) -> None:
+    with pytest.raises(Invalid, match="whole number"):
+        check(request(op, id=id))
+
+
+@EVERY_OP
+def test_request_with_a_descriptor_too_many_is_refused(op: Op, files: dict[str, int]) -> None:
+    fds = suited(op.sends, files)
+    with pytest.raises(Invalid, match="descriptors"):
+        check(request(op), [*fds, files["regular"]])
+
+
+@pytest.mark.parametrize("kind", ["directory", "device", "pipe"])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_descriptor_that_leads_out_of_a_jail_is_refused(
+    files: dict[str, int], kind: str, terminal: bool
+) -> None:
+    with pytest.raises(Invalid, match="file type"):
+        check(request(OPS["start"], terminal=terminal), [files[kind]])
+
+
+def test_terminal_needs_a_socket_and_other_runs_must_have_none(files: dict[str, int]) -> None:
+    start, terminal = request(OPS["start"]), request(OPS["start"], terminal=True)
+    assert check(start, [files["regular"]]).arguments["stdin"] == files["regular"]
+    assert check(terminal, [files["socket"]]).arguments["stdin"] == files["socket"]
+    for message, fds in (
+        (start, [files["socket"]]), (terminal, [files["regular"]]), (terminal, []),
+    ):  # fmt: skip
+        with pytest.raises(Invalid):
+            check(message, fds)
+
+
+def test_commands_and_environment_fill_their_room_exactly() -> None:
+    """A NUL stands behind each command, and "=" and a NUL in each variable."""
+    room = COMMANDS_MAX - len("true\0") * 2 - len("A=b\0") - 1
+    last = [*steps()[:2], steps("x" * room)[2]]
+    check(request(OPS["start"], steps=last))
+    last[2]["command"] += "x"
+    with pytest.raises(Invalid, match=str(COMMANDS_MAX + 1)):
+        check(request(OPS["start"], steps=last))
+
+
+@EVERY_OP
+def test_request_comes_again_only_where_that_is_allowed(op: Op) -> None:
+    checker = RequestChecker()
+    checker.check(request(op), ())
+    if not op.once:
+        checker.check(request(op), ())
+        return
+    with pytest.raises(Invalid, match="not allowed any more"):
+        checker.check(request(op), ())
+
+
+@EVERY_OP
+def test_request_that_belongs_before_another_is_refused_after_it(op: Op) -> None:
+    for name, earlier in OPS.items():
+        checker = RequestChecker()
+        checker.check(request(earlier), ())
+        if op.before == name or (op is earlier and op.once):
+            with pytest.raises(Invalid, match="not allowed any more"):
+                checker.check(request(op), ())
+        else:
+            checker.check(request(op), ())
+
+
+def test_sessions_are_adopted_before_the_api_is_ready_and_it_is_ready_once() -> None:
+    assert {op.name: op.before for op in OPS.values() if op.before} == {"adopt": "ready"}
+    assert [op.name for op in OPS.values() if op.once] == ["ready"]
+
+
+def test_refused_request_does_not_count_for_the_order() -> None:
+    checker = RequestChecker()
+    with pytest.raises(Invalid):
+        checker.check(request(OPS["ready"], extra=1), ())
+    checker.check(request(OPS["adopt"]), ())
+    checker.check(request(OPS["ready"]), ())
+
+
+def reply(op: Op) -> dict[str, Any]:
+    return {"id": 1, "ok": True} | {name: VALID[name] for name in op.reply}
+
+
+@EVERY_OP
+def test_reply_has_exactly_the_fields_of_the_table(op: Op, files: dict[str, int]) -> None:
+    fds, good = suited(op.returns, files), reply(op)
+    assert check_reply(op, good, fds) == {name: VALID[name] for name in op.reply}
+    with pytest.raises(Invalid, match="unknown field"):
+        check_reply(op, good | {"extra": 1}, fds)
+    for name in op.reply:
+        with pytest.raises(Invalid, match=f"field {name} is missing"):
+            check_reply(op, {key: value for key, value in good.items() if key != name}, fds)
+        for value in BAD[name]:
+            with pytest.raises(Invalid):
+                check_reply(op, good | {name: value}, fds)
+
+
+@EVERY_OP
+def test_reply_has_exactly_the_descriptors_of_the_table(op: Op, files: dict[str, int]) -> None:
+    fds, good = suited(op.returns, files), reply(op)
+    wrong = [[*fds, files["regular"]], *(fds[:n] for n in range(len(fds)))]
+    wrong += [[*fds[:n], files["directory"], *fds[n + 1 :]] for n in range(len(fds))]
+    for some in wrong:
+        with pytest.raises(Invalid, match="descriptor"):
+            check_reply(op, good, some)
+
+
+def test_run_that_is_not_there_comes_without_descriptors(files: dict[str, int]) -> None:
+    op = OPS["follow"]
+    assert check_reply(op, reply(op) | {"there": False}, []) == {"there": False}
+    with pytest.raises(Invalid, match="descriptors"):
+        check_reply(op, reply(op) | {"there": False}, suited(op.returns, files))
+
+
+@pytest.mark.parametrize(
+    "subjects",
+    [(DaemonRequests, Provisioning, SlotRequests, RunRequests, FolderRequests), (FakeActs,)],
+    ids=["warden", "fake"],
+)
+@EVERY_OP
+def test_act_takes_the_arguments_of_the_table(op: Op, subjects: tuple[type, ...]) -> None:
+    act = acts_of(*subjects)[op.name]
+    parameters = list(inspect.signature(act).parameters)[1:]  # without self
+    expected = ["reply"] if op.later else []
+    assert parameters == [*expected, *op.arguments, *(one.name for one in op.sends)]
+    hints = get_type_hints(act)
+    for name, kind in op.arguments.items():
+        parsed = get_type_hints(kind.parse)["return"]
+        assert hints[name] == (Set[int] if name == "runs" else parsed)
+
+
+@EVERY_OP
+def test_client_has_a_method_for_each_request(op: Op) -> None:
+    assert inspect.iscoroutinefunction(getattr(WardenClient, op.name))
+
+
+def test_table_has_one_name_at_the_wire() -> None:
+    assert wire.OPS is OPS
+
+
+def test_refusal_that_quotes_the_request_fits_a_packet() -> None:
+    """Otherwise one request of a compromised api would end the warden."""
+    message = request(OPS["lease"], session="\x01" * (wire.PACKET - 300))
+    with pytest.raises(Invalid) as refused:
+        check(message)
+    wire.encode(refusal(refused.value))

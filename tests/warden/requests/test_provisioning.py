@@ -1,0 +1,159 @@
+"""Provisioning in background jobs: no request reaches a slot that is not ready, and a slot that
+cannot be made is free afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sandboxd import wire
+from sandboxd.errors import Invalid, StageError
+from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.requests.replies import PendingReply
+from sandboxd.warden.slots import flush
+from sandboxd.warden.slots.leases import Slot
+
+from ...sandbox import BareWarden
+
+
+class Work:
+    """A small loop that collects background jobs, and the replies of their requests."""
+
+    def __init__(self, warden: BareWarden) -> None:
+        self.warden = warden
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def lease(self, number: int = 7, **changes: Any) -> Slot:
+        """Begin to lease a slot; it is not ready yet."""
+        session = str(uuid.uuid4())
+        arguments = {"session": session, "size": 64 << 20, "inodes": 4096, "mounts": []} | changes
+        reply = PendingReply(self.theirs, number)
+        self.warden.provisioning.lease(reply, **self.warden.checked("lease", **arguments))
+        leased = self.warden.resources.slots.leased.values()
+        (slot,) = [slot for slot in leased if slot.session == session]
+        return slot
+
+    def make_folder(self, folder: str) -> None:
+        """Begin to make a folder."""
+        reply = PendingReply(self.theirs, 1)
+        self.warden.provisioning.folder_make(reply, folder, 16 << 20, 1024)
+
+    def reply(self) -> dict[str, Any]:
+        """The next reply, after all jobs have ended."""
+        self.finish()
+        message, _ = wire.receive(self.ours)
+        assert message is not None
+        return message
+
+    def finish(self) -> None:
+        """Collect jobs until none is left."""
+        deadline = time.monotonic() + 30
+        while len(self.warden.jobs):
+            for pid in jobs(self.warden.jobs):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    self.warden.jobs.collected(pid, status)
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def jobs(running: BackgroundJobs) -> list[int]:
+    return list(running._running)
+
+
+@pytest.fixture
+def work(warden: BareWarden) -> Iterator[Work]:
+    jobs = Work(warden)
+    yield jobs
+    jobs.ours.close()
+    jobs.theirs.close()
+
+
+def test_slot_that_is_being_made_gets_no_request(work: Work) -> None:
+    slot = work.lease(7)
+    resources = work.warden.resources
+    with pytest.raises(Invalid, match="not leased"):
+        resources.leased(slot.number, slot.session)
+    assert work.reply() == {"id": 7, "ok": True, "slot": slot.number}
+    assert resources.leased(slot.number, slot.session) is slot
+    assert os.path.isdir(f"{slot.scratch}/work")
+    work.warden.free(slot)
+
+
+def test_four_slots_are_made_at_once_with_one_blank(work: Work) -> None:
+    size = (64 << 20) + 4096 * os.getpid()  # there is no blank of this size yet
+    slots = {number: work.lease(number, size=size) for number in range(4)}
+    assert len(jobs(work.warden.jobs)) == 4
+    for _ in slots:
+        reply = work.reply()
+        slot = slots[reply["id"]]
+        assert reply["slot"] == slot.number
+        assert os.path.isdir(f"{slot.scratch}/work")
+        work.warden.free(slot)
+
+
+def _kill(work: Work, _: pytest.MonkeyPatch) -> None:
+    for pid in jobs(work.warden.jobs):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _fail(_: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StageError("scratch", "no room", 28)
+
+    monkeypatch.setattr("sandboxd.warden.slots.scratch.images.mount", refuse)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stage"), [(None, _kill, "job"), (_fail, None, "scratch")]
+)
+def test_slot_that_cannot_be_made_is_free_afterwards_and_its_request_refused(
+    work: Work,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[Work, pytest.MonkeyPatch], None] | None,
+    after: Callable[[Work, pytest.MonkeyPatch], None] | None,
+    stage: str,
+) -> None:
+    slots = work.warden.resources.slots
+    leased = dict(slots.leased)
+    if before:
+        before(work, monkeypatch)
+    slot = work.lease(7)
+    if after:
+        after(work, monkeypatch)
+    reply = work.reply()
+    assert (reply["id"], reply["kind"], reply["stage"]) == (7, "stage", stage)
+    assert not os.path.exists(slot.path)
+    assert slots.leased == leased and slots.emptying == {}
+
+
+def test_folder_that_exists_cannot_be_made_again(work: Work) -> None:
+    folder = str(uuid.uuid4())
+    work.make_folder(folder)
+    assert work.reply() == {"id": 1, "ok": True}
+    work.make_folder(folder)
+    assert work.reply()["stage"] == "folders"
+    work.warden.request("folder_remove", folder=folder)
+
+
+def test_folder_whose_background_job_was_killed_can_be_removed(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(flush, "file_system", killed)  # the image is mounted by then
+    folder = str(uuid.uuid4())
+    work.make_folder(folder)
+    assert work.reply()["stage"] == "job"
+    path = f"{work.warden.resources.config.state_dir}/folders/{folder}"
+    assert os.path.ismount(f"{path}/mount")
+    work.warden.request("folder_remove", folder=folder)
+    assert not os.path.exists(path)
