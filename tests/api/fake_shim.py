@@ -6,7 +6,7 @@ A command is a script, a verb a line:
     flood N               print N characters
     sleep S               do nothing for a while; a signal ends it and the step with 130
     await NAME            do nothing until this file is in the work directory
-    ask                   wait for input, print what came
+    ask                   wait for input, print it
     touch NAME            make a file in the work directory
     environ, limits       print them as JSON
     stdin                 print the whole of standard input

@@ -50,9 +50,9 @@ class FakeWarden:
     """The other end of `api`; its slots live below `base`.
 
     The file refuse.json below `base` maps requests to errors that they get instead of a result.
-    {"dies": true} ends the warden at that request, and "die" as the name of a request ends the
-    warden at any. {"waits": true} delays the request until the file says so no more; a file called
-    waits then shows that the request has arrived.
+    {"dies": true} ends the warden at that request, {"waits": true} delays it until the file says
+    so no more, with a file called waits meanwhile, and "die" as the name of a request ends the
+    warden at any.
     """
 
     def __init__(self, base: Path) -> None:
@@ -69,20 +69,21 @@ class FakeWarden:
             while self._dispatcher.serve_one():
                 pass
 
-    def _refusals(self) -> dict[str, Any]:
-        path = self._base / "refuse.json"
-        return json.loads(path.read_text()) if path.exists() else {}
-
     def _refusable(self, name: str, act: Act) -> Act:
         """`act`, unless refuse.json has an error for requests called `name`."""
 
         def act_or_refuse(*reply: PendingReply, **arguments: Any) -> Result | None:
-            refusals = self._refusals()
+            path = self._base / "refuse.json"
+
+            def read() -> dict[str, Any]:
+                return json.loads(path.read_text()) if path.exists() else {}
+
+            refusals = read()
             refusal = refusals.get(name, {})
             if "die" in refusals or "dies" in refusal:
                 self._sock.shutdown(socket.SHUT_RDWR)
                 raise Unavailable("the fake warden is gone")
-            while self._refusals().get(name, {}).get("waits"):
+            while read().get(name, {}).get("waits"):
                 (self._base / "waits").touch()
                 time.sleep(0.01)
             refusal.pop("waits", None)
@@ -96,8 +97,7 @@ class FakeWarden:
 def _error(kind: str, error: str, stage: str = "", errno: int = 0) -> SandboxdError:
     if kind == "stage":
         return StageError(stage, error, errno)
-    kinds = {"invalid": Invalid, "unavailable": Unavailable}
-    return kinds.get(kind, SandboxdError)(error)
+    return Invalid(error) if kind == "invalid" else Unavailable(error)
 
 
 class FakeActs:
