@@ -97,7 +97,8 @@ class FakeWarden:
 def _error(kind: str, error: str, stage: str = "", errno: int = 0) -> SandboxdError:
     if kind == "stage":
         return StageError(stage, error, errno)
-    return Invalid(error) if kind == "invalid" else Unavailable(error)
+    kinds = {"invalid": Invalid, "unavailable": Unavailable}
+    return kinds.get(kind, SandboxdError)(error)
 
 
 class FakeActs:
