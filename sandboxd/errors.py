@@ -93,12 +93,14 @@ class StageError(SandboxdError):
     """A named point of the set-up failed; nothing untrusted has run.
 
     `stage` is the point (see `jail.enter` and `warden`), `errno` the kernel's answer or 0
-    when a value read back differs from the one asked for.
+    when a value read back differs from the one asked for. `remedy` says what to do about it,
+    where the point of failure knows.
     """
 
-    def __init__(self, stage: str, message: str, errno: int = 0) -> None:
+    def __init__(self, stage: str, message: str, errno: int = 0, remedy: str = "") -> None:
         self.stage = stage
         self.errno = errno
+        self.remedy = remedy
         self.message = message
         super().__init__(str(self))
 

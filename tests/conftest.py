@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxd.jail import syscalls
+from sandboxd.jail import chroot, syscalls
 from sandboxd.warden.requests import Requests
 
 from .sandbox import Sandbox, lease, make_requests
@@ -17,8 +17,7 @@ from .sandbox import Sandbox, lease, make_requests
 @pytest.fixture(scope="session")
 def own_mounts() -> None:
     """This process mounts in a namespace of its own, as the warden does."""
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    chroot.own_mounts(propagation=syscalls.MS_SLAVE)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from .. import log, systemd
 from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
-from ..jail.stage import stage
+from ..jail.chroot import own_mounts
 from ..model import Guarantee
 from . import directories, guarantees, reserve
 from .cgroups import Hierarchy, own_name
@@ -168,10 +168,8 @@ def _be_warden(
     # What a shim leaves when it is killed comes to us: the first process of a container may
     # collect it late or never, and a slot waits for it.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    with stage("mount namespace"):
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        # slave: what the host mounts later is seen here, what we mount is not seen there.
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    # slave: what the host mounts later is seen here, what we mount is not seen there.
+    own_mounts(propagation=syscalls.MS_SLAVE)
     requests = make()
     gc.freeze()  # forks share these pages as long as nobody counts references on them
     ready = f"sandboxd: ready on {', '.join(addresses)}"

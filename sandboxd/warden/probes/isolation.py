@@ -13,6 +13,7 @@ from ... import wire
 from ...errors import StageError
 from ...jail import identity, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from ...jail.cgroup import Group
+from ...jail.chroot import own_mounts
 from ...jail.enter import Jail, Session
 from ...jail.mounts import READ_ONLY, Mount, Node, clone
 from ...jail.stage import expect
@@ -21,7 +22,7 @@ from ...shim import launch
 from ...shim.denied import Denied
 from ..slots import lock_uid
 from ..trial import Trial, attempt
-from . import Host, Probe, own_mounts
+from . import Host, Probe
 from .limits import own_group
 
 SECONDS = 5.0
@@ -146,7 +147,7 @@ def filter(_: Host) -> str:
             time.sleep(0.001)
     found = trial.outcomes(deadline)["seccomp"]
     if not found.done:
-        raise StageError("seccomp", found.text)
+        raise StageError("seccomp", found.text, found.errno, found.remedy)
     expect("seccomp", "name of the refused call", denied.last, "unshare")
     return f"{len(made.program) // 8} instructions, refused calls are told by name"
 
