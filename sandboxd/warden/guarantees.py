@@ -11,6 +11,7 @@ Taking a name out of `require` makes no run weaker: what a run needs and cannot 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from ..errors import ConfigError
 from ..model import Guarantee
 from .cgroups import Hierarchy
 from .probes import Host, Probe, isolation, limits, machine, storage
+from .remedies import Kernel
+from .remedies import remedy as choose
 from .trial import Outcome, Trial
 from .trial_directory import directory as trial_directory
 
@@ -32,7 +35,9 @@ class Entry:
     """A row of TABLE.
 
     meaning  what holds
-    remedy   what to do when it does not
+    remedy   what to do when it does not, where the kernel is not the cause
+    kernel   what it needs of the kernel
+    without  what else can be done
     alone    in a child of its own, since it takes its time, or what those after it need; the
              others follow one another in one, which is half the price
     """
@@ -43,11 +48,11 @@ class Entry:
     probe: Probe
     remedy: str
     alone: bool = False
+    kernel: Kernel = Kernel()
+    without: str = ""
 
 
-_KERNEL = "use a kernel of Linux 5.12 or newer with {}"
 _CONTAINER = "in a container, give it CAP_SYS_ADMIN and no seccomp or AppArmor profile of its own"
-_NAMESPACE = f"use a kernel with {{}}; {_CONTAINER}"
 _CGROUP = (
     "give the daemon a cgroup with this controller: cgroup v2 with Delegate=yes (the unit has it), "
     "or v1 with memory, pids, cpu and cpuacct mounted"
@@ -57,31 +62,37 @@ _CGROUP = (
 TABLE = (
     Entry(
         "isolation", "mount-namespace", "a run has a view of files of its own",
-        isolation.namespace("mnt"), _NAMESPACE.format("namespaces"),
+        isolation.namespace("mnt"), _CONTAINER,
+        kernel=Kernel(sysctl="user.max_mnt_namespaces"),
     ),
     Entry(
         "isolation", "pid-namespace", "a run sees and signals its own processes only",
-        isolation.pid_namespace, _NAMESPACE.format("CONFIG_PID_NS"), alone=True,
+        isolation.pid_namespace, _CONTAINER, alone=True,
+        kernel=Kernel(option="CONFIG_PID_NS", sysctl="user.max_pid_namespaces"),
     ),
     Entry(
         "isolation", "network-namespace", "a run has a network of its own",
-        isolation.namespace("net"), _NAMESPACE.format("CONFIG_NET_NS"),
+        isolation.namespace("net"), _CONTAINER,
+        kernel=Kernel(option="CONFIG_NET_NS", sysctl="user.max_net_namespaces"),
     ),
     Entry(
         "isolation", "ipc-namespace", "a run has System V and POSIX IPC of its own",
-        isolation.namespace("ipc"), _NAMESPACE.format("CONFIG_IPC_NS"),
+        isolation.namespace("ipc"), _CONTAINER,
+        kernel=Kernel(option="CONFIG_IPC_NS", sysctl="user.max_ipc_namespaces"),
     ),
     Entry(
         "isolation", "uts-namespace", "a run has a host name of its own",
-        isolation.namespace("uts"), _NAMESPACE.format("CONFIG_UTS_NS"),
+        isolation.namespace("uts"), _CONTAINER,
+        kernel=Kernel(option="CONFIG_UTS_NS", sysctl="user.max_uts_namespaces"),
     ),
     Entry(
         "isolation", "cgroup-namespace", "a run does not see the host's cgroups",
-        isolation.namespace("cgroup"), _NAMESPACE.format("CONFIG_CGROUPS"),
+        isolation.namespace("cgroup"), _CONTAINER,
+        kernel=Kernel(option="CONFIG_CGROUPS", sysctl="user.max_cgroup_namespaces"),
     ),
     Entry(
         "isolation", "sealed-mounts", "the host's files are shown read-only, by descriptor",
-        isolation.sealed_mounts, _KERNEL.format("open_tree, move_mount and mount_setattr"),
+        isolation.sealed_mounts, _CONTAINER, kernel=Kernel((5, 12)),
     ),
     Entry(
         "isolation", "devices", "the six harmless devices can be made", isolation.devices,
@@ -102,7 +113,7 @@ TABLE = (
     ),
     Entry(
         "isolation", "no-new-privs", "no program can give privileges back",
-        isolation.no_new_privs, _KERNEL.format("no_new_privs"), alone=True,
+        isolation.no_new_privs, _CONTAINER, alone=True, kernel=Kernel((3, 5)),
     ),
     Entry(
         "isolation", "rlimits", "limits of each process cannot be raised", isolation.limits,
@@ -110,8 +121,8 @@ TABLE = (
     ),
     Entry(
         "isolation", "seccomp", "system calls are filtered", isolation.filter,
-        "install libseccomp2; use a kernel with CONFIG_SECCOMP_FILTER and user notification (5.0)",
-        alone=True,
+        f"install libseccomp2; {_CONTAINER}", alone=True,
+        kernel=Kernel((5, 0), "CONFIG_SECCOMP_FILTER"),
     ),
     Entry(
         "isolation", "whole-run", "all of it together, from cgroup to exit code",
@@ -139,11 +150,11 @@ TABLE = (
     ),
     Entry(
         "limits", "peaks", "the most that a step used is known", limits.peaks,
-        "use a newer kernel; without it usage says 0", alone=True,
+        _CGROUP, alone=True, kernel=Kernel((6, 11)), without="usage says 0 without it",
     ),
     Entry(
         "files", "openat2", "names of clients cannot lead out of a session", storage.paths,
-        _KERNEL.format("openat2"),
+        _CONTAINER, kernel=Kernel((5, 6)),
     ),
     Entry(
         "files", "scratch", "a session's disk has a fixed size", storage.scratch,
@@ -151,8 +162,9 @@ TABLE = (
     ),
     Entry(
         "files", "idmapped-mounts", "virtual folders: sessions with mounts", storage.mapped,
-        "use Linux 5.12 or newer with user namespaces and loop devices, or do without folders",
-        alone=True,
+        f"load the module loop; {_CONTAINER}", alone=True,
+        kernel=Kernel((5, 12), "CONFIG_USER_NS", "user.max_user_namespaces"),
+        without="or do without folders",
     ),
     Entry(
         "files", "protected-hardlinks", "nobody links to the files of others",
@@ -215,6 +227,7 @@ def find(config: Config, uid: int, hierarchy: Hierarchy | str) -> tuple[Guarante
 
 
 def _guarantee(entry: Entry, found: Outcome, required: tuple[str, ...]) -> Guarantee:
+    remedy = found.remedy or choose(entry.kernel, found.errno, os.uname().release, entry.remedy)
     return Guarantee(
         entry.group,
         entry.name,
@@ -222,7 +235,7 @@ def _guarantee(entry: Entry, found: Outcome, required: tuple[str, ...]) -> Guara
         found.done,
         entry.name in required,
         found.text,
-        "" if found.done else entry.remedy,
+        "" if found.done else "; ".join(filter(None, (remedy, entry.without))),
     )
 
 

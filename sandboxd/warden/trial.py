@@ -12,7 +12,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Self
 
 from ..errors import SandboxdError, StageError
@@ -24,10 +24,13 @@ Act = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`text` is what the act returned, or why it failed."""
+    """`text` is what the act returned, or why it failed; then `errno` is the kernel's answer, if
+    that was the cause, and `remedy` what to do, if the point of failure knows."""
 
     done: bool
     text: str
+    errno: int = 0
+    remedy: str = ""
 
 
 class Trial:
@@ -50,8 +53,8 @@ class Trial:
             lines = _read(self._fd, deadline).split(b"\n")
         found = dict.fromkeys(self._names, Outcome(False, "it did not end"))
         for line in lines[:-1]:
-            name, done, text = json.loads(line)
-            found[name] = Outcome(done, text)
+            name, *fields = json.loads(line)
+            found[name] = Outcome(*fields)
         return found
 
     def __enter__(self) -> Self:
@@ -74,7 +77,7 @@ def attempt(act: Act, seconds: float) -> str:
     """Try `act` alone; what it returned. Raises StageError when it failed or did not end."""
     found = Trial({"": act}).outcomes(time.monotonic() + seconds)[""]
     if not found.done:
-        raise StageError("trial", found.text)
+        raise StageError("trial", found.text, found.errno, found.remedy)
     return found.text
 
 
@@ -94,7 +97,7 @@ def _be_tried(acts: Mapping[str, Act], answer: int, parent: int) -> None:
         die_with(parent)
         for name, act in acts.items():
             found = _tried(act)
-            os.write(answer, json.dumps([name, found.done, found.text]).encode() + b"\n")
+            os.write(answer, json.dumps([name, *astuple(found)]).encode() + b"\n")
     finally:
         os._exit(0)
 
@@ -104,11 +107,12 @@ def _tried(act: Act) -> Outcome:
         return Outcome(True, act())
     except StageError as error:
         code = f": {os.strerror(error.errno)}" if error.errno else ""
-        return Outcome(False, error.message.removesuffix(code) + code)
+        text = error.message.removesuffix(code) + code
+        return Outcome(False, text, error.errno, error.remedy)
     except SandboxdError as error:
         return Outcome(False, str(error))
     except OSError as error:
-        return Outcome(False, StageError.of("", error).message)
+        return Outcome(False, StageError.of("", error).message, error.errno or 0)
     except Exception as error:  # a bug of ours: what was tried does not hold, and we say why
         return Outcome(False, f"{type(error).__name__}: {error}")
 
