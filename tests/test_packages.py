@@ -135,7 +135,9 @@ def test_system_without_apt_is_told_what_is_needed(host: Host) -> None:
 
 def test_failing_apt_shows_the_end_of_its_log(host: Host) -> None:
     status, said, _ = host.packages(
-        "run", hide=MAKE, apt="seq 100; echo 'E: no luck' >&2; exit 100"
+        "run",
+        hide=MAKE,
+        apt='case "$*" in *install*) seq 100; echo "E: no luck" >&2; exit 100; esac',
     )
     assert status == 2
     lines = said.splitlines()
@@ -153,8 +155,9 @@ def test_package_in_no_source_is_explained(host: Host) -> None:
 
 
 def test_apt_of_somebody_else_is_waited_for(host: Host) -> None:
-    busy = """
-        if [ $(grep -c " $4" {calls}) -lt 3 ]; then
+    busy = r"""
+        for last; do :; done
+        if [ $(grep -c " $last\$" {calls}) -lt 3 ]; then
             echo "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by 7 (apt)"
             exit 100
         fi
@@ -166,8 +169,10 @@ def test_apt_of_somebody_else_is_waited_for(host: Host) -> None:
 
 
 def test_lists_that_cannot_be_fetched_are_not_the_end(host: Host) -> None:
-    offline = 'case "$*" in *update*) exit 100 ;; esac\n'
-    assert host.packages("run", hide=MAKE, apt=offline + UNCOVER)[0] == 0
+    offline = 'case "$*" in *update*) echo "E: Failed to fetch it"; exit 100 ;; esac\n'
+    status, said, _ = host.packages("run", hide=MAKE, apt=offline + UNCOVER)
+    assert status == 0
+    assert "not all package lists could be fetched" in said and "E: Failed to fetch it" in said
 
 
 def test_package_that_does_not_bring_what_is_missing_is_told(host: Host) -> None:
