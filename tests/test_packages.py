@@ -135,22 +135,30 @@ def test_system_without_apt_is_told_what_is_needed(host: Host) -> None:
     )
 
 
+NO_LUCK = 'case "$*" in *install*) seq 100; echo "E: no luck" >&2; exit 100; esac'
+
+
 def test_failing_apt_shows_the_end_of_its_log(host: Host) -> None:
-    status, said, _ = host.packages(
-        "run",
-        hide=MAKE,
-        apt='case "$*" in *install*) seq 100; echo "E: no luck" >&2; exit 100; esac',
-    )
+    status, said, _ = host.packages("daemon", hide=MKFS, apt=NO_LUCK)
     assert status == 2
     lines = said.splitlines()
-    assert lines[1] == "87" and lines[-2] == "E: no luck"
-    log = Path(lines[-1].rpartition(" ")[2])
+    assert lines[1] == "87" and lines[15] == "E: no luck"
+    log = Path(lines[16].rpartition(" ")[2])
     assert log.read_text().startswith("1\n2\n")
+
+
+@pytest.mark.parametrize(("purpose", "status"), [("run", 0), ("test", 2)])
+def test_failing_apt_stops_the_tests_and_not_a_run_that_can_do_without(
+    host: Host, purpose: str, status: int
+) -> None:
+    done, said, _ = host.packages(purpose, hide=MAKE, apt=NO_LUCK)
+    assert done == status
+    assert ("going on without: make" in said) == (status == 0)
 
 
 def test_package_in_no_source_is_explained(host: Host) -> None:
     status, said, _ = host.packages(
-        "run", hide=MAKE, apt="echo 'E: Unable to locate package make' >&2; exit 100"
+        "daemon", hide=MKFS, apt="echo 'E: Unable to locate package e2fsprogs' >&2; exit 100"
     )
     assert status == 2
     assert "component universe" in said
@@ -178,9 +186,9 @@ def test_lists_that_cannot_be_fetched_are_not_the_end(host: Host) -> None:
 
 
 def test_package_that_does_not_bring_what_is_missing_is_told(host: Host) -> None:
-    status, said, _ = host.packages("run", hide=MAKE, apt="")
+    status, said, _ = host.packages("daemon", hide=MKFS, apt="")
     assert status == 2
-    assert said.endswith("apt-get has installed them, and this is still missing: make\n")
+    assert said.endswith("packages are missing; apt-get did not bring: e2fsprogs\n")
 
 
 PYTHONS = tuple(
