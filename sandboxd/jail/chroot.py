@@ -43,13 +43,16 @@ def own_mounts(flags: int = 0, propagation: int = syscalls.MS_PRIVATE) -> None:
 
 def _take_root(propagation: int) -> None:
     """If our root is not the root of our mount namespace, make it so."""
-    place = os.getcwd()
+    try:
+        place = os.getcwd()
+    except FileNotFoundError:  # it was removed
+        place = "/"
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
             syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-        except PermissionError:
+        except OSError:  # no CAP_SYS_CHROOT, or a container's filter
             return
         if os.path.samestat(os.fstat(root), os.stat("/")):
             os.fchdir(root)

@@ -125,6 +125,17 @@ def test_working_directory_stays(tmp_path: Path) -> None:
     assert inside(tmp_path, act) == "/usr/bin"
 
 
+def test_working_directory_that_was_removed_is_no_obstacle(tmp_path: Path) -> None:
+    def act() -> str:
+        os.mkdir("/gone")
+        os.chdir("/gone")
+        os.rmdir("/gone")
+        chroot.own_mounts()
+        return os.getcwd()
+
+    assert inside(tmp_path, act) == "/"
+
+
 def test_without_the_capability_the_chroot_is_named_and_not_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
