@@ -109,12 +109,14 @@ class StageError(SandboxdError):
     """A named point of the set-up failed; no untrusted code has run.
 
     `stage` is the point (see `jail.enter` and `warden`). `errno` is the kernel's answer, or 0 when
-    a value that was read back differs from the requested one.
+    a value that was read back differs from the requested one. `remedy` is a line for the
+    operator, where the point of failure knows one.
     """
 
-    def __init__(self, stage: str, message: str, errno: int = 0) -> None:
+    def __init__(self, stage: str, message: str, errno: int = 0, remedy: str = "") -> None:
         self.stage = stage
         self.errno = errno
+        self.remedy = remedy
         self.message = message
         super().__init__(str(self))
 

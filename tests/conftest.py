@@ -10,7 +10,7 @@ from multiprocessing import util
 
 import pytest
 
-from sandboxd.jail import syscalls
+from sandboxd.jail import chroot, syscalls
 
 from .needs import missing, somewhere
 from .sandbox import BareWarden, Sandbox, lease
@@ -84,8 +84,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def own_mounts() -> None:
     """This process mounts in a namespace of its own, as the warden does."""
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    chroot.own_mounts(propagation=syscalls.MS_SLAVE)
 
 
 @pytest.fixture(scope="session")

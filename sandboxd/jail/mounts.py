@@ -241,9 +241,12 @@ class Mask:
         Bind(self.path, root + empty, self.attributes).apply(root)
 
 
-def clone(path: str) -> int:
-    """A detached clone of the mount tree at `path`: a descriptor to attach elsewhere."""
-    return syscalls.open_tree(path, syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE)
+def clone(source: str | int) -> int:
+    """A detached clone of the mount tree at a path or a descriptor, to attach elsewhere."""
+    flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+    if isinstance(source, int):
+        return syscalls.open_tree("", flags | syscalls.AT_EMPTY_PATH, source)
+    return syscalls.open_tree(source, flags)
 
 
 def names(attributes: int) -> list[str]:

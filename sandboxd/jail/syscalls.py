@@ -105,6 +105,11 @@ def unshare(flags: int) -> None:
     _check(_unshare(flags))
 
 
+def setns(fd: int, kind: int) -> None:
+    """setns(2). Into a mount namespace, its own as well, the caller comes at its very root."""
+    _check(_libc.setns(fd, kind))
+
+
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """fallocate(2)."""
     _check(_fallocate(fd, mode, offset, length))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from .entry import HostGuarantee, Protection, kernel
+from .entry import CONTAINER, HostGuarantee, Protection
+from .remedies import Kernel
 
-_CONTAINER = "in a container, give it CAP_SYS_ADMIN and no seccomp or AppArmor profile of its own"
 
-
-def _namespace(kind: str, meaning: str, option: str) -> HostGuarantee:
-    remedy = f"use a kernel with {option}; {_CONTAINER}"
-    return HostGuarantee("isolation", f"{kind}-namespace", meaning, remedy)
+def _namespace(kind: str, meaning: str, short: str) -> HostGuarantee:
+    """`short` is the kernel's name in user.max_*_namespaces and in CONFIG_*_NS."""
+    option = {"mnt": "", "cgroup": "CONFIG_CGROUPS"}.get(short, f"CONFIG_{short.upper()}_NS")
+    kernel = Kernel(option=option, sysctl=f"user.max_{short}_namespaces")
+    return HostGuarantee("isolation", f"{kind}-namespace", meaning, CONTAINER, kernel)
 
 
 PROTECTIONS = (
@@ -18,12 +19,12 @@ PROTECTIONS = (
         "mount, pid, network, IPC, UTS, cgroup; each is compared with the warden's",
         ("jail/namespaces.py",),
         (
-            _namespace("mount", "a run has a view of files of its own", "namespaces"),
-            _namespace("pid", "a run sees and signals its own processes only", "CONFIG_PID_NS"),
-            _namespace("network", "a run has a network of its own", "CONFIG_NET_NS"),
-            _namespace("ipc", "a run has System V and POSIX IPC of its own", "CONFIG_IPC_NS"),
-            _namespace("uts", "a run has a host name of its own", "CONFIG_UTS_NS"),
-            _namespace("cgroup", "a run does not see the host's cgroups", "CONFIG_CGROUPS"),
+            _namespace("mount", "a run has a view of files of its own", "mnt"),
+            _namespace("pid", "a run sees and signals its own processes only", "pid"),
+            _namespace("network", "a run has a network of its own", "net"),
+            _namespace("ipc", "a run has System V and POSIX IPC of its own", "ipc"),
+            _namespace("uts", "a run has a host name of its own", "uts"),
+            _namespace("cgroup", "a run does not see the host's cgroups", "cgroup"),
         ),
         attacks=("namespaces", "see-processes", "signal-host", "cgroup-files", "shared-objects"),
         tests=("tests/escape/test_layers.py::test_layer_that_is_skipped_stops_the_run",
@@ -36,7 +37,7 @@ PROTECTIONS = (
         ("jail/network.py",),
         (
             HostGuarantee(
-                "isolation", "loopback", "a loopback of its own, and no other way out", _CONTAINER
+                "isolation", "loopback", "a loopback of its own, and no other way out", CONTAINER
             ),
         ),
         attacks=("loopback-tcp", "loopback-udp", "abstract-socket", "way-out", "interfaces",
@@ -52,7 +53,7 @@ PROTECTIONS = (
         (
             HostGuarantee(
                 "isolation", "sealed-mounts", "the host's files are shown read-only, by descriptor",
-                kernel("open_tree, move_mount and mount_setattr"),
+                CONTAINER, Kernel((5, 12)),
             ),
         ),
         attacks=("read-accounts", "read-host-file", "write-host-file", "write-system",
@@ -81,7 +82,7 @@ PROTECTIONS = (
         ("jail/rootfs.py",),
         (
             HostGuarantee(
-                "isolation", "own-proc", "/proc shows a run its own processes only", _CONTAINER
+                "isolation", "own-proc", "/proc shows a run its own processes only", CONTAINER
             ),
         ),
         attacks=("see-processes", "proc-secrets", "proc-settings"),
@@ -117,7 +118,7 @@ PROTECTIONS = (
         (
             HostGuarantee(
                 "isolation", "no-new-privs", "no program can give privileges back",
-                kernel("no_new_privs"),
+                CONTAINER, Kernel((3, 5)),
             ),
         ),
         attacks=("no-new-privs", "set-user-id", "seen-from-host", "filter-on", "build-step"),
@@ -132,8 +133,7 @@ PROTECTIONS = (
         (
             HostGuarantee(
                 "isolation", "seccomp", "system calls are filtered",
-                "install libseccomp2; use a kernel with CONFIG_SECCOMP_FILTER and user "
-                "notification (5.0)",
+                f"install libseccomp2; {CONTAINER}", Kernel((5, 0), "CONFIG_SECCOMP_FILTER"),
             ),
         ),
         attacks=("filter-on", "mount", "new-mount-api", "unshare", "clone-namespaces", "io-uring",

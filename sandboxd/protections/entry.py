@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .remedies import Kernel
+
 
 @dataclass(frozen=True, slots=True)
 class HostGuarantee:
@@ -11,13 +13,17 @@ class HostGuarantee:
 
     group    isolation, limits, files or host
     meaning  what holds, when it holds
-    remedy   what an operator does, when it does not
+    remedy   a line for the operator, where the kernel is not the cause
+    kernel   the needs of the guarantee in the kernel
+    without  what works without the guarantee
     """
 
     group: str
     name: str
     meaning: str
     remedy: str
+    kernel: Kernel = Kernel()
+    without: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,5 @@ class Protection:
     remains: str = ""
 
 
-def kernel(feature: str) -> str:
-    """The remedy where a feature of the kernel is missing."""
-    return f"use a kernel of Linux 5.12 or newer with {feature}"
+CONTAINER = "in a container, give it CAP_SYS_ADMIN and no seccomp or AppArmor profile of its own"
+"""The remedy where a container refuses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .entry import HostGuarantee, Protection
+from .remedies import Kernel
 
 _CGROUP = (
     "give the daemon a cgroup with this controller: cgroup v2 with Delegate=yes (the unit has it), "
@@ -59,7 +60,7 @@ PROTECTIONS = (
             ),
             HostGuarantee(
                 "limits", "peaks", "the most that a step used is known",
-                "use a newer kernel; without it usage says 0",
+                _CGROUP, Kernel((6, 11)), "usage says 0 without it",
             ),
             HostGuarantee(
                 "host", "delegation", "the cgroups are the daemon's to change",

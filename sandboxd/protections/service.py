@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .entry import HostGuarantee, Protection, kernel
+from .entry import CONTAINER, HostGuarantee, Protection
+from .remedies import Kernel
 
 PROTECTIONS = (
     Protection(
@@ -22,7 +23,7 @@ PROTECTIONS = (
         (
             HostGuarantee(
                 "files", "openat2", "names of clients cannot lead out of a session",
-                kernel("openat2"),
+                CONTAINER, Kernel((5, 6)),
             ),
             HostGuarantee(
                 "files", "protected-hardlinks", "nobody links to the files of others",
@@ -38,7 +39,8 @@ PROTECTIONS = (
         (
             HostGuarantee(
                 "files", "idmapped-mounts", "virtual folders: sessions with mounts",
-                "use Linux 5.12 or newer with user namespaces and loop devices, "
+                f"load the module loop; {CONTAINER}",
+                Kernel((5, 12), "CONFIG_USER_NS", "user.max_user_namespaces"),
                 "or do without folders",
             ),
         ),

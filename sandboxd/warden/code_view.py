@@ -11,6 +11,7 @@ import os
 import sys
 
 from ..jail import syscalls
+from ..jail.chroot import own_mounts
 from ..jail.mounts import READ_ONLY, clone
 from ..jail.stage import stage
 
@@ -42,8 +43,7 @@ def open_imports(uid: int, view: str) -> None:
     if not closed:
         return
     with stage("api view"):
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        own_mounts()
         os.makedirs(view, exist_ok=True)
         os.chmod(view, 0o711)
         for number, path in enumerate(closed):

@@ -25,7 +25,7 @@ from .. import log, systemd
 from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
-from ..jail.stage import stage
+from ..jail.chroot import own_mounts
 from ..model import Guarantee
 from .code_view import open_imports
 from .doctor import guarantees
@@ -168,10 +168,8 @@ def _be_warden(
     # The warden becomes the parent of the children of a killed shim: the first process of a
     # container may collect them late or never, and a slot waits for that.
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    with stage("mount namespace"):
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        # slave: later mounts of the host are seen here, our mounts are not seen there.
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    # slave: later mounts of the host are seen here, our mounts are not seen there.
+    own_mounts(propagation=syscalls.MS_SLAVE)
     resources = make()
     gc.freeze()  # forks share these pages as long as no reference count in them changes
     ready = f"sandboxd: ready on {', '.join(addresses)}"

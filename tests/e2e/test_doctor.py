@@ -44,7 +44,7 @@ def test_doctor_has_a_line_for_each_guarantee_and_leaves_nothing(folder: Path) -
     assert (done.returncode, done.stderr) == (0, "")
     for entry in TABLE:
         lines = [line for line in lines_of(done) if line.split()[1] == entry.name]
-        assert len(lines) == 1 and entry.meaning in lines[0], entry.name
+        assert len(lines) == 1 and entry.guarantee.meaning in lines[0], entry.name
     assert "\033" not in done.stdout
     assert Path("/proc/mounts").read_text() == before
     backing = [Path(name).read_text() for name in glob.glob("/sys/block/loop*/loop/backing_file")]

@@ -12,6 +12,7 @@ Taking a name out of `require` makes no run weaker: a run without a protection i
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from ... import protections
 from ...config import Config
 from ...errors import ConfigError
 from ...model import Guarantee
+from ...protections.entry import HostGuarantee
+from ...protections.remedies import remedy
 from ..runs.cgroups import Hierarchy
 from .probes import Probe, ProbeContext, isolation, limits, machine, storage
 from .trial import Trial, TrialOutcome
@@ -75,19 +78,18 @@ own: they take long, or take away what later probes need."""
 class Entry:
     """A row of TABLE: a guarantee of the list and its probe. `alone`: in a child of its own."""
 
-    group: str
-    name: str
-    meaning: str
+    guarantee: HostGuarantee
     probe: Probe
-    remedy: str
     alone: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the guarantee."""
+        return self.guarantee.name
 
 
 TABLE = tuple(
-    Entry(
-        row.group, row.name, row.meaning, PROBES[row.name], row.remedy, row.name not in SEQUENTIAL
-    )
-    for row in protections.guarantees()
+    Entry(row, PROBES[row.name], row.name not in SEQUENTIAL) for row in protections.guarantees()
 )
 
 
@@ -125,14 +127,16 @@ def find(config: Config, uid: int, hierarchy: Hierarchy | str) -> tuple[Guarante
 
 
 def _guarantee(entry: Entry, outcome: TrialOutcome, required: tuple[str, ...]) -> Guarantee:
+    row = entry.guarantee
+    cause = outcome.remedy or remedy(row.kernel, outcome.errno, os.uname().release, row.remedy)
     return Guarantee(
-        entry.group,
-        entry.name,
-        entry.meaning,
+        row.group,
+        row.name,
+        row.meaning,
         outcome.done,
-        entry.name in required,
+        row.name in required,
         outcome.text,
-        "" if outcome.done else entry.remedy,
+        "" if outcome.done else "; ".join(filter(None, (cause, row.without))),
     )
 
 

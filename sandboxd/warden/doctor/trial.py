@@ -12,7 +12,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Self
 
 from ...errors import SandboxdError, StageError
@@ -24,10 +24,14 @@ Act = Callable[[], str]
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """`text` is what the act returned, or why it failed."""
+    """`text` is the return value of the act, or the reason of its failure. `errno` is the
+    kernel's answer, if that was the cause, and `remedy` a line for the operator, if the point of
+    failure knows one."""
 
     done: bool
     text: str
+    errno: int = 0
+    remedy: str = ""
 
 
 class Trial:
@@ -50,8 +54,8 @@ class Trial:
             lines = _read(self._fd, deadline).split(b"\n")
         outcomes = dict.fromkeys(self._names, TrialOutcome(False, "it did not end"))
         for line in lines[:-1]:
-            name, done, text = json.loads(line)
-            outcomes[name] = TrialOutcome(done, text)
+            name, *fields = json.loads(line)
+            outcomes[name] = TrialOutcome(*fields)
         return outcomes
 
     def __enter__(self) -> Self:
@@ -74,7 +78,7 @@ def attempt(act: Act, seconds: float) -> str:
     """Try `act` alone; its text. Raises StageError when it failed or did not end."""
     outcome = Trial({"": act}).outcomes(time.monotonic() + seconds)[""]
     if not outcome.done:
-        raise StageError("trial", outcome.text)
+        raise StageError("trial", outcome.text, outcome.errno, outcome.remedy)
     return outcome.text
 
 
@@ -94,7 +98,7 @@ def _try_all(acts: Mapping[str, Act], answer: int, parent: int) -> None:
         die_with(parent)
         for name, act in acts.items():
             outcome = _tried(act)
-            os.write(answer, json.dumps([name, outcome.done, outcome.text]).encode() + b"\n")
+            os.write(answer, json.dumps([name, *astuple(outcome)]).encode() + b"\n")
     finally:
         os._exit(0)
 
@@ -104,11 +108,12 @@ def _tried(act: Act) -> TrialOutcome:
         return TrialOutcome(True, act())
     except StageError as error:
         code = f": {os.strerror(error.errno)}" if error.errno else ""
-        return TrialOutcome(False, error.message.removesuffix(code) + code)
+        text = error.message.removesuffix(code) + code
+        return TrialOutcome(False, text, error.errno, error.remedy)
     except SandboxdError as error:
         return TrialOutcome(False, str(error))
     except OSError as error:
-        return TrialOutcome(False, StageError.of("", error).message)
+        return TrialOutcome(False, StageError.of("", error).message, error.errno or 0)
     except Exception as error:  # a bug of the probe: the guarantee does not hold
         return TrialOutcome(False, f"{type(error).__name__}: {error}")
 

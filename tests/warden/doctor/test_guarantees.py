@@ -98,6 +98,25 @@ def test_guarantee_is_missing_when_the_kernel_has_no_such_namespace(
         assert "whole-run" in missing(rows)
 
 
+@pytest.mark.parametrize(
+    ("release", "blamed"), [("5.4.0-150-generic", True), ("6.12.5-amd64", False)]
+)
+def test_kernel_is_blamed_only_if_it_is_older_than_what_is_missing(
+    find: Callable[[], dict[str, Guarantee]],
+    monkeypatch: pytest.MonkeyPatch,
+    release: str,
+    blamed: bool,
+) -> None:
+    names = [*os.uname()]
+    names[2] = release
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(names))
+    monkeypatch.setattr(syscalls, "mount_setattr", refuse(38))
+    sealed = find()["sealed-mounts"]
+    assert not sealed.held
+    assert ("Linux 5.12" in sealed.remedy and release in sealed.remedy) == blamed
+    assert "Function not implemented" in sealed.detail
+
+
 def refuse(error: int) -> Callable[..., Any]:
     def refused(*_: Any, **__: Any) -> Any:
         raise OSError(error, os.strerror(error))

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ....config import Config
-from ....jail import syscalls
 from ...runs.cgroups import Hierarchy
 
 
@@ -31,9 +30,3 @@ class ProbeContext:
 
 
 Probe = Callable[[ProbeContext], str]
-
-
-def own_mounts(flags: int = 0) -> None:
-    """Enter a mount namespace of our own, and those of `flags`; nothing mounted shows outside."""
-    syscalls.unshare(syscalls.CLONE_NEWNS | flags)
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)

@@ -14,6 +14,7 @@ from ....config import STEP_LIMITS
 from ....errors import StageError
 from ....jail import identity, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from ....jail.cgroup import Group
+from ....jail.chroot import own_mounts
 from ....jail.enter import Jail, JailSession
 from ....jail.mounts import READ_ONLY, Mount, Node, clone
 from ....jail.stage import expect
@@ -21,7 +22,7 @@ from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
 from ...slots.leases import lock_uid
 from ..trial import Trial, attempt
-from . import Probe, ProbeContext, own_mounts
+from . import Probe, ProbeContext
 from .limits import own_group
 
 SECONDS = 5.0
@@ -146,7 +147,7 @@ def filter(_: ProbeContext) -> str:
             time.sleep(0.001)
     outcome = trial.outcomes(deadline)["seccomp"]
     if not outcome.done:
-        raise StageError("seccomp", outcome.text)
+        raise StageError("seccomp", outcome.text, outcome.errno, outcome.remedy)
     expect("seccomp", "name of the refused call", denied.last, "unshare")
     return f"{len(compiled.program) // 8} instructions, refused calls are told by name"
 

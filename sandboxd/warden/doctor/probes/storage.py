@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ....errors import StageError
 from ....jail import identity, idmap, syscalls
+from ....jail.chroot import own_mounts
 from ....jail.mounts import WRITABLE, Mount, clone
 from ....jail.stage import expect
 from ....model import MIB
 from ...slots import images
 from ...slots.folders import FOLDER_UID
-from . import ProbeContext, own_mounts
+from . import ProbeContext
 
 _SIZE, _INODES = 16 * MIB, 64
 
