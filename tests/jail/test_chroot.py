@@ -73,7 +73,7 @@ def test_all_is_guaranteed_and_the_mounts_outside_stay_as_they_are(
         before = mountinfo()
         found = guarantees.find(config, UID, hierarchy)
         missing = {
-            one.name: guarantees.told(one)
+            one.name: guarantees.describe(one)
             for one in found
             if not one.held and one.group != "host"  # whose files are not in the chroot
         }
