@@ -14,7 +14,11 @@ PAGES = {
     "Use": ("docs/api", "docs/sessions", "docs/folders", "docs/authentication"),
     "Operate": ("docs/operations", "docs/security", "CHANGELOG", "SECURITY"),
     "Develop": ("docs/architecture", "docs/decisions", "CONTRIBUTING"),
-    "Examples": ("examples/wordcount/README", "examples/report/README", "examples/inventory/README"),
+    "Examples": (
+        "examples/wordcount/README",
+        "examples/report/README",
+        "examples/inventory/README",
+    ),
 }
 
 project = "sandboxd"
