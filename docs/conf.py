@@ -35,8 +35,8 @@ html_theme = "alabaster"
 html_theme_options = {
     "description": "Runs programs that you do not trust on one Linux host",
     "fixed_sidebar": True,
-    "page_width": "1160px",
-    "sidebar_width": "230px",
+    "page_width": "1240px",
+    "sidebar_width": "210px",
     "show_powered_by": False,
     "font_family": "system-ui, sans-serif",
     "head_font_family": "system-ui, sans-serif",
