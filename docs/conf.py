@@ -35,7 +35,7 @@ html_theme = "alabaster"
 html_theme_options = {
     "description": "Runs programs that you do not trust on one Linux host",
     "fixed_sidebar": True,
-    "page_width": "1240px",
+    "page_width": "1180px",
     "sidebar_width": "210px",
     "show_powered_by": False,
     "font_family": "system-ui, sans-serif",
