@@ -36,6 +36,7 @@ html_theme_options = {
     "description": "Runs programs that you do not trust on one Linux host",
     "fixed_sidebar": True,
     "page_width": "1180px",
+    "body_max_width": "900px",
     "sidebar_width": "210px",
     "show_powered_by": False,
     "font_family": "system-ui, sans-serif",
