@@ -20,6 +20,9 @@ LONGEST_LINE = 120
 
 _OPENING = re.compile(r"(?:\A|[.;!?]\s+|(?:\A|\n)\s*(?:[-*>]|#+)\s+)\Z")
 _LONGEST_OPENING = 12
+_CODE = re.compile(r"`[^`\n]+`")
+"""Code in a line of Markdown: names and messages of the program, which do not count there."""
+
 _LINK = re.compile(r"\s*(?:[-*] )?(?:\[[^\]]*\][:(]\s*)?<?https?://\S+")
 
 
@@ -67,7 +70,7 @@ def _passages(tree: Tree) -> Iterator[Passage]:
         for line, text in (*_strings(source), *_comments(source)):
             yield from _paragraphs(source.path, line, text)
     for document in tree.documents:
-        yield from _paragraphs(document.path, 1, "\n".join(document.prose))
+        yield from _paragraphs(document.path, 1, _CODE.sub("`code`", "\n".join(document.prose)))
 
 
 def _paragraphs(path: str, line: int, text: str) -> Iterator[Passage]:

@@ -1,0 +1,219 @@
+"""The documentation: it agrees with the tree, the command line, the configuration, and itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandboxd import config_file
+from sandboxd.cli.main import parser
+from sandboxd.config import Config
+from sandboxd.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "examples/*/*.md")
+    for path in ROOT.glob(pattern)
+)  # fmt: skip
+PACKAGES = ("sandboxd", "sandboxd/api", "sandboxd/warden")
+"""Places from which a path in a document may begin, besides the root and the document's own."""
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOP = (
+    ".ci/", "docs/", "examples/", "sandboxd/", "scripts/", "systemd/", "tests/",
+    "access/", "api/", "cli/", "doctor/", "files/", "folders/", "http/", "jail/", "leaks/",
+    "operation/", "probes/", "protections/", "requests/", "routes/", "runs/", "runtimes/",
+    "selftest/", "sessions/", "shim/", "slots/", "store/", "telemetry/", "warden/",
+)  # fmt: skip
+"""How a path of this checkout begins in a document."""
+
+ELSEWHERE = ("build/", "sandboxd/uid/", "api/sandboxd.sqlite")
+"""Paths that a command makes, and names that are no paths."""
+
+
+def _text(path: Path) -> str:
+    return path.read_text()
+
+
+def _prose(path: Path) -> str:
+    return FENCE.sub("", _text(path))
+
+
+def _section(document: str, title: str) -> str:
+    text = _text(ROOT / document)
+    return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+# -- where things live
+
+
+def _tree() -> list[str]:
+    """The modules that docs/architecture.md lists, as paths below sandboxd/."""
+    tree = FENCE.search(_section("docs/architecture.md", "Where things live"))
+    assert tree
+    modules, packages = [], [""]
+    for line in tree[2].splitlines()[1:]:
+        depth = (len(line) - len(line.lstrip())) // 2
+        for word in line.split():
+            if word.endswith("/"):
+                packages[depth:] = [f"{packages[depth - 1]}{word}"]
+            elif word.endswith(".py"):
+                modules.append(f"{packages[depth - 1]}{word}")
+                continue
+            break
+    return modules
+
+
+def test_architecture_lists_every_module_once_and_none_that_is_not_there() -> None:
+    package = ROOT / "sandboxd"
+    there = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    listed = _tree()
+    assert sorted(set(listed) - there) == [], "these are listed and not there"
+    assert sorted(there - set(listed)) == [], "these are not listed"
+    assert len(listed) == len(set(listed))
+
+
+# -- links and paths
+
+
+def _links(path: Path) -> Iterator[tuple[str, str]]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(path)):
+        if not re.match(r"[a-z]+:", target):
+            name, _, anchor = target.partition("#")
+            yield name, anchor
+
+
+def _anchors(path: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", _prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(path: Path) -> None:
+    for name, anchor in _links(path):
+        target = path.parent / name if name else path
+        assert target.exists(), name
+        assert not anchor or anchor in _anchors(target), f"{name}#{anchor}"
+
+
+def _paths(path: Path) -> Iterator[str]:
+    """The paths of this checkout in code spans and in command lines."""
+    spans = re.findall(r"`([^`\n]+)`", _prose(path))
+    commands = [line for _, block in FENCE.findall(_text(path)) for line in block.splitlines()]
+    for text in (*spans, *(line for line in commands if "./scripts/" in line)):
+        for word in text.split():
+            word = word.removeprefix("./").rstrip(".,;:")
+            if word.startswith(TOP) and re.fullmatch(r"[\w./-]+", word):
+                yield word
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_in_documents_exist(path: Path) -> None:
+    places = [path.parent, ROOT, *(ROOT / package for package in PACKAGES)]
+    missing = [
+        name for name in _paths(path)
+        if not any((place / name).exists() for place in places) and not name.startswith(ELSEWHERE)
+    ]  # fmt: skip
+    assert missing == []
+
+
+# -- commands and configuration
+
+
+def _commands() -> Iterator[str]:
+    for path in DOCUMENTS:
+        text = _text(path)
+        blocks = "\n".join(block for _, block in FENCE.findall(text))
+        for line in (*blocks.splitlines(), *re.findall(r"`([^`\n]+)`", _prose(path))):
+            command = re.match(r"(?:[#$] |sudo )?(?:\./scripts/)?sandboxd ([a-z]+ ?.*)", line)
+            if command:
+                yield command[1]
+
+
+EXAMPLES = {
+    "ACCESS_KEY": "AK123", "N": "10", "FOLDER": "folder", "NAME": "python", "DIR": "/tmp",
+    "FILE": "/tmp/config.toml", "ARGUMENT": "",
+}  # fmt: skip
+"""Values for the words in capitals that a command line in a document has."""
+
+
+def test_every_command_line_in_the_documents_parses() -> None:
+    commands = sorted(set(_commands()))
+    assert len(commands) > 20
+    for command in commands:
+        words = shlex.split(re.sub(r"[\[\]]", "", command), comments=True)
+        if len(words) == 1 and words[0] in ("run", "shell"):
+            words.append("folder")  # the name of the command alone
+        if words == ["keypair"]:
+            words.append("list")
+        try:
+            parser().parse_args([EXAMPLES.get(word, word) for word in words])
+        except (ConfigError, SystemExit) as error:
+            pytest.fail(f"sandboxd {command}: {error}")
+
+
+def test_configuration_in_operations_is_accepted(tmp_path: Path) -> None:
+    blocks = FENCE.findall(_section("docs/operations.md", "Configuration"))
+    file = tmp_path / "config.toml"
+    file.write_text("".join(block for kind, block in blocks if kind == "toml"))
+    assert isinstance(config_file.load(str(file)), Config)
+
+
+def test_every_key_and_table_of_the_configuration_is_in_the_documents() -> None:
+    """tests/test_sample.py does the same for each single key and the sample configuration."""
+    documents = "".join(_text(path) for path in (ROOT / "docs").glob("*.md"))
+    names = [field.name for field in dataclasses.fields(Config)]
+    assert [name for name in names if not re.search(rf"\b{name}\b", documents)] == []
+
+
+# -- words
+
+
+def test_every_word_of_the_glossary_is_used_in_the_code() -> None:
+    rows = re.findall(r"^\| ([^|]+) \|", _section("docs/architecture.md", "Words"), re.MULTILINE)
+    words = [word.strip() for row in rows[1:] for word in row.split(",")]
+    code = "\n".join(_text(path) for path in (ROOT / "sandboxd").rglob("*.py")).lower()
+    assert len(words) > 50
+    assert [word for word in words if not re.search(rf"\b{word}", re.sub(r"\s+", " ", code))] == []
+
+
+def test_changelog_has_one_line_for_each_entry() -> None:
+    lines = _text(ROOT / "CHANGELOG.md").splitlines()
+    assert [line for line in lines if line.startswith(" ")] == []
+    assert any(line.startswith("## ") for line in lines)
+
+
+# -- dependencies
+
+
+def _project() -> dict[str, list[str]]:
+    project = tomllib.loads(_text(ROOT / "pyproject.toml"))["project"]
+    return {"run": project["dependencies"], **project["optional-dependencies"]}
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[<>=~!\[ ]", requirement)[0].lower().replace("_", "-")
+
+
+def test_every_dependency_of_the_daemon_is_bounded_above() -> None:
+    assert [text for text in _project()["run"] if "<" not in text] == []
+
+
+def test_every_dependency_is_pinned_and_has_its_reason() -> None:
+    pinned = {_name(line) for line in _text(ROOT / "constraints.txt").split()}
+    reasons = _section("docs/decisions.md", "Dependencies")
+    for requirements in _project().values():
+        for name in map(_name, requirements):
+            assert name in pinned, name
+            assert re.search(rf"\b{name}\b", reasons), name
