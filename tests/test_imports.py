@@ -13,8 +13,8 @@ import sandboxd
 
 ROOT = Path(sandboxd.__file__).parent
 SHARED = {
-    "config", "config_file", "errors", "filewire", "log", "model", "room", "spool", "systemd",
-    "wire",
+    "config", "config_file", "crash", "errors", "filewire", "log", "model", "room", "spool",
+    "systemd", "wire",
 }  # fmt: skip
 MAY_IMPORT = {
     "jail": {"errors", "model"},

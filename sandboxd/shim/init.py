@@ -30,7 +30,7 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from .. import wire
+from .. import crash, wire
 from ..errors import StageError
 from ..jail import rlimits, syscalls
 from ..jail.enter import Jail, Session, claim, prepare
@@ -51,6 +51,9 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
     """Be the init of a run until the shim closes `sock`."""
     try:
         syscalls.set_process_title("sandboxd: init")
+        # A program of the run can send its PID 1 those signals that PID 1 has handlers for, and
+        # no others (pid_namespaces(7)).
+        crash.forget()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)  # for a PID 1 the default is to ignore
         # The host's /proc, while it is there: the jail's own is read-only.

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from .. import log, systemd
+from .. import crash, log, systemd
 from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
@@ -31,7 +31,7 @@ from . import directories, guarantees, reserve
 from .cgroups import Hierarchy, own_name
 from .checks import api_uid, check
 from .requests import Requests
-from .server import Server
+from .server import Api, Server
 from .view import open_imports
 
 
@@ -43,6 +43,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     will have no successor, end with it.
     """
     log.setup(config.log, config.log_level, "warden")
+    crash.to_stderr()
     # Until the loop takes it (server.py): what is being read is new. Not SIG_IGN, which programs
     # would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
@@ -72,19 +73,23 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        trace = crash.TracePipe()
         # Held back until the api would end of it: with our handler it would only make a note.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         api_pid = os.fork()
         if api_pid == 0:
             ours.close()
+            trace.write_end()
             _be_api(config, uid, theirs, listeners, database, monitor, found)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
+        trace.read_end()
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
         try:
             requests = functools.partial(Requests, config, hierarchy, tied=private)
-            return _be_warden(requests, ours, api_pid, addresses, notify, read_again, told_to_stop)
+            api = Api(api_pid, ours, trace)
+            return _be_warden(requests, api, addresses, notify, read_again, told_to_stop)
         except BaseException:  # it did not come to the loop that collects the api
             os.kill(api_pid, signal.SIGKILL)
             raise
@@ -156,8 +161,7 @@ def _be_api(
 
 def _be_warden(
     make: Callable[[], Requests],
-    sock: socket.socket,
-    api_pid: int,
+    api: Api,
     addresses: list[str],
     notify: systemd.Notify,
     read_again: Callable[[], Config],
@@ -176,7 +180,7 @@ def _be_warden(
     gc.freeze()  # forks share these pages as long as nobody counts references on them
     ready = f"sandboxd: ready on {', '.join(addresses)}"
     say = functools.partial(print, ready, flush=True)
-    return Server(requests, sock, api_pid, say, notify, read_again).serve(told_to_stop)
+    return Server(requests, api, say, notify, read_again).serve(told_to_stop)
 
 
 def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socket]:

@@ -20,10 +20,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from .. import log, wire
+from .. import crash, log, wire
 from ..config import Config
 from ..config_file import renewed
 from ..errors import Invalid, SandboxdError, StageError, Unavailable
@@ -47,21 +47,30 @@ GRACE_S = 5.0
 """What the api has to answer its last requests."""
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The unprivileged half, as the warden knows it: its process, the socket to it, the pipe for
+    its trace."""
+
+    pid: int
+    sock: socket.socket
+    trace: crash.TracePipe
+
+
 class Server:
-    """Serves one api, `api_pid`, on `sock`, until either ends."""
+    """Serves one `api`, until either ends."""
 
     def __init__(
         self,
         requests: Requests,
-        sock: socket.socket,
-        api_pid: int,
+        api: Api,
         ready: Callable[[], None],
         notify: Notify,
         read_again: Callable[[], Config],
     ) -> None:
         self.requests = requests
-        self.sock = sock
-        self.api_pid = api_pid
+        self.api = api
+        self.sock = api.sock
         self.ready = ready
         self.notify = notify
         self.read_again = read_again
@@ -113,7 +122,7 @@ class Server:
             self.stopping = True
             stop = self.requests.config.stop
             self.notify.stopping("stopping", stop.grace_s if stop.runs == "drain" else 0)
-        os.kill(self.api_pid, signal.SIGTERM)
+        os.kill(self.api.pid, signal.SIGTERM)
 
     def _reload(self) -> None:
         """SIGHUP: read the configuration again, and keep the old one if the new one is bad."""
@@ -264,14 +273,22 @@ class Server:
                 return 1
             if pid == 0:
                 return None
-            if pid == self.api_pid:
-                code = os.waitstatus_to_exitcode(status)
-                if self.stopping:
-                    return 0
-                log.event("api.ended", logging.ERROR, exit=code)
-                return 1
+            code = os.waitstatus_to_exitcode(status)
+            if pid == self.api.pid:
+                return self._api_ended(code)
             if not self.chores.collected(pid, status):
-                self.working.collected(pid)
+                self.working.collected(pid, code)
+
+    def _api_ended(self, code: int) -> int:
+        """The daemon's exit status; the log has why the api has ended, if nobody told it to."""
+        fault = crash.fault(code)
+        if fault:
+            for part in self.api.trace.read():
+                log.event("api.crashed", logging.ERROR, stack=part)
+        if self.stopping and not fault:
+            return 0
+        log.event("api.ended", logging.ERROR, exit=code, signal=fault)
+        return 0 if self.stopping else 1
 
     def _released(self, request: int, error: StageError | None) -> None:
         self._made(request, self.making.released(request) or error or {})

@@ -7,11 +7,13 @@ known by a pidfd (pidfd_open(2)), which becomes readable when they end.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import selectors
 import signal
 from collections.abc import Callable
 
+from .. import crash, log
 from ..jail.cgroup import Group
 from .held import Held
 from .ledger import Known, Lease
@@ -56,9 +58,13 @@ class Working:
         end = functools.partial(self._adopted_ended, started)
         self._selector.register(started.pidfd, selectors.EVENT_READ, end)
 
-    def collected(self, pid: int) -> None:
-        """A child has ended and was waited for; others than these may be meant."""
+    def collected(self, pid: int, code: int) -> None:
+        """A child has ended with this exit code and was waited for; others than these may be
+        meant."""
         if started := self._children.pop(pid, None):
+            if fault := crash.fault(code):
+                slot = started.slot.number if started.slot else None
+                log.event("child.crashed", logging.ERROR, slot=slot, run=started.run, signal=fault)
             self._ended(started)
 
     def _adopted_ended(self, started: Started) -> None:
