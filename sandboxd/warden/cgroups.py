@@ -13,7 +13,8 @@ A group that hands controllers down may hold no processes: what is in it moves i
 `daemon`. Shims have a leaf of their own, `shims`; the rest are runs, `SLOT.RUN`.
 
 v1: a directory below the given group or the daemon's own, for each controller; shims move to
-the given group as systemd sees it, in its own hierarchy, which has no controller.
+the given group as systemd sees it, in its own hierarchy, which has no controller. That is a v2
+hierarchy where systemd finds one (its hybrid mode), else the v1 hierarchy `name=systemd`.
 """
 
 from __future__ import annotations
@@ -68,9 +69,7 @@ class Hierarchy:
             dirs = {c: f"{mounts[c]}{above[c]}/{name}" for c in V1_CONTROLLERS}
             for path in dirs.values():
                 os.makedirs(path, exist_ok=True)
-            systemd = mounts.get("name=systemd")
-            shims = f"{systemd}/{given}" if systemd and given else None
-            return cls(dirs, name, shims)
+            return cls(dirs, name, _v1_shims(mounts, given) if given else None)
 
     def group(self, run: str) -> Group:
         """A new group for `run`; one left over from a killed daemon is used again."""
@@ -142,6 +141,18 @@ def _mounts() -> dict[str, str]:
 
 def _words(path: str) -> list[str]:
     return Path(path).read_text().split()
+
+
+def _v1_shims(mounts: Mapping[str, str], given: str) -> str | None:
+    """The given group in the hierarchy by which systemd knows whose a process is; None where
+    there is no such hierarchy."""
+    if "name=systemd" not in mounts:
+        return None
+    for tree in ("", "name=systemd"):
+        path = f"{mounts[tree]}/{given}" if tree in mounts else ""
+        if path and os.path.isdir(path):
+            return path
+    raise StageError("cgroup", f"{path} is not there; start the service whose group it is")
 
 
 def _v2_base(mount: str, name: str, given: str) -> str:
