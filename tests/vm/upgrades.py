@@ -76,8 +76,9 @@ STEPS: tuple[Callable[[int], None], ...] = (upgrade, repair, restart, repair)
 def two_jobs(number: int) -> Iterator[None]:
     """Two programs that run meanwhile; their clients lose nothing of either."""
     names = [f"job-{number}-{letter}" for letter in "ab"]
+    small = {"resources": {"mem": "256m"}}  # else an installation's first run waits for them
     with client() as http:
-        begun = [begin(http, name, COUNT) for name in names]
+        begun = [begin(http, name, COUNT, config=small) for name in names]
     yield
     with client() as http:
         for name, console in zip(names, begun, strict=True):
