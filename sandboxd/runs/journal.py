@@ -22,6 +22,11 @@ NO_POSITION = 1 << 62
 
 _T = TypeVar("_T")
 
+# msgspec takes a dataclass apart at its first use, and shows other threads the result before it is
+# complete: they then read through null pointers (DataclassInfo_Convert of its _core.c, as of 0.22).
+# Journals are read in threads. Here there are none yet, and what is made here is complete for all.
+msgspec.json.Decoder(Verdict)
+
 SHIM_GONE = "the process that followed it is gone"
 HOST_RESTARTED = "the host was restarted while it was under way"
 """Reasons why a run may have no verdict."""

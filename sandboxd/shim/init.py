@@ -31,7 +31,7 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from .. import wire
+from .. import crash, wire
 from ..errors import StageError
 from ..jail import rlimits, syscalls
 from ..jail.enter import Jail, JailSession, claim, prepare
@@ -52,6 +52,9 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
     """Be the init of a run until the shim closes `sock`."""
     try:
         syscalls.set_process_title("sandboxd: init")
+        # A program of the run can send its PID 1 those signals that PID 1 has handlers for, and
+        # no others (pid_namespaces(7)).
+        crash.forget()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)  # a PID 1 ignores signals by default
         # Opened in the /proc of the host, before the jail: the /proc of the jail is read-only.

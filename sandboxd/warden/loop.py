@@ -2,11 +2,11 @@
 
 It has one thread and one selector. The loop waits for no act that takes its time: background jobs
 do such acts (background.py), and a slot is released when the last of its processes and its cgroups
-are gone (slots/teardown.py). If the api ends, the warden ends too, and the service manager starts
-both again.
+are gone (requests/teardown.py). If the api ends, the warden ends too, and the service manager
+starts both again.
 
 Runs do not end with the daemon, however it ends: their shims go on, and the next warden adopts them
-(slots/adoption.py).
+(requests/adoption.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from .. import log, wire
+from .. import crash, log, wire
 from ..config import Config
 from ..errors import StageError
 from ..systemd import Notify
@@ -44,8 +45,17 @@ GRACE_S = 5.0
 """How long helpers, terminals and background jobs have to end at the end of the daemon."""
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The unprivileged half: its process, the socket to it, and the pipe for its trace."""
+
+    pid: int
+    sock: socket.socket
+    trace: crash.TracePipe
+
+
 class WardenLoop:
-    """Serves one api, `api_pid`, on `sock`, until the api or the warden ends.
+    """Serves one api until the api or the warden ends.
 
     announce    is called once, when the daemon is ready
     read_again  reads the configuration
@@ -54,15 +64,13 @@ class WardenLoop:
     def __init__(
         self,
         resources: Resources,
-        sock: socket.socket,
-        api_pid: int,
+        api: Api,
         announce: Callable[[], None],
         notify: Notify,
         read_again: Callable[[], Config],
     ) -> None:
         self._resources = resources
-        self._sock = sock
-        self._api_pid = api_pid
+        self._api = api
         self._notify = notify
         self._read_again = read_again
         self._stopping = False
@@ -84,7 +92,7 @@ class WardenLoop:
             RunRequests(resources, self._workers.add),
             FolderRequests(resources, self._workers.add),
         )
-        self._dispatcher = Dispatcher(sock, acts)
+        self._dispatcher = Dispatcher(api.sock, acts)
 
     def serve(self, stop_signals: Sequence[int] = ()) -> int:
         """Run until the end; the exit status of the daemon. `stop_signals` are the SIGTERMs that
@@ -99,7 +107,7 @@ class WardenLoop:
         hangups: list[int] = []
         signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
         self._selector.register(wake, selectors.EVENT_READ, lambda: os.read(wake, 4096))
-        self._selector.register(self._sock, selectors.EVENT_READ, self._serve_request)
+        self._selector.register(self._api.sock, selectors.EVENT_READ, self._serve_request)
         status = None
         while status is None:
             for key, _ in self._selector.select(self._timeout()):
@@ -119,12 +127,12 @@ class WardenLoop:
 
     def _serve_request(self) -> None:
         if not self._dispatcher.serve_one():  # the api has ended; _collect has its exit status
-            self._selector.unregister(self._sock)
+            self._selector.unregister(self._api.sock)
 
     def _reload(self) -> None:
         """SIGHUP: read the configuration again."""
         self._notify.reloading()
-        reload(self._resources, self._read_again, self._sock)
+        reload(self._resources, self._read_again, self._api.sock)
         self._notify.ready(self._daemon.status())
 
     def _collect(self) -> int | None:
@@ -136,14 +144,22 @@ class WardenLoop:
                 return 1
             if pid == 0:
                 return None
-            if pid == self._api_pid:
-                code = os.waitstatus_to_exitcode(status)
-                if self._stopping:
-                    return 0
-                log.event("api.ended", logging.ERROR, exit=code)
-                return 1
+            code = os.waitstatus_to_exitcode(status)
+            if pid == self._api.pid:
+                return self._api_ended(code)
             if not self._jobs.collected(pid, status):
-                self._workers.collected(pid)
+                self._workers.collected(pid, code)
+
+    def _api_ended(self, code: int) -> int:
+        """The daemon's exit status. The log has the cause of an end that nobody has requested."""
+        fault = crash.fault(code)
+        if fault:
+            for part in self._api.trace.read():
+                log.event("api.crashed", logging.ERROR, stack=part)
+        if self._stopping and not fault:
+            return 0
+        log.event("api.ended", logging.ERROR, exit=code, signal=fault)
+        return 0 if self._stopping else 1
 
     def _stop(self) -> None:
         """SIGTERM: the api finishes its requests, or drains, and ends; the warden follows. A second
@@ -152,7 +168,7 @@ class WardenLoop:
             self._stopping = True
             stop = self._resources.config.stop
             self._notify.stopping("stopping", stop.grace_s if stop.runs == "drain" else 0)
-        os.kill(self._api_pid, signal.SIGTERM)
+        os.kill(self._api.pid, signal.SIGTERM)
 
     def _end(self) -> None:
         """Collect the workers that end with the daemon, and unmount every scratch. Runs go on for

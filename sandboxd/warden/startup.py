@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from .. import log, systemd
+from .. import crash, log, systemd
 from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..jail import identity, syscalls
@@ -30,7 +30,7 @@ from ..model import Guarantee
 from .code_view import open_imports
 from .doctor import guarantees
 from .doctor.checks import api_uid, check
-from .loop import WardenLoop
+from .loop import Api, WardenLoop
 from .runs.cgroups import Hierarchy, own_name
 from .shared_resources import Resources
 from .slots import reserve, state_directory
@@ -44,6 +44,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     successor, so its runs end with it.
     """
     log.setup(config.log, config.log_level, "warden")
+    crash.to_stderr()
     # Until the loop handles SIGHUP: the configuration that is being read is new. Not SIG_IGN, which
     # programs would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
@@ -73,19 +74,23 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        trace = crash.TracePipe()
         # Blocked until the signal would end the api: our handler would only record it there.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         api_pid = os.fork()
         if api_pid == 0:
             ours.close()
+            trace.write_end()
             _be_api(config, uid, theirs, listeners, database, monitor, held)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
+        trace.read_end()
         for listener in (*listeners, *([monitor] if monitor else [])):
             listener.close()
         try:
             resources = functools.partial(Resources, config, hierarchy, tied=private)
-            return _be_warden(resources, ours, api_pid, addresses, notify, read_again, stop_signals)
+            api = Api(api_pid, ours, trace)
+            return _be_warden(resources, api, addresses, notify, read_again, stop_signals)
         except BaseException:  # the loop, which collects the api, was not reached
             os.kill(api_pid, signal.SIGKILL)
             raise
@@ -156,8 +161,7 @@ def _be_api(
 
 def _be_warden(
     make: Callable[[], Resources],
-    sock: socket.socket,
-    api_pid: int,
+    api: Api,
     addresses: list[str],
     notify: systemd.Notify,
     read_again: Callable[[], Config],
@@ -174,7 +178,7 @@ def _be_warden(
     gc.freeze()  # forks share these pages as long as no reference count in them changes
     ready = f"sandboxd: ready on {', '.join(addresses)}"
     announce = functools.partial(print, ready, flush=True)
-    loop = WardenLoop(resources, sock, api_pid, announce, notify, read_again)
+    loop = WardenLoop(resources, api, announce, notify, read_again)
     return loop.serve(stop_signals)
 
 

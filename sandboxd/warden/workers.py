@@ -7,10 +7,12 @@ known by a pidfd (pidfd_open(2)), which becomes readable when the shim ends.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import selectors
 from collections.abc import Callable
 
+from .. import crash, log
 from ..jail.cgroup import Group
 from .leaks.rule import Expected, Lease
 from .runs import run_directory
@@ -57,9 +59,12 @@ class Workers:
         end = functools.partial(self._adopted_ended, worker)
         self._selector.register(worker.pidfd, selectors.EVENT_READ, end)
 
-    def collected(self, pid: int) -> None:
-        """A child has ended and was waited for. It need not be a worker."""
+    def collected(self, pid: int, code: int) -> None:
+        """A child has ended with this exit code and was waited for. It need not be a worker."""
         if worker := self._children.pop(pid, None):
+            if fault := crash.fault(code):
+                slot = worker.slot.number if worker.slot else None
+                log.event("child.crashed", logging.ERROR, slot=slot, run=worker.run, signal=fault)
             self._ended(worker)
 
     def _adopted_ended(self, worker: Worker) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
+from sandboxd import crash
 from sandboxd.jail import seccomp
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.slots.leases import uid_in_use
@@ -131,3 +134,41 @@ def test_server_on_the_runs_own_loopback_is_reached(sandbox: Sandbox) -> None:
         "c = socket.create_connection(s.getsockname()); print('connected')"
     )
     assert sandbox.run(f'/usr/bin/python3 -c "{script}"').stdout == "connected\n"
+
+
+def _caught(pid: int) -> set[int]:
+    """The signals that a process has handlers for."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.split("SigCgt:")[1].split()[0], 16)
+    return {number for number in signal.valid_signals() if mask >> (number - 1) & 1}
+
+
+def _init(shim: int) -> int:
+    """The pid of a shim's init, once a program of the run is there."""
+    deadline = time.monotonic() + 20
+    while True:
+        assert time.monotonic() < deadline
+        for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
+            if Path(f"/proc/{child}/task/{child}/children").read_text().split():
+                return int(child)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_program_can_send_its_init_no_signal_of_a_fault(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, protected: bool
+) -> None:
+    """PID 1 gets from its own namespace what it has handlers for, and faulthandler has five."""
+    faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+    if not faulthandler.is_enabled():  # pytest has it on, as the warden does
+        crash.to_stderr()
+    if not protected:
+        monkeypatch.setattr(crash, "forget", lambda: None)
+    caught: set[int] = set()
+
+    def look(worker: Worker) -> None:
+        caught.update(_caught(_init(worker.pid)))
+
+    send = "read go; for s in SEGV BUS FPE ILL ABRT; do kill -$s 1; done; echo alive"
+    assert sandbox.run(send, answers=["go\n"], while_running=look).stdout == "alive\n"
+    assert caught & faults == (set() if protected else faults)

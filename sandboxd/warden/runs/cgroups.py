@@ -13,7 +13,8 @@ A group that hands controllers down may hold no processes: those move into a lea
 Shims have a leaf of their own, `shims`; the other groups are runs, `SLOT.RUN`.
 
 v1: a directory below the delegated group or the daemon's own, for each controller; shims move to
-the delegated group as systemd sees it, in its own hierarchy, which has no controller.
+the delegated group as systemd sees it, in its own hierarchy, which has no controller. That is a v2
+hierarchy where systemd has one (its hybrid mode), else the v1 hierarchy `name=systemd`.
 
 Reading and writing of the files is cgroupfs.py's.
 """
@@ -72,9 +73,7 @@ class Hierarchy:
             dirs = {c: f"{mounts[c]}{above[c]}/{name}" for c in V1_CONTROLLERS}
             for path in dirs.values():
                 os.makedirs(path, exist_ok=True)
-            systemd = mounts.get("name=systemd")
-            shims = f"{systemd}/{delegated}" if systemd and delegated else None
-            return cls(dirs, name, shims)
+            return cls(dirs, name, _v1_shims(mounts, delegated) if delegated else None)
 
     def group(self, run: str) -> Group:
         """A group for `run`; the one that a killed daemon has left is used again."""
@@ -127,6 +126,18 @@ def places(name: str) -> list[str]:
     v2 = [f"{mounts['']}/{name}"] if "" in mounts else []
     pairs = ((mounts.get(c), own.get(c)) for c in V1_CONTROLLERS)
     return v2 + [f"{mount}{path.rstrip('/')}/{name}" for mount, path in pairs if mount and path]
+
+
+def _v1_shims(mounts: Mapping[str, str], delegated: str) -> str | None:
+    """The delegated group in the hierarchy by which systemd tracks processes; None where this host
+    has no such hierarchy."""
+    if "name=systemd" not in mounts:
+        return None
+    for tree in ("", "name=systemd"):
+        path = f"{mounts[tree]}/{delegated}" if tree in mounts else ""
+        if path and os.path.isdir(path):
+            return path
+    raise StageError("cgroup", f"{path} is not there; start the service whose group it is")
 
 
 def _v2_base(mount: str, name: str, delegated: str) -> str:

@@ -39,7 +39,7 @@ def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> Non
         finally:
             helper.kill()
             os.waitpid(helper.pid, 0)
-            sandbox.warden.workers.collected(helper.pid)
+            sandbox.warden.workers.collected(helper.pid, 0)
 
 
 def _wait_until_it_serves(proc: Path, uid: int) -> None:

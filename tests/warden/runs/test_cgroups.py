@@ -1,0 +1,51 @@
+"""The place of the cgroups of runs and of their shims, by the hierarchies of the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandboxd import cgroupfs
+from sandboxd.cgroupfs import V1_CONTROLLERS
+from sandboxd.errors import StageError
+from sandboxd.warden.runs.cgroups import Hierarchy
+
+DELEGATED = "system.slice/runs.service"
+
+
+@pytest.fixture
+def v1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with the v1 controllers, systemd's own hierarchy, and a v2 one without controllers."""
+    trees = {name: str(tmp_path / name) for name in (*V1_CONTROLLERS, "name=systemd")}
+    trees[""] = str(tmp_path / "unified")
+    for tree in trees.values():
+        Path(tree).mkdir()
+    Path(trees[""], "cgroup.controllers").write_text("")
+    monkeypatch.setattr(cgroupfs, "mounts", lambda: trees)
+    monkeypatch.setattr(cgroupfs, "paths_of", lambda: dict.fromkeys(trees, "/"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [
+        (["unified", "name=systemd"], "unified"),
+        (["name=systemd"], "name=systemd"),
+    ],
+    ids=["hybrid", "v1 alone"],
+)
+def test_shims_move_where_systemd_looks_for_them(v1: Path, known: list[str], wanted: str) -> None:
+    for tree in known:
+        (v1 / tree / DELEGATED).mkdir(parents=True)
+    shims = Hierarchy.find("sandboxd-test", DELEGATED).shims
+    assert shims == f"{v1}/{wanted}/{DELEGATED}"
+
+
+def test_delegated_group_that_systemd_does_not_have_is_refused(v1: Path) -> None:
+    with pytest.raises(StageError, match=r"runs\.service is not there; start the service"):
+        Hierarchy.find("sandboxd-test", DELEGATED)
+
+
+def test_shims_stay_where_no_group_is_delegated(v1: Path) -> None:
+    assert Hierarchy.find("sandboxd-test").shims is None
