@@ -15,8 +15,9 @@ from scripts.measures.tree import PACKAGE, Tree
 
 TREE = Tree.read(Path(__file__).parents[1])
 SHARED = {
-    "cgroupfs", "config", "config_file", "config_rules", "crash", "errors", "filewire", "free_space",
-    "log", "model", "procfs", "protections", "spool", "systemd", "wire", "wire_kinds", "wire_ops",
+    "cgroupfs", "config", "config_file", "config_rules", "crash", "errors", "filewire",
+    "free_space", "log", "model", "procfs", "protections", "spool", "systemd", "wire",
+    "wire_kinds", "wire_ops",
 }  # fmt: skip
 MAY_IMPORT = {
     "jail": {"cgroupfs", "errors", "model"},
