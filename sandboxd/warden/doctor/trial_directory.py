@@ -18,9 +18,11 @@ import time
 from collections.abc import Iterator
 
 from ...errors import ConfigError
-from ..leaks.rule import STALE_S
 
 PREFIX = "sandboxd-probe-"
+
+STALE_S = 60.0
+"""Age in seconds at which a directory in use has long been locked."""
 
 
 @contextlib.contextmanager
