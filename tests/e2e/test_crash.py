@@ -309,7 +309,7 @@ def test_command_line_follows_its_run_over_a_restart(folder: Path) -> None:
         assert "the run goes on" in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("has_directory", [True, False])
 def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path, has_directory: bool) -> None:
     """No process survives a boot, and the kernel has another boot id. A cut of the power takes
     with it what was not on the disk yet: all that the run's directory had, perhaps."""
