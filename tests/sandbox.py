@@ -105,7 +105,7 @@ class BareWarden:
         slot = provisioning.reserve_slot(self.resources, **arguments)
         try:
             provisioning.make_slot(self.resources, slot, size, inodes)
-        except BaseException:
+        except BaseException:  # an interrupted test, too, frees its slot; raised again
             self.free(slot)
             raise
         slot.ready = True

@@ -1,4 +1,4 @@
-"""Signs requests as a client does: written against the protocol, not against our own code."""
+"""The signature of requests as a client makes it: from the protocol, not from our own code."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Signed(httpx.Auth):
         """The request with its three headers."""
         date = self.date or datetime.now(UTC).isoformat()
         kind = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
-        made = signature(
+        digest = signature(
             self.secret_key, request.method, request.url.raw_path.decode(), date,
             date[:10].replace("-", ""), request.headers["host"], kind,
         )  # fmt: skip
         request.headers["Date"] = date
         request.headers["X-BackendAI-Version"] = VERSION
-        credential = f"{self.access_key}:{made}"
+        credential = f"{self.access_key}:{digest}"
         request.headers["Authorization"] = (
             f"BackendAI signMethod=HMAC-SHA256, credential={credential}"
         )

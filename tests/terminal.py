@@ -1,4 +1,4 @@
-"""Sits at a terminal of a sandbox, without api and HTTP: types, reads, changes its size, leaves."""
+"""A user at a terminal of a sandbox, without api and HTTP: typing, reading, resizing, leaving."""
 
 from __future__ import annotations
 

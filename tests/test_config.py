@@ -100,7 +100,7 @@ def test_defaults_keep_every_rule_and_every_rule_names_a_key(rule: config_rules.
     assert values and all(rule.holds(value) for _, value in values)
 
 
-def test_missing_file_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         config_file.load(str(tmp_path / "absent"))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid, NotFound, OutsideHome, QuotaExceeded, Unavailable
@@ -20,12 +20,12 @@ from sandboxd.filewire import (
 NAMES = st.binary(max_size=50).map(lambda data: data.decode("utf-8", "surrogateescape"))
 
 
-@given(NAMES)
+@hypothesis.given(NAMES)
 def test_any_file_name_survives_the_round_trip(name: str) -> None:
     assert unpack(pack_json({"file": name})) == {"file": name}
 
 
-@given(st.binary(min_size=1, max_size=100))
+@hypothesis.given(st.binary(min_size=1, max_size=100))
 def test_data_survives_the_round_trip(data: bytes) -> None:
     assert unpack(pack_data(data)) == data
 
@@ -53,7 +53,7 @@ def test_what_is_no_packet_is_refused(packet: bytes) -> None:
         unpack(packet)
 
 
-@given(st.binary(max_size=200))
+@hypothesis.given(st.binary(max_size=200))
 def test_random_packets_are_unpacked_or_refused(packet: bytes) -> None:
     try:
         assert isinstance(unpack(packet), dict | bytes)

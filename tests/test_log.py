@@ -1,4 +1,4 @@
-"""What a line of the log looks like, that nobody can forge one, and that none is waited for."""
+"""The lines of the log: their form, no forged lines, and no waiting for a line to be written."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandboxd import log
 
 # a machine that is busy says nothing about a strategy
-patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patiently = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 VALUES = st.one_of(st.text(max_size=300), st.integers(), st.booleans())
 
 
 @patiently
-@given(st.dictionaries(st.sampled_from(["act", "session", "name", "error"]), VALUES))
+@hypothesis.given(st.dictionaries(st.sampled_from(["act", "session", "name", "error"]), VALUES))
 def test_a_line_reads_back_whatever_its_values_hold(fields: dict[str, Any]) -> None:
     assert json.loads(log.line(fields, "json")) == fields
     text = log.line(fields, "text")
     assert text.isascii() and text.isprintable()
-    found = dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)', text))
-    assert set(found) == set(fields)
+    parsed = dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)', text))
+    assert set(parsed) == set(fields)
     for key, value in fields.items():
-        shown = found[key]
+        shown = parsed[key]
         read = json.loads(shown) if shown.startswith('"') else shown
         assert read == (str(value).lower() if isinstance(value, bool) else str(value))
 
@@ -56,7 +58,7 @@ def test_a_clients_text_can_neither_end_a_line_nor_begin_a_field(forged: str) ->
 
 
 @patiently
-@given(st.lists(st.text(min_size=200, max_size=5000), max_size=12))
+@hypothesis.given(st.lists(st.text(min_size=200, max_size=5000), max_size=12))
 def test_a_line_never_exceeds_what_a_pipe_takes_at_once(values: list[str]) -> None:
     fields = {f"f{number}": value for number, value in enumerate(values)}
     for form in log.FORMS:
@@ -78,9 +80,9 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def record(**fields: Any) -> logging.LogRecord:
-    made = logging.LogRecord("sandboxd", logging.INFO, __file__, 1, "test", (), None)
-    made.event, made.fields = "test", fields
-    return made
+    record = logging.LogRecord("sandboxd", logging.INFO, __file__, 1, "test", (), None)
+    record.event, record.fields = "test", fields
+    return record
 
 
 def test_a_log_that_nobody_reads_loses_lines_instead_of_stopping_the_daemon(
@@ -91,11 +93,11 @@ def test_a_log_that_nobody_reads_loses_lines_instead_of_stopping_the_daemon(
     for number in range(2000):
         handler.emit(record(number=number, filler="x" * 500))
     assert handler.dropped > 1000
-    kept = os.read(reading, 1 << 20).decode().splitlines()
-    assert [json.loads(one)["number"] for one in kept] == list(range(2000 - handler.dropped))
+    lines = os.read(reading, 1 << 20).decode().splitlines()
+    assert [json.loads(one)["number"] for one in lines] == list(range(2000 - handler.dropped))
     handler.emit(record(number=-1))
-    told, last = (json.loads(one) for one in os.read(reading, 1 << 20).decode().splitlines())
-    assert (told["event"], told["lines"]) == ("log.dropped", handler.dropped)
+    notice, last = (json.loads(one) for one in os.read(reading, 1 << 20).decode().splitlines())
+    assert (notice["event"], notice["lines"]) == ("log.dropped", handler.dropped)
     assert last["number"] == -1
 
 

@@ -125,7 +125,7 @@ def test_forbidden_installation_of_a_compiler_alone_goes_on_without(host: Host) 
     assert said.startswith("sandboxd: going on without: make (as root: apt-get update ")
 
 
-def test_system_without_apt_is_told_what_is_needed(host: Host) -> None:
+def test_system_without_apt_gets_a_list_of_what_is_needed(host: Host) -> None:
     without = "rm /usr/local/sbin/apt-get; mount --bind /dev/null /usr/bin/apt-get"
     status, said, _ = host.packages("daemon", hide=MKFS, run=f"sh -euc '{without}; exec \"$@\"' -")
     assert status == 2
@@ -185,7 +185,7 @@ def test_lists_that_cannot_be_fetched_are_not_the_end(host: Host) -> None:
     assert "not all package lists could be fetched" in said and "E: Failed to fetch it" in said
 
 
-def test_package_that_does_not_bring_what_is_missing_is_told(host: Host) -> None:
+def test_package_that_does_not_bring_what_is_missing_is_reported(host: Host) -> None:
     status, said, _ = host.packages("daemon", hide=MKFS, apt="")
     assert status == 2
     assert said.endswith("packages are missing; apt-get did not bring: e2fsprogs\n")
@@ -196,7 +196,7 @@ PYTHONS = tuple(
 )
 
 
-def test_system_without_python_is_told_its_two_packages(host: Host) -> None:
+def test_system_without_python_gets_a_list_of_two_packages(host: Host) -> None:
     status, said, _ = host.packages("--no-install", "client", hide=PYTHONS, run="env PATH=/nowhere")
     assert status == 2
     assert said.endswith("--no-install-recommends python3 python3-venv\n")

@@ -41,7 +41,7 @@ def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
     assert named.pop("runtimes")["zig"].keys() == fields
     wanted = dict(knobs(dataclasses.asdict(config.Config())))
     assert wanted.keys() == dict(knobs(named)).keys(), "systemd/config.toml names other knobs"
-    told = dict(knobs(dataclasses.asdict(dataclasses.replace(taken, runtimes={}))))
-    told["ceiling.cpus"] = wanted["ceiling.cpus"]  # the host's
-    wrong = {name for name in wanted if wanted[name] != told[name]}
+    values = dict(knobs(dataclasses.asdict(dataclasses.replace(taken, runtimes={}))))
+    values["ceiling.cpus"] = wanted["ceiling.cpus"]  # the host's
+    wrong = {name for name in wanted if wanted[name] != values[name]}
     assert not wrong, f"systemd/config.toml has another default of {sorted(wrong)}"

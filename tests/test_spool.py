@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sandboxd.spool import (
@@ -37,8 +37,10 @@ def fd() -> Iterator[int]:
         yield file.fileno()
 
 
-@given(st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.text(max_size=5000)), max_size=30))
-@settings(max_examples=60, deadline=None)
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.text(max_size=5000)), max_size=30)
+)
+@hypothesis.settings(max_examples=60, deadline=None)
 def test_what_is_written_is_read_in_order(pieces: list[tuple[int, str]]) -> None:
     with tempfile.TemporaryFile() as file:
         writer = ConsoleWriter(file.fileno(), 1 << 20, 1 << 20)
@@ -66,7 +68,7 @@ def test_what_a_full_disk_takes_half_of_is_not_written(fd: int) -> None:
     assert "".join(record.text for record, _ in read) == "x" * 8000 + "z" * 8000
 
 
-@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
+@hypothesis.given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 def test_cut_anywhere_a_stream_reads_as_if_it_were_whole(data: bytes, cuts: list[int]) -> None:
     splitter, out = Splitter(), b""
     places = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
@@ -117,7 +119,7 @@ def test_reader_stops_at_the_position_of_an_event(fd: int) -> None:
     assert [record.text for record, _ in read] == ["before"]
 
 
-def test_slow_reader_overtaken_by_the_ring_is_told_how_much_it_missed(fd: int) -> None:
+def test_slow_reader_overtaken_by_the_ring_learns_how_much_it_missed(fd: int) -> None:
     head = tail = 2 * SEGMENT
     writer, reader = ConsoleWriter(fd, head, tail), ConsoleReader(fd, head, tail)
     writer.append(STDOUT, b"x" * SEGMENT * 3)

@@ -82,9 +82,9 @@ def test_passed_sockets_are_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> N
         second = os.dup2(two.fileno(), first + 1)
         monkeypatch.setattr(systemd, "FIRST_FD", first)
         os.set_inheritable(first, True)
-        found = systemd.passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"})
-        assert [sock.fileno() for sock in found] == [first, second]
-        assert [sock.getsockname() for sock in found] == [one.getsockname(), two.getsockname()]
-        assert not any(os.get_inheritable(sock.fileno()) for sock in found)
-        for sock in found:
+        sockets = systemd.passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"})
+        assert [sock.fileno() for sock in sockets] == [first, second]
+        assert [sock.getsockname() for sock in sockets] == [one.getsockname(), two.getsockname()]
+        assert not any(os.get_inheritable(sock.fileno()) for sock in sockets)
+        for sock in sockets:
             sock.close()

@@ -185,7 +185,7 @@ class Database:
             if alone:
                 return connection, -1
             return connection, os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
-        except BaseException:
+        except BaseException:  # closed for whatever reason; raised again
             connection.close()
             raise
 
@@ -241,7 +241,7 @@ class Database:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException as error:
+            except BaseException as error:  # an interrupt, too, rolls back; raised again
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 if isinstance(error, UnicodeEncodeError):  # SQLite's texts are UTF-8

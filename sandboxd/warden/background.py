@@ -51,7 +51,7 @@ class BackgroundJobs:
             result = os.memfd_create(f"sandboxd-{name}", os.MFD_CLOEXEC)
         try:
             pid = fork([*keep, result], lambda: _work(name, work, result))
-        except BaseException:
+        except BaseException:  # the descriptor must not leak; raised again
             os.close(result)
             raise
         self._running[pid] = _Job(name, result, done)

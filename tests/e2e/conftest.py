@@ -25,13 +25,13 @@ def passable() -> Iterator[Path]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with passable() as made:
-        yield made
+    with passable() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    with passable() as made, running(made) as started:
+    with passable() as directory, running(directory) as started:
         yield started
 
 
@@ -44,14 +44,14 @@ def http(daemon: Daemon) -> Iterator[httpx.Client]:
 @pytest.fixture
 def session(http: httpx.Client) -> Iterator[Callable[..., str]]:
     """Makes sessions that are deleted after the test."""
-    made: list[str] = []
+    ids: list[str] = []
 
     def make(image: str = "c", **config: Any) -> str:
         answer = http.post("/session", json={"image": image, "config": config})
         assert answer.status_code == 201, answer.text
-        made.append(answer.json()["sessionId"])
-        return made[-1]
+        ids.append(answer.json()["sessionId"])
+        return ids[-1]
 
     yield make
-    for id in made:
+    for id in ids:
         assert http.delete(f"/session/{id}").status_code in (200, 404)

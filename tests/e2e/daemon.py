@@ -119,22 +119,22 @@ class Daemon:
 @contextmanager
 def running(folder: Path, config: str = "") -> Iterator[Daemon]:
     """A daemon for the time of a `with`; afterwards the host is as it was."""
-    before = leftovers()
+    before = leaks()
     daemon = Daemon(folder, config)
     daemon.start()
     try:
         yield daemon
-    except BaseException:
+    except BaseException:  # an interrupted test, too, leaves nothing; raised again
         daemon.purge()
         raise
     finally:
         if daemon.process:
             assert daemon.stop() == 0
-        after = leftovers()
+        after = leaks()
         assert after <= before, after - before
 
 
-def leftovers() -> set[str]:
+def leaks() -> set[str]:
     """Mounts, cgroups, processes and private directories of sandboxd that these tests have made.
 
     Other daemons of the machine, and what other tests under way have made, are left out.
@@ -220,27 +220,27 @@ def _files(pid: int) -> list[str]:
 
 def _titles() -> dict[int, str]:
     """Pid -> title of every process that calls itself sandboxd's."""
-    found = {}
+    titles = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             text = path.read_bytes().rstrip(b"\0").decode(errors="replace")
         except OSError:
             continue
         if text.startswith("sandboxd: "):
-            found[int(path.parent.name)] = text
-    return found
+            titles[int(path.parent.name)] = text
+    return titles
 
 
 def ancestors(pid: int) -> list[int]:
     """The parents of a process, nearest first."""
-    found = []
+    parents = []
     while pid > 1:
         try:
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             break
-        found.append(pid)
-    return found
+        parents.append(pid)
+    return parents
 
 
 def run(http: httpx.Client, session: str, options: dict[str, Any], run_id: str = "") -> Outcome:

@@ -167,25 +167,25 @@ def create(http: httpx.Client, name: str, **config: Any) -> str:
 def misbehave(daemon: Daemon, report: Report, number: int, names: list[str], until: float) -> None:
     """One hostile session: its attacks in turn, then it is deleted, whatever it has left."""
     with daemon.client() as http:
-        made = create(http, str(number), **RESOURCES)
+        session = create(http, str(number), **RESOURCES)
         for name in itertools.cycle(names):
             if time.monotonic() > until:
                 break
             step = {"exec": ATTACKS[name], "limits": {"exec": LIMITS}, "clean": "rm -rf d dd*"}
-            report.note(name, run(http, made, step))
-        answer = http.delete(f"/session/{made}")
+            report.note(name, run(http, session, step))
+        answer = http.delete(f"/session/{session}")
         assert answer.status_code == 200, answer.text
 
 
 def work(daemon: Daemon, report: Report, until: float) -> None:
     """An honest user beside them."""
     with daemon.client() as http:
-        made = create(http, "honest")
+        session = create(http, "honest")
         while time.monotonic() < until:
-            outcome = run(http, made, {"build": "echo int > x.h", "exec": "cat x.h; exit 7"})
+            outcome = run(http, session, {"build": "echo int > x.h", "exec": "cat x.h; exit 7"})
             assert (outcome.text("stdout"), outcome.exits[-1]) == ("int\n", 7), outcome.results
             report.honest += 1
-        http.delete(f"/session/{made}").raise_for_status()
+        http.delete(f"/session/{session}").raise_for_status()
 
 
 def watch(daemon: Daemon, report: Report, until: float) -> None:
@@ -205,15 +205,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/stress", description=__doc__)
     parser.add_argument("--sessions", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=60)
-    asked = parser.parse_args()
-    config = f"[slots]\nfirst_uid = 620000\ncount = {asked.sessions + 8}\n"
+    options = parser.parse_args()
+    config = f"[slots]\nfirst_uid = 620000\ncount = {options.sessions + 8}\n"
     with passable() as folder:
         daemon = Daemon(folder, config)
         with (folder / "log").open("w+") as log:
             daemon.errors = log.fileno()
             daemon.start()
             try:
-                report = attack(daemon, asked.sessions, asked.seconds)
+                report = attack(daemon, options.sessions, options.seconds)
             finally:
                 daemon.stop()
             log.seek(0)

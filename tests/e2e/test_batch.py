@@ -53,7 +53,9 @@ def test_time_limit_ends_the_run_and_the_session_stays_usable(
     assert run(http, id, {"exec": "echo again"}).text("stdout") == "again\n"
 
 
-def test_limit_above_the_servers_own_is_lowered_and_told(http: httpx.Client, session: Make) -> None:
+def test_limit_above_the_servers_own_is_lowered_and_reported(
+    http: httpx.Client, session: Make
+) -> None:
     outcome = run(http, session(), {"exec": "true", "timeout": 1e6})
     assert outcome.results[-1]["clamped"] == ["exec.wall_s"]
     assert "wall_s" in outcome.text("log")
@@ -120,7 +122,7 @@ def test_typed_answers_reach_the_program(http: httpx.Client, session: Make) -> N
     id = session("python")
     program = "python3 -c \"n = input('name? '); print('hello', n); print(input('more? '))\""
     call: dict[str, Any] = {"mode": "batch", "runId": "r", "options": {"exec": program}}
-    text, asked = "", 0
+    text, questions = "", 0
     while True:
         result = http.post(f"/session/{id}", json=call).json()["result"]
         text += "".join(data for kind, data in result["console"] if kind == "stdout")
@@ -130,9 +132,9 @@ def test_typed_answers_reach_the_program(http: httpx.Client, session: Make) -> N
         if result["status"] == "waiting-input":
             assert result["options"] == {"is_password": False}
             assert text.endswith("? "), "the question comes before the waiting"
-            asked += 1
-            call = {"mode": "input", "runId": "r", "code": f"answer {asked}"}
-    assert (asked, result["exitCode"]) == (2, 0)
+            questions += 1
+            call = {"mode": "input", "runId": "r", "code": f"answer {questions}"}
+    assert (questions, result["exitCode"]) == (2, 0)
     assert text == "name? hello answer 1\nmore? answer 2\n"
 
 
@@ -149,11 +151,11 @@ def test_flood_of_output_is_cut_and_the_cut_is_counted(http: httpx.Client, sessi
     for result in outcome.results:
         assert sum(len(d) for k, d in result["console"] if k == "stdout") <= 524288
     assert "characters of stdout were cut" in outcome.text("log")
-    kept = len(outcome.text("stdout"))
+    length = len(outcome.text("stdout"))
     cut = sum(
         int(line.split()[0]) for line in outcome.text("log").splitlines() if "were cut" in line
     )
-    assert kept + cut == 3_000_000
+    assert length + cut == 3_000_000
 
 
 def test_binary_output_is_valid_text(http: httpx.Client, session: Make) -> None:
@@ -225,7 +227,7 @@ def test_sessions_run_side_by_side(daemon: Daemon, session: Make, count: int) ->
     assert len({texts[id].split()[1] for id in ids}) == count
 
 
-def test_answer_whose_client_has_hung_up_is_told_to_the_next_call(
+def test_answer_whose_client_has_hung_up_goes_to_the_next_call(
     daemon: Daemon, http: httpx.Client, session: Make
 ) -> None:
     id = session()

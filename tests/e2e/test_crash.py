@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .daemon import ROOT, Daemon, Outcome, leftovers, run, running
+from .daemon import ROOT, Daemon, Outcome, leaks, run, running
 
 VICTIMS = ("warden", "api", "both", "neither")
 
@@ -166,13 +166,13 @@ def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else
         for number, name in enumerate(DIRECTORY, 1):  # removed in whatever order
             (runs / str(number) / name).unlink()
         for there in range(len(DIRECTORY)):  # made as far as this
-            made = runs / str(8 + there)
-            made.mkdir(mode=0o700)
+            directory = runs / str(8 + there)
+            directory.mkdir(mode=0o700)
             for name in DIRECTORY[:there]:
-                (made / name).touch()
+                (directory / name).touch()
             if there > 1:
                 text = (runs / "7" / "cgroup").read_text()
-                (made / "cgroup").write_text(text.replace('.7"', f'.{8 + there}"'))
+                (directory / "cgroup").write_text(text.replace('.7"', f'.{8 + there}"'))
         daemon.start()
         with daemon.client() as http:
             whole = {"mode": "continue", "code": "", "runId": "whole"}
@@ -198,12 +198,12 @@ def test_batch_command_is_seen_through_to_its_result(folder: Path) -> None:
         daemon.start()
         with daemon.client() as http:
             deadline = time.monotonic() + 20
-            told = {"result": "UNDEFINED"}
-            while told["result"] == "UNDEFINED" and time.monotonic() < deadline:
+            node = {"result": "UNDEFINED"}
+            while node["result"] == "UNDEFINED" and time.monotonic() < deadline:
                 time.sleep(0.2)
                 answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
-                told = answer.json()["data"]["compute_session"]
-            assert told == {"result": "FAILURE", "status_info": None}
+                node = answer.json()["data"]["compute_session"]
+            assert node == {"result": "FAILURE", "status_info": None}
             http.delete("/session/batch")
 
 
@@ -228,7 +228,7 @@ def test_run_whose_own_process_is_killed_ends_with_an_honest_verdict(
 def kill_titled(daemon: Daemon, title: str) -> None:
     """SIGKILL what calls itself so, among the descendants of the daemon."""
     assert daemon.process
-    for line in leftovers():
+    for line in leaks():
         pid, _, name = line.partition(" ")
         if pid.isdigit() and name.startswith(title):
             os.kill(int(pid), signal.SIGKILL)
@@ -243,7 +243,7 @@ def test_deleting_after_a_restart_ends_what_an_earlier_daemon_has_started(folder
         daemon.start()
         with daemon.client() as http:
             assert http.delete("/session/kept").status_code == 200
-            assert not any("shim" in line or "init" in line for line in leftovers())
+            assert not any("shim" in line or "init" in line for line in leaks())
             assert os.listdir(daemon.state / "slots") == []
 
 
@@ -257,7 +257,7 @@ def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(folder: Path)
             database.execute("DELETE FROM sessions")
         database.close()
         daemon.start()
-        assert not any("shim" in line or "init" in line for line in leftovers())
+        assert not any("shim" in line or "init" in line for line in leaks())
         assert os.listdir(daemon.state / "slots") == []
 
 
@@ -309,8 +309,8 @@ def test_command_line_follows_its_run_over_a_restart(folder: Path) -> None:
         assert "the run goes on" in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path, kept: bool) -> None:
+@pytest.mark.parametrize("has_directory", [True, False])
+def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path, has_directory: bool) -> None:
     """No process survives a boot, and the kernel has another boot id. A cut of the power takes
     with it what was not on the disk yet: all that the run's directory had, perhaps."""
     with running(folder) as daemon:
@@ -321,14 +321,14 @@ def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path, kept: bool
             while not cut.text("stdout"):
                 go_on(http, "kept", cut)
             queued = begin(http, "kept", "queued", {"exec": "cat file"})
-        shims = [line.split()[0] for line in leftovers() if "shim" in line]
+        shims = [line.split()[0] for line in leaks() if "shim" in line]
         daemon.end("both")
         for pid in shims:
             os.kill(int(pid), signal.SIGKILL)
         with contextlib.closing(sqlite3.connect(daemon.state / "api/sandboxd.sqlite")) as database:
             database.execute("UPDATE runs SET boot = 'another'")
             database.commit()
-        if not kept:
+        if not has_directory:
             (lost,) = folder.glob("state/slots/*/runs/2")
             shutil.rmtree(lost)
         daemon.start()

@@ -121,10 +121,10 @@ def test_full_session_refuses_more_and_keeps_what_it_has(http: httpx.Client, ses
 def test_listing_of_special_and_strange_entries(http: httpx.Client, session: Make) -> None:
     id = session()
     run(http, id, {"exec": r"mkfifo fifo; ln -s /nowhere link; mkdir -m 0 closed; : > $'\377\n'"})
-    found = listing(http, id)
-    assert set(found) == {"fifo", "link", "closed", "\udcff\n"}
-    assert found["fifo"]["mode"][0] == "p"
-    assert found["link"]["mode"][0] == "l"
+    entries = listing(http, id)
+    assert set(entries) == {"fifo", "link", "closed", "\udcff\n"}
+    assert entries["fifo"]["mode"][0] == "p"
+    assert entries["link"]["mode"][0] == "l"
     answer = http.get(f"/session/{id}/download_single?file=%FF%0A")
     assert (answer.status_code, answer.content) == (200, b"")
 

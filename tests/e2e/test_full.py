@@ -183,14 +183,14 @@ def test_daemon_comes_up_on_a_full_disk_and_is_well_again_when_there_is_room(
             assert http.get("/readyz").status_code == 503
             assert http.get("/session/kept/download_single?file=precious").content == b"kept"
             extra = []  # what was kept back for the start has room for a few
-            while (made := http.post("/session", json={"image": "c"})).status_code == 201:
-                extra.append(made.json()["sessionId"])
-            assert made.status_code == 507 and len(extra) < 8
+            while (response := http.post("/session", json={"image": "c"})).status_code == 201:
+                extra.append(response.json()["sessionId"])
+            assert response.status_code == 507 and len(extra) < 8
             for id in extra:
                 assert http.delete(f"/session/{id}").status_code == 200
-            told = follow(http, "kept", {"mode": "continue", "code": "", "runId": "r"})
-            assert told.text("stdout").split()[-1] == "60"
-            assert told.exits[-1] == 0
+            outcome = follow(http, "kept", {"mode": "continue", "code": "", "runId": "r"})
+            assert outcome.text("stdout").split()[-1] == "60"
+            assert outcome.exits[-1] == 0
             assert http.delete("/session/other").status_code == 200
             if filled is fill:
                 (state / "filler").unlink()

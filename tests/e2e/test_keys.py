@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from ..signing import Signed
-from .daemon import FIRST_UID, ROOT, Daemon, leftovers, run
+from .daemon import FIRST_UID, ROOT, Daemon, leaks, run
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     for path in (tmp_path, *tmp_path.parents):
         if "pytest-" in str(path):
             path.chmod(0o711)
-    before = leftovers()
-    made = Daemon(tmp_path)
-    yield made
-    if made.process:
-        assert made.stop() == 0
-    assert leftovers() == before
+    before = leaks()
+    daemon = Daemon(tmp_path)
+    yield daemon
+    if daemon.process:
+        assert daemon.stop() == 0
+    assert leaks() == before
 
 
 def keypair(daemon: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
@@ -42,8 +42,8 @@ def keypair(daemon: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def create(daemon: Daemon, *args: str) -> Signed:
-    made = json.loads(keypair(daemon, "create", "--json", *args).stdout)
-    return Signed(made["access_key"], made["secret_key"])
+    pair = json.loads(keypair(daemon, "create", "--json", *args).stdout)
+    return Signed(pair["access_key"], pair["secret_key"])
 
 
 @contextmanager

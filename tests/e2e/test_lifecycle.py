@@ -26,7 +26,7 @@ from .daemon import FIRST_UID, ROOT, Daemon, run, running
 def processes(daemon: Daemon) -> dict[str, int]:
     """The daemon and all below it, by what `ps` shows, with their uid."""
     assert daemon.process
-    found: dict[str, int] = {}
+    uids: dict[str, int] = {}
     todo = [daemon.process.pid]
     while todo:
         pid = todo.pop()
@@ -37,8 +37,8 @@ def processes(daemon: Daemon) -> dict[str, int]:
         except OSError:
             continue
         if text and ": job " not in text:  # jobs come and go, and a dead process has no text
-            found[re.sub(r"slot \d+", "slot N", text)] = uid
-    return found
+            uids[re.sub(r"slot \d+", "slot N", text)] = uid
+    return uids
 
 
 def with_sleep(daemon: Daemon) -> dict[str, int] | None:
@@ -55,11 +55,11 @@ def test_processes_are_those_of_the_picture(folder: Path) -> None:
         assert processes(daemon) == idle
         call = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 30"}}
         http.post(f"/session/{id}", json=call)
-        found = until(lambda: with_sleep(daemon))
-        uid = found["sandboxd: init"]
+        titles = until(lambda: with_sleep(daemon))
+        uid = titles["sandboxd: init"]
         assert uid >= FIRST_UID
         shim = {"sandboxd: shim slot N run 1": uid, "sandboxd: init": uid}
-        assert found == idle | shim | {"sleep\x0030": uid}
+        assert titles == idle | shim | {"sleep\x0030": uid}
         http.delete(f"/session/{id}")
         assert processes(daemon) == idle
 
@@ -140,18 +140,18 @@ def test_sigterm_at_any_moment_of_a_start_leaves_nothing(folder: Path, to: str) 
             command, env=daemon.environ, stdout=subprocess.PIPE, start_new_session=True
         ) as starting:
             time.sleep(delay / 1000)
-            made = [path for path in places(own) if os.path.isdir(path)]
+            directories = [path for path in places(own) if os.path.isdir(path)]
             if to == "the daemon":
                 starting.terminate()
             else:
                 os.killpg(starting.pid, signal.SIGTERM)
             assert starting.stdout
             ready = bool(starting.stdout.read())
-        assert starting.returncode in ((0,) if made or ready else (0, -signal.SIGTERM))
+        assert starting.returncode in ((0,) if directories or ready else (0, -signal.SIGTERM))
         assert not [path for path in places(own) if os.path.isdir(path)], delay
         assert not list(daemon.state.glob("sandboxd-probe-*"))
         assert not (folder / "api.sock").exists()
-        early += bool(made) and not ready
+        early += bool(directories) and not ready
     assert early
 
 

@@ -13,8 +13,8 @@ Make = Callable[..., str]
 
 
 def verdict(outcome: Outcome) -> dict[str, Any]:
-    found: dict[str, Any] = outcome.results[-1]["verdict"]
-    return found
+    last: dict[str, Any] = outcome.results[-1]["verdict"]
+    return last
 
 
 def test_limits_of_a_step_hold(http: httpx.Client, session: Make) -> None:
@@ -26,47 +26,49 @@ def test_limits_of_a_step_hold(http: httpx.Client, session: Make) -> None:
     assert verdict(outcome)["usage"]["cut_bytes"] == 1008 - 100
 
 
-def test_what_is_lowered_is_told_in_the_result_and_in_a_log(
+def test_what_is_lowered_is_reported_in_the_result_and_in_a_log(
     http: httpx.Client, session: Make
 ) -> None:
-    made = session(resources={"mem": "100m"}, resource_opts={"pids": 20})
+    id = session(resources={"mem": "100m"}, resource_opts={"pids": 20})
     limits = {"mem": "200m", "pids": 30, "disk": "1t", "nofile": 1 << 30, "fsize": "9t"}
-    outcome = run(http, made, {"exec": "true", "limits": {"exec": limits}})
+    outcome = run(http, id, {"exec": "true", "limits": {"exec": limits}})
     lowered = ["exec.disk", "exec.fsize", "exec.mem", "exec.nofile", "exec.pids"]
     assert outcome.results[-1]["clamped"] == lowered
     assert all(f"{name} was lowered" in outcome.text("log") for name in lowered)
 
 
-def test_lowered_resources_of_a_session_are_told_to_its_first_run(
+def test_lowered_resources_of_a_session_are_reported_to_its_first_run(
     http: httpx.Client, session: Make
 ) -> None:
-    made = session(resources={"mem": "999g"}, resource_opts={"nofile": 1 << 30})
-    assert "mem, nofile of this session: lowered" in run(http, made, {"exec": ":"}).text("log")
-    assert run(http, made, {"exec": ":"}).text("log") == ""
+    id = session(resources={"mem": "999g"}, resource_opts={"nofile": 1 << 30})
+    assert "mem, nofile of this session: lowered" in run(http, id, {"exec": ":"}).text("log")
+    assert run(http, id, {"exec": ":"}).text("log") == ""
 
 
-def test_cause_of_death_is_told_to_old_clients_in_a_log(http: httpx.Client, session: Make) -> None:
-    made = session(resources={"mem": "64m"})
+def test_cause_of_death_is_reported_to_old_clients_in_a_log(
+    http: httpx.Client, session: Make
+) -> None:
+    id = session(resources={"mem": "64m"})
     grab = "/usr/bin/python3 -c 'x = bytearray(200 << 20)'"
-    outcome = run(http, made, {"build": grab, "exec": "true"})
-    (told,) = outcome.text("log").splitlines()
-    assert told.startswith("build: memory limit of 64 MiB reached") and "resources.mem" in told
+    outcome = run(http, id, {"build": grab, "exec": "true"})
+    (line,) = outcome.text("log").splitlines()
+    assert line.startswith("build: memory limit of 64 MiB reached") and "resources.mem" in line
     assert outcome.exits == [0, 137, 127]
     denied = "import ctypes; exit(ctypes.CDLL(None).syscall(165, 0, 0, 0, 0, 0))"
-    outcome = run(http, made, {"exec": f"/usr/bin/python3 -c '{denied}'"})
+    outcome = run(http, id, {"exec": f"/usr/bin/python3 -c '{denied}'"})
     assert verdict(outcome)["denied_syscall"] == "mount"
     assert "mount" in outcome.text("log")
 
 
-def test_success_and_plain_failure_are_told_without_a_log(
+def test_success_and_plain_failure_are_reported_without_a_log(
     http: httpx.Client, session: Make
 ) -> None:
-    made = session()
+    id = session()
     for code in (0, 3):
-        assert run(http, made, {"exec": f"exit {code}"}).text("log") == ""
+        assert run(http, id, {"exec": f"exit {code}"}).text("log") == ""
 
 
-def test_output_that_was_cut_is_told_though_the_program_succeeds(
+def test_output_that_was_cut_is_reported_though_the_program_succeeds(
     http: httpx.Client, session: Make
 ) -> None:
     loud = {"exec": "head -c 5000 /dev/zero | tr '\\0' x", "limits": {"exec": {"output": 1000}}}
@@ -77,19 +79,19 @@ def test_output_that_was_cut_is_told_though_the_program_succeeds(
 
 
 def test_repeated_final_answer_explains_again(http: httpx.Client, session: Make) -> None:
-    made = session()
-    outcome = run(http, made, {"exec": "nonesuch"}, "again")
+    id = session()
+    outcome = run(http, id, {"exec": "nonesuch"}, "again")
     assert "not found" in outcome.text("log")
     call = {"mode": "continue", "code": "", "runId": "again"}
-    again = http.post(f"/session/{made}", json=call).json()["result"]
+    again = http.post(f"/session/{id}", json=call).json()["result"]
     assert "not found" in next(data for kind, data in again["console"] if kind == "log")[3]
 
 
 def test_disk_of_a_session_is_as_large_as_asked_for(http: httpx.Client, session: Make) -> None:
-    made = session(resource_opts={"disk": "20m"})
-    outcome = run(http, made, {"exec": "exec head -c 50M /dev/zero > big"})
+    id = session(resource_opts={"disk": "20m"})
+    outcome = run(http, id, {"exec": "exec head -c 50M /dev/zero > big"})
     assert (verdict(outcome)["outcome"], verdict(outcome)["limit"]) == ("limit", "disk")
-    outcome = run(http, made, {"clean": "rm big", "exec": "df --output=size -B1M . | tail -1"})
+    outcome = run(http, id, {"clean": "rm big", "exec": "df --output=size -B1M . | tail -1"})
     assert int(outcome.text("stdout")) <= 32
-    found = http.get(f"/session/{made}/files").json()
-    assert "big" not in found["files"]
+    listing = http.get(f"/session/{id}/files").json()
+    assert "big" not in listing["files"]

@@ -81,8 +81,8 @@ def test_terminal_that_keeps_the_memory_of_other_runs_is_ended(
 def test_session_with_the_same_folder_that_keeps_the_memory_is_ended_and_no_other(
     daemon: Daemon, http: httpx.Client, session: Make
 ) -> None:
-    made = http.post("/folders", json={"name": "between", "host": "local", "quota": "32m"})
-    assert made.status_code == 201, made.text
+    response = http.post("/folders", json={"name": "between", "host": "local", "quota": "32m"})
+    assert response.status_code == 201, response.text
     one, other = (session(mounts=["between"]) for _ in range(2))
     apart = session()
     ends: dict[str, list[int | None]] = {}
@@ -104,4 +104,4 @@ def test_session_with_the_same_folder_that_keeps_the_memory_is_ended_and_no_othe
     sleeps.join()
     assert (ends[one][-1], ends[apart][-1]) == (-1, 0)
     assert http.delete(f"/session/{one}").status_code == 200
-    assert http.delete(f"/folders/{made.json()['id']}").status_code == 204
+    assert http.delete(f"/folders/{response.json()['id']}").status_code == 204

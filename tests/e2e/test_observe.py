@@ -21,20 +21,20 @@ Line = dict[str, Any]
 
 @pytest.fixture
 def daemon(folder: Path) -> Iterator[Daemon]:
-    made = Daemon(folder, f'metrics = "unix:{folder}/monitor.sock"\nlog = "json"\n')
-    made.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    daemon = Daemon(folder, f'metrics = "unix:{folder}/monitor.sock"\nlog = "json"\n')
+    daemon.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        made.start()
-        yield made
+        daemon.start()
+        yield daemon
     finally:
-        if made.process:
-            made.stop()
-        os.close(made.errors)
+        if daemon.process:
+            daemon.stop()
+        os.close(daemon.errors)
 
 
 def lines(daemon: Daemon, **wanted: Any) -> list[Line]:
-    found = [json.loads(line) for line in (daemon.folder / "log").read_text().splitlines()]
-    return [one for one in found if wanted.items() <= one.items()]
+    events = [json.loads(line) for line in (daemon.folder / "log").read_text().splitlines()]
+    return [one for one in events if wanted.items() <= one.items()]
 
 
 def monitor(daemon: Daemon) -> httpx.Client:
@@ -44,8 +44,8 @@ def monitor(daemon: Daemon) -> httpx.Client:
 
 def value(text: str, name: str) -> float:
     """The value of a series, by its name and labels as they are written."""
-    (found,) = (line for line in text.splitlines() if line.startswith(f"{name} "))
-    return float(found.split()[1])
+    (sample,) = (line for line in text.splitlines() if line.startswith(f"{name} "))
+    return float(sample.split()[1])
 
 
 def pid_of(title: str, daemon: Daemon) -> int:
@@ -137,8 +137,8 @@ def test_an_address_that_was_asked_for_must_be_free_and_the_default_need_not(
         with pytest.raises(AssertionError):
             daemon.start()
         assert daemon.process and daemon.process.wait(20) == 2
-        told = capfd.readouterr().err
-        assert "sandboxd: --metrics 127.0.0.1" in told and "Address already in use" in told
+        errors = capfd.readouterr().err
+        assert "sandboxd: --metrics 127.0.0.1" in errors and "Address already in use" in errors
         assert daemon.process.stdout
         daemon.process.stdout.close()
 
@@ -159,7 +159,7 @@ def test_lines_for_the_journal_begin_with_their_priority(folder: Path) -> None:
     while piece := reading.recv(65536):
         got += piece
     reading.close()
-    told = got.decode().splitlines()
-    assert told and all(line[:3] in ("<3>", "<4>", "<6>") for line in told)
-    assert all("time=" not in line for line in told)
-    assert any("act=folder.delete" in line and "part=api" in line for line in told)
+    lines = got.decode().splitlines()
+    assert lines and all(line[:3] in ("<3>", "<4>", "<6>") for line in lines)
+    assert all("time=" not in line for line in lines)
+    assert any("act=folder.delete" in line and "part=api" in line for line in lines)

@@ -40,24 +40,24 @@ class Kept(Daemon):
         return self.log().count("config.refused") + self.log().count("config.in-use")
 
 
-def until(found: Callable[[], bool], seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
-    while not found():
+    while not condition():
         assert time.monotonic() < deadline, "it does not come to be"
         time.sleep(0.05)
 
 
 @pytest.fixture
 def daemon(folder: Path) -> Iterator[Kept]:
-    kept = Kept(folder)
-    kept.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    kept.start()
+    daemon = Kept(folder)
+    daemon.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    daemon.start()
     try:
-        yield kept
+        yield daemon
     finally:
-        status = kept.stop() if kept.process else 0
-        os.close(kept.errors)
-    assert status == 0 and "Traceback" not in kept.log()
+        status = daemon.stop() if daemon.process else 0
+        os.close(daemon.errors)
+    assert status == 0 and "Traceback" not in daemon.log()
 
 
 def test_what_may_change_changes_without_a_restart(daemon: Kept) -> None:
@@ -173,7 +173,7 @@ def test_drain_ends_what_ignores_sigterm(daemon: Kept, monkeypatch: pytest.Monke
         assert http.post("/session", json={"image": "bash"}).status_code == 503
 
 
-def test_stop_waits_for_what_runs_if_it_is_told_to(daemon: Kept) -> None:
+def test_stop_waits_for_what_runs_if_configured(daemon: Kept) -> None:
     daemon.reload('[stop]\nruns = "drain"\ngrace_s = 30')
     with daemon.client() as http:
         id = http.post("/session", json={"image": "bash"}).json()["sessionId"]

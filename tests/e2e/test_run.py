@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..waiting import until
-from .daemon import ROOT, Daemon, environ, leftovers
+from .daemon import ROOT, Daemon, environ, leaks
 
 
 def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -30,9 +30,9 @@ def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.Comple
 
 def private(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """`run` with a daemon of its own, whether or not one is running on this machine."""
-    before = leftovers()
+    before = leaks()
     done = sandboxd("run", *args, "--socket", "/nonexistent/api.sock", cwd=cwd, stdin=stdin)
-    assert leftovers() <= before
+    assert leaks() <= before
     return done
 
 
@@ -134,14 +134,14 @@ def test_output_is_live(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_command_leaves_nothing(tmp_path: Path, number: int) -> None:
-    before = leftovers()
+    before = leaks()
     (tmp_path / "main.sh").write_text("echo up; setsid sleep 60 & sleep 60\n")
     with started(tmp_path) as process:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
         process.send_signal(number)
         process.wait(20)
-    until(lambda: leftovers() <= before)
+    until(lambda: leaks() <= before)
 
 
 def child(of: int, title: str) -> int:
@@ -157,18 +157,18 @@ def child(of: int, title: str) -> int:
 
 
 def test_a_private_daemon_whose_warden_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    before = leftovers()
+    before = leaks()
     (tmp_path / "main.sh").write_text("echo up; setsid sleep 60 & sleep 60\n")
     with started(tmp_path) as process:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
         os.kill(child(process.pid, "sandboxd: warden"), signal.SIGKILL)
         assert process.wait(30) == 125
-    assert leftovers() <= before
+    assert leaks() <= before
 
 
 def test_what_both_left_when_they_were_killed_goes_with_the_next_command(tmp_path: Path) -> None:
-    before = leftovers()
+    before = leaks()
     (tmp_path / "main.sh").write_text("echo up; sleep 60\n")
     with started(tmp_path) as process:
         assert process.stdout
@@ -189,7 +189,7 @@ def test_what_both_left_when_they_were_killed_goes_with_the_next_command(tmp_pat
     assert os.path.isdir(folder)  # it may be that of a daemon that has not started yet
     os.utime(folder, (time.time() - 3600,) * 2)
     assert sandboxd("run", str(tmp_path), "--exec", "*", "--socket", "/none").returncode == 0
-    assert not os.path.exists(folder) and leftovers() <= before
+    assert not os.path.exists(folder) and leaks() <= before
 
 
 def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
@@ -229,7 +229,7 @@ def test_mistakes_are_one_line_and_exit_2(args: list[str], message: str) -> None
     assert message in lines[0]
 
 
-def test_too_large_a_file_is_told_before_anything_is_done(tmp_path: Path) -> None:
+def test_too_large_a_file_is_reported_before_anything_is_done(tmp_path: Path) -> None:
     (tmp_path / "big.bin").write_bytes(bytes((1 << 20) + 1))
     done = private(str(tmp_path), "--image", "c")
     assert done.returncode == 2

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .daemon import ROOT, SLOTS, leftovers
+from .daemon import ROOT, SLOTS, leaks
 
 # As systemd does it: the socket is descriptor 3, LISTEN_PID the process that becomes the daemon.
 _EXEC = """
@@ -31,9 +31,9 @@ class Service:
 
     def __init__(self, folder: Path, mode: int = 0o600) -> None:
         self.path = str(folder / "api.sock")
-        self.told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.told.bind(str(folder / "notify"))
-        self.told.settimeout(20)
+        self.notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notifications.bind(str(folder / "notify"))
+        self.notifications.settimeout(20)
         (folder / "config.toml").write_text(f'metrics = ""\n{SLOTS}[scratch]\nsize = 33554432\n')
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.bind(self.path)
@@ -60,14 +60,14 @@ class Service:
 
     def next(self) -> str:
         """What it says next."""
-        return self.told.recv(4096).decode()
+        return self.notifications.recv(4096).decode()
 
     def close(self) -> None:
         """End it."""
         if self.process.poll() is None:
             self.process.terminate()
             assert self.process.wait(20) == 0
-        self.told.close()
+        self.notifications.close()
         assert self.process.stderr
         self.process.stderr.close()
 
@@ -75,18 +75,18 @@ class Service:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A directory that the unprivileged api may pass through."""
-    before = leftovers()
+    before = leaks()
     with tempfile.TemporaryDirectory(prefix="sandboxd-e2e-") as name:
         os.chmod(name, 0o711)
         yield Path(name)
-    assert leftovers() == before
+    assert leaks() == before
 
 
 @pytest.fixture
 def service(folder: Path) -> Iterator[Service]:
     """A service for one test."""
-    with contextlib.closing(Service(folder)) as made:
-        yield made
+    with contextlib.closing(Service(folder)) as service:
+        yield service
 
 
 def test_answers_on_the_passed_socket_says_so_and_leaves_its_file(service: Service) -> None:
@@ -113,13 +113,13 @@ def test_watchdog_is_fed_as_long_as_both_halves_are_at_work(service: Service, ha
     stopped = warden if half == "warden" else int(children[0])
     os.kill(stopped, signal.SIGSTOP)
     try:
-        service.told.settimeout(1.5)
+        service.notifications.settimeout(1.5)
         with pytest.raises(TimeoutError):
             for _ in range(5):  # one or two may have been said before
                 service.next()
     finally:
         os.kill(stopped, signal.SIGCONT)
-    service.told.settimeout(20)
+    service.notifications.settimeout(20)
     assert service.next().startswith("WATCHDOG=1")
 
 

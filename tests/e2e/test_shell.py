@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .daemon import Daemon, environ, leftovers, running
+from .daemon import Daemon, environ, leaks, running
 from .terminals import PROMPT, WAITING
 from .test_run import sandboxd
 
@@ -92,8 +92,8 @@ def mine(socket: str) -> Iterator[str]:
 def sessions(socket: str) -> int:
     with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://x") as http:
         query = {"query": '{compute_session_list(limit:9,offset:0,status:"RUNNING"){total_count}}'}
-        found = http.post("/admin/gql", json=query).json()
-    return int(found["data"]["compute_session_list"]["total_count"])
+        answer = http.post("/admin/gql", json=query).json()
+    return int(answer["data"]["compute_session_list"]["total_count"])
 
 
 def test_person_works_in_a_session_of_his(socket: str, mine: str) -> None:
@@ -134,7 +134,7 @@ def test_terminal_window_that_is_closed_takes_the_session_with_it(socket: str) -
     assert sessions(socket) == before
 
 
-def test_session_that_ends_is_told(socket: str) -> None:
+def test_session_that_ends_is_reported(socket: str) -> None:
     with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://x") as http:
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
         with shell(id, "--socket", socket) as it:
@@ -145,12 +145,12 @@ def test_session_that_ends_is_told(socket: str) -> None:
 
 
 def test_without_a_daemon_there_is_a_private_one() -> None:
-    before = leftovers()
+    before = leaks()
     with shell("c", "--socket", "/nonexistent/api.sock") as it:
         it.until(PROMPT)
         it.type("exit 3\n")
         assert it.end() == 3
-    assert leftovers() == before
+    assert leaks() == before
 
 
 def test_mistakes_are_one_line(socket: str, mine: str) -> None:

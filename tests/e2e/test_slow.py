@@ -58,7 +58,7 @@ def test_slow_disk_slows_what_is_written_and_nobody_else(folder: Path) -> None:
         with slow(state), ThreadPoolExecutor(4) as pool:
             late = [
                 pool.submit(_upload, daemon, "writer", data),
-                pool.submit(_made, daemon, "more"),
+                pool.submit(_create, daemon, "more"),
             ]
             answered = 0
             while not all(one.done() for one in late):
@@ -67,13 +67,13 @@ def test_slow_disk_slows_what_is_written_and_nobody_else(folder: Path) -> None:
                     answered += 1
             assert [one.result() for one in late] == [204, 201]
             assert answered > 40, "they have not waited for the disk"
-            told = follow(http, "reader", {"mode": "continue", "code": "", "runId": "r"})
-            assert told.text("stdout").split() == [str(number) for number in range(1, 101)]
+            outcome = follow(http, "reader", {"mode": "continue", "code": "", "runId": "r"})
+            assert outcome.text("stdout").split() == [str(number) for number in range(1, 101)]
             written = run(http, "writer", {"exec": "head -c 4M /dev/urandom > file && echo yes"})
             assert written.text("stdout") == "yes\n"
         for name, content in data.items():
-            found = http.get("/session/writer/download_single", params={"file": name})
-            assert found.content == content
+            download = http.get("/session/writer/download_single", params={"file": name})
+            assert download.content == content
         for name in ("writer", "reader", "more"):
             assert http.delete(f"/session/{name}").status_code == 200
 
@@ -98,14 +98,14 @@ def test_kill_on_a_slow_disk_keeps_what_was_promised(folder: Path, victim: str) 
             with daemon.client() as http:
                 assert 3 <= len(promised) < len(data)
                 for name in promised:
-                    found = http.get("/session/kept/download_single", params={"file": name})
-                    assert found.content == data[name], name
+                    download = http.get("/session/kept/download_single", params={"file": name})
+                    assert download.content == data[name], name
                 assert run(http, "kept", {"exec": "echo well"}).text("stdout") == "well\n"
         with daemon.client() as http:
             assert http.delete("/session/kept").status_code == 200
 
 
-def _made(daemon: Daemon, name: str) -> int:
+def _create(daemon: Daemon, name: str) -> int:
     with daemon.client() as http:
         return http.post("/session", json={"image": "c", "name": name}).status_code
 

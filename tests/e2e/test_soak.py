@@ -147,8 +147,8 @@ LIVES: tuple[Callable[[httpx.Client, str], None], ...] = (
 def _live(http: httpx.Client, number: int, tally: Counter[str]) -> None:
     """One session, from its creation to its end."""
     life = random.Random(number).choice(LIVES)
-    made = http.post("/session", json={"image": "c", "name": f"soak-{number}"})
-    assert made.status_code == 201, made.text
+    response = http.post("/session", json={"image": "c", "name": f"soak-{number}"})
+    assert response.status_code == 201, response.text
     life(http, f"soak-{number}")
     assert http.delete(f"/session/soak-{number}").status_code == 200
     tally[life.__name__.strip("_")] += 1

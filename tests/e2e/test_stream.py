@@ -39,16 +39,16 @@ def frames(websocket: ClientConnection) -> Iterator[Frame]:
         assert closed.rcvd and closed.rcvd.code == 1000
 
 
-def text(kind: str, *found: Frame) -> str:
-    return "".join(data for f in found for type_, data in f["console"] if type_ == kind)
+def text(kind: str, *received: Frame) -> str:
+    return "".join(data for f in received for type_, data in f["console"] if type_ == kind)
 
 
-def words(*found: Frame) -> list[str]:
-    return [data[3] for f in found for kind, data in f["console"] if kind == "log"]
+def words(*received: Frame) -> list[str]:
+    return [data[3] for f in received for kind, data in f["console"] if kind == "log"]
 
 
-def statuses(found: list[Frame]) -> list[tuple[str, int | None]]:
-    return [(f["status"], f["exitCode"]) for f in found if f["status"] != "continued"]
+def statuses(received: list[Frame]) -> list[tuple[str, int | None]]:
+    return [(f["status"], f["exitCode"]) for f in received if f["status"] != "continued"]
 
 
 def test_stdout_and_stderr_stay_apart_and_come_while_the_program_runs(
@@ -57,10 +57,10 @@ def test_stdout_and_stderr_stay_apart_and_come_while_the_program_runs(
     program = "echo made >&2; echo early; sleep 2; echo late; exit 3"
     with stream(daemon, session(), build="echo building", exec=program) as websocket:
         arrived = [(frame, time.monotonic()) for frame in frames(websocket)]
-    found = [frame for frame, _ in arrived]
-    assert statuses(found) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
-    assert text("stdout", *found) == "building\nearly\nlate\n"
-    assert text("stderr", *found) == "made\n"
+    received = [frame for frame, _ in arrived]
+    assert statuses(received) == [("clean-finished", 0), ("build-finished", 0), ("finished", 3)]
+    assert text("stdout", *received) == "building\nearly\nlate\n"
+    assert text("stderr", *received) == "made\n"
     early = next(at for frame, at in arrived if "early" in text("stdout", frame))
     assert arrived[-1][1] - early > 0.7
 
@@ -71,10 +71,10 @@ def test_ten_megabytes_arrive_whole_in_frames_below_one(
 ) -> None:
     program = "seq 1 1400000; echo end >&2"  # 10 MB; each frame is below max_size, else it ends
     with stream(daemon, session(), **{step: program}) as websocket:
-        found = list(frames(websocket))
-    assert text("stdout", *found) == "".join(f"{n}\n" for n in range(1, 1400001))
-    assert text("stderr", *found) == "end\n" and not words(*found)
-    assert statuses(found)[-1] == ("finished", 0)
+        received = list(frames(websocket))
+    assert text("stdout", *received) == "".join(f"{n}\n" for n in range(1, 1400001))
+    assert text("stderr", *received) == "end\n" and not words(*received)
+    assert statuses(received)[-1] == ("finished", 0)
 
 
 def test_what_json_and_utf8_make_longer_stays_below_a_frame_too(
@@ -82,33 +82,33 @@ def test_what_json_and_utf8_make_longer_stays_below_a_frame_too(
 ) -> None:
     program = r"""python3 -c 'print("\x01\x02" * 600000); print("\U0001f600\u00e9" * 300000)'"""
     with stream(daemon, session("python"), exec=program) as websocket:
-        found = list(frames(websocket))
+        received = list(frames(websocket))
     expected = "\x01\x02" * 600000 + "\n" + "\U0001f600\u00e9" * 300000 + "\n"
-    assert text("stdout", *found) == expected
+    assert text("stdout", *received) == expected
 
 
 def test_a_person_answers_a_program(daemon: Daemon, session: Make) -> None:
     program = "read -p 'Name? ' x; echo; read -p \"Age of $x? \" y; echo; echo $x is $y"
     answers = iter(["Ada L.", "36"])
     with stream(daemon, session(), exec=program) as websocket:
-        found = []
+        received = []
         for frame in frames(websocket):
-            found.append(frame)
+            received.append(frame)
             if frame["status"] == "waiting-input":
                 assert frame["options"] == {"is_password": False}
                 websocket.send(next(answers))
-    assert text("stdout", *found).endswith("Ada L. is 36\n")
+    assert text("stdout", *received).endswith("Ada L. is 36\n")
     assert next(answers, None) is None
-    assert statuses(found)[-1] == ("finished", 0)
+    assert statuses(received)[-1] == ("finished", 0)
 
 
 def test_a_program_that_never_ends_reaches_its_limit(daemon: Daemon, session: Make) -> None:
     options = {"exec": "echo begun; sleep 60", "timeout": {"exec": 1}}
     with stream(daemon, session(), **options) as websocket:
-        found = list(frames(websocket))
-    assert statuses(found)[-1] == ("exec-timeout", None)
-    assert text("stdout", *found) == "begun\n"
-    assert found[-1]["verdict"]["limit"] == "wall_s"
+        received = list(frames(websocket))
+    assert statuses(received)[-1] == ("exec-timeout", None)
+    assert text("stdout", *received) == "begun\n"
+    assert received[-1]["verdict"]["limit"] == "wall_s"
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ def test_a_flood_to_a_slow_reader_costs_bounded_memory(daemon: Daemon, session: 
         before = resident(daemon)
         time.sleep(3)
         assert resident(daemon) - before < 16 << 20
-        found = list(frames(websocket))
-    assert text("stdout", *found).startswith("y\ny\n")
-    assert text("stdout", *found).endswith("\nend\n")
-    assert len(text("stdout", *found)) > 25_000_000  # of the spool, 2 times 16 MiB
-    assert any("dropped here" in word for word in words(*found))
+        received = list(frames(websocket))
+    assert text("stdout", *received).startswith("y\ny\n")
+    assert text("stdout", *received).endswith("\nend\n")
+    assert len(text("stdout", *received)) > 25_000_000  # of the spool, 2 times 16 MiB
+    assert any("dropped here" in word for word in words(*received))
 
 
 def resident(daemon: Daemon) -> int:

@@ -30,8 +30,8 @@ def test_a_person_works_at_a_shell(daemon: Daemon, http: httpx.Client, session: 
         screen.send("resize", rows=40, cols=100)
         screen.type("tty; stty size; echo $TERM $HOME; id -un\n")
         screen.until("id -un\r\n\x1b[?2004l\r")
-        told = screen.until(PROMPT).split("\r\n")
-        assert told[:4] == ["/dev/pts/0", "40 100", "xterm-256color /home/work", "work"]
+        lines = screen.until(PROMPT).split("\r\n")
+        assert lines[:4] == ["/dev/pts/0", "40 100", "xterm-256color /home/work", "work"]
         screen.type(WAITING)
         screen.until("waiting")
         screen.type(b"\x03")
@@ -204,11 +204,14 @@ def test_terminal_ends_with_its_session(
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Daemon]:
     """A daemon that gives terminals little time."""
-    with passable() as made, running(made, "[terminal]\nidle_s = 1.5\nwall_s = 4\n") as daemon:
+    with (
+        passable() as directory,
+        running(directory, "[terminal]\nidle_s = 1.5\nwall_s = 4\n") as daemon,
+    ):
         yield daemon
 
 
-def test_limits_of_terminals_are_told(strict: Daemon) -> None:
+def test_limits_of_terminals_are_reported(strict: Daemon) -> None:
     with strict.client() as http:
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
         with sit(strict, id) as screen:

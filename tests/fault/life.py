@@ -132,8 +132,8 @@ class Life:
         self._expect(self._run("output", {"exec": OUTPUT}), printed, 7, "output")
 
     def _input(self) -> None:
-        told = self._run("input", {"exec": INPUT}, ["one", "two"])
-        self._expect(told, "got one\ngot two\n", 3, "input")
+        reply = self._run("input", {"exec": INPUT}, ["one", "two"])
+        self._expect(reply, "got one\ngot two\n", 3, "input")
 
     def _queue(self) -> None:
         for name in ("first", "second"):
@@ -142,8 +142,8 @@ class Life:
             answer, _ = self._ask("POST", f"/session/{self.id}", json=call)
             assert answer.status_code == 200, answer.text
         for name in ("second", "first"):
-            told = self._follow({"mode": "continue", "code": "", "runId": name, "options": {}}, [])
-            self._expect(told, None, 0, "queue")
+            reply = self._follow({"mode": "continue", "code": "", "runId": name, "options": {}}, [])
+            self._expect(reply, None, 0, "queue")
 
     def _stream(self) -> None:
         """By WebSocket, taken up at the offset where the connection broke."""
@@ -182,15 +182,15 @@ class Life:
         result = "UNDEFINED"
         while result == "UNDEFINED":
             assert time.monotonic() < deadline, self.service.said()
-            asked = {"query": query, "variables": {"id": id}}
-            answer, _ = self._ask("POST", "/admin/gql", json=asked)
+            call = {"query": query, "variables": {"id": id}}
+            answer, _ = self._ask("POST", "/admin/gql", json=call)
             result = answer.json()["data"]["compute_session"]["result"]
             time.sleep(0.03)
         logs, _ = self._ask("GET", f"/session/_/logs?taskId={id}")
         assert (result, logs.text) == ("SUCCESS", "done\n")
         self._end(f"/session/{id}", 200)
 
-    def _kept(self, name: str) -> bytes:
+    def _folder_file(self, name: str) -> bytes:
         """A file of the folder; tokens do not outlive the daemon, so both calls are repeated."""
         deadline = time.monotonic() + COMES_BACK_S
         while True:
@@ -216,8 +216,8 @@ class Life:
 
     def _delete(self) -> None:
         self._end(f"/session/{self.id}", 200)
-        assert self._kept("file") == self.files["d0/f0"]
-        assert self._kept("begun") == b"batch\n"
+        assert self._folder_file("file") == self.files["d0/f0"]
+        assert self._folder_file("begun") == b"batch\n"
         self._end(f"/folders/{self.folder}", 204)
 
     def _end(self, path: str, status: int) -> None:
@@ -267,9 +267,9 @@ class Life:
         return result
 
     def _expect(
-        self, told: tuple[str, dict[str, Any]], printed: str | None, code: int, phase: str
+        self, reply: tuple[str, dict[str, Any]], printed: str | None, code: int, phase: str
     ) -> None:
-        text, result = told
+        text, result = reply
         if phase in self.hit and result["exitCode"] == -1:
             logs = [data[3] for kind, data in result["console"] if kind == "log"]
             assert printed is not None and printed.startswith(text) and logs, (text, result)

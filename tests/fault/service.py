@@ -114,18 +114,18 @@ class Service:
 
     def left(self) -> list[str]:
         """What there is of sessions on this host; nothing, when all are deleted."""
-        found = [f"process {pid} {name}" for pid, uid, name in processes() if uid in self.uids]
-        found += [f"slot {path}" for path in self.state.glob("slots/*")]
-        found += [f"folder {path}" for path in self.state.glob("folders/*")]
+        leaks = [f"process {pid} {name}" for pid, uid, name in processes() if uid in self.uids]
+        leaks += [f"slot {path}" for path in self.state.glob("slots/*")]
+        leaks += [f"folder {path}" for path in self.state.glob("folders/*")]
         for path in Path("/sys/block").glob("loop*/loop/backing_file"):
             with contextlib.suppress(OSError):
                 text = path.read_text().strip()
-                found += [f"loop device on {text}"] if str(self.state) in text else []
+                leaks += [f"loop device on {text}"] if str(self.state) in text else []
         name = "sandboxd-" + sha256(str(self.state).encode()).hexdigest()[:8]
         for top, directories, _ in os.walk("/sys/fs/cgroup"):
             runs = [each for each in directories if name in top and RUN_GROUP.fullmatch(each)]
-            found += [f"cgroup {top}/{each}" for each in runs]
-        return found
+            leaks += [f"cgroup {top}/{each}" for each in runs]
+        return leaks
 
     def expect_nothing_left(self) -> None:
         """All sessions are deleted: soon nothing is left of them."""
@@ -158,7 +158,7 @@ class Service:
 
 def processes() -> list[tuple[int, int, str]]:
     """Pid, real uid and title of every process."""
-    found = []
+    entries = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             status = (path / "status").read_text()
@@ -168,8 +168,8 @@ def processes() -> list[tuple[int, int, str]]:
         state = status.partition("State:")[2].split(None, 1)[0]
         uid = int(status.partition("Uid:")[2].split(None, 1)[0])
         if state not in "ZX":
-            found.append((int(path.name), uid, title))
-    return found
+            entries.append((int(path.name), uid, title))
+    return entries
 
 
 def chosen(seed: str, count: int) -> list[random.Random]:

@@ -117,7 +117,7 @@ def test_own_runs_begin_again_once_when_the_queue_is_cleared_twice_at_a_time(
             await asyncio.sleep(next(waits))
             await record_runs(runs, [run for run in replaced if run.number in stage.rows])
 
-        stage.record_runs = slow  # type: ignore[method-assign]
+        stage.record_runs = slow  # type: ignore[method-assign]  # only this object is slow
         steps = tuple(Step(name, None, STEP_LIMITS) for name in ("clean", "build"))
         steps += (Step("exec", "sleep 60", STEP_LIMITS),)
         await stage.runs.submit_own([(role, Plan(steps, role=role)) for role in ROLES])

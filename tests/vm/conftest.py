@@ -1,4 +1,4 @@
-"""What the machine's journal has to say about a test that failed: nothing else of it stays."""
+"""The journal of the machine after a test that failed: nothing else of the machine stays."""
 
 from __future__ import annotations
 

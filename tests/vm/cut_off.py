@@ -1,6 +1,6 @@
-"""After the first boot: promises are made, and then the power goes. rebooted.py looks for them.
+"""The promises made after the first boot, before the power goes; rebooted.py looks for them.
 
-Nothing that the kernel has only in its memory outlives that.
+Nothing that the kernel has only in its memory outlives the loss of power.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def test_promises_are_made_and_the_power_is_cut() -> None:
     sh("sync")  # what is from before; nothing of what follows
     with client() as http:
         for name in ("cut-gone", "cut-old"):
-            made = http.post("/session", json={"name": name, "image": "c"})
-            assert made.status_code == 201, made.text
+            response = http.post("/session", json={"name": name, "image": "c"})
+            assert response.status_code == 201, response.text
         assert http.post("/folders", json={"name": "cut", "quota": "16m"}).status_code == 201
         config = {"mounts": ["cut"]}
         begin(http, "cut-kept", "echo told; exit 3", config=config)

@@ -63,8 +63,8 @@ CUT_FILES = {f"d/file{number}": bytes([65 + number]) * 50_000 for number in rang
 
 def begin(http: httpx.Client, name: str, command: str, **more: Any) -> str:
     """A new session of this name, with a run that has begun; its console so far."""
-    made = http.post("/session", json={"name": name, "image": "c"} | more)
-    assert made.status_code == 201, made.text
+    response = http.post("/session", json={"name": name, "image": "c"} | more)
+    assert response.status_code == 201, response.text
     options = {"exec": command, "timeout": 1800}
     call = {"mode": "batch", "code": "", "runId": f"run-{name}", "options": options}
     return _printed(_answer(http, name, call))
@@ -115,20 +115,20 @@ def groups() -> list[str]:
 
 def processes() -> dict[int, str]:
     """Pid -> title of what is sandboxd's."""
-    found = {}
+    titles = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             title = path.read_bytes().rstrip(b"\0").decode(errors="replace")
         except OSError:
             continue
         if title.startswith("sandboxd: "):
-            found[int(path.parent.name)] = title
-    return found
+            titles[int(path.parent.name)] = title
+    return titles
 
 
 def names() -> set[str]:
     """Every file of the machine where an installation may have put one."""
-    found: set[str] = set()
+    paths: set[str] = set()
     for top in ("/etc", "/opt", "/usr", "/var", "/run/sandboxd", "/root", "/home"):
         for directory, directories, files in os.walk(top):
             # /var/backups: what the machine does of itself each day, of which the tests make many
@@ -136,5 +136,5 @@ def names() -> set[str]:
             if directory.startswith(others):
                 directories.clear()
                 continue
-            found.update(f"{directory}/{name}" for name in (*directories, *files))
-    return {name for name in found if "__pycache__" not in name}
+            paths.update(f"{directory}/{name}" for name in (*directories, *files))
+    return {name for name in paths if "__pycache__" not in name}

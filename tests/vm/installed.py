@@ -7,6 +7,7 @@ on.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -54,10 +55,10 @@ def test_units_are_good_and_as_exposed_as_is_documented() -> None:
     assert len(units) == 3
     assert sh(f"systemd-analyze verify {' '.join(units)}") == ""
     text = sh("systemd-analyze security --no-pager sandboxd.service")
-    found = re.search(r"exposure level for sandboxd.service: ([0-9.]+)", text)
-    assert found and float(found[1]) <= EXPOSURE
+    match = re.search(r"exposure level for sandboxd.service: ([0-9.]+)", text)
+    assert match and float(match[1]) <= EXPOSURE
     documented = (CHECKOUT / "docs" / "operations.md").read_text()
-    assert f"exposure level {found[1]}" in documented
+    assert f"exposure level {match[1]}" in documented
 
 
 def test_a_job_as_in_the_readme() -> None:
@@ -97,8 +98,10 @@ def test_program_that_wants_too_much_memory_cannot_flee_into_swap() -> None:
     try:
         with client() as http:
             config = {"resources": {"mem": "64m"}}
-            made = http.post("/session", json={"name": "swapper", "image": "c", "config": config})
-            assert made.status_code == 201, made.text
+            response = http.post(
+                "/session", json={"name": "swapper", "image": "c", "config": config}
+            )
+            assert response.status_code == 201, response.text
             grab = "python3 -c 'x = bytearray(150 << 20); print(len(x))'"
             call = {"mode": "batch", "code": "", "options": {"exec": grab}, "runId": "run-swapper"}
             http.post("/session/swapper", json=call)
@@ -186,16 +189,16 @@ def test_clock_that_is_set_during_a_job_ends_no_session_and_loses_nothing() -> N
     year = 365 * 86400
     with client() as http:
         begun = begin(http, "timed", COUNT)
-        made = http.post("/session", json={"name": "idle", "image": "c"})
-        assert made.status_code == 201, made.text
+        response = http.post("/session", json={"name": "idle", "image": "c"})
+        assert response.status_code == 201, response.text
     try:
         # ahead, back, and behind all that was ever seen, as without a clock of its own
         for by, restart in ((year, False), (-year, True), (-30 * year, True), (30 * year, False)):
-            told = count("clock.set")
+            warnings = count("clock.set")
             sh(f"date -s @{int(time.time()) + by}")
             if restart:
                 sh("systemctl restart sandboxd")
-            until(lambda told=told: count("clock.set") > told)  # type: ignore[misc]
+            until(functools.partial(is_above, warnings, "clock.set"))
             time.sleep(3)
             with client() as http:
                 for name in ("timed", "idle"):
@@ -211,8 +214,12 @@ def test_clock_that_is_set_during_a_job_ends_no_session_and_loses_nothing() -> N
 
 
 def count(event: str) -> int:
-    """How often the daemon has told this, since the machine was started."""
+    """How often the daemon has logged this event, since the machine was started."""
     return sh("journalctl --unit sandboxd --boot --output cat").count(f"event={event} ")
+
+
+def is_above(earlier: int, event: str) -> bool:
+    return count(event) > earlier
 
 
 def test_mistake_in_the_configuration_is_one_line_and_keeps_what_runs() -> None:

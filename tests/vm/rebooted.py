@@ -1,5 +1,8 @@
-"""After installed.py, a reboot, cut_off.py and another one: what was there is there, what ran has
-an end that says why; then the service is taken away, and so is every trace of it."""
+"""The checks after installed.py, a reboot, cut_off.py and another reboot.
+
+Sessions and files from before are there, and each run that was cut off has an end with a reason.
+Then the service is removed, and every trace of it with it.
+"""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ async def opened(place: FilesOwner, question: dict[str, Any]) -> tuple[FileClien
     await helper.open()
     try:
         return helper, await helper.ask(question)
-    except BaseException:
+    except BaseException:  # a cancelled request, too, leaves no helper
         helper.close()
         raise
 

@@ -66,7 +66,7 @@ async def request_upload(request: Request) -> Response:
     try:
         async with FileClient(place) as helper:
             await helper.ask(question | {"keep": tokens.uploads(place.row.id)})
-    except BaseException:
+    except BaseException:  # a cancelled request, too, leaves no token
         tokens.take_back(text)
         raise
     token.done = body.size == 0

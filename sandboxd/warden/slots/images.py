@@ -80,7 +80,7 @@ def detach(target: str) -> int | None:
         fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syscalls.umount2(target, syscalls.MNT_DETACH)
-        except BaseException:
+        except BaseException:  # the descriptor must not leak; raised again
             os.close(fd)
             raise
         return fd

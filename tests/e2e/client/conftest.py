@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ...needs import elsewhere, missing
-from ..daemon import ROOT, Daemon, leftovers
+from ..daemon import ROOT, Daemon, leaks
 
 CONFIG = "[sessions]\nbatch_keep_s = 5\n"
 NOT_HERE = 3
@@ -74,12 +74,12 @@ class Client:
 def installed(version: str, needs: str) -> str:
     """Where a client is, after it was installed if need be; skips where it cannot run."""
     command = [str(ROOT / "scripts" / "clients"), version]
-    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600)
-    if made.returncode == NOT_HERE:
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600)
+    if result.returncode == NOT_HERE:
         absent = missing if version == "npm" else elsewhere
         absent(f"the client {version} needs {needs}, which this host does not have")
-    assert made.returncode == 0
-    return made.stdout.strip()
+    assert result.returncode == 0
+    return result.stdout.strip()
 
 
 @pytest.fixture(scope="session", params=VERSIONS)
@@ -97,28 +97,28 @@ def client_python(version: str) -> str:
 @pytest.fixture(scope="package")
 def daemon() -> Iterator[Daemon]:
     """A daemon on the loopback that asks for signatures."""
-    before = leftovers()
+    before = leaks()
     # not in pytest's own directory, which each of its sessions closes to others
     with tempfile.TemporaryDirectory(prefix="sandboxd-clients-") as folder:
         os.chmod(folder, 0o711)
-        made = Daemon(Path(folder), CONFIG)
-        made.start("--auth", "keypair")
-        yield made
-        assert made.stop() == 0
-    assert leftovers() == before
+        daemon = Daemon(Path(folder), CONFIG)
+        daemon.start("--auth", "keypair")
+        yield daemon
+        assert daemon.stop() == 0
+    assert leaks() == before
 
 
 def keypair(daemon: Daemon, *options: str) -> dict[str, str]:
     """A new keypair, as an operator makes one."""
-    made = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", "keypair", "create", "--json", *options,
          "--state-dir", str(daemon.state)],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True, text=True, timeout=30,
     )  # fmt: skip
-    assert made.returncode == 0, made.stderr
-    found: dict[str, str] = json.loads(made.stdout)
-    return found
+    assert result.returncode == 0, result.stderr
+    keypair: dict[str, str] = json.loads(result.stdout)
+    return keypair
 
 
 def client_of(python: str, daemon: Daemon, folder: Path, *options: str) -> Client:

@@ -1,4 +1,4 @@
-"""What programs do with the official client's SDK; run by driver.py.
+"""The flows of programs that use the official client's SDK; driver.py runs them.
 
 A flow is a function whose name begins with flow_, and gets a session of the API.
 """
@@ -34,7 +34,7 @@ int main(void) {
 
 
 @contextlib.contextmanager
-def made(api: Any, image: str = "gcc:latest", **options: Any) -> Iterator[Any]:
+def new_session(api: Any, image: str = "gcc:latest", **options: Any) -> Iterator[Any]:
     """A session, destroyed at the end."""
     session = api.ComputeSession.get_or_create(image, **options)
     try:
@@ -73,13 +73,13 @@ def refused(status: int, act: Any) -> dict[str, Any]:
         act()
     except BackendAPIError as error:
         assert error.status == status, (error.status, error.data)
-        found: dict[str, Any] = error.data
-        return found
+        problem: dict[str, Any] = error.data
+        return problem
     raise AssertionError("it was not refused")
 
 
 def flow_build_and_run_with_input(api: Any) -> None:
-    with made(api) as session, tempfile.TemporaryDirectory() as folder:
+    with new_session(api) as session, tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         (base / "sub").mkdir()
         (base / "main.c").write_text(PROGRAM)
@@ -94,7 +94,7 @@ def flow_build_and_run_with_input(api: Any) -> None:
 
 
 def flow_default_commands(api: Any) -> None:
-    with made(api) as session, tempfile.TemporaryDirectory() as folder:
+    with new_session(api) as session, tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "main.c").write_text('#include <stdio.h>\nint main(){puts("default");}')
         session.upload([Path(folder) / "main.c"], basedir=folder)
         results = run(session, clean="*", build="*", exec="*")
@@ -102,14 +102,14 @@ def flow_default_commands(api: Any) -> None:
 
 
 def flow_failed_build_ends_the_run(api: Any) -> None:
-    with made(api) as session:
+    with new_session(api) as session:
         results = run(session, build="echo broken >&2; exit 3", exec="echo never")
         assert statuses(results)[1:] == [("build-finished", 3), ("finished", 127)]
         assert text(results, "stderr") == "broken\n" and text(results) == ""
 
 
 def flow_files_come_and_go(api: Any) -> None:
-    with made(api) as session, tempfile.TemporaryDirectory() as folder:
+    with new_session(api) as session, tempfile.TemporaryDirectory() as folder:
         run(
             session,
             exec="mkdir -p out/deep; printf 0123 > out/deep/'a b'; head -c 3000000 /dev/zero > big",
@@ -126,7 +126,7 @@ def flow_files_come_and_go(api: Any) -> None:
 
 
 def flow_a_session_tells_about_itself(api: Any) -> None:
-    with made(api, tag="mine", envs={"WORD": "x y"}) as session:
+    with new_session(api, tag="mine", envs={"WORD": "x y"}) as session:
         info = session.get_info()
         assert (info["status"], info["tag"], info["image"]) == ("RUNNING", "mine", "gcc:latest")
         assert info["numQueriesExecuted"] == 1
@@ -139,7 +139,7 @@ def flow_a_session_tells_about_itself(api: Any) -> None:
 
 
 def flow_interrupt_ends_what_runs(api: Any) -> None:
-    with made(api) as session:
+    with new_session(api) as session:
         first = session.execute("long", "", mode="batch", opts={"exec": "sleep 60"})
         while first["status"] == "clean-finished" or first["status"] == "build-finished":
             first = session.execute("long", "", mode="continue")
@@ -149,7 +149,7 @@ def flow_interrupt_ends_what_runs(api: Any) -> None:
 
 
 def flow_restart_kills_and_keeps_files(api: Any) -> None:
-    with made(api) as session:
+    with new_session(api) as session:
         run(session, exec="echo kept > file")
         session.execute("long", "", mode="batch", opts={"exec": "trap '' INT TERM; sleep 60"})
         results: list[dict[str, Any]] = []
@@ -170,7 +170,7 @@ def flow_restart_kills_and_keeps_files(api: Any) -> None:
 
 
 def flow_rename(api: Any) -> None:
-    with made(api) as session:
+    with new_session(api) as session:
         old, name = session.name, f"renamed-{os.getpid()}"
         session.rename(name)
         assert api.ComputeSession(name).get_info()["sessionName"] == name
@@ -189,13 +189,13 @@ def flow_destroy_tells_what_was_used(api: Any) -> None:
 
 def flow_bootstrap_comes_before_the_first_run(api: Any) -> None:
     script = "sleep 0.5\necho ready > /home/work/mark\n"
-    with made(api, bootstrap_script=script) as session:
+    with new_session(api, bootstrap_script=script) as session:
         assert text(run(session, exec="cat mark")) == "ready\n"
         assert text(run(session, exec="rm mark; ls")) == ""
 
 
-def flow_failed_bootstrap_is_told(api: Any) -> None:
-    with made(api, bootstrap_script="exit 4") as session:
+def flow_failed_bootstrap_is_reported(api: Any) -> None:
+    with new_session(api, bootstrap_script="exit 4") as session:
         results = run(session, exec="echo on")
         (said,) = [data for r in results for kind, data in r["console"] if kind == "log"]
         assert "bootstrap script failed (exit code 4)" in said[3] and text(results) == "on\n"
@@ -207,22 +207,22 @@ def flow_batch_session_has_a_result_and_ends(api: Any) -> None:
             "gcc:latest", type_="batch", startup_command=command
         )
         query = "query($id: UUID!) { compute_session(id: $id) { status result status_data } }"
-        found: dict[str, Any] = {}
+        node: dict[str, Any] = {}
         until = time.monotonic() + 20
-        while found.get("status") != "TERMINATED":
-            assert time.monotonic() < until, found
+        while node.get("status") != "TERMINATED":
+            assert time.monotonic() < until, node
             time.sleep(0.2)
-            found = api.Admin.query(query, {"id": str(session.id)})["compute_session"]
-        assert found["result"] == result and json.loads(found["status_data"])["exit_code"] == code
+            node = api.Admin.query(query, {"id": str(session.id)})["compute_session"]
+        assert node["result"] == result and json.loads(node["status_data"])["exit_code"] == code
         logs = api.ComputeSession(str(session.id)).get_logs()["result"]["logs"]
         assert logs == ("out\n" if code == 0 else "")
 
 
 def flow_batch_session_needs_a_command(api: Any) -> None:
-    told = refused(400, lambda: api.ComputeSession.get_or_create("gcc:latest", type_="batch"))
-    assert told["msg"] == "Batch sessions must have a non-empty startup command."
+    problem = refused(400, lambda: api.ComputeSession.get_or_create("gcc:latest", type_="batch"))
+    assert problem["msg"] == "Batch sessions must have a non-empty startup command."
 
 
 def flow_enqueued_session_is_there(api: Any) -> None:
-    with made(api, enqueue_only=True, max_wait=10) as session:
+    with new_session(api, enqueue_only=True, max_wait=10) as session:
         assert session.status == "RUNNING" and session.created

@@ -1,4 +1,4 @@
-"""What programs do with the asynchronous half of the SDK: streams. Run by driver.py."""
+"""The flows of programs that use the streams of the asynchronous SDK; driver.py runs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ai.backend.client.exceptions import BackendAPIError  # type: ignore[import-
 
 
 @contextlib.asynccontextmanager
-async def made(api: Any, **options: Any) -> AsyncIterator[Any]:
+async def new_session(api: Any, **options: Any) -> AsyncIterator[Any]:
     """A session, destroyed at the end."""
     session = await api.ComputeSession.get_or_create("gcc:latest", **options)
     try:
@@ -44,7 +44,7 @@ def text(frames: list[dict[str, Any]], kind: str = "stdout") -> str:
 
 
 async def flow_run_over_a_websocket(api: Any) -> None:
-    async with made(api) as session:
+    async with new_session(api) as session:
         command = "read a; echo $a; echo oops >&2; exit 5"
         frames = await run(session, ("typed",), clean="true", build="echo built", exec=command)
         ends = [(f["status"], f["exitCode"]) for f in frames if f["status"] != "continued"]
@@ -55,13 +55,13 @@ async def flow_run_over_a_websocket(api: Any) -> None:
 
 
 async def flow_a_flood_arrives_whole(api: Any) -> None:
-    async with made(api) as session:
+    async with new_session(api) as session:
         printed = text(await run(session, exec="seq -f '%099.0f' 100000"))
         assert len(printed) == 10_000_000 and printed.endswith("100000\n")
 
 
 async def flow_leaving_ends_the_run(api: Any) -> None:
-    async with made(api) as session:
+    async with new_session(api) as session:
         opts = {"exec": "trap '' INT; echo began; sleep 600"}
         async with session.stream_execute("", mode="batch", opts=opts) as stream:
             async for message in stream:
@@ -94,7 +94,7 @@ async def shown(stream: Any, wanted: str) -> str:
 
 
 async def flow_terminal(api: Any) -> None:
-    async with made(api) as session, session.stream_pty() as stream:
+    async with new_session(api) as session, session.stream_pty() as stream:
         stream.ws = stream.raw_websocket  # what the SDK of this version forgets
         await shown(stream, "$ ")
         await stream.resize(40, 120)
@@ -113,7 +113,7 @@ async def flow_terminal(api: Any) -> None:
 
 
 async def flow_terminal_and_runs_side_by_side(api: Any) -> None:
-    async with made(api) as session, session.stream_pty() as stream:
+    async with new_session(api) as session, session.stream_pty() as stream:
         await shown(stream, "$ ")
         assert text(await run(session, exec="echo made > file; echo done")) == "done\n"
         await type_(stream, "cat file\n")
@@ -135,7 +135,7 @@ async def flow_stream_of_somebody_elses_session_is_refused(api: Any) -> None:
 
 
 async def flow_events_of_a_session(api: Any) -> None:
-    async with made(api) as session:
+    async with new_session(api) as session:
         names = []
         async with session.listen_events() as stream:
             destroying = asyncio.create_task(session.destroy())
@@ -154,13 +154,13 @@ async def flow_events_of_a_session(api: Any) -> None:
 
 async def flow_events_of_a_batch_session_have_its_exit_code(api: Any) -> None:
     batch = {"type_": "batch", "startup_command": "sleep 0.5; exit 6"}
-    async with made(api, **batch) as session:
+    async with new_session(api, **batch) as session:
         async with session.listen_events(scope="session") as stream:
             async for event in stream:
                 if event.event == "session_failure":
                     assert json.loads(event.data)["exitCode"] == 6
                     return
-        raise AssertionError("no result was told")
+        raise AssertionError("no result was reported")
 
 
 async def flow_who_begins_to_listen_while_creating_or_destroying_hears_of_it(api: Any) -> None:
@@ -171,9 +171,9 @@ async def flow_who_begins_to_listen_while_creating_or_destroying_hears_of_it(api
             async with api.ComputeSession(name).listen_events() as stream:
                 async for event in stream:
                     if event.event == last:
-                        found: dict[str, Any] = json.loads(event.data)
-                        return found
-            raise AssertionError(f"{last} was not told")
+                        content: dict[str, Any] = json.loads(event.data)
+                        return content
+            raise AssertionError(f"{last} was not reported")
 
         listening = asyncio.create_task(heard("session_started"))
         session = await api.ComputeSession.get_or_create("gcc:latest", name=name)

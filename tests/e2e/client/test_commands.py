@@ -17,9 +17,9 @@ from .conftest import Client, client_of
 def session(client: Client) -> str:
     """The UUID of the session "tools"."""
     printed = client("session", "create", "-t", "tools", "--tag", "of-tools", "gcc:latest")
-    found = re.search(r"Session ID (\S+) is created and ready", printed.text)
-    assert found, printed
-    return str(uuid.UUID(found[1]))
+    match = re.search(r"Session ID (\S+) is created and ready", printed.text)
+    assert match, printed
+    return str(uuid.UUID(match[1]))
 
 
 def test_config_tells_versions_and_key(client: Client) -> None:
@@ -60,7 +60,7 @@ def test_files_go_up_are_listed_and_come_back(client: Client, session: str, tmp_
     assert (tmp_path / "b.bin").read_bytes() == bytes(range(256)) * 4096
 
 
-def test_what_does_not_exist_is_told(client: Client, session: str) -> None:
+def test_what_does_not_exist_is_reported(client: Client, session: str) -> None:
     printed = client("session", "ls", "tools", "nowhere")
     assert printed.status == 1 and "404" in printed.err
     printed = client("session", "download", "tools", "nowhere")
@@ -137,7 +137,7 @@ def test_restart_keeps_the_files(client: Client, session: str) -> None:
     assert "kept.txt" in client("session", "ls", "tools").out
 
 
-def test_commit_is_told_to_be_missing(client: Client, session: str) -> None:
+def test_commit_is_reported_as_missing(client: Client, session: str) -> None:
     printed = client("session", "commit", "tools")
     assert printed.status == 1 and "This API query is not implemented." in printed.err
 

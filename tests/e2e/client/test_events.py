@@ -1,4 +1,4 @@
-"""What the client shows of a session's events while it lives and when it ends."""
+"""The events of a session as the client shows them, while the session lives and at its end."""
 
 from __future__ import annotations
 

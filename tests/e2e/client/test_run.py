@@ -36,9 +36,9 @@ def project(client: Client) -> Path:
 @pytest.fixture
 def name(request: pytest.FixtureRequest, client: Client) -> Iterator[str]:
     """A name for a session, which is removed afterwards."""
-    made = request.node.originalname[5:45].rstrip("_")
-    yield made
-    client("rm", made)
+    name = request.node.originalname[5:45].rstrip("_")
+    yield name
+    client("rm", name)
 
 
 FILES = ("main.c", "lib/words.h", "lib/deep/words.c")
@@ -144,7 +144,7 @@ def test_client_that_is_killed_takes_its_run_with_it(
     assert "next\n" in printed.out, printed
 
 
-def test_query_mode_is_told_not_to_be_there(client: Client, project: Path, name: str) -> None:
+def test_query_mode_is_reported_as_missing(client: Client, project: Path, name: str) -> None:
     printed = client("run", "-t", name, "-c", "print(1)", "python:3", cwd=project)
     assert "Code snippets (mode query) are not offered" in printed.out, printed
     assert client("session", "ls", name).status == 0

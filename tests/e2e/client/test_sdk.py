@@ -36,8 +36,8 @@ def outcomes_of(command: list[str], client: Client, folder: Path) -> Outcomes:
         capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found: Outcomes = json.loads(out.read_text())
-    return found
+    outcomes: Outcomes = json.loads(out.read_text())
+    return outcomes
 
 
 @pytest.fixture(scope="module")
