@@ -30,6 +30,8 @@ ALONE = {
     "tests/warden/doctor/test_guarantees.py": "tries what the whole host holds",
     "tests/e2e/test_selftest.py": "looks for what an attack has left anywhere on the host",
     "tests/escape/test_attacks.py": "looks for remains of an attack anywhere on the host",
+    "tests/e2e/test_leaks.py": "the sweep of another daemon would remove its leaks",
+    "tests/e2e/test_leaks_of_others.py": "the same",
     "tests/e2e/test_soak.py": "compares what the host holds before and after",
 }
 """Modules whose tests look at the whole host, so that no two of them may run at the same time."""

@@ -77,7 +77,6 @@ class Workers:
     def _ended(self, worker: Worker) -> None:
         """A worker has ended: end all that is left of its run."""
         if worker.slot and worker.group:
-            worker.group.kill()
             self.removing.append(worker)
             run_directory.ended(worker.slot, worker.run or 0)
         self._on_end()
@@ -93,6 +92,8 @@ class Workers:
     def _remove_group(self, ended: Worker, workers: list[Worker]) -> bool:
         assert ended.group
         try:
+            # Again at each try: the first one may have had no descriptor.
+            ended.group.kill()
             removed = self._handoff.may_go(ended, workers) and ended.group.remove()
         except OSError:  # no descriptor is left, for instance
             return False

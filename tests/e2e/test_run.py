@@ -214,7 +214,7 @@ def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
         (["run", "examples/wordcount", "--env", "X"], "NAME=VALUE"),
         (["run", "examples/wordcount", "--mem", "lots"], "mem"),
         (["run", "examples/wordcount", "--into", "/nonexistent/x", "--get", "main"], "--into"),
-        (["run", "docs"], "--image"),
+        (["run", "systemd"], "--image"),
         (["run", "examples/wordcount", "--timeout", "nan"], "--timeout"),
         (["fly"], "invalid choice"),
         ([], "COMMAND"),

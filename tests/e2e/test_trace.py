@@ -115,7 +115,7 @@ def test_fault_of_the_warden_is_on_standard_error(daemon: Daemon) -> None:
     assert wait_for_end(daemon) == -signal.SIGABRT
     text = log(daemon)
     assert "Fatal Python error: Aborted" in text
-    assert "sandboxd/warden/server.py" in text
+    assert "sandboxd/warden/loop.py" in text
 
 
 def test_fault_of_a_shim_is_an_event_that_names_the_run(daemon: Daemon) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 if sys.argv[1] == "unprotected":
     msgspec.json.Decoder = lambda type: None
-from sandboxd.runs.events import parse
+from sandboxd.runs.journal import parse
 
 VERDICT = {"outcome": "success", "counters": {"cpu_us": {"before": 1, "after": 2}}}
 LINE = {"event": "step", "step": "clean", "exit": 0, "console": 0, "verdict": VERDICT}
