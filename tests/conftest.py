@@ -57,22 +57,21 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(tempfile.tempdir, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need root; those of one module run one after the other.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test that needs root; those of one module run one after the other.
 
-    They share a daemon or a warden, and the host takes only so many of these at once.
+    They share a daemon or a warden, and the host takes only so many of these at once. pytest-xdist
+    reads the groups when all tests are collected, before a later hook of this file could set them.
     """
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if item.nodeid.startswith(NEED_ROOT) or "own_mounts" in fixtures:
-            item.add_marker("root")
-        if item.get_closest_marker("root") is None:
-            continue
-        module = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("alone" if module in ALONE else module))
-        if os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip("only root can do this"))
+    fixtures = getattr(item, "fixturenames", ())
+    if item.nodeid.startswith(NEED_ROOT) or "own_mounts" in fixtures:
+        item.add_marker("root")
+    if item.get_closest_marker("root") is None:
+        return
+    module = item.nodeid.partition("::")[0]
+    item.add_marker(pytest.mark.xdist_group("alone" if module in ALONE else module))
+    if os.geteuid() != 0:
+        item.add_marker(pytest.mark.skip("only root can do this"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
