@@ -7,8 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from multiprocessing import util
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has none
 
 from sandboxd.jail import chroot, syscalls
 
@@ -58,20 +60,33 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test that needs root; those of one module run one after the other.
-
-    They share a daemon or a warden, and the host takes only so many of these at once. pytest-xdist
-    reads the groups when all tests are collected, before a later hook of this file could set them.
-    """
+    """Mark a test that needs root."""
     fixtures = getattr(item, "fixturenames", ())
     if item.nodeid.startswith(NEED_ROOT) or "own_mounts" in fixtures:
         item.add_marker("root")
-    if item.get_closest_marker("root") is None:
-        return
-    module = item.nodeid.partition("::")[0]
-    item.add_marker(pytest.mark.xdist_group("alone" if module in ALONE else module))
-    if os.geteuid() != 0:
-        item.add_marker(pytest.mark.skip("only root can do this"))
+        if os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip("only root can do this"))
+
+
+TOGETHER = (*NEED_ROOT, "tests/contract/", "tests/jail/", "tests/shim/", "tests/warden/")
+"""Directories and modules of which one process runs a whole module, one test after the other: its
+tests share a daemon or a warden, and the host takes only so many of these at once."""
+
+
+class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types for it
+    """The distribution of tests to processes. Marks xdist_group do not work: pytest-xdist 3.8 writes
+    them into ids of tests in a way that pytest 9.2 does not read."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        if module in ALONE:
+            return "alone"
+        return module if nodeid.startswith(TOGETHER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
+    """Distribute the tests by module where they share something."""
+    return ByModule(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
