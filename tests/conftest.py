@@ -74,8 +74,10 @@ tests share a daemon or a warden, and the host takes only so many of these at on
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types for it
-    """The distribution of tests to processes. Marks xdist_group do not work: pytest-xdist 3.8 writes
-    them into ids of tests in a way that pytest 9.2 does not read."""
+    """The distribution of tests to processes.
+
+    Marks xdist_group do not work: pytest 9.2 does not read the ids that pytest-xdist 3.8 writes.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
