@@ -75,7 +75,7 @@ def _replace_root(directory: int, propagation: int) -> None:
         try:
             syscalls.pivot_root(".", ".")
             syscalls.umount2(".", syscalls.MNT_DETACH)
-        except OSError as error:  # what is outside is the initial RAM file system, which stays
+        except OSError as error:  # the root outside is the initial RAM file system, it stays
             if error.errno != errno.EINVAL:
                 raise
             os.chroot(".")
