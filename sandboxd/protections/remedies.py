@@ -42,7 +42,7 @@ def remedy(kernel: Kernel, code: int, release: str, otherwise: str) -> str:
 
 
 def older(release: str, linux: tuple[int, int]) -> str:
-    """That this kernel is older than `linux`, in words; empty where it is not, or says nothing."""
+    """A sentence if this kernel is older than `linux`; empty if it is not, or has no version."""
     version = _VERSION.match(release)
     if version is None or (int(version[1]), int(version[2])) >= linux:
         return ""

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 # msgspec takes a dataclass apart at its first use, and shows other threads the result before it is
 # complete: they then read through null pointers (DataclassInfo_Convert of its _core.c, as of 0.22).
-# Journals are read in threads. Here no thread exists yet, and the result is complete for all later ones.
+# Journals are read in threads. No thread exists at import: the result is complete for all.
 msgspec.json.Decoder(Verdict)
 
 SHIM_GONE = "the process that followed it is gone"
