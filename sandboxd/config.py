@@ -1,4 +1,4 @@
-"""The configuration as one frozen value, Config. Every default of sandboxd stands in this file.
+"""The configuration as one frozen value, Config. Every default of sandboxd is in this file.
 
 A configuration file (config_file.py) may set any field below. Its tables have the names of the
 fields: [limits.exec], [scratch], [runtimes.NAME] and so on.

@@ -3,10 +3,10 @@
 Python's faulthandler writes it in the handler of the signal: for each thread the functions that it
 is in, by file, line and name, and which native modules are loaded. Values are never in it.
 
-The trace of the warden, and of what the warden forks, goes to standard error as it is. That of the
-api goes into a pipe, and the warden, which survives the api, writes it to the log in the form that
-the log has. A pipe holds 64 KiB (pipe(7)), so an attacker who has the api can fill no memory with
-it. The text is then escaped like every other value.
+The trace of the warden, and of the processes that it forks, goes to standard error as it is. The
+trace of the api goes into a pipe. The warden survives the api, and writes the trace to the log in
+the form of the log. A pipe holds 64 KiB (pipe(7)), so an attacker who has the api can fill no
+memory with it. The text is then escaped like every other value.
 
 A run's init must not have these handlers (shim/init.py).
 """
@@ -49,7 +49,7 @@ class TracePipe:
 
 
 def to_stderr() -> None:
-    """Have a fault of this process, and of what it forks, write its trace to standard error."""
+    """Write the trace of a fault of this process, or of its children, to standard error."""
     faulthandler.enable()
 
 

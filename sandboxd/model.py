@@ -102,7 +102,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a step used. Milliseconds and bytes, from kernel counters."""
+    """The resources that a step used: milliseconds and bytes, from kernel counters."""
 
     wall_ms: int = 0
     cpu_ms: int = 0

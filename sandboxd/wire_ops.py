@@ -199,7 +199,7 @@ class RequestChecker:
     def check(self, message: Mapping[str, Any], fds: Sequence[int]) -> Request:
         """The request in `message`, whose descriptors stay the caller's. Raises Invalid.
 
-        A request counts for the order when it is accepted, whatever becomes of it.
+        A request counts for the order when it is accepted, also if it fails later.
         """
         name = message.get("op")
         op = OPS.get(name) if isinstance(name, str) else None

@@ -42,7 +42,7 @@ def own_mounts(flags: int = 0, propagation: int = syscalls.MS_PRIVATE) -> None:
 
 
 def _take_root(propagation: int) -> None:
-    """If our root is not the root of our mount namespace, make it so."""
+    """Make the root of this process the root of its mount namespace, if it is not."""
     try:
         place = os.getcwd()
     except FileNotFoundError:  # it was removed
@@ -75,7 +75,7 @@ def _replace_root(directory: int, propagation: int) -> None:
         try:
             syscalls.pivot_root(".", ".")
             syscalls.umount2(".", syscalls.MNT_DETACH)
-        except OSError as error:  # what is outside is the initial RAM file system, which stays
+        except OSError as error:  # EINVAL: the old root is the initial RAM file system
             if error.errno != errno.EINVAL:
                 raise
             os.chroot(".")

@@ -38,7 +38,7 @@ def apply_for_children() -> None:
 
 
 def apply_cgroup() -> None:
-    """Make the cgroup that this process is in the root of what it sees."""
+    """Make the cgroup of this process the root of the cgroups that it sees."""
     with stage("namespaces"):
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
 

@@ -1,7 +1,7 @@
 """The remedy for a guarantee that is missing, chosen by the answer of the kernel.
 
-A kernel is blamed only if it is older than what is needed. A newer one that refuses has been told
-to: by a container, by a limit, or by how it was built. No rule here looks at the host.
+A kernel is blamed only if it is older than the guarantee needs. A newer one refuses because of a
+container, a limit, or its build configuration. No rule here looks at the host.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What a guarantee needs of the kernel.
+    """The features of the kernel that a guarantee needs.
 
     linux    the first version of Linux that has it
     option   the option of the kernel's configuration that brings it
@@ -30,7 +30,7 @@ _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
 def remedy(kernel: Kernel, code: int, release: str, otherwise: str) -> str:
-    """What to do where the kernel of this `release` (uname(2)) has answered errno `code`, 0 where
+    """The remedy where the kernel of this `release` (uname(2)) has answered errno `code`, 0 where
     it did not refuse. `otherwise` is for causes that lie in no kernel."""
     if too_old := older(release, kernel.linux):
         return too_old
@@ -42,7 +42,7 @@ def remedy(kernel: Kernel, code: int, release: str, otherwise: str) -> str:
 
 
 def older(release: str, linux: tuple[int, int]) -> str:
-    """That this kernel is older than `linux`, in words; empty where it is not, or says nothing."""
+    """A sentence if this kernel is older than `linux`; empty if it is not, or has no version."""
     version = _VERSION.match(release)
     if version is None or (int(version[1]), int(version[2])) >= linux:
         return ""

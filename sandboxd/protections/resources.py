@@ -1,4 +1,4 @@
-"""The protections of what all programs share: memory, processes, disk and time."""
+"""The protections of shared resources: memory, processes, disk and time."""
 
 from __future__ import annotations
 

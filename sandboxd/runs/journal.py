@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 # msgspec takes a dataclass apart at its first use, and shows other threads the result before it is
 # complete: they then read through null pointers (DataclassInfo_Convert of its _core.c, as of 0.22).
-# Journals are read in threads. Here there are none yet, and what is made here is complete for all.
+# Journals are read in threads. No thread exists at import: the result is complete for all.
 msgspec.json.Decoder(Verdict)
 
 SHIM_GONE = "the process that followed it is gone"

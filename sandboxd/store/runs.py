@@ -96,7 +96,7 @@ def all_rows(database: Database) -> dict[str, list[RunRow]]:
 
 
 def begun(database: Database, session: str, number: int) -> None:
-    """Note that a run is being started: after a boot it is not started again, whatever is left."""
+    """Note that a run is being started. With this note it is not started again after a boot."""
     with database.transaction() as connection:
         connection.execute(
             "UPDATE runs SET begun = 1 WHERE session = ? AND number = ?", (session, number)

@@ -44,7 +44,7 @@ class Server:
             raise ChildProcessError(self.log()) from None
 
     def log(self) -> str:
-        """What it has logged."""
+        """The log of the server so far."""
         return (self.base / "log").read_text()
 
     def sweep(self) -> None:
@@ -73,11 +73,11 @@ class Server:
 
     def keypair(self, admin: bool = False, rate_limit: int | None = None) -> Keypair:
         """A new keypair, made beside the server as the command line does."""
-        made = keypairs.generate(admin, time.time(), rate_limit)
+        keypair = keypairs.generate(admin, time.time(), rate_limit)
         database = Database(str(self.base / "sandboxd.sqlite"))
-        keypairs.add(database, made)
+        keypairs.add(database, keypair)
         database.close()
-        return made
+        return keypair
 
     def signed(self, keypair: Keypair | None) -> httpx.Client:
         """A client over TCP that signs with `keypair`; None: one that does not sign."""

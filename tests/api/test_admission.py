@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions.admission import Bounds, Reservations
@@ -90,7 +91,7 @@ def test_reservation_that_is_not_possible_at_once_says_why() -> None:
     asyncio.run(scenario())
 
 
-@given(st.integers(0, 2**32), st.integers(1, 3))
+@hypothesis.given(st.integers(0, 2**32), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
 def test_no_wakeup_is_lost_for_any_order_of_cancels_and_withdrawals(seed: int, count: int) -> None:
     chance = random.Random(seed)
@@ -301,7 +302,7 @@ def test_session_beyond_the_slots_is_refused_with_a_time_to_come_back(start: Sta
 
 def test_reserved_disk_space_is_not_reserved_again(start: Start) -> None:
     server = start({"admission": {"disk": 1e-9, "owner": {"disk": 1.0}}})
-    create(server.client)  # the first of all gets what there is
+    create(server.client)  # the first session gets all the space
     assert_problem(server.client.post("/session", json={"image": "c"}), 503)
     folder = {"name": "data", "quota": "100m"}
     assert_problem(server.client.post("/folders", json=folder), 503)

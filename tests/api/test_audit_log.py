@@ -289,7 +289,7 @@ def test_a_request_whose_client_leaves_before_the_response_is_logged_as_gone(
             if number:  # the head of the answer, and then no more
                 raw.recv(64)
         line = the_line(server, f"left-{number}")
-        # Who has seen the head may leave a moment before the last byte is sent, or after it.
+        # A client that has seen the head may leave before the last byte is sent, or after it.
         assert line["outcome"] == "gone" or (number and line["outcome"] == "ok")
         assert line.get("error") is None
     assert "Traceback" not in server.log()

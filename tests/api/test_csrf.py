@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.api.access.csrf import is_loopback, refuse_pages
@@ -14,8 +14,8 @@ from sandboxd.errors import Forbidden
 OWN = {"host": "localhost:8080"}
 
 
-def headers(given: dict[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
+def headers(fields: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_repeated_header_with_one_foreign_value_is_refused() -> None:
                 refuse_pages([(name, value) for value in pair])
 
 
-@given(st.ip_addresses())
+@hypothesis.given(st.ip_addresses())
 def test_only_addresses_of_the_loopback_count_as_loopback(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:
@@ -76,7 +76,7 @@ def test_only_addresses_of_the_loopback_count_as_loopback(
     assert is_loopback(host) == address.is_loopback
 
 
-@given(st.text(st.characters(max_codepoint=0xFF)))
+@hypothesis.given(st.text(st.characters(max_codepoint=0xFF)))
 def test_any_text_in_the_header_host_is_accepted_or_refused_without_an_error(text: str) -> None:
     try:
         refuse_pages(headers({"host": text.lower(), "origin": text}))

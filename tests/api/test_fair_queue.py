@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -134,7 +135,7 @@ def test_release_of_an_unknown_key_changes_nothing() -> None:
     assert queue.used == Amount() and queue.used_by("ann") == Amount()
 
 
-@given(st.lists(st.integers(0, 3), max_size=24))
+@hypothesis.given(st.lists(st.integers(0, 3), max_size=24))
 def test_positions_are_the_order_in_which_keys_are_granted(owners: list[int]) -> None:
     queue = turns(Amount(1, 100))
     queue.grant("first", "somebody", one(1))
@@ -154,7 +155,7 @@ def test_positions_are_the_order_in_which_keys_are_granted(owners: list[int]) ->
     assert served == [keys[position] for position in sorted(keys)]
 
 
-@given(
+@hypothesis.given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(0, 20)), max_size=30),
     st.integers(1, 6), st.integers(1, 15), st.integers(1, 4), st.integers(1, 15),
 )  # fmt: skip
@@ -177,7 +178,7 @@ def test_every_key_is_granted_in_the_end_and_keys_of_an_owner_in_order(
         assert mine == sorted(mine)
 
 
-@given(st.integers(2, 5), st.integers(1, 4))
+@hypothesis.given(st.integers(2, 5), st.integers(1, 4))
 def test_owners_that_always_wait_are_granted_equally_much(owners: int, places: int) -> None:
     queue = turns(Amount(places, 100))
     for owner in range(owners):

@@ -1,4 +1,4 @@
-"""Folders belong to their owners; what is refused or interrupted leaves nothing."""
+"""Folders and their owners. A refused or interrupted request leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import base64
 import json
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.api.routes import frames
@@ -24,13 +24,13 @@ KINDS = st.sampled_from(["stdin", "resize", "ping", "restart", "out", "", "STDIN
 KEYS = st.sampled_from(["type", "chars", "rows", "cols", "data"])
 
 
-@given(st.binary())
+@hypothesis.given(st.binary())
 def test_every_byte_can_be_input_to_a_terminal(data: bytes) -> None:
     text = json.dumps({"type": "stdin", "chars": base64.b64encode(data).decode()})
     assert frames.read(text) == frames.StdinFrame(data)
 
 
-@given(st.binary())
+@hypothesis.given(st.binary())
 def test_every_byte_can_be_output_of_a_terminal(data: bytes) -> None:
     frame = json.loads(frames.out(data))
     assert frame["type"] == "out" and base64.b64decode(frame["data"], validate=True) == data
@@ -70,7 +70,7 @@ def test_malformed_terminal_frame_is_refused_with_the_allowed_frames(text: str) 
         frames.read(text)
 
 
-@given(st.text() | JSON.map(json.dumps))
+@hypothesis.given(st.text() | JSON.map(json.dumps))
 def test_random_text_as_a_terminal_frame_is_refused_without_another_error(text: str) -> None:
     try:
         frames.read(text)
@@ -78,7 +78,7 @@ def test_random_text_as_a_terminal_frame_is_refused_without_another_error(text: 
         json.loads(frames.error(str(error)))
 
 
-@given(st.dictionaries(KEYS, KINDS | JSON).map(json.dumps))
+@hypothesis.given(st.dictionaries(KEYS, KINDS | JSON).map(json.dumps))
 def test_nearly_right_terminal_frame_is_refused_without_another_error(text: str) -> None:
     try:
         frame = frames.read(text)

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from sandboxd.api.http.route import WEBSOCKET
@@ -142,7 +143,7 @@ def start_fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     max_examples=EXAMPLES, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
-@given(request=requests())
+@hypothesis.given(request=requests())
 def test_no_request_is_answered_500(client: httpx.Client, request: dict[str, Any]) -> None:
     client.post("/session", json={"image": "c", "name": NAME})
     client.post("/folders", json={"name": NAME})

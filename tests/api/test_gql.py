@@ -7,8 +7,9 @@ import secrets
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sandboxd.api.routes.gql import TOKENS_MAX
@@ -34,8 +35,8 @@ def data(http: httpx.Client, query: str, **variables: Any) -> Any:
 
 
 def listed(http: httpx.Client, fields: str = "name", **variables: Any) -> Any:
-    given = {"limit": 100, "offset": 0, "status": None, "filter": None, "order": None} | variables
-    return data(http, LIST % fields, **given)["compute_session_list"]
+    values = {"limit": 100, "offset": 0, "status": None, "filter": None, "order": None} | variables
+    return data(http, LIST % fields, **values)["compute_session_list"]
 
 
 def create(http: httpx.Client, name: str = "", **more: Any) -> str:
@@ -205,6 +206,6 @@ def test_wrong_variables_are_problems(http: httpx.Client, variables: Any) -> Non
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text("{}()[]:!$=|@,\"'.#& \n_aAqQ019keypair", max_size=60))
+@hypothesis.given(st.text("{}()[]:!$=|@,\"'.#& \n_aAqQ019keypair", max_size=60))
 def test_no_text_as_a_query_leads_to_500(server: Server, text: str) -> None:
     assert ask(server.client, text).status_code in (200, 400)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.api.http.multipart import FileStart, UploadParser, boundary, filename
@@ -39,7 +39,7 @@ def files(body: bytes, sizes: list[int]) -> list[tuple[str, int, bytes]]:
     return files_seen
 
 
-@given(
+@hypothesis.given(
     st.lists(st.binary(max_size=60) | st.sampled_from([b"\r\n--xy", b"--xyz-", b"\r\n"])),
     st.lists(st.integers(1, 40), min_size=1),
 )
@@ -52,7 +52,7 @@ def test_the_pieces_of_an_upload_body_do_not_change_its_files(
         assert files(body, sizes) == [(f"f{n}", 0o644, d) for n, d in enumerate(contents)]
 
 
-@given(st.binary(max_size=300), st.lists(st.integers(1, 40), min_size=1))
+@hypothesis.given(st.binary(max_size=300), st.lists(st.integers(1, 40), min_size=1))
 def test_garbage_as_an_upload_body_is_refused_without_another_error(
     body: bytes, sizes: list[int]
 ) -> None:
@@ -114,7 +114,9 @@ def test_each_spelling_of_a_file_name_is_read_as_the_same_name(
     assert filename(spelling) == name
 
 
-@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters='"\\'), min_size=1))
+@hypothesis.given(
+    st.text(alphabet=st.characters(codec="utf-8", exclude_characters='"\\'), min_size=1)
+)
 def test_names_as_the_official_client_encodes_them_are_decoded(name: str) -> None:
     encoded = quote(name, safe="").encode()
     assert filename(b'form-data; name="src"; filename="' + encoded + b'"') == name

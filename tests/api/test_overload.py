@@ -136,7 +136,7 @@ def test_console_that_nobody_reads_costs_little_memory(own_server: Server) -> No
 
 
 def handshake(server: Server, id: str) -> socket.socket:
-    """A WebSocket whose bytes are ours to choose."""
+    """The socket of a WebSocket; the test sends bytes of its choice over it."""
     sock = connect(server)
     sock.sendall(
         f"GET /stream/session/{id}/execute HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
@@ -195,7 +195,7 @@ def refused(port: int) -> bool:
 
 
 def body_of(pieces: list[tuple[float, bytes]]) -> Any:
-    """What `read` makes of a body whose pieces come after so many seconds each."""
+    """The result of `read` for a body whose pieces come after so many seconds each."""
 
     async def go() -> Any:
         coming = iter(pieces)

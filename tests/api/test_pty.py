@@ -251,7 +251,7 @@ def test_a_reader_that_stops_costs_bounded_memory(own_server: Server) -> None:
         own_server.rest()  # nothing is read, but for what the library and the kernel hold
         assert memory(own_server) - before < 8 << 20
         whole = 16_000_000 // 32768 * 32768
-        shown(websocket, whole - len(begin))  # what is unread would hold up the end for a minute
+        shown(websocket, whole - len(begin))  # unread output would delay the end for a minute
 
 
 def test_shutdown_closes_terminals(own_server: Server) -> None:

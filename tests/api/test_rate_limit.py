@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from sandboxd.api.access.rate_limit import WINDOW_S, RateLimiter
@@ -25,7 +25,7 @@ def test_requests_of_one_keypair_do_not_count_for_another() -> None:
     assert rates.count("AK1", 1, 0).wait_s > 0
 
 
-@given(st.lists(st.floats(0, 400), max_size=60), st.integers(1, 8))
+@hypothesis.given(st.lists(st.floats(0, 400), max_size=60), st.integers(1, 8))
 def test_no_window_has_more_than_the_limit_and_none_is_refused_within_it(
     steps: list[float], limit: int
 ) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import lifecycle
@@ -70,7 +70,7 @@ def test_age_of_a_session_counts_from_the_status_running() -> None:
     )
 
 
-@given(st.floats(0, 1e6), st.floats(0, 1e6), st.booleans(), st.floats(0, 1e6))
+@hypothesis.given(st.floats(0, 1e6), st.floats(0, 1e6), st.booleans(), st.floats(0, 1e6))
 def test_use_of_a_session_never_brings_its_end_nearer(
     idle_s: float, age_s: float, busy: bool, later: float
 ) -> None:
@@ -91,7 +91,7 @@ def move(server: Server, seconds: float, file: str = "clock") -> None:
 
 
 def set_clock(server: Server, seconds: float) -> None:
-    """Set the time of day, by so much from what it is on this host."""
+    """Set the time of day so many seconds off the time of this host."""
     move(server, seconds, "set")
 
 
@@ -173,7 +173,7 @@ def test_clock_that_is_set_and_set_back_over_restarts_ends_no_session(start: Sta
 
 
 def noted(server: Server) -> float:
-    """What the server has noted of its clock."""
+    """The time of its clock that the server has stored last."""
     with contextlib.closing(sqlite3.connect(server.base / "sandboxd.sqlite")) as connection:
         return float(connection.execute("SELECT seen FROM clock").fetchone()[0])
 

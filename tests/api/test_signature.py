@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.api.access.signature import HASHES, Claim, claim, parse_date, verify
@@ -231,7 +231,7 @@ def test_only_the_exact_signature_is_accepted(change: object) -> None:
     assert not good(authorization=text)
 
 
-@given(st.text(st.characters(max_codepoint=255), max_size=60))
+@hypothesis.given(st.text(st.characters(max_codepoint=255), max_size=60))
 def test_random_authorization_header_is_refused_without_another_error(text: str) -> None:
     for value in (
         text,
@@ -249,7 +249,7 @@ MAIL = r"\w{0,3},? \d{1,6} (Jan|Nov|\w{3}) \d{1,9} \d\d:\d\d:\d\d [+-]?\d{1,9}"
 ISO = r"\d{1,9}-\d\d?-\d\d?[T ]?\d\d?:?\d\d?:?\d\d?\.?\d{0,9}[+-]\d{1,9}"
 
 
-@given(
+@hypothesis.given(
     st.text(st.characters(max_codepoint=255), max_size=40)
     | st.from_regex(MAIL, fullmatch=True, alphabet=ASCII)
     | st.from_regex(ISO, fullmatch=True, alphabet=ASCII)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import sizes
@@ -36,7 +36,7 @@ def test_text_that_is_not_a_size_is_refused_by_name(text: Any) -> None:
     assert "config.resources.mem" in refused.value.data
 
 
-@given(anything, st.sampled_from(sorted(asdict(STEP_LIMITS))))
+@hypothesis.given(anything, st.sampled_from(sorted(asdict(STEP_LIMITS))))
 def test_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
     try:
         assert 0 < sizes.amount(field, value, "x") < float("inf")
@@ -44,7 +44,7 @@ def test_amount_is_above_zero_or_refused(value: Any, field: str) -> None:
         pass
 
 
-@given(
+@hypothesis.given(
     st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(STEP_LIMITS)}),
     st.fixed_dictionaries({}, optional={f: st.integers(1, 1 << 40) for f in asdict(STEP_LIMITS)}),
 )
@@ -81,7 +81,7 @@ def test_variables_that_no_program_can_have_are_refused(bad: dict[str, Any]) -> 
         sizes.variables(bad, "environ")
 
 
-@given(st.text())
+@hypothesis.given(st.text())
 def test_program_text_is_a_valid_argument_of_execve(text: str) -> None:
     try:
         assert b"\0" not in sizes.program_text(text, "exec").encode("utf-8", "surrogateescape")

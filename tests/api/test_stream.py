@@ -51,7 +51,7 @@ def frames(websocket: ClientConnection) -> Iterator[Frame]:
 
 
 def rest(websocket: ClientConnection) -> tuple[list[Frame], int | None]:
-    """What is still to come, and the code that the connection is closed with."""
+    """The frames still to come, and the code that the connection is closed with."""
     received = []
     try:
         while True:

@@ -40,25 +40,25 @@ def keypair(state: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def create(state: Path, *args: str) -> dict[str, object]:
     done = keypair(state, "create", "--json", *args)
     assert done.returncode == 0, done.stderr
-    made: dict[str, object] = json.loads(done.stdout)
-    return made
+    entry: dict[str, object] = json.loads(done.stdout)
+    return entry
 
 
 def listed(state: Path) -> dict[str, dict[str, object]]:
-    found = json.loads(keypair(state, "list", "--json").stdout)
-    return {entry["access_key"]: entry for entry in found}
+    entries = json.loads(keypair(state, "list", "--json").stdout)
+    return {entry["access_key"]: entry for entry in entries}
 
 
 def test_a_keypair_is_shown_once_and_kept_where_only_the_api_can_read(state: Path) -> None:
-    made = create(state)
-    assert set(made) == {"access_key", "secret_key", "is_admin"}
-    assert made["is_admin"] is False
-    assert re.fullmatch("AK[A-Z0-9]{18}", str(made["access_key"]))
+    entry = create(state)
+    assert set(entry) == {"access_key", "secret_key", "is_admin"}
+    assert entry["is_admin"] is False
+    assert re.fullmatch("AK[A-Z0-9]{18}", str(entry["access_key"]))
     shown = keypair(state, "list").stdout + keypair(state, "list", "--json").stdout
-    assert str(made["access_key"]) in shown and str(made["secret_key"]) not in shown
+    assert str(entry["access_key"]) in shown and str(entry["secret_key"]) not in shown
     for path in (state / "api").iterdir():
-        found = path.stat()
-        assert found.st_uid != 0 and stat.S_IMODE(found.st_mode) == 0o600
+        status = path.stat()
+        assert status.st_uid != 0 and stat.S_IMODE(status.st_mode) == 0o600
     folder = (state / "api").stat()
     assert stat.S_IMODE(folder.st_mode) == 0o700 and folder.st_uid != 0
 
@@ -66,9 +66,9 @@ def test_a_keypair_is_shown_once_and_kept_where_only_the_api_can_read(state: Pat
 def test_admins_and_limits_are_made_on_demand_and_listed(state: Path) -> None:
     admin, user = create(state, "--admin"), create(state, "--rate-limit", "7")
     assert admin["is_admin"] is True
-    found = listed(state)
-    assert found[str(admin["access_key"])]["is_admin"] is True
-    assert found[str(user["access_key"])]["rate_limit"] == 7
+    entries = listed(state)
+    assert entries[str(admin["access_key"])]["is_admin"] is True
+    assert entries[str(user["access_key"])]["rate_limit"] == 7
     text = keypair(state, "create").stdout
     assert re.fullmatch(r"access key  AK\w{18}\nsecret key  \w{40}\n", text)
     lines = keypair(state, "list").stdout.splitlines()

@@ -35,14 +35,14 @@ class Part:
 
     def content(self, name: str) -> bytes:
         with tarfile.open(fileobj=io.BytesIO(self.data), mode="r:") as tar:
-            found = tar.extractfile(name)
-            assert found is not None
-            return found.read()
+            file = tar.extractfile(name)
+            assert file is not None
+            return file.read()
 
 
 @dataclass
 class Answer:
-    """What came back: the JSON packets, and the data between them joined."""
+    """The answer of the helper: the JSON packets, and the data between them joined."""
 
     packets: list[dict[str, Any]] = field(default_factory=list)
     data: bytes = b""
@@ -173,14 +173,14 @@ class Scratch:
 
     def tree(self) -> dict[str, bytes]:
         """All of the work directory: files with their content, the others with their kind."""
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         for folder, folders, files in os.walk(self.home):
             for name in folders + files:
                 path = os.path.join(folder, name)
                 plain = os.path.isfile(path) and not os.path.islink(path)
                 relative = os.path.relpath(path, self.home)
-                found[relative] = Path(path).read_bytes() if plain else b"special"
-        return found
+                contents[relative] = Path(path).read_bytes() if plain else b"special"
+        return contents
 
     def untouched_outside(self) -> bool:
         return os.listdir(self.outside) == ["secret"]

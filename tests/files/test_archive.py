@@ -16,8 +16,9 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sandboxd.files import archive
@@ -202,10 +203,10 @@ def test_unreadable_files_and_directories_are_left_out_and_counted(scratch: Scra
     (part,) = answer.parts
     assert part.left_out == {"unreadable": 3}
     assert set(part.members()) == {"work", "work/blind"}
-    asked = scratch.ask({"op": "archive", "paths": ["blind"]}, uid=NOBODY)
-    assert (asked.whole, asked.parts[0].left_out) == (True, {"unreadable": 1})
-    found = scratch.ask({"op": "created", "path": "blind", "since": 0}, uid=NOBODY)
-    assert found.first["names"] == []
+    archive = scratch.ask({"op": "archive", "paths": ["blind"]}, uid=NOBODY)
+    assert (archive.whole, archive.parts[0].left_out) == (True, {"unreadable": 1})
+    listing = scratch.ask({"op": "created", "path": "blind", "since": 0}, uid=NOBODY)
+    assert listing.first["names"] == []
     for path in ("file", "shut", "shut/x"):
         for request in ({"op": "archive", "paths": [path]}, {"op": "read", "path": path}):
             refused = scratch.ask(request, uid=NOBODY)
@@ -311,7 +312,7 @@ TREES = st.dictionaries(
 
 
 @settings(max_examples=40, deadline=None)
-@given(TREES)
+@hypothesis.given(TREES)
 def test_any_names_and_contents_survive_the_archive(
     tmp_path_factory: pytest.TempPathFactory, files: dict[bytes, bytes]
 ) -> None:

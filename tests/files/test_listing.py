@@ -37,17 +37,19 @@ def test_entries_are_described_without_following_links(scratch: Scratch) -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "absolute"),
     [
         (".", "/home/work"), ("/home/work", "/home/work"), ("d", "/home/work/d"),
         ("/home/work/d/", "/home/work/d"), ("d/../d/.", "/home/work/d"), ("l", "/home/work/l"),
     ],
 )  # fmt: skip
-def test_the_path_is_told_as_programs_see_it(scratch: Scratch, path: str, told: str) -> None:
+def test_the_path_is_reported_as_programs_see_it(
+    scratch: Scratch, path: str, absolute: str
+) -> None:
     (scratch.home / "d").mkdir()
     (scratch.home / "l").symlink_to("d")
     answer = scratch.ask({"op": "list", "path": path})
-    assert answer.packets == [{"ok": True, "path": told}, {"end": True, "errors": ""}]
+    assert answer.packets == [{"ok": True, "path": absolute}, {"end": True, "errors": ""}]
 
 
 def test_empty_directory_is_an_empty_list(scratch: Scratch) -> None:
@@ -87,7 +89,7 @@ def test_directory_that_may_not_be_read_is_refused(scratch: Scratch) -> None:
 
 
 @pytest.mark.root  # only root can become somebody else
-def test_entries_that_may_not_be_looked_at_are_told(scratch: Scratch) -> None:
+def test_entries_that_may_not_be_looked_at_are_reported(scratch: Scratch) -> None:
     (scratch.home / "blind").mkdir()
     for name in "abc":
         (scratch.home / "blind" / name).touch()
@@ -215,10 +217,10 @@ def test_peer_that_asks_nothing_ends_the_helper(scratch: Scratch) -> None:
 
 
 @pytest.mark.parametrize("at", [-(2.0**63), -1e11, -0.5, 0.0, 1e9, 253402300799.5, 1e12, 2.0**63])
-def test_any_time_that_a_program_gives_a_file_can_be_told(at: float) -> None:
+def test_any_time_that_a_program_gives_a_file_can_be_reported(at: float) -> None:
     entry = {"filename": "f", "mode": "-rw-r--r--", "size": 1, "ctime": at, "mtime": at}
-    told = datetime.fromisoformat(as_item(entry)["modified"])
-    assert told.tzinfo is not None and 1 <= told.year <= 9999
+    modified = datetime.fromisoformat(as_item(entry)["modified"])
+    assert modified.tzinfo is not None and 1 <= modified.year <= 9999
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 
+import hypothesis
 import pytest
-from hypothesis import example, given
+from hypothesis import example
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid, OutsideHome
@@ -95,7 +96,7 @@ NAMES = st.lists(
 ).map("/".join)
 
 
-@given(NAMES | NAMES.map(lambda name: "/home/work/" + name))
+@hypothesis.given(NAMES | NAMES.map(lambda name: "/home/work/" + name))
 @example("/home/work")
 @example("//home/work/a")
 def test_a_name_is_taken_exactly_if_no_prefix_of_it_leaves(name: str) -> None:
@@ -119,7 +120,7 @@ def test_a_name_is_taken_exactly_if_no_prefix_of_it_leaves(name: str) -> None:
     assert "/".join(("/home/work", *parts)) == places[-1].rstrip("/")
 
 
-@given(st.text(max_size=40) | st.binary(max_size=40).map(os.fsdecode))
+@hypothesis.given(st.text(max_size=40) | st.binary(max_size=40).map(os.fsdecode))
 def test_whatever_is_taken_has_plain_components_only(name: str) -> None:
     try:
         parts = inside(name)
@@ -132,11 +133,13 @@ def test_whatever_is_taken_has_plain_components_only(name: str) -> None:
     assert inside("/".join(("/home/work", *parts))) == parts
 
 
-@given(st.sets(st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(tuple), max_size=6))
+@hypothesis.given(
+    st.sets(st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(tuple), max_size=6)
+)
 def test_collision_is_found_exactly_if_a_file_would_be_a_directory(
     names: set[tuple[str, ...]],
 ) -> None:
     texts = ["/".join(name) for name in names]
     expected = {a for a in texts for b in texts if b.startswith(a + "/")}
-    found = colliding(names)
-    assert ("/".join(found) in expected) if found else not expected
+    collision = colliding(names)
+    assert ("/".join(collision) in expected) if collision else not expected

@@ -61,12 +61,12 @@ def flipping(scratch: Scratch, name: str, other: str) -> Callable[[], None]:
     return lambda: renameat2(-100, one, -100, two, 2)
 
 
-def until(found: Callable[[], bool], attempt: Callable[[], object], seconds: float) -> bool:
-    """Go on with `attempt` until something is `found`; False after `seconds`."""
+def until(condition: Callable[[], bool], attempt: Callable[[], object], seconds: float) -> bool:
+    """Go on with `attempt` until `condition` holds; False after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         attempt()
-        if found():
+        if condition():
             return True
     return False
 

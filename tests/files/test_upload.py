@@ -8,8 +8,9 @@ import stat
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sandboxd.files import commit
@@ -308,8 +309,8 @@ def test_undo_leaves_what_a_program_has_put_there(scratch: Scratch) -> None:
     (scratch.stage / "kept-0").write_text("old")
     home, stage = (os.open(path, os.O_RDONLY) for path in (scratch.home, scratch.stage))
     try:
-        for kept in (None, "kept-0"):
-            commit._restore(home, stage, ("a",), placed, kept)
+        for backup in (None, "kept-0"):
+            commit._restore(home, stage, ("a",), placed, backup)
             assert (scratch.home / "a").read_text() == "the program's"
         commit._restore(home, stage, ("placed",), placed, None)
     finally:
@@ -325,7 +326,7 @@ NAMES = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(NAMES, st.binary(max_size=3)), min_size=1, max_size=5))
+@hypothesis.given(st.lists(st.tuples(NAMES, st.binary(max_size=3)), min_size=1, max_size=5))
 def test_upload_does_all_or_nothing(files: list[tuple[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as root:
         scratch = Scratch(Path(root))

@@ -40,7 +40,7 @@ def plant(directory: Path) -> None:
 
 
 def inside(directory: Path, act: Callable[[], object]) -> Any:
-    """What `act` returns, by way of JSON, in a plain chroot."""
+    """The result of `act` in a plain chroot, passed on as JSON."""
 
     def change_and_act() -> str:
         plant(directory)
@@ -59,9 +59,9 @@ def mountinfo() -> list[str]:
 
 @pytest.fixture
 def hierarchy() -> Iterator[Hierarchy]:
-    made = Hierarchy.find(f"sandboxd-test-chroot-{os.getpid()}")
-    yield made
-    made.remove()
+    groups = Hierarchy.find(f"sandboxd-test-chroot-{os.getpid()}")
+    yield groups
+    groups.remove()
 
 
 def test_all_is_guaranteed_and_the_mounts_outside_stay_as_they_are(
@@ -71,11 +71,11 @@ def test_all_is_guaranteed_and_the_mounts_outside_stay_as_they_are(
 
     def act() -> dict[str, object]:
         before = mountinfo()
-        found = guarantees.find(config, UID, hierarchy)
+        results = guarantees.find(config, UID, hierarchy)
         missing = {
             one.name: guarantees.describe(one)
-            for one in found
-            if not one.held and one.group != "host"  # whose files are not in the chroot
+            for one in results
+            if not one.held and one.group != "host"  # their files are not in the chroot
         }
         return {"missing": missing, "same": before == mountinfo()}
 

@@ -6,8 +6,8 @@ import errno
 import os
 import struct
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.errors import ConfigError
@@ -82,19 +82,19 @@ def test_call_whose_flags_no_filter_can_read_is_unknown() -> None:
     assert judged(NUMBERS["io_uring_setup"]) == ENOSYS
 
 
-@given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
+@hypothesis.given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
 def test_another_architecture_is_killed_whatever_the_call(number: int, architecture: int) -> None:
     if architecture != ARCHITECTURE:
         assert judged(number, architecture=architecture) == KILL
     assert judged(number, architecture=I386) == KILL
 
 
-@given(st.integers(0x40000000, 0xFFFFFFFF))
+@hypothesis.given(st.integers(0x40000000, 0xFFFFFFFF))
 def test_x32_and_beyond_is_unknown(number: int) -> None:
     assert judged(number) == ENOSYS
 
 
-@given(st.integers(0, 0xFFFFFFFF))
+@hypothesis.given(st.integers(0, 0xFFFFFFFF))
 def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None:
     for condition in CONDITIONS:
         arguments = list(plain(condition.call))
@@ -165,7 +165,7 @@ def refusal(code: int) -> int:
     return 0x50000 | code
 
 
-@given(st.integers(0, 0xFFFFFFFF))
+@hypothesis.given(st.integers(0, 0xFFFFFFFF))
 def test_socket_of_another_family_is_refused_before_the_kernel_loads_a_module(family: int) -> None:
     refused = refusal(errno.EAFNOSUPPORT)
     judgement = judged(NUMBERS["socket"], (family, 1, 0))
@@ -174,7 +174,7 @@ def test_socket_of_another_family_is_refused_before_the_kernel_loads_a_module(fa
     assert judgement == (ALLOW if family == 1 else refused)
 
 
-@given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
+@hypothesis.given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
 def test_socket_of_another_type_or_protocol_is_refused_before_the_kernel_loads_a_module(
     flags: int, number: int
 ) -> None:
@@ -193,7 +193,7 @@ def test_families_and_protocols_of_sockets_are_allowed_one_by_one() -> None:
         assert (judged(NUMBERS["socketpair"], (number, 1, 0)) == ALLOW) == (number == 1)
 
 
-@given(st.integers(0, 0xFFFFFFFF))
+@hypothesis.given(st.integers(0, 0xFFFFFFFF))
 def test_clone_with_any_namespace_flag_is_refused(flags: int) -> None:
     namespaces = 0x7E020000
     assert judged(NUMBERS["clone"], (flags,)) == (NOTIFY if flags & namespaces else ALLOW)

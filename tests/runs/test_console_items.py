@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from sandboxd.runs.console_items import Collector
@@ -24,7 +24,7 @@ def collected(stored: list[Record], limit: int) -> list[Any]:
     return collector.items()
 
 
-@given(records)
+@hypothesis.given(records)
 def test_each_console_stream_arrives_whole_and_in_order(stored: list[Record]) -> None:
     items = collected(stored, 10_000)
     for stream, kind in KINDS.items():
@@ -32,13 +32,13 @@ def test_each_console_stream_arrives_whole_and_in_order(stored: list[Record]) ->
         assert "".join(text for k, text in items if k == kind) == sent
 
 
-@given(records)
+@hypothesis.given(records)
 def test_neighbouring_records_of_a_stream_are_one_item(stored: list[Record]) -> None:
     items = collected(stored, 10_000)
     assert all(a[0] != b[0] for a, b in itertools.pairwise(items))
 
 
-@given(records, st.integers(0, 20))
+@hypothesis.given(records, st.integers(0, 20))
 def test_console_text_over_the_limit_is_cut_and_counted(stored: list[Record], limit: int) -> None:
     items = collected(stored, limit)
     for stream, kind in KINDS.items():

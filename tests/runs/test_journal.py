@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.model import STEPS
@@ -104,7 +104,9 @@ json_values = st.recursive(
 keys = st.sampled_from(["event", "step", "exit", "console", "verdict", "stage", "errno", "final"])
 
 
-@given(st.lists(st.dictionaries(keys, json_values | st.sampled_from(["step", "fault", "clean"]))))
+@hypothesis.given(
+    st.lists(st.dictionaries(keys, json_values | st.sampled_from(["step", "fault", "clean"])))
+)
 def test_no_journal_makes_the_reader_fail(lines: list[dict[str, Any]]) -> None:
     events = lost(parse(lines))
     assert events[-1].final and not any(event.final for event in events[:-1])

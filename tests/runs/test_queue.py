@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandboxd.config import ConsoleConfig
-from sandboxd.errors import Invalid, NotFound, QuotaExceeded, StageError, Unavailable
+from sandboxd.errors import Invalid, QuotaExceeded, StageError, Unavailable
 from sandboxd.runs.client_calls import Input, Reply
 from sandboxd.runs.follower import Follower
 from sandboxd.runs.polling import LIVE
 from sandboxd.runs.queue import QUEUE_MAX
-from tests.api.fake_shim import KEEP
 
 from .stage import Stage, follow, play, reply, statuses, text, vanishing
 
@@ -248,56 +246,6 @@ def test_queue_refuses_more_runs_than_its_bound(tmp_path: Path) -> None:
             await stage.submit("more", exec="out x")
 
     play(tmp_path, scenario)
-
-
-def test_oldest_finished_runs_are_forgotten_and_the_newest_stay(tmp_path: Path) -> None:
-    async def scenario(stage: Stage) -> None:
-        for number in range(KEEP.runs_kept + 2):
-            await follow(await stage.submit(str(number), exec=f"out {number}"))
-        await asyncio.sleep(0.1)
-        with pytest.raises(NotFound):
-            stage.runs.get("0")
-        assert text(await reply(stage.runs.get(str(KEEP.runs_kept)))) == f"{KEEP.runs_kept}\n"
-
-    play(tmp_path, scenario)
-
-
-def test_result_that_was_not_served_is_not_pushed_out(tmp_path: Path) -> None:
-    async def scenario(stage: Stage) -> None:
-        unseen = await stage.submit("unseen", exec="out precious")
-        for number in range(KEEP.runs_kept + 2):
-            await follow(await stage.submit(str(number), exec="out x"))
-        assert stage.runs.get("unseen") is unseen
-        assert text(*await follow(unseen)) == "precious\n"
-
-    play(tmp_path, scenario)
-
-
-def test_finished_run_is_forgotten_when_its_time_is_over(tmp_path: Path) -> None:
-    async def scenario(stage: Stage) -> None:
-        run = await stage.submit("a", exec="out x")
-        await follow(run)
-        await run.done.wait()
-        await stage.runs.expire(run.ended_at + 59)
-        assert stage.runs.get("a") is run
-        await stage.runs.expire(run.ended_at + 60)
-        with pytest.raises(NotFound):
-            stage.runs.get("a")
-        assert not stage.rows  # nor for the next daemon, nor on disk
-
-    play(tmp_path, scenario, replace(KEEP, keep_s=60))
-
-
-def test_finished_runs_are_forgotten_beyond_a_size_but_the_newest_stays(tmp_path: Path) -> None:
-    async def scenario(stage: Stage) -> None:
-        for id in ("a", "b", "c"):
-            run = await stage.submit(id, exec="flood 100000")
-            await follow(run)
-            await run.done.wait()
-        await asyncio.sleep(0.1)
-        assert [run.id for run in stage.rows.values()] == ["c"]
-
-    play(tmp_path, scenario, replace(KEEP, kept_size=1))
 
 
 def test_closed_queue_ends_waiting_calls_at_once(tmp_path: Path) -> None:

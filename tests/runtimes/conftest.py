@@ -1,3 +1,5 @@
+"""Fixtures of the tests of runtimes: a host whose files a test chooses."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The catalogue of runtimes: built-in ones, those of the configuration, and the missing ones."""
+
 from __future__ import annotations
 
 import pytest
@@ -15,25 +17,27 @@ def loaded(tree: Tree, **runtimes: RuntimeConfig) -> Runtimes:
 
 
 def described(runtimes: Runtimes, name: str) -> Description:
-    """What is told of `name`."""
-    return next(told for told in runtimes.describe() if told.name == name)
+    """The description of `name`."""
+    return next(one for one in runtimes.describe() if one.name == name)
 
 
 def test_a_runtime_with_its_tools_is_available_and_says_where_they_are(tree: Tree) -> None:
     tree.add({"/usr/bin/javac": 0o755, "/usr/local/bin/java": 0o755})
-    told = described(loaded(tree), "java")
-    assert told.available and told.reason == ""
-    assert told.tools == {"javac": "/usr/bin/javac", "java": "/usr/local/bin/java"}
+    description = described(loaded(tree), "java")
+    assert description.available and description.reason == ""
+    assert description.tools == {"javac": "/usr/bin/javac", "java": "/usr/local/bin/java"}
 
 
 def test_a_runtime_that_lacks_one_tool_is_refused_with_the_reason(tree: Tree) -> None:
     runtimes = loaded(tree.add({"/usr/bin/java": 0o755, "/usr/bin/gcc": 0o755}))
-    told = described(runtimes, "java")
-    assert not told.available and told.reason.startswith("looked for javac in /usr/local/sbin,")
-    assert told.tools == {"java": "/usr/bin/java"}
+    description = described(runtimes, "java")
+    assert not description.available and description.reason.startswith(
+        "looked for javac in /usr/local/sbin,"
+    )
+    assert description.tools == {"java": "/usr/bin/java"}
     with pytest.raises(NotFound) as caught:
         runtimes.resolve("openjdk:8")
-    assert told.reason in str(caught.value) and "java" in str(caught.value)
+    assert description.reason in str(caught.value) and "java" in str(caught.value)
     assert caught.value.data == {"available": ["c"]}
 
 
@@ -50,11 +54,11 @@ def test_commands_name_the_alternative_that_was_found(tree: Tree) -> None:
 
 
 def test_no_command_of_an_available_runtime_has_a_name_left_to_fill_in(tree: Tree) -> None:
-    names = {name for told in loaded(tree).describe() for name in told.aliases}
+    names = {name for description in loaded(tree).describe() for name in description.aliases}
     tools = ("python3", "node", "perl", "ruby", "lua5.4", "php", "bash")
     runtimes = loaded(tree.add({f"/usr/bin/{tool}": 0o755 for tool in tools}))
-    for told in (told for told in runtimes.describe() if told.available):
-        runtime = runtimes.resolve(told.name)
+    for description in (one for one in runtimes.describe() if one.available):
+        runtime = runtimes.resolve(description.name)
         for text in (runtime.clean, runtime.build, runtime.exec):
             assert not any(f"{{{word}}}" in text for word in (*tools, *names))
 
@@ -74,16 +78,16 @@ def test_a_new_runtime_has_what_the_configuration_says(tree: Tree) -> None:
         aliases=("ziglang",), tools=("zig|/opt/my zig/zig",), build="{zig} build", exec="./main"
     )
     config = Config(rootfs=RootfsConfig(paths=("/usr", "/opt")), runtimes={"zig": own})
-    found = load(config, root=tree.root, daemon_path="").resolve("lab/ZIGLANG:0.9")
-    assert found.name == "zig" and found.tools == (("zig", "/opt/my zig/zig"),)
-    assert found.build == "'/opt/my zig/zig' build"
+    runtime = load(config, root=tree.root, daemon_path="").resolve("lab/ZIGLANG:0.9")
+    assert runtime.name == "zig" and runtime.tools == (("zig", "/opt/my zig/zig"),)
+    assert runtime.build == "'/opt/my zig/zig' build"
 
 
 def test_a_runtime_can_be_hidden_and_its_alias_given_to_another(tree: Tree) -> None:
     tree.add({"/usr/bin/gcc": 0o755, "/usr/bin/tcc": 0o755})
     tiny = RuntimeConfig(aliases=("c", "gcc"), tools=("tcc",), exec="./main")
     runtimes = loaded(tree, c=RuntimeConfig(enabled=False), tiny=tiny)
-    assert "c" not in [told.name for told in runtimes.describe()]
+    assert "c" not in [one.name for one in runtimes.describe()]
     assert runtimes.resolve("gcc:latest").name == "tiny" == runtimes.resolve("c").name
 
 

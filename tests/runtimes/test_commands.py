@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow  # compilers, for the most part
 
 @pytest.fixture(scope="module")
 def host() -> Runtimes:
-    """What this host has."""
+    """The runtimes of this host."""
     return load(Config())
 
 

@@ -1,7 +1,9 @@
+"""The detection of a runtime by the names of the files in a session."""
+
 from __future__ import annotations
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.runtimes import detect
@@ -53,6 +55,6 @@ def test_the_names_in_a_folder_tell_the_runtime(names: str, runtime: str | None)
     assert detect(reversed(names.split())) == runtime
 
 
-@given(st.lists(st.text(alphabet="am/.cpyshINj\n", max_size=12)))
+@hypothesis.given(st.lists(st.text(alphabet="am/.cpyshINj\n", max_size=12)))
 def test_any_names_give_a_built_in_runtime_or_none(names: list[str]) -> None:
     assert detect(names) in {None, *(runtime.name for runtime in BUILTIN)}

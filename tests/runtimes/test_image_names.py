@@ -1,7 +1,9 @@
+"""The names of images that clients send, and the runtime of each."""
+
 from __future__ import annotations
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.config import Config, RuntimeConfig
@@ -69,7 +71,7 @@ def test_a_text_that_is_no_reference_is_invalid(runtimes: Runtimes, image: str) 
 
 
 @pytest.mark.parametrize("image", ["r-base", "python2000", "pytho", "gcc latest", "a" * 512])
-def test_an_unknown_name_is_not_found_and_the_known_ones_are_told(
+def test_an_unknown_name_is_not_found_and_the_known_ones_are_listed(
     runtimes: Runtimes, image: str
 ) -> None:
     with pytest.raises(NotFound) as caught:
@@ -82,11 +84,11 @@ def test_an_unknown_name_is_not_found_and_the_known_ones_are_told(
 WORDS = st.sampled_from(["", "python", "gcc", "kernel-", "/", ":", "@", "é", "\n", "\ud800", " "])
 
 
-@given(st.text() | st.lists(WORDS).map("".join))
+@hypothesis.given(st.text() | st.lists(WORDS).map("".join))
 def test_no_text_does_worse_than_being_refused(runtimes: Runtimes, image: str) -> None:
     try:
-        found = runtimes.resolve(image)
+        runtime = runtimes.resolve(image)
     except (Invalid, NotFound) as error:
         assert str(error)
     else:
-        assert found in [runtimes.resolve(told.name) for told in runtimes.describe()]
+        assert runtime in [runtimes.resolve(one.name) for one in runtimes.describe()]

@@ -1,3 +1,5 @@
+"""The search for the tools of a runtime in the file system that a jail shows."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,8 +12,8 @@ from .tree import Entry, Tree
 
 def find(tree: Tree, *names: str, elsewhere: str = "", rootfs: RootfsConfig | None = None) -> str:
     """The path, or the reason."""
-    found = JailView(rootfs or RootfsConfig(), tree.root).find(names, elsewhere.split(":"))
-    return found.why if isinstance(found, MissingTool) else found
+    tool = JailView(rootfs or RootfsConfig(), tree.root).find(names, elsewhere.split(":"))
+    return tool.why if isinstance(tool, MissingTool) else tool
 
 
 @pytest.mark.parametrize(
@@ -62,13 +64,13 @@ def test_a_tool_that_is_nowhere_is_not_blamed_on_merged_directories(tree: Tree) 
     assert find(tree, "go").startswith("looked for go in")
 
 
-def test_a_tool_of_the_daemons_path_below_a_home_is_told_apart(tree: Tree) -> None:
+def test_a_tool_of_the_daemons_path_below_a_home_has_a_reason_of_its_own(tree: Tree) -> None:
     tree.add({"/root/.cargo/bin/rustc": 0o755})
     why = find(tree, "rustc", elsewhere="relative::/usr/bin:/root/.cargo/bin")
     assert "found at /root/.cargo/bin/rustc" in why and "rootfs.paths: /usr," in why
 
 
-def test_a_visible_tool_beside_the_jails_path_is_told(tree: Tree) -> None:
+def test_a_visible_tool_beside_the_jails_path_is_reported(tree: Tree) -> None:
     tree.add({"/usr/games/fortune": 0o755})
     why = find(tree, "fortune", elsewhere="/usr/games")
     assert why == (
@@ -99,8 +101,8 @@ def test_a_visible_tool_beside_the_jails_path_is_told(tree: Tree) -> None:
 def test_a_tool_that_the_jail_could_not_run_is_missing(
     tree: Tree, entries: dict[str, Entry], why: str
 ) -> None:
-    told = find(tree.add(entries), "gcc")
-    assert told.startswith(("found at /usr/bin/gcc", "/usr/bin/gcc")) and why in told
+    reason = find(tree.add(entries), "gcc")
+    assert reason.startswith(("found at /usr/bin/gcc", "/usr/bin/gcc")) and why in reason
 
 
 def test_a_directory_that_only_root_may_enter_hides_what_is_in_it(tree: Tree) -> None:

@@ -16,9 +16,9 @@ START = 1000.0
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Deadlines:
     monkeypatch.setattr(module, "monotonic", lambda: START)
-    made = Deadlines()
-    made.start(replace(STEP_LIMITS, wall_s=10, cpu_s=4, cpus=2), input_s=60)
-    return made
+    deadlines = Deadlines()
+    deadlines.start(replace(STEP_LIMITS, wall_s=10, cpu_s=4, cpus=2), input_s=60)
+    return deadlines
 
 
 def test_wall_limit_comes_when_it_is_due(clock: Deadlines) -> None:

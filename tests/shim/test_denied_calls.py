@@ -1,4 +1,4 @@
-"""Whoever waits for the answer to a refused call gets it, whatever became of others."""
+"""The answers to refused calls: every waiting program gets its own, also when others have died."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sandboxd.shim.denied_calls import DeniedCalls
 
 
 def test_caller_that_was_killed_before_its_answer_does_not_end_the_answers() -> None:
-    """The listener was ready, and when it is looked at nobody waits any more. Both ends of a pipe
-    stand for it: they are told of in the same way."""
+    """The listener was ready, but no program waits any more when it is read. The two ends of a pipe
+    replace the listener here: a selector reports them in the same way."""
     reader, writer = os.pipe()
     selector = selectors.DefaultSelector()
     denied = DeniedCalls(reader, {})

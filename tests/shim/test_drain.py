@@ -1,4 +1,4 @@
-"""What a step has left in its pipes is read at its end, and not what others go on to write."""
+"""The output in the pipes of a step at its end: it is read, and later output of others is not."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+import hypothesis
 from hypothesis import strategies as st
 
 from sandboxd.shim.output_rate import OutputRate
@@ -10,7 +10,7 @@ from sandboxd.shim.output_rate import OutputRate
 FREE, PER_S, MOST = 1000, 100, 50
 
 
-@given(st.lists(st.tuples(st.integers(1, MOST), st.floats(0, 100))))
+@hypothesis.given(st.lists(st.tuples(st.integers(1, MOST), st.floats(0, 100))))
 def test_never_more_than_free_and_the_rate(pieces: list[tuple[int, float]]) -> None:
     rate, now, taken = OutputRate(FREE, PER_S), 1e6, []
     for size, quiet in pieces:
@@ -22,7 +22,7 @@ def test_never_more_than_free_and_the_rate(pieces: list[tuple[int, float]]) -> N
             assert passed <= FREE + MOST + (taken[last][0] - since) * PER_S + 1e-3
 
 
-@given(st.lists(st.integers(1, MOST), max_size=FREE // MOST))
+@hypothesis.given(st.lists(st.integers(1, MOST), max_size=FREE // MOST))
 def test_what_is_free_is_not_held_back(sizes: list[int]) -> None:
     rate = OutputRate(FREE, PER_S)
     assert not any(rate.pause(size, 5.0) for size in sizes)

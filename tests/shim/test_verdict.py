@@ -1,4 +1,4 @@
-"""What became of a step: the whole table of causes, and their order."""
+"""The verdict on a step: the whole table of causes, and their order."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import signal
 from dataclasses import fields, replace
 from typing import Any
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.config import STEP_LIMITS
@@ -76,13 +76,13 @@ def test_exit_codes_are_those_of_a_shell() -> None:
 def test_causes_in_their_order(
     known: StepFacts, outcome: str, limit: str | None, sent_by: str | None
 ) -> None:
-    found = judge(known)
-    assert (found.outcome, found.limit, found.sent_by) == (outcome, limit, sent_by)
+    verdict = judge(known)
+    assert (verdict.outcome, verdict.limit, verdict.sent_by) == (outcome, limit, sent_by)
     if limit or outcome not in ("success", "failure"):
-        assert found.advice
+        assert verdict.advice
 
 
-@given(
+@hypothesis.given(
     st.builds(
         StepFacts,
         limits=st.just(STEP_LIMITS),
@@ -97,11 +97,11 @@ def test_causes_in_their_order(
     ).filter(lambda f: f.ended_by not in ("cpus",))
 )
 def test_every_verdict_is_complete(known: StepFacts) -> None:
-    found = judge(known)
-    assert (found.outcome == "success") <= (known.exit == 0)
-    assert (found.outcome == "limit") <= bool(found.limit)
-    assert (found.sent_by is None) <= (found.signal is None)
-    assert "\n" not in found.advice and len(found.advice) < 300
+    verdict = judge(known)
+    assert (verdict.outcome == "success") <= (known.exit == 0)
+    assert (verdict.outcome == "limit") <= bool(verdict.limit)
+    assert (verdict.sent_by is None) <= (verdict.signal is None)
+    assert "\n" not in verdict.advice and len(verdict.advice) < 300
 
 
 def test_signal_is_named() -> None:
@@ -137,12 +137,12 @@ def test_plain_failure_needs_no_advice() -> None:
     assert judge(facts(OK, denied={"mount": 1}, last_denied="mount")).advice == ""
 
 
-def test_counters_are_told_before_and_after() -> None:
+def test_counters_are_reported_before_and_after() -> None:
     before, after = Counters(10, 1, 2, 0, 3, 0), Counters(30, 9, 5, 1, 4, 6)
-    found = judge(
+    counters = judge(
         facts(before=before, after=after, stored=StorageUse(7, 8), denied={"mount": 2})
     ).counters
-    assert found == {
+    assert counters == {
         "cpu_us": Change(10, 30), "memory_hits": Change(2, 5), "oom_kills": Change(0, 1),
         "pids_refused": Change(0, 6), "disk_bytes": Change(0, 7), "disk_inodes": Change(0, 8),
         "denied_syscalls": Change(0, 2),
@@ -150,6 +150,6 @@ def test_counters_are_told_before_and_after() -> None:
 
 
 def test_a_step_that_was_ended_on_request_died_of_a_signal_and_is_nobodys_fault() -> None:
-    found = judge(facts(None, killed_by="client", usage=Usage(wall_ms=5)))
-    assert (found.outcome, found.signal, found.limit) == ("signal", "SIGKILL", None)
-    assert found.usage.wall_ms == 5 and found.advice
+    verdict = judge(facts(None, killed_by="client", usage=Usage(wall_ms=5)))
+    assert (verdict.outcome, verdict.signal, verdict.limit) == ("signal", "SIGKILL", None)
+    assert verdict.usage.wall_ms == 5 and verdict.advice

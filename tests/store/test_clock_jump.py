@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.store import clock_jump, runs, sessions
@@ -30,7 +30,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-@given(
+@hypothesis.given(
     by=st.floats(-1e9, 1e9),
     age=st.floats(0, 1e6),
     ago=st.floats(0, 60),
@@ -46,7 +46,7 @@ def test_shifted_date_is_no_older_after_a_clock_jump_than_before(
     assert now - shifted <= ago + age + 1e-3
 
 
-@given(
+@hypothesis.given(
     by=st.floats(-1e9, 1e9), ago=st.floats(0, 60), start=st.floats(1e9, 2e9), part=st.floats(0, 1)
 )
 def test_date_that_was_noted_after_a_clock_jump_stays(

@@ -272,7 +272,7 @@ def test_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
 def test_second_process_that_opens_the_database_sees_it_in_use(path: str) -> None:
     database = Database(path)
     # SQLite holds a shared lock on this byte as long as the index of the log is used (os_unix.c,
-    # UNIX_SHM_DMS). Who finds it free truncates the index, under the feet of all others.
+    # UNIX_SHM_DMS). A process that finds it free truncates the index, which all others use.
     script = (
         "import fcntl, sys; file = open(sys.argv[1], 'r+b')\n"
         "fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)"

@@ -45,7 +45,7 @@ def refuse_pages(headers: Iterable[tuple[bytes, bytes]]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """`host`, a Host header in lower case, always means this host, whatever the DNS says.
+    """`host`, a Host header in lower case, always means this host, for any answer of the DNS.
 
     localhost and the names below it are the loopback by RFC 6761, 6.3; browsers comply.
     """

@@ -38,7 +38,7 @@ def owner(request: HTTPConnection) -> str:
 
 
 async def creator(request: HTTPConnection) -> str:
-    """The owner of what this request creates. Raises NotFound if it has no active keypair."""
+    """The owner of the resource to be created. Raises NotFound without an active keypair."""
     name = owner(request)
     authenticator: Authenticator = request.app.state.sandboxd.authenticator
     is_known = name in (caller(request).name, LOCAL.name)

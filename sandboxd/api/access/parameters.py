@@ -1,7 +1,7 @@
 """Parameters of requests: JSON bodies on any method, else the query string, typed and bounded.
 
-Clients send `null` for what they leave open, use several names for one thing and add keys that
-we do not know: null means absent, aliases are folded, unknown keys are ignored. File names that
+Clients send `null` for parameters that they leave open, use several names for one parameter and
+add unknown keys: null means absent, aliases are folded, unknown keys are ignored. File names that
 are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and are not changed.
 """
 
@@ -46,7 +46,7 @@ async def parameters(
 ) -> Parameters:
     """The request's parameters as `kind`, a Struct; `aliases` maps other names to its own.
 
-    Raises Invalid for what is malformed, HTTPException 413 for too large a body.
+    Raises Invalid for a malformed body, HTTPException 413 for one that is too large.
     """
     body = await _whole(request)
     values = parse(body) if body else _query(request.scope["query_string"], kind)

@@ -162,7 +162,7 @@ class FolderRegistry:
             await self._database.run(table.set_status, wanted.id, "READY")
         except Gone:
             raise  # the next start removes the directory, if it is there, by the row
-        except Exception:  # whatever it is, nothing may stay half made
+        except Exception:  # after any error, nothing may stay half made
             await self._warden.folder_remove(wanted.id)
             await self._deferred.write(table.remove, wanted.id)
             raise

@@ -43,7 +43,7 @@ class FileStart:
 
 
 class UploadParser:
-    """Parses one body. Raises Invalid for what is malformed or no file."""
+    """Parses one body. Raises Invalid for a malformed body, or a part that is no file."""
 
     def __init__(self, content_type: bytes) -> None:
         self._events: list[FileStart | bytes] = []

@@ -37,7 +37,7 @@ Turn = Literal["awaited", "at once", "taken"]
 class Bounds:
     """The amounts that may be reserved now, by all together and by one owner.
 
-    host_full  the host has none left of the resource, whatever was reserved
+    host_full  the host itself has nothing left of the resource, for any reservations
     """
 
     total: Amount

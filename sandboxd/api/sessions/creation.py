@@ -109,7 +109,7 @@ class Creation:
             row = await services.database.run(
                 table.move, wanted, "RUNNING", now, slot=slot, used_at=now
             )
-        except Exception as error:  # whatever it is, nothing may stay half made
+        except Exception as error:  # after any error, nothing may stay half made
             services.events.publish("cancelled", wanted, type(error).__name__)
             if slot is not None:
                 await services.warden.release(slot, wanted.id)

@@ -96,7 +96,7 @@ class FairQueue:
         self._waiting.setdefault(owner, {})[key] = amount
 
     def grant(self, key: Hashable, owner: str, amount: Amount) -> None:
-        """Grant an amount, whatever the bounds say: the key had it before the daemon started."""
+        """Grant an amount, also above the bounds: the key had it before the daemon started."""
         self._granted[key] = owner, amount
         self._used_by[owner] = self.used_by(owner) + amount
         self._used += amount

@@ -20,14 +20,14 @@ def readings(sessions: SessionRegistry) -> Iterator[Metric]:
     states = Counter("running" if one.runs.active else "idle" for one in alive)
     states["ending"] = len(sessions.rows()) - len(alive)
     counts = {state: float(states[state]) for state in STATES}
-    yield gauges("sessions", "Sessions by what they are at", "state", counts)
+    yield gauges("sessions", "Sessions by state", "state", counts)
     runs, disk = sessions.admission.runs.queue, sessions.admission.sessions.queue
     queues = {"runs": runs.waiting + sum(one.runs.waiting for one in alive)}
     queues["sessions"] = disk.waiting
     yield gauges("queue_length", "How many wait for their turn", "of", queues)
     for name, what, memory, storage in (
-        ("promised", "What is promised, and may be used", runs.used, disk.used),
-        ("promised_limit", "What is promised at most", runs.total, disk.total),
+        ("promised", "Reserved amounts, which may be used", runs.used, disk.used),
+        ("promised_limit", "The most that can be reserved", runs.total, disk.total),
     ):
         amounts = {
             "runs": memory.count,
@@ -38,4 +38,4 @@ def readings(sessions: SessionRegistry) -> Iterator[Metric]:
         yield gauges(name, what, "of", amounts)
     yield gauge("draining", "1 if nothing new begins", sessions.admission.paused)
     ceiling = asdict(sessions.config.ceiling)
-    yield gauges("limit_ceiling", "What a step may ask for at most", "limit", ceiling)
+    yield gauges("limit_ceiling", "The highest limit that a step may request", "limit", ceiling)

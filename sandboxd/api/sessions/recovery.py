@@ -90,7 +90,7 @@ class Recovery:
         await session.runs.restore([recorded_run(run, console) for run in runs])
 
     async def _lose(self, row: SessionRow, error: SandboxdError) -> None:
-        """End a session of which nothing is left; forget one that no client knows."""
+        """End a session without any remains; forget a session that no client knows."""
         _log.warning("session %s (%s) is dropped: %s", row.id, row.name, error)
         if row.status == "PREPARING":
             await self._services.deferred.write(table.remove, row.id)

@@ -81,11 +81,11 @@ class Session:
 
     @property
     def waits(self) -> Waiting | None:
-        """Where it waits for its turn; None: it has begun."""
+        """The place in the queue where the session waits; None: the session has begun."""
         return self._services.admission.sessions.waiting(self.row.id)
 
     def waiting(self, run: Run) -> Waiting | None:
-        """Where a run of it waits; None: it does not."""
+        """The place in a queue where a run of the session waits; None: the run does not wait."""
         return self._services.admission.waiting(self.runs, run)
 
     @property

@@ -7,7 +7,7 @@ survey, this module judges, repair.py removes.
 
     process      Its uid is a slot's. Either it is in a run's group of this daemon that the warden
                  does not know any more, or it is in no run's group. A process in another daemon's
-                 group, or with another daemon's files open, is that daemon's, whatever its uid.
+                 group, or with another daemon's files open, is that daemon's, with any uid.
     directory    A slot's directory that is not leased and names no session: its creation or its
                  removal was broken off.
     cgroup       A run's group below the daemon's own group, of a run that the warden does not know.

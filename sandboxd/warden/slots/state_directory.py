@@ -53,7 +53,7 @@ def make(config: Config, uid: int) -> str:
     try:
         if not os.path.isdir(config.state_dir):
             os.makedirs(config.state_dir)
-            os.chmod(config.state_dir, 0o711)  # whatever the umask
+            os.chmod(config.state_dir, 0o711)  # for any umask
         if foreign := first_foreign(config.state_dir):
             raise ConfigError(
                 f"--state-dir {config.state_dir}: others than root can change {foreign} and "

@@ -26,7 +26,7 @@ from . import Probe, ProbeContext
 from .limits import own_group
 
 SECONDS = 40.0
-"""What one child of a probe may take, a whole run above all; see guarantees.SECONDS."""
+"""The longest time of one child of a probe, mainly of a whole run; see guarantees.SECONDS."""
 
 _FLAGS = {
     "cgroup": syscalls.CLONE_NEWCGROUP, "ipc": syscalls.CLONE_NEWIPC,
@@ -151,7 +151,7 @@ def filter(_: ProbeContext) -> str:
     if not outcome.done:
         raise StageError("seccomp", outcome.text, outcome.errno, outcome.remedy)
     expect("seccomp", "name of the refused call", denied.last, "unshare")
-    return f"{len(compiled.program) // 8} instructions, refused calls are told by name"
+    return f"{len(compiled.program) // 8} instructions, refused calls are reported by name"
 
 
 def whole_run(host: ProbeContext) -> str:

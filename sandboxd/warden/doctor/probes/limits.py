@@ -20,7 +20,7 @@ from ..trial import die_with
 from . import ProbeContext
 
 SECONDS = 20.0
-"""What one thing may take that a kernel does at once; see guarantees.SECONDS."""
+"""The longest time of one act that a kernel does at once; see guarantees.SECONDS."""
 
 _PREFIX = "probe-"
 _TOUCHED = 8 * MIB

@@ -58,7 +58,7 @@ def memory(host: ProbeContext) -> str:
 
 
 def delegation(host: ProbeContext) -> str:
-    """Where systemd runs, it has delegated the groups; else it may change them at any time."""
+    """The delegation of the groups by systemd, which may change other groups at any time."""
     if isinstance(host.hierarchy, str):
         raise StageError("cgroup", host.hierarchy)
     if not os.path.isdir("/run/systemd/system"):

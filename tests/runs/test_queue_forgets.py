@@ -1,0 +1,64 @@
+"""The finished runs of a run queue: how many are kept, for how long, and which are forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.errors import NotFound
+from tests.api.fake_shim import KEEP
+
+from .stage import Stage, follow, play, reply, text
+
+
+def test_oldest_finished_runs_are_forgotten_and_the_newest_stay(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        for number in range(KEEP.runs_kept + 2):
+            await follow(await stage.submit(str(number), exec=f"out {number}"))
+        await asyncio.sleep(0.1)
+        with pytest.raises(NotFound):
+            stage.runs.get("0")
+        assert text(await reply(stage.runs.get(str(KEEP.runs_kept)))) == f"{KEEP.runs_kept}\n"
+
+    play(tmp_path, scenario)
+
+
+def test_result_that_was_not_served_is_not_pushed_out(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        unseen = await stage.submit("unseen", exec="out precious")
+        for number in range(KEEP.runs_kept + 2):
+            await follow(await stage.submit(str(number), exec="out x"))
+        assert stage.runs.get("unseen") is unseen
+        assert text(*await follow(unseen)) == "precious\n"
+
+    play(tmp_path, scenario)
+
+
+def test_finished_run_is_forgotten_when_its_time_is_over(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = await stage.submit("a", exec="out x")
+        await follow(run)
+        await run.done.wait()
+        await stage.runs.expire(run.ended_at + 59)
+        assert stage.runs.get("a") is run
+        await stage.runs.expire(run.ended_at + 60)
+        with pytest.raises(NotFound):
+            stage.runs.get("a")
+        assert not stage.rows  # nor for the next daemon, nor on disk
+
+    play(tmp_path, scenario, replace(KEEP, keep_s=60))
+
+
+def test_finished_runs_are_forgotten_beyond_a_size_but_the_newest_stays(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        for id in ("a", "b", "c"):
+            run = await stage.submit(id, exec="flood 100000")
+            await follow(run)
+            await run.done.wait()
+        await asyncio.sleep(0.1)
+        assert [run.id for run in stage.rows.values()] == ["c"]
+
+    play(tmp_path, scenario, replace(KEEP, kept_size=1))
