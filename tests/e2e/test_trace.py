@@ -65,7 +65,8 @@ def test_fault_of_the_api_is_in_the_log_with_what_each_thread_did(
     stacks = [line["stack"] for line in events(daemon, "api.crashed")]
     assert stacks[0].startswith("Fatal Python error: ")
     (current,) = (stack for stack in stacks if stack.startswith("Current thread"))
-    assert "sandboxd/api/server.py" in current
+    # The request that was just answered may still be ending, and a trace shows 100 frames at most.
+    assert "sandboxd/api/" in current
     assert any("httptools" in stack for stack in stacks)
 
 
