@@ -114,6 +114,8 @@ def warden(own_mounts: None) -> Iterator[BareWarden]:
         yield bare
         for slot in list(bare.resources.slots.leased.values()):
             bare.free(slot)
+        for slot in bare.resources.slots.emptying.values():
+            slot.lock.close()
         bare.resources.hierarchy.remove()
 
 
