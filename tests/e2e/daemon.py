@@ -177,7 +177,8 @@ def _groups() -> set[str]:
 
 
 def _state_directories() -> tuple[set[str], set[str]]:
-    """The names of the cgroups of living daemons and shims: those of others, and ours."""
+    """The names of the cgroups of living daemons and shims: first those of other test runs and of
+    services, then those of this test run."""
     names: tuple[set[str], set[str]] = set(), set()
     for pid in _titles():
         names[_is_ours(pid)].update(own_name(path) for path in _states(pid))
@@ -191,7 +192,8 @@ def _states(pid: int) -> set[str]:
 
 
 def _is_ours(pid: int) -> bool:
-    """We have started it, or a daemon of ours that is gone has: it has one of our uids or files."""
+    """This test run has started the process, itself or by a daemon that is gone now: the process
+    has a uid or a file of this test run."""
     family = {pid, *ancestors(pid)} - {1}
     return os.getpid() in family or any(_has_our_uid(one) or _has_our_files(one) for one in family)
 
@@ -277,7 +279,7 @@ class Outcome:
         self.results.append(result)
 
     def text(self, kind: str) -> str:
-        """What came as console items of `kind`."""
+        """The text of the console items of `kind`."""
         return "".join(
             data if isinstance(data, str) else f"{data[3]}\n"
             for result in self.results

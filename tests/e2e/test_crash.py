@@ -143,7 +143,7 @@ def test_finished_runs_can_still_be_asked_for(folder: Path) -> None:
 
 
 DIRECTORY = ("cgroup", "cursor", "console", "journal", "control")
-"""What the directory of a run has, in the order in which it is made."""
+"""The files in the directory of a run, in the order of their creation."""
 
 
 def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else(
