@@ -58,7 +58,7 @@ class Daemon:
         self.errors: int | None = None  # where its log goes; None: to the test's own
 
     def start(self, *options: str) -> None:
-        """Start it and wait for its line."""
+        """Start it and wait for its line; one that does not become ready has ended."""
         listen = ["--listen", "127.0.0.1:0", "--listen", f"unix:{self.folder}/api.sock"]
         command = [sys.executable, "-P", "-m", "sandboxd", "serve", *listen, "--auth", "none"]
         command += ["--state-dir", str(self.state), "--config", str(self.folder / "config.toml")]
@@ -71,7 +71,11 @@ class Daemon:
         )
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line.startswith("sandboxd: ready on "), line
+        if not line.startswith("sandboxd: ready on "):
+            status = self.process.wait(PATIENCE_S)
+            self.process.stdout.close()
+            self.process = None
+            raise AssertionError(f"not ready: {line!r}, exit status {status}")
         self.url = "http://" + line.split()[3].rstrip(",")
 
     def stop(self, number: int = signal.SIGTERM) -> int:

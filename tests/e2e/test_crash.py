@@ -275,7 +275,7 @@ def test_database_that_is_lost_does_not_cost_the_files_of_sessions(folder: Path,
             database.unlink()
         with open(folder / "log", "w+") as log:
             daemon.errors = log.fileno()
-            with pytest.raises(AssertionError):
+            with pytest.raises(AssertionError, match="exit status 2"):
                 daemon.start()
             daemon.errors = None
             log.seek(0)
