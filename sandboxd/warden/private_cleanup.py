@@ -7,7 +7,6 @@ the daemon is gone, and that all its remains are leaks.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from ..cgroupfs import is_v2
 from ..jail.cgroup import Group
 from .leaks.rule import GROUP
 from .runs.cgroups import own_name, places
+from .slots.state_directory import lock_soon
 
 PATIENCE_S = 5.0
 """How long the processes of a killed daemon may take to end."""
@@ -65,16 +65,10 @@ def _lock(path: str, wait_s: float) -> int | None:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT, 0o600)
     except OSError:  # the daemon ended before it made the lock
         return None
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(fd)
-                return None
-            time.sleep(0.05)
+    if lock_soon(fd, wait_s):
+        return fd
+    os.close(fd)
+    return None
 
 
 def _bases(state: str) -> list[str]:

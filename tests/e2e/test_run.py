@@ -246,7 +246,7 @@ def test_runtimes_are_listed_with_the_reason_why_one_is_absent() -> None:
 
 
 def test_link_out_of_the_folder_is_not_uploaded(tmp_path: Path) -> None:
-    """Who wrote the folder may not be who runs it, as root."""
+    """The folder may be another user's, and root runs the command."""
     (tmp_path / "work").mkdir()
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "work" / "stolen").symlink_to("../secret")
