@@ -134,7 +134,8 @@ class Run:
         self._calls.fail(error)
 
     def vanish(self) -> None:
-        """End all calls: the session is gone."""
+        """End all calls: the session is gone, or the run never begins."""
+        self.ended_at = self.ended_at or time.time()
         self._calls.vanish()
         if self._withdraw:
             self._withdraw()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -109,6 +110,8 @@ def test_run_that_is_called_off_is_forgotten_before_its_calls_end(tmp_path: Path
         await (stage.runs.interrupt() if how == "interrupt" else stage.runs.clear())
         assert stage.rows == {}, "or the next daemon would begin it"
         assert await call == {}
+        await stage.runs.expire(time.time() + 60)
+        assert stage.runs.get("a") is run, "its client may still ask for its end"
 
     play(tmp_path, scenario)
 

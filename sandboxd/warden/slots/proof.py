@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from ..leaks.scan import loops, objects, processes
 
-PATIENCE_S = 2.0
-"""How long the kernel may take to free the resources of processes that have just ended."""
+PATIENCE_S = 10.0
+"""How long the kernel may take to free the resources of processes that have just ended. The unmount
+of a file system waits for its dirty pages, on a busy disk for seconds."""
 
 
 @dataclass(frozen=True, slots=True)
