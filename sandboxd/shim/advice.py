@@ -24,7 +24,8 @@ NO_MEMORY_LEFT = (
     "that step, or ask for more with limits.mem"
 )
 OOM_SURVIVED = (
-    "processes of the step were killed for want of memory, and its exit status does not show it"
+    "processes of the step were killed for want of memory, and its exit status does not show it; "
+    "ask for more with limits.mem"
 )
 
 NO_NETWORK = "this sandbox has no network: upload what the program wants to fetch"

@@ -118,7 +118,9 @@ def test_limits_reach_the_steps_and_lowered_limits_are_named(run: Whole) -> None
     assert (exec_["wall_s"], exec_["memory"]) == (7.5, 64 << 20)
     assert (exec_["pids"], exec_["cpu_s"]) == (10, 5)
     assert results[0]["clamped"] == ["build.wall_s"]
-    assert results[0]["console"][0][0] == "log" and "build.wall_s" in str(results[0]["console"])
+    assert results[0]["clamped_values"] == {"build.wall_s": {"requested": 1e9, "granted": 3600}}
+    words = "build.wall_s was lowered from 1000000000 s to 3600 s, the most that is allowed"
+    assert results[0]["console"][0][0] == "log" and words in str(results[0]["console"])
     assert "clamped" in results[2] and results[2]["console"][0][0] == "stdout"
 
 

@@ -139,6 +139,7 @@ def test_resources_above_the_ceiling_are_lowered_and_named(http: httpx.Client) -
     resources = {"cpu": "0.5", "mem": "900g"}
     body = create(http, config={"resources": resources, "resource_opts": {"shmem": "64m"}}).json()
     assert body["clamped"] == ["mem"]
+    assert body["clamped_values"] == {"mem": {"requested": 900 << 30, "granted": 4 << 30}}
     limits = http.get(f"/session/{body['sessionId']}").json()["sandbox"]["limits"]
     assert (limits["cpus"], limits["memory"], limits["shm"]) == (0.5, 4 << 30, 64 << 20)
 

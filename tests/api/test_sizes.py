@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import sizes
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config import STEP_LIMITS, Config
 from sandboxd.errors import Invalid
 
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
@@ -87,3 +87,29 @@ def test_program_text_is_a_valid_argument_of_execve(text: str) -> None:
         assert b"\0" not in sizes.program_text(text, "exec").encode("utf-8", "surrogateescape")
     except Invalid:
         pass
+
+
+def test_scratch_has_one_inode_for_2_kib_at_most() -> None:
+    assert sizes.scratch_inodes(16 << 20, 65536) == 8192
+    assert sizes.scratch_inodes(128 << 20, 65536) == 65536
+    assert sizes.scratch_inodes(1 << 30, 65536) == 65536
+
+
+def test_clamp_names_both_values() -> None:
+    wanted = {"memory": 900 << 30, "wall_s": 1e6, "pids": 5000, "cpus": 0.5}
+    limits, clamps = sizes.granted(wanted, Config().ceiling)
+    assert limits == {"memory": 4 << 30, "wall_s": 3600, "pids": 1024, "cpus": 0.5}
+    assert [(clamp.name, clamp.text) for clamp in clamps] == [
+        ("mem", "from 900 GiB to 4 GiB, the most that is allowed"),
+        ("pids", "from 5000 to 1024, the most that is allowed"),
+        ("wall_s", "from 1000000 s to 3600 s, the most that is allowed"),
+    ]
+    assert sizes.clamp_fields(clamps) == {
+        "clamped": ["mem", "pids", "wall_s"],
+        "clamped_values": {
+            "mem": {"requested": 900 << 30, "granted": 4 << 30},
+            "pids": {"requested": 5000, "granted": 1024},
+            "wall_s": {"requested": 1e6, "granted": 3600},
+        },
+    }
+    assert sizes.clamp_fields([]) == {}

@@ -41,7 +41,9 @@ def test_lowered_resources_of_a_session_are_reported_to_its_first_run(
     http: httpx.Client, session: Make
 ) -> None:
     id = session(resources={"mem": "999g"}, resource_opts={"nofile": 1 << 30})
-    assert "mem, nofile of this session: lowered" in run(http, id, {"exec": ":"}).text("log")
+    text = run(http, id, {"exec": ":"}).text("log")
+    assert "limits of this session: mem was lowered from " in text
+    assert "nofile was lowered from " in text and "to 4 GiB" in text
     assert run(http, id, {"exec": ":"}).text("log") == ""
 
 

@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ...config import FilesConfig
-from ...errors import Invalid, SandboxdError
+from ...errors import Invalid, NotFound, SandboxdError
 from ...model import HOME
 from ..access.parameters import BodyReader, NoParameters, parameters, query_parameters
 from ..http.multipart import FileStart, UploadParser
@@ -28,6 +28,7 @@ from ..http.problems import client_text
 from ..sessions.file_client import FileClient, FilesOwner, path
 from ..state import session, state
 from ..telemetry.audit_log import annotate
+from .apps import KEY_FILE, NO_SSH
 
 OCTETS = "application/octet-stream"
 
@@ -167,7 +168,12 @@ async def download(request: Request) -> Response:
         raise Invalid(f"1 to {most} files can be downloaded at once", {"files": len(names)})
     paths = [path(name, "files") for name in names]
     annotate(request, files=len(paths))
-    helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
+    try:
+        helper, _ = await opened(session(request), {"op": "archive", "paths": paths})
+    except NotFound as error:
+        if names != [KEY_FILE] or error.kind != "path":
+            raise
+        raise NotFound("path", NO_SSH) from None
     boundary = secrets.token_hex(16)
     headers = {"content-type": f"multipart/mixed; boundary={boundary}"}
     return HelperResponse(helper, _parts(helper, boundary), headers)

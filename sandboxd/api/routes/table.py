@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..http.route import WEBSOCKET, Access, Route
 from . import (
     admin,
+    apps,
     create_session,
     events,
     execute,
@@ -59,6 +60,10 @@ _SESSIONS = (
     Route("POST", "/session/{ref}/complete", execute.complete),
     Route(WEBSOCKET, "/stream/session/{ref}/execute", stream.execute, "run.execute", streams=True),
     Route(WEBSOCKET, "/stream/session/{ref}/pty", pty.pty, "session.terminal", streams=True),
+    Route("GET", "/stream/session/{ref}/apps", apps.listing),
+    Route("POST", "/session/{ref}/start-service", apps.start),
+    Route(WEBSOCKET, "/stream/session/{ref}/tcpproxy", apps.connect),
+    Route(WEBSOCKET, "/stream/session/{ref}/httpproxy", apps.connect),
     Route("GET", "/events/session", events.session_events, streams=True),
 )
 

@@ -120,7 +120,7 @@ def clamp(field: str, requested: float, granted: float) -> Clamp:
 def _text(field: str, value: float) -> str:
     if field in _SIZES:
         return size(int(value))
-    return f"{value:g} s" if field in ("wall_s", "cpu_s") else f"{value:g}"
+    return f"{value:.10g} s" if field in ("wall_s", "cpu_s") else f"{value:.10g}"
 
 
 def clamp_fields(clamps: Sequence[Clamp]) -> dict[str, Any]:

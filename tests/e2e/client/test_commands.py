@@ -186,3 +186,17 @@ def test_a_wrong_secret_is_refused(client: Client) -> None:
     wrong = Client(client.python, client.folder, client.environ | {"BACKEND_SECRET_KEY": "x" * 40})
     printed = wrong("session", "create", "gcc:latest")
     assert printed.status == 1 and "Signature mismatch" in printed.err
+
+
+@pytest.mark.parametrize(
+    "command", [("ssh",), ("scp", "-r", "here", "work@localhost:there"), ("app", "sshd")]
+)
+def test_ssh_and_scp_are_refused_in_words(client: Client, command: tuple[str, ...]) -> None:
+    name = "no-ssh-here"
+    client("session", "create", "-t", name, "gcc:latest")
+    try:
+        printed = client(command[0], name, *command[1:])
+        assert "offers no ssh and no scp" in " ".join(printed.text.split()), printed
+        assert "backend.ai session upload" in " ".join(printed.text.split())
+    finally:
+        client("rm", name)

@@ -169,3 +169,10 @@ def test_run_without_options_keeps_what_the_run_before_has_made(
         assert kept.out == "precious\n", kept
     finally:
         (project / "Makefile").unlink()
+
+
+def test_advice_names_the_option_of_the_client(client: Client, project: Path, name: str) -> None:
+    printed = client("run", "-t", name, "--resource-opts", "wall_s=0.5", "--build", "true",
+                     "--exec", "sleep 60", "gcc:latest", "main.c", cwd=project)  # fmt: skip
+    words = "ask for more with --resource-opts wall_s=SECONDS in a new session"
+    assert words in " ".join(printed.text.split()), printed

@@ -16,11 +16,11 @@ from .calls import Make, Session, get, outputs, put
 
 
 def test_life_of_a_folder(http: httpx.Client, make: Make) -> None:
-    id = make("life", quota="64m", permission="rw", usage_mode="data", cloneable=True)
+    id = make("life", quota="64m", permission="rw", usage_mode="data", cloneable=False)
     listed = {one["name"]: one for one in http.get("/folders").json()}
     assert listed["life"]["id"] == id and listed["life"]["max_size"] == 64 << 20
     info = http.get("/folders/life").json()
-    assert (info["numFiles"], info["is_owner"], info["cloneable"]) == (0, True, True)
+    assert (info["numFiles"], info["is_owner"], info["cloneable"]) == (0, True, False)
     put(http, "life", "f", b"x")
     assert http.get("/folders/life").json()["numFiles"] == 1
     assert http.post("/folders/life/rename", json={"new_name": "death"}).status_code == 201
@@ -94,6 +94,9 @@ def test_quota_is_clamped_to_the_ceiling_and_holds(
     make("small", quota="16m")
     answer = http.post("/folders", json={"name": "huge", "quota": "900t"})
     assert (answer.json()["clamped"], answer.status_code) == (["quota"], 201)
+    most = answer.json()["max_size"]
+    values = {"quota": {"requested": 900 << 40, "granted": most}}
+    assert answer.json()["clamped_values"] == values
     assert http.delete("/folders/huge").status_code == 204
     id = session(mounts=["small"])
     said = outputs(http, id, "head -c 30M /dev/zero > small/f; stat -c %s small/f; echo own > o")

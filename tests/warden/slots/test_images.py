@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.config import ScratchConfig
+from sandboxd.errors import StageError
 from sandboxd.jail import syscalls
 from sandboxd.warden.leaks.rule import Loop
 from sandboxd.warden.leaks.scan import loops
-from sandboxd.warden.slots import images
+from sandboxd.warden.slots import images, scratch
 
 SIZE = 16 << 20
 
@@ -84,3 +87,68 @@ def test_image_of_another_state_directory_is_not_mistaken_for_one_of_the_same_na
     _, fd = images._attach(other)
     assert images._attached(image) is None
     os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("size", "inodes"), [(SIZE, 8192), (SIZE, 64), (2 * SIZE, 16384), (1 << 30, 65536)]
+)
+def test_more_than_half_of_an_image_is_for_the_content_of_files(
+    tmp_path: Path, size: int, inodes: int
+) -> None:
+    (tmp_path / "slots" / "0").mkdir(parents=True)
+    image, target = str(tmp_path / "slots" / "0" / "image"), tmp_path / "mount"
+    target.mkdir()
+    images.make(image, size, inodes)
+    images.mount(image, str(target))
+    try:
+        status = os.statvfs(target)
+        assert status.f_bavail * status.f_frsize > size // 2
+        assert status.f_ffree >= inodes - 16
+    finally:
+        images.unmount(str(target))
+
+
+def test_image_that_cannot_be_made_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"mkfs\.ext4"):
+        images.make(str(tmp_path / "image"), SIZE, 65536)  # more inodes than it has room for
+    assert os.listdir(tmp_path) == []
+
+
+def test_image_whose_making_is_interrupted_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subprocess.run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        images.make(str(tmp_path / "image"), SIZE, 64)
+    assert os.listdir(tmp_path) == []
+
+
+def test_host_without_mkfs_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("subprocess.run", absent)
+    with pytest.raises(StageError, match="e2fsprogs"):
+        images.make(str(tmp_path / "image"), SIZE, 64)
+    assert os.listdir(tmp_path) == []
+
+
+def test_copy_of_a_blank_that_fails_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk is full."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    maker = scratch.ScratchMaker(ScratchConfig(), str(tmp_path))
+    slot = tmp_path / "slot"
+    (slot / "scratch").mkdir(parents=True)
+    monkeypatch.setattr(images, "copy_sparse", full)
+    with pytest.raises(StageError, match="scratch"):
+        maker.make(str(slot), 65534, SIZE, 64)
+    assert os.listdir(slot) == ["scratch"]
+    assert os.listdir(tmp_path / "blank") == [f"{SIZE}-64.ext4"], "the blank itself is good"
