@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from websockets.sync.client import unix_connect
+
+from sandboxd.api.operation.drain import Drain
 
 from ..waiting import PATIENCE_S, until
 from .bad_requests import assert_problem
@@ -200,3 +202,34 @@ def test_drain_command_without_a_daemon_prints_one_line(server: Server) -> None:
     line = [sys.executable, "-m", "sandboxd", "drain", "--socket", "/nonexistent/sock"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 125 and done.stderr.startswith("sandboxd: the daemon does not answer")
+
+
+class Paused:
+    """An admission that lets nothing begin for another reason than a drain, as in a recovery."""
+
+    def __init__(self) -> None:
+        self.paused = True
+        self.going_on: list[Any] = []
+        self.runs = self
+        self.on_release: Callable[[], None] = lambda: None
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+
+
+def test_end_of_a_run_is_the_end_of_a_drain_only_while_the_daemon_is_being_drained(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    admission = Paused()
+    drain = Drain(cast(Any, admission))
+    admission.on_release()
+    assert not drain.on and not drain.drained.is_set() and caplog.messages == []
+    admission.going_on = []
+    drain.begin(None)
+    admission.on_release()
+    assert drain.drained.is_set()
+    assert caplog.messages == ["draining: nothing new begins", "drained: nothing runs"]
+    drain.undo()
+    admission.on_release()
+    assert caplog.messages[2:] == ["draining is undone: work is taken on again"]

@@ -185,7 +185,7 @@ def test_each_route_refuses_an_unknown_parameter_by_name(
     for method in route.methods.split():
         answer = http.request(method, path, params={"colour": "red"})
         assert answer.status_code == 400, answer.text
-        if method != "HEAD":  # which has no body
+        if method != "HEAD":  # its response has no body
             assert "colour" in answer.json()["data"], answer.text
 
 

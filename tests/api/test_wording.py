@@ -143,7 +143,7 @@ def test_advice_of_an_earlier_shim_is_worded_too() -> None:
 
 
 def test_program_that_writes_the_words_of_an_advice_keeps_them() -> None:
-    """Only the messages of sandboxd are worded; what a program prints comes as it is."""
+    """Only the messages of sandboxd are worded; the output of a program is not changed."""
     items: list[Any] = [
         ["stdout", "ask for more with options.timeout"],
         ["log", ["warning", "now", "sandboxd", "ask for more with limits.pids"]],

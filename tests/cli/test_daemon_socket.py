@@ -1,4 +1,4 @@
-"""The socket that a command uses, and what a user without rights is told, in one line each."""
+"""The socket that a command uses, and the one line for a user without the right to open it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_socket_and_private_exclude_each_other() -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("name", ["run", "selftest", "drain", "leaks"])
-def test_user_who_may_not_open_the_socket_is_told_so_and_starts_no_daemon(
+def test_user_who_may_not_open_the_socket_gets_the_reason_and_starts_no_daemon(
     listener: str, name: str
 ) -> None:
     folder = ["/usr/share"] if name == "run" else []
@@ -135,7 +135,9 @@ def test_user_who_may_not_open_the_socket_is_told_so_and_starts_no_daemon(
         ("selftest", "--private"),
     ],
 )  # fmt: skip
-def test_user_who_is_not_root_is_told_that_the_command_needs_root(args: tuple[str, ...]) -> None:
+def test_message_to_a_user_who_is_not_root_says_that_the_command_needs_root(
+    args: tuple[str, ...],
+) -> None:
     status, text = as_nobody(*args)
     assert (status, text.count("\n")) == (2, 1), text
     assert "needs root" in text and "sudo" in text

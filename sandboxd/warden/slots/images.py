@@ -42,7 +42,7 @@ def make(path: str, size: int, inodes: int) -> None:
             file.truncate(size)
         _make_file_system(fresh, inodes)
         os.rename(fresh, path)
-    except BaseException:  # also when the process is told to end: raised again
+    except BaseException:  # also a signal that ends the process: raised again
         with contextlib.suppress(OSError):
             os.unlink(fresh)
         raise

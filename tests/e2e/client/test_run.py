@@ -164,9 +164,9 @@ def test_run_without_options_keeps_what_the_run_before_has_made(
         printed = client("run", "-t", name, "gcc:latest", *files, cwd=project)
         assert printed.out.endswith("한글 word\n"), printed
         assert "Clean finished. (exit code = 0" in printed.err
-        kept = client("run", "-t", name, "--build", "true", "--exec", "cat result", "gcc:latest",
+        last = client("run", "-t", name, "--build", "true", "--exec", "cat result", "gcc:latest",
                       "main.c", cwd=project)  # fmt: skip
-        assert kept.out == "precious\n", kept
+        assert last.out == "precious\n", last
     finally:
         (project / "Makefile").unlink()
 
