@@ -24,7 +24,9 @@ from .conftest import Server
 LOOKS = {
     ("POST", "/auth"), ("POST", "/admin/gql"), ("POST", "/admin/graphql"),
     ("POST", "/session/{ref}/files"), ("POST", "/session/{ref}/complete"),
-    ("POST", "/folders/{name}/files"),
+    ("POST", "/folders/{name}/files"), ("POST", "/session/{ref}/start-service"),
+    ("WEBSOCKET", "/stream/session/{ref}/tcpproxy"),
+    ("WEBSOCKET", "/stream/session/{ref}/httpproxy"),
 }  # fmt: skip
 """Routes that change and give away nothing, though their method might."""
 

@@ -15,7 +15,9 @@ def tree(root: type[SandboxdError]) -> list[type[SandboxdError]]:
 
 
 def test_every_class_of_the_tree_has_a_mapping() -> None:
-    ours = [c for c in tree(SandboxdError) if c.__module__.startswith("sandboxd.")]
+    modules = [(c, c.__module__) for c in tree(SandboxdError)]
+    # those of the command line are never raised in the api
+    ours = [c for c, name in modules if name.startswith("sandboxd.") and ".cli." not in name]
     assert [c for c in ours if c not in problems.TABLE] == []
 
 

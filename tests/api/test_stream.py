@@ -77,7 +77,7 @@ def test_the_stream_of_a_run_has_a_frame_for_each_step_and_closes(
     assert [t for t in statuses(received) if t[0] != "continued"] == [
         ("clean-finished", 0), ("build-finished", 0), ("finished", 3),
     ]  # fmt: skip
-    assert stdout(*received) == "own clean\nmaking\nrunning\n"
+    assert stdout(*received) == "making\nrunning\n"
     assert ["stderr", "oh\n"] in received[-1]["console"] and received[-1]["files"] == []
 
 
