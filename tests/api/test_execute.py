@@ -213,6 +213,16 @@ def test_unknown_run_is_404(http: httpx.Client, session: str) -> None:
     assert answer.json()["title"] == "No such run."
 
 
+@pytest.mark.parametrize("mode", ["continue", "input"])
+def test_call_may_repeat_the_options_of_the_batch_call(
+    http: httpx.Client, session: str, mode: str
+) -> None:
+    """As programs with the official clients do, which send the same object in each call."""
+    body = {"runId": "a", "options": {"clean": "*", "build": None, "exec": "out x", "live": True}}
+    assert post(http, session, mode="batch", **body).status_code == 200
+    assert post(http, session, mode=mode, **body).status_code == 200
+
+
 @pytest.mark.parametrize("empty", [None, "", [], {}], ids=repr)
 def test_unknown_key_without_a_value_is_ignored(
     http: httpx.Client, session: str, empty: Any

@@ -137,7 +137,8 @@ def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
 async def _follow_up(request: Request, target: Session, call: Call) -> Response:
     if not call.runId:
         raise Invalid("continuation requires explicit run ID")
-    options = typed(fold(call.options, {}), Typed, "options")
+    # Clients repeat the options of the batch call in each call of its run.
+    options = typed(fold(call.options, {}), Typed, "options", beside=batch.BatchOptions)
     run = target.runs.get(call.runId)
     input = Input(call.code, options.eof) if call.mode == "input" else None
     terms = LIVE if options.live else POLL

@@ -80,8 +80,7 @@ async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
         async with asyncio.timeout(FIRST_S):
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
-        beside = BatchOptions if call.mode == "batch" else NoParameters
-        options = typed(fold(call.options, {}), Typed, "options", beside=beside)
+        options = typed(fold(call.options, {}), Typed, "options", beside=BatchOptions)
         if call.mode == "continue":
             return _FollowedRun(target.runs.get(call.runId), False, since(options.offset))
         if call.mode != "batch":
