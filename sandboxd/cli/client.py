@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
+from ..config import RESULTS_S
 from ..errors import ConfigError, NotFound, Refused, Unavailable
 from .unpack import unpack
 
@@ -62,7 +63,14 @@ class Client:
     def create(self, image: str, config: dict[str, Any]) -> dict[str, Any]:
         """A new session; the daemon's description of it."""
         name = f"run-{secrets.token_hex(6)}"
-        body = {"name": name, "image": image, "config": config, "reuseIfExists": False}
+        # A client that is killed deletes nothing: then the daemon ends the session, a day later.
+        body: dict[str, Any] = {
+            "name": name,
+            "image": image,
+            "config": config,
+            "reuseIfExists": False,
+        }
+        body["idleSeconds"] = RESULTS_S
         description: dict[str, Any] = self.call("POST", "/session", body)
         return description
 
