@@ -49,7 +49,7 @@ def _lines(say: Reporter, verb: str, total: int | None) -> Advance:
     def advance(count: int) -> None:
         nonlocal done, last
         done += count
-        if time.monotonic() - last > LINE_S:
+        if time.monotonic() - last >= LINE_S:
             last = time.monotonic()
             of = f" of {total:,}" if total is not None else ""
             say.phase(f"{verb} {done:,}{of} bytes", bytes=done)
