@@ -23,13 +23,13 @@ LINKS_MAX = 40
 """The kernel follows as many links in one name (path_resolution(7))."""
 
 
-class Loop(Exception):
+class TooManyLinks(Exception):
     """The target leads through too many links. The kernel never resolves it either."""
 
 
 def resolve(start: Place, target: str, lookup: Lookup) -> Place | None:
     """The place of `target`, a relative text of a link in the directory `start`; None: it leaves
-    the tree, or climbs from a place that does not exist. Raises Loop."""
+    the tree, or climbs from a place that does not exist. Raises TooManyLinks."""
     place = list(start)
     todo = target.split("/")[::-1]
     links, missing = 0, False
@@ -52,7 +52,7 @@ def resolve(start: Place, target: str, lookup: Lookup) -> Place | None:
             continue
         links += 1
         if links > LINKS_MAX:
-            raise Loop(target)
+            raise TooManyLinks(target)
         if inner.startswith("/"):
             return None
         place.pop()

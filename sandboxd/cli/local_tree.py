@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 from ..jail.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from .exclusion import Excludes
-from .link_targets import Loop, Place, below, climbs_first, relative, resolve
+from .link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
 from .reporter import Reporter, printable
 
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
@@ -24,7 +24,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """A member of the tree: a directory, a regular file, or a link with its `target`.
 
     name      relative, as os.fsdecode makes it
@@ -64,7 +64,7 @@ class LocalTree:
     def __exit__(self, *_: object) -> None:
         os.close(self._top)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[TreeEntry]:
         """All members, each directory before its content. Raises ConfigError for a directory or a
         file that cannot be read: without it, the program would meet half of the folder."""
         directories = [""]
@@ -75,7 +75,7 @@ class LocalTree:
                 kind = stat.S_IFMT(status.st_mode)
                 if self._excludes(name, kind == stat.S_IFDIR):
                     continue
-                entry = Entry(name, status.st_mode, status.st_size, status.st_mtime_ns)
+                entry = TreeEntry(name, status.st_mode, status.st_size, status.st_mtime_ns)
                 if kind == stat.S_IFDIR:
                     inner.append(name)
                     yield entry
@@ -136,7 +136,7 @@ class LocalTree:
             f"{self.shown(name)}: {error.strerror}; leave it out with --exclude '{pattern}'"
         )
 
-    def _link(self, entry: Entry) -> Entry | None:
+    def _link(self, entry: TreeEntry) -> TreeEntry | None:
         """The link as it goes up; None, after a warning, when it leaves the folder."""
         *parents, _ = entry.name.split("/")
         start = tuple(parents)
@@ -150,7 +150,7 @@ class LocalTree:
         if self._leaves(start, target):
             self._left_out(entry.name, f"is a link that leaves the folder: {printable(target)}")
             return None
-        return Entry(entry.name, entry.mode, 0, entry.mtime_ns, target)
+        return TreeEntry(entry.name, entry.mode, 0, entry.mtime_ns, target)
 
     def _inside(self, target: str, start: Place) -> str | None:
         for root in self._roots:
@@ -163,7 +163,7 @@ class LocalTree:
             return True
         try:
             return resolve(start, target, self._lookup) is None
-        except Loop:
+        except TooManyLinks:
             return not climbs_first(target)
 
     def _lookup(self, place: Place) -> str | None:

@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..model import MIB
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
-from .local_tree import Entry, LocalTree
+from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
     return code
 
 
-def _detect(entries: list[Entry]) -> str:
+def _detect(entries: list[TreeEntry]) -> str:
     image = runtimes.detect(entry.name for entry in entries if entry.is_file)
     if image is None:
         raise ConfigError("no runtime fits the files of the folder; name one with --image")

@@ -13,7 +13,7 @@ import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 
-from .local_tree import Entry, LocalTree
+from .local_tree import LocalTree, TreeEntry
 from .progress import Advance
 from .reporter import Reporter
 
@@ -33,7 +33,7 @@ def seconds(nanoseconds: int) -> str:
 
 
 def tar_stream(
-    tree: LocalTree, entries: Iterable[Entry], say: Reporter, advance: Advance
+    tree: LocalTree, entries: Iterable[TreeEntry], say: Reporter, advance: Advance
 ) -> Iterator[bytes]:
     """The tar of `entries` in chunks. `advance` is called with the bytes of content, as they go."""
     chunk = bytearray()
@@ -46,7 +46,7 @@ def tar_stream(
     yield bytes(chunk + _END)
 
 
-def _member(tree: LocalTree, entry: Entry, say: Reporter, advance: Advance) -> Iterator[bytes]:
+def _member(tree: LocalTree, entry: TreeEntry, say: Reporter, advance: Advance) -> Iterator[bytes]:
     if not entry.is_file:
         yield _header(entry, 0)
         return
@@ -77,7 +77,7 @@ def _content(fd: int, size: int, advance: Advance) -> Iterator[bytes]:
     yield bytes(-size % _BLOCK)
 
 
-def _header(entry: Entry, size: int) -> bytes:
+def _header(entry: TreeEntry, size: int) -> bytes:
     member = tarfile.TarInfo(entry.name)
     member.type = _TYPES[stat.S_IFMT(entry.mode)]
     member.mode = entry.mode & MODES

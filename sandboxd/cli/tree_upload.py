@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from .client import Client
-from .local_tree import Entry, LocalTree
+from .local_tree import LocalTree, TreeEntry
 from .progress import progress
 from .reporter import Reporter
 from .tar_stream import tar_stream
 
 
 def upload(
-    client: Client, session: str, tree: LocalTree, entries: list[Entry], say: Reporter
+    client: Client, session: str, tree: LocalTree, entries: list[TreeEntry], say: Reporter
 ) -> None:
     """Put `entries` of `tree` into /home/work. Raises Refused when the session has no room."""
     total = sum(entry.size for entry in entries)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..model import HOME
-from .link_targets import Loop, Place, below, climbs_first, relative, resolve
+from .link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
 from .tar_stream import MODES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -157,7 +157,7 @@ class _Unpacking:
                     file.flush()
                     _apply(file.fileno(), member)
                 os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:
+            except BaseException:  # raised again: no half file stays
                 os.unlink(name, dir_fd=directory)
                 raise
         finally:
@@ -172,7 +172,7 @@ class _Unpacking:
             try:
                 _set_time(name, member, dir_fd=directory)
                 os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:
+            except BaseException:  # raised again: no half file stays
                 os.unlink(name, dir_fd=directory)
                 raise
         finally:
@@ -191,7 +191,7 @@ class _Unpacking:
             raise Outside
         try:
             end = resolve(start, target, self._lookup)
-        except Loop:
+        except TooManyLinks:
             if climbs_first(target):
                 return target
             raise Outside from None

@@ -67,8 +67,8 @@ def results(
     """The outcome, the files in `into`, and the lines."""
     say = Lines()
     outcome = fetch(FakeClient(files, **more), "id", names, str(into), say)
-    found = [os.path.relpath(path, into) for path in into.rglob("*") if path.is_file()]
-    return outcome, sorted(found), say
+    there = [os.path.relpath(path, into) for path in into.rglob("*") if path.is_file()]
+    return outcome, sorted(there), say
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_results_before_and_after_a_broken_connection_are_not_lost(tmp_path: Pat
 
 def test_result_that_the_folder_has_no_place_for_counts_as_not_fetched(tmp_path: Path) -> None:
     (tmp_path / "junit.xml").mkdir()
-    outcome, there, say = results(FILES, ["junit.xml", "log.txt"], tmp_path)
+    outcome, there, _ = results(FILES, ["junit.xml", "log.txt"], tmp_path)
     assert there == ["log.txt"] and "junit.xml" in outcome.failed
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.cli.exclusion import exclusion
-from sandboxd.cli.local_tree import Entry, LocalTree
+from sandboxd.cli.local_tree import LocalTree, TreeEntry
 from sandboxd.cli.tar_stream import CHUNK, seconds, tar_stream
 from sandboxd.cli.unpack import unpack
 from sandboxd.errors import ConfigError
@@ -41,10 +41,12 @@ def put(folder: Path, *paths: str) -> None:
         (folder / path).write_text(path)
 
 
-def sent(folder: Path, say: Lines, change: Callable[[Entry], None] = lambda _: None) -> io.BytesIO:
+def sent(
+    folder: Path, say: Lines, change: Callable[[TreeEntry], None] = lambda _: None
+) -> io.BytesIO:
     """The whole stream; `change` is called for each entry shortly before it is read."""
 
-    def entries(tree: LocalTree) -> Iterable[Entry]:
+    def entries(tree: LocalTree) -> Iterable[TreeEntry]:
         for entry in list(tree.entries()):
             change(entry)
             yield entry
@@ -154,7 +156,7 @@ def test_link_that_climbs_behind_a_link_does_not_go_up(folder: Path) -> None:
 def test_file_that_becomes_a_link_before_it_is_read_does_not_go_up(folder: Path) -> None:
     put(folder, "a", "b/c")
 
-    def swap(entry: Entry) -> None:
+    def swap(entry: TreeEntry) -> None:
         path = folder / entry.name
         if entry.name == "a":
             path.unlink()
@@ -208,11 +210,13 @@ def test_file_that_changes_its_size_does_not_damage_the_stream(
 
 def test_file_that_vanishes_is_left_out_by_name(folder: Path, tmp_path: Path) -> None:
     put(folder, "a", "b")
+
+    def remove(entry: TreeEntry) -> None:
+        if entry.name == "a":
+            (folder / "a").unlink()
+
     say = Lines()
-    received(
-        sent(folder, say, lambda entry: entry.name == "a" and (folder / "a").unlink()),
-        tmp_path / "into",
-    )
+    received(sent(folder, say, remove), tmp_path / "into")
     assert os.listdir(tmp_path / "into") == ["b"]
     assert len(say.warnings) == 1 and "/a" in say.warnings[0]
 

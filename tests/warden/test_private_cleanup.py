@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.config import RESULTS_S
 from sandboxd.warden import private_cleanup
 
 PREFIX = "sandboxd-"
@@ -77,7 +78,7 @@ def test_directory_with_results_stays_for_a_day(
     make_old(folder)
     assert private_cleanup.clear_old(str(tmp_path), PREFIX) == []
     assert private_cleanup.clear(str(folder), 0) and (folder / "state").is_dir()
-    day = time.time() + private_cleanup.RESULTS_S
+    day = time.time() + RESULTS_S
     monkeypatch.setattr(time, "time", lambda: day)
     assert private_cleanup.clear_old(str(tmp_path), PREFIX) == [str(folder)]
     assert not folder.exists()
