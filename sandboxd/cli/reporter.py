@@ -42,14 +42,14 @@ class Reporter:
         if self._json:
             self._line({"event": "phase", "text": text} | event)
         elif not self._quiet:
-            self._print(text)
+            self._own_line(f"sandboxd: {text}")
 
     def warning(self, text: str) -> None:
         """A line that is printed even with --quiet."""
         if self._json:
             self._line({"event": "log", "text": text})
         else:
-            self._print(text)
+            self._own_line(f"sandboxd: {text}")
 
     def console(self, kind: str, data: Any) -> None:
         """One console item."""
@@ -67,11 +67,11 @@ class Reporter:
         if self._json:
             self._line({"event": "end", "exitCode": code})
 
-    def _print(self, text: str) -> None:
-        """A line of sandboxd, above the bar if there is one."""
+    def _own_line(self, text: str) -> None:
+        """Print a line on standard error, above the bar if there is one."""
         if self.bar:
             self.bar.clear()
-        print(f"sandboxd: {text}", file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
         if self.bar:
             self.bar.refresh()
 

@@ -125,8 +125,9 @@ class _Fetching:
             with (
                 progress(self._say, "fetching") as advance,
                 self._client.get_archive(self._session, "/".join(where), patterns) as archive,
+                archive.tar(advance) as tar,
             ):
-                unpacked = unpack(archive.tar(advance), self._into, where, placed)
+                unpacked = unpack(tar, self._into, where, placed)
         except NotFound:
             self._client.call("GET", f"/session/{self._session}")  # raises if the session is gone
             return matches

@@ -26,8 +26,9 @@ class FakeArchive:
         self.unmatched = unmatched
         self._files = files
 
-    def tar(self, _: object) -> tarfile.TarFile:
-        return archive(*self._files.items())
+    @contextlib.contextmanager
+    def tar(self, _: object) -> Iterator[tarfile.TarFile]:
+        yield archive(*self._files.items())
 
 
 class FakeClient(Client):
