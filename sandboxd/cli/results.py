@@ -27,6 +27,9 @@ from .unpack import Unpacked, unpack
 
 EVERYTHING = "."
 
+BATCH = 50
+"""Names of one request, so that its head stays short."""
+
 
 @dataclass
 class Fetched:
@@ -107,13 +110,10 @@ class _Fetching:
 
     def fetch(self, where: Place, matches: list[str]) -> list[str]:
         """Fetch the results in one directory; the names that matched nothing."""
-        missing = self._matching(where, matches)
-        # As in a shell, a pattern without a match may be a name that has such characters itself.
-        patterns = {glob.escape(match): match for match in missing if glob.has_magic(match)}
-        if not patterns:
-            return missing
-        absent = {patterns[match] for match in self._matching(where, [*patterns])}
-        return [match for match in missing if match in absent or not glob.has_magic(match)]
+        missing = []
+        for start in range(0, len(matches), BATCH):
+            missing += self._matching(where, matches[start : start + BATCH])
+        return missing
 
     def _matching(self, where: Place, matches: list[str]) -> list[str]:
         def placed(place: Place) -> Place:

@@ -124,10 +124,10 @@ def test_results_have_their_places(names: list[str], expected: list[str], tmp_pa
     assert there == expected and outcome == Fetched()
 
 
-def test_file_whose_name_looks_like_a_pattern_is_fetched(tmp_path: Path) -> None:
-    files = {"a[1].txt": b"1", "what?": b"2"}
-    outcome, there, _ = results(files, ["a[1].txt", "what?", "no*"], tmp_path)
-    assert there == ["a[1].txt", "what?"] and outcome.missing == ["no*"]
+def test_many_names_go_in_several_requests(tmp_path: Path) -> None:
+    files = {f"{number:03}": b"" for number in range(200)}
+    outcome, there, _ = results(files, [*files, "missing"], tmp_path)
+    assert there == sorted(files) and outcome == Fetched(missing=["missing"])
 
 
 def test_results_before_and_after_a_broken_connection_are_not_lost(tmp_path: Path) -> None:
