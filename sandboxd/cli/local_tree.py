@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 from ..jail.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from ..link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
 from .exclusion import Excludes
-from .link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
 from .reporter import Reporter, printable
 
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS

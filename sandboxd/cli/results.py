@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from ..config import SOCKET
 from ..errors import ConfigError, NotFound, Refused, SandboxdError, Unavailable
 from ..files.paths import inside
+from ..link_targets import Place
 from .client import Client
-from .link_targets import Place
 from .private_daemon import PrivateDaemon
 from .progress import progress
 from .reporter import Reporter, printable

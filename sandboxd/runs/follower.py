@@ -47,6 +47,11 @@ class StartedRun:
     cursor: int
     restored: bool = False
 
+    def close(self) -> None:
+        """Give the descriptors back, for a caller that has not handed them to a run."""
+        self.control.close()
+        close_all([self.console, self.journal, self.cursor])
+
 
 class Follower:
     """The view of a run that has been started; `news` is called when an attribute has changed.

@@ -115,10 +115,13 @@ class Run:
             self._withdraw = None
 
     async def follow(self, started: StartedRun) -> None:
-        """Follow the run, which has been started, to its end."""
-        self.started_at = await self._calls.begin(started, self.started_at)
+        """Follow the run, which has been started, to its end.
+
+        The run owns the descriptors of `started` from the first moment, also if this is cancelled.
+        """
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
         self._follower = Follower(started, self._config, self._calls.wake, why_lost)
+        self.started_at = await self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
         if self._killed_by:
             await self._follower.kill(self._killed_by)

@@ -80,6 +80,20 @@ class Held:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in memory}
 
 
+def _api(daemon: Daemon) -> int:
+    assert daemon.process
+    warden = daemon.process.pid
+    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
+    (api,) = (pid for pid in children if _title(int(pid)) == "sandboxd: api")
+    return int(api)
+
+
+def _descriptors(daemon: Daemon) -> list[str]:
+    """The files that the api holds, for the reader of a failure."""
+    folder = f"/proc/{_api(daemon)}/fd"
+    return sorted(os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+
+
 def _title(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
 
@@ -197,7 +211,7 @@ def test_sessions_come_and_go_and_nothing_of_them_stays() -> None:
             seconds = time.monotonic() - began
             print(f"{tally.total()} sessions, {seconds:.0f} s: {Held.of(daemon)}")
         last = _settled(daemon, empty.counts())
-    print(f"at the end: {last}\n{dict(tally)}")
+        print(f"at the end: {last}\n{dict(tally)}\nthe api holds {_descriptors(daemon)}")
     assert tally.total() == SESSIONS
     assert last.counts() == first.counts() == empty.counts()
     assert last.warden_mib - first.warden_mib < WARDEN_MIB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ import pytest
 from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import NotFound, Unavailable
 from sandboxd.model import Step
+from sandboxd.runs.cursor import ClientCursor, CursorFile
 from sandboxd.runs.plan import Plan
 from sandboxd.runs.run import Run
 
@@ -45,6 +47,37 @@ def test_cleared_run_that_is_just_being_started_is_killed_after_its_start(tmp_pa
         assert "kill" in stage.log and run.done.is_set()
 
     play(tmp_path, scenario)
+
+
+def test_queue_that_closes_while_a_run_begins_gives_back_its_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        begins = asyncio.Event()
+
+        async def write(file: CursorFile, cursor: ClientCursor) -> None:
+            begins.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(CursorFile, "write", write)
+        await stage.submit("a", "sleep 60")
+        await begins.wait()
+        spool = f"{stage.base}/1/"
+        assert {"console", "cursor", "journal"} <= _opened(spool)
+        stage.shims[0].kill()  # it has the console and the journal too
+        await stage.runs.close()
+        assert _opened(spool) == set()
+
+    play(tmp_path, scenario)
+
+
+def _opened(folder: str) -> set[str]:
+    """Names of the files of `folder` that this process has open."""
+    paths = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            paths.add(os.readlink(f"/proc/self/fd/{fd}"))
+    return {path.removeprefix(folder) for path in paths if path.startswith(folder)}
 
 
 @pytest.mark.parametrize("how", ["interrupt", "clear"])

@@ -196,10 +196,17 @@ class Session:
         stdin = None if run.plan.stdin is None else sealed(run.plan.stdin)
         # Meanwhile, since a power cut also loses the traces of a run that began a moment before.
         noting = asyncio.create_task(self._records.note_begun(run), name="begun")
+        started: StartedRun | None = None
         try:
-            return await self._start(run, stdin)
-        finally:
+            started = await self._start(run, stdin)
             await noting
+            return started
+        except BaseException:  # also when the session is closed meanwhile
+            if started:
+                started.close()
+            await noting
+            raise
+        finally:
             if stdin is not None:
                 os.close(stdin)
 
