@@ -63,7 +63,7 @@ def _command(name: StepName, options: BatchOptions, runtime: Runtime) -> str | N
     """The command of a step, for the shell; None: the step is skipped."""
     text: str = getattr(options, name)
     if text == "*":
-        text = getattr(runtime, name)
+        text = "" if name == "clean" else getattr(runtime, name)
     return sizes.program_text(text, f"options.{name}") if text else None
 
 
