@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from ...errors import Invalid
 from ...store.sessions import SessionRow
+from ..access import unserved
 from ..access.ownership import creator
 from ..access.parameters import fold, parameters, typed
 from ..folders.attachments import attachments
@@ -218,6 +219,9 @@ def _resources(settings: SessionSettings) -> dict[str, Any]:
         elif not field and value not in (None, 0, "0", ""):
             data = {f"config.resources.{name}": "this host offers cpu and mem"}
             raise Invalid("Input validation error", data)
+    rest = {key: value for key, value in settings.resource_opts.items()
+            if key not in sizes.RESOURCE_OPTS}  # fmt: skip
+    unserved.check(rest, "resource_opts", sizes.RESOURCE_OPTS, "config.resource_opts")
     for name, field in sizes.RESOURCE_OPTS.items():
         if (value := settings.resource_opts.get(name)) is not None:
             limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")

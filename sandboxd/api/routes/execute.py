@@ -84,8 +84,17 @@ def bad_mode(mode: str) -> Invalid:
     return Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
 
 
+class Complete(msgspec.Struct):
+    """The body of a request for completions, none of which the server has."""
+
+    mode: str = "complete"
+    code: str = ""
+    options: dict[str, Any] = {}
+
+
 async def complete(request: Request) -> Response:
     """POST /session/{ref}/complete: no completions, since there are only batch runs."""
+    await parameters(request, Complete)
     session(request)
     return complete_nothing()
 
@@ -96,7 +105,7 @@ def complete_nothing() -> Response:
 
 
 async def _batch(request: Request, target: Session, call: Call) -> Response:
-    options = typed(fold(call.options, {}), Typed, "options")
+    options = typed(fold(call.options, {}), Typed, "options", beside=batch.BatchOptions)
     run = await ask(request, target, call)
     return _CallResponse(target, run, None, LIVE if options.live else POLL, since(options.offset))
 
@@ -120,7 +129,7 @@ def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
         raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
     here = state(request)
     runtime = here.runtimes.resolve(target.row.runtime)
-    return batch.plan(batch.options(call.options), target.row, runtime, here.config)
+    return batch.plan(batch.options(call.options, Typed), target.row, runtime, here.config)
 
 
 async def _follow_up(target: Session, call: Call) -> Response:

@@ -13,7 +13,7 @@ from ...errors import Invalid
 from ...model import MIB
 from ...store.folders import FolderRow, Permission
 from ..access.ownership import creator, owner
-from ..access.parameters import parameters
+from ..access.parameters import NoParameters, parameters
 from ..folders import registry
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
@@ -39,7 +39,6 @@ class CreateFolder(msgspec.Struct):
     usage_mode: Literal["general", "data", "model"] = "general"
     permission: Permission = "rw"
     quota: Any = "0"
-    cloneable: bool = False
 
 
 _ALIASES = {
@@ -58,7 +57,12 @@ class FolderOptions(msgspec.Struct):
     """The options of a folder; None leaves an option as it is."""
 
     permission: Permission | None = None
-    cloneable: bool | None = None
+
+
+class ListFolders(msgspec.Struct):
+    """The parameters of a list: `group_id` is of clients that show the folders of a group."""
+
+    group_id: str = ""
 
 
 class FolderById(msgspec.Struct):
@@ -91,8 +95,10 @@ async def create(request: Request) -> Response:
         field = "unmanaged_path" if body.unmanaged_path else "group"
         raise Invalid("Input validation error", {field: "this server has folders of users only"})
     size, clamped = _size(body.quota, state(request).config.folders.size)
-    rest = {"usage_mode": body.usage_mode, "cloneable": body.cloneable}
-    row = registry.new_row(body.name, await creator(request), size, body.permission, **rest)
+    mode = body.usage_mode
+    row = registry.new_row(
+        body.name, await creator(request), size, body.permission, usage_mode=mode
+    )
     annotate(request, name=row.name, bytes=row.size)
     row = (await state(request).folders.make(row)).row
     annotate(request, folder=row.id)
@@ -139,11 +145,13 @@ def described(row: FolderRow) -> dict[str, Any]:
 
 async def listing(request: Request) -> Response:
     """GET /folders: the folders of the owner."""
+    await parameters(request, ListFolders)
     return JsonResponse([described(one.row) for one in state(request).folders.of(owner(request))])
 
 
 async def info(request: Request) -> Response:
     """GET /folders/{name}: the description of a folder, with its use."""
+    await parameters(request, NoParameters)
     place = folder(request)
     async with FileClient(place) as helper:
         used = await helper.ask({"op": "usage"})
@@ -163,18 +171,18 @@ async def rename(request: Request) -> Response:
 
 
 async def update_options(request: Request) -> Response:
-    """POST /folders/{name}/update-options: the permission for new sessions, and other options."""
-    target, options = (
-        folder(request),
-        msgspec.structs.asdict(await parameters(request, FolderOptions)),
-    )
-    changes = {key: value for key, value in options.items() if value is not None}
-    await state(request).folders.change(target, **changes)
+    """POST /folders/{name}/update-options: the permission for new sessions."""
+    options = await parameters(request, FolderOptions)
+    if options.permission is not None:
+        await state(request).folders.change(folder(request), permission=options.permission)
+    else:
+        folder(request)
     return Response(status_code=201)
 
 
 async def remove(request: Request) -> Response:
     """DELETE /folders/{name}: remove the folder with its files."""
+    await parameters(request, NoParameters)
     return await _remove(request, folder(request))
 
 
@@ -197,11 +205,13 @@ async def id_of(request: Request) -> Response:
     return JsonResponse({"id": state(request).folders.find(owner(request), name).row.id})
 
 
-async def hosts(_: Request) -> Response:
+async def hosts(request: Request) -> Response:
     """GET /folders/_/hosts: the places for folders."""
+    await parameters(request, NoParameters)
     return JsonResponse({"default": HOST, "allowed": [HOST]})
 
 
-async def allowed_types(_: Request) -> Response:
+async def allowed_types(request: Request) -> Response:
     """GET /folders/_/allowed_types: the kinds of owners of folders."""
+    await parameters(request, NoParameters)
     return JsonResponse(["user"])

@@ -21,6 +21,7 @@ from ...runs.plan import Plan
 from ...runs.terminals import Terminal
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
+from ..access.parameters import NoParameters, query_parameters
 from ..http.problems import client_text
 from ..sessions import sizes
 from ..sessions.session import Session
@@ -34,7 +35,8 @@ SHELL = "exec bash"
 
 
 async def pty(websocket: WebSocket) -> None:
-    """Serve one connection. Raises NotFound, QuotaExceeded before it is opened."""
+    """Serve one connection. Raises Invalid, NotFound, QuotaExceeded before it is opened."""
+    query_parameters(websocket, NoParameters)
     target, here = session(websocket), state(websocket)
     plan = plan_of(target.row, here.runtimes.resolve(target.row.runtime), here.config)
     seat = _Seat(websocket, target, plan, here.config.terminal.idle_s)

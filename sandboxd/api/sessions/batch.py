@@ -35,9 +35,9 @@ class BatchOptions(msgspec.Struct):
     live: bool = False
 
 
-def options(sent: dict[str, Any]) -> BatchOptions:
-    """The options that a client sent. Raises Invalid."""
-    return typed(fold(sent, {}), BatchOptions, "options")
+def options(sent: dict[str, Any], beside: type[msgspec.Struct]) -> BatchOptions:
+    """The options that a client sent. `beside` has those about the call alone. Raises Invalid."""
+    return typed(fold(sent, {}), BatchOptions, "options", beside=beside)
 
 
 def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:
