@@ -92,6 +92,7 @@ async def _row(request: Request) -> SessionRow:
 
 async def commit(request: Request) -> Response:
     """POST /session/{ref}/commit: refused, since this server has no images."""
+    await parameters(request, NoParameters)
     session(request)
     raise HTTPException(
         501, "This server has no images. Keep files in a virtual folder, or download them."
