@@ -23,6 +23,8 @@ TIMED_OUT, FAULT = 124, 125
 
 INTERRUPTED = 130
 
+LIMIT = "another limit of all steps, such as pids=500, wall_s=600 or disk=2g"
+
 OLD_NAMES = {"audit": "selftest"}
 """Renamed commands by their old names, which scripts of operators may still use."""
 
@@ -113,6 +115,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--env", metavar="NAME=VALUE", action="append", default=[], help="for all steps")
     add("--mem", metavar="SIZE", help="memory limit, such as 512m or 2g")
     add("--cpus", metavar="N", help="share of CPUs, such as 0.5 or 2")
+    add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
     add("--timeout", metavar="SECONDS", type=float, help="time limit of exec")
     add(
         "--stdin",
@@ -135,6 +138,7 @@ def _shell(command: argparse.ArgumentParser) -> None:
     add("--env", metavar="NAME=VALUE", action="append", default=[], help="in a new session")
     add("--mem", metavar="SIZE", help="memory limit of a new session, such as 512m or 2g")
     add("--cpus", metavar="N", help="share of CPUs of a new session, such as 0.5 or 2")
+    add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
     add("--quiet", "-q", action="store_true", help="print only the terminal's output")
     add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
 

@@ -30,15 +30,24 @@ def connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
 
 
 def resources(args: argparse.Namespace) -> dict[str, Any]:
-    """`config` of the session. Raises ConfigError for an --env without a value."""
+    """`config` of the session. Raises ConfigError for an --env or --limit without a value."""
     resources = {key: value for key, value in (("mem", args.mem), ("cpu", args.cpus)) if value}
-    environ = {}
-    for setting in args.env:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--env {setting}: write NAME=VALUE")
-        environ[name] = value
-    return {"environ": environ, "resources": resources}
+    environ, limits = _settings("--env", args.env), _settings("--limit", args.limit)
+    for name, value in limits.items():
+        if not value:
+            raise ConfigError(f"--limit {name}=: write NAME=VALUE")
+    return {"environ": environ, "resources": resources, "resource_opts": limits}
+
+
+def _settings(option: str, texts: list[str]) -> dict[str, str]:
+    """The values of an option that is written NAME=VALUE. Raises ConfigError."""
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{option} {text}: write NAME=VALUE")
+        settings[name] = value
+    return settings
 
 
 def create(client: Client, image: str, config: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
+from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
 from ..access import unserved
 from ..access.ownership import creator
@@ -118,8 +119,8 @@ async def create(request: Request) -> Response:
     if not created:
         lowered = []
     if lowered:
-        names = ", ".join(lowered)
-        session.runs.notice = f"{names} of this session: lowered to what this server allows"
+        values = "; ".join(f"{clamp.name} was lowered {clamp.text}" for clamp in lowered)
+        session.runs.notice = f"limits of this session: {values}"
     return JsonResponse(_answer(session, body, created, lowered), 201 if created else 200)
 
 
@@ -155,7 +156,7 @@ async def _wait(session: Session, seconds: float) -> None:
 
 
 def _answer(
-    session: Session, body: CreateSession, created: bool, lowered: list[str]
+    session: Session, body: CreateSession, created: bool, lowered: list[Clamp]
 ) -> dict[str, Any]:
     """The response as clients read it. They stop at the status PENDING; TIMEOUT is the status for
     a client that has waited in vain."""
@@ -169,9 +170,7 @@ def _answer(
     }
     if waits := session.waits:
         answer["queue"] = asdict(waits)
-    if lowered:
-        answer["clamped"] = lowered
-    return answer
+    return answer | sizes.clamp_fields(lowered)
 
 
 def _check_offered(body: CreateSession, settings: SessionSettings) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from ...errors import Invalid
 from ...model import MIB
+from ...runs.plan import Clamp
 from ...store.folders import FolderRow, Permission
 from ..access.ownership import creator, owner
 from ..access.parameters import NoParameters, parameters
@@ -94,7 +95,7 @@ async def create(request: Request) -> Response:
     if body.unmanaged_path or body.group:
         field = "unmanaged_path" if body.unmanaged_path else "group"
         raise Invalid("Input validation error", {field: "this server has folders of users only"})
-    size, clamped = _size(body.quota, state(request).config.folders.size)
+    size, lowered = _size(body.quota, state(request).config.folders.size)
     mode = body.usage_mode
     row = registry.new_row(
         body.name, await creator(request), size, body.permission, usage_mode=mode
@@ -102,20 +103,17 @@ async def create(request: Request) -> Response:
     annotate(request, name=row.name, bytes=row.size)
     row = (await state(request).folders.make(row)).row
     annotate(request, folder=row.id)
-    answer = described(row)
-    if clamped:
-        answer["clamped"] = ["quota"]
-    return JsonResponse(answer, 201)
+    return JsonResponse(described(row) | sizes.clamp_fields(lowered), 201)
 
 
-def _size(quota: Any, most: int) -> tuple[int, bool]:
-    """The size of a folder with this `quota` in bytes; true if it was lowered to `most`."""
+def _size(quota: Any, most: int) -> tuple[int, list[Clamp]]:
+    """The size of a folder with this `quota` in bytes, and the clamp if it exceeds `most`."""
     if quota in (0, "0", ""):
-        return most, False
+        return most, []
     size = sizes.size_of(quota, "quota")
     if size < SIZE_MIN:
         raise Invalid("Input validation error", {"quota": f"at least {SIZE_MIN} bytes"})
-    return min(size, most), size > most
+    return min(size, most), [sizes.clamp("quota", size, most)] if size > most else []
 
 
 def described(row: FolderRow) -> dict[str, Any]:

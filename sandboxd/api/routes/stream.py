@@ -38,7 +38,7 @@ from ..http.responses import to_json
 from ..sessions.batch import BatchOptions
 from ..sessions.session import Session
 from ..state import session
-from .execute import Call, Typed, ask, bad_mode, result, since
+from .execute import Call, Typed, ask, bad_mode, result, since, wording
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ async def _follow(websocket: WebSocket, target: Session, followed: _FollowedRun)
     while not run.suspended:
         try:
             async with run.call(policy=STREAM, since=since) as reply:
-                frame = await result(target, run, reply)
+                frame = await result(target, run, reply, wording(websocket))
                 frame["options"] = frame["options"] or {}  # null would crash clients
                 if reply:
                     await reply.note()
