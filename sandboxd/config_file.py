@@ -31,7 +31,9 @@ def load(path: str | None, **overrides: Any) -> Config:
         try:
             table = tomllib.loads(Path(path).read_text())
         except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}; name a readable file") from None
+            closed = isinstance(error, PermissionError)
+            remedy = "it needs root; use sudo" if closed else "name a readable file"
+            raise ConfigError(f"{path}: {error.strerror}; {remedy}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
     table |= {key: value for key, value in overrides.items() if value is not None}

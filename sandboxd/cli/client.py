@@ -31,6 +31,7 @@ OPTIONS = {
     "config.resource_opts.": "--limit ", "config.environ.": "--env ", "config.environ": "--env",
     "options.timeout": "--timeout", "options.clean": "--clean", "options.build": "--build",
     "options.exec": "--exec", "options.stdin": "--stdin", "image": "--image",
+    "deadline": "--deadline",
 }  # fmt: skip
 """Fields of requests -> the options from which they come."""
 

@@ -8,24 +8,27 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ConfigError, Refused, Unavailable
+from ..config import SOCKET
+from ..errors import ConfigError, Refused
 from .client import Client
+from .daemon_socket import find_daemon
+from .main import PRIVATE
 from .private_daemon import private_daemon
 from .reporter import Reporter
 
 
-def connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
-    """A client of the running daemon, or of a private one that lives as long as `stack` is open."""
-    if os.path.exists(socket):
-        client = Client(socket)
-        try:
-            client.call("GET", "/")
-            return client
-        except Unavailable:
-            client.close()
+def connect(named: str | None, stack: contextlib.ExitStack, say: Reporter) -> Client:
+    """A client of the daemon at the socket that the user has `named`, of the daemon that runs, or
+    of a private one that lives as long as `stack` is open. Raises ConfigError."""
+    if named != PRIVATE and (client := find_daemon(named)):
+        return client
     if os.geteuid() != 0:
-        raise ConfigError(f"no daemon at {socket}, and starting one needs root; use sudo")
-    say.phase("no daemon is running: starting a private one")
+        raise ConfigError(
+            f"no daemon listens at {SOCKET}, and a private one needs root: use sudo, or name the "
+            "socket of a daemon with --socket"
+        )
+    absent = "" if named == PRIVATE else "no daemon is running: "
+    say.phase(f"{absent}starting a private one")
     return Client(stack.enter_context(private_daemon()), comes_back=False)
 
 

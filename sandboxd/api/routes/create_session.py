@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
+from ...model import size
 from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
 from ..access import unserved
@@ -225,6 +226,6 @@ def _resources(settings: SessionSettings) -> dict[str, Any]:
         if (value := settings.resource_opts.get(name)) is not None:
             limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
     if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
-        data = {"config.resource_opts.disk": f"at least {sizes.SCRATCH_STEP} bytes are needed"}
+        data = {"config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed"}
         raise Invalid("Input validation error", data)
     return limits

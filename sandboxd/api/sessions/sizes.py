@@ -62,10 +62,10 @@ def client_name(field: str) -> str:
 def amount(field: str, value: Any, where: str) -> float | int:
     """The value of the field `field` of Limits. Raises Invalid naming `where`."""
     if field in _SIZES:
-        size = size_of(value, where)
-        if field == "memory" and size < MEMORY_MIN:
-            raise _bad(where, f"at least {MEMORY_MIN} bytes are needed")
-        return size
+        count = size_of(value, where)
+        if field == "memory" and count < MEMORY_MIN:
+            raise _bad(where, f"at least {size(MEMORY_MIN)} are needed")
+        return count
     if field in COUNTS:
         digits = isinstance(value, str) and re.fullmatch("[0-9]{1,16}", value)
         count = int(value) if digits else value
