@@ -240,7 +240,6 @@ class RuntimeConfig:
 
     aliases: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
-    clean: str = ""
     build: str = ""
     exec: str = ""
     environ: dict[str, str] = field(default_factory=dict)

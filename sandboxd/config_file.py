@@ -7,6 +7,7 @@ the key and the allowed values.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tomllib
 import types
 import typing
@@ -16,6 +17,8 @@ from typing import Any
 from . import config_rules
 from .config import Config
 from .errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 
 def load(path: str | None, **overrides: Any) -> Config:
@@ -28,7 +31,9 @@ def load(path: str | None, **overrides: Any) -> Config:
         try:
             table = tomllib.loads(Path(path).read_text())
         except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}; name a readable file") from None
+            closed = isinstance(error, PermissionError)
+            remedy = "it needs root; use sudo" if closed else "name a readable file"
+            raise ConfigError(f"{path}: {error.strerror}; {remedy}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
     table |= {key: value for key, value in overrides.items() if value is not None}
@@ -46,6 +51,9 @@ def from_table(table: dict[str, Any]) -> Config:
     config_rules.check(config)
     return typing.cast(Config, config)
 
+
+OBSOLETE = {"RuntimeConfig": ("clean",)}
+"""Keys of earlier versions, by table. They have no effect, and a server with one starts."""
 
 RESTART = (
     "listen", "metrics", "state_dir", "auth", "cgroup", "require", "slots", "scratch.kind",
@@ -90,6 +98,9 @@ def _build(cls: type[Any], table: Any, where: str, base: Any = None) -> Any:
     if not isinstance(table, dict):
         raise ConfigError(f"[{where}] must be a table")
     known = typing.get_type_hints(cls)
+    for key in set(table) & set(OBSOLETE.get(cls.__name__, ())):
+        _log.warning("%s.%s has no effect any more; remove it", where, key)
+        table = {name: value for name, value in table.items() if name != key}
     if unknown := sorted(set(table) - set(known)):
         name = f"{where}.{unknown[0]}".lstrip(".")
         raise ConfigError(f"unknown key {name}; known here: {', '.join(sorted(known))}")

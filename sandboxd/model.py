@@ -10,6 +10,15 @@ from typing import Any, Literal
 MIB = 1 << 20
 GIB = 1 << 30
 
+
+def size(count: int) -> str:
+    """Bytes for people: whole MiB or GiB where that is exact, else rounded to a tenth."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f}".removesuffix(".0") + f" {name}"
+    return f"{count} bytes"
+
+
 HOME = "/home/work"
 """The session's work directory as programs and clients see it."""
 

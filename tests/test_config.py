@@ -94,6 +94,14 @@ def test_mistake_names_the_key(tmp_path: Path, text: str, named: str) -> None:
         load(tmp_path, text)
 
 
+def test_key_of_an_earlier_version_is_accepted_without_effect_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = load(tmp_path, "[runtimes.zig]\nclean = 'rm -rf zig-out'\nexec = './main'")
+    assert loaded.runtimes["zig"] == config.RuntimeConfig(exec="./main")
+    assert caplog.messages == ["runtimes.zig.clean has no effect any more; remove it"]
+
+
 @pytest.mark.parametrize("rule", config_rules.RULES, ids=lambda rule: rule.key)
 def test_defaults_keep_every_rule_and_every_rule_names_a_key(rule: config_rules.Rule) -> None:
     values = list(config_rules.values(config.Config(), rule.key))

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sandboxd import config, config_file
+import pytest
+
+from sandboxd import config, config_file, runtimes
+from sandboxd.warden.shared_resources import compile_filters
 
 SAMPLE = Path(__file__).parent.parent / "systemd" / "config.toml"
 
@@ -45,3 +48,30 @@ def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
     values["ceiling.cpus"] = wanted["ceiling.cpus"]  # the host's
     wrong = {name for name in wanted if wanted[name] != values[name]}
     assert not wrong, f"systemd/config.toml has another default of {sorted(wrong)}"
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """The table and the text of each setting, which may have several lines."""
+    table, text = "", ""
+    for line in SETTINGS.splitlines():
+        if line.startswith("["):
+            table = line
+        elif not line.startswith("# ") and line.strip():
+            text += line + "\n"
+            try:
+                tomllib.loads(text)
+            except tomllib.TOMLDecodeError:
+                continue  # the value goes on in the next line
+            yield table, text
+            text = ""
+
+
+@pytest.mark.parametrize(("table", "text"), lines(), ids=lambda part: str(part).partition(" ")[0])
+def test_daemon_takes_each_setting_of_the_sample_alone(
+    tmp_path: Path, table: str, text: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"{table}\n{text}")
+    loaded = config_file.load(str(path))
+    compile_filters(loaded)
+    runtimes.load(loaded)

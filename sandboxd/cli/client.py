@@ -12,10 +12,25 @@ from typing import Any
 
 import httpx
 
+from .. import __version__
 from ..config import RESULTS_S
 from ..errors import NotFound, Refused, Unavailable
 
 CALL_S = 60.0
+
+USER_AGENT = f"sandboxd/{__version__}"
+
+INVALID = "Input validation error"
+"""The message of the api beside fields that say more."""
+
+OPTIONS = {
+    "config.resources.mem": "--mem", "config.resources.cpu": "--cpus",
+    "config.resource_opts.": "--limit ", "config.environ.": "--env ", "config.environ": "--env",
+    "options.timeout": "--timeout", "options.clean": "--clean", "options.build": "--build",
+    "options.exec": "--exec", "options.stdin": "--stdin", "image": "--image",
+    "deadline": "--deadline",
+}  # fmt: skip
+"""Fields of requests -> the options from which they come."""
 
 
 class ConnectionLost(Unavailable):
@@ -32,7 +47,11 @@ class Client:
         self.socket = socket
         self.comes_back = comes_back
         transport = httpx.HTTPTransport(uds=socket)
-        self._http = httpx.Client(transport=transport, base_url="http://sandboxd", timeout=CALL_S)
+        # The api words its advice for this client by the name (api/sessions/wording.py).
+        agent = {"user-agent": USER_AGENT}
+        self._http = httpx.Client(
+            transport=transport, base_url="http://sandboxd", timeout=CALL_S, headers=agent
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -138,10 +157,20 @@ def raise_for(response: httpx.Response) -> None:
     except ValueError:
         problem = {}
     text = problem.get("msg") or problem.get("title") or f"HTTP status {response.status_code}"
-    if isinstance(problem.get("data"), dict):
-        text = "; ".join([text, *(f"{key}: {value}" for key, value in problem["data"].items())])
+    data = problem.get("data")
+    if isinstance(data, dict):  # a list in it is in the text already
+        fields = [f"{option(key)}: {data[key]}" for key in data if not isinstance(data[key], list)]
+        text = "; ".join(fields if text == INVALID and fields else [text, *fields])
     if response.status_code >= 500:
         raise Unavailable(text)
     if response.status_code == 404:
         raise NotFound("", text)
     raise Refused(text)
+
+
+def option(field: str) -> str:
+    """The option by which the user has set this field of a request; else the field."""
+    for name, text in OPTIONS.items():
+        if field.startswith(name):
+            return text + field.removeprefix(name)
+    return field

@@ -27,7 +27,7 @@ class ConsolePrinter:
         self._session = session
         self._say = say
         self._began = time.monotonic()
-        self._built = True
+        self._failed_build: int | None = None
         self._options = options
         self._interrupts = 0
         self._interrupt_sent = self._reading = False
@@ -99,14 +99,15 @@ class ConsolePrinter:
         if status in ("clean-finished", "build-finished") and not skipped:
             self._done(status.removesuffix("-finished"), code, verdict)
         if status == "build-finished":
-            self._built = code == 0
+            self._failed_build = code or None
         if status == "exec-timeout":
             self._done("run", None, verdict)
             return TIMED_OUT
         if status != "finished":
             return None
-        if not self._built:
+        if self._failed_build is not None:
             self._say.phase("the build failed, so exec was not run")
+            code = self._failed_build  # the API says 127, whatever the build's own code is
         elif not skipped:
             self._done("exec", code, verdict)
         return FAULT if code is None or code < 0 else int(code)

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     """Print a line for each guarantee; 0 when all that is required holds."""
     if os.geteuid() != 0:
         raise ConfigError(
-            "doctor tries what only root may do, such as making namespaces; run it with sudo"
+            "doctor needs root, since it tries what only root may do; run it with sudo"
         )
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
     loaded = config_file.load(args.config, state_dir=state_dir)

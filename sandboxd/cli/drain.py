@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from ..errors import ConfigError
-from .client import Client
+from .daemon_socket import running_daemon
 
 POLL_S = 0.5
 
@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError("--undo goes with neither --wait nor --deadline")
     if args.status and (args.undo or args.deadline is not None):
         raise ConfigError("--status changes nothing: leave --undo and --deadline away")
-    client = Client(args.socket)
+    client = running_daemon(args.socket)
     try:
         if args.status:
             state = client.call("GET", "/admin/drain")

@@ -7,13 +7,13 @@ import contextlib
 import signal
 from urllib.parse import quote
 
-from ..errors import ConfigError
 from .client import Client
+from .daemon_socket import running_daemon
 from .main import FAULT
 from .private_daemon import PrivateDaemon, private_daemon
 from .reporter import Reporter
 from .results import check_writable, command, fetch
-from .temporary_session import running, terminated
+from .temporary_session import terminated
 
 MISSING = 1
 """Exit status when a name matched nothing."""
@@ -48,7 +48,4 @@ def _connect(
         daemon = stack.enter_context(private_daemon(args.state))
         client = Client(daemon.socket, comes_back=False)
         return stack.enter_context(contextlib.closing(client)), daemon
-    client_of_running = running(args.socket)
-    if client_of_running is None:
-        raise ConfigError(f"no daemon at {args.socket}; name its socket with --socket")
-    return stack.enter_context(contextlib.closing(client_of_running)), None
+    return stack.enter_context(contextlib.closing(running_daemon(args.socket))), None

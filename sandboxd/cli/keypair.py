@@ -50,7 +50,9 @@ def _open(config: Config, make: bool) -> Database:
         identity.apply(uid, uid)
         identity.verify(uid, uid)
     elif os.geteuid() != uid:
-        raise ConfigError("only root manages keypairs; run this with sudo")
+        raise ConfigError(
+            "keypair needs root, since only root and the api read the keys; run it with sudo"
+        )
     path = state_directory.database_path(config)
     if not make and not os.path.exists(path):
         raise ConfigError(f"there is no {path}; is --state-dir right?")

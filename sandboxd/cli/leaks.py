@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from ..errors import NotFound, Unavailable
-from .client import Client
+from .daemon_socket import running_daemon
 
 LEAKS = 1
 """Exit status when there were leaks."""
@@ -15,7 +15,7 @@ LEAKS = 1
 
 def main(args: argparse.Namespace) -> int:
     """Show the report; the exit status."""
-    client = Client(args.socket)
+    client = running_daemon(args.socket)
     try:
         report: dict[str, Any] = client.call("GET", "/admin/leaks")
     except NotFound:

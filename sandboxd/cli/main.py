@@ -23,6 +23,11 @@ TIMED_OUT, FAULT = 124, 125
 
 INTERRUPTED = 130
 
+LIMIT = "another limit of all steps, such as pids=500, wall_s=600 or disk=2g"
+
+PRIVATE = ""
+"""The socket of `--private`: no socket."""
+
 OLD_NAMES = {"audit": "selftest"}
 """Renamed commands by their old names, which scripts of operators may still use."""
 
@@ -30,6 +35,22 @@ OLD_NAMES = {"audit": "selftest"}
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see '{self.prog} --help'")
+
+
+def _seconds(text: str) -> float:
+    """The type of an option that is a time."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number of seconds is needed") from None
+
+
+def _count(text: str) -> int:
+    """The type of an option that is a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number is needed") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,22 +106,30 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _socket(command: argparse.ArgumentParser) -> None:
+    """The options of a command that starts a private daemon where none runs."""
+    group = command.add_mutually_exclusive_group()
+    group.add_argument("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
+    group.add_argument(
+        "--private", dest="socket", action="store_const", const=PRIVATE,
+        help="start a private daemon for this command, even where one runs",
+    )  # fmt: skip
+
+
 def _leaks(command: argparse.ArgumentParser) -> None:
     command.description = (
         "The daemon compares its leases with the state of the kernel, removes what belongs to no "
         "session, and names it. Exits with 1 if there was a leak."
     )
     command.add_argument("--json", action="store_true", help="the whole lease table as JSON")
-    command.add_argument(
-        "--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})"
-    )
+    command.add_argument("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
 
 
 def _run(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Uploads FOLDER into a new session, runs its steps and shows the console live. Exits with "
         "the program's exit code; 124: a time limit, 125: sandboxd's own failure, 2: a mistake in "
-        "the command line. Uses the daemon at --socket, or starts a private one for this run."
+        "the command line. Uses the daemon that runs, or starts a private one for this run."
     )
     add = command.add_argument
     add("folder", metavar="FOLDER", help="the folder to upload, without .git, .hg and .svn")
@@ -125,7 +154,8 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--env", metavar="NAME=VALUE", action="append", default=[], help="for all steps")
     add("--mem", metavar="SIZE", help="memory limit, such as 512m or 2g")
     add("--cpus", metavar="N", help="share of CPUs, such as 0.5 or 2")
-    add("--timeout", metavar="SECONDS", type=float, help="time limit of exec")
+    add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
+    add("--timeout", metavar="SECONDS", type=_seconds, help="time limit of exec")
     add(
         "--stdin",
         metavar="FILE",
@@ -133,7 +163,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     )
     add("--quiet", "-q", action="store_true", help="print only the program's output")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
-    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
+    _socket(command)
 
 
 def _get(command: argparse.ArgumentParser) -> None:
@@ -153,7 +183,7 @@ def _get(command: argparse.ArgumentParser) -> None:
     add("--state", metavar="DIR", help="of a private daemon that is over; 'run' prints it")
     add("--quiet", "-q", action="store_true", help="print only warnings")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
-    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
+    add("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
 
 
 def _shell(command: argparse.ArgumentParser) -> None:
@@ -167,8 +197,9 @@ def _shell(command: argparse.ArgumentParser) -> None:
     add("--env", metavar="NAME=VALUE", action="append", default=[], help="in a new session")
     add("--mem", metavar="SIZE", help="memory limit of a new session, such as 512m or 2g")
     add("--cpus", metavar="N", help="share of CPUs of a new session, such as 0.5 or 2")
+    add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
     add("--quiet", "-q", action="store_true", help="print only the terminal's output")
-    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
+    _socket(command)
 
 
 def _serve(command: argparse.ArgumentParser) -> None:
@@ -199,12 +230,17 @@ def _drain(command: argparse.ArgumentParser) -> None:
         "go on may end; runs in a queue stay there, also over a restart."
     )
     add = command.add_argument
-    add("--deadline", metavar="S", type=float, help="after S seconds end the runs that still go on")
+    add(
+        "--deadline",
+        metavar="S",
+        type=_seconds,
+        help="after S seconds end the runs that still go on",
+    )
     add("--wait", action="store_true", help="return after the end of the last run")
     add("--undo", action="store_true", help="accept new work again")
     add("--status", action="store_true", help="change nothing")
     add("--json", action="store_true", help="JSON instead of text")
-    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
+    add("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
 
 
 def _runtimes(command: argparse.ArgumentParser) -> None:
@@ -222,7 +258,7 @@ def _keypair(command: argparse.ArgumentParser) -> None:
         "create", help="create a keypair and show its secret, only this once"
     )
     create.add_argument("--admin", action="store_true", help="may act for all owners")
-    create.add_argument("--rate-limit", metavar="N", type=int, help="requests in 900 seconds")
+    create.add_argument("--rate-limit", metavar="N", type=_count, help="requests in 900 seconds")
     listing = actions.add_parser("list", help="all keypairs, without their secrets")
     for action in (create, listing):
         action.add_argument("--json", action="store_true", help="JSON instead of text")
@@ -275,4 +311,4 @@ def _selftest(command: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list the attacks and run none")
     add("--image", metavar="NAME", default="python", help="runtime of the sessions (python)")
     add("--json", action="store_true", help="JSON instead of text")
-    add("--socket", metavar="PATH", default=SOCKET, help=f"the daemon's (default: {SOCKET})")
+    _socket(command)

@@ -41,5 +41,5 @@ def private(folder: str) -> dict[str, object]:
         "listen": [f"unix:{folder}/api.sock"],
         "state_dir": f"{folder}/state",
         "metrics": "",
-        "log_level": "warning",
+        "log_level": "error",  # refusals are printed by the command
     }

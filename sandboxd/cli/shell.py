@@ -27,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection, unix_connect
 
 from ..errors import ConfigError, NotFound, Unavailable
-from .client import Client, raise_for
+from .client import USER_AGENT, Client, raise_for
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
 from .temporary_session import connect, create, deleted, resources, terminated
@@ -89,7 +89,9 @@ def attach(socket: str, session: str) -> tuple[int, list[str]]:
 def _opened(socket: str, session: str) -> Iterator[ClientConnection]:
     url = f"ws://sandboxd/stream/session/{session}/pty"
     try:
-        connection = unix_connect(socket, url, compression=None, ping_interval=None)
+        connection = unix_connect(
+            socket, url, compression=None, ping_interval=None, user_agent_header=USER_AGENT
+        )
     except InvalidStatus as error:
         refusal = error.response
         raise_for(httpx.Response(refusal.status_code, content=bytes(refusal.body or b"")))

@@ -8,52 +8,57 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import ConfigError, Refused, Unavailable
+from ..config import SOCKET
+from ..errors import ConfigError, Refused
 from .client import Client
+from .daemon_socket import find_daemon
+from .main import PRIVATE
 from .private_daemon import PrivateDaemon, private_daemon
 from .reporter import Reporter
 
 
-def connect(socket: str, stack: contextlib.ExitStack, say: Reporter) -> Client:
-    """A client of the running daemon, or of a private one that lives as long as `stack` is open."""
-    return connect_or_start(socket, stack, say)[0]
+def connect(named: str | None, stack: contextlib.ExitStack, say: Reporter) -> Client:
+    """A client of the daemon at the socket that the user has `named`, of the daemon that runs, or
+    of a private one that lives as long as `stack` is open. Raises ConfigError."""
+    return connect_or_start(named, stack, say)[0]
 
 
 def connect_or_start(
-    socket: str, stack: contextlib.ExitStack, say: Reporter
+    named: str | None, stack: contextlib.ExitStack, say: Reporter
 ) -> tuple[Client, PrivateDaemon | None]:
     """As `connect`, with the private daemon if it was started."""
-    if client := running(socket):
+    if named != PRIVATE and (client := find_daemon(named)):
         return client, None
     if os.geteuid() != 0:
-        raise ConfigError(f"no daemon at {socket}, and starting one needs root; use sudo")
-    say.phase("no daemon is running: starting a private one")
+        raise ConfigError(
+            f"no daemon listens at {SOCKET}, and a private one needs root: use sudo, or name the "
+            "socket of a daemon with --socket"
+        )
+    absent = "" if named == PRIVATE else "no daemon is running: "
+    say.phase(f"{absent}starting a private one")
     daemon = stack.enter_context(private_daemon())
     return Client(daemon.socket, comes_back=False), daemon
 
 
-def running(socket: str) -> Client | None:
-    """A client of the daemon that listens on `socket`; None: there is no such daemon."""
-    if os.path.exists(socket):
-        client = Client(socket)
-        try:
-            client.call("GET", "/")
-            return client
-        except Unavailable:
-            client.close()
-    return None
-
-
 def resources(args: argparse.Namespace) -> dict[str, Any]:
-    """`config` of the session. Raises ConfigError for an --env without a value."""
+    """`config` of the session. Raises ConfigError for an --env or --limit without a value."""
     resources = {key: value for key, value in (("mem", args.mem), ("cpu", args.cpus)) if value}
-    environ = {}
-    for setting in args.env:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--env {setting}: write NAME=VALUE")
-        environ[name] = value
-    return {"environ": environ, "resources": resources}
+    environ, limits = _settings("--env", args.env), _settings("--limit", args.limit)
+    for name, value in limits.items():
+        if not value:
+            raise ConfigError(f"--limit {name}=: write NAME=VALUE")
+    return {"environ": environ, "resources": resources, "resource_opts": limits}
+
+
+def _settings(option: str, texts: list[str]) -> dict[str, str]:
+    """The values of an option that is written NAME=VALUE. Raises ConfigError."""
+    settings = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"{option} {text}: write NAME=VALUE")
+        settings[name] = value
+    return settings
 
 
 def create(client: Client, image: str, config: dict[str, Any]) -> str:

@@ -209,20 +209,21 @@ class Profile:
 
 
 def profile(allow: Iterable[str] = (), refuse: Iterable[str] = ()) -> Profile:
-    """The profile, with the calls `allow` moved to the allowed and `refuse` to the refused.
+    """The profile, with the calls `allow` moved to the allowed and `refuse` to the refused. A call
+    that is allowed already may be in `allow`.
 
     Raises ConfigError for a call that cannot be moved there, saying which can.
     """
     allowed, refused = names(ALLOWED), names(REFUSED)
     may = [name for group, text in REFUSED.items() if group not in FINAL for name in text.split()]
     for name in allow:
-        if name not in may:
+        if name not in may and name not in allowed:
             raise ConfigError(f"{name} can never be allowed; the calls that can: {', '.join(may)}")
     for name in refuse:
         if name not in allowed:
             raise ConfigError(f"{name} is no call that the profile allows, so it cannot be refused")
     return Profile(
-        tuple(name for name in [*allowed, *allow] if name not in refuse),
+        tuple(name for name in dict.fromkeys([*allowed, *allow]) if name not in refuse),
         tuple(name for name in [*refused, *refuse] if name not in allow),
     )
 

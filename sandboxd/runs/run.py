@@ -53,7 +53,7 @@ class Run:
         self.done = asyncio.Event()
         self._config = config
         self._calls = ClientCalls(
-            f"{name} was lowered to what this server allows" for name in plan.clamped
+            f"{clamp.name} was lowered {clamp.text}" for clamp in plan.clamped
         )
         self._follower: Follower | None = None
         self._killed_by: Sender | None = None

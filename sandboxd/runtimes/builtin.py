@@ -10,7 +10,6 @@ from __future__ import annotations
 from .commands import (
     BUILD_SCRIPT,
     MAKE,
-    MAKE_CLEAN,
     binary,
     compiled,
     listed,
@@ -85,7 +84,6 @@ BUILTIN = (
         "C (gcc)",
         aliases=("gcc", "cc", "ansi-c", "c11", "c17"),
         tools=(("gcc",),),
-        clean=MAKE_CLEAN,
         build=compiled("gcc", ("main.c",), ("c",)),
         exec=_C_BINARY,
         environ=_C_ENVIRON,
@@ -95,7 +93,6 @@ BUILTIN = (
         "C++ (g++)",
         aliases=("c++", "g++", "gpp", "cxx", "cplusplus", "cpp17", "gcc-cpp"),
         tools=(("g++",),),
-        clean=MAKE_CLEAN,
         build=compiled("g++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
         exec=_C_BINARY,
         environ=_C_ENVIRON,

@@ -100,7 +100,6 @@ def _with_changes(runtime: Runtime, changes: RuntimeConfig) -> Runtime:
         runtime,
         aliases=changes.aliases or runtime.aliases,
         tools=tuple(tuple(tool.split("|")) for tool in changes.tools) or runtime.tools,
-        clean=changes.clean or runtime.clean,
         build=changes.build or runtime.build,
         exec=changes.exec or runtime.exec,
         environ=changes.environ or runtime.environ,
@@ -126,7 +125,7 @@ def _names(config: Config, runtimes: dict[str, Runtime]) -> dict[str, str]:
 
 def _with_tools(runtime: Runtime, paths: dict[str, str]) -> Runtime:
     """`runtime` with the paths of its tools in place of {NAME} in its commands."""
-    texts = {step: getattr(runtime, step) for step in ("clean", "build", "exec")}
+    texts = {step: getattr(runtime, step) for step in ("build", "exec")}
     for first, path in paths.items():
         word = shlex.quote(path)
         texts = {step: text.replace(f"{{{first}}}", word) for step, text in texts.items()}

@@ -21,17 +21,6 @@ for file in GNUmakefile makefile Makefile; do
 done
 """
 
-MAKE_CLEAN = """\
-for file in GNUmakefile makefile Makefile; do
-  [ -f "$file" ] || continue
-  # -q changes no file; status 2 means that the Makefile has no such target, and clean is done.
-  make -q clean >/dev/null 2>&1
-  [ $? -eq 2 ] || exec make clean
-  break
-done
-exit 0
-"""
-
 BUILD_SCRIPT = f"{MAKE}exit 0\n"
 """Scripts need no build, unless a Makefile says so."""
 

@@ -14,10 +14,11 @@ class Runtime:
     title    one line for people
     aliases  further names, compared without regard to case
     tools    programs that the runtime needs, each with its alternatives in order of preference
-    clean, build, exec
+    build, exec
              the POSIX shell text for "*", run in the session's /home/work, which is also HOME;
              "": the step is skipped. {NAME} in the text becomes the path of the tool whose first
-             alternative is NAME
+             alternative is NAME. There is none for clean: official clients send "*" for it although
+             their user has asked for no clean, and it would remove the results of the last run
     environ  variables of every step of the runtime; session and run may replace them
     """
 
@@ -25,7 +26,6 @@ class Runtime:
     title: str
     aliases: tuple[str, ...] = ()
     tools: tuple[tuple[str, ...], ...] = ()
-    clean: str = ""
     build: str = ""
     exec: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)

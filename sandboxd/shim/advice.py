@@ -1,11 +1,17 @@
-"""The advice of a verdict: one line on which a user can act, or "". No I/O."""
+"""The advice of a verdict: one line on which a user can act, or "". No I/O.
+
+A higher limit is advised by the phrase "ask for more with limits.NAME", or resource_opts.NAME for a
+limit of the whole session, and a command by "options.STEP". The api turns these names into what the
+reader of the advice can type (api/sessions/wording.py).
+"""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
 
-from ..model import GIB, MIB, Outcome, Sender
+from ..model import Outcome, Sender, size
 from .facts import StepFacts, signal_name
 
 INIT_LOST = "the run's init ended unexpectedly"
@@ -15,11 +21,34 @@ DRAINED = (
 )
 NO_MEMORY_LEFT = (
     "files in memory from an earlier step take more than the memory limit of {}; remove them in "
-    "that step, or ask for more with resources.mem"
+    "that step, or ask for more with limits.mem"
 )
 OOM_SURVIVED = (
     "processes of the step were killed for want of memory, and its exit status does not show it"
 )
+
+NO_NETWORK = "this sandbox has no network: upload what the program wants to fetch"
+
+_UNRESOLVED = re.compile(
+    r"temporary failure in name resolution|temporary failure resolving|name or service not known"
+    r"|name does not resolve|no address associated with hostname|nodename nor servname"
+    r"|could not resolve host|couldn't resolve host|unable to resolve host|no such host"
+    r"|UnknownHostException|unknown host\b(?! key)|bad hostname|lookup \S+ on \S+:"
+    r"|failed to lookup address|gaierror|getaddrinfo (?:failed|EAI_|ENOTFOUND)"
+    r"|code EAI_AGAIN|code ENOTFOUND|no servers could be reached"
+    r"|network is unreachable|ENETUNREACH",
+    re.IGNORECASE,
+)
+"""The words of programs and libraries for a name that does not resolve, or no route."""
+
+_LAST_LINES = 8
+"""Lines at the end of the output that count as the program's last words. Lines that belong to one
+before them, as those of a stack trace do, do not count."""
+
+_NOTHING_FOUND = re.compile(
+    r'sandboxd: (build|exec) "\*" looked for ([^\n]{1,120}) in /home/work and found none'
+)
+"""The last line of a default command (runtimes/commands.py)."""
 
 _MEANINGS = {
     "SIGSEGV": "the program used memory that it does not have; look for a bad pointer or index, "
@@ -62,7 +91,9 @@ def _cause(outcome: Outcome, limit: str | None, sender: Sender | None, facts: St
     if outcome == "fault":
         return INIT_LOST
     if outcome == "limit" or limit not in (None, "output"):
-        return _LIMITS[limit or ""](facts)
+        text = _LIMITS[limit or ""](facts)
+        is_waiting = limit == "wall_s" and _wants_network(facts.last_output)
+        return f"{text}; {NO_NETWORK}" if is_waiting else text
     parts = [_exit(sender, facts)]
     if limit == "output":
         parts.append(_output(facts))
@@ -78,11 +109,18 @@ def _exit(sender: Sender | None, facts: StepFacts) -> str:
             "exit status 126: the shell found a file that it cannot execute; make the file "
             "executable (chmod +x, in the build step) or name its interpreter"
         )
+    if facts.exit == 127 and (match := _NOTHING_FOUND.search(facts.last_output)):
+        return (
+            f'exit status 127: {match[1]} "*" looked for {match[2]} in /home/work and found none; '
+            f"upload one, or name a command with options.{match[1]}"
+        )
     if facts.exit == 127:
         return (
             "exit status 127: a command was not found; its name is in the output. Check that the "
             "runtime has the command, or that the build makes it (./NAME)"
         )
+    if facts.exit and _wants_network(facts.last_output):
+        return NO_NETWORK
     if facts.last_denied:
         return _denied(facts)
     if facts.signal:
@@ -93,6 +131,14 @@ def _exit(sender: Sender | None, facts: StepFacts) -> str:
         text = f"exit status {facts.exit}: in a shell this means that a program died of {name}"
         return f"{text}: {meaning}" if meaning else text
     return ""
+
+
+def _wants_network(output: str) -> bool:
+    """The last words of `output` are about a name that does not resolve."""
+    lines = output.splitlines()
+    begins = [number for number, line in enumerate(lines) if line[:1].isalnum() or line[:1] == "["]
+    first = begins[-_LAST_LINES] if len(begins) >= _LAST_LINES else 0
+    return _UNRESOLVED.search("\n".join(lines[first:])) is not None
 
 
 def _died(name: str, sender: Sender | None) -> str:
@@ -115,7 +161,7 @@ def _denied(facts: StepFacts) -> str:
 
 def _wall(facts: StepFacts) -> str:
     return (
-        f"time limit of {facts.limits.wall_s:g} s reached; ask for more with options.timeout, "
+        f"time limit of {facts.limits.wall_s:g} s reached; ask for more with limits.wall_s, "
         "or look for a loop or a wait that never ends"
     )
 
@@ -132,7 +178,7 @@ def _memory(facts: StepFacts) -> str:
     by = "" if count < 1 else " by 1 process" if count == 1 else f" by up to {count} processes"
     return (
         f"memory limit of {size(facts.limits.memory)} reached{by}; ask for more with "
-        f"resources.mem{', or run fewer at once (make -j1)' if count > 1 else ''}"
+        f"limits.mem{', or run fewer at once (make -j1)' if count > 1 else ''}"
     )
 
 
@@ -146,7 +192,7 @@ def _pids(facts: StepFacts) -> str:
 def _disk(facts: StepFacts) -> str:
     grown = max(0, facts.stored.bytes - facts.stored_before.bytes)
     if facts.full and facts.full.startswith("folder "):
-        return f"the virtual {facts.full} is full; remove files from it, or ask for a larger quota"
+        return f"the virtual {facts.full} is full; remove files from it, or use a larger folder"
     if facts.ended_by == "disk":
         return (
             f"disk limit of {size(facts.limits.disk)} for this step reached; "
@@ -157,7 +203,10 @@ def _disk(facts: StepFacts) -> str:
             f"the session's disk is full ({size(facts.stored.bytes)} used, {size(grown)} of it "
             "by this step); remove files, or ask for more with resource_opts.disk"
         )
-    return 'the output says "No space left on device": remove files, or ask for more disk or shmem'
+    return (
+        'the output says "No space left on device": remove files, keep less in /dev/shm, or '
+        "ask for more with resource_opts.disk"
+    )
 
 
 def _inodes(facts: StepFacts) -> str:
@@ -204,11 +253,3 @@ _LIMITS: dict[str, Callable[[StepFacts], str]] = {
     "wall_s": _wall, "cpu_s": _cpu, "memory": _memory, "pids": _pids, "disk": _disk,
     "inodes": _inodes, "shm": _shm, "fsize": _fsize, "nofile": _nofile, "output": _output,
 }  # fmt: skip
-
-
-def size(count: int) -> str:
-    """Bytes for people: whole MiB or GiB where that is exact, else rounded to a tenth."""
-    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (1024, "KiB")):
-        if count >= unit:
-            return f"{count / unit:.1f}".removesuffix(".0") + f" {name}"
-    return f"{count} bytes"

@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import StageError
 from ..jail import rlimits
 from ..jail.cgroup import Counters
-from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Sender, Step, Usage, Verdict, most
+from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import advice, shared_memory
 from .console import ConsoleCopier
@@ -116,7 +116,7 @@ class RunExecution:
         except StageError as error:
             if error.errno != errno.EBUSY:
                 raise
-            text = advice.NO_MEMORY_LEFT.format(advice.size(step.limits.memory))
+            text = advice.NO_MEMORY_LEFT.format(size(step.limits.memory))
             self._record_verdict(step, MEMORY_EXIT, Verdict("limit", "memory", advice=text))
             return False
         return True

@@ -29,7 +29,7 @@ from .fake_warden import FakeWarden
 # whatever this host has: the fake shim runs none of it
 RUNTIMES = {
     "c": RuntimeConfig(
-        tools=("sh",), clean="out own clean", build="out own build", exec="out own exec",
+        tools=("sh",), build="out own build", exec="out own exec",
         environ={"OF_RUNTIME": "yes", "A": "runtime"},
     ),
     "python": RuntimeConfig(tools=("sh",)),

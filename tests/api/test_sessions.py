@@ -178,10 +178,12 @@ def test_sessions_are_matched_by_the_beginning_of_name_or_uuid(http: httpx.Clien
     assert_problem(http.get("/session/_/match"), 400)
 
 
-REQUESTS = [
-    ("GET", ""), ("POST", ""), ("DELETE", ""), ("POST", "/upload"), ("GET", "/files"),
-    ("POST", "/files"), ("GET", "/download"), ("POST", "/download"), ("GET", "/download_single"),
-    ("POST", "/interrupt"), ("POST", "/complete"),
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", "", {}), ("POST", "", {"mode": "batch"}), ("DELETE", "", {}), ("POST", "/upload", {}),
+    ("GET", "/files", {}), ("POST", "/files", {"path": "x"}),
+    ("GET", "/download", {"files": ["x"]}),
+    ("POST", "/download", {"files": ["x"]}), ("GET", "/download_single", {"file": "x"}),
+    ("POST", "/interrupt", {}), ("POST", "/complete", {"code": "x"}),
 ]  # fmt: skip
 
 
@@ -189,9 +191,10 @@ UNKNOWN = "0b2f6a52-6d1e-4c0b-9a4e-1f1f5f0f7a11"
 
 
 @pytest.mark.parametrize("ref", [UNKNOWN, "nobody", "%2e%2e%2f", "%ff", "a b", "_"])
-@pytest.mark.parametrize(("method", "path"), REQUESTS)
-def test_unknown_session_is_404(http: httpx.Client, method: str, path: str, ref: str) -> None:
-    body = {"mode": "batch", "files": ["x"], "file": "x"}
+@pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=lambda part: str(part)[:20])
+def test_unknown_session_is_404(
+    http: httpx.Client, method: str, path: str, body: dict[str, Any], ref: str
+) -> None:
     answer = http.request(method, f"/session/{ref}{path}", json=body)
     assert_problem(answer, 404)
 

@@ -58,7 +58,7 @@ def test_limits_of_a_run_exceed_neither_ceiling_nor_session(
         assert getattr(limits, field) <= min(most, granted.get(field, most))
         if field in run:
             is_less = getattr(limits, field) < run[field]
-            assert (sizes.client_name(field) in lowered) == is_less
+            assert (sizes.client_name(field) in {clamp.name for clamp in lowered}) == is_less
 
 
 def test_numbers_and_booleans_in_variables_become_texts() -> None:

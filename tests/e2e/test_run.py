@@ -31,16 +31,16 @@ def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.Comple
 def private(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """`run` with a daemon of its own, whether or not one is running on this machine."""
     before = leaks()
-    done = sandboxd("run", *args, "--socket", "/nonexistent/api.sock", cwd=cwd, stdin=stdin)
+    done = sandboxd("run", *args, "--private", cwd=cwd, stdin=stdin)
     assert leaks() <= before
     return done
 
 
-def started(folder: Path, socket: str = "/nonexistent/api.sock") -> subprocess.Popen[str]:
+def started(folder: Path, socket: str = "") -> subprocess.Popen[str]:
     """`run` in the background, its standard output to read."""
     command = [sys.executable, "-P", "-m", "sandboxd", "run", str(folder), "--exec", "*", "-q"]
     return subprocess.Popen(
-        [*command, "--socket", socket],
+        [*command, *(["--socket", socket] if socket else ["--private"])],
         env=environ(),
         stdout=subprocess.PIPE,
         text=True,
@@ -161,10 +161,10 @@ def test_what_both_left_when_they_were_killed_goes_with_the_next_command(tmp_pat
         os.kill(warden, signal.SIGKILL)
     assert os.path.isdir(folder)
     (tmp_path / "main.sh").write_text("echo done\n")
-    assert sandboxd("run", str(tmp_path), "--exec", "*", "--socket", "/none").returncode == 0
+    assert sandboxd("run", str(tmp_path), "--exec", "*", "--private").returncode == 0
     assert os.path.isdir(folder)  # it may be that of a daemon that has not started yet
     os.utime(folder, (time.time() - 3600,) * 2)
-    assert sandboxd("run", str(tmp_path), "--exec", "*", "--socket", "/none").returncode == 0
+    assert sandboxd("run", str(tmp_path), "--exec", "*", "--private").returncode == 0
     assert not os.path.exists(folder) and leaks() <= before
 
 
@@ -197,7 +197,7 @@ def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(args: list[str], message: str) -> None:
-    extra = ["--socket", "/nonexistent/api.sock"] if args[1:] else []
+    extra = ["--private"] if args[1:] else []
     done = sandboxd(*args, *extra)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if "private one" not in line]

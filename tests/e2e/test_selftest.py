@@ -37,7 +37,7 @@ def test_selftest_against_a_daemon_holds_every_attack_and_deletes_its_sessions(
 
 
 def test_selftest_with_a_private_daemon_prints_a_line_for_each_attack() -> None:
-    done = selftest("--only", "capab*", "seen-from-host", "environment", "--socket", "/nonexistent")
+    done = selftest("--only", "capab*", "seen-from-host", "environment", "--private")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[:3:2] for line in lines[:3]] == [
@@ -48,7 +48,7 @@ def test_selftest_with_a_private_daemon_prints_a_line_for_each_attack() -> None:
 
 
 def test_selftest_list_prints_attacks_and_carries_none_out() -> None:
-    done = selftest("--list", "--kind", "network", "--socket", "/nonexistent")
+    done = selftest("--list", "--kind", "network", "--private")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == sum(a.kind == "network" for a in ATTACKS)
 

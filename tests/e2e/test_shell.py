@@ -146,7 +146,7 @@ def test_session_that_ends_is_reported(socket: str) -> None:
 
 def test_without_a_daemon_there_is_a_private_one() -> None:
     before = leaks()
-    with shell("c", "--socket", "/nonexistent/api.sock") as it:
+    with shell("c", "--private") as it:
         it.until(PROMPT)
         it.type("exit 3\n")
         assert it.end() == 3

@@ -59,7 +59,7 @@ def test_no_command_of_an_available_runtime_has_a_name_left_to_fill_in(tree: Tre
     runtimes = loaded(tree.add({f"/usr/bin/{tool}": 0o755 for tool in tools}))
     for description in (one for one in runtimes.describe() if one.available):
         runtime = runtimes.resolve(description.name)
-        for text in (runtime.clean, runtime.build, runtime.exec):
+        for text in (runtime.build, runtime.exec):
             assert not any(f"{{{word}}}" in text for word in (*tools, *names))
 
 
@@ -68,7 +68,7 @@ def test_the_configuration_replaces_only_what_it_sets(tree: Tree) -> None:
     before = loaded(tree.add({"/usr/bin/gcc": 0o755})).resolve("c")
     after = loaded(tree, c=RuntimeConfig(tools=("clang",), environ={"CC": "clang"})).resolve("c")
     assert after.tools == (("clang",),) and after.environ == {"CC": "clang"}
-    assert (after.clean, after.build, after.exec) == (before.clean, before.build, before.exec)
+    assert (after.build, after.exec) == (before.build, before.exec)
     assert after.aliases == before.aliases
 
 

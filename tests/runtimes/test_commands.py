@@ -191,26 +191,6 @@ def test_a_directory_called_main_is_no_program(step: Step) -> None:
     assert step("c", "exec", {"main/file": ""}).returncode == 127
 
 
-@pytest.mark.parametrize(
-    ("files", "out"),
-    [
-        ({}, ""),
-        ({"main.c": ""}, ""),
-        ({"Makefile": "all:\n\techo all\n"}, ""),
-        ({"Makefile": "all:\nclean:\n\techo cleaned\n"}, "echo cleaned\ncleaned\n"),
-    ],
-)
-def test_clean_is_make_clean_where_there_is_such_a_target(
-    step: Step, files: Files, out: str
-) -> None:
-    done = step("c", "clean", files)
-    assert (done.returncode, done.stdout, done.stderr) == (0, out, "")
-
-
-def test_a_clean_that_fails_is_not_hidden(step: Step) -> None:
-    assert step("c", "clean", {"Makefile": "clean:\n\texit 3\n"}).returncode == 2
-
-
 HAS_SETUPTOOLS = """\
 from importlib.util import find_spec
 assert all(map(find_spec, ["pip", "setuptools", "wheel"]))

@@ -21,6 +21,7 @@ REFUSED = Counters(pids_refused=3)
 OK, FAILED, KILLED, SEGV, XFSZ = 0, 1 << 8, signal.SIGKILL, signal.SIGSEGV, signal.SIGXFSZ
 NO_SPACE = "cc: error writing to a.out: No space left on device\n"
 DESCRIPTORS = "OSError: [Errno 24] Too many open files: 'x'\n"
+NOTHING_TO_EXECUTE = 'sandboxd: exec "*" looked for main.py in /home/work and found none\n'
 TOO_LARGE = "OSError: [Errno 27] File too large\n"
 
 SMALL = replace(STEP_LIMITS, memory=256 << 20, output=2048)
@@ -113,8 +114,13 @@ def test_signal_is_named() -> None:
     ("known", "words"),
     [
         (facts(KILLED, after=OOM, limits=SMALL, usage=Usage(pids_peak=14)),
-         "memory limit of 256 MiB reached by up to 14 processes; ask for more with resources.mem"),
+         "memory limit of 256 MiB reached by up to 14 processes; ask for more with limits.mem"),
         (facts(127 << 8), "not found"),
+        (facts(127 << 8, last_output=NOTHING_TO_EXECUTE),
+         'exec "*" looked for main.py in /home/work and found none; upload one, or name a command '
+         "with options.exec"),
+        (facts(FAILED, ended_by="wall_s", last_output="getaddrinfo EAI_AGAIN registry.npmjs.org"),
+         "or a wait that never ends; this sandbox has no network"),
         (facts(126 << 8), "chmod +x"),
         (facts(139 << 8), "died of SIGSEGV"),
         (facts(signal.SIGSYS), "32-bit"),
@@ -130,6 +136,109 @@ def test_signal_is_named() -> None:
 )  # fmt: skip
 def test_advice_says_what_can_be_done(known: StepFacts, words: str) -> None:
     assert words in judge(known).advice
+
+
+UNRESOLVED = {
+    "curl": "curl: (6) Could not resolve host: example.com",
+    "git over ssh": """\
+ssh: Could not resolve hostname example.com: Temporary failure in name resolution
+fatal: Could not read from remote repository.
+
+Please make sure you have the correct access rights
+and the repository exists.
+""",
+    "wget": "wget: unable to resolve host address 'example.com'",
+    "python": """\
+  File "/usr/lib/python3.11/urllib/request.py", line 1351, in do_open
+    raise URLError(err)
+urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>
+""",
+    "python, another errno": "socket.gaierror: [Errno -2] Name or service not known",
+    "pip": """\
+WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(': Failed to \
+establish a new connection: [Errno -3] Temporary failure in name resolution')': /simple/x/
+ERROR: Could not find a version that satisfies the requirement x (from versions: none)
+ERROR: No matching distribution found for x
+""",
+    "node": """\
+Error: getaddrinfo EAI_AGAIN example.com
+    at GetAddrInfoReqWrap.onlookupall [as oncomplete] (node:dns:122:26) {
+  errno: -3001,
+  code: 'EAI_AGAIN',
+}
+
+Node.js v20.20.2
+""",
+    "node, fetch": """\
+TypeError: fetch failed
+    at node:internal/deps/undici/undici:13510:13 {
+  [cause]: Error: getaddrinfo ENOTFOUND example.com
+}
+
+Node.js v20.20.2
+""",
+    "npm": """\
+npm error code EAI_AGAIN
+npm error syscall getaddrinfo
+npm error errno EAI_AGAIN
+npm error A complete log of this run can be found in: /home/work/.npm/_logs/debug-0.log
+""",
+    "go": """\
+2026/11/29 15:38:18 Get "http://example.com": dial tcp: lookup example.com on [::1]:53: read udp \
+[::1]:40000->[::1]:53: read: connection refused
+exit status 1
+""",
+    "go, a resolver of its own": "dial tcp: lookup example.com: no such host",
+    "java": 'Exception in thread "main" java.net.UnknownHostException: example.com\n'
+    + "\tat java.base/sun.nio.ch.NioSocketImpl.connect(NioSocketImpl.java:567)\n" * 20,
+    "maven": """\
+[ERROR] Plugin x could not be resolved: repo.maven.apache.org: Name or service not known
+[ERROR]
+[ERROR] To see the full stack trace of the errors, re-run Maven with the -e switch.
+[ERROR] Re-run Maven using the -X switch to enable full debug logging.
+[ERROR]
+[ERROR] For more information about the errors and possible solutions, please read:
+[ERROR] [Help 1] http://cwiki.apache.org/confluence/PluginResolutionException
+""",
+    "perl": "IO::Socket::INET: Bad hostname 'example.com:80' at -e line 1.",
+    "ruby": "socket.rb:227:in `getaddrinfo': getaddrinfo: Temporary failure in name resolution "
+    "(SocketError)\n" + "\tfrom /usr/lib/ruby/3.1.0/net/http.rb:998:in `connect'\n" * 9,
+    "apt": "E: Failed to fetch http://x/y  Temporary failure resolving 'deb.debian.org'",
+    "rust": "error: failed to lookup address information: Name or service not known",
+    "cargo": """\
+error: download of config.json failed
+
+Caused by:
+  [6] Could not resolve hostname (Could not resolve host: index.crates.io)
+""",
+    "musl": "nc: bad address: Name does not resolve",
+    "ssh": "ssh: Could not resolve hostname example.com: Name or service not known",
+    "an address": "connect: Network is unreachable",
+}
+
+
+@pytest.mark.parametrize("tool", UNRESOLVED)
+def test_program_whose_last_words_are_of_a_name_is_advised_that_there_is_no_network(
+    tool: str,
+) -> None:
+    assert judge(facts(FAILED, last_output=UNRESOLVED[tool])).advice.startswith(
+        "this sandbox has no network"
+    )
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        UNRESOLVED["curl"] + "\n" + "".join(f"then test {n} failed\n" for n in range(9)),
+        "ConnectionRefusedError: [Errno 111] Connection refused",
+        "the host name is unknown here", "Host key verification failed: unknown host key", "",
+    ],
+)  # fmt: skip
+def test_program_whose_last_words_are_of_something_else_is_not_advised_about_the_network(
+    output: str,
+) -> None:
+    assert judge(facts(FAILED, last_output=output)).advice == ""
+    assert judge(facts(OK, last_output=UNRESOLVED["curl"])).advice == ""
 
 
 def test_plain_failure_needs_no_advice() -> None:

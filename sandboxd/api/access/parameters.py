@@ -1,8 +1,9 @@
 """Parameters of requests: JSON bodies on any method, else the query string, typed and bounded.
 
 Clients send `null` for parameters that they leave open, use several names for one parameter and
-add unknown keys: null means absent, aliases are folded, unknown keys are ignored. File names that
-are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and are not changed.
+add keys that this server does not serve: null means absent, aliases are folded, and unserved.py
+decides about other keys. Every route reads its parameters here, also one that has none. File names
+that are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and are not changed.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from urllib.parse import parse_qs
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from ...errors import Invalid
-from .ownership import name_owner
+from . import unserved
+from .ownership import OWNER, name_owner
 
 Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
@@ -41,17 +43,42 @@ _FIELDS_MAX = 100
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 
 
+class NoParameters(msgspec.Struct):
+    """The parameters of a request that takes none."""
+
+
 async def parameters(
     request: Request, kind: type[Parameters], aliases: Mapping[str, str] | None = None
 ) -> Parameters:
     """The request's parameters as `kind`, a Struct; `aliases` maps other names to its own.
 
-    Raises Invalid for a malformed body, HTTPException 413 for one that is too large.
+    Raises Invalid for a malformed body and for keys that are not served, HTTPException 413 for a
+    body that is too large.
     """
     body = await _whole(request)
-    values = parse(body) if body else _query(request.scope["query_string"], kind)
+    if not body:
+        return query_parameters(request, kind, aliases)
+    query = _query(request.scope["query_string"], kind)
+    if beside := sorted(key for key in query if key != OWNER):
+        data = {beside[0]: "parameters are in the body of this request, not in its query"}
+        raise Invalid("Input validation error", data)
+    values = parse(body)
     name_owner(request, values)
-    return typed(fold(values, aliases or {}), kind)
+    return typed(fold(_without_owner(values), aliases or {}), kind)
+
+
+def query_parameters(
+    request: HTTPConnection, kind: type[Parameters], aliases: Mapping[str, str] | None = None
+) -> Parameters:
+    """As `parameters`, for a request whose body has none. Values are texts there, so "true" is a
+    truth value and "1" a number."""
+    values = _query(request.scope["query_string"], kind)
+    name_owner(request, values)
+    return typed(fold(_without_owner(values), aliases or {}), kind, strict=False)
+
+
+def _without_owner(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != OWNER}
 
 
 @functools.cache
@@ -59,12 +86,27 @@ def _names(kind: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
 
 
-def typed(values: Mapping[str, Any], kind: type[Parameters], where: str = "") -> Parameters:
-    """`values` as `kind`. Raises Invalid naming the field (below `where`) and what is allowed."""
+def typed(
+    values: Mapping[str, Any],
+    kind: type[Parameters],
+    where: str = "",
+    *,
+    beside: type[msgspec.Struct] = NoParameters,
+    strict: bool = True,
+) -> Parameters:
+    """`values` as `kind`; the keys of `beside` are served too, in another place. Not `strict`:
+    values may be texts.
+
+    Raises Invalid naming the field (below `where`) and what is allowed.
+    """
+    names = _names(kind)
+    served = names | _names(beside)
+    rest = {key: value for key, value in values.items() if key not in served}
+    unserved.check(rest, kind.__name__, served, where)
     # msgspec encodes every key that it looks at, and JSON has keys that cannot be encoded
-    known = {name: values[name] for name in _names(kind) if name in values}
+    known = {name: values[name] for name in names if name in values}
     try:
-        return msgspec.convert(known, kind)
+        return msgspec.convert(known, kind, strict=strict)
     except msgspec.ValidationError as error:
         text = str(error)
         match = _WHERE.search(text)

@@ -13,6 +13,7 @@ from typing import Any
 from ...errors import Invalid
 from ...model import ATTACHMENTS_MAX, FOLDER_NAME, HOME, Attachment
 from ...store.folders import FolderRow
+from ..access import unserved
 
 _PERMISSIONS = ("ro", "rw", "wd")
 
@@ -64,7 +65,10 @@ def _place(place: Any, where: str) -> str:
 def _read_only(row: FolderRow, options: Any, where: str) -> bool:
     if options is not None and not isinstance(options, dict):
         raise _bad(where, "an object")
-    permission = (options or {}).get("permission") or row.permission
+    options = options or {}
+    rest = {key: value for key, value in options.items() if key != "permission"}
+    unserved.check(rest, "mount_options", ["permission"], f"config.{where}")
+    permission = options.get("permission") or row.permission
     if permission not in _PERMISSIONS:
         raise _bad(f"{where}.permission", f"one of {', '.join(_PERMISSIONS)}")
     if row.permission == "ro" and permission != "ro":

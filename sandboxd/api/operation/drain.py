@@ -39,18 +39,20 @@ class Drain:
         self.drained = asyncio.Event()
         self._admission = admission
         self._deadline: asyncio.Task[None] | None = None
+        self._begun = False
         admission.runs.on_release = self._check_drained
 
     @property
     def on(self) -> bool:
-        """Nothing new begins."""
-        return self._admission.paused
+        """The daemon is being drained. Admission may pause for another reason, too."""
+        return self._begun
 
     def begin(self, deadline_s: float | None) -> None:
         """Begin to drain, or change the deadline."""
         if not self.on:
             _log.info("draining: nothing new begins")
         self._cancel_deadline()
+        self._begun = True
         self._admission.pause(True)
         notice = "this server is being drained"
         self.until = None
@@ -69,6 +71,7 @@ class Drain:
         self._cancel_deadline()
         self.until = None
         self.drained.clear()
+        self._begun = False
         self._admission.pause(False)
 
     def _check_drained(self) -> None:

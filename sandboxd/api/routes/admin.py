@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
-from ..access.parameters import parameters
+from ..access.parameters import NoParameters, parameters
 from ..http.responses import JsonResponse
 from ..state import state
 
@@ -29,6 +29,7 @@ class DrainRequest(msgspec.Struct):
 
 async def show_drain(request: Request) -> Response:
     """GET /admin/drain: the progress of the drain."""
+    await parameters(request, NoParameters)
     return JsonResponse(state(request).drain.progress())
 
 
@@ -38,6 +39,8 @@ async def change_drain(request: Request) -> Response:
     if body.deadline is not None and not 0 <= body.deadline <= DEADLINE_MAX_S:
         allowed = f"seconds from 0 to {DEADLINE_MAX_S:g}"
         raise Invalid("Input validation error", {"deadline": allowed})
+    if body.undo and body.deadline is not None:
+        raise Invalid("Input validation error", {"deadline": "must be absent with undo"})
     if body.undo:
         drain.undo()
     else:
@@ -47,6 +50,7 @@ async def change_drain(request: Request) -> Response:
 
 async def leaks(request: Request) -> Response:
     """GET /admin/leaks: the report of a sweep that is done now, and the resources of each slot."""
+    await parameters(request, NoParameters)
     return JsonResponse(await state(request).leaks.check())
 
 
@@ -55,4 +59,5 @@ async def guarantees(request: Request) -> Response:
 
     The form is that of `sandboxd doctor --json`. The description of a session has their names.
     """
+    await parameters(request, NoParameters)
     return JsonResponse({"guarantees": [asdict(one) for one in state(request).guarantees]})

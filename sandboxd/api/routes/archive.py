@@ -6,9 +6,9 @@ everything that a tree has: empty directories, links, modes, and times to the na
 
 from __future__ import annotations
 
+import asyncio
 import json
-import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -18,9 +18,8 @@ from starlette.responses import Response
 
 from ...errors import Invalid, SandboxdError
 from ...model import HOME
-from ..access.parameters import BodyReader, query
-from ..http import decompression
-from ..http.decompression import decompressed
+from ..access.parameters import BodyReader, parameters, query_parameters
+from ..http.compression import ENCODINGS, compressor, decompressed
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions.file_client import FileClient, path
@@ -49,7 +48,7 @@ class GetArchive(msgspec.Struct):
 async def put(request: Request) -> Response:
     """PUT /session/{ref}/archive: unpack the tar in the body, as a whole or not at all."""
     place = session(request)
-    directory = path(query(request, PutArchive).path or HOME, "path")
+    directory = path(query_parameters(request, PutArchive).path or HOME, "path")
     body = BodyReader(request)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     try:
@@ -69,9 +68,9 @@ async def put(request: Request) -> Response:
 
 async def get(request: Request) -> Response:
     """GET /session/{ref}/archive: the tar of a directory, or of what matches in it."""
-    wanted = query(request, GetArchive)
-    if wanted.compress not in decompression.ENCODINGS:
-        allowed = f"one of {', '.join(decompression.ENCODINGS)}"
+    wanted = await parameters(request, GetArchive)
+    if wanted.compress not in ENCODINGS:
+        allowed = f"one of {', '.join(ENCODINGS)}"
         raise Invalid("Input validation error", {"compress": allowed})
     question = {
         "op": "pack",
@@ -92,11 +91,14 @@ def _left_out(answer: dict[str, Any]) -> dict[str, Any]:
     return {"count": answer.get("left_out_count", 0), "entries": answer.get("left_out", [])}
 
 
-async def _content(helper: FileClient, compress: str) -> AsyncIterator[bytes]:
-    compressor = _compressor(compress)
+async def _content(helper: FileClient, encoding: str) -> AsyncIterator[bytes]:
+    """The tar, packed as `encoding` says; in a thread, since packing is slow."""
+    packer = compressor(encoding)
     async for packet in helper.data():
-        if isinstance(packet, bytes):
-            if piece := compressor.compress(packet):
-                yield piece
-    if piece := compressor.flush():
-        yield piece
+        if not isinstance(packet, bytes):
+            continue
+        piece = await asyncio.to_thread(packer.compress, packet) if packer else packet
+        if piece:
+            yield piece
+    if packer:
+        yield await asyncio.to_thread(packer.flush)

@@ -20,7 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
+from ...model import size
+from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
+from ..access import unserved
 from ..access.ownership import creator
 from ..access.parameters import fold, parameters, typed
 from ..folders.attachments import attachments
@@ -119,8 +122,8 @@ async def create(request: Request) -> Response:
     if not created:
         lowered = []
     if lowered:
-        names = ", ".join(lowered)
-        session.runs.notice = f"{names} of this session: lowered to what this server allows"
+        values = "; ".join(f"{clamp.name} was lowered {clamp.text}" for clamp in lowered)
+        session.runs.notice = f"limits of this session: {values}"
     return JsonResponse(_answer(session, body, created, lowered), 201 if created else 200)
 
 
@@ -157,7 +160,7 @@ async def _wait(session: Session, seconds: float) -> None:
 
 
 def _answer(
-    session: Session, body: CreateSession, created: bool, lowered: list[str]
+    session: Session, body: CreateSession, created: bool, lowered: list[Clamp]
 ) -> dict[str, Any]:
     """The response as clients read it. They stop at the status PENDING; TIMEOUT is the status for
     a client that has waited in vain."""
@@ -171,9 +174,7 @@ def _answer(
     }
     if waits := session.waits:
         answer["queue"] = asdict(waits)
-    if lowered:
-        answer["clamped"] = lowered
-    return answer
+    return answer | sizes.clamp_fields(lowered)
 
 
 def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
@@ -224,10 +225,13 @@ def _resources(settings: SessionSettings) -> dict[str, Any]:
         elif not field and value not in (None, 0, "0", ""):
             data = {f"config.resources.{name}": "this host offers cpu and mem"}
             raise Invalid("Input validation error", data)
+    rest = {key: value for key, value in settings.resource_opts.items()
+            if key not in sizes.RESOURCE_OPTS}  # fmt: skip
+    unserved.check(rest, "resource_opts", sizes.RESOURCE_OPTS, "config.resource_opts")
     for name, field in sizes.RESOURCE_OPTS.items():
         if (value := settings.resource_opts.get(name)) is not None:
             limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
     if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
-        data = {"config.resource_opts.disk": f"at least {sizes.SCRATCH_STEP} bytes are needed"}
+        data = {"config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed"}
         raise Invalid("Input validation error", data)
     return limits

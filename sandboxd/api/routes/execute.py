@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +27,7 @@ from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
 from ..sessions.file_client import FileClient
 from ..sessions.session import Session
+from ..sessions.wording import Wording
 from ..state import session, state
 from ..telemetry.audit_log import annotate
 
@@ -67,7 +68,7 @@ async def execute(request: Request) -> Response:
     if call.mode == "batch":
         return await _batch(request, target, call)
     if call.mode in ("continue", "input"):
-        return await _follow_up(target, call)
+        return await _follow_up(request, target, call)
     if call.mode == "complete":
         return complete_nothing()
     raise bad_mode(call.mode)
@@ -84,8 +85,17 @@ def bad_mode(mode: str) -> Invalid:
     return Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
 
 
+class Complete(msgspec.Struct):
+    """The body of a request for completions, none of which the server has."""
+
+    mode: str = "complete"
+    code: str = ""
+    options: dict[str, Any] = {}
+
+
 async def complete(request: Request) -> Response:
     """POST /session/{ref}/complete: no completions, since there are only batch runs."""
+    await parameters(request, Complete)
     session(request)
     return complete_nothing()
 
@@ -96,9 +106,10 @@ def complete_nothing() -> Response:
 
 
 async def _batch(request: Request, target: Session, call: Call) -> Response:
-    options = typed(fold(call.options, {}), Typed, "options")
+    options = typed(fold(call.options, {}), Typed, "options", beside=batch.BatchOptions)
     run = await ask(request, target, call)
-    return _CallResponse(target, run, None, LIVE if options.live else POLL, since(options.offset))
+    terms = LIVE if options.live else POLL
+    return _CallResponse(target, run, None, terms, since(options.offset), wording(request))
 
 
 async def ask(request: HTTPConnection, target: Session, call: Call) -> Run:
@@ -120,17 +131,17 @@ def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
         raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
     here = state(request)
     runtime = here.runtimes.resolve(target.row.runtime)
-    return batch.plan(batch.options(call.options), target.row, runtime, here.config)
+    return batch.plan(batch.options(call.options, Typed), target.row, runtime, here.config)
 
 
-async def _follow_up(target: Session, call: Call) -> Response:
+async def _follow_up(request: Request, target: Session, call: Call) -> Response:
     if not call.runId:
         raise Invalid("continuation requires explicit run ID")
     options = typed(fold(call.options, {}), Typed, "options")
     run = target.runs.get(call.runId)
     input = Input(call.code, options.eof) if call.mode == "input" else None
     terms = LIVE if options.live else POLL
-    return _CallResponse(target, run, input, terms, since(options.offset))
+    return _CallResponse(target, run, input, terms, since(options.offset), wording(request))
 
 
 def since(value: Offset | int | None) -> Offset | None:
@@ -152,43 +163,55 @@ class _CallResponse(Response):
         input: Input | None,
         terms: PollPolicy,
         since: Offset | None,
+        wording: Wording,
     ) -> None:
         super().__init__()
-        self._target, self._run = target, run
+        self._target, self._run, self._wording = target, run, wording
         self._input, self._terms, self._since = input, terms, since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         expect_presence(scope)
         async with self._run.call(self._input, self._terms, self._since) as reply:
-            fields = await result(self._target, self._run, reply)
+            fields = await result(self._target, self._run, reply, self._wording)
             answer = JsonResponse({"result": {"runId": self._run.id, **fields}})
             if await Request(scope, receive).is_disconnected():
                 raise ClientDisconnect
             await hand_over(answer, scope, send, reply.note if reply else no_note)
 
 
-async def result(target: Session, run: Run, reply: Reply | None) -> dict[str, Any]:
+def wording(request: HTTPConnection) -> Wording:
+    """The wording for the client of this request."""
+    return Wording.of(request.headers, state(request).config)
+
+
+async def result(
+    target: Session, run: Run, reply: Reply | None, wording: Wording
+) -> dict[str, Any]:
     """The execution result for a reply; None: the session has vanished."""
     if reply is None:
         return dict(VANISHED)
     event = reply.answer.event
     files, complaint = await _files(target, run) if event and event.step == "exec" else ([], [])
-    verdict = event.verdict if event else None
+    console, verdict = reply.console, event.verdict if event else None
+    if event and event.step:
+        step = run.plan.steps[STEPS.index(event.step)]
+        console = wording.console(console, step, target.row.limits)
+        if verdict:
+            advice = wording.advice(verdict.advice, step, target.row.limits)
+            verdict = replace(verdict, advice=advice)
     asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
     fields: dict[str, Any] = {
         "status": reply.answer.status,
         "exitCode": reply.answer.exit_code,
         "options": asks,
         "files": files,
-        "console": reply.console + complaint,
+        "console": console + complaint,
         "verdict": asdict(verdict) if verdict else None,
         "offset": asdict(reply.offset),
     }
     if waiting := target.waiting(run):
         fields["queue"] = asdict(waiting)
-    if run.plan.clamped:
-        fields["clamped"] = run.plan.clamped
-    return fields
+    return fields | sizes.clamp_fields(run.plan.clamped)
 
 
 async def _files(target: Session, run: Run) -> tuple[list[dict[str, str]], list[Item]]:

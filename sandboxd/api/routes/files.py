@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from ...config import FilesConfig
 from ...errors import Invalid, SandboxdError
 from ...model import HOME
-from ..access.parameters import BodyReader, parameters
+from ..access.parameters import BodyReader, NoParameters, parameters, query_parameters
 from ..http.multipart import FileStart, UploadParser
 from ..http.problems import client_text
 from ..sessions.file_client import FileClient, FilesOwner, path
@@ -52,6 +52,7 @@ class DownloadSingleFile(msgspec.Struct):
 
 async def upload(request: Request) -> Response:
     """POST /session/{ref}/upload: put all files of a multipart body into place, or none."""
+    query_parameters(request, NoParameters)
     place, limits = session(request), state(request).config.files
     body = BodyReader(request)
     try:

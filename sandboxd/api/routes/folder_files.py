@@ -41,6 +41,7 @@ class RenameFile(msgspec.Struct):
 
     target_path: str
     new_name: str
+    is_dir: bool = False  # clients say so; the helper sees it
 
 
 class MoveFile(msgspec.Struct):

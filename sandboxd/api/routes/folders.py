@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from ...errors import Invalid
 from ...model import MIB
+from ...runs.plan import Clamp
 from ...store.folders import FolderRow, Permission
 from ..access.ownership import creator, owner
-from ..access.parameters import parameters
+from ..access.parameters import NoParameters, parameters
 from ..folders import registry
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
@@ -39,7 +40,6 @@ class CreateFolder(msgspec.Struct):
     usage_mode: Literal["general", "data", "model"] = "general"
     permission: Permission = "rw"
     quota: Any = "0"
-    cloneable: bool = False
 
 
 _ALIASES = {
@@ -58,7 +58,12 @@ class FolderOptions(msgspec.Struct):
     """The options of a folder; None leaves an option as it is."""
 
     permission: Permission | None = None
-    cloneable: bool | None = None
+
+
+class ListFolders(msgspec.Struct):
+    """The parameters of a list: `group_id` is of clients that show the folders of a group."""
+
+    group_id: str = ""
 
 
 class FolderById(msgspec.Struct):
@@ -90,26 +95,25 @@ async def create(request: Request) -> Response:
     if body.unmanaged_path or body.group:
         field = "unmanaged_path" if body.unmanaged_path else "group"
         raise Invalid("Input validation error", {field: "this server has folders of users only"})
-    size, clamped = _size(body.quota, state(request).config.folders.size)
-    rest = {"usage_mode": body.usage_mode, "cloneable": body.cloneable}
-    row = registry.new_row(body.name, await creator(request), size, body.permission, **rest)
+    size, lowered = _size(body.quota, state(request).config.folders.size)
+    mode = body.usage_mode
+    row = registry.new_row(
+        body.name, await creator(request), size, body.permission, usage_mode=mode
+    )
     annotate(request, name=row.name, bytes=row.size)
     row = (await state(request).folders.make(row)).row
     annotate(request, folder=row.id)
-    answer = described(row)
-    if clamped:
-        answer["clamped"] = ["quota"]
-    return JsonResponse(answer, 201)
+    return JsonResponse(described(row) | sizes.clamp_fields(lowered), 201)
 
 
-def _size(quota: Any, most: int) -> tuple[int, bool]:
-    """The size of a folder with this `quota` in bytes; true if it was lowered to `most`."""
+def _size(quota: Any, most: int) -> tuple[int, list[Clamp]]:
+    """The size of a folder with this `quota` in bytes, and the clamp if it exceeds `most`."""
     if quota in (0, "0", ""):
-        return most, False
+        return most, []
     size = sizes.size_of(quota, "quota")
     if size < SIZE_MIN:
         raise Invalid("Input validation error", {"quota": f"at least {SIZE_MIN} bytes"})
-    return min(size, most), size > most
+    return min(size, most), [sizes.clamp("quota", size, most)] if size > most else []
 
 
 def described(row: FolderRow) -> dict[str, Any]:
@@ -139,11 +143,13 @@ def described(row: FolderRow) -> dict[str, Any]:
 
 async def listing(request: Request) -> Response:
     """GET /folders: the folders of the owner."""
+    await parameters(request, ListFolders)
     return JsonResponse([described(one.row) for one in state(request).folders.of(owner(request))])
 
 
 async def info(request: Request) -> Response:
     """GET /folders/{name}: the description of a folder, with its use."""
+    await parameters(request, NoParameters)
     place = folder(request)
     async with FileClient(place) as helper:
         used = await helper.ask({"op": "usage"})
@@ -163,18 +169,18 @@ async def rename(request: Request) -> Response:
 
 
 async def update_options(request: Request) -> Response:
-    """POST /folders/{name}/update-options: the permission for new sessions, and other options."""
-    target, options = (
-        folder(request),
-        msgspec.structs.asdict(await parameters(request, FolderOptions)),
-    )
-    changes = {key: value for key, value in options.items() if value is not None}
-    await state(request).folders.change(target, **changes)
+    """POST /folders/{name}/update-options: the permission for new sessions."""
+    options = await parameters(request, FolderOptions)
+    if options.permission is not None:
+        await state(request).folders.change(folder(request), permission=options.permission)
+    else:
+        folder(request)
     return Response(status_code=201)
 
 
 async def remove(request: Request) -> Response:
     """DELETE /folders/{name}: remove the folder with its files."""
+    await parameters(request, NoParameters)
     return await _remove(request, folder(request))
 
 
@@ -197,11 +203,13 @@ async def id_of(request: Request) -> Response:
     return JsonResponse({"id": state(request).folders.find(owner(request), name).row.id})
 
 
-async def hosts(_: Request) -> Response:
+async def hosts(request: Request) -> Response:
     """GET /folders/_/hosts: the places for folders."""
+    await parameters(request, NoParameters)
     return JsonResponse({"default": HOST, "allowed": [HOST]})
 
 
-async def allowed_types(_: Request) -> Response:
+async def allowed_types(request: Request) -> Response:
     """GET /folders/_/allowed_types: the kinds of owners of folders."""
+    await parameters(request, NoParameters)
     return JsonResponse(["user"])

@@ -17,16 +17,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ...config import Config
 from ...errors import Invalid, SandboxdError
 from ...model import STEPS, Step
+from ...runs.journal import JournalEvent
 from ...runs.plan import Plan
 from ...runs.terminals import Terminal
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
+from ..access.parameters import NoParameters, query_parameters
 from ..http.problems import client_text
 from ..sessions import sizes
 from ..sessions.session import Session
 from ..state import session, state
 from ..telemetry.audit_log import annotate
 from . import frames
+from .execute import wording
 from .stream import receive_text
 
 SHELL = "exec bash"
@@ -34,7 +37,8 @@ SHELL = "exec bash"
 
 
 async def pty(websocket: WebSocket) -> None:
-    """Serve one connection. Raises NotFound, QuotaExceeded before it is opened."""
+    """Serve one connection. Raises Invalid, NotFound, QuotaExceeded before it is opened."""
+    query_parameters(websocket, NoParameters)
     target, here = session(websocket), state(websocket)
     plan = plan_of(target.row, here.runtimes.resolve(target.row.runtime), here.config)
     seat = _Seat(websocket, target, plan, here.config.terminal.idle_s)
@@ -66,6 +70,7 @@ class _Seat:
         self._plan = plan
         self._idle_s = idle_s
         self._size: tuple[int, int] | None = None
+        self._wording = wording(websocket)
         self.terminal = session.terminals.open(plan)
 
     async def serve(self) -> None:
@@ -114,10 +119,9 @@ class _Seat:
         event = await terminal.end()
         if text := self._why(terminal):
             await self._send(frames.error(text))
-        await self._send(frames.end(None if terminal.why else event))
+        await self._send(frames.end(None if terminal.why else event and self._worded(event)))
 
-    @staticmethod
-    def _why(terminal: Terminal) -> str:
+    def _why(self, terminal: Terminal) -> str:
         """The message for the user about the end; "" if just the shell has ended."""
         if terminal.why:
             return terminal.why
@@ -129,7 +133,16 @@ class _Seat:
         if event.verdict.limit == "wall_s":
             wall_s = terminal.run.plan.steps[-1].limits.wall_s
             return f"the wall time of a terminal, {wall_s:g} s, is over"
-        return event.verdict.advice if event.verdict.outcome in ("limit", "fault") else ""
+        verdict = self._worded(event).verdict
+        return verdict.advice if verdict and verdict.outcome in ("limit", "fault") else ""
+
+    def _worded(self, event: JournalEvent) -> JournalEvent:
+        """The event with an advice in the words of this client."""
+        if event.verdict is None:
+            return event
+        exec, limits = self._plan.steps[-1], self._session.row.limits
+        advice = self._wording.advice(event.verdict.advice, exec, limits)
+        return replace(event, verdict=replace(event.verdict, advice=advice))
 
     async def _listen(self) -> bool:
         """Pass the frames of the client on. Returns true when its user wants a new terminal, false

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from ... import __version__
 from ..access.ownership import caller, owner
-from ..access.parameters import parameters
+from ..access.parameters import NoParameters, parameters
 from ..http.responses import JsonResponse
 from ..state import state
 
@@ -55,12 +55,14 @@ async def authorized(request: Request) -> Response:
 
 async def status(request: Request) -> Response:
     """GET /manager/status: the number of the owner's sessions; an admin's is that of all owners."""
+    await parameters(request, NoParameters)
     asking = caller(request)
     everybody = asking.is_admin and owner(request) == asking.name
     sessions = state(request).sessions.of(None if everybody else owner(request))
     return JsonResponse({"status": "running", "active_sessions": len(list(sessions))})
 
 
-async def announcement(_: Request) -> Response:
+async def announcement(request: Request) -> Response:
     """GET /manager/announcement: the text that clients show before lists; there is none."""
+    await parameters(request, NoParameters)
     return JsonResponse({"enabled": False, "message": ""})

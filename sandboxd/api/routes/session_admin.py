@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...errors import NotFound
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
-from ..access.parameters import parameters
+from ..access.parameters import NoParameters, parameters
 from ..http.responses import JsonResponse
 from ..state import session, state
 from ..telemetry.audit_log import annotate
@@ -39,6 +39,7 @@ _TASK_ALIASES = dict.fromkeys(("taskId", "kernel_id", "session_name", "sessionNa
 
 async def restart(request: Request) -> Response:
     """PATCH /session/{ref}: kill all runs; the files stay."""
+    await parameters(request, NoParameters)
     await session(request).restart()
     return Response(status_code=204)
 
@@ -53,6 +54,7 @@ async def rename(request: Request) -> Response:
 
 async def logs(request: Request) -> Response:
     """GET /session/{ref}/logs: the console of the run that was started last."""
+    await parameters(request, NoParameters)
     return JsonResponse({"result": {"logs": await _log(request, request.path_params["ref"])}})
 
 
@@ -74,6 +76,7 @@ async def _log(request: Request, ref: str) -> str:
 
 async def status_history(request: Request) -> Response:
     """GET /session/{ref}/status-history: the time at which each status began."""
+    await parameters(request, NoParameters)
     row = await _row(request)
     times = {status.lower(): iso(at) for status, at in row.history.items()}
     return JsonResponse({"result": times | {"terminated": times.get("terminated")}})
@@ -89,6 +92,7 @@ async def _row(request: Request) -> SessionRow:
 
 async def commit(request: Request) -> Response:
     """POST /session/{ref}/commit: refused, since this server has no images."""
+    await parameters(request, NoParameters)
     session(request)
     raise HTTPException(
         501, "This server has no images. Keep files in a virtual folder, or download them."

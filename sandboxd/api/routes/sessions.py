@@ -9,12 +9,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
+from ..access.parameters import NoParameters, parameters
 from ..http.responses import JsonResponse
 from ..sessions import lifecycle, sizes
 from ..sessions.session import Session
@@ -22,8 +24,23 @@ from ..state import AppState, session, state
 from .gql_items import iso
 
 
+class MatchSessions(msgspec.Struct):
+    """The parameters of a search: the beginning of a UUID or name."""
+
+    id: str = ""
+
+
+class DestroySession(msgspec.Struct):
+    """The parameters of a destroy request. Each one is forced, and no session depends on another,
+    so both values have the same effect."""
+
+    forced: bool = False
+    recursive: bool = False
+
+
 async def info(request: Request) -> Response:
     """GET /session/{ref}: the description of a session."""
+    await parameters(request, NoParameters)
     return JsonResponse(_described(session(request), state(request)))
 
 
@@ -34,6 +51,7 @@ def _described(session: Session, here: AppState) -> dict[str, Any]:
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
     registry, _, _ = row.image.rpartition("/")
     active = session.runs.active
+    scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
     end = lifecycle.end(row, session.used_at, session.busy, config.sessions)
     return {
         "sessionId": row.id,
@@ -67,8 +85,8 @@ def _described(session: Session, here: AppState) -> dict[str, Any]:
             "runtime": row.runtime,
             "limits": limits,
             "scratch": {
-                "size": sizes.scratch_size(limits["disk"], config.scratch.size),
-                "inodes": config.scratch.inodes,
+                "size": scratch,
+                "inodes": sizes.scratch_inodes(scratch, config.scratch.inodes),
             },
             "mounts": [asdict(mount) for mount in row.mounts],
             "queue": asdict(waits) if (waits := session.waits) else None,
@@ -89,7 +107,7 @@ def _described(session: Session, here: AppState) -> dict[str, Any]:
 
 async def match(request: Request) -> Response:
     """GET /session/_/match?id=PREFIX: the owner's sessions by the begin of a UUID or name."""
-    prefix = request.query_params.get("id", "")
+    prefix = (await parameters(request, MatchSessions)).id
     if not prefix:
         raise Invalid("Input validation error", {"id": "the beginning of a UUID or name"})
     rows = [one.row for one in state(request).sessions.of(owner(request))]
@@ -100,6 +118,7 @@ async def match(request: Request) -> Response:
 
 async def destroy(request: Request) -> Response:
     """DELETE /session/{ref}: end all runs of the session, and remove its files."""
+    await parameters(request, DestroySession)
     row = await state(request).sessions.destroy(session(request))
     return JsonResponse({"stats": _stats(row)})
 
@@ -119,5 +138,6 @@ def _stats(row: SessionRow) -> dict[str, Any]:
 
 async def interrupt(request: Request) -> Response:
     """POST /session/{ref}/interrupt: SIGINT to the running step, if there is one."""
+    await parameters(request, NoParameters)
     await session(request).runs.interrupt()
     return Response(status_code=204)

@@ -31,13 +31,14 @@ from ...runs.console_items import log
 from ...runs.cursor import Offset
 from ...runs.polling import STREAM
 from ...runs.run import Run
-from ..access.parameters import fold, parse, typed
+from ..access.parameters import NoParameters, fold, parse, query_parameters, typed
 from ..http.delivery import expect_handed_over
 from ..http.problems import client_text
 from ..http.responses import to_json
+from ..sessions.batch import BatchOptions
 from ..sessions.session import Session
 from ..state import session
-from .execute import Call, Typed, ask, bad_mode, result, since
+from .execute import Call, Typed, ask, bad_mode, result, since, wording
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ _LAST = ("finished", "exec-timeout", "error")
 
 
 async def execute(websocket: WebSocket) -> None:
-    """Serve one connection. Raises NotFound before it is opened."""
+    """Serve one connection. Raises Invalid, NotFound before it is opened."""
+    query_parameters(websocket, NoParameters)
     target = session(websocket)
     await websocket.accept()
     with suppress(WebSocketDisconnect, ClientDisconnect):
@@ -78,7 +80,8 @@ async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
         async with asyncio.timeout(FIRST_S):
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
-        options = typed(fold(call.options, {}), Typed, "options")
+        beside = BatchOptions if call.mode == "batch" else NoParameters
+        options = typed(fold(call.options, {}), Typed, "options", beside=beside)
         if call.mode == "continue":
             return _FollowedRun(target.runs.get(call.runId), False, since(options.offset))
         if call.mode != "batch":
@@ -139,7 +142,7 @@ async def _follow(websocket: WebSocket, target: Session, followed: _FollowedRun)
     while not run.suspended:
         try:
             async with run.call(policy=STREAM, since=since) as reply:
-                frame = await result(target, run, reply)
+                frame = await result(target, run, reply, wording(websocket))
                 frame["options"] = frame["options"] or {}  # null would crash clients
                 if reply:
                     await reply.note()

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from ...errors import AuthFailed, Invalid, QuotaExceeded, SandboxdError
 from ..access.authentication import LOCAL
 from ..access.ownership import caller
-from ..access.parameters import BodyReader, parameters
+from ..access.parameters import BodyReader, parameters, query_parameters
 from ..folders import tus
 from ..folders.registry import Folder
 from ..folders.tokens import Purpose, Token
@@ -38,6 +38,7 @@ from .folders import folder
 
 UPLOAD = "/folders/_/tus/upload"
 DOWNLOAD = "/folders/_/download"
+SINGLE_FILES = "only single files can be downloaded"
 
 
 class RequestUpload(msgspec.Struct):
@@ -45,6 +46,23 @@ class RequestUpload(msgspec.Struct):
 
     path: str
     size: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class UploadUrl(msgspec.Struct):
+    """The query of the URL of an upload; the directory may be chosen only now."""
+
+    token: str = ""
+    dst_dir: str = ""
+
+
+class DownloadUrl(msgspec.Struct):
+    """The query of the URL of a download. Clients send the other parameters always: `dst_dir` is
+    a directory of their own, and no response is kept in a cache."""
+
+    token: str = ""
+    dst_dir: str = ""
+    archive: bool = False
+    no_cache: bool = False
 
 
 class RequestDownload(msgspec.Struct):
@@ -77,7 +95,7 @@ async def request_download(request: Request) -> Response:
     """POST /folders/{name}/request-download: a token to download one file."""
     place, body = folder(request), await parameters(request, RequestDownload, {"file": "path"})
     if body.archive:
-        raise Invalid("Input validation error", {"archive": "only single files can be downloaded"})
+        raise Invalid("Input validation error", {"archive": SINGLE_FILES})
     name = within(body.path, "path")
     await _described(place, name)
     text, _ = state(request).tokens.give("download", caller(request).name, place.row.id, name)
@@ -100,7 +118,10 @@ async def _described(place: Folder, name: str) -> dict[str, Any]:
 
 async def download(request: Request) -> Response:
     """GET DOWNLOAD?token=: the file, or a range of it."""
-    token, place = await _token(request, "download")
+    url = query_parameters(request, DownloadUrl)
+    if url.archive:
+        raise Invalid("Input validation error", {"archive": SINGLE_FILES})
+    token, place = await _token(request, url.token, "download")
     status = await _described(place, token.path)
     size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)
     headers = {
@@ -136,12 +157,13 @@ async def capabilities(request: Request) -> Response:
 
 async def offset(request: Request) -> Response:
     """HEAD UPLOAD?token=: the number of bytes that have arrived."""
-    token, place = await _token(request, "upload")
+    url = query_parameters(request, UploadUrl)
+    token, place = await _token(request, url.token, "upload")
     _expect(tus.version(request.headers))
     have = token.size
     if not token.done:
         async with _Turn(token), FileClient(place) as helper:
-            have = int((await helper.ask(_append(token, request)))["offset"])
+            have = int((await helper.ask(_append(token, url)))["offset"])
     return Response(status_code=200, headers=tus.answer(have, token.size))
 
 
@@ -160,7 +182,8 @@ async def patch(request: Request) -> Response:
 
 async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
     """Add the body to the upload; the offset after it, and the size of the upload."""
-    token, place = await _token(request, "upload")
+    url = query_parameters(request, UploadUrl)
+    token, place = await _token(request, url.token, "upload")
     start = tus.patch(request.headers, token.size)
     if isinstance(start, TusError):
         raise _problem(start)
@@ -170,7 +193,7 @@ async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
             _expect(tus.conflict(start, token.size))
             return token.size, token.size
         async with FileClient(place) as helper:
-            answer = await helper.ask(_append(token, request))
+            answer = await helper.ask(_append(token, url))
             _expect(tus.conflict(start, int(answer["offset"])))
             while piece := await body.piece():
                 await helper.write(piece)
@@ -180,11 +203,11 @@ async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
     return have, token.size
 
 
-async def _token(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
-    """The token in the query, and its folder. Raises NotFound, AuthFailed when the keypair that
+async def _token(request: Request, text: str, purpose: Purpose) -> tuple[Token, Folder]:
+    """The token `text`, and its folder. Raises NotFound, AuthFailed when the keypair that
     has requested the token is not active any more."""
     here = state(request)
-    token = here.tokens.find(request.query_params.get("token", ""), purpose)
+    token = here.tokens.find(text, purpose)
     if token.giver != LOCAL.name and not await here.authenticator.keys.find(token.giver):
         raise AuthFailed("Access key not found")
     place = here.folders.by_id(token.folder)
@@ -192,11 +215,11 @@ async def _token(request: Request, purpose: Purpose) -> tuple[Token, Folder]:
     return token, place
 
 
-def _append(token: Token, request: Request) -> dict[str, Any]:
-    """The request of the helper. A client may also choose a directory of the folder only now."""
+def _append(token: Token, url: UploadUrl) -> dict[str, Any]:
+    """The request of the helper."""
     name = token.path
-    if directory := request.query_params.get("dst_dir"):
-        name = within(f"{directory}/{name}", "dst_dir")
+    if url.dst_dir:
+        name = within(f"{url.dst_dir}/{name}", "dst_dir")
     return {"op": "append", "upload": token.id, "file": name, "size": token.size}
 
 

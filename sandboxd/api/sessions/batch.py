@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from ...config import Config
 from ...errors import Invalid
 from ...model import STEPS, Limits, Step, StepName
-from ...runs.plan import Plan
+from ...runs.plan import Clamp, Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import fold, typed
@@ -35,20 +36,20 @@ class BatchOptions(msgspec.Struct):
     live: bool = False
 
 
-def options(sent: dict[str, Any]) -> BatchOptions:
-    """The options that a client sent. Raises Invalid."""
-    return typed(fold(sent, {}), BatchOptions, "options")
+def options(sent: dict[str, Any], beside: type[msgspec.Struct]) -> BatchOptions:
+    """The options that a client sent. `beside` has those about the call alone. Raises Invalid."""
+    return typed(fold(sent, {}), BatchOptions, "options", beside=beside)
 
 
 def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     """The plan of a run of this session. Raises Invalid."""
     overrides = _overrides(options)
-    steps, clamped = [], []
+    steps, clamped = list[Step](), list[Clamp]()
     for name in STEPS:
         default: Limits = getattr(config.limits, name)
         limits, low = sizes.step_limits(default, row.limits, overrides[name], config.ceiling)
         steps.append(Step(name, _command(name, options, runtime), limits))
-        clamped += [f"{name}.{limit}" for limit in low]
+        clamped += [replace(one, name=f"{name}.{one.name}") for one in low]
     own = sizes.variables(options.environ, "options.environ")
     environ = {**runtime.environ, "_BACKEND_BATCH_MODE": "1", **row.environ, **own}
     size = len(json.dumps([environ, [step.command for step in steps]]))
@@ -63,7 +64,7 @@ def _command(name: StepName, options: BatchOptions, runtime: Runtime) -> str | N
     """The command of a step, for the shell; None: the step is skipped."""
     text: str = getattr(options, name)
     if text == "*":
-        text = getattr(runtime, name)
+        text = "" if name == "clean" else getattr(runtime, name)
     return sizes.program_text(text, f"options.{name}") if text else None
 
 

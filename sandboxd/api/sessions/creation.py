@@ -120,7 +120,8 @@ class Creation:
 
     async def _lease(self, row: SessionRow, wait_s: float) -> int:
         config, warden = self._services.config, self._services.warden
-        size, inodes = self._scratch_size(row), config.scratch.inodes
+        size = self._scratch_size(row)
+        inodes = sizes.scratch_inodes(size, config.scratch.inodes)
         until = time.monotonic() + min(wait_s, config.sessions.wait_s)
         while True:
             try:

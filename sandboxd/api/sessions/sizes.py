@@ -2,20 +2,21 @@
 
 Limits come from three places, of which the later ones win: the configuration's default for the
 step, the session's resources, the run's own options. No limit may exceed the configuration's
-ceiling, and no limit of a run may exceed its session's resources. The names of limits that had to
-be lowered are returned.
+ceiling, and no limit of a run may exceed its session's resources. The limits that had to be lowered
+are returned.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ...errors import Invalid
-from ...model import Limits
+from ...model import Limits, size
+from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
@@ -29,6 +30,10 @@ CPUS_MIN = 0.01
 
 SCRATCH_STEP = 16 << 20
 """Bytes: scratches are multiples of it."""
+
+BYTES_OF_INODE = 2048
+"""Bytes of a scratch for each inode at least. An inode takes 256 bytes of its image, whether it is
+used or not, and at least half of a scratch is for the content of files."""
 
 VARIABLES_MAX = 512
 ENVIRON_MAX = 64 * 1024
@@ -44,8 +49,8 @@ RUN_LIMITS = RESOURCES | {"cpus": "cpus"} | _BOTH
 RESOURCE_OPTS = {"shmem": "shm"} | _BOTH
 _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
-_SIZES = ("memory", "shm", "disk", "fsize", "output")
-_COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
+_SIZES = ("memory", "shm", "disk", "fsize", "output", "quota")
+COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
 """Fields that are whole numbers -> the least with which a shell still works."""
 
 
@@ -57,15 +62,15 @@ def client_name(field: str) -> str:
 def amount(field: str, value: Any, where: str) -> float | int:
     """The value of the field `field` of Limits. Raises Invalid naming `where`."""
     if field in _SIZES:
-        size = size_of(value, where)
-        if field == "memory" and size < MEMORY_MIN:
-            raise _bad(where, f"at least {MEMORY_MIN} bytes are needed")
-        return size
-    if field in _COUNTS:
+        count = size_of(value, where)
+        if field == "memory" and count < MEMORY_MIN:
+            raise _bad(where, f"at least {size(MEMORY_MIN)} are needed")
+        return count
+    if field in COUNTS:
         digits = isinstance(value, str) and re.fullmatch("[0-9]{1,16}", value)
         count = int(value) if digits else value
-        if type(count) is not int or count < _COUNTS[field]:
-            raise _bad(where, f"a whole number from {_COUNTS[field]} up is expected")
+        if type(count) is not int or count < COUNTS[field]:
+            raise _bad(where, f"a whole number from {COUNTS[field]} up is expected")
         return count
     number = positive(value, where)
     if field == "cpus" and number < CPUS_MIN:
@@ -98,17 +103,38 @@ def size_of(value: Any, where: str) -> int:
     return size
 
 
-def granted(wanted: Mapping[str, Any], ceiling: Limits) -> tuple[dict[str, Any], list[str]]:
-    """Fields of Limits, none above `ceiling`, and the names of those that were lowered."""
+def granted(wanted: Mapping[str, Any], ceiling: Limits) -> tuple[dict[str, Any], list[Clamp]]:
+    """Fields of Limits, none above `ceiling`, and those that were lowered, by their names."""
     limits = {field: min(value, getattr(ceiling, field)) for field, value in wanted.items()}
-    lowered = [client_name(field) for field in wanted if limits[field] < wanted[field]]
-    return limits, sorted(lowered)
+    clamps = [clamp(field, wanted[field], limits[field]) for field in wanted
+              if limits[field] < wanted[field]]  # fmt: skip
+    return limits, sorted(clamps, key=lambda clamp: clamp.name)
+
+
+def clamp(field: str, requested: float, granted: float) -> Clamp:
+    """The clamp of the field `field` of Limits."""
+    text = f"from {_text(field, requested)} to {_text(field, granted)}, the most that is allowed"
+    return Clamp(client_name(field), requested, granted, text)
+
+
+def _text(field: str, value: float) -> str:
+    if field in _SIZES:
+        return size(int(value))
+    return f"{value:g} s" if field in ("wall_s", "cpu_s") else f"{value:g}"
+
+
+def clamp_fields(clamps: Sequence[Clamp]) -> dict[str, Any]:
+    """The fields of a response that name these clamps, with their values; none without clamps."""
+    if not clamps:
+        return {}
+    values = {one.name: {"requested": one.requested, "granted": one.granted} for one in clamps}
+    return {"clamped": [one.name for one in clamps], "clamped_values": values}
 
 
 def step_limits(
     default: Limits, session: Mapping[str, Any], run: Mapping[str, Any], ceiling: Limits
-) -> tuple[Limits, list[str]]:
-    """The limits of a step, and the client's names of those that had to be lowered."""
+) -> tuple[Limits, list[Clamp]]:
+    """The limits of a step, and those that had to be lowered."""
     limits, lowered = granted(run, replace(ceiling, **session))
     return replace(default, **{**session, **limits}), lowered
 
@@ -117,6 +143,11 @@ def scratch_size(wanted: int, most: int) -> int:
     """Bytes of a scratch with room for at least `wanted` bytes, `most` at most. The sizes are
     multiples of SCRATCH_STEP, so that they are few: the warden keeps a blank image of each."""
     return min(most, -(-wanted // SCRATCH_STEP) * SCRATCH_STEP)
+
+
+def scratch_inodes(size: int, most: int) -> int:
+    """The number of inodes of a scratch of `size` bytes, `most` at most."""
+    return min(most, size // BYTES_OF_INODE)
 
 
 def variables(values: Mapping[str, Any], where: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ the kernel takes mount and device back if the warden is killed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import glob
@@ -36,11 +37,21 @@ def make(path: str, size: int, inodes: int) -> None:
     Raises StageError "image".
     """
     fresh = f"{path}.{os.getpid()}.new"  # several processes may make the same blank at once
-    with stage("image"), open(fresh, "wb") as file:
-        file.truncate(size)
+    try:
+        with stage("image"), open(fresh, "wb") as file:
+            file.truncate(size)
+        _make_file_system(fresh, inodes)
+        os.rename(fresh, path)
+    except BaseException:  # also when the process is told to end: raised again
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def _make_file_system(path: str, inodes: int) -> None:
     command = [
         "mkfs.ext4", "-q", "-F", "-m", "0", "-N", str(inodes), "-J", "size=4",
-        "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", fresh,
+        "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", path,
     ]  # fmt: skip
     path_of_tools = "/usr/sbin:/sbin:/usr/bin:/bin"
     try:
@@ -51,7 +62,6 @@ def make(path: str, size: int, inodes: int) -> None:
         raise StageError("image", "mkfs.ext4 is missing; install e2fsprogs") from None
     if mkfs.returncode != 0:
         raise StageError("image", f"mkfs.ext4: {mkfs.stderr.decode(errors='replace').strip()}")
-    os.rename(fresh, path)
 
 
 def mount(image: str, target: str) -> None:

@@ -73,8 +73,10 @@ class ScratchMaker:
         blank = f"{self._blanks}/{size}-{inodes}.ext4"
         if not os.path.exists(blank):
             images.make(blank, size, inodes)
-        with open(blank, "rb") as source, open(image, "xb") as copy:
+        with open(blank, "rb") as source, open(image, "xb") as copy, contextlib.ExitStack() as undo:
+            undo.callback(os.unlink, image)
             images.copy_sparse(source.fileno(), copy.fileno(), size)
+            undo.pop_all()
 
 
 def clone_into(stack: contextlib.ExitStack, path: str) -> int:

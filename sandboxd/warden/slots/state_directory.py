@@ -63,7 +63,9 @@ def make(config: Config, uid: int) -> str:
         os.makedirs(api, mode=0o700, exist_ok=True)
         _hand_over(api, uid)
     except OSError as error:
-        raise ConfigError(f"--state-dir {config.state_dir}: {error.strerror}") from None
+        remedy = "name a directory that root can make and change"
+        text = f"--state-dir {config.state_dir}: {error.strerror}; {remedy}"
+        raise ConfigError(text) from None
     if closed := first_closed(config.state_dir, uid):
         raise ConfigError(
             f"--state-dir {config.state_dir}: {closed} is closed to the unprivileged api; "
@@ -93,7 +95,9 @@ def lock(config: Config) -> int:
     try:
         fd = os.open(f"{config.state_dir}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:  # a file system that is mounted read-only
-        raise ConfigError(f"--state-dir {config.state_dir}: {error.strerror}") from None
+        remedy = "name a directory that root can make and change"
+        text = f"--state-dir {config.state_dir}: {error.strerror}; {remedy}"
+        raise ConfigError(text) from None
     deadline = time.monotonic() + ENDING_S
     while True:
         try:

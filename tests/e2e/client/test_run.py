@@ -148,3 +148,24 @@ def test_query_mode_is_reported_as_missing(client: Client, project: Path, name: 
     printed = client("run", "-t", name, "-c", "print(1)", "python:3", cwd=project)
     assert "Code snippets (mode query) are not offered" in printed.out, printed
     assert client("session", "ls", name).status == 0
+
+
+def test_run_without_options_keeps_what_the_run_before_has_made(
+    client: Client, project: Path, name: str
+) -> None:
+    """The client sends "*" for clean, too, although its user has asked for no clean."""
+    (project / "Makefile").write_text(
+        "main:\n\tgcc -o main main.c lib/deep/words.c\nclean:\n\trm -f main result\n"
+    )
+    try:
+        files = ("Makefile", *FILES)
+        client("run", "-t", name, "--build", "make", "--exec", "echo precious > result",
+               "gcc:latest", *files, cwd=project)  # fmt: skip
+        printed = client("run", "-t", name, "gcc:latest", *files, cwd=project)
+        assert printed.out.endswith("한글 word\n"), printed
+        assert "Clean finished. (exit code = 0" in printed.err
+        kept = client("run", "-t", name, "--build", "true", "--exec", "cat result", "gcc:latest",
+                      "main.c", cwd=project)  # fmt: skip
+        assert kept.out == "precious\n", kept
+    finally:
+        (project / "Makefile").unlink()

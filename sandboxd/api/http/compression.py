@@ -1,8 +1,8 @@
-"""The decompression of a request's body, in bounded pieces: gzip, zstd, or none.
+"""The compression of bodies, gzip or zstd: of requests, and of responses that ask for it.
 
-A few bytes can stand for gigabytes. Each step therefore gives PIECE bytes at most, in a thread, and
-the next step waits until its reader has taken them. So a body costs CPU only as fast as the disk
-takes its content, and memory for one piece and one window.
+A few bytes of a request can stand for gigabytes. Each step of the decompression therefore gives
+PIECE bytes at most, in a thread, and the next step waits until its reader has taken them. So a body
+costs CPU only as fast as the disk takes its content, and memory for one piece and one window.
 """
 
 from __future__ import annotations
@@ -34,12 +34,30 @@ ENCODINGS = ("identity", "gzip", "zstd")
 class _Decompressor(Protocol):
     """The interface of bz2, lzma and zstd in the standard library."""
 
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool:
+        """The stream has ended."""
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    @property
+    def needs_input(self) -> bool:
+        """All output of the input so far has been given."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """The input behind the end of the stream."""
+
+    def decompress(self, data: bytes, /, max_length: int = -1) -> bytes:
         """At most `max_length` bytes."""
+
+
+class Compressor(Protocol):
+    """The interface of zlib and zstd in the standard library."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """As much of the output as there is by now."""
+
+    def flush(self) -> bytes:
+        """The rest of it."""
 
 
 class _Gzip:
@@ -51,22 +69,23 @@ class _Gzip:
 
     @property
     def eof(self) -> bool:
+        """The stream has ended."""
         return self._inner.eof
 
     @property
     def unused_data(self) -> bytes:
+        """The input behind the end of the stream."""
         return self._inner.unused_data
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        """At most `max_length` bytes."""
         output = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
         # With a full output there may be more of it inside, even if all input is taken.
         self.needs_input = not self._inner.unconsumed_tail and len(output) < max_length
         return output
 
 
-async def decompressed(
-    read: Callable[[], Awaitable[bytes]], encoding: str
-) -> AsyncIterator[bytes]:
+async def decompressed(read: Callable[[], Awaitable[bytes]], encoding: str) -> AsyncIterator[bytes]:
     """The content of the body that `read` gives piece by piece; an empty piece is its end.
 
     Its first bytes tell how it is packed; an `encoding` that the client names must agree. Raises
@@ -106,5 +125,12 @@ async def decompressed(
 
 
 def _zstd() -> _Decompressor:
-    options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+    options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
     return zstd.ZstdDecompressor(options=options)
+
+
+def compressor(encoding: str) -> Compressor | None:
+    """The compressor for one of ENCODINGS; None: there is nothing to do."""
+    if encoding == "gzip":
+        return zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    return zstd.ZstdCompressor() if encoding == "zstd" else None
