@@ -115,12 +115,16 @@ class Client:
 class ArchiveStream:
     """A tar that comes from the daemon.
 
-    unmatched  patterns of the request that nothing matches
+    unmatched       patterns of the request that nothing matches
+    left_out        names of entries that are no part of the tar, with the kind of each
+    left_out_count  their number; `left_out` has the first of them
     """
 
     def __init__(self, response: httpx.Response) -> None:
         self.unmatched: list[str] = json.loads(response.headers.get("X-Sandboxd-Unmatched", "[]"))
-        self.left_out: Any = json.loads(response.headers.get("X-Sandboxd-Left-Out", "[]"))
+        left_out = json.loads(response.headers.get("X-Sandboxd-Left-Out", "{}"))
+        self.left_out: list[tuple[str, str]] = [(n, k) for n, k in left_out.get("entries", [])]
+        self.left_out_count: int = left_out.get("count", 0)
         self._chunks = response.iter_raw()
 
     @contextlib.contextmanager

@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..config import SOCKET
 from ..errors import ConfigError, NotFound, Refused, SandboxdError, Unavailable
 from ..files.paths import inside
 from ..link_targets import Place
@@ -26,6 +25,9 @@ from .reporter import Reporter, printable
 from .unpack import Unpacked, unpack
 
 EVERYTHING = "."
+
+KINDS = {"outside": "is a link that leaves /home/work", "unreadable": "cannot be read"}
+"""What the server says about entries that it leaves out, in words."""
 
 BATCH = 50
 """Names of one request, so that its head stays short."""
@@ -86,13 +88,13 @@ def _names(where: Place, matches: list[str]) -> list[str]:
 
 
 def command(
-    session: str, names: list[str], into: str, socket: str, daemon: PrivateDaemon | None
+    session: str, names: list[str], into: str, socket: str | None, daemon: PrivateDaemon | None
 ) -> str:
     """The command line that fetches results later."""
     words = ["sandboxd", "get", session, *names, "--into", os.path.abspath(into), "--rm"]
     if daemon:
         words += ["--state", daemon.folder]
-    elif socket != SOCKET:
+    elif socket is not None:
         words += ["--socket", socket]
     return shlex.join(words)
 
@@ -131,6 +133,10 @@ class _Fetching:
         except NotFound:
             self._client.call("GET", f"/session/{self._session}")  # raises if the session is gone
             return matches
+        for name, kind in archive.left_out:
+            unpacked.left_out.append(("/".join((*where, name)), KINDS.get(kind, f"is a {kind}")))
+        if more := archive.left_out_count - len(archive.left_out):
+            unpacked.left_out.append((f"{more} more entries", "are no files, or links that leave"))
         self._report(unpacked)
         return archive.unmatched
 

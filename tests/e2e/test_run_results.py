@@ -149,7 +149,7 @@ def test_private_daemon_has_results_that_found_a_full_disk_for_a_day(
     work: Path, full: Path
 ) -> None:
     before = leaks()
-    nowhere = ("--socket", "/nonexistent/api.sock")
+    nowhere = ("--private",)
     done = sandboxd("run", str(work), *LARGE, "--get", "large", "--into", str(full), *nowhere)
     assert done.returncode == 5, done.stderr
     (state,) = leaks() - before  # its directory, and no process, mount or group
@@ -168,7 +168,7 @@ def test_private_daemon_has_results_that_found_a_full_disk_for_a_day(
 
 def test_results_of_a_private_daemon_go_after_a_day(work: Path, full: Path) -> None:
     before = leaks()
-    nowhere = ("--socket", "/nonexistent/api.sock")
+    nowhere = ("--private",)
     done = sandboxd("run", str(work), *LARGE, "--get", "large", "--into", str(full), *nowhere)
     assert done.returncode == 5, done.stderr
     (state,) = leaks() - before
