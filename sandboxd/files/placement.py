@@ -106,7 +106,7 @@ def recover(home: int, stage: int) -> None:
         fd = os.open(LIST, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
     except FileNotFoundError:
         return
-    with open(fd, encoding="ascii") as file:
+    with open(fd, "rb") as file:
         text = file.read()
     with contextlib.suppress(ValueError):  # killed as it wrote the list: no step was done
         steps = [_Step(**{**step, "name": tuple(step["name"])}) for step in json.loads(text)]
@@ -122,8 +122,8 @@ def _write_list(stage: int, steps: list[_Step]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(LIST, flags, 0o600, dir_fd=stage)
-        with open(fd, "w", encoding="ascii") as file:
-            json.dump([asdict(step) for step in steps], file)
+        with open(fd, "wb") as file:
+            file.write(json.dumps([asdict(step) for step in steps]).encode())
             file.flush()
             os.fsync(fd)
     except OSError as error:
