@@ -13,7 +13,7 @@ def upload(
     client: Client, session: str, tree: LocalTree, entries: list[TreeEntry], say: Reporter
 ) -> None:
     """Put `entries` of `tree` into /home/work. Raises Refused when the session has no room."""
-    total = sum(entry.size for entry in entries)
+    total = sum(entry.size for entry in entries if entry.is_file)
     with progress(say, "uploading", total) as advance:
         stream = tar_stream(tree, entries, say, advance)
         counts = client.put_archive(session, "", stream)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,11 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from ..cli.trees import contents
+from sandboxd.cli.client import Client
+from sandboxd.cli.exclusion import exclusion
+from sandboxd.cli.local_tree import LocalTree
+from sandboxd.cli.private_daemon import private_daemon
+from sandboxd.cli.results import Fetched, fetch
+from sandboxd.cli.temporary_session import create
+from sandboxd.cli.tree_upload import upload
+from sandboxd.errors import Unavailable
+
+from ..cli.trees import Lines, contents
+from ..waiting import until
 from .conftest import passable
 from .daemon import ROOT, Daemon, leaks, running
-from .test_run import private, sandboxd
-from .test_run_folder import run
+from .test_run import child, private, sandboxd
+from .test_run_folder import put, run
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +192,43 @@ def test_results_of_a_private_daemon_go_after_a_day(work: Path, full: Path) -> N
     assert leaks() <= before
 
 
+def test_results_of_a_private_daemon_that_was_killed_are_fetched_from_the_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, say = leaks(), Lines()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with (
+        private_daemon() as first,
+        contextlib.closing(Client(first.socket, comes_back=False)) as client,
+    ):
+        session = create(client, "shell", {})
+        with tempfile.TemporaryDirectory() as tree:
+            put(Path(tree), "result", "other/file")
+            with LocalTree(tree, exclusion([], [], False), say) as local:
+                upload(client, session, local, list(local.entries()), say)
+        os.kill(child(os.getpid(), "sandboxd: warden"), signal.SIGKILL)
+        until(lambda: not answers(client))
+        into = folder / "into"
+        assert fetch(client, session, ["result"], str(into), say).failed == ["result"]
+        first.preserve()
+    with (
+        private_daemon(first.folder) as second,
+        contextlib.closing(Client(second.socket, comes_back=False)) as client,
+    ):
+        assert fetch(client, session, ["result"], str(into), say) == Fetched()
+        second.forget()
+    assert (into / "result").read_text() == "result\n"
+    assert leaks() <= before and os.listdir(folder) == ["into"]
+
+
+def answers(client: Client) -> bool:
+    try:
+        client.call("GET", "/")
+    except Unavailable:
+        return False
+    return True
+
+
 def test_files_of_any_session_are_fetched_and_the_session_stays(
     daemon: Daemon, tmp_path: Path
 ) -> None:
@@ -203,4 +253,4 @@ def test_get_of_an_unknown_session_is_an_error(daemon: Daemon, tmp_path: Path) -
     done = sandboxd("get", "nothing", "x", "--socket", f"{daemon.folder}/api.sock")
     assert done.returncode == 125 and len(done.stderr.splitlines()) == 1
     done = sandboxd("get", "nothing", "x", "--socket", "/nonexistent/api.sock")
-    assert done.returncode == 2 and "--socket" in done.stderr
+    assert done.returncode == 125 and "--socket" in done.stderr
