@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,13 +35,21 @@ def _bar(say: Reporter, verb: str, total: int | None) -> Iterator[Advance]:
     tqdm.monitor_interval = 0  # no thread
     with tqdm(
         desc=f"sandboxd: {verb}", total=total, unit="B", unit_scale=True, unit_divisor=1024,
-        file=sys.stderr, leave=False, delay=BAR_S, dynamic_ncols=True,
+        file=sys.stderr, leave=False, delay=BAR_S, ncols=_columns(), nrows=2,
     ) as bar:  # fmt: skip
         say.bar = bar
         try:
             yield bar.update
         finally:
             say.bar = None
+
+
+def _columns() -> int:
+    """The width of the screen. A terminal may not know its size; tqdm would then draw nothing."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def _lines(say: Reporter, verb: str, total: int | None) -> Advance:

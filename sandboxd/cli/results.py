@@ -27,7 +27,7 @@ from .unpack import Unpacked, unpack
 EVERYTHING = "."
 
 KINDS = {"outside": "is a link that leaves /home/work", "unreadable": "cannot be read"}
-"""What the server says about entries that it leaves out, in words."""
+"""The reasons why the server leaves entries out, in words."""
 
 BATCH = 50
 """Names of one request, so that its head stays short."""

@@ -69,7 +69,7 @@ def unpack(
     os.makedirs(into, exist_ok=True)
     top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        unpacking = _Unpacking(top, home, placed)
+        unpacking = _ResultFolder(top, home, placed)
         for member in tar:
             unpacking.add(tar, member)
         unpacking.finish()
@@ -78,8 +78,8 @@ def unpack(
     return unpacking.result
 
 
-class _Unpacking:
-    """One archive on its way into the directory `top`."""
+class _ResultFolder:
+    """The directory `top`, into which one archive goes."""
 
     def __init__(self, top: int, home: Place, placed: Callable[[Place], Place]) -> None:
         self.result = Unpacked()

@@ -24,6 +24,8 @@ class FakeArchive:
 
     def __init__(self, files: dict[str, bytes], unmatched: list[str]) -> None:
         self.unmatched = unmatched
+        self.left_out = [("pipe", "fifo"), ("x\x1b[2J", "outside")] if "log.txt" in files else []
+        self.left_out_count = len(self.left_out) and 7
         self._files = files
 
     @contextlib.contextmanager
@@ -128,6 +130,16 @@ def test_many_names_go_in_several_requests(tmp_path: Path) -> None:
     files = {f"{number:03}": b"" for number in range(200)}
     outcome, there, _ = results(files, [*files, "missing"], tmp_path)
     assert there == sorted(files) and outcome == Fetched(missing=["missing"])
+
+
+def test_entries_that_the_server_leaves_out_are_named(tmp_path: Path) -> None:
+    outcome, _, say = results(FILES, ["out/log.txt"], tmp_path)
+    assert outcome == Fetched()
+    assert say.warnings == [
+        "out/pipe is a fifo; left out",
+        r"out/x\x1b[2J is a link that leaves /home/work; left out",
+        "5 more entries are no files, or links that leave; left out",
+    ]
 
 
 def test_results_before_and_after_a_broken_connection_are_not_lost(tmp_path: Path) -> None:

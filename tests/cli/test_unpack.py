@@ -190,7 +190,9 @@ def test_random_links_lead_out_without_the_check(
     into: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same attack, with the protection away, reads the file."""
-    monkeypatch.setattr(unpacking._Unpacking, "_target", lambda self, place: self._targets[place])
+    monkeypatch.setattr(
+        unpacking._ResultFolder, "_target", lambda self, place: self._targets[place]
+    )
     unpacked(into, *DEEP, link("p/q/r/l", "../../.."), link("x", "p/q/r/l/../secret"))
     assert leads_out(into) == ["x"]
     assert (into / "x").read_text() == "secret of the user"
