@@ -1,1 +1,1 @@
-"""Tools for those who work on sandboxd; nothing here is installed."""
+"""Tools for the developers of sandboxd; nothing here is installed."""

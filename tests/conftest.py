@@ -76,7 +76,8 @@ tests share a daemon or a warden, and the host takes only so many of these at on
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types for it
     """The distribution of tests to processes.
 
-    Marks xdist_group do not work: pytest 9.2 does not read the ids that pytest-xdist 3.8 writes.
+    Marks xdist_group do not work: pytest 9.2 does not read the ids that pytest-xdist 3.8 writes
+    (issue 1386 of pytest-xdist). `--dist loadfile` does not know which modules to keep together.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -114,6 +115,8 @@ def warden(own_mounts: None) -> Iterator[BareWarden]:
         yield bare
         for slot in list(bare.resources.slots.leased.values()):
             bare.free(slot)
+        for slot in bare.resources.slots.emptying.values():
+            slot.lock.close()
         bare.resources.hierarchy.remove()
 
 

@@ -26,6 +26,7 @@ from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
+from sandboxd.warden.slots import proof
 from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
@@ -100,6 +101,7 @@ class BareWarden:
 
     def lease(self, **arguments: Any) -> Slot:
         """Lease a slot and make its scratch, in this process."""
+        self._retry()
         arguments = self.checked("lease", **arguments)
         size, inodes = arguments.pop("size"), arguments.pop("inodes")
         slot = provisioning.reserve_slot(self.resources, **arguments)
@@ -110,6 +112,15 @@ class BareWarden:
             raise
         slot.ready = True
         return slot
+
+    def _retry(self) -> None:
+        """Release the slots whose dead processes have been collected by the host's first process,
+        as the warden's loop does. It may take seconds for that, and no test waits for it."""
+        slots = self.resources.slots
+        for number in sorted(slots.stuck):
+            slot = slots.emptying[number]
+            if not proof.empty(self.resources.config.state_dir, number, slot.uid, []):
+                slots.release(slot)
 
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""

@@ -17,7 +17,7 @@ from sandboxd.warden.runs.worker import Worker
 from .sandbox import Sandbox
 
 BASH = "stty -echo; echo ready; PS1= PS2= exec /bin/bash --norc --noediting"
-"""A shell that neither prompts nor echoes: what is shown is what programs print."""
+"""A shell that neither prompts nor echoes: the terminal shows only the output of programs."""
 
 
 class Sitting:
@@ -54,7 +54,7 @@ class Sitting:
         return True
 
     def until(self, text: str | bytes) -> str:
-        """Read until it has shown `text`; what came before it, and forget both."""
+        """Read until the terminal has shown `text`. The output up to there, which is forgotten."""
         wanted = text if isinstance(text, bytes) else text.encode()
         while wanted not in self.shown:
             assert self.read(), self.shown

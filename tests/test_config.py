@@ -1,4 +1,4 @@
-"""The configuration: defaults, what a file may change, and how mistakes are told."""
+"""The configuration: defaults, the keys of a file, and the messages for mistakes."""
 
 from __future__ import annotations
 

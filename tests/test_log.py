@@ -53,7 +53,7 @@ def test_a_clients_text_can_neither_end_a_line_nor_begin_a_field(forged: str) ->
         text = log.line({"name": forged, "outcome": "refused"}, form)
         assert text.isascii() and text.isprintable()
     text = log.line({"name": forged, "outcome": "refused"}, "text")
-    words = shlex.split(text)  # a quoted value is one word for whoever reads it so
+    words = shlex.split(text)  # for a shell, a quoted value is one word
     assert len(words) == 2 and words[1] == "outcome=refused"
 
 

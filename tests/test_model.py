@@ -1,4 +1,4 @@
-"""Limits are clamped to the ceilings, and the clamp is told."""
+"""The clamp of limits to the ceilings, and the report of it."""
 
 from __future__ import annotations
 

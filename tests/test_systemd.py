@@ -14,7 +14,7 @@ from sandboxd import systemd
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """What listens at NOTIFY_SOCKET."""
+    """The socket at NOTIFY_SOCKET, as systemd has it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
         sock.setblocking(False)

@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 from .. import crash, wire
 from ..errors import StageError
 from ..jail import rlimits, syscalls
+from ..jail.descriptors import close_others
 from ..jail.enter import Jail, JailSession, claim, prepare
 from ..jail.mounts import FolderMount
 from ..jail.stage import stage
@@ -88,7 +89,7 @@ def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
     # the shim died before, the socket is at its end and _serve returns at once.
     with stage("init"):
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-        close_others(sock.fileno(), oom)
+        close_others([sock.fileno(), oom])
 
 
 def _send_listener(sock: socket.socket, listener: int) -> None:
@@ -97,18 +98,6 @@ def _send_listener(sock: socket.socket, listener: int) -> None:
     with stage("seccomp"):
         wire.send(sock, {"listener": True}, [listener])
         os.close(listener)
-
-
-def close_others(*keep: int) -> None:
-    """Close every descriptor except `keep`; 0, 1 and 2 become /dev/null of the jail."""
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    low = 3
-    for fd in sorted(fd for fd in keep if fd > 2):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
 
 
 def _serve(sock: socket.socket, oom: int) -> None:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from ..errors import StageError
 from ..jail import identity, syscalls
+from ..jail.descriptors import close_others
 from ..jail.enter import JailSession
 from ..jail.stage import stage
 from ..model import most
@@ -22,7 +23,6 @@ from ..spool import ConsoleWriter, append_event
 from . import shared_memory
 from .control import READERS_MAX
 from .denied_calls import DeniedCalls
-from .init import close_others
 from .launch import Init, claim, prepare
 from .run import RunExecution
 from .run_spec import RunSpec
@@ -83,7 +83,7 @@ def _drop_root(spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     files = [fd for fd in (spec.console, spec.journal, spec.stdin) if fd is not None]
     ends = init.sock.fileno(), spec.listener.fileno(), denied.fileno()
-    close_others(*ends, *files, *storage.descriptors(), *spec.jail.group.descriptors())
+    close_others([*ends, *files, *storage.descriptors(), *spec.jail.group.descriptors()])
 
 
 def _record_fault(spec: RunSpec, stage: str, errno: int, message: str) -> None:

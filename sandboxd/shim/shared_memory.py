@@ -24,7 +24,7 @@ _KINDS = {
 
 
 def clear() -> None:
-    """Remove all shared memory of the run. Raises StageError "leftovers"."""
+    """Remove all shared memory of the run. Raises StageError."""
     with stage("leftovers"):
         os.chmod(SHM, 0o1777)  # programs of the owner may have taken their own rights away
         fd = os.open(SHM, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

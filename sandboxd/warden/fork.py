@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from ..jail.descriptors import close_others
 from ..jail.stage import stage
 
 
@@ -30,20 +31,9 @@ def fork(keep: list[int], child: Callable[[], None]) -> int:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        _close_others(keep)
+        close_others(keep, to_null=(0, 1))
         # No module is loaded from here on: the files may be those of another version soon.
         sys.meta_path.clear()
         child()
     finally:
         os._exit(1)
-
-
-def _close_others(keep: list[int]) -> None:
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    low = 3
-    for fd in sorted(keep):
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, os.sysconf("SC_OPEN_MAX"))

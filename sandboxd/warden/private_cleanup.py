@@ -10,7 +10,6 @@ The directory itself stays for a day if it is marked: it has results that were n
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from ..config import RESULTS_S
 from ..jail.cgroup import Group
 from .leaks.rule import GROUP
 from .runs.cgroups import own_name, places
+from .slots.state_directory import lock_soon
 
 PATIENCE_S = 5.0
 """How long the processes of a killed daemon may take to end."""
@@ -97,16 +97,10 @@ def _lock(path: str, wait_s: float) -> int | None:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT, 0o600)
     except OSError:  # the daemon ended before it made the lock
         return None
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(fd)
-                return None
-            time.sleep(0.05)
+    if lock_soon(fd, wait_s):
+        return fd
+    os.close(fd)
+    return None
 
 
 def _bases(state: str) -> list[str]:

@@ -22,7 +22,7 @@ from ..e2e.conftest import passable
 from ..e2e.daemon import running
 
 Act = tuple[str, ...]
-"""What a program does next; the first word is a key of REAL."""
+"""The next act of a program; the first word is a key of REAL."""
 
 REAL: dict[str, Callable[..., str]] = {
     "out": lambda text: f"printf '%s\\n' {shlex.quote(text)}",

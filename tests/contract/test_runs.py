@@ -31,7 +31,7 @@ def session(host: Host) -> Iterator[str]:
 
 
 def text(results: list[Result], stream: str = "stdout") -> str:
-    """What came on a stream, in all results together."""
+    """The text of a stream, in all results together."""
     return "".join(data for r in results for kind, data in r["console"] if kind == stream)
 
 

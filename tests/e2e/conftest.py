@@ -30,14 +30,24 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with passable() as directory, running(directory) as started:
+def daemon(request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """A daemon with the configuration CONFIG of the module, if the module has one."""
+    config = getattr(request.module, "CONFIG", "")
+    with passable() as directory, running(directory, config) as started:
         yield started
 
 
 @pytest.fixture
 def http(daemon: Daemon) -> Iterator[httpx.Client]:
     with daemon.client() as client:
+        yield client
+
+
+@pytest.fixture
+def root(daemon: Daemon) -> Iterator[httpx.Client]:
+    """Root at the Unix socket."""
+    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/api.sock")
+    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as client:
         yield client
 
 

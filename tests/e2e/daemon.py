@@ -58,7 +58,7 @@ class Daemon:
         self.errors: int | None = None  # where its log goes; None: to the test's own
 
     def start(self, *options: str) -> None:
-        """Start it and wait for its line."""
+        """Start it and wait for its line; one that does not become ready has ended."""
         listen = ["--listen", "127.0.0.1:0", "--listen", f"unix:{self.folder}/api.sock"]
         command = [sys.executable, "-P", "-m", "sandboxd", "serve", *listen, "--auth", "none"]
         command += ["--state-dir", str(self.state), "--config", str(self.folder / "config.toml")]
@@ -71,7 +71,11 @@ class Daemon:
         )
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line.startswith("sandboxd: ready on "), line
+        if not line.startswith("sandboxd: ready on "):
+            status = self.process.wait(PATIENCE_S)
+            self.process.stdout.close()
+            self.process = None
+            raise AssertionError(f"not ready: {line!r}, exit status {status}")
         self.url = "http://" + line.split()[3].rstrip(",")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -177,7 +181,8 @@ def _groups() -> set[str]:
 
 
 def _state_directories() -> tuple[set[str], set[str]]:
-    """The names of the cgroups of living daemons and shims: those of others, and ours."""
+    """The names of the cgroups of living daemons and shims: first those of other test runs and of
+    services, then those of this test run."""
     names: tuple[set[str], set[str]] = set(), set()
     for pid in _titles():
         names[_is_ours(pid)].update(own_name(path) for path in _states(pid))
@@ -191,7 +196,8 @@ def _states(pid: int) -> set[str]:
 
 
 def _is_ours(pid: int) -> bool:
-    """We have started it, or a daemon of ours that is gone has: it has one of our uids or files."""
+    """This test run has started the process, itself or by a daemon that is gone now: the process
+    has a uid or a file of this test run."""
     family = {pid, *ancestors(pid)} - {1}
     return os.getpid() in family or any(_has_our_uid(one) or _has_our_files(one) for one in family)
 
@@ -277,7 +283,7 @@ class Outcome:
         self.results.append(result)
 
     def text(self, kind: str) -> str:
-        """What came as console items of `kind`."""
+        """The text of the console items of `kind`."""
         return "".join(
             data if isinstance(data, str) else f"{data[3]}\n"
             for result in self.results

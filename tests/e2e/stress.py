@@ -61,7 +61,7 @@ class Sample:
 
 
 def sample(daemon: Daemon) -> Sample:
-    """What the daemon's halves have now, from /proc."""
+    """The resources of both halves of the daemon now, from /proc."""
     assert daemon.process
     pids = [daemon.process.pid, api_of(daemon)]
     status = [_status(pid) for pid in pids]
@@ -89,7 +89,7 @@ def _status(pid: int) -> dict[str, str]:
 
 @dataclass
 class Report:
-    """What was found. Latencies in seconds, of requests that are answered without a jail."""
+    """The result of a test. Latencies in seconds, of requests that are answered without a jail."""
 
     before: Sample
     most: Sample
@@ -142,12 +142,12 @@ def attack(daemon: Daemon, sessions: int, seconds: float) -> Report:
 
 
 def side_by_side(jobs: list[Callable[[], None]], report: Report) -> None:
-    """Do them side by side; what one raises is what went wrong."""
+    """Do the jobs side by side. The report gets every exception of a job."""
 
     def guarded(job: Callable[[], None]) -> None:
         try:
             job()
-        except Exception as error:  # whatever it is, the report has it
+        except Exception as error:  # of any kind: the report has it
             report.wrong.append(f"{type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=guarded, args=[job]) for job in jobs]

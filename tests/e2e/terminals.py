@@ -21,7 +21,7 @@ WAITING = "sh -c 'echo wait''ing; exec sleep 60'\n"
 
 
 class Screen:
-    """What a terminal has shown, and other frames."""
+    """The output of a terminal, and its other frames."""
 
     def __init__(self, websocket: ClientConnection) -> None:
         self.websocket = websocket
@@ -46,7 +46,7 @@ class Screen:
             self.others.append(frame)
 
     def until(self, text: str) -> str:
-        """Read until it has shown `text`; what came before it, and forget both."""
+        """Read until the terminal has shown `text`. The output up to there, which is forgotten."""
         while text.encode() not in self.shown:
             try:
                 self.read()

@@ -143,7 +143,7 @@ def test_finished_runs_can_still_be_asked_for(folder: Path) -> None:
 
 
 DIRECTORY = ("cgroup", "cursor", "console", "journal", "control")
-"""What the directory of a run has, in the order in which it is made."""
+"""The files in the directory of a run, in the order of their creation."""
 
 
 def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else(
@@ -275,7 +275,7 @@ def test_database_that_is_lost_does_not_cost_the_files_of_sessions(folder: Path,
             database.unlink()
         with open(folder / "log", "w+") as log:
             daemon.errors = log.fileno()
-            with pytest.raises(AssertionError):
+            with pytest.raises(AssertionError, match="exit status 2"):
                 daemon.start()
             daemon.errors = None
             log.seek(0)

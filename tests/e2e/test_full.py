@@ -40,7 +40,7 @@ def small(path: Path, options: str) -> Iterator[None]:
 
 
 def fill(path: Path) -> None:
-    """Take what room is left."""
+    """Fill the file system: write a file at `path` until the disk takes no more."""
     with open(path, "wb", buffering=0) as file:
         for size in (MIB, 4096, 1):
             try:
@@ -51,7 +51,7 @@ def fill(path: Path) -> None:
 
 
 def fill_inodes(path: Path) -> None:
-    """Take what inodes are left, by a directory of that name."""
+    """Take all free inodes, with files in a new directory at `path`."""
     path.mkdir()
     with contextlib.suppress(OSError):
         for number in range(1 << 20):
@@ -182,7 +182,7 @@ def test_daemon_comes_up_on_a_full_disk_and_is_well_again_when_there_is_room(
         with daemon.client() as http:
             assert http.get("/readyz").status_code == 503
             assert http.get("/session/kept/download_single?file=precious").content == b"kept"
-            extra = []  # what was kept back for the start has room for a few
+            extra = []  # the reserve for the start has room for a few
             while (response := http.post("/session", json={"image": "c"})).status_code == 201:
                 extra.append(response.json()["sessionId"])
             assert response.status_code == 507 and len(extra) < 8

@@ -10,31 +10,18 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from .conftest import passable
-from .daemon import Daemon, running
+from .daemon import Daemon
 from .leaks import FIRST, FREE, SLOTS, as_uid, eventually, look, only
 
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with passable() as folder, running(folder, SLOTS) as started:
-        yield started
-
-
-@pytest.fixture
-def root(daemon: Daemon) -> Iterator[httpx.Client]:
-    """Root at the Unix socket."""
-    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/api.sock")
-    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as client:
-        yield client
+CONFIG = SLOTS
+"""The configuration of the daemon of this module (conftest.py)."""
 
 
 def test_daemon_at_work_has_no_leaks_and_reports_the_resources_of_each_session(

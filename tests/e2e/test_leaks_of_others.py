@@ -5,29 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import pytest
 
-from .conftest import passable
 from .daemon import ROOT, Daemon, running
 from .leaks import FREE, SLOTS, as_uid, look
 
-
-@pytest.fixture(scope="module")
-def daemon() -> Iterator[Daemon]:
-    with passable() as folder, running(folder, SLOTS) as started:
-        yield started
-
-
-@pytest.fixture
-def root(daemon: Daemon) -> Iterator[httpx.Client]:
-    """Root at the Unix socket."""
-    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/api.sock")
-    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as client:
-        yield client
+CONFIG = SLOTS
+"""The configuration of the daemon of this module (conftest.py)."""
 
 
 def test_resources_of_another_daemon_with_the_same_uids_are_not_touched(

@@ -1,4 +1,4 @@
-"""A real daemon that is told to read its configuration again, to drain, and to stop."""
+"""A real daemon that gets the signals to read its configuration again, to drain, and to stop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Kept(Daemon):
     """A daemon whose log can be read and whose configuration can be changed."""
 
     def log(self) -> str:
-        """What it has logged."""
+        """The daemon's log so far."""
         return (self.folder / "log").read_text()
 
     def reload(self, config: str) -> None:
@@ -87,7 +87,7 @@ def test_hangup_during_the_start_does_not_end_it(daemon: Kept) -> None:
 
     early = threading.Thread(target=hang_up)
     early.start()
-    daemon.start()  # which fails, if it does not become ready
+    daemon.start()  # this fails if the daemon does not become ready
     early.join()
 
 

@@ -85,7 +85,7 @@ def test_make_does_not_remake_a_file_that_is_newer_than_its_source(
 
 
 def test_link_out_of_the_folder_is_not_uploaded(daemon: Daemon, tmp_path: Path) -> None:
-    """Who wrote the folder may not be who runs it, as root."""
+    """The folder may be another user's, and root runs the command."""
     put(tmp_path, "secret", "work/real")
     (tmp_path / "work" / "stolen").symlink_to("../secret")
     (tmp_path / "work" / "dir").symlink_to("/etc")

@@ -59,7 +59,7 @@ class Service:
             )
 
     def next(self) -> str:
-        """What it says next."""
+        """The next message to systemd."""
         return self.notifications.recv(4096).decode()
 
     def close(self) -> None:

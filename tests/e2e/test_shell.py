@@ -82,7 +82,7 @@ def socket(daemon: Daemon) -> str:
 
 @pytest.fixture
 def mine(socket: str) -> Iterator[str]:
-    """A session of whoever is at the Unix socket."""
+    """A session of the caller at the Unix socket."""
     with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://x") as http:
         http.post("/session", json={"name": "shell-test", "image": "c"})
         yield "shell-test"

@@ -26,7 +26,7 @@ from .daemon import Daemon, run, running
 SESSIONS = int(os.environ.get("SANDBOXD_SOAK", "80"))
 CLIENTS = 8
 WARDEN_MIB, API_MIB = 4, 24
-"""What memory may grow by after the first part: fragments, and the counters of the metrics."""
+"""Growth of memory that is allowed after the first part: fragments, and counters of metrics."""
 
 CONFIG = """
 [scratch]
@@ -39,7 +39,7 @@ ended_kept = 20
 
 @dataclass(frozen=True)
 class Held:
-    """What a daemon has of its host."""
+    """The resources of the host that a daemon has."""
 
     processes: int
     warden_fds: int
@@ -184,7 +184,7 @@ def _live_many(daemon: Daemon, numbers: range) -> Counter[str]:
 
 
 def _settled(daemon: Daemon, wanted: dict[str, int] | None = None) -> Held:
-    """What it holds once nothing moves any more, or as `wanted`."""
+    """The daemon's resources, when they change no more or when their numbers are `wanted`."""
     deadline = time.monotonic() + 20
     before = Held.of(daemon)
     while time.monotonic() < deadline:

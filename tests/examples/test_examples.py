@@ -23,7 +23,7 @@ def copied(name: str, into: Path) -> Path:
 
 
 def sh(command: str, folder: Path, text: str = "") -> subprocess.CompletedProcess[str]:
-    """What a shell says to `command`."""
+    """The result of a shell command."""
     return subprocess.run(
         ["/bin/sh", "-c", command], cwd=folder, input=text, capture_output=True, text=True
     )

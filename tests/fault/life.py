@@ -1,10 +1,10 @@
-"""The life of a session, as a client sees it that never gives up, and what it is owed.
+"""The life of a session, as seen by a client that never gives up, and the promises to that client.
 
 Each phase does one thing and checks it: files and runs, by calls and by WebSocket, a virtual
-folder, and a session of the type batch beside it. At a moment of one phase, chosen beforehand,
-something is killed. What was acknowledged before has to be there afterwards; what was not is asked
-for again, as a client does whose connection broke. Two kinds of client: a plain one, which just
-calls again, and an exact one, which says with each call where it is.
+folder, and a session of the type batch beside it. At a moment of one phase, chosen beforehand, a
+part of the daemon is killed. All acts that the daemon had acknowledged must still be done. The
+client repeats a call without a response, as clients do when a connection breaks. There are two
+kinds of client: a plain one just calls again, and an exact one sends its offset with each call.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INPUT = "echo input >> begun; read a; echo got $a; read b; echo got $b; exit 3"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What is killed when, and by which kind of client it is noticed."""
+    """The victim of the kill, its moment, and the kind of client that notices it."""
 
     victim: Victim
     phase: str
@@ -233,7 +233,7 @@ class Life:
         return self._follow(call, answers or [])
 
     def _follow(self, call: dict[str, Any], answers: list[str]) -> tuple[str, dict[str, Any]]:
-        """What the run printed, and its last result."""
+        """The output of the run, and its last result."""
         printed = ""
         deadline = time.monotonic() + COMES_BACK_S
         while True:

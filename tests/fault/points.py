@@ -24,7 +24,7 @@ FIRST_UID = 870000 + os.getpid() % 1000 * 128
 
 @dataclass
 class Report:
-    """What became of the points: those that broke a promise, with what they said."""
+    """The outcome of all points: `broken` has those that broke a promise, with the error."""
 
     lived: int = 0
     kills: int = 0

@@ -66,7 +66,7 @@ class Service:
         return httpx.Client(transport=transport, base_url="http://sandboxd", timeout=20)
 
     def frames(self, path: str, first: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """What a WebSocket says after `first`. Raises OSError, WebSocketException."""
+        """The frames of a WebSocket after the frame `first`. Raises OSError, WebSocketException."""
         with unix_connect(f"{self.folder}/api.sock", f"ws://sandboxd{path}", max_size=None) as open:
             open.send(json.dumps(first))
             for frame in open:
@@ -113,7 +113,7 @@ class Service:
         return {"api": api, "warden": [warden], "term": [warden], "both": [*api, warden]}[victim]
 
     def left(self) -> list[str]:
-        """What there is of sessions on this host; nothing, when all are deleted."""
+        """All resources of sessions on this host; none, when all sessions are deleted."""
         leaks = [f"process {pid} {name}" for pid, uid, name in processes() if uid in self.uids]
         leaks += [f"slot {path}" for path in self.state.glob("slots/*")]
         leaks += [f"folder {path}" for path in self.state.glob("folders/*")]

@@ -13,7 +13,7 @@ from .host import CUT_FILES, begin, client, proceed, sh, show, until
 
 def test_promises_are_made_and_the_power_is_cut() -> None:
     until(lambda: show("sandboxd.service", "ActiveState") == "active", 120)
-    sh("sync")  # what is from before; nothing of what follows
+    sh("sync")  # of earlier writes; no later write of this test is synced by hand
     with client() as http:
         for name in ("cut-gone", "cut-old"):
             response = http.post("/session", json={"name": name, "image": "c"})

@@ -19,11 +19,11 @@ BEFORE = Path("/root/before-the-installation")
 """The names that there were, for the test that nothing is left."""
 
 COUNT = "i=0; until [ -e stop ]; do echo line $((i+=1)); sleep 0.25; done; echo stopped; exit 7"
-"""A program that goes on until it is told."""
+"""A program that goes on until there is a file `stop`."""
 
 
 def sh(command: str, code: int = 0) -> str:
-    """What a shell command prints; its exit code must be `code`."""
+    """The output of a shell command; its exit code must be `code`."""
     done = subprocess.run(
         command, shell=True, cwd=CHECKOUT, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ(),
@@ -58,7 +58,7 @@ def client() -> httpx.Client:
 
 
 CUT_FILES = {f"d/file{number}": bytes([65 + number]) * 50_000 for number in range(6)}
-"""What was uploaded before the power was cut."""
+"""The files that were uploaded before the power was cut."""
 
 
 def begin(http: httpx.Client, name: str, command: str, **more: Any) -> str:

@@ -32,7 +32,7 @@ from .host import (
 )  # fmt: skip
 
 EXPOSURE = 6.5
-"""Of 10, by `systemd-analyze security`; docs/operations.md says what it is made of."""
+"""Of 10, by `systemd-analyze security`; docs/operations.md explains the number."""
 
 
 def test_installation_needs_root() -> None:
@@ -233,7 +233,7 @@ def test_mistake_in_the_configuration_is_one_line_and_keeps_what_runs() -> None:
         "sandboxd: scratch.size must be between 16 MiB and 1 TiB, in bytes, not 1\n"
         "install: correct /etc/sandboxd/config.toml and run this again; nothing was changed\n"
     )
-    sh("systemctl reload sandboxd")  # refused: what it had goes on counting
+    sh("systemctl reload sandboxd")  # refused: the old configuration stays in force
     until(lambda: "config.refused" in sh("journalctl --unit sandboxd --lines 20 --output cat"))
     assert show("sandboxd.service", "ActiveState") == "active"
     sh("systemctl restart sandboxd", code=1)

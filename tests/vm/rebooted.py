@@ -10,7 +10,7 @@ import os
 
 from .host import BEFORE, CUT_FILES, client, groups, names, proceed, processes, sh, show, until
 
-# What the system itself writes down, whoever asks for a user, a boot, or a name.
+# Files that the system itself writes, for any new user, boot or host name.
 NOISE = (
     "/etc/.pwd.lock", "/etc/passwd-", "/etc/shadow-", "/etc/group-", "/etc/gshadow-",
     "/etc/subuid-", "/etc/subgid-", "/var/lib/systemd", "/var/cache", "/etc/machine-id",
@@ -19,7 +19,7 @@ NOISE = (
 
 
 def left() -> set[str]:
-    """What there is that was not before the installation."""
+    """The files that were not there before the installation."""
     return {name for name in names() - set(BEFORE.read_text().split("\n"))
             if not name.startswith(NOISE)}  # fmt: skip
 

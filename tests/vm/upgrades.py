@@ -27,7 +27,7 @@ INSTALL = "./scripts/install --wheels /opt/wheels"
 
 FAULTS = ("api.crashed", "api.ended", "child.crashed", "Fatal Python error", "Traceback",
           "segfault at", "general protection", "status=11/SEGV", "code=dumped")  # fmt: skip
-"""What no line of the journal may have, of the service or of the kernel."""
+"""Texts that no line of the journal may have, of the service or of the kernel."""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def two_jobs(number: int) -> Iterator[None]:
 
 
 def journal(since: str) -> str:
-    """What the service, systemd about it, and the kernel have said since this cursor."""
+    """The lines of the service, of systemd about the service, and of the kernel since a cursor."""
     units = "--unit sandboxd.service --unit sandboxd.socket --unit sandboxd-runs.service"
     service = sh(f"journalctl --quiet --no-pager --after-cursor '{since}' {units}")
     return service + sh(f"journalctl --quiet --no-pager --after-cursor '{since}' --dmesg")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from dataclasses import replace
 
-from ...errors import NotFound, StageError
+from ...errors import Gone, NotFound, Refused, SandboxdError, StageError
 from ...store import sessions as table
-from ...store.database import Unwritable
 from ...store.sessions import SessionRow
 from .index import SessionIndex
 from .services import Services
@@ -24,8 +24,9 @@ class Destruction:
     async def destroy(self, session: Session, reason: str) -> SessionRow:
         """End everything of a session and free its slot; its last row.
 
-        Raises NotFound when the session is being destroyed already, StageError when the warden
-        cannot prove the slot empty.
+        Raises NotFound when the session is being destroyed already; StageError or Unavailable
+        when the session is over and its slot could not be freed; Gone when the next daemon will
+        end the session.
         """
         if session.closed:
             raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
@@ -42,18 +43,19 @@ class Destruction:
         return session.row
 
     async def _condemn(self, row: SessionRow, reason: str) -> SessionRow:
-        """The row of a session that is to end. On a full disk the session ends unwritten, since
-        its end makes room: if the daemon is killed then, the next start loses it with its slot."""
+        """The row of a session that is to end. Where the row cannot be written the session ends
+        nevertheless, since its end makes room on a full disk: if the daemon is killed then, the
+        next start loses it with its slot."""
         now = time.time()
         try:
             return await self._services.database.run(
                 table.move, row, "TERMINATING", now, status_info=reason
             )
-        except Unwritable:
+        except sqlite3.Error:
             history = {**row.history, "TERMINATING": now}
             return replace(row, status="TERMINATING", status_info=reason, history=history)
 
-    async def _end(self, session: Session, reason: str) -> StageError | None:
+    async def _end(self, session: Session, reason: str) -> SandboxdError | None:
         """Carry out the end of a session that nobody finds any more; the error of the warden."""
         services, row = self._services, session.row
         services.events.publish("terminating", row, reason)
@@ -71,12 +73,17 @@ class Destruction:
         services.events.publish("terminated", row, reason)
         return error
 
-    async def _free(self, row: SessionRow) -> StageError | None:
+    async def _free(self, row: SessionRow) -> SandboxdError | None:
         """Have the warden empty and free the slot. An error does not keep the session from its
-        end: the warden tries again."""
+        end: the warden tries again, and so does the check for leaks. Raises Gone: the row says
+        TERMINATING, so the next daemon frees the slot."""
         try:
             if row.slot is not None:
                 await self._services.warden.release(row.slot, row.id)
-        except StageError as error:
+        except Gone:
+            raise
+        except Refused as error:  # our mistake, not the client's
+            return StageError("release", str(error))
+        except SandboxdError as error:
             return error
         return None

@@ -178,8 +178,7 @@ class SessionRegistry:
 
     async def destroy(self, session: Session, reason: str = "user-requested") -> SessionRow:
         """End everything of a session and free its slot; its last row. Raises NotFound when the
-        session is being destroyed already, StageError when the warden cannot prove the slot
-        empty."""
+        session is being destroyed already, SandboxdError when its slot could not be freed."""
         return await self._destruction.destroy(session, reason)
 
     def shift_dates(self, jump: ClockJump) -> None:

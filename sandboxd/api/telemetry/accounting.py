@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import typing
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ... import log
 from ...config import ConsoleConfig
@@ -17,6 +18,22 @@ from .metrics import Metrics
 
 _OUTCOMES = {*typing.get_args(Outcome), "vanished"}
 _LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "disk", "inodes", "output"}
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The end of a run, as its journal has it.
+
+    step   the last step that has ended, with its exit code
+    limit  the limit that ended the step, else ""
+    fault  the description of our own failure, else ""
+    """
+
+    outcome: str
+    step: str | None = None
+    exit: int | None = None
+    limit: str = ""
+    fault: str = ""
 
 
 class RunAccounting:
@@ -37,23 +54,17 @@ class RunAccounting:
 
     def run_over(self, row: SessionRow, run: Run, now: float) -> None:
         """Nothing more will happen in the run."""
-        seconds = max(0.0, now - run.started_at) if run.started_at else None
         self._printed(run.events)
-        last = run.events[-1] if run.events else None
-        verdict = last.verdict if last else None
-        outcome: str = verdict.outcome if verdict else "fault"
-        if run.vanished and not (last and last.final):
-            outcome = "vanished"
-        limit = (verdict.limit if verdict else None) or ""
-        fault = str(run.error) if run.error else last.cause or last.fault if last else ""
+        seconds = max(0.0, now - run.started_at) if run.started_at else None
+        end = _end_of(run)
         self._metrics.run_over(
-            _label(outcome, _OUTCOMES), _label(limit, _LIMITS), row.runtime, seconds
+            _label(end.outcome, _OUTCOMES), _label(end.limit, _LIMITS), row.runtime, seconds
         )
         log.event(
-            "run.over", logging.WARNING if fault else logging.INFO, request=None, session=row.id,
-            owner=row.owner, run=run.id, outcome=outcome, step=last.step if last else None,
-            exit=last.exit if last else None, limit=limit or None,
-            ms=None if seconds is None else round(seconds * 1000), error=fault or None,
+            "run.over", logging.WARNING if end.fault else logging.INFO, request=None,
+            session=row.id, owner=row.owner, run=run.id, outcome=end.outcome, step=end.step,
+            exit=end.exit, limit=end.limit or None,
+            ms=None if seconds is None else round(seconds * 1000), error=end.fault or None,
         )  # fmt: skip
 
     def _printed(self, events: Sequence[JournalEvent]) -> None:
@@ -65,6 +76,19 @@ class RunAccounting:
         cut = sum(usage.cut_bytes for usage in used) + max(0, end - self._spool_size)
         self._metrics.console.inc(max(0, printed))
         self._metrics.console_cut.inc(min(max(0, cut), max(0, printed)))
+
+
+def _end_of(run: Run) -> _End:
+    fault = str(run.error) if run.error else ""
+    if not run.events:
+        return _End("vanished" if run.vanished else "fault", fault=fault)
+    last = run.events[-1]
+    verdict = last.verdict
+    outcome: str = verdict.outcome if verdict else "fault"
+    if run.vanished and not last.final:
+        outcome = "vanished"
+    limit = (verdict.limit if verdict else None) or ""
+    return _End(outcome, last.step, last.exit, limit, fault or last.cause or last.fault)
 
 
 def _label(value: str, known: set[str]) -> str:

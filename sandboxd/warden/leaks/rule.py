@@ -27,7 +27,7 @@ A resource that may belong to somebody is no leak:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -177,17 +177,8 @@ def leaks(expected: Expected, survey: Survey) -> Iterator[Leak]:
     """The resources of `survey` that belong to no session."""
     untouched = expected.emptying | {one.number for one in survey.directories if one.session}
     untouched -= expected.leases.keys()
-    for process in survey.processes:
-        number = expected.slot_of(process.uid)
-        if number is not None and not _has_process(expected, untouched, number, process):
-            identity = f"pid {process.pid} uid {process.uid} {process.title}".rstrip()
-            target = (process.pid, process.start, process.zombie)
-            yield Leak("process", identity, process.age_s, number, target)
-    for directory in survey.directories:
-        free = directory.number not in untouched and directory.number not in expected.leases
-        if free and directory.number < expected.count:
-            identity = f"slots/{directory.number}"
-            yield Leak("directory", identity, directory.age_s, directory.number)
+    yield from _processes(expected, untouched, survey.processes)
+    yield from _directories(expected, untouched, survey.directories)
     for name, age_s in survey.groups.items():
         if not _has_group(expected, untouched, name):
             yield Leak("cgroup", name, age_s, None, (name,))
@@ -195,13 +186,38 @@ def leaks(expected: Expected, survey: Survey) -> Iterator[Leak]:
         if not _has_image(expected, untouched, loop.image):
             identity = f"{loop.device} {loop.image}"
             yield Leak("loop", identity, None, None, (loop.device, loop.image))
-    for item in survey.objects:
-        number = expected.slot_of(item.uid)
-        if number is not None and number not in untouched:
-            yield Leak(item.kind, f"{item.id} uid {item.uid}", item.age_s, number, (item.id,))
+    yield from _objects(expected, untouched, survey.objects)
     for temporary in survey.temporaries:
         if temporary.age_s >= STALE_S:
             yield Leak("temporary", temporary.path, temporary.age_s, None, (temporary.path,))
+
+
+def _processes(
+    expected: Expected, untouched: Set[int], processes: Iterable[Process]
+) -> Iterator[Leak]:
+    for process in processes:
+        number = expected.slot_of(process.uid)
+        if number is not None and not _has_process(expected, untouched, number, process):
+            identity = f"pid {process.pid} uid {process.uid} {process.title}".rstrip()
+            target = (process.pid, process.start, process.zombie)
+            yield Leak("process", identity, process.age_s, number, target)
+
+
+def _directories(
+    expected: Expected, untouched: Set[int], directories: Iterable[SlotDirectory]
+) -> Iterator[Leak]:
+    for directory in directories:
+        is_free = directory.number not in untouched and directory.number not in expected.leases
+        if is_free and directory.number < expected.count:
+            identity = f"slots/{directory.number}"
+            yield Leak("directory", identity, directory.age_s, directory.number)
+
+
+def _objects(expected: Expected, untouched: Set[int], objects: Iterable[Object]) -> Iterator[Leak]:
+    for item in objects:
+        number = expected.slot_of(item.uid)
+        if number is not None and number not in untouched:
+            yield Leak(item.kind, f"{item.id} uid {item.uid}", item.age_s, number, (item.id,))
 
 
 def _has_process(expected: Expected, untouched: Set[int], number: int, process: Process) -> bool:

@@ -98,20 +98,26 @@ def lock(config: Config) -> int:
         remedy = "name a directory that root can make and change"
         text = f"--state-dir {config.state_dir}: {error.strerror}; {remedy}"
         raise ConfigError(text) from None
-    deadline = time.monotonic() + ENDING_S
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
+    if lock_soon(fd, ENDING_S):
+        return fd
     os.close(fd)
     raise ConfigError(
         f"--state-dir {config.state_dir}: another sandboxd uses it; stop that one, or choose "
         "another directory"
     )
+
+
+def lock_soon(fd: int, wait_s: float) -> bool:
+    """Lock the open file `fd`; False when another process still has the lock after `wait_s`."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
 
 
 def expect_database(config: Config) -> None:

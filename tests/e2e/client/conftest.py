@@ -1,5 +1,5 @@
 """The official clients, unmodified, each in an environment of its own, against a daemon that takes
-signed requests only. Their exit status says little, so what they print is looked at. Every test
+signed requests only. Their exit status says little, so the tests look at their output. Every test
 of `client` is done with each version of the Python client."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass(frozen=True)
 class Printed:
-    """What a command printed, without colours, and how it ended."""
+    """The output of a command, without colours, and its exit status."""
 
     status: int
     out: str

@@ -38,7 +38,7 @@ def flows_of(module: ModuleType) -> list[tuple[str, Any]]:
 
 
 def outcome(way: Callable[[Any], None], flow: Any) -> str | None:
-    """What went wrong in a flow, if something did."""
+    """The traceback of a flow that failed; None: the flow passed."""
     try:
         way(flow)
     except Exception:  # each flow is a test of its own

@@ -58,7 +58,7 @@ def run(session: Any, answers: tuple[str, ...] = (), **options: str) -> list[dic
 
 
 def text(results: list[dict[str, Any]], kind: str = "stdout") -> str:
-    """What came on a stream."""
+    """The text of a stream."""
     return "".join(data for result in results for type_, data in result["console"] if type_ == kind)
 
 

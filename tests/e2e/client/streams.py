@@ -39,7 +39,7 @@ async def run(session: Any, answers: tuple[str, ...] = (), **options: str) -> li
 
 
 def text(frames: list[dict[str, Any]], kind: str = "stdout") -> str:
-    """What came on a stream."""
+    """The text of a stream."""
     return "".join(data for frame in frames for type_, data in frame["console"] if type_ == kind)
 
 
@@ -81,7 +81,7 @@ async def type_(stream: Any, text: str) -> None:
 
 
 async def shown(stream: Any, wanted: str) -> str:
-    """What a terminal shows, until it has shown `wanted`."""
+    """The output of a terminal, up to the frame that has `wanted`."""
     data = ""
     async for message in stream:
         assert message.type == aiohttp.WSMsgType.TEXT, message
@@ -95,7 +95,7 @@ async def shown(stream: Any, wanted: str) -> str:
 
 async def flow_terminal(api: Any) -> None:
     async with new_session(api) as session, session.stream_pty() as stream:
-        stream.ws = stream.raw_websocket  # what the SDK of this version forgets
+        stream.ws = stream.raw_websocket  # the SDK of this version forgets to set it
         await shown(stream, "$ ")
         await stream.resize(40, 120)
         await type_(stream, "tty; stty size; echo on $((40 + 2))\n")

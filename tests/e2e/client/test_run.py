@@ -1,4 +1,4 @@
-"""`backend.ai run` in batch mode, as a user types it: what it prints is all that counts."""
+"""`backend.ai run` in batch mode, as a user types it. The tests look at its output only."""
 
 from __future__ import annotations
 

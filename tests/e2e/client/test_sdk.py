@@ -29,7 +29,7 @@ Outcomes = dict[str, str | None]
 
 
 def outcomes_of(command: list[str], client: Client, folder: Path) -> Outcomes:
-    """What came of each flow, by a driver that writes them where its last argument says."""
+    """The outcome of each flow. A driver writes the outcomes to the file of its last argument."""
     out = folder / "outcomes.json"
     done = subprocess.run(
         [*command, str(out)], cwd=client.folder, env=client.environ,

@@ -122,7 +122,8 @@ def test_slot_that_cannot_be_made_is_free_afterwards_and_its_request_refused(
     stage: str,
 ) -> None:
     slots = work.warden.resources.slots
-    leased = dict(slots.leased)
+    # Slots of earlier tests may wait for the host's first process to collect a dead process.
+    leased, emptying = dict(slots.leased), dict(slots.emptying)
     if before:
         before(work, monkeypatch)
     slot = work.lease(7)
@@ -131,7 +132,7 @@ def test_slot_that_cannot_be_made_is_free_afterwards_and_its_request_refused(
     reply = work.reply()
     assert (reply["id"], reply["kind"], reply["stage"]) == (7, "stage", stage)
     assert not os.path.exists(slot.path)
-    assert slots.leased == leased and slots.emptying == {}
+    assert slots.leased == leased and slots.emptying == emptying
 
 
 def test_folder_that_exists_cannot_be_made_again(work: Work) -> None:

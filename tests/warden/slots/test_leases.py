@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,9 +25,19 @@ FIRST = TEST_UIDS + 100
 SESSION = str(uuid.uuid4())
 
 
+@contextmanager
+def slots_of(state: Path) -> Iterator[Slots]:
+    """The slots of a daemon with this state directory; afterwards it holds no lease any more."""
+    slots = Slots(SlotsConfig(FIRST, 3), str(state))
+    yield slots
+    for slot in (*slots.leased.values(), *slots.emptying.values()):
+        slot.lock.close()
+
+
 @pytest.fixture
-def slots(tmp_path: Path) -> Slots:
-    return Slots(SlotsConfig(FIRST, 3), str(tmp_path))
+def slots(tmp_path: Path) -> Iterator[Slots]:
+    with slots_of(tmp_path) as slots:
+        yield slots
 
 
 def test_each_session_has_a_uid_of_its_own(slots: Slots, tmp_path: Path) -> None:
@@ -117,19 +129,16 @@ def test_directory_of_an_earlier_session_is_not_leased_again(slots: Slots, tmp_p
 
 
 def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> None:
-    config = SlotsConfig(FIRST, 3)
-    before = Slots(config, str(tmp_path))
-    slot = before.lease(SESSION)
-    before.commit(slot)
-    slot.lock.close()
-    after = Slots(config, str(tmp_path))
-    with pytest.raises(Invalid, match="does not hold"):
-        after.adopt(0, str(uuid.uuid4()))
-    assert after.adopt(0, SESSION).uid == FIRST
-    with pytest.raises(Invalid, match="not free"):
-        after.adopt(0, SESSION)
-    with pytest.raises(Unavailable):
-        after.adopt(99, SESSION)
+    with slots_of(tmp_path) as before:
+        before.commit(before.lease(SESSION))
+    with slots_of(tmp_path) as after:
+        with pytest.raises(Invalid, match="does not hold"):
+            after.adopt(0, str(uuid.uuid4()))
+        assert after.adopt(0, SESSION).uid == FIRST
+        with pytest.raises(Invalid, match="not free"):
+            after.adopt(0, SESSION)
+        with pytest.raises(Unavailable):
+            after.adopt(99, SESSION)
 
 
 def test_slot_of_a_daemon_that_died_while_it_leased_it_is_removed(
