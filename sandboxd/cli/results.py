@@ -142,8 +142,7 @@ class _Fetching:
 
     def _report(self, unpacked: Unpacked) -> None:
         for name in unpacked.names:
-            path = os.path.join(self._into, name)
-            self._say.phase(f"got {printable(path)}", got=path)
+            self._say.phase(f"got {printable(os.path.join(self._into, name))}", got=name)
         for name, reason in unpacked.left_out:
             self._say.warning(f"{printable(name)} {printable(reason)}; left out")
         for name, reason in unpacked.failed:
