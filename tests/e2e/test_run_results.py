@@ -29,7 +29,7 @@ from ..cli.trees import Lines, contents
 from ..waiting import until
 from .conftest import passable
 from .daemon import ROOT, Daemon, leaks, running
-from .test_run import child, private, sandboxd
+from .test_run import private, sandboxd
 from .test_run_folder import put, run
 
 
@@ -206,7 +206,7 @@ def test_results_of_a_private_daemon_that_was_killed_are_fetched_from_the_next(
             put(Path(tree), "result", "other/file")
             with LocalTree(tree, exclusion([], [], False), say) as local:
                 upload(client, session, local, list(local.entries()), say)
-        os.kill(child(os.getpid(), "sandboxd: warden"), signal.SIGKILL)
+        os.kill(warden_of(first.folder), signal.SIGKILL)
         until(lambda: not answers(client))
         into = folder / "into"
         assert fetch(client, session, ["result"], str(into), say).failed == ["result"]
@@ -219,6 +219,18 @@ def test_results_of_a_private_daemon_that_was_killed_are_fetched_from_the_next(
         second.forget()
     assert (into / "result").read_text() == "result\n"
     assert leaks() <= before and os.listdir(folder) == ["into"]
+
+
+def warden_of(folder: str) -> int:
+    """The pid of the privileged half of the private daemon in `folder`."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_warden = (path / "cmdline").read_bytes().startswith(b"sandboxd: warden")
+            if is_warden and f"{folder}/state/lock" in map(os.readlink, (path / "fd").iterdir()):
+                return int(path.name)
+        except OSError:
+            continue
+    raise AssertionError(folder)
 
 
 def answers(client: Client) -> bool:
