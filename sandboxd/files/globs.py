@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import os
 import re
 
 from ..errors import Invalid
@@ -16,6 +17,9 @@ from .paths import DEPTH_MAX, Name, inside, shown
 
 PATTERNS_MAX = 256
 """Patterns of one request."""
+
+PATTERNS_BYTES_MAX = 8 * 1024
+"""Bytes of all patterns of one request: those without a match are repeated in a header."""
 
 WILDCARDS_MAX = 8
 """Components "**" of one pattern: each multiplies the work."""
@@ -76,7 +80,10 @@ def patterns(texts: list[str]) -> list[Pattern]:
     """The patterns of a request. Raises Invalid."""
     if len(texts) > PATTERNS_MAX:
         raise Invalid(f"at most {PATTERNS_MAX} patterns are allowed, not {len(texts)}")
-    return [Pattern(text) for text in dict.fromkeys(texts)]
+    wanted = [Pattern(text) for text in dict.fromkeys(texts)]
+    if sum(len(os.fsencode(pattern.text)) for pattern in wanted) > PATTERNS_BYTES_MAX:
+        raise Invalid(f"all patterns have at most {PATTERNS_BYTES_MAX} bytes")
+    return wanted
 
 
 @functools.lru_cache(1024)

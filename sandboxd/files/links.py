@@ -20,8 +20,11 @@ from ..model import HOME
 from .paths import Name, absolute, relative, shown
 
 NO_LINKS = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG)
 _REMEMBERED = 50_000
+STEPS_MAX = 10_000_000
+"""Components that all links of one tree may lead through: about ten seconds. A million links, each
+through forty others of two thousand components, would keep the helper busy for days."""
 
 
 def real_place(home: int, parts: Name) -> Name | None:
@@ -37,11 +40,12 @@ class LinkRule:
     """The rule that a link stays below /home/work, in the trees `roots`, the first one on top."""
 
     def __init__(self, *roots: int) -> None:
-        self._look_up = functools.lru_cache(_REMEMBERED)(lambda place: _target(place, roots))
+        self._target = functools.lru_cache(_REMEMBERED)(lambda place: _target(place, roots))
+        self._steps = 0
 
     def leaves(self, name: Name, target: str) -> bool:
         """The link `name` to `target` leaves /home/work, maybe by way of other links. Raises
-        OSError."""
+        OSError, and Invalid when the links of the tree are too many."""
         target = _without_home(name[:-1], target)
         if target.startswith("/"):
             return True
@@ -49,6 +53,12 @@ class LinkRule:
             return resolve(name[:-1], target, self._look_up) is None
         except TooManyLinks:  # it leads nowhere
             return False
+
+    def _look_up(self, place: Name) -> str | None:
+        self._steps += 1
+        if self._steps > STEPS_MAX:
+            raise Invalid("the links lead through too many others")
+        return self._target(place)
 
 
 def _target(place: Name, roots: tuple[int, ...]) -> str | None:

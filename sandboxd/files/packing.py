@@ -25,6 +25,9 @@ from .walk import WalkEntry, walk
 NAMED_MAX = 50
 """Entries left out that are named; further ones are only counted."""
 
+NAMED_BYTES_MAX = 8 * 1024
+"""Bytes of their names: with escapes, they fit a packet and a line of HTTP headers."""
+
 
 def send_archive(api: ApiConnection, home: int, directory: str, match: list[str]) -> None:
     """Answer a pack request. Raises Refused."""
@@ -33,11 +36,12 @@ def send_archive(api: ApiConnection, home: int, directory: str, match: list[str]
     try:
         packing = _Packing(home, parts, top, patterns(match))
         named: list[list[str]] = []
-        count = 0
+        count, left = 0, NAMED_BYTES_MAX
         for item in packing.items():
             if isinstance(item, Left):
                 count += 1
-                if len(named) < NAMED_MAX:
+                left -= len(os.fsencode(item.path))
+                if len(named) < NAMED_MAX and left >= 0:
                     named.append([item.path, item.kind])
         unmatched = [pattern.text for pattern in packing.unmatched]
         api.answer({"ok": True, "unmatched": unmatched, "left_out": named, "left_out_count": count})

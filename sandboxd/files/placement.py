@@ -2,28 +2,27 @@
 
 A directory of the staged tree that is new in the work directory gets there with all its content by
 one rename. An existing directory is merged. An existing file or link changes places with the staged
-one (RENAME_EXCHANGE), so that the stage then has the old one.
+one (RENAME_EXCHANGE), so that the stage then has the old one. When every move is done, directories
+get their modes and times: before, a directory without rights could not be moved back.
 
-The helper may be killed at any moment. Before the first step it therefore writes the list of all
-steps to a file in the stage, and removes the list after the last one. The next helper of the
-session that finds a list takes back the steps that were done, before it serves anything
-(`recover`). The number of the inode tells whether a step was done; where a program has put
-something else in its place meanwhile, that stays.
+The helper may be killed at any moment. Before the first move it therefore writes a list of all
+steps, the file UNDO in the stage, and after the last move it renames the list to REDO. The next
+helper of the session that finds UNDO takes back the moves that were done, and one that finds REDO
+sets the modes and times again, before it serves anything (`recover`). The number of the inode tells
+whether a move was done; where a program has put something else in its place meanwhile, that stays.
 
 Programs may change the tree between any two steps. Every name is resolved below `home` without
-links, so a program can only make a step fail. The steps before it are then taken back.
+links, so a program can only make a move fail. The moves before it are then taken back.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
 
 from ..errors import Invalid, Refused
 from ..jail.syscalls import (
@@ -36,12 +35,11 @@ from ..jail.syscalls import (
 from .beneath import MOUNTED, refused
 from .links import NO_LINKS
 from .paths import Name, absolute, relative, shown
+from .placement_list import REDO, UNDO, DirectoryState, Move, PlacementPlan, read_list, write_list
+from .sync import sync_file_system
 
 STAGED = "tree"
 """The directory of the stage that has the unpacked members, in the shape of /home/work."""
-
-LIST = "list"
-"""The file in the stage that has the steps while they are done."""
 
 DIRECTORY_MODE = 0o755
 _OWN = 0o700
@@ -57,225 +55,206 @@ class Tree:
     directories: dict[Name, tuple[int, int] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One step. `inode`: of the staged entry, or of the directory.
-
-    new        the staged entry moves to a place where there is nothing
-    exchange   the staged entry and the present one change places
-    directory  a directory gets `mode` and `mtime`; before, it had `old_mode` and `old_mtime`
-
-    `mode` is -1 for a new entry that is no directory.
-    """
-
-    kind: Literal["new", "exchange", "directory"]
-    name: Name
-    inode: int
-    mode: int = -1
-    mtime: int = 0
-    old_mode: int = 0
-    old_mtime: int = 0
-
-
 def place(home: int, stage: int, tree: Tree) -> None:
     """Put `tree` into place. Raises Refused and leaves the work directory as it was."""
-    steps = list(_steps(home, tree))
-    tops = {step.name for step in steps if step.kind == "new"}
-    for name in sorted(tree.directories, key=len, reverse=True):
-        if name not in tops and any(name[:depth] in tops for depth in range(1, len(name))):
-            _finish_directory(tree, name)
+    plan = _plan(home, tree)
+    _finish_inner(tree, {move.name for move in plan.moves if move.kind == "new"})
     try:
-        _write_list(stage, steps)
-        for step in steps:
+        write_list(stage, plan)
+        # The content is on the disk before a name leads to it, also when the host loses power.
+        sync_file_system(home)
+        for move in plan.moves:
             try:
-                _do(home, tree, step)
+                _do(home, tree.fd, move)
             except OSError as error:
-                raise _refusal(error, step.name) from None
+                raise _refusal(error, move.name) from None
+        os.rename(UNDO, REDO, src_dir_fd=stage, dst_dir_fd=stage)
     except BaseException:
-        _take_back(home, tree.fd, steps)
-        raise
-    finally:
+        _take_back(home, tree.fd, plan)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(LIST, dir_fd=stage)
+            os.unlink(UNDO, dir_fd=stage)
+        raise
+    _finish(home, plan)
+    os.unlink(REDO, dir_fd=stage)
+
+
+def is_unfinished(stage: str) -> bool:
+    """A helper with this stage was killed as it put a tree into place."""
+    return any(os.path.lexists(f"{stage}/{name}") for name in (UNDO, REDO))
 
 
 def recover(home: int, stage: int) -> None:
-    """Take back what a helper that was killed has done of the steps of its list, if `stage` has
-    one. Raises OSError."""
-    try:
-        fd = os.open(LIST, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
-    except FileNotFoundError:
-        return
-    with open(fd, "rb") as file:
-        text = file.read()
-    with contextlib.suppress(ValueError):  # killed as it wrote the list: no step was done
-        steps = [_Step(**{**step, "name": tuple(step["name"])}) for step in json.loads(text)]
-        tree = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+    """Take back, or finish, the steps of a helper that was killed, if `stage` has its list. Raises
+    OSError."""
+    for name in (UNDO, REDO):
         try:
-            _take_back(home, tree, steps)
-        finally:
-            os.close(tree)
-    os.unlink(LIST, dir_fd=stage)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+        except FileNotFoundError:
+            continue
+        plan = read_list(fd)
+        if plan is None:  # killed as it wrote the list: no step was done
+            pass
+        elif name == REDO:
+            _finish(home, plan)
+        else:
+            tree = os.open(STAGED, _READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            try:
+                _take_back(home, tree, plan)
+            finally:
+                os.close(tree)
+        os.unlink(name, dir_fd=stage)
 
 
-def _write_list(stage: int, steps: list[_Step]) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        fd = os.open(LIST, flags, 0o600, dir_fd=stage)
-        with open(fd, "wb") as file:
-            file.write(json.dumps([asdict(step) for step in steps]).encode())
-            file.flush()
-            os.fsync(fd)
-    except OSError as error:
-        raise refused(error, ()) from None
-
-
-def _steps(home: int, tree: Tree) -> Iterator[_Step]:
-    """The steps that put `tree` into place, the directories last and deepest first. Raises Refused
-    for a name that cannot have its place."""
+def _plan(home: int, tree: Tree) -> PlacementPlan:
+    """The steps that put `tree` into place. Raises Refused for a name that cannot have its
+    place."""
     device = os.fstat(home).st_dev
-    merged: list[_Step] = []
+    plan = PlacementPlan()
     todo: list[Name] = [()]
     while todo:
         above = todo.pop()
         staged = openat2(tree.fd, relative(above), _READ, NO_LINKS)
         try:
-            present = _look(home, above)
+            present = _open_existing(home, above, tree.directories.get(above), plan)
             try:
-                for entry in sorted(os.listdir(staged)):
+                for entry in os.listdir(staged):
                     name = (*above, entry)
                     here = os.lstat(entry, dir_fd=staged)
                     there = _lstat(present, entry)
                     if there is not None and there.st_dev != device:
                         raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
-                    step = _step(tree, name, here, there)
-                    if step is None:
+                    if _is_merged(name, here, there):
                         todo.append(name)
-                    elif step.kind == "directory":
-                        todo.append(name)
-                        merged.append(step)
                     else:
-                        yield step
+                        _plan_move(tree, name, here, there, plan)
             finally:
                 os.close(present)
         except OSError as error:
             raise _refusal(error, above) from None
         finally:
             os.close(staged)
-    yield from reversed(merged)
+    plan.directories.sort(key=lambda item: len(item.name), reverse=True)
+    return plan
 
 
-def _step(
-    tree: Tree, name: Name, here: os.stat_result, there: os.stat_result | None
-) -> _Step | None:
-    """The step for the staged entry `here`, where the present tree has `there`; None: there is
-    only the content of the directory to be moved. Raises Invalid."""
-    is_directory = stat.S_ISDIR(here.st_mode)
+def _open_existing(
+    home: int, name: Name, state: tuple[int, int] | None, plan: PlacementPlan
+) -> int:
+    """A descriptor of the existing directory `name`, which gets `state`. Raises OSError when its
+    mode could not be changed later."""
+    fd = _look(home, name) if state is None else _open_own(home, name)
+    status = os.fstat(fd)
+    mode, mtime = state or (None, None)
+    plan.directories.append(DirectoryState(name, status.st_ino, mode, mtime, status.st_mtime_ns))
+    return fd
+
+
+def _open_own(home: int, name: Name) -> int:
+    fd = openat2(home, relative(name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
+    if os.geteuid() not in (0, os.fstat(fd).st_uid):
+        os.close(fd)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    return fd
+
+
+def _is_merged(name: Name, here: os.stat_result, there: os.stat_result | None) -> bool:
+    """Both the staged entry and the present one are directories. Raises Invalid when only one of
+    them is."""
     if there is None:
-        mode, mtime = _directory_state(tree, name) if is_directory else (-1, 0)
-        return _Step("new", name, here.st_ino, mode, mtime)
+        return False
+    is_directory = stat.S_ISDIR(here.st_mode)
     if is_directory != stat.S_ISDIR(there.st_mode):
         present, other = ("a file or a link", "a directory")[:: 1 if is_directory else -1]
         raise Invalid(f"{shown(absolute(name))} is {present} here and {other} in the archive")
-    if not is_directory:
-        return _Step("exchange", name, here.st_ino)
-    state = tree.directories.get(name)
-    if state is None:
-        return None
-    old = stat.S_IMODE(there.st_mode), there.st_mtime_ns
-    return _Step("directory", name, there.st_ino, *state, *old)
+    return is_directory
 
 
-def _directory_state(tree: Tree, name: Name) -> tuple[int, int]:
-    """Mode and time of a new directory; time -1: that of its making."""
-    return tree.directories.get(name) or (DIRECTORY_MODE, -1)
+def _plan_move(
+    tree: Tree, name: Name, here: os.stat_result, there: os.stat_result | None, plan: PlacementPlan
+) -> None:
+    plan.moves.append(Move("exchange" if there else "new", name, here.st_ino))
+    if stat.S_ISDIR(here.st_mode):
+        plan.directories.append(DirectoryState(name, here.st_ino, *_state(tree, name), None))
 
 
-def _finish_directory(tree: Tree, name: Name) -> None:
-    """Give a directory of the stage, whose content is complete, its mode and time."""
-    fd = openat2(tree.fd, relative(name), _READ, NO_LINKS)
-    try:
-        _set(fd, *_directory_state(tree, name))
-    finally:
-        os.close(fd)
+def _state(tree: Tree, name: Name) -> tuple[int, int | None]:
+    """Mode and time of a new directory; time None: that of its making."""
+    return tree.directories[name] or (DIRECTORY_MODE, None)
 
 
-def _set(fd: int, mode: int, mtime: int) -> None:
-    os.fchmod(fd, mode)
-    if mtime != -1:
+def _finish_inner(tree: Tree, tops: set[Name]) -> None:
+    """Give the staged directories below `tops`, whose content is complete, their modes and
+    times."""
+    for name in sorted(tree.directories, key=len, reverse=True):
+        if any(name[:depth] in tops for depth in range(1, len(name))):
+            fd = openat2(tree.fd, relative(name), _READ, NO_LINKS)
+            try:
+                _set(fd, *_state(tree, name))
+            finally:
+                os.close(fd)
+
+
+def _set(fd: int, mode: int | None, mtime: int | None) -> None:
+    if mtime is not None:
         os.utime(fd, ns=(mtime, mtime))
+    if mode is not None:  # last: it may take the right to open the directory once more
+        os.fchmod(fd, mode)
 
 
-def _do(home: int, tree: Tree, step: _Step) -> None:
-    """Do one step. Raises OSError, Invalid."""
-    if step.kind == "directory":
-        with _opened(home, step) as fd:
-            _set(fd, step.mode, step.mtime)
-        return
-    with _parents(home, tree.fd, step.name) as (present, staged):
-        if step.kind == "exchange":
-            renameat2(staged, step.name[-1], present, step.name[-1], RENAME_EXCHANGE)
-            if stat.S_ISDIR(os.lstat(step.name[-1], dir_fd=staged).st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+def _do(home: int, tree: int, move: Move) -> None:
+    """Do one move. Raises OSError."""
+    name = move.name[-1]
+    with _parents(home, tree, move.name) as (present, staged):
+        if move.kind == "new":
+            renameat2(staged, name, present, name, RENAME_NOREPLACE)
             return
-        directory = _open_directory(staged, step) if step.mode >= 0 else None
-        try:
-            # A new directory has all rights until it is moved: its ".." changes.
-            renameat2(staged, step.name[-1], present, step.name[-1], RENAME_NOREPLACE)
-            if directory is not None:
-                _set(directory, step.mode, step.mtime)
-        finally:
-            if directory is not None:
-                os.close(directory)
+        renameat2(staged, name, present, name, RENAME_EXCHANGE)
+        if stat.S_ISDIR(os.lstat(name, dir_fd=staged).st_mode):  # a program has put it there
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-def _open_directory(parent: int, step: _Step) -> int:
-    return openat2(parent, step.name[-1], _READ, NO_LINKS)
+def _finish(home: int, plan: PlacementPlan) -> None:
+    """Give the directories their modes and times, except where a program has moved them."""
+    for item in plan.directories:
+        if item.mode is not None or item.mtime is not None:
+            _set_present(home, item, item.mode, item.mtime)
 
 
-def _take_back(home: int, tree: int, steps: list[_Step]) -> None:
-    """Take back those of `steps` that were done. What a program has changed meanwhile stays."""
-    directories = [step for step in steps if step.kind == "directory"]
-    for step in directories:  # first, since a directory may have lost the right to be changed
-        _restore(home, step)
-    for step in reversed(steps):
-        if step.kind != "directory":
-            with contextlib.suppress(OSError):
-                _move_back(home, tree, step)
-    for step in directories:  # and last, since each move has changed a time
-        _restore(home, step)
+def _take_back(home: int, tree: int, plan: PlacementPlan) -> None:
+    """Take back the moves that were done. What a program has changed meanwhile stays."""
+    for move in reversed(plan.moves):
+        with contextlib.suppress(OSError):
+            _move_back(home, tree, move)
+    for item in plan.directories:
+        if item.before is not None:
+            _set_present(home, item, None, item.before)
 
 
-def _restore(home: int, step: _Step) -> None:
-    with contextlib.suppress(OSError), _opened(home, step) as fd:
-        _set(fd, step.old_mode, step.old_mtime)
-
-
-def _move_back(home: int, tree: int, step: _Step) -> None:
+def _move_back(home: int, tree: int, move: Move) -> None:
     """Take back a move, if it was done. Raises OSError."""
-    name = step.name[-1]
-    with _parents(home, tree, step.name) as (present, staged):
+    name = move.name[-1]
+    with _parents(home, tree, move.name) as (present, staged):
         status = os.lstat(name, dir_fd=present)
-        if status.st_ino != step.inode:
+        if status.st_ino != move.inode:
             return
-        if step.kind == "exchange":
+        if move.kind == "exchange":
             renameat2(staged, name, present, name, RENAME_EXCHANGE)
             return
         if stat.S_ISDIR(status.st_mode) and status.st_mode & _OWN != _OWN:
-            os.chmod(name, _OWN, dir_fd=present)  # its ".." changes
-        os.rename(name, name, src_dir_fd=present, dst_dir_fd=staged)
+            # A program has changed the mode, and a move needs the right to change "..".
+            _set_present(home, DirectoryState(move.name, move.inode, None, None, None), _OWN, None)
+        renameat2(present, name, staged, name, RENAME_NOREPLACE)
 
 
-@contextlib.contextmanager
-def _opened(home: int, step: _Step) -> Iterator[int]:
-    """A descriptor of the directory of the step, if it is still the one. Raises OSError."""
-    fd = openat2(home, relative(step.name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
-    try:
-        if os.fstat(fd).st_ino != step.inode:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        yield fd
-    finally:
-        os.close(fd)
+def _set_present(home: int, item: DirectoryState, mode: int | None, mtime: int | None) -> None:
+    """Set mode and time of the directory, if it is still the one, and can be opened."""
+    with contextlib.suppress(OSError):
+        fd = openat2(home, relative(item.name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
+        try:
+            if os.fstat(fd).st_ino == item.inode:
+                _set(fd, mode, mtime)
+        finally:
+            os.close(fd)
 
 
 @contextlib.contextmanager

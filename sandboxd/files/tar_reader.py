@@ -24,6 +24,8 @@ SIZE_MAX = 1 << 62
 _NS = 1_000_000_000
 _DECIMAL = re.compile(r"(-?)(\d{1,18})(?:\.(\d{0,40}))?", re.ASCII)
 _RECORD = re.compile(rb"(\d{1,9}) ([^=\n]+)=", re.ASCII)
+_USED = ("path", "linkpath", "size", "mtime")
+_SPARSE = "GNU.sparse."
 
 MemberKind = Literal["file", "directory", "link", "hard link"]
 
@@ -116,13 +118,16 @@ class TarReader:
         return data
 
     def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            piece = self._read(count - len(data))
-            if not piece:
-                raise _cut()
-            data = data + piece if data else piece
-        return data
+        data = self._read(count) if count else b""
+        if len(data) == count:
+            return data
+        whole = bytearray(data)  # pieces of one byte must not cost a copy each
+        while data and len(whole) < count:
+            data = self._read(count - len(whole))
+            whole += data
+        if not data:
+            raise _cut()
+        return bytes(whole)
 
 
 def _cut() -> Invalid:
@@ -131,7 +136,7 @@ def _cut() -> Invalid:
 
 def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> Member:
     name = records.get("path") or _name(header)
-    if kind in _SPECIAL or any(key.startswith("GNU.sparse.") for key in records):
+    if kind in _SPECIAL or _SPARSE in records:
         what = _SPECIAL.get(kind, "a sparse file")
         raise Invalid(f"{shown(name)} is {what}; an archive has files, directories and links")
     known = _KINDS.get(kind)
@@ -139,8 +144,8 @@ def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> M
         raise Invalid(f"{shown(name)} has the type {shown(os.fsdecode(kind))}, which is not known")
     if known == "file" and name.endswith("/"):  # from before POSIX
         known = "directory"
-    if "size" in records:
-        size = _seconds(records["size"]) // _NS
+    if decimal := records.get("size"):
+        size = _seconds(decimal) // _NS
     if not 0 <= size < SIZE_MAX:
         raise Invalid(f"{shown(name)} has an impossible size")
     target = records.get("linkpath") or os.fsdecode(header[157:257].split(b"\0")[0])
@@ -150,7 +155,7 @@ def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> M
         known,
         target if known.endswith("link") else "",
         _number(header[100:108], "mode") & 0o777,
-        _number(header[136:148], "time") * _NS if mtime is None else _seconds(mtime),
+        _seconds(mtime) if mtime else _number(header[136:148], "time") * _NS,
         size if known == "file" else 0,
     )
 
@@ -188,7 +193,8 @@ def _seconds(text: str) -> int:
 
 
 def _pax(data: bytes) -> dict[str, str]:
-    """The records of an extended header: "LENGTH KEY=VALUE" and a newline each."""
+    """The records of an extended header that a member needs; "LENGTH KEY=VALUE" and a newline each.
+    All others are dropped, since a stream may bring any number. An empty value takes one back."""
     records: dict[str, str] = {}
     at = 0
     while at < len(data):
@@ -196,6 +202,10 @@ def _pax(data: bytes) -> dict[str, str]:
         end = at + int(match[1]) if match else 0
         if not match or not match.end() < end <= len(data) or data[end - 1 : end] != b"\n":
             raise Invalid("the archive has a malformed extended header")
-        records[os.fsdecode(match[2])] = os.fsdecode(data[match.end() : end - 1])
+        key = os.fsdecode(match[2])
+        if key.startswith(_SPARSE):
+            records[_SPARSE] = "1"
+        elif key in _USED:
+            records[key] = os.fsdecode(data[match.end() : end - 1])
         at = end
     return records

@@ -112,7 +112,10 @@ class _Unpacking:
         if top is None:
             raise OutsideHome(f"{shown(directory)} leads out of {HOME}")
         self._top = top
-        os.mkdir(STAGED, 0o700, dir_fd=stage)
+        try:
+            os.mkdir(STAGED, 0o700, dir_fd=stage)
+        except OSError as error:
+            raise _refusal(error, top) from None
         self._tree = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
         self._directories: dict[Name, tuple[int, int] | None] = {}
         self._links: dict[Name, str] = {}
@@ -121,7 +124,10 @@ class _Unpacking:
 
     def receive(self, reader: TarReader) -> None:
         """Make every member in the stage. Raises Refused, OSError."""
-        self._make_directories(self._top)
+        try:
+            self._make_directories(self._top)
+        except OSError as error:
+            raise _refusal(error, self._top) from None
         for member in reader.members():
             self._entries += 1
             if self._entries > ENTRIES_MAX:
@@ -161,10 +167,14 @@ class _Unpacking:
             raise OutsideHome(f"{shown(member.name)} is an absolute name; allowed: relative names")
         if ".." in member.name.split("/"):
             raise OutsideHome(f'{shown(member.name)} has a ".." in it; allowed: plain names')
-        name = inside("/".join((HOME, *self._top, member.name)))
+        name = self._below_top(member.name)
         if name == self._top and member.kind != "directory":
             raise Invalid(f"{shown(member.name)} is no name for a {member.kind}")
         return name
+
+    def _below_top(self, name: str) -> Name:
+        """The place of `name` of the archive. Raises Invalid, OutsideHome."""
+        return inside("/".join((".", *self._top, name)))
 
     def _make(self, member: Member, name: Name, content: Callable[[int], bytes]) -> None:
         """Make one member in the stage. Raises Refused, OSError."""
@@ -188,12 +198,14 @@ class _Unpacking:
         if member.kind == "file":
             self._make_file(member, name[-1], parent, content)
         elif member.kind == "link":
+            if not member.target or "\0" in member.target:
+                raise Invalid(f"{shown(member.name)} is a link to nothing that a name can be")
             self._remember(name, member.target)
             os.symlink(member.target, name[-1], dir_fd=parent)
             self._links[name] = member.target
             os.utime(name[-1], ns=(_time(member),) * 2, dir_fd=parent, follow_symlinks=False)
         else:
-            self._make_hard_link(member, name[-1], parent)
+            self._make_hard_link(member, name, parent)
 
     def _make_file(
         self, member: Member, name: str, parent: int, content: Callable[[int], bytes]
@@ -210,22 +222,26 @@ class _Unpacking:
             os.close(fd)
         self._files += 1
 
-    def _make_hard_link(self, member: Member, name: str, parent: int) -> None:
-        source = inside("/".join((HOME, *self._top, member.target)))
+    def _make_hard_link(self, member: Member, name: Name, parent: int) -> None:
+        source = self._below_top(member.target)
         try:
             above = self._open(source[:-1])
             try:
                 os.link(
-                    source[-1], name, src_dir_fd=above, dst_dir_fd=parent, follow_symlinks=False
+                    source[-1], name[-1], src_dir_fd=above, dst_dir_fd=parent, follow_symlinks=False
                 )
             finally:
                 os.close(above)
-        except (FileNotFoundError, IndexError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError, IndexError):
             raise Invalid(
                 f"{shown(member.name)} is a hard link to {shown(member.target)}, which is no "
                 "earlier member of the archive"
             ) from None
-        self._files += 1
+        if source in self._links:  # from another directory, it leads to another place
+            self._remember(name, self._links[source])
+            self._links[name] = self._links[source]
+        else:
+            self._files += 1
 
     def _make_directories(self, name: Name) -> None:
         """Make the directory `name`, and those above it that no member has named."""

@@ -27,6 +27,9 @@ _WINDOW_LOG = 23
 """Of zstd: 8 MiB of memory, which RFC 8878 (3.1.1.1.2) asks decoders to support."""
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = tuple(bytes((number,)) + b"\x2a\x4d\x18" for number in range(0x50, 0x60))
+"""The frames without content that some packers of zstd begin with (RFC 8878, 3.1.2)."""
+
 _MAGIC_SIZE = 4
 ENCODINGS = ("identity", "gzip", "zstd")
 
@@ -97,7 +100,8 @@ async def decompressed(read: Callable[[], Awaitable[bytes]], encoding: str) -> A
     first = b""
     while len(first) < _MAGIC_SIZE and (piece := await read()):
         first += piece
-    actual = "gzip" if first[:2] == _GZIP else "zstd" if first[:4] == _ZSTD else "identity"
+    is_zstd = first.startswith((_ZSTD, *_SKIPPABLE))
+    actual = "gzip" if first.startswith(_GZIP) else "zstd" if is_zstd else "identity"
     if encoding not in ("identity", actual):
         raise Invalid(f"the body is not packed with {encoding}, as its content-encoding says")
     if actual == "identity":
@@ -122,6 +126,8 @@ async def decompressed(read: Callable[[], Awaitable[bytes]], encoding: str) -> A
                 if not data:
                     raise Invalid(f"the {actual} body was cut off")
         data = stream.unused_data or await read()
+        while data and not (data := data.lstrip(b"\0")):  # tapes and gzip fill up with zeros
+            data = await read()
 
 
 def _zstd() -> _Decompressor:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from ... import filewire, log
 from ...errors import StageError
 from ...files import helper
-from ...files.placement import LIST, recover
+from ...files.placement import is_unfinished, recover
 from ...files.removal import empty
 from ...jail import identity, syscalls
 from ...jail.mounts import WRITABLE, FolderMount, attach
@@ -130,12 +130,12 @@ def _inbox(home: int) -> int:
     """An empty directory for uploads that no other helper uses. The lock ends with this process.
 
     A helper that was killed as it put an archive into place has left a list in its directory:
-    its steps are taken back first.
+    its steps are taken back, or finished, first.
     """
     own: int | None = None
     for number in range(INBOXES):
         path = f"stage/{number}"
-        if own is not None and not os.path.lexists(f"{path}/{LIST}"):
+        if own is not None and not is_unfinished(path):
             continue
         fd = os.open(path, _DIRECTORY)
         try:
