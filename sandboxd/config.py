@@ -17,6 +17,9 @@ STATE_DIR = "/var/lib/sandboxd"
 SOCKET = "/run/sandboxd/api.sock"
 METRICS = "127.0.0.1:9464"
 
+RESULTS_S = 24 * 3600.0
+"""Seconds for which results of `sandboxd run` that could not be fetched stay."""
+
 STEP_LIMITS = Limits(
     wall_s=30, cpu_s=3600, memory=1 * GIB, pids=256, cpus=1.0, nofile=4096, fsize=1 * GIB,
     shm=64 * MIB, disk=1024 * GIB, inodes=1 << 31, output=1024 * GIB,

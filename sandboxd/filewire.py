@@ -13,6 +13,11 @@ P are names of the client (files/paths.py has their rules). D is a data packet. 
     {"op": "upload"}, then for each file       {"ok": true}
       {"file": NAME, "mode": 420 or 493}, D*
       and at last {"commit": true}
+    {"op": "unpack", "path": P}, then D*       {"ok": true, "files": N, "directories": N,
+      and at last {"commit": true}             "links": N, "bytes": N}
+    {"op": "pack", "path": P,                  {"ok": true, "unmatched": [PATTERN, ...],
+     "match": [PATTERN, ...]}                  "left_out": [[NAME, KIND], ...],
+                                               "left_out_count": N}, D*, and {"end": true}
     {"op": "list", "path": P}                  {"ok": true, "path": "/home/work/..."}, D*,
       maybe with "form": "items"               {"end": true, "errors": TEXT}
     {"op": "read", "path": P}                  {"ok": true, "size": N, "name": BASE}, D*,
@@ -42,6 +47,12 @@ Requests to the helpers of virtual folders only:
 upload   Nothing changes in the work directory before the commit. A socket that closes before the
          commit aborts the upload. The answer comes after the commit, also if an earlier packet was
          refused.
+unpack   The data is a tar, unpacked below P. As an upload, it is put into place at the commit: as a
+         whole or not at all.
+pack     The data is a tar in the format pax. Names are relative to P. PATTERN is one of
+         files/globs.py; without patterns, everything below P is packed. At most NAMED_MAX of
+         files/packing.py entries are named, and all are counted. KIND may also be "outside": a
+         link that leaves /home/work.
 list     The data is the JSON text of a list of {"mode", "size", "ctime", "mtime", "atime",
          "filename"} and, for a symbolic link, "target". TEXT names entries that could not be read;
          "": there are none. With the form "items" an entry is {"name", "type", "size", "mode",

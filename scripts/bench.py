@@ -93,8 +93,8 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=200, metavar="ROUNDS", help="default: 200")
     parser.add_argument("--json", action="store_true", help="all times, in milliseconds")
     args = parser.parse_args()
-    with private_daemon() as socket:
-        client = Client(socket)
+    with private_daemon() as daemon:
+        client = Client(daemon.socket)
         session = client.create("sh", {})["sessionId"]
         acts: dict[str, Act] = {
             BARE: spawn_bare,

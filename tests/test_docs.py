@@ -155,6 +155,8 @@ def test_every_command_line_in_the_documents_parses() -> None:
         words = shlex.split(re.sub(r"[\[\]]", "", command), comments=True)
         if len(words) == 1 and words[0] in ("run", "shell"):
             words.append("folder")  # the name of the command alone
+        if words == ["get"]:
+            words += ["session", "file"]
         if words == ["keypair"]:
             words.append("list")
         try:

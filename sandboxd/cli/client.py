@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import mmap
-import os
+import contextlib
+import io
+import json
 import secrets
-import stat
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from email.message import Message
-from typing import Any, BinaryIO
-from urllib.parse import quote
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import httpx
 
 from .. import __version__
-from ..errors import ConfigError, NotFound, Refused, Unavailable
-from .unpack import unpack
+from ..config import RESULTS_S
+from ..errors import NotFound, Refused, Unavailable
 
 CALL_S = 60.0
 
@@ -34,15 +31,6 @@ OPTIONS = {
     "deadline": "--deadline",
 }  # fmt: skip
 """Fields of requests -> the options from which they come."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalFile:
-    """A local file and its name below /home/work."""
-
-    path: str
-    name: str
-    size: int
 
 
 class ConnectionLost(Unavailable):
@@ -81,40 +69,87 @@ class Client:
     def create(self, image: str, config: dict[str, Any]) -> dict[str, Any]:
         """A new session; the daemon's description of it."""
         name = f"run-{secrets.token_hex(6)}"
-        body = {"name": name, "image": image, "config": config, "reuseIfExists": False}
+        # A client that is killed deletes nothing: then the daemon ends the session, a day later.
+        body: dict[str, Any] = {
+            "name": name,
+            "image": image,
+            "config": config,
+            "reuseIfExists": False,
+        }
+        body["idleSeconds"] = RESULTS_S
         description: dict[str, Any] = self.call("POST", "/session", body)
         return description
 
-    def upload(self, session: str, files: list[LocalFile]) -> None:
-        """Put at most 20 files into the session's /home/work."""
-        boundary = secrets.token_hex(16)
+    def put_archive(self, session: str, path: str, chunks: Iterable[bytes]) -> dict[str, Any]:
+        """Unpack a tar in the directory `path` of /home/work, as a whole or not at all; the numbers
+        of its `files`, `directories`, `links` and `bytes`."""
         try:
-            response = self._http.post(
-                f"/session/{session}/upload",
-                content=_multipart(files, boundary),
-                headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+            response = self._http.put(
+                f"/session/{session}/archive",
+                params={"path": path},
+                content=chunks,
+                headers={"Content-Type": "application/x-tar"},
+                timeout=httpx.Timeout(CALL_S, read=None),  # the disk may be slow
             )
-        except OSError as error:
-            raise ConfigError(f"{error.filename}: {error.strerror}") from None
         except httpx.HTTPError as error:
-            raise Unavailable(f"the daemon does not answer: {error}") from None
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
         raise_for(response)
+        counts: dict[str, Any] = response.json()
+        return counts
 
-    def download(self, session: str, paths: list[str], into: str) -> list[str]:
-        """Unpack at most 5 paths of /home/work into the directory `into`; the new names there."""
-        names: list[str] = []
-        with self._http.stream(
-            "POST", f"/session/{session}/download", json={"files": paths}
-        ) as response:
-            if response.is_error:
-                response.read()
-            raise_for(response)
-            with tempfile.TemporaryFile() as spool:
-                for chunk in response.iter_bytes():
-                    spool.write(chunk)
-                for part in _parts(spool, response.headers["content-type"]):
-                    names += unpack(part, into)
-        return names
+    @contextlib.contextmanager
+    def get_archive(self, session: str, path: str, match: list[str]) -> Iterator[ArchiveStream]:
+        """The tar of what matches one of the patterns `match` in the directory `path` of
+        /home/work; without patterns, of everything there. Raises NotFound for no such directory."""
+        params = {"path": path, "match": match}
+        try:
+            with self._http.stream("GET", f"/session/{session}/archive", params=params) as response:
+                if response.is_error:
+                    response.read()
+                raise_for(response)
+                yield ArchiveStream(response)
+        except httpx.HTTPError as error:
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
+
+
+class ArchiveStream:
+    """A tar that comes from the daemon.
+
+    unmatched       patterns of the request that nothing matches
+    left_out        names of entries that are no part of the tar, with the kind of each
+    left_out_count  their number; `left_out` has the first of them
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.unmatched: list[str] = json.loads(response.headers.get("X-Sandboxd-Unmatched", "[]"))
+        left_out = json.loads(response.headers.get("X-Sandboxd-Left-Out", "{}"))
+        self.left_out: list[tuple[str, str]] = [(n, k) for n, k in left_out.get("entries", [])]
+        self.left_out_count: int = left_out.get("count", 0)
+        self._chunks = response.iter_raw()
+
+    @contextlib.contextmanager
+    def tar(self, advance: Callable[[int], object]) -> Iterator[tarfile.TarFile]:
+        """The members, to be read once. `advance` is called with the bytes that have arrived."""
+        source = _Chunks(self._chunks, advance)
+        with tarfile.open(
+            fileobj=source, mode="r|", bufsize=1 << 18, encoding="utf-8", errors="surrogateescape"
+        ) as tar:
+            yield tar
+        while source.read(1 << 18):
+            pass  # up to the end of the response, which shows that nothing is missing
+
+
+class _Chunks(io.RawIOBase):
+    """A stream that hands on chunks as they are, which tarfile allows."""
+
+    def __init__(self, chunks: Iterator[bytes], advance: Callable[[int], object]) -> None:
+        self._chunks = chunks
+        self._advance = advance
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = next(self._chunks, b"")
+        self._advance(len(chunk))
+        return chunk
 
 
 def raise_for(response: httpx.Response) -> None:
@@ -143,46 +178,3 @@ def option(field: str) -> str:
         if field.startswith(name):
             return text + field.removeprefix(name)
     return field
-
-
-def _multipart(files: list[LocalFile], boundary: str) -> Iterator[bytes]:
-    """A form of `files`; names percent-encoded as the Backend.AI client does."""
-    for file in files:
-        name = quote(os.fsencode(file.name), safe="")
-        source = os.fdopen(os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
-        executable = os.fstat(source.fileno()).st_mode & stat.S_IXUSR
-        yield (
-            f"--{boundary}\r\n"
-            f'Content-Disposition: form-data; name="src"; filename="{name}"\r\n'
-            f"X-Sandboxd-Mode: {'755' if executable else '644'}\r\n"
-            "Content-Type: application/octet-stream\r\n\r\n"
-        ).encode()
-        with source:
-            while chunk := source.read(1 << 16):
-                yield chunk
-        yield b"\r\n"
-    yield f"--{boundary}--\r\n".encode()
-
-
-def _parts(spool: BinaryIO, content_type: str) -> Iterator[BinaryIO]:
-    """The bodies of a multipart/mixed response, each in a file of its own."""
-    header = Message()
-    header["Content-Type"] = content_type
-    mark = b"\r\n--" + str(header.get_param("boundary")).encode()
-    spool.seek(0)
-    size = os.fstat(spool.fileno()).st_size
-    if size == 0:
-        return
-    with mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = data.find(mark[2:])
-        while at >= 0 and data[at + len(mark) - 2 : at + len(mark)] != b"--":
-            begin = data.find(b"\r\n\r\n", at) + 4
-            end = data.find(mark, begin)
-            if begin < 4 or end < 0:
-                raise Unavailable("the download was cut off")
-            with tempfile.TemporaryFile() as part:
-                for offset in range(begin, end, 1 << 20):
-                    part.write(data[offset : min(offset + (1 << 20), end)])
-                part.seek(0)
-                yield part
-            at = end + 2

@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"sandboxd {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _run(commands.add_parser("run", help="upload a folder, build and run it, show its output"))
+    _get(commands.add_parser("get", help="fetch files of a session, such as results of a run"))
     _shell(commands.add_parser("shell", help="open a terminal in a session"))
     _serve(commands.add_parser("serve", help="be the daemon"))
     _drain(commands.add_parser("drain", help="start nothing new, and wait for the runs that go on"))
@@ -131,14 +132,25 @@ def _run(command: argparse.ArgumentParser) -> None:
         "the command line. Uses the daemon that runs, or starts a private one for this run."
     )
     add = command.add_argument
-    add("folder", metavar="FOLDER", help="the folder to upload, without .git and the like")
+    add("folder", metavar="FOLDER", help="the folder to upload, without .git, .hg and .svn")
     add("--image", metavar="NAME", help="runtime; default: detected from the files in FOLDER")
     add("--clean", metavar="CMD", help="shell command before the build")
     add("--build", metavar="CMD", help="shell command; '*' for the runtime's default")
     add("--exec", metavar="CMD", help="shell command; '*' for the runtime's default")
-    add("--get", metavar="PATH", nargs="+", default=[], help="download these results at the end")
+    add(
+        "--get", metavar="PATH", nargs="+", default=[],
+        help="fetch these results at the end; *, ** and ? are wildcards, to be quoted",
+    )  # fmt: skip
     add("--into", metavar="DIR", default=".", help="where --get puts them (default: here)")
-    add("--exclude", metavar="GLOB", action="append", default=[], help="leave these files out")
+    add(
+        "--exclude", metavar="GLOB", action="append", default=[],
+        help="leave out these names at any depth, or with a / this path in FOLDER",
+    )  # fmt: skip
+    add(
+        "--exclude-from", metavar="FILE", action="append", default=[],
+        help="leave out what FILE names by the rules of .gitignore",
+    )  # fmt: skip
+    add("--include-vcs", action="store_true", help="upload .git, .hg and .svn too")
     add("--env", metavar="NAME=VALUE", action="append", default=[], help="for all steps")
     add("--mem", metavar="SIZE", help="memory limit, such as 512m or 2g")
     add("--cpus", metavar="N", help="share of CPUs, such as 0.5 or 2")
@@ -152,6 +164,26 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--quiet", "-q", action="store_true", help="print only the program's output")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
     _socket(command)
+
+
+def _get(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Fetches files of SESSION. 'sandboxd run' prints the command when it could not fetch the "
+        "results itself; they stay for a day. Exits with 1 if a name matched nothing, and with 125 "
+        "if results could not be fetched."
+    )
+    add = command.add_argument
+    add("session", metavar="SESSION", help="its name or UUID")
+    add(
+        "names", metavar="PATH", nargs="+",
+        help="below /home/work; *, ** and ? are wildcards, to be quoted",
+    )  # fmt: skip
+    add("--into", metavar="DIR", default=".", help="where to put them (default: here)")
+    add("--rm", action="store_true", help="delete the session when everything is fetched")
+    add("--state", metavar="DIR", help="of a private daemon that is over; 'run' prints it")
+    add("--quiet", "-q", action="store_true", help="print only warnings")
+    add("--json", action="store_true", help="events as JSON, one a line, on standard output")
+    add("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
 
 
 def _shell(command: argparse.ArgumentParser) -> None:

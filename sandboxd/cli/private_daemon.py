@@ -3,6 +3,9 @@
 The command sends SIGTERM at its end; the kernel sends it if the command is killed. The daemon then
 removes its processes, cgroups, mounts and its directory. If the daemon is killed, the command
 cleans up; if both are killed, the next command does (warden/private_cleanup.py).
+
+The exception is a session with results that could not be fetched. Its directory is preserved for a
+day, and `sandboxd get --state DIR` starts a private daemon in it again.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from ..errors import Unavailable
+from ..errors import ConfigError, Unavailable
 from ..jail import syscalls
 from ..warden import private_cleanup
 
@@ -24,12 +27,36 @@ STOP_S = 20
 PREFIX = "sandboxd-"
 
 
+class PrivateDaemon:
+    """A private daemon in the directory `folder`."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.socket = f"{folder}/api.sock"
+
+    def preserve(self) -> None:
+        """Let the directory outlive the daemon for a day. Raises OSError."""
+        private_cleanup.preserve(self.folder)
+
+    def forget(self) -> None:
+        """Let the directory go with the daemon."""
+        private_cleanup.forget(self.folder)
+
+
 @contextlib.contextmanager
-def private_daemon() -> Iterator[str]:
-    """Start a private daemon; yields the path of its socket. Raises Unavailable."""
+def private_daemon(preserved: str | None = None) -> Iterator[PrivateDaemon]:
+    """Start a private daemon, in the `preserved` directory of an earlier one or in a new one.
+
+    Raises Unavailable, and ConfigError for a directory that is not such a one.
+    """
     private_cleanup.clear_old(tempfile.gettempdir(), PREFIX)
-    folder = tempfile.mkdtemp(prefix=PREFIX)
-    os.chmod(folder, 0o711)  # the unprivileged api reaches its state in there
+    if preserved is None:
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        os.chmod(folder, 0o711)  # the unprivileged api reaches its state in there
+    else:
+        folder = os.path.abspath(preserved)
+        if not private_cleanup.is_preserved(folder):
+            raise ConfigError(f"--state {preserved}: no results are stored there any more")
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     paths = [package, os.environ.get("PYTHONPATH")]
     daemon = subprocess.Popen(
@@ -44,12 +71,13 @@ def private_daemon() -> Iterator[str]:
         assert daemon.stdout is not None
         if not daemon.stdout.readline():
             raise Unavailable("the private daemon did not start; its message is above")
-        yield f"{folder}/api.sock"
+        yield PrivateDaemon(folder)
     finally:
         _stop(daemon)
         if os.path.isdir(folder):
             private_cleanup.clear(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            if not private_cleanup.is_preserved(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _die_with_parent() -> None:

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, Protocol
+
+
+class Bar(Protocol):
+    """The line on a terminal that shows the progress of a transfer."""
+
+    def clear(self) -> object:
+        """Remove it from the screen."""
+
+    def refresh(self) -> object:
+        """Draw it again."""
+
+
+def printable(text: str) -> str:
+    """`text`, the name of a file, for a message. Its author may have chosen characters that move
+    the cursor of a terminal, or bytes that are no text; they are escaped."""
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Reporter:
@@ -13,20 +30,26 @@ class Reporter:
     def __init__(self, quiet: bool, as_json: bool) -> None:
         self._quiet = quiet
         self._json = as_json
+        self.bar: Bar | None = None
+
+    @property
+    def draws(self) -> bool:
+        """A person watches, on a terminal that takes more than lines."""
+        return not self._quiet and not self._json and sys.stderr.isatty()
 
     def phase(self, text: str, **event: Any) -> None:
         """A step of sandboxd itself."""
         if self._json:
             self._line({"event": "phase", "text": text} | event)
         elif not self._quiet:
-            print(f"sandboxd: {text}", file=sys.stderr, flush=True)
+            self._own_line(f"sandboxd: {text}")
 
     def warning(self, text: str) -> None:
         """A line that is printed even with --quiet."""
         if self._json:
             self._line({"event": "log", "text": text})
         else:
-            print(f"sandboxd: {text}", file=sys.stderr, flush=True)
+            self._own_line(f"sandboxd: {text}")
 
     def console(self, kind: str, data: Any) -> None:
         """One console item."""
@@ -43,6 +66,14 @@ class Reporter:
         """The last event of --json."""
         if self._json:
             self._line({"event": "end", "exitCode": code})
+
+    def _own_line(self, text: str) -> None:
+        """Print a line on standard error, above the bar if there is one."""
+        if self.bar:
+            self.bar.clear()
+        print(text, file=sys.stderr, flush=True)
+        if self.bar:
+            self.bar.refresh()
 
     @staticmethod
     def _line(event: dict[str, Any]) -> None:

@@ -1,16 +1,45 @@
-"""The results of a run: the files that are downloaded after it."""
+"""The results of a run: the files of its session that `--get` names, fetched into a folder.
+
+A name without a wildcard arrives under its last component, as with cp; of a name with wildcards,
+the directories before the first wildcard are left out. Each such directory is one request. A result
+that does not exist is reported and does not touch the others.
+"""
 
 from __future__ import annotations
 
+import glob
 import os
+import shlex
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from ..config import FilesConfig
-from ..errors import ConfigError, Refused
+from ..errors import ConfigError, NotFound, Refused, SandboxdError, Unavailable
+from ..files.paths import inside
+from ..link_targets import Place
 from .client import Client
-from .reporter import Reporter
+from .private_daemon import PrivateDaemon
+from .progress import progress
+from .reporter import Reporter, printable
+from .unpack import Unpacked, unpack
 
-FILES = FilesConfig()
-"""Bounds of one download, as a daemon has them by default."""
+EVERYTHING = "."
+
+KINDS = {"outside": "is a link that leaves /home/work", "unreadable": "cannot be read"}
+"""The reasons why the server leaves entries out, in words."""
+
+BATCH = 50
+"""Names of one request, so that its head stays short."""
+
+
+@dataclass
+class Fetched:
+    """The outcome: `missing` names that matched nothing, and `failed` names whose results exist but
+    could not be fetched."""
+
+    missing: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 def check_writable(into: str) -> None:
@@ -20,14 +49,104 @@ def check_writable(into: str) -> None:
         raise ConfigError(f"--into {into}: {parent} is not a folder that can be written to")
 
 
-def fetch(client: Client, session: str, paths: list[str], into: str, say: Reporter) -> bool:
-    """Download the results; False, after a warning, when one of them is missing."""
-    fetched = True
-    for start in range(0, len(paths), FILES.download_files):
+def requests(names: Iterable[str]) -> dict[Place, list[str]]:
+    """Directory below /home/work -> names in it, with their wildcards; the top comes first.
+
+    Raises ConfigError for a name outside of /home/work.
+    """
+    matches: defaultdict[Place, list[str]] = defaultdict(list)
+    for name in names:
         try:
-            for name in client.download(session, paths[start : start + FILES.download_files], into):
-                say.phase(f"got {os.path.join(into, name)}", got=name)
+            parts = inside(name)
         except Refused as error:
-            say.warning(f"--get: {error}")
-            fetched = False
-    return fetched
+            raise ConfigError(f"--get: {error}") from None
+        count = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+        where = parts[: min(count, max(len(parts) - 1, 0))]
+        matches[where].append("/".join(parts[len(where) :]) or EVERYTHING)
+    return dict(sorted(matches.items()))
+
+
+def fetch(client: Client, session: str, names: list[str], into: str, say: Reporter) -> Fetched:
+    """Fetch the results into the folder `into`, and report each of them."""
+    outcome = Fetched()
+    fetching = _Fetching(client, session, into, say)
+    for where, matches in requests(names).items():
+        try:
+            outcome.missing += _names(where, fetching.fetch(where, matches))
+        except (SandboxdError, OSError, tarfile.TarError) as error:
+            failed = _names(where, matches)
+            reason = error.strerror if isinstance(error, OSError) else error
+            say.warning(f"--get {' '.join(map(printable, failed))}: {reason}")
+            outcome.failed += failed
+    for name in outcome.missing:
+        say.warning(f"--get {printable(name)}: the session has nothing of this name")
+    return outcome
+
+
+def _names(where: Place, matches: list[str]) -> list[str]:
+    return ["/".join((*where, match)) for match in matches]
+
+
+def command(
+    session: str, names: list[str], into: str, socket: str | None, daemon: PrivateDaemon | None
+) -> str:
+    """The command line that fetches results later."""
+    words = ["sandboxd", "get", session, *names, "--into", os.path.abspath(into), "--rm"]
+    if daemon:
+        words += ["--state", daemon.folder]
+    elif socket is not None:
+        words += ["--socket", socket]
+    return shlex.join(words)
+
+
+class _Fetching:
+    """The results of one session on their way into one folder."""
+
+    def __init__(self, client: Client, session: str, into: str, say: Reporter) -> None:
+        self._client = client
+        self._session = session
+        self._into = into
+        self._say = say
+        self._places: dict[str, Place] = {}
+        """The names at the top of the folder so far, and the directory that each came from."""
+
+    def fetch(self, where: Place, matches: list[str]) -> list[str]:
+        """Fetch the results in one directory; the names that matched nothing."""
+        missing = []
+        for start in range(0, len(matches), BATCH):
+            missing += self._matching(where, matches[start : start + BATCH])
+        return missing
+
+    def _matching(self, where: Place, matches: list[str]) -> list[str]:
+        def placed(place: Place) -> Place:
+            """Two results of one name: the second keeps its directory."""
+            return place if self._places.setdefault(place[0], where) == where else where + place
+
+        patterns = [] if EVERYTHING in matches else matches
+        try:
+            with (
+                progress(self._say, "fetching") as advance,
+                self._client.get_archive(self._session, "/".join(where), patterns) as archive,
+                archive.tar(advance) as tar,
+            ):
+                unpacked = unpack(tar, self._into, where, placed)
+        except NotFound:
+            self._client.call("GET", f"/session/{self._session}")  # raises if the session is gone
+            return matches
+        for name, kind in archive.left_out:
+            unpacked.left_out.append(("/".join((*where, name)), KINDS.get(kind, f"is a {kind}")))
+        if more := archive.left_out_count - len(archive.left_out):
+            unpacked.left_out.append((f"{more} more entries", "are no files, or links that leave"))
+        self._report(unpacked)
+        return archive.unmatched
+
+    def _report(self, unpacked: Unpacked) -> None:
+        for name in unpacked.names:
+            self._say.phase(f"got {printable(os.path.join(self._into, name))}", got=name)
+        for name, reason in unpacked.left_out:
+            self._say.warning(f"{printable(name)} {printable(reason)}; left out")
+        for name, reason in unpacked.failed:
+            path = os.path.join(self._into, name)
+            self._say.warning(f"{printable(path)}: {reason}; not fetched")
+        if unpacked.failed:
+            raise Unavailable(f"not everything could be put into {printable(self._into)}")

@@ -19,13 +19,14 @@ from typing import Any
 from .. import runtimes
 from ..errors import ConfigError
 from ..model import MIB
-from .client import LocalFile
 from .console_printer import ConsolePrinter
+from .exclusion import exclusion
+from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
 from .reporter import Reporter
-from .results import check_writable, fetch
-from .temporary_session import connect, create, deleted, resources, terminated
-from .tree_upload import collect, upload
+from .results import check_writable, command, fetch, requests
+from .temporary_session import connect_or_start, create, deleted, resources, terminated
+from .tree_upload import upload
 
 STDIN_MAX = 1 * MIB
 
@@ -35,24 +36,32 @@ def main(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
     say = Reporter(args.quiet, args.json)
-    files = collect(args.folder, args.exclude, say)
-    image = args.image or _detect(files)
-    check_writable(args.into if args.get else ".")
-    options, config = _options(args), resources(args)
+    excludes = exclusion(args.exclude, args.exclude_from, args.include_vcs)
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
+        tree = stack.enter_context(LocalTree(args.folder, excludes, say))
+        entries = list(tree.entries())
+        image = args.image or _detect(entries)
+        requests(args.get)  # a name that cannot be a result is reported before the run
+        check_writable(args.into if args.get else ".")
+        options, config = _options(args), resources(args)
+        client, daemon = connect_or_start(args.socket, stack, say)
+        stack.enter_context(contextlib.closing(client))
         session = create(client, image, config)
-        with deleted(client, session):
-            upload(client, session, files, say)
+        with deleted(client, session) as temporary:
+            upload(client, session, tree, entries, say)
             code = ConsolePrinter(client, session, options, say).follow()
-            fetched = fetch(client, session, args.get, args.into, say)
-    code = code if fetched else code or FAULT
+            outcome = fetch(client, session, args.get, args.into, say)
+            if outcome.failed:
+                temporary.preserve(daemon)
+                later = command(session, outcome.failed, args.into, args.socket, daemon)
+                say.warning(f"these results stay for a day; to fetch them: {later}")
+                code = code or FAULT
     say.end(code)
     return code
 
 
-def _detect(files: list[LocalFile]) -> str:
-    image = runtimes.detect(file.name for file in files)
+def _detect(entries: list[TreeEntry]) -> str:
+    image = runtimes.detect(entry.name for entry in entries if entry.is_file)
     if image is None:
         raise ConfigError("no runtime fits the files of the folder; name one with --image")
     return image

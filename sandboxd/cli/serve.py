@@ -8,6 +8,7 @@ import os
 import shutil
 
 from .. import config, config_file
+from ..warden.private_cleanup import is_preserved
 from ..warden.startup import serve
 
 PRIVATE_SLOTS = 64
@@ -21,7 +22,8 @@ def main(args: argparse.Namespace) -> int:
         try:
             return serve(read(), read, private=True)
         finally:
-            shutil.rmtree(args.private, ignore_errors=True)
+            if not is_preserved(args.private):
+                shutil.rmtree(args.private, ignore_errors=True)
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
     options = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
     options |= {"metrics": args.metrics, "cgroup": args.cgroup}

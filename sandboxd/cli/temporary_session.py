@@ -13,15 +13,22 @@ from ..errors import ConfigError, Refused
 from .client import Client
 from .daemon_socket import find_daemon
 from .main import PRIVATE
-from .private_daemon import private_daemon
+from .private_daemon import PrivateDaemon, private_daemon
 from .reporter import Reporter
 
 
 def connect(named: str | None, stack: contextlib.ExitStack, say: Reporter) -> Client:
     """A client of the daemon at the socket that the user has `named`, of the daemon that runs, or
     of a private one that lives as long as `stack` is open. Raises ConfigError."""
+    return connect_or_start(named, stack, say)[0]
+
+
+def connect_or_start(
+    named: str | None, stack: contextlib.ExitStack, say: Reporter
+) -> tuple[Client, PrivateDaemon | None]:
+    """As `connect`, with the private daemon if it was started."""
     if named != PRIVATE and (client := find_daemon(named)):
-        return client
+        return client, None
     if os.geteuid() != 0:
         raise ConfigError(
             f"no daemon listens at {SOCKET}, and a private one needs root: use sudo, or name the "
@@ -29,7 +36,8 @@ def connect(named: str | None, stack: contextlib.ExitStack, say: Reporter) -> Cl
         )
     absent = "" if named == PRIVATE else "no daemon is running: "
     say.phase(f"{absent}starting a private one")
-    return Client(stack.enter_context(private_daemon()), comes_back=False)
+    daemon = stack.enter_context(private_daemon())
+    return Client(daemon.socket, comes_back=False), daemon
 
 
 def resources(args: argparse.Namespace) -> dict[str, Any]:
@@ -61,13 +69,29 @@ def create(client: Client, image: str, config: dict[str, Any]) -> str:
         raise ConfigError(str(error)) from None
 
 
+class TemporarySession:
+    """A session that is deleted at the end of its command, unless it is preserved."""
+
+    def __init__(self) -> None:
+        self.preserved = False
+
+    def preserve(self, daemon: PrivateDaemon | None) -> None:
+        """Let the session outlive the command, until it was idle for RESULTS_S; and the state of
+        its private `daemon`, if it has one. Raises OSError."""
+        self.preserved = True
+        if daemon:
+            daemon.preserve()
+
+
 @contextlib.contextmanager
-def deleted(client: Client, session: str) -> Iterator[None]:
+def deleted(client: Client, session: str) -> Iterator[TemporarySession]:
     """Delete the session at the end of the block in any case, also after Ctrl-C."""
+    temporary = TemporarySession()
     try:
-        yield
+        yield temporary
     finally:
-        client.call("DELETE", f"/session/{session}")
+        if not temporary.preserved:
+            client.call("DELETE", f"/session/{session}")
 
 
 def terminated(number: int, _: object) -> None:

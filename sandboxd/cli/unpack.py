@@ -1,70 +1,229 @@
-"""The unpacking of a downloaded tar, whose content an untrusted program has written.
+"""The unpacking of results from a tar stream, whose content an untrusted program has written.
 
 tarfile's own filter for this (PEP 706) is missing from Python 3.11.2, which Debian 12 has. Here
-every member is created through descriptors of directories that were opened without following
-links, and links are created last. No member is ever written through a link, neither through a
-link of the archive nor through an older one.
+three rules hold, whatever the archive and the folder have in them:
+
+- Every member is created through descriptors of directories that were opened without following
+  links. A file is written under a name of its own and then renamed, so no member is ever written
+  through a link, neither through one of the archive nor through an older one.
+- Links come last, and none is made that leads out of the folder. Its target is resolved through the
+  links of the archive and of the disk. A target that climbs behind a name is replaced by the place
+  where it leads: otherwise a later archive could give that name another meaning.
+- Modes and times of directories are set after all that, deepest first. Set-id bits are dropped.
+
+A member that cannot be unpacked is reported, and the others are unpacked all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-import posixpath
-import shutil
+import re
+import secrets
+import stat
 import tarfile
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-from ..errors import Refused
+from ..link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
+from ..model import HOME
+from .tar_stream import MODES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+"""Errors that the next member would meet too."""
+
+_TIME = re.compile(r"(-?)(\d{1,18})(?:\.(\d{1,9})\d*)?", re.ASCII)
+_COPY = 1 << 20
 
 
-def unpack(archive: BinaryIO, into: str) -> list[str]:
-    """Put all members below the directory `into`, which is created if missing; the top names.
+class Outside(Exception):
+    """A link that leads out of the folder."""
 
-    Existing files are overwritten. Raises Refused for a member that would leave `into`.
+
+@dataclass
+class Unpacked:
+    """The result: the names at the top, and the members that are not there, with the reason.
+
+    left_out  members that are never unpacked: links that lead out, and the like
+    failed    members that this folder has no place for; with another folder they could be unpacked
+    """
+
+    names: dict[str, None] = field(default_factory=dict)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+def unpack(
+    tar: tarfile.TarFile, into: str, home: Place = (), placed: Callable[[Place], Place] = tuple
+) -> Unpacked:
+    """Put all members of the stream `tar` below the directory `into`, which is created if missing.
+
+    home    the place below /home/work that the names of the members begin at
+    placed  the place of a member below `into`, from that in the archive
+
+    Raises OSError when the folder takes no more: the disk is full, for one.
     """
     os.makedirs(into, exist_ok=True)
     top = os.open(into, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    names: dict[str, None] = {}
-    links: list[tarfile.TarInfo] = []
     try:
-        with tarfile.open(fileobj=archive, mode="r|", errorlevel=2) as tar:
-            for member in tar:
-                parts = _parts(member.name)
-                names[parts[0]] = None
-                if member.issym():
-                    links.append(member)
-                elif member.isdir():
-                    os.close(_directory(top, parts))
-                elif member.isreg():
-                    _write(top, parts, member, tar)
-        for member in links:
-            _link(top, _parts(member.name), member.linkname)
-    except OSError as error:
-        raise Refused(f"not unpacked into {into}: {error.filename}: {error.strerror}") from None
+        unpacking = _ResultFolder(top, home, placed)
+        for member in tar:
+            unpacking.add(tar, member)
+        unpacking.finish()
     finally:
         os.close(top)
-    return list(names)
+    return unpacking.result
 
 
-def _parts(name: str) -> list[str]:
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not parts or ".." in parts or name.startswith("/"):
-        raise Refused(f"the archive names {name!r}, which would leave the folder")
-    return parts
+class _ResultFolder:
+    """The directory `top`, into which one archive goes."""
+
+    def __init__(self, top: int, home: Place, placed: Callable[[Place], Place]) -> None:
+        self.result = Unpacked()
+        self._top = top
+        self._placed = placed
+        self._home = "/".join((HOME, *home))
+        self._links: dict[Place, tarfile.TarInfo] = {}
+        self._targets: dict[Place, str] = {}
+        self._directories: dict[Place, tarfile.TarInfo] = {}
+
+    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Unpack a file or directory, and remember a link."""
+        place = _place(member.name)
+        if place is None or "\0" in member.linkname:
+            self.result.left_out.append((member.name, "has a name that leaves the folder"))
+            return
+        if not place:
+            return  # the folder itself, which belongs to the user
+        top, place = self._placed(place[:1]), self._placed(place)
+        with self._reported(place):
+            if member.issym():
+                self._links[place] = member
+            elif member.isdir():
+                os.close(_opened(self._top, place))
+                self._directories[place] = member
+            elif member.isreg():
+                self._write(tar, member, place)
+                self._links.pop(place, None)
+            else:
+                self.result.left_out.append((member.name, "is no file, directory or link"))
+                return
+            self.result.names["/".join(top)] = None
+
+    def finish(self) -> None:
+        """Make the links, and give the directories their modes and times."""
+        for place, member in self._links.items():
+            self._targets[place] = self._from_here(place, member.linkname)
+        for place, member in self._links.items():
+            with self._reported(place):
+                try:
+                    target = self._target(place)
+                except Outside:
+                    reason = f"is a link that leads out of the folder, to {member.linkname}"
+                    self.result.left_out.append(("/".join(place), reason))
+                else:
+                    self._link(place, target, member)
+        for place, member in sorted(self._directories.items(), reverse=True):
+            with self._reported(place):
+                fd = _opened(self._top, place)
+                try:
+                    _apply(fd, member)
+                finally:
+                    os.close(fd)
+
+    @contextlib.contextmanager
+    def _reported(self, place: Place) -> Iterator[None]:
+        """An error with one member is no reason to lose the next one."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _HOPELESS:
+                raise
+            self.result.failed.append(("/".join(place), error.strerror or str(error)))
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: Place) -> None:
+        directory = _opened(self._top, place[:-1])
+        name = f".sandboxd-{secrets.token_hex(8)}"
+        try:
+            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    source = tar.extractfile(member)
+                    while source and (data := source.read(_COPY)):
+                        file.write(data)
+                    file.flush()
+                    _apply(file.fileno(), member)
+                os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:  # raised again: no half file stays
+                os.unlink(name, dir_fd=directory)
+                raise
+        finally:
+            os.close(directory)
+
+    def _link(self, place: Place, target: str, member: tarfile.TarInfo) -> None:
+        """Create the link. It replaces a file or link of that name, but no directory."""
+        directory = _opened(self._top, place[:-1])
+        name = f".sandboxd-{secrets.token_hex(8)}"
+        try:
+            os.symlink(target, name, dir_fd=directory)
+            try:
+                _set_time(name, member, dir_fd=directory)
+                os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:  # raised again: no half file stays
+                os.unlink(name, dir_fd=directory)
+                raise
+        finally:
+            os.close(directory)
+
+    def _from_here(self, place: Place, target: str) -> str:
+        """The target of a link of the archive; one below the workdir becomes relative."""
+        if target.startswith("/") and (rest := below(target, self._home)) is not None:
+            return relative(place[:-1], rest)
+        return target
+
+    def _target(self, place: Place) -> str:
+        """The target to create. Raises Outside."""
+        target, start = self._targets[place], place[:-1]
+        if target.startswith("/"):
+            raise Outside
+        try:
+            end = resolve(start, target, self._lookup)
+        except TooManyLinks:
+            if climbs_first(target):
+                return target
+            raise Outside from None
+        if end is None:
+            raise Outside
+        return target if climbs_first(target) else relative(start, "/".join(end))
+
+    def _lookup(self, place: Place) -> str | None:
+        """The target of the link that is or will be at `place`. Raises FileNotFoundError."""
+        if place in self._targets:
+            return self._targets[place]
+        name = "/".join(place)
+        try:
+            status = os.stat(name, dir_fd=self._top, follow_symlinks=False)
+            return os.readlink(name, dir_fd=self._top) if stat.S_ISLNK(status.st_mode) else None
+        except (NotADirectoryError, OSError) as error:
+            raise FileNotFoundError(name) from error
 
 
-def _directory(top: int, parts: list[str]) -> int:
+def _place(name: str) -> Place | None:
+    """The components of a member's name; None: it leaves the folder."""
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    return None if ".." in parts or name.startswith("/") or "\0" in name else parts
+
+
+def _opened(top: int, place: Place) -> int:
     """A descriptor of a directory below `top`, created if missing. Raises OSError."""
     here = os.dup(top)
-    for part in parts:
+    for part in place:
         try:
-            try:
-                os.mkdir(part, dir_fd=here)
-            except FileExistsError:
-                pass
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o777, dir_fd=here)
             inner = os.open(part, _DIRECTORY, dir_fd=here)
         finally:
             os.close(here)
@@ -72,30 +231,21 @@ def _directory(top: int, parts: list[str]) -> int:
     return here
 
 
-def _write(top: int, parts: list[str], member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
-    directory = _directory(top, parts[:-1])
-    try:
-        mode = 0o755 if member.mode & 0o100 else 0o644
-        source = tar.extractfile(member)
-        with os.fdopen(os.open(parts[-1], _FILE, mode, dir_fd=directory), "wb") as file:
-            if source:
-                shutil.copyfileobj(source, file)
-    finally:
-        os.close(directory)
+def _apply(fd: int, member: tarfile.TarInfo) -> None:
+    os.fchmod(fd, member.mode & MODES)
+    _set_time(fd, member)
 
 
-def _link(top: int, parts: list[str], target: str) -> None:
-    """Create a link that stays below `top`. It replaces an existing link but no file."""
-    resolved = posixpath.normpath("/".join([*parts[:-1], target]))
-    if target.startswith("/") or resolved.startswith(".."):
-        raise Refused(f"the link {'/'.join(parts)} -> {target} would leave the folder")
-    directory = _directory(top, parts[:-1])
-    try:
-        try:
-            os.readlink(parts[-1], dir_fd=directory)
-            os.unlink(parts[-1], dir_fd=directory)
-        except FileNotFoundError:
-            pass
-        os.symlink(target, parts[-1], dir_fd=directory)
-    finally:
-        os.close(directory)
+def _set_time(path: int | str, member: tarfile.TarInfo, dir_fd: int | None = None) -> None:
+    """The exact time of `member`, whose pax record is text: a float loses nanoseconds."""
+    parts = _TIME.fullmatch(member.pax_headers.get("mtime") or str(member.mtime))
+    if not parts:
+        return
+    sign, whole, fraction = parts.groups("")
+    when = int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+    when = -when if sign else when
+    with contextlib.suppress(OverflowError):  # a time that this host cannot express
+        if isinstance(path, int):
+            os.utime(path, ns=(when, when))
+        else:
+            os.utime(path, ns=(when, when), dir_fd=dir_fd, follow_symlinks=False)

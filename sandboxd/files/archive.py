@@ -44,13 +44,21 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Member:
     """A member of the tar. `content`: descriptor of a regular file, valid until the next member."""
 
     path: str
     status: os.stat_result
     content: int | None = None
     target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """An entry that is left out, and the reason: one of filewire.LEFT_OUT."""
+
+    path: str
+    kind: str
 
 
 def describe_file(api: ApiConnection, home: int, name: str) -> None:
@@ -94,9 +102,9 @@ def archive(api: ApiConnection, home: int, names: list[str]) -> None:
         api.answer({"ok": True})
         for part in parts:
             api.answer({"part": part.base, "left_out": part.left_out})
-            tar = _Tar(api)
+            tar = TarWriter(api)
             for member in _members(part):
-                if isinstance(member, _Member):
+                if isinstance(member, Member):
                     tar.add(member)
             tar.end()
         api.answer({"end": True})
@@ -108,57 +116,59 @@ def _open_part(home: int, name: str, opened: contextlib.ExitStack) -> _Part:
     fd = open_content(home, parts)
     opened.callback(os.close, fd)
     base = parts[-1] if parts else os.path.basename(HOME)
-    left_out = Counter(kind for kind in _members(_Part(fd, base, {})) if isinstance(kind, str))
+    left_out = Counter(
+        item.kind for item in _members(_Part(fd, base, {})) if isinstance(item, Left)
+    )
     return _Part(fd, base, dict(left_out))
 
 
-def _members(part: _Part) -> Iterator[_Member | str]:
-    """The members of the tar of `part`, and for each entry left out its kind (filewire.LEFT_OUT).
+def _members(part: _Part) -> Iterator[Member | Left]:
+    """The members of the tar of `part`, and the entries that are left out.
 
     Raises Invalid for more than ENTRIES_MAX entries.
     """
     status = os.fstat(part.fd)
     if stat.S_ISREG(status.st_mode):
-        yield _Member(part.base, status, part.fd)
+        yield Member(part.base, status, part.fd)
         return
-    yield _Member(part.base, status)
+    yield Member(part.base, status)
     for count, entry in enumerate(walk(part.fd, part.base + "/"), 1):
         if count > ENTRIES_MAX:
             raise Invalid(f"{shown(part.base)} has more than {ENTRIES_MAX} entries")
-        yield from _member(entry)
+        yield from member_of(entry)
 
 
-def _member(entry: WalkEntry) -> Iterator[_Member | str]:
-    """The member for an entry, or its kind; nothing when the entry has changed its type."""
+def member_of(entry: WalkEntry) -> Iterator[Member | Left]:
+    """The member for an entry, or that it is left out; nothing when it has changed its type."""
     status = entry.status
     if status is None or entry.unentered:
-        yield entry.unentered or "unreadable"
+        yield Left(entry.path, entry.unentered or "unreadable")
     elif stat.S_ISDIR(status.st_mode):
-        yield _Member(entry.path, status)
+        yield Member(entry.path, status)
     elif stat.S_ISREG(status.st_mode):
         yield from _file(entry)
     elif stat.S_ISLNK(status.st_mode):
         yield from _link(entry, status)
     else:
-        yield special(status.st_mode)
+        yield Left(entry.path, special(status.st_mode))
 
 
-def _link(entry: WalkEntry, status: os.stat_result) -> Iterator[_Member]:
+def _link(entry: WalkEntry, status: os.stat_result) -> Iterator[Member]:
     try:
         target = os.readlink(entry.name, dir_fd=entry.directory)
     except OSError as error:
         if error.errno in GONE:
             return
         raise
-    yield _Member(entry.path, status, target=target)
+    yield Member(entry.path, status, target=target)
 
 
-def _file(entry: WalkEntry) -> Iterator[_Member | str]:
+def _file(entry: WalkEntry) -> Iterator[Member | Left]:
     """The member for a regular file. Its descriptor is open until the next member."""
     try:
         fd = open_entry(entry.directory, entry.name)
     except (PermissionError, BlockingIOError):
-        yield "unreadable"
+        yield Left(entry.path, "unreadable")
         return
     except OSError as error:
         if error.errno in GONE:
@@ -167,22 +177,28 @@ def _file(entry: WalkEntry) -> Iterator[_Member | str]:
     try:
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode):
-            yield _Member(entry.path, status, fd)
+            yield Member(entry.path, status, fd)
     finally:
         os.close(fd)
 
 
-class _Tar:
-    """The writer of one tar to the api."""
+class TarWriter:
+    """The writer of one tar to the api: with `exact` times in the format pax, else GNU's."""
 
-    def __init__(self, api: ApiConnection) -> None:
+    def __init__(self, api: ApiConnection, exact: bool = False) -> None:
         self._conversation = api
+        self._exact = exact
         self._written = 0
 
-    def add(self, member: _Member) -> None:
+    def add(self, member: Member) -> None:
         """Write the header of `member` and, for a file, as many bytes as the header says."""
         info = _header(member)
-        self._write(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+        if self._exact:
+            info.pax_headers = {"mtime": _decimal(member.status.st_mtime_ns)}
+            header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        else:
+            header = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+        self._write(header)
         if member.content is not None:
             self._conversation.copy(member.content, info.size)
             self._written += info.size
@@ -198,7 +214,7 @@ class _Tar:
         self._written += len(data)
 
 
-def _header(member: _Member) -> tarfile.TarInfo:
+def _header(member: Member) -> tarfile.TarInfo:
     """The header of `member`: uid and gid 0 without names, no set-user-ID or sticky bits."""
     info = tarfile.TarInfo(member.path)
     info.mode = stat.S_IMODE(member.status.st_mode) & 0o777
@@ -210,3 +226,10 @@ def _header(member: _Member) -> tarfile.TarInfo:
     else:
         info.type = tarfile.DIRTYPE
     return info
+
+
+def _decimal(ns: int) -> str:
+    """Nanoseconds as decimal seconds."""
+    sign = "-" if ns < 0 else ""
+    seconds, rest = divmod(abs(ns), 1_000_000_000)
+    return f"{sign}{seconds}.{rest:09d}"

@@ -4,7 +4,8 @@ Programs of the session run at the same time, with the same uid. Between any two
 may replace a directory by a link, or a file by a FIFO. Hence three rules:
 
 - One openat2(2) with RESOLVE_BENEATH resolves a whole name: the kernel follows links that stay
-  below `home`, and answers EXDEV for links that leave it, absolute ones included.
+  below `home`, and answers EXDEV for links that leave it. To the kernel, every absolute link does.
+  Then links.py finds the name without links, and a second openat2(2) follows none.
 - Decisions rest on fstat(2) of the open descriptor, never on an earlier stat of the name.
 - No call waits. An O_PATH descriptor comes first, since a plain open of a FIFO would already wake
   its writer. Then O_NONBLOCK prevents a wait for a FIFO or for a lease of a program (fcntl(2),
@@ -20,10 +21,16 @@ import stat
 from ..errors import Invalid, NotFound, OutsideHome, QuotaExceeded, Refused
 from ..jail.syscalls import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, openat2
 from ..model import HOME
+from .links import NO_LINKS, real_place
 from .paths import Name, absolute, relative, shown
 
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
 _PLAIN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+MOUNTED = (
+    "is in a mounted folder, which takes no uploads through a session; a program can copy files "
+    "there"
+)
 
 _INVALID = {
     errno.ELOOP: "has too many links on its way",
@@ -59,14 +66,28 @@ def refused(error: OSError, parts: Name) -> Refused:
 
 def look(home: int, parts: Name, flags: int = 0, resolve: int = 0) -> int:
     """An O_PATH descriptor of `parts`. This opens no content and wakes no process. Raises
-    OSError."""
-    return openat2(home, relative(parts), os.O_PATH | flags, _RESOLVE | resolve)
+    OSError, Invalid."""
+    return _open(home, parts, os.O_PATH | flags, resolve)
+
+
+def _open(home: int, parts: Name, flags: int, resolve: int = 0) -> int:
+    """A descriptor of `parts`, through links that stay below `home`. Raises OSError, Invalid."""
+    try:
+        return openat2(home, relative(parts), flags, _RESOLVE | resolve)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        above = parts[:-1] if flags & os.O_NOFOLLOW else parts
+        place = real_place(home, above)
+        if place is None or (place == above and not resolve):
+            raise
+    return openat2(home, relative((*place, *parts[len(above) :])), flags, NO_LINKS | resolve)
 
 
 def open_directory(home: int, parts: Name) -> int:
     """A descriptor for a listing of `parts`. Raises Refused: NotFound if it is no directory."""
     try:
-        return openat2(home, relative(parts), _PLAIN | os.O_DIRECTORY, _RESOLVE)
+        return _open(home, parts, _PLAIN | os.O_DIRECTORY)
     except OSError as error:
         raise refused(error, parts) from None
 
@@ -79,7 +100,7 @@ def open_content(home: int, parts: Name) -> int:
             _expect_content(path, parts)
         finally:
             os.close(path)
-        fd = openat2(home, relative(parts), _PLAIN, _RESOLVE)
+        fd = _open(home, parts, _PLAIN)
     except OSError as error:
         raise refused(error, parts) from None
     try:

@@ -20,7 +20,7 @@ import stat
 
 from ..errors import Invalid, Refused
 from ..jail.syscalls import RESOLVE_NO_XDEV
-from .beneath import look, refused
+from .beneath import MOUNTED, look, refused
 from .paths import Name, absolute, colliding, shown
 
 DIRECTORY_MODE = 0o755
@@ -81,15 +81,19 @@ def _expect_not_mounted(home: int, name: Name) -> None:
     """Raise Invalid when `name` is in a virtual folder, which is another file system."""
     first = _lstat(home, name[0])
     if first is not None and first.st_dev != os.fstat(home).st_dev:
-        raise Invalid(
-            f"{shown(absolute(name))} is in a mounted folder, which takes no uploads through a "
-            "session; a program can copy files there"
-        )
+        raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
 
 
 def _look(home: int, parts: Name, flags: int = 0) -> int:
-    """As `look`, but never into another file system, not even through a link."""
-    return look(home, parts, flags, RESOLVE_NO_XDEV)
+    """As `look`, but never into another file system, not even through a link. Raises Invalid."""
+    try:
+        return look(home, parts, flags, RESOLVE_NO_XDEV)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        elsewhere = look(home, parts, flags)
+        os.close(elsewhere)  # it is below /home/work, and yet on another file system
+        raise Invalid(f"{shown(absolute(parts))} {MOUNTED}") from None
 
 
 def _nearest(home: int, parents: Name) -> tuple[int, int]:

@@ -23,7 +23,9 @@ from .api_connection import ApiConnection
 from .archive import archive, describe_file, read_file
 from .listing import as_item, describe_room, list_created, list_directory
 from .mutations import make_directories, move, remove, rename
+from .packing import send_archive
 from .resumable import append, begin
+from .unpacking import receive_archive
 from .upload import receive_files
 
 
@@ -91,6 +93,10 @@ def _dispatch(api: ApiConnection, home: int, stage: int, request: dict[str, Any]
     match request:
         case {"op": "upload"}:
             receive_files(api, home, stage)
+        case {"op": "unpack", "path": str(path)}:
+            receive_archive(api, home, stage, path)
+        case {"op": "pack", "path": str(path), "match": list(match)}:
+            send_archive(api, home, path, _texts(match))
         case {"op": "list", "path": str(path), "form": "items"}:
             list_directory(api, home, path, as_item)
         case {"op": "list", "path": str(path)}:

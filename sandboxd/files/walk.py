@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .beneath import open_entry
@@ -62,9 +62,11 @@ class _Level:
         os.close(self.fd)
 
 
-def walk(top: int, prefix: str = "") -> Iterator[WalkEntry]:
+def walk(
+    top: int, prefix: str = "", enter: Callable[[str], bool] = lambda _: True
+) -> Iterator[WalkEntry]:
     """All entries below the directory `top`, a directory before its content. `prefix` begins each
-    path.
+    path. Directories for whose path `enter` is false are not entered.
 
     Entries that disappear meanwhile are left out. Raises OSError for failures of the helper itself.
     """
@@ -79,7 +81,7 @@ def walk(top: int, prefix: str = "") -> Iterator[WalkEntry]:
                 stack.pop().close()
                 continue
             try:
-                walk_entry, inner = _visit(level, entry)
+                walk_entry, inner = _visit(level, entry, enter)
             except OSError as error:
                 if error.errno not in GONE:
                     raise
@@ -92,14 +94,16 @@ def walk(top: int, prefix: str = "") -> Iterator[WalkEntry]:
             level.close()
 
 
-def _visit(level: _Level, entry: os.DirEntry[str]) -> tuple[WalkEntry, _Level | None]:
+def _visit(
+    level: _Level, entry: os.DirEntry[str], enter: Callable[[str], bool]
+) -> tuple[WalkEntry, _Level | None]:
     """The entry and, if the walk can enter it, its level. Raises OSError."""
     path = level.prefix + entry.name
     try:
         status = entry.stat(follow_symlinks=False)
     except PermissionError:  # the directory may be read but not searched
         return WalkEntry(level.fd, entry.name, path, None), None
-    if not stat.S_ISDIR(status.st_mode):
+    if not stat.S_ISDIR(status.st_mode) or not enter(path):
         return WalkEntry(level.fd, entry.name, path, status), None
     if path.count("/") + 2 > DEPTH_MAX or len(os.fsencode(path)) > _PATH_MAX:
         return WalkEntry(level.fd, entry.name, path, status, "too_deep"), None

@@ -41,6 +41,8 @@ MOUNT_ATTR_IDMAP = 0x100000
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 1, 2, 4, 8
 
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_NAME = 1, 3, 4, 15
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS = 23, 24, 27, 28
 PR_SET_CHILD_SUBREAPER = 36
@@ -82,6 +84,7 @@ _pivot_root = _syscall(_SYS_pivot_root, c_char_p, c_char_p)
 _open_tree = _syscall(_SYS_open_tree, c_int, c_char_p, c_uint)
 _move_mount = _syscall(_SYS_move_mount, c_int, c_char_p, c_int, c_char_p, c_uint)
 _mount_setattr = _syscall(_SYS_mount_setattr, c_int, c_char_p, c_uint, c_char_p, c_size_t)
+_renameat2 = _function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _openat2 = _syscall(_SYS_openat2, c_int, c_char_p, c_char_p, c_size_t)
 _seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_char_p)
 _capset = _syscall(_SYS_capset, c_void_p, c_void_p)
@@ -177,6 +180,11 @@ def openat2(dirfd: int, path: str, flags: int, resolve: int, mode: int = 0) -> i
             tries += 1
             if tries == _OPENAT2_TRIES:
                 raise
+
+
+def renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: int) -> None:
+    """renameat2(2), Linux 3.15: rename with one of the RENAME_ flags. Raises OSError."""
+    _check(_renameat2(source_fd, _bytes(source), target_fd, _bytes(target), flags), target)
 
 
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:

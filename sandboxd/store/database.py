@@ -122,6 +122,7 @@ MIGRATIONS: Sequence[str] = (
     INSERT INTO clock VALUES (0);
     """,
     "ALTER TABLE runs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE sessions ADD COLUMN idle_s REAL NOT NULL DEFAULT 0",
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

@@ -35,6 +35,7 @@ class SessionRow:
     usage        sums over the runs that have ended: runs, wall_ms, cpu_ms; mem_peak is the most
     history      seconds since 1970 of the begin of each status
     mounts       virtual folders that it sees
+    idle_s       seconds without use after which it ends, as its client wants it; 0: as configured
     """
 
     id: str
@@ -60,6 +61,7 @@ class SessionRow:
     usage: dict[str, int] = field(default_factory=dict)
     history: dict[str, float] = field(default_factory=dict)
     mounts: tuple[Attachment, ...] = ()
+    idle_s: float = 0.0
 
 
 _FIELDS = tuple(each.name for each in fields(SessionRow))

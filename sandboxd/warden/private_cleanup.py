@@ -3,10 +3,13 @@
 A private daemon lives for one command, in a directory of its own that no later daemon uses. Both
 its halves hold the lock in there (state_directory.py). So a process that gets the lock knows that
 the daemon is gone, and that all its remains are leaks.
+
+The directory itself stays for a day if it is marked: it has results that were not fetched.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..cgroupfs import is_v2
+from ..config import RESULTS_S
 from ..jail.cgroup import Group
 from .leaks.rule import GROUP
 from .runs.cgroups import own_name, places
@@ -28,8 +32,33 @@ STALE_S = 60.0
 """A daemon has taken the lock of its directory when the directory is this old."""
 
 
+def preserve(folder: str) -> None:
+    """Mark the directory: it outlives its daemon for a day. Raises OSError."""
+    os.close(os.open(_mark(folder), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def forget(folder: str) -> None:
+    """Remove the mark."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_mark(folder))
+
+
+def is_preserved(folder: str) -> bool:
+    """The directory is marked, and its day is not over."""
+    try:
+        status = os.lstat(_mark(folder))
+    except OSError:
+        return False
+    return status.st_uid == 0 and time.time() - status.st_mtime < RESULTS_S
+
+
+def _mark(folder: str) -> str:
+    return f"{folder}/preserved"
+
+
 def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
-    """Remove all remains of the private daemon in `folder`; False if the daemon still lives."""
+    """Remove all remains of the private daemon in `folder`, but not a directory that is marked;
+    False if the daemon still lives."""
     state = f"{folder}/state"
     if (lock := _lock(f"{state}/lock", wait_s)) is None:
         return False
@@ -39,7 +68,8 @@ def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
         for path in _bases(state):
             for directory in (f"{path}/shims", path):
                 _rmdir(directory)
-        shutil.rmtree(folder, ignore_errors=True)
+        if not is_preserved(folder):
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
     return True
@@ -47,7 +77,8 @@ def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
 
 def clear_old(where: str, prefix: str) -> list[str]:
     """Remove the directories of earlier private daemons below the directory `where`; their paths.
-    Each belongs to root, has our form, is STALE_S old, and has a lock that no process holds."""
+    Each belongs to root, has our form, is STALE_S old, and has a lock that no process holds. A
+    marked directory stays."""
     removed = []
     for entry in os.scandir(where):
         if not entry.name.startswith(prefix) or not entry.is_dir(follow_symlinks=False):
@@ -55,7 +86,8 @@ def clear_old(where: str, prefix: str) -> list[str]:
         status = entry.stat(follow_symlinks=False)
         ours = status.st_uid == 0 and stat.S_IMODE(status.st_mode) == 0o711
         old = time.time() - status.st_mtime > STALE_S
-        if ours and old and os.path.isfile(f"{entry.path}/state/lock") and clear(entry.path, 0):
+        stale = ours and old and not is_preserved(entry.path)
+        if stale and os.path.isfile(f"{entry.path}/state/lock") and clear(entry.path, 0):
             removed.append(entry.path)
     return removed
 

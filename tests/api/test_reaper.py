@@ -63,6 +63,15 @@ def test_done_batch_session_ends_after_its_time_unless_something_runs() -> None:
         assert lifecycle.end(row(done_at=1005.0), 1000, busy, settings) == expected
 
 
+@pytest.mark.parametrize(("own", "configured", "expected"), [(5, 10, 5), (10, 5, 5), (5, 0, 5)])
+def test_idle_time_of_a_session_ends_it_unless_the_configured_one_comes_first(
+    own: float, configured: float, expected: float
+) -> None:
+    settings = SessionsConfig(idle_s=configured)
+    for busy, end in ((False, lifecycle.End(1000 + expected, lifecycle.IDLE)), (True, None)):
+        assert lifecycle.end(row(idle_s=own), 1000, busy, settings) == end
+
+
 def test_age_of_a_session_counts_from_the_status_running() -> None:
     begun = row(history={"PREPARING": 1000.0, "RUNNING": 1500.0})
     assert lifecycle.end(begun, 1500, False, SessionsConfig(max_age_s=10)) == lifecycle.End(
@@ -130,6 +139,25 @@ def test_age_and_idle_time_of_a_session_go_on_over_a_restart(start: Start) -> No
     third = start(idle_s=HOUR)
     until(lambda: status(third.client, idle) == "TERMINATED")
     assert row_of(third.client, idle)["status_info"] == "idle-timeout"
+
+
+def test_session_ends_after_the_idle_time_of_its_request_also_after_a_restart(start: Start) -> None:
+    first = start()
+    body = {"image": "c", "idleSeconds": HOUR}
+    id = first.client.post("/session", json=body).json()["sessionId"]
+    assert first.client.get(f"/session/{id}").json()["sandbox"]["ends"]["reason"] == "idle-timeout"
+    other = create(first.client)
+    assert first.stop() == 0
+    move(first, HOUR + 1)
+    second = start()
+    until(lambda: status(second.client, id) == "TERMINATED")
+    assert status(second.client, other) == "RUNNING"
+
+
+@pytest.mark.parametrize("seconds", [-1, "soon"])
+def test_idle_time_that_is_no_time_is_refused_by_name(start: Start, seconds: object) -> None:
+    answer = start().client.post("/session", json={"image": "c", "idleSeconds": seconds})
+    assert answer.status_code == 400 and "idle" in answer.text
 
 
 @pytest.mark.parametrize("by", [-56 * 365 * DAY, -DAY, DAY, 10 * 365 * DAY])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.config import RESULTS_S
 from sandboxd.warden import private_cleanup
 
 PREFIX = "sandboxd-"
@@ -67,3 +68,31 @@ def test_directory_that_may_be_of_another_program_stays(
     change(folder)
     assert private_cleanup.clear_old(str(tmp_path), PREFIX) == []
     assert (folder / "state").is_dir()
+
+
+def test_directory_with_results_stays_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = killed_daemon(tmp_path)
+    private_cleanup.preserve(str(folder))
+    make_old(folder)
+    assert private_cleanup.clear_old(str(tmp_path), PREFIX) == []
+    assert private_cleanup.clear(str(folder), 0) and (folder / "state").is_dir()
+    day = time.time() + RESULTS_S
+    monkeypatch.setattr(time, "time", lambda: day)
+    assert private_cleanup.clear_old(str(tmp_path), PREFIX) == [str(folder)]
+    assert not folder.exists()
+
+
+def test_directory_with_results_goes_when_they_are_fetched(tmp_path: Path) -> None:
+    folder = killed_daemon(tmp_path)
+    private_cleanup.preserve(str(folder))
+    private_cleanup.forget(str(folder))
+    assert private_cleanup.clear(str(folder), 0) and not folder.exists()
+
+
+def test_mark_of_another_user_preserves_nothing(tmp_path: Path) -> None:
+    folder = killed_daemon(tmp_path)
+    private_cleanup.preserve(str(folder))
+    os.chown(folder / "preserved", 65534, 65534)
+    assert not private_cleanup.is_preserved(str(folder))

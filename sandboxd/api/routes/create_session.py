@@ -74,6 +74,7 @@ class CreateSession(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
     tag: str = ""
     max_wait: float = 0
     enqueue_only: bool = False
+    idle: float = 0
 
 
 _ALIASES = {
@@ -81,6 +82,7 @@ _ALIASES = {
     "clusterSize": "cluster_size", "arch": "architecture", "startupCommand": "startup_command",
     "bootstrapScript": "bootstrap_script", "startsAt": "starts_at", "callbackUrl": "callback_url",
     "callbackURL": "callback_url", "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only",
+    "idleSeconds": "idle",
 }  # fmt: skip
 _CONFIG_ALIASES = {
     "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
@@ -137,6 +139,7 @@ def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSetti
         environ=sizes.variables(settings.environ, "config.environ"),
         type=body.type,
         tag=_printable(body.tag, "tag"),
+        idle_s=body.idle,
         startup_command=sizes.stored(body.startup_command, "startupCommand"),
         bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
         mounts=attachments(
@@ -186,6 +189,9 @@ def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
         raise Invalid("This server runs on one host: clusterSize must be 1.")
     if body.architecture not in (*_ANY_ARCHITECTURE, platform.machine()):
         raise Invalid(f"This server runs programs of {platform.machine()} only.")
+    if not body.idle >= 0:
+        data = {"idleSeconds": "a number of seconds from 0 on is expected"}
+        raise Invalid("Input validation error", data)
     fields = [name for name in _NOT_OFFERED if getattr(body, name)]
     fields += [f"config.{name}" for name in _CONFIG_NOT_OFFERED if getattr(settings, name)]
     if fields:

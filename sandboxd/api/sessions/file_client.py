@@ -127,6 +127,10 @@ class FileClient:
         """The first packet of an upload."""
         await self._send(pack_json({"op": "upload"}))
 
+    async def begin_archive(self, directory: str) -> None:
+        """The following data is a tar, to be unpacked in `directory`."""
+        await self._send(pack_json({"op": "unpack", "path": directory}))
+
     async def begin_file(self, name: str, mode: int) -> None:
         """The following data is the file called `name`."""
         await self._send(pack_json({"file": name, "mode": mode}))

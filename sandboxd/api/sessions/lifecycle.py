@@ -110,6 +110,6 @@ def end(row: SessionRow, used_at: float, busy: bool, settings: Settings) -> End 
         ends.append(End(row.history.get("RUNNING", row.created_at) + settings.max_age_s, OLD))
     if row.done_at is not None and not busy:
         ends.append(End(row.done_at + settings.batch_keep_s, DONE))
-    if settings.idle_s and not busy:
-        ends.append(End(used_at + settings.idle_s, IDLE))
+    if not busy:
+        ends += [End(used_at + idle_s, IDLE) for idle_s in (settings.idle_s, row.idle_s) if idle_s]
     return min(ends, key=lambda one: one.at, default=None)

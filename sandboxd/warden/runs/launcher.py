@@ -15,6 +15,7 @@ from typing import NoReturn
 from ... import filewire, log
 from ...errors import StageError
 from ...files import helper
+from ...files.placement import is_unfinished, recover
 from ...files.removal import empty
 from ...jail import identity, syscalls
 from ...jail.mounts import WRITABLE, FolderMount, attach
@@ -109,7 +110,8 @@ def _confine(view: HelperView, root: str) -> tuple[int, int, int | None]:
         # Programs may have closed the workdir; its files are listed and downloaded all the same.
         with contextlib.suppress(OSError):  # a file system that takes no changes can still be read
             os.chmod("work", stat.S_IMODE(os.stat("work").st_mode) | stat.S_IRWXU)
-        return os.open("work", _DIRECTORY), _inbox(), uploads
+        home = os.open("work", _DIRECTORY)
+        return home, _inbox(home), uploads
 
 
 def _attach(folders: tuple[FolderMount, ...]) -> None:
@@ -124,15 +126,29 @@ def _attach(folders: tuple[FolderMount, ...]) -> None:
     os.close(workdir)
 
 
-def _inbox() -> int:
-    """An empty directory for uploads that no other helper uses. The lock ends with this process."""
+def _inbox(home: int) -> int:
+    """An empty directory for uploads that no other helper uses. The lock ends with this process.
+
+    A helper that was killed as it put an archive into place has left a list in its directory:
+    its steps are taken back, or finished, first.
+    """
+    own: int | None = None
     for number in range(INBOXES):
-        fd = os.open(f"stage/{number}", _DIRECTORY)
+        path = f"stage/{number}"
+        if own is not None and not is_unfinished(path):
+            continue
+        fd = os.open(path, _DIRECTORY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
             continue
-        empty(fd)  # a helper that was killed may have left files
-        return fd
-    raise StageError("file helper", f"{INBOXES} file calls of this session are under way")
+        recover(home, fd)
+        if own is None:
+            own = fd
+        else:
+            os.close(fd)
+    if own is None:
+        raise StageError("file helper", f"{INBOXES} file calls of this session are under way")
+    empty(own)  # a helper that was killed may have left files
+    return own

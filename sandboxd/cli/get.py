@@ -1,0 +1,51 @@
+"""`sandboxd get`: fetches results of a session, above all those that `sandboxd run` could not."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+from urllib.parse import quote
+
+from .client import Client
+from .daemon_socket import running_daemon
+from .main import FAULT
+from .private_daemon import PrivateDaemon, private_daemon
+from .reporter import Reporter
+from .results import check_writable, command, fetch
+from .temporary_session import terminated
+
+MISSING = 1
+"""Exit status when a name matched nothing."""
+
+
+def main(args: argparse.Namespace) -> int:
+    """Fetch the results; 0 when all of them are there."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, terminated)
+    say = Reporter(args.quiet, args.json)
+    check_writable(args.into)
+    with contextlib.ExitStack() as stack:
+        client, daemon = _connect(args, stack)
+        session = str(client.call("GET", f"/session/{quote(args.session, safe='')}")["sessionId"])
+        outcome = fetch(client, session, args.names, args.into, say)
+        if outcome.failed:
+            again = command(session, outcome.failed, args.into, args.socket, daemon)
+            say.warning(f"the session has the rest still; to fetch it: {again}")
+        elif args.rm and not outcome.missing:
+            client.call("DELETE", f"/session/{session}")
+            if daemon:
+                daemon.forget()
+    code = FAULT if outcome.failed else MISSING if outcome.missing else 0
+    say.end(code)
+    return code
+
+
+def _connect(
+    args: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[Client, PrivateDaemon | None]:
+    if args.state:
+        daemon = stack.enter_context(private_daemon(args.state))
+        client = Client(daemon.socket, comes_back=False)
+        return stack.enter_context(contextlib.closing(client)), daemon
+    return stack.enter_context(contextlib.closing(running_daemon(args.socket))), None

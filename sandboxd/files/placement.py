@@ -1,0 +1,293 @@
+"""The move of an unpacked tree from the stage to its place below /home/work: whole or not at all.
+
+A directory of the staged tree that is new in the work directory gets there with all its content by
+one rename. An existing directory is merged. An existing file or link changes places with the staged
+one (RENAME_EXCHANGE), so that the stage then has the old one. When every move is done, directories
+get their modes and times: before, a directory without rights could not be moved back.
+
+The helper may be killed at any moment. Before the first move it therefore writes a list of all
+steps, the file UNDO in the stage, and after the last move it renames the list to REDO. The next
+helper of the session that finds UNDO takes back the moves that were done, and one that finds REDO
+sets the modes and times again, before it serves anything (`recover`). The number of the inode tells
+whether a move was done; where a program has put something else in its place meanwhile, that stays.
+
+Programs may change the tree between any two steps. Every name is resolved below `home` without
+links, so a program can only make a move fail. The moves before it are then taken back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import Invalid, Refused
+from ..jail.syscalls import (
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    RESOLVE_NO_XDEV,
+    openat2,
+    renameat2,
+)
+from .beneath import MOUNTED, refused
+from .links import NO_LINKS
+from .paths import Name, absolute, relative, shown
+from .placement_list import REDO, UNDO, DirectoryState, Move, PlacementPlan, read_list, write_list
+from .sync import sync_file_system
+
+STAGED = "tree"
+"""The directory of the stage that has the unpacked members, in the shape of /home/work."""
+
+DIRECTORY_MODE = 0o755
+_OWN = 0o700
+_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """An unpacked tree: the descriptor of STAGED, and the mode and time (nanoseconds) of each
+    directory; None: no member has named it."""
+
+    fd: int
+    directories: dict[Name, tuple[int, int] | None]
+
+
+def place(home: int, stage: int, tree: Tree) -> None:
+    """Put `tree` into place. Raises Refused and leaves the work directory as it was."""
+    plan = _plan(home, tree)
+    _finish_inner(tree, {move.name for move in plan.moves if move.kind == "new"})
+    try:
+        write_list(stage, plan)
+        # The content is on the disk before a name leads to it, also when the host loses power.
+        sync_file_system(home)
+        for move in plan.moves:
+            try:
+                _do(home, tree.fd, move)
+            except OSError as error:
+                raise _refusal(error, move.name) from None
+        os.rename(UNDO, REDO, src_dir_fd=stage, dst_dir_fd=stage)
+    except BaseException:
+        _take_back(home, tree.fd, plan)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(UNDO, dir_fd=stage)
+        raise
+    _finish(home, plan)
+    os.unlink(REDO, dir_fd=stage)
+
+
+def is_unfinished(stage: str) -> bool:
+    """A helper with this stage was killed as it put a tree into place."""
+    return any(os.path.lexists(f"{stage}/{name}") for name in (UNDO, REDO))
+
+
+def recover(home: int, stage: int) -> None:
+    """Take back, or finish, the steps of a helper that was killed, if `stage` has its list. Raises
+    OSError."""
+    for name in (UNDO, REDO):
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+        except FileNotFoundError:
+            continue
+        plan = read_list(fd)
+        if plan is None:  # killed as it wrote the list: no step was done
+            pass
+        elif name == REDO:
+            _finish(home, plan)
+        else:
+            tree = os.open(STAGED, _READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            try:
+                _take_back(home, tree, plan)
+            finally:
+                os.close(tree)
+        os.unlink(name, dir_fd=stage)
+
+
+def _plan(home: int, tree: Tree) -> PlacementPlan:
+    """The steps that put `tree` into place. Raises Refused for a name that cannot have its
+    place."""
+    device = os.fstat(home).st_dev
+    plan = PlacementPlan()
+    todo: list[Name] = [()]
+    while todo:
+        above = todo.pop()
+        staged = openat2(tree.fd, relative(above), _READ, NO_LINKS)
+        try:
+            present = _open_existing(home, above, tree.directories.get(above), plan)
+            try:
+                for entry in os.listdir(staged):
+                    name = (*above, entry)
+                    here = os.lstat(entry, dir_fd=staged)
+                    there = _lstat(present, entry)
+                    if there is not None and there.st_dev != device:
+                        raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
+                    if _is_merged(name, here, there):
+                        todo.append(name)
+                    else:
+                        _plan_move(tree, name, here, there, plan)
+            finally:
+                os.close(present)
+        except OSError as error:
+            raise _refusal(error, above) from None
+        finally:
+            os.close(staged)
+    plan.directories.sort(key=lambda item: len(item.name), reverse=True)
+    return plan
+
+
+def _open_existing(
+    home: int, name: Name, state: tuple[int, int] | None, plan: PlacementPlan
+) -> int:
+    """A descriptor of the existing directory `name`, which gets `state`. Raises OSError when its
+    mode could not be changed later."""
+    fd = _look(home, name) if state is None else _open_own(home, name)
+    status = os.fstat(fd)
+    mode, mtime = state or (None, None)
+    plan.directories.append(DirectoryState(name, status.st_ino, mode, mtime, status.st_mtime_ns))
+    return fd
+
+
+def _open_own(home: int, name: Name) -> int:
+    fd = openat2(home, relative(name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
+    if os.geteuid() not in (0, os.fstat(fd).st_uid):
+        os.close(fd)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    return fd
+
+
+def _is_merged(name: Name, here: os.stat_result, there: os.stat_result | None) -> bool:
+    """Both the staged entry and the present one are directories. Raises Invalid when only one of
+    them is."""
+    if there is None:
+        return False
+    is_directory = stat.S_ISDIR(here.st_mode)
+    if is_directory != stat.S_ISDIR(there.st_mode):
+        present, other = ("a file or a link", "a directory")[:: 1 if is_directory else -1]
+        raise Invalid(f"{shown(absolute(name))} is {present} here and {other} in the archive")
+    return is_directory
+
+
+def _plan_move(
+    tree: Tree, name: Name, here: os.stat_result, there: os.stat_result | None, plan: PlacementPlan
+) -> None:
+    plan.moves.append(Move("exchange" if there else "new", name, here.st_ino))
+    if stat.S_ISDIR(here.st_mode):
+        plan.directories.append(DirectoryState(name, here.st_ino, *_state(tree, name), None))
+
+
+def _state(tree: Tree, name: Name) -> tuple[int, int | None]:
+    """Mode and time of a new directory; time None: that of its making."""
+    return tree.directories[name] or (DIRECTORY_MODE, None)
+
+
+def _finish_inner(tree: Tree, tops: set[Name]) -> None:
+    """Give the staged directories below `tops`, whose content is complete, their modes and
+    times."""
+    for name in sorted(tree.directories, key=len, reverse=True):
+        if any(name[:depth] in tops for depth in range(1, len(name))):
+            fd = openat2(tree.fd, relative(name), _READ, NO_LINKS)
+            try:
+                _set(fd, *_state(tree, name))
+            finally:
+                os.close(fd)
+
+
+def _set(fd: int, mode: int | None, mtime: int | None) -> None:
+    if mtime is not None:
+        os.utime(fd, ns=(mtime, mtime))
+    if mode is not None:  # last: it may take the right to open the directory once more
+        os.fchmod(fd, mode)
+
+
+def _do(home: int, tree: int, move: Move) -> None:
+    """Do one move. Raises OSError."""
+    name = move.name[-1]
+    with _parents(home, tree, move.name) as (present, staged):
+        if move.kind == "new":
+            renameat2(staged, name, present, name, RENAME_NOREPLACE)
+            return
+        renameat2(staged, name, present, name, RENAME_EXCHANGE)
+        if stat.S_ISDIR(os.lstat(name, dir_fd=staged).st_mode):  # a program has put it there
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+def _finish(home: int, plan: PlacementPlan) -> None:
+    """Give the directories their modes and times, except where a program has moved them."""
+    for item in plan.directories:
+        if item.mode is not None or item.mtime is not None:
+            _set_present(home, item, item.mode, item.mtime)
+
+
+def _take_back(home: int, tree: int, plan: PlacementPlan) -> None:
+    """Take back the moves that were done. What a program has changed meanwhile stays."""
+    for move in reversed(plan.moves):
+        with contextlib.suppress(OSError):
+            _move_back(home, tree, move)
+    for item in plan.directories:
+        if item.before is not None:
+            _set_present(home, item, None, item.before)
+
+
+def _move_back(home: int, tree: int, move: Move) -> None:
+    """Take back a move, if it was done. Raises OSError."""
+    name = move.name[-1]
+    with _parents(home, tree, move.name) as (present, staged):
+        status = os.lstat(name, dir_fd=present)
+        if status.st_ino != move.inode:
+            return
+        if move.kind == "exchange":
+            renameat2(staged, name, present, name, RENAME_EXCHANGE)
+            return
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & _OWN != _OWN:
+            # A program has changed the mode, and a move needs the right to change "..".
+            _set_present(home, DirectoryState(move.name, move.inode, None, None, None), _OWN, None)
+        renameat2(present, name, staged, name, RENAME_NOREPLACE)
+
+
+def _set_present(home: int, item: DirectoryState, mode: int | None, mtime: int | None) -> None:
+    """Set mode and time of the directory, if it is still the one, and can be opened."""
+    with contextlib.suppress(OSError):
+        fd = openat2(home, relative(item.name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
+        try:
+            if os.fstat(fd).st_ino == item.inode:
+                _set(fd, mode, mtime)
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _parents(home: int, tree: int, name: Name) -> Iterator[tuple[int, int]]:
+    """Descriptors of the directory of `name` in the work directory and in the stage. Raises
+    OSError."""
+    present = _look(home, name[:-1])
+    try:
+        staged = openat2(tree, relative(name[:-1]), os.O_PATH | os.O_DIRECTORY, NO_LINKS)
+        try:
+            yield present, staged
+        finally:
+            os.close(staged)
+    finally:
+        os.close(present)
+
+
+def _look(home: int, name: Name) -> int:
+    return openat2(home, relative(name), os.O_PATH | os.O_DIRECTORY, NO_LINKS | RESOLVE_NO_XDEV)
+
+
+def _lstat(directory: int, name: str) -> os.stat_result | None:
+    try:
+        return os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+
+
+def _refusal(error: OSError, name: Name) -> Refused:
+    """The refusal of a step, from the kernel's error. Raises `error` for our own faults."""
+    where = shown(absolute(name))
+    if error.errno in (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+        return Invalid(f"{where}: a program has changed it meanwhile, or a part of its path")
+    if error.errno == errno.EXDEV:
+        return Invalid(f"{where} {MOUNTED}")
+    return refused(error, name)

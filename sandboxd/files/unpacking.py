@@ -1,0 +1,307 @@
+"""The unpacking of an archive into the work directory: all of it, or nothing.
+
+The members are made in `stage`, which programs cannot see, as a tree below "tree". Only when the
+archive has ended and every name has been checked does placement.py put that tree into place. Room
+for the old and the new files is therefore needed at the same time.
+
+As with an upload, the helper reads and drops the rest of a request after the first error, so that
+the sender never blocks, and answers with the error at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+
+from ..errors import Invalid, OutsideHome, QuotaExceeded, Refused
+from ..filewire import FileWireError
+from ..jail.syscalls import openat2
+from ..model import HOME
+from .api_connection import ApiConnection
+from .beneath import refused
+from .links import NO_LINKS, LinkRule, real_place
+from .paths import Name, absolute, inside, relative, shown
+from .placement import STAGED, Tree, place
+from .removal import empty
+from .sync import sync_file_system
+from .tar_reader import Member, TarReader
+
+ENTRIES_MAX = 1_000_000
+"""Members of an archive at most."""
+
+NAMES_MAX = 64 << 20
+"""Bytes of the names that the helper remembers: of directories and links."""
+
+_PIECE = 1 << 20
+_TIME_MAX = (1 << 63) - 1
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -> None:
+    """Answer an unpack request: the members of the tar go below `directory`.
+
+    Raises Refused, FileWireError or OSError for the first error; nothing is changed then.
+    """
+    incoming = _Incoming(api)
+    try:
+        with contextlib.closing(_Unpacking(home, stage, directory)) as unpacking:
+            unpacking.receive(TarReader(incoming.read))
+            if not incoming.finish():
+                return
+            place(home, stage, unpacking.tree())
+    except _SenderGone:
+        return
+    except (Refused, FileWireError, OSError):
+        if not incoming.finish():
+            return
+        raise
+    finally:
+        empty(stage)
+    sync_file_system(home)
+    api.answer({"ok": True, **unpacking.counts()})
+
+
+class _SenderGone(Exception):
+    """The sender went away before the commit."""
+
+
+class _Incoming:
+    """The data packets of the request, as a stream that ends with the commit."""
+
+    def __init__(self, api: ApiConnection) -> None:
+        self._api = api
+        self._data = memoryview(b"")
+        self._ended = self._gone = False
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes; none at the end. Raises FileWireError, Invalid, _SenderGone."""
+        if not self._data and not self._ended:
+            packet = self._api.receive()
+            if packet is None:
+                self._gone = True
+                raise _SenderGone
+            if packet == {"commit": True}:
+                self._ended = True
+            elif isinstance(packet, bytes):
+                self._data = memoryview(packet)
+            else:
+                raise Invalid("this is no part of an archive")
+        data, self._data = self._data[:count], self._data[count:]
+        return bytes(data)
+
+    def finish(self) -> bool:
+        """Read and drop the rest; False when the sender went away before the commit."""
+        self._data = memoryview(b"")
+        while not (self._ended or self._gone):
+            try:
+                packet = self._api.receive()
+            except FileWireError:
+                continue
+            self._gone, self._ended = packet is None, packet == {"commit": True}
+        return not self._gone
+
+
+class _Unpacking:
+    """The members of one archive, on their way into the stage."""
+
+    def __init__(self, home: int, stage: int, directory: str) -> None:
+        self._home = home
+        top = real_place(home, inside(directory))
+        if top is None:
+            raise OutsideHome(f"{shown(directory)} leads out of {HOME}")
+        self._top = top
+        try:
+            os.mkdir(STAGED, 0o700, dir_fd=stage)
+        except OSError as error:
+            raise _refusal(error, top) from None
+        self._tree = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+        self._directories: dict[Name, tuple[int, int] | None] = {}
+        self._links: dict[Name, str] = {}
+        self._entries = self._names = self._files = self._bytes = 0
+        self._parent: tuple[Name, int] | None = None
+
+    def receive(self, reader: TarReader) -> None:
+        """Make every member in the stage. Raises Refused, OSError."""
+        try:
+            self._make_directories(self._top)
+        except OSError as error:
+            raise _refusal(error, self._top) from None
+        for member in reader.members():
+            self._entries += 1
+            if self._entries > ENTRIES_MAX:
+                raise Invalid(f"an archive has at most {ENTRIES_MAX} members")
+            name = self._name(member)
+            if name == self._top and member.kind == "directory":
+                if self._top:  # the mode of /home/work itself stays
+                    self._directories[name] = member.mode, _time(member)
+                continue
+            try:
+                self._make(member, name, reader.content)
+            except OSError as error:
+                raise _refusal(error, name) from None
+        self._check_links()
+
+    def tree(self) -> Tree:
+        """The tree in the stage, valid until `close`."""
+        return Tree(self._tree, self._directories)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._let_go()
+        os.close(self._tree)
+
+    def counts(self) -> dict[str, int]:
+        """The numbers of members, for the answer."""
+        return {
+            "files": self._files,
+            "directories": len(self._directories),
+            "links": len(self._links),
+            "bytes": self._bytes,
+        }
+
+    def _name(self, member: Member) -> Name:
+        """The place of `member` below /home/work. Raises Invalid, OutsideHome."""
+        if member.name.startswith("/"):
+            raise OutsideHome(f"{shown(member.name)} is an absolute name; allowed: relative names")
+        if ".." in member.name.split("/"):
+            raise OutsideHome(f'{shown(member.name)} has a ".." in it; allowed: plain names')
+        name = self._below_top(member.name)
+        if name == self._top and member.kind != "directory":
+            raise Invalid(f"{shown(member.name)} is no name for a {member.kind}")
+        return name
+
+    def _below_top(self, name: str) -> Name:
+        """The place of `name` of the archive. Raises Invalid, OutsideHome."""
+        return inside("/".join((".", *self._top, name)))
+
+    def _make(self, member: Member, name: Name, content: Callable[[int], bytes]) -> None:
+        """Make one member in the stage. Raises Refused, OSError."""
+        if member.kind == "directory":
+            self._make_directories(name)
+            self._directories[name] = member.mode, _time(member)
+            return
+        parent = self._open_parent(name[:-1])
+        if name in self._directories:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        try:
+            self._make_entry(member, name, parent, content)
+        except FileExistsError:  # as tar does, the last member of a name counts
+            os.unlink(name[-1], dir_fd=parent)
+            self._links.pop(name, None)
+            self._make_entry(member, name, parent, content)
+
+    def _make_entry(
+        self, member: Member, name: Name, parent: int, content: Callable[[int], bytes]
+    ) -> None:
+        if member.kind == "file":
+            self._make_file(member, name[-1], parent, content)
+        elif member.kind == "link":
+            if not member.target or "\0" in member.target:
+                raise Invalid(f"{shown(member.name)} is a link to nothing that a name can be")
+            self._remember(name, member.target)
+            os.symlink(member.target, name[-1], dir_fd=parent)
+            self._links[name] = member.target
+            os.utime(name[-1], ns=(_time(member),) * 2, dir_fd=parent, follow_symlinks=False)
+        else:
+            self._make_hard_link(member, name, parent)
+
+    def _make_file(
+        self, member: Member, name: str, parent: int, content: Callable[[int], bytes]
+    ) -> None:
+        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+        try:
+            while data := content(_PIECE):
+                self._bytes += len(data)
+                while data:
+                    data = data[os.write(fd, data) :]
+            os.fchmod(fd, member.mode)
+            os.utime(fd, ns=(_time(member),) * 2)
+        finally:
+            os.close(fd)
+        self._files += 1
+
+    def _make_hard_link(self, member: Member, name: Name, parent: int) -> None:
+        source = self._below_top(member.target)
+        try:
+            above = self._open(source[:-1])
+            try:
+                os.link(
+                    source[-1], name[-1], src_dir_fd=above, dst_dir_fd=parent, follow_symlinks=False
+                )
+            finally:
+                os.close(above)
+        except (FileNotFoundError, NotADirectoryError, PermissionError, IndexError):
+            raise Invalid(
+                f"{shown(member.name)} is a hard link to {shown(member.target)}, which is no "
+                "earlier member of the archive"
+            ) from None
+        if source in self._links:  # from another directory, it leads to another place
+            self._remember(name, self._links[source])
+            self._links[name] = self._links[source]
+        else:
+            self._files += 1
+
+    def _make_directories(self, name: Name) -> None:
+        """Make the directory `name`, and those above it that no member has named."""
+        for depth in range(1, len(name) + 1):
+            above = name[:depth]
+            if above in self._directories:
+                continue
+            parent = self._open_parent(above[:-1])
+            os.mkdir(above[-1], 0o700, dir_fd=parent)
+            self._remember(above, "")
+            self._directories[above] = None
+
+    def _open_parent(self, name: Name) -> int:
+        """A descriptor of the directory `name` of the stage, valid until the next call."""
+        if self._parent is None or self._parent[0] != name:
+            if name not in self._directories and name:
+                self._make_directories(name)
+            self._let_go()
+            self._parent = name, self._open(name)
+        return self._parent[1]
+
+    def _open(self, name: Name) -> int:
+        """A descriptor of a directory of the stage, reached through no link. Raises OSError."""
+        return openat2(self._tree, relative(name), os.O_PATH | os.O_DIRECTORY, NO_LINKS)
+
+    def _let_go(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent[1])
+            self._parent = None
+
+    def _remember(self, name: Name, target: str) -> None:
+        self._names += sum(map(len, name)) + 64 * len(name) + len(target)
+        if self._names > NAMES_MAX:
+            raise Invalid("the names of the archive are too many or too long")
+
+    def _check_links(self) -> None:
+        """Raise OutsideHome for a link of the archive that leaves /home/work, also by way of other
+        links, of the archive or of the tree."""
+        rule = LinkRule(self._tree, self._home)
+        for name, target in self._links.items():
+            if rule.leaves(name, target):
+                raise OutsideHome(
+                    f"{shown(absolute(name))} is a link to {shown(target)}, which leaves {HOME}"
+                )
+
+
+def _time(member: Member) -> int:
+    """The member's time, as the kernel takes it. Raises Invalid."""
+    if not -_TIME_MAX <= member.mtime <= _TIME_MAX:
+        raise Invalid(f"{shown(member.name)} has an impossible time")
+    return member.mtime
+
+
+def _refusal(error: OSError, name: Name) -> Refused:
+    """The refusal of a member that the stage did not take. Raises `error` for our own faults."""
+    where = shown(absolute(name))
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        return Invalid(f"{where} would be a directory and something else")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return QuotaExceeded(
+            "no space is left in the session; an archive needs room for the old and the new files"
+        )
+    return refused(error, name)

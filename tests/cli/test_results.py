@@ -1,0 +1,166 @@
+"""The fetching of results: which requests are made, and what becomes of the failures."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.cli.client import Client, ConnectionLost
+from sandboxd.cli.results import Fetched, fetch, requests
+from sandboxd.errors import ConfigError, NotFound, Unavailable
+
+from .trees import Lines, archive
+
+
+class FakeArchive:
+    """The stream of one request."""
+
+    def __init__(self, files: dict[str, bytes], unmatched: list[str]) -> None:
+        self.unmatched = unmatched
+        self.left_out = [("pipe", "fifo"), ("x\x1b[2J", "outside")] if "log.txt" in files else []
+        self.left_out_count = len(self.left_out) and 7
+        self._files = files
+
+    @contextlib.contextmanager
+    def tar(self, _: object) -> Iterator[tarfile.TarFile]:
+        yield archive(*self._files.items())
+
+
+class FakeClient(Client):
+    """A session with these files; `broken` names a directory at which the connection breaks."""
+
+    def __init__(self, files: dict[str, bytes], broken: str | None = None) -> None:
+        self._files = files
+        self._broken = broken
+
+    def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Any:
+        return {}
+
+    @contextlib.contextmanager
+    def get_archive(self, session: str, path: str, match: list[str]) -> Iterator[Any]:
+        if path == self._broken:
+            raise ConnectionLost("the daemon does not answer")
+        prefix = f"{path}/" if path else ""
+        inner = {n.removeprefix(prefix): d for n, d in self._files.items() if n.startswith(prefix)}
+        if not inner:
+            raise NotFound("path", f"{path} does not exist")
+        chosen = {
+            name: data
+            for name, data in inner.items()
+            if not match or any(self._fits(name, one) for one in match)
+        }
+        unmatched = [one for one in match if not any(self._fits(name, one) for name in inner)]
+        yield FakeArchive(chosen, unmatched)
+
+    @staticmethod
+    def _fits(name: str, match: str) -> bool:
+        return fnmatch.fnmatchcase(name, match) or name.startswith(f"{match}/")
+
+
+def results(
+    files: dict[str, bytes], names: list[str], into: Path, **more: Any
+) -> tuple[Fetched, list[str], Lines]:
+    """The outcome, the files in `into`, and the lines."""
+    say = Lines()
+    outcome = fetch(FakeClient(files, **more), "id", names, str(into), say)
+    there = [os.path.relpath(path, into) for path in into.rglob("*") if path.is_file()]
+    return outcome, sorted(there), say
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "b/c", "b/d"], {(): ["a"], ("b",): ["c", "d"]}),
+        (["/home/work/x/y/", "./z"], {(): ["z"], ("x",): ["y"]}),
+        (["b/*.log", "b/*/x", "*"], {(): ["*"], ("b",): ["*.log", "*/x"]}),
+        (["a/b/**/c?/d"], {("a", "b"): ["**/c?/d"]}),
+        (["."], {(): ["."]}),
+        (["a/../b"], {(): ["b"]}),
+    ],
+)
+def test_names_become_one_request_for_each_directory(
+    names: list[str], expected: dict[Any, list[str]]
+) -> None:
+    assert requests(names) == expected
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", ""])
+def test_name_outside_of_the_workdir_is_a_mistake(name: str) -> None:
+    with pytest.raises(ConfigError, match="--get"):
+        requests([name])
+
+
+FILES = {"junit.xml": b"1", "log.txt": b"2", "out/log.txt": b"3", "out/a/x": b"4", "out/b/x": b"5"}
+
+
+def test_missing_name_is_reported_and_loses_nothing(tmp_path: Path) -> None:
+    names = ["junit.xml", "coverage.xml", "nowhere/x", "log.txt"]
+    outcome, there, say = results(FILES, names, tmp_path)
+    assert there == ["junit.xml", "log.txt"]
+    assert sorted(outcome.missing) == ["coverage.xml", "nowhere/x"] and outcome.failed == []
+    assert [
+        name for name in ("coverage.xml", "nowhere/x") if not any(name in w for w in say.warnings)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["out/log.txt"], ["log.txt"]),
+        (["out/*.txt"], ["log.txt"]),
+        (["out/*/x"], ["a/x", "b/x"]),
+        (["out"], ["out/a/x", "out/b/x", "out/log.txt"]),
+        (["log.txt", "out/log.txt"], ["log.txt", "out/log.txt"]),
+        (["."], sorted(FILES)),
+    ],
+)
+def test_results_have_their_places(names: list[str], expected: list[str], tmp_path: Path) -> None:
+    outcome, there, _ = results(FILES, names, tmp_path)
+    assert there == expected and outcome == Fetched()
+
+
+def test_many_names_go_in_several_requests(tmp_path: Path) -> None:
+    files = {f"{number:03}": b"" for number in range(200)}
+    outcome, there, _ = results(files, [*files, "missing"], tmp_path)
+    assert there == sorted(files) and outcome == Fetched(missing=["missing"])
+
+
+def test_entries_that_the_server_leaves_out_are_named(tmp_path: Path) -> None:
+    outcome, _, say = results(FILES, ["out/log.txt"], tmp_path)
+    assert outcome == Fetched()
+    assert say.warnings == [
+        "out/pipe is a fifo; left out",
+        r"out/x\x1b[2J is a link that leaves /home/work; left out",
+        "5 more entries are no files, or links that leave; left out",
+    ]
+
+
+def test_results_before_and_after_a_broken_connection_are_not_lost(tmp_path: Path) -> None:
+    outcome, there, say = results(FILES, ["junit.xml", "out/log.txt"], tmp_path, broken="out")
+    assert there == ["junit.xml"]
+    assert outcome.failed == ["out/log.txt"]
+    assert any("out/log.txt" in warning for warning in say.warnings)
+
+
+def test_result_that_the_folder_has_no_place_for_counts_as_not_fetched(tmp_path: Path) -> None:
+    (tmp_path / "junit.xml").mkdir()
+    outcome, there, _ = results(FILES, ["junit.xml", "log.txt"], tmp_path)
+    assert there == ["log.txt"] and "junit.xml" in outcome.failed
+
+
+def test_session_that_is_gone_is_no_missing_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise Unavailable("the daemon does not answer")
+
+    monkeypatch.setattr(FakeClient, "call", gone)
+    outcome, _, _ = results({}, ["x"], tmp_path)
+    assert outcome == Fetched(failed=["x"])
