@@ -47,7 +47,7 @@ def requests() -> Iterator[Any]:
                 yield pytest.param(*request, id=f"{client} {request[0]} {request[1]}")
 
 
-@pytest.mark.parametrize(("method", "path", "query", "body"), requests())
+@pytest.mark.parametrize(("method", "path", "query", "body"), list(requests()))
 def test_request_that_an_official_client_sends_unasked_is_not_refused_for_a_key(
     http: httpx.Client, method: str, path: str, query: dict[str, str], body: Any
 ) -> None:
