@@ -105,14 +105,14 @@ class ConsoleCopier:
             self._close(fd)
         return len(data)
 
-    def _write(self, stream: int, text: bytes) -> None:
-        if not text:
+    def _write(self, stream: int, data: bytes) -> None:
+        if not data:
             return
         before = self._writer.written
         try:
-            self._writer.append(stream, text)
+            self._writer.append(stream, data)
         except OSError:  # the disk of the host is full: the program goes on, the loss is counted
-            self.unwritten += len(text) - (self._writer.written - before)
+            self.unwritten += len(data) - (self._writer.written - before)
 
     def _close(self, fd: int) -> None:
         stream, splitter = self._open.pop(fd)

@@ -8,17 +8,19 @@ from typing import Any
 import hypothesis
 from hypothesis import strategies as st
 
-from sandboxd.runs.console_items import Collector
+from sandboxd.runs.console_items import CuttingCollector
 from sandboxd.spool import STDERR, STDOUT, Record
 
 records = st.lists(
-    st.builds(Record, st.sampled_from([STDOUT, STDERR]), st.text(min_size=1, max_size=9))
+    st.builds(
+        Record, st.sampled_from([STDOUT, STDERR]), st.text(min_size=1, max_size=9).map(str.encode)
+    )
 )
 KINDS = {STDOUT: "stdout", STDERR: "stderr"}
 
 
 def collected(stored: list[Record], limit: int) -> list[Any]:
-    collector = Collector(limit)
+    collector = CuttingCollector(limit)
     for record in stored:
         collector.add(record)
     return collector.items()
@@ -51,24 +53,24 @@ def test_console_text_over_the_limit_is_cut_and_counted(stored: list[Record], li
 
 def test_gap_in_the_spool_is_logged_in_its_place_and_separates_items() -> None:
     items = collected(
-        [Record(STDOUT, "a"), Record(STDOUT, "b", lost=7), Record(STDOUT, "c", lost=5)], 99
+        [Record(STDOUT, b"a"), Record(STDOUT, b"b", lost=7), Record(STDOUT, b"c", lost=5)], 99
     )
     assert [item[0] for item in items] == ["stdout", "log", "stdout"]
     assert items[1][1][3].startswith("12 bytes") and items[2][1] == "bc"
 
 
 def test_gap_in_the_spool_before_cut_text_is_logged_too() -> None:
-    items = collected([Record(STDOUT, "abc"), Record(STDOUT, "d", lost=7)], 3)
+    items = collected([Record(STDOUT, b"abc"), Record(STDOUT, b"d", lost=7)], 3)
     assert [item[0] for item in items] == ["stdout", "log", "log"]
 
 
 def test_log_item_has_level_time_logger_and_message() -> None:
     (_, (kind, (level, time, logger, message))) = collected(
-        [Record(STDOUT, "a"), Record(9, "b", lost=1)], 99
+        [Record(STDOUT, b"a"), Record(9, b"b", lost=1)], 99
     )
     assert (kind, level, logger) == ("log", "warning", "sandboxd")
     assert "T" in time and message
 
 
 def test_records_of_unknown_streams_are_left_out() -> None:
-    assert collected([Record(7, "evil"), Record(STDERR, "e")], 99) == [["stderr", "e"]]
+    assert collected([Record(7, b"evil"), Record(STDERR, b"e")], 99) == [["stderr", "e"]]

@@ -28,10 +28,10 @@ def spool(console: int, tmp_path: Path) -> SpoolReader:
 def test_spool_is_read_to_its_end_and_on_from_there(console: int, spool: SpoolReader) -> None:
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
     writer.append(STDOUT, b"one ")
-    items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
+    part = spool.console(SpoolPosition(START), NO_POSITION)
     writer.append(STDOUT, b"two")
-    more, _, _ = spool.console(cursor, NO_POSITION)
-    assert (items, more) == ([["stdout", "one "]], [["stdout", "two"]])
+    next_part = spool.console(part.behind, NO_POSITION)
+    assert (part.items, next_part.items) == ([["stdout", "one "]], [["stdout", "two"]])
 
 
 def test_output_behind_the_end_position_waits_for_the_next_call(
@@ -41,7 +41,7 @@ def test_output_behind_the_end_position_waits_for_the_next_call(
     writer.append(STDOUT, b"one ")
     end = writer.position
     writer.append(STDOUT, b"two")
-    assert spool.console(SpoolPosition(START), end)[0] == [["stdout", "one "]]
+    assert spool.console(SpoolPosition(START), end).items == [["stdout", "one "]]
 
 
 def test_spool_of_a_flood_keeps_head_and_tail_and_counts_the_rest(
@@ -52,10 +52,11 @@ def test_spool_of_a_flood_keeps_head_and_tail_and_counts_the_rest(
     for _ in range(100):
         writer.append(STDOUT, b"x" * 8000)
     writer.append(STDOUT, b"\nfinis")
-    items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
+    part = spool.console(SpoolPosition(START), NO_POSITION)
+    items, cursor = part.items, part.behind
     assert items[0][1].startswith("begin") and "dropped here" in items[1][1][3]
     assert cursor == SpoolPosition(writer.position, writer.written)
-    assert spool.console(cursor, NO_POSITION)[0] == []
+    assert spool.console(cursor, NO_POSITION).items == []
 
 
 def test_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
@@ -64,22 +65,22 @@ def test_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
     for _ in range(25):
         writer.append(STDOUT, b"x" * 8000)
-    _, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
+    cursor = spool.console(SpoolPosition(START), NO_POSITION).behind
     for _ in range(90):
         writer.append(STDOUT, b"y" * 8000)
     writer.append(STDOUT, b"finis")
-    items, _, _ = spool.console(cursor, NO_POSITION)
+    items = spool.console(cursor, NO_POSITION).items
     assert "dropped here" in items[0][1][3]
     assert sum(len(text) for kind, text in items if kind == "stdout") > 8000
 
 
 def test_forged_spool_comes_to_an_end(console: int, spool: SpoolReader) -> None:
     os.pwrite(console, os.urandom(4 * SEGMENT), 0)
-    items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
-    assert isinstance(items, list) and cursor.position >= 0
+    part = spool.console(SpoolPosition(START), NO_POSITION)
+    assert isinstance(part.items, list) and part.behind.position >= 0
 
 
 def test_closed_spool_is_empty_and_its_descriptors_are_not_used_again(spool: SpoolReader) -> None:
     spool.close()
     spool.close()
-    assert spool.console(SpoolPosition(START), NO_POSITION)[0] == [] and spool.events() == []
+    assert spool.console(SpoolPosition(START), NO_POSITION).items == [] and spool.events() == []
