@@ -29,7 +29,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SEGMENT = 64 * 1024
-RECORD = 8 * 1024
+RECORD = 32 * 1024
+"""Bytes of data in one record at most."""
+
+ROOM_MIN = 1024
+"""Bytes at the end of a segment that may stay free, so that no record is too short."""
+
 _HEADER = struct.Struct("<QQQ")
 _RECORD = struct.Struct("<BI")
 STDOUT, STDERR = 1, 2
@@ -108,7 +113,8 @@ class ConsoleWriter:
         full."""
         start = 0
         while start < len(data):
-            end = min(start + RECORD, len(data))
+            room = SEGMENT - self._used - _RECORD.size
+            end = min(start + (min(RECORD, room) if room >= ROOM_MIN else RECORD), len(data))
             if end < len(data):
                 end -= unfinished(data[start:end])
             self._record(stream, data[start:end])
