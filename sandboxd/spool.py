@@ -101,6 +101,13 @@ class ConsoleWriter:
         """Bytes of output so far, overwritten ones included."""
         return self._before + self._in_segment
 
+    def endangers(self, position: int) -> bool:
+        """Whether a little more output could overwrite output behind `position`. The margin is
+        for two full pipes of 1 MiB, which are read at the end of a step whoever waits."""
+        margin = min(36, self._tail // 2)
+        oldest = max(position // SEGMENT, self._head)
+        return position < self.position and self._number + margin - self._tail >= oldest
+
     def begin(self) -> None:
         """Write an empty first segment. An empty file thus means that the run never began.
 

@@ -10,6 +10,8 @@ api -> shim (the control socket of one run):
     watch    console, journal, waiting   answered when the run has gone beyond these positions; one
                                          watch at a time, a newer one replaces it
     input    text, eof                   for the step's standard input
+    hold     console                     a client wants all output behind this position: the
+                                         program waits for a while before output is overwritten
     decline                              the client did not answer waiting-input: the clock of the
                                          step runs on
     signal   name                        for the process group of the step

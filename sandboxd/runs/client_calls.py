@@ -216,6 +216,8 @@ class ClientCalls:
             if policy.live and self._follower and not watched:
                 watched = True
                 await self._follower.want_output(self._cursor.console.position)
+                if policy.base64:
+                    await self._follower.hold(self._cursor.console.position)
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)

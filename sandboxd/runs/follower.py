@@ -147,6 +147,10 @@ class Follower:
         self.output, self._wanted = False, position
         await self._send(None)
 
+    async def hold(self, position: int) -> None:
+        """Have the program wait before output behind `position` is overwritten."""
+        await self._send({"op": "hold", "console": position})
+
     async def input(self, text: str, eof: bool) -> None:
         """Give the program `text` to read, and after it the end of input if `eof`.
 

@@ -14,7 +14,8 @@ class PollPolicy:
     gather_s  how long output waits for more of it
     whole     output that a reply has no room for comes with the next; else it is cut
     frames    a reply is a frame, with less room
-    base64    the data of stdout and stderr are bytes, in base64; needs `whole`
+    base64    the data of stdout and stderr are bytes, in base64; needs `whole`. With `live`, the
+              program waits for the client before output is overwritten
     patient   another call after waiting-input does not mean that there will be no input
     streams   the client streams standard input: no call answers waiting-input
     """

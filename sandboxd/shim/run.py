@@ -293,6 +293,8 @@ class RunExecution:
             text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
             self.stdin.write(text, bool(message.get("eof")))
             self._record_input()
+        elif op == "hold":
+            self.console.hold(int(message.get("console", 0)))
         elif op == "decline":
             self.deadlines.record_decline(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
