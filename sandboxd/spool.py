@@ -80,7 +80,8 @@ class ConsoleWriter:
     """The writer of the console file `fd`. It keeps `head` bytes of the beginning of the output and
     `tail` bytes of its end.
 
-    dropped  bytes of output that the ring has overwritten
+    served   a client has all output before this position
+    dropped  bytes of output that the ring has overwritten, and that client did not have
     """
 
     def __init__(self, fd: int, head: int, tail: int) -> None:
@@ -89,7 +90,7 @@ class ConsoleWriter:
         self._number, self._used = 0, _HEADER.size  # the current segment, with its header
         self._before, self._in_segment = 0, 0  # bytes of output
         self._ring: deque[int] = deque()
-        self.dropped = 0
+        self.served = self.dropped = 0
 
     @property
     def position(self) -> int:
@@ -101,12 +102,13 @@ class ConsoleWriter:
         """Bytes of output so far, overwritten ones included."""
         return self._before + self._in_segment
 
-    def endangers(self, position: int) -> bool:
-        """Whether a little more output could overwrite output behind `position`. The margin is
-        for two full pipes of 1 MiB, which are read at the end of a step whoever waits."""
+    @property
+    def endangers(self) -> bool:
+        """Whether a little more output could overwrite output behind `served`. The margin is for
+        two full pipes of 1 MiB, which are read at the end of a step whoever waits."""
         margin = min(36, self._tail // 2)
-        oldest = max(position // SEGMENT, self._head)
-        return position < self.position and self._number + margin - self._tail >= oldest
+        oldest = max(self.served // SEGMENT, self._head)
+        return self.served < self.position and self._number + margin - self._tail >= oldest
 
     def begin(self) -> None:
         """Write an empty first segment. An empty file thus means that the run never began.
@@ -133,7 +135,9 @@ class ConsoleWriter:
             if self._number >= self._head:
                 self._ring.append(self._in_segment)
             if len(self._ring) == self._tail:
-                self.dropped += self._ring.popleft()
+                size = self._ring.popleft()
+                if (self._number - self._tail + 2) * SEGMENT > self.served:
+                    self.dropped += size
             self._number, self._used = self._number + 1, _HEADER.size
             self._before, self._in_segment = self._before + self._in_segment, 0
         offset = _offset(self._number, self._head, self._tail)

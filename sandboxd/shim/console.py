@@ -49,7 +49,6 @@ class ConsoleCopier:
         self._writer = writer
         self._open: dict[int, tuple[int, Splitter]] = {}
         self._paused: dict[int, float] = {}
-        self._held = 0  # the position of the client for which output waits
         self._held_until = 0.0
         self._rate = OutputRate(FREE, RATE, LEAST)
         self.received = {STDOUT: 0, STDERR: 0}
@@ -92,11 +91,11 @@ class ConsoleCopier:
     def hold(self, position: int) -> None:
         """Read no output that would overwrite output behind `position`, for HOLD_S from now."""
         now = time.monotonic()
-        self._held, self._held_until = position, now + HOLD_S
+        self._writer.served, self._held_until = position, now + HOLD_S
         self._paused = {fd: min(due, now + PAUSE_MIN_S) for fd, due in self._paused.items()}
 
     def _readable(self, fd: int) -> None:
-        if time.monotonic() < self._held_until and self._writer.endangers(self._held):
+        if time.monotonic() < self._held_until and self._writer.endangers:
             self._pause(fd, self._held_until)
         elif size := self._copy(fd):
             self._throttle(fd, size)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from typing import Any
 
 import hypothesis
 from hypothesis import strategies as st
 
-from sandboxd.runs.console_items import CuttingCollector
+from sandboxd.runs.console_items import BASE64, TEXT, Collector, CuttingCollector
 from sandboxd.spool import STDERR, STDOUT, Record
 
 records = st.lists(
@@ -74,3 +75,46 @@ def test_log_item_has_level_time_logger_and_message() -> None:
 
 def test_records_of_unknown_streams_are_left_out() -> None:
     assert collected([Record(7, b"evil"), Record(STDERR, b"e")], 99) == [["stderr", "e"]]
+
+
+pieces = st.lists(
+    st.sampled_from([b"a", "é".encode(), "😀".encode(), b"\xff", b"\xe2\x82", b"\x80"])
+)
+
+
+@hypothesis.given(pieces.map(b"".join), st.integers(0, 30))
+def test_beginning_of_a_text_ends_behind_whole_characters(data: bytes, size: int) -> None:
+    text = data.decode("utf-8", "replace")
+    prefix = TEXT.prefix(data, size)
+    assert data[:prefix].decode("utf-8", "replace") == text[:size]
+    assert data[prefix:].decode("utf-8", "replace") == text[size:]
+
+
+@hypothesis.given(pieces.map(b"".join), st.integers(0, 30))
+def test_beginning_of_bytes_is_not_longer_than_its_room_and_ends_within_no_character(
+    data: bytes, size: int
+) -> None:
+    prefix = BASE64.prefix(data, size)
+    assert min(size, len(data)) - 3 <= prefix <= size and (prefix or not size)
+    assert BASE64.size(data[:prefix]) <= size
+
+
+@hypothesis.given(st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=9))))
+def test_items_in_base64_are_exactly_the_bytes_of_the_program(
+    stored: list[tuple[int, bytes]],
+) -> None:
+    collector = Collector(10_000, BASE64)
+    for stream, data in stored:
+        collector.add(Record(stream, data))
+    for stream, kind in KINDS.items():
+        items = [base64.b64decode(data) for k, data in collector.items() if k == kind]
+        assert b"".join(items) == b"".join(data for s, data in stored if s == stream)
+
+
+def test_collector_without_room_takes_a_part_and_logs_nothing() -> None:
+    collector = Collector(4)
+    assert collector.add(Record(STDOUT, "ab€".encode())) == 5
+    assert collector.add(Record(STDERR, b"error")) == 4
+    assert collector.add(Record(STDOUT, "€uro".encode())) == 3
+    assert collector.add(Record(STDOUT, b"more", lost=9)) == 0, "the gap is for the next reply"
+    assert [kind for kind, _ in collector.items()] == ["stdout", "stderr", "stdout"]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from sandboxd.config import ConsoleConfig
 from sandboxd.runs.journal import NO_POSITION
+from sandboxd.runs.polling import LIVE, POLL, PollPolicy
 from sandboxd.runs.spool_reader import SpoolReader
-from sandboxd.spool import SEGMENT, START, STDOUT, ConsoleWriter, SpoolPosition
+from sandboxd.spool import SEGMENT, START, STDERR, STDOUT, ConsoleWriter, Splitter, SpoolPosition
 
 KEEP = ConsoleConfig(head=2 * SEGMENT, tail=2 * SEGMENT, response_chars=100_000)
 
@@ -84,3 +90,79 @@ def test_closed_spool_is_empty_and_its_descriptors_are_not_used_again(spool: Spo
     spool.close()
     spool.close()
     assert spool.console(SpoolPosition(START), NO_POSITION).items == [] and spool.events() == []
+
+
+def parts(spool: SpoolReader, policy: PollPolicy, start: SpoolPosition) -> list[list[object]]:
+    """All items from `start`, in replies of this policy, each behind the one before."""
+    items, more = list[list[object]](), True
+    while more:
+        part = spool.console(start, NO_POSITION, policy)
+        assert part.behind.seen > start.seen or not part.more, "each reply brings something"
+        assert part.delivered == part.behind
+        items += part.items
+        start, more = part.behind, part.more
+    return items
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=12)), max_size=8),
+    st.integers(1, 20),
+    st.booleans(),
+)
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_replies_together_have_all_output_behind_each_offset_whatever_their_room(
+    written: list[tuple[int, bytes]], room: int, frames: bool
+) -> None:
+    whole = list[tuple[int, int]]()
+    splitters = {STDOUT: Splitter(), STDERR: Splitter()}
+    with tempfile.TemporaryDirectory() as base:
+        console, journal = (os.open(f"{base}/{n}", os.O_RDWR | os.O_CREAT) for n in "cj")
+        writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
+        pieces = [(stream, splitters[stream].feed(data)) for stream, data in written]
+        pieces += [(stream, splitter.end()) for stream, splitter in splitters.items()]
+        for stream, data in pieces:
+            whole += [(stream, byte) for byte in data]
+            writer.append(stream, data)
+        spool = SpoolReader(console, journal, replace(KEEP, response_chars=room))
+        policy = replace(LIVE, base64=True, frames=frames)
+        for offset in range(len(whole) + 1):
+            for stream, kind in ((STDOUT, "stdout"), (STDERR, "stderr")):
+                rest = bytes(byte for s, byte in whole[offset:] if s == stream)
+                items = parts(spool, policy, spool.at(offset))
+                assert b"".join(base64.b64decode(str(d)) for k, d in items if k == kind) == rest
+                texts = parts(spool, replace(LIVE, frames=frames), spool.at(offset))
+                text = "".join(str(d) for k, d in texts if k == kind)
+                assert text == rest.decode("utf-8", "replace")
+        spool.close()
+
+
+def test_reply_that_is_cut_says_where_and_how_much(console: int, spool: SpoolReader) -> None:
+    writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
+    writer.append(STDOUT, "é".encode() * 60_000)
+    writer.append(STDERR, b"problem\n")
+    writer.append(STDOUT, b"x" * 50_000)
+    part = spool.console(SpoolPosition(START), NO_POSITION, POLL)
+    assert [kind for kind, _ in part.items] == ["stdout", "stderr", "stdout", "log"]
+    assert part.items[3][1][3].startswith("10000 characters of stdout were cut")
+    assert part.delivered.seen == 120_000 + 8 + 40_000
+    assert part.behind.seen == writer.written
+    rest = spool.console(spool.at(part.delivered.seen), NO_POSITION, LIVE)
+    assert rest.items == [["stdout", "x" * 10_000]] and not rest.more
+
+
+def test_offset_within_a_character_shows_the_rest_of_it_as_invalid(
+    console: int, spool: SpoolReader
+) -> None:
+    ConsoleWriter(console, KEEP.head, KEEP.tail).append(STDOUT, "a€b".encode())
+    texts = [spool.console(spool.at(offset), NO_POSITION).items for offset in range(5)]
+    assert [items[0][1] for items in texts] == ["a€b", "€b", "\ufffd\ufffdb", "\ufffdb", "b"]
+
+
+def test_silence_is_known_by_the_position_of_the_last_event(
+    console: int, spool: SpoolReader
+) -> None:
+    writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
+    writer.begin()
+    assert spool.silent_since(0)
+    writer.append(STDOUT, b"x")
+    assert not spool.silent_since(0) and spool.silent_since(writer.position)
