@@ -53,7 +53,7 @@ class InputStream:
 
     def attach(self, fd: int) -> None:
         """Read from the socket `fd` from now on. It becomes the stream's own."""
-        self._detach()
+        self.detach()
         self._sock = socket.socket(fileno=fd)
         self._sock.setblocking(False)
         self._report()
@@ -109,7 +109,7 @@ class InputStream:
             if packet:
                 self._handle(packet[:1], packet[1:])
             else:
-                self._detach()
+                self.detach()
         self.update()
 
     def _handle(self, kind: bytes, data: bytes) -> None:
@@ -134,9 +134,10 @@ class InputStream:
         try:
             wire.send(self._sock, report)
         except OSError:  # reports are few, so a full socket means a dead reader
-            self._detach()
+            self.detach()
 
-    def _detach(self) -> None:
+    def detach(self) -> None:
+        """Close the socket. The client may connect another."""
         if self._sock is None:
             return
         if self._sock in self._selector.get_map():

@@ -111,6 +111,9 @@ class FakeShim:
             self.received += 1
         elif op == "stdin":
             self.streams.attach(fds.pop())
+            if len(self.threads) == 2:
+                self.threads.append(threading.Thread(target=self._serve_stream, daemon=True))
+                self.threads[-1].start()
         elif op == "signal":
             self.signalled = message["name"] in ("SIGINT", "SIGTERM")
         elif op == "kill":
@@ -152,6 +155,9 @@ class FakeShim:
         finally:
             for fd in (self.console, self.journal):
                 os.close(fd)
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
             self.control.shutdown(socket.SHUT_RDWR)
 
     def _step(self, step: dict[str, Any]) -> int:
@@ -276,17 +282,23 @@ class FakeShim:
         os.close(pipe.child)
 
     def _streamed(self, pipe: int) -> bytes:
-        """The next bytes of a pipe, for which the stream is served."""
-        while True:
-            with self.changed:
-                if self.ended:
-                    raise Ended(None)
-                for key, _ in self.selector.select(0.01):
+        """The next bytes of a pipe; none at its end."""
+        with self.changed:
+            while not self.ended:
+                try:
+                    return os.read(pipe, 65536)
+                except BlockingIOError:
+                    self.changed.wait(0.02)
+            raise Ended(None)
+
+    def _serve_stream(self) -> None:
+        """Be the event loop of the shim, for the stream of input."""
+        with self.changed:
+            while not self.ended:
+                for key, _ in self.selector.select(0):
                     key.data(key.fd)
-            try:
-                return os.read(pipe, 65536)
-            except BlockingIOError:
-                continue
+                self.changed.wait(0.005)
+            self.streams.detach()
 
     def _do_deafen(self, _: str, __: Any) -> None:
         with self.changed:

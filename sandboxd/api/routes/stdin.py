@@ -77,9 +77,12 @@ async def _stream(body: BodyReader, stream: StdinStream, eof: bool) -> None:
 
 
 async def _pass_on(body: BodyReader, stream: StdinStream, eof: bool) -> None:
+    is_empty = True
     while piece := await body.piece():
         await stream.write(piece)
-    await stream.finish(eof)
+        is_empty = False
+    if eof or not is_empty:  # else the question is answered already
+        await stream.finish(eof)
 
 
 async def _drop(body: BodyReader) -> bool:
