@@ -105,7 +105,7 @@ class ConsoleWriter:
     @property
     def endangers(self) -> bool:
         """Whether a little more output could overwrite output behind `served`. The margin is for
-        two full pipes of 1 MiB, which are read at the end of a step whoever waits."""
+        two full pipes of 1 MiB, which are read at the end of a step in any case."""
         margin = min(36, self._tail // 2)
         oldest = max(self.served // SEGMENT, self._head)
         return self.served < self.position and self._number + margin - self._tail >= oldest

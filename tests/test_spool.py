@@ -133,8 +133,8 @@ def test_output_around_a_gap_is_exact_at_each_offset(fd: int, size: int) -> None
     everything = list(reader.read(SpoolPosition(START), END))
     (gap,) = [record for record, _ in everything if record.lost]
     begin, end = gap.start.seen - gap.lost, gap.start.seen
-    kept = whole[:begin] + whole[end:]
-    assert b"".join(record.data for record, _ in everything) == kept
+    rest = whole[:begin] + whole[end:]
+    assert b"".join(record.data for record, _ in everything) == rest
     for offset in (0, 1, begin - 1, begin, begin + 1, end - 1, end, end + 1, total - 1, total):
         read = list(reader.read(reader.at(offset), END))
         assert b"".join(r.data for r, _ in read) == whole[offset:begin] + whole[max(offset, end) :]
@@ -230,3 +230,23 @@ def test_a_cursor_is_found_by_the_bytes_before_it(tmp_path: Path) -> None:
             assert (second.data, second.start) == (record.data[1:], record.start.after(1))
     assert lost == 1
     os.close(fd)
+
+
+def test_output_behind_the_place_of_a_client_is_in_danger_before_it_is_overwritten(
+    fd: int,
+) -> None:
+    sizes = 2 * SEGMENT, 8 * SEGMENT
+    writer, reader = ConsoleWriter(fd, *sizes), ConsoleReader(fd, *sizes)
+    writer.append(STDOUT, b"x" * SEGMENT)
+    writer.served = writer.position
+    size = 0
+    while not writer.endangers:
+        writer.append(STDOUT, b"y" * 1000)
+        size += 1000
+    rest = list(reader.read(SpoolPosition(writer.served, SEGMENT), END))
+    assert sum(len(record.data) for record, _ in rest) == size > 4 * SEGMENT
+    assert writer.dropped == 0 and not any(record.lost for record, _ in rest)
+    writer.served = writer.position
+    assert not writer.endangers, "the client has read everything"
+    writer.append(STDOUT, b"z" * 20 * SEGMENT)
+    assert writer.endangers and writer.dropped > 0

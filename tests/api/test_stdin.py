@@ -62,7 +62,8 @@ def output(call: Call, run: str = "r") -> bytes:
 def arrived(call: Call) -> bool:
     """Whether the program has printed some of its input."""
     place = {"console": 0, "steps": 2}
-    return call("continue", "r", offset=place, input="stream")["offset"]["console"] > 0
+    result = call("continue", "r", offset=place, input="stream")
+    return bool(result["offset"]["console"] > 0)
 
 
 def pieces(data: bytes, size: int = 30_000) -> Iterator[bytes]:

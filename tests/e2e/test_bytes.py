@@ -45,10 +45,11 @@ def ran(
     daemon: Daemon, tree: Path, exec: str, *options: str, **how: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """A whole `sandboxd run`."""
-    how = {"capture_output": True} | how
-    return subprocess.run(
-        command(daemon, tree, exec, *options), env=environ(), timeout=2 * PATIENCE_S, **how
+    how = {"capture_output": True, "timeout": 2 * PATIENCE_S} | how
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        command(daemon, tree, exec, *options), env=environ(), **how
     )
+    return done
 
 
 @contextlib.contextmanager
@@ -205,9 +206,7 @@ def test_input_and_output_go_on_at_the_right_byte_after_a_restart_of_the_daemon(
 
     with (
         running(folder) as daemon,
-        started(
-            daemon, tree, "cat; exit 5", "-q", "--timeout", "120", stderr=subprocess.PIPE
-        ) as process,
+        started(daemon, tree, "cat; exit 5", *options, stderr=subprocess.PIPE) as process,
     ):
         reading = threading.Thread(target=receive, args=(process.stdout,), daemon=True)
         reading.start()
@@ -227,7 +226,8 @@ def test_console_from_any_offset_is_exact_also_after_a_restart(folder: Path) -> 
     want = "".join(f"{number}\n" for number in range(1, 300_001))
 
     def rest(http: httpx.Client, place: int) -> str:
-        result, text, offset = {}, "", {"console": place, "steps": 3}
+        result: dict[str, Any] = {}
+        text, offset = "", {"console": place, "steps": 3}
         while result.get("status") != "finished":
             call = {"mode": "continue", "runId": "r", "options": {"offset": offset}}
             result = http.post("/session/kept", json=call).json()["result"]

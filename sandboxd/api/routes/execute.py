@@ -57,7 +57,7 @@ class Typed(msgspec.Struct):
     """`options` that calls of all modes have.
 
     console  the form of stdout and stderr
-    input    stream: standard input comes through a request of its own (stdin.py)
+    input    stream: standard input comes through a request of its own (standard_input.py)
     """
 
     eof: bool = False

@@ -36,7 +36,7 @@ class StdinCall(msgspec.Struct):
     eof: bool = True
 
 
-async def stdin(request: Request) -> Response:
+async def put_stdin(request: Request) -> Response:
     """PUT /session/{ref}/stdin: stream the body into the standard input of a run."""
     call = query_parameters(request, StdinCall)
     target = session(request)
