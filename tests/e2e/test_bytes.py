@@ -46,7 +46,7 @@ def ran(
 ) -> subprocess.CompletedProcess[bytes]:
     """A whole `sandboxd run`."""
     how = {"capture_output": True, "timeout": 2 * PATIENCE_S} | how
-    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+    done: subprocess.CompletedProcess[Any] = subprocess.run(
         command(daemon, tree, exec, *options), env=environ(), **how
     )
     return done
