@@ -195,8 +195,8 @@ def test_first_question_of_a_program_that_has_printed_nothing_is_explained_once(
     result = host.call(session, "batch", "r", exec=host.program(*acts, ("ask",), ("ask",)))
     results = [result]
     while results[-1]["status"] != "finished":
-        asked = results[-1]["status"] == "waiting-input"
-        body = {"mode": "input" if asked else "continue", "code": "x", "runId": "r"}
+        mode = "input" if results[-1]["status"] == "waiting-input" else "continue"
+        body = {"mode": mode, "code": "x", "runId": "r"}
         results.append(host.post(session, **body).json()["result"])
     logs = [d for r in results for kind, d in r["console"] if kind == "log"]
     assert ["fflush(stdout)" in text for _, _, _, text in logs] == ([] if prompt else [True])
