@@ -6,10 +6,11 @@ of a flood. Each segment begins with a header
 
     number + 1 (0: never written), bytes used, console bytes before this segment
 
-and has whole records: stream, length, text. The text of a record is valid UTF-8 by itself; the
-writer delays the bytes of an unfinished character (`Splitter`). One process writes and any number
-of processes read, without locks. The writer writes the header after its records. A reader checks
-the number again after it has read a segment, since the ring may have reused the segment meanwhile.
+and has whole records: stream, length, data, the bytes as the program wrote them. No record ends
+within a character: the writer delays the bytes of an unfinished one (`Splitter`), so each record
+can be decoded by itself. One process writes and any number of processes read, without locks. The
+writer writes the header after its records. A reader checks the number again after it has read a
+segment, since the ring may have reused the segment meanwhile.
 
 `journal` has one JSON object per line. Each is an event of the run, appended with one write.
 
@@ -28,7 +29,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SEGMENT = 64 * 1024
-RECORD = 8 * 1024
+RECORD = 32 * 1024
+"""Bytes of data in one record at most."""
+
+ROOM_MIN = 1024
+"""Bytes at the end of a segment that may stay free, so that no record is too short."""
+
 _HEADER = struct.Struct("<QQQ")
 _RECORD = struct.Struct("<BI")
 STDOUT, STDERR = 1, 2
@@ -41,29 +47,25 @@ JOURNAL_MAX = 1 << 20
 
 
 class Splitter:
-    """The splitter of a byte stream between UTF-8 characters. Invalid bytes become U+FFFD."""
+    """The splitter of a byte stream between UTF-8 characters. Invalid bytes are not changed."""
 
     def __init__(self) -> None:
         self._pending = b""
 
     def feed(self, data: bytes) -> bytes:
-        """Valid UTF-8 for all of `data` except an unfinished last character."""
+        """All bytes so far that were not returned yet, except an unfinished last character."""
         data = self._pending + data
-        cut = len(data) - _unfinished(data)
+        cut = len(data) - unfinished(data)
         self._pending = data[cut:]
-        return _valid(data[:cut])
+        return data[:cut]
 
     def end(self) -> bytes:
-        """Valid UTF-8 for the unfinished character at the end of the stream."""
+        """The unfinished character at the end of the stream."""
         pending, self._pending = self._pending, b""
-        return _valid(pending)
+        return pending
 
 
-def _valid(data: bytes) -> bytes:
-    return data.decode("utf-8", "replace").encode()
-
-
-def _unfinished(data: bytes) -> int:
+def unfinished(data: bytes) -> int:
     """The count of bytes at the end, 0 to 3, that begin a character which may still be
     completed."""
     for back in range(1, min(4, len(data)) + 1):
@@ -78,16 +80,17 @@ class ConsoleWriter:
     """The writer of the console file `fd`. It keeps `head` bytes of the beginning of the output and
     `tail` bytes of its end.
 
-    dropped  bytes of text that the ring has overwritten
+    served   a client has all output before this position
+    dropped  bytes of output that the ring has overwritten, and that client did not have
     """
 
     def __init__(self, fd: int, head: int, tail: int) -> None:
         self._fd = fd
         self._head, self._tail = segments(head), segments(tail)
         self._number, self._used = 0, _HEADER.size  # the current segment, with its header
-        self._before, self._in_segment = 0, 0  # bytes of text
+        self._before, self._in_segment = 0, 0  # bytes of output
         self._ring: deque[int] = deque()
-        self.dropped = 0
+        self.served = self.dropped = 0
 
     @property
     def position(self) -> int:
@@ -96,8 +99,16 @@ class ConsoleWriter:
 
     @property
     def written(self) -> int:
-        """Bytes of console text so far, overwritten ones included."""
+        """Bytes of output so far, overwritten ones included."""
         return self._before + self._in_segment
+
+    @property
+    def endangers(self) -> bool:
+        """Whether a little more output could overwrite output behind `served`. The margin is for
+        two full pipes of 1 MiB, which are read at the end of a step in any case."""
+        margin = min(36, self._tail // 2)
+        oldest = max(self.served // SEGMENT, self._head)
+        return self.served < self.position and self._number + margin - self._tail >= oldest
 
     def begin(self) -> None:
         """Write an empty first segment. An empty file thus means that the run never began.
@@ -106,23 +117,27 @@ class ConsoleWriter:
         """
         os.pwrite(self._fd, _HEADER.pack(1, _HEADER.size, 0), 0)
 
-    def append(self, stream: int, text: bytes) -> None:
-        """Add `text`, valid UTF-8. Raises OSError when the disk is full."""
+    def append(self, stream: int, data: bytes) -> None:
+        """Add `data`, which does not end within a character. Raises OSError when the disk is
+        full."""
         start = 0
-        while start < len(text):
-            end = min(start + RECORD, len(text))
-            while end < len(text) and text[end] & 0xC0 == 0x80:
-                end -= 1
-            self._record(stream, text[start:end])
+        while start < len(data):
+            room = SEGMENT - self._used - _RECORD.size
+            end = min(start + (min(RECORD, room) if room >= ROOM_MIN else RECORD), len(data))
+            if end < len(data):
+                end -= unfinished(data[start:end])
+            self._record(stream, data[start:end])
             start = end
 
-    def _record(self, stream: int, text: bytes) -> None:
-        record = _RECORD.pack(stream, len(text)) + text
+    def _record(self, stream: int, data: bytes) -> None:
+        record = _RECORD.pack(stream, len(data)) + data
         if self._used + len(record) > SEGMENT:
             if self._number >= self._head:
                 self._ring.append(self._in_segment)
             if len(self._ring) == self._tail:
-                self.dropped += self._ring.popleft()
+                size = self._ring.popleft()
+                if (self._number - self._tail + 2) * SEGMENT > self.served:
+                    self.dropped += size
             self._number, self._used = self._number + 1, _HEADER.size
             self._before, self._in_segment = self._before + self._in_segment, 0
         offset = _offset(self._number, self._head, self._tail)
@@ -130,7 +145,7 @@ class ConsoleWriter:
             self._write(_HEADER.pack(0, 0, 0), offset)
         self._write(record, offset + self._used)
         self._used += len(record)
-        self._in_segment += len(text)
+        self._in_segment += len(data)
         self._write(_HEADER.pack(self._number + 1, self._used, self._before), offset)
 
     def _write(self, data: bytes, offset: int) -> None:
@@ -142,19 +157,36 @@ class ConsoleWriter:
 
 @dataclass(frozen=True, slots=True)
 class SpoolPosition:
-    """A position in the console, and the bytes of console text before it (`seen`)."""
+    """A position in the console.
+
+    position  of a record
+    seen      bytes of output before it, those included that fell out of the spool
+    within    bytes of the record that are before it; `seen` includes them
+    """
 
     position: int = 0
     seen: int = 0
+    within: int = 0
+
+    def after(self, size: int) -> SpoolPosition:
+        """The position behind `size` more bytes of the same record."""
+        return SpoolPosition(self.position, self.seen + size, self.within + size)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A piece of console text. `lost` bytes of text before it are no longer in the spool."""
+    """A piece of output. `lost` bytes before it are no longer in the spool; `start` is its own
+    position."""
 
     stream: int
-    text: str
+    data: bytes
     lost: int = 0
+    start: SpoolPosition = SpoolPosition()
+
+    @property
+    def text(self) -> str:
+        """The data as text; invalid bytes become U+FFFD."""
+        return self.data.decode("utf-8", "replace")
 
 
 class ConsoleReader:
@@ -170,28 +202,31 @@ class ConsoleReader:
             number, offset = divmod(cursor.position, SEGMENT)
             last = end // SEGMENT
             data, before = self._segment(number)
-            lost = 0
+            lost, within = 0, cursor.within
             if data is None:
                 number, data, before = self._oldest(number + 1, last)
                 if data is None:
                     return
-                offset = 0
+                offset = within = 0
             offset = max(offset, _HEADER.size)
             if offset == _HEADER.size:
                 lost = max(0, before - cursor.seen)
-            for stream, text, behind in _records(data, offset):
+            for stream, record, behind in _records(data, offset):
                 if number * SEGMENT + behind > end:
                     return
-                cursor = SpoolPosition(number * SEGMENT + behind, cursor.seen + lost + len(text))
-                yield Record(stream, text.decode("utf-8", "replace"), lost), cursor
-                lost = 0
+                start = SpoolPosition(number * SEGMENT + offset, cursor.seen + lost, within)
+                rest = record[within:]
+                cursor = SpoolPosition(number * SEGMENT + behind, start.seen + len(rest))
+                if rest or lost:
+                    yield Record(stream, rest, lost, start), cursor
+                offset, lost, within = behind, 0, 0
             if number >= last:
                 return
             cursor = SpoolPosition((number + 1) * SEGMENT, cursor.seen + lost)
 
     def at(self, seen: int) -> SpoolPosition:
-        """The position behind `seen` bytes of console text. If that is within a record: the
-        beginning of the record. If the text behind is no longer in the spool: before the gap."""
+        """The position behind `seen` bytes of output. If the output behind is no longer in the
+        spool: before the gap. If there is less output: its end."""
         headers = (self._header(index) for index in range(self._head + self._tail))
         candidates = [(tag - 1, before) for tag, _, before in headers if tag and before <= seen]
         if not candidates:
@@ -199,10 +234,10 @@ class ConsoleReader:
         number, before = max(candidates)
         data, _ = self._segment(number)
         cursor = SpoolPosition(number * SEGMENT + START, before)
-        for _, text, behind in _records(data or b"", START):
-            if cursor.seen + len(text) > seen:
-                return cursor
-            cursor = SpoolPosition(number * SEGMENT + behind, cursor.seen + len(text))
+        for _, record, behind in _records(data or b"", START):
+            if cursor.seen + len(record) > seen:
+                return cursor.after(seen - cursor.seen)
+            cursor = SpoolPosition(number * SEGMENT + behind, cursor.seen + len(record))
         return SpoolPosition(cursor.position, seen) if self.end() > cursor.position else cursor
 
     def _header(self, index: int) -> tuple[int, int, int]:
@@ -247,7 +282,7 @@ class ConsoleReader:
 
 
 def _records(data: bytes, offset: int) -> Iterator[tuple[int, bytes, int]]:
-    """Stream, text and the offset behind it for each whole record of a segment."""
+    """Stream, data and the offset behind them for each whole record of a segment."""
     while offset + _RECORD.size <= len(data):
         stream, length = _RECORD.unpack_from(data, offset)
         offset += _RECORD.size

@@ -10,13 +10,25 @@ api -> shim (the control socket of one run):
     watch    console, journal, waiting   answered when the run has gone beyond these positions; one
                                          watch at a time, a newer one replaces it
     input    text, eof                   for the step's standard input
+    hold     console                     a client wants all output behind this position: the
+                                         program waits for a while before output is overwritten
     decline                              the client did not answer waiting-input: the clock of the
                                          step runs on
     signal   name                        for the process group of the step
     kill     -                           ends the run now, with everything that it has started
+    stdin    - and a socket              the stream of the step's standard input comes through it
     The shim's only message is the answer to watch: {"console", "journal", "waiting", "inputs"}.
     `console` and `journal` are positions (bytes as spool.py counts them, and lines), and `inputs`
     is the number of inputs that `waiting` takes into account.
+
+api <-> shim (the socket of a streamed input, see shim/input_stream.py; packets are no JSON):
+
+    INPUT_DATA and 1 to INPUT_PIECE bytes    data
+    INPUT_END                                the end of input
+    INPUT_REPORT                             asks for a report
+    The shim's messages are reports: {"taken", "ended", "closed"}, the bytes that it has read so
+    far, whether the end has come, and whether the program reads no more. It sends one at the
+    beginning, one for INPUT_END and INPUT_REPORT each, and one when the program reads no more.
 
 api <-> shim (the socket of a terminal; the terminal ends when either side closes its socket):
 
@@ -43,6 +55,9 @@ from .wire_ops import OPS as OPS
 
 PACKET = 192 * 1024
 """Bytes of one packet at most; below the kernel's default socket buffer of 208 KiB."""
+
+INPUT_PIECE = 64 * 1024
+INPUT_DATA, INPUT_END, INPUT_REPORT = b"D", b"E", b"R"
 
 MAX_DESCRIPTORS = 8
 

@@ -70,13 +70,76 @@ def test_what_a_full_disk_takes_half_of_is_not_written(fd: int) -> None:
 
 @hypothesis.given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 def test_cut_anywhere_a_stream_reads_as_if_it_were_whole(data: bytes, cuts: list[int]) -> None:
-    splitter, out = Splitter(), b""
+    splitter, pieces = Splitter(), list[bytes]()
     places = [0, *sorted(min(c, len(data)) for c in cuts), len(data)]
     for start, end in itertools.pairwise(places):
-        piece = splitter.feed(data[start:end])
-        piece.decode()  # valid by itself
-        out += piece
-    assert (out + splitter.end()).decode() == data.decode("utf-8", "replace")
+        pieces.append(splitter.feed(data[start:end]))
+    pieces.append(splitter.end())
+    assert b"".join(pieces) == data
+    text = "".join(piece.decode("utf-8", "replace") for piece in pieces)
+    assert text == data.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(range(256)) * 200, b"\x80" * 20_000, b"\xf0" * 20_000, "€".encode() * 9000,
+        b"x" + "\U0001f600".encode() * 9000, b"\xe2\x82" * 9000,
+    ],
+    ids=["all", "continuations", "beginnings", "three", "four", "halves"],
+)  # fmt: skip
+def test_bytes_that_are_no_utf8_are_stored_as_they_are_and_read_as_the_whole_text(
+    fd: int, data: bytes
+) -> None:
+    writer = ConsoleWriter(fd, 1 << 20, 1 << 20)
+    writer.append(STDOUT, data)
+    records = [r for r, _ in ConsoleReader(fd, 1 << 20, 1 << 20).read(SpoolPosition(), END)]
+    assert b"".join(record.data for record in records) == data
+    assert "".join(record.text for record in records) == data.decode("utf-8", "replace")
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=9)), max_size=12)
+)
+@hypothesis.settings(max_examples=50, deadline=None)
+def test_output_from_each_offset_is_exactly_the_bytes_behind_it(
+    pieces: list[tuple[int, bytes]],
+) -> None:
+    with tempfile.TemporaryFile() as file:
+        writer = ConsoleWriter(file.fileno(), 1 << 20, 1 << 20)
+        reader = ConsoleReader(file.fileno(), 1 << 20, 1 << 20)
+        writer.begin()
+        for stream, data in pieces:
+            writer.append(stream, data)
+        whole = [(stream, byte) for stream, data in pieces for byte in data]
+        for offset in range(len(whole) + 2):
+            position = reader.at(offset)
+            read = list(reader.read(position, END))
+            got = [(record.stream, byte) for record, _ in read for byte in record.data]
+            assert got == whole[offset:]
+            assert position.seen == min(offset, len(whole))
+            assert all(after.within == 0 for _, after in read)
+            assert sum(record.lost for record, _ in read) == 0
+
+
+@pytest.mark.parametrize("size", [1, 700, 8191, 8192])
+def test_output_around_a_gap_is_exact_at_each_offset(fd: int, size: int) -> None:
+    sizes = 2 * SEGMENT, 2 * SEGMENT
+    writer, reader = ConsoleWriter(fd, *sizes), ConsoleReader(fd, *sizes)
+    total = 7 * SEGMENT
+    whole = b"".join(number.to_bytes(4, "big") for number in range(total // 4))
+    for start in range(0, total, size if size > 1 else 4096):
+        writer.append(STDOUT, whole[start : start + (size if size > 1 else 4096)])
+    everything = list(reader.read(SpoolPosition(START), END))
+    (gap,) = [record for record, _ in everything if record.lost]
+    begin, end = gap.start.seen - gap.lost, gap.start.seen
+    rest = whole[:begin] + whole[end:]
+    assert b"".join(record.data for record, _ in everything) == rest
+    for offset in (0, 1, begin - 1, begin, begin + 1, end - 1, end, end + 1, total - 1, total):
+        read = list(reader.read(reader.at(offset), END))
+        assert b"".join(r.data for r, _ in read) == whole[offset:begin] + whole[max(offset, end) :]
+        lost = sum(record.lost for record, _ in read)
+        assert lost == max(0, end - max(offset, begin))
 
 
 @pytest.mark.parametrize("size", [1, 3, 4])
@@ -163,6 +226,27 @@ def test_a_cursor_is_found_by_the_bytes_before_it(tmp_path: Path) -> None:
             lost += 1
             assert first(before.seen + 100) == replace(record, lost=record.lost - 100)
         else:
-            assert first(before.seen + 1) == record  # not in the middle of one
+            second = first(before.seen + 1)
+            assert (second.data, second.start) == (record.data[1:], record.start.after(1))
     assert lost == 1
     os.close(fd)
+
+
+def test_output_behind_the_place_of_a_client_is_in_danger_before_it_is_overwritten(
+    fd: int,
+) -> None:
+    sizes = 2 * SEGMENT, 8 * SEGMENT
+    writer, reader = ConsoleWriter(fd, *sizes), ConsoleReader(fd, *sizes)
+    writer.append(STDOUT, b"x" * SEGMENT)
+    writer.served = writer.position
+    size = 0
+    while not writer.endangers:
+        writer.append(STDOUT, b"y" * 1000)
+        size += 1000
+    rest = list(reader.read(SpoolPosition(writer.served, SEGMENT), END))
+    assert sum(len(record.data) for record, _ in rest) == size > 4 * SEGMENT
+    assert writer.dropped == 0 and not any(record.lost for record, _ in rest)
+    writer.served = writer.position
+    assert not writer.endangers, "the client has read everything"
+    writer.append(STDOUT, b"z" * 20 * SEGMENT)
+    assert writer.endangers and writer.dropped > 0

@@ -43,14 +43,16 @@ class Client:
     comes_back  the daemon is a service, which returns after a restart
     """
 
-    def __init__(self, socket: str, comes_back: bool = True) -> None:
+    def __init__(
+        self, socket: str, comes_back: bool = True, timeout_s: float | None = CALL_S
+    ) -> None:
         self.socket = socket
         self.comes_back = comes_back
         transport = httpx.HTTPTransport(uds=socket)
         # The api words its advice for this client by the name (api/sessions/wording.py).
         agent = {"user-agent": USER_AGENT}
         self._http = httpx.Client(
-            transport=transport, base_url="http://sandboxd", timeout=CALL_S, headers=agent
+            transport=transport, base_url="http://sandboxd", timeout=timeout_s, headers=agent
         )
 
     def close(self) -> None:
@@ -65,6 +67,15 @@ class Client:
             raise ConnectionLost(f"the daemon does not answer: {error}") from None
         raise_for(response)
         return response.json() if response.content else None
+
+    def put(self, path: str, content: Iterator[bytes]) -> Any:
+        """A request with a body of any length; the JSON of its response."""
+        try:
+            response = self._http.put(path, content=content)
+        except httpx.HTTPError as error:
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
+        raise_for(response)
+        return response.json()
 
     def create(self, image: str, config: dict[str, Any]) -> dict[str, Any]:
         """A new session; the daemon's description of it."""

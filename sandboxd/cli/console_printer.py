@@ -1,16 +1,19 @@
-"""The console of a run, printed while the run goes on, and the lines that its user types."""
+"""The console of a run, printed while the run goes on. A thread sends standard input meanwhile
+(stdin_sender.py)."""
 
 from __future__ import annotations
 
 import secrets
 import signal
-import sys
+import threading
 import time
 from typing import Any
 
+from ..errors import SandboxdError
 from .client import Client, ConnectionLost
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
+from .stdin_sender import InputSource, StdinSender
 
 COMES_BACK_S, RETRY_S = 60.0, 0.25
 """Seconds that a daemon may take to return after a restart, and seconds between two tries."""
@@ -29,32 +32,48 @@ class ConsolePrinter:
         self._began = time.monotonic()
         self._failed_build: int | None = None
         self._options = options
+        self._run_id = secrets.token_hex(8)  # so that a repeated call starts no second run
+        self._has_begun = self._interrupt_sent = False
         self._interrupts = 0
-        self._interrupt_sent = self._reading = False
-        self._unanswered: tuple[dict[str, int] | None, dict[str, Any]] = (None, {})
 
-    def follow(self) -> int:
-        """Start the run and print it until its end; the exit status for the shell."""
-        run_id = secrets.token_hex(8)  # chosen here, so that a repeated call starts no second run
-        call = {"mode": "batch", "code": "", "runId": run_id, "options": self._options}
-        self._options["live"] = True
+    def follow(self, source: InputSource, exec_only: bool) -> int:
+        """Start the run and print it until its end; the exit status for the shell. The program gets
+        the input `source`, if `exec_only` not before the build has ended."""
+        retry_s = COMES_BACK_S if self._client.comes_back else 0.0
+        sender = StdinSender(self._client.socket, source, self._say, retry_s)
         signal.signal(signal.SIGINT, self._on_interrupt)
-        while True:
-            result = self._call(call)
-            for kind, data in result["console"]:
-                self._say.console(kind, data)
-            code = self._step(result)
-            if code is not None:
-                return code
-            options = {"live": True, "offset": result["offset"]}
-            call = {"mode": "continue", "code": "", "runId": run_id, "options": options}
-            if self._interrupts and not self._interrupt_sent:
-                self._interrupt_sent = True
-                self._client.call("POST", f"/session/{self._session}/interrupt")
-            elif result["status"] == "waiting-input":
-                self._reading = True
-                call |= self._input(result["offset"])
-                self._reading = False
+        streams = not exec_only
+        call = self._request("batch", streams, self._options)
+        try:
+            while True:
+                result = self._call(call)
+                self._has_begun = True
+                for item in result["console"]:
+                    self._print(item, source.is_terminal)
+                code = self._step(result)
+                if code is not None:
+                    return code
+                streams = streams or result["status"] == "build-finished"
+                if streams:
+                    sender.start(self._session, self._run_id)
+                if self._interrupts and not self._interrupt_sent:
+                    self._interrupt()
+                call = self._request("continue", streams, {"offset": result["offset"]})
+                if result["status"] == "waiting-input":  # a build has no input
+                    call = call | {"mode": "input", "options": call["options"] | {"eof": True}}
+        finally:
+            sender.stop()
+
+    def _request(self, mode: str, streams: bool, options: dict[str, Any]) -> dict[str, Any]:
+        """A call of the run, with its output as bytes and at once."""
+        form = {"live": True, "console": "base64", "input": "stream" if streams else "calls"}
+        return {"mode": mode, "code": "", "runId": self._run_id, "options": options | form}
+
+    def _print(self, item: list[Any], is_terminal: bool) -> None:
+        kind, data = item
+        if kind == "log" and data[0] == "info" and not is_terminal:
+            return  # an explanation for a person who types
+        self._say.console(kind, data)
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         """The result of a call, which is repeated after a restart of the daemon."""
@@ -71,25 +90,24 @@ class ConsolePrinter:
                     until = now + COMES_BACK_S
                     self._say.warning(f"{error}; the run goes on, trying for {COMES_BACK_S:.0f} s")
                 if call["mode"] == "input":  # the next result shows whether it arrived
-                    self._unanswered = call["options"]["offset"], call
-                    call = call | {"mode": "continue", "code": ""}
+                    call = call | {"mode": "continue"}
             time.sleep(RETRY_S)
 
-    def _input(self, offset: dict[str, int]) -> dict[str, Any]:
-        """The next line of standard input as an input call; the previous one if that was lost."""
-        (before, call), self._unanswered = self._unanswered, (None, {})
-        if before == offset:
-            return {"mode": "input", "code": call["code"], "options": call["options"]}
-        line = _input()
-        return line | {"options": line["options"] | {"offset": offset}}
-
     def _on_interrupt(self, *_: object) -> None:
-        """Ctrl-C. The first one lets the current call end, since its output comes only once. A
-        second one, or one during a read from the user, ends the command."""
+        """Ctrl-C. The first one is for the program, a second one ends the command."""
         self._interrupts += 1
-        if self._interrupts > 1 or self._reading:
+        if self._interrupts > 1:
             raise KeyboardInterrupt
         self._say.phase("interrupting; once more to give up")
+        if self._has_begun:  # the current call goes on: its result has the end of the program
+            threading.Thread(target=self._interrupt, daemon=True).start()
+
+    def _interrupt(self) -> None:
+        self._interrupt_sent = True
+        try:
+            self._client.call("POST", f"/session/{self._session}/interrupt")
+        except SandboxdError as error:
+            self._say.warning(f"the program was not interrupted: {error}")
 
     def _step(self, result: dict[str, Any]) -> int | None:
         """Report the end of a step; the exit status when it was the run's last."""
@@ -116,9 +134,3 @@ class ConsolePrinter:
         wall = verdict.get("usage", {}).get("wall_ms", 0) / 1000
         ended = "stopped" if code is None else f"finished (exit code {code})"
         self._say.phase(f"{step} {ended} in {wall:.2f} s", step=step, verdict=verdict)
-
-
-def _input() -> dict[str, Any]:
-    """The next line of standard input, or its end, as an input call."""
-    line = sys.stdin.readline()
-    return {"mode": "input", "code": line, "options": {"live": True, "eof": not line}}

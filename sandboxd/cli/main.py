@@ -159,7 +159,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     add(
         "--stdin",
         metavar="FILE",
-        help="exec's standard input; default: read when exec waits for it",
+        help="exec's standard input, any bytes; default: this command's own, for all steps",
     )
     add("--quiet", "-q", action="store_true", help="print only the program's output")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")

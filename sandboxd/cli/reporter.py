@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import sys
 from typing import Any, Protocol
 
@@ -31,6 +33,8 @@ class Reporter:
         self._quiet = quiet
         self._json = as_json
         self.bar: Bar | None = None
+        self._one_place = _is_same_file(1, 2)
+        self._in_line = False  # the program has begun a line where the lines of sandboxd go
 
     @property
     def draws(self) -> bool:
@@ -52,15 +56,27 @@ class Reporter:
             self._own_line(f"sandboxd: {text}")
 
     def console(self, kind: str, data: Any) -> None:
-        """One console item."""
-        if self._json:
+        """One console item; the data of stdout and stderr is base64."""
+        if kind in ("stdout", "stderr"):
+            self._output(kind, base64.b64decode(data))
+        elif self._json:
             self._line({"event": "console", "type": kind, "data": data})
-        elif kind in ("stdout", "stderr"):
-            stream = sys.stdout if kind == "stdout" else sys.stderr
-            stream.buffer.write(str(data).encode("utf-8", "surrogateescape"))
-            stream.flush()
         elif kind == "log":
             self.warning(str(data[3]))
+
+    def _output(self, kind: str, data: bytes) -> None:
+        """Bytes of the program. In JSON they are text, and base64 too if no text has them."""
+        if self._json:
+            text = data.decode("utf-8", "replace")
+            event = {"event": "console", "type": kind, "data": text}
+            exact = {} if text.encode() == data else {"base64": base64.b64encode(data).decode()}
+            self._line(event | exact)
+            return
+        stream = sys.stdout if kind == "stdout" else sys.stderr
+        stream.buffer.write(data)
+        stream.flush()
+        if kind == "stderr" or self._one_place:
+            self._in_line = not data.endswith(b"\n")
 
     def end(self, code: int) -> None:
         """The last event of --json."""
@@ -68,13 +84,24 @@ class Reporter:
             self._line({"event": "end", "exitCode": code})
 
     def _own_line(self, text: str) -> None:
-        """Print a line on standard error, above the bar if there is one."""
+        """Print a line on standard error, above the bar if there is one. It does not go on with a
+        line of the program."""
         if self.bar:
             self.bar.clear()
-        print(text, file=sys.stderr, flush=True)
+        begin = "\n" if self._in_line else ""
+        self._in_line = False
+        print(f"{begin}{text}", file=sys.stderr, flush=True)
         if self.bar:
             self.bar.refresh()
 
     @staticmethod
     def _line(event: dict[str, Any]) -> None:
         print(json.dumps(event), flush=True)
+
+
+def _is_same_file(first: int, second: int) -> bool:
+    """Whether two descriptors write to the same terminal, file or pipe."""
+    try:
+        return os.path.samestat(os.fstat(first), os.fstat(second))
+    except OSError:  # one of them is closed
+        return False

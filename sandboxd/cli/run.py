@@ -2,33 +2,34 @@
 results.
 
 The program's standard output goes to standard output, and its standard error to standard error.
-Messages of sandboxd go to standard error too, in lines of their own. When the program waits for
-input, it gets the next line of the command's standard input.
+Messages of sandboxd go to standard error too, in lines of their own. The command's standard input
+is streamed to the steps, which share it as the commands of a script do; the file of --stdin is for
+exec alone. Input and output are bytes, and sandboxd does not change them.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import math
+import os
 import signal
+import stat
 import sys
-from pathlib import Path
 from typing import Any
 
 from .. import runtimes
 from ..errors import ConfigError
-from ..model import MIB
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
 from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
+from .stdin_sender import InputSource
 from .temporary_session import connect_or_start, create, deleted, resources, terminated
 from .tree_upload import upload
-
-STDIN_MAX = 1 * MIB
 
 
 def main(args: argparse.Namespace) -> int:
@@ -43,13 +44,14 @@ def main(args: argparse.Namespace) -> int:
         image = args.image or _detect(entries)
         requests(args.get)  # a name that cannot be a result is reported before the run
         check_writable(args.into if args.get else ".")
-        options, config = _options(args), resources(args)
+        options, config, source = _options(args), resources(args), _source(args.stdin)
         client, daemon = connect_or_start(args.socket, stack, say)
         stack.enter_context(contextlib.closing(client))
         session = create(client, image, config)
         with deleted(client, session) as temporary:
             upload(client, session, tree, entries, say)
-            code = ConsolePrinter(client, session, options, say).follow()
+            printer = ConsolePrinter(client, session, options, say)
+            code = printer.follow(source, exec_only=args.stdin is not None)
             outcome = fetch(client, session, args.get, args.into, say)
             if outcome.failed:
                 temporary.preserve(daemon)
@@ -77,12 +79,17 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         if not 0 < args.timeout < math.inf:
             raise ConfigError(f"--timeout {args.timeout:g}: a number of seconds above 0 is needed")
         options["timeout"] = args.timeout
-    if args.stdin is not None:
-        try:
-            data = sys.stdin.buffer.read() if args.stdin == "-" else Path(args.stdin).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"--stdin {args.stdin}: {error.strerror}") from None
-        if len(data) > STDIN_MAX:
-            raise ConfigError(f"--stdin {args.stdin}: {STDIN_MAX} bytes at most; upload it instead")
-        options["stdin"] = data.decode("utf-8", "surrogateescape")
     return options
+
+
+def _source(name: str | None) -> InputSource:
+    """The input of the file `name`; None or "-": of the command. Raises ConfigError."""
+    if name in (None, "-"):
+        return InputSource(None if sys.stdin is None else sys.stdin.fileno())
+    try:
+        fd = os.open(str(name), os.O_RDONLY)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise ConfigError(f"--stdin {name}: {error.strerror}") from None
+    return InputSource(fd)

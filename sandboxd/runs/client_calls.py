@@ -24,6 +24,11 @@ from .polling import PollPolicy
 
 NOTICES_MAX = 20
 
+SILENT_QUESTION = (
+    "the program waits for input and has printed nothing: a C program shows a prompt without a "
+    "newline only after fflush(stdout)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -43,12 +48,14 @@ class Reply:
     """The answer to a call, with the console text that goes with it.
 
     offset  the client's place in the run once it has received the reply
+    more    more output comes with the next reply
     note    writes the cursor; to be called when all but the last byte has been handed over
     """
 
     answer: NextAnswer
     console: list[Item]
     offset: Offset = Offset()
+    more: bool = False
     note: Callable[[], Awaitable[None]] = field(default=no_note, compare=False)
 
 
@@ -56,13 +63,11 @@ class Reply:
 class _Draft:
     """A reply, and the state of the calls once the reply has been served.
 
-    more     there is more console text for the same answer
     notices  how many of the notices are in the reply
     """
 
     reply: Reply
     cursor: ClientCursor
-    more: bool
     notices: int
 
 
@@ -81,6 +86,7 @@ class ClientCalls:
         self._cursor = ClientCursor()
         self._cursor_file: CursorFile | None = None
         self._more = False
+        self._questioned = False  # the program has waited for input, and its client knows
         self._inputs = 0
         self._notices = [log("warning", warning) for warning in warnings]
         self._news = asyncio.Event()
@@ -91,6 +97,7 @@ class ClientCalls:
         start, which for a run of an earlier daemon only the file knows."""
         self._cursor_file = CursorFile(started.cursor)
         if started.restored:
+            self._questioned = True
             # The client may be prompted twice for the same input.
             self._cursor = replace(self._cursor_file.read(), prompted=False)
             if self._cursor != ClientCursor(started_at=self._cursor.started_at):
@@ -156,6 +163,7 @@ class ClientCalls:
             if answer is None:
                 yield None
                 return
+            await self._note_question()
             inputs, started = self._inputs, self._cursor_file is not None
             draft = await self._draft(answer, policy)
             if not started:  # the run may start during the hand-over, with a cursor of its own
@@ -170,7 +178,7 @@ class ClientCalls:
             await self._note(draft.cursor)
             answered = inputs != self._inputs  # the program got its input during the hand-over
             self._cursor = replace(draft.cursor, prompted=draft.cursor.prompted and not answered)
-            self._more = draft.more
+            self._more = draft.reply.more
             self._notices = self._notices[draft.notices :]
 
     async def _note(self, cursor: ClientCursor) -> None:
@@ -208,7 +216,10 @@ class ClientCalls:
             if policy.live and self._follower and not watched:
                 watched = True
                 await self._follower.want_output(self._cursor.console.position)
+                if policy.base64:
+                    await self._follower.hold(self._cursor.console.position)
             self._news.clear()
+            await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
             answer = next_answer(self._progress(policy, expired))
             if answer and answer.status == "continued" and not (expired or self._more):
@@ -217,6 +228,16 @@ class ClientCalls:
                 return answer
             await self._news_until(until)
         return None
+
+    async def _note_question(self) -> None:
+        """Explain the first question of a program that has printed nothing in this step."""
+        follower = self._follower
+        if self._questioned or follower is None or not follower.waiting:
+            return
+        self._questioned = True
+        begin = follower.events[-1].console if follower.events else 0
+        if await asyncio.to_thread(follower.spool.silent_since, begin):
+            self._notices.append(log("info", SILENT_QUESTION))
 
     async def _gather(self, answer: NextAnswer, policy: PollPolicy) -> NextAnswer:
         """Wait a moment for more output; an answer that comes first in the table ends the wait."""
@@ -242,7 +263,7 @@ class ClientCalls:
         return Progress(
             follower.events,
             self._cursor.answered,
-            follower.waiting,
+            follower.waiting and not policy.streams,
             self._cursor.prompted and follower.waiting,
             policy.live and (follower.output or self._more or bool(self._notices)),
             expired,
@@ -250,7 +271,7 @@ class ClientCalls:
 
     async def _draft(self, answer: NextAnswer, policy: PollPolicy) -> _Draft:
         """The reply with its console text."""
-        cursor, more = self._cursor, False
+        cursor = self._cursor
         final = answer.event is not None and answer.event.final
         if answer.again:
             cursor = replace(cursor, console=cursor.final_from)
@@ -258,23 +279,25 @@ class ClientCalls:
             cursor = replace(cursor, final_from=cursor.console)
         items = list(self._notices)
         notices = len(items)
+        delivered = cursor.console
         if self._follower:
             faulty = answer.event is None or bool(answer.event.fault)
             end = NO_POSITION if faulty or not answer.event else answer.event.console
-            text, console, more = await asyncio.to_thread(
-                self._follower.spool.console, cursor.console, end, policy.whole
+            part = await asyncio.to_thread(
+                self._follower.spool.console, cursor.console, end, policy
             )
-            cursor = replace(cursor, console=console)
-            items += text
-            if more:  # the answer follows when all console text before it has been served
-                reply = Reply(NextAnswer("continued"), items, cursor.offset)
-                return _Draft(reply, cursor, more, notices)
+            cursor, delivered = replace(cursor, console=part.behind), part.delivered
+            items += part.items
+            if part.more:  # the answer follows when all output before it has been served
+                cursor = replace(cursor, final_from=part.behind)
+                reply = Reply(NextAnswer("continued"), items, cursor.offset, more=True)
+                return _Draft(reply, cursor, notices)
         if answer.event:
             items += _explanation(answer.event)
         answered = cursor.answered + (answer.event is not None and not answer.again)
         prompted = answer.status == "waiting-input" or (policy.patient and cursor.prompted)
         cursor = replace(cursor, answered=answered, prompted=prompted)
-        return _Draft(Reply(answer, items, cursor.offset), cursor, more, notices)
+        return _Draft(Reply(answer, items, Offset(delivered.seen, answered)), cursor, notices)
 
 
 def _explanation(event: JournalEvent) -> list[Item]:

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from ..spool import START, SpoolPosition
 
 _RECORD = struct.Struct("<QQQQIId")
+_WITHIN = struct.Struct("<II")
+"""Behind the record: `within` of both positions. Earlier versions have not written it."""
 
 PATIENCE_S = 0.005
 """How long the event loop may stand still for a note."""
@@ -31,7 +33,7 @@ PATIENCE_S = 0.005
 class Offset:
     """A place between two replies, as clients know it.
 
-    console  bytes of console text before it, those included that fell out of the spool
+    console  bytes of output before it, those included that fell out of the spool
     steps    steps whose end was served before it
     """
 
@@ -43,8 +45,8 @@ class Offset:
 class ClientCursor:
     """How far the client has been served.
 
-    console     console text up to here
-    final_from  where the console text of the last reply of all begins: it may be served again
+    console     output up to here
+    final_from  where the output of the last reply of all begins: it may be served again
     answered    number of events that calls have answered
     prompted    the client knows that the program waits for input
     started_at  seconds since 1970 of the run's start; 0.0: not noted
@@ -78,11 +80,15 @@ class CursorFile:
 
     def read(self) -> ClientCursor:
         """The cursor that was written last; the start of the run if none was."""
-        data = os.pread(self._fd, _RECORD.size, 0)
+        data = os.pread(self._fd, _RECORD.size + _WITHIN.size, 0)
         if len(data) < _RECORD.size:
             return ClientCursor(started_at=os.fstat(self._fd).st_mtime)
-        position, seen, from_position, from_seen, answered, prompted, at = _RECORD.unpack(data)
-        console, final_from = SpoolPosition(position, seen), SpoolPosition(from_position, from_seen)
+        record = _RECORD.unpack_from(data)
+        position, seen, from_position, from_seen, answered, prompted, at = record
+        whole = len(data) == _RECORD.size + _WITHIN.size
+        within, from_within = _WITHIN.unpack_from(data, _RECORD.size) if whole else (0, 0)
+        console = SpoolPosition(position, seen, within)
+        final_from = SpoolPosition(from_position, from_seen, from_within)
         return ClientCursor(
             console, final_from, answered, bool(prompted), at or os.fstat(self._fd).st_mtime
         )
@@ -96,7 +102,7 @@ class CursorFile:
             cursor.console.position, cursor.console.seen,
             cursor.final_from.position, cursor.final_from.seen,
             cursor.answered, cursor.prompted, cursor.started_at,
-        )  # fmt: skip
+        ) + _WITHIN.pack(cursor.console.within, cursor.final_from.within)  # fmt: skip
         written = self._threads.submit(self._write)
         try:
             written.result(PATIENCE_S)

@@ -59,6 +59,7 @@ class Follower:
     events   of the run so far; the last one is final when `over`
     waiting  the program waits for input
     output   there is console text beyond the position of the last `want_output`
+    ended    set when `over`
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Follower:
         self.waiting = False
         self.output = False
         self.over = False
+        self.ended = asyncio.Event()
         self._control = started.control
         self._news = news
         self._why_lost = why_lost
@@ -97,6 +99,7 @@ class Follower:
             self._control.close()
         self.events = lost(await asyncio.to_thread(self.spool.events), self._why_lost)
         self.over, self.waiting = True, False
+        self.ended.set()
         self._news()
 
     async def _receive(self) -> dict[str, Any] | None:
@@ -144,6 +147,10 @@ class Follower:
         self.output, self._wanted = False, position
         await self._send(None)
 
+    async def hold(self, position: int) -> None:
+        """Have the program wait before output behind `position` is overwritten."""
+        await self._send({"op": "hold", "console": position})
+
     async def input(self, text: str, eof: bool) -> None:
         """Give the program `text` to read, and after it the end of input if `eof`.
 
@@ -160,6 +167,10 @@ class Follower:
         await self._send({"op": "input", "text": pieces[-1], "eof": eof})
         await self._send(None)
 
+    async def attach_stdin(self, fd: int) -> None:
+        """Give the shim the socket `fd`, from which it reads a stream of input from now on."""
+        await self._send({"op": "stdin"}, [fd])
+
     async def decline(self) -> None:
         """The client goes on without answering: the step's clock runs again."""
         await self._send({"op": "decline"})
@@ -172,13 +183,15 @@ class Follower:
         """End the run now."""
         await self._send({"op": "kill", "by": by})
 
-    async def _send(self, message: dict[str, Any] | None) -> None:
+    async def _send(self, message: dict[str, Any] | None, fds: list[int] | None = None) -> None:
         """Send `message`, None: a watch. If the run has ended meanwhile, nothing is sent."""
         try:
             async with asyncio.timeout(2):
                 if message is None:
                     self._replaced = True
-                await (self._control.send_message(message) if message else self._watch())
+                    await self._watch()
+                else:
+                    await self._control.send_message(message, fds)
         except TimeoutError:
             raise Unavailable("the run does not take any more input for now") from None
         except OSError:

@@ -12,22 +12,31 @@ class PollPolicy:
     wait_s    seconds until a call returns `continued`; None: only with output
     live      a call returns as soon as there is output
     gather_s  how long output waits for more of it
-    whole     console text that a reply has no room for comes with the next; else it is cut
+    whole     output that a reply has no room for comes with the next; else it is cut
+    frames    a reply is a frame, with less room
+    base64    the data of stdout and stderr are bytes, in base64; needs `whole`. With `live`, the
+              program waits for the client before output is overwritten
     patient   another call after waiting-input does not mean that there will be no input
+    streams   the client streams standard input: no call answers waiting-input
     """
 
     wait_s: float | None = 2.0
     live: bool = False
     gather_s: float = 0.05
     whole: bool = False
+    frames: bool = False
+    base64: bool = False
     patient: bool = False
+    streams: bool = False
 
 
 POLL = PollPolicy()
 """For calls that are single requests."""
 
-LIVE = PollPolicy(live=True)
+LIVE = PollPolicy(live=True, whole=True)
 """The same, for a client that wants output at once."""
 
-STREAM = PollPolicy(wait_s=None, live=True, gather_s=0.2, whole=True, patient=True)
+STREAM = PollPolicy(
+    wait_s=None, live=True, gather_s=0.2, whole=True, frames=True, patient=True
+)  # fmt: skip
 """For a connection: its client sees everything at the moment when it happens."""

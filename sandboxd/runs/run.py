@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from ..config import ConsoleConfig
-from ..errors import SandboxdError
+from ..errors import Invalid, SandboxdError, Unavailable
 from ..model import Sender
 from ..spool import START, SpoolPosition
 from .client_calls import ClientCalls, Input, Reply
@@ -23,6 +23,9 @@ from .follower import Follower, StartedRun
 from .journal import HOST_RESTARTED, NO_POSITION, SHIM_GONE, JournalEvent
 from .plan import Plan
 from .polling import POLL, PollPolicy
+from .stdin_stream import RunInput, StdinStream
+
+RESTARTS = "the server restarts, and the run goes on: continue behind the bytes that it has taken"
 
 GRACE_S = 3.0
 """Seconds that a run has to end by itself when its client is gone."""
@@ -56,6 +59,8 @@ class Run:
             f"{clamp.name} was lowered {clamp.text}" for clamp in plan.clamped
         )
         self._follower: Follower | None = None
+        self._input = RunInput()
+        self._settled = asyncio.Event()  # it has begun, or will not
         self._killed_by: Sender | None = None
         self._abandoned = False
         self._withdraw: Callable[[], None] | None = None
@@ -123,6 +128,7 @@ class Run:
         self._follower = Follower(started, self._config, self._calls.wake, why_lost)
         self.started_at = await self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
+        self._settled.set()
         if self._killed_by:
             await self._follower.kill(self._killed_by)
         await self._follower.follow()
@@ -132,17 +138,22 @@ class Run:
         """End the run with our failure, which each of its calls raises."""
         self.ended_at = time.time()
         self._calls.fail(error)
+        self._settled.set()
 
     def vanish(self) -> None:
         """End all calls: the session is gone, or the run never begins."""
         self.ended_at = self.ended_at or time.time()
         self._calls.vanish()
+        self._settled.set()
+        self._input.end(None)
         if self._withdraw:
             self._withdraw()
 
     def suspend(self) -> None:
         """Have calls reply at once that the run goes on: the daemon ends, the run does not."""
         self._calls.suspend()
+        self._settled.set()
+        self._input.end(Unavailable(RESTARTS))
 
     def notice(self, text: str, level: str = "warning") -> None:
         """Add a message of sandboxd itself to the next reply."""
@@ -163,12 +174,28 @@ class Run:
         """Give the program input, also while a call waits. Raises Invalid, Unavailable."""
         await self._calls.type(input)
 
+    @contextlib.asynccontextmanager
+    async def stream_stdin(self, offset: int | None) -> AsyncIterator[StdinStream]:
+        """A stream of standard input behind `offset` bytes, see RunInput.stream. Waits until the
+        run has begun. Raises the error that kept the run from starting, Invalid for a run whose
+        input came with its request."""
+        if self.plan.stdin is not None:
+            raise Invalid("this run has its whole input already, from options.stdin")
+        await self._settled.wait()
+        if self.error:
+            raise self.error.with_traceback(None)
+        if self.suspended and not self.vanished:
+            raise Unavailable(RESTARTS)
+        async with self._input.stream(self._follower, offset) as stream:
+            yield stream
+
     async def printed(self) -> list[Item]:
         """The console so far, as much as one reply holds; the client's cursor does not move."""
         if self._follower is None:
             return []
         spool = self._follower.spool
-        return (await asyncio.to_thread(spool.console, SpoolPosition(START), NO_POSITION))[0]
+        start = SpoolPosition(START)
+        return (await asyncio.to_thread(spool.console, start, NO_POSITION)).items
 
     async def size(self) -> int:
         """Bytes of disk that its console takes."""

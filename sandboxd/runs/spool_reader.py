@@ -8,11 +8,28 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 
 from ..config import ConsoleConfig
 from ..spool import START, ConsoleReader, SpoolPosition, read_events
-from .console_items import Collector, FrameCollector, Item
+from .console_items import BASE64, TEXT, Collector, CuttingCollector, FrameCollector, Item
 from .journal import JournalEvent, parse
+from .polling import POLL, PollPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolePart:
+    """The console of one reply.
+
+    behind     the position behind it
+    delivered  the position of the first byte that was cut; `behind`, if none was
+    more       there is more, for the next reply
+    """
+
+    items: list[Item]
+    behind: SpoolPosition
+    delivered: SpoolPosition
+    more: bool = False
 
 
 class SpoolReader:
@@ -31,30 +48,41 @@ class SpoolReader:
         with self._lock:
             return [] if self._closed else parse(read_events(self._journal))
 
-    def console(
-        self, cursor: SpoolPosition, end: int, whole: bool = False
-    ) -> tuple[list[Item], SpoolPosition, bool]:
-        """The console items from `cursor` up to position `end` or as far as there are any, the
-        cursor behind them, and whether there is more: if `whole`, text without room is left for
-        the next time instead of cut."""
-        collector = FrameCollector() if whole else Collector(self._limit)
-        more = False
+    def console(self, cursor: SpoolPosition, end: int, policy: PollPolicy = POLL) -> ConsolePart:
+        """The console from `cursor` up to position `end`, or as far as there is any. Output for
+        which a reply has no room is cut, or if the policy says `whole` it is for the next one."""
+        collector = self._collector(policy)
+        delivered: SpoolPosition | None = None
+        behind, size = cursor, 0
         with self._lock:
             if self._closed:
-                return [], cursor, False
-            chars, behind = 0, cursor
+                return ConsolePart([], cursor, cursor)
             for record, after in self._reader.read(cursor, min(end, self._reader.end())):
-                if not collector.add(record):
-                    more = True
-                    break
+                taken = collector.add(record)
+                if taken < len(record.data):
+                    here = record.start.after(taken) if taken else behind
+                    if policy.whole:
+                        return ConsolePart(collector.items(), here, here, more=True)
+                    delivered = delivered or here
                 behind = after
-                chars += len(record.text)
-                if chars > self._most:
+                size += len(record.data)
+                if size > self._most:
                     break  # more than an honest spool holds: a call must come to an end
-        return collector.items(), behind, more
+        return ConsolePart(collector.items(), behind, delivered or behind)
+
+    def _collector(self, policy: PollPolicy) -> Collector:
+        encoding = BASE64 if policy.base64 else TEXT
+        if policy.frames:
+            return FrameCollector(encoding)
+        return Collector(self._limit, encoding) if policy.whole else CuttingCollector(self._limit)
+
+    def silent_since(self, position: int) -> bool:
+        """Whether there is no output behind `position`."""
+        with self._lock:
+            return self._closed or self._reader.end() <= max(position, START)
 
     def at(self, seen: int) -> SpoolPosition:
-        """The cursor behind `seen` bytes of console text."""
+        """The cursor behind `seen` bytes of output."""
         with self._lock:
             return SpoolPosition(START) if self._closed else self._reader.at(seen)
 

@@ -2,6 +2,8 @@
 
 The spool is bounded, so a program may print for ever. The program is never killed for its output
 and never blocked for good: output beyond the limit of the step is read, dropped and counted.
+A client that wants every byte can have the program wait for it (`hold`), as a pipe would do, for
+HOLD_S after each of its calls.
 Copying costs CPU time of the shim, which the limits of the run do not count. A flood therefore
 waits for it: after FREE bytes the pipes are read at RATE bytes a second.
 """
@@ -26,6 +28,9 @@ programs gathers in the pipe meanwhile and comes with the next read."""
 PAUSE_MIN_S = 0.01
 """Seconds; a shorter pause is not worth its system calls."""
 
+HOLD_S = 30.0
+"""Seconds for which a program waits for a client that reads no more."""
+
 LAST_OUTPUT = 4096
 """Bytes at the end of a step's output in which the verdict looks for an error message."""
 
@@ -44,6 +49,7 @@ class ConsoleCopier:
         self._writer = writer
         self._open: dict[int, tuple[int, Splitter]] = {}
         self._paused: dict[int, float] = {}
+        self._held_until = 0.0
         self._rate = OutputRate(FREE, RATE, LEAST)
         self.received = {STDOUT: 0, STDERR: 0}
         self.excess = self.unwritten = 0
@@ -82,8 +88,16 @@ class ConsoleCopier:
             ends.append(end)
         return ends[0], ends[1]
 
+    def hold(self, position: int) -> None:
+        """Read no output that would overwrite output behind `position`, for HOLD_S from now."""
+        now = time.monotonic()
+        self._writer.served, self._held_until = position, now + HOLD_S
+        self._paused = {fd: min(due, now + PAUSE_MIN_S) for fd, due in self._paused.items()}
+
     def _readable(self, fd: int) -> None:
-        if size := self._copy(fd):
+        if time.monotonic() < self._held_until and self._writer.endangers:
+            self._pause(fd, self._held_until)
+        elif size := self._copy(fd):
             self._throttle(fd, size)
 
     def _copy(self, fd: int) -> int:
@@ -105,14 +119,14 @@ class ConsoleCopier:
             self._close(fd)
         return len(data)
 
-    def _write(self, stream: int, text: bytes) -> None:
-        if not text:
+    def _write(self, stream: int, data: bytes) -> None:
+        if not data:
             return
         before = self._writer.written
         try:
-            self._writer.append(stream, text)
+            self._writer.append(stream, data)
         except OSError:  # the disk of the host is full: the program goes on, the loss is counted
-            self.unwritten += len(text) - (self._writer.written - before)
+            self.unwritten += len(data) - (self._writer.written - before)
 
     def _close(self, fd: int) -> None:
         stream, splitter = self._open.pop(fd)
@@ -126,8 +140,12 @@ class ConsoleCopier:
         """Stop reading `fd` until the rate is within bounds again."""
         now = time.monotonic()
         if (pause := self._rate.pause(size, now)) > PAUSE_MIN_S:
+            self._pause(fd, now + pause)
+
+    def _pause(self, fd: int, until: float) -> None:
+        if fd in self._open and fd not in self._paused:
             self._selector.unregister(fd)
-            self._paused[fd] = now + pause
+            self._paused[fd] = until
 
     def resume(self, now: float) -> float | None:
         """Read the pipes again whose pause is over. Returns the end of the next pause, or None."""

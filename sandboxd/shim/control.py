@@ -40,14 +40,14 @@ class RunProgress:
 
 class Control:
     """The server of the socket. It answers `watch` when `progress()` has gone beyond the request,
-    and passes every other request to `handle`."""
+    and passes every other request to `handle`, with its descriptors, which `handle` closes."""
 
     def __init__(
         self,
         selector: selectors.BaseSelector,
         listener: socket.socket,
         progress: Callable[[], RunProgress],
-        handle: Callable[[dict[str, Any]], None],
+        handle: Callable[[dict[str, Any], list[int]], None],
     ) -> None:
         self._selector = selector
         self._listener = listener
@@ -71,9 +71,11 @@ class Control:
 
     def _receive(self, sock: socket.socket) -> None:
         try:
-            message = wire.receive_plain(sock)
+            message, fds = wire.receive(sock)
         except BlockingIOError:
             return
+        except (OSError, wire.WireError):
+            message, fds = None, []
         if message is None:
             self._drop(sock)
         elif message.get("op") == "watch":
@@ -82,9 +84,10 @@ class Control:
                 int(message.get("journal", 0)),
                 bool(message.get("waiting")),
             )
+            wire.close_all(fds)
             self._answer(sock)
         else:
-            self._handle(message)
+            self._handle(message, fds)
 
     def notify(self) -> None:
         """Answer the watches that the run has gone beyond."""

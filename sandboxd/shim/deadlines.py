@@ -97,6 +97,11 @@ class Deadlines:
         self._input_left_s = self._input_s
         self._look, self._interval = now + FIRST_LOOK, FIRST_LOOK
 
+    def expire_input(self, now: float) -> None:
+        """The time for answers is over, but the input stays open: the clock of the step runs."""
+        self._input = None
+        self._thaw(now)
+
     def record_decline(self, now: float) -> None:
         """The client goes on without an answer: the program still waits, and its clock runs."""
         self._thaw(now)

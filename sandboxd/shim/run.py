@@ -22,6 +22,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+from .. import wire
 from ..errors import StageError
 from ..jail import rlimits
 from ..jail.cgroup import Counters
@@ -33,6 +34,7 @@ from .control import Control, RunProgress
 from .deadlines import Deadlines
 from .denied_calls import DeniedCalls
 from .facts import StepFacts
+from .input_stream import InputStream
 from .launch import Init
 from .run_spec import RunSpec
 from .stdin import Stdin
@@ -82,6 +84,7 @@ class RunExecution:
         self.tasks_peak = 0
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
+        self.input = InputStream(self.selector, self._record_input, spec.stdin is not None)
         self.terminal: PseudoTerminal | None = None
         self.deadlines = Deadlines()
         self.status: int | None = None
@@ -139,8 +142,9 @@ class RunExecution:
             self.init.kill()
         self.console.drain()
         dropped = self.stdin.dropped if self.stdin else 0
+        self.input.finish()
         if self.stdin:
-            self.stdin.close()
+            self.stdin.finish()
         self.stdin = None
         if self.terminal:
             self.terminal.finish()
@@ -191,7 +195,9 @@ class RunExecution:
             return
         out, err = self.console.attach(step.limits.output)
         if self.spec.stdin is None:
-            self.stdin = Stdin()
+            is_last = step.name == "exec"
+            self.stdin = Stdin(self.selector, self.input.update, is_last)
+            self.input.begin(self.stdin, is_last)
             stdin = self.stdin.child
         elif step.name == "exec":
             stdin = self.spec.stdin
@@ -245,12 +251,14 @@ class RunExecution:
             self.init.signal(signal.SIGKILL)
 
     def _check_stdin(self, now: float) -> None:
-        """Check whether the program waits for input; close an input that gets no answer in time."""
+        """Check whether the program waits for input; close an input that gets no answer in time.
+        A stream is not closed: a program must not take half of its input for all of it."""
         if self.stdin is None or self.stdin.fd is None:
             self.deadlines.stop_looking()
             return
-        self.stdin.flush()
-        if self.deadlines.input_reached(now):
+        if self.deadlines.input_reached(now) and self.input.attached:
+            self.deadlines.expire_input(now)
+        elif self.deadlines.input_reached(now):
             self.stdin.close()
             self.deadlines.stop_looking()
         elif self.deadlines.look_due(now, self.console.quiet_since):
@@ -270,15 +278,23 @@ class RunExecution:
             self.status = int(message["exit"])
         self.over = True
 
-    def _handle_request(self, message: dict[str, Any]) -> None:
+    def _record_input(self) -> None:
+        self.deadlines.record_input(time.monotonic())
+
+    def _handle_request(self, message: dict[str, Any], fds: list[int]) -> None:
         """Carry out a request from the control socket. An unknown request has no effect."""
         op = message.get("op")
+        if op == "stdin" and len(fds) == 1:
+            self.input.attach(fds.pop())
+        wire.close_all(fds)
         by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
         self.inputs += op == "input"
         if op == "input" and self.stdin:
             text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
             self.stdin.write(text, bool(message.get("eof")))
-            self.deadlines.record_input(time.monotonic())
+            self._record_input()
+        elif op == "hold":
+            self.console.hold(int(message.get("console", 0)))
         elif op == "decline":
             self.deadlines.record_decline(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):

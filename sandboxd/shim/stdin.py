@@ -20,9 +20,10 @@ import errno
 import fcntl
 import itertools
 import os
+import selectors
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _MACHINE = os.uname().machine
 # number on this architecture (asm/unistd.h) -> call; some exist on x86_64 alone
@@ -41,6 +42,9 @@ _TIME = struct.Struct("qq")  # struct timespec or timeval: seconds, and a fracti
 
 LONG_TIMEOUT_S = 5
 
+_PIPE_MAX = 1 << 20
+"""Bytes that a pipe holds at most (/proc/sys/fs/pipe-max-size)."""
+
 PENDING_MAX = 8 << 20
 """Bytes of input that may wait until a program reads them."""
 
@@ -48,56 +52,97 @@ PENDING_MAX = 8 << 20
 class Stdin:
     """The writing end of a step's standard input. `fd` is None after it was closed.
 
-    child    the reading end, for the step
-    dropped  bytes of input that there was no room for
+    child     the reading end, for the step
+    pending   bytes that the pipe has not taken yet
+    dropped   bytes of input that there was no room for
+    streamed  a client has streamed some of the input
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        changed: Callable[[], None] = lambda: None,
+        is_last: bool = True,
+    ) -> None:
+        """`changed` is called when the pipe has taken bytes or was closed. After a step that is
+        not the last one, the input that it has not read is still needed."""
         self.child, fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(fd, False)
         self.fd: int | None = fd
+        # Only without a reading end of its own does the shim see that no program reads any more.
+        self._reader = None if is_last else os.dup(self.child)
+        self._selector, self._changed = selector, changed
         self._link = f"pipe:[{os.fstat(fd).st_ino}]"
-        self._pending = b""
         self._ending = False
+        self.pending = b""
         self.dropped = 0
+        self.streamed = False
 
     def write(self, data: bytes, eof: bool) -> None:
         """Queue `data`, and with `eof` the end of input. Writes as much as the pipe takes."""
-        if len(self._pending) + len(data) > PENDING_MAX:
+        if len(self.pending) + len(data) > PENDING_MAX:
             self.dropped += len(data)  # the program does not read the input that it has
             data = b""
-        self._pending += data
+        self.pending += data
         self._ending = self._ending or eof
-        self.flush()
+        self._flush()
 
-    def flush(self) -> None:
-        """Write as much of the queue as the pipe takes."""
+    def _flush(self, _: int = 0) -> None:
+        """Write as much of the queue as the pipe takes, and the rest when it takes more."""
         if self.fd is None:
             return
         try:
-            while self._pending:
-                self._pending = self._pending[os.write(self.fd, self._pending) :]
+            while self.pending:
+                self.pending = self.pending[os.write(self.fd, self.pending) :]
         except BlockingIOError:
+            if self.fd not in self._selector.get_map():
+                self._selector.register(self.fd, selectors.EVENT_WRITE, self._flush)
             return
         except OSError as error:
             if error.errno != errno.EPIPE:
                 raise
             self._ending = True  # no process has the reading end any more
+        self._unwatch()
         if self._ending:
             self.close()
+        self._changed()
+
+    def _unwatch(self) -> None:
+        if self.fd is not None and self.fd in self._selector.get_map():
+            self._selector.unregister(self.fd)
+
+    def unread(self) -> bytes:
+        """After the step: the streamed input that it has not read."""
+        if self._reader is None or not self.streamed:
+            return b""
+        # Another run of the session, to which a program sent its descriptor, may read it, too.
+        os.set_blocking(self._reader, False)
+        try:
+            return os.read(self._reader, _PIPE_MAX) + self.pending
+        except BlockingIOError:
+            return self.pending
 
     def close(self) -> None:
         """Close the pipe: the program reads the end of its input."""
         if self.fd is not None:
+            self._unwatch()
             os.close(self.fd)
             self.fd = None
-            self._pending = b""
+            self.pending = b""
+            self._changed()
+
+    def finish(self) -> None:
+        """Close everything, after the step."""
+        self.close()
+        if self._reader is not None:
+            os.close(self._reader)
+            self._reader = None
 
     def awaited(self) -> bool:
         """Whether a thread of the run is blocked until data comes through this pipe."""
         return (
             self.fd is not None
-            and not self._pending
+            and not self.pending
             and buffered(self.fd) == 0
             and any(self._is_blocked(task) for task in itertools.islice(_tasks(), _TASKS_MAX))
         )

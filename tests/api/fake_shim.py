@@ -10,6 +10,7 @@ A command is a script, a verb a line:
     touch NAME            make a file in the work directory
     environ, limits       print them as JSON
     stdin                 print the whole of standard input
+    deafen                read no standard input any more
     exit N                end the step
     timeout               end the step and the run for a time limit
     die                   end without a verdict
@@ -24,6 +25,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import selectors
 import socket
 import threading
 import time
@@ -33,6 +35,8 @@ from typing import Any
 from sandboxd import wire
 from sandboxd.config import ConsoleConfig
 from sandboxd.model import BUILD_FAILED
+from sandboxd.shim.input_stream import InputStream
+from sandboxd.shim.stdin import Stdin
 from sandboxd.spool import STDERR, STDOUT, ConsoleWriter, append_event
 
 KEEP = ConsoleConfig(head=256 * 1024, tail=256 * 1024)
@@ -61,6 +65,8 @@ class FakeShim:
         self.writer = ConsoleWriter(self.console, keep.head, keep.tail)
         self.changed = threading.Condition()
         self.watch: dict[str, Any] | None = None
+        self.selector = selectors.PollSelector()
+        self.streams = InputStream(self.selector, lambda: None, stdin is not None)
         self.events, self.waiting, self.ended = 0, False, False
         self.inputs: list[str] = []
         self.eof = self.signalled = False
@@ -84,13 +90,16 @@ class FakeShim:
 
     def _serve(self) -> None:
         try:
-            while (message := wire.receive(self.control)[0]) is not None:
+            while True:
+                message, fds = wire.receive(self.control)
+                if message is None:
+                    return
                 with self.changed:
-                    self._act(message)
+                    self._act(message, fds)
         except OSError:
             pass
 
-    def _act(self, message: dict[str, Any]) -> None:
+    def _act(self, message: dict[str, Any], fds: list[int]) -> None:
         op = message["op"]
         self.log.append(op)
         if op == "watch":
@@ -100,6 +109,11 @@ class FakeShim:
             self.inputs.append(message["text"])
             self.eof, self.waiting = message["eof"], False
             self.received += 1
+        elif op == "stdin":
+            self.streams.attach(fds.pop())
+            if len(self.threads) == 2:
+                self.threads.append(threading.Thread(target=self._serve_stream, daemon=True))
+                self.threads[-1].start()
         elif op == "signal":
             self.signalled = message["name"] in ("SIGINT", "SIGTERM")
         elif op == "kill":
@@ -141,6 +155,9 @@ class FakeShim:
         finally:
             for fd in (self.console, self.journal):
                 os.close(fd)
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
             self.control.shutdown(socket.SHUT_RDWR)
 
     def _step(self, step: dict[str, Any]) -> int:
@@ -247,9 +264,48 @@ class FakeShim:
         self._print(STDOUT, json.dumps(step["limits"]))
 
     def _do_stdin(self, _: str, __: Any) -> None:
-        assert self.stdin is not None
+        if self.stdin is None:
+            self._print_stream()
+            return
         with open(self.stdin, closefd=True) as file:
             self._print(STDOUT, file.read())
+
+    def _print_stream(self) -> None:
+        """Print the input that a client streams, to its end."""
+        pipe = Stdin(self.selector, self.streams.update)
+        os.set_blocking(pipe.child, False)
+        self.streams.begin(pipe, True)
+        while data := self._streamed(pipe.child):
+            with self.changed:
+                self.writer.append(STDOUT, data)
+                self._answer()
+        os.close(pipe.child)
+
+    def _streamed(self, pipe: int) -> bytes:
+        """The next bytes of a pipe; none at its end."""
+        with self.changed:
+            while not self.ended:
+                try:
+                    return os.read(pipe, 65536)
+                except BlockingIOError:
+                    self.changed.wait(0.02)
+            raise Ended(None)
+
+    def _serve_stream(self) -> None:
+        """Be the event loop of the shim, for the stream of input."""
+        with self.changed:
+            while not self.ended:
+                for key, _ in self.selector.select(0):
+                    key.data(key.fd)
+                self.changed.wait(0.005)
+            self.streams.detach()
+
+    def _do_deafen(self, _: str, __: Any) -> None:
+        with self.changed:
+            pipe = Stdin(self.selector, self.streams.update)
+            os.close(pipe.child)
+            self.streams.begin(pipe, True)
+            pipe.close()
 
     def _do_exit(self, rest: str, _: Any) -> None:
         raise Ended(int(rest))

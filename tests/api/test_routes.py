@@ -69,6 +69,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/session/_/logs"): Row(query=f"taskId={NAME}"),
     ("GET", "/session/{ref}"): Row(),
     ("POST", "/session/{ref}"): Row(json={"mode": "batch", "options": {}}),
+    ("PUT", "/session/{ref}/stdin"): Row(query="runId=x"),
     ("PATCH", "/session/{ref}"): Row(),
     ("DELETE", "/session/{ref}"): Row(),
     ("POST", "/session/{ref}/upload"): Row(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import time
@@ -308,3 +309,38 @@ def test_a_run_with_a_name_outlives_its_connection_and_is_taken_up_where_its_cli
             received = list(frames(websocket))
         text = "".join(data for frame in received for kind, data in frame["console"])
         assert (text, received[-1]["status"], received[-1]["exitCode"]) == (printed, "finished", 3)
+
+
+def test_frames_in_base64_together_have_exactly_the_bytes_behind_an_offset(
+    server: Server, session: str
+) -> None:
+    call = {"mode": "batch", "runId": "r", "options": {"exec": "flood 300000\nout end"}}
+    while (
+        server.client.post(f"/session/{session}", json=call).json()["result"]["status"]
+        != "finished"
+    ):
+        call = {"mode": "continue", "runId": "r"}
+    whole = b"x" * (300_000 // 8192 * 8192) + b"end\n"
+    for place in (0, 1, 131_071, 131_072, 200_000, len(whole) - 1, len(whole)):
+        options = {"offset": {"console": place, "steps": 3}, "console": "base64"}
+        with open_stream(server, session) as websocket:
+            websocket.send(json.dumps({"mode": "continue", "runId": "r", "options": options}))
+            received, code = rest(websocket)
+        data = [base64.b64decode(d) for frame in received for _, d in frame["console"]]
+        assert b"".join(data) == whole[place:] and code == 1000
+        assert received[-1]["offset"]["console"] == len(whole)
+
+
+def test_stream_whose_client_streams_its_input_elsewhere_is_never_asked_for_it(
+    server: Server, session: str
+) -> None:
+    with open_stream(server, session) as websocket:
+        options = {"exec": "stdin\nexit 3", "input": "stream"}
+        websocket.send(json.dumps({"mode": "batch", "runId": "r", "options": options}))
+        assert json.loads(websocket.recv(timeout=10))["status"] == "clean-finished"
+        answer = server.client.put(f"/session/{session}/stdin?runId=r", content=b"input")
+        assert answer.json() == {"bytes": 5, "closed": False}
+        received, _ = rest(websocket)
+    assert "waiting-input" not in [frame["status"] for frame in received]
+    assert received[-1]["exitCode"] == 3
+    assert "".join(d for f in received for k, d in f["console"] if k == "stdout") == "input"

@@ -51,6 +51,30 @@ def test_run_with_a_lone_surrogate_is_refused(
     assert_problem(http.post(f"/session/{session}", content=json.dumps(call).encode()), 400)
 
 
+@pytest.mark.parametrize("text", [LONE, BYTE, f"x{LONE}y", "\x00"], ids=ascii)
+@pytest.mark.parametrize("field", ["code", "stdin", "environ"])
+def test_run_whose_text_has_no_form_in_utf8_is_no_internal_error(
+    http: httpx.Client, session: str, field: str, text: str
+) -> None:
+    value = {"X": text} if field == "environ" else text
+    options = {"exec": "out x"} | ({} if field == "code" else {field: value})
+    call = {"mode": "batch", "code": text if field == "code" else "", "options": options}
+    answer = http.post(f"/session/{session}", content=json.dumps(call).encode())
+    assert answer.status_code < 500
+
+
+@pytest.mark.parametrize("text", [LONE, BYTE, f"x{LONE}y", "\x00"], ids=ascii)
+def test_input_that_has_no_form_in_utf8_is_no_internal_error(
+    http: httpx.Client, session: str, text: str
+) -> None:
+    call = {"mode": "batch", "runId": "r", "options": {"exec": "ask"}}
+    while http.post(f"/session/{session}", json=call).json()["result"]["status"] != "waiting-input":
+        call = {"mode": "continue", "runId": "r"}
+    call = {"mode": "input", "runId": "r", "code": text}
+    answer = http.post(f"/session/{session}", content=json.dumps(call).encode())
+    assert answer.status_code < 500
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -169,3 +170,43 @@ def test_interrupted_run_frees_the_session(host: Host, session: str) -> None:
     assert host.http.post(f"/session/{session}/interrupt").status_code == 204
     assert host.follow(session, "r")[-1]["exitCode"] == 130
     assert text(host.follow(session, "next", exec=host.program(("out", "on")))) == "on\n"
+
+
+@pytest.mark.parametrize("data", [b"", b"one\ntwo", bytes(range(256)) * 1000], ids=len)
+def test_streamed_input_and_exact_output_are_byte_for_byte_the_same(
+    host: Host, session: str, data: bytes
+) -> None:
+    program = host.program(("stdin",))
+    result = host.call(session, "batch", "r", exec=program, input="stream", console="base64")
+    results = [result]
+    answer = host.http.put(f"/session/{session}/stdin?runId=r", content=data)
+    assert answer.json() == {"bytes": len(data), "closed": False}
+    while results[-1]["status"] != "finished":
+        results.append(host.call(session, "continue", "r", input="stream", console="base64"))
+    assert b"".join(base64.b64decode(d) for r in results for k, d in r["console"]) == data
+    assert "waiting-input" not in [r["status"] for r in results]
+
+
+@pytest.mark.parametrize("prompt", ["", "Name: "])
+def test_first_question_of_a_program_that_has_printed_nothing_is_explained_once(
+    host: Host, session: str, prompt: str
+) -> None:
+    acts = [("out", prompt)] if prompt else []
+    result = host.call(session, "batch", "r", exec=host.program(*acts, ("ask",), ("ask",)))
+    results = [result]
+    while results[-1]["status"] != "finished":
+        mode = "input" if results[-1]["status"] == "waiting-input" else "continue"
+        body = {"mode": mode, "code": "x", "runId": "r"}
+        results.append(host.post(session, **body).json()["result"])
+    logs = [d for r in results for kind, d in r["console"] if kind == "log"]
+    assert ["fflush(stdout)" in text for _, _, _, text in logs] == ([] if prompt else [True])
+
+
+def test_client_that_names_its_place_gets_the_output_behind_it(host: Host, session: str) -> None:
+    host.follow(session, "r", exec=host.program(("out", "0123456789"), ("out", "é")))
+    for place in range(14):
+        offset = {"console": place, "steps": 3}
+        result = host.call(session, "continue", "r", offset=offset, console="base64")
+        data = b"".join(base64.b64decode(d) for _, d in result["console"])
+        assert data == "0123456789\né\n".encode()[place:]
+        assert result["offset"] == {"console": 14, "steps": 3}

@@ -12,10 +12,11 @@ import pytest
 from sandboxd.runs.client_calls import Reply
 from sandboxd.runs.cursor import ClientCursor, CursorFile, Offset
 from sandboxd.runs.follower import StartedRun
-from sandboxd.runs.polling import PollPolicy
+from sandboxd.runs.polling import LIVE, PollPolicy
 from sandboxd.runs.run import Run
 from sandboxd.spool import SpoolPosition
 
+from ..api.fake_shim import KEEP
 from .stage import Stage, follow, play, reply, statuses, text
 
 
@@ -28,6 +29,13 @@ def test_cursor_is_read_back_from_its_file_and_an_empty_file_is_the_beginning(
     noted = ClientCursor(SpoolPosition(70000, 9), SpoolPosition(24, 0), 2, True, 1.5)
     asyncio.run(file.write(noted))
     assert file.read() == noted
+    within = replace(noted, console=SpoolPosition(70000, 9, 5), final_from=SpoolPosition(24, 3, 3))
+    asyncio.run(file.write(within))
+    assert file.read() == within
+    os.truncate(tmp_path / "cursor", 48)  # as versions without `within` have written it
+    assert file.read() == replace(
+        within, console=SpoolPosition(70000, 9), final_from=SpoolPosition(24, 3)
+    )
     file.close()
     asyncio.run(file.write(noted))  # nobody minds
 
@@ -131,3 +139,54 @@ def test_suspended_queue_replies_to_calls_and_refuses_new_runs(tmp_path: Path) -
         assert not run.vanished
 
     play(tmp_path, scenario)
+
+
+def test_client_without_an_offset_gets_a_cut_reply_and_can_fetch_the_rest_by_its_offset(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = await stage.submit("a", exec="flood 200000\nout end")
+        replies = await follow(run)
+        size = 200000 // 8192 * 8192 + 4
+        kinds = [kind for kind, _ in replies[-1].console]
+        assert kinds == ["stdout", "log"] and len(text(replies[-1])) == 50_000
+        place = replies[-1].offset
+        assert place == Offset(50_000, 3)
+        again = await reply(run)
+        assert (text(again), again.offset) == (text(replies[-1]), place)
+        rest = await rest_from(run, place)
+        assert len("".join(text(r) for r in rest)) == size - 50_000
+        assert text(*rest).endswith("x" + "end\n"), "the last line, too"
+        assert [r.more for r in rest] == [True] * (len(rest) - 1) + [False]
+        assert statuses(rest)[-1] == ("finished", 0)
+        assert rest[-1].offset == Offset(size, 3)
+
+    async def rest_from(run: Run, place: Offset) -> list[Reply]:
+        replies = [await reply(run, policy=LIVE, since=place)]
+        while replies[-1].more:
+            replies.append(await reply(run, policy=LIVE))
+        return replies
+
+    play(tmp_path, scenario, replace(KEEP, response_chars=50_000))
+
+
+@pytest.mark.parametrize("sends_offset", [False, True])
+def test_live_client_gets_all_output_in_replies_that_say_that_there_is_more(
+    tmp_path: Path, sends_offset: bool
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = await stage.submit("a", exec="flood 200000\nout end\nexit 3")
+        replies, seen = list[Reply](), 0
+        while not replies or replies[-1].answer.status != "finished":
+            since = replies[-1].offset if replies and sends_offset else None
+            replies.append(await reply(run, policy=LIVE, since=since))
+            seen += len(text(replies[-1]))
+            assert replies[-1].offset.console == seen
+        assert seen == 200000 // 8192 * 8192 + 4
+        assert not any(kind == "log" for r in replies for kind, _ in r.console)
+        assert max(len(text(r)) for r in replies) <= 50_000
+        assert any(r.more for r in replies)
+        again = await reply(run, policy=LIVE)
+        assert text(again) in ("", text(replies[-1])) and not again.more
+
+    play(tmp_path, scenario, replace(KEEP, response_chars=50_000))

@@ -127,7 +127,11 @@ def test_program_that_prints_without_end_does_not_cost_its_client_the_shim(tmp_p
         listener.listen()
         selector = selectors.DefaultSelector()
         console_end = time.monotonic_ns  # it grows while nobody looks, as that of `yes` does
-        Control(selector, listener, lambda: RunProgress(console_end(), 0, False), lambda _: None)
+
+        def progress() -> RunProgress:
+            return RunProgress(console_end(), 0, False)
+
+        Control(selector, listener, progress, lambda _, __: None)
 
         def serve() -> None:
             for key, _ in selector.select(0):

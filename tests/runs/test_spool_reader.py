@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from sandboxd.config import ConsoleConfig
 from sandboxd.runs.journal import NO_POSITION
+from sandboxd.runs.polling import LIVE, POLL, PollPolicy
 from sandboxd.runs.spool_reader import SpoolReader
-from sandboxd.spool import SEGMENT, START, STDOUT, ConsoleWriter, SpoolPosition
+from sandboxd.spool import SEGMENT, START, STDERR, STDOUT, ConsoleWriter, Splitter, SpoolPosition
 
 KEEP = ConsoleConfig(head=2 * SEGMENT, tail=2 * SEGMENT, response_chars=100_000)
 
@@ -28,10 +34,10 @@ def spool(console: int, tmp_path: Path) -> SpoolReader:
 def test_spool_is_read_to_its_end_and_on_from_there(console: int, spool: SpoolReader) -> None:
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
     writer.append(STDOUT, b"one ")
-    items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
+    part = spool.console(SpoolPosition(START), NO_POSITION)
     writer.append(STDOUT, b"two")
-    more, _, _ = spool.console(cursor, NO_POSITION)
-    assert (items, more) == ([["stdout", "one "]], [["stdout", "two"]])
+    next_part = spool.console(part.behind, NO_POSITION)
+    assert (part.items, next_part.items) == ([["stdout", "one "]], [["stdout", "two"]])
 
 
 def test_output_behind_the_end_position_waits_for_the_next_call(
@@ -41,7 +47,7 @@ def test_output_behind_the_end_position_waits_for_the_next_call(
     writer.append(STDOUT, b"one ")
     end = writer.position
     writer.append(STDOUT, b"two")
-    assert spool.console(SpoolPosition(START), end)[0] == [["stdout", "one "]]
+    assert spool.console(SpoolPosition(START), end).items == [["stdout", "one "]]
 
 
 def test_spool_of_a_flood_keeps_head_and_tail_and_counts_the_rest(
@@ -52,10 +58,11 @@ def test_spool_of_a_flood_keeps_head_and_tail_and_counts_the_rest(
     for _ in range(100):
         writer.append(STDOUT, b"x" * 8000)
     writer.append(STDOUT, b"\nfinis")
-    items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
+    part = spool.console(SpoolPosition(START), NO_POSITION)
+    items, cursor = part.items, part.behind
     assert items[0][1].startswith("begin") and "dropped here" in items[1][1][3]
     assert cursor == SpoolPosition(writer.position, writer.written)
-    assert spool.console(cursor, NO_POSITION)[0] == []
+    assert spool.console(cursor, NO_POSITION).items == []
 
 
 def test_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
@@ -64,22 +71,98 @@ def test_reader_that_the_ring_has_overtaken_goes_on_with_what_is_left(
     writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
     for _ in range(25):
         writer.append(STDOUT, b"x" * 8000)
-    _, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
+    cursor = spool.console(SpoolPosition(START), NO_POSITION).behind
     for _ in range(90):
         writer.append(STDOUT, b"y" * 8000)
     writer.append(STDOUT, b"finis")
-    items, _, _ = spool.console(cursor, NO_POSITION)
+    items = spool.console(cursor, NO_POSITION).items
     assert "dropped here" in items[0][1][3]
     assert sum(len(text) for kind, text in items if kind == "stdout") > 8000
 
 
 def test_forged_spool_comes_to_an_end(console: int, spool: SpoolReader) -> None:
     os.pwrite(console, os.urandom(4 * SEGMENT), 0)
-    items, cursor, _ = spool.console(SpoolPosition(START), NO_POSITION)
-    assert isinstance(items, list) and cursor.position >= 0
+    part = spool.console(SpoolPosition(START), NO_POSITION)
+    assert isinstance(part.items, list) and part.behind.position >= 0
 
 
 def test_closed_spool_is_empty_and_its_descriptors_are_not_used_again(spool: SpoolReader) -> None:
     spool.close()
     spool.close()
-    assert spool.console(SpoolPosition(START), NO_POSITION)[0] == [] and spool.events() == []
+    assert spool.console(SpoolPosition(START), NO_POSITION).items == [] and spool.events() == []
+
+
+def parts(spool: SpoolReader, policy: PollPolicy, start: SpoolPosition) -> list[list[object]]:
+    """All items from `start`, in replies of this policy, each behind the one before."""
+    items, more = list[list[object]](), True
+    while more:
+        part = spool.console(start, NO_POSITION, policy)
+        assert part.behind.seen > start.seen or not part.more, "each reply brings something"
+        assert part.delivered == part.behind
+        items += part.items
+        start, more = part.behind, part.more
+    return items
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=12)), max_size=8),
+    st.integers(1, 20),
+    st.booleans(),
+)
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_replies_together_have_all_output_behind_each_offset_whatever_their_room(
+    written: list[tuple[int, bytes]], room: int, frames: bool
+) -> None:
+    whole = list[tuple[int, int]]()
+    splitters = {STDOUT: Splitter(), STDERR: Splitter()}
+    with tempfile.TemporaryDirectory() as base:
+        console, journal = (os.open(f"{base}/{n}", os.O_RDWR | os.O_CREAT) for n in "cj")
+        writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
+        pieces = [(stream, splitters[stream].feed(data)) for stream, data in written]
+        pieces += [(stream, splitter.end()) for stream, splitter in splitters.items()]
+        for stream, data in pieces:
+            whole += [(stream, byte) for byte in data]
+            writer.append(stream, data)
+        spool = SpoolReader(console, journal, replace(KEEP, response_chars=room))
+        policy = replace(LIVE, base64=True, frames=frames)
+        for offset in range(len(whole) + 1):
+            for stream, kind in ((STDOUT, "stdout"), (STDERR, "stderr")):
+                rest = bytes(byte for s, byte in whole[offset:] if s == stream)
+                items = parts(spool, policy, spool.at(offset))
+                assert b"".join(base64.b64decode(str(d)) for k, d in items if k == kind) == rest
+                texts = parts(spool, replace(LIVE, frames=frames), spool.at(offset))
+                text = "".join(str(d) for k, d in texts if k == kind)
+                assert text == rest.decode("utf-8", "replace")
+        spool.close()
+
+
+def test_reply_that_is_cut_says_where_and_how_much(console: int, spool: SpoolReader) -> None:
+    writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
+    writer.append(STDOUT, "é".encode() * 60_000)
+    writer.append(STDERR, b"problem\n")
+    writer.append(STDOUT, b"x" * 50_000)
+    part = spool.console(SpoolPosition(START), NO_POSITION, POLL)
+    assert [kind for kind, _ in part.items] == ["stdout", "stderr", "stdout", "log"]
+    assert part.items[3][1][3].startswith("10000 characters of stdout were cut")
+    assert part.delivered.seen == 120_000 + 8 + 40_000
+    assert part.behind.seen == writer.written
+    rest = spool.console(spool.at(part.delivered.seen), NO_POSITION, LIVE)
+    assert rest.items == [["stdout", "x" * 10_000]] and not rest.more
+
+
+def test_offset_within_a_character_shows_the_rest_of_it_as_invalid(
+    console: int, spool: SpoolReader
+) -> None:
+    ConsoleWriter(console, KEEP.head, KEEP.tail).append(STDOUT, "a€b".encode())
+    texts = [spool.console(spool.at(offset), NO_POSITION).items for offset in range(5)]
+    assert [items[0][1] for items in texts] == ["a€b", "€b", "\ufffd\ufffdb", "\ufffdb", "b"]
+
+
+def test_silence_is_known_by_the_position_of_the_last_event(
+    console: int, spool: SpoolReader
+) -> None:
+    writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
+    writer.begin()
+    assert spool.silent_since(0)
+    writer.append(STDOUT, b"x")
+    assert not spool.silent_since(0) and spool.silent_since(writer.position)

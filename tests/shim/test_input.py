@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_more_input_than_a_pipe_holds_arrives_whole(sandbox: Sandbox) -> None:
 
 
 def test_input_that_nobody_reads_is_bounded_and_what_is_dropped_is_counted() -> None:
-    stdin = Stdin()
+    stdin = Stdin(selectors.PollSelector())
     stdin.write(b"x" * PENDING_MAX, False)
     for _ in range(3):
         stdin.write(b"y" * 100_000, False)

@@ -198,11 +198,12 @@ class BodyBudget:
 
 
 class BodyReader:
-    """A request's body as it comes."""
+    """A request's body as it comes. A `patient` reader waits for bytes for ever."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, patient: bool = False) -> None:
         self._receive = request.receive
         self._ended = False
+        self._patient = patient
         self._until = asyncio.get_running_loop().time() + IDLE_S
 
     async def piece(self) -> bytes:
@@ -211,7 +212,8 @@ class BodyReader:
         loop = asyncio.get_running_loop()
         while not self._ended:
             try:
-                async with asyncio.timeout_at(min(self._until, loop.time() + IDLE_S)):
+                until = None if self._patient else min(self._until, loop.time() + IDLE_S)
+                async with asyncio.timeout_at(until):
                     message = await self._receive()
             except TimeoutError:
                 raise HTTPException(408, headers={"connection": "close"}) from None

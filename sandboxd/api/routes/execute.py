@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -54,11 +54,29 @@ class Call(msgspec.Struct):
 
 
 class Typed(msgspec.Struct):
-    """`options` of a continue or input call."""
+    """`options` that calls of all modes have.
+
+    console  the form of stdout and stderr
+    input    stream: standard input comes through a request of its own (standard_input.py)
+    """
 
     eof: bool = False
     live: bool = False
     offset: Offset | int | None = None
+    console: Literal["text", "base64"] = "text"
+    input: Literal["calls", "stream"] = "calls"
+
+    def policy(self, base: PollPolicy) -> PollPolicy:
+        """`base` with these options. A client that names its place, or wants bytes, gets all
+        output: with the next reply, if there is no room in this one."""
+        base64, streams = self.console == "base64", self.input == "stream"
+        return replace(
+            base,
+            whole=base.whole or base64 or self.offset is not None,
+            base64=base64,
+            patient=base.patient or streams,
+            streams=streams,
+        )
 
 
 async def execute(request: Request) -> Response:
@@ -108,8 +126,7 @@ def complete_nothing() -> Response:
 async def _batch(request: Request, target: Session, call: Call) -> Response:
     options = typed(fold(call.options, {}), Typed, "options", beside=batch.BatchOptions)
     run = await ask(request, target, call)
-    terms = LIVE if options.live else POLL
-    return _CallResponse(target, run, None, terms, since(options.offset), wording(request))
+    return _CallResponse(target, run, None, options, wording(request))
 
 
 async def ask(request: HTTPConnection, target: Session, call: Call) -> Run:
@@ -141,8 +158,7 @@ async def _follow_up(request: Request, target: Session, call: Call) -> Response:
     options = typed(fold(call.options, {}), Typed, "options", beside=batch.BatchOptions)
     run = target.runs.get(call.runId)
     input = Input(call.code, options.eof) if call.mode == "input" else None
-    terms = LIVE if options.live else POLL
-    return _CallResponse(target, run, input, terms, since(options.offset), wording(request))
+    return _CallResponse(target, run, input, options, wording(request))
 
 
 def since(value: Offset | int | None) -> Offset | None:
@@ -158,21 +174,16 @@ class _CallResponse(Response):
     then it learns whether its client has got the result."""
 
     def __init__(
-        self,
-        target: Session,
-        run: Run,
-        input: Input | None,
-        terms: PollPolicy,
-        since: Offset | None,
-        wording: Wording,
+        self, target: Session, run: Run, input: Input | None, options: Typed, wording: Wording
     ) -> None:
         super().__init__()
         self._target, self._run, self._wording = target, run, wording
-        self._input, self._terms, self._since = input, terms, since
+        self._input, self._since = input, since(options.offset)
+        self._policy = options.policy(LIVE if options.live else POLL)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         expect_presence(scope)
-        async with self._run.call(self._input, self._terms, self._since) as reply:
+        async with self._run.call(self._input, self._policy, self._since) as reply:
             fields = await result(self._target, self._run, reply, self._wording)
             answer = JsonResponse({"result": {"runId": self._run.id, **fields}})
             if await Request(scope, receive).is_disconnected():
@@ -210,6 +221,8 @@ async def result(
         "verdict": asdict(verdict) if verdict else None,
         "offset": asdict(reply.offset),
     }
+    if reply.more:
+        fields["more"] = True
     if waiting := target.waiting(run):
         fields["queue"] = asdict(waiting)
     return fields | sizes.clamp_fields(run.plan.clamped)

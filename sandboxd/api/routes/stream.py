@@ -29,7 +29,7 @@ from ...errors import Invalid, SandboxdError
 from ...runs.client_calls import Input
 from ...runs.console_items import log
 from ...runs.cursor import Offset
-from ...runs.polling import STREAM
+from ...runs.polling import STREAM, PollPolicy
 from ...runs.run import Run
 from ..access.parameters import NoParameters, fold, parse, query_parameters, typed
 from ..http.delivery import expect_handed_over
@@ -65,13 +65,15 @@ async def execute(websocket: WebSocket) -> None:
 class _FollowedRun:
     """The run of a connection.
 
-    own    the run belongs to the connection, since its client cannot name it
-    since  the cursor that the client has sent, if any
+    own     the run belongs to the connection, since its client cannot name it
+    since   the cursor that the client has sent, if any
+    policy  the form of the frames
     """
 
     run: Run
     own: bool
     since: Offset | None
+    policy: PollPolicy
 
 
 async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
@@ -81,13 +83,13 @@ async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
         options = typed(fold(call.options, {}), Typed, "options", beside=BatchOptions)
+        place, policy = since(options.offset), options.policy(STREAM)
         if call.mode == "continue":
-            return _FollowedRun(target.runs.get(call.runId), False, since(options.offset))
+            return _FollowedRun(target.runs.get(call.runId), False, place, policy)
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        return _FollowedRun(
-            await ask(websocket, target, call), not call.runId, since(options.offset)
-        )
+        run = await ask(websocket, target, call)
+        return _FollowedRun(run, not call.runId, place, policy)
     except TimeoutError:
         refusal = f"no frame came within {FIRST_S:g} s"
     except SandboxdError as error:
@@ -140,7 +142,7 @@ async def _follow(websocket: WebSocket, target: Session, followed: _FollowedRun)
     run, since = followed.run, followed.since
     while not run.suspended:
         try:
-            async with run.call(policy=STREAM, since=since) as reply:
+            async with run.call(policy=followed.policy, since=since) as reply:
                 frame = await result(target, run, reply, wording(websocket))
                 frame["options"] = frame["options"] or {}  # null would crash clients
                 if reply:

@@ -21,6 +21,7 @@ from . import (
     server_info,
     session_admin,
     sessions,
+    standard_input,
     stream,
     transfers,
 )
@@ -47,6 +48,7 @@ _SESSIONS = (
     Route("GET", "/session/_/logs", session_admin.task_logs),
     Route("GET", "/session/{ref}", sessions.info),
     Route("POST", "/session/{ref}", execute.execute, "run.execute", polls=True),
+    Route("PUT", "/session/{ref}/stdin", standard_input.put_stdin, "run.input", streams=True),
     Route("DELETE", "/session/{ref}", sessions.destroy, "session.delete"),
     Route("PATCH", "/session/{ref}", session_admin.restart, "session.restart"),
     Route("POST", "/session/{ref}/rename", session_admin.rename, "session.rename"),
