@@ -48,7 +48,8 @@ upload   Nothing changes in the work directory before the commit. A socket that 
          commit aborts the upload. The answer comes after the commit, also if an earlier packet was
          refused.
 unpack   The data is a tar, unpacked below P. As an upload, it is put into place at the commit: as a
-         whole or not at all.
+         whole or not at all. A refusal comes at once. The helper then receives nothing more, so
+         that the next packet of the sender fails (EPIPE).
 pack     The data is a tar in the format pax. Names are relative to P. PATTERN is one of
          files/globs.py; without patterns, everything below P is packed. At most NAMED_MAX of
          files/packing.py entries are named, and all are counted. KIND may also be "outside": a

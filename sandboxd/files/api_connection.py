@@ -44,6 +44,13 @@ class ApiConnection:
         self._flush()
         self._send(pack_json(message))
 
+    def hang_up(self) -> None:
+        """Receive nothing more. The api's next send fails, and the api then reads the answer."""
+        self._sock.shutdown(socket.SHUT_RD)
+        # Data that is not read at the end would reset the connection before the answer is read.
+        while self._sock.recv(PACKET_MAX + 1):
+            pass
+
     def refuse(self, error: Exception) -> None:
         """Send the reason of a refusal. After an answer, only the missing {"end": true} shows the
         failure."""

@@ -26,7 +26,7 @@ WILDCARDS_MAX = 8
 
 
 class Pattern:
-    """One pattern; `text` as the client wrote it."""
+    """One pattern; `text` as the client wrote it. `is_plain`: it has no wildcard."""
 
     def __init__(self, text: str) -> None:
         """Raises Invalid for a pattern that leaves its directory."""
@@ -38,6 +38,7 @@ class Pattern:
             raise Invalid(f"{shown(text)} is no pattern: it is empty, too deep or too complex")
         inside("/".join(parts))  # raises Invalid for a text that no name can have
         self.plain = tuple(parts)
+        self.is_plain = not re.search(r"[*?[]", text)
         self._parts = [None if part == "**" else _component(part) for part in parts]
 
     def matches(self, name: Name) -> bool:

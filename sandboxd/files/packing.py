@@ -2,7 +2,8 @@
 
 The tar is pax (POSIX.1-2017), with times as text, since a float loses nanoseconds. Names are
 relative to the directory. Links stay links; one that leaves /home/work is left out. A link that a
-pattern names itself is followed, as in a download: a client that wants "latest" wants its content.
+pattern without wildcards names is followed, as in a download: a client that wants "latest" wants
+its content.
 A first walk finds the patterns without a match and the entries that are left out, since both are
 sent before the data.
 """
@@ -71,9 +72,10 @@ class _Packing:
         rule = LinkRule(self._home)
         place = real_place(self._home, self._parts) or self._parts
         for entry in self._walk(self._top, "", self._enters):
-            is_named = self._note(entry)
-            if not is_named and not self._is_taken(entry.path):
+            fitting = self._note(entry)
+            if not fitting and not self._is_taken(entry.path):
                 continue
+            is_named = any(pattern.is_plain for pattern in fitting)
             for item in _checked(entry, rule, place):
                 if is_named and isinstance(item, Member) and item.target:
                     yield from self._followed(item, rule)
@@ -98,14 +100,14 @@ class _Packing:
             pattern.matches(name) or pattern.may_match_below(name) for pattern in self._wanted
         )
 
-    def _note(self, entry: WalkEntry) -> bool:
-        """Note the patterns that fit `entry`; whether there is one."""
+    def _note(self, entry: WalkEntry) -> list[Pattern]:
+        """Note the patterns that fit `entry`, and return them."""
         name = tuple(entry.path.split("/"))
         fitting = [pattern for pattern in self._wanted if pattern.matches(name)]
         self.unmatched = [pattern for pattern in self.unmatched if pattern not in fitting]
         if fitting and not self._is_taken(entry.path):
             self._taken = f"{entry.path}/"
-        return bool(fitting)
+        return fitting
 
     def _followed(self, link: Member, rule: LinkRule) -> Iterator[Member | Left]:
         """The content of the link, under its name; the link itself if it leads to nothing."""

@@ -78,11 +78,6 @@ def place(home: int, stage: int, tree: Tree) -> None:
     os.unlink(REDO, dir_fd=stage)
 
 
-def is_unfinished(stage: str) -> bool:
-    """A helper with this stage was killed as it put a tree into place."""
-    return any(os.path.lexists(f"{stage}/{name}") for name in (UNDO, REDO))
-
-
 def recover(home: int, stage: int) -> None:
     """Take back, or finish, the steps of a helper that was killed, if `stage` has its list. Raises
     OSError."""

@@ -4,8 +4,10 @@ The members are made in `stage`, which programs cannot see, as a tree below "tre
 archive has ended and every name has been checked does placement.py put that tree into place. Room
 for the old and the new files is therefore needed at the same time.
 
-As with an upload, the helper reads and drops the rest of a request after the first error, so that
-the sender never blocks, and answers with the error at the end.
+The first error ends the request: the helper hangs up, and the api unpacks and sends no more of the
+body. A few bytes of a packed body can stand for more than any disk holds, so the bytes of an
+archive are bounded by the disk of the session, whatever they are: headers, members that replace
+each other, or data behind the end.
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ ENTRIES_MAX = 1_000_000
 NAMES_MAX = 64 << 20
 """Bytes of the names that the helper remembers: of directories and links."""
 
+ROOM_PER_ENTRY = 4096
+"""Bytes of headers and padding for each entry that the disk can have."""
+
+ROOM = 64 << 20
+"""Bytes of padding behind the end, and of headers that are for all members."""
+
 _PIECE = 1 << 20
 _TIME_MAX = (1 << 63) - 1
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -44,18 +52,16 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
 
     Raises Refused, FileWireError or OSError for the first error; nothing is changed then.
     """
-    incoming = _Incoming(api)
+    incoming = _Incoming(api, _bytes_max(home))
     try:
         with contextlib.closing(_Unpacking(home, stage, directory)) as unpacking:
             unpacking.receive(TarReader(incoming.read))
-            if not incoming.finish():
-                return
+            incoming.finish()
             place(home, stage, unpacking.tree())
-    except _SenderGone:
+    except (_SenderGone, ConnectionError):
         return
     except (Refused, FileWireError, OSError):
-        if not incoming.finish():
-            return
+        api.hang_up()
         raise
     finally:
         empty(stage)
@@ -63,44 +69,51 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
     api.answer({"ok": True, **unpacking.counts()})
 
 
+def _bytes_max(home: int) -> int:
+    """Bytes of an archive at most, so that everything in it can be on the disk."""
+    disk = os.fstatvfs(home)
+    entries = min(disk.f_files or ENTRIES_MAX, ENTRIES_MAX)
+    return disk.f_blocks * disk.f_frsize + ROOM_PER_ENTRY * entries + ROOM
+
+
 class _SenderGone(Exception):
     """The sender went away before the commit."""
 
 
 class _Incoming:
-    """The data packets of the request, as a stream that ends with the commit."""
+    """The data packets of the request, as a stream of `most` bytes that ends with the commit."""
 
-    def __init__(self, api: ApiConnection) -> None:
+    def __init__(self, api: ApiConnection, most: int) -> None:
         self._api = api
+        self._left = most
         self._data = memoryview(b"")
-        self._ended = self._gone = False
+        self._ended = False
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes; none at the end. Raises FileWireError, Invalid, _SenderGone."""
+        """At most `count` bytes; none at the end. Raises Refused, FileWireError, _SenderGone."""
         if not self._data and not self._ended:
-            packet = self._api.receive()
-            if packet is None:
-                self._gone = True
-                raise _SenderGone
-            if packet == {"commit": True}:
-                self._ended = True
-            elif isinstance(packet, bytes):
-                self._data = memoryview(packet)
-            else:
-                raise Invalid("this is no part of an archive")
+            self._receive()
         data, self._data = self._data[:count], self._data[count:]
         return bytes(data)
 
-    def finish(self) -> bool:
-        """Read and drop the rest; False when the sender went away before the commit."""
-        self._data = memoryview(b"")
-        while not (self._ended or self._gone):
-            try:
-                packet = self._api.receive()
-            except FileWireError:
-                continue
-            self._gone, self._ended = packet is None, packet == {"commit": True}
-        return not self._gone
+    def finish(self) -> None:
+        """Read and drop the rest. Raises as `read`."""
+        while not self._ended:
+            self._receive()
+
+    def _receive(self) -> None:
+        packet = self._api.receive()
+        if packet is None:
+            raise _SenderGone
+        if packet == {"commit": True}:
+            self._data, self._ended = memoryview(b""), True
+            return
+        if not isinstance(packet, bytes):
+            raise Invalid("this is no part of an archive")
+        self._left -= len(packet)
+        if self._left < 0:
+            raise QuotaExceeded("the archive has more bytes than the disk of the session can hold")
+        self._data = memoryview(packet)
 
 
 class _Unpacking:

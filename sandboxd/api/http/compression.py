@@ -31,6 +31,10 @@ _SKIPPABLE = tuple(bytes((number,)) + b"\x2a\x4d\x18" for number in range(0x50, 
 """The frames without content that some packers of zstd begin with (RFC 8878, 3.1.2)."""
 
 _MAGIC_SIZE = 4
+
+EMPTY_MAX = 1000
+"""Streams without content in one body: each costs far more than its few bytes."""
+
 ENCODINGS = ("identity", "gzip", "zstd")
 
 
@@ -111,20 +115,25 @@ async def decompressed(read: Callable[[], Awaitable[bytes]], encoding: str) -> A
         return
     make = _Gzip if actual == "gzip" else _zstd
     data: bytes | None = first
+    empty = 0
     while data:  # several streams one after the other are one
-        stream = make()
+        stream, is_empty = make(), True
         while not stream.eof:
             try:
                 output = await asyncio.to_thread(stream.decompress, data, PIECE)
             except (zlib.error, zstd.ZstdError) as error:
                 raise Invalid(f"the {actual} body is damaged: {error}") from None
             if output:
+                is_empty = False
                 yield output
             data = b""
             if stream.needs_input and not stream.eof:
                 data = await read()
                 if not data:
                     raise Invalid(f"the {actual} body was cut off")
+        empty += is_empty
+        if empty > EMPTY_MAX:
+            raise Invalid(f"the {actual} body has more than {EMPTY_MAX} streams without content")
         data = stream.unused_data or await read()
         while data and not (data := data.lstrip(b"\0")):  # tapes and gzip fill up with zeros
             data = await read()

@@ -84,6 +84,7 @@ class FileClient:
         try:
             await self._channel.send_packet(packet)
         except OSError:
+            await self._answer()  # raises the refusal of a helper that has hung up
             raise self._files.helper_gone() from None
 
     async def receive(self) -> dict[str, Any] | bytes:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from ... import filewire, log
 from ...errors import StageError
 from ...files import helper
-from ...files.placement import is_unfinished, recover
+from ...files.placement import recover
 from ...files.removal import empty
 from ...jail import identity, syscalls
 from ...jail.mounts import WRITABLE, FolderMount, attach
@@ -129,13 +129,13 @@ def _attach(folders: tuple[FolderMount, ...]) -> None:
 def _inbox(home: int) -> int:
     """An empty directory for uploads that no other helper uses. The lock ends with this process.
 
-    A helper that was killed as it put an archive into place has left a list in its directory:
-    its steps are taken back, or finished, first.
+    A helper that was killed has left files in its directory, which may fill the session's disk. If
+    the helper was putting an archive into place, its steps are taken back, or finished, first.
     """
     own: int | None = None
     for number in range(INBOXES):
         path = f"stage/{number}"
-        if own is not None and not is_unfinished(path):
+        if own is not None and not os.listdir(path):
             continue
         fd = os.open(path, _DIRECTORY)
         try:
@@ -144,11 +144,11 @@ def _inbox(home: int) -> int:
             os.close(fd)
             continue
         recover(home, fd)
+        empty(fd)
         if own is None:
             own = fd
         else:
             os.close(fd)
     if own is None:
         raise StageError("file helper", f"{INBOXES} file calls of this session are under way")
-    empty(own)  # a helper that was killed may have left files
     return own
