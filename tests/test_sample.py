@@ -66,7 +66,9 @@ def lines() -> Iterator[tuple[str, str]]:
             text = ""
 
 
-@pytest.mark.parametrize(("table", "text"), list(lines()), ids=lambda part: str(part).partition(" ")[0])
+@pytest.mark.parametrize(
+    ("table", "text"), list(lines()), ids=lambda part: str(part).partition(" ")[0]
+)
 def test_daemon_takes_each_setting_of_the_sample_alone(
     tmp_path: Path, table: str, text: str
 ) -> None:
