@@ -2,7 +2,7 @@
 
 The kernel follows relative links below a descriptor (beneath.py), but takes an absolute link for
 one that leaves it. Programs write absolute links to their own files all the same, so a link to
-/home/work/x means x here. The result is a name without links: whoever opens it lets the kernel
+/home/work/x means x here. The result is a name without links: to open it, the kernel is asked to
 refuse every link on the way, so a program that changes the tree meanwhile gains nothing.
 """
 

@@ -47,7 +47,7 @@ _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class StagedTree:
     """An unpacked tree: the descriptor of STAGED, and the mode and time (nanoseconds) of each
     directory; None: no member has named it."""
 
@@ -55,7 +55,7 @@ class Tree:
     directories: dict[Name, tuple[int, int] | None]
 
 
-def place(home: int, stage: int, tree: Tree) -> None:
+def place(home: int, stage: int, tree: StagedTree) -> None:
     """Put `tree` into place. Raises Refused and leaves the work directory as it was."""
     plan = _plan(home, tree)
     _finish_inner(tree, {move.name for move in plan.moves if move.kind == "new"})
@@ -69,7 +69,7 @@ def place(home: int, stage: int, tree: Tree) -> None:
             except OSError as error:
                 raise _refusal(error, move.name) from None
         os.rename(UNDO, REDO, src_dir_fd=stage, dst_dir_fd=stage)
-    except BaseException:
+    except BaseException:  # whatever the failure is
         _take_back(home, tree.fd, plan)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(UNDO, dir_fd=stage)
@@ -100,7 +100,7 @@ def recover(home: int, stage: int) -> None:
         os.unlink(name, dir_fd=stage)
 
 
-def _plan(home: int, tree: Tree) -> PlacementPlan:
+def _plan(home: int, tree: StagedTree) -> PlacementPlan:
     """The steps that put `tree` into place. Raises Refused for a name that cannot have its
     place."""
     device = os.fstat(home).st_dev
@@ -165,19 +165,23 @@ def _is_merged(name: Name, here: os.stat_result, there: os.stat_result | None) -
 
 
 def _plan_move(
-    tree: Tree, name: Name, here: os.stat_result, there: os.stat_result | None, plan: PlacementPlan
+    tree: StagedTree,
+    name: Name,
+    here: os.stat_result,
+    there: os.stat_result | None,
+    plan: PlacementPlan,
 ) -> None:
     plan.moves.append(Move("exchange" if there else "new", name, here.st_ino))
     if stat.S_ISDIR(here.st_mode):
         plan.directories.append(DirectoryState(name, here.st_ino, *_state(tree, name), None))
 
 
-def _state(tree: Tree, name: Name) -> tuple[int, int | None]:
+def _state(tree: StagedTree, name: Name) -> tuple[int, int | None]:
     """Mode and time of a new directory; time None: that of its making."""
     return tree.directories[name] or (DIRECTORY_MODE, None)
 
 
-def _finish_inner(tree: Tree, tops: set[Name]) -> None:
+def _finish_inner(tree: StagedTree, tops: set[Name]) -> None:
     """Give the staged directories below `tops`, whose content is complete, their modes and
     times."""
     for name in sorted(tree.directories, key=len, reverse=True):
@@ -216,7 +220,7 @@ def _finish(home: int, plan: PlacementPlan) -> None:
 
 
 def _take_back(home: int, tree: int, plan: PlacementPlan) -> None:
-    """Take back the moves that were done. What a program has changed meanwhile stays."""
+    """Take back the moves that were done. The changes of programs since then stay."""
     for move in reversed(plan.moves):
         with contextlib.suppress(OSError):
             _move_back(home, tree, move)

@@ -37,7 +37,7 @@ _SPECIAL = {b"3": "a device", b"4": "a device", b"6": "a FIFO", b"S": "a sparse 
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TarMember:
     """A member of the archive.
 
     name    as the archive has it, in the form of os.fsdecode
@@ -63,7 +63,7 @@ class TarReader:
         self._left = self._padding = 0
         self._defaults: dict[str, str] = {}
 
-    def members(self) -> Iterator[Member]:
+    def members(self) -> Iterator[TarMember]:
         """The members. The rest of a member's content is skipped when the next one is asked for.
 
         Raises Invalid for a stream that is no tar, or is cut off.
@@ -134,7 +134,7 @@ def _cut() -> Invalid:
     return Invalid("the archive was cut off: its end is missing")
 
 
-def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> Member:
+def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> TarMember:
     name = records.get("path") or _name(header)
     if kind in _SPECIAL or _SPARSE in records:
         what = _SPECIAL.get(kind, "a sparse file")
@@ -150,7 +150,7 @@ def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> M
         raise Invalid(f"{shown(name)} has an impossible size")
     target = records.get("linkpath") or os.fsdecode(header[157:257].split(b"\0")[0])
     mtime = records.get("mtime")
-    return Member(
+    return TarMember(
         name,
         known,
         target if known.endswith("link") else "",

@@ -25,10 +25,10 @@ from .api_connection import ApiConnection
 from .beneath import refused
 from .links import NO_LINKS, LinkRule, real_place
 from .paths import Name, absolute, inside, relative, shown
-from .placement import STAGED, Tree, place
+from .placement import STAGED, StagedTree, place
 from .removal import empty
 from .sync import sync_file_system
-from .tar_reader import Member, TarReader
+from .tar_reader import TarMember, TarReader
 
 ENTRIES_MAX = 1_000_000
 """Members of an archive at most."""
@@ -156,9 +156,9 @@ class _Unpacking:
                 raise _refusal(error, name) from None
         self._check_links()
 
-    def tree(self) -> Tree:
+    def tree(self) -> StagedTree:
         """The tree in the stage, valid until `close`."""
-        return Tree(self._tree, self._directories)
+        return StagedTree(self._tree, self._directories)
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -174,7 +174,7 @@ class _Unpacking:
             "bytes": self._bytes,
         }
 
-    def _name(self, member: Member) -> Name:
+    def _name(self, member: TarMember) -> Name:
         """The place of `member` below /home/work. Raises Invalid, OutsideHome."""
         if member.name.startswith("/"):
             raise OutsideHome(f"{shown(member.name)} is an absolute name; allowed: relative names")
@@ -189,7 +189,7 @@ class _Unpacking:
         """The place of `name` of the archive. Raises Invalid, OutsideHome."""
         return inside("/".join((".", *self._top, name)))
 
-    def _make(self, member: Member, name: Name, content: Callable[[int], bytes]) -> None:
+    def _make(self, member: TarMember, name: Name, content: Callable[[int], bytes]) -> None:
         """Make one member in the stage. Raises Refused, OSError."""
         if member.kind == "directory":
             self._make_directories(name)
@@ -206,7 +206,7 @@ class _Unpacking:
             self._make_entry(member, name, parent, content)
 
     def _make_entry(
-        self, member: Member, name: Name, parent: int, content: Callable[[int], bytes]
+        self, member: TarMember, name: Name, parent: int, content: Callable[[int], bytes]
     ) -> None:
         if member.kind == "file":
             self._make_file(member, name[-1], parent, content)
@@ -221,7 +221,7 @@ class _Unpacking:
             self._make_hard_link(member, name, parent)
 
     def _make_file(
-        self, member: Member, name: str, parent: int, content: Callable[[int], bytes]
+        self, member: TarMember, name: str, parent: int, content: Callable[[int], bytes]
     ) -> None:
         fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
         try:
@@ -235,7 +235,7 @@ class _Unpacking:
             os.close(fd)
         self._files += 1
 
-    def _make_hard_link(self, member: Member, name: Name, parent: int) -> None:
+    def _make_hard_link(self, member: TarMember, name: Name, parent: int) -> None:
         source = self._below_top(member.target)
         try:
             above = self._open(source[:-1])
@@ -301,7 +301,7 @@ class _Unpacking:
                 )
 
 
-def _time(member: Member) -> int:
+def _time(member: TarMember) -> int:
     """The member's time, as the kernel takes it. Raises Invalid."""
     if not -_TIME_MAX <= member.mtime <= _TIME_MAX:
         raise Invalid(f"{shown(member.name)} has an impossible time")

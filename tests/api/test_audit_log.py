@@ -82,7 +82,13 @@ def test_acts_that_have_nothing_to_do_with_each_other_do_not_share_a_name() -> N
             handler = route.handler
             handlers.setdefault(route.act, set()).add((handler.__module__, handler.__qualname__))
     shared = {act for act, names in handlers.items() if len(names) > 1}
-    assert shared == {"session.download", "run.execute", "folder.delete", "folder.move-file"}
+    assert shared == {
+        "session.upload",
+        "session.download",
+        "run.execute",
+        "folder.delete",
+        "folder.move-file",
+    }
 
 
 def test_a_poll_and_a_head_request_are_no_acts() -> None:

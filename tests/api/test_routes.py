@@ -73,6 +73,8 @@ TABLE: dict[tuple[str, str], Row] = {
     ("PATCH", "/session/{ref}"): Row(),
     ("DELETE", "/session/{ref}"): Row(),
     ("POST", "/session/{ref}/upload"): Row(),
+    ("PUT", "/session/{ref}/archive"): Row(),
+    ("GET", "/session/{ref}/archive"): Row(),
     ("GET", "/session/{ref}/files"): Row(),
     ("POST", "/session/{ref}/files"): Row(),
     ("GET", "/session/{ref}/download"): Row(query="files=x"),

@@ -1,4 +1,4 @@
-"""Bounds of archives: endless ones, files of killed helpers, links behind wildcards."""
+"""The bounds of archives: endless ones, files of killed helpers, links behind wildcards."""
 
 from __future__ import annotations
 

@@ -92,8 +92,12 @@ class _Gzip:
         return output
 
 
-async def decompressed(read: Callable[[], Awaitable[bytes]], encoding: str) -> AsyncIterator[bytes]:
-    """The content of the body that `read` gives piece by piece; an empty piece is its end.
+Read = Callable[[], Awaitable[bytes]]
+"""Gives a body piece by piece; an empty piece is its end."""
+
+
+async def decompressed(read: Read, encoding: str) -> AsyncIterator[bytes]:
+    """The content of the body that `read` gives.
 
     Its first bytes tell how it is packed; an `encoding` that the client names must agree. Raises
     Invalid for a body that is damaged or cut off.
@@ -113,30 +117,43 @@ async def decompressed(read: Callable[[], Awaitable[bytes]], encoding: str) -> A
             yield first
             first = await read()
         return
-    make = _Gzip if actual == "gzip" else _zstd
-    data: bytes | None = first
+    async for piece in _streams(first, read, actual):
+        yield piece
+
+
+async def _streams(data: bytes, read: Read, kind: str) -> AsyncIterator[bytes]:
+    """The content of a packed body, which begins with `data`. Several streams one after the other
+    are one. Raises Invalid."""
     empty = 0
-    while data:  # several streams one after the other are one
-        stream, is_empty = make(), True
-        while not stream.eof:
-            try:
-                output = await asyncio.to_thread(stream.decompress, data, PIECE)
-            except (zlib.error, zstd.ZstdError) as error:
-                raise Invalid(f"the {actual} body is damaged: {error}") from None
-            if output:
-                is_empty = False
-                yield output
-            data = b""
-            if stream.needs_input and not stream.eof:
-                data = await read()
-                if not data:
-                    raise Invalid(f"the {actual} body was cut off")
+    while data:
+        stream, is_empty = _Gzip() if kind == "gzip" else _zstd(), True
+        async for output in _stream(stream, data, read, kind):
+            is_empty = False
+            yield output
         empty += is_empty
         if empty > EMPTY_MAX:
-            raise Invalid(f"the {actual} body has more than {EMPTY_MAX} streams without content")
+            raise Invalid(f"the {kind} body has more than {EMPTY_MAX} streams without content")
         data = stream.unused_data or await read()
         while data and not (data := data.lstrip(b"\0")):  # tapes and gzip fill up with zeros
             data = await read()
+
+
+async def _stream(
+    stream: _Decompressor, data: bytes, read: Read, kind: str
+) -> AsyncIterator[bytes]:
+    """The content of one stream, which begins with `data`. Raises Invalid."""
+    while not stream.eof:
+        try:
+            output = await asyncio.to_thread(stream.decompress, data, PIECE)
+        except (zlib.error, zstd.ZstdError) as error:
+            raise Invalid(f"the {kind} body is damaged: {error}") from None
+        if output:
+            yield output
+        data = b""
+        if stream.needs_input and not stream.eof:
+            data = await read()
+            if not data:
+                raise Invalid(f"the {kind} body was cut off")
 
 
 def _zstd() -> _Decompressor:

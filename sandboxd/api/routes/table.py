@@ -9,7 +9,6 @@ from ..http.route import WEBSOCKET, Access, Route
 from . import (
     admin,
     apps,
-    archive,
     create_session,
     events,
     execute,
@@ -24,6 +23,7 @@ from . import (
     standard_input,
     stream,
     transfers,
+    tree_archive,
 )
 
 _SERVER = (
@@ -56,8 +56,8 @@ _SESSIONS = (
     Route("GET", "/session/{ref}/status-history", session_admin.status_history),
     Route("POST", "/session/{ref}/commit", session_admin.commit, "session.commit"),
     Route("POST", "/session/{ref}/upload", files.upload, "session.upload"),
-    Route("PUT", "/session/{ref}/archive", archive.put, "session.upload"),
-    Route("GET", "/session/{ref}/archive", archive.get, "session.download"),
+    Route("PUT", "/session/{ref}/archive", tree_archive.put, "session.upload"),
+    Route("GET", "/session/{ref}/archive", tree_archive.get, "session.download"),
     Route("GET POST", "/session/{ref}/files", files.listing),
     Route("GET POST", "/session/{ref}/download", files.download, "session.download"),
     Route("GET POST", "/session/{ref}/download_single", files.download_single, "session.download"),
