@@ -43,7 +43,8 @@ def main(args: argparse.Namespace) -> int:
         entries = list(tree.entries())
         image = args.image or _detect(entries)
         requests(args.get)  # a name that cannot be a result is reported before the run
-        check_writable(args.into if args.get else ".")
+        if args.get:
+            check_writable(args.into)
         options, config, source = _options(args), resources(args), _source(args.stdin)
         client, daemon = connect_or_start(args.socket, stack, say)
         stack.enter_context(contextlib.closing(client))

@@ -18,4 +18,7 @@ def upload(
         stream = tar_stream(tree, entries, say, advance)
         counts = client.put_archive(session, "", stream)
     files = counts["files"]
-    say.phase(f"uploaded {files} files, {counts['bytes']:,} bytes", uploaded=files)
+    say.phase(
+        f"uploaded {files} {'file' if files == 1 else 'files'}, {counts['bytes']:,} bytes",
+        uploaded=files,
+    )
