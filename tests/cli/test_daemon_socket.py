@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pathspec  # noqa: F401  # loaded before a child gives root up
 import pytest
 
 from sandboxd.cli import (  # noqa: F401  # loaded before a child gives root up
@@ -19,6 +20,7 @@ from sandboxd.cli import (  # noqa: F401  # loaded before a child gives root up
     leaks,
     main,
     run,
+    runtimes,
     selftest,
     serve,
 )

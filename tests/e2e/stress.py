@@ -28,7 +28,7 @@ from .daemon import Daemon, Outcome, run
 LIMITS = {
     "wall_s": 4, "cpu_s": 3, "mem": "48m", "pids": 40, "cpu": 0.2, "fsize": "16m", "output": "64m",
 }  # fmt: skip
-RESOURCES = {"resource_opts": {"disk": "32m"}}
+RESOURCES = {"resource_opts": {"disk": "16m"}}  # less for files than `fsize`
 PYTHON = "exec /usr/bin/python3 -c '{}'"
 
 ATTACKS = {

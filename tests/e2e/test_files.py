@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -174,10 +174,9 @@ def test_client_that_goes_away_leaves_no_helper(
     with daemon.client() as other:
         assert set(listing(other, id)) == {"sparse"}
         assert other.delete(f"/session/{id}").status_code == 200
-    helpers = [
-        p for p in os.listdir("/proc") if p.isdigit() and _title(p).startswith("sandboxd: f")
-    ]
-    assert helpers == []
+    warden = daemon.process.pid
+    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
+    assert [child for child in children if _title(child).startswith("sandboxd: f")] == []
 
 
 def _title(pid: str) -> str:
