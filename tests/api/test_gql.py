@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -46,13 +47,14 @@ def create(http: httpx.Client, name: str = "", **more: Any) -> str:
 
 
 @pytest.fixture
-def user(server: Server) -> httpx.Client:
+def user(server: Server) -> Iterator[httpx.Client]:
     """A client with a keypair of its own, which owns nothing yet."""
     keypair = server.keypair()
-    return httpx.Client(
+    with httpx.Client(
         base_url=server.client.base_url, transport=httpx.HTTPTransport(uds=server.path),
         auth=Signed(keypair.access_key, keypair.secret_key), timeout=10,
-    )  # fmt: skip
+    ) as client:  # fmt: skip
+        yield client
 
 
 def test_fields_of_a_query_come_in_its_order(user: httpx.Client) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -243,10 +241,7 @@ def test_daemon_that_ends_takes_its_terminals_with_it(folder: Path, how: str) ->
             if how == "stopped":
                 assert daemon.stop() == 0
             else:
-                assert daemon.process
-                os.kill(daemon.process.pid, signal.SIGKILL)
-                daemon.process.wait()
-                daemon.process = None
+                daemon.end("warden")
             with pytest.raises(ConnectionClosed):
                 while True:
                     screen.read()

@@ -6,6 +6,8 @@ import gc
 import os
 import socket
 
+import pytest
+
 from sandboxd.warden.fork import fork
 
 
@@ -35,5 +37,7 @@ def test_garbage_of_the_parent_closes_no_descriptor_of_the_child() -> None:
         with open(read, "rb") as output:
             assert output.read() == b"still open"
         assert os.waitpid(pid, 0)[1] == 0
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            gc.collect()
     finally:
         gc.enable()
