@@ -55,6 +55,7 @@ def as_nobody(*args: str) -> tuple[int, str]:
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
+            sys.stdin = open(0, closefd=False)  # not those of pytest
             sys.stderr = open(2, "w", closefd=False)  # the child ends below
             status = command(args)
             sys.stderr.flush()

@@ -79,7 +79,7 @@ def command_of(pid: int) -> bytes:
 
 
 def stages(daemon: Daemon) -> list[Path]:
-    """What helpers have in their stages."""
+    """The names in the stages of helpers."""
     return list(warden_view(daemon).glob("*/scratch/stage/*/*"))
 
 

@@ -7,7 +7,8 @@ from .daemon import running
 from .stress import ATTACKS, attack
 
 MET = {
-    "shared memory": {"fsize"}, "disk": {"disk"}, "inodes": {"disk"}, "depth": {"None", "disk"},
+    "shared memory": {"fsize"}, "disk": {"disk"}, "inodes": {"disk", "inodes"},
+    "depth": {"None", "disk", "inodes"},
     "descriptors": {"nofile"}, "cpu": {"cpu_s"},
 }  # fmt: skip
 """Attack -> the limit that it meets, if it is not too slow for it. Any may meet that of memory too,

@@ -67,7 +67,8 @@ def test_sender_that_goes_away_can_go_on(http: httpx.Client, make: Make) -> None
     def offset_when_free() -> str | None:
         answered = http.head(**call)
         assert answered.status_code in (200, 423)
-        return answered.headers.get("upload-offset")
+        offset: str | None = answered.headers.get("upload-offset")
+        return offset
 
     offset = int(until(offset_when_free))
     assert 0 <= offset <= 200_000
