@@ -8,7 +8,7 @@ import os
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import hypothesis
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid
-from sandboxd.files.tar_reader import HEADER_MAX, Member, TarReader
+from sandboxd.files.tar_reader import HEADER_MAX, TarMember, TarReader
 
 from .trees import File, directory, entry, hard_link, link, member_bytes, tar
 
@@ -30,7 +30,7 @@ NAMES = (
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
 
 
-def read(data: bytes, most: int = 1 << 16) -> list[tuple[Member, bytes]]:
+def read(data: bytes, most: int = 1 << 16) -> list[tuple[TarMember, bytes]]:
     """The members with their content, from a stream that gives at most `most` bytes at once."""
     stream = io.BytesIO(data)
     reader = TarReader(lambda count: stream.read(min(count, most)))
@@ -82,7 +82,7 @@ def plain(name: str = "f", **values: Any) -> bytes:
     st.integers(1, 5000),
 )  # fmt: skip
 def test_archives_of_the_standard_library_are_read_as_they_were_written(
-    members: list[tuple[str, bytes, str, bytes, int, int]], form: int, most: int
+    members: list[tuple[str, bytes, str, bytes, int, int]], form: Literal[0, 1, 2], most: int
 ) -> None:
     data, expected = b"", []
     for name, kind, target, content, mode, mtime in members:
