@@ -52,7 +52,17 @@ _ENVIRON = {
     "USER": "work",
     "HOME": HOME,
     "PATH": f"{HOME}/.local/bin:{PATH}:{ALIASES}",
+    # The leak detection of -fsanitize=address stops the threads of the program by ptrace(2). Where
+    # ptrace is refused, it ends every program with an error.
+    "LSAN_OPTIONS": "detect_leaks=0",
+    # npm says at once that the registry has no address, instead of trying for 70 s.
+    "npm_config_fetch_retries": "0",
 }
+"""Variables of every step. The runtime, the session and the run may replace each of them."""
+
+_UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+"""A question of Python is seen before the answer is awaited. Each print is a system call then, so
+only a program that may ask somebody has the variable."""
 
 
 class RunExecution:
@@ -187,7 +197,8 @@ class RunExecution:
 
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
-        environ = _ENVIRON | self.spec.environ
+        may_ask = step.name == "exec" and (self.spec.stdin is None or self.spec.terminal)
+        environ = _ENVIRON | (_UNBUFFERED if may_ask else {}) | self.spec.environ
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
