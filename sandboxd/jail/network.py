@@ -19,7 +19,7 @@ from .stage import expect, stage
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP, _IFF_MULTICAST = 0x1, 0x1000
 _SIOCADDRT = 0x890B
-_RTF_UP = 0x1
+_RTF_UP, _RTF_LOCAL = 0x1, 0x80000000
 _IFREQ = struct.Struct("16sH22x")
 _ADDRESS = struct.Struct("HH4s8x")  # struct sockaddr_in
 # struct rtentry (linux/route.h): destination, gateway, netmask, flags, name of the device
@@ -48,10 +48,15 @@ def apply() -> None:
 
 
 def _route_groups_v6() -> None:
-    """Route the multicast groups of IPv6 to the loopback, unless the host has no IPv6."""
+    """Route the multicast groups of IPv6 to the loopback, unless the host has no IPv6.
+
+    The kernel turns a route over a loopback into one that refuses, unless it is a local one
+    (fib6_is_reject in net/ipv6/route.c).
+    """
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            route = _IN6_RTMSG.pack(_GROUPS_V6, 8, 1, _RTF_UP, socket.if_nametoindex("lo"))
+            flags, device = _RTF_UP | _RTF_LOCAL, socket.if_nametoindex("lo")
+            route = _IN6_RTMSG.pack(_GROUPS_V6, 8, 1, flags, device)
             fcntl.ioctl(sock, _SIOCADDRT, route)
     except OSError as error:
         if error.errno not in (errno.EAFNOSUPPORT, errno.EACCES, errno.ENODEV, errno.EINVAL):
