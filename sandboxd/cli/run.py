@@ -31,7 +31,6 @@ from .stdin_sender import InputSource
 from .temporary_session import connect_or_start, create, deleted, resources, terminated
 from .tree_upload import upload
 
-
 UNBUFFERED = "PYTHONUNBUFFERED"
 """The shim sets this variable where a client may be asked. Nobody is asked with --stdin FILE, and
 an empty value lets Python write its output at its own speed."""

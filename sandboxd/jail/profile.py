@@ -183,8 +183,8 @@ CONDITIONS: tuple[Condition, ...] = (
         Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT)
         for mask, value in _others(_PROTOCOLS.values())
     ),
-    # Programs list their interfaces over rtnetlink. It changes nothing without CAP_NET_ADMIN. Of the
-    # other netlink protocols several may be used by anybody, and numbers of _PROTOCOLS are such.
+    # Programs list their interfaces over rtnetlink. It changes nothing without CAP_NET_ADMIN. Some
+    # other netlink protocols have numbers of _PROTOCOLS, and programs must not use them.
     *(
         Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT, family=_AF_NETLINK)
         for mask, value in _others((_NETLINK_ROUTE,))

@@ -6,6 +6,8 @@ wall      Runs from the start of the step. The clock stands still while the prog
           waits while others work, or with output between its questions: the clock stands still
           for `input_s` in all, and only an answer of the client renews that time.
 input     The end of that time. Standard input is then closed, so that no program waits for ever.
+kill      The end of the grace after SIGTERM, which a step gets at the end of `wall`. What the step
+          waits for does not matter any more.
 cpu       The next moment at which the CPU limit could be reached, from the CPU time used so far.
 look      The next moment to check whether the program waits for input: 50 ms after its last
           output, then after twice the interval each time, up to half a second.
@@ -35,6 +37,7 @@ class Deadlines:
         self._limits, self._input_s, self._input_left_s = limits, input_s, input_s
         self._began = monotonic()
         self._wall = self._began + limits.wall_s
+        self._kill: float | None = None
         self._cpu = self._began + limits.cpu_s / limits.cpus
         self._frozen_at: float | None = None
         self._waiting_since = self._began
@@ -49,7 +52,9 @@ class Deadlines:
     def next(self, now: float) -> float:
         """The earliest deadline or check; never later than LAST_LOOK after `now`."""
         due = [self._look if not self.waiting else now + LAST_LOOK, self._cpu]
-        if self._frozen_at is None:
+        if self._kill is not None:
+            due.append(self._kill)
+        elif self._frozen_at is None:
             due.append(self._wall)
         if self._input is not None:
             due.append(self._input)
@@ -57,7 +62,20 @@ class Deadlines:
 
     def wall_reached(self, now: float) -> bool:
         """Whether the wall-clock time of the step is used up."""
-        return self._frozen_at is None and now >= self._wall
+        return self._kill is None and self._frozen_at is None and now >= self._wall
+
+    def begin_grace(self, now: float) -> None:
+        """The step has got SIGTERM: it has to end within its grace."""
+        self._kill = now + self._limits.grace_s
+
+    @property
+    def is_in_grace(self) -> bool:
+        """Whether the step has got SIGTERM and has to end."""
+        return self._kill is not None
+
+    def kill_due(self, now: float) -> bool:
+        """Whether the grace of the step is over."""
+        return self._kill is not None and now >= self._kill
 
     def cpu_due(self, now: float) -> bool:
         """Whether the CPU time could be used up by now."""

@@ -10,7 +10,8 @@ The shim forks init and speaks with it over one SOCK_SEQPACKET socket:
                                                                start a step; with the name of a
                                                                terminal: on it, no descriptors
     init -> shim   {"exit": wait status}                       the step and all its processes ended
-    shim -> init   {"signal": number}                          signal the step's process group
+    shim -> init   {"signal": number, "all"}                   signal the step's process group, or
+                                                               all processes of the run
 
 A step is over when its first process has ended. Init then kills all other processes of the step
 (kill(2) with pid -1 reaches every process of the namespace except its init), so that steps do not
@@ -124,7 +125,7 @@ def _serve(sock: socket.socket, oom: int) -> None:
             if "argv" in message:
                 step, terminal = _spawn(message, fds, oom), bool(message["terminal"])
             elif "signal" in message and step:
-                _signal_group(step, message["signal"])
+                _signal(-1 if message["all"] else -step, message["signal"])
 
 
 def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
@@ -223,8 +224,9 @@ def _kill_all() -> None:
             return
 
 
-def _signal_group(pid: int, number: int) -> None:
+def _signal(target: int, number: int) -> None:
+    """Signal a process group, or with -1 all processes of the namespace except init (kill(2))."""
     try:
-        os.killpg(pid, number)
+        os.kill(target, number)
     except ProcessLookupError:
         pass  # the step has just ended

@@ -26,9 +26,9 @@ from .. import wire
 from ..errors import StageError
 from ..jail import rlimits
 from ..jail.cgroup import Counters
-from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Sender, Step, Usage, Verdict, most, size
+from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, shared_memory
+from . import advice, environment, shared_memory
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -42,27 +42,11 @@ from .storage import Storage
 from .terminal import PseudoTerminal
 from .verdict import judge
 
+TIME_LIMITS = ("wall_s", "cpu_s")
+"""The limits that end the whole run, whatever the exit status of the step is."""
+
 MEMORY_EXIT = 128 + signal.SIGKILL
 """Exit code of a step that had too little memory to start, as if the kernel had killed it."""
-
-_ENVIRON = {
-    "TERM": "xterm",
-    "LANG": "C.UTF-8",
-    "SHELL": "/bin/bash",
-    "USER": "work",
-    "HOME": HOME,
-    "PATH": f"{HOME}/.local/bin:{PATH}:{ALIASES}",
-    # The leak detection of -fsanitize=address stops the threads of the program by ptrace(2). Where
-    # ptrace is refused, it ends every program with an error.
-    "LSAN_OPTIONS": "detect_leaks=0",
-    # npm says at once that the registry has no address, instead of trying for 70 s.
-    "npm_config_fetch_retries": "0",
-}
-"""Variables of every step. The runtime, the session and the run may replace each of them."""
-
-_UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
-"""A question of Python is seen before the answer is awaited. Each print is a system call then, so
-only a program that may ask somebody has the variable."""
 
 
 class RunExecution:
@@ -72,6 +56,7 @@ class RunExecution:
     external_signals  signals that the shim sent to the step, with the party that wanted each
     status            wait status of the step's first process; None: it has not ended
     ended_by          the limit for which the shim ends the step
+    terminated_by     the party that has sent SIGTERM so that the run ends with this step
     killed_by         the party that ends the run
     over              the step has ended, or has to
     """
@@ -99,6 +84,7 @@ class RunExecution:
         self.deadlines = Deadlines()
         self.status: int | None = None
         self.ended_by: str | None = None
+        self.terminated_by: Sender | None = None
         self.external_signals: dict[int, Sender] = {}
         self.over = False
         self.killed_by: Sender | None = None
@@ -148,7 +134,7 @@ class RunExecution:
         self.deadlines.start(step.limits, self.spec.bounds.input_s)
         self._spawn(step)
         self._serve_until_end(before)
-        if self.status is None:
+        if self.status is None or self.ended_by in TIME_LIMITS:
             self.init.kill()
         self.console.drain()
         dropped = self.stdin.dropped if self.stdin else 0
@@ -168,8 +154,8 @@ class RunExecution:
             code = -1 if verdict.outcome == "fault" else 128 + signal.SIGKILL
             self._record_verdict(step, code, verdict, final=True)
             return None
-        self._record_verdict(step, code, verdict)
-        return code
+        self._record_verdict(step, code, verdict, final=self.terminated_by is not None)
+        return None if self.terminated_by else code
 
     def _collect_facts(self, step: Step, before: Counters, after: Counters) -> StepFacts:
         self.storage.check()
@@ -178,7 +164,7 @@ class RunExecution:
         return StepFacts(
             limits=step.limits,
             usage=self._usage(before, after),
-            status=self.status,
+            status=None if self.ended_by in TIME_LIMITS else self.status,
             ended_by=self.ended_by,
             killed_by=self.killed_by,
             before=before,
@@ -198,7 +184,7 @@ class RunExecution:
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
         may_ask = step.name == "exec" and (self.spec.stdin is None or self.spec.terminal)
-        environ = _ENVIRON | (_UNBUFFERED if may_ask else {}) | self.spec.environ
+        environ = environment.of_step(may_ask, self.spec.environ)
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
@@ -243,14 +229,27 @@ class RunExecution:
             self.control.notify()
 
     def _is_time_up(self, now: float, before: Counters) -> bool:
-        """Set `ended_by` when the step has used up its wall-clock time or its CPU time."""
+        """Whether the step has to be killed now. Set `ended_by` when the step has used up its
+        wall-clock time or its CPU time."""
         if self.deadlines.wall_reached(now):
             self.ended_by = "wall_s"
-        elif self.deadlines.cpu_due(now):
+            self._terminate(now)
+        if self.deadlines.kill_due(now):
+            self.killed_by = self.terminated_by
+            return True
+        if self.deadlines.cpu_due(now):
             used = (self.spec.jail.group.counters().cpu_us - before.cpu_us) / 1e6
             if self.deadlines.cpu_reached(now, used):
-                self.ended_by = "cpu_s"
-        return self.ended_by in ("wall_s", "cpu_s")
+                self.ended_by = self.ended_by or "cpu_s"
+                return True
+        return False
+
+    def _terminate(self, now: float) -> None:
+        """Send SIGTERM to all processes of the step. What they print until the end of the grace is
+        output of the step."""
+        self.deadlines.begin_grace(now)
+        if not self.deadlines.kill_due(now):
+            self.init.signal(signal.SIGTERM, every=True)
 
     def _check_storage(self) -> None:
         """Count the processes and check the storage. A step above its disk or inode limit is
@@ -312,6 +311,9 @@ class RunExecution:
             number = signal.Signals[message["name"]]
             self.external_signals[number] = by
             self.init.signal(number)
+        elif op == "terminate" and self.terminated_by is None and not self.deadlines.is_in_grace:
+            self.terminated_by = self.external_signals[signal.SIGTERM] = by
+            self._terminate(time.monotonic())
         elif op == "kill":
             self.killed_by, self.over = by, True
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from sandboxd.jail import network
-from sandboxd.shim import run
+from sandboxd.shim import environment
 
 from ..sandbox import Sandbox
 
@@ -89,7 +89,7 @@ def test_sanitized_program_works_with_sanitizer_options_of_the_project(
     own = {"ASAN_OPTIONS": "abort_on_error=1"}
     result = sandbox.run("./main", build=SANITIZED, environ=own)
     assert result.exit == 0, result.stderr
-    monkeypatch.delitem(run._ENVIRON, "LSAN_OPTIONS")
+    monkeypatch.delitem(environment.VARIABLES, "LSAN_OPTIONS")
     assert sandbox.run("./main", build=SANITIZED, environ=own).exit != 0
 
 

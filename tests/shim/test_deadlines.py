@@ -115,3 +115,13 @@ def test_costly_looks_get_rarer_still(clock: Deadlines) -> None:
     clock.record_look(START + 1, waits=False, cost=0.1)
     assert not clock.look_due(START + 2.9, quiet_since=START)
     assert clock.look_due(START + 3, quiet_since=START)
+
+
+def test_grace_replaces_the_wall_limit_and_ends_whatever_the_program_waits_for(
+    clock: Deadlines,
+) -> None:
+    clock.begin_grace(START + 10)
+    clock.record_look(START + 10.1, waits=True)
+    assert not clock.wall_reached(START + 10.2) and not clock.kill_due(START + 11.9)
+    assert clock.next(START + 11.8) == START + 12
+    assert clock.kill_due(START + 12)

@@ -78,7 +78,8 @@ ATTACKS = (
                 if error:
                     raise OSError(-error, os.strerror(-error))
             lo_down = struct.pack("BxHiII", 0, 0, 1, 0, 1)
-            address = struct.pack("BBBBI", 2, 8, 0, 0, 1) + struct.pack("HH4s", 8, 2, bytes([10] * 4))
+            local = struct.pack("HH4s", 8, 2, bytes([10] * 4))
+            address = struct.pack("BBBBI", 2, 8, 0, 0, 1) + local
             route = struct.pack("8BI", 2, 0, 0, 0, 254, 4, 253, 1, 0) + struct.pack("HHi", 8, 4, 1)
             link = struct.pack("BxHiII", 0, 0, 0, 0, 0)
             for name, number, body in (("flags of lo", 19, lo_down), ("a new link", 16, link),
