@@ -38,7 +38,15 @@ def _flags(sock: socket.socket, name: str) -> int:
 def apply() -> None:
     """Bring the loopback up, with multicast."""
     with stage("network"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        flags = _flags(sock, "lo") | _IFF_UP | _IFF_MULTICAST
+        flags = _flags(sock, "lo") | _IFF_UP
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags))
+    enable_multicast()
+
+
+def enable_multicast() -> None:
+    """Let the loopback take multicast, and route the groups to it."""
+    with stage("network"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        flags = _flags(sock, "lo") | _IFF_MULTICAST
         fcntl.ioctl(sock, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags))
         device = ctypes.create_string_buffer(b"lo")
         groups, mask = (_ADDRESS.pack(socket.AF_INET, 0, part) for part in (_GROUPS, _MASK))
