@@ -6,8 +6,8 @@ wall      Runs from the start of the step. The clock stands still while the prog
           waits while others work, or with output between its questions: the clock stands still
           for `input_s` in all, and only an answer of the client renews that time.
 input     The end of that time. Standard input is then closed, so that no program waits for ever.
-kill      The end of the grace after SIGTERM, which a step gets at the end of `wall`. What the step
-          waits for does not matter any more.
+kill      The end of the grace after SIGTERM, which a step gets at the end of `wall`. It does not
+          matter any more whether the program waits for input.
 cpu       The next moment at which the CPU limit could be reached, from the CPU time used so far.
 look      The next moment to check whether the program waits for input: 50 ms after its last
           output, then after twice the interval each time, up to half a second.

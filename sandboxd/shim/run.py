@@ -245,7 +245,7 @@ class RunExecution:
         return False
 
     def _terminate(self, now: float) -> None:
-        """Send SIGTERM to all processes of the step. What they print until the end of the grace is
+        """Send SIGTERM to all processes of the step. Their output until the end of the grace is
         output of the step."""
         self.deadlines.begin_grace(now)
         if not self.deadlines.kill_due(now):

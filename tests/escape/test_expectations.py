@@ -1,4 +1,4 @@
-"""What programs take for granted in a run: interfaces, multicast, and the variables of all runs."""
+"""Expectations of programs in a run: interfaces, multicast, and the variables of all runs."""
 
 from __future__ import annotations
 
