@@ -142,7 +142,7 @@ def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> T
     known = _KINDS.get(kind)
     if known is None:
         raise Invalid(f"{shown(name)} has the type {shown(os.fsdecode(kind))}, which is not known")
-    if known == "file" and name.endswith("/"):  # from before POSIX
+    if kind == b"\0" and name.endswith("/"):  # from before POSIX
         known = "directory"
     if decimal := records.get("size"):
         size = _seconds(decimal) // _NS
