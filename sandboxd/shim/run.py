@@ -135,7 +135,7 @@ class RunExecution:
         self.tasks_peak = 1
         self.denied.begin()
         self.storage.begin(step.limits)
-        self.deadlines.start(step.limits, self.spec.bounds.input_s)
+        self.deadlines.start(step.limits, self.spec.bounds.input_s, group.cpu_s)
         self._spawn(step)
         self._serve_until_end(before)
         if self.status is None:
@@ -254,13 +254,13 @@ class RunExecution:
         """Check whether the program waits for input; close an input that gets no answer in time.
         A stream is not closed: a program must not take half of its input for all of it."""
         if self.stdin is None or self.stdin.fd is None:
-            self.deadlines.stop_looking()
+            self.deadlines.stop_looking(now)
             return
         if self.deadlines.input_reached(now) and self.input.attached:
             self.deadlines.expire_input(now)
         elif self.deadlines.input_reached(now):
             self.stdin.close()
-            self.deadlines.stop_looking()
+            self.deadlines.stop_looking(now)
         elif self.deadlines.look_due(now, self.console.quiet_since):
             awaited = self.stdin.awaited()
             self.deadlines.record_look(now, awaited, time.monotonic() - now)
