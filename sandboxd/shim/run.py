@@ -40,6 +40,7 @@ from .run_spec import RunSpec
 from .stdin import Stdin
 from .storage import Storage
 from .terminal import PseudoTerminal
+from .terminal_stdin import TerminalStdin
 from .verdict import judge
 
 MEMORY_EXIT = 128 + signal.SIGKILL
@@ -192,6 +193,14 @@ class RunExecution:
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
             self.init.start(argv, environ, [], self.terminal.path, rlimits_below)
+            return
+        if self.spec.interactive and step.name == "exec":
+            terminal = TerminalStdin(self.selector, self.input.update)
+            err = self.console.attach_terminal(step.limits.output, terminal.output())
+            self.stdin = terminal
+            self.input.begin(terminal, True)
+            self.init.start(argv, environ, [err], terminal.path, rlimits_below)
+            os.close(err)
             return
         out, err = self.console.attach(step.limits.output)
         if self.spec.stdin is None:

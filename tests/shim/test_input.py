@@ -83,7 +83,7 @@ def test_program_that_computes_beside_a_waiting_thread_cannot_stop_the_clock(
     sandbox: Sandbox,
 ) -> None:
     result = sandbox.run(f"{PYTHON} '{COMPUTES}'", wall_s=1, cpu_s=60)
-    assert result.waited >= 1  # a client is told of the question nevertheless
+    assert result.waited >= 1  # clients get the question nevertheless
     assert (result.verdict["outcome"], result.verdict["limit"]) == ("limit", "wall_s")
     assert result.verdict["sent_by"] == "sandboxd"
 
