@@ -74,6 +74,7 @@ class TerminalStdin(Stdin):
         super().close()
 
     def finish(self) -> None:
+        """Close everything, after the step."""
         super().finish()
         os.close(self.child)
 
