@@ -1,8 +1,8 @@
 """The terminal of an interactive exec: a pseudo-terminal of the jail as standard input and output.
 
 A program at a terminal prints its prompt before it waits. With pipes, C, Perl, Ruby and awk keep
-the prompt in a buffer of the program. Standard error stays a pipe, so it is told apart from
-standard output.
+the prompt in a buffer of the program. Standard error stays a pipe, so clients can distinguish it
+from standard output.
 
 The user is a client that sends whole lines. The settings of the terminal (termios(3)) are therefore
 not those of a person at a keyboard:
