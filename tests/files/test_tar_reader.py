@@ -8,7 +8,7 @@ import os
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import hypothesis
 import pytest
@@ -20,7 +20,7 @@ from sandboxd.files.tar_reader import HEADER_MAX, Member, TarReader
 
 from .trees import File, directory, entry, hard_link, link, member_bytes, tar
 
-FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+FORMATS: list[Literal[0, 1, 2]] = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 NAMES = (
     st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=6)
     .map(b"/".join)
@@ -82,7 +82,7 @@ def plain(name: str = "f", **values: Any) -> bytes:
     st.integers(1, 5000),
 )  # fmt: skip
 def test_archives_of_the_standard_library_are_read_as_they_were_written(
-    members: list[tuple[str, bytes, str, bytes, int, int]], form: int, most: int
+    members: list[tuple[str, bytes, str, bytes, int, int]], form: Literal[0, 1, 2], most: int
 ) -> None:
     data, expected = b"", []
     for name, kind, target, content, mode, mtime in members:

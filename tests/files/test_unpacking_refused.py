@@ -65,13 +65,13 @@ def test_name_that_leaves_or_is_none_is_refused(scratch: Scratch, name: str) -> 
     with_tree(scratch)
     member = File("placeholder")
     info = entry("placeholder")
-    info.pax_headers["path"] = name
+    info.pax_headers = {"path": name}
     info.size = len(member.content)
     header = info.tobuf(tarfile.PAX_FORMAT)
     if name == "":  # an empty record means the name of the header
-        header = bytearray(entry("").tobuf(tarfile.USTAR_FORMAT))
+        header = entry("").tobuf(tarfile.USTAR_FORMAT)
     before = identities(scratch.home)
-    data = tar(File("f"))[:-1024] + bytes(header) + member.content.ljust(512, b"\0") + bytes(1024)
+    data = tar(File("f"))[:-1024] + header + member.content.ljust(512, b"\0") + bytes(1024)
     result = unpack(scratch, data)
     assert result.kind == NAMES[name]
     assert identities(scratch.home) == before
@@ -173,7 +173,7 @@ def test_member_without_a_place_of_its_kind_is_refused(scratch: Scratch, way: st
 def test_link_whose_target_no_name_can_be_is_refused(scratch: Scratch, target: str) -> None:
     with_tree(scratch)
     member = link("x", "placeholder")
-    member.pax_headers["linkpath"] = target
+    member.pax_headers = {"linkpath": target}
     assert refused(scratch, member).kind == "invalid"
 
 
