@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from sandboxd.files import placement
-from sandboxd.files.placement import STAGED, Tree, is_unfinished, place, recover
-from sandboxd.files.placement_list import Move
+from sandboxd.files.placement import STAGED, StagedTree, place, recover
+from sandboxd.files.placement_list import REDO, UNDO, Move
 from sandboxd.files.removal import empty
 
 from .scratch import Scratch, become
@@ -23,6 +23,11 @@ from .test_upload import NOBODY
 from .trees import NS, State, identities
 
 Identities = dict[str, tuple[int, State]]
+
+
+def is_unfinished(stage: str) -> bool:
+    """A helper with this stage was killed as it put a tree into place."""
+    return any(os.path.lexists(f"{stage}/{name}") for name in (UNDO, REDO))
 
 
 class Placing:
@@ -57,7 +62,7 @@ class Placing:
         }  # fmt: skip
 
     @contextlib.contextmanager
-    def descriptors(self) -> Iterator[tuple[int, int, Tree]]:
+    def descriptors(self) -> Iterator[tuple[int, int, StagedTree]]:
         staged = self.scratch.stage / STAGED
         if not staged.is_dir():  # a recovery that was killed has removed it
             staged = self.scratch.stage
@@ -66,7 +71,7 @@ class Placing:
             for path in (self.scratch.home, self.scratch.stage, staged)
         )
         try:
-            yield home, stage, Tree(tree, self.directories)
+            yield home, stage, StagedTree(tree, self.directories)
         finally:
             for fd in (home, stage, tree):
                 os.close(fd)
@@ -88,7 +93,7 @@ class Placing:
         with self.descriptors() as (home, _, tree):
             return placement._plan(home, tree).moves
 
-    def in_child(self, act: Callable[[int, int, Tree], None]) -> int:
+    def in_child(self, act: Callable[[int, int, StagedTree], None]) -> int:
         """The exit status of `act` in a process of the session's user; negative: a signal."""
         with self.descriptors() as (home, stage, tree):
             pid = os.fork()
@@ -102,7 +107,7 @@ class Placing:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def next_helper(home: int, stage: int, _: Tree) -> None:
+def next_helper(home: int, stage: int, _: StagedTree) -> None:
     recover(home, stage)
     empty(stage)
 

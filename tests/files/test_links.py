@@ -182,11 +182,11 @@ def look_escapes(scratch: Scratch, seconds: float) -> bool:
 
     try:
         with meanwhile(flips_of_absolute_links(scratch)):
-            found = until(lambda: any(escaped), attempt, seconds)
+            reached = until(lambda: any(escaped), attempt, seconds)
     finally:
         os.close(home)
     assert escaped
-    return found
+    return reached
 
 
 def test_absolute_link_to_a_flipping_directory_gives_no_descriptor_outside(

@@ -16,10 +16,10 @@ import pytest
 
 from sandboxd.errors import NoSpace
 from sandboxd.files import placement
-from sandboxd.files.placement import Tree, is_unfinished, place
+from sandboxd.files.placement import StagedTree, place
 from sandboxd.files.placement_list import REDO, UNDO
 
-from .placing import Placing, before_move, kill_at, next_helper
+from .placing import Placing, before_move, is_unfinished, kill_at, next_helper
 from .test_upload import NOBODY
 from .trees import NS, snapshot
 
@@ -65,7 +65,7 @@ def test_kill_at_any_call_leaves_the_old_tree_or_the_new_one(tmp_path: Path) -> 
         placing = Placing(root)
         before = placing.identities()
 
-        def act(home: int, stage: int, tree: Tree, call: int = call) -> None:
+        def act(home: int, stage: int, tree: StagedTree, call: int = call) -> None:
             kill_at(call)
             place(home, stage, tree)
             sys.setprofile(None)
@@ -109,12 +109,12 @@ def test_kill_of_the_recovery_itself_is_recovered(tmp_path: Path) -> None:
         placing = Placing(root)
         before = placing.identities()
 
-        def unfinished(home: int, stage: int, tree: Tree) -> None:
+        def unfinished(home: int, stage: int, tree: StagedTree) -> None:
             with pytest.MonkeyPatch.context() as patch:
                 before_move(7, lambda: os.kill(os.getpid(), signal.SIGKILL), patch)
                 place(home, stage, tree)
 
-        def interrupted(home: int, stage: int, tree: Tree, call: int = call) -> None:
+        def interrupted(home: int, stage: int, tree: StagedTree, call: int = call) -> None:
             kill_at(call)
             next_helper(home, stage, tree)
             sys.setprofile(None)

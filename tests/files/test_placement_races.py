@@ -13,9 +13,9 @@ import pytest
 
 from sandboxd.errors import Invalid, Refused
 from sandboxd.files import placement
-from sandboxd.files.placement import Tree, is_unfinished, place
+from sandboxd.files.placement import StagedTree, place
 
-from .placing import Placing, before_move
+from .placing import Placing, before_move, is_unfinished
 from .trees import identities
 
 pytestmark = pytest.mark.root  # only root can become somebody else
@@ -158,7 +158,7 @@ def test_directory_that_a_program_closes_meanwhile_is_taken_back(
     last = len(placing.moves()) - 1
     assert placing.moves()[last].name != ("implicit",)
 
-    def refused(home: int, stage: int, tree: Tree) -> None:
+    def refused(home: int, stage: int, tree: StagedTree) -> None:
         def act() -> None:
             os.chmod("implicit", 0o500, dir_fd=home)
             raise OSError(4, "a failure of the last move")
