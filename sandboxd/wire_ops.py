@@ -86,14 +86,17 @@ class Op:
 
 
 def _check_start(arguments: Mapping[str, Any]) -> None:
-    """`stdin` is the socket of the user when exec has a terminal, and else a regular file; the
-    variables and the commands, with a NUL behind each, fit COMMANDS_MAX."""
+    """`stdin` is the socket of the user when exec has a terminal, and else a regular file. An
+    interactive exec has neither, because it reads what clients type. The variables and the
+    commands, with a NUL behind each, fit COMMANDS_MAX."""
     stdin = arguments["stdin"]
     is_socket = stdin is not None and file_type(stdin) == stat.S_IFSOCK
     if arguments["terminal"] and not is_socket:
         raise Invalid("a terminal needs the socket of its user")
     if not arguments["terminal"] and is_socket:
         raise Invalid("standard input must be a regular file")
+    if arguments["interactive"] and stdin is not None:
+        raise Invalid("an interactive run reads what its client types, and no file or socket")
     texts = [step.command or "" for step in arguments["steps"]]
     texts += [f"{name}={value}" for name, value in arguments["environ"].items()]
     try:
@@ -148,7 +151,8 @@ OPS: Mapping[str, Op] = {
             "starts a run; its number is one that the session has not used before",
             {
                 **_SESSION, "run": _RUN, "shell": one_of("/bin/sh", "/bin/bash"),
-                "steps": STEP_LIST, "environ": ENVIRON, "terminal": BOOLEAN, "runtime": TEXT,
+                "steps": STEP_LIST, "environ": ENVIRON, "terminal": BOOLEAN,
+                "interactive": BOOLEAN, "runtime": TEXT,
             },
             sends=(_STDIN,),
             rule=_check_start,

@@ -165,6 +165,7 @@ class Sandbox:
         on_wait: Callable[[Worker], None] | None = None,
         per_step: dict[str, dict[str, Any]] | None = None,
         runtime: str = "",
+        interactive: bool = False,
         **limits: Any,
     ) -> Result:
         """Do a run to its end. When it waits for input, `on_wait` is called, and then it gets the
@@ -179,8 +180,9 @@ class Sandbox:
         files = [] if stdin is None else [_file(stdin)]
         try:
             shim, fds = self.start(
-                *files, run=self.runs, steps=steps, environ=environ or {}, runtime=runtime
-            )
+                *files, run=self.runs, steps=steps, environ=environ or {}, runtime=runtime,
+                interactive=interactive,
+            )  # fmt: skip
         finally:
             wire.close_all(files)
         try:
@@ -207,7 +209,7 @@ class Sandbox:
         steps = [{"name": name, "command": "true", "limits": limits} for name in STEPS]
         usual = {
             "run": 1, "shell": "/bin/bash", "steps": steps, "environ": {}, "terminal": False,
-            "runtime": "",
+            "interactive": False, "runtime": "",
         }  # fmt: skip
         return self.warden.start(*fds, **(self.name | usual | arguments))
 

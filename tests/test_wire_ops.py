@@ -42,8 +42,8 @@ def steps(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
 VALID: dict[str, Any] = {
     "slot": 3, "session": SESSION, "run": 1, "runs": [1, 2], "size": 64 * MIB, "inodes": 4096,
     "mounts": [MOUNT], "shell": "/bin/bash", "steps": steps(), "environ": {"A": "b"},
-    "terminal": False, "runtime": "c", "begun": False, "folder": FOLDER, "vitals": {},
-    "there": True,
+    "terminal": False, "interactive": False, "runtime": "c", "begun": False, "folder": FOLDER,
+    "vitals": {}, "there": True,
 }  # fmt: skip
 """A good value for each argument and field of the table."""
 
@@ -71,6 +71,7 @@ BAD: dict[str, Sequence[Any]] = {
     "shell": (*NOT_TEXT, "", "/bin/zsh", "bash", "/bin/sh\n"),
     "runtime": NOT_TEXT,
     "terminal": NOT_BOOLEAN,
+    "interactive": NOT_BOOLEAN,
     "begun": NOT_BOOLEAN,
     "there": NOT_BOOLEAN,
     "vitals": (None, 1, "x", True, []),
@@ -211,6 +212,13 @@ def test_descriptor_that_leads_out_of_a_jail_is_refused(
 ) -> None:
     with pytest.raises(Invalid, match="file type"):
         check(request(OPS["start"], terminal=terminal), [files[kind]])
+
+
+def test_interactive_run_with_a_file_or_a_socket_is_refused(files: dict[str, int]) -> None:
+    assert check(request(OPS["start"], interactive=True), []).arguments["stdin"] is None
+    for changes, fds in (({}, [files["regular"]]), ({"terminal": True}, [files["socket"]])):
+        with pytest.raises(Invalid):
+            check(request(OPS["start"], interactive=True, **changes), fds)
 
 
 def test_terminal_needs_a_socket_and_other_runs_must_have_none(files: dict[str, int]) -> None:

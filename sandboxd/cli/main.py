@@ -161,6 +161,11 @@ def _run(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="exec's standard input, any bytes; default: this command's own, for all steps",
     )
+    add(
+        "--interactive", "-i", action=argparse.BooleanOptionalAction,
+        help="exec has a terminal for its input and output, which makes prompts of all languages "
+        "appear at once; default: if standard input and output of this command are a terminal",
+    )  # fmt: skip
     add("--quiet", "-q", action="store_true", help="print only the program's output")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
     _socket(command)

@@ -5,6 +5,10 @@ The program's standard output goes to standard output, and its standard error to
 Messages of sandboxd go to standard error too, in lines of their own. The command's standard input
 is streamed to the steps, which share it as the commands of a script do; the file of --stdin is for
 exec alone. Input and output are bytes, and sandboxd does not change them.
+
+At a terminal, exec has a terminal for its input and output, too. This command leaves the user's
+terminal as it is: that one shows what the user types and edits the line, and the other does neither
+(shim/terminal_stdin.py).
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ def main(args: argparse.Namespace) -> int:
         if args.get:
             check_writable(args.into)
         options, config, source = _options(args), resources(args), _source(args.stdin)
+        if _is_interactive(args, source):
+            options["interactive"] = True
         client, daemon = connect_or_start(args.socket, stack, say)
         stack.enter_context(contextlib.closing(client))
         session = create(client, image, config)
@@ -89,6 +95,14 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     ):
         options["environ"] = {UNBUFFERED: ""}
     return options
+
+
+def _is_interactive(args: argparse.Namespace, source: InputSource) -> bool:
+    """Whether exec has a terminal: as the user says, or as this command has one itself."""
+    if args.interactive is not None:
+        return bool(args.interactive)
+    writes_to_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return source.is_terminal and writes_to_terminal and not args.json
 
 
 def _source(name: str | None) -> InputSource:

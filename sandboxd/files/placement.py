@@ -114,7 +114,7 @@ def _plan(home: int, tree: StagedTree) -> PlacementPlan:
         try:
             present = _open_existing(home, above, tree.directories.get(above), plan)
             try:
-                for entry in os.listdir(staged):
+                for entry in sorted(os.listdir(staged)):
                     name = (*above, entry)
                     here = os.lstat(entry, dir_fd=staged)
                     there = _lstat(present, entry)

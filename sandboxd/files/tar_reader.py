@@ -142,6 +142,7 @@ def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> T
     known = _KINDS.get(kind)
     if known is None:
         raise Invalid(f"{shown(name)} has the type {shown(os.fsdecode(kind))}, which is not known")
+    has_content = known == "file"
     if known == "file" and name.endswith("/"):  # from before POSIX
         known = "directory"
     if decimal := records.get("size"):
@@ -156,7 +157,7 @@ def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> T
         target if known.endswith("link") else "",
         _number(header[100:108], "mode") & 0o777,
         _seconds(mtime) if mtime else _number(header[136:148], "time") * _NS,
-        size if known == "file" else 0,
+        size if has_content else 0,
     )
 
 

@@ -154,6 +154,11 @@ class Group:
                 pids_refused=files.pids_refused(),
             )
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU that the group has used. Raises StageError."""
+        with stage("cgroup counters"):
+            return self.files.cpu_us() / 1e6
+
     def tasks(self) -> int:
         """The program's processes and threads of this moment. Raises StageError."""
         with stage("cgroup counters"):

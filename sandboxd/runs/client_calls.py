@@ -26,7 +26,7 @@ NOTICES_MAX = 20
 
 SILENT_QUESTION = (
     "the program waits for input and has printed nothing: a C program shows a prompt without a "
-    "newline only after fflush(stdout)"
+    "newline only after fflush(stdout), or with options.interactive"
 )
 
 
@@ -79,14 +79,16 @@ class ClientCalls:
     suspended  the daemon ends: calls reply at once that the run goes on
     """
 
-    def __init__(self, warnings: Iterable[str]) -> None:
+    def __init__(self, warnings: Iterable[str], interactive: bool = False) -> None:
+        """`interactive`: the program has a terminal, so its prompts come before its questions."""
         self.error: SandboxdError | None = None
         self.vanished = self.suspended = False
         self._follower: Follower | None = None
         self._cursor = ClientCursor()
         self._cursor_file: CursorFile | None = None
         self._more = False
-        self._questioned = False  # the program has waited for input, and its client knows
+        # The program has waited for input, and its client knows why it may have printed nothing.
+        self._questioned = interactive
         self._inputs = 0
         self._notices = [log("warning", warning) for warning in warnings]
         self._news = asyncio.Event()

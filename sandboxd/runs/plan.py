@@ -28,17 +28,19 @@ class Clamp:
 class Plan:
     """The work of a run.
 
-    steps    clean, build, exec
-    environ  variables besides those that every program has
-    stdin    the whole of exec's standard input; None: the client may type
-    clamped  the limits that had to be lowered
-    options  what the client sent, in a form that can be compared
-    role     "" of a client's run; else the purpose of a run that the session itself has
+    steps        clean, build, exec
+    environ      variables besides those that every program has
+    stdin        the whole of exec's standard input; None: the client may type
+    interactive  the standard input and output of exec are a terminal
+    clamped      the limits that had to be lowered
+    options      what the client sent, in a form that can be compared
+    role         "" of a client's run; else the purpose of a run that the session itself has
     """
 
     steps: tuple[Step, ...]
     environ: dict[str, str] = field(default_factory=dict)
     stdin: bytes | None = None
+    interactive: bool = False
     clamped: tuple[Clamp, ...] = ()
     options: str = ""
     role: Literal["", "bootstrap", "startup"] = ""

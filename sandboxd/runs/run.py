@@ -56,7 +56,7 @@ class Run:
         self.done = asyncio.Event()
         self._config = config
         self._calls = ClientCalls(
-            f"{clamp.name} was lowered {clamp.text}" for clamp in plan.clamped
+            (f"{clamp.name} was lowered {clamp.text}" for clamp in plan.clamped), plan.interactive
         )
         self._follower: Follower | None = None
         self._input = RunInput()

@@ -10,6 +10,7 @@ waits for it: after FREE bytes the pipes are read at RATE bytes a second.
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import time
@@ -30,6 +31,9 @@ PAUSE_MIN_S = 0.01
 
 HOLD_S = 30.0
 """Seconds for which a program waits for a client that reads no more."""
+
+TERMINAL_HOLDS = 256 * 1024
+"""Bytes that a terminal holds at most: the kernel counts only some of them (FIONREAD)."""
 
 LAST_OUTPUT = 4096
 """Bytes at the end of a step's output in which the verdict looks for an error message."""
@@ -56,6 +60,7 @@ class ConsoleCopier:
         self.quiet_since = time.monotonic()
         self._room = self._dropped_before = 0
         self._last_output = b""
+        self._terminal: int | None = None
 
     @property
     def position(self) -> int:
@@ -75,18 +80,32 @@ class ConsoleCopier:
     def attach(self, limit: int) -> tuple[int, int]:
         """Begin a step with an output limit of `limit` bytes. Returns the writing ends of its pipes
         for standard output and standard error."""
+        self._begin(limit)
+        return self._pipe(STDOUT), self._pipe(STDERR)
+
+    def attach_terminal(self, limit: int, terminal: int) -> int:
+        """Begin a step whose standard output comes through the descriptor `terminal`, which becomes
+        the copier's own. Returns the writing end of the pipe for standard error."""
+        self._begin(limit)
+        self._terminal = terminal
+        self._watch(terminal, STDOUT)
+        return self._pipe(STDERR)
+
+    def _begin(self, limit: int) -> None:
         self.received = {STDOUT: 0, STDERR: 0}
         self.excess = self.unwritten = 0
         self._room, self._dropped_before, self._last_output = limit, self._writer.dropped, b""
         self.quiet_since = time.monotonic()
-        ends = []
-        for stream in (STDOUT, STDERR):
-            fd, end = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(fd, False)
-            self._open[fd] = (stream, Splitter())
-            self._selector.register(fd, selectors.EVENT_READ, self._readable)
-            ends.append(end)
-        return ends[0], ends[1]
+
+    def _pipe(self, stream: int) -> int:
+        fd, end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(fd, False)
+        self._watch(fd, stream)
+        return end
+
+    def _watch(self, fd: int, stream: int) -> None:
+        self._open[fd] = (stream, Splitter())
+        self._selector.register(fd, selectors.EVENT_READ, self._readable)
 
     def hold(self, position: int) -> None:
         """Read no output that would overwrite output behind `position`, for HOLD_S from now."""
@@ -103,7 +122,7 @@ class ConsoleCopier:
     def _copy(self, fd: int) -> int:
         """Copy one chunk. Returns its size; 0: the pipe is empty, or at its end and now closed."""
         try:
-            data = os.read(fd, CHUNK)
+            data = _read_terminal(fd) if fd == self._terminal else os.read(fd, CHUNK)
         except BlockingIOError:
             return 0
         stream, splitter = self._open[fd]
@@ -134,6 +153,8 @@ class ConsoleCopier:
         if fd not in self._paused:
             self._selector.unregister(fd)
         self._paused.pop(fd, None)
+        if fd == self._terminal:
+            self._terminal = None
         os.close(fd)
 
     def _throttle(self, fd: int, size: int) -> None:
@@ -163,8 +184,23 @@ class ConsoleCopier:
         descriptor, can still write to the pipe.
         """
         for fd in list(self._open):
-            left = buffered(fd)
+            left = TERMINAL_HOLDS if fd == self._terminal else buffered(fd)
             while left > 0 and (size := self._copy(fd)):
                 left -= size
             if fd in self._open:
                 self._close(fd)
+
+
+def _read_terminal(fd: int) -> bytes:
+    """Output of a terminal; b"" at its end. One read(2) returns a page at most."""
+    data = b""
+    try:
+        while len(data) < CHUNK:
+            data += os.read(fd, CHUNK - len(data))
+    except BlockingIOError:
+        if not data:
+            raise
+    except OSError as error:  # EIO: no process has the other side open
+        if error.errno != errno.EIO:
+            raise
+    return data

@@ -8,7 +8,8 @@ The shim forks init and speaks with it over one SOCK_SEQPACKET socket:
     init -> shim   {"ready"} or {"stage", "errno", "message"}  the jail is complete, or failed
     shim -> init   {"argv", "environ", "terminal", "rlimits"} + stdin, stdout, stderr
                                                                start a step; with the name of a
-                                                               terminal: on it, no descriptors
+                                                               terminal: on it, with no descriptor
+                                                               or with stderr alone
     init -> shim   {"exit": wait status}                       the step and all its processes ended
     shim -> init   {"signal": number, "all"}                   signal the step's process group, or
                                                                all processes of the run
@@ -142,7 +143,7 @@ def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
         files: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(fds)]
         if name := message["terminal"]:
             files = [(os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0)]
-            files += [(os.POSIX_SPAWN_DUP2, 0, n) for n in (1, 2)]
+            files += [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in _beside_terminal(fds)]
         os.chdir(HOME)
         os.pwrite(oom, b"1000", 0)
         if message["rlimits"]:
@@ -162,6 +163,12 @@ def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
     return pid
 
 
+def _beside_terminal(fds: list[int]) -> list[tuple[int, int]]:
+    """Standard output and standard error of a step with a terminal as descriptor 0: copies of it,
+    or standard error is the one descriptor in `fds`."""
+    return [(1, 0), (2, fds[0] if fds else 0)]
+
+
 def _fork(message: dict[str, Any], fds: list[int]) -> int:
     """Start a step with its own rlimits, which posix_spawn cannot set. This costs 1 ms more."""
     pid = os.fork()
@@ -170,8 +177,8 @@ def _fork(message: dict[str, Any], fds: list[int]) -> int:
     try:
         os.setsid()
         if name := message["terminal"]:
-            fds = [os.open(name, os.O_RDWR)] * 3
-        for number, fd in enumerate(fds):
+            os.dup2(os.open(name, os.O_RDWR), 0)
+        for number, fd in _beside_terminal(fds) if name else enumerate(fds):
             os.dup2(fd, number)
         rlimits.apply(dict(message["rlimits"]))
         for number in _ALL_SIGNALS:

@@ -38,7 +38,8 @@ class Init:
         terminal: str = "",
         rlimits: Mapping[int, int] | None = None,
     ) -> None:
-        """Start a step on the three descriptors `fds`, or on the terminal with the name `terminal`.
+        """Start a step on the three descriptors `fds`, or on the terminal with the name `terminal`,
+        with the one descriptor in `fds`, if there is one, as standard error.
         `rlimits` are the resource limits that this step lowers."""
         message = {
             "argv": argv, "environ": environ, "terminal": terminal,

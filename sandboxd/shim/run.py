@@ -40,6 +40,7 @@ from .run_spec import RunSpec
 from .stdin import Stdin
 from .storage import Storage
 from .terminal import PseudoTerminal
+from .terminal_stdin import TerminalStdin
 from .verdict import judge
 
 TIME_LIMITS = ("wall_s", "cpu_s")
@@ -131,7 +132,7 @@ class RunExecution:
         self.tasks_peak = 1
         self.denied.begin()
         self.storage.begin(step.limits)
-        self.deadlines.start(step.limits, self.spec.bounds.input_s)
+        self.deadlines.start(step.limits, self.spec.bounds.input_s, group.cpu_s)
         self._spawn(step)
         self._serve_until_end(before)
         if self.status is None or self.ended_by in TIME_LIMITS:
@@ -189,6 +190,14 @@ class RunExecution:
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
             self.init.start(argv, environ, [], self.terminal.path, rlimits_below)
+            return
+        if self.spec.interactive and step.name == "exec":
+            terminal = TerminalStdin(self.selector, self.input.update)
+            err = self.console.attach_terminal(step.limits.output, terminal.output())
+            self.stdin = terminal
+            self.input.begin(terminal, True)
+            self.init.start(argv, environ, [err], terminal.path, rlimits_below)
+            os.close(err)
             return
         out, err = self.console.attach(step.limits.output)
         if self.spec.stdin is None:
@@ -264,13 +273,13 @@ class RunExecution:
         """Check whether the program waits for input; close an input that gets no answer in time.
         A stream is not closed: a program must not take half of its input for all of it."""
         if self.stdin is None or self.stdin.fd is None:
-            self.deadlines.stop_looking()
+            self.deadlines.stop_looking(now)
             return
         if self.deadlines.input_reached(now) and self.input.attached:
             self.deadlines.expire_input(now)
         elif self.deadlines.input_reached(now):
             self.stdin.close()
-            self.deadlines.stop_looking()
+            self.deadlines.stop_looking(now)
         elif self.deadlines.look_due(now, self.console.quiet_since):
             awaited = self.stdin.awaited()
             self.deadlines.record_look(now, awaited, time.monotonic() - now)

@@ -15,10 +15,11 @@ from ..model import Step
 class RunSpec:
     """The values of one run. The descriptors are the shim's own.
 
-    lease     the lock on the slot; it keeps the slot's uid reserved while the shim still is root
-    stdin     standard input of exec; None: a pipe
-    terminal  exec has a terminal instead, and `stdin` is the socket to its user
-    tied      the run ends with its warden
+    lease        the lock on the slot; it keeps the slot's uid reserved while the shim still is root
+    stdin        standard input of exec; None: a pipe
+    terminal     exec has a terminal instead, and `stdin` is the socket to its user
+    interactive  standard input and output of exec are a terminal, whose user types through the api
+    tied         the run ends with its warden
     """
 
     slot: int
@@ -35,6 +36,7 @@ class RunSpec:
     lease: int
     stdin: int | None
     terminal: bool
+    interactive: bool
     shell: str
     steps: tuple[Step, ...]
     environ: dict[str, str]

@@ -1,11 +1,11 @@
 """The standard input of a step, with a test whether a program waits for it.
 
-Standard input is a pipe. A program waits for its user when the pipe is empty and a thread of the
-run is blocked in a call that data in this pipe would end. Such a call is read(2) on the pipe, or
-select, poll or epoll_wait with the pipe among its descriptors and with no timeout, or with one of
-LONG_TIMEOUT_S at least. A timeout alone does not prove other work: event loops have timers (V8
-collects garbage after 8 s and more), and a program may give its user half a minute. A program with
-a shorter timeout has something else to do.
+Standard input is a pipe, or a terminal (terminal_stdin.py), for which the same holds. A program
+waits for its user when the pipe is empty and a thread of the run is blocked in a call that data in
+this pipe would end. Such a call is read(2) on the pipe, or select, poll or epoll_wait with the pipe
+among its descriptors and with no timeout, or with one of LONG_TIMEOUT_S at least. A timeout alone
+does not prove other work: event loops have timers (V8 collects garbage after 8 s and more), and a
+program may give its user half a minute. A program with a shorter timeout has something else to do.
 
 /proc/PID/task/TID/syscall (proc(5)) shows the call and its arguments. A reader of this file needs
 ptrace rights. The shim has them: it has the uid of the programs, it is an ancestor of all of them
@@ -52,11 +52,14 @@ PENDING_MAX = 8 << 20
 class Stdin:
     """The writing end of a step's standard input. `fd` is None after it was closed.
 
-    child     the reading end, for the step
-    pending   bytes that the pipe has not taken yet
-    dropped   bytes of input that there was no room for
-    streamed  a client has streamed some of the input
+    child      the reading end, for the step
+    pending    bytes that the pipe has not taken yet
+    dropped    bytes of input that there was no room for
+    streamed   a client has streamed some of the input
+    end_marks  bytes behind the last input that mean its end
     """
+
+    end_marks = b""
 
     def __init__(
         self,
@@ -66,17 +69,25 @@ class Stdin:
     ) -> None:
         """`changed` is called when the pipe has taken bytes or was closed. After a step that is
         not the last one, the input that it has not read is still needed."""
-        self.child, fd = os.pipe2(os.O_CLOEXEC)
+        self.child, fd = self._open()
         os.set_blocking(fd, False)
         self.fd: int | None = fd
         # Only without a reading end of its own does the shim see that no program reads any more.
         self._reader = None if is_last else os.dup(self.child)
         self._selector, self._changed = selector, changed
-        self._link = f"pipe:[{os.fstat(fd).st_ino}]"
+        self._links = self._names()
         self._ending = False
         self.pending = b""
         self.dropped = 0
         self.streamed = False
+
+    def _open(self) -> tuple[int, int]:
+        """The reading and the writing end."""
+        return os.pipe2(os.O_CLOEXEC)
+
+    def _names(self) -> set[str]:
+        """The names by which /proc/PID/fd shows the reading end."""
+        return {f"pipe:[{os.fstat(self.child).st_ino}]"}
 
     def write(self, data: bytes, eof: bool) -> None:
         """Queue `data`, and with `eof` the end of input. Writes as much as the pipe takes."""
@@ -84,7 +95,9 @@ class Stdin:
             self.dropped += len(data)  # the program does not read the input that it has
             data = b""
         self.pending += data
-        self._ending = self._ending or eof
+        if eof and not self._ending:
+            self._ending = True
+            self.pending += self.end_marks
         self._flush()
 
     def _flush(self, _: int = 0) -> None:
@@ -99,7 +112,7 @@ class Stdin:
                 self._selector.register(self.fd, selectors.EVENT_WRITE, self._flush)
             return
         except OSError as error:
-            if error.errno != errno.EPIPE:
+            if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
             self._ending = True  # no process has the reading end any more
         self._unwatch()
@@ -143,9 +156,13 @@ class Stdin:
         return (
             self.fd is not None
             and not self.pending
-            and buffered(self.fd) == 0
+            and self._is_empty()
             and any(self._is_blocked(task) for task in itertools.islice(_tasks(), _TASKS_MAX))
         )
+
+    def _is_empty(self) -> bool:
+        """Whether the programs have read all that was written."""
+        return self.fd is not None and buffered(self.fd) == 0
 
     def _is_blocked(self, task: str) -> bool:
         """Whether the thread with the /proc directory `task` is blocked on this pipe."""
@@ -157,7 +174,7 @@ class Stdin:
             call = _CALLS.get(int(words[0]), "")
             arguments = [int(word, 16) for word in words[1:7]]
             if call == "read":
-                return self._is_pipe(task, arguments[0])
+                return self._is_input(task, arguments[0])
             if call == "select":
                 return _is_long(task, arguments[4]) and self._in_fd_set(task, arguments)
             if call == "poll":
@@ -170,24 +187,24 @@ class Stdin:
             pass  # the thread ended or changed its credentials meanwhile
         return False
 
-    def _is_pipe(self, task: str, fd: int) -> bool:
-        return os.readlink(f"{task}/fd/{fd}") == self._link
+    def _is_input(self, task: str, fd: int) -> bool:
+        return os.readlink(f"{task}/fd/{fd}") in self._links
 
     def _in_pollfds(self, task: str, arguments: list[int]) -> bool:
         count = min(arguments[1], _DESCRIPTORS_MAX)
         data = _memory(task, arguments[0], count * _POLLFD.size)
-        return any(fd >= 0 and self._is_pipe(task, fd) for fd, _, _ in _POLLFD.iter_unpack(data))
+        return any(fd >= 0 and self._is_input(task, fd) for fd, _, _ in _POLLFD.iter_unpack(data))
 
     def _in_fd_set(self, task: str, arguments: list[int]) -> bool:
         size = (min(arguments[0], _DESCRIPTORS_MAX) + 63) // 64 * 8
         bits = int.from_bytes(_memory(task, arguments[1], size), "little")
-        return any(self._is_pipe(task, fd) for fd in range(size * 8) if bits >> fd & 1)
+        return any(self._is_input(task, fd) for fd in range(size * 8) if bits >> fd & 1)
 
     def _in_epoll(self, task: str, epoll: int) -> bool:
         with open(f"{task}/fdinfo/{epoll}", encoding="utf-8") as file:
             head = itertools.islice(file, _DESCRIPTORS_MAX)
             lines = [line.split() for line in head if line.startswith("tfd:")]
-        return any(self._is_pipe(task, int(words[1])) for words in lines)
+        return any(self._is_input(task, int(words[1])) for words in lines)
 
 
 def _is_long_ms(timeout: int) -> bool:

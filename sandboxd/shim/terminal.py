@@ -48,7 +48,7 @@ HANGUP_S = 3.0
 DRAIN_S = 10.0
 """Seconds that the last output may take, for a client that reads nothing."""
 
-_IUTF8 = 0x4000  # asm-generic/termbits.h; Python has no name for it before 3.14
+IUTF8 = 0x4000  # asm-generic/termbits.h; Python has no name for it before 3.14
 
 
 class PseudoTerminal:
@@ -59,10 +59,8 @@ class PseudoTerminal:
     """
 
     def __init__(self, selector: selectors.BaseSelector, link: int) -> None:
+        self._master, self._slave, self.path = open_pair()
         with stage("terminal"):
-            self._master, self._slave = os.openpty()
-            self.path = os.ttyname(self._slave)
-            _verify(self._slave, self.path)
             _configure(self._master)
         self._selector = selector
         self._link = socket.socket(fileno=link)
@@ -213,9 +211,8 @@ class PseudoTerminal:
             self._input = b""
 
     def resize(self, rows: int, columns: int) -> None:
-        """Set the size of the window; programs get SIGWINCH."""
-        size = struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0)
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+        """Set the size of the window."""
+        set_window(self._master, rows & 0xFFFF, columns & 0xFFFF)
 
     def _hang_up(self) -> None:
         """Close the master and the socket. The kernel sends SIGHUP to the shell and, when the shell
@@ -224,6 +221,22 @@ class PseudoTerminal:
         self._unregister(self._master, self._link)
         os.close(self._master)
         self._link.close()
+
+
+def open_pair() -> tuple[int, int, str]:
+    """A new pseudo-terminal: its master, its other side, and the name of that side in the jail.
+    Raises StageError."""
+    with stage("terminal"):
+        master, slave = os.openpty()
+        path = os.ttyname(slave)
+        _verify(slave, path)
+        set_window(master, ROWS, COLUMNS)
+    return master, slave, path
+
+
+def set_window(master: int, rows: int, columns: int) -> None:
+    """Set the size of the window; programs get SIGWINCH."""
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def _verify(slave: int, path: str) -> None:
@@ -235,9 +248,8 @@ def _verify(slave: int, path: str) -> None:
 
 
 def _configure(master: int) -> None:
-    """Set the size of the window, and IUTF8, so that an erase removes a whole character."""
+    """Set IUTF8, so that an erase removes a whole character."""
     os.set_blocking(master, False)
-    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     attributes = termios.tcgetattr(master)
-    attributes[0] |= _IUTF8
+    attributes[0] |= IUTF8
     termios.tcsetattr(master, termios.TCSANOW, attributes)

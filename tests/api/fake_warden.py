@@ -173,6 +173,7 @@ class FakeActs:
         steps: tuple[Step, ...],
         environ: dict[str, str],
         terminal: bool,
+        interactive: bool,
         runtime: str,
         stdin: int | None,
     ) -> Result:
@@ -180,6 +181,7 @@ class FakeActs:
         spool = path / f"run{run}"
         request = {
             "steps": [asdict(step) for step in steps], "environ": environ, "terminal": terminal,
+            "interactive": interactive,
         }  # fmt: skip
         stdin = None if stdin is None else os.dup(stdin)
         shim = FakeShim(request, stdin, path / "home", spool, [])

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from ..waiting import until
-from .hosts import Host, fake_host, real_host
+from .hosts import Host
 
 Result = dict[str, Any]
 KEYS = {"runId", "status", "exitCode", "options", "files", "console", "verdict"}
-
-
-@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.root)])
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """The fake host and the real one, one after the other."""
-    with fake_host() if request.param == "fake" else real_host() as host:
-        yield host
-
-
-@pytest.fixture
-def session(host: Host) -> Iterator[str]:
-    """The UUID of a session."""
-    id = host.http.post("/session", json={"image": "c"}).json()["sessionId"]
-    yield id
-    host.http.delete(f"/session/{id}")
 
 
 def text(results: list[Result], stream: str = "stdout") -> str:

@@ -26,14 +26,14 @@ Make = Callable[..., str]
 
 
 class Emulator:
-    """A terminal emulator with `sandboxd shell` in it."""
+    """A terminal emulator with a command of sandboxd in it."""
 
     def __init__(self, *args: str) -> None:
         self.master, slave = os.openpty()
         self.before = termios.tcgetattr(slave)
         self.resize(30, 90)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "sandboxd", "shell", *args],
+            [sys.executable, "-P", "-m", "sandboxd", *args],
             env=environ(),
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
@@ -65,7 +65,7 @@ class Emulator:
 
 @contextmanager
 def shell(*args: str) -> Iterator[Emulator]:
-    emulator = Emulator(*args)
+    emulator = Emulator("shell", *args)
     try:
         yield emulator
     finally:

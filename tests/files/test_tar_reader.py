@@ -20,7 +20,7 @@ from sandboxd.files.tar_reader import HEADER_MAX, TarMember, TarReader
 
 from .trees import File, directory, entry, hard_link, link, member_bytes, tar
 
-FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+FORMATS: list[Literal[0, 1, 2]] = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 NAMES = (
     st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=6)
     .map(b"/".join)

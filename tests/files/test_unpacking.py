@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -238,9 +239,10 @@ def test_packet_that_is_no_part_of_an_archive_refuses_it(scratch: Scratch, packe
         packets = [pack_data(data[:700]), pack_data(data[700:])]
         packets.insert(place, packet)
         with scratch.helper() as sock:
-            for each in (pack_json({"op": "unpack", "path": "."}), *packets):
-                sock.send(each)
-            sock.send(pack_json({"commit": True}))
+            with contextlib.suppress(BrokenPipeError):  # it hangs up at the first error
+                for each in (pack_json({"op": "unpack", "path": "."}), *packets):
+                    sock.send(each)
+                sock.send(pack_json({"commit": True}))
             answer = next(receive(sock))
         assert isinstance(answer, dict)
         # Behind the end of the archive, nothing is read as a part of it.

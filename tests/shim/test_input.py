@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import selectors
+import time
 
 import pytest
 
 from sandboxd.shim.stdin import PENDING_MAX, Stdin
 
 from ..sandbox import Sandbox
+from ..waiting import until
 
 PYTHON = "/usr/bin/python3 -c"
 
@@ -69,6 +71,59 @@ def test_waiting_node_is_answered(sandbox: Sandbox) -> None:
 )  # fmt: skip
 def test_busy_program_is_not_taken_for_a_waiting_one(sandbox: Sandbox, program: str) -> None:
     assert sandbox.run(program).waited == 0
+
+
+COMPUTES = (
+    "import sys, threading\n"
+    "threading.Thread(target=sys.stdin.readline, daemon=True).start()\n"
+    "while True: pass"
+)
+
+
+def test_program_that_computes_beside_a_waiting_thread_cannot_stop_the_clock(
+    sandbox: Sandbox,
+) -> None:
+    result = sandbox.run(f"{PYTHON} '{COMPUTES}'", wall_s=1, cpu_s=60)
+    assert result.waited >= 1  # clients get the question nevertheless
+    assert (result.verdict["outcome"], result.verdict["limit"]) == ("limit", "wall_s")
+    assert result.verdict["sent_by"] == "sandboxd"
+
+
+JAVA = """
+public class Main {
+    public static void main(String[] arguments) throws Exception {
+        System.out.println("got " + new java.util.Scanner(System.in).nextLine());
+    }
+}
+"""
+NODE = "setInterval(() => {}, 6000); process.stdin.once('data', d => process.exit(3))"
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        pytest.param(f"{PYTHON} 'input(); exit(3)'", 3, id="python"),
+        pytest.param(f'node -e "{NODE}"', 3, marks=pytest.mark.needs("node"), id="node"),
+        pytest.param(
+            f"echo '{JAVA}' > Main.java; java Main.java > /dev/null; exit 3", 3,
+            marks=pytest.mark.needs("java"), id="java",
+        ),
+    ],
+)  # fmt: skip
+def test_clock_stands_still_for_a_waiting_program_with_timers(
+    sandbox: Sandbox, program: str, code: int
+) -> None:
+    limit_s = 10  # for the start of a JVM on a busy machine
+
+    def think(_: object) -> None:
+        answered_at = time.monotonic() + limit_s + 2
+        until(lambda: time.monotonic() >= answered_at)
+
+    result = sandbox.run(
+        program, answers=["hello\n"], on_wait=think, memory=1 << 30, wall_s=limit_s, pids=200
+    )
+    assert result.exit == code
+    assert result.verdict["usage"]["wall_ms"] > limit_s * 1000
 
 
 def test_several_questions_are_answered_in_order(sandbox: Sandbox) -> None:

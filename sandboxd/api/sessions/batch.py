@@ -23,13 +23,17 @@ Linux takes no longer text as one argument (MAX_ARG_STRLEN, execve(2))."""
 
 
 class BatchOptions(msgspec.Struct):
-    """`options` of a batch call: the batch execution query object."""
+    """`options` of a batch call: the batch execution query object.
+
+    interactive  exec has a terminal for its input and output
+    """
 
     clean: str = ""
     build: str = ""
     exec: str = ""
     buildLog: bool = False
     stdin: str | None = None
+    interactive: bool = False
     timeout: float | dict[str, Any] = {}
     limits: dict[str, Any] = {}
     environ: dict[str, Any] = {}
@@ -43,6 +47,10 @@ def options(sent: dict[str, Any], beside: type[msgspec.Struct]) -> BatchOptions:
 
 def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     """The plan of a run of this session. Raises Invalid."""
+    if options.interactive and options.stdin is not None:
+        raise Invalid(
+            "Input validation error", {"options.interactive": "not together with options.stdin"}
+        )
     overrides = _overrides(options)
     steps, clamped = list[Step](), list[Clamp]()
     for name in STEPS:
@@ -57,7 +65,8 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
         data = {"options": f"commands and variables: at most {PLAN_MAX} characters as JSON"}
         raise Invalid("Input validation error", data)
     stdin = None if options.stdin is None else sizes.encoded(options.stdin, "options.stdin")
-    return Plan(tuple(steps), environ, stdin, tuple(clamped), _comparable(options))
+    comparable = _comparable(options)
+    return Plan(tuple(steps), environ, stdin, options.interactive, tuple(clamped), comparable)
 
 
 def _command(name: StepName, options: BatchOptions, runtime: Runtime) -> str | None:
@@ -107,4 +116,6 @@ def _fields(limits: dict[str, Any], where: str) -> dict[str, Any]:
 def _comparable(options: BatchOptions) -> str:
     """The options as a text, without those that only concern the replies."""
     fields = {**msgspec.structs.asdict(options), "live": None}
+    if not options.interactive:  # an earlier daemon, whose runs may go on, had no such option
+        del fields["interactive"]
     return json.dumps(fields, sort_keys=True)

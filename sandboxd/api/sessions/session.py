@@ -216,7 +216,7 @@ class Session:
         self._services.accounting.run_starts(self.row, run, run.number)
         return await self._services.warden.start(
             self.slot, self.row.id, run.number, SHELL, run.plan.steps, run.plan.environ, stdin,
-            terminal, self.row.runtime,
+            terminal, self.row.runtime, run.plan.interactive,
         )  # fmt: skip
 
     async def find_run(self, run: Run) -> StartedRun | None:

@@ -175,16 +175,19 @@ class WardenClient:
         stdin: int | None,
         terminal: bool = False,
         runtime: str = "",
+        interactive: bool = False,
     ) -> StartedRun:
         """Start run number `run`, with `stdin` as its standard input or, with `terminal`, as the
-        socket of its user. Raises StageError when a protection could not be applied. If too many
-        descriptors are open to receive those of the run, the run is followed later."""
+        socket of its user; `interactive` gives exec a terminal for its input and output.
+
+        Raises StageError when a protection could not be applied. If too many descriptors are open
+        to receive those of the run, the run is followed later."""
         try:
             _, fds = await self._request(
                 "start", () if stdin is None else (stdin,),
                 slot=slot, session=session, run=run, shell=shell,
                 steps=[asdict(step) for step in steps], environ=environ,
-                terminal=terminal, runtime=runtime,
+                terminal=terminal, interactive=interactive, runtime=runtime,
             )  # fmt: skip
         except wire.Starved:
             if started := await self.follow(slot, session, run):

@@ -62,6 +62,8 @@ class Wording:
             return f"ask for more with {self._name(field, step, of_session)}"
 
         text = _MORE.sub(named, text)
+        if self.reader is Reader.COMMAND_LINE:
+            text = text.replace("options.interactive", "--interactive")
         if self.reader is not Reader.API:
             text = _COMMAND.sub(r"a command with --\1", text)
         return text

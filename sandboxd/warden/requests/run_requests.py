@@ -41,6 +41,7 @@ class RunRequests:
         steps: tuple[Step, ...],
         environ: dict[str, str],
         terminal: bool,
+        interactive: bool,
         runtime: str,
         stdin: int | None,
     ) -> Result:
@@ -61,7 +62,8 @@ class RunRequests:
             spec = RunSpec(
                 slot, run, leased.uid, leased.gid, self._jail(runtime, group), workdir, tmp,
                 folders, files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
-                terminal, shell, limited, environ, resources.config.console, resources.tied,
+                terminal, interactive, shell, limited, environ, resources.config.console,
+                resources.tied,
             )  # fmt: skip
             followers = run_directory.followers(path)
             undo.callback(wire.close_all, followers)

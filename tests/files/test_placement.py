@@ -1,0 +1,140 @@
+"""The placement of a tree: whole or not at all, also when its helper is killed at any call.
+
+A kill is a SIGKILL that the process of the placement sends itself, after each call into the kernel.
+The next helper then recovers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandboxd.errors import NoSpace
+from sandboxd.files import placement
+from sandboxd.files.placement import StagedTree, place
+from sandboxd.files.placement_list import REDO, UNDO
+
+from .placing import Placing, before_move, is_unfinished, kill_at, next_helper
+from .test_upload import NOBODY
+from .trees import NS, snapshot
+
+pytestmark = pytest.mark.root  # only root can become somebody else
+
+
+@pytest.fixture
+def placing(tmp_path: Path) -> Placing:
+    return Placing(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the tests is that of everything else, and slow."""
+    monkeypatch.setattr(placement, "sync_file_system", lambda fd: None)
+
+
+def test_tree_gets_into_place_with_modes_and_times(placing: Placing) -> None:
+    before = placing.identities()
+    assert placing.in_child(place) == 0
+    after = placing.identities()
+    states = {name: state for name, (_, state) in after.items()}
+    assert states["d"][:3] == ("directory", 0o555, NS)
+    assert states["d/e"][:2] == ("directory", 0o750)
+    assert states["new"][:3] == ("directory", 0, NS + 1)
+    assert states["new/in"][:3] == ("directory", 0o500, NS + 2)
+    assert states["new/in/ner"][:3] == ("directory", 0, NS + 3)
+    assert states["implicit"][:2] == ("directory", 0o755)
+    for name in ("f", "d/f", "d/e/f", "d/fifo", "d/new", "a", "z", "new/in/f", "implicit/f"):
+        assert states[name][3] == f"new {'a' if name == 'z' else name}".encode()
+    assert states["l"][3] == b"f"
+    assert after["d/other"] == before["d/other"]
+    assert (after["d"][0], after["a"][0]) == (before["d"][0], after["z"][0])
+    assert not is_unfinished(str(placing.scratch.stage))
+
+
+def test_kill_at_any_call_leaves_the_old_tree_or_the_new_one(tmp_path: Path) -> None:
+    """The old tree inode by inode, with all modes and times; the new one with all of its own."""
+    outcomes, finished = set(), None
+    for call in range(2000):
+        root = tmp_path / str(call)
+        root.mkdir()
+        placing = Placing(root)
+        before = placing.identities()
+
+        def act(home: int, stage: int, tree: StagedTree, call: int = call) -> None:
+            kill_at(call)
+            place(home, stage, tree)
+            sys.setprofile(None)
+
+        status = placing.in_child(act)
+        lists = [name for name in (UNDO, REDO) if os.path.lexists(placing.scratch.stage / name)]
+        placing.recover()
+        after = placing.identities()
+        is_old = after == before
+        outcomes.add((tuple(lists), is_old))
+        if not is_old:
+            states = {name: state for name, (_, state) in after.items()}
+            for name in (".", "d/e", "implicit"):  # their times are those of the moves
+                states[name] = (*states[name][:2], 0, b"")
+            finished = finished or states
+            assert states == finished
+        shutil.rmtree(root)
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+    assert status == 0
+    assert call > 100
+    assert outcomes == {((), True), ((UNDO,), True), ((REDO,), False), ((), False)}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'["new", ["f"], 1]\n', b'["new", ["f"', b'["new", ["f"], 1]\nen']
+)
+def test_kill_as_the_list_is_written_changes_nothing(placing: Placing, content: bytes) -> None:
+    before = placing.identities()
+    (placing.scratch.stage / UNDO).write_bytes(content)
+    os.chown(placing.scratch.stage / UNDO, NOBODY, NOBODY)
+    placing.recover()
+    assert placing.identities() == before
+
+
+def test_kill_of_the_recovery_itself_is_recovered(tmp_path: Path) -> None:
+    for call in range(0, 400, 7):
+        root = tmp_path / str(call)
+        root.mkdir()
+        placing = Placing(root)
+        before = placing.identities()
+
+        def unfinished(home: int, stage: int, tree: StagedTree) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                before_move(7, lambda: os.kill(os.getpid(), signal.SIGKILL), patch)
+                place(home, stage, tree)
+
+        def interrupted(home: int, stage: int, tree: StagedTree, call: int = call) -> None:
+            kill_at(call)
+            next_helper(home, stage, tree)
+            sys.setprofile(None)
+
+        assert placing.in_child(unfinished) == -signal.SIGKILL
+        assert placing.identities() != before
+        assert placing.in_child(interrupted) in (0, -signal.SIGKILL)
+        placing.recover()
+        assert placing.identities() == before
+
+
+def test_disk_that_does_not_take_the_content_changes_nothing(
+    placing: Placing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise NoSpace("the server's disk did not take the data")
+
+    before = placing.identities()
+    monkeypatch.setattr(placement, "sync_file_system", fail)
+    with pytest.raises(NoSpace):
+        placing.place()
+    assert placing.identities() == before
+    assert snapshot(placing.scratch.home)["f"][3] == b"old f"
