@@ -6,9 +6,7 @@ and its deadlines, and at its end a verdict in the run's journal. Output goes to
 (console.py). Clients follow the run over the control socket (control.py).
 
 The shim has one thread and one selector. It polls for three things only, which the kernel does not
-announce: a program that waits for input (when there was no output for a moment, then less and less
-often), the end of the CPU time (not before it can be used up), and the bytes written to the disk
-(storage.py).
+announce: a program that waits for input, the end of the CPU time, and the disk (storage.py).
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def test_costly_looks_get_rarer_still(clock: Deadlines) -> None:
 def test_grace_replaces_the_wall_limit_and_ends_whatever_the_program_waits_for(
     clock: Deadlines,
 ) -> None:
-    clock.start(replace(STEP_LIMITS, wall_s=10, cpu_s=100), input_s=60)
+    clock.start(replace(STEP_LIMITS, wall_s=10, cpu_s=100), 60, Cpu())
     clock.begin_grace(START + 10)
     clock.record_look(START + 10.1, waits=True)
     assert not clock.wall_reached(START + 10.2) and not clock.kill_due(START + 11.9)
