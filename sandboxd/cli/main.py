@@ -106,10 +106,15 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _socket(command: argparse.ArgumentParser) -> None:
+def _socket(command: argparse._ActionsContainer) -> None:
+    """The option of a command that is about a running daemon."""
+    command.add_argument("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
+
+
+def _socket_or_private(command: argparse.ArgumentParser) -> None:
     """The options of a command that starts a private daemon where none runs."""
     group = command.add_mutually_exclusive_group()
-    group.add_argument("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
+    _socket(group)
     group.add_argument(
         "--private", dest="socket", action="store_const", const=PRIVATE,
         help="start a private daemon for this command, even where one runs",
@@ -122,7 +127,7 @@ def _leaks(command: argparse.ArgumentParser) -> None:
         "session, and names it. Exits with 1 if there was a leak."
     )
     command.add_argument("--json", action="store_true", help="the whole lease table as JSON")
-    command.add_argument("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
+    _socket(command)
 
 
 def _run(command: argparse.ArgumentParser) -> None:
@@ -168,7 +173,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--quiet", "-q", action="store_true", help="print only the program's output")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
-    _socket(command)
+    _socket_or_private(command)
 
 
 def _get(command: argparse.ArgumentParser) -> None:
@@ -188,7 +193,7 @@ def _get(command: argparse.ArgumentParser) -> None:
     add("--state", metavar="DIR", help="of a private daemon that is over; 'run' prints it")
     add("--quiet", "-q", action="store_true", help="print only warnings")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
-    add("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
+    _socket(command)
 
 
 def _shell(command: argparse.ArgumentParser) -> None:
@@ -204,7 +209,7 @@ def _shell(command: argparse.ArgumentParser) -> None:
     add("--cpus", metavar="N", help="share of CPUs of a new session, such as 0.5 or 2")
     add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
     add("--quiet", "-q", action="store_true", help="print only the terminal's output")
-    _socket(command)
+    _socket_or_private(command)
 
 
 def _serve(command: argparse.ArgumentParser) -> None:
@@ -245,7 +250,7 @@ def _drain(command: argparse.ArgumentParser) -> None:
     add("--undo", action="store_true", help="accept new work again")
     add("--status", action="store_true", help="change nothing")
     add("--json", action="store_true", help="JSON instead of text")
-    add("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
+    _socket(command)
 
 
 def _runtimes(command: argparse.ArgumentParser) -> None:
@@ -316,4 +321,4 @@ def _selftest(command: argparse.ArgumentParser) -> None:
     add("--list", action="store_true", help="list the attacks and run none")
     add("--image", metavar="NAME", default="python", help="runtime of the sessions (python)")
     add("--json", action="store_true", help="JSON instead of text")
-    _socket(command)
+    _socket_or_private(command)

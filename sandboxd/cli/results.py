@@ -12,7 +12,7 @@ import os
 import shlex
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError, NotFound, Refused, SandboxdError, Unavailable
@@ -29,8 +29,8 @@ EVERYTHING = "."
 KINDS = {"outside": "is a link that leaves /home/work", "unreadable": "cannot be read"}
 """The reasons why the server leaves entries out, in words."""
 
-BATCH = 50
-"""Names of one request, so that its head stays short."""
+BATCH, BATCH_BYTES = 50, 4096
+"""Names of one request and their bytes: the server takes no more than 8 KiB in a request's head."""
 
 
 @dataclass
@@ -113,8 +113,8 @@ class _Fetching:
     def fetch(self, where: Place, matches: list[str]) -> list[str]:
         """Fetch the results in one directory; the names that matched nothing."""
         missing = []
-        for start in range(0, len(matches), BATCH):
-            missing += self._matching(where, matches[start : start + BATCH])
+        for batch in batches(matches):
+            missing += self._matching(where, batch)
         return missing
 
     def _matching(self, where: Place, matches: list[str]) -> list[str]:
@@ -150,3 +150,18 @@ class _Fetching:
             self._say.warning(f"{printable(path)}: {reason}; not fetched")
         if unpacked.failed:
             raise Unavailable(f"not everything could be put into {printable(self._into)}")
+
+
+def batches(matches: list[str]) -> Iterator[list[str]]:
+    """`matches` in parts that fit one request each."""
+    batch: list[str] = []
+    size = 0
+    for match in matches:
+        bytes_more = len(os.fsencode(match))
+        if batch and (len(batch) == BATCH or size + bytes_more > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(match)
+        size += bytes_more
+    if batch:
+        yield batch

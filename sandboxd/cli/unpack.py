@@ -145,36 +145,33 @@ class _ResultFolder:
             self.result.failed.append(("/".join(place), error.strerror or str(error)))
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: Place) -> None:
-        directory = _opened(self._top, place[:-1])
-        name = f".sandboxd-{secrets.token_hex(8)}"
-        try:
+        with self._replacing(place) as (directory, name):
             fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
-            try:
-                with os.fdopen(fd, "wb") as file:
-                    source = tar.extractfile(member)
-                    while source and (data := source.read(_COPY)):
-                        file.write(data)
-                    file.flush()
-                    _apply(file.fileno(), member)
-                os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:  # raised again: no half file stays
-                os.unlink(name, dir_fd=directory)
-                raise
-        finally:
-            os.close(directory)
+            with os.fdopen(fd, "wb") as file:
+                source = tar.extractfile(member)
+                while source and (data := source.read(_COPY)):
+                    file.write(data)
+                file.flush()
+                _apply(file.fileno(), member)
 
     def _link(self, place: Place, target: str, member: tarfile.TarInfo) -> None:
-        """Create the link. It replaces a file or link of that name, but no directory."""
+        with self._replacing(place) as (directory, name):
+            os.symlink(target, name, dir_fd=directory)
+            _set_time(name, member, dir_fd=directory)
+
+    @contextlib.contextmanager
+    def _replacing(self, place: Place) -> Iterator[tuple[int, str]]:
+        """A name for a new entry in the directory of `place`. At the end of the block the entry
+        takes the place of a file or link, but of no directory."""
         directory = _opened(self._top, place[:-1])
         name = f".sandboxd-{secrets.token_hex(8)}"
         try:
-            os.symlink(target, name, dir_fd=directory)
-            try:
-                _set_time(name, member, dir_fd=directory)
-                os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
-            except BaseException:  # raised again: no half file stays
+            yield directory, name
+            os.rename(name, place[-1], src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:  # raised again: no half file stays
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=directory)
-                raise
+            raise
         finally:
             os.close(directory)
 

@@ -111,6 +111,14 @@ def open_content(home: int, parts: Name) -> int:
     return fd
 
 
+def status_of(directory: int, name: str) -> os.stat_result | None:
+    """lstat(2) of `name`, one component, in `directory`; None: it is not there. Raises OSError."""
+    try:
+        return os.lstat(name, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+
+
 def open_entry(directory: int, name: str, flags: int = 0) -> int:
     """A descriptor of `name`, one component, in `directory`. Raises OSError; ELOOP for a link."""
     return os.open(name, _PLAIN | os.O_NOFOLLOW | flags, dir_fd=directory)

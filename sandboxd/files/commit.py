@@ -21,11 +21,11 @@ import stat
 from ..errors import Invalid, Refused
 from ..jail.syscalls import RESOLVE_NO_XDEV
 from . import bytecode
-from .beneath import MOUNTED, look, refused
+from .beneath import MOUNTED, look, refused, status_of
 from .paths import Name, absolute, colliding, shown
 
 DIRECTORY_MODE = 0o755
-"""The mode of directories that an upload makes."""
+"""The mode of directories that an upload makes, where nothing names another."""
 
 BACKUP_PREFIX = "kept-"
 """Begins the name of the backup of a replaced file, in the stage or among unfinished uploads."""
@@ -67,7 +67,7 @@ def _check(home: int, name: Name) -> None:
         try:
             if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            status = _lstat(directory, name[depth])
+            status = status_of(directory, name[depth])
         finally:
             os.close(directory)
         if depth < len(name) - 1:
@@ -81,7 +81,7 @@ def _check(home: int, name: Name) -> None:
 
 def _expect_not_mounted(home: int, name: Name) -> None:
     """Raise Invalid when `name` is in a virtual folder, which is another file system."""
-    first = _lstat(home, name[0])
+    first = status_of(home, name[0])
     if first is not None and first.st_dev != os.fstat(home).st_dev:
         raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
 
@@ -161,7 +161,7 @@ def _restore(
     with contextlib.suppress(OSError):  # the tree has changed: the uploaded file is not there
         directory = _look(home, name[:-1], os.O_DIRECTORY)
         try:
-            status = _lstat(directory, name[-1])
+            status = status_of(directory, name[-1])
             if status is None or not os.path.samestat(status, uploaded):
                 return
             if backup is None:
@@ -180,10 +180,3 @@ def _remove_directory(home: int, name: Name) -> None:
             os.rmdir(name[-1], dir_fd=directory)
         finally:
             os.close(directory)
-
-
-def _lstat(directory: int, name: str) -> os.stat_result | None:
-    try:
-        return os.lstat(name, dir_fd=directory)
-    except FileNotFoundError:
-        return None

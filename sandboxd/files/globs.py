@@ -2,7 +2,7 @@
 
 A pattern has components joined by "/": "*" and "?" stand for characters of one component, "[...]"
 for one of several characters, and the component "**" for any number of directories. A pattern is
-also a plain name: "a[1].txt" means the file of that name, if no other fits.
+also a plain name: "a[1].txt" means the file of that name, too.
 """
 
 from __future__ import annotations

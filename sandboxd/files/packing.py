@@ -3,9 +3,8 @@
 The tar is pax (POSIX.1-2017), with times as text, since a float loses nanoseconds. Names are
 relative to the directory. Links stay links; one that leaves /home/work is left out. A link that a
 pattern without wildcards names is followed, as in a download: a client that wants "latest" wants
-its content.
-A first walk finds the patterns without a match and the entries that are left out, since both are
-sent before the data.
+its content. A first walk finds the patterns without a match and the entries that are left out,
+since both are sent before the data.
 """
 
 from __future__ import annotations

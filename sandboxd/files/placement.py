@@ -33,7 +33,8 @@ from ..jail.syscalls import (
     renameat2,
 )
 from . import bytecode
-from .beneath import MOUNTED, refused
+from .beneath import MOUNTED, refused, status_of
+from .commit import DIRECTORY_MODE
 from .links import NO_LINKS
 from .paths import Name, absolute, relative, shown
 from .placement_list import REDO, UNDO, DirectoryState, Move, PlacementPlan, read_list, write_list
@@ -42,7 +43,6 @@ from .sync import sync_file_system
 STAGED = "tree"
 """The directory of the stage that has the unpacked members, in the shape of /home/work."""
 
-DIRECTORY_MODE = 0o755
 _OWN = 0o700
 _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
 
@@ -117,7 +117,7 @@ def _plan(home: int, tree: StagedTree) -> PlacementPlan:
                 for entry in sorted(os.listdir(staged)):
                     name = (*above, entry)
                     here = os.lstat(entry, dir_fd=staged)
-                    there = _lstat(present, entry)
+                    there = status_of(present, entry)
                     if there is not None and there.st_dev != device:
                         raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
                     if _is_merged(name, here, there):
@@ -275,13 +275,6 @@ def _parents(home: int, tree: int, name: Name) -> Iterator[tuple[int, int]]:
 
 def _look(home: int, name: Name) -> int:
     return openat2(home, relative(name), os.O_PATH | os.O_DIRECTORY, NO_LINKS | RESOLVE_NO_XDEV)
-
-
-def _lstat(directory: int, name: str) -> os.stat_result | None:
-    try:
-        return os.lstat(name, dir_fd=directory)
-    except FileNotFoundError:
-        return None
 
 
 def _refusal(error: OSError, name: Name) -> Refused:

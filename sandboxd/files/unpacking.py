@@ -22,6 +22,7 @@ from ..filewire import FileWireError
 from ..jail.syscalls import openat2
 from ..model import HOME
 from .api_connection import ApiConnection
+from .archive import ENTRIES_MAX
 from .beneath import refused
 from .links import NO_LINKS, LinkRule, real_place
 from .paths import Name, absolute, inside, relative, shown
@@ -29,9 +30,6 @@ from .placement import STAGED, StagedTree, place
 from .removal import empty
 from .sync import sync_file_system
 from .tar_reader import TarMember, TarReader
-
-ENTRIES_MAX = 1_000_000
-"""Members of an archive at most."""
 
 NAMES_MAX = 64 << 20
 """Bytes of the names that the helper remembers: of directories and links."""

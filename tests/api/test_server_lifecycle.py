@@ -64,7 +64,8 @@ def test_running_call_ends_before_the_server_does(own_server: Server) -> None:
 def test_api_ends_when_the_warden_dies(own_server: Server) -> None:
     own_server.refuse(die={})
     answer = own_server.client.post("/session", json={"image": "c"})
-    assert answer.status_code == 503 and answer.json()["type"].endswith("/service-unavailable")
+    kinds = ("/service-unavailable", "/server-frozen")  # the api may be ending already
+    assert answer.status_code == 503 and answer.json()["type"].endswith(kinds)
     assert own_server.process.wait(PATIENCE_S) == 0
     assert "the warden is gone" in own_server.log()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sandboxd.cli.client import Client, ConnectionLost
-from sandboxd.cli.results import Fetched, fetch, requests
+from sandboxd.cli.results import BATCH, BATCH_BYTES, Fetched, batches, fetch, requests
 from sandboxd.errors import ConfigError, NotFound, Unavailable
 
 from .trees import Lines, archive
@@ -164,3 +164,14 @@ def test_session_that_is_gone_is_no_missing_name(
     monkeypatch.setattr(FakeClient, "call", gone)
     outcome, _, _ = results({}, ["x"], tmp_path)
     assert outcome == Fetched(failed=["x"])
+
+
+@pytest.mark.parametrize("length", [1, 200, BATCH_BYTES // 2, BATCH_BYTES, BATCH_BYTES + 1])
+def test_names_are_asked_for_in_requests_that_the_server_takes(length: int) -> None:
+    names = [f"{number:0{length}}" for number in range(120)]
+    parts = list(batches(names))
+    assert [name for part in parts for name in part] == names
+    for part in parts:
+        assert len(part) <= BATCH
+        assert len(part) == 1 or sum(map(len, part)) <= BATCH_BYTES
+    assert len(parts) <= max(3, 120 * 2 * length // BATCH_BYTES + 1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +137,9 @@ def test_time_limit_of_a_conversation_ends_it(http: httpx.Client, session: Make)
 @contextmanager
 def person(daemon: Daemon, *args: str) -> Iterator[Emulator]:
     """A person at a terminal who types `sandboxd run` with these arguments."""
-    emulator = Emulator("run", *args, "--quiet", "--socket", f"{daemon.folder}/api.sock")
-    try:
+    options = "--quiet", "--socket", f"{daemon.folder}/api.sock"
+    with closing(Emulator("run", *args, *options)) as emulator:
         yield emulator
-    finally:
-        emulator.process.kill()
-        emulator.process.wait()
-        os.close(emulator.master)
-        os.close(emulator.slave)
 
 
 @pytest.mark.needs("gcc")

@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -62,17 +62,18 @@ class Emulator:
         assert termios.tcgetattr(self.slave) == self.before
         return status
 
+    def close(self) -> None:
+        """End the command, if it still runs, and close the terminal."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
 
 @contextmanager
 def shell(*args: str) -> Iterator[Emulator]:
-    emulator = Emulator("shell", *args)
-    try:
+    with closing(Emulator("shell", *args)) as emulator:
         yield emulator
-    finally:
-        emulator.process.kill()
-        emulator.process.wait()
-        os.close(emulator.master)
-        os.close(emulator.slave)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.files import unpacking
+from sandboxd.files import archive, unpacking
 from sandboxd.filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 from sandboxd.warden.runs import launcher
 from sandboxd.warden.slots.scratch import INBOXES
@@ -96,7 +96,7 @@ def test_bytes_of_an_archive_follow_the_disk(scratch: Scratch) -> None:
     finally:
         os.close(home)
     size = disk.f_blocks * disk.f_frsize
-    assert size < most <= size + (unpacking.ENTRIES_MAX * unpacking.ROOM_PER_ENTRY) + unpacking.ROOM
+    assert size < most <= size + (archive.ENTRIES_MAX * unpacking.ROOM_PER_ENTRY) + unpacking.ROOM
 
 
 def test_refused_archive_ends_while_its_sender_still_sends(scratch: Scratch) -> None:

@@ -23,18 +23,7 @@ from .placing import Placing, before_move, is_unfinished, kill_at, next_helper
 from .test_upload import NOBODY
 from .trees import NS, snapshot
 
-pytestmark = pytest.mark.root  # only root can become somebody else
-
-
-@pytest.fixture
-def placing(tmp_path: Path) -> Placing:
-    return Placing(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk of the tests is that of everything else, and slow."""
-    monkeypatch.setattr(placement, "sync_file_system", lambda fd: None)
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_sync")]  # only root can change uids
 
 
 def test_tree_gets_into_place_with_modes_and_times(placing: Placing) -> None:

@@ -18,18 +18,7 @@ from sandboxd.files.placement import StagedTree, place
 from .placing import Placing, before_move, is_unfinished
 from .trees import identities
 
-pytestmark = pytest.mark.root  # only root can become somebody else
-
-
-@pytest.fixture
-def placing(tmp_path: Path) -> Placing:
-    return Placing(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk of the tests is that of everything else, and slow."""
-    monkeypatch.setattr(placement, "sync_file_system", lambda fd: None)
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_sync")]  # only root can change uids
 
 
 def directory_becomes_a_link_outside(home: Path, outside: Path) -> None:

@@ -49,8 +49,9 @@ def make(path: str, size: int, inodes: int) -> None:
 
 
 def _make_file_system(path: str, inodes: int) -> None:
+    # Small images had inodes of 128 bytes before e2fsprogs 1.46.4: without nanoseconds, up to 2038.
     command = [
-        "mkfs.ext4", "-q", "-F", "-m", "0", "-N", str(inodes), "-J", "size=4",
+        "mkfs.ext4", "-q", "-F", "-m", "0", "-N", str(inodes), "-I", "256", "-J", "size=4",
         "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", path,
     ]  # fmt: skip
     path_of_tools = "/usr/sbin:/sbin:/usr/bin:/bin"
