@@ -9,11 +9,12 @@ into new mount, pid, net, IPC and UTS namespaces.
              network     loopback up
              mounts      empty root, host parts, /dev, /proc
     claim    mounts      accounts, /home/work, its folders, /tmp, /dev/shm; seal; pivot_root
+             verify      namespaces, network, mounts, read back from the kernel
              rlimits     before the uid changes: afterwards they cannot be raised
+             seccomp     before the capabilities go, see seccomp.py. Its listener goes to the
+                         supervisor, which answers refused calls
              identity    groups, gid, uid, capabilities, securebits, no_new_privs
-             verify      each of the above, read back from the kernel
-             seccomp     the last, and verified too: reading back needs calls that it refuses.
-                         Its listener goes to the supervisor, which answers refused calls
+             verify      rlimits, identity and seccomp
 
 Each failure is a StageError, after which the process must exit. No user code has run by then.
 """
@@ -86,15 +87,14 @@ def claim(
     tree.apply([*own, *session.folders])
     tree.seal(rootfs.SEALED)
     tree.pivot(HOME)
-    wanted = rlimits.plan(session.limits)
-    rlimits.apply(wanted)
-    identity.apply(session.uid, session.gid)
-
     namespaces.verify(jail.outside)
     network.verify()
     tree.verify(rootfs.SEALED)
+
+    wanted = rlimits.plan(session.limits)
+    rlimits.apply(wanted)
+    supervisor(seccomp.apply(jail.filter.program))
+    identity.apply(session.uid, session.gid)
     rlimits.verify(wanted)
     identity.verify(session.uid, session.gid)
-
-    supervisor(seccomp.apply(jail.filter.program))
     seccomp.verify()

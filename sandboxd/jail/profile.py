@@ -19,57 +19,66 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 
 ALLOWED: dict[str, str] = {
+    # Their own processes: start, end, wait for and schedule them. Of others the uid decides.
     "processes": """
         clone fork vfork execve execveat exit exit_group wait4 waitid getpid getppid gettid
         getpgid setpgid getpgrp getsid setsid set_tid_address set_robust_list get_robust_list
         prctl arch_prctl rseq sched_yield sched_getaffinity sched_setaffinity sched_getscheduler
         sched_getparam sched_get_priority_max sched_get_priority_min sched_rr_get_interval
         sched_setscheduler sched_setparam sched_getattr sched_setattr getpriority setpriority
-        getrusage times getcpu pidfd_open pidfd_send_signal pidfd_getfd ioprio_get ioprio_set
+        getrusage times getcpu pidfd_open pidfd_send_signal ioprio_get ioprio_set
         membarrier personality restart_syscall
     """,
+    # To processes of the run: the pid namespace has no others.
     "signals": """
         kill tkill tgkill rt_sigaction rt_sigprocmask rt_sigpending rt_sigqueueinfo
         rt_tgsigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait sigaltstack pause alarm
         signalfd signalfd4
     """,
+    # Their own memory, which the cgroup counts.
     "memory": """
         brk mmap munmap mremap mprotect madvise mincore msync mlock mlock2 munlock mlockall
         munlockall memfd_create pkey_alloc pkey_free pkey_mprotect remap_file_pages
-        set_mempolicy get_mempolicy mbind process_madvise process_mrelease map_shadow_stack mseal
+        set_mempolicy get_mempolicy mbind map_shadow_stack mseal
     """,
+    # Read clocks and wait; setting them is in REFUSED.
     "time": """
         clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time getitimer setitimer
         timer_create timer_settime timer_gettime timer_getoverrun timer_delete timerfd_create
         timerfd_settime timerfd_gettime
     """,
+    # Files of the run: the mounts say which these are, and which of them can be written.
     "files": """
         open openat openat2 creat close close_range read write readv writev pread64 pwrite64
         preadv pwritev preadv2 pwritev2 lseek sendfile copy_file_range splice tee vmsplice
-        ftruncate truncate fallocate fsync fdatasync sync_file_range syncfs sync readahead
+        ftruncate truncate fallocate fsync fdatasync sync_file_range syncfs readahead
         fadvise64 stat fstat lstat newfstatat statx access faccessat faccessat2 readlink
         readlinkat getdents getdents64 getcwd chdir fchdir mkdir mkdirat rmdir unlink unlinkat
         rename renameat renameat2 link linkat symlink symlinkat chmod fchmod fchmodat fchmodat2
         chown fchown lchown fchownat umask utime utimes utimensat futimesat mknod mknodat
-        statfs fstatfs ustat fcntl flock dup dup2 dup3 ioctl cachestat
+        statfs fstatfs ustat fcntl flock dup dup2 dup3 ioctl
         getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr
         fsetxattr removexattr lremovexattr fremovexattr name_to_handle_at
         inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
         landlock_create_ruleset landlock_add_rule landlock_restrict_self
     """,
+    # Wait for several things at a time, and wake other threads.
     "waiting": """
         poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_wait
         epoll_wait_old epoll_pwait epoll_pwait2 eventfd eventfd2 futex futex_waitv futex_wake
         futex_wait futex_requeue
     """,
+    # Their own network namespace, and descriptors passed between their processes.
     "pipes and sockets": """
         pipe pipe2 socket socketpair bind listen accept accept4 connect shutdown getsockname
         getpeername getsockopt setsockopt sendto recvfrom sendmsg recvmsg sendmmsg recvmmsg
     """,
+    # The IPC namespace is the run's own, and the cgroup counts what is in it.
     "System V and POSIX IPC": """
         shmget shmat shmdt shmctl semget semop semtimedop semctl msgget msgsnd msgrcv msgctl
         mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
     """,
+    # Read them, or give something up; without capabilities nothing can be gained.
     "identity and limits": """
         getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid
         setregid setresuid setresgid setfsuid setfsgid setgroups capget capset getrlimit
@@ -80,18 +89,27 @@ ALLOWED: dict[str, str] = {
 programs that call them to be on the safe side should get the kernel's own answer."""
 
 REFUSED: dict[str, str] = {
+    # Another view of files than the jail's, or files by a handle past the jail's root.
     "mounts": """
         mount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig fsmount fspick
         mount_setattr open_by_handle_at quotactl quotactl_fd swapon swapoff statmount listmount
     """,
+    # A namespace of one's own gives capabilities in it, and with them more of the kernel.
     "namespaces": "unshare setns",
-    "other processes": "ptrace process_vm_readv process_vm_writev kcmp migrate_pages move_pages",
+    # Read, change or compare another process, with no use but to debuggers and attackers.
+    "other processes": """
+        ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd process_madvise process_mrelease
+        migrate_pages move_pages
+    """,
+    # Change the kernel, watch it, or halt it; parts with a history of holes.
     "kernel": """
         bpf perf_event_open init_module finit_module delete_module create_module kexec_load
         kexec_file_load reboot syslog acct iopl ioperm modify_ldt lookup_dcookie userfaultfd
         nfsservctl vhangup fanotify_init fanotify_mark
     """,
+    # Keyrings are counted per uid and outlive processes.
     "keys": "add_key request_key keyctl",
+    # The name and the clocks of the host.
     "host": "sethostname setdomainname settimeofday clock_settime clock_adjtime adjtimex",
 }
 """Group -> names: answered EPERM, and counted. io_uring, clone3 and io_setup are in no list, so
@@ -99,10 +117,22 @@ they are ENOSYS: io_uring is a second door for calls that no filter sees, and th
 lie in memory, which a filter cannot read; libc falls back to clone. Contexts of io_setup(2) are
 counted for the whole host (fs.aio-max-nr): one program could take them all from its databases."""
 
+IGNORED: dict[str, str] = {
+    # sync(2) writes back the files of everybody on the host. fsync and syncfs do it for one's own.
+    "host": "sync",
+}
+"""Group -> names: answered 0 and not carried out. Programs that call them cannot fail."""
 
 FINAL = ("mounts", "namespaces", "kernel", "keys", "host")
 """Groups of REFUSED that no runtime can have: they lead out of the jail, or to parts of the kernel
 that programs do not need."""
+
+
+ENTRY = (
+    "prctl", "capset", "capget", "setgroups", "setresgid", "setresuid", "getgroups", "getresgid",
+    "getresuid", "getrlimit", "prlimit64",
+)  # fmt: skip
+"""Allowed calls of the entry into the jail, behind the filter. No runtime can refuse them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +140,8 @@ class Condition:
     """An allowed `call` is answered `errno` when argument `index`, under `mask`, is `value`.
 
     EPERM means refused, and counted like the calls above. Other errors are everyday answers of the
-    kernel, which programs expect and survive. `family`: the condition holds for sockets of this
-    address family only; the filter compares both arguments in one rule.
+    kernel, which programs expect and survive. `where`, an index and a value: the condition holds
+    only where this argument too has this value; the filter compares both in one rule.
     """
 
     call: str
@@ -119,7 +149,7 @@ class Condition:
     mask: int
     value: int
     errno: int
-    family: int | None = None
+    where: tuple[int, int] | None = None
 
 
 _ALL = 0xFFFFFFFF
@@ -154,7 +184,12 @@ uid: the next step would begin with what was changed, and a limit of CPU time wo
 the run with it, as if that were our fault."""
 _PRIO_USER, _IOPRIO_WHO_USER = 2, 3  # all processes of the uid, init among them
 _MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000
-_NEW_LISTENER = 0x8
+_SOL_SOCKET = 1
+_SOCKET_FILTERS = {
+    "SO_ATTACH_FILTER": 26, "SO_ATTACH_BPF": 50, "SO_ATTACH_REUSEPORT_CBPF": 51,
+    "SO_ATTACH_REUSEPORT_EBPF": 52,
+}  # fmt: skip
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _SECCOMP_SET_MODE_FILTER = 22, 2, 1
 
 
 def _others(allowed: Collection[int], bits: int = 32, value: int = 0) -> Iterator[tuple[int, int]]:
@@ -186,7 +221,7 @@ CONDITIONS: tuple[Condition, ...] = (
     # Programs list their interfaces over rtnetlink. It changes nothing without CAP_NET_ADMIN. Some
     # other netlink protocols have numbers of _PROTOCOLS, and programs must not use them.
     *(
-        Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT, family=_AF_NETLINK)
+        Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT, where=(0, _AF_NETLINK))
         for mask, value in _others((_NETLINK_ROUTE,))
     ),
     # The kernel makes pairs of AF_UNIX alone, but looks for the protocol of others first.
@@ -202,19 +237,25 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("memfd_create", 1, _MFD_HUGETLB, _MFD_HUGETLB, errno.ENOMEM),
     Condition("shmget", 2, _SHM_HUGETLB, _SHM_HUGETLB, errno.ENOMEM),
     Condition("personality", 0, 0xFF, _PER_LINUX32, errno.EPERM),
-    # Programs may filter themselves further. A listener of their own could let a call that is
-    # refused here go on (SECCOMP_USER_NOTIF_FLAG_CONTINUE); the kernel allows one in a chain of
-    # filters and says EBUSY itself, and no later kernel shall change that.
-    Condition("seccomp", 1, _NEW_LISTENER, _NEW_LISTENER, errno.EBUSY),
+    # The kernel compiles all filters into memory with one bound (net.core.bpf_jit_limit). Four
+    # processes used it up in 20 s, and then no run and no service of the host got a filter. A
+    # kernel without filters says EINVAL, which libseccomp and browsers expect.
+    *(
+        Condition("setsockopt", 2, _ALL, option, errno.EINVAL, where=(1, _SOL_SOCKET))
+        for option in _SOCKET_FILTERS.values()
+    ),
+    Condition("seccomp", 0, _ALL, _SECCOMP_SET_MODE_FILTER, errno.EINVAL),
+    Condition("prctl", 1, _ALL, _SECCOMP_MODE_FILTER, errno.EINVAL, where=(0, _PR_SET_SECCOMP)),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The names that are allowed and refused; the rest is unknown."""
+    """The names that are allowed, refused and ignored; the rest is unknown."""
 
     allowed: tuple[str, ...]
     refused: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def profile(allow: Iterable[str] = (), refuse: Iterable[str] = ()) -> Profile:
@@ -231,9 +272,12 @@ def profile(allow: Iterable[str] = (), refuse: Iterable[str] = ()) -> Profile:
     for name in refuse:
         if name not in allowed:
             raise ConfigError(f"{name} is no call that the profile allows, so it cannot be refused")
+        if name in ENTRY:
+            raise ConfigError(f"{name} cannot be refused: a run gives up root with it")
     return Profile(
         tuple(name for name in dict.fromkeys([*allowed, *allow]) if name not in refuse),
         tuple(name for name in [*refused, *refuse] if name not in allow),
+        tuple(names(IGNORED)),
     )
 
 

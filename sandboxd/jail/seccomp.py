@@ -7,6 +7,7 @@ translates names into the numbers of this architecture. The program reads top to
     x32, on x86_64                                  ENOSYS
     a call with conditions                          its errno where one holds, else allowed
     a refused call                                  user notification, which means EPERM
+    an ignored call                                 0
     an allowed call                                 allowed
     anything else                                   ENOSYS
 
@@ -15,8 +16,12 @@ Init, the process that spawns the steps, installs it once a run, and all later p
 User notification (seccomp_unotify(2), Linux 5.0): the caller sleeps until the holder of the
 filter's listener answers. The shim holds it, answers EPERM and counts (shim/denied_calls.py).
 Safety does not depend on the answer: a refused call is never carried out, with or without it. If
-the shim is gone the kernel answers ENOSYS. A caller that is killed does not wait. A filter that the
-program adds can only refuse more (profile.py denies it a listener of its own).
+the shim is gone the kernel answers ENOSYS. A caller that is killed does not wait. Programs cannot
+add filters of their own (profile.py), which could listen too.
+
+The filter is installed before the capabilities go. The kernel compiles it into memory that has a
+bound for the whole host (net.core.bpf_jit_limit), which other programs can use up. The bound is
+not for processes with CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations
@@ -67,7 +72,7 @@ def compile(allow: tuple[str, ...] = (), refuse: tuple[str, ...] = ()) -> Filter
     architecture = _ARCHITECTURES.get(os.uname().machine)
     if architecture is None:
         raise StageError("seccomp", f"no profile for the architecture {os.uname().machine}")
-    numbers = _numbers([*wanted.allowed, *wanted.refused])
+    numbers = _numbers([*wanted.allowed, *wanted.refused, *wanted.ignored])
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -76,6 +81,7 @@ def compile(allow: tuple[str, ...] = (), refuse: tuple[str, ...] = ()) -> Filter
         *_range(_X32_BIT, 0xFFFFFFFF, _ERRNO | errno.ENOSYS),
         *_conditional({name: numbers[name] for name in wanted.allowed if name in numbers}),
         *_all((numbers[n] for n in wanted.refused if n in numbers), _NOTIFY),
+        *_all((numbers[n] for n in wanted.ignored if n in numbers), _ERRNO | 0),
         *_all((numbers[n] for n in wanted.allowed if n in numbers), _ALLOW),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
     ]
@@ -87,7 +93,7 @@ def compile(allow: tuple[str, ...] = (), refuse: tuple[str, ...] = ()) -> Filter
 
 
 def apply(program: bytes) -> int:
-    """Filter this process and all that it starts; the listener. no_new_privs must be set.
+    """Filter this process and all that it starts; the listener. CAP_SYS_ADMIN is needed.
 
     Until somebody holds the listener and answers, a refused call sleeps.
     """
@@ -139,9 +145,10 @@ def _check(condition: Condition) -> list[Instruction]:
         (_EQUAL, 0, 1, condition.value),
         (_RETURN, 0, 0, action),
     ]
-    if condition.family is None:
+    if condition.where is None:
         return compare
-    return [(_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 0, len(compare), condition.family), *compare]
+    index, value = condition.where
+    return [(_LOAD, 0, 0, _ARGUMENTS + 8 * index), (_EQUAL, 0, len(compare), value), *compare]
 
 
 def _all(numbers: Iterable[int], action: int) -> Iterator[Instruction]:

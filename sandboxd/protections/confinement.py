@@ -127,8 +127,9 @@ PROTECTIONS = (
     Protection(
         "seccomp",
         "a list of what is allowed; the rest is answered ENOSYS or EPERM; no huge pages; sockets "
-        "of three families and four protocols; nothing that would load a driver; init cannot be "
-        "changed; i386 killed, x32 ENOSYS; arguments by 32 bits",
+        "of four families and four protocols, of netlink only the list of interfaces; nothing that "
+        "would load a driver; no filters of their own, for whose memory the host has one bound; "
+        "init cannot be changed; sync does nothing; i386 killed, x32 ENOSYS; arguments by 32 bits",
         ("jail/seccomp.py", "jail/profile.py", "shim/denied_calls.py"),
         (
             HostGuarantee(
@@ -137,8 +138,8 @@ PROTECTIONS = (
             ),
         ),
         attacks=("filter-on", "mount", "new-mount-api", "unshare", "clone-namespaces", "io-uring",
-                 "bpf", "perf", "keyrings", "userfaultfd", "modules", "reboot", "swap-and-quota",
-                 "clock", "ports", "kernel-log", "watch-files", "move-memory",
+                 "attach-filters", "bpf", "perf", "keyrings", "userfaultfd", "modules", "reboot",
+                 "swap-and-quota", "clock", "ports", "kernel-log", "watch-files", "move-memory",
                  "terminal-injection", "other-architecture", "x32", "unknown-calls",
                  "personality", "leave-root", "read-other-memory", "raw-sockets",
                  "network-settings", "socket-families", "netlink", "vsock", "kernel-crypto"),

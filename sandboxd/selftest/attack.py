@@ -204,13 +204,13 @@ def judge(attack: Attack, outcome: AttackOutcome) -> Judgement:
 
 _NAMES = """
     acct add_key bpf chroot clock_adjtime clock_settime clone clone3 create_module delete_module
-    fanotify_init finit_module fsconfig fsmount fsopen fspick init_module io_uring_enter
+    fanotify_init finit_module fsconfig fsmount fsopen fspick getpid init_module io_uring_enter
     io_uring_register io_uring_setup ioctl ioperm iopl kcmp kexec_file_load kexec_load keyctl
-    lookup_dcookie migrate_pages modify_ldt mount mount_setattr move_mount move_pages
-    name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality pivot_root
-    process_vm_readv process_vm_writev ptrace quotactl quotactl_fd reboot request_key seccomp
-    setdomainname sethostname setns settimeofday statmount listmount swapoff swapon syslog umount2
-    unshare userfaultfd vhangup getpid msgget semget shmget
+    listmount lookup_dcookie migrate_pages modify_ldt mount mount_setattr move_mount move_pages
+    msgget name_to_handle_at nfsservctl open_by_handle_at open_tree perf_event_open personality
+    pidfd_getfd pivot_root prctl process_madvise process_vm_readv process_vm_writev ptrace
+    quotactl quotactl_fd reboot request_key seccomp semget setdomainname sethostname setns
+    settimeofday shmget statmount swapoff swapon syslog umount2 unshare userfaultfd vhangup
 """
 NAMES = _NAMES.split()
 """The system calls that programs know by name."""

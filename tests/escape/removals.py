@@ -245,7 +245,7 @@ REMOVALS = (
     Removal("no_new_privs", ("no_new_privs", "seccomp"), without_no_new_privs,
             "no-new-privs seen-from-host filter-on build-step"),
     Removal("seccomp", ("seccomp",), unfiltered, """
-        new-mount-api unshare clone-namespaces io-uring keyrings other-architecture
+        new-mount-api unshare clone-namespaces io-uring keyrings other-architecture attach-filters
         terminal-injection personality read-other-memory socket-families netlink vsock"""),
     Removal("rlimits", ("rlimits",), unlimited, "raise-limits core-file file-size queued-signals"),
     Removal("memory limit", ("cgroup",), without_cgroup("memory."),

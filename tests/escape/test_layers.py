@@ -36,6 +36,7 @@ def unshared(flag: int) -> Skip:
 
     def skip(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(namespaces, "_SHIM", namespaces._SHIM & ~flag)
+        patch.setattr(network, "enable_multicast", lambda: None)  # it would change the host's lo
         patch.setattr("socket.sethostname", lambda name: None)
 
     return skip

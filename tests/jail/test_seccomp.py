@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sandboxd.errors import ConfigError
 from sandboxd.jail import seccomp, syscalls
-from sandboxd.jail.profile import ALLOWED, CONDITIONS, FINAL, REFUSED, names
+from sandboxd.jail.profile import ALLOWED, CONDITIONS, ENTRY, FINAL, IGNORED, REFUSED, names
 
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[os.uname().machine]
 I386 = 0x40000003
@@ -20,7 +20,8 @@ ALLOW, KILL, ENOSYS = 0x7FFF0000, 0x80000000, 0x50000 | errno.ENOSYS
 NOTIFY = 0x7FC00000  # the shim answers EPERM
 FILTER = seccomp.compile()
 CODE = list(struct.iter_unpack("HBBI", FILTER.program))
-NUMBERS = syscalls.syscall_numbers([*names(ALLOWED), *names(REFUSED), "clone3", "io_uring_setup"])
+EVERY = [*names(ALLOWED), *names(REFUSED), *names(IGNORED)]
+NUMBERS = syscalls.syscall_numbers([*EVERY, "clone3", "io_uring_setup"])
 
 
 def judged(
@@ -59,8 +60,7 @@ def plain(call: str | None) -> tuple[int, ...]:
 
 
 def test_no_name_is_in_two_lists() -> None:
-    every = [*names(ALLOWED), *names(REFUSED)]
-    assert len(every) == len(set(every))
+    assert len(EVERY) == len(set(EVERY))
     assert {c.call for c in CONDITIONS} <= set(names(ALLOWED))
 
 
@@ -73,6 +73,8 @@ def test_each_call_is_judged_as_the_profile_says(number: int) -> None:
         return
     if name in names(REFUSED):
         expected = NOTIFY
+    if name in names(IGNORED):
+        expected = refusal(0)
     assert judged(number) == expected
     assert (FILTER.refused.get(number, "") == name) == (expected == NOTIFY)
 
@@ -98,8 +100,9 @@ def test_x32_and_beyond_is_unknown(number: int) -> None:
 def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None:
     for condition in CONDITIONS:
         arguments = list(plain(condition.call))
-        if condition.family is not None:
-            arguments[0] = high << 32 | condition.family
+        if condition.where is not None:
+            index, value = condition.where
+            arguments[index] = high << 32 | value
         arguments[condition.index] = high << 32 | condition.value
         judgement = judged(NUMBERS[condition.call], tuple(arguments))
         refused = condition.errno == errno.EPERM
@@ -110,10 +113,10 @@ def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None
 DANGEROUS = """
     mount umount2 pivot_root chroot move_mount open_tree fsopen fsconfig fsmount fspick
     mount_setattr open_by_handle_at quotactl swapon swapoff unshare setns ptrace process_vm_readv
-    process_vm_writev kcmp migrate_pages move_pages bpf perf_event_open init_module finit_module
-    delete_module kexec_load kexec_file_load reboot syslog acct userfaultfd vhangup fanotify_init
-    add_key request_key keyctl sethostname setdomainname settimeofday clock_settime clock_adjtime
-    adjtimex
+    process_vm_writev kcmp pidfd_getfd process_madvise migrate_pages move_pages bpf
+    perf_event_open init_module finit_module delete_module kexec_load kexec_file_load reboot syslog
+    acct userfaultfd vhangup fanotify_init add_key request_key keyctl sethostname setdomainname
+    settimeofday clock_settime clock_adjtime adjtimex
 """
 SURPRISING = "clone3 io_uring_setup io_uring_enter io_uring_register io_setup memfd_secret"
 """Written out again, so that a call that drops out of the profile is noticed."""
@@ -128,7 +131,15 @@ ARGUMENTS: list[tuple[str, tuple[int, ...], int]] = [
     ("mmap", (0, 1 << 21, 3, 0x40022), 0x50000 | errno.ENOMEM),  # MAP_HUGETLB
     ("shmget", (0, 1 << 21, 0o4600), 0x50000 | errno.ENOMEM),  # SHM_HUGETLB
     ("memfd_create", (0, 4), 0x50000 | errno.ENOMEM),  # MFD_HUGETLB
-    ("seccomp", (1, 8), 0x50000 | errno.EBUSY),  # SECCOMP_FILTER_FLAG_NEW_LISTENER
+    ("seccomp", (1, 0), 0x50000 | errno.EINVAL),  # SECCOMP_SET_MODE_FILTER
+    ("seccomp", (0, 0), ALLOW),  # SECCOMP_SET_MODE_STRICT
+    ("seccomp", (2, 0), ALLOW),  # SECCOMP_GET_ACTION_AVAIL
+    ("prctl", (22, 2), 0x50000 | errno.EINVAL),  # PR_SET_SECCOMP
+    ("prctl", (22, 1), ALLOW),
+    ("prctl", (15, 2), ALLOW),  # PR_SET_NAME
+    *(("setsockopt", (3, 1, n), 0x50000 | errno.EINVAL) for n in (26, 50, 51, 52)),
+    ("setsockopt", (3, 41, 26), ALLOW),  # IPV6_V6ONLY has the number of SO_ATTACH_FILTER
+    ("setsockopt", (3, 1, 9), ALLOW),  # SO_KEEPALIVE
     ("prlimit64", (1, 7), NOTIFY),  # of init
     ("sched_setaffinity", (1,), NOTIFY),
     ("sched_setscheduler", (1,), NOTIFY),
@@ -241,4 +252,11 @@ def test_call_that_is_allowed_already_may_be_allowed_to_a_runtime_and_changes_no
 @pytest.mark.parametrize("name", ["mount", "clone3", "no_such_call"])
 def test_call_that_is_not_allowed_anyway_cannot_be_refused_to_a_runtime(name: str) -> None:
     with pytest.raises(ConfigError, match="no call"):
+        seccomp.compile(refuse=(name,))
+
+
+@pytest.mark.parametrize("name", ENTRY)
+def test_call_that_gives_up_root_cannot_be_refused_to_a_runtime(name: str) -> None:
+    assert name in names(ALLOWED)
+    with pytest.raises(ConfigError, match="gives up root"):
         seccomp.compile(refuse=(name,))

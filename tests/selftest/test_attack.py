@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -56,3 +57,10 @@ def test_program_of_an_attack_is_python(attack: Attack) -> None:
 )  # fmt: skip
 def test_outcome_is_judged(attack: Attack, outcome: AttackOutcome, held: bool | None) -> None:
     assert judge(attack, outcome).held is held
+
+
+def test_every_call_that_an_attack_names_has_a_number() -> None:
+    """Without one the program would take the call for one that the filter does not know."""
+    pattern = r"\b(?:call|filtered)\([\"'](\w+)[\"']"
+    names = {name for one in ATTACKS for name in re.findall(pattern, one.program)}
+    assert {"mount", "pidfd_getfd", "prctl"} <= names <= set(attacks.NAMES)

@@ -115,6 +115,29 @@ def test_program_that_wants_too_much_memory_cannot_flee_into_swap() -> None:
         sh("swapoff /swap && rm /swap")
 
 
+ATTACH = """
+import ctypes, os, socket, struct
+os.setuid(65534)
+code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 1))
+program = struct.pack("HxxxxxxP", 1, ctypes.addressof(code))
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).setsockopt(socket.SOL_SOCKET, 26, program)
+except OSError:
+    print("refused")
+"""
+
+
+def test_run_starts_when_others_have_used_up_the_memory_for_compiled_filters() -> None:
+    limit = Path("/proc/sys/net/core/bpf_jit_limit")
+    before = limit.read_text()
+    limit.write_text("1")
+    try:
+        assert sh(f"python3 -c '{ATTACH}'") == "refused\n"
+        assert "finished (exit code 0)" in sh("sandboxd run examples/wordcount --exec true")
+    finally:
+        limit.write_text(before)
+
+
 def test_service_goes_on_after_kill_9_and_so_does_its_run() -> None:
     with client() as http:
         begun = begin(http, "killed", COUNT)

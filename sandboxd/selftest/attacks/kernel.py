@@ -15,10 +15,22 @@ ATTACKS = (
     _attack("filter-on", "run without a filter, or ask for one to listen to", """
         if status("Seccomp") != ["2"]:
             broken(f"seccomp mode {status('Seccomp')}")
-        refused("a filter with a listener", lambda: call("seccomp", 1, 8, 0),
-                errno.EPERM, errno.EBUSY)
+        refused("a filter with a listener", lambda: call("seccomp", 1, 8, 0), errno.EINVAL)
         if libc.prctl(22, 0, 0, 0, 0) == 0:
             broken("the filter was taken off")
+        """),
+    _attack("attach-filters", "fill the host's memory for compiled filters", """
+        import socket, struct
+        code = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000))
+        program = struct.pack("HxxxxxxP", 1, ctypes.addressof(code))
+        for option in (26, 51):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                sock.bind(("127.0.0.1", 0))
+                refused(f"socket option {option}",
+                        lambda: sock.setsockopt(socket.SOL_SOCKET, option, program), errno.EINVAL)
+        refused("a filter of system calls", lambda: call("seccomp", 1, 0, program), errno.EINVAL)
+        refused("one by prctl", lambda: call("prctl", 22, 2, program, 0, 0), errno.EINVAL)
         """),
     _attack("mount", "mount something", """
         filtered("mount", 0, 0, 0, 0, 0)
@@ -109,6 +121,7 @@ ATTACKS = (
     _attack("move-memory", "move the memory of other processes", """
         filtered("move_pages", 1, 0, 0, 0, 0, 0)
         filtered("migrate_pages", 1, 0, 0, 0)
+        filtered("process_madvise", -1, 0, 0, 0, 0)
         """),
     _attack("terminal-injection", "type into a terminal, also with bits that a filter may miss", """
         for number in (0x5412, 0x541C, 0x541D, 0x5423):

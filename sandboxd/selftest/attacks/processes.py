@@ -91,6 +91,7 @@ ATTACKS = (
         filtered("process_vm_readv", 1, 0, 0, 0, 0, 0)
         filtered("process_vm_writev", 1, 0, 0, 0, 0, 0)
         filtered("kcmp", 1, 1, 0, 0, 0)
+        filtered("pidfd_getfd", -1, 0, 0)
         refused("init's memory", lambda: open("/proc/1/mem", "rb+").read(1))
         """),
     _attack("descriptors", "find a descriptor that the daemon has left open", """
