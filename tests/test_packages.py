@@ -232,3 +232,19 @@ def test_unknown_purpose_is_refused(host: Host) -> None:
     status, said, _ = host.packages("everything")
     assert status == 2
     assert said.startswith("sandboxd: usage: scripts/packages")
+
+
+def test_virtual_environment_that_is_a_link_is_not_emptied(tmp_path: Path) -> None:
+    """Behind it can be the environment of another checkout, which `venv --clear` would empty."""
+    checkout, other = tmp_path / "checkout", tmp_path / "other"
+    (checkout / "scripts").mkdir(parents=True)
+    for name in ("scripts/venv", "scripts/packages", "scripts/python", "constraints.txt"):
+        shutil.copy(ROOT / name, checkout / name)
+    (checkout / "pyproject.toml").write_text("[project]\ndependencies = []\n")
+    other.mkdir()
+    (other / "precious").touch()
+    (checkout / ".venv").symlink_to(other)
+    done = subprocess.run([checkout / "scripts" / "venv"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is a symbolic link" in done.stderr and "remove it" in done.stderr
+    assert [path.name for path in other.iterdir()] == ["precious"]

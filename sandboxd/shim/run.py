@@ -34,6 +34,7 @@ from .denied_calls import DeniedCalls
 from .facts import StepFacts
 from .input_stream import InputStream
 from .launch import Init
+from .peaks import PeakSampler
 from .run_spec import RunSpec
 from .stdin import Stdin
 from .storage import Storage
@@ -51,7 +52,6 @@ MEMORY_EXIT = 128 + signal.SIGKILL
 class RunExecution:
     """The steps of one run, after the shim has dropped root and init is ready.
 
-    tasks_peak        the largest number of processes and threads of the step that was seen
     external_signals  signals that the shim sent to the step, with the party that wanted each
     status            wait status of the step's first process; None: it has not ended
     ended_by          the limit for which the shim ends the step
@@ -75,7 +75,7 @@ class RunExecution:
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)
         self.is_first = True
-        self.tasks_peak = 0
+        self.peaks = PeakSampler(spec.jail.group)
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.input = InputStream(self.selector, self._record_input, spec.stdin is not None)
@@ -127,12 +127,13 @@ class RunExecution:
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
         self.external_signals.clear()
-        self.tasks_peak = 1
+        self.peaks.begin()
         self.denied.begin()
         self.storage.begin(step.limits)
         self.deadlines.start(step.limits, self.spec.bounds.input_s, group.cpu_s)
         self._spawn(step)
         self._serve_until_end(before)
+        self.peaks.sample(self.storage.check_s)  # before the processes and their memory go
         if self.status is None or self.ended_by in TIME_LIMITS:
             self.init.kill()
         self.console.drain()
@@ -222,8 +223,8 @@ class RunExecution:
                 self.killed_by = "client"
                 return
             if now >= check_due:
-                check_due = now + self.storage.check_s
                 self._check_storage()
+                check_due = now + self.peaks.interval_s
             self._check_stdin(now)
             times = [
                 self.deadlines.next(now), check_due,
@@ -259,9 +260,9 @@ class RunExecution:
             self.init.signal(signal.SIGTERM, every=True)
 
     def _check_storage(self) -> None:
-        """Count the processes and check the storage. A step above its disk or inode limit is
+        """Sample the peaks and check the storage. A step above its disk or inode limit is
         killed; the run goes on with the next step."""
-        self.tasks_peak = max(self.tasks_peak, self.spec.jail.group.tasks())
+        self.peaks.sample(self.storage.check_s)
         exceeded = self.storage.check()
         if exceeded and self.ended_by is None:
             self.ended_by = exceeded
@@ -293,6 +294,7 @@ class RunExecution:
             self.selector.unregister(self.init.sock)
         else:
             self.status = int(message["exit"])
+            self.peaks.record_processes(message["resident"], message["inherited"])
         self.over = True
 
     def _record_input(self) -> None:
@@ -325,14 +327,11 @@ class RunExecution:
             self.killed_by, self.over = by, True
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
-        grown = after.pids_peak > before.pids_peak
         return Usage(
             wall_ms=int(self.deadlines.elapsed(time.monotonic()) * 1000),
             cpu_ms=(after.cpu_us - before.cpu_us) // 1000,
-            mem_peak=after.memory_peak,
-            # The kernel's peak belongs to this step if it has grown. If not, an earlier step had
-            # the peak, and the checks of this step may have missed a short one.
-            pids_peak=max(self.tasks_peak, after.pids_peak if grown else 0),
+            mem_peak=self.peaks.memory(after),
+            pids_peak=self.peaks.tasks(before, after),
             stdout_bytes=self.terminal.sent if self.terminal else self.console.received[STDOUT],
             stderr_bytes=self.console.received[STDERR],
             cut_bytes=self.console.cut,

@@ -223,7 +223,7 @@ def test_step_with_limits_of_its_own_is_started_like_any_other(sandbox: Sandbox)
     ask = (
         "ls /proc/self/fd | wc -l; ps -o sid= -p $$ | grep -cw $$; cat /proc/self/oom_score_adj; "
         "grep -E 'SigBlk|NoNewPrivs|Seccomp:' /proc/self/status; grep SigIgn /proc/self/status | "
-        "tail -c 8; pwd; env | sort; cat"
+        "tail -c 8; pwd; env -u PYTHONUNBUFFERED | sort; cat"
     )
     result = sandbox.run(ask, build=ask, per_step={"exec": {"nofile": 100}}, answers=[None, None])
     half = len(result.stdout) // 2

@@ -83,7 +83,7 @@ COMPUTES = (
 def test_program_that_computes_beside_a_waiting_thread_cannot_stop_the_clock(
     sandbox: Sandbox,
 ) -> None:
-    result = sandbox.run(f"{PYTHON} '{COMPUTES}'", wall_s=1, cpu_s=60)
+    result = sandbox.run(f"{PYTHON} '{COMPUTES}'", wall_s=4, cpu_s=60)
     assert result.waited >= 1  # clients get the question nevertheless
     assert (result.verdict["outcome"], result.verdict["limit"]) == ("limit", "wall_s")
     assert result.verdict["sent_by"] == "sandboxd"
@@ -113,7 +113,9 @@ NODE = "setInterval(() => {}, 6000); process.stdin.once('data', d => process.exi
 def test_clock_stands_still_for_a_waiting_program_with_timers(
     sandbox: Sandbox, program: str, code: int
 ) -> None:
-    limit_s = 10  # for the start of a JVM on a busy machine
+    """The limit is twice the time that the program needs to start on this machine, and a second."""
+    first = sandbox.run(program, answers=["hello\n"], memory=1 << 30, wall_s=300, pids=200)
+    limit_s = first.verdict["usage"]["wall_ms"] // 500 + 1
 
     def think(_: object) -> None:
         answered_at = time.monotonic() + limit_s + 2

@@ -44,8 +44,10 @@ ATTACKS = (
                 broken(f"the interface {name.strip()}")
             elif name.strip() != "lo" and any(int(n) for n in counts.split()):
                 broken(f"{name.strip()} has traffic")
-        if len(open("/proc/net/route").read().splitlines()) > 1:
-            broken("there are routes")
+        for line in open("/proc/net/route").read().splitlines()[1:]:
+            name, to, gateway, *_, mask = line.split()[:8]
+            if (name, to, gateway, mask) != ("lo", "000000E0", "00000000", "000000F0"):
+                broken(f"a route to {to} over {name}")
         """),
     _attack("raw-sockets", "send packets of its own making", """
         for kind, protocol in ((socket.SOCK_RAW, socket.IPPROTO_ICMP), (socket.SOCK_RAW, 255)):
