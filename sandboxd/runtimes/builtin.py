@@ -1,4 +1,6 @@
-"""The table of the built-in runtimes. The commands for "*" follow the runners of Backend.AI.
+"""The table of the built-in runtimes: the languages that Backend.AI has, then all others.
+
+The commands for "*" follow the runners of Backend.AI.
 
 Where a runner fails on a host of today (removed JVM flags, all sources in one argument), the
 command does what the runner evidently intends. A run has no network. Tools with an offline setting
@@ -17,6 +19,8 @@ from .commands import (
     script,
     when,
 )
+from .compiled_languages import COMPILED
+from .scripted_languages import SCRIPTED
 from .values import Runtime
 
 _C_BINARY = binary("./main", "./a.out")
@@ -84,6 +88,7 @@ BUILTIN = (
         "C (gcc)",
         aliases=("gcc", "cc", "ansi-c", "c11", "c17"),
         tools=(("gcc",),),
+        packages=("gcc", "libc6-dev", "make"),
         build=compiled("gcc", ("main.c",), ("c",)),
         exec=_C_BINARY,
         environ=_C_ENVIRON,
@@ -93,6 +98,7 @@ BUILTIN = (
         "C++ (g++)",
         aliases=("c++", "g++", "gpp", "cxx", "cplusplus", "cpp17", "gcc-cpp"),
         tools=(("g++",),),
+        packages=("g++", "make"),
         build=compiled("g++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
         exec=_C_BINARY,
         environ=_C_ENVIRON,
@@ -110,6 +116,7 @@ BUILTIN = (
             "python-ff",
         ),
         tools=(("python3", "python"),),
+        packages=("python3",),
         build=_PYTHON_BUILD,
         exec=script("main.py", "{python3}"),
         environ={
@@ -124,6 +131,7 @@ BUILTIN = (
         "JavaScript (Node.js)",
         aliases=("node", "js", "javascript"),
         tools=(("node", "nodejs"),),
+        packages=("nodejs",),
         build=BUILD_SCRIPT,
         exec=_NODE_EXEC,
     ),
@@ -132,6 +140,7 @@ BUILTIN = (
         "Java",
         aliases=("openjdk", "jdk", "java8", "java11", "java17"),
         tools=(("javac",), ("java",)),
+        packages=("default-jdk-headless",),
         build=_JAVA_BUILD,
         exec=_JAVA_EXEC,
     ),
@@ -140,6 +149,7 @@ BUILTIN = (
         "Go",
         aliases=("go",),
         tools=(("go",),),
+        packages=("golang-go",),
         build=_GO_BUILD,
         exec=binary("./main"),
         environ={"GOPROXY": "off", "GOTOOLCHAIN": "local"},
@@ -149,6 +159,7 @@ BUILTIN = (
         "Rust",
         aliases=("rustc", "rs", "rust-lang"),
         tools=(("rustc",),),
+        packages=("rustc", "cargo"),
         build=_RUST_BUILD,
         exec=binary("target/debug/*", "target/release/*", "./main"),
         environ={"CARGO_NET_OFFLINE": "true"},
@@ -158,6 +169,7 @@ BUILTIN = (
         "Perl 5",
         aliases=("perl5",),
         tools=(("perl",),),
+        packages=("perl",),
         build=BUILD_SCRIPT,
         exec=script("main.pl", "{perl}"),
     ),
@@ -166,6 +178,7 @@ BUILTIN = (
         "Ruby",
         aliases=("rb",),
         tools=(("ruby",),),
+        packages=("ruby",),
         build=BUILD_SCRIPT,
         exec=script("main.rb", "{ruby}"),
     ),
@@ -174,6 +187,7 @@ BUILTIN = (
         "Lua",
         aliases=("lua5", "lua5.3", "lua5.4"),
         tools=(("lua5.4", "lua5.3", "lua"),),
+        packages=("lua5.4",),
         build=BUILD_SCRIPT,
         exec=script("main.lua", "{lua5.4}"),
     ),
@@ -182,6 +196,7 @@ BUILTIN = (
         "PHP",
         aliases=("php-cli",),
         tools=(("php",),),
+        packages=("php-cli",),
         build=BUILD_SCRIPT,
         exec=script("main.php", "{php}"),
     ),
@@ -190,7 +205,10 @@ BUILTIN = (
         "Shell (bash, else sh)",
         aliases=("bash", "sh", "dash", "base", "debian", "ubuntu"),
         tools=(("bash", "sh"),),
+        packages=("bash",),
         build=BUILD_SCRIPT,
         exec=script("main.sh", "{bash}"),
     ),
+    *COMPILED,
+    *SCRIPTED,
 )

@@ -48,10 +48,12 @@ class JailView:
     def find(self, names: tuple[str, ...], elsewhere: Iterable[str] = ()) -> str | MissingTool:
         """The path in the jail of the first of `names` that can be run there, or a MissingTool.
 
-        A relative name is looked for along PATH, an absolute one at its path. `elsewhere` are
+        A relative name is looked for along PATH, an absolute one at its path, which may have
+        wildcards. `elsewhere` are
         directories that only serve the reason: the PATH of an operator's shell.
         """
         obstacles = []
+        names = tuple(each for name in names for each in self._matches(name))
         for path in _candidates(names, PATH.split(":")):
             try:
                 if self._is_usable(path):
@@ -60,6 +62,14 @@ class JailView:
                 obstacles.append(str(error))
         obstacles += self._obstacles_elsewhere(_candidates(names, elsewhere))
         return MissingTool(obstacles[0] if obstacles else _nowhere(names))
+
+    def _matches(self, name: str) -> list[str]:
+        """The paths for `name` if it is absolute and has wildcards (a compiler's own directory has
+        the version in its name); else, or if there are none, `name`."""
+        if not name.startswith("/") or not glob.has_magic(name):
+            return [name]
+        paths = sorted(glob.glob(glob.escape(self._root) + name))
+        return [path.removeprefix(self._root) for path in paths] or [name]
 
     def _obstacles_elsewhere(self, paths: Iterable[str]) -> Iterable[str]:
         """The reasons why the files at `paths`, which are not on PATH, do not count."""

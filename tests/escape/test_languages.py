@@ -1,0 +1,72 @@
+"""A program of several files in each language: the default commands build and run it in a jail.
+
+The programs are in tests/runtimes/programs/, one directory for each runtime. Each program prints
+5050, the sum of the numbers up to 100, and a line that it reads from standard input; `expected` and
+`stdin` in a directory replace these. The commands get the files as a client's upload leaves them.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sandboxd.config import Config
+from sandboxd.runtimes import load
+
+from ..needs import elsewhere, missing
+from ..sandbox import BareWarden, lease
+
+PROGRAMS = Path(__file__).parent.parent / "runtimes" / "programs"
+NAMES = sorted(path.name for path in PROGRAMS.iterdir())
+RUNTIMES = load(Config())
+AVAILABLE = {each.name: each for each in RUNTIMES.describe()}
+WITH_TESTS = (
+    "awk", "c", "cpp", "golang", "haskell", "java", "lua", "nodejs", "pascal", "perl", "php",
+    "python", "r", "ruby", "rust", "scheme-chicken", "shell", "sql",
+)  # fmt: skip
+"""The runtimes that scripts/packages installs for the test suite; all others it installs for
+scripts/test-world."""
+
+
+def test_every_built_in_runtime_has_a_program_of_several_files() -> None:
+    assert set(AVAILABLE) == set(NAMES)
+    for name in NAMES:
+        assert len([*PROGRAMS.joinpath(name).rglob("*.*")]) > 1, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_program_of_several_files_is_built_and_runs(warden: BareWarden, name: str) -> None:
+    if not AVAILABLE[name].available:
+        (missing if name in WITH_TESTS else elsewhere)(AVAILABLE[name].reason)
+    runtime, folder = RUNTIMES.resolve(name), PROGRAMS / name
+    sandbox = lease(warden, size=1 << 30, inodes=65536)
+    try:
+        result = sandbox.run(
+            runtime.exec,
+            clean="tar -x", build=runtime.build,
+            stdin=_archive(folder),
+            environ=dict(runtime.environ),
+            memory=2 << 30, pids=256, cpus=2, wall_s=240, runtime=name,
+        )  # fmt: skip
+        assert result.exit == 0, (result.stdout, result.stderr)
+    finally:
+        warden.free(sandbox.slot)
+    assert result.stdout.split() == _text(folder, "expected", "5050\nhello\n").split()
+    assert result.verdict["denied"] == {}, "an ordinary program asks for nothing forbidden"
+
+
+def _text(folder: Path, name: str, usual: str) -> str:
+    path = folder / name
+    return path.read_text() if path.exists() else usual
+
+
+def _archive(folder: Path) -> bytes:
+    """`folder` as a tar archive, and behind its end what the program reads."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(folder, arcname=".")
+    return packed.getvalue() + _text(folder, "stdin", "hello\n").encode()

@@ -1,0 +1,9 @@
+#import "total.h"
+
+@implementation Total
++ (int) upTo: (int) last {
+    int sum = 0;
+    for (int i = 1; i <= last; i++) sum += i;
+    return sum;
+}
+@end

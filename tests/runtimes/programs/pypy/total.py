@@ -1,0 +1,2 @@
+def total(last):
+    return sum(range(1, last + 1))

@@ -1,0 +1,4 @@
+from total import total
+
+print(total(100))
+print(input())
