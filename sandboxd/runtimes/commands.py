@@ -125,8 +125,7 @@ def parts(main: str, command: str, before: str = "") -> str:
 def assembled(assembler: str, suffix: str) -> str:
     """The build of assembly: each file by `assembler`, then ./main. A program that begins at
     _start is linked without the C library. Without -no-pie, absolute addresses are errors."""
-    text = f"""\
-for file in *.{suffix}; do
+    text = rf"""for file in *.{suffix}; do
   {assembler} -o "${{file%.{suffix}}}.o" "./$file" || exit
 done
 if grep -Eiqs '^[[:space:]]*\.?glob(a)?l[[:space:]]+_start' ./*.{suffix}; then

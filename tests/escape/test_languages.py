@@ -2,13 +2,13 @@
 
 The programs are in tests/runtimes/programs/, one directory for each runtime. Each program prints
 5050, the sum of the numbers up to 100, and a line that it reads from standard input; `expected` and
-`stdin` in a directory replace these. The commands get the files as a client's upload leaves them.
+`stdin` in a directory replace these.
 """
 
 from __future__ import annotations
 
-import io
-import tarfile
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from sandboxd.config import Config
 from sandboxd.runtimes import load
 
 from ..needs import elsewhere, missing
-from ..sandbox import BareWarden, lease
+from ..sandbox import BareWarden, Sandbox, lease
 
 PROGRAMS = Path(__file__).parent.parent / "runtimes" / "programs"
 NAMES = sorted(path.name for path in PROGRAMS.iterdir())
@@ -45,10 +45,11 @@ def test_program_of_several_files_is_built_and_runs(warden: BareWarden, name: st
     runtime, folder = RUNTIMES.resolve(name), PROGRAMS / name
     sandbox = lease(warden, size=1 << 30, inodes=65536)
     try:
+        _put(folder, sandbox)
         result = sandbox.run(
             runtime.exec,
-            clean="tar -x", build=runtime.build,
-            stdin=_archive(folder),
+            build=runtime.build,
+            stdin=_text(folder, "stdin", "hello\n").encode(),
             environ=dict(runtime.environ),
             memory=2 << 30, pids=256, cpus=2, wall_s=240, runtime=name,
         )  # fmt: skip
@@ -64,9 +65,9 @@ def _text(folder: Path, name: str, usual: str) -> str:
     return path.read_text() if path.exists() else usual
 
 
-def _archive(folder: Path) -> bytes:
-    """`folder` as a tar archive, and behind its end what the program reads."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        archive.add(folder, arcname=".")
-    return packed.getvalue() + _text(folder, "stdin", "hello\n").encode()
+def _put(folder: Path, sandbox: Sandbox) -> None:
+    """Copy `folder` into the workdir, as files of the session."""
+    work = Path(sandbox.slot.scratch) / "work"
+    shutil.copytree(folder, work, dirs_exist_ok=True)
+    for path in (work, *work.rglob("*")):
+        os.chown(path, sandbox.slot.uid, sandbox.slot.gid)
