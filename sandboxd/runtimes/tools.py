@@ -38,6 +38,7 @@ class JailView:
 
     def __init__(self, rootfs: RootfsConfig, root: str = "/") -> None:
         self._root = root.rstrip("/")
+        self._modes: dict[str, int | None] = {}
         self._paths = rootfs.paths
         etc = (glob.glob(f"{glob.escape(self._root)}/etc/{name}") for name in rootfs.etc)
         self._trees = (
@@ -119,10 +120,13 @@ class JailView:
         return True
 
     def _mode(self, path: str) -> int | None:
-        try:
-            return os.lstat(self._root + path).st_mode
-        except (OSError, ValueError):  # no such file, no right to see it, or a NUL in the path
-            return None
+        """The mode of `path`, which most searches have in common with others."""
+        if path not in self._modes:
+            try:
+                self._modes[path] = os.lstat(self._root + path).st_mode
+            except (OSError, ValueError):  # no such file, no right to see it, or a NUL in the path
+                self._modes[path] = None
+        return self._modes[path]
 
     def _is_above_tree(self, path: str) -> bool:
         """Whether `path` is a directory that the jail makes itself, above one of its trees."""

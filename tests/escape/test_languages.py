@@ -15,6 +15,7 @@ import pytest
 
 from sandboxd.config import Config
 from sandboxd.runtimes import load
+from sandboxd.runtimes.builtin import BUILTIN
 
 from ..needs import elsewhere, missing
 from ..sandbox import BareWarden, Sandbox, lease
@@ -23,10 +24,9 @@ PROGRAMS = Path(__file__).parent.parent / "runtimes" / "programs"
 NAMES = sorted(path.name for path in PROGRAMS.iterdir())
 RUNTIMES = load(Config())
 AVAILABLE = {each.name: each for each in RUNTIMES.describe()}
-WITH_TESTS = (
-    "awk", "c", "cpp", "golang", "haskell", "java", "lua", "nodejs", "pascal", "perl", "php",
-    "python", "r", "ruby", "rust", "scheme-chicken", "shell", "sql",
-)  # fmt: skip
+WITH_TESTS = {one.name for one in BUILTIN[:12]} | {
+    "cobol", "pascal", "r", "scheme-chicken", "sql", "tcl",
+}  # fmt: skip
 """The runtimes that scripts/packages installs for the test suite; all others it installs for
 scripts/test-world."""
 
@@ -56,7 +56,8 @@ def test_program_of_several_files_is_built_and_runs(warden: BareWarden, name: st
         assert result.exit == 0, (result.stdout, result.stderr)
     finally:
         warden.free(sandbox.slot)
-    assert result.stdout.split() == _text(folder, "expected", "5050\nhello\n").split()
+    expected = _text(folder, "expected", "5050\nhello\n").split()
+    assert result.stdout.split()[-len(expected) :] == expected
     assert result.verdict["denied"] == {}, "an ordinary program asks for nothing forbidden"
 
 

@@ -3,7 +3,8 @@
 @implementation Total
 + (int) upTo: (int) last {
     int sum = 0;
-    for (int i = 1; i <= last; i++) sum += i;
+    int i;
+    for (i = 1; i <= last; i++) sum += i;
     return sum;
 }
 @end
