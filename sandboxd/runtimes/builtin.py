@@ -212,3 +212,6 @@ BUILTIN = (
     *COMPILED,
     *SCRIPTED,
 )
+
+ADDITIONAL = frozenset(runtime.name for runtime in (*COMPILED, *SCRIPTED))
+"""The names of the languages that Backend.AI does not have."""

@@ -75,7 +75,9 @@ def load(config: Config, *, root: str = "/", daemon_path: str | None = None) -> 
         reason = "; ".join(tool.why for tool in tools.values() if isinstance(tool, MissingTool))
         paths = {first: tool for first, tool in tools.items() if isinstance(tool, str)}
         aliases = tuple(alias for alias in runtime.aliases if names[alias.lower()] == name)
-        descriptions.append(Description(name, runtime.title, aliases, not reason, reason, paths))
+        descriptions.append(
+            Description(name, runtime.title, aliases, not reason, reason, paths, runtime.packages)
+        )
         runtimes[name] = _with_tools(runtime, paths)
     return Runtimes(runtimes, names, descriptions)
 

@@ -181,7 +181,8 @@ COMPILED = (
         tools=(("ghc",),),
         build=built(
             ("main.hs", "Main.hs"),
-            when(["main.hs"], "exec ghc -v0 -O -o main main.hs") + "exec ghc -v0 -O -o main Main.hs",
+            when(["main.hs"], "exec ghc -v0 -O -o main main.hs")
+            + "exec ghc -v0 -O -o main Main.hs",
         ),
         exec=_MAIN,
         paths=("/var/lib/ghc",),
@@ -222,7 +223,8 @@ COMPILED = (
         tools=(("fpc",),),
         build=built(
             ("main.pas", "main.pp"),
-            when(["main.pas"], "exec fpc -O2 -v0 -omain main.pas") + "exec fpc -O2 -v0 -omain main.pp",
+            when(["main.pas"], "exec fpc -O2 -v0 -omain main.pas")
+            + "exec fpc -O2 -v0 -omain main.pp",
         ),
         exec=_MAIN,
         paths=("/etc/fpc.cfg", "/etc/fpc-*.cfg", "/etc/alternatives/fpc.cfg"),

@@ -42,6 +42,8 @@ class Description:
 
     reason  one clause for each missing tool; "" when the runtime is available
     tools   the absolute path of each tool that the search found, by the tool's first name
+    packages  the Debian packages that have the tools; those of a runtime of the configuration are
+              unknown
     """
 
     name: str
@@ -50,3 +52,4 @@ class Description:
     available: bool
     reason: str
     tools: Mapping[str, str]
+    packages: tuple[str, ...] = ()

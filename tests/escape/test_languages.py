@@ -15,20 +15,14 @@ import pytest
 
 from sandboxd.config import Config
 from sandboxd.runtimes import load
-from sandboxd.runtimes.builtin import BUILTIN
 
-from ..needs import elsewhere, missing
+from ..runtimes.installed import not_available
 from ..sandbox import BareWarden, Sandbox, lease
 
 PROGRAMS = Path(__file__).parent.parent / "runtimes" / "programs"
 NAMES = sorted(path.name for path in PROGRAMS.iterdir())
 RUNTIMES = load(Config())
 AVAILABLE = {each.name: each for each in RUNTIMES.describe()}
-WITH_TESTS = {one.name for one in BUILTIN[:12]} | {
-    "cobol", "pascal", "r", "scheme-chicken", "sql", "tcl",
-}  # fmt: skip
-"""The runtimes that scripts/packages installs for the test suite; all others it installs for
-scripts/test-world."""
 
 
 def test_every_built_in_runtime_has_a_program_of_several_files() -> None:
@@ -41,7 +35,7 @@ def test_every_built_in_runtime_has_a_program_of_several_files() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_program_of_several_files_is_built_and_runs(warden: BareWarden, name: str) -> None:
     if not AVAILABLE[name].available:
-        (missing if name in WITH_TESTS else elsewhere)(AVAILABLE[name].reason)
+        not_available(name, AVAILABLE[name].reason)
     runtime, folder = RUNTIMES.resolve(name), PROGRAMS / name
     sandbox = lease(warden, size=1 << 30, inodes=65536)
     try:
