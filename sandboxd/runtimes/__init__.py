@@ -4,7 +4,7 @@ A runtime is data: aliases, the tools that it needs, and one shell text each for
 build and exec. Runtimes are made in three steps, all at start:
 
     builtin.py    the table of the runtimes that sandboxd knows (its shell texts: commands.py), with
-                  compiled_languages.py and scripted_languages.py
+                  compiled_languages.py, machine_languages.py and scripted_languages.py
     catalogue.py  the runtimes that the configuration adds, changes or hides
     tools.py      the search for tools that a program in the jail can use; a runtime without one of
                   its tools is not available, and its description has the reason

@@ -20,6 +20,7 @@ from .commands import (
     when,
 )
 from .compiled_languages import COMPILED
+from .machine_languages import MACHINE
 from .scripted_languages import SCRIPTED
 from .values import Runtime
 
@@ -210,8 +211,9 @@ BUILTIN = (
         exec=script("main.sh", "{bash}"),
     ),
     *COMPILED,
+    *MACHINE,
     *SCRIPTED,
 )
 
-ADDITIONAL = frozenset(runtime.name for runtime in (*COMPILED, *SCRIPTED))
+ADDITIONAL = frozenset(runtime.name for runtime in (*COMPILED, *MACHINE, *SCRIPTED))
 """The names of the languages that Backend.AI does not have."""

@@ -82,8 +82,9 @@ _MORE = {
     "main.zsh": "zsh", "main.csh": "tcsh", "main.tcsh": "tcsh",
     "CMakeLists.txt": "cmake",
 }  # fmt: skip
-"""Files of further languages. They count only where nothing above does. Suffixes that several
-languages have are absent: main.m (Objective-C, Octave), main.v (Verilog, V), main.fs (F#, Forth)."""
+"""Files of further languages. They count only where nothing above does. Names that two
+languages have are absent: main.m (Objective-C, Octave), main.v (Verilog, V), main.fs (F#, Forth).
+"""
 
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 
@@ -93,7 +94,8 @@ def detect(names: Iterable[str]) -> str | None:
 
     A main program at the top decides, then a manifest, then the C or C++ sources beside a Makefile,
     then main.sh, then the commonest kind of source, and a shell script only as the last resort.
-    Where these say nothing, the main program of a further language decides. Hidden files and directories do not count.
+    Where these say nothing, the main program of a further language decides. Hidden files and
+    directories do not count.
     """
     files = {name for name in (n.removeprefix("./") for n in names) if not _hidden(name)}
     for table in (_MAINS, _MANIFESTS):

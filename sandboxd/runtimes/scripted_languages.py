@@ -1,4 +1,4 @@
-"""The built-in runtimes of languages that are run from their sources, beyond those of Backend.AI."""
+"""The built-in runtimes of languages that run from their sources, beyond those of Backend.AI."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ SCRIPTED = (
              _first(("main.fs", "main.fth", "main.4th"), "gforth {} -e bye"), "gforth"),
     _runtime("algol68", "Algol 68", "a68g algol a68", "a68g",
              script("main.a68", "a68g"), "algol68g"),
-    _runtime("pike", "Pike", "pike8", "pike|pike8.0", script("main.pike", "{pike}"), "pike8.0-core"),
+    _runtime("pike", "Pike", "pike8", "pike|pike8.0",
+             script("main.pike", "{pike}"), "pike8.0-core"),
     _runtime("brainfuck", "Brainfuck", "bf beef", "beef", script("main.bf", "beef"), "beef"),
     _runtime("coffeescript", "CoffeeScript", "coffee", "coffee",
              script("main.coffee", "coffee"), "coffeescript"),

@@ -1,2 +1,2 @@
-def total(last):
+def total(last: int) -> int:
     return sum(range(1, last + 1))
