@@ -76,22 +76,37 @@ class FoldersConfig:
     token_s: float = 3600
 
 
+ETC = (
+    "alternatives", "bash.bashrc", "debian_version", "fonts", "java-*-openjdk",
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "lsb-release", "magic",
+    "mime.types", "os-release", "perl", "php", "profile", "profile.d", "protocols",
+    "python3", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo",
+)  # fmt: skip
+"""Names below /etc that programs of many languages read. Some are made on the host, so no package
+has their checksum."""
+
+
 @dataclass(frozen=True, slots=True)
 class RootfsConfig:
     """The parts of the host that every jail shows read-only; missing parts are left out.
 
-    paths  directories, bound recursively; a link is copied as a link
-    etc    names below /etc, bound, with * and ? as wildcards; passwd, group, hosts and the like
-           are generated instead
+    paths          directories, bound recursively; a link is copied as a link
+    etc            names below /etc, copied, with * and ? as wildcards, in addition to ETC; passwd,
+                   group, hosts and the like are generated instead
+    replace_etc    `etc` replaces ETC
+    package_files  files below /etc and /var/lib that a package ships and that are unchanged are
+                   shown too (jail/shown_files.py)
     """
 
     paths: tuple[str, ...] = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-    etc: tuple[str, ...] = (
-        "alternatives", "bash.bashrc", "debian_version", "fonts", "java-*-openjdk",
-        "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "lsb-release", "magic",
-        "mime.types", "os-release", "perl", "php", "profile", "profile.d", "protocols",
-        "python3", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo",
-    )  # fmt: skip
+    etc: tuple[str, ...] = ()
+    replace_etc: bool = False
+    package_files: bool = True
+
+    @property
+    def etc_names(self) -> tuple[str, ...]:
+        """All names below /etc that are shown."""
+        return self.etc if self.replace_etc else (*ETC, *self.etc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +251,7 @@ class RuntimeConfig:
 
     seccomp_allow   system calls that its programs may make besides those of jail/profile.py
     seccomp_refuse  system calls of jail/profile.py that its programs may not make
+    paths           files and directories of the host that its tools read, besides RootfsConfig's
     """
 
     aliases: tuple[str, ...] = ()
@@ -246,6 +262,7 @@ class RuntimeConfig:
     enabled: bool = True
     seccomp_allow: tuple[str, ...] = ()
     seccomp_refuse: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ seen after a restart.
 from __future__ import annotations
 
 from .builtin import ADDITIONAL
-from .catalogue import Runtimes, load
+from .catalogue import Runtimes, load, shown_paths
 from .detect import detect
 from .values import Description, Runtime
 
-__all__ = ["ADDITIONAL", "Description", "Runtime", "Runtimes", "detect", "load"]
+__all__ = ["ADDITIONAL", "Description", "Runtime", "Runtimes", "detect", "load", "shown_paths"]

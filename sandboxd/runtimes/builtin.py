@@ -200,6 +200,8 @@ BUILTIN = (
         packages=("php-cli",),
         build=BUILD_SCRIPT,
         exec=script("main.php", "{php}"),
+        # Debian's directory for sessions cannot be written. "": and the directories of the host
+        environ={"PHP_INI_SCAN_DIR": ":/etc/sandboxd/php"},
     ),
     Runtime(
         "shell",

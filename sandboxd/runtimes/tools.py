@@ -40,7 +40,7 @@ class JailView:
         self._root = root.rstrip("/")
         self._modes: dict[str, int | None] = {}
         self._paths = rootfs.paths
-        etc = (glob.glob(f"{glob.escape(self._root)}/etc/{name}") for name in rootfs.etc)
+        etc = (glob.glob(f"{glob.escape(self._root)}/etc/{name}") for name in rootfs.etc_names)
         self._trees = (
             *(path.rstrip("/") for path in rootfs.paths),
             *(path.removeprefix(self._root) for matches in etc for path in matches),

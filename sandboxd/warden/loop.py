@@ -119,6 +119,7 @@ class WardenLoop:
             self._workers.remove_groups()
             if self._teardown.retry_in() == 0:
                 self._teardown.retry()
+            self._resources.host_files.renew_if_outdated(self._jobs)
         self._end()
         return status
 
