@@ -1,5 +1,5 @@
 identification division.
-program-id. main.
+program-id. total-of.
 data division.
 working-storage section.
 copy "total.cpy".
