@@ -1,0 +1,320 @@
+"""The copy of the host's files that jails show: what it has, and which planted secrets it lacks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.jail import shown_files, syscalls
+from sandboxd.jail.shown_files import Copier, Report, Selection
+
+SECRET = "the password of the host"
+NOTHING = Selection(names=())
+
+
+@dataclass
+class Host:
+    """A host's file system at `root`, with the database of its packages, and the copies of it."""
+
+    root: Path
+    target: Path
+    report: Report
+
+    def put(self, path: str, text: str, mode: int = 0o644) -> Path:
+        """Write a file of no package."""
+        place = self.root / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+        place.chmod(mode)
+        return place
+
+    def ship(self, path: str, text: str, mode: int = 0o644) -> Path:
+        """Install a package with one file that may be changed."""
+        with open(self.root / "var/lib/dpkg/status", "a") as status:
+            status.write(
+                f"Package: {path.rpartition('/')[2]}\nConffiles:\n {path} {_md5(text)}\n\n"
+            )
+        return self.put(path, text, mode)
+
+    def ship_data(self, path: str, text: str) -> Path:
+        """Install a package with one file that is not to be changed."""
+        name = path.strip("/").replace("/", "-")
+        (self.root / f"var/lib/dpkg/info/{name}.md5sums").write_text(
+            f"{_md5(text)}  {path.lstrip('/')}\n"
+        )
+        return self.put(path, text)
+
+    def link(self, path: str, target: str, package: bool = True) -> None:
+        """Make a symbolic link, of a package or not."""
+        place = self.root / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+        if package:
+            name = path.strip("/").replace("/", "-")
+            (self.root / f"var/lib/dpkg/info/{name}.list").write_text(f"/.\n{path}\n")
+
+    def copy(self, selection: Selection = NOTHING) -> dict[str, str]:
+        """The files of a copy, by path, without the generated ones; a link as "-> target"."""
+        copier = Copier(selection, str(self.target), str(self.root))
+        self.shown, self.report = copier.copy(), copier.report
+        files = {}
+        for place in self.target.rglob("*"):
+            path = "/" + str(place.relative_to(self.target))
+            if place.is_symlink():
+                files[path] = f"-> {os.readlink(place)}"
+            elif place.is_file() and path not in shown_files.GENERATED:
+                files[path] = place.read_text()
+        return files
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host without packages."""
+    for path in ("etc", "var/lib/dpkg/info", "usr"):
+        (tmp_path / "root" / path).mkdir(parents=True)
+    (tmp_path / "copy").mkdir()
+    return Host(tmp_path / "root", tmp_path / "copy", Report())
+
+
+def test_unchanged_file_of_a_package_is_copied_with_its_mode_and_time(host: Host) -> None:
+    place = host.ship("/etc/tool/tool.conf", "colour = no\n", 0o755)
+    os.utime(place, (1, 1))
+    assert host.copy() == {"/etc/tool/tool.conf": "colour = no\n"}
+    status = (host.target / "etc/tool/tool.conf").stat()
+    assert (status.st_mode & 0o7777, status.st_mtime) == (0o555, 1)
+
+
+def test_data_of_a_package_below_var_lib_is_copied(host: Host) -> None:
+    host.ship_data("/var/lib/tool/words", "one two\n")
+    assert host.copy() == {"/var/lib/tool/words": "one two\n"}
+
+
+def test_file_that_an_administrator_has_changed_stays_hidden(host: Host) -> None:
+    host.ship("/etc/tool.conf", "password =\n").write_text(f"password = {SECRET}\n")
+    assert host.copy() == {}
+    assert host.report.left_out == {"/etc/tool.conf": "changed"}
+
+
+def test_file_with_the_checksum_of_another_path_stays_hidden(host: Host) -> None:
+    host.ship("/etc/one.conf", "text\n")
+    host.ship("/etc/two.conf", "other\n").write_text("text\n")
+    assert host.copy() == {"/etc/one.conf": "text\n"}
+
+
+def test_file_of_no_package_stays_hidden(host: Host) -> None:
+    host.ship("/etc/tool/tool.conf", "")
+    host.put("/etc/tool/token", SECRET)
+    host.put("/var/lib/tool/token", SECRET)
+    host.put("/etc/environment", SECRET)
+    assert host.copy() == {"/etc/tool/tool.conf": ""}
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o711])
+def test_file_that_not_everybody_may_read_stays_hidden_and_is_reported(
+    host: Host, mode: int
+) -> None:
+    host.ship("/etc/tool.conf", "shipped\n", mode)
+    host.put("/etc/named", SECRET, mode)
+    assert host.copy(Selection(("named",))) == {}
+    assert host.report.left_out == {"/etc/named": "closed", "/etc/tool.conf": "closed"}
+
+
+def test_directory_that_not_everybody_may_enter_stays_hidden(host: Host) -> None:
+    host.ship("/etc/closed/deep/tool.conf", "shipped\n")
+    host.put("/etc/closed/token", SECRET)
+    (host.root / "etc/closed").chmod(0o750)
+    assert host.copy(Selection(("closed",))) == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/shadow", "/etc/ssh/sshd_config", "/etc/ssl/private/key", "/etc/sudoers.d/x"]
+)
+def test_place_of_secrets_stays_hidden_even_if_a_package_ships_the_file(
+    host: Host, path: str
+) -> None:
+    host.ship(path, "shipped\n")
+    assert host.copy() == {}
+
+
+def test_link_in_place_of_a_packages_file_is_not_followed(host: Host) -> None:
+    host.put("/etc/shadow", "shipped\n", 0o600)
+    host.ship("/etc/tool.conf", "shipped\n").unlink()
+    host.link("/etc/tool.conf", "/etc/shadow", package=False)
+    assert host.copy() == {}
+
+
+def test_link_in_place_of_a_directory_is_not_followed(host: Host) -> None:
+    host.ship("/etc/tool/tool.conf", "shipped\n").unlink()
+    (host.root / "etc/tool").rmdir()
+    host.put("/srv/tool.conf", "shipped\n")
+    host.link("/etc/tool", str(host.root / "srv"), package=False)
+    assert host.copy() == {}
+
+
+def test_link_of_a_named_directory_shows_its_text_and_not_what_it_leads_to(host: Host) -> None:
+    host.put("/root/token", SECRET)
+    host.put("/etc/tool/tool.conf", "named\n")
+    host.link("/etc/tool/token", "/root/token", package=False)
+    copied = host.copy(Selection(("tool",)))
+    assert copied == {"/etc/tool/tool.conf": "named\n", "/etc/tool/token": "-> /root/token"}
+
+
+def test_link_of_a_package_is_copied_where_it_leads_to_something_that_is_shown(host: Host) -> None:
+    host.ship("/etc/tool/real.conf", "text\n")
+    host.link("/etc/tool.conf", "tool/real.conf")
+    host.link("/etc/tool.bin", "/usr/share/tool")
+    host.link("/etc/tool.key", "/root/key")
+    host.link("/etc/tool.mine", "tool/real.conf", package=False)
+    assert host.copy() == {
+        "/etc/tool/real.conf": "text\n",
+        "/etc/tool.conf": "-> tool/real.conf",
+        "/etc/tool.bin": "-> /usr/share/tool",
+    }
+
+
+def test_hard_link_to_a_secret_shows_nothing_and_a_copy_shares_no_inode(host: Host) -> None:
+    secret = host.put("/etc/shadow", SECRET, 0o644)
+    host.ship("/etc/tool.conf", "shipped\n").unlink()
+    os.link(secret, host.root / "etc/tool.conf")
+    same = host.ship("/etc/same.conf", "shipped\n")
+    assert host.copy() == {"/etc/same.conf": "shipped\n"}
+    assert (host.target / "etc/same.conf").stat().st_ino != same.stat().st_ino
+
+
+def test_device_or_pipe_in_place_of_a_packages_file_is_not_opened_for_ever(host: Host) -> None:
+    host.ship("/etc/tool.conf", "shipped\n").unlink()
+    os.mkfifo(host.root / "etc/tool.conf")
+    assert host.copy() == {}
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "written": lambda place: place.write_text(SECRET),
+    "replaced": lambda place: os.replace(_new(place), place),
+    "appended": lambda place: _append(place),
+}
+
+
+def _append(place: Path) -> None:
+    with open(place, "a") as file:
+        file.write(SECRET)
+
+
+def _new(place: Path) -> Path:
+    new = place.with_suffix(".new")
+    new.write_text(SECRET)
+    return new
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_file_that_changes_during_the_copy_shows_no_byte_of_the_change(
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], object],
+    when: str,
+) -> None:
+    place = host.ship("/etc/tool.conf", "shipped\n")
+    openat2, md5 = syscalls.openat2, hashlib.md5
+
+    def opened(*arguments: int) -> int:
+        fd = openat2(*arguments)  # type: ignore[arg-type]
+        change(place)
+        return fd
+
+    def read(content: bytes, **options: bool) -> object:
+        checksum = md5(content, **options)
+        change(place)
+        return checksum
+
+    if when == "opened":
+        monkeypatch.setattr(syscalls, "openat2", opened)
+    else:
+        monkeypatch.setattr(hashlib, "md5", read)
+    assert SECRET not in "".join(host.copy().values())
+
+
+def test_named_file_is_shown_even_if_it_was_changed(host: Host) -> None:
+    host.ship("/etc/php/php.ini", "shipped\n").write_text("changed\n")
+    assert host.copy(Selection(("php",))) == {"/etc/php/php.ini": "changed\n"}
+
+
+def test_path_of_a_runtime_is_shown_without_the_files_that_were_changed(host: Host) -> None:
+    """Tokens are kept in R's Renviron.site; Renviron itself is made on the host."""
+    host.ship("/etc/R/Renviron.site", "").write_text(SECRET)
+    host.put("/etc/R/Renviron", "EDITOR=vi\n")
+    assert host.copy(Selection((), ("/etc/R",))) == {"/etc/R/Renviron": "EDITOR=vi\n"}
+    assert host.report.left_out == {"/etc/R/Renviron.site": "changed"}
+
+
+def test_path_of_a_runtime_below_var_lib_has_a_place_to_be_bound_to(host: Host) -> None:
+    host.put("/var/lib/ghc/package.conf.d/package.cache", "made on the host")
+    assert host.copy(Selection((), ("/var/lib/gh*", "/opt/none"))) == {}
+    assert host.shown.binds == ("/var/lib/ghc",)
+    assert (host.target / "var/lib/ghc").is_dir()
+
+
+def test_data_that_links_of_visible_directories_lead_to_is_shown(host: Host) -> None:
+    host.put("/var/lib/aspell/en.rws", "words")
+    host.put("/var/lib/dir/deep/a", "a")
+    host.put("/var/lib/dir/b", SECRET, 0o640)
+    host.put("/var/lib/aspell/other", "no link leads here")
+    host.put("/etc/environment", SECRET)
+    host.link("/usr/lib/aspell/en.rws", str(host.root / "var/lib/aspell/en.rws"))
+    host.link("/usr/lib/dir", str(host.root / "var/lib/dir"))
+    host.link("/usr/lib/environment", str(host.root / "etc/environment"))
+    assert host.copy() == {}
+    host.target = host.target.parent / "again"
+    assert host.copy(replace(NOTHING, visible=("/usr",))) == {
+        "/var/lib/aspell/en.rws": "words",
+        "/var/lib/dir/deep/a": "a",
+    }
+
+
+@pytest.mark.root
+def test_data_of_another_user_behind_a_link_stays_hidden(host: Host) -> None:
+    data = host.put("/var/lib/service/state", SECRET)
+    host.link("/usr/lib/service", str(host.root / "var/lib/service"))
+    os.chown(data, 1234, 1234)
+    assert host.copy(replace(NOTHING, visible=("/usr",))) == {}
+
+
+def test_without_files_of_packages_only_the_names_are_shown(host: Host) -> None:
+    host.ship("/etc/tool.conf", "shipped\n")
+    host.put("/etc/named", "named\n")
+    assert host.copy(Selection(("named",), packages=False)) == {"/etc/named": "named\n"}
+
+
+def test_host_without_dpkg_shows_the_names_and_the_paths_of_runtimes(tmp_path: Path) -> None:
+    (tmp_path / "root" / "etc").mkdir(parents=True)
+    host = Host(tmp_path / "root", tmp_path / "copy", Report())
+    host.put("/etc/named", "named\n")
+    host.put("/etc/R/Renviron", "runtime\n")
+    host.put("/etc/other", SECRET)
+    copied = host.copy(Selection(("named",), ("/etc/R",)))
+    assert copied == {"/etc/named": "named\n", "/etc/R/Renviron": "runtime\n"}
+
+
+def test_accounts_of_the_host_are_never_copied_whatever_is_named(host: Host) -> None:
+    for name in ("passwd", "group", "hosts", "hostname", "resolv.conf"):
+        host.put(f"/etc/{name}", SECRET)
+    assert host.copy(Selection(("*",))) == {}
+    for path in ("etc/passwd", "etc/group"):
+        assert (host.target / path).read_text() == ""
+
+
+def test_file_that_is_too_large_for_the_memory_is_left_out(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown_files, "FILE_MAX", 10)
+    host.put("/etc/large", "x" * 11)
+    assert host.copy(Selection(("large",))) == {}
+    assert host.report.left_out == {"/etc/large": "large"}
