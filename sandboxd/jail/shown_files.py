@@ -6,8 +6,7 @@ costs a run two mounts, and a program can neither see nor lock a file of the hos
     generated      a few files that are the same on every host
     named          names below /etc of the configuration, and the paths of runtimes
     of packages    files that a package ships and that are unchanged (package_files.py)
-    behind links   data of root below /var/lib that links of the visible directories lead to; a
-                   search through /usr finds them, which takes a second
+    behind links   data of root below /var/lib that links of the visible directories lead to
 
 Nothing else is copied. A file must be readable by everybody, in directories that everybody may
 enter, and is opened without following a link. The checksum of a package's file is compared with the
@@ -22,11 +21,11 @@ import glob
 import hashlib
 import os
 import stat
-from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from . import package_files, syscalls
+from .outward_links import DEPTH, is_below, links_out
 
 NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"
 HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost\n"
@@ -55,6 +54,8 @@ SECRET = (
 FILE_MAX = 16 << 20
 """Bytes of a file; a larger one is left out, since the copy is in memory."""
 
+LINKS_MAX = 40  # as the kernel: path_resolution(7), ELOOP
+
 TREES = ("/etc", "/var/lib")
 """The parts of the host of which there is a copy."""
 
@@ -70,8 +71,8 @@ class Selection:
 
     names     below /etc, with * and ? as wildcards
     paths     of runtimes, absolute, with wildcards
-    packages  unchanged files of packages are shown too, and what is behind links
-    visible   the directories of the host in which links are searched; none: no search
+    packages  unchanged files of packages are shown too
+    visible   the directories of the host in which links are searched
     """
 
     names: tuple[str, ...]
@@ -108,7 +109,8 @@ class Copier:
         self._selection = selection
         self._target = target
         self._root = root.rstrip("/")
-        self._checksums = package_files.checksums(root)
+        needed = selection.packages or selection.paths
+        self._checksums = package_files.checksums(root) if needed else {}
         self._owner = os.stat(self._root or "/").st_uid
         self._enterable: dict[str, bool] = {}
         self._times: dict[str, tuple[int, int]] = {}
@@ -131,7 +133,8 @@ class Copier:
             binds = self._copy_runtimes()
             if self._selection.packages:
                 self._copy_packages()
-                self._copy_behind_links(binds)
+            for path in links_out(self._selection.visible, self._root, DEPTH):
+                self._follow(path, binds)
             for path, times in self._times.items():
                 os.utime(self._target + path, ns=times)
             return Shown(self._target, tuple(binds))
@@ -182,19 +185,25 @@ class Copier:
 
     def _copy_packages(self) -> None:
         for path, known in sorted(self._checksums.items()):
-            if path not in self.report.copied and not _is_secret(path):
+            if path not in self.report.copied and not is_secret(path):
                 self._file(path, known)
         for path in package_files.links(self._root or "/"):
-            if path not in self.report.copied and not _is_secret(path) and self._leads_in(path):
+            if path not in self.report.copied and not is_secret(path) and self._leads_in(path):
                 self._link(path)
 
-    def _copy_behind_links(self, binds: list[str]) -> None:
-        """Copy what links lead to below /var/lib, if it is root's."""
-        for path in links_out(self._selection.visible, self._root):
-            target = os.path.realpath(self._root + path).removeprefix(self._root)
-            is_bound = any(target == bind or target.startswith(f"{bind}/") for bind in binds)
-            if target.startswith("/var/lib/") and not is_bound and not _is_secret(target):
-                self._copy_data(target)
+    def _follow(self, path: str, binds: list[str]) -> None:
+        """Copy what the link at `path` leads to: links on the way, and data of root."""
+        for _ in range(LINKS_MAX):
+            target = os.path.join(os.path.dirname(path), os.readlink(self._root + path))
+            path = os.path.normpath(target)
+            below = next((tree for tree in TREES if path.startswith(f"{tree}/")), None)
+            if below is None or is_secret(path) or not self._may_enter(os.path.dirname(path)):
+                return
+            if not os.path.islink(self._root + path):
+                break
+            self._link(path)
+        if below == "/var/lib" and not is_below(path, binds):
+            self._copy_data(path)
 
     def _copy_data(self, path: str) -> None:
         source = self._root + path
@@ -305,8 +314,9 @@ class Copier:
         self._times[path] = (status.st_atime_ns, status.st_mtime_ns)
 
 
-def _is_secret(path: str) -> bool:
-    return any(path == place or path.startswith(f"{place}/") for place in SECRET)
+def is_secret(path: str) -> bool:
+    """`path` is in a place of secrets."""
+    return is_below(path, SECRET)
 
 
 def stamp(selection: Selection) -> tuple[object, ...]:
@@ -325,58 +335,3 @@ def _version(path: str) -> tuple[int, ...]:
     except OSError:
         return ()
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def links_out(directories: Iterable[str], root: str = "") -> Iterator[str]:
-    """The symbolic links below `directories` that lead out of /usr, by their text."""
-    for directory in directories:
-        waiting = [] if os.path.islink(root + directory) else [root + directory]
-        while waiting:
-            try:
-                entries = os.scandir(waiting.pop())
-            except OSError:  # removed meanwhile
-                continue
-            with entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.is_symlink() and _leads_out(os.readlink(entry.path)):
-                        yield entry.path.removeprefix(root)
-
-
-def _leads_out(text: str) -> bool:
-    return any(f"/{place}/" in text for place in ("etc", "var", "opt", "srv"))
-
-
-def hidden_links(
-    directories: Iterable[str], copied: Container[str], binds: Iterable[str]
-) -> dict[str, str]:
-    """Links below the visible `directories` that lead, in a jail, to nothing: link -> target.
-
-    A target that does not exist on the host, or that others than root may not read, is no mistake.
-    """
-    directories, binds = tuple(directories), tuple(binds)
-    hidden = {}
-    for path in links_out(directories):
-        target = os.path.realpath(path)
-        below = any(target.startswith(f"{place}/") for place in (*directories, *binds))
-        if not (below or target in copied or _is_secret(target)) and _is_open_to_all(target):
-            hidden[path] = target
-    return hidden
-
-
-def _is_open_to_all(path: str) -> bool:
-    """Everybody may read the file, or enter the directory, and all directories above it."""
-    try:
-        last = os.stat(path).st_mode
-        above = [os.stat(place).st_mode for place in _parents(path)]
-    except OSError:
-        return False
-    needed = stat.S_IXOTH if stat.S_ISDIR(last) else stat.S_IROTH
-    return bool(last & needed) and all(mode & stat.S_IXOTH for mode in above)
-
-
-def _parents(path: str) -> Iterator[str]:
-    while path != "/":
-        path = os.path.dirname(path)
-        yield path

@@ -1,9 +1,8 @@
 """The copies of the host's files that jails show: made at start, and renewed when outdated.
 
 Each copy (jail/shown_files.py) is in a tmpfs of its own, in the warden's mount namespace. A run
-binds the current one. A newer copy replaces the old one, whose file system stays until the last run
-that shows it has ended. The first copy leaves out what only a search through /usr finds, so that
-the daemon starts at once. A background job makes all others, the first of them after the start.
+binds the current one. A newer copy, which a background job makes, replaces the old one. The file
+system of the old one stays until the last run that shows it has ended.
 
 A copy is outdated when a package was installed or removed, when a named file of /etc was replaced,
 and after a reload of the configuration.
@@ -35,7 +34,9 @@ PAUSE_S = 5.0
 def selection(config: Config) -> Selection:
     """The files that the configuration and its runtimes name. Raises ConfigError."""
     rootfs = config.rootfs
-    return Selection(rootfs.etc_names, runtimes.shown_paths(config), rootfs.package_files)
+    visible = rootfs.paths if rootfs.package_files else ()
+    paths = runtimes.shown_paths(config)
+    return Selection(rootfs.etc_names, paths, rootfs.package_files, visible)
 
 
 def mount_copy(directory: str) -> None:
@@ -60,12 +61,11 @@ class HostFiles:
         self.select(config)
         self._stamp = stamp(self._selection)
         self._shown = _copy(self._place(), self._selection)
-        self._outdated = True  # until the search through /usr
+        self._outdated = False
 
     def select(self, config: Config) -> None:
         """Show other files from the next copy on. Raises ConfigError."""
         self._selection = selection(config)
-        self._visible = config.rootfs.paths
         self._outdated = True
 
     def current(self) -> Shown:
@@ -82,10 +82,10 @@ class HostFiles:
         self._outdated, self._working, self._begun = False, True, now
         self._stamp = stamp(self._selection)
         place = self._place()
-        complete = dataclasses.replace(self._selection, visible=self._visible)
+        selected = self._selection
         jobs.begin(
             "host-files",
-            lambda: dataclasses.asdict(_copy(place, complete)),
+            lambda: dataclasses.asdict(_copy(place, selected)),
             lambda result: self._use(place, result),
             keep=(),
         )

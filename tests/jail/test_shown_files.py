@@ -268,9 +268,9 @@ def test_data_that_links_of_visible_directories_lead_to_is_shown(host: Host) -> 
     host.put("/var/lib/dir/b", SECRET, 0o640)
     host.put("/var/lib/aspell/other", "no link leads here")
     host.put("/etc/environment", SECRET)
-    host.link("/usr/lib/aspell/en.rws", str(host.root / "var/lib/aspell/en.rws"))
-    host.link("/usr/lib/dir", str(host.root / "var/lib/dir"))
-    host.link("/usr/lib/environment", str(host.root / "etc/environment"))
+    host.link("/usr/lib/aspell/en.rws", "/var/lib/aspell/en.rws")
+    host.link("/usr/lib/dir", "/var/lib/dir")
+    host.link("/usr/lib/environment", "/etc/environment")
     assert host.copy() == {}
     host.target = host.target.parent / "again"
     assert host.copy(replace(NOTHING, visible=("/usr",))) == {
@@ -279,10 +279,31 @@ def test_data_that_links_of_visible_directories_lead_to_is_shown(host: Host) -> 
     }
 
 
+def test_links_of_etc_on_the_way_of_a_visible_link_are_shown(host: Host) -> None:
+    host.put("/usr/share/dict/english", "word")
+    host.link("/usr/share/dict/words", "/etc/dictionaries/words")
+    host.link("/etc/dictionaries/words", "/usr/share/dict/english", package=False)
+    host.link("/etc/dictionaries/other", "/usr/share/dict/english", package=False)
+    host.link("/usr/share/token", "/etc/token-link")
+    host.link("/etc/token-link", "/etc/token", package=False)
+    host.put("/etc/token", SECRET)
+    assert host.copy(replace(NOTHING, visible=("/usr",))) == {
+        "/etc/dictionaries/words": "-> /usr/share/dict/english",
+        "/etc/token-link": "-> /etc/token",
+    }
+
+
+def test_links_that_lead_in_a_circle_end_the_search(host: Host) -> None:
+    host.link("/usr/share/one", "/etc/one")
+    host.link("/etc/one", "/etc/two", package=False)
+    host.link("/etc/two", "/etc/one", package=False)
+    assert host.copy(replace(NOTHING, visible=("/usr",))).keys() == {"/etc/one", "/etc/two"}
+
+
 @pytest.mark.root
 def test_data_of_another_user_behind_a_link_stays_hidden(host: Host) -> None:
     data = host.put("/var/lib/service/state", SECRET)
-    host.link("/usr/lib/service", str(host.root / "var/lib/service"))
+    host.link("/usr/lib/service", "../../var/lib/service")
     os.chown(data, 1234, 1234)
     assert host.copy(replace(NOTHING, visible=("/usr",))) == {}
 

@@ -17,11 +17,11 @@ from ....jail.cgroup import Group
 from ....jail.chroot import own_mounts
 from ....jail.enter import Jail, JailSession
 from ....jail.mounts import READ_ONLY, Mount, Node, clone
-from ....jail.shown_files import Copier
+from ....jail.shown_files import Copier, Selection
 from ....jail.stage import expect
 from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
-from ...host_files import mount_copy, selection
+from ...host_files import mount_copy
 from ...slots.leases import lock_uid
 from ..trial import Trial, attempt
 from . import Probe, ProbeContext
@@ -178,7 +178,8 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
         os.chown(path, uid, uid)
     os.mkdir(copy)
     mount_copy(copy)
-    shown = Copier(selection(host.config), copy).copy()
+    # The files of packages take longer, and are copied in the same way.
+    shown = Copier(Selection(host.config.rootfs.etc_names, packages=False), copy).copy()
     outside, program = namespaces.current(), seccomp.compile()
     jail = Jail(root, host.config.rootfs.paths, shown, outside, program, group)
     limits = host.config.limits.exec

@@ -1,0 +1,135 @@
+"""The copies of the host's files: when a new one is made, and which run shows which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sandboxd.config import Config, RootfsConfig, RuntimeConfig
+from sandboxd.errors import ConfigError
+from sandboxd.jail import shown_files
+from sandboxd.warden import host_files
+from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.host_files import HostFiles
+
+from ..sandbox import BareWarden, Sandbox
+from ..waiting import until
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A configuration whose copies are small."""
+    rootfs = RootfsConfig(replace_etc=True, etc=("debian_version",), package_files=False)
+    return Config(state_dir=str(tmp_path), rootfs=rootfs)
+
+
+@pytest.fixture
+def files(own_mounts: None, config: Config) -> Iterator[HostFiles]:
+    """The first copy."""
+    made = HostFiles(config)
+    yield made
+    made.remove()
+
+
+def renew(files: HostFiles, jobs: BackgroundJobs) -> bool:
+    """Begin a job if one is due, and wait for its end; False when none was due."""
+    files.renew_if_outdated(jobs)
+    return bool(len(jobs)) and until(lambda: _collected(jobs))
+
+
+def _collected(jobs: BackgroundJobs) -> bool:
+    """The job has ended, and its result is in use."""
+    for job in list(jobs._running):
+        pid, status = os.waitpid(job, os.WNOHANG)
+        if pid:
+            return jobs.collected(pid, status)
+    return False
+
+
+def _etc(files: HostFiles) -> set[str]:
+    return set(os.listdir(f"{files.current().directory}/etc"))
+
+
+def test_first_copy_is_there_at_once_and_cannot_be_written(files: HostFiles) -> None:
+    assert "debian_version" in _etc(files)
+    with pytest.raises(OSError, match="Read-only"):
+        Path(f"{files.current().directory}/etc/new").touch()
+
+
+def test_nothing_is_copied_again_while_the_host_stays_as_it_is(files: HostFiles) -> None:
+    before = files.current()
+    assert not renew(files, BackgroundJobs())
+    assert files.current() is before
+
+
+def test_other_names_are_in_the_next_copy_which_replaces_the_old_one(
+    files: HostFiles, config: Config
+) -> None:
+    old = files.current().directory
+    files.select(replace(config, rootfs=replace(config.rootfs, etc=("services",))))
+    assert renew(files, BackgroundJobs())
+    assert "services" in _etc(files) and "debian_version" not in _etc(files)
+    assert not os.path.exists(old)
+
+
+def test_package_that_is_installed_makes_a_new_copy_before_a_later_run(
+    files: HostFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = BackgroundJobs()
+    monkeypatch.setattr(host_files, "stamp", lambda _: ("another status of dpkg",))
+    before = files.current()
+    assert renew(files, jobs) and files.current() is not before
+    assert not renew(files, jobs)
+
+
+def test_copies_are_not_made_in_a_row_while_apt_is_at_work(
+    files: HostFiles, config: Config
+) -> None:
+    jobs = BackgroundJobs()
+    files.select(config)
+    assert renew(files, jobs)
+    files.select(config)
+    assert not renew(files, jobs), "the pause is not over"
+
+
+def test_copy_that_fails_leaves_the_old_one_in_use(
+    files: HostFiles, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = files.current()
+    monkeypatch.setattr(shown_files.Copier, "copy", broken)
+    files.select(config)
+    assert renew(files, BackgroundJobs())
+    assert files.current() is before and "debian_version" in _etc(files)
+
+
+@pytest.mark.parametrize("path", ["etc/zig", "/", "/zig", "/tmp/zig", "/proc/1", "/etc/../root/x"])
+def test_path_of_a_runtime_that_no_jail_can_show_is_refused(config: Config, path: str) -> None:
+    with pytest.raises(ConfigError, match=r"runtimes\.zig\.paths"):
+        host_files.selection(replace(config, runtimes={"zig": RuntimeConfig(paths=(path,))}))
+
+
+def test_run_keeps_its_copy_when_a_newer_one_replaces_it(
+    warden: BareWarden, sandbox: Sandbox, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = HostFiles(config)
+    monkeypatch.setattr(warden.resources, "host_files", made)
+
+    def replaced(_: object) -> None:
+        made.select(replace(config, rootfs=replace(config.rootfs, etc=("services",))))
+        assert renew(made, warden.jobs)
+
+    try:
+        reads_late = "read -r line; cat /etc/debian_version"
+        result = sandbox.run(reads_late, on_wait=replaced, answers=["go\n"])
+        later = sandbox.run("ls /etc/services /etc/debian_version")
+    finally:
+        made.remove()
+    assert result.stdout.strip() == Path("/etc/debian_version").read_text().strip()
+    assert later.stdout == "/etc/services\n"
