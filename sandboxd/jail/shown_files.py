@@ -123,8 +123,9 @@ class Copier:
     def copy(self) -> Shown:
         """Make the copy; call it once."""
         try:
+            os.makedirs(self._target, exist_ok=True)
             for tree in TREES:
-                os.makedirs(self._target + tree, mode=0o755)
+                self._make_directory(tree)
             for path, text in GENERATED.items():
                 self._write(path, text.encode(), 0o444)
             for name in self._selection.names:
@@ -163,7 +164,7 @@ class Copier:
         if not path.startswith("/var/lib/"):
             return
         if os.path.isdir(self._root + path):
-            os.makedirs(self._target + path, mode=0o755, exist_ok=True)
+            self._make_directory(path)
         else:
             self._write(path, b"", 0o444)
 
@@ -305,7 +306,8 @@ class Copier:
         if os.path.isdir(self._target + path):
             return
         self._make_directory(os.path.dirname(path))
-        os.mkdir(self._target + path, 0o755)
+        os.mkdir(self._target + path)
+        os.chmod(self._target + path, 0o755)  # whatever the umask is
         self.report.copied.add(path)
         try:
             status = os.stat(self._root + path)

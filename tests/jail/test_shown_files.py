@@ -61,10 +61,16 @@ class Host:
     def copy(self, selection: Selection = NOTHING) -> dict[str, str]:
         """The files of a copy, by path, without the generated ones; a link as "-> target"."""
         copier = Copier(selection, str(self.target), str(self.root))
-        self.shown, self.report = copier.copy(), copier.report
+        umask = os.umask(0o077)  # as the daemon has it
+        try:
+            self.shown, self.report = copier.copy(), copier.report
+        finally:
+            os.umask(umask)
         files = {}
         for place in self.target.rglob("*"):
             path = "/" + str(place.relative_to(self.target))
+            assert place.is_symlink() or place.stat().st_mode & 0o444 == 0o444
+            assert not place.is_dir() or place.stat().st_mode & 0o777 == 0o755
             if place.is_symlink():
                 files[path] = f"-> {os.readlink(place)}"
             elif place.is_file() and path not in shown_files.GENERATED:
@@ -81,7 +87,7 @@ def host(tmp_path: Path) -> Host:
     """A host without packages."""
     for path in ("etc", "var/lib/dpkg/info", "usr"):
         (tmp_path / "root" / path).mkdir(parents=True)
-    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy").mkdir(mode=0o755)
     return Host(tmp_path / "root", tmp_path / "copy", Report())
 
 
