@@ -39,7 +39,7 @@ def rows(config: Config) -> Iterator[Guarantee]:
     yield Guarantee(_GROUP, "shown", "", True, False, text)
     hidden: defaultdict[tuple[str, Why], list[str]] = defaultdict(list)
     for path, why in report.left_out.items():
-        # A closed directory of /var/lib has the state of a service; no program of ours needs it.
+        # A closed directory of /var/lib has the state of a service; programs do not need it.
         if why != "closed" or path.startswith("/etc/"):
             hidden[_place(path), why].append(path)
     for (place, why), paths in sorted(hidden.items()):

@@ -63,7 +63,7 @@ def test_program_of_each_runtime_is_built_and_works(warden: BareWarden, name: st
 
 
 def test_every_built_in_runtime_has_a_program() -> None:
-    """The further languages have theirs in test_languages.py."""
+    """The programs of further languages are in test_languages.py."""
     assert {one.name for one in RUNTIMES.describe()} - ADDITIONAL == set(PROGRAMS)
 
 

@@ -232,7 +232,7 @@ def test_file_that_changes_during_the_copy_shows_no_byte_of_the_change(
     openat2, md5 = syscalls.openat2, hashlib.md5
 
     def opened(*arguments: int) -> int:
-        fd = openat2(*arguments)  # type: ignore[arg-type]
+        fd = openat2(*arguments)  # type: ignore[arg-type]  # of any types
         change(place)
         return fd
 

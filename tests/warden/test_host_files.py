@@ -30,9 +30,9 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture
 def files(own_mounts: None, config: Config) -> Iterator[HostFiles]:
     """The first copy."""
-    made = HostFiles(config)
-    yield made
-    made.remove()
+    first = HostFiles(config)
+    yield first
+    first.remove()
 
 
 def renew(files: HostFiles, jobs: BackgroundJobs) -> bool:
@@ -118,18 +118,18 @@ def test_path_of_a_runtime_that_no_jail_can_show_is_refused(config: Config, path
 def test_run_keeps_its_copy_when_a_newer_one_replaces_it(
     warden: BareWarden, sandbox: Sandbox, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = HostFiles(config)
-    monkeypatch.setattr(warden.resources, "host_files", made)
+    current = HostFiles(config)
+    monkeypatch.setattr(warden.resources, "host_files", current)
 
     def replaced(_: object) -> None:
-        made.select(replace(config, rootfs=replace(config.rootfs, etc=("services",))))
-        assert renew(made, warden.jobs)
+        current.select(replace(config, rootfs=replace(config.rootfs, etc=("services",))))
+        assert renew(current, warden.jobs)
 
     try:
         reads_late = "read -r line; cat /etc/debian_version"
         result = sandbox.run(reads_late, on_wait=replaced, answers=["go\n"])
         later = sandbox.run("ls /etc/services /etc/debian_version")
     finally:
-        made.remove()
+        current.remove()
     assert result.stdout.strip() == Path("/etc/debian_version").read_text().strip()
     assert later.stdout == "/etc/services\n"
