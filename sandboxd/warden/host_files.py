@@ -91,8 +91,7 @@ class HostFiles:
         )
 
     def remove(self) -> None:
-        """Remove the current copy, at the end of a warden that has its mounts in common with
-        others."""
+        """Remove the current copy, at the end of the warden. Runs that go on keep it."""
         self._unmount(self._shown.directory)
 
     def _place(self) -> str:

@@ -172,8 +172,8 @@ class WardenLoop:
         os.kill(self._api.pid, signal.SIGTERM)
 
     def _end(self) -> None:
-        """Collect the workers that end with the daemon, and unmount every scratch. Runs go on for
-        the next daemon, unless they are tied to this one."""
+        """Collect the workers that end with the daemon, and unmount every scratch and the copy of
+        host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for worker in self._workers.all():
             if worker.run is None or self._resources.tied:
@@ -189,6 +189,7 @@ class WardenLoop:
                 self._resources.scratch.unmount(slot.path)
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))
+        self._resources.host_files.remove()
 
     def _ending(self) -> bool:
         """A worker that ends with the daemon, or the cgroup of one, is still there."""
