@@ -4,6 +4,7 @@ the test's own, which installs by uncovering what was hidden."""
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from sandboxd.runtimes.builtin import BUILTIN
 
 ROOT = Path(__file__).parent.parent
 
@@ -232,3 +235,12 @@ def test_unknown_purpose_is_refused(host: Host) -> None:
     status, said, _ = host.packages("everything")
     assert status == 2
     assert said.startswith("sandboxd: usage: scripts/packages")
+
+
+def test_packages_of_every_built_in_runtime_are_installed_for_the_tests_of_the_world() -> None:
+    text = (ROOT / "scripts" / "packages").read_text()
+    wanted = set(re.findall(r"^ +want (\S+)", text, re.MULTILINE)) | {"python3", "bash"}
+    # Packages that others bring, or that scripts/packages knows by another name.
+    known = {"default-jre-headless", "binutils"}
+    needed = {package for runtime in BUILTIN for package in runtime.packages}
+    assert needed - wanted - known == set()

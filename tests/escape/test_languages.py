@@ -16,6 +16,7 @@ import pytest
 from sandboxd.config import Config
 from sandboxd.runtimes import load
 
+from ..needs import elsewhere
 from ..runtimes.installed import not_available
 from ..sandbox import BareWarden, Sandbox, lease
 
@@ -53,6 +54,28 @@ def test_program_of_several_files_is_built_and_runs(warden: BareWarden, name: st
     expected = _text(folder, "expected", "5050\nhello\n").split()
     assert result.stdout.split()[-len(expected) :] == expected
     assert result.verdict["denied"] == {}, "an ordinary program asks for nothing forbidden"
+
+
+TOOLS = {
+    "Maven": ("/usr/bin/mvn", "mvn -v", "Apache Maven"),
+    "matplotlib": (
+        "/usr/lib/python3/dist-packages/matplotlib",
+        "python3 -c 'import matplotlib; print(matplotlib.matplotlib_fname())'",
+        "/etc/matplotlibrc",
+    ),
+    "OpenSSL": ("/usr/bin/openssl", "ls /usr/lib/ssl/certs/ /usr/lib/ssl/", "ca-certificates.crt"),
+}  # fmt: skip
+"""Tool -> its file, a command that reads files of the tool below /etc, and words of the output."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOOLS)
+def test_tool_finds_its_files_below_etc(warden: BareWarden, sandbox: Sandbox, name: str) -> None:
+    file, command, words = TOOLS[name]
+    if not os.path.exists(file):
+        elsewhere(f"the host has no {file}")
+    result = sandbox.run(command, memory=2 << 30, pids=256, wall_s=120)
+    assert (result.exit, words in result.stdout) == (0, True), (result.stdout, result.stderr)
 
 
 def _text(folder: Path, name: str, usual: str) -> str:

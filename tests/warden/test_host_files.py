@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Config, RootfsConfig, RuntimeConfig
+from sandboxd.config import ETC, Config, RootfsConfig, RuntimeConfig
 from sandboxd.errors import ConfigError
 from sandboxd.jail import shown_files
 from sandboxd.warden import host_files
@@ -107,6 +107,25 @@ def test_copy_that_fails_leaves_the_old_one_in_use(
     files.select(config)
     assert renew(files, BackgroundJobs())
     assert files.current() is before and "debian_version" in _etc(files)
+
+
+def test_names_of_the_configuration_are_added_or_replace_the_built_in_list() -> None:
+    added = RootfsConfig(etc=("gitconfig",))
+    assert added.etc_names == (*ETC, "gitconfig")
+    assert replace(added, replace_etc=True).etc_names == ("gitconfig",)
+    assert RootfsConfig().etc_names == ETC
+
+
+def test_runtimes_name_their_paths_unless_they_are_disabled() -> None:
+    paths = host_files.selection(Config()).paths
+    assert {"/etc/R", "/var/lib/ghc"} <= set(paths)
+    own = {
+        "zig": RuntimeConfig(paths=("/opt/zig",)),
+        "r": RuntimeConfig(enabled=False),
+        "haskell": RuntimeConfig(paths=("/opt/ghc",)),
+    }
+    changed = set(host_files.selection(Config(runtimes=own)).paths)
+    assert changed == (set(paths) | {"/opt/zig", "/opt/ghc"}) - {"/etc/R", "/var/lib/ghc"}
 
 
 @pytest.mark.parametrize("path", ["etc/zig", "/", "/zig", "/tmp/zig", "/proc/1", "/etc/../root/x"])
