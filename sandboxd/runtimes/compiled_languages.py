@@ -67,7 +67,7 @@ COMPILED = (
         build=compiled("clang++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
         exec=_C_BINARY,
         environ={"ASAN_OPTIONS": "detect_leaks=0"},
-        packages=("clang", "libstdc++-12-dev"),
+        packages=("clang", "g++"),
     ),
     Runtime(
         "objc",
