@@ -12,7 +12,9 @@ from collections.abc import Iterator
 
 from ..config import Config
 from ..jail.outward_links import hidden_links
-from ..jail.shown_files import GENERATED, Copier, Why, is_secret
+from ..jail.public_files import Why
+from ..jail.secret_names import is_secret
+from ..jail.shown_files import GENERATED, Copier
 from ..model import Guarantee
 from ..warden.host_files import selection
 
@@ -20,10 +22,15 @@ _GROUP = "files of the host"
 _NAMED = 4
 """Files that a row names."""
 
+_NO_DPKG = "no dpkg on this host, so its packages have no checksums: the built-in names alone"
+_NO_DPKG_REMEDY = "name what programs need: [rootfs] etc, [runtimes.NAME] paths"
+
 _WHY: dict[Why, str] = {
     "changed": "changed on this host",
     "closed": "not readable by everybody",
     "large": "too large for the copy in memory",
+    "writable": "others than root can change it",
+    "linked": "it has a second name, maybe in a closed directory",
 }
 
 
@@ -37,6 +44,8 @@ def rows(config: Config) -> Iterator[Guarantee]:
         f"{len(report.copied) - len(GENERATED)} files, links and directories of /etc and /var/lib"
     )
     yield Guarantee(_GROUP, "shown", "", True, False, text)
+    if config.rootfs.package_files and not report.has_packages:
+        yield _row("packages", _NO_DPKG, _NO_DPKG_REMEDY)
     hidden: defaultdict[tuple[str, Why], list[str]] = defaultdict(list)
     for path, why in report.left_out.items():
         # A closed directory of /var/lib has the state of a service; programs do not need it.

@@ -44,10 +44,17 @@ def _links_below(directory: str, prefix: int, depth: int) -> Iterator[str]:
     with entries:
         for entry in entries:
             if entry.is_symlink():
-                if _leads_out(os.readlink(entry.path)):
+                if _leads_out(_text(entry.path)):
                     yield entry.path[prefix:]
             elif _is_searched(entry, entry.path[prefix:], depth - 1):
                 yield from _links_below(entry.path, prefix, depth - 1)
+
+
+def _text(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # removed meanwhile
+        return ""
 
 
 def _is_searched(entry: os.DirEntry[str], path: str, depth: int) -> bool:

@@ -7,6 +7,8 @@ the package, so it holds no secret of this host. The database belongs to root:
                                    (deb-conffiles(5)), in the field Conffiles
     /var/lib/dpkg/info/*.md5sums   those of all other files
     /var/lib/dpkg/info/*.list      all paths, links among them
+    /var/lib/ucf/hashfile          the version that ucf(1) has installed last, of files that some
+                                   packages make during their installation
 
 MD5 is what dpkg stores. It is enough here: only root can write these files, and a file with the
 checksum of another one that exists already (a second preimage) cannot be made.
@@ -14,16 +16,22 @@ checksum of another one that exists already (a second preimage) cannot be made.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 
 STATUS = "/var/lib/dpkg/status"
+UCF = "/var/lib/ucf/hashfile"
+
+TEMPLATES = {"/etc/profile": "/usr/share/base-files/profile"}
+"""Files that a package copies from a place that every jail shows. dpkg has no checksum of them."""
 
 _FIELD = re.compile(rb"^Conffiles:\n((?: .*\n)+)", re.MULTILINE)
 _CONFFILE = re.compile(rb"^ (/etc/.*) ([0-9a-f]{32})(?: [a-z-]+)*$", re.MULTILINE)
 _SHIPPED = re.compile(rb"^([0-9a-f]{32})  ((?:etc|var/lib)/.*)$", re.MULTILINE)
+_UCF = re.compile(rb"^([0-9a-f]{32})  (/etc/.*)$", re.MULTILINE)
 _BELOW_ETC = re.compile(rb"^/etc/.*$", re.MULTILINE)
 
 
@@ -37,6 +45,22 @@ def checksums(root: str = "/") -> dict[str, set[str]]:
     for text in _texts(root, ".md5sums"):
         for checksum, path in _SHIPPED.findall(text):
             known["/" + os.fsdecode(path)].add(checksum.decode())
+    return dict(known)
+
+
+def installed(root: str = "/") -> dict[str, set[str]]:
+    """The MD5 checksums of files below /etc that packages made when they were installed.
+
+    A package may have made such a file from answers to its questions, so it is not the same on each
+    host.
+    """
+    root = root.rstrip("/")
+    known: defaultdict[str, set[str]] = defaultdict(set)
+    for checksum, path in _UCF.findall(_read(f"{root}{UCF}")):
+        known[os.fsdecode(path)].add(checksum.decode())
+    for path, template in TEMPLATES.items():
+        if content := _read(root + template):
+            known[path].add(hashlib.md5(content, usedforsecurity=False).hexdigest())
     return dict(known)
 
 

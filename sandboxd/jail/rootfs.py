@@ -62,7 +62,7 @@ def system(paths: Iterable[str], shown: Shown) -> list[Part]:
         *_aliases(),
         *(Directory(path) for path in ("/run", "/home", "/var", "/root")),
         Bind("/var/lib", f"{shown.directory}/var/lib"),
-        *(Bind(path, path) for path in shown.binds),
+        *(Bind(path, path) for path in shown.binds if _fits(path, shown.directory)),
         Link("/var/tmp", "/tmp"),
         Link("/var/run", "/run"),
         *_dev(),
@@ -90,6 +90,15 @@ def _host(paths: Iterable[str]) -> list[Part]:
         elif os.path.isdir(path):
             parts.append(Bind(path, path))
     return parts
+
+
+def _fits(path: str, copy: str) -> bool:
+    """`path` can still be bound. It may have been removed, or become a link, or a directory
+    instead of a file, since the copy was made. Then the next copy will leave it out."""
+    if os.path.islink(path) or not os.path.exists(path):
+        return False
+    place = copy + path
+    return not os.path.exists(place) or os.path.isdir(place) == os.path.isdir(path)
 
 
 def _aliases() -> list[Part]:

@@ -200,8 +200,7 @@ BUILTIN = (
         packages=("php-cli",),
         build=BUILD_SCRIPT,
         exec=script("main.php", "{php}"),
-        # Debian's directory for sessions cannot be written. "": and the directories of the host
-        environ={"PHP_INI_SCAN_DIR": ":/etc/sandboxd/php"},
+        paths=("/etc/php",),
     ),
     Runtime(
         "shell",

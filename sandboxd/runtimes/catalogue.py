@@ -64,7 +64,7 @@ def load(config: Config, *, root: str = "/", daemon_path: str | None = None) -> 
     `daemon_path` has more directories, joined by ":", for the reason why a tool is not found; None:
     the PATH of this process. Raises ConfigError for runtimes whose names collide.
     """
-    view = JailView(config.rootfs, root)
+    view = JailView(config.rootfs, root, shown_paths(config))
     path = os.environ.get("PATH", "") if daemon_path is None else daemon_path
     elsewhere = path.split(":")
     runtimes = {runtime.name: runtime for runtime in _configured(config)}
@@ -125,7 +125,7 @@ def _with_changes(runtime: Runtime, changes: RuntimeConfig) -> Runtime:
         build=changes.build or runtime.build,
         exec=changes.exec or runtime.exec,
         environ=changes.environ or runtime.environ,
-        paths=changes.paths or runtime.paths,
+        paths=(*runtime.paths, *changes.paths),
     )
 
 

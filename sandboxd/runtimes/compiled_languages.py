@@ -236,7 +236,7 @@ COMPILED = (
         tools=(("mcs",), ("mono",)),
         build=MAKE + _CSHARP_BUILD + otherwise("build", "a Makefile or *.cs"),
         exec=script("main.exe", "mono"),
-        paths=("/etc/mono",),
+        paths=("/etc/mono", "/etc/mono/certstore"),
         packages=("mono-mcs", "mono-runtime"),
     ),
     Runtime(

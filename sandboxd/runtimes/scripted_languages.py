@@ -31,7 +31,8 @@ def _first(mains: tuple[str, ...], command: str) -> str:
 
 SCRIPTED = (
     _runtime("r", "R", "rscript r-base r-lang", "Rscript",
-             script("main.R", "Rscript --vanilla"), "r-base-core", paths=("/etc/R",)),
+             script("main.R", "Rscript --vanilla"), "r-base-core",
+             paths=("/etc/R", "/etc/R/Renviron")),
     _runtime("octave", "GNU Octave", "octave-cli gnu-octave", "octave-cli|octave",
              script("main.m", "{octave-cli} --quiet --no-history"), "octave"),
     _runtime("pypy", "Python 3 (PyPy)", "pypy3", "pypy3",

@@ -36,14 +36,17 @@ class _Obstacle(Exception):
 class JailView:
     """The part of the host's file system at `root` that is visible in a jail."""
 
-    def __init__(self, rootfs: RootfsConfig, root: str = "/") -> None:
+    def __init__(self, rootfs: RootfsConfig, root: str = "/", paths: Iterable[str] = ()) -> None:
+        """`paths` are those that runtimes name, with wildcards."""
         self._root = root.rstrip("/")
         self._modes: dict[str, int | None] = {}
         self._paths = rootfs.paths
-        etc = (glob.glob(f"{glob.escape(self._root)}/etc/{name}") for name in rootfs.etc_names)
+        names = (*rootfs.etc_builtin, *rootfs.etc_unchanged, *rootfs.etc)
+        patterns = (*(f"/etc/{name}" for name in names), *paths)
+        matches = (glob.glob(glob.escape(self._root) + pattern) for pattern in patterns)
         self._trees = (
             *(path.rstrip("/") for path in rootfs.paths),
-            *(path.removeprefix(self._root) for matches in etc for path in matches),
+            *(path.removeprefix(self._root) for group in matches for path in group),
         )
 
     def find(self, names: tuple[str, ...], elsewhere: Iterable[str] = ()) -> str | MissingTool:

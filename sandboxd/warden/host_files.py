@@ -35,8 +35,9 @@ def selection(config: Config) -> Selection:
     """The files that the configuration and its runtimes name. Raises ConfigError."""
     rootfs = config.rootfs
     visible = rootfs.paths if rootfs.package_files else ()
-    paths = runtimes.shown_paths(config)
-    return Selection(rootfs.etc_names, paths, rootfs.package_files, visible)
+    unchanged = tuple(f"/etc/{name}" for name in rootfs.etc_unchanged)
+    paths = (*unchanged, *runtimes.shown_paths(config))
+    return Selection(rootfs.etc_builtin, rootfs.etc, paths, rootfs.package_files, visible)
 
 
 def mount_copy(directory: str) -> None:
@@ -53,7 +54,6 @@ class HostFiles:
         self._directory = f"{config.state_dir}/host-files"
         self._number = 0
         self._working = False
-        self._begun = -PAUSE_S
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         for name in os.listdir(self._directory):  # of a daemon that was killed, no longer mounted
             with contextlib.suppress(OSError):
@@ -64,15 +64,21 @@ class HostFiles:
         self._outdated = False
 
     def select(self, config: Config) -> None:
-        """Show other files from the next copy on. Raises ConfigError."""
+        """Show other files from the next copy on, which is due at once. Raises ConfigError."""
         self._selection = selection(config)
         self._outdated = True
+        self._begun = -PAUSE_S
 
     def current(self) -> Shown:
         """The copy for a new run. If the host has changed, the next copy will be made soon."""
+        self.look()
+        return self._shown
+
+    def look(self) -> None:
+        """Compare the host with the copy. Besides each run, each sweep does so: the first run
+        after an installation shall find a new copy."""
         if stamp(self._selection) != self._stamp:
             self._outdated = True
-        return self._shown
 
     def renew_if_outdated(self, jobs: BackgroundJobs) -> None:
         """Begin a job that makes a new copy, if one is due and none is being made."""

@@ -10,7 +10,8 @@ import pytest
 
 from sandboxd.cli import hidden_files
 from sandboxd.config import Config
-from sandboxd.jail.shown_files import Copier, Report, Shown, Why
+from sandboxd.jail.public_files import Why
+from sandboxd.jail.shown_files import Copier, Report, Shown
 from sandboxd.model import Guarantee
 
 Rows = Callable[..., dict[str, Guarantee]]
@@ -32,15 +33,22 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     """The rows, by name, for files that were left out and for links that are dead."""
 
     def rows(
-        left_out: dict[str, Why] | None = None, links: dict[str, str] | None = None
+        left_out: dict[str, Why] | None = None,
+        links: dict[str, str] | None = None,
+        has_packages: bool = True,
     ) -> dict[str, Guarantee]:
-        monkeypatch.setattr(
-            hidden_files, "Copier", lambda *_: Copy(Report(left_out=left_out or {}))
-        )
+        report = Report(left_out=left_out or {}, has_packages=has_packages)
+        monkeypatch.setattr(hidden_files, "Copier", lambda *_: Copy(report))
         monkeypatch.setattr(hidden_files, "hidden_links", lambda *_: links or {})
         return {row.name: row for row in hidden_files.rows(Config())}
 
     return rows
+
+
+def test_host_without_dpkg_has_a_row_that_says_so(rows: Rows) -> None:
+    row = rows(has_packages=False)["packages"]
+    assert not row.held and not row.required
+    assert "no dpkg" in row.detail and "[rootfs] etc" in row.remedy
 
 
 def test_host_without_hidden_files_has_one_row_that_holds(rows: Rows) -> None:

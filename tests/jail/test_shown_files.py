@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from sandboxd.jail import shown_files, syscalls
+from sandboxd.jail import package_files, public_files, shown_files, syscalls
 from sandboxd.jail.shown_files import Copier, Report, Selection
 
 SECRET = "the password of the host"
@@ -67,8 +68,11 @@ class Host:
         finally:
             os.umask(umask)
         files = {}
+        links = shown_files.GENERATED_LINKS
         for place in self.target.rglob("*"):
             path = "/" + str(place.relative_to(self.target))
+            if links.get(path) == (os.readlink(place) if place.is_symlink() else ""):
+                continue
             assert place.is_symlink() or place.stat().st_mode & 0o444 == 0o444
             assert not place.is_dir() or place.stat().st_mode & 0o777 == 0o755
             if place.is_symlink():
@@ -141,14 +145,55 @@ def test_directory_that_not_everybody_may_enter_stays_hidden(host: Host) -> None
     assert host.copy(Selection(("closed",))) == {}
 
 
+def test_directory_that_everybody_may_enter_and_nobody_list_shows_no_names(host: Host) -> None:
+    host.put("/etc/known/deep/key-of-a-customer", SECRET)
+    (host.root / "etc/known/deep").chmod(0o711)
+    assert host.copy(Selection(("known",))) == {}
+
+
 @pytest.mark.parametrize(
-    "path", ["/etc/shadow", "/etc/ssh/sshd_config", "/etc/ssl/private/key", "/etc/sudoers.d/x"]
-)
+    "path",
+    [
+        "/etc/shadow", "/etc/ssh/sshd_config", "/etc/ssl/private/key", "/etc/sudoers.d/x",
+        "/etc/tool/server.key", "/etc/tool/db-password", "/etc/tool/api-token.json",
+        "/etc/tool/id_rsa", "/etc/tool/tool.conf.dpkg-old", "/var/lib/tool/secrets/x",
+    ],
+)  # fmt: skip
 def test_place_of_secrets_stays_hidden_even_if_a_package_ships_the_file(
     host: Host, path: str
 ) -> None:
-    host.ship(path, "shipped\n")
+    if path.startswith("/etc/"):
+        host.ship(path, "shipped\n")
+    else:
+        host.ship_data(path, "shipped\n")
     assert host.copy() == {}
+
+
+def test_key_in_a_built_in_directory_stays_hidden(host: Host) -> None:
+    host.put("/etc/ssl/certs/ca.pem", "public\n")
+    host.put("/etc/ssl/certs/server.key", SECRET)
+    assert host.copy(Selection(("ssl/certs",))) == {"/etc/ssl/certs/ca.pem": "public\n"}
+
+
+def test_hard_link_to_a_file_of_a_closed_directory_stays_hidden(host: Host) -> None:
+    secret = host.put("/root/token.txt", SECRET)
+    secret.parent.chmod(0o700)
+    os.link(secret, host.root / "etc/known")
+    assert host.copy(Selection(("known",))) == {}
+    assert host.report.left_out == {"/etc/known": "linked"}
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o664])
+def test_built_in_file_that_others_can_change_stays_hidden(host: Host, mode: int) -> None:
+    host.put("/etc/known", SECRET, mode)
+    assert host.copy(Selection(("known",))) == {}
+    assert host.report.left_out == {"/etc/known": "writable"}
+
+
+@pytest.mark.root
+def test_built_in_file_of_another_user_stays_hidden(host: Host) -> None:
+    os.chown(host.put("/etc/known", SECRET), 1234, 1234)
+    assert host.copy(Selection(("known",))) == {}
 
 
 def test_link_in_place_of_a_packages_file_is_not_followed(host: Host) -> None:
@@ -248,22 +293,72 @@ def test_file_that_changes_during_the_copy_shows_no_byte_of_the_change(
     assert SECRET not in "".join(host.copy().values())
 
 
-def test_named_file_is_shown_even_if_it_was_changed(host: Host) -> None:
-    host.ship("/etc/php/php.ini", "shipped\n").write_text("changed\n")
-    assert host.copy(Selection(("php",))) == {"/etc/php/php.ini": "changed\n"}
+def test_built_in_name_is_shown_even_if_it_was_changed(host: Host) -> None:
+    host.ship("/etc/services", "shipped\n").write_text("changed\n")
+    assert host.copy(Selection(("services",))) == {"/etc/services": "changed\n"}
 
 
-def test_path_of_a_runtime_is_shown_without_the_files_that_were_changed(host: Host) -> None:
-    """Tokens are kept in R's Renviron.site; Renviron itself is made on the host."""
+def test_path_of_a_runtime_is_shown_without_files_that_were_changed_or_added(host: Host) -> None:
+    """Tokens are kept in R's Renviron.site; a file that is named itself is made on the host."""
     host.ship("/etc/R/Renviron.site", "").write_text(SECRET)
+    host.ship("/etc/R/ldpaths", "shipped\n")
     host.put("/etc/R/Renviron", "EDITOR=vi\n")
-    assert host.copy(Selection((), ("/etc/R",))) == {"/etc/R/Renviron": "EDITOR=vi\n"}
+    host.put("/etc/R/added.site", SECRET)
+    assert host.copy(Selection(paths=("/etc/R", "/etc/R/Renviron"))) == {
+        "/etc/R/ldpaths": "shipped\n",
+        "/etc/R/Renviron": "EDITOR=vi\n",
+    }
     assert host.report.left_out == {"/etc/R/Renviron.site": "changed"}
+
+
+def test_file_that_ucf_has_installed_is_shown_unchanged_where_a_runtime_names_it(
+    host: Host,
+) -> None:
+    host.ship("/etc/other", "")
+    host.put("/etc/tool/same.ini", "installed\n")
+    host.put("/etc/tool/changed.ini", SECRET)
+    checksum, names = _md5("installed\n"), ("same.ini", "changed.ini")
+    lines = [f"{checksum}  /etc/tool/{name}\n" for name in names]
+    host.put(package_files.UCF, "".join(lines))
+    assert host.copy(Selection(paths=("/etc/tool",))) == {
+        "/etc/other": "",
+        "/etc/tool/same.ini": "installed\n",
+    }
+
+
+def test_profile_is_shown_only_as_its_template_is(host: Host) -> None:
+    host.put("/usr/share/base-files/profile", "umask 022\n")
+    profile = host.put("/etc/profile", "umask 022\n")
+    selection = Selection(paths=("/etc/profile",))
+    assert host.copy(selection) == {"/etc/profile": "umask 022\n"}
+    host.target = host.target.parent / "again"
+    profile.write_text(f"export TOKEN={SECRET}\n")
+    assert host.copy(selection) == {}
+
+
+def test_names_of_the_operator_are_places_for_mounts_and_nothing_of_them_is_copied(
+    host: Host,
+) -> None:
+    host.put("/etc/mine/secret", SECRET)
+    host.put("/etc/my.cfg", SECRET)
+    host.ship("/etc/mine/shipped", SECRET)
+    host.put("/etc/passwd", SECRET)
+    host.link("/etc/my.link", "mine", package=False)
+    selection = Selection(("mine",), own=("mine", "my.*", "none", "passwd"))
+    assert host.copy(selection) == {"/etc/my.cfg": ""}
+    assert host.shown.binds == ("/etc/mine", "/etc/my.cfg")
+    assert (host.target / "etc/mine").is_dir()
+
+
+def test_paths_that_lie_in_one_another_are_bound_once(host: Host) -> None:
+    host.put("/var/lib/tool/deep/x", "x")
+    host.copy(Selection(paths=("/var/lib/tool", "/var/lib/too*", "/var/lib/tool/deep")))
+    assert host.shown.binds == ("/var/lib/tool",)
 
 
 def test_path_of_a_runtime_below_var_lib_has_a_place_to_be_bound_to(host: Host) -> None:
     host.put("/var/lib/ghc/package.conf.d/package.cache", "made on the host")
-    assert host.copy(Selection((), ("/var/lib/gh*", "/opt/none"))) == {}
+    assert host.copy(Selection(paths=("/var/lib/gh*", "/opt/none"))) == {}
     assert host.shown.binds == ("/var/lib/ghc",)
     assert (host.target / "var/lib/ghc").is_dir()
 
@@ -326,7 +421,8 @@ def test_host_without_dpkg_shows_the_names_and_the_paths_of_runtimes(tmp_path: P
     host.put("/etc/named", "named\n")
     host.put("/etc/R/Renviron", "runtime\n")
     host.put("/etc/other", SECRET)
-    copied = host.copy(Selection(("named",), ("/etc/R",)))
+    copied = host.copy(Selection(("named",), paths=("/etc/R",)))
+    assert not host.report.has_packages
     assert copied == {"/etc/named": "named\n", "/etc/R/Renviron": "runtime\n"}
 
 
@@ -341,7 +437,76 @@ def test_accounts_of_the_host_are_never_copied_whatever_is_named(host: Host) -> 
 def test_file_that_is_too_large_for_the_memory_is_left_out(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shown_files, "FILE_MAX", 10)
+    monkeypatch.setattr(public_files, "FILE_MAX", 10)
     host.put("/etc/large", "x" * 11)
     assert host.copy(Selection(("large",))) == {}
     assert host.report.left_out == {"/etc/large": "large"}
+
+
+def test_copy_of_many_files_ends_at_its_bound_and_names_the_rest(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown_files, "SIZE_MAX", 250)
+    for name in "abc":
+        host.put(f"/var/lib/huge/{name}", name * 100)
+    host.link("/usr/share/huge", "/var/lib/huge")
+    assert set(host.copy(Selection(visible=("/usr",)))) == {"/var/lib/huge/a", "/var/lib/huge/b"}
+    assert host.report.left_out == {"/var/lib/huge/c": "large"}
+
+
+def test_search_of_a_directory_with_many_files_ends_at_its_bound(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown_files, "ENTRIES_MAX", 4)
+    for number in range(9):
+        host.put(f"/etc/known/{number}", "")
+    assert len(host.copy(Selection(("known",)))) == 3
+    assert "/etc/known/3" in host.report.left_out
+
+
+def test_deep_directory_ends_the_search_and_not_the_daemon(host: Host) -> None:
+    host.put("/etc/known" + "/d" * 100 + "/x", "deep")
+    host.put("/etc/known/near", "near\n")
+    assert host.copy(Selection(("known",))) == {"/etc/known/near": "near\n"}
+
+
+@pytest.mark.parametrize("missing", ["names", "text", "mode"])
+def test_files_that_vanish_while_apt_is_at_work_are_left_out(
+    host: Host, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    host.put("/etc/known/file", "text\n")
+    host.link("/etc/known/link", "file", package=False)
+    method = getattr(public_files.PublicFiles, missing)
+
+    def removed_first(files: object, path: str) -> object:
+        shutil.rmtree(host.root / "etc/known", ignore_errors=True)
+        return method(files, path)
+
+    monkeypatch.setattr(public_files.PublicFiles, missing, removed_first)
+    assert set(host.copy(Selection(("known",)))) <= {"/etc/known/file"}
+
+
+def test_diverted_file_is_shown_only_with_the_text_of_its_package(host: Host) -> None:
+    """dpkg-divert(1) moves a file of one package away, and another package or an administrator
+    puts a file in its place."""
+    host.ship("/etc/tool.conf", "shipped\n").rename(host.root / "etc/tool.conf.distrib")
+    host.put("/etc/tool.conf", SECRET)
+    assert host.copy() == {}
+    assert host.report.left_out == {"/etc/tool.conf": "changed"}
+
+
+def test_link_of_alternatives_leads_to_what_is_shown_or_nowhere(host: Host) -> None:
+    host.put("/root/mine", SECRET)
+    host.link("/etc/alternatives/tool", "/usr/bin/tool.one", package=False)
+    host.link("/etc/alternatives/mine", "/root/mine", package=False)
+    assert host.copy(Selection(("alternatives",))) == {
+        "/etc/alternatives/tool": "-> /usr/bin/tool.one",
+        "/etc/alternatives/mine": "-> /root/mine",
+    }
+
+
+def test_data_behind_a_link_that_differs_from_its_package_stays_hidden(host: Host) -> None:
+    host.ship_data("/var/lib/tool/words", "shipped\n").write_text(SECRET)
+    host.link("/usr/share/words", "/var/lib/tool/words")
+    assert host.copy(Selection(visible=("/usr",))) == {}
+    assert host.report.left_out == {"/var/lib/tool/words": "changed"}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sandboxd.config import ETC, Config, RootfsConfig, RuntimeConfig
+from sandboxd.config import ETC, ETC_UNCHANGED, Config, RootfsConfig, RuntimeConfig
 from sandboxd.errors import ConfigError
-from sandboxd.jail import shown_files
+from sandboxd.jail import shown_files, syscalls
 from sandboxd.warden import host_files
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.host_files import HostFiles
@@ -82,18 +83,23 @@ def test_package_that_is_installed_makes_a_new_copy_before_a_later_run(
     jobs = BackgroundJobs()
     monkeypatch.setattr(host_files, "stamp", lambda _: ("another status of dpkg",))
     before = files.current()
+    files.look()
     assert renew(files, jobs) and files.current() is not before
     assert not renew(files, jobs)
 
 
 def test_copies_are_not_made_in_a_row_while_apt_is_at_work(
-    files: HostFiles, config: Config
+    files: HostFiles, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = BackgroundJobs()
-    files.select(config)
+    jobs, status = BackgroundJobs(), ["one"]
+    monkeypatch.setattr(host_files, "stamp", lambda _: tuple(status))
+    files.look()
     assert renew(files, jobs)
-    files.select(config)
+    status.append("two")
+    files.look()
     assert not renew(files, jobs), "the pause is not over"
+    files.select(config)
+    assert renew(files, jobs), "a reload does not wait for it"
 
 
 def test_copy_that_fails_leaves_the_old_one_in_use(
@@ -111,9 +117,12 @@ def test_copy_that_fails_leaves_the_old_one_in_use(
 
 def test_names_of_the_configuration_are_added_or_replace_the_built_in_list() -> None:
     added = RootfsConfig(etc=("gitconfig",))
-    assert added.etc_names == (*ETC, "gitconfig")
-    assert replace(added, replace_etc=True).etc_names == ("gitconfig",)
-    assert RootfsConfig().etc_names == ETC
+    selected = host_files.selection(Config(rootfs=added))
+    assert (selected.names, selected.own) == (ETC, ("gitconfig",))
+    assert {f"/etc/{name}" for name in ETC_UNCHANGED} <= set(selected.paths)
+    alone = host_files.selection(Config(rootfs=replace(added, replace_etc=True)))
+    assert (alone.names, alone.own) == ((), ("gitconfig",))
+    assert "/etc/profile" not in alone.paths
 
 
 def test_runtimes_name_their_paths_unless_they_are_disabled() -> None:
@@ -125,7 +134,7 @@ def test_runtimes_name_their_paths_unless_they_are_disabled() -> None:
         "haskell": RuntimeConfig(paths=("/opt/ghc",)),
     }
     changed = set(host_files.selection(Config(runtimes=own)).paths)
-    assert changed == (set(paths) | {"/opt/zig", "/opt/ghc"}) - {"/etc/R", "/var/lib/ghc"}
+    assert changed == (set(paths) | {"/opt/zig", "/opt/ghc"}) - {"/etc/R", "/etc/R/Renviron"}
 
 
 @pytest.mark.parametrize("path", ["etc/zig", "/", "/zig", "/tmp/zig", "/proc/1", "/etc/../root/x"])
@@ -152,3 +161,36 @@ def test_run_keeps_its_copy_when_a_newer_one_replaces_it(
         current.remove()
     assert result.stdout.strip() == Path("/etc/debian_version").read_text().strip()
     assert later.stdout == "/etc/services\n"
+
+
+@pytest.fixture
+def data(own_mounts: None) -> Iterator[Path]:
+    """A directory of the host outside of what each jail shows."""
+    syscalls.mount("none", "/mnt", "tmpfs", 0, "mode=755")
+    directory = Path("/mnt/data")
+    directory.mkdir(mode=0o755)
+    yield directory
+    syscalls.umount2("/mnt", syscalls.MNT_DETACH)
+
+
+def test_path_of_a_runtime_is_bound_as_it_is_now_and_fails_no_run_when_removed(
+    warden: BareWarden,
+    sandbox: Sandbox,
+    config: Config,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = data / "rates"  # which a job of the operator writes anew each day
+    rates.write_text("1\n")
+    own = {"shell": RuntimeConfig(paths=(str(data),))}
+    files = HostFiles(replace(config, runtimes=own))
+    monkeypatch.setattr(warden.resources, "host_files", files)
+    try:
+        rates.write_text("2\n")
+        result = sandbox.run(f"cat {rates}")
+        shutil.rmtree(data)
+        later = sandbox.run(f"ls {rates} || echo gone")
+    finally:
+        files.remove()
+    assert result.stdout == "2\n"
+    assert later.stdout == "gone\n"

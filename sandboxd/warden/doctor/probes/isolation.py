@@ -165,7 +165,8 @@ def whole_run(host: ProbeContext) -> str:
         code = attempt(lambda: _run(host, group, uid), SECONDS)
     expect("run", "exit code", code, "42")
     shown = host.config.rootfs
-    return f"{len(shown.paths)} directories and {len(shown.etc_names)} names of /etc shown"
+    names = len(shown.etc_builtin) + len(shown.etc)
+    return f"{len(shown.paths)} directories and {names} names of /etc shown"
 
 
 def _run(host: ProbeContext, group: Group, uid: int) -> str:
@@ -179,9 +180,10 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
     os.mkdir(copy)
     mount_copy(copy)
     # The files of packages take longer, and are copied in the same way.
-    shown = Copier(Selection(host.config.rootfs.etc_names, packages=False), copy).copy()
+    rootfs = host.config.rootfs
+    shown = Copier(Selection(rootfs.etc_builtin, rootfs.etc, packages=False), copy).copy()
     outside, program = namespaces.current(), seccomp.compile()
-    jail = Jail(root, host.config.rootfs.paths, shown, outside, program, group)
+    jail = Jail(root, rootfs.paths, shown, outside, program, group)
     limits = host.config.limits.exec
     init = launch.prepare(jail)
     try:
