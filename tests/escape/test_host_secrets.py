@@ -6,16 +6,20 @@ tests/jail/test_shown_files.py has the rules one by one.
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sandboxd.jail import outward_links, package_files, shown_files, syscalls
+from sandboxd.jail.public_files import PublicFiles
+from sandboxd.jail.secret_names import is_secret
 from sandboxd.warden.host_files import HostFiles, selection
 
 from ..needs import elsewhere
@@ -52,60 +56,116 @@ def layered_etc(own_mounts: None, tmp_path: Path) -> Iterator[None]:
         syscalls.umount2(str(layer), syscalls.MNT_DETACH)
 
 
-def _plant() -> None:
-    """Secrets of many kinds in /etc."""
-    etc = Path("/etc")
-    conffile = next(
+def _unchanged() -> list[Path]:
+    """Files of packages that a jail of this host shows."""
+    return [
         Path(path)
-        for path in sorted(package_files.checksums())
-        if path.startswith("/etc/") and os.path.isfile(path) and "/profile" not in path
-    )
-    conffile.write_text(f"password = {SECRET}\n")
-    for name, mode in (("hunter2.conf", 0o644), ("hunter2.key", 0o640), ("hunter2.old", 0o600)):
-        (etc / name).write_text(SECRET)
+        for path, known in sorted(package_files.checksums().items())
+        if path.startswith("/etc/") and not is_secret(path) and "/profile" not in path
+        and os.path.isfile(path) and os.stat(path).st_mode & stat.S_IROTH
+        and hashlib.md5(Path(path).read_bytes()).hexdigest() in known
+    ]  # fmt: skip
+
+
+def _plant() -> None:
+    """Secrets of many kinds in /etc, in the ways in which administrators have them."""
+    etc = Path("/etc")
+    changed, linked, hard, appended = _unchanged()[:4]
+    changed.write_text(f"password = {SECRET}\n")
+    with appended.open("a") as file:
+        file.write(f"\npassword = {SECRET}\n")
+    private = etc / "ssl/private"
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (private / "outside").write_text(SECRET)
+    for path in (linked, hard):
+        path.unlink()
+    linked.symlink_to(private / "outside")
+    os.link(private / "outside", hard)
+    for name, mode in (
+        ("hunter2.conf", 0o644), ("hunter2.group", 0o640), ("hunter2.old", 0o600),
+        ("environment", 0o644), ("machine-id", 0o444), ("profile.d/hunter.sh", 0o644),
+        ("php/hunter.ini", 0o644), ("perl/hunter.pl", 0o644), ("R/hunter.site", 0o644),
+        ("alternatives/closed", 0o600), ("alternatives/written", 0o666),
+        ("ssl/certs/server.key", 0o644), ("fonts/conf.d/api-token.conf", 0o644),
+        ("shadow-", 0o644), ("sandboxd/config.toml", 0o644),
+    ):  # fmt: skip
+        (etc / name).parent.mkdir(parents=True, exist_ok=True)
+        (etc / name).unlink(missing_ok=True)
+        (etc / name).write_text(f"# {SECRET}\n")
         (etc / name).chmod(mode)
-    (etc / "environment").write_text(f"TOKEN={SECRET}\n")
     (etc / "shadow").write_text(f"root:{SECRET}:1:0:99999:7:::\n")
     (etc / "shadow").chmod(0o644)  # a mistake of the administrator
     for place in ("ssh", "ssl/private", "letsencrypt", "sudoers.d", "tool"):
         (etc / place).mkdir(parents=True, exist_ok=True)
         (etc / place / "key").write_text(SECRET)
     (etc / "tool" / "link").symlink_to("/etc/hunter2.conf")
-    (etc / "profile.d" / "hunter.sh").symlink_to("/etc/hunter2.conf")
-    os.link(etc / "hunter2.conf", etc / "tool" / "hard-link")
-    (etc / "profile.d" / "shown.sh").write_text(f"# {SHOWN}\n")
+    (etc / "alternatives" / "to-a-secret").symlink_to("/etc/hunter2.conf")
+    os.link(private / "outside", etc / "alternatives" / "second-name")
+    (etc / "ssl/certs" / "shown.pem").write_text(f"# {SHOWN}\n")
 
 
-def test_search_of_the_whole_jail_finds_no_planted_secret(
-    layered_etc: None,
-    warden: BareWarden,
-    sandbox: Sandbox,
-    tmp_path: Path,
+Search = Callable[[], list[str]]
+
+
+@pytest.fixture
+def search(
+    layered_etc: None, warden: BareWarden, sandbox: Sandbox, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+) -> Search:  # fmt: skip
+    """A function that makes the copy anew, and returns the lines that a search in a jail finds."""
+
+    def lines() -> list[str]:
+        host_files = HostFiles(replace(warden.resources.config, state_dir=str(tmp_path)))
+        monkeypatch.setattr(warden.resources, "host_files", host_files)
+        try:
+            result = sandbox.run(SEARCH, wall_s=120)
+        finally:
+            host_files.remove()
+        return [line for line in result.stdout.splitlines() if "/home/work" not in line]
+
+    return lines
+
+
+def test_search_of_the_whole_jail_finds_no_planted_secret(search: Search) -> None:
+    _plant()
+    assert search() == [f"/etc/ssl/certs/shown.pem:# {SHOWN}"], "this file shows that it searches"
+
+
+def test_search_finds_planted_secrets_in_a_copy_that_is_made_without_the_rules(
+    search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _plant()
-    host_files = HostFiles(replace(warden.resources.config, state_dir=str(tmp_path)))
-    monkeypatch.setattr(warden.resources, "host_files", host_files)
-    try:
-        result = sandbox.run(SEARCH)
-    finally:
-        host_files.remove()
-    lines = [line for line in result.stdout.splitlines() if "/home/work" not in line]
-    assert lines == [f"/etc/profile.d/shown.sh:# {SHOWN}"], "the named file shows that it searches"
+    monkeypatch.setattr(shown_files, "is_secret", lambda path: False)
+    monkeypatch.setattr(PublicFiles, "_obstacle", lambda *_: None)
+    monkeypatch.setattr(package_files, "checksums", lambda root: {})
+    places = {line.partition(":")[0] for line in search()}
+    assert {
+        "/etc/ssl/certs/server.key", "/etc/profile.d/hunter.sh", "/etc/php/hunter.ini",
+        "/etc/alternatives/second-name",
+    } <= places  # fmt: skip
+
+
+def test_file_that_an_administrator_changes_later_shows_no_new_text(
+    search: Search, sandbox: Sandbox
+) -> None:
+    path = _unchanged()[0]
+    before = path.read_text()
+    assert sandbox.run(f"cat {path}").stdout == before
+    path.write_text(SECRET)
+    assert sandbox.run(f"cat {path}").stdout == before, "of the copy"
+    assert search() == [], "the next copy lacks the file"
 
 
 def test_every_file_of_the_host_in_a_jail_is_public_or_named(
     warden: BareWarden, sandbox: Sandbox
 ) -> None:
     selected = selection(warden.resources.config)
-    named = [
-        path
-        for pattern in (*(f"/etc/{name}" for name in selected.names), *selected.paths)
-        for path in map(str, Path("/").glob(pattern.lstrip("/")))
-    ]
+    patterns = [f"/etc/{name}" for name in (*selected.names, *selected.own)]
+    patterns += [path for path in selected.paths if not path.startswith("/etc/")]
+    named = [path for pattern in patterns for path in map(str, Path("/").glob(pattern.lstrip("/")))]
     links = outward_links.links_out(warden.resources.config.rootfs.paths)
     behind_links = {os.path.realpath(path) for path in links}
-    known = package_files.checksums()
+    shipped, installed = package_files.checksums(), package_files.installed()
     lines = sandbox.run(FILES).stdout.splitlines()
     seen = {path: checksum for checksum, path in (line.split("  ", 1) for line in lines)}
     assert len(seen) > len(shown_files.GENERATED)
@@ -115,7 +175,9 @@ def test_every_file_of_the_host_in_a_jail_is_public_or_named(
         status = os.stat(path)
         is_data = path.startswith("/var/lib/") and status.st_uid == 0
         assert (
-            checksum in known.get(path, ())
+            checksum in shipped.get(path, ())
+            or checksum in installed.get(path, ())
+            or any(fnmatch.fnmatch(path, pattern) for pattern in selected.paths)
             or outward_links.is_below(path, named)
             or (is_data and outward_links.is_below(path, behind_links))
         ), path

@@ -212,11 +212,11 @@ def test_link_in_place_of_a_directory_is_not_followed(host: Host) -> None:
 
 
 def test_link_of_a_named_directory_shows_its_text_and_not_what_it_leads_to(host: Host) -> None:
-    host.put("/root/token", SECRET)
+    host.put("/root/mine", SECRET)
     host.put("/etc/tool/tool.conf", "named\n")
-    host.link("/etc/tool/token", "/root/token", package=False)
+    host.link("/etc/tool/mine", "/root/mine", package=False)
     copied = host.copy(Selection(("tool",)))
-    assert copied == {"/etc/tool/tool.conf": "named\n", "/etc/tool/token": "-> /root/token"}
+    assert copied == {"/etc/tool/tool.conf": "named\n", "/etc/tool/mine": "-> /root/mine"}
 
 
 def test_link_of_a_package_is_copied_where_it_leads_to_something_that_is_shown(host: Host) -> None:
@@ -446,7 +446,7 @@ def test_file_that_is_too_large_for_the_memory_is_left_out(
 def test_copy_of_many_files_ends_at_its_bound_and_names_the_rest(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shown_files, "SIZE_MAX", 250)
+    monkeypatch.setattr(shown_files, "SIZE_MAX", 350)
     for name in "abc":
         host.put(f"/var/lib/huge/{name}", name * 100)
     host.link("/usr/share/huge", "/var/lib/huge")
