@@ -4,7 +4,7 @@ A file is public when everybody may read it and enter the directories above it. 
 beneath its tree without following a link (openat2(2)). Its bytes, mode and times come from that
 one descriptor. A file whose content is not known from a package must also be root's alone:
 
-    not writable by others    somebody else could put text of theirs before programs
+    not writable by others    another user could decide what programs read
     without a second name     a hard link into a closed directory would show what that one hides
 
 A file or directory that vanishes meanwhile, while apt is at work, is absent and no error.
