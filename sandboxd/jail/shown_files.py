@@ -16,8 +16,8 @@ shown, or nowhere. In a directory that a runtime names, a file of no package sta
 be anybody's. On a host whose package manager is not dpkg nothing is known of packages; there it
 is shown.
 
-What the operator names (`[rootfs] etc`) is not copied. The copy has an empty place for it, over
-which each run mounts the host's file, with its mode.
+Names of the operator (`[rootfs] etc`) are not copied. The copy has an empty place for each, over
+which a run mounts the host's file, with its mode.
 """
 
 from __future__ import annotations

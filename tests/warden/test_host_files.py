@@ -180,7 +180,7 @@ def test_path_of_a_runtime_is_bound_as_it_is_now_and_fails_no_run_when_removed(
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rates = data / "rates"  # which a job of the operator writes anew each day
+    rates = data / "rates"  # a job of the operator writes the file anew each day
     rates.write_text("1\n")
     own = {"shell": RuntimeConfig(paths=(str(data),))}
     files = HostFiles(replace(config, runtimes=own))
