@@ -77,22 +77,45 @@ class FoldersConfig:
     token_s: float = 3600
 
 
+ETC = (
+    "alternatives", "debian_version", "fonts", "inputrc", "java-*-openjdk", "ld.so.cache",
+    "ld.so.conf", "ld.so.conf.d", "localtime", "lsb-release", "magic", "mime.types", "os-release",
+    "protocols", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
+)  # fmt: skip
+"""Names below /etc that programs of many languages read, changed or not: no secret belongs there.
+Some are made on the host, so no package has their checksum."""
+
+ETC_UNCHANGED = ("bash.bashrc", "perl", "php", "profile", "profile.d", "python3")
+"""Names below /etc of which only the files are shown that are as their package has installed them;
+all of them on a host whose package manager is not dpkg."""
+
+
 @dataclass(frozen=True, slots=True)
 class RootfsConfig:
     """The parts of the host that every jail shows read-only; missing parts are left out.
 
-    paths  directories, bound recursively; a link is copied as a link
-    etc    names below /etc, bound, with * and ? as wildcards; passwd, group, hosts and the like
-           are generated instead
+    paths          directories, bound recursively; a link is copied as a link
+    etc            names below /etc, bound, with * and ? as wildcards, in addition to ETC and
+                   ETC_UNCHANGED; passwd, group, hosts and the like are generated instead
+    replace_etc    `etc` replaces these two lists
+    package_files  files below /etc and /var/lib that a package ships and that are unchanged are
+                   shown too (jail/shown_files.py)
     """
 
     paths: tuple[str, ...] = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-    etc: tuple[str, ...] = (
-        "alternatives", "bash.bashrc", "debian_version", "fonts", "java-*-openjdk",
-        "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "lsb-release", "magic",
-        "mime.types", "os-release", "perl", "php", "profile", "profile.d", "protocols",
-        "python3", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo",
-    )  # fmt: skip
+    etc: tuple[str, ...] = ()
+    replace_etc: bool = False
+    package_files: bool = True
+
+    @property
+    def etc_builtin(self) -> tuple[str, ...]:
+        """The names of ETC, unless they are replaced."""
+        return () if self.replace_etc else ETC
+
+    @property
+    def etc_unchanged(self) -> tuple[str, ...]:
+        """The names of ETC_UNCHANGED, unless they are replaced."""
+        return () if self.replace_etc else ETC_UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +260,7 @@ class RuntimeConfig:
 
     seccomp_allow   system calls that its programs may make besides those of jail/profile.py
     seccomp_refuse  system calls of jail/profile.py that its programs may not make
+    paths           files and directories of the host that its tools read, besides RootfsConfig's
     """
 
     aliases: tuple[str, ...] = ()
@@ -247,6 +271,7 @@ class RuntimeConfig:
     enabled: bool = True
     seccomp_allow: tuple[str, ...] = ()
     seccomp_refuse: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

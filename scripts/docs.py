@@ -1,4 +1,4 @@
-"""The documentation: the generated table in docs/security.md, and the site in build/site.
+"""The documentation: the generated tables of the pages, and the site in build/site.
 
 The site is made by Sphinx from the Markdown files of this checkout (docs/conf.py); each warning is
 an error. Its pages need no network.
@@ -9,21 +9,36 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from sandboxd.protections import PROTECTIONS
 from sandboxd.protections.entry import Protection
+from sandboxd.runtimes import Runtime
+from sandboxd.runtimes.builtin import BUILTIN
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "build" / "site"
-SECURITY = ROOT / "docs" / "security.md"
-BEGIN, END = "<!-- protections: begin -->\n", "<!-- protections: end -->\n"
 HEAD = "| protection | mechanism | modules | attacks | tests | what remains |\n"
 
 
-def table() -> str:
+RUNTIMES_HEAD = "| name | language | also called | Debian packages | files outside /usr |\n"
+
+
+def protections_table() -> str:
     """The table of protections, in Markdown."""
     return f"{HEAD}|---|---|---|---|---|---|\n" + "".join(map(_row, PROTECTIONS))
+
+
+def runtimes_table() -> str:
+    """The table of the built-in runtimes, in Markdown."""
+    return f"{RUNTIMES_HEAD}|---|---|---|---|---|\n" + "".join(map(_runtime_row, BUILTIN))
+
+
+def _runtime_row(runtime: Runtime) -> str:
+    cells = [f"`{runtime.name}`", runtime.title]
+    cells += [_code(names) for names in (runtime.aliases, runtime.packages, runtime.paths)]
+    return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
 
 
 def _row(protection: Protection) -> str:
@@ -43,20 +58,33 @@ def _code(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def renew_table() -> int:
-    """Renew docs/security.md, or compare it."""
-    before, begin, rest = SECURITY.read_text().partition(BEGIN)
-    current, end, after = rest.partition(END)
-    if not begin or not end:
-        print(f"docs/security.md has no lines {BEGIN.strip()} and {END.strip()}")
+TABLES = (
+    ("docs/security.md", "protections", protections_table, "sandboxd/protections"),
+    ("docs/runtimes.md", "runtimes", runtimes_table, "sandboxd/runtimes"),
+)
+"""Page, name in the comments around the table, contents, and where they come from."""
+
+
+def renew_tables() -> int:
+    """Renew the tables, or compare them."""
+    return max(_renew(*table) for table in TABLES)
+
+
+def _renew(page: str, name: str, table: Callable[[], str], source: str) -> int:
+    path = ROOT / page
+    begin, end = (f"<!-- {name}: {place} -->\n" for place in ("begin", "end"))
+    before, has_begin, rest = path.read_text().partition(begin)
+    current, has_end, after = rest.partition(end)
+    if not has_begin or not has_end:
+        print(f"{page} has no lines {begin.strip()} and {end.strip()}")
         return 1
     wanted = "\n" + table() + "\n"
     if current == wanted:
         return 0
     if "--check" in sys.argv:
-        print("docs/security.md differs from sandboxd/protections; run scripts/docs")
+        print(f"{page} differs from {source}; run scripts/docs")
         return 1
-    SECURITY.write_text(before + BEGIN + wanted + END + after)
+    path.write_text(before + begin + wanted + end + after)
     return 0
 
 
@@ -76,7 +104,7 @@ def build_site() -> int:
 
 def main() -> int:
     """Do what the options say."""
-    status = renew_table()
+    status = renew_tables()
     return status if status or "--site" not in sys.argv else build_site()
 
 

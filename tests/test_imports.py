@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "jail": {"cgroupfs", "errors", "model"},
     "files": {"errors", "filewire", "jail", "link_targets", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
-    "warden": SHARED | {"files", "jail", "shim"},
+    "warden": SHARED | {"files", "jail", "runtimes", "shim"},
     "selftest": {"cgroupfs", "errors", "jail", "procfs", "protections"},
     "runs": SHARED,
     "store": SHARED | {"runs"},
@@ -42,7 +42,7 @@ API_MAY_IMPORT: dict[str, set[str]] = {
 }
 """The same within the api; the modules beside its packages join them together."""
 
-PRIVILEGED = {"jail", "files", "selftest", "shim", "warden"} | SHARED
+PRIVILEGED = {"jail", "files", "runtimes", "selftest", "shim", "warden"} | SHARED
 
 
 IMPORTS: defaultdict[str, set[str]] = defaultdict(set)

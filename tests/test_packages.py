@@ -4,6 +4,7 @@ the test's own, which installs by uncovering what was hidden."""
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from sandboxd.runtimes.builtin import BUILTIN
 
 ROOT = Path(__file__).parent.parent
 
@@ -248,3 +251,12 @@ def test_virtual_environment_that_is_a_link_is_not_emptied(tmp_path: Path) -> No
     assert done.returncode == 2
     assert "is a symbolic link" in done.stderr and "remove it" in done.stderr
     assert [path.name for path in other.iterdir()] == ["precious"]
+
+
+def test_packages_of_every_built_in_runtime_are_installed_for_the_tests_of_the_world() -> None:
+    text = (ROOT / "scripts" / "packages").read_text()
+    wanted = set(re.findall(r"^ +want (\S+)", text, re.MULTILINE)) | {"python3", "bash"}
+    # Packages that others bring, or that scripts/packages knows by another name.
+    known = {"default-jre-headless", "binutils"}
+    needed = {package for runtime in BUILTIN for package in runtime.packages}
+    assert needed - wanted - known == set()

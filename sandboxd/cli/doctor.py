@@ -22,6 +22,7 @@ from ..model import Guarantee
 from ..warden.doctor import guarantees
 from ..warden.doctor.checks import api_uid
 from ..warden.runs.cgroups import Hierarchy
+from . import hidden_files
 
 MISSING = 1
 """Exit status when a required guarantee does not hold."""
@@ -42,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     began = time.monotonic()
     with _hierarchy() as hierarchy:
         rows = guarantees.find(loaded, api_uid(loaded), hierarchy)
-    rows += tuple(_runtimes(loaded))
+    rows += (*hidden_files.rows(loaded), *_runtimes(loaded))
     if args.json:
         print(json.dumps(_summary(rows) | {"guarantees": [asdict(one) for one in rows]}, indent=2))
     else:
@@ -76,11 +77,22 @@ def _forget_killed(parent: str) -> None:
 
 
 def _runtimes(loaded: Config) -> Iterator[Guarantee]:
-    """A row for each runtime of the host; none is required."""
+    """A row for each runtime of the host; none is required.
+
+    Most hosts lack most languages. So a language that Backend.AI does not have gets a row only if
+    it is there, or named in the configuration.
+    """
+    absent = 0
     for one in runtimes.load(loaded).describe():
+        if one.name in runtimes.ADDITIONAL and not (one.available or one.name in loaded.runtimes):
+            absent += 1
+            continue
         detail = ", ".join(one.tools.values()) if one.available else one.reason
         remedy = "" if one.available else f"or [runtimes.{one.name}] enabled = false"
         yield Guarantee("runtimes", one.name, "", one.available, False, detail, remedy)
+    if absent:
+        detail = f"{absent} more when their packages are installed; see sandboxd runtimes"
+        yield Guarantee("runtimes", "others", "", True, False, detail, "")
 
 
 def _summary(rows: Iterable[Guarantee]) -> dict[str, list[str]]:

@@ -16,13 +16,22 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(entry) for entry in descriptions], indent=2))
         return 0
     width = max(len(entry.name) for entry in descriptions)
-    for entry in descriptions:
-        state = "yes" if entry.available else "no "
-        print(f"{entry.name:<{width}}  {state}  {_detail(entry)}")
+    available = [entry for entry in descriptions if entry.available]
+    absent = [entry for entry in descriptions if not entry.available]
+    for entry in available:
+        print(f"{entry.name:<{width}}  yes  {', '.join(entry.tools.values())}")
+    for entry in absent:
+        print(f"{entry.name:<{width}}  no   {_why(entry)}")
+    print(f"\n{len(available)} of {len(descriptions)} runtimes are available on this host.")
+    if any(entry.packages for entry in absent):
+        print(
+            "Each other one needs the Debian packages in its line, and then a reload of the daemon."
+        )
     return 0
 
 
-def _detail(entry: runtimes.Description) -> str:
-    if not entry.available:
-        return entry.reason
-    return ", ".join(entry.tools.values())
+def _why(entry: runtimes.Description) -> str:
+    """The packages to install; the whole reason where they are unknown or would not help."""
+    if entry.packages and entry.reason.endswith("; not there"):
+        return f"apt-get install {' '.join(entry.packages)}"
+    return entry.reason

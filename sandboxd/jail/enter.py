@@ -29,6 +29,7 @@ from ..model import HOME, Limits
 from . import identity, namespaces, network, rlimits, rootfs, seccomp
 from .cgroup import Group
 from .mounts import FolderMount, Tree
+from .shown_files import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,15 @@ class Jail:
     """The parts that all runs of this daemon have in common, and the group of this run.
 
     root     an empty directory, where the tree is built
-    paths, etc  the host's parts, as in config.Rootfs
+    paths    directories of the host, as in config.RootfsConfig
+    shown    the copy of files of the host (shown_files.py)
     outside  the warden's namespaces (namespaces.current)
     filter   the system call filter (seccomp.compile)
     """
 
     root: str
     paths: tuple[str, ...]
-    etc: tuple[str, ...]
+    shown: Shown
     outside: dict[str, str]
     filter: seccomp.Filter
     group: Group
@@ -71,7 +73,7 @@ def prepare(jail: Jail) -> Tree:
     namespaces.apply_cgroup()
     network.apply()
     tree = Tree(jail.root)
-    tree.apply(rootfs.system(jail.paths, jail.etc))
+    tree.apply(rootfs.system(jail.paths, jail.shown))
     return tree
 
 

@@ -8,9 +8,10 @@ attached (move_mount): at no time is there a writable view of them, or one with 
 directories come as such detached clones. At last `pivot` makes the tree the root and drops the
 host's, and `verify` compares /proc/self/mountinfo with the plan, in both directions.
 
-A program sees /usr and its kin and some names of /etc from the host, generated account files, a
-/dev of fresh nodes, its own /proc, read-only and masked, and three places to write: /home/work and
-/tmp of its scratch, and /dev/shm in memory. There is no /sys, and /run is empty.
+A program sees /usr and its kin, a copy of files of /etc and /var/lib of the host (shown_files.py),
+generated account files, a /dev of fresh nodes, its own /proc, read-only and masked, and three
+places to write: /home/work and /tmp of its scratch, and /dev/shm in memory. There is no /sys, and
+/run is empty.
 """
 
 from __future__ import annotations
@@ -86,20 +87,29 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A small generated file."""
+class FileMount:
+    """A small generated file over an empty one in a read-only directory.
+
+    The file is made in the root tmpfs. Its name there is removed, and the mount remains.
+    """
 
     path: str
     text: str
+    attributes: int = READ_ONLY
 
     def describe(self) -> str:
         """The part in one line."""
-        return f"file {self.path}"
+        return f"file {self.path} {','.join(names(self.attributes))}"
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
-        with open(root + self.path, "x", encoding="utf-8") as file:
+        place = f"{root}/.file"
+        with open(place, "x", encoding="utf-8") as file:
             file.write(self.text)
+        try:
+            Bind(self.path, place, self.attributes).apply(root)
+        finally:
+            os.unlink(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +304,7 @@ class Tree:
         wanted = {
             p.path: set(names(p.attributes))
             for p in self.done
-            if isinstance(p, Mount | Bind | FolderMount | Mask)
+            if isinstance(p, Mount | Bind | FileMount | FolderMount | Mask)
         }
         for path in sealed:
             wanted[path].add("ro")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 from collections.abc import Iterable
@@ -15,13 +14,14 @@ from .mounts import (
     WRITABLE,
     Bind,
     Directory,
-    File,
+    FileMount,
     Link,
     Mask,
     Mount,
     Node,
     Part,
 )  # fmt: skip
+from .shown_files import Shown
 
 USER = "work"
 
@@ -52,18 +52,17 @@ ALSO_CALLED = {"python": "python3"}
 """Names in ALIASES, and the programs of PATH that they stand for. A program that the host itself
 calls so comes first."""
 
-NSSWITCH = "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n"
-HOSTS = "127.0.0.1 localhost sandbox\n::1 localhost ip6-localhost\n"
 
-
-def system(paths: Iterable[str], etc: Iterable[str]) -> list[Part]:
+def system(paths: Iterable[str], shown: Shown) -> list[Part]:
     """The parts that are the same for all runs: host parts, /etc, /dev and /proc."""
     return [
         Mount("/", "tmpfs", WRITABLE, "size=1m,nr_inodes=4096,mode=755"),
         *_host(paths),
-        *_etc(etc),
+        Bind("/etc", f"{shown.directory}/etc"),
         *_aliases(),
         *(Directory(path) for path in ("/run", "/home", "/var", "/root")),
+        Bind("/var/lib", f"{shown.directory}/var/lib"),
+        *(Bind(path, path) for path in shown.binds if _fits(path, shown.directory)),
         Link("/var/tmp", "/tmp"),
         Link("/var/run", "/run"),
         *_dev(),
@@ -75,8 +74,8 @@ def session(uid: int, gid: int, workdir: int, tmp: int, shm: int) -> list[Part]:
     """The parts of one session: its accounts, its directories (descriptors), `shm` bytes."""
     accounts = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/bash\n"
     return [
-        File("/etc/passwd", accounts + "nobody:x:65534:65534:nobody:/:/bin/false\n"),
-        File("/etc/group", f"root:x:0:\ntty:x:5:\n{USER}:x:{gid}:\nnogroup:x:65534:\n"),
+        FileMount("/etc/passwd", accounts + "nobody:x:65534:65534:nobody:/:/bin/false\n"),
+        FileMount("/etc/group", f"root:x:0:\ntty:x:5:\n{USER}:x:{gid}:\nnogroup:x:65534:\n"),
         Mount("/dev/shm", "tmpfs", WRITABLE, f"size={shm},nr_inodes=4096,mode=1777,uid={uid}"),
         Bind(HOME, workdir, WRITABLE),
         Bind("/tmp", tmp, WRITABLE),
@@ -93,29 +92,20 @@ def _host(paths: Iterable[str]) -> list[Part]:
     return parts
 
 
+def _fits(path: str, copy: str) -> bool:
+    """`path` can still be bound. It may have been removed, or become a link, or a directory
+    instead of a file, since the copy was made. Then the next copy will leave it out."""
+    if os.path.islink(path) or not os.path.exists(path):
+        return False
+    place = copy + path
+    return not os.path.exists(place) or os.path.isdir(place) == os.path.isdir(path)
+
+
 def _aliases() -> list[Part]:
     """Names that commands of Backend.AI's users take for granted and Debian does not give."""
     paths = {name: shutil.which(program, path=PATH) for name, program in ALSO_CALLED.items()}
     links = [Link(f"{ALIASES}/{name}", path) for name, path in paths.items() if path]
     return [Directory(ALIASES), *links]
-
-
-def _etc(names: Iterable[str]) -> list[Part]:
-    parts: list[Part] = [
-        Directory("/etc"),
-        File("/etc/nsswitch.conf", NSSWITCH),
-        File("/etc/hosts", HOSTS),
-        File("/etc/hostname", "sandbox\n"),
-        File("/etc/resolv.conf", ""),
-    ]
-    for path in sorted(path for name in names for path in glob.glob(f"/etc/{name}")):
-        if os.path.islink(path):
-            # localtime and os-release point below /usr, which is there; other targets are
-            # simply absent inside.
-            parts.append(Link(path, os.readlink(path)))
-        else:
-            parts.append(Bind(path, path))
-    return parts
 
 
 def _dev() -> list[Part]:

@@ -47,9 +47,10 @@ PROTECTIONS = (
     ),
     Protection(
         "empty root",
-        "a tmpfs with read-only clones of named parts; every mount is compared with the plan, "
-        "both ways",
-        ("jail/rootfs.py", "jail/mounts.py"),
+        "a tmpfs with read-only clones of named parts and a copy of public files of /etc; every "
+        "mount is compared with the plan, both ways",
+        ("jail/rootfs.py", "jail/mounts.py", "jail/shown_files.py", "jail/public_files.py",
+         "jail/secret_names.py"),
         (
             HostGuarantee(
                 "isolation", "sealed-mounts", "the host's files are shown read-only, by descriptor",
@@ -60,7 +61,9 @@ PROTECTIONS = (
                  "mounts-shown", "leave-root", "host-sockets", "cgroup-files", "build-step",
                  "locks-and-leases"),
         tests=("tests/escape/test_files.py::test_mount_not_in_the_plan_stops_the_run",
-               "tests/escape/test_files.py::test_each_mount_has_the_options_that_bound_it"),
+               "tests/escape/test_files.py::test_each_mount_has_the_options_that_bound_it",
+               "tests/escape/test_host_secrets.py::"
+               "test_search_of_the_whole_jail_finds_no_planted_secret"),
         remains="programs see which packages the host has",
     ),
     Protection(

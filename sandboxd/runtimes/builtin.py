@@ -1,4 +1,6 @@
-"""The table of the built-in runtimes. The commands for "*" follow the runners of Backend.AI.
+"""The table of the built-in runtimes: the languages that Backend.AI has, then all others.
+
+The commands for "*" follow the runners of Backend.AI.
 
 Where a runner fails on a host of today (removed JVM flags, all sources in one argument), the
 command does what the runner evidently intends. A run has no network. Tools with an offline setting
@@ -17,6 +19,9 @@ from .commands import (
     script,
     when,
 )
+from .compiled_languages import COMPILED
+from .machine_languages import MACHINE
+from .scripted_languages import SCRIPTED
 from .values import Runtime
 
 _C_BINARY = binary("./main", "./a.out")
@@ -80,6 +85,7 @@ BUILTIN = (
         "C (gcc)",
         aliases=("gcc", "cc", "ansi-c", "c11", "c17"),
         tools=(("gcc",),),
+        packages=("gcc", "libc6-dev", "make"),
         build=compiled("gcc", ("main.c",), ("c",)),
         exec=_C_BINARY,
     ),
@@ -88,6 +94,7 @@ BUILTIN = (
         "C++ (g++)",
         aliases=("c++", "g++", "gpp", "cxx", "cplusplus", "cpp17", "gcc-cpp"),
         tools=(("g++",),),
+        packages=("g++", "make"),
         build=compiled("g++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
         exec=_C_BINARY,
     ),
@@ -104,6 +111,7 @@ BUILTIN = (
             "python-ff",
         ),
         tools=(("python3", "python"),),
+        packages=("python3",),
         build=_PYTHON_BUILD,
         exec=script("main.py", "{python3}"),
         environ={
@@ -116,6 +124,7 @@ BUILTIN = (
         "JavaScript (Node.js)",
         aliases=("node", "js", "javascript"),
         tools=(("node", "nodejs"),),
+        packages=("nodejs",),
         build=BUILD_SCRIPT,
         exec=_NODE_EXEC,
     ),
@@ -124,6 +133,7 @@ BUILTIN = (
         "Java",
         aliases=("openjdk", "jdk", "java8", "java11", "java17"),
         tools=(("javac",), ("java",)),
+        packages=("default-jdk-headless",),
         build=_JAVA_BUILD,
         exec=_JAVA_EXEC,
     ),
@@ -132,6 +142,7 @@ BUILTIN = (
         "Go",
         aliases=("go",),
         tools=(("go",),),
+        packages=("golang-go",),
         build=_GO_BUILD,
         exec=binary("./main"),
         environ={"GOPROXY": "off", "GOTOOLCHAIN": "local"},
@@ -141,6 +152,7 @@ BUILTIN = (
         "Rust",
         aliases=("rustc", "rs", "rust-lang"),
         tools=(("rustc",),),
+        packages=("rustc", "cargo"),
         build=_RUST_BUILD,
         exec=binary("target/debug/*", "target/release/*", "./main"),
         environ={"CARGO_NET_OFFLINE": "true"},
@@ -150,6 +162,7 @@ BUILTIN = (
         "Perl 5",
         aliases=("perl5",),
         tools=(("perl",),),
+        packages=("perl",),
         build=BUILD_SCRIPT,
         exec=script("main.pl", "{perl}"),
     ),
@@ -158,6 +171,7 @@ BUILTIN = (
         "Ruby",
         aliases=("rb",),
         tools=(("ruby",),),
+        packages=("ruby",),
         build=BUILD_SCRIPT,
         exec=script("main.rb", "{ruby}"),
     ),
@@ -166,6 +180,7 @@ BUILTIN = (
         "Lua",
         aliases=("lua5", "lua5.3", "lua5.4"),
         tools=(("lua5.4", "lua5.3", "lua"),),
+        packages=("lua5.4",),
         build=BUILD_SCRIPT,
         exec=script("main.lua", "{lua5.4}"),
     ),
@@ -174,15 +189,24 @@ BUILTIN = (
         "PHP",
         aliases=("php-cli",),
         tools=(("php",),),
+        packages=("php-cli",),
         build=BUILD_SCRIPT,
         exec=script("main.php", "{php}"),
+        paths=("/etc/php",),
     ),
     Runtime(
         "shell",
         "Shell (bash, else sh)",
         aliases=("bash", "sh", "dash", "base", "debian", "ubuntu"),
         tools=(("bash", "sh"),),
+        packages=("bash",),
         build=BUILD_SCRIPT,
         exec=script("main.sh", "{bash}"),
     ),
+    *COMPILED,
+    *MACHINE,
+    *SCRIPTED,
 )
+
+ADDITIONAL = frozenset(runtime.name for runtime in (*COMPILED, *MACHINE, *SCRIPTED))
+"""The names of the languages that Backend.AI does not have."""

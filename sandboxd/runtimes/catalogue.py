@@ -64,7 +64,7 @@ def load(config: Config, *, root: str = "/", daemon_path: str | None = None) -> 
     `daemon_path` has more directories, joined by ":", for the reason why a tool is not found; None:
     the PATH of this process. Raises ConfigError for runtimes whose names collide.
     """
-    view = JailView(config.rootfs, root)
+    view = JailView(config.rootfs, root, shown_paths(config))
     path = os.environ.get("PATH", "") if daemon_path is None else daemon_path
     elsewhere = path.split(":")
     runtimes = {runtime.name: runtime for runtime in _configured(config)}
@@ -75,9 +75,26 @@ def load(config: Config, *, root: str = "/", daemon_path: str | None = None) -> 
         reason = "; ".join(tool.why for tool in tools.values() if isinstance(tool, MissingTool))
         paths = {first: tool for first, tool in tools.items() if isinstance(tool, str)}
         aliases = tuple(alias for alias in runtime.aliases if names[alias.lower()] == name)
-        descriptions.append(Description(name, runtime.title, aliases, not reason, reason, paths))
+        descriptions.append(
+            Description(name, runtime.title, aliases, not reason, reason, paths, runtime.packages)
+        )
         runtimes[name] = _with_tools(runtime, paths)
     return Runtimes(runtimes, names, descriptions)
+
+
+_OWN = ("/dev", "/home", "/proc", "/run", "/sys", "/tmp")
+"""Directories that a jail makes itself, or hides."""
+
+
+def shown_paths(config: Config) -> tuple[str, ...]:
+    """The files outside /usr that the runtimes of the configuration need. Raises ConfigError."""
+    paths = (path for runtime in _configured(config) for path in runtime.paths)
+    return tuple(dict.fromkeys(paths))
+
+
+def _may_be_shown(path: str) -> bool:
+    parts = path.split("/")
+    return len(parts) > 2 and parts[0] == "" and ".." not in parts and f"/{parts[1]}" not in _OWN
 
 
 def _configured(config: Config) -> Iterator[Runtime]:
@@ -89,6 +106,11 @@ def _configured(config: Config) -> Iterator[Runtime]:
             raise ConfigError(f"[runtimes.{name}]: names are printable and in lower case")
         if any(not all(tool.split("|")) for tool in changes.tools):
             raise ConfigError(f"runtimes.{name}.tools: a name is empty")
+        if wrong := [path for path in changes.paths if not _may_be_shown(path)]:
+            raise ConfigError(
+                f"runtimes.{name}.paths: {wrong[0]!r} is no absolute path of files that a jail can "
+                f"show; it must lie below a directory other than {', '.join(_OWN)}"
+            )
         if changes.enabled:
             runtime = builtin.get(name, Runtime(name, f"{name} (configured)"))
             yield _with_changes(runtime, changes)
@@ -103,6 +125,7 @@ def _with_changes(runtime: Runtime, changes: RuntimeConfig) -> Runtime:
         build=changes.build or runtime.build,
         exec=changes.exec or runtime.exec,
         environ=changes.environ or runtime.environ,
+        paths=(*runtime.paths, *changes.paths),
     )
 
 

@@ -94,3 +94,42 @@ done
 def script(main: str, command: str) -> str:
     """The exec of the script `main` by `command`."""
     return when([main], f"exec {command} {main}") + otherwise("exec", main)
+
+
+def built(mains: Iterable[str], command: str) -> str:
+    """The build by `command`, which ends the step, where one of `mains` exists."""
+    mains = tuple(mains)
+    return MAKE + when(mains, command) + otherwise("build", f"a Makefile or {' or '.join(mains)}")
+
+
+def main_last(suffix: str, main: str, before: str = "") -> str:
+    """Sets "$@" to the files of the folder with this suffix, in the order of their names, but
+    `main` at the end. Each has the option `before` in front, and no name looks like an option."""
+    option = f"{before} " if before else ""
+    return f"""\
+set --
+for file in *.{suffix}; do
+  case $file in {main} | '*.{suffix}') ;; *) set -- "$@" {option}"./$file" ;; esac
+done
+set -- "$@" {option}./{main}
+"""
+
+
+def parts(main: str, command: str, before: str = "") -> str:
+    """The exec by `command` of a script without a way to name its other files: all files of its
+    suffix come first, `main` last."""
+    text = main_last(main.rpartition(".")[2], main, before) + f'exec {command} "$@"'
+    return when([main], text) + otherwise("exec", main)
+
+
+def assembled(assembler: str, suffix: str) -> str:
+    """The build of assembly: each file by `assembler`, then ./main. A program that begins at
+    _start is linked without the C library. Without -no-pie, absolute addresses are errors."""
+    text = rf"""for file in *.{suffix}; do
+  {assembler} -o "${{file%.{suffix}}}.o" "./$file" || exit
+done
+if grep -Eiqs '^[[:space:]]*\.?glob(a)?l[[:space:]]+_start' ./*.{suffix}; then
+  exec ld -o main ./*.o
+fi
+exec gcc -no-pie -o main ./*.o -lm"""
+    return built([f"main.{suffix}"], text)

@@ -42,6 +42,50 @@ _SUFFIXES = {
     "php": "php",
 }  # fmt: skip
 
+_MORE = {
+    "main.f90": "fortran", "main.f": "fortran",
+    "main.adb": "ada",
+    "main.d": "d-gdc",
+    "main.nim": "nim",
+    "main.cr": "crystal",
+    "main.vala": "vala",
+    "main.hs": "haskell", "Main.hs": "haskell",
+    "main.ml": "ocaml",
+    "main.pas": "pascal", "main.pp": "pascal",
+    "main.cob": "cobol", "main.cbl": "cobol",
+    "main.cs": "csharp",
+    "main.kt": "kotlin",
+    "Main.scala": "scala",
+    "main.erl": "erlang", "main.escript": "erlang-escript",
+    "main.exs": "elixir",
+    "main.ts": "typescript", "tsconfig.json": "typescript",
+    "Main.hx": "haxe",
+    "main.asm": "asm-nasm", "main.s": "asm-gas", "main.ll": "llvm-ir",
+    "main.sv": "verilog", "main.vhdl": "vhdl", "main.vhd": "vhdl",
+    "main.R": "r",
+    "main.raku": "raku",
+    "main.tcl": "tcl", "main.exp": "expect",
+    "main.sml": "sml",
+    "main.scm": "scheme-guile", "main.rkt": "racket",
+    "main.lisp": "lisp-sbcl", "main.clj": "clojure",
+    "main.groovy": "groovy",
+    "main.pro": "prolog-swi",
+    "main.fth": "forth", "main.4th": "forth",
+    "main.a68": "algol68",
+    "main.pike": "pike",
+    "main.bf": "brainfuck",
+    "main.coffee": "coffeescript",
+    "main.bas": "basic",
+    "main.rexx": "rexx",
+    "main.awk": "awk", "main.sed": "sed", "main.bc": "bc", "main.dc": "dc", "main.jq": "jq",
+    "main.sql": "sql",
+    "main.zsh": "zsh", "main.csh": "tcsh", "main.tcsh": "tcsh",
+    "CMakeLists.txt": "cmake",
+}  # fmt: skip
+"""Files of further languages. They count only where nothing above does. Names that two
+languages have are absent: main.m (Objective-C, Octave), main.v (Verilog, V), main.fs (F#, Forth).
+"""
+
 _MAKEFILES = ("GNUmakefile", "makefile", "Makefile")
 
 
@@ -50,14 +94,15 @@ def detect(names: Iterable[str]) -> str | None:
 
     A main program at the top decides, then a manifest, then the C or C++ sources beside a Makefile,
     then main.sh, then the commonest kind of source, and a shell script only as the last resort.
-    Hidden files and directories do not count.
+    Where these say nothing, the main program of a further language decides. Hidden files and
+    directories do not count.
     """
     files = {name for name in (n.removeprefix("./") for n in names) if not _hidden(name)}
     for table in (_MAINS, _MANIFESTS):
         for marker, runtime in table.items():
             if marker in files:
                 return runtime
-    return _by_sources(files)
+    return _by_sources(files) or next((_MORE[name] for name in _MORE if name in files), None)
 
 
 def _by_sources(files: set[str]) -> str | None:

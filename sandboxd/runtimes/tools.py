@@ -36,22 +36,28 @@ class _Obstacle(Exception):
 class JailView:
     """The part of the host's file system at `root` that is visible in a jail."""
 
-    def __init__(self, rootfs: RootfsConfig, root: str = "/") -> None:
+    def __init__(self, rootfs: RootfsConfig, root: str = "/", paths: Iterable[str] = ()) -> None:
+        """`paths` are those that runtimes name, with wildcards."""
         self._root = root.rstrip("/")
+        self._modes: dict[str, int | None] = {}
         self._paths = rootfs.paths
-        etc = (glob.glob(f"{glob.escape(self._root)}/etc/{name}") for name in rootfs.etc)
+        names = (*rootfs.etc_builtin, *rootfs.etc_unchanged, *rootfs.etc)
+        patterns = (*(f"/etc/{name}" for name in names), *paths)
+        matches = (glob.glob(glob.escape(self._root) + pattern) for pattern in patterns)
         self._trees = (
             *(path.rstrip("/") for path in rootfs.paths),
-            *(path.removeprefix(self._root) for matches in etc for path in matches),
+            *(path.removeprefix(self._root) for group in matches for path in group),
         )
 
     def find(self, names: tuple[str, ...], elsewhere: Iterable[str] = ()) -> str | MissingTool:
         """The path in the jail of the first of `names` that can be run there, or a MissingTool.
 
-        A relative name is looked for along PATH, an absolute one at its path. `elsewhere` are
+        A relative name is looked for along PATH, an absolute one at its path, which may have
+        wildcards. `elsewhere` are
         directories that only serve the reason: the PATH of an operator's shell.
         """
         obstacles = []
+        names = tuple(each for name in names for each in self._matches(name))
         for path in _candidates(names, PATH.split(":")):
             try:
                 if self._is_usable(path):
@@ -60,6 +66,14 @@ class JailView:
                 obstacles.append(str(error))
         obstacles += self._obstacles_elsewhere(_candidates(names, elsewhere))
         return MissingTool(obstacles[0] if obstacles else _nowhere(names))
+
+    def _matches(self, name: str) -> list[str]:
+        """The paths for `name` if it is absolute and has wildcards (a compiler's own directory has
+        the version in its name); else, or if there are none, `name`."""
+        if not name.startswith("/") or not glob.has_magic(name):
+            return [name]
+        paths = sorted(glob.glob(glob.escape(self._root) + name))
+        return [path.removeprefix(self._root) for path in paths] or [name]
 
     def _obstacles_elsewhere(self, paths: Iterable[str]) -> Iterable[str]:
         """The reasons why the files at `paths`, which are not on PATH, do not count."""
@@ -109,10 +123,13 @@ class JailView:
         return True
 
     def _mode(self, path: str) -> int | None:
-        try:
-            return os.lstat(self._root + path).st_mode
-        except (OSError, ValueError):  # no such file, no right to see it, or a NUL in the path
-            return None
+        """The mode of `path`, which most searches have in common with others."""
+        if path not in self._modes:
+            try:
+                self._modes[path] = os.lstat(self._root + path).st_mode
+            except (OSError, ValueError):  # no such file, no right to see it, or a NUL in the path
+                self._modes[path] = None
+        return self._modes[path]
 
     def _is_above_tree(self, path: str) -> bool:
         """Whether `path` is a directory that the jail makes itself, above one of its trees."""

@@ -20,6 +20,9 @@ class Runtime:
              alternative is NAME. There is none for clean: official clients send "*" for it although
              their user has asked for no clean, and it would remove the results of the last run
     environ  variables of every step of the runtime; session and run may replace them
+    paths    files and directories outside of the visible ones that the tools read, absolute, with *
+             and ? as wildcards
+    packages the Debian packages of the tools, for people and scripts/packages
     """
 
     name: str
@@ -29,6 +32,8 @@ class Runtime:
     build: str = ""
     exec: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
+    paths: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Description:
 
     reason  one clause for each missing tool; "" when the runtime is available
     tools   the absolute path of each tool that the search found, by the tool's first name
+    packages  the Debian packages that have the tools; those of a runtime of the configuration are
+              unknown
     """
 
     name: str
@@ -45,3 +52,4 @@ class Description:
     available: bool
     reason: str
     tools: Mapping[str, str]
+    packages: tuple[str, ...] = ()

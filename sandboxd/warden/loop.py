@@ -119,6 +119,7 @@ class WardenLoop:
             self._workers.remove_groups()
             if self._teardown.retry_in() == 0:
                 self._teardown.retry()
+            self._resources.host_files.renew_if_outdated(self._jobs)
         self._end()
         return status
 
@@ -171,8 +172,8 @@ class WardenLoop:
         os.kill(self._api.pid, signal.SIGTERM)
 
     def _end(self) -> None:
-        """Collect the workers that end with the daemon, and unmount every scratch. Runs go on for
-        the next daemon, unless they are tied to this one."""
+        """Collect the workers that end with the daemon, and unmount every scratch and the copy of
+        host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for worker in self._workers.all():
             if worker.run is None or self._resources.tied:
@@ -188,6 +189,7 @@ class WardenLoop:
                 self._resources.scratch.unmount(slot.path)
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))
+        self._resources.host_files.remove()
 
     def _ending(self) -> bool:
         """A worker that ends with the daemon, or the cgroup of one, is still there."""

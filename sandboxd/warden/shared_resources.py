@@ -8,6 +8,7 @@ from ..config import Config
 from ..errors import ConfigError, Invalid, Unavailable
 from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
+from .host_files import HostFiles
 from .runs.cgroups import Hierarchy
 from .slots.folders import FolderStore
 from .slots.leases import Slot, Slots
@@ -18,6 +19,7 @@ class Resources:
     """All that the acts of the warden work with.
 
     tied     runs end with this daemon
+    host_files  the copy of files of the host that jails show
     root     an empty directory on which a process builds the root of its own mount namespace
     outside  the namespaces of the host, which a jail must have left
     filter   the system call filter of all runtimes; `filters` has the exceptions
@@ -35,13 +37,16 @@ class Resources:
         self.filter = seccomp.compile()
         self.filters = compile_filters(config)
         os.makedirs(self.root, mode=0o700, exist_ok=True)
+        self.host_files = HostFiles(config)
 
     def renew(self, config: Config) -> None:
         """Use another configuration from now on, but for the fields in config_file.RESTART.
 
         Raises ConfigError when it cannot be used; then the old one stays.
         """
-        self.filters = compile_filters(config)
+        filters = compile_filters(config)
+        self.host_files.select(config)
+        self.filters = filters
         self.config = config
 
     def groups(self) -> dict[str, Group]:

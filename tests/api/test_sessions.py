@@ -130,7 +130,7 @@ def test_create_request_that_cannot_be_met_is_refused_and_creates_nothing(
 
 
 def test_unknown_image_is_404_and_says_so(http: httpx.Client) -> None:
-    answer = create(http, image="cobol:85")
+    answer = create(http, image="klingon:85")
     assert_problem(answer, 404, "/object-not-found")
     assert answer.json()["title"] == "No such environment image."
 

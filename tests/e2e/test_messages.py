@@ -49,7 +49,7 @@ def test_clean_of_the_runtime_removes_nothing(run: Run) -> None:
 
 
 def test_unknown_image_names_those_that_there_are_once(run: Run) -> None:
-    done = run("--image", "cobol", main_sh="")
+    done = run("--image", "klingon", main_sh="")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.count("available here: ") == 1 and done.stderr.count("python") == 1
 

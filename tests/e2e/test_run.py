@@ -196,7 +196,7 @@ def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
     [
         (["run"], "FOLDER"),
         (["run", "/nonexistent"], "is not a folder"),
-        (["run", "examples/wordcount", "--image", "cobol"], "cobol"),
+        (["run", "examples/wordcount", "--image", "klingon"], "klingon"),
         (["run", "examples/wordcount", "--env", "X"], "NAME=VALUE"),
         (["run", "examples/wordcount", "--mem", "lots"], "mem"),
         (["run", "examples/wordcount", "--into", "/nonexistent/x", "--get", "main"], "--into"),

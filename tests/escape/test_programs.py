@@ -12,7 +12,7 @@ import pytest
 
 from sandboxd.config import Config
 from sandboxd.jail import seccomp
-from sandboxd.runtimes import load
+from sandboxd.runtimes import ADDITIONAL, load
 
 from ..sandbox import BareWarden, Result, lease
 
@@ -63,7 +63,8 @@ def test_program_of_each_runtime_is_built_and_works(warden: BareWarden, name: st
 
 
 def test_every_built_in_runtime_has_a_program() -> None:
-    assert {one.name for one in RUNTIMES.describe()} == set(PROGRAMS)
+    """The programs of further languages are in test_languages.py."""
+    assert {one.name for one in RUNTIMES.describe()} - ADDITIONAL == set(PROGRAMS)
 
 
 LEAK = "#include <stdlib.h>\nint main(void) { return malloc(9) == NULL; }"

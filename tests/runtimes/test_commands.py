@@ -15,7 +15,7 @@ from sandboxd.model import PATH, StepName
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN
 
-from ..needs import missing
+from .installed import not_available
 
 Files = dict[str, str]
 Done = subprocess.CompletedProcess[str]
@@ -44,7 +44,7 @@ def step(tmp_path: Path, host: Runtimes, shell: str) -> Step:
         try:
             runtime = host.resolve(name)
         except NotFound as error:
-            missing(str(error))
+            not_available(name, str(error))
         for file, text in (files or {}).items():
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text(text)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sandboxd.runtimes import detect
 from sandboxd.runtimes.builtin import BUILTIN
+from sandboxd.runtimes.detect import _MORE
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,13 @@ from sandboxd.runtimes.builtin import BUILTIN
         ("helper.sh helper.py", "python"),
         ("one.sh", "shell"),
         ("a.py b.lua c.lua", "lua"),
+        ("main.hs Lib.hs", "haskell"),
+        ("main.R data.csv", "r"),
+        ("main.R helper.py", "python"),
+        ("CMakeLists.txt README.md", "cmake"),
+        ("CMakeLists.txt src/a.c", "c"),
+        ("main.f90 Makefile", "fortran"),
+        ("main.m", None),
         ("data.csv", None),
         ("Makefile", None),
         ("README.md .hidden/main.c .main.py", None),
@@ -53,6 +61,11 @@ from sandboxd.runtimes.builtin import BUILTIN
 def test_the_names_in_a_folder_tell_the_runtime(names: str, runtime: str | None) -> None:
     assert detect(names.split()) == runtime
     assert detect(reversed(names.split())) == runtime
+
+
+def test_every_file_of_a_further_language_names_a_built_in_runtime() -> None:
+    assert set(_MORE.values()) <= {runtime.name for runtime in BUILTIN}
+    assert all(detect([name]) == runtime for name, runtime in _MORE.items())
 
 
 @hypothesis.given(st.lists(st.text(alphabet="am/.cpyshINj\n", max_size=12)))

@@ -70,8 +70,12 @@ ATTACKS = (
                 broken(f"{point} is writable")
             if any(word.startswith(("shared:", "master:")) for word in words[6:]):
                 broken(f"{point} is shared with the host")
-            if point.startswith(("/sys", "/run", "/var")):
+            copy = point == "/var/lib" or point.startswith("/var/lib/")
+            if point.startswith(("/sys", "/run", "/var")) and not copy:
                 broken(f"{point} is there")
+        for path in ("/var/lib/dpkg/status", "/etc/shadow", "/etc/ssh"):
+            if os.path.lexists(path):
+                broken(f"{path} of the host is there")
         """),
     _attack("device-nodes", "make a device and open the host's disks with it", """
         for kind, major, minor in ((stat.S_IFBLK, 7, 0), (stat.S_IFBLK, 8, 0), (stat.S_IFCHR, 1, 1),

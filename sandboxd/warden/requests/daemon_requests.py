@@ -58,7 +58,8 @@ class DaemonRequests:
         return Result({"vitals": vitals() | busy})
 
     def sweep(self, reply: PendingReply) -> None:
-        """Look for leaks and remove them."""
+        """Look for leaks and remove them, and for changes of the host's packages."""
+        self._resources.host_files.look()
         self._sweep.ask(functools.partial(_send_report, reply))
 
     def status(self) -> str:

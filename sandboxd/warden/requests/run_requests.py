@@ -87,9 +87,10 @@ class RunRequests:
 
     def _jail(self, runtime: str, group: Group) -> Jail:
         """The jail of a run. A runtime that is not configured has the filter of all."""
-        resources, rootfs = self._resources, self._resources.config.rootfs
+        resources = self._resources
         filter = resources.filters.get(runtime, resources.filter)
-        return Jail(resources.root, rootfs.paths, rootfs.etc, resources.outside, filter, group)
+        paths, shown = resources.config.rootfs.paths, resources.host_files.current()
+        return Jail(resources.root, paths, shown, resources.outside, filter, group)
 
     def follow(self, slot: int, session: str, run: int, begun: bool) -> Result:
         """The descriptors of a run that an earlier daemon was to start. Nothing is left of a run

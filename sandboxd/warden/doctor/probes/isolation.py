@@ -17,9 +17,11 @@ from ....jail.cgroup import Group
 from ....jail.chroot import own_mounts
 from ....jail.enter import Jail, JailSession
 from ....jail.mounts import READ_ONLY, Mount, Node, clone
+from ....jail.shown_files import Copier, Selection
 from ....jail.stage import expect
 from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
+from ...host_files import mount_copy
 from ...slots.leases import lock_uid
 from ..trial import Trial, attempt
 from . import Probe, ProbeContext
@@ -163,20 +165,25 @@ def whole_run(host: ProbeContext) -> str:
         code = attempt(lambda: _run(host, group, uid), SECONDS)
     expect("run", "exit code", code, "42")
     shown = host.config.rootfs
-    return f"{len(shown.paths)} directories and {len(shown.etc)} names of /etc shown"
+    names = len(shown.etc_builtin) + len(shown.etc)
+    return f"{len(shown.paths)} directories and {names} names of /etc shown"
 
 
 def _run(host: ProbeContext, group: Group, uid: int) -> str:
     """The exit code of a shell in a jail, in a scratch in memory."""
     own_mounts()
     Mount("", "tmpfs", 0, "size=1m,mode=755").apply(host.directory)
-    work, tmp, root = (f"{host.directory}/{name}" for name in ("work", "tmp", "root"))
+    work, tmp, root, copy = (f"{host.directory}/{name}" for name in ("work", "tmp", "root", "copy"))
     for path in (work, tmp, root):
         os.mkdir(path)
         os.chown(path, uid, uid)
-    parts = host.config.rootfs
+    os.mkdir(copy)
+    mount_copy(copy)
+    # The files of packages take longer, and are copied in the same way.
+    rootfs = host.config.rootfs
+    shown = Copier(Selection(rootfs.etc_builtin, rootfs.etc, packages=False), copy).copy()
     outside, program = namespaces.current(), seccomp.compile()
-    jail = Jail(root, parts.paths, parts.etc, outside, program, group)
+    jail = Jail(root, rootfs.paths, shown, outside, program, group)
     limits = host.config.limits.exec
     init = launch.prepare(jail)
     try:

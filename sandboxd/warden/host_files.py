@@ -1,0 +1,134 @@
+"""The copies of the host's files that jails show: made at start, and renewed when outdated.
+
+Each copy (jail/shown_files.py) is in a tmpfs of its own, in the warden's mount namespace. A run
+binds the current one. A newer copy, which a background job makes, replaces the old one. The file
+system of the old one stays until the last run that shows it has ended.
+
+A copy is outdated when a package was installed or removed, when a named file of /etc was replaced,
+and after a reload of the configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import time
+from typing import Any
+
+from .. import log, runtimes
+from ..config import Config
+from ..jail import syscalls
+from ..jail.shown_files import Copier, Selection, Shown, stamp
+from ..jail.stage import stage
+from .background import BackgroundJobs
+
+SIZE = 256 << 20
+"""Bytes of one copy at most. That of a host with seventy languages has 5 MiB."""
+
+PAUSE_S = 5.0
+"""Between two copies, while apt is at work."""
+
+
+def selection(config: Config) -> Selection:
+    """The files that the configuration and its runtimes name. Raises ConfigError."""
+    rootfs = config.rootfs
+    visible = rootfs.paths if rootfs.package_files else ()
+    unchanged = tuple(f"/etc/{name}" for name in rootfs.etc_unchanged)
+    paths = (*unchanged, *runtimes.shown_paths(config))
+    return Selection(rootfs.etc_builtin, rootfs.etc, paths, rootfs.package_files, visible)
+
+
+def mount_copy(directory: str) -> None:
+    """An empty file system for one copy."""
+    options = f"size={SIZE},mode=755"
+    flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV  # MS_* have the same values
+    syscalls.mount("none", directory, "tmpfs", flags, options)
+
+
+class HostFiles:
+    """The current copy, and how it is renewed."""
+
+    def __init__(self, config: Config) -> None:
+        self._directory = f"{config.state_dir}/host-files"
+        self._number = 0
+        self._working = False
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        for name in os.listdir(self._directory):  # of a daemon that was killed, no longer mounted
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{self._directory}/{name}")
+        self.select(config)
+        self._stamp = stamp(self._selection)
+        self._shown = _copy(self._place(), self._selection)
+        self._outdated = False
+
+    def select(self, config: Config) -> None:
+        """Show other files from the next copy on, which is due at once. Raises ConfigError."""
+        self._selection = selection(config)
+        self._outdated = True
+        self._begun = -PAUSE_S
+
+    def current(self) -> Shown:
+        """The copy for a new run. If the host has changed, the next copy will be made soon."""
+        self.look()
+        return self._shown
+
+    def look(self) -> None:
+        """Compare the host with the copy. Besides each run, each sweep does so: the first run
+        after an installation shall find a new copy."""
+        if stamp(self._selection) != self._stamp:
+            self._outdated = True
+
+    def renew_if_outdated(self, jobs: BackgroundJobs) -> None:
+        """Begin a job that makes a new copy, if one is due and none is being made."""
+        now = time.monotonic()
+        if not self._outdated or self._working or now < self._begun + PAUSE_S:
+            return
+        self._outdated, self._working, self._begun = False, True, now
+        self._stamp = stamp(self._selection)
+        place = self._place()
+        selected = self._selection
+        jobs.begin(
+            "host-files",
+            lambda: dataclasses.asdict(_copy(place, selected)),
+            lambda result: self._use(place, result),
+            keep=(),
+        )
+
+    def remove(self) -> None:
+        """Remove the current copy, at the end of the warden. Runs that go on keep it."""
+        self._unmount(self._shown.directory)
+
+    def _place(self) -> str:
+        self._number += 1
+        return f"{self._directory}/{self._number}"
+
+    def _use(self, place: str, result: dict[str, Any] | None) -> None:
+        self._working = False
+        if result is None:
+            log.event("host-files.failed", logging.ERROR, path=place)
+            self._unmount(place)
+            return
+        old = self._shown.directory
+        self._shown = Shown(result["directory"], tuple(result["binds"]))
+        self._unmount(old)
+
+    def _unmount(self, place: str) -> None:
+        with contextlib.suppress(OSError):  # the job failed before its mount
+            syscalls.umount2(place, syscalls.MNT_DETACH)
+        with contextlib.suppress(OSError):
+            os.rmdir(place)
+
+
+def _copy(place: str, selected: Selection) -> Shown:
+    with stage("host files"):
+        os.makedirs(place, mode=0o755, exist_ok=True)
+        mount_copy(place)
+        shown = Copier(selected, place).copy()
+        fd = syscalls.open_tree(place, 0)
+        try:
+            syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
+        finally:
+            os.close(fd)
+        return shown

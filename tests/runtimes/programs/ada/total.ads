@@ -1,0 +1,3 @@
+package Total is
+   function Up_To (Last : Integer) return Integer;
+end Total;

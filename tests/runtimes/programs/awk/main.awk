@@ -1,0 +1,2 @@
+BEGIN { print total(100) }
+{ print }

@@ -1,0 +1,4 @@
+import total
+print total(100)
+line input "" word$
+print word$

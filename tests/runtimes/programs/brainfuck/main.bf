@@ -1,0 +1,4 @@
+The digits and a line feed; then all of the input
++++++[>++++++++++<-]>+++.-----.+++++.-----.
+>++++++++++.
+>,[.,]

@@ -1,0 +1,3 @@
+(load-file "total.clj")
+(println (total 100))
+(println (read-line))

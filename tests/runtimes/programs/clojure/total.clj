@@ -1,0 +1,2 @@
+(defn total [end]
+  (reduce + (range 1 (inc end))))

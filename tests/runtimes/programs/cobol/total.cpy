@@ -1,0 +1,2 @@
+01 total pic 9(4) value 0.
+01 i pic 9(4).

@@ -1,0 +1,1 @@
+exports.total = (last) -> [1..last].reduce (a, b) -> a + b

@@ -1,0 +1,4 @@
+require "./total"
+
+puts total(100)
+puts gets

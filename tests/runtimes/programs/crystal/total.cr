@@ -1,0 +1,3 @@
+def total(last)
+  (1..last).sum
+end

@@ -1,0 +1,1 @@
+total(Last) -> lists:sum(lists:seq(1, Last)).

@@ -1,0 +1,3 @@
+class Total {
+    int upTo(int last) { (1..last).sum() }
+}

@@ -1,0 +1,2 @@
+println(new Total().upTo(100))
+println(System.in.newReader().readLine())

@@ -1,0 +1,2 @@
+include "total";
+total(100), .

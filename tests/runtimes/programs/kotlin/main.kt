@@ -1,0 +1,4 @@
+fun main() {
+    println(total(100))
+    println(readLine())
+}

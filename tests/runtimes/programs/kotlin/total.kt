@@ -1,0 +1,1 @@
+fun total(last: Int) = (1..last).sum()

@@ -1,0 +1,3 @@
+(load "total.lisp" :verbose nil)
+(format t "~d~%" (total 100))
+(format t "~a~%" (read-line))

@@ -1,0 +1,3 @@
+import total
+echo upTo(100)
+echo readLine(stdin)

@@ -1,0 +1,3 @@
+proc upTo*(last: int): int =
+  for i in 1 .. last:
+    result += i

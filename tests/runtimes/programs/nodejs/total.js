@@ -1,0 +1,1 @@
+exports.total = (last) => Array.from({ length: last }, (_, i) => i + 1).reduce((a, b) => a + b);

@@ -1,0 +1,5 @@
+#import <objc/Object.h>
+
+@interface Total : Object
++ (int) upTo: (int) last;
+@end

@@ -1,0 +1,1 @@
+val up_to : int -> int

@@ -1,0 +1,2 @@
+printf("%d\n", total(100));
+printf("%s\n", fgetl(stdin));

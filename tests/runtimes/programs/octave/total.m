@@ -1,0 +1,3 @@
+function sum_of_all = total(last)
+  sum_of_all = sum(1:last);
+end

@@ -1,0 +1,4 @@
+<?php
+function total(int $last): int {
+    return array_sum(range(1, $last));
+}

@@ -1,0 +1,1 @@
+total(Last, Sum) :- numlist(1, Last, Numbers), sum_list(Numbers, Sum).

@@ -1,0 +1,1 @@
+total <- function(last) sum(seq_len(last))

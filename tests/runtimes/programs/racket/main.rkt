@@ -1,0 +1,4 @@
+#lang racket/base
+(require "total.rkt")
+(displayln (total 100))
+(displayln (read-line))

@@ -1,0 +1,3 @@
+unit module Total;
+
+sub total($last) is export { [+] 1 .. $last }

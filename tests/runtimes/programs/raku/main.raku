@@ -1,0 +1,5 @@
+use lib '.';
+use Total;
+
+say total(100);
+say get;

@@ -1,0 +1,4 @@
+require_relative 'total'
+
+puts total(100)
+puts gets

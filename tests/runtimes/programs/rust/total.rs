@@ -1,0 +1,3 @@
+pub fn total(last: u32) -> u32 {
+    (1..=last).sum()
+}

@@ -1,0 +1,4 @@
+object Main extends App {
+  println(Total.upTo(100))
+  println(scala.io.StdIn.readLine())
+}

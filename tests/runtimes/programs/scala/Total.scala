@@ -1,0 +1,3 @@
+object Total {
+  def upTo(last: Int): Int = (1 to last).sum
+}

@@ -1,0 +1,4 @@
+(import (chicken io))
+(include "total.scm")
+(print (total 100))
+(print (read-line))

@@ -1,0 +1,3 @@
+(load "total.scm")
+(display (total 100)) (newline)
+(display (read-line)) (newline)

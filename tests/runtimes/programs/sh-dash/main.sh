@@ -1,0 +1,4 @@
+. ./total.sh
+total 100
+read -r line
+echo "$line"

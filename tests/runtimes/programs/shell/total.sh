@@ -1,0 +1,5 @@
+total() {
+    sum=0
+    for i in $(seq "$1"); do sum=$((sum + i)); done
+    echo "$sum"
+}

@@ -1,0 +1,3 @@
+use "total.sml";
+print (Int.toString (total 100) ^ "\n");
+print (Option.valOf (TextIO.inputLine TextIO.stdIn));

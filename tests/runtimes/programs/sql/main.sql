@@ -1,0 +1,2 @@
+.read total.sql
+SELECT sum(i) FROM numbers;

@@ -1,0 +1,3 @@
+source total.tcl
+puts [total 100]
+puts [gets stdin]

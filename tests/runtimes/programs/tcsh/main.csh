@@ -1,0 +1,4 @@
+source total.csh
+echo $sum
+set line = "$<"
+echo "$line"

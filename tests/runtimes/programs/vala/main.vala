@@ -1,0 +1,5 @@
+int main() {
+    stdout.printf("%d\n", total(100));
+    stdout.printf("%s\n", stdin.read_line());
+    return 0;
+}

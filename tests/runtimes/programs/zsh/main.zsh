@@ -1,0 +1,4 @@
+. ./total.zsh
+total 100
+read -r line
+echo $line

@@ -1,0 +1,4 @@
+total() {
+    local -a numbers=({1..$1})
+    echo $(( ${(j:+:)numbers} ))
+}
