@@ -102,7 +102,7 @@ PROTECTIONS = (
         "oldest first; each address, each owner and the Unix socket has a share",
         ("api/http/places.py", "api/http/connections.py"),
         tests=("tests/api/test_places.py", "tests/api/test_http_protocol.py",
-               "tests/api/test_overload.py"),
+               "tests/api/test_floods.py"),
         remains="owners who have as many connections as there are places",
     ),
     Protection(
@@ -110,7 +110,8 @@ PROTECTIONS = (
         "bodies and WebSocket messages of all clients have one total, and an owner has half; "
         "a message has a deadline; heads have a total; freed memory goes back to the host",
         ("api/http/body_budget.py", "api/http/ws_protocol.py", "api/memory.py"),
-        tests=("tests/api/test_ws_protocol.py", "tests/api/test_overload.py"),
+        tests=("tests/api/test_ws_protocol.py", "tests/api/test_floods.py",
+               "tests/api/test_overload.py"),
         remains="two owners together can use up the total",
     ),
     Protection(

@@ -12,8 +12,10 @@ import uvicorn
 
 from sandboxd.api.http import connections, http_protocol
 from sandboxd.api.http.body_budget import BodyBudget
-from sandboxd.api.http.connections import Connections
+from sandboxd.api.http.connections import Bounded, Connections
 from sandboxd.config import HttpConfig
+
+from ..waiting import eventually
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Scenario = Callable[[Callable[[], Awaitable[Streams]]], Awaitable[None]]
@@ -145,15 +147,21 @@ def test_connection_too_many_takes_the_place_of_a_silent_one_and_not_of_a_known_
 
 
 def test_connection_too_many_takes_the_place_of_a_stranger_that_waits_for_its_answer() -> None:
+    entered: list[Any] = []
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        entered.append(scope)
+        await never(scope, receive, send)
+
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
         reader, writer = await connect()
         writer.write(GET)
-        await asyncio.sleep(0.05)
+        await eventually(lambda: entered)
         await connect()
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in answer
 
-    play(scenario, never, HttpConfig(connections=1))
+    play(scenario, waits, HttpConfig(connections=1))
 
 
 def test_one_connection_too_many_from_one_address_is_429_until_a_known_one_goes() -> None:
@@ -184,14 +192,21 @@ def test_connection_with_the_oldest_unfinished_head_gives_way_when_all_hold_too_
 ) -> None:
     monkeypatch.setattr(connections, "HEADS_MAX", 50_000)
     monkeypatch.setattr(http_protocol, "HEAD_S", 30)
+    head_of, sizes = Connections.head, list[int]()
+
+    def head(self: Connections, holder: Bounded, size: int) -> None:
+        sizes.append(size)
+        head_of(self, holder, size)
+
+    monkeypatch.setattr(Connections, "head", head)
 
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
-        head = b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 30_000
+        unfinished = b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 30_000
         reader, writer = await connect()
-        writer.write(head)
-        await asyncio.sleep(0.05)
+        writer.write(unfinished)
+        await eventually(lambda: sum(sizes) >= len(unfinished))
         other, second = await connect()
-        second.write(head)
+        second.write(unfinished)
         assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
         second.write(b"\r\nHost: x\r\n\r\n")
         assert (await other.readline()).startswith(b"HTTP/1.1 204 ")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sandboxd.api.http.places import Arrival, Bounds, Place, Places, Rank, source_of
+from sandboxd.api.http.places import Arrival, DoorBounds, Place, Places, Rank, source_of
 
 SOURCES, OWNERS = ("a", "b", ""), ("x", "y")
 
@@ -22,7 +22,7 @@ Event = tuple[str, int, str]
 class Plain:
     """The rule as one would write it without regard to time: a list, the oldest first."""
 
-    bounds: Bounds
+    bounds: DoorBounds
     places: list[Place] = field(default_factory=list)
 
     def arrive(self, source: str) -> Place | int | None:
@@ -46,7 +46,7 @@ class Plain:
 class Trial:
     """Both rules side by side."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: DoorBounds) -> None:
         self._bounds = bounds
         self._places, self._plain = Places(), Plain(bounds)
         self._spoke: list[Place] = []
@@ -118,8 +118,8 @@ def sequences(length: int) -> Iterator[Sequence[Event]]:
     return itertools.product(events(2), repeat=length)
 
 
-@pytest.mark.parametrize("bounds", [Bounds(2, 1, 1), Bounds(2, 2, 2)], ids=str)
-def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: Bounds) -> None:
+@pytest.mark.parametrize("bounds", [DoorBounds(2, 1, 1), DoorBounds(2, 2, 2)], ids=str)
+def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: DoorBounds) -> None:
     for sequence in sequences(5):
         trial = Trial(bounds)
         for event in sequence:
@@ -130,13 +130,13 @@ def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: Bo
 def test_long_sequences_of_events_give_places_as_the_rule_says(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(50):
-        trial = Trial(Bounds(chance.randint(1, 5), chance.randint(1, 4), chance.randint(1, 3)))
+        trial = Trial(DoorBounds(chance.randint(1, 5), chance.randint(1, 4), chance.randint(1, 3)))
         for event in chance.choices(events(5), k=100):
             trial.do(event)
 
 
 def test_flood_of_silent_connections_from_many_addresses_takes_no_place_of_a_known_one() -> None:
-    places, bounds = Places(), Bounds(10, 4, 5)
+    places, bounds = Places(), DoorBounds(10, 4, 5)
     known = []
     for number in range(3):
         place = places.arrive(f"user-{number}", bounds).place
@@ -151,7 +151,7 @@ def test_flood_of_silent_connections_from_many_addresses_takes_no_place_of_a_kno
 
 
 def test_owner_with_many_connections_keeps_only_its_share_of_places() -> None:
-    places, bounds = Places(), Bounds(4, 4, 2)
+    places, bounds = Places(), DoorBounds(4, 4, 2)
     for _ in range(4):
         place = places.arrive("a", bounds).place
         assert place

@@ -15,6 +15,8 @@ from sandboxd.api.http.body_budget import BodyBudget
 from sandboxd.api.http.connections import Connections
 from sandboxd.config import HttpConfig
 
+from ..waiting import eventually
+
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -29,7 +31,7 @@ def frame(data: bytes, opcode: int = 1, fin: bool = True) -> bytes:
     return struct.pack("!BBQ4x", opcode | (0x80 if fin else 0), 0xFF, len(data)) + data
 
 
-class Service:
+class WebSocketService:
     """An application with WebSockets that takes a message when the test lets it."""
 
     def __init__(self) -> None:
@@ -38,11 +40,13 @@ class Service:
         self.owner = "ann"
         self.admitted = asyncio.Event()
         self.admitted.set()
+        self.entered = False
         self.taken: list[Any] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.state = Connections(HttpConfig(), self.budget)
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.entered = True
         await self.admitted.wait()
         connections.know(scope, self.owner)
         assert (await receive())["type"] == "websocket.connect"
@@ -53,6 +57,12 @@ class Service:
             self.taken.append(message)
             if message["type"] == "websocket.disconnect":
                 return
+
+    @property
+    def protocol(self) -> Any:
+        """The protocol of the only connection."""
+        (protocol,) = self.state.connections
+        return protocol
 
     async def open(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -67,16 +77,15 @@ class Service:
 
     async def holds(self, condition: Callable[[int], bool]) -> None:
         """The used bytes come to be as `condition` says."""
-        while not condition(self.budget.used):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: condition(self.budget.used))
 
 
-Scenario = Callable[[Service, int], Awaitable[None]]
+Scenario = Callable[[WebSocketService, int], Awaitable[None]]
 
 
 def play(scenario: Scenario) -> None:
     async def go() -> None:
-        service = Service()
+        service = WebSocketService()
         config = uvicorn.Config(
             service.app, log_config=None, ws=ws_protocol.WebSocketProtocol,
             ws_per_message_deflate=False, interface="asgi3",
@@ -94,7 +103,8 @@ def play(scenario: Scenario) -> None:
             server.close()
             for task in list(service.state.tasks):
                 task.cancel()
-            await asyncio.sleep(0.05)
+            await asyncio.gather(*service.state.tasks, return_exceptions=True)
+            await eventually(lambda: not service.state.connections)
 
     asyncio.run(go())
 
@@ -112,7 +122,7 @@ def test_message_that_is_not_complete_in_time_closes_its_connection(
 ) -> None:
     monkeypatch.setattr(ws_protocol, "MESSAGE_S", 0.2)
 
-    async def scenario(service: Service, port: int) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
         reader, writer = await service.connect(port)
         writer.write(frame(b"x" * 1000)[:-1])
         assert await close_code(reader) == 1008
@@ -126,7 +136,7 @@ def test_message_of_fragments_that_trickle_is_not_complete_in_time_either(
 ) -> None:
     monkeypatch.setattr(ws_protocol, "MESSAGE_S", 0.2)
 
-    async def scenario(service: Service, port: int) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
         reader, writer = await service.connect(port)
         writer.write(frame(b"x", fin=False))
 
@@ -147,24 +157,24 @@ def test_time_in_which_the_application_takes_nothing_is_not_the_clients(
 ) -> None:
     monkeypatch.setattr(ws_protocol, "MESSAGE_S", 0.2)
 
-    async def scenario(service: Service, port: int) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
         _, writer = await service.connect(port)
         second = frame(b"second")
         writer.write(frame(b"first") + second[:-1])
         await service.holds(lambda used: used > 0)
-        await asyncio.sleep(0.5)
+        assert service.protocol.transport.is_reading() is False
+        assert service.protocol._timer is None
         writer.write(second[-1:])
         for _ in range(2):
             service.takes.release()
-        while len(service.taken) < 2:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(service.taken) == 2)
         assert [message.get("text") for message in service.taken] == ["first", "second"]
 
     play(scenario)
 
 
 def test_unfinished_messages_of_one_owner_together_are_bounded_and_others_have_room() -> None:
-    async def scenario(service: Service, port: int) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
         unfinished = frame(b"x" * 400_000)[:-1]
         _, writer = await service.connect(port)
         writer.write(unfinished)
@@ -184,7 +194,7 @@ def test_unfinished_messages_of_one_owner_together_are_bounded_and_others_have_r
 
 
 def test_flood_of_empty_messages_that_nobody_takes_counts_and_is_given_back() -> None:
-    async def scenario(service: Service, port: int) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
         reader, writer = await service.connect(port)
         writer.write(frame(b"") * 4000)
         assert await close_code(reader) == 1013
@@ -197,13 +207,12 @@ def test_flood_of_empty_messages_that_nobody_takes_counts_and_is_given_back() ->
 
 
 def test_message_counts_until_the_application_asks_for_the_next_one() -> None:
-    async def scenario(service: Service, port: int) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
         _, writer = await service.connect(port)
         writer.write(frame(b"x" * 100_000))
         await service.holds(lambda used: used > 100_000)
         service.takes.release()
-        while not service.taken:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: service.taken)
         assert service.budget.used > 100_000
         service.takes.release()
         await service.holds(lambda used: used == 0)
@@ -212,14 +221,13 @@ def test_message_counts_until_the_application_asks_for_the_next_one() -> None:
 
 
 def test_nothing_is_read_from_a_client_before_its_request_is_authenticated() -> None:
-    async def scenario(service: Service, port: int) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
         service.admitted.clear()
         reader, writer = await service.open(port)
         writer.write(HANDSHAKE)
-        await asyncio.sleep(0.1)
+        await eventually(lambda: service.entered)
         writer.write(frame(b"x" * 100_000))
-        await asyncio.sleep(0.1)
-        assert service.budget.used == 0
+        assert service.protocol.transport.is_reading() is False
         service.admitted.set()
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         await service.holds(lambda used: used > 100_000)

@@ -22,7 +22,7 @@ from ... import log
 from ...config import HttpConfig
 from .body_budget import BodyBudget
 from .delivery import Delivering
-from .places import Bounds, Place, Places, source_of
+from .places import DoorBounds, Place, Places, source_of
 
 STALLED_S = 300.0
 
@@ -76,7 +76,7 @@ class Connections(ServerState):
         self._paused: dict[asyncio.Transport, tuple[int, asyncio.TimerHandle]] = {}
         self._held = 0
 
-    def _door(self, is_local: bool) -> tuple[Places, Bounds]:
+    def _door(self, is_local: bool) -> tuple[Places, DoorBounds]:
         """The places for peers of this kind, and their bounds.
 
         The Unix socket is the door of the operator. It has places of its own, so that the network
@@ -84,7 +84,7 @@ class Connections(ServerState):
         """
         local = self._room // LOCAL_PART
         places = min(self.http.connections, local if is_local else self._room - local)
-        bounds = Bounds(places, self.http.source_connections, self.http.requests)
+        bounds = DoorBounds(places, self.http.source_connections, self.http.requests)
         return self._local if is_local else self._network, bounds
 
     def arrive(self, holder: Bounded) -> int:

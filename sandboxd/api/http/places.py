@@ -33,7 +33,7 @@ _YIELDING = (Rank.SILENT, Rank.STRANGER)
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class DoorBounds:
     """The bounds of a door.
 
     places  connections
@@ -81,7 +81,7 @@ class Places:
     def __len__(self) -> int:
         return self._count
 
-    def arrive(self, source: str, bounds: Bounds) -> Arrival:
+    def arrive(self, source: str, bounds: DoorBounds) -> Arrival:
         """A connection from `source` has come."""
         replaced = None
         if source and self._sources[source] >= bounds.source:
@@ -107,7 +107,7 @@ class Places:
             place.rank = Rank.STRANGER
             self._enqueue(place)
 
-    def know(self, place: Place, owner: str, bounds: Bounds) -> None:
+    def know(self, place: Place, owner: str, bounds: DoorBounds) -> None:
         """A request of `owner` on the connection was authenticated."""
         if place.rank is Rank.KNOWN or self._owners[owner] >= bounds.owner:
             return
