@@ -111,7 +111,7 @@ PROTECTIONS = (
         "a message has a deadline; heads have a total; freed memory goes back to the host",
         ("api/http/body_budget.py", "api/http/ws_protocol.py", "api/memory.py"),
         tests=("tests/api/test_ws_protocol.py", "tests/api/test_floods.py",
-               "tests/api/test_overload.py"),
+               "tests/api/test_memory.py", "tests/api/test_overload.py"),
         remains="two owners together can use up the total",
     ),
     Protection(

@@ -150,3 +150,17 @@ def test_flood_of_the_metrics_listener_shuts_out_neither_its_readers_nor_the_api
             health = reader.get("/healthz", headers={"host": "localhost"})
             assert health.status_code == 200
         assert own_server.client.get("/").status_code == 200
+
+
+def test_keys_that_take_all_places_of_the_network_do_not_take_those_of_the_unix_socket(
+    start: Callable[..., Server],
+) -> None:
+    server = start({"http": {"connections": 8, "source_connections": 9}})
+    key = server.keypair()
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            assert stack.enter_context(server.signed(key)).get("/folders").status_code == 200
+        with server.signed(key) as late:
+            assert late.get("/folders").status_code == 503
+        with server.new_client() as local:
+            assert local.get("/folders").status_code == 200
