@@ -227,10 +227,13 @@ class StopConfig:
 class HttpConfig:
     """Bounds on clients.
 
-    connections         open connections, at most half of the files that the process may open
+    connections         open connections, at most half of the files that the process may open, of
+                        which the Unix socket has a quarter for itself
     source_connections  open connections from one address
-    requests            requests of one owner at one time, open streams included
-    bodies              bytes of JSON bodies in memory, of all requests together
+    requests            requests of one owner at one time, open streams included; as many
+                        connections of an owner keep their places (api/http/places.py)
+    bodies              bytes of JSON bodies and WebSocket messages in memory, of all clients
+                        together; one owner may use half of them
     """
 
     connections: int = 2000

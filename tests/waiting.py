@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,3 +20,11 @@ def until(condition: Callable[[], Result | None], patience_s: float = PATIENCE_S
         assert time.monotonic() < deadline, f"nothing happens for {patience_s:.0f} s"
         time.sleep(0.02)
     return result
+
+
+async def eventually(condition: Callable[[], Result | None]) -> Result:
+    """As `until`, for a coroutine."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (result := condition()):
+            await asyncio.sleep(0.01)
+        return result

@@ -26,12 +26,12 @@ from ..model import Guarantee
 from ..store import keypairs
 from ..store.database import Database
 from ..systemd import watchdog_s
-from . import app, reload
+from . import app, memory, reload
 from .access.authentication import Authenticator
 from .access.keys import Keys
-from .access.parameters import BodyBudget
 from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
+from .http.body_budget import BodyBudget
 from .http.connections import Connections, complain_less
 from .monitor import make as make_monitor
 from .operation.drain import Drain
@@ -70,6 +70,7 @@ def run(
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run of a session
+    memory.return_when_freed()
     quiet_uvicorn()
     store = Database(database)
     try:
@@ -99,7 +100,7 @@ async def _serve(
     metrics = Metrics()
     client = WardenClient(warden, metrics.warden_answered)
     state = _state(config, client, store, metrics, guarantees)
-    connections = Connections(config.http)
+    connections = Connections(config.http, state.bodies)
     application = app.make(state, _lifespan(state, store, lambda why: server.stop(why)))
     server = ApiServer(application, client, state, connections)
     client.renew = _reloader(state, connections)

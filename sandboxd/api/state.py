@@ -11,9 +11,9 @@ from ..model import Guarantee
 from ..runtimes import Runtimes
 from .access.authentication import Authenticator
 from .access.ownership import owner
-from .access.parameters import BodyBudget
 from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
+from .http.body_budget import BodyBudget
 from .operation.drain import Drain
 from .operation.health import Health
 from .operation.leaks import Leaks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import signal
 import socket
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from .. import log
 from ..config import HttpConfig
 from ..errors import Unavailable
+from .http.body_budget import BodyBudget
 from .http.connections import BACKLOG, Connections
 from .http.http_protocol import SERVER, HttpProtocol
 from .http.ws_protocol import WebSocketProtocol
@@ -30,6 +32,12 @@ KEEP_ALIVE_S = 30
 
 DRAINED_S = 3.0
 """Seconds from the end of the last run to the end of the server, so that clients get the result."""
+
+MONITOR_MAX = 64
+"""Connections of the metrics listener, which are not taken from those of the API."""
+
+MONITOR_BODIES = 1 << 20
+"""Bytes of messages to the metrics listener, which serves none."""
 
 _BROKEN_OFF = "ASGI callable returned without completing response."
 """uvicorn's complaint about a response that ends early; the audit log has it, with the cause."""
@@ -65,7 +73,8 @@ class MonitorServer(uvicorn.Server):
 
     def __init__(self, application: Starlette, http: HttpConfig) -> None:
         super().__init__(_settings(application, lifespan="off"))
-        self.server_state = Connections(http)
+        own = dataclasses.replace(http, connections=MONITOR_MAX)
+        self.server_state = Connections(own, BodyBudget(MONITOR_BODIES))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -97,6 +97,24 @@ PROTECTIONS = (
         remains="no TLS: put a proxy in front",
     ),
     Protection(
+        "places",
+        "a connection without an authenticated request gives way when places are short, the "
+        "oldest first; each address, each owner and the Unix socket has a share",
+        ("api/http/places.py", "api/http/connections.py"),
+        tests=("tests/api/test_places.py", "tests/api/test_http_protocol.py",
+               "tests/api/test_floods.py"),
+        remains="owners who have as many connections as there are places",
+    ),
+    Protection(
+        "memory of clients",
+        "bodies and WebSocket messages of all clients have one total, and an owner has half; "
+        "a message has a deadline; heads have a total; freed memory goes back to the host",
+        ("api/http/body_budget.py", "api/http/ws_protocol.py", "api/memory.py"),
+        tests=("tests/api/test_ws_protocol.py", "tests/api/test_floods.py",
+               "tests/api/test_memory.py", "tests/api/test_overload.py"),
+        remains="two owners together can use up the total",
+    ),
+    Protection(
         "web pages",
         "Host, Origin and Sec-Fetch-Site are checked where requests are not signed",
         ("api/access/csrf.py",),

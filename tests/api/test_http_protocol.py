@@ -11,8 +11,11 @@ import pytest
 import uvicorn
 
 from sandboxd.api.http import connections, http_protocol
-from sandboxd.api.http.connections import Connections
+from sandboxd.api.http.body_budget import BodyBudget
+from sandboxd.api.http.connections import Bounded, Connections
 from sandboxd.config import HttpConfig
+
+from ..waiting import eventually
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Scenario = Callable[[Callable[[], Awaitable[Streams]]], Awaitable[None]]
@@ -27,6 +30,12 @@ async def at_once(scope: Any, receive: Any, send: Any) -> None:
     """An application that answers without reading."""
     await send({"type": "http.response.start", "status": 204})
     await send({"type": "http.response.body"})
+
+
+async def known(scope: Any, receive: Any, send: Any) -> None:
+    """An application that knows its clients, and answers without reading."""
+    connections.know(scope, "ann")
+    await at_once(scope, receive, send)
 
 
 async def endless(scope: Any, receive: Any, send: Any) -> None:
@@ -52,7 +61,7 @@ HTTP = HttpConfig(connections=4, source_connections=2)
 
 def play(scenario: Scenario, app: Any = never, http: HttpConfig = HTTP) -> None:
     async def go() -> None:
-        loop, state = asyncio.get_running_loop(), Connections(http)
+        loop, state = asyncio.get_running_loop(), Connections(http, BodyBudget(1 << 20))
         config = uvicorn.Config(app, log_config=None)
         config.load()
         server = await loop.create_server(
@@ -103,30 +112,104 @@ def test_a_silent_connection_is_closed_without_a_response() -> None:
     play(scenario)
 
 
-def test_one_connection_too_many_is_503() -> None:
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def served(connect: Callable[[], Awaitable[Streams]]) -> Streams:
+    """A connection that has carried a request."""
+    reader, writer = await connect()
+    writer.write(GET)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+    return reader, writer
+
+
+def test_one_connection_too_many_is_503_where_all_others_are_of_known_clients() -> None:
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
         for _ in range(2):
-            await connect()
-        await asyncio.sleep(0.05)
+            await served(connect)
         reader, _writer = await connect()
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in answer
 
-    play(scenario, http=HttpConfig(connections=2))
+    play(scenario, known, HttpConfig(connections=2))
 
 
-def test_one_connection_too_many_from_one_address_is_429_until_one_goes() -> None:
+def test_connection_too_many_takes_the_place_of_a_silent_one_and_not_of_a_known_client() -> None:
     async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
-        first, second = await connect(), await connect()
-        await asyncio.sleep(0.05)
+        reader, writer = await served(connect)
+        silent, _ = await connect()
+        await served(connect)
+        assert await silent.read() == b"", "it is closed without a response"
+        writer.write(GET)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204 "), "it has kept its place"
+
+    play(scenario, known, HttpConfig(connections=2))
+
+
+def test_connection_too_many_takes_the_place_of_a_stranger_that_waits_for_its_answer() -> None:
+    entered: list[Any] = []
+
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        entered.append(scope)
+        await never(scope, receive, send)
+
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        reader, writer = await connect()
+        writer.write(GET)
+        await eventually(lambda: entered)
+        await connect()
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in answer
+
+    play(scenario, waits, HttpConfig(connections=1))
+
+
+def test_one_connection_too_many_from_one_address_is_429_until_a_known_one_goes() -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        first, second = await served(connect), await served(connect)
         reader, _writer = await connect()
         assert (await reader.read()).startswith(b"HTTP/1.1 429 ")
         for _, writer in (first, second):
             writer.close()
         await asyncio.sleep(0.05)
+        await served(connect)
+
+    play(scenario, known)
+
+
+def test_address_with_too_many_connections_pays_with_its_own_silent_one() -> None:
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        first, _ = await connect()
+        await connect()
+        await served(connect)
+        assert await first.read() == b""
+
+    play(scenario, at_once)
+
+
+def test_connection_with_the_oldest_unfinished_head_gives_way_when_all_hold_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "HEADS_MAX", 50_000)
+    monkeypatch.setattr(http_protocol, "HEAD_S", 30)
+    head_of, sizes = Connections.head, list[int]()
+
+    def head(self: Connections, holder: Bounded, size: int) -> None:
+        sizes.append(size)
+        head_of(self, holder, size)
+
+    monkeypatch.setattr(Connections, "head", head)
+
+    async def scenario(connect: Callable[[], Awaitable[Streams]]) -> None:
+        unfinished = b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 30_000
         reader, writer = await connect()
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await reader.readline()).startswith(b"HTTP/1.1 204 ")
+        writer.write(unfinished)
+        await eventually(lambda: sum(sizes) >= len(unfinished))
+        other, second = await connect()
+        second.write(unfinished)
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+        second.write(b"\r\nHost: x\r\n\r\n")
+        assert (await other.readline()).startswith(b"HTTP/1.1 204 ")
 
     play(scenario, at_once)
 

@@ -21,7 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from sandboxd.api.access import parameters
-from sandboxd.api.access.parameters import BodyBudget, BodyReader
+from sandboxd.api.access.parameters import BodyReader
+from sandboxd.api.http.body_budget import BodyBudget, hold, release
 
 from ..waiting import until
 from .bad_requests import assert_problem
@@ -170,27 +171,6 @@ def test_websocket_that_floods_the_server_is_closed(
             sock.sendall(flood)
 
 
-def test_source_with_too_many_connections_is_refused(start: Callable[..., Server]) -> None:
-    server = start({"http": {"source_connections": 3}})
-    port = int((server.base / "port").read_text())
-    with contextlib.ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        until(lambda: refused(port))
-        assert server.client.get("/").status_code == 200, "the Unix socket has no address"
-    until(lambda: not refused(port))
-    assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
-
-
-def refused(port: int) -> bool:
-    """Whether the server refuses a connection at once; else it closes it for the bad request."""
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.sendall(b"\r\n\r\n?\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
-            return sock.recv(100).startswith(b"HTTP/1.1 429 ")
-        return False
-
-
 # -- slow bodies, with a short patience
 
 
@@ -233,14 +213,31 @@ def test_body_that_comes_too_slowly_is_408(
     assert at_least <= time.monotonic() - began
 
 
+def body(budget: BodyBudget, owner: str = "") -> Request:
+    """A request, whose body counts."""
+    state = {"caller": SimpleNamespace(name=owner)} if owner else {}
+    app = SimpleNamespace(state=SimpleNamespace(sandboxd=SimpleNamespace(bodies=budget)))
+    return Request({"type": "http", "method": "POST", "app": app, "state": state})
+
+
 def test_budget_for_bodies_is_released() -> None:
-    held = BodyBudget(10)
-    with pytest.raises(HTTPException) as refused, held.room() as hold:
-        hold(6)
-        with held.room() as other:
-            other(4)
-        hold(4)
-        hold(1)
+    budget = BodyBudget(10)
+    first, second = body(budget), body(budget)
+    hold(first, 6)
+    hold(second, 4)
+    with pytest.raises(HTTPException) as refused:
+        hold(first, 1)
     assert refused.value.status_code == 503 and refused.value.headers
-    with held.room() as hold:
-        hold(10)
+    release(second.scope)
+    hold(first, 4)
+    release(first.scope)
+    release(first.scope)
+    hold(body(budget), 10)
+
+
+def test_owner_cannot_use_up_the_budget_for_bodies_of_others() -> None:
+    budget = BodyBudget(10)
+    hold(body(budget, "ann"), 5)
+    with pytest.raises(HTTPException):
+        hold(body(budget, "ann"), 1)
+    hold(body(budget, "ben"), 5)

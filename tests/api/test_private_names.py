@@ -11,6 +11,7 @@ import ast
 import importlib.metadata
 import inspect
 import textwrap
+from asyncio import selector_events
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import Server, ServerState
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 
 from sandboxd.api.http.connections import Bounded, Connections
 from sandboxd.api.http.delivery import Delivering
@@ -55,6 +57,9 @@ METHODS: dict[type, dict[str, str]] = {
         "handle_connect": "self event",
         "handle_cont": "self event",
         "handle_ping": "self",
+        "on_task_complete": "self task",
+        "send_receive_event_to_app": "self",
+        "receive": "self",
         "send": "self message",
     },
     FlowControl: {"drain": "self"},
@@ -65,6 +70,7 @@ METHODS: dict[type, dict[str, str]] = {
         "capture_signals": "self",
     },
     ServerState: {"__init__": "self"},
+    Protocol: {"fail": "self code reason", "data_to_send": "self"},
     ServerProtocol: {
         "__init__": "self origins extensions subprotocols select_subprotocol state max_size logger",
         "send_response": "self response",
@@ -79,15 +85,17 @@ ATTRIBUTES: dict[type, set[str]] = {
         "transport", "url",
     },
     WebSocketsSansIOProtocol: {
-        "client", "close_sent", "conn", "frames", "handshake_complete", "handshake_initiated",
-        "response", "scope", "transport", "writable",
+        "client", "close_sent", "close_timer", "conn", "frames", "handshake_complete",
+        "handshake_initiated", "loop", "queue", "read_paused", "response", "scope",
+        "transport", "writable",
     },
     RequestResponseCycle: {
-        "keep_alive", "more_body", "response_complete", "response_started", "scope",
+        "body", "keep_alive", "more_body", "response_complete", "response_started", "scope",
     },
     ServerState: {"connections", "default_headers"},
     Server: {"server_state", "should_exit", "started"},
-    Protocol: {"handshake_exc"},
+    Protocol: {"current_size", "handshake_exc", "reader"},
+    StreamReader: {"buffer"},
 }  # fmt: skip
 """The attributes that we read or set."""
 
@@ -150,6 +158,12 @@ def test_an_attribute_that_we_read_or_set_is_one_that_the_library_sets(
 def test_the_status_lines_that_we_send_are_a_table_by_status() -> None:
     lines = getattr(httptools_impl, "STATUS_LINE", {})
     assert lines.get(431, b"").startswith(b"HTTP/1.1 431 "), differs("STATUS_LINE")
+
+
+def test_the_bytes_of_one_read_of_a_connection_have_a_bound_that_asyncio_reads() -> None:
+    transport = vars(selector_events)["_SelectorSocketTransport"]
+    assert transport.max_size > 0
+    assert "recv(self.max_size)" in inspect.getsource(transport)
 
 
 def names_of(*owners: type) -> set[str]:

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...config import Config
 from ...errors import AuthFailed, Forbidden, RateLimited
+from ..http.connections import know
 from ..http.route import Access
 from . import signature
 from .keys import Keys
@@ -127,6 +128,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         authenticator: Authenticator = scope["app"].state.sandboxd.authenticator
         caller = scope["state"]["caller"] = await authenticator.admit(scope)
+        know(scope, caller.name)
         with authenticator.at_once(caller):
             if self._access is Access.ADMIN and not caller.is_admin:
                 raise Forbidden("only admins can do this")

@@ -12,8 +12,7 @@ import asyncio
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -22,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from ...errors import Invalid
+from ..http.body_budget import hold
 from . import unserved
 from .ownership import OWNER, name_owner
 
@@ -29,6 +29,12 @@ Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
 BODY_MAX = 2 << 20
 """Bytes of a JSON body."""
+
+VALUES_MAX = 100_000
+"""Values of a JSON body: objects, lists, texts, numbers."""
+
+VALUE_COST = 128
+"""Bytes that a value of a body counts in the total of all bodies, beside its text."""
 
 DROP_MAX = 64 << 20
 """Bytes of a refused body that are read, so that its sender comes to read the response."""
@@ -63,6 +69,7 @@ async def parameters(
         data = {beside[0]: "parameters are in the body of this request, not in its query"}
         raise Invalid("Input validation error", data)
     values = parse(body)
+    hold(request, count_values(values) * VALUE_COST)
     name_owner(request, values)
     return typed(fold(_without_owner(values), aliases or {}), kind)
 
@@ -136,6 +143,7 @@ def parse(body: bytes) -> dict[str, Any]:
         raise Invalid("Malformed body") from None
     if not isinstance(value, dict):
         raise Invalid("Malformed body", {"body": "a JSON object is expected"})
+    count_values(value)
     return value
 
 
@@ -160,41 +168,31 @@ def _query(query: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 async def _whole(request: Request) -> bytes:
     incoming, body = BodyReader(request), bytearray()
-    with request.app.state.sandboxd.bodies.room() as hold:
-        while piece := await incoming.piece():
-            body += piece
-            if len(body) > BODY_MAX:
-                closing = await incoming.drop()
-                raise HTTPException(413, f"a body has at most {BODY_MAX} bytes", closing)
-            hold(len(piece))
+    while piece := await incoming.piece():
+        body += piece
+        if len(body) > BODY_MAX:
+            closing = await incoming.drop()
+            raise HTTPException(413, f"a body has at most {BODY_MAX} bytes", closing)
+        hold(request, len(piece))
     return bytes(body)
 
 
-class BodyBudget:
-    """The memory for bodies that are not complete yet: `most` bytes for all requests together."""
+def count_values(value: Any) -> int:
+    """The number of values in `value`, itself among them. Raises Invalid above VALUES_MAX.
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._held = 0
-
-    @contextmanager
-    def room(self) -> Iterator[Callable[[int], None]]:
-        """Gives a function that reserves bytes until the `with` ends. That function raises
-        HTTPException 503 when too few are left."""
-        mine = 0
-
-        def hold(size: int) -> None:
-            nonlocal mine
-            if self._held + size > self.most:
-                headers = {"retry-after": "1", "connection": "close"}
-                raise HTTPException(503, "too many clients are sending a body at once", headers)
-            mine += size
-            self._held += size
-
-        try:
-            yield hold
-        finally:
-            self._held -= mine
+    A value of two bytes in JSON takes up to a hundred in memory.
+    """
+    rest, count = [value], 0
+    while rest:
+        inner = rest.pop()
+        count += 1
+        if isinstance(inner, dict):
+            rest.extend(inner.values())
+        elif isinstance(inner, list):
+            rest.extend(inner)
+        if count + len(rest) > VALUES_MAX:
+            raise Invalid("Malformed body", {"body": f"at most {VALUES_MAX} values are allowed"})
+    return count
 
 
 class BodyReader:

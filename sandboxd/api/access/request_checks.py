@@ -13,7 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import Refused
-from ..http import problems
+from ..http import body_budget, problems
 from .csrf import refuse_pages
 from .rate_limit import UNCOUNTED, WINDOW_S, RollingWindow
 
@@ -54,6 +54,8 @@ class RequestChecks:
             await problems.answer(error)(scope, receive, counted)
         else:
             await self._app(scope, receive, counted)
+        finally:
+            body_budget.release(scope)
 
 
 def _check(scope: Scope) -> None:

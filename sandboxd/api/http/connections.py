@@ -1,5 +1,5 @@
-"""The bounds of all connections together: their number, their number from one address, and the
-bytes in memory for clients that do not read.
+"""The bounds of all connections together: their places (places.py), the bytes of heads that are not
+complete, and the bytes in memory for clients that do not read.
 
 A connection with a slow client is paused: nothing more is written to it. It is aborted when its
 client reads nothing for STALLED_S. And while the paused connections together hold more than
@@ -12,20 +12,33 @@ import asyncio
 import errno
 import logging
 import resource
-from collections import Counter
+from collections import OrderedDict
+from collections.abc import MutableMapping
 from typing import Any
 
 from uvicorn.server import ServerState
 
 from ... import log
 from ...config import HttpConfig
+from .body_budget import BodyBudget
 from .delivery import Delivering
+from .places import DoorBounds, Place, Places, source_of
 
 STALLED_S = 300.0
 
 HELD_MAX = 128 << 20
 
 COMPLAINT_S = 10.0
+
+HEADS_MAX = 16 << 20
+"""Bytes of all heads that are not complete. A head that comes in one piece does not count."""
+
+READ_MAX = 64 * 1024
+"""Bytes that are read from a connection at once. asyncio's own 256 KiB wait in memory for each
+request whose body is not taken, and hold 40,000 messages of a WebSocket."""
+
+LOCAL_PART = 4
+"""The part of all connections that is reserved for the Unix socket: one in LOCAL_PART."""
 
 BACKLOG = 512
 """Connections that may wait to be accepted."""
@@ -51,29 +64,74 @@ def complain_less(loop: asyncio.AbstractEventLoop) -> None:
 class Connections(ServerState):
     """uvicorn's state of all connections, with the bounds of `http`, which a reload replaces."""
 
-    def __init__(self, http: HttpConfig) -> None:
+    def __init__(self, http: HttpConfig, bodies: BodyBudget) -> None:
         super().__init__()
         self.http = http
+        self.bodies = bodies
         self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # runs need some as well
-        self._sources: Counter[str] = Counter()
+        self._network, self._local = Places(), Places()
+        self._holders: dict[Place, Bounded] = {}
+        self._heads: OrderedDict[Bounded, int] = OrderedDict()
+        self._heads_size = 0
         self._paused: dict[asyncio.Transport, tuple[int, asyncio.TimerHandle]] = {}
         self._held = 0
 
-    def came(self, client: tuple[str, int] | None) -> int:
-        """Count a connection from this address, if it has one. Returns the HTTP status to refuse
-        it with, else 0."""
-        if client:
-            self._sources[client[0]] += 1
-        if len(self.connections) > min(self.http.connections, self._room):
-            return 503
-        return 429 if client and self._sources[client[0]] > self.http.source_connections else 0
+    def _door(self, is_local: bool) -> tuple[Places, DoorBounds]:
+        """The places for peers of this kind, and their bounds.
 
-    def went(self, client: tuple[str, int] | None) -> None:
-        """A counted connection is gone."""
-        if client:
-            self._sources[client[0]] -= 1
-            if not self._sources[client[0]]:
-                del self._sources[client[0]]
+        The Unix socket is the door of the operator. It has places of its own, so that the network
+        cannot fill them.
+        """
+        local = self._room // LOCAL_PART
+        places = min(self.http.connections, local if is_local else self._room - local)
+        bounds = DoorBounds(places, self.http.source_connections, self.http.requests)
+        return self._local if is_local else self._network, bounds
+
+    def arrive(self, holder: Bounded) -> int:
+        """A connection has come. Returns the HTTP status to refuse it with, else 0."""
+        client = holder.client
+        places, bounds = self._door(not client)
+        arrival = places.arrive(source_of(client[0]) if client else "", bounds)
+        if arrival.replaced:
+            other = self._holders.pop(arrival.replaced)
+            other.place = None
+            other.give_way()
+        if arrival.place:
+            holder.place = arrival.place
+            self._holders[arrival.place] = holder
+        return arrival.status
+
+    def speak(self, holder: Bounded) -> None:
+        """The connection has sent the head of a request."""
+        if holder.place:
+            self._door(not holder.client)[0].speak(holder.place)
+
+    def know(self, holder: Bounded, owner: str) -> None:
+        """A request of `owner` on the connection was authenticated."""
+        if holder.place:
+            places, bounds = self._door(not holder.client)
+            places.know(holder.place, owner, bounds)
+
+    def leave(self, holder: Bounded) -> None:
+        """The connection is gone, or goes on as one of another protocol."""
+        if holder.place:
+            self._door(not holder.client)[0].leave(holder.place)
+            del self._holders[holder.place]
+            holder.place = None
+        self.head(holder, 0)
+
+    def head(self, holder: Bounded, size: int) -> None:
+        """The connection has sent `size` bytes of a head that is not complete. While all such heads
+        together are larger than HEADS_MAX, the connection with the oldest one gives way."""
+        self._heads_size += size - self._heads.get(holder, 0)
+        if size:
+            self._heads[holder] = size
+        else:
+            self._heads.pop(holder, None)
+        while self._heads_size > HEADS_MAX:
+            oldest, its_size = self._heads.popitem(last=False)
+            self._heads_size -= its_size
+            oldest.give_way()
 
     def paused(self, transport: asyncio.Transport) -> None:
         """The client of a connection does not keep up."""
@@ -98,11 +156,25 @@ class Bounded(Delivering, asyncio.Protocol):
     """A part of a protocol that reports one connection to `_all`, except for its begin."""
 
     client: Any
+    place: Place | None = None
     _all: Connections
+
+    def offer(self, scope: Any) -> None:
+        """Offer the functions of a connection to the application that gets `scope`."""
+        super().offer(scope)
+        scope["extensions"][_KNOWN] = self.know
+
+    def know(self, owner: str) -> None:
+        """A request of `owner` was authenticated."""
+        self._all.know(self, owner)
+
+    def give_way(self) -> None:
+        """Close the connection, whose place or memory another one needs."""
+        raise NotImplementedError
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._all.went(self.client)
+        self._all.leave(self)
         self._all.goes_on(self.transport)
         self.noticed_loss(exc)
         super().connection_lost(exc)
@@ -116,3 +188,12 @@ class Bounded(Delivering, asyncio.Protocol):
         """The client keeps up again."""
         super().resume_writing()
         self._all.goes_on(self.transport)
+
+
+_KNOWN = "sandboxd.known"
+
+
+def know(scope: MutableMapping[str, Any], owner: str) -> None:
+    """A request of `owner` was authenticated: its connection keeps its place (places.py)."""
+    if tell := scope.get("extensions", {}).get(_KNOWN):
+        tell(owner)

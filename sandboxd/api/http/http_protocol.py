@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from .connections import Bounded, Connections
+from .connections import READ_MAX, Bounded, Connections
 from .problems import MEDIA_TYPE, RETRY_S, of_status
 from .responses import to_json
 
@@ -42,6 +42,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = True
         self._head = 0
+        self._unfinished = 0
         self._refused = 400
         self._timer: asyncio.TimerHandle | None = None
         self._trailers = 0
@@ -52,21 +53,34 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """A client has connected."""
         super().connection_made(transport)
+        transport.max_size = READ_MAX  # type: ignore[attr-defined]  # of asyncio's transports
         self._expect_head()
-        if status := self._all.came(self.client):
+        if status := self._all.arrive(self):
             self._refuse(status)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._head_came()
         super().connection_lost(exc)
+        for cycle in (self.cycle, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:  # in a circle of references, which may live for long
+                cycle.body = bytearray()
+
+    def give_way(self) -> None:
+        """Close the connection, whose place or memory another one needs."""
+        is_waiting = self.cycle is not None and not self.cycle.response_complete
+        if is_waiting or (self._in_head and self._head):
+            self._refuse(503)
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     async def _drained(self) -> None:
         await self.flow.drain()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the other protocol."""
-        self._all.went(self.client)
+        self._all.leave(self)
         super().handle_websocket_upgrade()
 
     def _expect_head(self) -> None:
@@ -94,10 +108,16 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
             return
         before = self._in_head
         super().data_received(data)
-        if before and self._in_head:
+        if not self._in_head:
+            self._all.head(self, 0)
+            return
+        self._unfinished = (self._unfinished if before else 0) + len(data)
+        if before:
             self._head += len(data)
             if self._head > HEAD_MAX and not self.transport.is_closing():
                 self._refuse(431)
+        if not self.transport.is_closing():
+            self._all.head(self, self._unfinished)
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -124,6 +144,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         """The head is whole."""
         self._in_head = False
         self._head_came()
+        self._all.speak(self)
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         self._check(size <= HEAD_MAX)
         self.offer(self.scope)

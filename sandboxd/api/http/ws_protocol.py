@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from ...errors import SandboxdError
+from .body_budget import Reservation
 from .connections import Bounded, Connections
 from .http_protocol import SERVER
 from .problems import MEDIA_TYPE, of_error, of_status
@@ -28,6 +30,18 @@ from .responses import to_json
 
 MESSAGE_MAX = 2 << 20
 """Bytes of one message of a client; as much as a JSON body may have."""
+
+MESSAGE_S = 60.0
+"""Seconds in which a message has to be complete, without the time in which nothing is read."""
+
+MESSAGE_COST = 512
+"""Bytes that a message or a frame counts beside its content: an empty message is not free."""
+
+REFUSED_S = 3.0
+"""Seconds in which a refused client has to read why, and to close its side."""
+
+TRY_AGAIN, TOO_SLOW = 1013, 1008
+"""The codes of a close: try again later, policy violation (RFC 6455, and its registry)."""
 
 FRAGMENTS_MAX = 4096
 """Frames of one message; an empty frame costs a client next to nothing."""
@@ -63,21 +77,113 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
         logger = logging.getLogger("uvicorn.error")
         self.conn = Handshake(max_size=MESSAGE_MAX, logger=logger)
         self._all: Connections = kwargs["server_state"]
+        self._reservation = Reservation(self._all.bodies)
+        self._waiting = deque[int]()  # sizes of messages for the application
+        self._in_hand = 0  # the size of the message that it works on
+        self._waiting_size = 0  # of both
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has asked for a WebSocket on its connection."""
         super().connection_made(transport)
-        self._all.came(self.client)
+        self._all.arrive(self)
+        self._all.speak(self)
+
+    def know(self, owner: str) -> None:
+        """The handshake of `owner` was authenticated."""
+        super().know(owner)
+        self._reservation.belong_to(owner)
+
+    def give_way(self) -> None:
+        """Close the connection, whose place another one needs."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Parse the next bytes. The library has no event for a handshake that it cannot read."""
         super().data_received(data)
+        self._count()
         if self.conn.handshake_exc and not self.handshake_initiated:
             self.handshake_initiated = self.handshake_complete = self.close_sent = True
             answer = self.conn.reject(400, str(self.conn.handshake_exc))
             answer.headers["server"] = SERVER
             self.transport.write(answer.serialize())
             self.transport.close()
+
+    def _count(self) -> None:
+        """Count what is in memory, and watch the time of a message that is not complete."""
+        unfinished = len(self.conn.reader.buffer) + (self.conn.current_size or 0)
+        unfinished += len(self.frames) * MESSAGE_COST
+        fits = self._reservation.resize(unfinished + self._waiting_size)
+        if not unfinished or self.read_paused or self.transport.is_closing():
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(MESSAGE_S, self._too_late)
+        if not fits and not self.transport.is_closing():
+            self._fail(TRY_AGAIN, "too many clients are sending messages at once")
+
+    def _too_late(self) -> None:
+        self._fail(TOO_SLOW, f"a message has to be complete within {MESSAGE_S:g} s")
+
+    def _stop_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Drop the message that is not complete and all that follows, and close the connection. A
+        socket that is closed with unread bytes would be reset, and the client would not learn why:
+        so they are read and dropped for REFUSED_S."""
+        if self.close_sent:
+            self.transport.abort()
+            return
+        self.conn.fail(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.close_timer = self.loop.call_later(REFUSED_S, self.transport.close)
+        self._drop_unfinished()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def _drop_unfinished(self) -> None:
+        """Give the memory back. The connection is in a circle of references, which may live for
+        long after its end."""
+        self.conn.reader.buffer.clear()
+        self.conn.current_size = None
+        self.frames = []
+        self._count()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """The application has ended, and reads no more messages."""
+        super().on_task_complete(task)
+        self.queue = asyncio.Queue()
+        self._waiting.clear()
+        self._waiting_size = 0
+        self._count()
+
+    def send_receive_event_to_app(self) -> None:
+        """A message is complete."""
+        self._stop_timer()
+        wide = 1 if all(map(_is_ascii, self.frames)) else 4  # bytes of a character in a text
+        size = sum(map(len, self.frames)) * wide + MESSAGE_COST
+        before = self.queue.qsize()
+        super().send_receive_event_to_app()
+        if self.queue.qsize() > before:
+            self._waiting.append(size)
+            self._waiting_size += size
+
+    async def receive(self) -> Any:
+        """The next message for the application, which is done with the one before."""
+        if self._in_hand:
+            self._waiting_size -= self._in_hand
+            self._in_hand = 0
+            self._count()
+        message = await super().receive()
+        if message["type"] == "websocket.receive":
+            self._in_hand = self._waiting.popleft()
+        self._count()
+        return message
 
     async def send(self, message: Any) -> None:
         """Pass a message of the application on. A refused handshake is complete as well; without
@@ -104,6 +210,7 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
         """The connection is gone."""
         super().connection_lost(exc)
         self.writable.set()
+        self._drop_unfinished()
 
     async def _drained(self) -> None:
         await self.writable.wait()
@@ -113,3 +220,9 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             self.offer(self.scope)
+            self.read_paused = True  # until the application asks for what comes
+            self.transport.pause_reading()
+
+
+def _is_ascii(part: bytes) -> bool:
+    return part.isascii()

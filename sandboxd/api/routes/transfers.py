@@ -27,6 +27,7 @@ from ..folders.registry import Folder
 from ..folders.tokens import Purpose, Token
 from ..folders.tus import TusError
 from ..http import ranges
+from ..http.connections import know
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions.file_client import FileClient
@@ -210,6 +211,7 @@ async def _token(request: Request, text: str, purpose: Purpose) -> tuple[Token, 
     token = here.tokens.find(text, purpose)
     if token.giver != LOCAL.name and not await here.authenticator.keys.find(token.giver):
         raise AuthFailed("Access key not found")
+    know(request.scope, token.giver)
     place = here.folders.by_id(token.folder)
     annotate(request, folder=place.row.id, owner=place.row.owner)
     return token, place
