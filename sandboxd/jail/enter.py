@@ -29,7 +29,7 @@ from ..model import HOME, Limits
 from . import identity, namespaces, network, rlimits, rootfs, seccomp
 from .cgroup import Group
 from .mounts import FolderMount, Tree
-from .shown_files import Shown
+from .overlays import HostView
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,14 @@ class Jail:
 
     root     an empty directory, where the tree is built
     paths    directories of the host, as in config.RootfsConfig
-    shown    the copy of files of the host (shown_files.py)
+    view     all that runs see of the host (overlays.py)
     outside  the warden's namespaces (namespaces.current)
     filter   the system call filter (seccomp.compile)
     """
 
     root: str
     paths: tuple[str, ...]
-    shown: Shown
+    view: HostView
     outside: dict[str, str]
     filter: seccomp.Filter
     group: Group
@@ -73,7 +73,7 @@ def prepare(jail: Jail) -> Tree:
     namespaces.apply_cgroup()
     network.apply()
     tree = Tree(jail.root)
-    tree.apply(rootfs.system(jail.paths, jail.shown))
+    tree.apply(rootfs.system(jail.paths, jail.view))
     return tree
 
 

@@ -154,12 +154,14 @@ class Mount:
 class Bind:
     """A clone of `source`, with all mounted below it, seen at `path`.
 
-    `source` is a path of the host, or a descriptor of a detached clone made earlier.
+    `source` is a path of the host, or a descriptor of a detached clone made earlier. `fstype` is
+    the type of its file system, where no other may be shown.
     """
 
     path: str
     source: str | int
     attributes: int = READ_ONLY
+    fstype: str = ""
 
     def describe(self) -> str:
         """The part in one line."""
@@ -308,18 +310,23 @@ class Tree:
         }
         for path in sealed:
             wanted[path].add("ro")
-        binds = tuple(f"{p.path}/" for p in self.done if isinstance(p, Bind))
+        types = {p.path: p.fstype for p in self.done if isinstance(p, Bind | Mount) and p.fstype}
+        points = set()
         for line in lines:
-            left, _, _ = line.partition(" - ")
+            left, _, right = line.partition(" - ")
             _, _, _, _, point, options, *propagation = left.split()
-            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)  # proc(5)
+            point = unescaped(point)
+            points.add(point)
             expect("mounts", f"propagation of {point}", propagation, [])
-            above = [b for b in binds if point.startswith(b)]
-            if point not in wanted and above:  # a mount of the host below a bind
-                wanted[point] = wanted[max(above, key=len).rstrip("/")]
             planned = wanted.get(point)
             expect("mounts", f"{point} is planned", planned is not None, True)
             missing = sorted((planned or set()) - set(options.split(",")))
             expect("mounts", f"missing on {point}", missing, [])
-        points = {line.split()[4] for line in lines}
-        expect("mounts", "not mounted", sorted(p for p in wanted if p not in points), [])
+            fstype = right.split()[0]
+            expect("mounts", f"type of {point}", fstype, types.get(point, fstype))
+        expect("mounts", "not mounted", sorted(wanted.keys() - points), [])
+
+
+def unescaped(point: str) -> str:
+    """A path of mountinfo (proc(5)) as it is; there, a space and the like are octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)

@@ -21,7 +21,7 @@ from .mounts import (
     Node,
     Part,
 )  # fmt: skip
-from .shown_files import Shown
+from .overlays import HostView
 
 USER = "work"
 
@@ -53,16 +53,17 @@ ALSO_CALLED = {"python": "python3"}
 calls so comes first."""
 
 
-def system(paths: Iterable[str], shown: Shown) -> list[Part]:
+def system(paths: Iterable[str], view: HostView) -> list[Part]:
     """The parts that are the same for all runs: host parts, /etc, /dev and /proc."""
     return [
+        *view.overlays(),
         Mount("/", "tmpfs", WRITABLE, "size=1m,nr_inodes=4096,mode=755"),
-        *_host(paths),
-        Bind("/etc", f"{shown.directory}/etc"),
+        *_host(paths, view),
+        *view.binds("/etc"),
         *_aliases(),
         *(Directory(path) for path in ("/run", "/home", "/var", "/root")),
-        Bind("/var/lib", f"{shown.directory}/var/lib"),
-        *(Bind(path, path) for path in shown.binds if _fits(path, shown.directory)),
+        *view.binds("/var/lib"),
+        *(part for path in view.files if _fits(path, view.copy) for part in view.binds(path)),
         Link("/var/tmp", "/tmp"),
         Link("/var/run", "/run"),
         *_dev(),
@@ -82,13 +83,13 @@ def session(uid: int, gid: int, workdir: int, tmp: int, shm: int) -> list[Part]:
     ]
 
 
-def _host(paths: Iterable[str]) -> list[Part]:
+def _host(paths: Iterable[str], view: HostView) -> list[Part]:
     parts: list[Part] = []
     for path in paths:
         if os.path.islink(path):  # merged /usr: /bin -> usr/bin
             parts.append(Link(path, os.readlink(path)))
         elif os.path.isdir(path):
-            parts.append(Bind(path, path))
+            parts += view.binds(path)
     return parts
 
 

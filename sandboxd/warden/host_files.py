@@ -1,7 +1,8 @@
 """The copies of the host's files that jails show: made at start, and renewed when outdated.
 
-Each copy (jail/shown_files.py) is in a tmpfs of its own, in the warden's mount namespace. A run
-binds the current one. A newer copy, which a background job makes, replaces the old one. The file
+Each copy (jail/shown_files.py) is in a tmpfs of its own, in the warden's mount namespace, together
+with the places of the overlays (jail/overlays.py) that show runs this copy and the directories of
+the host. A newer copy, which a background job makes, replaces the old one. The file
 system of the old one stays until the last run that shows it has ended.
 
 A copy is outdated when a package was installed or removed, when a named file of /etc was replaced,
@@ -15,12 +16,14 @@ import dataclasses
 import logging
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from .. import log, runtimes
 from ..config import Config
-from ..jail import syscalls
-from ..jail.shown_files import Copier, Selection, Shown, stamp
+from ..jail import overlays, syscalls
+from ..jail.overlays import HostView, Source
+from ..jail.shown_files import Copier, Selection, stamp
 from ..jail.stage import stage
 from .background import BackgroundJobs
 
@@ -40,13 +43,6 @@ def selection(config: Config) -> Selection:
     return Selection(rootfs.etc_builtin, rootfs.etc, paths, rootfs.package_files, visible)
 
 
-def mount_copy(directory: str) -> None:
-    """An empty file system for one copy."""
-    options = f"size={SIZE},mode=755"
-    flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV  # MS_* have the same values
-    syscalls.mount("none", directory, "tmpfs", flags, options)
-
-
 class HostFiles:
     """The current copy, and how it is renewed."""
 
@@ -60,19 +56,20 @@ class HostFiles:
                 os.rmdir(f"{self._directory}/{name}")
         self.select(config)
         self._stamp = stamp(self._selection)
-        self._shown = _copy(self._place(), self._selection)
+        self._view = make_view(self._place(), self._selection, self._paths)
         self._outdated = False
 
     def select(self, config: Config) -> None:
         """Show other files from the next copy on, which is due at once. Raises ConfigError."""
         self._selection = selection(config)
+        self._paths = config.rootfs.paths
         self._outdated = True
         self._begun = -PAUSE_S
 
-    def current(self) -> Shown:
+    def current(self) -> HostView:
         """The copy for a new run. If the host has changed, the next copy will be made soon."""
         self.look()
-        return self._shown
+        return self._view
 
     def look(self) -> None:
         """Compare the host with the copy. Besides each run, each sweep does so: the first run
@@ -88,17 +85,17 @@ class HostFiles:
         self._outdated, self._working, self._begun = False, True, now
         self._stamp = stamp(self._selection)
         place = self._place()
-        selected = self._selection
+        selected, paths = self._selection, self._paths
         jobs.begin(
             "host-files",
-            lambda: dataclasses.asdict(_copy(place, selected)),
+            lambda: dataclasses.asdict(make_view(place, selected, paths)),
             lambda result: self._use(place, result),
             keep=(),
         )
 
     def remove(self) -> None:
         """Remove the current copy, at the end of the warden. Runs that go on keep it."""
-        self._unmount(self._shown.directory)
+        self._unmount(self._view.directory)
 
     def _place(self) -> str:
         self._number += 1
@@ -110,8 +107,10 @@ class HostFiles:
             log.event("host-files.failed", logging.ERROR, path=place)
             self._unmount(place)
             return
-        old = self._shown.directory
-        self._shown = Shown(result["directory"], tuple(result["binds"]))
+        old = self._view.directory
+        sources = tuple(Source(**source) for source in result.pop("sources"))
+        tuples = {name: tuple(result.pop(name)) for name in ("files", "lowers")}
+        self._view = HostView(**result, **tuples, sources=sources)
         self._unmount(old)
 
     def _unmount(self, place: str) -> None:
@@ -121,14 +120,20 @@ class HostFiles:
             os.rmdir(place)
 
 
-def _copy(place: str, selected: Selection) -> Shown:
+def make_view(place: str, selected: Selection, paths: tuple[str, ...]) -> HostView:
+    """A new copy, mounted at `place`, and the plan for `paths` of the host. Raises StageError."""
     with stage("host files"):
         os.makedirs(place, mode=0o755, exist_ok=True)
-        mount_copy(place)
-        shown = Copier(selected, place).copy()
+        options = f"size={SIZE},mode=755"
+        flags = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV  # MS_* have the same values
+        syscalls.mount("none", place, "tmpfs", flags, options)
+        shown = Copier(selected, f"{place}/{overlays.COPY}").copy()
+        mountinfo = Path("/proc/self/mountinfo").read_text()
+        view = overlays.plan(place, paths, shown.binds, mountinfo)
+        overlays.make_places(view)
         fd = syscalls.open_tree(place, 0)
         try:
             syscalls.mount_setattr(fd, syscalls.MOUNT_ATTR_RDONLY, recursive=False)
         finally:
             os.close(fd)
-        return shown
+        return view

@@ -89,8 +89,8 @@ class RunRequests:
         """The jail of a run. A runtime that is not configured has the filter of all."""
         resources = self._resources
         filter = resources.filters.get(runtime, resources.filter)
-        paths, shown = resources.config.rootfs.paths, resources.host_files.current()
-        return Jail(resources.root, paths, shown, resources.outside, filter, group)
+        paths, view = resources.config.rootfs.paths, resources.host_files.current()
+        return Jail(resources.root, paths, view, resources.outside, filter, group)
 
     def follow(self, slot: int, session: str, run: int, begun: bool) -> Result:
         """The descriptors of a run that an earlier daemon was to start. Nothing is left of a run

@@ -17,11 +17,11 @@ from ....jail.cgroup import Group
 from ....jail.chroot import own_mounts
 from ....jail.enter import Jail, JailSession
 from ....jail.mounts import READ_ONLY, Mount, Node, clone
-from ....jail.shown_files import Copier, Selection
+from ....jail.shown_files import Selection
 from ....jail.stage import expect
 from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
-from ...host_files import mount_copy
+from ...host_files import make_view
 from ...slots.leases import lock_uid
 from ..trial import Trial, attempt
 from . import Probe, ProbeContext
@@ -177,13 +177,12 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
     for path in (work, tmp, root):
         os.mkdir(path)
         os.chown(path, uid, uid)
-    os.mkdir(copy)
-    mount_copy(copy)
     # The files of packages take longer, and are copied in the same way.
     rootfs = host.config.rootfs
-    shown = Copier(Selection(rootfs.etc_builtin, rootfs.etc, packages=False), copy).copy()
+    selected = Selection(rootfs.etc_builtin, rootfs.etc, packages=False)
+    view = make_view(copy, selected, rootfs.paths)
     outside, program = namespaces.current(), seccomp.compile()
-    jail = Jail(root, rootfs.paths, shown, outside, program, group)
+    jail = Jail(root, rootfs.paths, view, outside, program, group)
     limits = host.config.limits.exec
     init = launch.prepare(jail)
     try:
