@@ -237,10 +237,13 @@ def attach(fd: int, parent: int, name: str) -> None:
 class Mask:
     """Hides a file or directory of /proc behind an empty one of the root being built.
 
-    Never behind the program's own /dev/null, which a race may have replaced (CVE-2025-31133).
+    Never behind the program's own /dev/null, which a race may have replaced (CVE-2025-31133). A
+    mask that is `like` an earlier one, its path, is a clone of that mount, with its attributes.
+    That takes one system call: a run has some fifty masks.
     """
 
     path: str
+    like: str = ""
     attributes: int = READ_ONLY
 
     def describe(self) -> str:
@@ -249,6 +252,9 @@ class Mask:
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
+        if self.like:
+            syscalls.mount(root + self.like, root + self.path, None, syscalls.MS_BIND)
+            return
         empty = "/run" if os.path.isdir(root + self.path) else "/etc/resolv.conf"
         Bind(self.path, root + empty, self.attributes).apply(root)
 

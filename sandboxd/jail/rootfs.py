@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 from ..model import ALIASES, HOME, PATH
 from .mounts import (
@@ -30,14 +31,22 @@ SEALED = ("/", "/dev", "/proc")
 
 # Readable by all or dangerous when written, and of no use to a program in a jail. Those that
 # only root may read or write are masked all the same: one wall more (Docker masks most of them).
-# interrupts, softirqs and diskstats tell one tenant when another types, computes and stores.
+# interrupts, softirqs, diskstats, vmstat, schedstat and pressure tell one tenant when another
+# types, computes and stores; locks, cgroups and the counts of sys, how many there are. cmdline,
+# config.gz and the like describe the host. What programs do read stays: docs/security.md has it.
 MASKED = (
-    "acpi", "asound", "buddyinfo", "bus", "diskstats", "driver", "fs", "interrupts", "iomem",
-    "ioports", "irq", "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup",
-    "kpagecount", "kpageflags", "latency_stats", "modules", "mtrr", "pagetypeinfo", "partitions",
-    "sched_debug", "scsi", "slabinfo", "softirqs", "sysrq-trigger", "timer_list", "tty",
-    "vmallocinfo", "zoneinfo",
+    "acpi", "allocinfo", "asound", "bootconfig", "buddyinfo", "bus", "cgroups", "cmdline",
+    "config.gz", "consoles", "crypto", "devices", "diskstats", "dma", "driver", "execdomains",
+    "fb", "fs", "interrupts", "iomem", "ioports", "irq", "kallsyms", "kcore", "key-users", "keys",
+    "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "lock_stat", "locks",
+    "mdstat", "misc", "modules", "mtrr", "pagetypeinfo", "partitions", "pressure", "sched_debug",
+    "schedstat", "scsi", "slabinfo", "softirqs", "swaps", "sys/dev", "sys/fs/aio-nr",
+    "sys/fs/dentry-state", "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state",
+    "sys/fs/quota", "sys/kernel/pty/nr", "sysrq-trigger", "timer_list", "tty", "vmallocinfo",
+    "vmstat", "zoneinfo",
 )  # fmt: skip
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 NODES = {
     "null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9),
@@ -133,5 +142,17 @@ def _proc() -> list[Part]:
     noexec = NOSUID | NODEV | NOEXEC
     return [
         Mount("/proc", "proc", noexec, "hidepid=2"),
-        *(Mask(f"/proc/{name}") for name in MASKED if os.path.exists(f"/proc/{name}")),
+        *_masks(),
+        # By the host's, two sessions know that they are on one host, and when it was started.
+        FileMount(BOOT_ID, Path("/proc/sys/kernel/random/uuid").read_text()),
     ]
+
+
+def _masks() -> list[Part]:
+    """The masks of what this kernel has of MASKED."""
+    paths = [path for name in MASKED if os.path.exists(path := f"/proc/{name}")]
+    kinds = (
+        [path for path in paths if os.path.isdir(path)],
+        [path for path in paths if not os.path.isdir(path)],
+    )
+    return [Mask(path, kind[0] if n else "") for kind in kinds for n, path in enumerate(kind)]

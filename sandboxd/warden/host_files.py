@@ -108,9 +108,9 @@ class HostFiles:
             self._unmount(place)
             return
         old = self._view.directory
-        sources = tuple(Source(**source) for source in result.pop("sources"))
-        tuples = {name: tuple(result.pop(name)) for name in ("files", "lowers")}
-        self._view = HostView(**result, **tuples, sources=sources)
+        files, lowers = tuple(result["files"]), tuple(result["lowers"])
+        sources = tuple(Source(**source) for source in result["sources"])
+        self._view = HostView(result["directory"], files, lowers, sources)
         self._unmount(old)
 
     def _unmount(self, place: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from sandboxd.jail import identity, mounts, namespaces, network, rlimits, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.mounts import Mask, Tree
+from sandboxd.jail.overlays import Overlay
 
 from ..sandbox import Sandbox
 
@@ -60,12 +61,16 @@ def unread(attributes: int) -> Skip:
     """Mounts do not get `attributes`."""
 
     def skip(patch: pytest.MonkeyPatch) -> None:
-        real = syscalls.mount_setattr
+        set_attributes, real = syscalls.mount_setattr, syscalls.mount
 
         def mount_setattr(fd: int, wanted: int, **more: Any) -> None:
-            real(fd, wanted & ~attributes, **more)
+            set_attributes(fd, wanted & ~attributes, **more)
+
+        def mount(source: str, target: str, fstype: str, flags: int, *data: Any) -> None:
+            real(source, target, fstype, flags & ~attributes, *data)
 
         patch.setattr(syscalls, "mount_setattr", mount_setattr)
+        patch.setattr(syscalls, "mount", mount)
 
     return skip
 
@@ -81,6 +86,16 @@ def shared(patch: pytest.MonkeyPatch) -> None:
             real(fd, wanted, recursive, userns)
 
     patch.setattr(syscalls, "mount_setattr", mount_setattr)
+
+
+def bound(patch: pytest.MonkeyPatch) -> None:
+    """The host's directories are bound, without an overlay."""
+
+    def apply(overlay: Overlay, root: str) -> None:
+        os.chdir(overlay.directory)
+        syscalls.mount(overlay.lower, overlay.target, None, syscalls.MS_BIND)
+
+    patch.setattr(Overlay, "apply", apply)
 
 
 def inherited(patch: pytest.MonkeyPatch) -> None:
@@ -142,6 +157,7 @@ SKIPPED: dict[str, tuple[Skip, str]] = {
     "nosuid": (unread(mounts.NOSUID), "mounts"),
     "nodev": (unread(mounts.NODEV), "mounts"),
     "private mounts": (shared, "mounts"),
+    "overlays": (bound, "mounts"),
     "rlimits": (nothing(rlimits, "apply"), "rlimits"),
     "identity": (nothing(identity, "apply"), "identity"),
     "uid": (nothing(os, "setresuid"), "identity"),
