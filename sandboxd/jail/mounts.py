@@ -104,11 +104,12 @@ class FileMount:
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
         place = f"{root}/.file"
-        with open(place, "x", encoding="utf-8") as file:
-            file.write(self.text)
+        fd = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         try:
+            os.write(fd, self.text.encode())
             Bind(self.path, place, self.attributes).apply(root)
         finally:
+            os.close(fd)
             os.unlink(place)
 
 

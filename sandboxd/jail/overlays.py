@@ -46,6 +46,10 @@ LAYERS = "layers"
 # files, and warn in the kernel's log for each run where the file system has none.
 _OPTIONS = "xino=off,redirect_dir=nofollow,metacopy=off,index=off"
 
+_SPECIAL = re.compile(r"[\\:,]")
+"""The characters that separate options and directories. A backslash before one takes its meaning
+away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
@@ -68,7 +72,7 @@ class Overlay:
     def apply(self, root: str) -> None:
         """Mount it, outside of the tree at `root`."""
         os.chdir(self.directory)
-        lower = re.sub(r"([\\:,])", r"\\\1", self.lower)
+        lower = _SPECIAL.sub(r"\\\g<0>", self.lower)
         options = f"lowerdir={lower}:{EMPTY},{_OPTIONS}"
         syscalls.mount("none", self.target, FSTYPE, READ_ONLY, options)  # MS_* have the same values
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
+from uuid import UUID
 
 from ..model import ALIASES, HOME, PATH
 from .mounts import (
@@ -35,15 +35,17 @@ SEALED = ("/", "/dev", "/proc")
 # types, computes and stores; locks, cgroups and the counts of sys, how many there are. cmdline,
 # config.gz and the like describe the host. What programs do read stays: docs/security.md has it.
 MASKED = (
-    "acpi", "allocinfo", "asound", "bootconfig", "buddyinfo", "bus", "cgroups", "cmdline",
-    "config.gz", "consoles", "crypto", "devices", "diskstats", "dma", "driver", "execdomains",
-    "fb", "fs", "interrupts", "iomem", "ioports", "irq", "kallsyms", "kcore", "key-users", "keys",
-    "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "lock_stat", "locks",
-    "mdstat", "misc", "modules", "mtrr", "pagetypeinfo", "partitions", "pressure", "sched_debug",
-    "schedstat", "scsi", "slabinfo", "softirqs", "swaps", "sys/dev", "sys/fs/aio-nr",
+    "allocinfo", "bootconfig", "buddyinfo", "cgroups", "cmdline", "config.gz", "consoles",
+    "crypto", "devices", "diskstats", "dma", "execdomains", "fb", "interrupts", "iomem", "ioports",
+    "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags",
+    "latency_stats", "lock_stat", "locks", "mdstat", "misc", "modules", "mtrr", "pagetypeinfo",
+    "partitions", "sched_debug", "schedstat", "slabinfo", "softirqs", "swaps", "sys/fs/aio-nr",
     "sys/fs/dentry-state", "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state",
-    "sys/fs/quota", "sys/kernel/pty/nr", "sysrq-trigger", "timer_list", "tty", "vmallocinfo",
-    "vmstat", "zoneinfo",
+    "sys/kernel/pty/nr", "sysrq-trigger", "timer_list", "vmallocinfo", "vmstat", "zoneinfo",
+)  # fmt: skip
+MASKED_DIRECTORIES = (
+    "acpi", "asound", "bus", "driver", "fs", "irq", "pressure", "scsi", "sys/dev", "sys/fs/quota",
+    "tty",
 )  # fmt: skip
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -144,15 +146,14 @@ def _proc() -> list[Part]:
         Mount("/proc", "proc", noexec, "hidepid=2"),
         *_masks(),
         # By the host's, two sessions know that they are on one host, and when it was started.
-        FileMount(BOOT_ID, Path("/proc/sys/kernel/random/uuid").read_text()),
+        FileMount(BOOT_ID, f"{UUID(bytes=os.urandom(16), version=4)}\n"),
     ]
 
 
 def _masks() -> list[Part]:
     """The masks of what this kernel has of MASKED."""
-    paths = [path for name in MASKED if os.path.exists(path := f"/proc/{name}")]
-    kinds = (
-        [path for path in paths if os.path.isdir(path)],
-        [path for path in paths if not os.path.isdir(path)],
-    )
-    return [Mask(path, kind[0] if n else "") for kind in kinds for n, path in enumerate(kind)]
+    masks: list[Part] = []
+    for kind in (MASKED, MASKED_DIRECTORIES):
+        paths = [path for name in kind if os.access(path := f"/proc/{name}", os.F_OK)]
+        masks += [Mask(path, paths[0] if n else "") for n, path in enumerate(paths)]
+    return masks

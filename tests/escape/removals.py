@@ -79,7 +79,7 @@ def unsealed(patch: pytest.MonkeyPatch) -> None:
 
 
 def unmasked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rootfs, "MASKED", ())
+    patch.setattr(rootfs, "_masks", lambda: [])
 
 
 def with_all_processes(patch: pytest.MonkeyPatch) -> None:
