@@ -251,9 +251,10 @@ class RequireConfig:
 
     guarantees: tuple[str, ...] = (
         "mount-namespace", "pid-namespace", "network-namespace", "ipc-namespace", "uts-namespace",
-        "cgroup-namespace", "sealed-mounts", "devices", "own-proc", "loopback", "privileges",
-        "no-new-privs", "rlimits", "seccomp", "whole-run", "cgroup-memory", "cgroup-pids",
-        "cgroup-cpu", "no-swap", "cgroup-kill", "openat2", "scratch", "uids", "interpreter",
+        "cgroup-namespace", "sealed-mounts", "own-inodes", "devices", "own-proc", "loopback",
+        "privileges", "no-new-privs", "rlimits", "seccomp", "whole-run", "cgroup-memory",
+        "cgroup-pids", "cgroup-cpu", "no-swap", "cgroup-kill", "openat2", "scratch", "uids",
+        "interpreter",
     )  # fmt: skip
 
 

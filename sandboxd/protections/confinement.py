@@ -67,6 +67,26 @@ PROTECTIONS = (
         remains="programs see which packages the host has",
     ),
     Protection(
+        "overlays",
+        "files of the host and of the copy have inodes of the run's own: watches, locks and "
+        "leases do not cross, and nothing flushes the host's file system",
+        ("jail/overlays.py", "jail/mounts.py"),
+        (
+            HostGuarantee(
+                "isolation", "own-inodes",
+                "watches and locks on shared files stay in their run",
+                "load the module overlay (modprobe overlay); leave out of [rootfs] paths what "
+                "overlayfs refuses",
+                Kernel(option="CONFIG_OVERLAY_FS"),
+            ),
+        ),
+        attacks=("watch-shared-files", "lock-shared-files"),
+        tests=("tests/jail/test_overlays.py", "tests/escape/test_shared_files.py"),
+        remains="memory that caches a file is shared, and its timing tells; times and sizes of the "
+        "host's files and free space of its disks are seen; a mount on a single file is "
+        "bound as it is",
+    ),
+    Protection(
         "/dev",
         "six fresh nodes, a devpts of its own with a bound, a shm of a fixed size",
         ("jail/rootfs.py",),
@@ -81,7 +101,7 @@ PROTECTIONS = (
     ),
     Protection(
         "/proc",
-        "the run's own processes only (hidepid), read-only, with masks",
+        "the run's own processes only (hidepid), read-only, with masks and a boot_id of the run",
         ("jail/rootfs.py",),
         (
             HostGuarantee(
@@ -90,7 +110,8 @@ PROTECTIONS = (
         ),
         attacks=("see-processes", "proc-secrets", "proc-settings"),
         tests=("tests/escape/test_files.py::test_each_mount_has_the_options_that_bound_it",),
-        remains="cpuinfo, meminfo and stat show the machine and its load",
+        remains="cpuinfo, meminfo, stat, loadavg, uptime, net/sockstat and net/softnet_stat show "
+        "the machine and its load",
     ),
     Protection(
         "identity",

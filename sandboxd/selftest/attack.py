@@ -117,8 +117,9 @@ class Attack:
                not all of its PRINTED bytes are stored); or the name of the limit that ends it
     before     a program of another session that goes on meanwhile
     step       the one of clean, build, exec that runs the program
-    looks      what the host looks at while the program waits: "namespaces", "identity" or
-               "nothing". In each case the host also looks for remains when the session is gone
+    looks      what the host looks at while the program waits: "namespaces", "identity",
+               "shared-files", which it also uses, or "nothing". In each case the host also looks
+               for remains when the session is gone
     resources  of the session: mem, and limits by their own names
     timeout    seconds of its step
     """

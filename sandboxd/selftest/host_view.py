@@ -3,18 +3,21 @@
 A program is found by a token in its command line. While it waits, its namespaces and its identity
 are compared with those of this process, and its footprint is taken: uid, pid namespace, cgroups,
 and the device of its workdir. When its session is gone, nothing of the footprint may be there. All
-of this only reads; the canaries alone are changed, and they belong to the self-test.
+of this only reads; the canaries alone are changed, and they belong to the self-test. Shared files
+are locked for a moment, to see whether a program has locked them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import os
 import secrets
 import signal
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +33,10 @@ GONE_S = 5.0
 """Time for the kernel to take the last of a session apart."""
 
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
+SHARED = ("/usr/bin", "/usr/bin/env", "/usr/lib", "/etc/ld.so.cache")
+"""Files of the host that every session sees."""
+
+_FLOCK = "hhqqi"  # struct flock of fcntl(2)
 _SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 
 
@@ -215,7 +222,36 @@ def _nothing(_: int) -> Iterator[str]:
     yield from ()
 
 
-_LOOKS = {"namespaces": _namespaces, "identity": _identity, "nothing": _nothing}
+def _shared_files(_: int) -> Iterator[str]:
+    """Use the system's files as any program of the host does, and find the program's locks."""
+    for path in SHARED:
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if os.path.isdir(path):
+                    os.listdir(fd)
+                else:
+                    os.read(fd, 1)
+                yield from _locks(path, fd)
+            finally:
+                os.close(fd)
+
+
+def _locks(path: str, fd: int) -> Iterator[str]:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield f"its lock on {path} (flock) locks the host's file"
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    lock, *_ = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, wanted))
+    if lock != fcntl.F_UNLCK:
+        yield f"its lock on {path} (fcntl) locks the host's file"
+
+
+_LOOKS = {
+    "namespaces": _namespaces, "identity": _identity, "shared-files": _shared_files,
+    "nothing": _nothing,
+}  # fmt: skip
 
 
 def _disk(device: int) -> str:

@@ -20,6 +20,7 @@ import pytest
 from sandboxd.jail import identity, mounts, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.mounts import Bind, Mount, Tree
+from sandboxd.jail.overlays import Overlay
 from sandboxd.model import Limits
 from sandboxd.shim import environment
 
@@ -54,6 +55,7 @@ def without_cgroup_namespace(patch: pytest.MonkeyPatch) -> None:
 def with_host_directory(patch: pytest.MonkeyPatch) -> None:
     system, part = rootfs.system, Bind("/var/lib", "/var/lib", mounts.WRITABLE)
     patch.setattr(rootfs, "system", lambda *a: [*system(*a), part])
+    patch.setattr(Tree, "verify", lambda tree, sealed: None)
 
 
 def with_part(path: str) -> Remove:
@@ -75,6 +77,17 @@ def together(*removals: Remove) -> Remove:
 
 def unsealed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Tree, "seal", lambda tree, paths: None)
+    patch.setattr(Tree, "verify", lambda tree, sealed: None)
+
+
+def without_overlays(patch: pytest.MonkeyPatch) -> None:
+    """The host's directories and the copy are bound, as they are."""
+
+    def apply(overlay: Overlay, root: str) -> None:
+        os.chdir(overlay.directory)
+        syscalls.mount(overlay.lower, overlay.target, None, syscalls.MS_BIND)
+
+    patch.setattr(Overlay, "apply", apply)
     patch.setattr(Tree, "verify", lambda tree, sealed: None)
 
 
@@ -229,6 +242,7 @@ REMOVALS = (
             together(as_root, with_part("/root")), "read-accounts"),
     Removal("sealed mounts", ("empty root",), unsealed, "mounts-shown"),
     Removal("masked /proc", ("/proc",), unmasked, "proc-secrets"),
+    Removal("overlays", ("overlays",), without_overlays, "watch-shared-files lock-shared-files"),
     Removal("own /dev", ("/dev",), with_kernel_memory, "devices-shown"),
     Removal("identity", ("identity", "capabilities", "no_new_privs"), as_root, """
         identity capabilities regain-root seen-from-host no-new-privs securebits build-step

@@ -16,9 +16,9 @@ import pytest
 from sandboxd.jail import identity, mounts, namespaces, network, rlimits, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.mounts import Mask, Tree
-from sandboxd.jail.overlays import Overlay
 
 from ..sandbox import Sandbox
+from .removals import without_overlays
 
 Skip = Callable[[pytest.MonkeyPatch], None]
 
@@ -90,12 +90,9 @@ def shared(patch: pytest.MonkeyPatch) -> None:
 
 def bound(patch: pytest.MonkeyPatch) -> None:
     """The host's directories are bound, without an overlay."""
-
-    def apply(overlay: Overlay, root: str) -> None:
-        os.chdir(overlay.directory)
-        syscalls.mount(overlay.lower, overlay.target, None, syscalls.MS_BIND)
-
-    patch.setattr(Overlay, "apply", apply)
+    verify = Tree.verify
+    without_overlays(patch)
+    patch.setattr(Tree, "verify", verify)
 
 
 def inherited(patch: pytest.MonkeyPatch) -> None:

@@ -140,10 +140,15 @@ ATTACKS = (
             refused(f"opened /proc/{path} for writing",
                     lambda: os.open(f"/proc/{path}", os.O_WRONLY))
         """),
-    _attack("proc-secrets", "read the kernel's memory, symbols and keys", """
+    _attack("proc-secrets", "read the kernel's memory, symbols, keys and counts", """
         for name in ("kallsyms", "kcore", "keys", "key-users", "kmsg", "sched_debug", "timer_list",
                      "vmallocinfo", "slabinfo", "pagetypeinfo", "modules", "iomem", "kpageflags",
-                     "interrupts", "softirqs", "diskstats", "partitions"):
+                     "interrupts", "softirqs", "diskstats", "partitions", "locks", "cmdline",
+                     "config.gz", "cgroups", "pressure/cpu", "pressure/io", "pressure/memory",
+                     "vmstat", "schedstat", "swaps", "mdstat", "misc", "devices", "crypto",
+                     "consoles", "execdomains", "bootconfig", "allocinfo", "lock_stat",
+                     "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state",
+                     "sys/fs/dentry-state", "sys/fs/aio-nr", "sys/kernel/pty/nr"):
             try:
                 text = open(f"/proc/{name}", "rb").read(4096)
             except OSError:
@@ -152,6 +157,49 @@ ATTACKS = (
             if shown:
                 broken(f"/proc/{name} can be read")
         """),
+    _attack("watch-shared-files", "watch which programs of the system others start", """
+        import fcntl
+        libc.inotify_add_watch.argtypes = [c_int, ctypes.c_char_p, c_ulong]
+        watch = libc.inotify_init1(os.O_NONBLOCK)
+        events = 0xfff  # IN_ALL_EVENTS
+        shared = ("/usr/bin", "/usr/bin/env", "/usr/lib", "/etc", "/etc/ld.so.cache")
+        watched = [p for p in shared if libc.inotify_add_watch(watch, p.encode(), events) >= 0]
+        signals = []
+        signal.signal(signal.SIGIO, lambda *_: signals.append("dnotify"))
+        for path in ("/usr/bin", "/etc"):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.fcntl(fd, fcntl.F_NOTIFY, fcntl.DN_ACCESS | fcntl.DN_MODIFY |
+                            fcntl.DN_CREATE | fcntl.DN_MULTISHOT)
+            except OSError:
+                pass
+        try:
+            os.read(watch, 65536)  # its own events
+        except BlockingIOError:
+            pass
+        wait_for_host()
+        try:
+            os.read(watch, 65536)
+            broken(f"inotify told of others at one of {watched}")
+        except BlockingIOError:
+            pass
+        if signals:
+            broken("dnotify told of others at /usr/bin or /etc")
+        """, looks="shared-files"),
+    _attack("lock-shared-files", "lock files of the system that others use", """
+        import fcntl
+        opened = []
+        for path in ("/usr/bin", "/usr/bin/env", "/usr/lib", "/etc/ld.so.cache"):
+            for act in (lambda fd: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB),
+                        lambda fd: fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB),
+                        lambda fd: fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)):
+                try:
+                    opened.append(os.open(path, os.O_RDONLY))
+                    act(opened[-1])
+                except OSError:
+                    pass
+        wait_for_host()
+        """, looks="shared-files"),
     _attack("host-sockets", "speak with a service of the host", """
         for path in ("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock",
                      "/run/systemd/private", "/run/systemd/notify", "/run/dbus/system_bus_socket",

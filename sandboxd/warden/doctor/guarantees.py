@@ -41,6 +41,7 @@ PROBES: dict[str, Probe] = {
     "uts-namespace": isolation.namespace("uts"),
     "cgroup-namespace": isolation.namespace("cgroup"),
     "sealed-mounts": isolation.sealed_mounts,
+    "own-inodes": isolation.own_inodes,
     "devices": isolation.devices,
     "own-proc": isolation.own_proc,
     "loopback": isolation.loopback,
@@ -69,8 +70,8 @@ PROBES: dict[str, Probe] = {
 
 SEQUENTIAL = {
     "mount-namespace", "network-namespace", "ipc-namespace", "uts-namespace", "cgroup-namespace",
-    "sealed-mounts", "devices", "loopback", "openat2", "uids", "interpreter", "clock", "disk",
-    "memory", "delegation",
+    "sealed-mounts", "own-inodes", "devices", "loopback", "openat2", "uids", "interpreter", "clock",
+    "disk", "memory", "delegation",
 }  # fmt: skip
 """Probes that follow one another in one child, at half the price. The others have a child of their
 own: they take long, or take away what later probes need."""

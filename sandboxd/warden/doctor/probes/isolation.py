@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from .... import wire
 from ....config import STEP_LIMITS
 from ....errors import StageError
-from ....jail import identity, namespaces, network, rlimits, rootfs, seccomp, syscalls
+from ....jail import identity, namespaces, network, overlays, rlimits, rootfs, seccomp, syscalls
 from ....jail.cgroup import Group
 from ....jail.chroot import own_mounts
 from ....jail.enter import Jail, JailSession
 from ....jail.mounts import READ_ONLY, Mount, Node, clone
 from ....jail.shown_files import Selection
-from ....jail.stage import expect
+from ....jail.stage import expect, stage
 from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
 from ...host_files import make_view
@@ -70,6 +72,24 @@ def sealed_mounts(host: ProbeContext) -> str:
     syscalls.move_mount(fd, target)
     _refused(errno.EROFS, "a file was made in a read-only tree", lambda: os.mkdir(f"{target}/x"))
     return ""
+
+
+def own_inodes(host: ProbeContext) -> str:
+    """All that the host shows is seen through overlays, and a lock there is not the host's."""
+    own_mounts()
+    Mount("", "tmpfs", 0, "size=64k").apply(host.directory)
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    view = overlays.plan(host.directory, host.config.rootfs.paths, (), mountinfo)
+    os.mkdir(view.copy)
+    Path(view.copy, "file").touch()
+    overlays.make_places(view)
+    for overlay in view.overlays():
+        with stage(f"overlay of {overlay.lower}"):
+            overlay.apply("")
+    with open(f"{view.copy}/file") as ours, open(f"{overlays.LAYERS}/0/file") as runs:
+        fcntl.flock(runs, fcntl.LOCK_EX)
+        fcntl.flock(ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return f"{len(view.lowers)} overlays"
 
 
 def devices(host: ProbeContext) -> str:

@@ -1,0 +1,160 @@
+"""The files that all sessions see: no watch and no lock on them crosses from one to another."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..sandbox import BareWarden, Sandbox, lease
+from .removals import without_overlays
+
+MIB = 1 << 20
+
+WATCH = """
+import ctypes, fcntl, os, signal, struct
+libc = ctypes.CDLL(None)
+fd = libc.inotify_init1(os.O_NONBLOCK)
+places = [b"/usr/bin", b"/usr/bin/env", b"/etc/ld.so.cache", b"/usr/lib", b"/etc"]
+for place in places:
+    assert libc.inotify_add_watch(fd, place, 0xfff) >= 0
+signals = []
+signal.signal(signal.SIGIO, lambda *_: signals.append(1))
+directory = os.open("/usr/bin", os.O_RDONLY)
+fcntl.fcntl(directory, fcntl.F_NOTIFY, fcntl.DN_ACCESS | fcntl.DN_MULTISHOT)
+def events():
+    try:
+        return len(os.read(fd, 65536))
+    except BlockingIOError:
+        return 0
+events()
+input()
+print("foreign", events() > 0, bool(signals))
+open("/usr/bin/env", "rb").read(1)
+print("own system file", events() > 0)
+libc.inotify_add_watch(fd, b"/home/work", 0x100)  # IN_CREATE
+os.close(os.open(f"/home/work/{os.urandom(8).hex()}", os.O_CREAT))
+print("own file", events() > 0)
+"""
+
+LOCK = """
+import fcntl, os
+for path in ("/usr/bin/env", "/usr/bin", "/etc/ld.so.cache", "/etc/hosts"):
+    fcntl.flock(os.open(path, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.lockf(os.open(path, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
+{wait}
+print("locked")
+"""
+
+
+@pytest.fixture
+def other(warden: BareWarden) -> Iterator[Sandbox]:
+    """A second session."""
+    sandbox = lease(warden)
+    yield sandbox
+    warden.free(sandbox.slot)
+
+
+def python(program: str) -> str:
+    return f"exec /usr/bin/python3 -I -c {shlex.quote(program)}"
+
+
+def watched(sandbox: Sandbox, other: Sandbox) -> list[str]:
+    """The lines of WATCH in one session, while another starts programs."""
+    use = "env true; ls /usr/bin /usr/lib /etc; cat /usr/bin/env /etc/ld.so.cache"
+    result = sandbox.run(
+        python(WATCH), answers=["\n"], on_wait=lambda _: other.run(f"({use}) > /dev/null")
+    )
+    assert result.exit == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_programs_that_one_session_starts_are_not_seen_by_another_that_watches(
+    sandbox: Sandbox, other: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program can still watch its own files, and see its own use of the system's."""
+    own = ["own system file True", "own file True"]
+    assert watched(sandbox, other) == ["foreign False False", *own]
+    without_overlays(monkeypatch)
+    assert watched(sandbox, other) == ["foreign True True", *own]
+
+
+def locked_by_both(sandbox: Sandbox, other: Sandbox) -> list[str]:
+    """The output of LOCK in one session, and in another while the first holds its locks."""
+    outputs = []
+
+    def look(_: object) -> None:
+        outputs.append(other.run(python(LOCK.format(wait=""))).stdout)
+
+    result = sandbox.run(python(LOCK.format(wait="input()")), answers=["\n"], on_wait=look)
+    return [result.stdout, *outputs]
+
+
+def test_lock_on_a_shared_file_does_not_keep_another_session_from_it(
+    sandbox: Sandbox, other: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert locked_by_both(sandbox, other) == ["locked\n", "locked\n"]
+    without_overlays(monkeypatch)
+    assert locked_by_both(sandbox, other) == ["locked\n", ""]
+
+
+def flushed(sandbox: Sandbox, call: str, directory: Path) -> int:
+    """The bytes that `call` on a system file writes to the host's disk, of those of a new file of
+    the host that are in memory only."""
+    device = os.stat("/usr/bin/env").st_dev
+    counters = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    written = []
+
+    def look(_: object) -> None:
+        if not written:
+            (directory / "dirty").write_bytes(bytes(16 * MIB))
+        written.append(int(counters.read_text().split()[6]) * 512)
+
+    program = (
+        "import ctypes, os; fd = os.open('/usr/bin/env', os.O_RDONLY); input()\n"
+        f"libc = ctypes.CDLL(None); assert libc.{call}(fd) == 0; input()\n"
+    )
+    result = sandbox.run(python(program), answers=["\n"] * 2, on_wait=look)
+    (directory / "dirty").unlink()
+    assert result.exit == 0, result.stderr
+    return written[1] - written[0]
+
+
+def test_syncfs_and_fsync_of_a_system_file_write_nothing_of_the_host(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Path(sandbox.warden.resources.config.state_dir)
+    if os.stat("/usr/bin/env").st_dev != directory.stat().st_dev:
+        pytest.skip("the state directory is on another file system than /usr")
+    for call in ("syncfs", "fsync", "fdatasync"):
+        assert flushed(sandbox, call, directory) < 16 * MIB
+    without_overlays(monkeypatch)
+    assert flushed(sandbox, "syncfs", directory) >= 16 * MIB
+
+
+def test_mounts_tell_no_path_of_the_host_that_is_not_visible(sandbox: Sandbox) -> None:
+    text = sandbox.run("cat /proc/self/mountinfo /proc/self/mounts").stdout
+    assert sandbox.warden.resources.config.state_dir not in text
+    lowers = set(re.findall(r"lowerdir=([^, ]*)", text))
+    assert {"/:empty", "files:empty"} <= lowers
+    visible = sandbox.warden.resources.config.rootfs.paths
+    for lower in lowers - {"files:empty"}:
+        place = lower.removesuffix(":empty").rstrip("/")
+        assert any(f"{p}/".startswith(f"{place}/") or f"{place}/".startswith(f"{p}/")
+                   for p in visible)  # fmt: skip
+
+
+def test_way_up_from_a_system_directory_is_the_root_of_the_run(sandbox: Sandbox) -> None:
+    seen = sandbox.run("cd /usr && ls .. && cd -P /etc/.. && ls; ls /usr/../..").stdout.split()
+    assert "home" in seen and not {"boot", "srv", "mnt", "media"} & set(seen)
+
+
+def test_boot_id_is_one_of_the_run_and_not_of_the_host(sandbox: Sandbox, other: Sandbox) -> None:
+    path = "/proc/sys/kernel/random/boot_id"
+    ids = {one.run(f"cat {path}").stdout for one in (sandbox, other)} | {Path(path).read_text()}
+    assert len(ids) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}\n", id) for id in ids)
