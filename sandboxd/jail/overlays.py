@@ -62,8 +62,8 @@ class Overlay:
 
     @property
     def path(self) -> str:
-        """The directory that it covers."""
-        return self.lower
+        """Its name in errors: it has no place inside."""
+        return f"overlay of {self.lower}"
 
     def describe(self) -> str:
         """The part in one line."""

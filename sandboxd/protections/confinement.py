@@ -75,9 +75,8 @@ PROTECTIONS = (
             HostGuarantee(
                 "isolation", "own-inodes",
                 "watches and locks on shared files stay in their run",
-                "load the module overlay (modprobe overlay); leave out of [rootfs] paths what "
-                "overlayfs refuses",
-                Kernel(option="CONFIG_OVERLAY_FS"),
+                "load the module overlay (modprobe overlay; CONFIG_OVERLAY_FS); take directories "
+                "that overlayfs refuses out of rootfs.paths",
             ),
         ),
         attacks=("watch-shared-files", "lock-shared-files"),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from sandboxd.config import RootfsConfig
+from sandboxd.jail import syscalls
+from sandboxd.warden.host_files import HostFiles
 
 from ..sandbox import BareWarden, Sandbox, lease
 from .removals import without_overlays
@@ -66,9 +73,11 @@ def python(program: str) -> str:
 def watched(sandbox: Sandbox, other: Sandbox) -> list[str]:
     """The lines of WATCH in one session, while another starts programs."""
     use = "env true; ls /usr/bin /usr/lib /etc; cat /usr/bin/env /etc/ld.so.cache"
-    result = sandbox.run(
-        python(WATCH), answers=["\n"], on_wait=lambda _: other.run(f"({use}) > /dev/null")
-    )
+
+    def look(_: object) -> None:
+        assert other.run(f"({use}) > /dev/null").exit == 0
+
+    result = sandbox.run(python(WATCH), answers=["\n"], on_wait=look)
     assert result.exit == 0, result.stderr
     return result.stdout.splitlines()
 
@@ -107,7 +116,7 @@ def flushed(sandbox: Sandbox, call: str, directory: Path) -> int:
     the host that are in memory only."""
     device = os.stat("/usr/bin/env").st_dev
     counters = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
-    written = []
+    written: list[int] = []
 
     def look(_: object) -> None:
         if not written:
@@ -134,6 +143,70 @@ def test_syncfs_and_fsync_of_a_system_file_write_nothing_of_the_host(
         assert flushed(sandbox, call, directory) < 16 * MIB
     without_overlays(monkeypatch)
     assert flushed(sandbox, "syncfs", directory) >= 16 * MIB
+
+
+def test_run_does_not_start_where_the_kernel_has_no_overlays(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = syscalls.mount
+
+    def mount(source: str, target: str, fstype: str, flags: int, data: str | None = None) -> None:
+        if fstype == "overlay":
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        real(source, target, fstype, flags, data)
+
+    monkeypatch.setattr(syscalls, "mount", mount)
+    result = sandbox.run("echo ran")
+    assert (result.last["event"], result.stdout) == ("fault", "")
+    assert (result.last["stage"], result.last["errno"]) == ("mounts overlay of files", errno.ENODEV)
+
+
+@pytest.fixture
+def mounted() -> Iterator[Path]:
+    """A directory with a file of its own and one of another file system mounted below it."""
+    with tempfile.TemporaryDirectory(dir="/var") as directory:  # the jail's /tmp is another
+        above, below = Path(directory), Path(directory, "below")
+        above.chmod(0o755)
+        below.mkdir()
+        (above / "above.txt").write_text("above")
+        (above / "one.txt").touch()
+        syscalls.mount("none", str(below), "tmpfs", 0, "size=1m,mode=755")
+        try:
+            (below / "file.txt").write_text("below")
+            syscalls.mount(f"{below}/file.txt", f"{above}/one.txt", None, syscalls.MS_BIND)
+            yield above
+        finally:
+            syscalls.umount2(f"{above}/one.txt", syscalls.MNT_DETACH)
+            syscalls.umount2(str(below), syscalls.MNT_DETACH)
+
+
+def test_file_systems_mounted_below_a_visible_directory_are_visible_and_apart(
+    warden: BareWarden, sandbox: Sandbox, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources, path = warden.resources, str(mounted)
+    config = replace(resources.config, rootfs=RootfsConfig(paths=(*RootfsConfig().paths, path)))
+    monkeypatch.setattr(resources, "config", config)
+    host_files = HostFiles(config)
+    monkeypatch.setattr(resources, "host_files", host_files)
+    try:
+        result = sandbox.run(
+            f"cat {path}/above.txt {path}/below/file.txt {path}/one.txt; "
+            f"flock -n {path}/below/file.txt echo; flock -n {path}/above.txt echo; "
+            "cat /proc/self/mountinfo"
+        )
+    finally:
+        host_files.remove()
+    assert result.stdout.startswith("abovebelowbelow"), result.stderr
+    types = {
+        line.split()[4]: (line.partition(" - ")[2].split()[0], line.split()[5].split(",")[0])
+        for line in result.stdout.splitlines()
+        if f" {path}" in line
+    }
+    assert types == {
+        path: ("overlay", "ro"),
+        f"{path}/below": ("overlay", "ro"),
+        f"{path}/one.txt": ("tmpfs", "ro"),
+    }
 
 
 def test_mounts_tell_no_path_of_the_host_that_is_not_visible(sandbox: Sandbox) -> None:

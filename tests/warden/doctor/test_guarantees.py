@@ -17,6 +17,7 @@ from sandboxd.config import Config, RequireConfig
 from sandboxd.errors import ConfigError, StageError
 from sandboxd.jail import identity, network, rlimits, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
+from sandboxd.jail.overlays import Overlay
 from sandboxd.model import Guarantee
 from sandboxd.warden.doctor import guarantees
 from sandboxd.warden.doctor.guarantees import TABLE
@@ -128,6 +129,12 @@ def nothing(*_: Any, **__: Any) -> None:
     """A call that returns without an error and does nothing."""
 
 
+def bind(overlay: Overlay, root: str) -> None:
+    """A bind mount in the place of an overlay."""
+    os.chdir(overlay.directory)
+    syscalls.mount(overlay.lower, overlay.target, None, syscalls.MS_BIND)
+
+
 def hang() -> str:
     time.sleep(60)
     return "never"
@@ -138,6 +145,8 @@ BROKEN: list[tuple[object, str, Callable[..., Any], str]] = [
     (syscalls, "mount_setattr", nothing, "sealed-mounts"),
     (syscalls, "mount_setattr", refuse(38), "sealed-mounts"),
     (syscalls, "move_mount", refuse(38), "sealed-mounts"),
+    (Overlay, "apply", refuse(19), "own-inodes"),
+    (Overlay, "apply", bind, "own-inodes"),
     (syscalls, "openat2", lambda fd, path, flags, resolve: os.open("/dev/null", 0), "openat2"),
     (syscalls, "openat2", refuse(38), "openat2"),
     (os, "mknod", refuse(1), "devices"),
