@@ -20,6 +20,9 @@ A mount on a single file, as containers have them, is no directory and gets no o
 as it is, and its inode is the host's. So are a socket and a FIFO that the operator names, which
 would be dead behind an overlay. Of /etc, both are in the list of docs/security.md.
 
+Only root can mark files as removed for an overlay (a device 0:0, trusted.overlay.*), as the layers
+of containers on a disk have them. A run does not see such files.
+
 The plan is made together with the copy, and not for each run: the list of mounts is long.
 """
 
@@ -42,9 +45,10 @@ COPY = "files"
 EMPTY = "empty"
 LAYERS = "layers"
 
-# Whatever the defaults of this host's module are. Without them it would also look for handles of
-# files, and warn in the kernel's log for each run where the file system has none.
-_OPTIONS = "xino=off,redirect_dir=nofollow,metacopy=off,index=off"
+# The module of the host may have other defaults, which look for handles of files and warn in the
+# kernel's log. A directory with the mark of a redirect (trusted.overlay.redirect) would be closed
+# with "nofollow"; with "follow" the mark leads into the empty directory, and so nowhere.
+_OPTIONS = "xino=off,redirect_dir=follow,metacopy=off,index=off"
 
 _SPECIAL = re.compile(r"[\\:,]")
 """The characters that separate options and directories. A backslash before one takes its meaning
@@ -81,12 +85,12 @@ class Overlay:
 class Source:
     """The source of one mount: `path` inside shows `place` of overlay `layer`.
 
-    asked       the path of the configuration or a runtime that it is a part of
+    part_of     the path of the configuration or a runtime that it is a part of
     layer       None: `place` is the path of a file of the host
     attributes  of the mount
     """
 
-    asked: str
+    part_of: str
     path: str
     layer: int | None
     place: str
@@ -119,7 +123,7 @@ class HostView:
 
     def binds(self, path: str) -> list[Bind]:
         """The mounts that show `path` and what the host has mounted below it."""
-        own = [source for source in self.sources if source.asked == path]
+        own = [source for source in self.sources if source.part_of == path]
         return [self._bind(one) for one in own if one.layer is None or self._is_there(one.layer)]
 
     def _overlay(self, number: int, lower: str) -> Overlay:

@@ -25,7 +25,7 @@ def shown(view: HostView, path: str) -> dict[str, tuple[str, str]]:
     return {
         one.path: (view.lowers[one.layer], one.place)
         for one in view.sources
-        if one.asked == path and one.layer is not None
+        if one.part_of == path and one.layer is not None
     }
 
 
@@ -95,6 +95,18 @@ def test_mount_on_a_file_and_a_fifo_are_bound_as_they_are(tmp_path: Path) -> Non
     ]
 
 
+def listed(directory: str, lower: str, path: str = "") -> str:
+    """The names in `path` of an overlay of `lower`, mounted below `directory`; to be called in a
+    child."""
+    place = f"{directory}/place"
+    os.mkdir(place)
+    own_mounts()
+    Mount("", "tmpfs", 0, "size=64k").apply(place)
+    overlays.make_places(HostView(place, (), (lower,)))
+    Overlay(lower, "layers/0", place).apply("")
+    return " ".join(sorted(os.listdir(f"{place}/layers/0/{path}")))
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("name", ["a:b", "a,b", "a\\b", "a b", "a:,\\"])
 def test_overlay_of_a_directory_with_a_special_name(tmp_path: Path, name: str) -> None:
@@ -102,23 +114,14 @@ def test_overlay_of_a_directory_with_a_special_name(tmp_path: Path, name: str) -
     lower.mkdir()
     (lower / "seen").touch()
 
-    def seen() -> str:
-        own_mounts()
-        place = f"{tmp_path}/place"
-        os.mkdir(place)
-        Mount("", "tmpfs", 0, "size=64k").apply(place)
-        overlays.make_places(HostView(place, (), (str(lower),)))
-        Overlay(str(lower), "layers/0", place).apply("")
-        return " ".join(os.listdir(f"{place}/layers/0"))
-
-    assert attempt(seen, 20) == "seen"
+    assert attempt(lambda: listed(str(tmp_path), str(lower)), 20) == "seen"
 
 
 @pytest.mark.root
 def test_host_that_is_an_overlay_itself_is_shown(tmp_path: Path) -> None:
     """As a container's root; the kernel stacks two overlays and no more."""
 
-    def flag(depth: int) -> str:
+    def stacked(depth: int) -> str:
         own_mounts()
         Mount("", "tmpfs", 0, "size=1m").apply(str(tmp_path))
         lower = f"{tmp_path}/host0"
@@ -131,13 +134,26 @@ def test_host_that_is_an_overlay_itself_is_shown(tmp_path: Path) -> None:
             options = f"lowerdir={lower},upperdir={tmp_path}/up{n},workdir={tmp_path}/work{n}"
             syscalls.mount("none", upper, "overlay", 0, options)
             lower = upper
-        place = f"{tmp_path}/place"
-        os.mkdir(place)
-        Mount("", "tmpfs", 0, "size=64k").apply(place)
-        overlays.make_places(HostView(place, (), (lower,)))
-        Overlay(lower, "layers/0", place).apply("")
-        return " ".join(os.listdir(f"{place}/layers/0/usr"))
+        return listed(str(tmp_path), lower, "usr")
 
-    assert attempt(lambda: flag(1), 20) == "seen"
+    assert attempt(lambda: stacked(1), 20) == "seen"
     with pytest.raises(Exception, match="Invalid argument"):
-        attempt(lambda: flag(2), 20)
+        attempt(lambda: stacked(2), 20)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("place", ["marked", "above/marked"])
+def test_marks_of_other_overlays_on_a_directory_hide_nothing_in_it(
+    tmp_path: Path, place: str
+) -> None:
+    def seen() -> str:
+        own_mounts()
+        Mount("", "tmpfs", 0, "size=1m").apply(str(tmp_path))
+        marked = tmp_path / "host" / place
+        marked.mkdir(parents=True)
+        (marked / "seen").touch()
+        os.setxattr(marked, "trusted.overlay.opaque", b"y")
+        os.setxattr(marked, "trusted.overlay.redirect", b"/above")
+        return listed(str(tmp_path), f"{tmp_path}/host", place)
+
+    assert attempt(seen, 20) == "seen"
