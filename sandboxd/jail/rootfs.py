@@ -33,7 +33,7 @@ SEALED = ("/", "/dev", "/proc")
 # only root may read or write are masked all the same: one wall more (Docker masks most of them).
 # interrupts, softirqs, diskstats, vmstat, schedstat and pressure tell one tenant when another
 # types, computes and stores; locks, cgroups and the counts of sys, how many there are. cmdline,
-# config.gz and the like describe the host. What programs do read stays: docs/security.md has it.
+# config.gz and the like describe the host. Programs of runtimes need the rest: docs/security.md.
 MASKED = (
     "allocinfo", "bootconfig", "buddyinfo", "cgroups", "cmdline", "config.gz", "consoles",
     "crypto", "devices", "diskstats", "dma", "execdomains", "fb", "interrupts", "iomem", "ioports",

@@ -52,13 +52,13 @@ def _collected(jobs: BackgroundJobs) -> bool:
 
 
 def _etc(files: HostFiles) -> set[str]:
-    return set(os.listdir(f"{files.current().directory}/etc"))
+    return set(os.listdir(f"{files.current().copy}/etc"))
 
 
 def test_first_copy_is_there_at_once_and_cannot_be_written(files: HostFiles) -> None:
     assert "debian_version" in _etc(files)
     with pytest.raises(OSError, match="Read-only"):
-        Path(f"{files.current().directory}/etc/new").touch()
+        Path(f"{files.current().copy}/etc/new").touch()
 
 
 def test_nothing_is_copied_again_while_the_host_stays_as_it_is(files: HostFiles) -> None:
