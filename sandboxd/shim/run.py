@@ -309,11 +309,10 @@ class RunExecution:
         by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
         self.inputs += op == "input"
         if op == "input" and self.stdin:
-            text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
-            self.stdin.write(text, bool(message.get("eof")))
+            self.stdin.write(wire.text(message, "text"), bool(message.get("eof")))
             self._record_input()
         elif op == "hold":
-            self.console.hold(int(message.get("console", 0)))
+            self.console.hold(wire.number(message, "console"))
         elif op == "decline":
             self.deadlines.record_decline(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):

@@ -12,13 +12,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
 
 from ...errors import Invalid
 from ...model import MAY_BE_ZERO, Limits, size
 from ...runs.plan import Clamp
 
-_SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)\s*([kmgtpKMGTP]?)(?:[iI]?[bB])?", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 
@@ -39,6 +42,18 @@ VARIABLES_MAX = 512
 ENVIRON_MAX = 64 * 1024
 """Variables of a session, and bytes of all their names and values."""
 
+Variables = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "propertyNames": {"pattern": f"^{_VARIABLE.pattern}$"},
+            "maxProperties": VARIABLES_MAX,
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }
+    ),
+]
+"""Environment variables as clients send them, see `variables`."""
+
 # name for clients -> field of Limits
 RESOURCES = {"cpu": "cpus", "mem": "memory"}
 _BOTH = {
@@ -52,6 +67,35 @@ _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 _SIZES = ("memory", "shm", "disk", "fsize", "output", "quota")
 COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
 """Fields that are whole numbers -> the least with which a shell still works."""
+
+COUNT_MAX = 10**16 - 1
+"""The largest whole number. JSON has numbers without a bound, of which some are no float."""
+
+
+def _schema(field: str) -> dict[str, Any]:
+    """The JSON Schema of the values that `amount` takes."""
+    if field in _SIZES:
+        least = MEMORY_MIN if field == "memory" else 1
+        text = {"type": "string", "pattern": f"^{_SIZE.pattern}$", "examples": ["256m", "1.5g"]}
+        return {"anyOf": [{"type": "integer", "minimum": least}, text, {"type": "null"}]}
+    if field in COUNTS:
+        text = {"type": "string", "pattern": f"^{_COUNT.pattern}$"}
+        whole = {"type": "integer", "minimum": COUNTS[field], "maximum": COUNT_MAX}
+        return {"anyOf": [whole, text, {"type": "null"}]}
+    number: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0}
+    if field == "cpus":
+        number = {"type": "number", "minimum": CPUS_MIN}
+    return {"anyOf": [number, {"type": "string"}, {"type": "null"}]}
+
+
+SIZE = Meta(extra_json_schema=_schema("quota"))
+"""The JSON Schema of a size in bytes."""
+
+
+def schema(names: Mapping[str, str]) -> Meta:
+    """The JSON Schema of an object with the limits `names` (name for clients -> field)."""
+    properties = {name: _schema(field) for name, field in names.items()}
+    return Meta(extra_json_schema={"properties": properties})
 
 
 def client_name(field: str) -> str:
@@ -67,10 +111,11 @@ def amount(field: str, value: Any, where: str) -> float | int:
             raise _bad(where, f"at least {size(MEMORY_MIN)} are needed")
         return count
     if field in COUNTS:
-        digits = isinstance(value, str) and re.fullmatch("[0-9]{1,16}", value)
+        digits = isinstance(value, str) and _COUNT.fullmatch(value)
         count = int(value) if digits else value
-        if type(count) is not int or count < COUNTS[field]:
-            raise _bad(where, f"a whole number from {COUNTS[field]} up is expected")
+        if type(count) is not int or not COUNTS[field] <= count <= COUNT_MAX:
+            allowed = f"a whole number from {COUNTS[field]} to {COUNT_MAX} is expected"
+            raise _bad(where, allowed)
         return count
     if field in MAY_BE_ZERO and str(value) in ("0", "0.0"):
         return 0.0
@@ -125,11 +170,27 @@ def _text(field: str, value: float) -> str:
     return f"{value:.10g} s" if field in ("wall_s", "cpu_s", "grace_s") else f"{value:.10g}"
 
 
-def clamp_fields(clamps: Sequence[Clamp]) -> dict[str, Any]:
+class ClampValue(TypedDict):
+    """The requested and the granted value of a limit that was lowered."""
+
+    requested: float
+    granted: float
+
+
+class ClampFields(TypedDict, total=False):
+    """The limits that were lowered, by their names."""
+
+    clamped: list[str]
+    clamped_values: dict[str, ClampValue]
+
+
+def clamp_fields(clamps: Sequence[Clamp]) -> ClampFields:
     """The fields of a response that name these clamps, with their values; none without clamps."""
     if not clamps:
         return {}
-    values = {one.name: {"requested": one.requested, "granted": one.granted} for one in clamps}
+    values: dict[str, ClampValue] = {
+        one.name: {"requested": one.requested, "granted": one.granted} for one in clamps
+    }
     return {"clamped": [one.name for one in clamps], "clamped_values": values}
 
 
