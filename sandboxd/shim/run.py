@@ -142,6 +142,7 @@ class RunExecution:
         if self.status is None:
             self.init.kill()
         self.console.drain()
+        self._judge_rest_of_output()
         dropped = self.stdin.dropped if self.stdin else 0
         self.input.finish()
         if self.stdin:
@@ -194,15 +195,16 @@ class RunExecution:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
             self.init.start(argv, environ, [], self.terminal.path, rlimits_below)
             return
+        limit, end = step.limits.output, step.limits.output_end
         if self.spec.interactive and step.name == "exec":
             terminal = TerminalStdin(self.selector, self.input.update)
-            err = self.console.attach_terminal(step.limits.output, terminal.output())
+            err = self.console.attach_terminal(limit, end, terminal.output())
             self.stdin = terminal
             self.input.begin(terminal, True)
             self.init.start(argv, environ, [err], terminal.path, rlimits_below)
             os.close(err)
             return
-        out, err = self.console.attach(step.limits.output)
+        out, err = self.console.attach(limit, end)
         if self.spec.stdin is None:
             is_last = step.name == "exec"
             self.stdin = Stdin(self.selector, self.input.update, is_last)
@@ -238,6 +240,7 @@ class RunExecution:
             due = min(at for at in times if at is not None)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fd)
+                self._check_output()
             self.control.notify()
 
     def _is_time_up(self, now: float, before: Counters) -> bool:
@@ -258,6 +261,20 @@ class RunExecution:
         if exceeded and self.ended_by is None:
             self.ended_by = exceeded
             self.init.signal(signal.SIGKILL)
+
+    def _check_output(self) -> None:
+        """Kill a step that has printed more than its limit; the run goes on with the next step."""
+        if self.ended_by is None and self.terminal is None and self.console.end_reached:
+            self.ended_by = "output"
+            self.init.signal(signal.SIGKILL)
+
+    def _judge_rest_of_output(self) -> None:
+        """Treat a step that printed too much and ended before it could be killed like one that was
+        killed: the verdict must not depend on which of both came first."""
+        if self.ended_by is None and self.terminal is None and self.console.end_reached:
+            self.ended_by = "output"
+            if self.status is not None:
+                self.status = signal.SIGKILL
 
     def _check_stdin(self, now: float) -> None:
         """Check whether the program waits for input; close an input that gets no answer in time.

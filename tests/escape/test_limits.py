@@ -269,7 +269,9 @@ def test_all_output_is_stored_without_its_limit(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attach = ConsoleCopier.attach
-    monkeypatch.setattr(ConsoleCopier, "attach", lambda console, limit: attach(console, 1 << 40))
+    monkeypatch.setattr(
+        ConsoleCopier, "attach", lambda console, *_: attach(console, 1 << 40, 1 << 40)
+    )
     assert sandbox.run("head -c 100000 /dev/zero | tr '\\0' x", output=9).stdout == "x" * 100_000
 
 

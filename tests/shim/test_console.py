@@ -24,7 +24,7 @@ class Program:
         self.selector = selectors.PollSelector()
         self.copier = ConsoleCopier(self.selector, ConsoleWriter(file, *SIZES))
         self.reader = ConsoleReader(file, *SIZES)
-        self.out, self.err = self.copier.attach(1 << 40)
+        self.out, self.err = self.copier.attach(1 << 40, 1 << 40)
         os.set_blocking(self.out, False)
 
     def print(self, size: int) -> int:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import Invalid
-from ...model import Limits, size
+from ...model import MIB, UNLIMITED, Limits, size
 from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -24,6 +24,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 
 MEMORY_MIN = 8 << 20
 """Bytes of memory without which not even a shell can be started."""
+
+STACK_MIN = 1 * MIB
+"""Bytes of stack with which the interpreters of a run still start."""
 
 CPUS_MIN = 0.01
 """A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
@@ -43,13 +46,17 @@ ENVIRON_MAX = 64 * 1024
 RESOURCES = {"cpu": "cpus", "mem": "memory"}
 _BOTH = {
     name: name
-    for name in ("wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output")
+    for name in (
+        "wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output", "output_end",
+        "stack",
+    )
 }  # fmt: skip
 RUN_LIMITS = RESOURCES | {"cpus": "cpus"} | _BOTH
 RESOURCE_OPTS = {"shmem": "shm"} | _BOTH
 _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
-_SIZES = ("memory", "shm", "disk", "fsize", "output", "quota")
+_SIZES = ("memory", "shm", "disk", "fsize", "output", "output_end", "stack", "quota")
+_LEAST = {"memory": MEMORY_MIN, "stack": STACK_MIN}
 COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
 """Fields that are whole numbers -> the least with which a shell still works."""
 
@@ -61,10 +68,12 @@ def client_name(field: str) -> str:
 
 def amount(field: str, value: Any, where: str) -> float | int:
     """The value of the field `field` of Limits. Raises Invalid naming `where`."""
+    if field == "stack" and value == "unlimited":
+        return UNLIMITED
     if field in _SIZES:
         count = size_of(value, where)
-        if field == "memory" and count < MEMORY_MIN:
-            raise _bad(where, f"at least {size(MEMORY_MIN)} are needed")
+        if count < _LEAST.get(field, 0):
+            raise _bad(where, f"at least {size(_LEAST[field])} are needed")
         return count
     if field in COUNTS:
         digits = isinstance(value, str) and re.fullmatch("[0-9]{1,16}", value)
@@ -118,6 +127,8 @@ def clamp(field: str, requested: float, granted: float) -> Clamp:
 
 
 def _text(field: str, value: float) -> str:
+    if field == "stack" and value >= UNLIMITED:
+        return "unlimited"
     if field in _SIZES:
         return size(int(value))
     return f"{value:.10g} s" if field in ("wall_s", "cpu_s") else f"{value:.10g}"
