@@ -10,7 +10,8 @@ host's, and `verify` compares /proc/self/mountinfo with the plan, in both direct
 
 A program sees /usr and its kin and some names of /etc from the host, generated account files, a
 /dev of fresh nodes, its own /proc, read-only and masked, and three places to write: /home/work and
-/tmp of its scratch, and /dev/shm in memory. There is no /sys, and /run is empty.
+/tmp of its scratch, and /dev/shm in memory. /sys has the run's own cgroup, read-only, and the
+number of CPUs, in plain files. /run is empty.
 """
 
 from __future__ import annotations

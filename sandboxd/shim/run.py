@@ -28,7 +28,7 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, shared_memory
+from . import advice, share, shared_memory
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -189,7 +189,7 @@ class RunExecution:
 
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
-        environ = _ENVIRON | self.spec.environ
+        environ = _ENVIRON | share.variables(step.limits) | self.spec.environ
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
