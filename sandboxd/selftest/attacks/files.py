@@ -182,6 +182,7 @@ ATTACKS = (
                 refused(f"changed the mode of {top}/{name}",
                         lambda: os.chmod(f"{top}/{name}", 0o666))
             refused(f"made a group in {top}", lambda: os.mkdir(f"{top}/own"))
+            refused("removed it", lambda: os.rmdir(f"{top}/own"))
             members = open(f"{top}/cgroup.procs").read().split()
             if "0" in members or not {str(os.getpid())} <= set(members):
                 broken(f"{top} is not the group of this run: {members[:5]}")
