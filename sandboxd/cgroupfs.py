@@ -17,7 +17,7 @@ from pathlib import Path
 
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 V1_CPUSET = "cpuset"
-"""No limit of ours; a JVM reads its limits only where the four controllers that it knows are."""
+"""A controller without a limit here: a JVM reads its limits only where it also sees this one."""
 V2_CONTROLLERS = ("cpu", "memory", "pids")
 ROOT = "/sys/fs/cgroup"
 UNLIMITED = "-1"
