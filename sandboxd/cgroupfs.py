@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
-V1_CPUSET = "cpuset"
-"""A controller without a limit here: a JVM reads its limits only where it also sees this one."""
 V2_CONTROLLERS = ("cpu", "memory", "pids")
 ROOT = "/sys/fs/cgroup"
 UNLIMITED = "-1"
@@ -263,14 +261,6 @@ def members(directory: str) -> set[int]:
         return set(map(int, _words(f"{directory}/{_PROCS}")))
     except FileNotFoundError:
         return set()
-
-
-def fill_cpuset(directory: str) -> None:
-    """Give the v1 group at `directory` the CPUs and memory of the group above it. A new group has
-    none, and no process can join it (cgroup-v1/cpusets.rst)."""
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        if not Path(directory, name).read_text().strip():
-            Path(directory, name).write_text(Path(directory).parent.joinpath(name).read_text())
 
 
 def move(directory: str, pid: int = 0) -> None:

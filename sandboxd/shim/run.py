@@ -271,7 +271,7 @@ class RunExecution:
     def _judge_rest_of_output(self) -> None:
         """Treat a step that printed too much and ended before it could be killed like one that was
         killed: the verdict must not depend on which of both came first."""
-        if self.ended_by is None and self.terminal is None and self.console.end_reached:
+        if self.ended_by in (None, "output") and self.terminal is None and self.console.end_reached:
             self.ended_by = "output"
             if self.status is not None:
                 self.status = signal.SIGKILL

@@ -26,14 +26,18 @@ import contextlib
 import os
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
 
 from ... import cgroupfs
-from ...cgroupfs import V1_CONTROLLERS, V1_CPUSET, V2_CONTROLLERS
+from ...cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...errors import StageError
 from ...jail.cgroup import Group
 from ...jail.stage import expect, stage
 
 _LEAVES = ("daemon", "shims")
+
+V1_CPUSET = "cpuset"
+"""A controller without a limit here: a JVM reads its limits only where it also sees this one."""
 
 
 class Hierarchy:
@@ -136,7 +140,15 @@ def _make(dirs: Mapping[str, str]) -> None:
     for controller, path in dirs.items():
         os.makedirs(path, exist_ok=True)
         if controller == V1_CPUSET:
-            cgroupfs.fill_cpuset(path)
+            _fill_cpuset(path)
+
+
+def _fill_cpuset(directory: str) -> None:
+    """Give the v1 group at `directory` the CPUs and memory of the group above it. A new group has
+    none, and no process can join it (cgroup-v1/cpusets.rst)."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not Path(directory, name).read_text().strip():
+            Path(directory, name).write_text(Path(directory).parent.joinpath(name).read_text())
 
 
 def _v1_shims(mounts: Mapping[str, str], delegated: str) -> str | None:
