@@ -16,6 +16,7 @@ import os
 import selectors
 import time
 
+from ..model import Limits
 from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
 from .output_rate import OutputRate
 from .stdin import buffered
@@ -83,24 +84,25 @@ class ConsoleCopier:
         """The step has printed more than the bytes at which it ends."""
         return sum(self.received.values()) > self._end
 
-    def attach(self, limit: int, end: int) -> tuple[int, int]:
-        """Begin a step with an output limit of `limit` bytes that ends above `end` bytes. Returns
-        the writing ends of its pipes for standard output and standard error."""
-        self._begin(limit, end)
+    def attach(self, limits: Limits) -> tuple[int, int]:
+        """Begin a step with these limits. Returns the writing ends of its pipes for standard output
+        and standard error."""
+        self._begin(limits)
         return self._pipe(STDOUT), self._pipe(STDERR)
 
-    def attach_terminal(self, limit: int, end: int, terminal: int) -> int:
+    def attach_terminal(self, limits: Limits, terminal: int) -> int:
         """Begin a step whose standard output comes through the descriptor `terminal`, which becomes
         the copier's own. Returns the writing end of the pipe for standard error."""
-        self._begin(limit, end)
+        self._begin(limits)
         self._terminal = terminal
         self._watch(terminal, STDOUT)
         return self._pipe(STDERR)
 
-    def _begin(self, limit: int, end: int) -> None:
+    def _begin(self, limits: Limits) -> None:
         self.received = {STDOUT: 0, STDERR: 0}
         self.excess = self.unwritten = 0
-        self._room, self._end = min(limit, end), end
+        self._end = limits.output_end
+        self._room = min(limits.output, limits.output_end)
         self._dropped_before, self._last_output = self._writer.dropped, b""
         self.quiet_since = time.monotonic()
 

@@ -26,9 +26,9 @@ from .. import wire
 from ..errors import StageError
 from ..jail import rlimits
 from ..jail.cgroup import Counters
-from ..model import ALIASES, BUILD_FAILED, HOME, PATH, Sender, Step, Usage, Verdict, most, size
+from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, share, shared_memory
+from . import advice, environment, shared_memory
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -45,15 +45,6 @@ from .verdict import judge
 
 MEMORY_EXIT = 128 + signal.SIGKILL
 """Exit code of a step that had too little memory to start, as if the kernel had killed it."""
-
-_ENVIRON = {
-    "TERM": "xterm",
-    "LANG": "C.UTF-8",
-    "SHELL": "/bin/bash",
-    "USER": "work",
-    "HOME": HOME,
-    "PATH": f"{HOME}/.local/bin:{PATH}:{ALIASES}",
-}
 
 
 class RunExecution:
@@ -142,7 +133,7 @@ class RunExecution:
         if self.status is None:
             self.init.kill()
         self.console.drain()
-        self._judge_rest_of_output()
+        self._check_output()
         dropped = self.stdin.dropped if self.stdin else 0
         self.input.finish()
         if self.stdin:
@@ -189,22 +180,21 @@ class RunExecution:
 
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
-        environ = _ENVIRON | share.variables(step.limits) | self.spec.environ
+        environ = environment.of_step(step.limits, self.spec.environ)
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
             self.init.start(argv, environ, [], self.terminal.path, rlimits_below)
             return
-        limit, end = step.limits.output, step.limits.output_end
         if self.spec.interactive and step.name == "exec":
             terminal = TerminalStdin(self.selector, self.input.update)
-            err = self.console.attach_terminal(limit, end, terminal.output())
+            err = self.console.attach_terminal(step.limits, terminal.output())
             self.stdin = terminal
             self.input.begin(terminal, True)
             self.init.start(argv, environ, [err], terminal.path, rlimits_below)
             os.close(err)
             return
-        out, err = self.console.attach(limit, end)
+        out, err = self.console.attach(step.limits)
         if self.spec.stdin is None:
             is_last = step.name == "exec"
             self.stdin = Stdin(self.selector, self.input.update, is_last)
@@ -263,18 +253,14 @@ class RunExecution:
             self.init.signal(signal.SIGKILL)
 
     def _check_output(self) -> None:
-        """Kill a step that has printed more than its limit; the run goes on with the next step."""
-        if self.ended_by is None and self.terminal is None and self.console.end_reached:
-            self.ended_by = "output"
-            self.init.signal(signal.SIGKILL)
-
-    def _judge_rest_of_output(self) -> None:
-        """Treat a step that printed too much and ended before it could be killed like one that was
-        killed: the verdict must not depend on which of both came first."""
-        if self.ended_by in (None, "output") and self.terminal is None and self.console.end_reached:
-            self.ended_by = "output"
+        """Kill a step that has printed more than its limit; the run goes on with the next step.
+        A step that ended before has the same exit status, which must not depend on the moment."""
+        if self.console.end_reached and self.ended_by in (None, "output"):
             if self.status is not None:
                 self.status = signal.SIGKILL
+            elif self.ended_by is None and not self.over:
+                self.init.signal(signal.SIGKILL)
+            self.ended_by = "output"
 
     def _check_stdin(self, now: float) -> None:
         """Check whether the program waits for input; close an input that gets no answer in time.

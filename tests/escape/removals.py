@@ -21,7 +21,7 @@ from sandboxd.jail import identity, mounts, namespaces, network, rlimits, rootfs
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.mounts import Bind, Mount, Tree
 from sandboxd.model import Limits
-from sandboxd.shim import run as shim_run
+from sandboxd.shim import environment
 
 PLENTY = 1 << 17
 """More of any of RAISED than an attack takes."""
@@ -210,7 +210,7 @@ def spawning(**different: Any) -> Remove:
 
 
 def with_daemon_environment(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(shim_run, "_ENVIRON", shim_run._ENVIRON | {"SANDBOXD_SECRET": "x"})
+    patch.setitem(environment.VARIABLES, "SANDBOXD_SECRET", "x")
 
 
 def without_deadline(patch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sandboxd.config import STEP_LIMITS
 from sandboxd.jail import rootfs
 from sandboxd.jail.mounts import NOEXEC, READ_ONLY, Bind, Directory, File, Link
-from sandboxd.shim import share
+from sandboxd.shim import environment
 
 
 def test_v2_group_is_one_read_only_mount() -> None:
@@ -50,10 +50,10 @@ def test_share_of_cpus_is_rounded_up(
     assert files["/sys/devices/system/cpu/online"] == numbers
     assert files["/sys/devices/system/cpu/present"] == numbers
     assert sum(isinstance(part, Directory) for part in rootfs.cpus(cpus)) == 1 + count
-    variables = share.variables(replace(STEP_LIMITS, cpus=cpus))
+    variables = environment.of_limits(replace(STEP_LIMITS, cpus=cpus))
     assert variables["GOMAXPROCS"] == variables["OMP_NUM_THREADS"] == str(count)
 
 
 def test_heap_of_go_is_a_part_of_the_memory() -> None:
-    variables = share.variables(replace(STEP_LIMITS, memory=1000))
+    variables = environment.of_limits(replace(STEP_LIMITS, memory=1000))
     assert variables["GOMEMLIMIT"] == "900"

@@ -1,0 +1,44 @@
+"""The variables of every step, whatever its runtime. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..jail.rootfs import shown_cpus
+from ..model import ALIASES, HOME, PATH, Limits
+
+VARIABLES = {
+    "TERM": "xterm",
+    "LANG": "C.UTF-8",
+    "SHELL": "/bin/bash",
+    "USER": "work",
+    "HOME": HOME,
+    "PATH": f"{HOME}/.local/bin:{PATH}:{ALIASES}",
+}
+"""The runtime, the session and the run may replace each of them."""
+
+GO_PART = 0.9
+"""Part of the memory that the heap of a Go program may take before it is collected more often. The
+rest is for what the collector does not count: stacks, cgo, the page cache."""
+
+
+def of_limits(limits: Limits) -> dict[str, str]:
+    """The variables that tell run-times the step's share of memory and CPUs.
+
+    A JVM, Node and .NET read the run's own cgroup (jail/rootfs.py). The variables are for programs
+    that read none. Only variables belong here at which no program prints a word: JAVA_TOOL_OPTIONS
+    and its kin do.
+    """
+    count = str(shown_cpus(limits.cpus))
+    return {
+        "GOMAXPROCS": count,
+        "GOMEMLIMIT": str(int(limits.memory * GO_PART)),
+        "OMP_NUM_THREADS": count,  # also nproc(1), OpenBLAS, MKL
+        "PYTHON_CPU_COUNT": count,  # os.cpu_count of Python 3.13
+        "JULIA_CPU_THREADS": count,
+    }
+
+
+def of_step(limits: Limits, own: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a step that has these limits and these variables of its `own`."""
+    return {**VARIABLES, **of_limits(limits), **own}
