@@ -224,22 +224,24 @@ def attach(fd: int, parent: int, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Hides a file or directory of /proc behind an empty one of the root being built.
+    """Hides a file or directory of /proc behind an empty one of the root being built, or behind its
+    file `shown`.
 
     Never behind the program's own /dev/null, which a race may have replaced (CVE-2025-31133).
     """
 
     path: str
     attributes: int = READ_ONLY
+    shown: str = ""
 
     def describe(self) -> str:
         """The part in one line."""
-        return f"mask {self.path}"
+        return f"mask {self.path} {self.shown}".rstrip()
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
         empty = "/run" if os.path.isdir(root + self.path) else "/etc/resolv.conf"
-        Bind(self.path, root + empty, self.attributes).apply(root)
+        Bind(self.path, root + (self.shown or empty), self.attributes).apply(root)
 
 
 def clone(source: str | int) -> int:

@@ -102,7 +102,8 @@ def cgroups(dirs: Mapping[str, str]) -> list[Part]:
 
 
 def cpus(share: float) -> list[Part]:
-    """As many CPUs in /sys as a run with this share of CPUs can use, in plain files.
+    """As many CPUs in /sys and /proc/cpuinfo as a run with this share of CPUs can use, in plain
+    files.
 
     `possible` keeps the host's numbers: the kernel may run a thread on any of them, and libraries
     size their tables of CPUs by that file.
@@ -120,7 +121,19 @@ def cpus(share: float) -> list[Part]:
         File(f"{CPUS}/online", last),
         File(f"{CPUS}/present", last),
         File(f"{CPUS}/possible", possible),
+        File(f"{CPUS}/cpuinfo", _cpuinfo(count)),
+        Mask("/proc/cpuinfo", shown=f"{CPUS}/cpuinfo"),
     ]
+
+
+def _cpuinfo(count: int) -> str:
+    """The part of the host's /proc/cpuinfo about its first `count` CPUs. A blank line ends each."""
+    lines: list[str] = []
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        while count and (line := file.readline()):
+            lines.append(line)
+            count -= not line.strip()
+    return "".join(lines)
 
 
 def shown_cpus(share: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..jail.rootfs import shown_cpus
-from ..model import ALIASES, HOME, PATH, Limits
+from ..model import ALIASES, HOME, MIB, PATH, Limits
 
 VARIABLES = {
     "TERM": "xterm",
@@ -21,6 +21,11 @@ GO_PART = 0.9
 """Part of the memory that the heap of a Go program may take before it is collected more often. The
 rest is for what the collector does not count: stacks, cgo, the page cache."""
 
+NODE_HEAP = 256 * MIB
+"""The least heap that V8 takes where it sees the limit of memory in the cgroup."""
+NODE_REST = 48 * MIB
+"""Memory that Node takes besides its heap."""
+
 
 def of_limits(limits: Limits) -> dict[str, str]:
     """The variables that tell run-times the step's share of memory and CPUs.
@@ -30,13 +35,21 @@ def of_limits(limits: Limits) -> dict[str, str]:
     and its kin do.
     """
     count = str(shown_cpus(limits.cpus))
-    return {
+    return _of_node(limits.memory) | {
         "GOMAXPROCS": count,
         "GOMEMLIMIT": str(int(limits.memory * GO_PART)),
         "OMP_NUM_THREADS": count,  # also nproc(1), OpenBLAS, MKL
         "PYTHON_CPU_COUNT": count,  # os.cpu_count of Python 3.13
         "JULIA_CPU_THREADS": count,
     }
+
+
+def _of_node(memory: int) -> dict[str, str]:
+    """A smaller heap for Node, where the limit of memory does not have room for V8's least."""
+    if memory >= NODE_HEAP + NODE_REST:
+        return {}
+    heap = max(memory - NODE_REST, memory // 4) // MIB
+    return {"NODE_OPTIONS": f"--max-old-space-size={heap}"}
 
 
 def of_step(limits: Limits, own: Mapping[str, str]) -> dict[str, str]:

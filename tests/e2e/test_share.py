@@ -56,10 +56,49 @@ javac Main.java && exec java Main"""
 
 
 @pytest.mark.needs("node")
-def test_node_sizes_its_heap_by_the_limit_of_memory(http: httpx.Client, session: Make) -> None:
+@pytest.mark.parametrize("memory", ["64m", "128m", "256m", "512m"])
+def test_node_sizes_its_heap_by_the_limit_of_memory(
+    http: httpx.Client, session: Make, memory: str
+) -> None:
     ask = "node -p 'require(\"v8\").getHeapStatistics().heap_size_limit / 2 ** 20'"
-    (heap,) = output(http, session(), ask)
-    assert float(heap) < 512
+    (heap,) = output(http, session(), ask, memory)
+    assert float(heap) < int(memory.removesuffix("m"))
+
+
+GO = """
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+)
+
+func main() {
+	fmt.Println(runtime.GOMAXPROCS(0), debug.SetMemoryLimit(-1)>>20)
+}
+"""
+
+
+@pytest.mark.needs("go")
+def test_go_sizes_its_threads_and_heap_by_the_limits(http: httpx.Client, session: Make) -> None:
+    id = session()
+    build = f"cat > main.go <<'E'\n{GO}\nE\nGOCACHE=/tmp/cache go build -o main main.go"
+    assert output(http, id, build, "1g") == []
+    assert output(http, id, "./main", "256m") == ["1", "230"]
+    assert output(http, id, "./main", "512m") == ["1", "460"]
+
+
+def test_pools_of_python_have_the_size_of_the_share(http: httpx.Client, session: Make) -> None:
+    source = """cat > pools.py <<'E'
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+with multiprocessing.Pool() as pool:
+    print(len(pool._pool), *pool.map(abs, [-3]))
+print(ProcessPoolExecutor()._max_workers)
+E
+/usr/bin/python3 pools.py"""
+    assert output(http, session(), source) == ["1", "3", "1"]
 
 
 @pytest.mark.needs("lscpu", "nproc", "getconf")
@@ -68,6 +107,7 @@ def test_tools_say_the_share_of_cpus(http: httpx.Client, session: Make) -> None:
     assert output(http, session(), ask) == ["1", "1", "1"]
     python = "/usr/bin/python3 -c 'import os; print(os.cpu_count())'"
     assert output(http, session(), python) == ["1"]
+    assert output(http, session(), "grep -c ^processor /proc/cpuinfo") == ["1"]
 
 
 def test_variables_of_the_user_win(http: httpx.Client, session: Make) -> None:

@@ -50,8 +50,18 @@ def test_share_of_cpus_is_rounded_up(
     assert files["/sys/devices/system/cpu/online"] == numbers
     assert files["/sys/devices/system/cpu/present"] == numbers
     assert sum(isinstance(part, Directory) for part in rootfs.cpus(cpus)) == 1 + count
+    shown = files["/sys/devices/system/cpu/cpuinfo"].count("processor\t")
+    assert shown == min(count, os.sysconf("SC_NPROCESSORS_ONLN"))
     variables = environment.of_limits(replace(STEP_LIMITS, cpus=cpus))
     assert variables["GOMAXPROCS"] == variables["OMP_NUM_THREADS"] == str(count)
+
+
+def test_heap_of_node_leaves_memory_for_the_rest_of_node() -> None:
+    heaps = {
+        size: environment.of_limits(replace(STEP_LIMITS, memory=size << 20)).get("NODE_OPTIONS")
+        for size in (32, 256, 304)
+    }
+    assert heaps == {32: "--max-old-space-size=8", 256: "--max-old-space-size=208", 304: None}
 
 
 def test_heap_of_go_is_a_part_of_the_memory() -> None:

@@ -186,6 +186,10 @@ ATTACKS = (
             members = open(f"{top}/cgroup.procs").read().split()
             if "0" in members or not {str(os.getpid())} <= set(members):
                 broken(f"{top} is not the group of this run: {members[:5]}")
+        for line in open("/proc/self/mountinfo"):
+            words = line.split()
+            if words[4].startswith("/sys/") and words[3] != "/":
+                broken(f"{words[4]} is a group above this run's: {words[3]}")
         for line in open("/proc/self/cgroup"):
             if line.strip().split(":", 2)[2] not in ("/", "/.."):
                 broken(f"the path among the host's cgroups is shown: {line.strip()}")
