@@ -102,6 +102,9 @@ def test_stack_is_a_size_or_unlimited() -> None:
     for value, field in ((4096, "stack"), ("infinity", "stack"), ("unlimited", "output")):
         with pytest.raises(Invalid):
             sizes.amount(field, value, field)
+    with pytest.raises(Invalid) as error:
+        sizes.amount("stack", "endless", "stack")
+    assert 'or "unlimited", is expected' in error.value.data["stack"]
 
 
 def test_unlimited_stack_is_lowered_to_the_ceiling() -> None:

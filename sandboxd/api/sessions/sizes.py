@@ -71,7 +71,7 @@ def amount(field: str, value: Any, where: str) -> float | int:
     if field == "stack" and value == "unlimited":
         return UNLIMITED
     if field in _SIZES:
-        count = size_of(value, where)
+        count = size_of(value, where, ', or "unlimited"' if field == "stack" else "")
         if count < _LEAST.get(field, 0):
             raise _bad(where, f"at least {size(_LEAST[field])} are needed")
         return count
@@ -100,12 +100,14 @@ def positive(value: Any, where: str) -> float:
     return number
 
 
-def size_of(value: Any, where: str) -> int:
-    """Bytes: a whole number, or a text such as "256m", "1.5g" or "4096" (powers of 1024)."""
+def size_of(value: Any, where: str, other: str = "") -> int:
+    """Bytes: a whole number, or a text such as "256m", "1.5g" or "4096" (powers of 1024). `other`
+    is for the error: values that the caller takes besides."""
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     match = _SIZE.fullmatch(text.strip()) if len(text) <= 32 else None
     if match is None:
-        raise _bad(where, 'a size in bytes, or with a unit such as "256m" or "1g", is expected')
+        units = 'a size in bytes, or with a unit such as "256m" or "1g"'
+        raise _bad(where, f"{units}{other}, is expected")
     size = int(float(match[1]) * (1 << _POWERS[match[2].lower()]))
     if size <= 0:
         raise _bad(where, "a size above 0 is expected")
