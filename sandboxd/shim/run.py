@@ -28,7 +28,7 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, environment, shared_memory
+from . import advice, environment, input_wait, shared_memory
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -221,7 +221,10 @@ class RunExecution:
             if now >= check_due:
                 check_due = now + self.storage.check_s
                 self._check_storage()
-            self._check_stdin(now)
+            input_wait.check(
+                now, self.stdin, self.deadlines, self.input.attached, self.console.quiet_since
+            )
+            self.control.notify()
             times = [
                 self.deadlines.next(now), check_due,
                 self.console.resume(now), self.denied.resume(now),
@@ -255,28 +258,13 @@ class RunExecution:
     def _check_output(self) -> None:
         """Kill a step that has printed more than its limit; the run goes on with the next step.
         A step that ended before has the same exit status, which must not depend on the moment."""
-        if self.console.end_reached and self.ended_by in (None, "output"):
-            if self.status is not None:
-                self.status = signal.SIGKILL
-            elif self.ended_by is None and not self.over:
-                self.init.signal(signal.SIGKILL)
-            self.ended_by = "output"
-
-    def _check_stdin(self, now: float) -> None:
-        """Check whether the program waits for input; close an input that gets no answer in time.
-        A stream is not closed: a program must not take half of its input for all of it."""
-        if self.stdin is None or self.stdin.fd is None:
-            self.deadlines.stop_looking(now)
+        if not self.console.end_reached or self.killed_by or self.ended_by not in (None, "output"):
             return
-        if self.deadlines.input_reached(now) and self.input.attached:
-            self.deadlines.expire_input(now)
-        elif self.deadlines.input_reached(now):
-            self.stdin.close()
-            self.deadlines.stop_looking(now)
-        elif self.deadlines.look_due(now, self.console.quiet_since):
-            awaited = self.stdin.awaited()
-            self.deadlines.record_look(now, awaited, time.monotonic() - now)
-        self.control.notify()
+        if self.status is not None:
+            self.status = signal.SIGKILL
+        elif self.ended_by is None and not self.over:
+            self.init.signal(signal.SIGKILL)
+        self.ended_by = "output"
 
     def _progress(self) -> RunProgress:
         position = self.console.position
