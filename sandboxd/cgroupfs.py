@@ -29,7 +29,7 @@ _PEAKS = ("memory.max_usage_in_bytes", "memory.peak")
 _NEED_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 _V1_FILES = """
     memory.limit_in_bytes memory.memsw.limit_in_bytes memory.kmem.tcp.limit_in_bytes
-    memory.max_usage_in_bytes memory.failcnt memory.memsw.failcnt memory.oom_control
+    memory.max_usage_in_bytes memory.failcnt memory.memsw.failcnt memory.oom_control memory.stat
     pids.max pids.current pids.peak pids.events cpu.cfs_period_us cpu.cfs_quota_us cpuacct.usage
 """
 _V2_FILES = """
@@ -87,7 +87,7 @@ class GroupFiles:
     def read(self, name: str) -> str:
         """The text of a file."""
         if name in self._fds:
-            return os.pread(self._fds[name], 4096, 0).decode().strip()
+            return os.pread(self._fds[name], 16384, 0).decode().strip()
         return Path(self._path(name)).read_text().strip()
 
     def write(self, name: str, value: str) -> None:
@@ -145,6 +145,13 @@ class GroupFiles:
             return self._key("memory.stat", "shmem")
         return 0
 
+    def held_and_cached(self) -> tuple[int, int]:
+        """Bytes of anonymous and shared memory, huge pages included, and of the page cache."""
+        stat = self._numbers("memory.stat")
+        shared = stat.get("shmem", 0)
+        held = stat.get("anon" if self.v2 else "rss", 0) + shared
+        return held, stat.get("file" if self.v2 else "cache", 0) - shared
+
     def can_limit_swap(self) -> bool:
         """The kernel limits the swap of a group."""
         return any(map(self.exists, _NEED_SWAP))
@@ -201,11 +208,11 @@ class GroupFiles:
 
     def _key(self, name: str, key: str) -> int:
         """The number beside `key` in a flat-keyed file; 0 when it is not there."""
-        for line in self.read(name).splitlines():
-            word, _, value = line.partition(" ")
-            if word == key:
-                return int(value)
-        return 0
+        return self._numbers(name).get(key, 0)
+
+    def _numbers(self, name: str) -> dict[str, int]:
+        """The keys and numbers of a flat-keyed file."""
+        return {key: int(n) for key, n in map(str.split, self.read(name).splitlines())}
 
     def _directory(self, name: str) -> str | None:
         """The directory that has the file `name`: v1 names begin with their controller."""
@@ -320,13 +327,6 @@ def paths_of(pid: int | str = "self") -> dict[str, str]:
     return paths
 
 
-def directories_of(pid: int) -> set[str]:
-    """The directories of the process's groups, the roots left out. Raises OSError."""
-    points = mounts()
-    places = {points[c] + path for c, path in paths_of(pid).items() if c in points and path != "/"}
-    return {place for place in places if pid in members(place)}
-
-
 def memory_ceilings() -> list[int]:
     """The memory limits of a container, whose root its own group is. No limit of v1 is ~2^63."""
     ceilings = []
@@ -347,4 +347,4 @@ def _open(path: str) -> int:
 
 
 def _has_swap() -> bool:
-    return len(Path("/proc/swaps").read_text().splitlines()) > 1
+    return Path("/proc/swaps").read_text().count("\n") > 1

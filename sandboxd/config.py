@@ -21,6 +21,7 @@ RESULTS_S = 24 * 3600.0
 """Seconds for which results of `sandboxd run` that could not be fetched stay."""
 
 STEP_LIMITS = Limits(
+    grace_s=2,
     wall_s=30, cpu_s=3600, memory=1 * GIB, pids=256, cpus=1.0, nofile=4096, fsize=1 * GIB,
     shm=64 * MIB, disk=1024 * GIB, inodes=1 << 31, output=1024 * GIB, output_end=1024 * GIB,
     stack=8 * MIB,
@@ -265,7 +266,7 @@ class Config:
     disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
     limits: StepLimitsConfig = StepLimitsConfig()
     ceiling: Limits = dataclasses.replace(
-        STEP_LIMITS, wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024,
+        STEP_LIMITS, wall_s=3600, cpu_s=14400, grace_s=10, memory=4 * GIB, pids=1024,
         cpus=float(os.cpu_count() or 1), nofile=65536, fsize=16 * GIB, shm=1 * GIB,
         stack=UNLIMITED,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 from . import log
 from .config import Config
 from .errors import ConfigError
-from .model import GIB, MIB, STEPS
+from .model import GIB, MAY_BE_ZERO, MIB, STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ def check(config: Config) -> None:
     """Raise ConfigError for the first value that breaks a rule."""
     for rule in RULES:
         for key, value in values(config, rule.key):
-            if not rule.holds(value):
+            may_be_zero = value == 0 and key.rpartition(".")[2] in MAY_BE_ZERO
+            if not rule.holds(value) and not may_be_zero:
                 raise ConfigError(f"{key} must be {rule.allowed}, not {value!r}")
     for step in STEPS:
         _, lowered = getattr(config.limits, step).clamped(config.ceiling)

@@ -39,6 +39,10 @@ BUILD_FAILED = 127
 """exitCode of a run whose build failed, so that exec never started (the seed's rule)."""
 
 
+MAY_BE_ZERO = frozenset({"grace_s"})
+"""Fields of Limits for which 0 is a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of one step. A client may request them; the ceilings of the configuration bound
@@ -46,6 +50,7 @@ class Limits:
 
     wall_s   seconds of wall clock, without the time for which a step waits for its client's input
     cpu_s    CPU seconds of all processes of the step together
+    grace_s  seconds from SIGTERM, at the end of wall_s, to SIGKILL; 0: SIGKILL at once
     memory   bytes of the whole process tree, page tables and tmpfs included, without swap
     pids     processes and threads at once
     cpus     share of CPUs; 1.5 is one and a half
@@ -61,6 +66,7 @@ class Limits:
 
     wall_s: float
     cpu_s: float
+    grace_s: float
     memory: int
     pids: int
     cpus: float

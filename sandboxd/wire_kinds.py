@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import Invalid
-from .model import ATTACHMENTS_MAX, FOLDER_NAME, STEPS, Attachment, Limits, Step, StepName
+from .model import (
+    ATTACHMENTS_MAX,
+    FOLDER_NAME,
+    MAY_BE_ZERO,
+    STEPS,
+    Attachment,
+    Limits,
+    Step,
+    StepName,
+)
 
 LIMIT_MAX = 1 << 60
 """Above every limit. It keeps numbers from the range in which a float is no whole number."""
@@ -143,7 +152,8 @@ def _limits(value: Any) -> Limits:
     limits: dict[str, Any] = {}
     for field in dataclasses.fields(Limits):
         number = record[field.name]
-        if type(number) not in (int, float) or not 0 < number < LIMIT_MAX:
+        zero = number == 0 and field.name in MAY_BE_ZERO
+        if type(number) not in (int, float) or not (zero or 0 < number < LIMIT_MAX):
             raise Invalid(f"limit {field.name} must be a number above 0")
         limits[field.name] = number if field.type == "float" else int(number)
     return Limits(**limits)

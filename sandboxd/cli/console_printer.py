@@ -15,6 +15,9 @@ from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
 from .stdin_sender import InputSource, StdinSender
 
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a command that was asked to end, whatever the program's own is."""
+
 COMES_BACK_S, RETRY_S = 60.0, 0.25
 """Seconds that a daemon may take to return after a restart, and seconds between two tries."""
 
@@ -35,6 +38,7 @@ class ConsolePrinter:
         self._run_id = secrets.token_hex(8)  # so that a repeated call starts no second run
         self._has_begun = self._interrupt_sent = False
         self._interrupts = 0
+        self._terminations = 0
 
     def follow(self, source: InputSource, exec_only: bool) -> int:
         """Start the run and print it until its end; the exit status for the shell. The program gets
@@ -42,6 +46,7 @@ class ConsolePrinter:
         retry_s = COMES_BACK_S if self._client.comes_back else 0.0
         sender = StdinSender(self._client.socket, source, self._say, retry_s)
         signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.signal(signal.SIGTERM, self._on_terminate)
         streams = not exec_only
         call = self._request("batch", streams, self._options)
         try:
@@ -52,11 +57,11 @@ class ConsolePrinter:
                     self._print(item, source.is_terminal)
                 code = self._step(result)
                 if code is not None:
-                    return code
+                    return TERMINATED if self._terminations else code
                 streams = streams or result["status"] == "build-finished"
                 if streams:
                     sender.start(self._session, self._run_id)
-                if self._interrupts and not self._interrupt_sent:
+                if (self._interrupts or self._terminations) and not self._interrupt_sent:
                     self._interrupt()
                 call = self._request("continue", streams, {"offset": result["offset"]})
                 if result["status"] == "waiting-input":  # a build has no input
@@ -102,10 +107,21 @@ class ConsolePrinter:
         if self._has_begun:  # the current call goes on: its result has the end of the program
             threading.Thread(target=self._interrupt, daemon=True).start()
 
+    def _on_terminate(self, *_: object) -> None:
+        """SIGTERM. The first one is for the program, whose output is shown until its end, a second
+        one ends the command."""
+        self._terminations += 1
+        if self._terminations > 1:
+            raise SystemExit(TERMINATED)
+        if self._has_begun:
+            threading.Thread(target=self._interrupt, daemon=True).start()
+
     def _interrupt(self) -> None:
         self._interrupt_sent = True
+        path = f"/session/{self._session}/interrupt"
+        body = {"terminate": True} if self._terminations else None
         try:
-            self._client.call("POST", f"/session/{self._session}/interrupt")
+            self._client.call("POST", path, body)
         except SandboxdError as error:
             self._say.warning(f"the program was not interrupted: {error}")
 

@@ -35,6 +35,10 @@ from .stdin_sender import InputSource
 from .temporary_session import connect_or_start, create, deleted, resources, terminated
 from .tree_upload import upload
 
+UNBUFFERED = "PYTHONUNBUFFERED"
+"""The shim sets this variable where a client may be asked. Nobody is asked with --stdin FILE, and
+an empty value lets Python write its output at its own speed."""
+
 
 def main(args: argparse.Namespace) -> int:
     """Run the folder; the exit status of its program."""
@@ -86,6 +90,10 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         if not 0 < args.timeout < math.inf:
             raise ConfigError(f"--timeout {args.timeout:g}: a number of seconds above 0 is needed")
         options["timeout"] = args.timeout
+    if args.stdin not in (None, "-") and not any(
+        text.startswith(f"{UNBUFFERED}=") for text in args.env
+    ):
+        options["environ"] = {UNBUFFERED: ""}
     return options
 
 

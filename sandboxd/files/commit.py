@@ -20,6 +20,7 @@ import stat
 
 from ..errors import Invalid, Refused
 from ..jail.syscalls import RESOLVE_NO_XDEV
+from . import bytecode
 from .beneath import MOUNTED, look, refused, status_of
 from .paths import Name, absolute, colliding, shown
 
@@ -47,6 +48,7 @@ def commit(home: int, stage: int, files: dict[Name, str]) -> None:
             except OSError as error:
                 raise _refused(error, name) from None
         undo.pop_all()
+    bytecode.remove_stale(home, files)
 
 
 def _refused(error: OSError, name: Name) -> Refused:

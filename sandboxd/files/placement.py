@@ -32,6 +32,7 @@ from ..jail.syscalls import (
     openat2,
     renameat2,
 )
+from . import bytecode
 from .beneath import MOUNTED, refused, status_of
 from .commit import DIRECTORY_MODE
 from .links import NO_LINKS
@@ -74,6 +75,7 @@ def place(home: int, stage: int, tree: StagedTree) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(UNDO, dir_fd=stage)
         raise
+    bytecode.remove_stale(home, (move.name for move in plan.moves if move.kind == "exchange"))
     _finish(home, plan)
     os.unlink(REDO, dir_fd=stage)
 

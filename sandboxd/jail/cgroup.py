@@ -31,6 +31,7 @@ SOCKETS_SHARE = 4
 class Counters:
     """The usage of the whole group since it was created; peaks since `Group.limit`.
 
+    memory_peak   most memory at once, the page cache included
     memory_hits   how often memory was wanted when the limit was reached
     oom_kills     processes killed since nothing could be freed then
     pids_peak     most processes and threads at once, ever: it cannot be started anew
@@ -158,6 +159,12 @@ class Group:
         """Seconds of CPU that the group has used. Raises StageError."""
         with stage("cgroup counters"):
             return self.files.cpu_us() / 1e6
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes of memory that the processes hold at this moment, and of the page cache. Raises
+        StageError."""
+        with stage("cgroup counters"):
+            return self.files.held_and_cached()
 
     def tasks(self) -> int:
         """The program's processes and threads of this moment. Raises StageError."""

@@ -110,7 +110,8 @@ class Condition:
     """An allowed `call` is answered `errno` when argument `index`, under `mask`, is `value`.
 
     EPERM means refused, and counted like the calls above. Other errors are everyday answers of the
-    kernel, which programs expect and survive.
+    kernel, which programs expect and survive. `family`: the condition holds for sockets of this
+    address family only; the filter compares both arguments in one rule.
     """
 
     call: str
@@ -118,6 +119,7 @@ class Condition:
     mask: int
     value: int
     errno: int
+    family: int | None = None
 
 
 _ALL = 0xFFFFFFFF
@@ -134,7 +136,8 @@ _MODULES = {
     "SIOCGIFVLAN": 0x8982, "SIOCSIFVLAN": 0x8983, "SIOCADDDLCI": 0x8980, "SIOCDELDLCI": 0x8981,
 }  # fmt: skip
 """Load drivers of bridges, VLANs and frame relay for any caller (sock_ioctl in net/socket.c)."""
-_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_NETLINK_ROUTE = 0
 _SOCKET_TYPES = {"STREAM": 1, "DGRAM": 2, "RAW": 3, "SEQPACKET": 5}
 _PROTOCOLS = {"default": 0, "ICMP": 1, "TCP": 6, "UDP": 17, "ICMPV6": 58}
 """All that programs may have. A socket of another type or protocol loads a kernel module that the
@@ -170,7 +173,7 @@ CONDITIONS: tuple[Condition, ...] = (
     *(Condition("ioctl", 1, _ALL, n, errno.EPERM) for n in (_TERMINAL | _MODULES).values()),
     *(
         Condition("socket", 0, mask, value, errno.EAFNOSUPPORT)
-        for mask, value in _others((_AF_UNIX, _AF_INET, _AF_INET6))
+        for mask, value in _others((_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK))
     ),
     *(
         Condition("socket", 1, mask & _TYPE, value, errno.EPROTONOSUPPORT)
@@ -179,6 +182,12 @@ CONDITIONS: tuple[Condition, ...] = (
     *(
         Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT)
         for mask, value in _others(_PROTOCOLS.values())
+    ),
+    # Programs list their interfaces over rtnetlink. It changes nothing without CAP_NET_ADMIN. Some
+    # other netlink protocols have numbers of _PROTOCOLS, and programs must not use them.
+    *(
+        Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT, family=_AF_NETLINK)
+        for mask, value in _others((_NETLINK_ROUTE,))
     ),
     # The kernel makes pairs of AF_UNIX alone, but looks for the protocol of others first.
     *(

@@ -133,12 +133,15 @@ def _check(condition: Condition) -> list[Instruction]:
     """Refuse if the condition holds. The low half of an argument comes first on
     both architectures, which are little-endian."""
     action = _NOTIFY if condition.errno == errno.EPERM else _ERRNO | condition.errno
-    return [
+    compare = [
         (_LOAD, 0, 0, _ARGUMENTS + 8 * condition.index),
         (_AND, 0, 0, condition.mask),
         (_EQUAL, 0, 1, condition.value),
         (_RETURN, 0, 0, action),
     ]
+    if condition.family is None:
+        return compare
+    return [(_LOAD, 0, 0, _ARGUMENTS), (_EQUAL, 0, len(compare), condition.family), *compare]
 
 
 def _all(numbers: Iterable[int], action: int) -> Iterator[Instruction]:

@@ -179,6 +179,10 @@ class Follower:
         """Send the signal called `name` to the step."""
         await self._send({"op": "signal", "name": name, "by": by})
 
+    async def terminate(self, by: Sender) -> None:
+        """End the run with its step, which gets SIGTERM and its grace."""
+        await self._send({"op": "terminate", "by": by})
+
     async def kill(self, by: Sender) -> None:
         """End the run now."""
         await self._send({"op": "kill", "by": by})

@@ -284,15 +284,16 @@ class RunQueue:
         await self._ended(active)
         return cleared
 
-    async def interrupt(self) -> None:
-        """SIGINT to the step that runs. If the active run waits to be started it never is, by the
-        next daemon neither. Raises Unavailable when it does not leave the queue."""
+    async def interrupt(self, terminate: bool = False) -> None:
+        """SIGINT to the step that runs, or the end of its run by SIGTERM. If the active run waits
+        to be started it never is, by the next daemon neither. Raises Unavailable when it does not
+        leave the queue."""
         if not (active := self.active):
             return
         if active.call_off():
             await self._ended(active)
         else:
-            await active.interrupt()
+            await (active.terminate() if terminate else active.interrupt())
 
     async def _ended(self, active: Run) -> None:
         try:

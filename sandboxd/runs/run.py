@@ -216,6 +216,12 @@ class Run:
         """Send SIGINT to the running step, if there is one."""
         await self.signal("SIGINT")
 
+    async def terminate(self) -> None:
+        """End the run with the running step, if there is one: SIGTERM, and SIGKILL when the grace
+        of the step is over."""
+        if self._follower and not self._follower.over:
+            await self._follower.terminate("client")
+
     async def signal(self, name: str, by: Sender = "client") -> None:
         """Send a signal to the running step, if there is one; the verdict names the sender."""
         if self._follower and not self._follower.over:

@@ -21,10 +21,6 @@ from .values import Runtime
 
 _C_BINARY = binary("./main", "./a.out")
 
-# The leak detection of -fsanitize=address stops the threads of the program by ptrace(2). Where
-# ptrace is refused, it ends every program with an error.
-_C_ENVIRON = {"ASAN_OPTIONS": "detect_leaks=0"}
-
 # Debian marks its Python as externally managed (PEP 668), even for --user. The home of a jail has
 # no system packages, hence PIP_BREAK_SYSTEM_PACKAGES below (a variable: pip before 23.0.1 has no
 # such option). A pyproject.toml that only configures tools makes no package.
@@ -86,7 +82,6 @@ BUILTIN = (
         tools=(("gcc",),),
         build=compiled("gcc", ("main.c",), ("c",)),
         exec=_C_BINARY,
-        environ=_C_ENVIRON,
     ),
     Runtime(
         "cpp",
@@ -95,7 +90,6 @@ BUILTIN = (
         tools=(("g++",),),
         build=compiled("g++", ("main.cpp", "main.cc", "main.cxx"), ("cpp", "cc", "cxx")),
         exec=_C_BINARY,
-        environ=_C_ENVIRON,
     ),
     Runtime(
         "python",
@@ -113,8 +107,6 @@ BUILTIN = (
         build=_PYTHON_BUILD,
         exec=script("main.py", "{python3}"),
         environ={
-            # The output of a program that reaches its time limit is complete up to that moment.
-            "PYTHONUNBUFFERED": "1",
             "PIP_BREAK_SYSTEM_PACKAGES": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         },

@@ -124,11 +124,18 @@ def footprint(pid: int) -> Footprint | None:
     try:
         uid = int(_status(pid, "Uid")[0].split()[0])
         device = os.stat(f"/proc/{pid}/root/home/work").st_dev
-        directories = sorted(cgroupfs.directories_of(pid))
+        directories = sorted(_cgroups(pid))
         groups = tuple((path, os.stat(path).st_ino) for path in directories)
         return Footprint(uid, os.readlink(f"/proc/{pid}/ns/pid"), device, _disk(device), groups)
     except (OSError, IndexError):
         return None
+
+
+def _cgroups(pid: int) -> set[str]:
+    """The directories of the process's groups, the roots left out. Raises OSError."""
+    points, paths = cgroupfs.mounts(), cgroupfs.paths_of(pid)
+    places = {points[c] + path for c, path in paths.items() if c in points and path != "/"}
+    return {place for place in places if pid in cgroupfs.members(place)}
 
 
 def look(what: str, pid: int) -> list[str]:

@@ -61,6 +61,7 @@ _MEANINGS = {
     "SIGABRT": "the program called abort(); its last output says why",
     "SIGTRAP": "the program reached a breakpoint or a check of its compiler",
     "SIGPIPE": "the program wrote to a pipe or socket without a reader",
+    "SIGXFSZ": "a file reached the limit for one file; ask for more with limits.fsize",
     "SIGALRM": "a timer of the program ran out, and the program does not handle the signal",
     "SIGSYS": "the program made a system call of another architecture, as 32-bit programs do, or "
     "one that its own filter forbids; build it for 64 bits",

@@ -6,6 +6,8 @@ wall      Runs from the start of the step. The clock stands still while the prog
           stop it either, with one thread that waits while another computes. With many short
           questions a program gains `input_s` in all; only an answer of the client renews that time.
 input     The end of that time. Standard input is then closed, so that no program waits for ever.
+kill      The end of the grace after SIGTERM, which a step gets at the end of `wall`. It does not
+          matter any more whether the program waits for input.
 cpu       The next moment at which the CPU limit could be reached, from the CPU time used so far.
 look      The next moment to check whether the program waits for input: 50 ms after its last
           output, then after twice the interval each time, up to half a second.
@@ -57,6 +59,7 @@ class Deadlines:
         self._limits, self._input_s, self._input_left_s = limits, input_s, input_s
         self._began = monotonic()
         self._wall = self._began + limits.wall_s
+        self._kill: float | None = None
         self._cpu = self._began + limits.cpu_s / limits.cpus
         self._cpu_clock = cpu
         self._may_stop = self._is_stopped = False
@@ -73,7 +76,9 @@ class Deadlines:
     def next(self, now: float) -> float:
         """The earliest deadline or check; never later than LAST_LOOK after `now`."""
         due = [self._look if not self.waiting else now + LAST_LOOK, self._cpu]
-        if not self._is_stopped:
+        if self._kill is not None:
+            due.append(self._kill)
+        elif not self._is_stopped:
             due.append(self._wall)
         if self._input is not None:
             due.append(self._input)
@@ -81,7 +86,20 @@ class Deadlines:
 
     def wall_reached(self, now: float) -> bool:
         """Whether the wall-clock time of the step is used up."""
-        return not self._is_stopped and now >= self._wall
+        return self._kill is None and not self._is_stopped and now >= self._wall
+
+    def begin_grace(self, now: float) -> None:
+        """The step has got SIGTERM: it has to end within its grace."""
+        self._kill = now + self._limits.grace_s
+
+    @property
+    def is_in_grace(self) -> bool:
+        """Whether the step has got SIGTERM and has to end."""
+        return self._kill is not None
+
+    def kill_due(self, now: float) -> bool:
+        """Whether the grace of the step is over."""
+        return self._kill is not None and now >= self._kill
 
     def cpu_due(self, now: float) -> bool:
         """Whether the CPU time could be used up by now."""

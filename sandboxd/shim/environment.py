@@ -14,8 +14,17 @@ VARIABLES = {
     "USER": "work",
     "HOME": HOME,
     "PATH": f"{HOME}/.local/bin:{PATH}:{ALIASES}",
+    # The leak detection of -fsanitize=address stops the threads of the program by ptrace(2). Where
+    # ptrace is refused, it ends every program with an error.
+    "LSAN_OPTIONS": "detect_leaks=0",
+    # npm says at once that the registry has no address, instead of trying for 70 s.
+    "npm_config_fetch_retries": "0",
 }
 """The runtime, the session and the run may replace each of them."""
+
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+"""A question of Python is seen before the answer is awaited. Each print is a system call then, so
+only a program that may ask somebody has the variable."""
 
 GO_PART = 0.9
 """Part of the memory that the heap of a Go program may take before it is collected more often. The
@@ -52,6 +61,7 @@ def _of_node(memory: int) -> dict[str, str]:
     return {"NODE_OPTIONS": f"--max-old-space-size={heap}"}
 
 
-def of_step(limits: Limits, own: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a step that has these limits and these variables of its `own`."""
-    return {**VARIABLES, **of_limits(limits), **own}
+def of_step(limits: Limits, may_ask: bool, own: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a step that has these limits and these of its `own`, and may ask a client,
+    or not."""
+    return {**VARIABLES, **of_limits(limits), **(UNBUFFERED if may_ask else {}), **own}

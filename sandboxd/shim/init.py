@@ -10,8 +10,11 @@ The shim forks init and speaks with it over one SOCK_SEQPACKET socket:
                                                                start a step; with the name of a
                                                                terminal: on it, with no descriptor
                                                                or with stderr alone
-    init -> shim   {"exit": wait status}                       the step and all its processes ended
-    shim -> init   {"signal": number}                          signal the step's process group
+    init -> shim   {"exit": wait status, "resident", "inherited"}
+                                                               the step and all its processes ended;
+                                                               see peaks.MemorySeen
+    shim -> init   {"signal": number, "all"}                   signal the step's process group, or
+                                                               all processes of the run
 
 A step is over when its first process has ended. Init then kills all other processes of the step
 (kill(2) with pid -1 reaches every process of the namespace except its init), so that steps do not
@@ -26,6 +29,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import signal
 import socket
@@ -107,17 +111,21 @@ def _serve(sock: socket.socket, oom: int) -> None:
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     step, terminal = 0, False
+    children = Children()
     while True:
         ready, _, _ = select.select([sock.fileno(), wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
-            status = _reap(step)
+            status = children.reap(step)
             if status is not None:
                 step = 0
                 if terminal and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGHUP:
-                    _reap_for(LINGER_S)
-                _kill_all()
-                wire.send(sock, {"exit": status})
+                    children.reap_for(LINGER_S)
+                children.kill_all()
+                inherited = _resident(resource.getrusage(resource.RUSAGE_SELF))
+                sizes = {"resident": children.resident, "inherited": inherited}
+                wire.send(sock, {"exit": status} | sizes)
+                children = Children()
         if sock.fileno() in ready:
             message, fds = wire.receive(sock)
             if message is None:
@@ -125,7 +133,7 @@ def _serve(sock: socket.socket, oom: int) -> None:
             if "argv" in message:
                 step, terminal = _spawn(message, fds, oom), bool(message["terminal"])
             elif "signal" in message and step:
-                _signal_group(step, message["signal"])
+                _signal(-1 if message["all"] else -step, message["signal"])
 
 
 def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
@@ -188,50 +196,68 @@ def _fork(message: dict[str, Any], fds: list[int]) -> int:
         os._exit(CANNOT_START)
 
 
-def _reap(step: int) -> int | None:
-    """Reap every child that has ended. Returns the wait status of `step` if it has ended."""
-    step_status = None
-    while True:
+class Children:
+    """The children of init during one step: the step's first process, and all whose own parent has
+    ended. `resident` is the largest resident set of one that was reaped, in bytes."""
+
+    def __init__(self) -> None:
+        self.resident = 0
+
+    def reap(self, step: int) -> int | None:
+        """Reap every child that has ended. Returns the wait status of `step` if it has ended."""
+        step_status = None
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            while True:
+                pid, status = self._wait(os.WNOHANG)
+                if pid == 0:
+                    return step_status
+                if pid == step:
+                    step_status = status
         except ChildProcessError:
             return step_status
-        if pid == 0:
-            return step_status
-        if pid == step:
-            step_status = status
 
-
-def _reap_for(seconds: float) -> None:
-    """Reap the processes that end by themselves within `seconds`."""
-    until = time.monotonic() + seconds
-    try:
-        while time.monotonic() < until:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.02)
-    except ChildProcessError:
-        pass
-
-
-def _kill_all() -> None:
-    """Kill and reap all processes of the namespace except init.
-
-    kill(-1) signals every process that exists at that moment. A fork that is under way fails in a
-    process that is being killed. The loop ends when there is no child left.
-    """
-    while True:
+    def reap_for(self, seconds: float) -> None:
+        """Reap the processes that end by themselves within `seconds`."""
+        until = time.monotonic() + seconds
         try:
-            os.kill(-1, signal.SIGKILL)
-        except ProcessLookupError:
+            while time.monotonic() < until:
+                if self._wait(os.WNOHANG)[0] == 0:
+                    time.sleep(0.02)
+        except ChildProcessError:
             pass
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+
+    def kill_all(self) -> None:
+        """Kill and reap all processes of the namespace except init.
+
+        kill(-1) signals every process that exists at that moment. A fork that is under way fails
+        in a process that is being killed. The loop ends when there is no child left.
+        """
+        while True:
+            try:
+                os.kill(-1, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            try:
+                self._wait(0)
+            except ChildProcessError:
+                return
+
+    def _wait(self, options: int) -> tuple[int, int]:
+        """waitpid(2) for any child. Its usage contains that of the children that it reaped."""
+        pid, status, usage = os.wait4(-1, options)
+        if pid:
+            self.resident = max(self.resident, _resident(usage))
+        return pid, status
 
 
-def _signal_group(pid: int, number: int) -> None:
+def _resident(usage: resource.struct_rusage) -> int:
+    """The largest resident set in bytes; the kernel counts KiB (getrusage(2))."""
+    return usage.ru_maxrss * 1024
+
+
+def _signal(target: int, number: int) -> None:
+    """Signal a process group, or with -1 all processes of the namespace except init (kill(2))."""
     try:
-        os.killpg(pid, number)
+        os.kill(target, number)
     except ProcessLookupError:
         pass  # the step has just ended

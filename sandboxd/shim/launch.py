@@ -47,9 +47,10 @@ class Init:
         }  # fmt: skip
         wire.send(self.sock, message, fds)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process group of the current step, if a step runs."""
-        wire.send(self.sock, {"signal": number})
+    def signal(self, number: int, every: bool = False) -> None:
+        """Send a signal to the process group of the current step, if a step runs, or to `every`
+        process of the step."""
+        wire.send(self.sock, {"signal": number, "all": every})
 
     def receive(self) -> dict[str, Any] | None:
         """The next message of init; None when init has gone. Raises the StageError that init

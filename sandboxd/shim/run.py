@@ -6,9 +6,7 @@ and its deadlines, and at its end a verdict in the run's journal. Output goes to
 (console.py). Clients follow the run over the control socket (control.py).
 
 The shim has one thread and one selector. It polls for three things only, which the kernel does not
-announce: a program that waits for input (when there was no output for a moment, then less and less
-often), the end of the CPU time (not before it can be used up), and the bytes written to the disk
-(storage.py).
+announce: a program that waits for input, the end of the CPU time, and the disk (storage.py).
 """
 
 from __future__ import annotations
@@ -36,12 +34,16 @@ from .denied_calls import DeniedCalls
 from .facts import StepFacts
 from .input_stream import InputStream
 from .launch import Init
+from .peaks import PeakSampler
 from .run_spec import RunSpec
 from .stdin import Stdin
 from .storage import Storage
 from .terminal import PseudoTerminal
 from .terminal_stdin import TerminalStdin
 from .verdict import judge
+
+TIME_LIMITS = ("wall_s", "cpu_s")
+"""The limits that end the whole run, whatever the exit status of the step is."""
 
 MEMORY_EXIT = 128 + signal.SIGKILL
 """Exit code of a step that had too little memory to start, as if the kernel had killed it."""
@@ -50,10 +52,10 @@ MEMORY_EXIT = 128 + signal.SIGKILL
 class RunExecution:
     """The steps of one run, after the shim has dropped root and init is ready.
 
-    tasks_peak        the largest number of processes and threads of the step that was seen
     external_signals  signals that the shim sent to the step, with the party that wanted each
     status            wait status of the step's first process; None: it has not ended
     ended_by          the limit for which the shim ends the step
+    terminated_by     the party that has sent SIGTERM so that the run ends with this step
     killed_by         the party that ends the run
     over              the step has ended, or has to
     """
@@ -73,7 +75,7 @@ class RunExecution:
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)
         self.is_first = True
-        self.tasks_peak = 0
+        self.peaks = PeakSampler(spec.jail.group)
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.input = InputStream(self.selector, self._record_input, spec.stdin is not None)
@@ -81,6 +83,7 @@ class RunExecution:
         self.deadlines = Deadlines()
         self.status: int | None = None
         self.ended_by: str | None = None
+        self.terminated_by: Sender | None = None
         self.external_signals: dict[int, Sender] = {}
         self.over = False
         self.killed_by: Sender | None = None
@@ -124,13 +127,14 @@ class RunExecution:
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
         self.external_signals.clear()
-        self.tasks_peak = 1
+        self.peaks.begin()
         self.denied.begin()
         self.storage.begin(step.limits)
         self.deadlines.start(step.limits, self.spec.bounds.input_s, group.cpu_s)
         self._spawn(step)
         self._serve_until_end(before)
-        if self.status is None:
+        self.peaks.sample(self.storage.check_s)  # before the processes and their memory go
+        if self.status is None or self.ended_by in TIME_LIMITS:
             self.init.kill()
         self.console.drain()
         self._check_output()
@@ -151,8 +155,8 @@ class RunExecution:
             code = -1 if verdict.outcome == "fault" else 128 + signal.SIGKILL
             self._record_verdict(step, code, verdict, final=True)
             return None
-        self._record_verdict(step, code, verdict)
-        return code
+        self._record_verdict(step, code, verdict, final=self.terminated_by is not None)
+        return None if self.terminated_by else code
 
     def _collect_facts(self, step: Step, before: Counters, after: Counters) -> StepFacts:
         self.storage.check()
@@ -161,7 +165,7 @@ class RunExecution:
         return StepFacts(
             limits=step.limits,
             usage=self._usage(before, after),
-            status=self.status,
+            status=None if self.ended_by in TIME_LIMITS else self.status,
             ended_by=self.ended_by,
             killed_by=self.killed_by,
             before=before,
@@ -180,7 +184,8 @@ class RunExecution:
 
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
-        environ = environment.of_step(step.limits, self.spec.environ)
+        may_ask = step.name == "exec" and (self.spec.stdin is None or self.spec.terminal)
+        environ = environment.of_step(step.limits, may_ask, self.spec.environ)
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
@@ -219,8 +224,8 @@ class RunExecution:
                 self.killed_by = "client"
                 return
             if now >= check_due:
-                check_due = now + self.storage.check_s
                 self._check_storage()
+                check_due = now + self.peaks.interval_s
             input_wait.check(
                 now, self.stdin, self.deadlines, self.input.attached, self.console.quiet_since
             )
@@ -237,19 +242,32 @@ class RunExecution:
             self.control.notify()
 
     def _is_time_up(self, now: float, before: Counters) -> bool:
-        """Set `ended_by` when the step has used up its wall-clock time or its CPU time."""
+        """Whether the step has to be killed now. Set `ended_by` when the step has used up its
+        wall-clock time or its CPU time."""
         if self.deadlines.wall_reached(now):
             self.ended_by = "wall_s"
-        elif self.deadlines.cpu_due(now):
+            self._terminate(now)
+        if self.deadlines.kill_due(now):
+            self.killed_by = self.terminated_by
+            return True
+        if self.deadlines.cpu_due(now):
             used = (self.spec.jail.group.counters().cpu_us - before.cpu_us) / 1e6
             if self.deadlines.cpu_reached(now, used):
-                self.ended_by = "cpu_s"
-        return self.ended_by in ("wall_s", "cpu_s")
+                self.ended_by = self.ended_by or "cpu_s"
+                return True
+        return False
+
+    def _terminate(self, now: float) -> None:
+        """Send SIGTERM to all processes of the step. Their output until the end of the grace is
+        output of the step."""
+        self.deadlines.begin_grace(now)
+        if not self.deadlines.kill_due(now):
+            self.init.signal(signal.SIGTERM, every=True)
 
     def _check_storage(self) -> None:
-        """Count the processes and check the storage. A step above its disk or inode limit is
+        """Sample the peaks and check the storage. A step above its disk or inode limit is
         killed; the run goes on with the next step."""
-        self.tasks_peak = max(self.tasks_peak, self.spec.jail.group.tasks())
+        self.peaks.sample(self.storage.check_s)
         exceeded = self.storage.check()
         if exceeded and self.ended_by is None:
             self.ended_by = exceeded
@@ -276,6 +294,7 @@ class RunExecution:
             self.selector.unregister(self.init.sock)
         else:
             self.status = int(message["exit"])
+            self.peaks.record_processes(message["resident"], message["inherited"])
         self.over = True
 
     def _record_input(self) -> None:
@@ -301,18 +320,18 @@ class RunExecution:
             number = signal.Signals[message["name"]]
             self.external_signals[number] = by
             self.init.signal(number)
+        elif op == "terminate" and self.terminated_by is None and not self.deadlines.is_in_grace:
+            self.terminated_by = self.external_signals[signal.SIGTERM] = by
+            self._terminate(time.monotonic())
         elif op == "kill":
             self.killed_by, self.over = by, True
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
-        grown = after.pids_peak > before.pids_peak
         return Usage(
             wall_ms=int(self.deadlines.elapsed(time.monotonic()) * 1000),
             cpu_ms=(after.cpu_us - before.cpu_us) // 1000,
-            mem_peak=after.memory_peak,
-            # The kernel's peak belongs to this step if it has grown. If not, an earlier step had
-            # the peak, and the checks of this step may have missed a short one.
-            pids_peak=max(self.tasks_peak, after.pids_peak if grown else 0),
+            mem_peak=self.peaks.memory(after),
+            pids_peak=self.peaks.tasks(before, after),
             stdout_bytes=self.terminal.sent if self.terminal else self.console.received[STDOUT],
             stderr_bytes=self.console.received[STDERR],
             cut_bytes=self.console.cut,

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from dataclasses import asdict
 
 from ..model import Change, Outcome, Sender, Verdict
@@ -23,8 +22,6 @@ from .facts import StepFacts
 
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGXFSZ", "SIGPIPE")
 """Signals that the kernel sends for an act of the program, at the moment of that act."""
-
-_FSIZE_EXIT = 128 + signal.SIGXFSZ
 
 _OUTPUT_ERRORS = {errno.ENOSPC: "disk", errno.EMFILE: "nofile", errno.EFBIG: "fsize"}
 """Errors that only the program gets from the kernel -> the limit that each stands for."""
@@ -74,7 +71,8 @@ def _limit_from_kernel(facts: StepFacts) -> str | None:
         return None
     if facts.after.pids_refused > facts.before.pids_refused:
         return "pids"
-    if facts.signal == "SIGXFSZ" or facts.exit == _FSIZE_EXIT:
+    # An exit code of 128 + n proves no signal: any program may return it.
+    if facts.signal == "SIGXFSZ":
         return "fsize"
     if facts.full:
         return "disk" if facts.full.startswith("folder ") else facts.full

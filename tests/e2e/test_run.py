@@ -120,6 +120,16 @@ def test_killed_command_leaves_nothing(tmp_path: Path, number: int) -> None:
     until(lambda: leaks() <= before)
 
 
+def test_terminated_command_lets_the_trap_of_its_job_run(tmp_path: Path) -> None:
+    (tmp_path / "main.sh").write_text("trap 'echo saving; exit 3' TERM; echo up; sleep 60 & wait\n")
+    with started(tmp_path) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "saving\n"
+        assert process.wait(20) == 143
+
+
 def child(of: int, title: str) -> int:
     """The child of a process that calls itself so."""
     for path in Path("/proc").glob("[0-9]*"):

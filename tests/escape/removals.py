@@ -40,6 +40,7 @@ def without_namespace(flag: int) -> Remove:
         patch.setattr(namespaces, "_SHIM", namespaces._SHIM & ~flag)
         patch.setattr(namespaces, "verify", lambda outside: None)
         patch.setattr(network, "verify", lambda: None)
+        patch.setattr(network, "enable_multicast", lambda: None)  # it would change the host's lo
         patch.setattr("socket.sethostname", lambda name: None)
 
     return remove

@@ -14,7 +14,7 @@ import pytest
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs.worker import Worker
 
-from ..sandbox import Sandbox
+from ..sandbox import BareWarden, Sandbox, lease
 
 
 @pytest.mark.parametrize("name", ["memory", "pids.max", "cpu"])
@@ -69,9 +69,71 @@ def test_peak_of_memory_is_that_of_its_own_step(sandbox: Sandbox) -> None:
     result = sandbox.run("true", build=grab)
     usage: list[dict[str, Any]] = [event["verdict"]["usage"] for event in result.events]
     assert usage[1]["mem_peak"] > 90 << 20
-    # v2 can start its peak anew since 6.12 only
-    if sandbox.warden.resources.hierarchy.base.get("memory"):
-        assert usage[2]["mem_peak"] < 60 << 20
+    assert usage[2]["mem_peak"] < 60 << 20
+
+
+HELD = {
+    "a short life": ("x = bytearray(100 << 20)", 100, 140),
+    "copies of a process that share its memory": (
+        """
+import os, sys
+memory = bytearray(100 << 20)
+child = os.fork()
+if not child:
+    sys.stdin.read()
+    os._exit(0)
+os.waitpid(child, 0)
+""",
+        100, 140,
+    ),
+    "a mapping that processes share": (
+        "import mmap; memory = mmap.mmap(-1, 50 << 20); memory.write(bytes(50 << 20))", 50, 150,
+    ),
+    "a file in memory": ("open('/dev/shm/x', 'wb').write(bytes(50 << 20))", 50, 150),
+}  # fmt: skip
+"""Condition -> program, and the bounds of its peak in MiB."""
+
+
+@pytest.mark.parametrize("condition", HELD)
+def test_peak_of_memory_counts_what_the_program_holds(sandbox: Sandbox, condition: str) -> None:
+    program, least, most = HELD[condition]
+    result = sandbox.run(f"exec /usr/bin/python3 -c '{_quoted(program)}'", answers=[None])
+    assert result.exit == 0, result.stderr
+    assert least << 20 <= result.verdict["usage"]["mem_peak"] <= most << 20
+
+
+def _quoted(program: str) -> str:
+    return program.replace("'", "'\\''")
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_peak_of_memory_has_no_page_cache(warden: BareWarden, removed: bool) -> None:
+    sandbox = lease(warden, size=300 << 20)
+    try:
+        write = "dd if=/dev/zero of=big bs=1M count=200 status=none; "
+        read = "exec /usr/bin/python3 -c 'import sys; x = bytearray(10 << 20); "
+        read += 'file = open("big", "rb")\nwhile file.read(1 << 20): pass\n'
+        read += 'import os\nos.remove("big")\n' if removed else ""
+        result = sandbox.run(write + read + "sys.stdin.read()'", answers=[None], memory=280 << 20)
+        assert result.exit == 0, result.stderr
+        assert 10 << 20 <= result.verdict["usage"]["mem_peak"] < 60 << 20
+    finally:
+        warden.free(sandbox.slot)
+
+
+def test_peak_of_memory_of_a_step_without_memory_is_near_its_limit(sandbox: Sandbox) -> None:
+    grab = "/usr/bin/python3 -c 'x = bytearray(90 << 20)'"
+    verdict = sandbox.run(grab, memory=48 << 20).verdict
+    assert (verdict["limit"], verdict["oom"]) == ("memory", True)
+    assert 40 << 20 <= verdict["usage"]["mem_peak"] <= 60 << 20
+
+
+def test_peak_of_memory_at_the_time_limit_is_the_sum_of_all_processes(sandbox: Sandbox) -> None:
+    hold = "/usr/bin/python3 -c 'import signal; x = bytearray(40 << 20); signal.pause()' & "
+    verdict = sandbox.run(hold * 4 + "wait", wall_s=4, grace_s=0).verdict
+    assert verdict["limit"] == "wall_s"
+    # The kernel's statistics may lag behind by some pages for each CPU.
+    assert 155 << 20 <= verdict["usage"]["mem_peak"] <= 220 << 20
 
 
 def test_limits_stand_on_a_leaf_and_swap_is_closed(sandbox: Sandbox) -> None:

@@ -77,6 +77,7 @@ def test_environment_has_the_documented_variables_and_those_of_the_run_only(
     names = dict(line.split("=", 1) for line in result.stdout.splitlines())
     assert set(names) - {"PWD", "SHLVL", "_"} == {
         "TERM", "LANG", "SHELL", "USER", "HOME", "PATH", "MINE",
+        "LSAN_OPTIONS", "npm_config_fetch_retries", "PYTHONUNBUFFERED",
     }  # fmt: skip
     assert names["TERM"] == "dumb"
     assert names["PATH"].startswith("/home/work/.local/bin:")

@@ -79,7 +79,7 @@ def test_leak_sanitizer_finds_leaks_in_a_runtime_that_may_trace(
     warden: BareWarden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a runtime of the configuration with seccomp_allow = ["ptrace"] would."""
-    find = f"{SANITIZED} && ASAN_OPTIONS=detect_leaks=1 ./main"
+    find = f"{SANITIZED} && LSAN_OPTIONS=detect_leaks=1 ./main"
     refused = build_and_run(warden, "c", "main.c", LEAK, find)
     assert refused.events[1]["verdict"]["denied_syscall"] == "ptrace"
     monkeypatch.setitem(warden.resources.filters, "c", seccomp.compile(allow=("ptrace",)))

@@ -98,6 +98,8 @@ def test_x32_and_beyond_is_unknown(number: int) -> None:
 def test_high_bits_of_an_argument_do_not_get_past_a_condition(high: int) -> None:
     for condition in CONDITIONS:
         arguments = list(plain(condition.call))
+        if condition.family is not None:
+            arguments[0] = high << 32 | condition.family
         arguments[condition.index] = high << 32 | condition.value
         judgement = judged(NUMBERS[condition.call], tuple(arguments))
         refused = condition.errno == errno.EPERM
@@ -169,7 +171,7 @@ def refusal(code: int) -> int:
 def test_socket_of_another_family_is_refused_before_the_kernel_loads_a_module(family: int) -> None:
     refused = refusal(errno.EAFNOSUPPORT)
     judgement = judged(NUMBERS["socket"], (family, 1, 0))
-    assert judgement == (ALLOW if family in (1, 2, 10) else refused)
+    assert judgement == (ALLOW if family in (1, 2, 10, 16) else refused)
     judgement = judged(NUMBERS["socketpair"], (family, 1, 132))
     assert judgement == (ALLOW if family == 1 else refused)
 
@@ -189,8 +191,16 @@ def test_families_and_protocols_of_sockets_are_allowed_one_by_one() -> None:
     for number in range(600):
         judgement = judged(NUMBERS["socket"], (2, 1, number)) == ALLOW
         assert judgement == (number in (0, 1, 6, 17, 58))
-        assert (judged(NUMBERS["socket"], (number, 1, 0)) == ALLOW) == (number in (1, 2, 10))
+        assert (judged(NUMBERS["socket"], (number, 1, 0)) == ALLOW) == (number in (1, 2, 10, 16))
         assert (judged(NUMBERS["socketpair"], (number, 1, 0)) == ALLOW) == (number == 1)
+
+
+@hypothesis.given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
+def test_netlink_has_the_protocol_of_interfaces_and_routes_only(number: int, high: int) -> None:
+    for protocol in (number, *range(600)):
+        arguments = (high << 32 | 16, 3, high << 32 | protocol)
+        wanted = refusal(errno.EPROTONOSUPPORT) if protocol else ALLOW
+        assert judged(NUMBERS["socket"], arguments) == wanted
 
 
 @hypothesis.given(st.integers(0, 0xFFFFFFFF))

@@ -134,6 +134,17 @@ def test_costly_looks_get_rarer_still(clock: Deadlines) -> None:
     assert clock.look_due(START + 3, quiet_since=START)
 
 
+def test_grace_replaces_the_wall_limit_and_ends_whatever_the_program_waits_for(
+    clock: Deadlines,
+) -> None:
+    clock.start(replace(STEP_LIMITS, wall_s=10, cpu_s=100), 60, Cpu())
+    clock.begin_grace(START + 10)
+    clock.record_look(START + 10.1, waits=True)
+    assert not clock.wall_reached(START + 10.2) and not clock.kill_due(START + 11.9)
+    assert clock.next(START + 11.8) <= START + 12
+    assert clock.kill_due(START + 12)
+
+
 @pytest.mark.parametrize(
     ("elapsed", "cpu_s", "cpus", "still"),
     [

@@ -63,7 +63,7 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         (facts(OK, after=REFUSED), "success", None, None),
         (facts(signal.SIGKILL, ended_by="output"), "limit", "output", "sandboxd"),
         (facts(XFSZ), "limit", "fsize", "kernel"),
-        (facts((128 + XFSZ) << 8), "limit", "fsize", None),
+        (facts((128 + XFSZ) << 8), "failure", None, None),
         (facts(FAILED, full="disk"), "limit", "disk", None),
         (facts(FAILED, full="inodes"), "limit", "inodes", None),
         (facts(FAILED, full="shm"), "limit", "shm", None),
@@ -99,7 +99,7 @@ def test_causes_in_their_order(
         last_denied=st.sampled_from([None, "mount"]),
         last_output=st.sampled_from(["", NO_SPACE, DESCRIPTORS, TOO_LARGE]),
         excess=st.sampled_from([0, 7]),
-    ).filter(lambda f: f.ended_by not in ("cpus",))
+    ).filter(lambda f: f.ended_by not in ("cpus", "grace_s"))
 )
 def test_every_verdict_is_complete(known: StepFacts) -> None:
     verdict = judge(known)
@@ -127,6 +127,7 @@ def test_signal_is_named() -> None:
          "or a wait that never ends; this sandbox has no network"),
         (facts(126 << 8), "chmod +x"),
         (facts(139 << 8), "died of SIGSEGV"),
+        (facts((128 + XFSZ) << 8), "died of SIGXFSZ: a file reached the limit for one file"),
         (facts(signal.SIGSYS), "32-bit"),
         (facts(FAILED, denied={"mount": 2, "bpf": 1}, last_denied="bpf"),
          "the system call bpf (and mount) 3 times"),

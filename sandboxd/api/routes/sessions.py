@@ -136,8 +136,15 @@ def _stats(row: SessionRow) -> dict[str, Any]:
     }
 
 
+class Interrupt(msgspec.Struct):
+    """The parameters of an interrupt. `terminate`: the run shall end with the running step."""
+
+    terminate: bool = False
+
+
 async def interrupt(request: Request) -> Response:
-    """POST /session/{ref}/interrupt: SIGINT to the running step, if there is one."""
-    await parameters(request, NoParameters)
-    await session(request).runs.interrupt()
+    """POST /session/{ref}/interrupt: SIGINT to the running step, if there is one. With `terminate`
+    the run gets SIGTERM, its grace, and SIGKILL."""
+    wanted = await parameters(request, Interrupt)
+    await session(request).runs.interrupt(wanted.terminate)
     return Response(status_code=204)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import Invalid
-from ...model import MIB, UNLIMITED, Limits, size
+from ...model import MAY_BE_ZERO, MIB, UNLIMITED, Limits, size
 from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -51,8 +51,8 @@ _BOTH = {
         "stack",
     )
 }  # fmt: skip
-RUN_LIMITS = RESOURCES | {"cpus": "cpus"} | _BOTH
-RESOURCE_OPTS = {"shmem": "shm"} | _BOTH
+RUN_LIMITS = RESOURCES | {"cpus": "cpus", "grace_s": "grace_s"} | _BOTH
+RESOURCE_OPTS = {"shmem": "shm", "grace_s": "grace_s"} | _BOTH
 _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
 _SIZES = ("memory", "shm", "disk", "fsize", "output", "output_end", "stack", "quota")
@@ -81,6 +81,8 @@ def amount(field: str, value: Any, where: str) -> float | int:
         if type(count) is not int or count < COUNTS[field]:
             raise _bad(where, f"a whole number from {COUNTS[field]} up is expected")
         return count
+    if field in MAY_BE_ZERO and str(value) in ("0", "0.0"):
+        return 0.0
     number = positive(value, where)
     if field == "cpus" and number < CPUS_MIN:
         raise _bad(where, f"at least {CPUS_MIN} of a CPU is needed")
@@ -133,7 +135,7 @@ def _text(field: str, value: float) -> str:
         return "unlimited"
     if field in _SIZES:
         return size(int(value))
-    return f"{value:.10g} s" if field in ("wall_s", "cpu_s") else f"{value:.10g}"
+    return f"{value:.10g} s" if field in ("wall_s", "cpu_s", "grace_s") else f"{value:.10g}"
 
 
 def clamp_fields(clamps: Sequence[Clamp]) -> dict[str, Any]:

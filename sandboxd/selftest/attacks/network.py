@@ -44,8 +44,10 @@ ATTACKS = (
                 broken(f"the interface {name.strip()}")
             elif name.strip() != "lo" and any(int(n) for n in counts.split()):
                 broken(f"{name.strip()} has traffic")
-        if len(open("/proc/net/route").read().splitlines()) > 1:
-            broken("there are routes")
+        for line in open("/proc/net/route").read().splitlines()[1:]:
+            name, to, gateway, *_, mask = line.split()[:8]
+            if (name, to, gateway, mask) != ("lo", "000000E0", "00000000", "000000F0"):
+                broken(f"a route to {to} over {name}")
         """),
     _attack("raw-sockets", "send packets of its own making", """
         for kind, protocol in ((socket.SOCK_RAW, socket.IPPROTO_ICMP), (socket.SOCK_RAW, 255)):
@@ -55,17 +57,36 @@ ATTACKS = (
                     errno.EAFNOSUPPORT)
         """),
     _attack("socket-families", "use a kind of socket that programs have no use for", """
-        allowed = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
+        allowed = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
         for family in set(range(1, 64)) - allowed:
             for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
                 refused(f"the family {family}", lambda: socket.socket(family, kind, 0),
                         errno.EAFNOSUPPORT)
         """),
-    _attack("netlink", "speak with the kernel's network by netlink", """
-        # route, sock_diag, audit, netfilter, uevent, generic
-        for protocol in (0, 4, 9, 12, 15, 16):
-            refused(f"netlink {protocol}", lambda: socket.socket(socket.AF_NETLINK,
-                    socket.SOCK_RAW, protocol), errno.EAFNOSUPPORT)
+    _attack("netlink", "use netlink for more than a list of the interfaces", """
+        import struct
+        # all but route: sock_diag, xfrm, audit, netfilter, uevent, generic and others
+        for protocol in range(1, 300):
+            for kind in (socket.SOCK_RAW, socket.SOCK_DGRAM):
+                refused(f"netlink {protocol}", lambda: socket.socket(socket.AF_NETLINK,
+                        kind, protocol), errno.EPROTONOSUPPORT)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+            sock.bind((0, 0))
+            sock.settimeout(5)
+            def change(number, body):
+                # NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE
+                sock.send(struct.pack("IHHII", 16 + len(body), number, 0x405, 1, 0) + body)
+                error, = struct.unpack_from("i", sock.recv(4096), 16)
+                if error:
+                    raise OSError(-error, os.strerror(-error))
+            lo_down = struct.pack("BxHiII", 0, 0, 1, 0, 1)
+            local = struct.pack("HH4s", 8, 2, bytes([10] * 4))
+            address = struct.pack("BBBBI", 2, 8, 0, 0, 1) + local
+            route = struct.pack("8BI", 2, 0, 0, 0, 254, 4, 253, 1, 0) + struct.pack("HHi", 8, 4, 1)
+            link = struct.pack("BxHiII", 0, 0, 0, 0, 0)
+            for name, number, body in (("flags of lo", 19, lo_down), ("a new link", 16, link),
+                                       ("an address", 20, address), ("a route", 24, route)):
+                refused(name, lambda: change(number, body), errno.EPERM)
         """),
     _attack("vsock", "speak with the hypervisor", """
         refused("AF_VSOCK", lambda: socket.socket(40, socket.SOCK_STREAM), errno.EAFNOSUPPORT)
