@@ -23,12 +23,13 @@ Reading and writing of the files is cgroupfs.py's.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from ... import cgroupfs
+from ... import cgroupfs, log
 from ...cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...errors import StageError
 from ...jail.cgroup import Group
@@ -76,9 +77,10 @@ class Hierarchy:
                 c: f"/{delegated}" if delegated else own[c].rstrip("/") for c in V1_CONTROLLERS
             }
             dirs = {c: f"{mounts[c]}{above[c]}/{name}" for c in V1_CONTROLLERS}
-            if V1_CPUSET in mounts:  # systemd delegates no group of it
-                dirs[V1_CPUSET] = f"{mounts[V1_CPUSET]}{own[V1_CPUSET].rstrip('/')}/{name}"
             _make(dirs)
+            if V1_CPUSET in mounts:  # systemd delegates no group of it
+                above_cpuset = own[V1_CPUSET].rstrip("/")
+                dirs |= _try_cpuset(f"{mounts[V1_CPUSET]}{above_cpuset}/{name}")
             return cls(dirs, name, _v1_shims(mounts, delegated) if delegated else None)
 
     def group(self, run: str) -> Group:
@@ -149,6 +151,19 @@ def _fill_cpuset(directory: str) -> None:
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not Path(directory, name).read_text().strip():
             Path(directory, name).write_text(Path(directory).parent.joinpath(name).read_text())
+
+
+def _try_cpuset(path: str) -> dict[str, str]:
+    """Make the group `path` of cpuset. An empty result where the host refuses it, as a container
+    can: runs need no cpuset, and only a JVM misses its limits then."""
+    try:
+        _make({V1_CPUSET: path})
+    except OSError as error:
+        log.event("cgroup.no_cpuset", logging.WARNING, errno=error.errno)
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        return {}
+    return {V1_CPUSET: path}
 
 
 def _v1_shims(mounts: Mapping[str, str], delegated: str) -> str | None:
