@@ -10,6 +10,10 @@ from typing import Any, Literal
 MIB = 1 << 20
 GIB = 1 << 30
 
+UNLIMITED = 1 << 59
+"""The value of a stack without a limit of its own; the limit of memory still holds. A number, so
+that it compares with others, and exact in JSON, whose numbers may become floats."""
+
 
 def size(count: int) -> str:
     """Bytes for people: whole MiB or GiB where that is exact, else rounded to a tenth."""
@@ -56,6 +60,8 @@ class Limits:
     disk     bytes by which the session's files may grow
     inodes   files and directories by which they may grow
     output   bytes of console; further bytes are dropped and counted
+    output_end  bytes of console at which the step ends
+    stack    bytes of the stack of a program's first thread; UNLIMITED: what memory allows
     """
 
     wall_s: float
@@ -70,6 +76,8 @@ class Limits:
     disk: int
     inodes: int
     output: int
+    output_end: int
+    stack: int
 
     def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
         """These limits, none above `ceiling`, and the names of the lowered ones."""

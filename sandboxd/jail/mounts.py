@@ -10,8 +10,8 @@ host's, and `verify` compares /proc/self/mountinfo with the plan, in both direct
 
 A program sees /usr and its kin, a copy of files of /etc and /var/lib of the host (shown_files.py),
 generated account files, a /dev of fresh nodes, its own /proc, read-only and masked, and three
-places to write: /home/work and /tmp of its scratch, and /dev/shm in memory. There is no /sys, and
-/run is empty.
+places to write: /home/work and /tmp of its scratch, and /dev/shm in memory. /sys has the run's own
+cgroup, read-only, and the number of CPUs, in plain files. /run is empty.
 """
 
 from __future__ import annotations
@@ -84,6 +84,23 @@ class Link:
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
         os.symlink(self.target, root + self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A small generated file of the root tmpfs."""
+
+    path: str
+    text: str
+
+    def describe(self) -> str:
+        """The part in one line."""
+        return f"file {self.path}"
+
+    def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
+        with open(root + self.path, "x", encoding="utf-8") as file:
+            file.write(self.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,9 @@ def test_cgroup_of_no_run_is_removed_and_its_processes_are_killed(
     planted = [base / f"{FREE}.7" for base in groups_of(daemon)]
     for path in planted:
         path.mkdir()
+        for file in (*path.glob("cpuset.cpus"), *path.glob("cpuset.mems")):
+            # An empty cpuset takes no process.
+            file.write_text((path.parent / file.name).read_text())
     with subprocess.Popen(["/bin/sleep", "600"]) as process:
         for path in planted:
             (path / "cgroup.procs").write_text(str(process.pid))

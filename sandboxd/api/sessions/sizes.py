@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from ...errors import Invalid
-from ...model import MAY_BE_ZERO, Limits, size
+from ...model import MAY_BE_ZERO, MIB, UNLIMITED, Limits, size
 from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)\s*([kmgtpKMGTP]?)(?:[iI]?[bB])?", re.ASCII)
@@ -27,6 +27,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 
 MEMORY_MIN = 8 << 20
 """Bytes of memory without which not even a shell can be started."""
+
+STACK_MIN = 1 * MIB
+"""Bytes of stack with which the interpreters of a run still start."""
 
 CPUS_MIN = 0.01
 """A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
@@ -58,13 +61,17 @@ Variables = Annotated[
 RESOURCES = {"cpu": "cpus", "mem": "memory"}
 _BOTH = {
     name: name
-    for name in ("wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output")
+    for name in (
+        "wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output", "output_end",
+        "stack",
+    )
 }  # fmt: skip
 RUN_LIMITS = RESOURCES | {"cpus": "cpus", "grace_s": "grace_s"} | _BOTH
 RESOURCE_OPTS = {"shmem": "shm", "grace_s": "grace_s"} | _BOTH
 _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
-_SIZES = ("memory", "shm", "disk", "fsize", "output", "quota")
+_SIZES = ("memory", "shm", "disk", "fsize", "output", "output_end", "stack", "quota")
+_LEAST = {"memory": MEMORY_MIN, "stack": STACK_MIN}
 COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
 """Fields that are whole numbers -> the least with which a shell still works."""
 
@@ -105,10 +112,12 @@ def client_name(field: str) -> str:
 
 def amount(field: str, value: Any, where: str) -> float | int:
     """The value of the field `field` of Limits. Raises Invalid naming `where`."""
+    if field == "stack" and value == "unlimited":
+        return UNLIMITED
     if field in _SIZES:
-        count = size_of(value, where)
-        if field == "memory" and count < MEMORY_MIN:
-            raise _bad(where, f"at least {size(MEMORY_MIN)} are needed")
+        count = size_of(value, where, ', or "unlimited"' if field == "stack" else "")
+        if count < _LEAST.get(field, 0):
+            raise _bad(where, f"at least {size(_LEAST[field])} are needed")
         return count
     if field in COUNTS:
         digits = isinstance(value, str) and _COUNT.fullmatch(value)
@@ -138,12 +147,14 @@ def positive(value: Any, where: str) -> float:
     return number
 
 
-def size_of(value: Any, where: str) -> int:
-    """Bytes: a whole number, or a text such as "256m", "1.5g" or "4096" (powers of 1024)."""
+def size_of(value: Any, where: str, other: str = "") -> int:
+    """Bytes: a whole number, or a text such as "256m", "1.5g" or "4096" (powers of 1024). `other`
+    is for the error: values that the caller takes besides."""
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     match = _SIZE.fullmatch(text.strip()) if len(text) <= 32 else None
     if match is None:
-        raise _bad(where, 'a size in bytes, or with a unit such as "256m" or "1g", is expected')
+        units = 'a size in bytes, or with a unit such as "256m" or "1g"'
+        raise _bad(where, f"{units}{other}, is expected")
     size = int(float(match[1]) * (1 << _POWERS[match[2].lower()]))
     if size <= 0:
         raise _bad(where, "a size above 0 is expected")
@@ -165,6 +176,8 @@ def clamp(field: str, requested: float, granted: float) -> Clamp:
 
 
 def _text(field: str, value: float) -> str:
+    if field == "stack" and value >= UNLIMITED:
+        return "unlimited"
     if field in _SIZES:
         return size(int(value))
     return f"{value:.10g} s" if field in ("wall_s", "cpu_s", "grace_s") else f"{value:.10g}"
