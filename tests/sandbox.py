@@ -119,7 +119,9 @@ class BareWarden:
         slots = self.resources.slots
         for number in sorted(slots.stuck):
             slot = slots.emptying[number]
-            if not proof.empty(self.resources.config.state_dir, number, slot.uid, []):
+            if not proof.empty(
+                self.resources.config.state_dir, number, slot.uid, proof.FileSystems()
+            ):
                 slots.release(slot)
 
     def adopt(self, **arguments: Any) -> list[Worker]:

@@ -9,6 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from sandboxd import wire
 from sandboxd.errors import Invalid, StageError
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.requests.replies import PendingReply
-from sandboxd.warden.slots import flush
+from sandboxd.warden.slots import flush, images
 from sandboxd.warden.slots.leases import Slot
 
 from ...sandbox import BareWarden
@@ -158,3 +159,17 @@ def test_folder_whose_background_job_was_killed_can_be_removed(
     assert os.path.ismount(f"{path}/mount")
     work.warden.request("folder_remove", folder=folder)
     assert not os.path.exists(path)
+
+
+def test_end_of_a_session_does_not_wait_for_the_disk_to_take_its_files(work: Work) -> None:
+    slot = work.lease(7, size=256 << 20)
+    work.reply()
+    attached = images._attached(f"{slot.path}/image")
+    assert attached is not None
+    os.close(attached[1])
+    Path(slot.scratch, "work", "file").write_bytes(bytes(64 << 20))
+    statistics = Path(f"/sys/block/{os.path.basename(attached[0])}/stat")
+    before = int(statistics.read_text().split()[6])
+    work.warden.free(slot)
+    sectors = int(statistics.read_text().split()[6]) - before
+    assert sectors * 512 < images.FORGET_MIN

@@ -17,7 +17,7 @@ import pytest
 from sandboxd.config import SlotsConfig
 from sandboxd.errors import Invalid, Unavailable
 from sandboxd.warden.slots.leases import Slots, end_uid, processes_of, uid_in_use
-from sandboxd.warden.slots.proof import Remains, empty
+from sandboxd.warden.slots.proof import FileSystems, Remains, empty
 
 from ...sandbox import TEST_UIDS
 
@@ -46,7 +46,7 @@ def test_each_session_has_a_uid_of_its_own(slots: Slots, tmp_path: Path) -> None
     with pytest.raises(Unavailable, match=r"slots\.count"):
         slots.lease(str(uuid.uuid4()))
     slots.vacate(leased[1])
-    assert empty(str(tmp_path), 1, FIRST + 1, []) == Remains([], [])
+    assert empty(str(tmp_path), 1, FIRST + 1, FileSystems()) == Remains([], [])
     slots.release(leased[1])
     assert slots.lease(str(uuid.uuid4())).uid == FIRST + 1
 
