@@ -117,6 +117,7 @@ def warden(own_mounts: None) -> Iterator[BareWarden]:
             bare.free(slot)
         for slot in bare.resources.slots.emptying.values():
             slot.lock.close()
+        bare.resources.slots.close()
         bare.resources.hierarchy.remove()
 
 

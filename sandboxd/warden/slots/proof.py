@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 
 from ... import log
@@ -48,6 +49,21 @@ def remains(state_dir: str, number: int, uid: int) -> Remains:
     if os.path.lexists(f"{state}/slots/{number}"):
         things.append(f"slots/{number}")
     return Remains(things, [f"pid {one.pid}" for one in living_or_dead if one.zombie])
+
+
+def unused(state_dir: str, first_uid: int, numbers: Set[int]) -> list[int]:
+    """The slots of `numbers` of which nothing remains; one walk of /proc for all of them."""
+    state = os.path.realpath(state_dir)
+    uids = range(first_uid + min(numbers), first_uid + max(numbers) + 1) if numbers else range(0)
+    taken = {one.uid - first_uid for one in processes(state, uids, {})}
+    taken |= {one.uid - first_uid for one in objects(uids)}
+    images_in_use = {one.image for one in loops(state)}
+    return sorted(
+        number
+        for number in numbers - taken
+        if f"/slots/{number}/image" not in images_in_use
+        and not os.path.lexists(f"{state}/slots/{number}")
+    )
 
 
 @dataclass(frozen=True, slots=True)
