@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...errors import Invalid, NotFound, SandboxdError
-from ...model import STEPS
+from ...model import OUTPUT, STEPS
 from ...runs.client_calls import Input, Reply
 from ...runs.console_items import Item, log
 from ...runs.cursor import Offset, no_note
@@ -33,9 +33,6 @@ from ..telemetry.audit_log import annotate
 
 MODES = ("batch", "continue", "input", "complete", "query")
 RUN_ID_MAX = 256
-
-OUTPUT = ".output"
-"""The directory, below /home/work, whose new files a result lists."""
 
 VANISHED = {"status": "finished", "exitCode": 130, "options": {}, "files": [], "console": []}
 """The result if the session is destroyed while a call waits."""
@@ -203,7 +200,7 @@ async def result(
     if reply is None:
         return dict(VANISHED)
     event = reply.answer.event
-    files, complaint = await _files(target, run) if event and event.step == "exec" else ([], [])
+    files, complaint = await _files(target, run) if event and event.output else ([], [])
     console, verdict = reply.console, event.verdict if event else None
     if event and event.step:
         step = run.plan.steps[STEPS.index(event.step)]
