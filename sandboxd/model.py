@@ -23,6 +23,9 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
+OUTPUT = ".output"
+"""The directory, below /home/work, whose new files a result lists."""
+
 HOME = "/home/work"
 """The session's work directory as programs and clients see it."""
 

@@ -37,7 +37,7 @@ from .launch import Init
 from .peaks import PeakSampler
 from .run_spec import RunSpec
 from .stdin import Stdin
-from .storage import Storage
+from .storage import Storage, has_output
 from .terminal import PseudoTerminal
 from .terminal_stdin import TerminalStdin
 from .verdict import judge
@@ -341,8 +341,8 @@ class RunExecution:
     ) -> None:
         """Append the verdict to the journal. `final`: the run ends with this step."""
         event = {"event": "step", "step": step.name, "exit": code, "verdict": asdict(verdict)}
-        if final:
-            event["final"] = True
+        event |= {"final": True} if final else {}
+        event |= {"output": has_output()} if step.name == "exec" else {}
         append_event(self.spec.journal, event | {"console": self.console.position})
         self.events += 1
         self.control.notify()

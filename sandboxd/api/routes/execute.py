@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...errors import Invalid, NotFound, SandboxdError
-from ...model import STEPS, Verdict
+from ...model import OUTPUT, STEPS, Verdict
 from ...runs.client_calls import Input, Reply
 from ...runs.console_items import Item, log
 from ...runs.cursor import Offset, no_note
@@ -34,9 +34,6 @@ from ..telemetry.audit_log import annotate
 
 MODES = ("batch", "continue", "input", "complete", "query")
 RUN_ID_MAX = 256
-
-OUTPUT = ".output"
-"""The directory, below /home/work, whose new files a result lists."""
 
 _CREATED_MARGIN_S = 0.02
 """Time stamps of files come from the kernel's tick and may be that far behind the clock."""
@@ -252,7 +249,7 @@ async def result(target: Session, run: Run, reply: Reply | None, wording: Wordin
     if reply is None:
         return VANISHED.copy()
     event = reply.answer.event
-    files, complaint = await _files(target, run) if event and event.step == "exec" else ([], [])
+    files, complaint = await _files(target, run) if event and event.output else ([], [])
     console, verdict = reply.console, event.verdict if event else None
     if event and event.step:
         step = run.plan.steps[STEPS.index(event.step)]
