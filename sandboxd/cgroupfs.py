@@ -24,9 +24,15 @@ V1_SOCKETS = "memory.kmem.tcp.limit_in_bytes"
 one a program could fill them up to the bound of the whole host (net.ipv4.tcp_mem; tcp(7))."""
 
 _PROCS = "cgroup.procs"
+_TASKS = "tasks"
+"""Moves one thread (v1). To move all threads of a process by cgroup.procs, the kernel waits for a
+grace period of RCU, 8 to 16 ms on a quiet host. A process of one thread needs no wait when it moves
+itself."""
+_JOIN = "join "
+"""Begins the names of the files by which a process joins."""
 _KILL = "cgroup.kill"
 _PEAKS = ("memory.max_usage_in_bytes", "memory.peak")
-_NEED_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
+NEED_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 _V1_FILES = """
     memory.limit_in_bytes memory.memsw.limit_in_bytes memory.kmem.tcp.limit_in_bytes
     memory.max_usage_in_bytes memory.failcnt memory.memsw.failcnt memory.oom_control memory.stat
@@ -37,7 +43,7 @@ _V2_FILES = """
     pids.max pids.current pids.peak pids.events cpu.max cpu.stat
 """
 _OPTIONAL = (
-    *_NEED_SWAP, V1_SOCKETS, "memory.memsw.failcnt", "memory.peak", "pids.peak", "pids.events",
+    *NEED_SWAP, V1_SOCKETS, "memory.memsw.failcnt", "memory.peak", "pids.peak", "pids.events",
 )  # fmt: skip
 """Files that some kernels do not have."""
 # With both limits alike, that of memory and swap together is met first. Kernels of today (seen
@@ -63,7 +69,7 @@ class GroupFiles:
             if name not in _OPTIONAL or self.exists(name):
                 self._fds[name] = _open(self._path(name))
         for controller, directory in self.dirs.items():
-            self._fds[f"{_PROCS} {controller}"] = _open(f"{directory}/{_PROCS}")
+            self._fds[f"{_JOIN}{controller}"] = _open(f"{directory}/{_own_list(directory)}")
 
     def close(self) -> None:
         """Close the files; the group itself stays."""
@@ -98,9 +104,9 @@ class GroupFiles:
             Path(self._path(name)).write_text(value)
 
     def join(self) -> None:
-        """Move this process into the group, which is open."""
+        """Move this process, which has one thread, into the group, which is open."""
         for name, fd in self._fds.items():
-            if name.startswith(_PROCS):
+            if name.startswith(_JOIN):
                 os.write(fd, b"0")
 
     def members(self) -> set[int]:
@@ -154,7 +160,7 @@ class GroupFiles:
 
     def can_limit_swap(self) -> bool:
         """The kernel limits the swap of a group."""
-        return any(map(self.exists, _NEED_SWAP))
+        return any(map(self.exists, NEED_SWAP))
 
     def cpu_us(self) -> int:
         """CPU time of all members, also of those that have ended."""
@@ -249,19 +255,6 @@ def settings(
     ]
 
 
-def may_be_absent(name: str) -> bool:
-    """The group is limited without it: no swap, or no count of socket buffers in this v1."""
-    return name == V1_SOCKETS or (name in _NEED_SWAP and not _has_swap())
-
-
-def same_value(name: str, written: str, read: str) -> bool:
-    """The kernel has taken the value: it stores memory in whole pages."""
-    if name.startswith("memory.") and written.isdigit() and read.isdigit():
-        page = os.sysconf("SC_PAGE_SIZE")
-        return int(written) // page == int(read) // page
-    return written == read
-
-
 def members(directory: str) -> set[int]:
     """The process ids in the group at `directory`; none when it is gone."""
     try:
@@ -270,9 +263,19 @@ def members(directory: str) -> set[int]:
         return set()
 
 
-def move(directory: str, pid: int = 0) -> None:
-    """Move the process `pid`, by default this one, into the group at `directory`."""
+def move(directory: str, pid: int) -> None:
+    """Move the process `pid` into the group at `directory`."""
     Path(directory, _PROCS).write_text(str(pid))
+
+
+def join(directory: str) -> None:
+    """Move this process, which has one thread, into the group at `directory`."""
+    Path(directory, _own_list(directory)).write_text("0")
+
+
+def _own_list(directory: str) -> str:
+    """The file by which a process of one thread moves itself."""
+    return _PROCS if is_v2(directory) else _TASKS
 
 
 def is_v2(directory: str) -> bool:
@@ -344,7 +347,3 @@ def _open(path: str) -> int:
     """Open a control file, for writing where it can be written (kernfs refuses it elsewhere)."""
     writable = os.stat(path).st_mode & 0o200
     return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
-
-
-def _has_swap() -> bool:
-    return Path("/proc/swaps").read_text().count("\n") > 1

@@ -11,7 +11,7 @@ import functools
 import os
 from dataclasses import dataclass, field
 
-from .model import GIB, MIB, Limits
+from .model import GIB, MIB, UNLIMITED, Limits
 
 STATE_DIR = "/var/lib/sandboxd"
 SOCKET = "/run/sandboxd/api.sock"
@@ -23,7 +23,8 @@ RESULTS_S = 24 * 3600.0
 STEP_LIMITS = Limits(
     grace_s=2,
     wall_s=30, cpu_s=3600, memory=1 * GIB, pids=256, cpus=1.0, nofile=4096, fsize=1 * GIB,
-    shm=64 * MIB, disk=1024 * GIB, inodes=1 << 31, output=1024 * GIB,
+    shm=64 * MIB, disk=1024 * GIB, inodes=1 << 31, output=1024 * GIB, output_end=1024 * GIB,
+    stack=8 * MIB,
 )  # fmt: skip
 """Limits of a step. The scratch of the session bounds disk and inodes further."""
 
@@ -296,6 +297,7 @@ class Config:
     ceiling: Limits = dataclasses.replace(
         STEP_LIMITS, wall_s=3600, cpu_s=14400, grace_s=10, memory=4 * GIB, pids=1024,
         cpus=float(os.cpu_count() or 1), nofile=65536, fsize=16 * GIB, shm=1 * GIB,
+        stack=UNLIMITED,
     )  # fmt: skip
     slots: SlotsConfig = SlotsConfig()
     scratch: ScratchConfig = ScratchConfig()

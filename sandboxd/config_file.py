@@ -17,6 +17,7 @@ from typing import Any
 from . import config_rules
 from .config import Config
 from .errors import ConfigError
+from .model import UNLIMITED
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +125,8 @@ def _value(kind: Any, value: Any, where: str, default: Any) -> Any:
         inner = typing.get_args(kind)[1]
         missing = dataclasses.MISSING
         return {k: _value(inner, v, f"{where}.{k}", missing) for k, v in value.items()}
+    if kind is int and value == "unlimited" and where.endswith(".stack"):
+        return UNLIMITED
     if kind is float and type(value) in (int, float):
         return float(value)
     if not isinstance(kind, types.GenericAlias) and type(value) is kind:

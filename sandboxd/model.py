@@ -10,6 +10,10 @@ from typing import Any, Literal
 MIB = 1 << 20
 GIB = 1 << 30
 
+UNLIMITED = 1 << 59
+"""The value of a stack without a limit of its own; the limit of memory still holds. A number, so
+that it compares with others, and exact in JSON, whose numbers may become floats."""
+
 
 def size(count: int) -> str:
     """Bytes for people: whole MiB or GiB where that is exact, else rounded to a tenth."""
@@ -18,6 +22,9 @@ def size(count: int) -> str:
             return f"{count / unit:.1f}".removesuffix(".0") + f" {name}"
     return f"{count} bytes"
 
+
+OUTPUT = ".output"
+"""The directory, below /home/work, whose new files a result lists."""
 
 HOME = "/home/work"
 """The session's work directory as programs and clients see it."""
@@ -56,6 +63,8 @@ class Limits:
     disk     bytes by which the session's files may grow
     inodes   files and directories by which they may grow
     output   bytes of console; further bytes are dropped and counted
+    output_end  bytes of console at which the step ends
+    stack    bytes of the stack of a program's first thread; UNLIMITED: what memory allows
     """
 
     wall_s: float
@@ -70,6 +79,8 @@ class Limits:
     disk: int
     inodes: int
     output: int
+    output_end: int
+    stack: int
 
     def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
         """These limits, none above `ceiling`, and the names of the lowered ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -39,3 +40,8 @@ def text(path: str, limit: int = -1) -> str:
     except OSError:
         return ""
     return (data or b"").decode("utf-8", "replace")
+
+
+def unescaped(point: str) -> str:
+    """A path of mountinfo (proc(5)) as it is; there, a space and the like are octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)

@@ -48,6 +48,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import SandboxdError
@@ -60,6 +61,9 @@ INPUT_PIECE = 64 * 1024
 INPUT_DATA, INPUT_END, INPUT_REPORT = b"D", b"E", b"R"
 
 MAX_DESCRIPTORS = 8
+
+NUMBER_MAX = 1 << 62
+"""Numbers in messages are below it."""
 
 IN_FLIGHT_S = 2.0
 """How long the kernel may take to collect descriptors that programs with the uid of a shim or an
@@ -141,11 +145,28 @@ def receive_plain(sock: socket.socket) -> dict[str, Any] | None:
     return message
 
 
+def number(message: Mapping[str, Any], key: str, default: int = 0) -> int:
+    """The whole number in a field of a message; `default` for anything else, as of a peer that has
+    been taken over."""
+    value = message.get(key)
+    return value if type(value) is int and abs(value) < NUMBER_MAX else default
+
+
+def text(message: Mapping[str, Any], key: str) -> bytes:
+    """The text in a field of a message, as bytes; lone surrogates stand for single bytes."""
+    value = str(message.get(key, ""))
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # of another kind of surrogate, which the api refuses
+        return value.encode("utf-8", "replace")
+
+
 def _parsed(data: bytes, fds: list[int], flags: int) -> tuple[dict[str, Any] | None, list[int]]:
     """The message in a packet. The descriptors of a packet that is no message are closed."""
     try:
         if not data:
-            return None, fds
+            close_all(fds)
+            return None, []
         if flags & socket.MSG_TRUNC or len(data) > PACKET:
             raise WireError("packet too large")
         message = json.loads(data)

@@ -118,6 +118,7 @@ def warden(own_mounts: None) -> Iterator[BareWarden]:
         for slot in bare.resources.slots.emptying.values():
             slot.lock.close()
         bare.resources.host_files.remove()
+        bare.resources.slots.close()
         bare.resources.hierarchy.remove()
 
 

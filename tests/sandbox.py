@@ -104,8 +104,11 @@ class BareWarden:
         self._retry()
         arguments = self.checked("lease", **arguments)
         size, inodes = arguments.pop("size"), arguments.pop("inodes")
-        slot = provisioning.reserve_slot(self.resources, **arguments)
+        mounts = arguments.pop("mounts")
+        self.prove()
+        slot = self.resources.slots.lease(**arguments)
         try:
+            self.resources.folders.lend(slot, mounts)
             provisioning.make_slot(self.resources, slot, size, inodes)
         except BaseException:  # an interrupted test, too, frees its slot; raised again
             self.free(slot)
@@ -113,13 +116,23 @@ class BareWarden:
         slot.ready = True
         return slot
 
+    def prove(self) -> None:
+        """Have slots proven to be empty, in this process."""
+        slots, begin = self.resources.slots, 0
+        while not slots.vacant:
+            begin = slots.prove(begin)
+            assert slots.proving, "all slots are leased"
+            slots.proven(frozenset(slots.unused(provisioning.busy(self.resources))))
+
     def _retry(self) -> None:
         """Release the slots whose dead processes have been collected by the host's first process,
         as the warden's loop does. It may take seconds for that, and no test waits for it."""
         slots = self.resources.slots
         for number in sorted(slots.stuck):
             slot = slots.emptying[number]
-            if not proof.empty(self.resources.config.state_dir, number, slot.uid, []):
+            if not proof.empty(
+                self.resources.config.state_dir, number, slot.uid, proof.FileSystems()
+            ):
                 slots.release(slot)
 
     def adopt(self, **arguments: Any) -> list[Worker]:

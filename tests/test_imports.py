@@ -20,7 +20,7 @@ SHARED = {
     "wire", "wire_kinds", "wire_ops",
 }  # fmt: skip
 MAY_IMPORT = {
-    "jail": {"cgroupfs", "errors", "model"},
+    "jail": {"cgroupfs", "errors", "model", "procfs"},
     "files": {"errors", "filewire", "jail", "link_targets", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "runtimes", "shim"},
@@ -38,7 +38,8 @@ API_MAY_IMPORT: dict[str, set[str]] = {
     "sessions": {"access", "http", "telemetry"},
     "folders": {"access", "http", "sessions", "telemetry"},
     "operation": {"sessions", "telemetry"},
-    "routes": {"access", "folders", "http", "sessions", "state", "telemetry"},
+    "openapi": {"access", "http"},
+    "routes": {"access", "folders", "http", "operation", "sessions", "state", "telemetry"},
 }
 """The same within the api; the modules beside its packages join them together."""
 

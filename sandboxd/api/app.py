@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from starlette import routing
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,7 +15,9 @@ from ..errors import SandboxdError
 from .access.authentication import Guard
 from .access.request_checks import RequestChecks
 from .http import problems
+from .http.responses import to_json
 from .http.route import WEBSOCKET, Route
+from .openapi.document import document
 from .routes.table import ROUTES
 from .state import AppState
 from .telemetry.audit_log import AuditLogMiddleware, RouteAnnotation
@@ -39,6 +43,12 @@ async def _not_found(_: Scope, __: Receive, ___: Send) -> None:
     raise HTTPException(404)
 
 
+@functools.cache
+def _openapi() -> bytes:
+    """The OpenAPI document; made when a client asks for it first, since that takes a moment."""
+    return to_json(document(ROUTES))
+
+
 def make(state: AppState, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application that works with `state`."""
     app = Starlette(
@@ -56,4 +66,5 @@ def make(state: AppState, lifespan: Lifespan[Starlette] | None = None) -> Starle
     app.router.redirect_slashes = False
     app.router.default = _not_found
     app.state.sandboxd = state
+    app.state.openapi = _openapi
     return app

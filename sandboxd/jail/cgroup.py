@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from .. import cgroupfs
 from ..cgroupfs import UNLIMITED, GroupFiles
@@ -90,7 +91,7 @@ class Group:
         program's."""
         if self.shims:
             with stage("cgroup shims"):
-                cgroupfs.move(self.shims)
+                cgroupfs.join(self.shims)
 
     def join(self) -> None:
         """Move this process in."""
@@ -131,7 +132,7 @@ class Group:
 
     def _write(self, name: str, value: str) -> None:
         if not self.files.is_open(name):
-            if cgroupfs.may_be_absent(name):
+            if _may_be_absent(name):
                 return
             raise StageError("cgroup", f"{name} does not exist; swap cannot be denied")
         with stage(f"cgroup {name}"):
@@ -139,7 +140,7 @@ class Group:
             current = self.files.read(name)
         if value == UNLIMITED:  # only ever on the way to a limit
             return
-        if not cgroupfs.same_value(name, value, current):
+        if not _same_value(name, value, current):
             expect(f"cgroup {name}", "value read back", current, value)
 
     def counters(self) -> Counters:
@@ -213,3 +214,20 @@ class Group:
     def remove(self) -> bool:
         """Remove the directories; False when something is still in one."""
         return self.files.remove()
+
+
+def _may_be_absent(name: str) -> bool:
+    """The group is limited without it: no swap, or no count of socket buffers in this v1."""
+    return name == cgroupfs.V1_SOCKETS or (name in cgroupfs.NEED_SWAP and not _has_swap())
+
+
+def _same_value(name: str, written: str, read: str) -> bool:
+    """The kernel has taken the value: it stores memory in whole pages."""
+    if name.startswith("memory.") and written.isdigit() and read.isdigit():
+        page = os.sysconf("SC_PAGE_SIZE")
+        return int(written) // page == int(read) // page
+    return written == read
+
+
+def _has_swap() -> bool:
+    return Path("/proc/swaps").read_text().count("\n") > 1

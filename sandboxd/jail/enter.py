@@ -7,7 +7,7 @@ into new mount, pid, net, IPC and UTS namespaces.
     prepare  cgroup      join, while the kernel still names it by its real path
              namespaces  cgroup namespace, rooted there
              network     loopback up
-             mounts      empty root, host parts, /dev, /proc
+             mounts      empty root, host parts, /dev, /proc, own cgroup
     claim    mounts      accounts, /home/work, its folders, /tmp, /dev/shm; seal; pivot_root
              verify      namespaces, network, mounts, read back from the kernel
              rlimits     before the uid changes: afterwards they cannot be raised
@@ -73,7 +73,7 @@ def prepare(jail: Jail) -> Tree:
     namespaces.apply_cgroup()
     network.apply()
     tree = Tree(jail.root)
-    tree.apply(rootfs.system(jail.paths, jail.view))
+    tree.apply([*rootfs.system(jail.paths, jail.view), *rootfs.cgroups(jail.group.dirs)])
     return tree
 
 
@@ -85,7 +85,10 @@ def claim(
     `supervisor` takes the seccomp listener over. Nothing of the listener may stay in this process,
     since its children could then answer their own calls.
     """
-    own = rootfs.session(session.uid, session.gid, session.workdir, session.tmp, session.limits.shm)
+    limits = session.limits
+    own = rootfs.session(
+        session.uid, session.gid, session.workdir, session.tmp, limits.shm, limits.cpus
+    )
     tree.apply([*own, *session.folders])
     tree.seal(rootfs.SEALED)
     tree.pivot(HOME)
@@ -93,7 +96,7 @@ def claim(
     network.verify()
     tree.verify(rootfs.SEALED)
 
-    wanted = rlimits.plan(session.limits)
+    wanted = rlimits.plan(limits)
     rlimits.apply(wanted)
     supervisor(seccomp.apply(jail.filter.program))
     identity.apply(session.uid, session.gid)

@@ -10,19 +10,19 @@ host's, and `verify` compares /proc/self/mountinfo with the plan, in both direct
 
 A program sees /usr and its kin, a copy of files of /etc and /var/lib of the host (shown_files.py),
 generated account files, a /dev of fresh nodes, its own /proc, read-only and masked, and three
-places to write: /home/work and /tmp of its scratch, and /dev/shm in memory. There is no /sys, and
-/run is empty.
+places to write: /home/work and /tmp of its scratch, and /dev/shm in memory. /sys has the run's own
+cgroup, read-only, and the number of CPUs, in plain files. /run is empty.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .. import procfs
 from . import syscalls
 from .stage import expect, stage
 
@@ -87,6 +87,23 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A small generated file of the root tmpfs."""
+
+    path: str
+    text: str
+
+    def describe(self) -> str:
+        """The part in one line."""
+        return f"file {self.path}"
+
+    def apply(self, root: str) -> None:
+        """Put the part into the tree at `root`."""
+        with open(root + self.path, "xb") as file:
+            file.write(self.text.encode())
+
+
+@dataclass(frozen=True, slots=True)
 class FileMount:
     """A small generated file over an empty one in a read-only directory.
 
@@ -103,14 +120,12 @@ class FileMount:
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
-        place = f"{root}/.file"
-        fd = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        place = "/.file"
+        File(place, self.text).apply(root)
         try:
-            os.write(fd, self.text.encode())
-            Bind(self.path, place, self.attributes).apply(root)
+            Bind(self.path, root + place, self.attributes).apply(root)
         finally:
-            os.close(fd)
-            os.unlink(place)
+            os.unlink(root + place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +337,7 @@ class Tree:
         for line in lines:
             left, _, right = line.partition(" - ")
             _, _, _, _, point, options, *propagation = left.split()
-            point = unescaped(point)
+            point = procfs.unescaped(point)
             points.add(point)
             expect("mounts", f"propagation of {point}", propagation, [])
             planned = wanted.get(point)
@@ -332,8 +347,3 @@ class Tree:
             fstype = right.split()[0]
             expect("mounts", f"type of {point}", fstype, types.get(point, fstype))
         expect("mounts", "not mounted", sorted(wanted.keys() - points), [])
-
-
-def unescaped(point: str) -> str:
-    """A path of mountinfo (proc(5)) as it is; there, a space and the like are octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), point)

@@ -34,8 +34,9 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .. import procfs
 from . import syscalls
-from .mounts import NOEXEC, READ_ONLY, Bind, unescaped
+from .mounts import NOEXEC, READ_ONLY, Bind
 from .public_files import TREES
 
 FSTYPE = "overlay"
@@ -176,7 +177,7 @@ def mount_points(mountinfo: str) -> dict[str, list[str]]:
     """The mount points of mountinfo (proc(5)) with their options; those above come first."""
     words = [line.split(maxsplit=6) for line in mountinfo.splitlines()]
     # Of two mounts on one point, the later one covers the other.
-    return dict(sorted({unescaped(w[4]): w[5].split(",") for w in words}.items()))
+    return dict(sorted({procfs.unescaped(w[4]): w[5].split(",") for w in words}.items()))
 
 
 def _attributes(points: Mapping[str, list[str]], point: str) -> int:

@@ -1,15 +1,16 @@
 """The limits of each process (getrlimit(2)): the second wall behind the cgroup.
 
-Soft and hard limits are alike, so programs cannot raise them. A hard limit that is already lower
-than the wanted one stays, since raising needs CAP_SYS_RESOURCE. Init cannot raise its limits: it
-has the largest of all steps, and a step with smaller ones gets them by `lower`.
+Soft and hard limits are alike, so programs cannot raise them. The stack is the exception: compilers
+raise its soft limit for themselves, and the memory limit of the run bounds it. A hard limit that is
+already lower than the wanted one stays, since raising needs CAP_SYS_RESOURCE. Init cannot raise its
+limits: it has the largest of all steps, and a step with smaller ones gets them by `lower`.
 """
 
 from __future__ import annotations
 
 import resource
 
-from ..model import MIB, TERMINALS_MAX, Limits
+from ..model import MIB, TERMINALS_MAX, UNLIMITED, Limits
 from .stage import expect, stage
 
 SPARE_TASKS = 16
@@ -31,13 +32,22 @@ def plan(limits: Limits) -> dict[int, int]:
         resource.RLIMIT_SIGPENDING: 4096,
         resource.RLIMIT_RTPRIO: 0,
         resource.RLIMIT_NICE: 0,
+        resource.RLIMIT_STACK: limits.stack,
     }
     return {kind: _within_hard(kind, value) for kind, value in wanted.items()}
 
 
 def _within_hard(kind: int, value: int) -> int:
     hard = resource.getrlimit(kind)[1]
-    return value if hard == resource.RLIM_INFINITY else min(value, hard)
+    if hard == resource.RLIM_INFINITY:
+        return hard if value >= UNLIMITED else value
+    return min(value, hard)
+
+
+def _pair(kind: int, value: int) -> tuple[int, int]:
+    """The soft and the hard limit. The hard limit of the stack stays as it is."""
+    hard = resource.getrlimit(kind)[1] if kind == resource.RLIMIT_STACK else value
+    return value, hard
 
 
 def lower(step: Limits, all: Limits) -> dict[int, int]:
@@ -47,14 +57,14 @@ def lower(step: Limits, all: Limits) -> dict[int, int]:
 
 
 def apply(wanted: dict[int, int]) -> None:
-    """Set each limit of the plan, soft and hard."""
+    """Set each limit of the plan, soft and hard (of the stack the soft one)."""
     with stage("rlimits"):
         for kind, value in wanted.items():
-            resource.setrlimit(kind, (value, value))
+            resource.setrlimit(kind, _pair(kind, value))
 
 
 def verify(wanted: dict[int, int]) -> None:
     """Each limit is what the plan says."""
     with stage("rlimits"):
         for kind, value in wanted.items():
-            expect("rlimits", f"resource {kind}", resource.getrlimit(kind), (value, value))
+            expect("rlimits", f"resource {kind}", resource.getrlimit(kind), _pair(kind, value))

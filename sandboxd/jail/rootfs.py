@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from ..model import ALIASES, HOME, PATH
@@ -12,9 +13,11 @@ from .mounts import (
     NODEV,
     NOEXEC,
     NOSUID,
+    READ_ONLY,
     WRITABLE,
     Bind,
     Directory,
+    File,
     FileMount,
     Link,
     Mask,
@@ -32,10 +35,10 @@ SEALED = ("/", "/dev", "/proc")
 # Readable by all or dangerous when written, and of no use to a program in a jail. Those that
 # only root may read or write are masked all the same: one wall more (Docker masks most of them).
 # interrupts, softirqs, diskstats, vmstat, schedstat and pressure tell one tenant when another
-# types, computes and stores; locks, cgroups and the counts of sys, how many there are. cmdline,
+# types, computes and stores; locks and the counts of sys, how many there are. cmdline,
 # config.gz and the like describe the host. Programs of runtimes need the rest: docs/security.md.
 MASKED = (
-    "allocinfo", "bootconfig", "buddyinfo", "cgroups", "cmdline", "config.gz", "consoles",
+    "allocinfo", "bootconfig", "buddyinfo", "cmdline", "config.gz", "consoles",
     "crypto", "devices", "diskstats", "dma", "execdomains", "fb", "interrupts", "iomem", "ioports",
     "kallsyms", "kcore", "key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags",
     "latency_stats", "lock_stat", "locks", "mdstat", "misc", "modules", "mtrr", "pagetypeinfo",
@@ -63,6 +66,12 @@ ALSO_CALLED = {"python": "python3"}
 """Names in ALIASES, and the programs of PATH that they stand for. A program that the host itself
 calls so comes first."""
 
+CGROUPS = "/sys/fs/cgroup"
+SHOWN_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset")
+"""The v1 controllers by which a JVM sizes itself; one that is missing makes it ignore all."""
+
+CPUS = "/sys/devices/system/cpu"
+
 
 def system(paths: Iterable[str], view: HostView) -> list[Part]:
     """The parts that are the same for all runs: host parts, /etc, /dev and /proc."""
@@ -82,13 +91,76 @@ def system(paths: Iterable[str], view: HostView) -> list[Part]:
     ]
 
 
-def session(uid: int, gid: int, workdir: int, tmp: int, shm: int) -> list[Part]:
-    """The parts of one session: its accounts, its directories (descriptors), `shm` bytes."""
+def cgroups(dirs: Mapping[str, str]) -> list[Part]:
+    """The run's own cgroup, which the directories `dirs` are, where programs look for it.
+
+    Each is a read-only clone of one directory, so no group above or beside it can be reached, and
+    a writable descriptor cannot be opened, as triggers of pressure would need.
+    """
+    attributes = READ_ONLY | NOEXEC
+    if "" in dirs:
+        return [Bind(CGROUPS, dirs[""], attributes)]
+    names: dict[str, list[str]] = {}
+    for controller in SHOWN_CONTROLLERS:
+        if controller in dirs:
+            names.setdefault(dirs[controller], []).append(controller)
+    parts: list[Part] = [Directory(CGROUPS)]
+    for directory, controllers in names.items():
+        parts.append(Bind(f"{CGROUPS}/{','.join(controllers)}", directory, attributes))
+        if len(controllers) > 1:  # one mount for both, with links, as on the hosts that have it
+            target = ",".join(controllers)
+            parts += [Link(f"{CGROUPS}/{name}", target) for name in controllers]
+    return parts
+
+
+def cpus(share: float) -> list[Part]:
+    """As many CPUs in /sys and /proc/cpuinfo as a run with this share of CPUs can use, in plain
+    files.
+
+    `possible` keeps the host's numbers: the kernel may run a thread on any of them, and libraries
+    size their tables of CPUs by that file.
+    """
+    count = shown_cpus(share)
+    last = f"0-{count - 1}\n" if count > 1 else "0\n"
+    try:
+        with open(f"{CPUS}/possible", encoding="utf-8") as file:
+            possible = file.read(4096)
+    except OSError:  # a container without /sys
+        possible = f"0-{(os.cpu_count() or 1) - 1}\n"
+    return [
+        Directory(CPUS),
+        *(Directory(f"{CPUS}/cpu{number}") for number in range(count)),
+        File(f"{CPUS}/online", last),
+        File(f"{CPUS}/present", last),
+        File(f"{CPUS}/possible", possible),
+        FileMount("/proc/cpuinfo", _cpuinfo(count)),
+    ]
+
+
+def _cpuinfo(count: int) -> str:
+    """The part of the host's /proc/cpuinfo about its first `count` CPUs. A blank line ends each."""
+    lines: list[str] = []
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        while count and (line := file.readline()):
+            lines.append(line)
+            count -= not line.strip()
+    return "".join(lines)
+
+
+def shown_cpus(share: float) -> int:
+    """The whole number of CPUs that programs are shown for a share of CPUs."""
+    return max(1, min(math.ceil(share), os.cpu_count() or 1))
+
+
+def session(uid: int, gid: int, workdir: int, tmp: int, shm: int, share: float) -> list[Part]:
+    """The parts of one session: its accounts, its directories (descriptors), `shm` bytes, and its
+    `share` of CPUs."""
     accounts = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/bash\n"
     return [
         FileMount("/etc/passwd", accounts + "nobody:x:65534:65534:nobody:/:/bin/false\n"),
         FileMount("/etc/group", f"root:x:0:\ntty:x:5:\n{USER}:x:{gid}:\nnogroup:x:65534:\n"),
         Mount("/dev/shm", "tmpfs", WRITABLE, f"size={shm},nr_inodes=4096,mode=1777,uid={uid}"),
+        *cpus(share),
         Bind(HOME, workdir, WRITABLE),
         Bind("/tmp", tmp, WRITABLE),
     ]
@@ -147,7 +219,17 @@ def _proc() -> list[Part]:
         *_masks(),
         # By the host's, two sessions know that they are on one host, and when it was started.
         FileMount(BOOT_ID, f"{UUID(bytes=os.urandom(16), version=4)}\n"),
+        FileMount("/proc/cgroups", _controllers()),
     ]
+
+
+def _controllers() -> str:
+    """The host's /proc/cgroups, by which a JVM finds its limits, but for the number of groups: it
+    would tell how many runs there are."""
+    with open("/proc/cgroups", encoding="utf-8") as file:
+        title, *lines = file.read().splitlines()
+    rows = [line.split() for line in lines]
+    return "\n".join([title, *(f"{name}\t{tree}\t1\t{on}" for name, tree, _, on in rows), ""])
 
 
 def _masks() -> list[Part]:

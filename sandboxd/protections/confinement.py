@@ -86,6 +86,16 @@ PROTECTIONS = (
         "bound as it is",
     ),
     Protection(
+        "own cgroup shown",
+        "the directories of the run's own cgroup alone, read-only, below /sys/fs/cgroup; the "
+        "number of CPUs in plain files; no sysfs",
+        ("jail/rootfs.py",),
+        attacks=("cgroup-files", "mounts-shown", "write-system"),
+        tests=("tests/jail/test_share.py", "tests/e2e/test_share.py"),
+        remains="programs read their own limits, usage and stalls; v1 shows the CPUs of the host "
+        "that the daemon may use (cpuset)",
+    ),
+    Protection(
         "/dev",
         "six fresh nodes, a devpts of its own with a bound, a shm of a fixed size",
         ("jail/rootfs.py",),

@@ -79,7 +79,7 @@ PROTECTIONS = (
     Protection(
         "leases",
         "a uid is leased only after proof that no process, whatever its name, has it, "
-        "and by one daemon of a host",
+        "and by one daemon of a host; the proof is made ahead, and the lease is held from then on",
         ("warden/slots/leases.py", "warden/slots/proof.py"),
         (
             HostGuarantee(
@@ -87,7 +87,8 @@ PROTECTIONS = (
                 "choose another slots.first_uid",
             ),
         ),
-        tests=("tests/warden/slots/test_leases.py",),
+        tests=("tests/warden/slots/test_leases.py",
+               "tests/warden/requests/test_provisioning.py"),
     ),
     Protection(
         "authentication",

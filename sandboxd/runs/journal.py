@@ -46,6 +46,7 @@ class JournalEvent:
     exit     the exit code of the step; None when a time limit ended the step
     console  the console position behind which the event happened
     final    the run is over with the event
+    output   after the step, the session may have the directory whose new files a result lists
     fault    the description of our own failure for clients, else ""
     cause    the whole description, for the log
     """
@@ -55,6 +56,7 @@ class JournalEvent:
     console: int
     final: bool
     verdict: Verdict | None = None
+    output: bool = False
     fault: str = ""
     cause: str = ""
 
@@ -94,7 +96,8 @@ def _event(line: dict[str, Any], number: int) -> JournalEvent | None:
     if code is not None and (type(code) is not int or not -1 <= code <= 255):
         return None
     final = number == len(STEPS) - 1 or code is None or line.get("final") is True
-    return JournalEvent(STEPS[number], code, console, final, _verdict(line.get("verdict")))
+    output = STEPS[number] == "exec" and line.get("output") is not False  # older shims do not say
+    return JournalEvent(STEPS[number], code, console, final, _verdict(line.get("verdict")), output)
 
 
 def _fault(line: dict[str, Any]) -> StageError:

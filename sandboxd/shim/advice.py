@@ -53,7 +53,7 @@ _NOTHING_FOUND = re.compile(
 
 _MEANINGS = {
     "SIGSEGV": "the program used memory that it does not have; look for a bad pointer or index, "
-    "or endless recursion",
+    "or endless recursion; for deep recursion ask for more with limits.stack",
     "SIGBUS": "the program used a part of a mapped file beyond the end of that file",
     "SIGILL": "the program ran an instruction that this CPU does not have, or a trap of its "
     "compiler",
@@ -245,6 +245,11 @@ def _nofile(facts: StepFacts) -> str:
 
 
 def _output(facts: StepFacts) -> str:
+    if facts.ended_by == "output":
+        return (
+            f"output limit of {size(facts.limits.output_end)} reached, which ends the step; "
+            "ask for more with limits.output_end, or print less"
+        )
     return (
         f"output limit of {size(facts.limits.output)} reached: {facts.excess} bytes were cut; ask "
         "for more with limits.output, or write to a file"

@@ -1,7 +1,8 @@
 """The copier of a run's output: it reads the pipes of the steps and writes to the run's spool.
 
-The spool is bounded, so a program may print for ever. The program is never killed for its output
-and never blocked for good: output beyond the limit of the step is read, dropped and counted.
+The spool is bounded, so a program may print for ever. The program is never blocked for good: output
+beyond the limit of the step is read, dropped and counted. The step ends for its output only where
+its limit `output_end` says so (run.py).
 A client that wants every byte can have the program wait for it (`hold`), as a pipe would do, for
 HOLD_S after each of its calls.
 Copying costs CPU time of the shim, which the limits of the run do not count. A flood therefore
@@ -15,6 +16,7 @@ import os
 import selectors
 import time
 
+from ..model import Limits
 from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
 from .output_rate import OutputRate
 from .stdin import buffered
@@ -58,7 +60,7 @@ class ConsoleCopier:
         self.received = {STDOUT: 0, STDERR: 0}
         self.excess = self.unwritten = 0
         self.quiet_since = time.monotonic()
-        self._room = self._dropped_before = 0
+        self._room = self._end = self._dropped_before = 0
         self._last_output = b""
         self._terminal: int | None = None
 
@@ -77,24 +79,31 @@ class ConsoleCopier:
         """The end of the step's output, both streams together."""
         return self._last_output.decode("utf-8", "replace")
 
-    def attach(self, limit: int) -> tuple[int, int]:
-        """Begin a step with an output limit of `limit` bytes. Returns the writing ends of its pipes
-        for standard output and standard error."""
-        self._begin(limit)
+    @property
+    def end_reached(self) -> bool:
+        """The step has printed more than the bytes at which it ends."""
+        return sum(self.received.values()) > self._end
+
+    def attach(self, limits: Limits) -> tuple[int, int]:
+        """Begin a step with these limits. Returns the writing ends of its pipes for standard output
+        and standard error."""
+        self._begin(limits)
         return self._pipe(STDOUT), self._pipe(STDERR)
 
-    def attach_terminal(self, limit: int, terminal: int) -> int:
+    def attach_terminal(self, limits: Limits, terminal: int) -> int:
         """Begin a step whose standard output comes through the descriptor `terminal`, which becomes
         the copier's own. Returns the writing end of the pipe for standard error."""
-        self._begin(limit)
+        self._begin(limits)
         self._terminal = terminal
         self._watch(terminal, STDOUT)
         return self._pipe(STDERR)
 
-    def _begin(self, limit: int) -> None:
+    def _begin(self, limits: Limits) -> None:
         self.received = {STDOUT: 0, STDERR: 0}
         self.excess = self.unwritten = 0
-        self._room, self._dropped_before, self._last_output = limit, self._writer.dropped, b""
+        self._end = limits.output_end
+        self._room = min(limits.output, limits.output_end)
+        self._dropped_before, self._last_output = self._writer.dropped, b""
         self.quiet_since = time.monotonic()
 
     def _pipe(self, stream: int) -> int:

@@ -80,8 +80,8 @@ class Control:
             self._drop(sock)
         elif message.get("op") == "watch":
             self._watches[sock] = RunProgress(
-                int(message.get("console", 0)),
-                int(message.get("journal", 0)),
+                wire.number(message, "console"),
+                wire.number(message, "journal"),
                 bool(message.get("waiting")),
             )
             wire.close_all(fds)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..model import ALIASES, HOME, PATH
+from ..jail.rootfs import shown_cpus
+from ..model import ALIASES, HOME, MIB, PATH, Limits
 
 VARIABLES = {
     "TERM": "xterm",
@@ -25,7 +26,42 @@ UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 """A question of Python is seen before the answer is awaited. Each print is a system call then, so
 only a program that may ask somebody has the variable."""
 
+GO_PART = 0.9
+"""Part of the memory that the heap of a Go program may take before it is collected more often. The
+rest is for what the collector does not count: stacks, cgo, the page cache."""
 
-def of_step(may_ask: bool, own: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a step that has these of its `own` and may ask a client, or not."""
-    return {**VARIABLES, **(UNBUFFERED if may_ask else {}), **own}
+NODE_HEAP = 256 * MIB
+"""The least heap that V8 takes where it sees the limit of memory in the cgroup."""
+NODE_REST = 48 * MIB
+"""Memory that Node takes besides its heap."""
+
+
+def of_limits(limits: Limits) -> dict[str, str]:
+    """The variables that tell run-times the step's share of memory and CPUs.
+
+    A JVM, Node and .NET read the run's own cgroup (jail/rootfs.py). The variables are for programs
+    that read none. Only variables belong here at which no program prints a word: JAVA_TOOL_OPTIONS
+    and its kin do.
+    """
+    count = str(shown_cpus(limits.cpus))
+    return _of_node(limits.memory) | {
+        "GOMAXPROCS": count,
+        "GOMEMLIMIT": str(int(limits.memory * GO_PART)),
+        "OMP_NUM_THREADS": count,  # also nproc(1), OpenBLAS, MKL
+        "PYTHON_CPU_COUNT": count,  # os.cpu_count of Python 3.13
+        "JULIA_CPU_THREADS": count,
+    }
+
+
+def _of_node(memory: int) -> dict[str, str]:
+    """A smaller heap for Node, where the limit of memory does not have room for V8's least."""
+    if memory >= NODE_HEAP + NODE_REST:
+        return {}
+    heap = max(memory - NODE_REST, memory // 4) // MIB
+    return {"NODE_OPTIONS": f"--max-old-space-size={heap}"}
+
+
+def of_step(limits: Limits, may_ask: bool, own: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a step that has these limits and these of its `own`, and may ask a client,
+    or not."""
+    return {**VARIABLES, **of_limits(limits), **(UNBUFFERED if may_ask else {}), **own}

@@ -26,7 +26,7 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, environment, shared_memory
+from . import advice, environment, input_wait, shared_memory
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -37,7 +37,7 @@ from .launch import Init
 from .peaks import PeakSampler
 from .run_spec import RunSpec
 from .stdin import Stdin
-from .storage import Storage
+from .storage import Storage, has_output
 from .terminal import PseudoTerminal
 from .terminal_stdin import TerminalStdin
 from .verdict import judge
@@ -137,6 +137,7 @@ class RunExecution:
         if self.status is None or self.ended_by in TIME_LIMITS:
             self.init.kill()
         self.console.drain()
+        self._check_output()
         dropped = self.stdin.dropped if self.stdin else 0
         self.input.finish()
         if self.stdin:
@@ -184,7 +185,7 @@ class RunExecution:
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
         may_ask = step.name == "exec" and (self.spec.stdin is None or self.spec.terminal)
-        environ = environment.of_step(may_ask, self.spec.environ)
+        environ = environment.of_step(step.limits, may_ask, self.spec.environ)
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
@@ -192,13 +193,13 @@ class RunExecution:
             return
         if self.spec.interactive and step.name == "exec":
             terminal = TerminalStdin(self.selector, self.input.update)
-            err = self.console.attach_terminal(step.limits.output, terminal.output())
+            err = self.console.attach_terminal(step.limits, terminal.output())
             self.stdin = terminal
             self.input.begin(terminal, True)
             self.init.start(argv, environ, [err], terminal.path, rlimits_below)
             os.close(err)
             return
-        out, err = self.console.attach(step.limits.output)
+        out, err = self.console.attach(step.limits)
         if self.spec.stdin is None:
             is_last = step.name == "exec"
             self.stdin = Stdin(self.selector, self.input.update, is_last)
@@ -225,7 +226,10 @@ class RunExecution:
             if now >= check_due:
                 self._check_storage()
                 check_due = now + self.peaks.interval_s
-            self._check_stdin(now)
+            input_wait.check(
+                now, self.stdin, self.deadlines, self.input.attached, self.console.quiet_since
+            )
+            self.control.notify()
             times = [
                 self.deadlines.next(now), check_due,
                 self.console.resume(now), self.denied.resume(now),
@@ -234,6 +238,7 @@ class RunExecution:
             due = min(at for at in times if at is not None)
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fd)
+                self._check_output()
             self.control.notify()
 
     def _is_time_up(self, now: float, before: Counters) -> bool:
@@ -268,21 +273,16 @@ class RunExecution:
             self.ended_by = exceeded
             self.init.signal(signal.SIGKILL)
 
-    def _check_stdin(self, now: float) -> None:
-        """Check whether the program waits for input; close an input that gets no answer in time.
-        A stream is not closed: a program must not take half of its input for all of it."""
-        if self.stdin is None or self.stdin.fd is None:
-            self.deadlines.stop_looking(now)
+    def _check_output(self) -> None:
+        """Kill a step that has printed more than its limit; the run goes on with the next step.
+        A step that ended before has the same exit status, which must not depend on the moment."""
+        if not self.console.end_reached or self.killed_by or self.ended_by not in (None, "output"):
             return
-        if self.deadlines.input_reached(now) and self.input.attached:
-            self.deadlines.expire_input(now)
-        elif self.deadlines.input_reached(now):
-            self.stdin.close()
-            self.deadlines.stop_looking(now)
-        elif self.deadlines.look_due(now, self.console.quiet_since):
-            awaited = self.stdin.awaited()
-            self.deadlines.record_look(now, awaited, time.monotonic() - now)
-        self.control.notify()
+        if self.status is not None:
+            self.status = signal.SIGKILL
+        elif self.ended_by is None and not self.over:
+            self.init.signal(signal.SIGKILL)
+        self.ended_by = "output"
 
     def _progress(self) -> RunProgress:
         position = self.console.position
@@ -309,11 +309,10 @@ class RunExecution:
         by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
         self.inputs += op == "input"
         if op == "input" and self.stdin:
-            text = str(message.get("text", "")).encode("utf-8", "surrogateescape")
-            self.stdin.write(text, bool(message.get("eof")))
+            self.stdin.write(wire.text(message, "text"), bool(message.get("eof")))
             self._record_input()
         elif op == "hold":
-            self.console.hold(int(message.get("console", 0)))
+            self.console.hold(wire.number(message, "console"))
         elif op == "decline":
             self.deadlines.record_decline(time.monotonic())
         elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
@@ -342,8 +341,8 @@ class RunExecution:
     ) -> None:
         """Append the verdict to the journal. `final`: the run ends with this step."""
         event = {"event": "step", "step": step.name, "exit": code, "verdict": asdict(verdict)}
-        if final:
-            event["final"] = True
+        event |= {"final": True} if final else {}
+        event |= {"output": has_output()} if step.name == "exec" else {}
         append_event(self.spec.journal, event | {"console": self.console.position})
         self.events += 1
         self.control.notify()

@@ -27,6 +27,7 @@ import socket
 import struct
 import termios
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from .. import wire
@@ -191,9 +192,9 @@ class PseudoTerminal:
         if message is None:
             self._hang_up()
         elif message.get("op") == "stdin":
-            self._queue_input(base64.b64decode(str(message.get("chars", ""))))
+            self._queue_input(typed(message))
         elif message.get("op") == "resize":
-            self.resize(int(message.get("rows", ROWS)), int(message.get("cols", COLUMNS)))
+            self.resize(wire.number(message, "rows", ROWS), wire.number(message, "cols", COLUMNS))
 
     def _queue_input(self, data: bytes) -> None:
         if len(self._input) + len(data) > INPUT_MAX:
@@ -253,3 +254,11 @@ def _configure(master: int) -> None:
     attributes = termios.tcgetattr(master)
     attributes[0] |= IUTF8
     termios.tcsetattr(master, termios.TCSANOW, attributes)
+
+
+def typed(message: Mapping[str, Any]) -> bytes:
+    """The typed characters of a message; none if they are not in base64."""
+    try:
+        return base64.b64decode(str(message.get("chars", "")))
+    except ValueError:
+        return b""

@@ -82,12 +82,18 @@ class WardenLoop:
             resources.config.state_dir, self._workers.expected, self._workers.groups,
             resources.slots.hold, lambda: frozenset(resources.slots.stuck), self._teardown.retry,
         )  # fmt: skip
+        provisioning = Provisioning(resources, self._jobs, self._teardown)
+
+        def ready() -> None:
+            announce()
+            provisioning.prove()  # before the first session asks
+
         self._daemon = DaemonRequests(
-            resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, announce
+            resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, ready
         )
         acts = acts_of(
             self._daemon,
-            Provisioning(resources, self._jobs, self._teardown),
+            provisioning,
             SlotRequests(resources, self._workers, self._teardown),
             RunRequests(resources, self._workers.add),
             FolderRequests(resources, self._workers.add),

@@ -51,6 +51,7 @@ query($id: UUID!) {
 
 TABLE: dict[tuple[str, str], Row] = {
     ("GET", "/"): MINE,
+    ("GET", "/openapi.json"): MINE,
     ("GET", "/healthz"): MINE,
     ("GET", "/readyz"): MINE,
     ("GET", "/auth"): Row(200, query="echo=x"),

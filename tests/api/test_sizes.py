@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sandboxd.api.sessions import sizes
 from sandboxd.config import STEP_LIMITS, Config
 from sandboxd.errors import Invalid
+from sandboxd.model import UNLIMITED
 
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 
@@ -93,6 +94,25 @@ def test_scratch_has_one_inode_for_2_kib_at_most() -> None:
     assert sizes.scratch_inodes(16 << 20, 65536) == 8192
     assert sizes.scratch_inodes(128 << 20, 65536) == 65536
     assert sizes.scratch_inodes(1 << 30, 65536) == 65536
+
+
+def test_stack_is_a_size_or_unlimited() -> None:
+    assert sizes.amount("stack", "64m", "stack") == 64 << 20
+    assert sizes.amount("stack", "unlimited", "stack") == UNLIMITED
+    for value, field in ((4096, "stack"), ("infinity", "stack"), ("unlimited", "output")):
+        with pytest.raises(Invalid):
+            sizes.amount(field, value, field)
+    with pytest.raises(Invalid) as error:
+        sizes.amount("stack", "endless", "stack")
+    assert 'or "unlimited", is expected' in error.value.data["stack"]
+
+
+def test_unlimited_stack_is_lowered_to_the_ceiling() -> None:
+    ceiling = replace(Config().ceiling, stack=64 << 20)
+    limits, (clamp,) = sizes.granted({"stack": UNLIMITED}, ceiling)
+    assert limits == {"stack": 64 << 20}
+    assert clamp.text == "from unlimited to 64 MiB, the most that is allowed"
+    assert sizes.granted({"stack": UNLIMITED}, Config().ceiling)[1] == []
 
 
 def test_clamp_names_both_values() -> None:

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import unix_connect
 
 from sandboxd.api.access import unserved
-from sandboxd.api.access.parameters import typed
+from sandboxd.api.access.parameters import ParameterSet, typed
 from sandboxd.api.http.route import WEBSOCKET, Access, Route
 from sandboxd.api.routes.table import ROUTES
 from sandboxd.errors import Invalid
@@ -160,7 +159,7 @@ def test_truth_values_and_numbers_in_a_query_are_those_of_a_body(http: httpx.Cli
 
 
 def test_text_in_the_place_of_a_truth_value_of_a_body_is_refused() -> None:
-    class Kind(msgspec.Struct):
+    class Kind(ParameterSet):
         flag: bool = False
 
     assert typed({"flag": "true"}, Kind, strict=False).flag is True

@@ -126,7 +126,7 @@ def test_slot_that_cannot_be_emptied_is_not_leased_until_it_is_and_delays_no_oth
 
 
 def test_dead_process_delays_the_next_lease_of_its_slot_but_not_the_end_of_its_session(
-    root: httpx.Client, session: Callable[..., str]
+    daemon: Daemon, root: httpx.Client, session: Callable[..., str]
 ) -> None:
     id = session()
     number = slots_of(root)[id]["slot"]
@@ -137,14 +137,15 @@ def test_dead_process_delays_the_next_lease_of_its_slot_but_not_the_end_of_its_s
         assert slots_of(root)[other]["slot"] != number
         assert look(root)["stuck"] == [number]
         time.sleep(0.5)  # the try that follows a sweep is over, and was in vain
-    eventually(lambda: f"@sandboxd/uid/{FIRST + number}\n" not in leases())  # without a sweep
-    again = session()
-    assert slots_of(root)[again]["slot"] == number
+    holder = daemon.state / "slots" / str(number) / "session"
 
+    def is_leased() -> bool:  # without a sweep
+        again = session()
+        leased = holder.exists() and holder.read_text() == again
+        root.delete(f"/session/{again}")
+        return leased
 
-def leases() -> str:
-    """The leases of uids that this host has now (warden/slots/leases.py), among other sockets."""
-    return Path("/proc/net/unix").read_text()
+    eventually(is_leased)
 
 
 def test_slot_directory_without_a_session_is_removed(daemon: Daemon, root: httpx.Client) -> None:
@@ -185,6 +186,9 @@ def test_cgroup_of_no_run_is_removed_and_its_processes_are_killed(
     planted = [base / f"{FREE}.7" for base in groups_of(daemon)]
     for path in planted:
         path.mkdir()
+        for file in (*path.glob("cpuset.cpus"), *path.glob("cpuset.mems")):
+            # An empty cpuset takes no process.
+            file.write_text((path.parent / file.name).read_text())
     with subprocess.Popen(["/bin/sleep", "600"]) as process:
         for path in planted:
             (path / "cgroup.procs").write_text(str(process.pid))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
 from .daemon import Outcome, run
 
@@ -60,6 +61,64 @@ def test_cause_of_death_is_reported_to_old_clients_in_a_log(
     outcome = run(http, id, {"exec": f"/usr/bin/python3 -c '{denied}'"})
     assert verdict(outcome)["denied_syscall"] == "mount"
     assert "mount" in outcome.text("log")
+
+
+RECURSION = """
+#include <stdio.h>
+#include <string.h>
+static int deeper(int left) {
+    volatile char frame[1 << 20];
+    memset((void *)frame, left, sizeof frame);
+    return left ? deeper(left - 1) + frame[5] - frame[5] : frame[9];
+}
+int main(void) { printf("%d\\n", deeper(100)); return 0; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("stack", "expected"),
+    [(None, ("signal", "SIGSEGV")), ("16m", ("signal", "SIGSEGV")),
+     ("unlimited", ("success", None)), ("128m", ("success", None))],
+)  # fmt: skip
+def test_100_mib_of_recursion_need_a_larger_stack(
+    http: httpx.Client, session: Make, stack: str | None, expected: tuple[str, str | None]
+) -> None:
+    limits = {"mem": "512m"} | ({"stack": stack} if stack else {})
+    source = f"cat > r.c <<'E'\n{RECURSION}\nE\n"
+    build = f"{source}gcc -O0 r.c -o r"
+    outcome = run(http, session(), {"build": build, "exec": "exec ./r", "limits": {"exec": limits}})
+    assert (verdict(outcome)["outcome"], verdict(outcome)["signal"]) == expected
+    if expected[1]:
+        assert "limits.exec.stack" in outcome.text("log")
+
+
+def test_unlimited_stack_ends_at_the_limit_of_memory(http: httpx.Client, session: Make) -> None:
+    id = session(resource_opts={"stack": "unlimited"})
+    build = f"cat > r.c <<'E'\n{RECURSION}\nE\ngcc -O0 r.c -o r; ulimit -s"
+    limits = {"exec": {"mem": "64m"}}
+    outcome = run(http, id, {"build": build, "exec": "exec ./r", "limits": limits})
+    assert outcome.text("stdout") == "unlimited\n"
+    assert (verdict(outcome)["outcome"], verdict(outcome)["limit"]) == ("limit", "memory")
+
+
+@pytest.mark.parametrize("command", ["yes", "head -c 3000 /dev/zero | tr '\\0' y", "yes 1>&2"])
+def test_output_above_output_end_ends_the_step(
+    http: httpx.Client, session: Make, command: str
+) -> None:
+    options = {"build": command, "exec": "echo on", "limits": {"build": {"output_end": 1000}}}
+    outcome = run(http, session(), options)
+    build = outcome.results[-2]["verdict"]
+    assert (build["outcome"], build["limit"], build["sent_by"]) == ("limit", "output", "sandboxd")
+    assert build["usage"]["stdout_bytes"] + build["usage"]["stderr_bytes"] <= 1 << 22
+    assert len(outcome.text("stdout") + outcome.text("stderr")) == 1000
+    assert "limits.build.output_end" in outcome.text("log")
+    assert outcome.exits[-2] == 137
+
+
+def test_output_of_exactly_output_end_is_no_reason(http: httpx.Client, session: Make) -> None:
+    options = {"exec": "yes | head -c 1000", "limits": {"exec": {"output_end": 1000}}}
+    outcome = run(http, session(), options)
+    assert verdict(outcome)["outcome"] == "success" and len(outcome.text("stdout")) == 1000
 
 
 def test_success_and_plain_failure_are_reported_without_a_log(

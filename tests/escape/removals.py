@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,27 @@ def with_part(path: str) -> Remove:
         patch.setattr(Tree, "verify", lambda *a: None)
 
     return remove
+
+
+def without_own_sys(patch: pytest.MonkeyPatch) -> None:
+    """The parts of /sys that are the run's own make place for those of the host."""
+    patch.setattr(rootfs, "cgroups", lambda dirs: [])
+    patch.setattr(rootfs, "cpus", lambda share: [])
+
+
+def with_other_groups(patch: pytest.MonkeyPatch) -> None:
+    """Each controller shows the group above, with all runs of the daemon."""
+    real = rootfs.cgroups
+
+    def above(dirs: Mapping[str, str]) -> list[mounts.Part]:
+        return real({controller: os.path.dirname(path) for controller, path in dirs.items()})
+
+    patch.setattr(rootfs, "cgroups", above)
+
+
+def with_writable_groups(patch: pytest.MonkeyPatch) -> None:
+    """The run's own group is shown as the warden sees it."""
+    patch.setattr(rootfs, "READ_ONLY", mounts.WRITABLE)
 
 
 def together(*removals: Remove) -> Remove:
@@ -176,8 +197,9 @@ def with_large_shm(patch: pytest.MonkeyPatch) -> None:
     without_cgroup("memory.")(patch)
     session = rootfs.session
 
-    def with_a_gibibyte(uid: int, gid: int, workdir: int, tmp: int, _: int) -> list[mounts.Part]:
-        return session(uid, gid, workdir, tmp, 1 << 30)
+    def with_a_gibibyte(*values: Any) -> list[mounts.Part]:
+        uid, gid, workdir, tmp, _, share = values
+        return session(uid, gid, workdir, tmp, 1 << 30, share)
 
     patch.setattr(rootfs, "session", with_a_gibibyte)
 
@@ -236,7 +258,11 @@ REMOVALS = (
             without_cgroup_namespace, "namespaces cgroup-files"),
     Removal("empty root", ("empty root",), with_host_directory, """
         read-host-file write-host-file mounts-shown build-step"""),
-    Removal("empty root: /sys", ("empty root",), with_part("/sys"), "cgroup-files mounts-shown"),
+    Removal("empty root: /sys", ("empty root",),
+            together(without_own_sys, with_part("/sys")), "cgroup-files mounts-shown"),
+    Removal("own cgroup shown", ("own cgroup shown",), with_other_groups, "cgroup-files"),
+    Removal("own cgroup read-only", ("own cgroup shown", "identity"),
+            together(as_root, with_writable_groups), "cgroup-files mounts-shown"),
     Removal("empty root: /run", ("empty root",), with_part("/run"), "host-sockets mounts-shown"),
     Removal("empty root: /root", ("empty root", "identity"),
             together(as_root, with_part("/root")), "read-accounts"),

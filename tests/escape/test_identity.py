@@ -76,6 +76,8 @@ def test_environment_has_the_documented_variables_and_those_of_the_run_only(
     result = sandbox.run("env", environ={"MINE": "yes", "TERM": "dumb"})
     names = dict(line.split("=", 1) for line in result.stdout.splitlines())
     assert set(names) - {"PWD", "SHLVL", "_"} == {
+        "GOMAXPROCS", "GOMEMLIMIT", "JULIA_CPU_THREADS", "NODE_OPTIONS", "OMP_NUM_THREADS",
+        "PYTHON_CPU_COUNT",
         "TERM", "LANG", "SHELL", "USER", "HOME", "PATH", "MINE",
         "LSAN_OPTIONS", "npm_config_fetch_retries", "PYTHONUNBUFFERED",
     }  # fmt: skip

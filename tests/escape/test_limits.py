@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sandboxd import cgroupfs
+from sandboxd.config import STEP_LIMITS
 from sandboxd.jail import rlimits
 from sandboxd.jail.cgroup import Group
 from sandboxd.model import Limits
@@ -275,7 +276,7 @@ def test_all_output_is_stored_without_its_limit(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attach = ConsoleCopier.attach
-    monkeypatch.setattr(ConsoleCopier, "attach", lambda console, limit: attach(console, 1 << 40))
+    monkeypatch.setattr(ConsoleCopier, "attach", lambda console, _: attach(console, STEP_LIMITS))
     assert sandbox.run("head -c 100000 /dev/zero | tr '\\0' x", output=9).stdout == "x" * 100_000
 
 

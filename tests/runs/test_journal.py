@@ -39,6 +39,13 @@ def test_step_that_ended_the_run_is_final() -> None:
     ]
 
 
+def test_output_is_looked_for_unless_the_shim_saw_none() -> None:
+    """An older shim does not say."""
+    assert [e.output for e in parse(WHOLE)] == [False, False, True]
+    assert not parse([*WHOLE[:2], line("exec", output=False)])[-1].output
+    assert parse([*WHOLE[:2], line("exec", output="x")])[-1].output
+
+
 @pytest.mark.parametrize(
     "bad",
     [

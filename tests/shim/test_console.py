@@ -7,9 +7,11 @@ import selectors
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from sandboxd.config import STEP_LIMITS
 from sandboxd.shim.console import ConsoleCopier
 from sandboxd.spool import SEGMENT, ConsoleReader, ConsoleWriter, SpoolPosition
 
@@ -24,7 +26,9 @@ class Program:
         self.selector = selectors.PollSelector()
         self.copier = ConsoleCopier(self.selector, ConsoleWriter(file, *SIZES))
         self.reader = ConsoleReader(file, *SIZES)
-        self.out, self.err = self.copier.attach(1 << 40)
+        self.out, self.err = self.copier.attach(
+            replace(STEP_LIMITS, output=1 << 40, output_end=1 << 40)
+        )
         os.set_blocking(self.out, False)
 
     def print(self, size: int) -> int:

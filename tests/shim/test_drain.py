@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd.config import STEP_LIMITS
 from sandboxd.shim.console import CHUNK, ConsoleCopier
 from sandboxd.spool import STDOUT, ConsoleWriter
 
@@ -19,7 +20,7 @@ def test_pipe_that_another_run_goes_on_to_write_does_not_hold_up_the_end(
     faster than it is read."""
     spool = os.open(tmp_path / "console", os.O_RDWR | os.O_CREAT)
     console = ConsoleCopier(selectors.DefaultSelector(), ConsoleWriter(spool, 1 << 20, 1 << 20))
-    out, err = console.attach(1 << 30)
+    out, err = console.attach(STEP_LIMITS)
     piece = b"x" * CHUNK
     os.write(out, piece)
     copy, copied = console._copy, 0

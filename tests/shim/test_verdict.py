@@ -16,6 +16,9 @@ from sandboxd.model import Change, Limits, Usage
 from sandboxd.shim.facts import StepFacts, StorageUse, exit_code
 from sandboxd.shim.verdict import judge
 
+ENDING = sorted({f.name for f in fields(Limits)} - {"output_end", "stack"})
+"""Limits as verdicts name them: `output_end` is "output" there, and the stack ends no step."""
+
 OOM = Counters(oom_kills=1)
 REFUSED = Counters(pids_refused=3)
 OK, FAILED, KILLED, SEGV, XFSZ = 0, 1 << 8, signal.SIGKILL, signal.SIGSEGV, signal.SIGXFSZ
@@ -58,6 +61,7 @@ def test_exit_codes_are_those_of_a_shell() -> None:
         (facts(signal.SIGTERM, external_signals={15: "sandboxd"}), "signal", None, "sandboxd"),
         (facts(FAILED, after=REFUSED, full="disk"), "limit", "pids", None),
         (facts(OK, after=REFUSED), "success", None, None),
+        (facts(signal.SIGKILL, ended_by="output"), "limit", "output", "sandboxd"),
         (facts(XFSZ), "limit", "fsize", "kernel"),
         (facts((128 + XFSZ) << 8), "failure", None, None),
         (facts(FAILED, full="disk"), "limit", "disk", None),
@@ -88,7 +92,7 @@ def test_causes_in_their_order(
         StepFacts,
         limits=st.just(STEP_LIMITS),
         status=st.none() | st.integers(0, 64) | st.integers(0, 255).map(lambda code: code << 8),
-        ended_by=st.none() | st.sampled_from([f.name for f in fields(Limits)]),
+        ended_by=st.none() | st.sampled_from(ENDING),
         after=st.sampled_from([Counters(), OOM, REFUSED]),
         full=st.sampled_from([None, "disk", "inodes", "shm", "folder x"]),
         denied=st.just({"mount": 2}),

@@ -12,8 +12,8 @@ import asyncio
 import functools
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar, get_type_hints
 from urllib.parse import parse_qs
 
 import msgspec
@@ -22,10 +22,9 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from ...errors import Invalid
 from ..http.body_budget import hold
+from ..http.route import Route
 from . import unserved
 from .ownership import OWNER, name_owner
-
-Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 
 BODY_MAX = 2 << 20
 """Bytes of a JSON body."""
@@ -49,21 +48,62 @@ _FIELDS_MAX = 100
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 
 
-class NoParameters(msgspec.Struct):
+class ParameterSet(msgspec.Struct):
+    """The base of all parameters of requests. The record of a route names the class that its
+    handler reads (http/route.py), and the OpenAPI document comes from the same classes.
+
+    aliases  other names of parameters -> their own names
+    """
+
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+
+Parameters = TypeVar("Parameters", bound=ParameterSet)
+
+
+class NoParameters(ParameterSet):
     """The parameters of a request that takes none."""
 
 
-async def parameters(
-    request: Request, kind: type[Parameters], aliases: Mapping[str, str] | None = None
-) -> Parameters:
-    """The request's parameters as `kind`, a Struct; `aliases` maps other names to its own.
+class ObjectKeys:
+    """The keys of an object among parameters, as an annotation of its field. An object of several
+    classes has the keys of all of them."""
+
+    def __init__(self, *kinds: type[ParameterSet]) -> None:
+        self.kinds = kinds
+
+
+@functools.cache
+def keys_of(kind: type[ParameterSet]) -> Mapping[str, ObjectKeys]:
+    """The objects among the parameters `kind`, by the names of their fields."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        name: mark
+        for name, hint in hints.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, ObjectKeys)
+    }
+
+
+def inner(outer: ParameterSet, field: str, kind: type[Parameters]) -> Parameters:
+    """The object `field` of the parameters `outer` as `kind`, one of its classes. Raises Invalid
+    for a key that no class of the object has."""
+    kinds = keys_of(type(outer))[field].kinds
+    assert kind in kinds, f"{field} has no keys of {kind.__name__}"
+    others = tuple(other for other in kinds if other is not kind)
+    return typed(fold(getattr(outer, field), kind.aliases), kind, field, beside=others)
+
+
+async def parameters(request: Request, kind: type[Parameters]) -> Parameters:
+    """The request's parameters as `kind`, which is that of its route.
 
     Raises Invalid for a malformed body and for keys that are not served, HTTPException 413 for a
     body that is too large.
     """
+    assert _route(request).content is None, "the body of this route has no parameters"
     body = await _whole(request)
     if not body:
-        return query_parameters(request, kind, aliases)
+        return _of_query(request, kind)
     query = _query(request.scope["query_string"], kind)
     if beside := sorted(key for key in query if key != OWNER):
         data = {beside[0]: "parameters are in the body of this request, not in its query"}
@@ -71,17 +111,35 @@ async def parameters(
     values = parse(body)
     hold(request, count_values(values) * VALUE_COST)
     name_owner(request, values)
-    return typed(fold(_without_owner(values), aliases or {}), kind)
+    return typed(fold(_without_owner(values), kind.aliases), _declared(request, kind))
 
 
-def query_parameters(
-    request: HTTPConnection, kind: type[Parameters], aliases: Mapping[str, str] | None = None
-) -> Parameters:
-    """As `parameters`, for a request whose body has none. Values are texts there, so "true" is a
-    truth value and "1" a number."""
+def query_parameters(request: HTTPConnection, kind: type[Parameters]) -> Parameters:
+    """As `parameters`, for a request whose body has none, or that has no body."""
+    return _of_query(request, kind)
+
+
+def _of_query(request: HTTPConnection, kind: type[Parameters]) -> Parameters:
+    """The parameters in the query. Values are texts there, so "true" is a truth value and "1" a
+    number."""
     values = _query(request.scope["query_string"], kind)
     name_owner(request, values)
-    return typed(fold(_without_owner(values), aliases or {}), kind, strict=False)
+    values = fold(_without_owner(values), kind.aliases)
+    return typed(values, _declared(request, kind), strict=False)
+
+
+def _route(request: HTTPConnection) -> Route:
+    """The record of the route that serves the request."""
+    route: Route = request.scope["state"]["route"]
+    return route
+
+
+def _declared(request: HTTPConnection, kind: type[Parameters]) -> type[Parameters]:
+    """`kind`, which is the class of the route's record: so the OpenAPI document has the keys that
+    are accepted, and no other."""
+    route = _route(request)
+    assert route.takes is kind, f"{route.path} takes {route.takes.__name__}, not {kind.__name__}"
+    return kind
 
 
 def _without_owner(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +156,7 @@ def typed(
     kind: type[Parameters],
     where: str = "",
     *,
-    beside: type[msgspec.Struct] = NoParameters,
+    beside: Iterable[type[msgspec.Struct]] = (),
     strict: bool = True,
 ) -> Parameters:
     """`values` as `kind`; the keys of `beside` are served too, in another place. Not `strict`:
@@ -107,7 +165,7 @@ def typed(
     Raises Invalid naming the field (below `where`) and what is allowed.
     """
     names = _names(kind)
-    served = names | _names(beside)
+    served = names.union(*map(_names, beside))
     rest = {key: value for key, value in values.items() if key not in served}
     unserved.check(rest, kind.__name__, served, where)
     # msgspec encodes every key that it looks at, and JSON has keys that cannot be encoded

@@ -30,9 +30,13 @@ Recorded from backend.ai-client 23.9.10, 24.3.0rc2 and 26.9.6 for Python, and 21
 tests/api/recorded.py has the requests, and the tests send all of them."""
 
 
+EMPTY: tuple[Any, ...] = (None, "", [], {})
+"""The values that ask for nothing."""
+
+
 def is_empty(value: Any) -> bool:
-    """The value asks for nothing: null, or an empty text, list or object."""
-    return value is None or (isinstance(value, (str, list, dict)) and not value)
+    """The value asks for nothing."""
+    return _is_one_of(value, EMPTY)
 
 
 def check(values: Mapping[str, Any], kind: str, known: Iterable[str], where: str = "") -> None:

@@ -12,9 +12,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..http.route import Content, Header
+
 VERSION = "1.0.0"
 OCTETS = "application/offset+octet-stream"
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+_VERSION = Header("Tus-Resumable", "the version of tus", {"const": VERSION})
+HEADERS = (_VERSION,)
+PATCH_HEADERS = (
+    _VERSION,
+    Header(
+        "Upload-Offset",
+        "the number of bytes that have arrived; the body comes after them",
+        {"type": "string", "pattern": f"^{_NUMBER.pattern}$"},
+        required=True,
+    ),
+)
+CONTENT = Content((OCTETS,), "The bytes from the offset on, as many as the client likes.")
 
 
 @dataclass(frozen=True, slots=True)

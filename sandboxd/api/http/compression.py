@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from ...errors import Invalid
+from .route import Header
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -36,6 +37,10 @@ EMPTY_MAX = 1000
 """Streams without content in one body: each costs far more than its few bytes."""
 
 ENCODINGS = ("identity", "gzip", "zstd")
+
+HEADER = Header(
+    "Content-Encoding", "must agree with the first bytes of the body", {"enum": list(ENCODINGS)}
+)
 
 
 class _Decompressor(Protocol):

@@ -19,6 +19,13 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from ...errors import Invalid
+from .route import Content
+
+CONTENT = Content(
+    ("multipart/form-data",),
+    "Files, each with its `filename` below /home/work. The part header X-Sandboxd-Mode: 755 makes "
+    "a file executable.",
+)
 
 BOUNDARY_MAX = 70
 """Characters of a boundary (RFC 2046, section 5.1.1)."""

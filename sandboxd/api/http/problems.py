@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -94,6 +94,7 @@ GONE = 499
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """The errors of the operating system for a shortage, except of disk space."""
 
+_GENERIC = ("generic-bad-request", "Bad request.")
 _FRAMEWORK = {
     404: ("url-not-found", "Unknown URL path."),
     405: ("method-not-allowed", "HTTP Method Not Allowed."),
@@ -105,6 +106,24 @@ _BARE = {
     503: _BUSY[1:],
 }
 """Type and title for statuses whose `msg` names the cause."""
+
+
+class Problem(TypedDict):
+    """A problem document (RFC 9457). `data` names the field and what is allowed."""
+
+    type: str
+    title: str
+    msg: NotRequired[str]
+    data: NotRequired[Any]
+    errors: NotRequired[list[dict[str, Any]]]
+
+
+def titles(status: int) -> list[str]:
+    """The types and titles of the problem documents with this status, a line for each."""
+    known = [(suffix, title) for number, suffix, title in TABLE.values() if number == status]
+    if not known or status in _FRAMEWORK | _BARE:
+        known.append((_FRAMEWORK | _BARE).get(status, _GENERIC))
+    return [f"- `{suffix}`: {title}" for suffix, title in dict.fromkeys(known)]
 
 
 def document(suffix: str, title: str, msg: str = "", data: Any = None) -> dict[str, Any]:
@@ -119,7 +138,7 @@ def document(suffix: str, title: str, msg: str = "", data: Any = None) -> dict[s
 
 def of_status(status: int, msg: str = "", data: Any = None) -> dict[str, Any]:
     """The problem document for a bare HTTP status."""
-    suffix, title = (_FRAMEWORK | _BARE).get(status, ("generic-bad-request", "Bad request."))
+    suffix, title = (_FRAMEWORK | _BARE).get(status, _GENERIC)
     return document(suffix, title, msg or HTTPStatus(status).phrase, data)
 
 

@@ -8,6 +8,19 @@ from __future__ import annotations
 
 import re
 
+from .route import Header
+
+HEADERS = (
+    Header("Range", "one range, such as bytes=0-99; other ranges are ignored", {"type": "string"}),
+    Header("If-Range", "the Last-Modified of an earlier response", {"type": "string"}),
+)
+ANSWER = {
+    "Accept-Ranges": "bytes",
+    "Last-Modified": "the time of the last change of the file",
+    "Content-Disposition": "attachment, with the name of the file (RFC 8187)",
+}
+PARTIAL = {"Content-Range": "the range, and the size of the file"}
+
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
 
 

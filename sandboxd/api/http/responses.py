@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from starlette.responses import Response
+
+Shape = TypeVar("Shape")
 
 
 def to_json(value: Any) -> bytes:
@@ -14,13 +17,21 @@ def to_json(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode()
 
 
-class JsonResponse(Response):
-    """A JSON response; the content is encoded as `to_json` does."""
+class JsonResponse(Response, Generic[Shape]):
+    """A JSON response; the content is encoded as `to_json` does.
+
+    `Shape` is the type of the content. The OpenAPI document has it from a handler's annotation.
+    """
 
     media_type = "application/json"
+
+    def __init__(
+        self, content: Shape, status_code: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(content, status_code, headers)
 
     def render(self, content: Any) -> bytes:
         """The body."""

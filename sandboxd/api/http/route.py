@@ -1,18 +1,25 @@
 """The record of a route: all that is said about a path and a method, once.
 
 The table of all routes is routes/table.py. From it come the routes of Starlette (app.py), who may
-use them (access/authentication.py) and what the audit log says about them (telemetry/audit_log.py).
+use them (access/authentication.py), what the audit log says about them (telemetry/audit_log.py) and
+the OpenAPI document (api/openapi). The decoder of parameters reads what the record names, and
+nothing else (access/parameters.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import msgspec
+
 WEBSOCKET = "WEBSOCKET"
 """The method of a route that is a WebSocket, which has no other."""
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
 
 
 class Access(Enum):
@@ -30,6 +37,56 @@ class Access(Enum):
         return self not in (Access.OPEN, Access.TOKEN)
 
 
+class Nothing(msgspec.Struct):
+    """The parameters of a route whose handler reads none, and ignores all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The body of a request that is no JSON.
+
+    media     its media types
+    meaning   a sentence about it
+    required  a request without it is refused
+    """
+
+    media: tuple[str, ...]
+    meaning: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header of a request, and its JSON Schema."""
+
+    name: str
+    meaning: str
+    schema: Mapping[str, Any]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response that is no refusal.
+
+    media    its media types; none: the response has no content
+    shape    the type of its JSON, or several in a tuple; None: the handler's annotation
+             JsonResponse[...] names the type
+    headers  its own headers -> their meaning
+    """
+
+    status: int = 200
+    media: tuple[str, ...] = (JSON,)
+    meaning: str = ""
+    shape: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+DONE = Answer(204, (), "The request was carried out.")
+OK = Answer()
+CREATED = Answer(201)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path with the methods that one handler serves.
@@ -39,6 +96,12 @@ class Route:
              gives no content away
     polls    a request is an act only if its handler annotates a run; other requests poll for one
     streams  a response lasts as long as its client wants
+    takes    the class of its parameters
+    content  its body, if that has no parameters; these are in the query then
+    headers  headers of the request that the handler reads
+    answers  the responses that are no refusals
+    refuses  statuses of refusals, besides those that every route of this access has
+    frames   of a WebSocket: a description of its frames
     """
 
     methods: str
@@ -48,6 +111,12 @@ class Route:
     access: Access = Access.OWNER
     polls: bool = False
     streams: bool = False
+    takes: type[msgspec.Struct] = Nothing
+    content: Content | None = None
+    headers: tuple[Header, ...] = ()
+    answers: tuple[Answer, ...] = (OK,)
+    refuses: tuple[int, ...] = ()
+    frames: str = ""
 
     def act_of(self, method: str, annotations: Mapping[str, Any]) -> str:
         """The name of the act that a request with these annotations was; "": none. Starlette

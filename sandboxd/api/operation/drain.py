@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Any
+from typing import TypedDict
 
 from ...errors import SandboxdError
 from ...runs.run import Run
@@ -25,6 +25,16 @@ from ..sessions.admission import Admission
 _log = logging.getLogger(__name__)
 
 KILL_S = 10.0
+
+
+class DrainProgress(TypedDict):
+    """The progress of a drain; `deadline` in seconds since 1970, null: none."""
+
+    draining: bool
+    drained: bool
+    running: int
+    waiting: int
+    deadline: float | None
 
 
 class Drain:
@@ -90,7 +100,7 @@ class Drain:
         await asyncio.sleep(KILL_S)
         await asyncio.gather(*(_kill(run) for run in self._admission.going_on))
 
-    def progress(self) -> dict[str, Any]:
+    def progress(self) -> DrainProgress:
         """The progress, as GET /admin/drain shows it."""
         running = len(self._admission.going_on)
         return {

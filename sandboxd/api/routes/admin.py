@@ -6,39 +6,43 @@ subject of these responses. Other responses name nothing of the host.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import Annotated, Any, TypedDict
 
-import msgspec
+from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ...errors import Invalid
-from ..access.parameters import NoParameters, parameters
+from ...model import Guarantee
+from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
+from ..operation.drain import DrainProgress
 from ..state import state
 
 DEADLINE_MAX_S = 30 * 24 * 3600.0
 
 
-class DrainRequest(msgspec.Struct):
+class DrainRequest(ParameterSet):
     """The body of a request to drain; `deadline` in seconds from now, null: none."""
 
-    deadline: float | None = None
+    deadline: Annotated[float, Meta(ge=0, le=DEADLINE_MAX_S)] | None = None
     undo: bool = False
 
 
-async def show_drain(request: Request) -> Response:
+class Guarantees(TypedDict):
+    """The guarantees of the host, in the form of `sandboxd doctor --json`."""
+
+    guarantees: list[Guarantee]
+
+
+async def show_drain(request: Request) -> JsonResponse[DrainProgress]:
     """GET /admin/drain: the progress of the drain."""
     await parameters(request, NoParameters)
     return JsonResponse(state(request).drain.progress())
 
 
-async def change_drain(request: Request) -> Response:
+async def change_drain(request: Request) -> JsonResponse[DrainProgress]:
     """POST /admin/drain: begin, change the deadline, or undo. Raises Invalid."""
     body, drain = await parameters(request, DrainRequest), state(request).drain
-    if body.deadline is not None and not 0 <= body.deadline <= DEADLINE_MAX_S:
-        allowed = f"seconds from 0 to {DEADLINE_MAX_S:g}"
-        raise Invalid("Input validation error", {"deadline": allowed})
     if body.undo and body.deadline is not None:
         raise Invalid("Input validation error", {"deadline": "must be absent with undo"})
     if body.undo:
@@ -48,16 +52,16 @@ async def change_drain(request: Request) -> Response:
     return JsonResponse(drain.progress())
 
 
-async def leaks(request: Request) -> Response:
+async def leaks(request: Request) -> JsonResponse[dict[str, Any]]:
     """GET /admin/leaks: the report of a sweep that is done now, and the resources of each slot."""
     await parameters(request, NoParameters)
     return JsonResponse(await state(request).leaks.check())
 
 
-async def guarantees(request: Request) -> Response:
+async def guarantees(request: Request) -> JsonResponse[Guarantees]:
     """GET /admin/guarantees: the guarantees of the host, as probed at the start of the daemon.
 
     The form is that of `sandboxd doctor --json`. The description of a session has their names.
     """
     await parameters(request, NoParameters)
-    return JsonResponse({"guarantees": [asdict(one) for one in state(request).guarantees]})
+    return JsonResponse({"guarantees": list(state(request).guarantees)})

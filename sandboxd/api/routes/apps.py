@@ -7,15 +7,13 @@ that name what this server has instead.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from ..access.parameters import NoParameters, parameters, query_parameters
+from ..access.parameters import NoParameters, ParameterSet, parameters, query_parameters
 from ..state import session
 
 KEY_FILE = "id_container"
@@ -28,7 +26,7 @@ NO_SSH = (
 )
 
 
-class StartService(msgspec.Struct):
+class StartService(ParameterSet):
     """The body of a request to start an app."""
 
     app: str = ""
@@ -38,7 +36,7 @@ class StartService(msgspec.Struct):
     login_session_token: Any = None
 
 
-class ConnectApp(msgspec.Struct):
+class ConnectApp(ParameterSet):
     """The query of a connection to an app; the last two are JSON texts."""
 
     app: str = ""
@@ -46,21 +44,21 @@ class ConnectApp(msgspec.Struct):
     envs: str = ""
 
 
-async def listing(request: Request) -> Response:
+async def listing(request: Request) -> NoReturn:
     """GET /stream/session/{ref}/apps: refused; clients ask before they connect to an app."""
     await parameters(request, NoParameters)
     session(request)
     raise HTTPException(501, NO_SSH)
 
 
-async def start(request: Request) -> Response:
-    """POST /session/{ref}/start-service: refused."""
+async def start(request: Request) -> NoReturn:
+    """POST /session/{ref}/start-service: refused, since sessions have no network."""
     await parameters(request, StartService)
     session(request)
     raise HTTPException(501, NO_SSH)
 
 
-async def connect(websocket: WebSocket) -> None:
+async def connect(websocket: WebSocket) -> NoReturn:
     """WebSocket /stream/session/{ref}/tcpproxy and httpproxy: refused before they are opened."""
     query_parameters(websocket, ConnectApp)
     session(websocket)

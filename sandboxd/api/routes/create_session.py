@@ -12,12 +12,11 @@ import platform
 import re
 import secrets
 import time
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any, NotRequired
 
-import msgspec
+from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ...errors import Invalid
 from ...model import size
@@ -25,10 +24,11 @@ from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
 from ..access import unserved
 from ..access.ownership import creator
-from ..access.parameters import fold, parameters, typed
+from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..folders.attachments import attachments
 from ..http.responses import JsonResponse
 from ..sessions import lifecycle, sizes
+from ..sessions.admission import Waiting
 from ..sessions.registry import new_id
 from ..sessions.session import Session
 from ..state import AppState, state
@@ -36,16 +36,23 @@ from ..telemetry.audit_log import annotate
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{2,62}[A-Za-z0-9_]", re.ASCII)
 _RESERVED = ("from-template",)
+_NAME_OR_NONE = Meta(extra_json_schema={"pattern": f"^(?:{_NAME.pattern})?$"})
+NAME = Meta(extra_json_schema={"pattern": f"^{_NAME.pattern}$"})
 TEXT_MAX = 512
 """Characters of an image or a tag."""
 
 
-class SessionSettings(msgspec.Struct):
+class SessionSettings(ParameterSet):
     """`config` of a create request."""
 
-    environ: dict[str, Any] = {}
-    resources: dict[str, Any] = {}
-    resource_opts: dict[str, Any] = {}
+    aliases = {
+        "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
+        "agentList": "agent_list",
+    }  # fmt: skip
+
+    environ: sizes.Variables = {}
+    resources: Annotated[dict[str, Any], sizes.schema(sizes.RESOURCES)] = {}
+    resource_opts: Annotated[dict[str, Any], sizes.schema(sizes.RESOURCE_OPTS)] = {}
     mounts: list[Any] = []
     mount_ids: list[Any] = []
     mount_map: dict[str, Any] = {}
@@ -56,12 +63,20 @@ class SessionSettings(msgspec.Struct):
     attach_network: str = ""
 
 
-class CreateSession(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
+class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
     """The body of a create request."""
 
-    image: str
-    name: str = ""
-    config: dict[str, Any] = {}
+    aliases = {
+        "session_name": "name", "clientSessionToken": "name", "lang": "image",
+        "sessionType": "type", "clusterSize": "cluster_size", "arch": "architecture",
+        "startupCommand": "startup_command", "bootstrapScript": "bootstrap_script",
+        "startsAt": "starts_at", "callbackUrl": "callback_url", "callbackURL": "callback_url",
+        "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only", "idleSeconds": "idle",
+    }  # fmt: skip
+
+    image: Annotated[str, Meta(max_length=TEXT_MAX)]
+    name: Annotated[str, _NAME_OR_NONE] = ""
+    config: Annotated[dict[str, Any], ObjectKeys(SessionSettings)] = {}
     reuse: bool = True
     type: str = "interactive"
     cluster_size: int = 1
@@ -71,23 +86,22 @@ class CreateSession(msgspec.Struct, rename={"reuse": "reuseIfExists"}):
     callback_url: str = ""
     dependencies: list[Any] = []
     architecture: str = ""
-    tag: str = ""
-    max_wait: float = 0
+    tag: Annotated[str, Meta(max_length=TEXT_MAX)] = ""
+    max_wait: Annotated[float, Meta(ge=0)] = 0
     enqueue_only: bool = False
-    idle: float = 0
+    idle: Annotated[float, Meta(ge=0)] = 0
 
 
-_ALIASES = {
-    "session_name": "name", "clientSessionToken": "name", "lang": "image", "sessionType": "type",
-    "clusterSize": "cluster_size", "arch": "architecture", "startupCommand": "startup_command",
-    "bootstrapScript": "bootstrap_script", "startsAt": "starts_at", "callbackUrl": "callback_url",
-    "callbackURL": "callback_url", "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only",
-    "idleSeconds": "idle",
-}  # fmt: skip
-_CONFIG_ALIASES = {
-    "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
-    "agentList": "agent_list",
-}  # fmt: skip
+class CreatedSession(sizes.ClampFields):
+    """The session. `queue` is there while it waits."""
+
+    sessionId: str
+    sessionName: str
+    status: str
+    created: bool
+    servicePorts: list[Any]
+    queue: NotRequired[Waiting]
+
 
 _ANY_ARCHITECTURE = ("", "x86_64")
 """The values of clients whose user has chosen none."""
@@ -98,10 +112,10 @@ _CONFIG_NOT_OFFERED = (
 )  # fmt: skip
 
 
-async def create(request: Request) -> Response:
+async def create(request: Request) -> JsonResponse[CreatedSession]:
     """POST /session: the session with that name, created if there is none."""
-    body = await parameters(request, CreateSession, _ALIASES)
-    settings = typed(fold(body.config, _CONFIG_ALIASES), SessionSettings, "config")
+    body = await parameters(request, CreateSession)
+    settings = inner(body, "config", SessionSettings)
     _check_offered(body, settings)
     here = state(request)
     runtime = here.runtimes.resolve(_printable(body.image, "image"))
@@ -161,11 +175,11 @@ async def _wait(session: Session, seconds: float) -> None:
 
 def _answer(
     session: Session, body: CreateSession, created: bool, lowered: list[Clamp]
-) -> dict[str, Any]:
+) -> CreatedSession:
     """The response as clients read it. They stop at the status PENDING; TIMEOUT is the status for
     a client that has waited in vain."""
     waited = session.row.status == "PENDING" and body.max_wait > 0 and not body.enqueue_only
-    answer = {
+    answer: CreatedSession = {
         "sessionId": session.row.id,
         "sessionName": session.row.name,
         "status": "TIMEOUT" if waited else session.row.status,
@@ -173,8 +187,8 @@ def _answer(
         "servicePorts": [],
     }
     if waits := session.waits:
-        answer["queue"] = asdict(waits)
-    return answer | sizes.clamp_fields(lowered)
+        answer["queue"] = waits
+    return {**answer, **sizes.clamp_fields(lowered)}
 
 
 def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
@@ -189,9 +203,6 @@ def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
         raise Invalid("This server runs on one host: clusterSize must be 1.")
     if body.architecture not in (*_ANY_ARCHITECTURE, platform.machine()):
         raise Invalid(f"This server runs programs of {platform.machine()} only.")
-    if not body.idle >= 0:
-        data = {"idleSeconds": "a number of seconds from 0 on is expected"}
-        raise Invalid("Input validation error", data)
     fields = [name for name in _NOT_OFFERED if getattr(body, name)]
     fields += [f"config.{name}" for name in _CONFIG_NOT_OFFERED if getattr(settings, name)]
     if fields:

@@ -14,7 +14,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, suppress
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -22,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from ...errors import Invalid, NotFound
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
-from ..access.parameters import parameters
+from ..access.parameters import ParameterSet, parameters
 from ..http.delivery import expect_presence
 from ..sessions.event_bus import EventListener, SessionEvent, events_of
 from ..state import state
@@ -34,11 +33,12 @@ APPEAR_S = 2.0
 
 _ALL = "*"
 _SCOPES = ("session", "kernel")
-_ALIASES = {"name": "sessionName", "session_name": "sessionName", "session_id": "sessionId"}
 
 
-class EventFilter(msgspec.Struct):
+class EventFilter(ParameterSet):
     """The parameters of a request for events."""
+
+    aliases = {"name": "sessionName", "session_name": "sessionName", "session_id": "sessionId"}
 
     sessionName: str = _ALL
     sessionId: str = _ALL
@@ -46,8 +46,8 @@ class EventFilter(msgspec.Struct):
 
 
 async def session_events(request: Request) -> Response:
-    """The stream. Raises NotFound, Invalid."""
-    filter = await parameters(request, EventFilter, _ALIASES)
+    """GET /events/session: the life of sessions as server-sent events. Raises NotFound, Invalid."""
+    filter = await parameters(request, EventFilter)
     name, kinds = owner(request), _kinds(filter.scope)
     ref = next((ref for ref in (filter.sessionId, filter.sessionName) if ref != _ALL), None)
     row = None if ref is None else await _row(request, name, ref)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from urllib.parse import quote
 
-import msgspec
+from msgspec import Meta
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...errors import Invalid, NotFound, SandboxdError
-from ...model import STEPS
+from ...model import OUTPUT, STEPS, Verdict
 from ...runs.client_calls import Input, Reply
 from ...runs.console_items import Item, log
 from ...runs.cursor import Offset, no_note
 from ...runs.plan import Plan
 from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.run import Run
-from ..access.parameters import fold, parameters, typed
+from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..http.delivery import expect_presence, hand_over
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
+from ..sessions.admission import Waiting
 from ..sessions.file_client import FileClient
 from ..sessions.session import Session
 from ..sessions.wording import Wording
@@ -34,26 +35,11 @@ from ..telemetry.audit_log import annotate
 MODES = ("batch", "continue", "input", "complete", "query")
 RUN_ID_MAX = 256
 
-OUTPUT = ".output"
-"""The directory, below /home/work, whose new files a result lists."""
-
-VANISHED = {"status": "finished", "exitCode": 130, "options": {}, "files": [], "console": []}
-"""The result if the session is destroyed while a call waits."""
-
 _CREATED_MARGIN_S = 0.02
 """Time stamps of files come from the kernel's tick and may be that far behind the clock."""
 
 
-class Call(msgspec.Struct):
-    """The body of an execute request."""
-
-    mode: str = ""
-    code: str = ""
-    runId: str = ""
-    options: dict[str, Any] = {}
-
-
-class Typed(msgspec.Struct):
+class Typed(ParameterSet):
     """`options` that calls of all modes have.
 
     console  the form of stdout and stderr
@@ -79,8 +65,70 @@ class Typed(msgspec.Struct):
         )
 
 
+class Call(ParameterSet):
+    """The body of an execute request."""
+
+    mode: Annotated[str, Meta(examples=list(MODES))] = ""
+    code: str = ""
+    runId: Annotated[str, Meta(max_length=RUN_ID_MAX)] = ""
+    options: Annotated[dict[str, Any], ObjectKeys(Typed, batch.BatchOptions)] = {}
+
+
+class OutputFile(TypedDict):
+    """A new file of the output directory, and the URL of its content."""
+
+    name: str
+    url: str
+
+
+class ExecuteResult(sizes.ClampFields):
+    """The result of a call. Those without `verdict` and `offset` are of a session that was
+    destroyed while the call waited."""
+
+    status: str
+    exitCode: int | None
+    options: dict[str, bool] | None
+    files: list[OutputFile]
+    console: list[Item]
+    verdict: NotRequired[Verdict | None]
+    offset: NotRequired[Offset]
+    more: NotRequired[bool]
+    queue: NotRequired[Waiting]
+
+
+class RunResult(ExecuteResult):
+    """The result of a call, with the id of its run."""
+
+    runId: str
+
+
+class CallResult(TypedDict):
+    """The response to a call."""
+
+    result: RunResult
+
+
+VANISHED: ExecuteResult = {
+    "status": "finished", "exitCode": 130, "options": {}, "files": [], "console": [],
+}  # fmt: skip
+"""The result if the session is destroyed while a call waits."""
+
+
+class Completions(TypedDict):
+    """No completions."""
+
+    status: str
+    completions: list[str]
+
+
+class CompletionResult(TypedDict):
+    """The response to a request for completions."""
+
+    result: Completions
+
+
 async def execute(request: Request) -> Response:
-    """One call of a run."""
+    """POST /session/{ref}: one call of a run, and its result."""
     call = await parameters(request, Call)
     target = session(request)
     if call.mode == "batch":
@@ -103,7 +151,7 @@ def bad_mode(mode: str) -> Invalid:
     return Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
 
 
-class Complete(msgspec.Struct):
+class Complete(ParameterSet):
     """The body of a request for completions, none of which the server has."""
 
     mode: str = "complete"
@@ -111,20 +159,20 @@ class Complete(msgspec.Struct):
     options: dict[str, Any] = {}
 
 
-async def complete(request: Request) -> Response:
+async def complete(request: Request) -> JsonResponse[CompletionResult]:
     """POST /session/{ref}/complete: no completions, since there are only batch runs."""
     await parameters(request, Complete)
     session(request)
     return complete_nothing()
 
 
-def complete_nothing() -> Response:
+def complete_nothing() -> JsonResponse[CompletionResult]:
     """The response to a request for completions: there are none."""
     return JsonResponse({"result": {"status": "finished", "completions": []}})
 
 
 async def _batch(request: Request, target: Session, call: Call) -> Response:
-    options = typed(fold(call.options, {}), Typed, "options", beside=batch.BatchOptions)
+    options = inner(call, "options", Typed)
     run = await ask(request, target, call)
     return _CallResponse(target, run, None, options, wording(request))
 
@@ -134,8 +182,6 @@ async def ask(request: HTTPConnection, target: Session, call: Call) -> Run:
 
     Raises Invalid, QuotaExceeded, Unavailable.
     """
-    if len(call.runId) > RUN_ID_MAX:
-        raise Invalid("Input validation error", {"runId": f"at most {RUN_ID_MAX} characters"})
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
     waiting = state(request).sessions.waiting_runs(target.row.owner)
@@ -148,14 +194,15 @@ def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
         raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
     here = state(request)
     runtime = here.runtimes.resolve(target.row.runtime)
-    return batch.plan(batch.options(call.options, Typed), target.row, runtime, here.config)
+    options = inner(call, "options", batch.BatchOptions)
+    return batch.plan(options, target.row, runtime, here.config)
 
 
 async def _follow_up(request: Request, target: Session, call: Call) -> Response:
     if not call.runId:
         raise Invalid("continuation requires explicit run ID")
     # Clients repeat the options of the batch call in each call of its run.
-    options = typed(fold(call.options, {}), Typed, "options", beside=batch.BatchOptions)
+    options = inner(call, "options", Typed)
     run = target.runs.get(call.runId)
     input = Input(call.code, options.eof) if call.mode == "input" else None
     return _CallResponse(target, run, input, options, wording(request))
@@ -185,7 +232,8 @@ class _CallResponse(Response):
         expect_presence(scope)
         async with self._run.call(self._input, self._policy, self._since) as reply:
             fields = await result(self._target, self._run, reply, self._wording)
-            answer = JsonResponse({"result": {"runId": self._run.id, **fields}})
+            content: CallResult = {"result": {"runId": self._run.id, **fields}}
+            answer = JsonResponse(content)
             if await Request(scope, receive).is_disconnected():
                 raise ClientDisconnect
             await hand_over(answer, scope, send, reply.note if reply else no_note)
@@ -196,14 +244,12 @@ def wording(request: HTTPConnection) -> Wording:
     return Wording.of(request.headers, state(request).config)
 
 
-async def result(
-    target: Session, run: Run, reply: Reply | None, wording: Wording
-) -> dict[str, Any]:
+async def result(target: Session, run: Run, reply: Reply | None, wording: Wording) -> ExecuteResult:
     """The execution result for a reply; None: the session has vanished."""
     if reply is None:
-        return dict(VANISHED)
+        return VANISHED.copy()
     event = reply.answer.event
-    files, complaint = await _files(target, run) if event and event.step == "exec" else ([], [])
+    files, complaint = await _files(target, run) if event and event.output else ([], [])
     console, verdict = reply.console, event.verdict if event else None
     if event and event.step:
         step = run.plan.steps[STEPS.index(event.step)]
@@ -212,23 +258,23 @@ async def result(
             advice = wording.advice(verdict.advice, step, target.row.limits)
             verdict = replace(verdict, advice=advice)
     asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
-    fields: dict[str, Any] = {
+    fields: ExecuteResult = {
         "status": reply.answer.status,
         "exitCode": reply.answer.exit_code,
         "options": asks,
         "files": files,
         "console": console + complaint,
-        "verdict": asdict(verdict) if verdict else None,
-        "offset": asdict(reply.offset),
+        "verdict": verdict,
+        "offset": reply.offset,
     }
     if reply.more:
         fields["more"] = True
     if waiting := target.waiting(run):
-        fields["queue"] = asdict(waiting)
-    return fields | sizes.clamp_fields(run.plan.clamped)
+        fields["queue"] = waiting
+    return {**fields, **sizes.clamp_fields(run.plan.clamped)}
 
 
-async def _files(target: Session, run: Run) -> tuple[list[dict[str, str]], list[Item]]:
+async def _files(target: Session, run: Run) -> tuple[list[OutputFile], list[Item]]:
     """The files that the run has written to its output directory, and a log item if they cannot be
     listed."""
     since = run.started_at - _CREATED_MARGIN_S

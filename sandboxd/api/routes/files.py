@@ -10,10 +10,9 @@ import codecs
 import json
 import secrets
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote
 
-import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,33 +21,42 @@ from starlette.types import Receive, Scope, Send
 from ...config import FilesConfig
 from ...errors import Invalid, NotFound, SandboxdError
 from ...model import HOME
-from ..access.parameters import BodyReader, NoParameters, parameters, query_parameters
+from ..access.parameters import BodyReader, NoParameters, ParameterSet, parameters, query_parameters
 from ..http.multipart import FileStart, UploadParser
 from ..http.problems import client_text
+from ..http.route import OCTETS
 from ..sessions.file_client import FileClient, FilesOwner, path
 from ..state import session, state
 from ..telemetry.audit_log import annotate
 from .apps import KEY_FILE, NO_SSH
 
-OCTETS = "application/octet-stream"
 
-
-class ListFiles(msgspec.Struct):
+class ListFiles(ParameterSet):
     """Parameters of a listing."""
 
     path: str = HOME
 
 
-class DownloadFiles(msgspec.Struct):
+class DownloadFiles(ParameterSet):
     """Parameters of a download."""
 
     files: list[str] = []
 
 
-class DownloadSingleFile(msgspec.Struct):
+class DownloadSingleFile(ParameterSet):
     """Parameters of the download of a single file."""
 
     file: str = ""
+
+
+class Listing(TypedDict):
+    """A directory. `files` is a JSON text: a list of mode, size, ctime, mtime, atime, filename and,
+    for links, target."""
+
+    files: str
+    errors: str
+    folder_path: str
+    abspath: str
 
 
 async def upload(request: Request) -> Response:

@@ -7,14 +7,12 @@ Names are relative to the folder, with or without a leading "/". Their rules are
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypedDict
 
-import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ...model import HOME
-from ..access.parameters import parameters
+from ..access.parameters import ParameterSet, parameters
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
 from ..sessions.file_client import FileClient, path
@@ -22,13 +20,13 @@ from . import files
 from .folders import folder
 
 
-class ListFolderFiles(msgspec.Struct):
+class ListFolderFiles(ParameterSet):
     """Parameters of a listing."""
 
     path: str = "."
 
 
-class MakeDirectories(msgspec.Struct):
+class MakeDirectories(ParameterSet):
     """The body of a mkdir request."""
 
     path: str | list[str]
@@ -36,7 +34,7 @@ class MakeDirectories(msgspec.Struct):
     exist_ok: bool = False
 
 
-class RenameFile(msgspec.Struct):
+class RenameFile(ParameterSet):
     """The body of a request to rename a file."""
 
     target_path: str
@@ -44,18 +42,59 @@ class RenameFile(msgspec.Struct):
     is_dir: bool = False  # clients say so; the helper sees it
 
 
-class MoveFile(msgspec.Struct):
+class MoveFile(ParameterSet):
     """The body of a request to move a file."""
 
     src: str
     dst: str
 
 
-class RemoveFiles(msgspec.Struct):
+class RemoveFiles(ParameterSet):
     """The body of a request to remove files."""
 
     files: list[str]
     recursive: bool = False
+
+
+class FolderItem(TypedDict):
+    """An entry of a directory; the times in ISO 8601."""
+
+    name: str
+    type: str
+    size: int
+    mode: str
+    created: str
+    modified: str
+
+
+class FolderListing(files.Listing):
+    """A directory in two forms: `items` for clients of 24.03 and later, the rest for older ones."""
+
+    items: list[FolderItem]
+
+
+class NoResult(TypedDict):
+    """An empty object."""
+
+
+class CreatedDirectory(TypedDict):
+    """A directory, as the client named it."""
+
+    item: str
+    msg: None
+
+
+class CreatedDirectories(TypedDict):
+    """The directories; none can fail alone."""
+
+    success: list[CreatedDirectory]
+    failed: list[CreatedDirectory]
+
+
+class Directories(TypedDict):
+    """The new directories."""
+
+    results: CreatedDirectories
 
 
 def within(name: str, where: str) -> str:
@@ -63,16 +102,13 @@ def within(name: str, where: str) -> str:
     return path(name.lstrip("/") or ".", where)
 
 
-async def _changed(
-    request: Request, question: dict[str, Any], status: int, result: Any = None
-) -> Response:
-    """Have the helper do a change; the response to it."""
+async def _change(request: Request, question: dict[str, Any]) -> None:
+    """Have the helper do a change."""
     async with FileClient(folder(request)) as helper:
         await helper.ask(question)
-    return JsonResponse(result or {}, status)
 
 
-async def listing(request: Request) -> Response:
+async def listing(request: Request) -> files.HelperResponse:
     """GET or POST /folders/{name}/files: a directory, in the two forms that clients read."""
     name = (await parameters(request, ListFolderFiles)).path
     place, question = folder(request), {"op": "list", "path": within(name, "path")}
@@ -98,34 +134,38 @@ async def _twice(
             yield piece
 
 
-async def mkdir(request: Request) -> Response:
+async def mkdir(request: Request) -> JsonResponse[Directories]:
     """POST /folders/{name}/mkdir: new directories."""
     body = await parameters(request, MakeDirectories)
     names = [body.path] if isinstance(body.path, str) else body.path
     paths = [within(name, "path") for name in names]
     question = {"op": "mkdir", "paths": paths, "parents": body.parents, "exist_ok": body.exist_ok}
-    success = [{"item": name, "msg": None} for name in names]
-    return await _changed(request, question, 201, {"results": {"success": success, "failed": []}})
+    await _change(request, question)
+    success: list[CreatedDirectory] = [{"item": name, "msg": None} for name in names]
+    return JsonResponse({"results": {"success": success, "failed": []}}, 201)
 
 
-async def rename(request: Request) -> Response:
+async def rename(request: Request) -> JsonResponse[NoResult]:
     """POST /folders/{name}/rename-file: another name in the same directory."""
     body = await parameters(request, RenameFile)
     source = within(body.target_path, "target_path")
     question = {"op": "rename", "path": source, "name": path(body.new_name, "new_name")}
-    return await _changed(request, question, 201)
+    await _change(request, question)
+    return JsonResponse({}, 201)
 
 
-async def move(request: Request) -> Response:
+async def move(request: Request) -> JsonResponse[NoResult]:
     """POST /folders/{name}/move-file: to another name, or into a directory."""
     body = await parameters(request, MoveFile)
     question = {"op": "move", "path": within(body.src, "src"), "to": within(body.dst, "dst")}
-    return await _changed(request, question, 201)
+    await _change(request, question)
+    return JsonResponse({}, 201)
 
 
-async def remove(request: Request) -> Response:
+async def remove(request: Request) -> JsonResponse[NoResult]:
     """DELETE or POST /folders/{name}/delete-files: all of the files, or none."""
     body = await parameters(request, RemoveFiles)
     paths = [within(name, "files") for name in body.files]
     question = {"op": "remove", "paths": paths, "recursive": body.recursive}
-    return await _changed(request, question, 200)
+    await _change(request, question)
+    return JsonResponse({})

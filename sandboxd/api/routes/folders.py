@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
-import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
-from ...model import MIB
+from ...model import FOLDER_NAME, MIB
 from ...runs.plan import Clamp
 from ...store.folders import FolderRow, Permission
 from ..access.ownership import creator, owner
-from ..access.parameters import NoParameters, parameters
+from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..folders import registry
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
@@ -30,52 +30,105 @@ SIZE_MIN = 16 * MIB
 """The least size of a folder in bytes: below it the file system itself would take most."""
 
 
-class CreateFolder(msgspec.Struct):
+_Name = Annotated[str, Meta(extra_json_schema={"pattern": f"^{FOLDER_NAME.pattern}$"})]
+
+
+class CreateFolder(ParameterSet):
     """The body of a create request."""
 
-    name: str
+    aliases = {
+        "folder_host": "host", "vfolder_host": "host", "groupId": "group", "group_id": "group",
+        "unmanagedPath": "unmanaged_path", "usageMode": "usage_mode",
+    }  # fmt: skip
+
+    name: _Name
     host: str = HOST
     group: str = ""
     unmanaged_path: str = ""
     usage_mode: Literal["general", "data", "model"] = "general"
     permission: Permission = "rw"
-    quota: Any = "0"
+    quota: Annotated[Any, sizes.SIZE] = "0"
 
 
-_ALIASES = {
-    "folder_host": "host", "vfolder_host": "host", "groupId": "group", "group_id": "group",
-    "unmanagedPath": "unmanaged_path", "usageMode": "usage_mode",
-}  # fmt: skip
-
-
-class RenameFolder(msgspec.Struct):
+class RenameFolder(ParameterSet):
     """The body of a rename request."""
 
-    new_name: str
+    new_name: _Name
 
 
-class FolderOptions(msgspec.Struct):
+class FolderOptions(ParameterSet):
     """The options of a folder; None leaves an option as it is."""
 
     permission: Permission | None = None
 
 
-class ListFolders(msgspec.Struct):
+class ListFolders(ParameterSet):
     """The parameters of a list: `group_id` is of clients that show the folders of a group."""
 
     group_id: str = ""
 
 
-class FolderById(msgspec.Struct):
+class FolderById(ParameterSet):
     """The body of a request for the folder with this UUID."""
+
+    aliases = {"vfolderId": "id", "vfolder_id": "id"}
 
     id: str
 
 
-class FolderByName(msgspec.Struct):
+class FolderByName(ParameterSet):
     """The parameters of a request for the UUID of a folder."""
 
     name: str
+
+
+class FolderFacts(TypedDict):
+    """A folder. `max_size` is in bytes."""
+
+    id: str
+    name: str
+    host: str
+    status: str
+    usage_mode: str
+    permission: Permission
+    cloneable: bool
+    max_size: int
+    created_at: str
+    is_owner: bool
+    creator: str
+    user: str
+    user_email: str
+    group: None
+    group_name: None
+    ownership_type: str
+    type: str
+    unmanaged_path: None
+
+
+class CreatedFolder(FolderFacts, sizes.ClampFields):
+    """A new folder."""
+
+
+class FolderUse(FolderFacts):
+    """A folder with its use; `sessions` are those that it is attached to."""
+
+    numFiles: int
+    used_bytes: int
+    created: str
+    sessions: list[str]
+
+
+class FolderId(TypedDict):
+    """The UUID of a folder."""
+
+    id: str
+
+
+class FolderHosts(TypedDict):
+    """The hosts of folders; there is one."""
+
+    default: str
+    allowed: list[str]
 
 
 def folder(request: Request) -> Folder:
@@ -89,9 +142,9 @@ def _find(request: Request, ref: str) -> Folder:
     return folder
 
 
-async def create(request: Request) -> Response:
+async def create(request: Request) -> JsonResponse[CreatedFolder]:
     """POST /folders: a new, empty folder."""
-    body = await parameters(request, CreateFolder, _ALIASES)
+    body = await parameters(request, CreateFolder)
     if body.unmanaged_path or body.group:
         field = "unmanaged_path" if body.unmanaged_path else "group"
         raise Invalid("Input validation error", {field: "this server has folders of users only"})
@@ -103,7 +156,7 @@ async def create(request: Request) -> Response:
     annotate(request, name=row.name, bytes=row.size)
     row = (await state(request).folders.make(row)).row
     annotate(request, folder=row.id)
-    return JsonResponse(described(row) | sizes.clamp_fields(lowered), 201)
+    return JsonResponse({**described(row), **sizes.clamp_fields(lowered)}, 201)
 
 
 def _size(quota: Any, most: int) -> tuple[int, list[Clamp]]:
@@ -116,7 +169,7 @@ def _size(quota: Any, most: int) -> tuple[int, list[Clamp]]:
     return min(size, most), [sizes.clamp("quota", size, most)] if size > most else []
 
 
-def described(row: FolderRow) -> dict[str, Any]:
+def described(row: FolderRow) -> FolderFacts:
     """A folder as clients see it."""
     created = datetime.fromtimestamp(row.created_at, UTC).isoformat()
     return {
@@ -141,22 +194,29 @@ def described(row: FolderRow) -> dict[str, Any]:
     }
 
 
-async def listing(request: Request) -> Response:
+async def listing(request: Request) -> JsonResponse[list[FolderFacts]]:
     """GET /folders: the folders of the owner."""
     await parameters(request, ListFolders)
     return JsonResponse([described(one.row) for one in state(request).folders.of(owner(request))])
 
 
-async def info(request: Request) -> Response:
+async def info(request: Request) -> JsonResponse[FolderUse]:
     """GET /folders/{name}: the description of a folder, with its use."""
     await parameters(request, NoParameters)
     place = folder(request)
     async with FileClient(place) as helper:
         used = await helper.ask({"op": "usage"})
-    room = {"numFiles": used.get("files"), "used_bytes": used.get("used")}
     users = [session.row.name for session in state(request).sessions.using(place.row.id)]
-    answer = described(place.row) | room
-    return JsonResponse(answer | {"created": answer["created_at"], "sessions": users})
+    facts = described(place.row)
+    return JsonResponse(
+        {
+            **facts,
+            "numFiles": int(used["files"]),
+            "used_bytes": int(used["used"]),
+            "created": facts["created_at"],
+            "sessions": users,
+        }
+    )
 
 
 async def rename(request: Request) -> Response:
@@ -185,8 +245,8 @@ async def remove(request: Request) -> Response:
 
 
 async def remove_by_id(request: Request) -> Response:
-    """DELETE /folders: the same for the folder that the body names."""
-    body = await parameters(request, FolderById, {"vfolderId": "id", "vfolder_id": "id"})
+    """DELETE /folders: remove the folder that the parameters name."""
+    body = await parameters(request, FolderById)
     request.scope["state"]["ref"] = body.id
     return await _remove(request, _find(request, body.id))
 
@@ -197,19 +257,19 @@ async def _remove(request: Request, target: Folder) -> Response:
     return Response(status_code=204)
 
 
-async def id_of(request: Request) -> Response:
+async def id_of(request: Request) -> JsonResponse[FolderId]:
     """GET /folders/_/id: the UUID of the folder with this name."""
     name = (await parameters(request, FolderByName)).name
     return JsonResponse({"id": state(request).folders.find(owner(request), name).row.id})
 
 
-async def hosts(request: Request) -> Response:
+async def hosts(request: Request) -> JsonResponse[FolderHosts]:
     """GET /folders/_/hosts: the places for folders."""
     await parameters(request, NoParameters)
     return JsonResponse({"default": HOST, "allowed": [HOST]})
 
 
-async def allowed_types(request: Request) -> Response:
+async def allowed_types(request: Request) -> JsonResponse[list[str]]:
     """GET /folders/_/allowed_types: the kinds of owners of folders."""
     await parameters(request, NoParameters)
     return JsonResponse(["user"])

@@ -22,6 +22,9 @@ from ...errors import Invalid
 from ...runs.journal import JournalEvent
 from ..http.responses import to_json
 
+FRAMES = (__doc__ or "").partition("\n\n")[2]
+"""The description of the frames, for the OpenAPI document."""
+
 _Size = Annotated[int, msgspec.Meta(ge=1, le=0xFFFF)]
 
 

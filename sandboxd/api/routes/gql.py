@@ -14,9 +14,8 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
-import msgspec
 from graphql import (
     ExecutionResult,
     GraphQLError,
@@ -31,7 +30,7 @@ from starlette.responses import Response
 
 from ...store.sessions import SessionRow
 from ..access.ownership import caller, owner
-from ..access.parameters import parameters
+from ..access.parameters import ParameterSet, parameters
 from ..http import problems
 from ..http.responses import JsonResponse, to_json
 from ..state import AppState, state
@@ -48,15 +47,20 @@ PAGE_MAX = 100
 _RULES = (*specified_rules, NoSchemaIntrospectionCustomRule)
 
 
-class Query(msgspec.Struct):
+class Query(ParameterSet):
     """The body of a GraphQL request."""
+
+    aliases = {"operationName": "operation_name"}
 
     query: str
     variables: dict[str, Any] = {}
     operation_name: str | None = None
 
 
-_ALIASES = {"operationName": "operation_name"}
+class Data(TypedDict):
+    """The response to a query, by the names of its fields."""
+
+    data: dict[str, Any] | None
 
 
 async def gql(request: Request) -> Response:
@@ -68,13 +72,13 @@ async def gql(request: Request) -> Response:
 
 
 async def legacy(request: Request) -> Response:
-    """POST /admin/graphql: for clients of before v6.20210815, which take the bare data."""
+    """POST /admin/graphql: the bare data, for clients of before v6.20210815."""
     result = await _result(request)
     return _refusal(result.errors) if result.errors else JsonResponse(result.data)
 
 
 async def _result(request: Request) -> ExecutionResult:
-    query = await parameters(request, Query, _ALIASES)
+    query = await parameters(request, Query)
     result = await asyncio.to_thread(answer, query, await _root(request))
     for error in result.errors or ():
         if error.original_error and not isinstance(error.original_error, GraphQLError):
@@ -165,7 +169,7 @@ class Root:
         """The folders of the owners whom the caller sees, oldest first."""
         whose = self._named(access_key) or self.sees
         rows = [one.row for one in self.here.folders.of(whose)]
-        return _page([described(row) for row in rows], limit, offset, **rest)
+        return _page([dict(described(row)) for row in rows], limit, offset, **rest)
 
     def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
         """The owner's folders."""

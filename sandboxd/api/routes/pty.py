@@ -37,7 +37,8 @@ SHELL = "exec bash"
 
 
 async def pty(websocket: WebSocket) -> None:
-    """Serve one connection. Raises Invalid, NotFound, QuotaExceeded before it is opened."""
+    """WebSocket /stream/session/{ref}/pty: a terminal. Raises Invalid, NotFound, QuotaExceeded
+    before it is opened."""
     query_parameters(websocket, NoParameters)
     target, here = session(websocket), state(websocket)
     plan = plan_of(target.row, here.runtimes.resolve(target.row.runtime), here.config)

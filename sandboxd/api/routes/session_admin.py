@@ -5,7 +5,8 @@ Log and history are also there for a session that is over, as long as the databa
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated, NoReturn, TypedDict
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,28 +14,46 @@ from starlette.responses import Response
 from ...errors import NotFound
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
-from ..access.parameters import NoParameters, parameters
+from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
 from ..state import session, state
 from ..telemetry.audit_log import annotate
-from .create_session import valid_name
+from .create_session import NAME, valid_name
 from .gql_items import iso
 
 
-class RenameSession(msgspec.Struct):
+class RenameSession(ParameterSet):
     """The parameters of a rename request."""
 
-    name: str
+    aliases = {"session_name": "name", "clientSessionToken": "name"}
+
+    name: Annotated[str, NAME]
 
 
-class TaskLogs(msgspec.Struct):
+class TaskLogs(ParameterSet):
     """The parameters of a request for the log of a batch session."""
+
+    aliases = dict.fromkeys(("taskId", "kernel_id", "session_name", "sessionName"), "task_id")
 
     task_id: str
 
 
-_RENAME_ALIASES = {"session_name": "name", "clientSessionToken": "name"}
-_TASK_ALIASES = dict.fromkeys(("taskId", "kernel_id", "session_name", "sessionName"), "task_id")
+class Log(TypedDict):
+    """The console of a run as one text."""
+
+    logs: str
+
+
+class LogResult(TypedDict):
+    """The response to a request for the log of a session."""
+
+    result: Log
+
+
+class StatusHistory(TypedDict):
+    """The times of the statuses in ISO 8601, by their names; that of terminated may be null."""
+
+    result: dict[str, str | None]
 
 
 async def restart(request: Request) -> Response:
@@ -46,21 +65,21 @@ async def restart(request: Request) -> Response:
 
 async def rename(request: Request) -> Response:
     """POST /session/{ref}/rename: another name for the session."""
-    name = (await parameters(request, RenameSession, _RENAME_ALIASES)).name
+    name = (await parameters(request, RenameSession)).name
     annotate(request, name=name)
     await state(request).sessions.rename(session(request), valid_name(name))
     return Response(status_code=204)
 
 
-async def logs(request: Request) -> Response:
+async def logs(request: Request) -> JsonResponse[LogResult]:
     """GET /session/{ref}/logs: the console of the run that was started last."""
     await parameters(request, NoParameters)
     return JsonResponse({"result": {"logs": await _log(request, request.path_params["ref"])}})
 
 
 async def task_logs(request: Request) -> Response:
-    """GET /session/_/logs?taskId=UUID: the same as plain text."""
-    task = await parameters(request, TaskLogs, _TASK_ALIASES)
+    """GET /session/_/logs?taskId=UUID: the console of the last run as plain text."""
+    task = await parameters(request, TaskLogs)
     text = await _log(request, task.task_id)
     return Response(text.encode("utf-8", "replace"), media_type="text/plain; charset=utf-8")
 
@@ -74,7 +93,7 @@ async def _log(request: Request, ref: str) -> str:
     return await live.log()
 
 
-async def status_history(request: Request) -> Response:
+async def status_history(request: Request) -> JsonResponse[StatusHistory]:
     """GET /session/{ref}/status-history: the time at which each status began."""
     await parameters(request, NoParameters)
     row = await _row(request)
@@ -90,7 +109,7 @@ async def _row(request: Request) -> SessionRow:
         return await sessions.ended(owner(request), ref)
 
 
-async def commit(request: Request) -> Response:
+async def commit(request: Request) -> NoReturn:
     """POST /session/{ref}/commit: refused, since this server has no images."""
     await parameters(request, NoParameters)
     session(request)

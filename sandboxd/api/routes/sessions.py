@@ -7,30 +7,31 @@ import platform
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypedDict
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid
+from ...model import Attachment
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
-from ..access.parameters import NoParameters, parameters
+from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
 from ..sessions import lifecycle, sizes
+from ..sessions.admission import Waiting
 from ..sessions.session import Session
 from ..state import AppState, session, state
 from .gql_items import iso
 
 
-class MatchSessions(msgspec.Struct):
+class MatchSessions(ParameterSet):
     """The parameters of a search: the beginning of a UUID or name."""
 
     id: str = ""
 
 
-class DestroySession(msgspec.Struct):
+class DestroySession(ParameterSet):
     """The parameters of a destroy request. Each one is forced, and no session depends on another,
     so both values have the same effect."""
 
@@ -38,13 +39,120 @@ class DestroySession(msgspec.Struct):
     recursive: bool = False
 
 
-async def info(request: Request) -> Response:
+class MatchingSession(TypedDict):
+    """A session that a search shows."""
+
+    id: str
+    name: str
+    status: str
+
+
+class Matches(TypedDict):
+    """The sessions that a search shows."""
+
+    matches: list[MatchingSession]
+
+
+class Statistics(TypedDict):
+    """The usage of all runs of a session: milliseconds and bytes."""
+
+    version: int
+    status: str
+    runs: int
+    cpu_used: int
+    wall_used_msec: int
+    mem_max_bytes: int
+
+
+class DestroyedSession(TypedDict):
+    """The response to a destroy request."""
+
+    stats: Statistics
+
+
+class ScratchSize(TypedDict):
+    """The file system of a session: bytes and inodes."""
+
+    size: int
+    inodes: int
+
+
+class ComingEnd(TypedDict):
+    """The time at which a session ends by itself, and the reason."""
+
+    at: str | None
+    reason: str
+
+
+class SessionRuns(TypedDict):
+    """The runs of a session: the id of the running one, and numbers."""
+
+    active: str | None
+    queued: int
+    begun: int
+
+
+class GuaranteeNames(TypedDict):
+    """The names of the guarantees of the host."""
+
+    held: list[str]
+    missing: list[str]
+
+
+class SandboxFacts(TypedDict):
+    """The sandbox of a session."""
+
+    runtime: str
+    limits: dict[str, float]
+    scratch: ScratchSize
+    mounts: list[Attachment]
+    queue: Waiting | None
+    ends: ComingEnd | None
+    runs: SessionRuns
+    terminals: int
+    guarantees: GuaranteeNames
+
+
+class SessionFacts(TypedDict):
+    """A session. Several values are JSON texts, as clients read them."""
+
+    sessionId: str
+    sessionName: str
+    domainName: str
+    groupId: str
+    userId: str
+    lang: str
+    image: str
+    architecture: str
+    registry: str
+    tag: str | None
+    containerId: None
+    occupiedSlots: str
+    occupyingSlots: str
+    requestedSlots: str
+    occupiedShares: str
+    environ: str
+    resourceOpts: str
+    status: str
+    statusInfo: str | None
+    statusData: None
+    age: int
+    creationTime: str
+    terminationTime: None
+    numQueriesExecuted: int
+    memoryLimit: int
+    lastStat: None
+    idleChecks: None
+    sandbox: SandboxFacts
+
+
+async def info(request: Request) -> JsonResponse[SessionFacts]:
     """GET /session/{ref}: the description of a session."""
     await parameters(request, NoParameters)
     return JsonResponse(_described(session(request), state(request)))
 
 
-def _described(session: Session, here: AppState) -> dict[str, Any]:
+def _described(session: Session, here: AppState) -> SessionFacts:
     config = here.config
     row = session.row
     limits = asdict(config.limits.exec) | row.limits
@@ -88,8 +196,8 @@ def _described(session: Session, here: AppState) -> dict[str, Any]:
                 "size": scratch,
                 "inodes": sizes.scratch_inodes(scratch, config.scratch.inodes),
             },
-            "mounts": [asdict(mount) for mount in row.mounts],
-            "queue": asdict(waits) if (waits := session.waits) else None,
+            "mounts": list(row.mounts),
+            "queue": session.waits,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
             "runs": {
                 "active": active.id if active else None,
@@ -105,25 +213,27 @@ def _described(session: Session, here: AppState) -> dict[str, Any]:
     }
 
 
-async def match(request: Request) -> Response:
+async def match(request: Request) -> JsonResponse[Matches]:
     """GET /session/_/match?id=PREFIX: the owner's sessions by the begin of a UUID or name."""
     prefix = (await parameters(request, MatchSessions)).id
     if not prefix:
         raise Invalid("Input validation error", {"id": "the beginning of a UUID or name"})
     rows = [one.row for one in state(request).sessions.of(owner(request))]
     rows = [row for row in rows if row.id.startswith(prefix) or row.name.startswith(prefix)]
-    matches = [{"id": row.id, "name": row.name, "status": row.status} for row in rows]
+    matches: list[MatchingSession] = [
+        {"id": row.id, "name": row.name, "status": row.status} for row in rows
+    ]
     return JsonResponse({"matches": matches})
 
 
-async def destroy(request: Request) -> Response:
+async def destroy(request: Request) -> JsonResponse[DestroyedSession]:
     """DELETE /session/{ref}: end all runs of the session, and remove its files."""
     await parameters(request, DestroySession)
     row = await state(request).sessions.destroy(session(request))
     return JsonResponse({"stats": _stats(row)})
 
 
-def _stats(row: SessionRow) -> dict[str, Any]:
+def _stats(row: SessionRow) -> Statistics:
     """The usage of the session's runs in the form that clients read: version 1, in which all
     values except the status are whole numbers."""
     return {
@@ -136,7 +246,7 @@ def _stats(row: SessionRow) -> dict[str, Any]:
     }
 
 
-class Interrupt(msgspec.Struct):
+class Interrupt(ParameterSet):
     """The parameters of an interrupt. `terminate`: the run shall end with the running step."""
 
     terminate: bool = False

@@ -11,14 +11,14 @@ that the client comes to read the response.
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated, TypedDict
 
-import msgspec
+from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ...errors import Invalid, SandboxdError
 from ...runs.stdin_stream import StdinStream
-from ..access.parameters import BodyReader, query_parameters
+from ..access.parameters import BodyReader, ParameterSet, query_parameters
 from ..http.responses import JsonResponse
 from ..state import session
 from ..telemetry.audit_log import annotate
@@ -28,22 +28,27 @@ DROP_S, QUIET_S = 60.0, 0.5
 client has a user at its keyboard, or waits itself."""
 
 
-class StdinCall(msgspec.Struct):
+class StdinCall(ParameterSet):
     """Parameters of a stream of input."""
 
     runId: str = ""
-    offset: int | None = None
+    offset: Annotated[int, Meta(ge=0)] | None = None
     eof: bool = True
 
 
-async def put_stdin(request: Request) -> Response:
+class StdinResult(TypedDict):
+    """The bytes of input that the run has taken, and whether the program reads no more."""
+
+    bytes: int
+    closed: bool
+
+
+async def put_stdin(request: Request) -> JsonResponse[StdinResult]:
     """PUT /session/{ref}/stdin: stream the body into the standard input of a run."""
     call = query_parameters(request, StdinCall)
     target = session(request)
     if not call.runId:
         raise Invalid("Input validation error", {"runId": "the run that reads the input"})
-    if call.offset is not None and call.offset < 0:
-        raise Invalid("Input validation error", {"offset": "0 or more"})
     run = target.runs.get(call.runId)
     annotate(request, run=run.id)
     body = BodyReader(request, patient=True)
@@ -56,7 +61,7 @@ async def put_stdin(request: Request) -> Response:
         raise
     ended = not stream.closed or await _drop(body)
     annotate(request, bytes=stream.taken)
-    result = {"bytes": stream.taken, "closed": stream.closed}
+    result: StdinResult = {"bytes": stream.taken, "closed": stream.closed}
     return JsonResponse(result, headers=None if ended else {"connection": "close"})
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,16 +32,18 @@ from ...runs.console_items import log
 from ...runs.cursor import Offset
 from ...runs.polling import STREAM, PollPolicy
 from ...runs.run import Run
-from ..access.parameters import NoParameters, fold, parse, query_parameters, typed
+from ..access.parameters import NoParameters, fold, inner, parse, query_parameters, typed
 from ..http.delivery import expect_handed_over
 from ..http.problems import client_text
 from ..http.responses import to_json
-from ..sessions.batch import BatchOptions
 from ..sessions.session import Session
 from ..state import session
 from .execute import Call, Typed, ask, bad_mode, result, since, wording
 
 _log = logging.getLogger(__name__)
+
+FRAMES = (__doc__ or "").partition("\n\n")[2]
+"""The description of the frames, for the OpenAPI document."""
 
 FIRST_S = 30.0
 """Seconds that a client has for its first frame."""
@@ -52,7 +55,8 @@ _LAST = ("finished", "exec-timeout", "error")
 
 
 async def execute(websocket: WebSocket) -> None:
-    """Serve one connection. Raises Invalid, NotFound before it is opened."""
+    """WebSocket /stream/session/{ref}/execute: a run on one connection. Raises Invalid, NotFound
+    before it is opened."""
     query_parameters(websocket, NoParameters)
     target = session(websocket)
     await websocket.accept()
@@ -82,7 +86,7 @@ async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
         async with asyncio.timeout(FIRST_S):
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
-        options = typed(fold(call.options, {}), Typed, "options", beside=BatchOptions)
+        options = inner(call, "options", Typed)
         place, policy = since(options.offset), options.policy(STREAM)
         if call.mode == "continue":
             return _FollowedRun(target.runs.get(call.runId), False, place, policy)
@@ -176,7 +180,7 @@ def _fault(error: SandboxdError) -> dict[str, Any]:
     }
 
 
-async def _send(websocket: WebSocket, frame: dict[str, Any]) -> bool:
+async def _send(websocket: WebSocket, frame: Mapping[str, Any]) -> bool:
     """Send `frame`; true if it is the last one."""
     await websocket.send_text(to_json(frame).decode())
     return frame["status"] in _LAST

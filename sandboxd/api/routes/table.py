@@ -5,7 +5,21 @@ A path is served by the first record that fits it, so `_` stands before `{ref}` 
 
 from __future__ import annotations
 
-from ..http.route import WEBSOCKET, Access, Route
+from dataclasses import replace
+
+from ..access.parameters import NoParameters
+from ..folders import tus
+from ..http import compression, multipart, ranges
+from ..http.route import (
+    CREATED,
+    DONE,
+    OCTETS,
+    WEBSOCKET,
+    Access,
+    Answer,
+    Content,
+    Route,
+)
 from . import (
     admin,
     apps,
@@ -15,6 +29,7 @@ from . import (
     files,
     folder_files,
     folders,
+    frames,
     gql,
     pty,
     server_info,
@@ -26,88 +41,171 @@ from . import (
     tree_archive,
 )
 
-_SERVER = (
-    Route("GET", "/", server_info.version, access=Access.OPEN),
-    Route("GET", "/healthz", server_info.healthz, access=Access.OPEN),
-    Route("GET", "/readyz", server_info.readyz, access=Access.OPEN),
-    Route("GET POST", "/auth", server_info.authorized, access=Access.CALLER),
-    Route("GET", "/manager/status", server_info.status),
-    Route("GET", "/manager/announcement", server_info.announcement, access=Access.CALLER),
-    Route("GET", "/admin/drain", admin.show_drain, access=Access.ADMIN),
-    Route("POST", "/admin/drain", admin.change_drain, "daemon.drain", Access.ADMIN),
-    Route("GET", "/admin/leaks", admin.leaks, access=Access.ADMIN),
-    Route("GET", "/admin/guarantees", admin.guarantees, access=Access.ADMIN),
-    Route("POST", "/admin/gql", gql.gql),
-    Route("POST", "/admin/graphql", gql.legacy),
+_OPEN, _TOKEN, _CALLER, _ADMIN = Access.OPEN, Access.TOKEN, Access.CALLER, Access.ADMIN
+_NONE = NoParameters
+
+_HEALTH = (Answer(200, meaning="Healthy."), Answer(503, meaning="Not healthy, or not ready."))
+_TEXT = Answer(media=("text/plain",), meaning="The console as a text.")
+_BYTES = Answer(
+    media=(OCTETS,), meaning="The bytes of the file.",
+    headers={"Content-Disposition": "attachment, with the name of the file (RFC 8187)"},
+)  # fmt: skip
+_TARS = Answer(media=("multipart/mixed",), meaning="A tar for each path, in their order.")
+_TAR = Answer(
+    media=(tree_archive.TAR,), meaning="The archive, packed as `compress` says.",
+    headers={
+        "X-Sandboxd-Unmatched": "JSON: the patterns that match nothing",
+        "X-Sandboxd-Left-Out": "JSON: count and first entries that are left out",
+    },
+)  # fmt: skip
+_EVENTS = Answer(
+    media=("text/event-stream",),
+    meaning="Server-sent events. The data of an event is JSON; the last event is server_close.",
 )
+_CALL = Answer(shape=(execute.CallResult, execute.CompletionResult))
+_STDIN = Content((OCTETS,), "The input, at the speed of the program.", required=False)
+_EMPTY = Answer(201, (), "The folder was changed.")
+_LISTING = (Answer(shape=files.Listing, meaning="The directory."),)
+_FOLDER_LISTING = (Answer(shape=folder_files.FolderListing, meaning="The directory."),)
+_GONE_ON = {"Tus-Resumable": "the version of tus", "Upload-Offset": "the bytes that have arrived",
+            "Upload-Length": "the bytes of the whole file"}  # fmt: skip
+_PATCHED = Answer(204, (), "The bytes were added.", headers=_GONE_ON)
+_OFFSET = Answer(200, (), "The upload.", headers=_GONE_ON)
+_TUS = Answer(
+    204, (), "The version of tus, and the largest upload.",
+    headers={"Tus-Version": "the versions of tus", "Tus-Max-Size": "bytes"},
+)  # fmt: skip
+_DOWNLOADS = (
+    Answer(media=(OCTETS,), meaning="The file.", headers=ranges.ANSWER),
+    Answer(206, (OCTETS,), "The range.", headers=ranges.ANSWER | ranges.PARTIAL),
+)
+
+_SERVER = (
+    Route("GET", "/", server_info.version, access=_OPEN),
+    Route("GET", "/openapi.json", server_info.openapi, access=_OPEN,
+          answers=(Answer(meaning="This document.", shape=dict),)),
+    Route("GET", "/healthz", server_info.healthz, access=_OPEN, answers=_HEALTH),
+    Route("GET", "/readyz", server_info.readyz, access=_OPEN, answers=_HEALTH),
+    Route("GET POST", "/auth", server_info.authorized, access=_CALLER, takes=server_info.Echo),
+    Route("GET", "/manager/status", server_info.status, takes=_NONE),
+    Route("GET", "/manager/announcement", server_info.announcement, access=_CALLER, takes=_NONE),
+    Route("GET", "/admin/drain", admin.show_drain, access=_ADMIN, takes=_NONE),
+    Route("POST", "/admin/drain", admin.change_drain, "daemon.drain", _ADMIN,
+          takes=admin.DrainRequest),
+    Route("GET", "/admin/leaks", admin.leaks, access=_ADMIN, takes=_NONE, refuses=(507,)),
+    Route("GET", "/admin/guarantees", admin.guarantees, access=_ADMIN, takes=_NONE),
+    Route("POST", "/admin/gql", gql.gql, takes=gql.Query,
+          answers=(Answer(shape=gql.Data, meaning="The data of the query."),)),
+    Route("POST", "/admin/graphql", gql.legacy, takes=gql.Query,
+          answers=(Answer(shape=dict | None, meaning="The bare data of the query."),)),
+)  # fmt: skip
+
+_CREATE_SESSION = Route(
+    "POST", "/session", create_session.create, "session.create",
+    takes=create_session.CreateSession, refuses=(404, 412, 507),
+    answers=(Answer(meaning="The session exists already."), CREATED),
+)  # fmt: skip
 
 _SESSIONS = (
-    Route("POST", "/session", create_session.create, "session.create"),
-    Route("POST", "/session/_/create", create_session.create, "session.create"),
-    Route("GET", "/session/_/match", sessions.match),
-    Route("GET", "/session/_/logs", session_admin.task_logs),
-    Route("GET", "/session/{ref}", sessions.info),
-    Route("POST", "/session/{ref}", execute.execute, "run.execute", polls=True),
-    Route("PUT", "/session/{ref}/stdin", standard_input.put_stdin, "run.input", streams=True),
-    Route("DELETE", "/session/{ref}", sessions.destroy, "session.delete"),
-    Route("PATCH", "/session/{ref}", session_admin.restart, "session.restart"),
-    Route("POST", "/session/{ref}/rename", session_admin.rename, "session.rename"),
-    Route("GET", "/session/{ref}/logs", session_admin.logs),
-    Route("GET", "/session/{ref}/status-history", session_admin.status_history),
-    Route("POST", "/session/{ref}/commit", session_admin.commit, "session.commit"),
-    Route("POST", "/session/{ref}/upload", files.upload, "session.upload"),
-    Route("PUT", "/session/{ref}/archive", tree_archive.put, "session.upload"),
-    Route("GET", "/session/{ref}/archive", tree_archive.get, "session.download"),
-    Route("GET POST", "/session/{ref}/files", files.listing),
-    Route("GET POST", "/session/{ref}/download", files.download, "session.download"),
-    Route("GET POST", "/session/{ref}/download_single", files.download_single, "session.download"),
-    Route("POST", "/session/{ref}/interrupt", sessions.interrupt, "session.interrupt"),
-    Route("POST", "/session/{ref}/complete", execute.complete),
-    Route(WEBSOCKET, "/stream/session/{ref}/execute", stream.execute, "run.execute", streams=True),
-    Route(WEBSOCKET, "/stream/session/{ref}/pty", pty.pty, "session.terminal", streams=True),
-    Route("GET", "/stream/session/{ref}/apps", apps.listing),
-    Route("POST", "/session/{ref}/start-service", apps.start),
-    Route(WEBSOCKET, "/stream/session/{ref}/tcpproxy", apps.connect),
-    Route(WEBSOCKET, "/stream/session/{ref}/httpproxy", apps.connect),
-    Route("GET", "/events/session", events.session_events, streams=True),
-)
+    _CREATE_SESSION,
+    replace(_CREATE_SESSION, path="/session/_/create"),
+    Route("GET", "/session/_/match", sessions.match, takes=sessions.MatchSessions),
+    Route("GET", "/session/_/logs", session_admin.task_logs, takes=session_admin.TaskLogs,
+          answers=(_TEXT,), refuses=(404,)),
+    Route("GET", "/session/{ref}", sessions.info, takes=_NONE),
+    Route("POST", "/session/{ref}", execute.execute, "run.execute", polls=True,
+          takes=execute.Call, answers=(_CALL,), refuses=(412, 507)),
+    Route("PUT", "/session/{ref}/stdin", standard_input.put_stdin, "run.input", streams=True,
+          takes=standard_input.StdinCall, content=_STDIN, refuses=(507,)),
+    Route("DELETE", "/session/{ref}", sessions.destroy, "session.delete",
+          takes=sessions.DestroySession, refuses=(507,)),
+    Route("PATCH", "/session/{ref}", session_admin.restart, "session.restart", takes=_NONE,
+          answers=(DONE,), refuses=(507,)),
+    Route("POST", "/session/{ref}/rename", session_admin.rename, "session.rename",
+          takes=session_admin.RenameSession, answers=(DONE,), refuses=(507,)),
+    Route("GET", "/session/{ref}/logs", session_admin.logs, takes=_NONE),
+    Route("GET", "/session/{ref}/status-history", session_admin.status_history, takes=_NONE),
+    Route("POST", "/session/{ref}/commit", session_admin.commit, "session.commit", takes=_NONE,
+          answers=(), refuses=(501,)),
+    Route("POST", "/session/{ref}/upload", files.upload, "session.upload", takes=_NONE,
+          content=multipart.CONTENT, answers=(DONE,), refuses=(412, 507)),
+    Route("PUT", "/session/{ref}/archive", tree_archive.put, "session.upload",
+          takes=tree_archive.PutArchive, content=tree_archive.CONTENT,
+          headers=(compression.HEADER,), refuses=(412, 507)),
+    Route("GET", "/session/{ref}/archive", tree_archive.get, "session.download",
+          takes=tree_archive.GetArchive, answers=(_TAR,), refuses=(507,)),
+    Route("GET POST", "/session/{ref}/files", files.listing, takes=files.ListFiles,
+          answers=_LISTING, refuses=(507,)),
+    Route("GET POST", "/session/{ref}/download", files.download, "session.download",
+          takes=files.DownloadFiles, answers=(_TARS,), refuses=(507,)),
+    Route("GET POST", "/session/{ref}/download_single", files.download_single,
+          "session.download", takes=files.DownloadSingleFile, answers=(_BYTES,), refuses=(507,)),
+    Route("POST", "/session/{ref}/interrupt", sessions.interrupt, "session.interrupt",
+          takes=sessions.Interrupt, answers=(DONE,), refuses=(507,)),
+    Route("POST", "/session/{ref}/complete", execute.complete, takes=execute.Complete),
+    Route(WEBSOCKET, "/stream/session/{ref}/execute", stream.execute, "run.execute", streams=True,
+          takes=_NONE, frames=stream.FRAMES),
+    Route(WEBSOCKET, "/stream/session/{ref}/pty", pty.pty, "session.terminal", streams=True,
+          takes=_NONE, frames=frames.FRAMES),
+    Route("GET", "/stream/session/{ref}/apps", apps.listing, takes=_NONE, answers=(),
+          refuses=(501,)),
+    Route("POST", "/session/{ref}/start-service", apps.start, takes=apps.StartService, answers=(),
+          refuses=(501,)),
+    Route(WEBSOCKET, "/stream/session/{ref}/tcpproxy", apps.connect, takes=apps.ConnectApp),
+    Route(WEBSOCKET, "/stream/session/{ref}/httpproxy", apps.connect, takes=apps.ConnectApp),
+    Route("GET", "/events/session", events.session_events, streams=True,
+          takes=events.EventFilter, answers=(_EVENTS,), refuses=(404, 412)),
+)  # fmt: skip
+
+_REMOVE_FILES = Route(
+    "DELETE POST", "/folders/{name}/delete-files", folder_files.remove, "folder.delete-files",
+    takes=folder_files.RemoveFiles, refuses=(412, 507),
+)  # fmt: skip
+_RENAME_FILE = Route(
+    "POST", "/folders/{name}/rename-file", folder_files.rename, "folder.move-file",
+    takes=folder_files.RenameFile, answers=(CREATED,), refuses=(412, 507),
+)  # fmt: skip
 
 _FOLDERS = (
-    Route("POST", "/folders", folders.create, "folder.create"),
-    Route("GET", "/folders", folders.listing),
-    Route("DELETE", "/folders", folders.remove_by_id, "folder.delete"),
-    Route("GET", "/folders/_/id", folders.id_of),
-    Route("GET", "/folders/_/hosts", folders.hosts, access=Access.CALLER),
-    Route("GET", "/folders/_/all_hosts", folders.hosts, access=Access.CALLER),
-    Route("GET", "/folders/_/allowed_types", folders.allowed_types, access=Access.CALLER),
-    Route("PATCH", transfers.UPLOAD, transfers.patch, "folder.upload", Access.TOKEN),
-    Route("HEAD", transfers.UPLOAD, transfers.offset, access=Access.TOKEN),
-    Route("OPTIONS", transfers.UPLOAD, transfers.capabilities, access=Access.OPEN),
-    Route("GET", transfers.DOWNLOAD, transfers.download, "folder.download", Access.TOKEN),
-    Route("GET", "/folders/{name}", folders.info),
-    Route("DELETE", "/folders/{name}", folders.remove, "folder.delete"),
-    Route("POST", "/folders/{name}/rename", folders.rename, "folder.rename"),
-    Route("POST", "/folders/{name}/update-options", folders.update_options, "folder.change"),
-    Route("GET POST", "/folders/{name}/files", folder_files.listing),
-    Route("POST", "/folders/{name}/mkdir", folder_files.mkdir, "folder.mkdir"),
-    Route("POST", "/folders/{name}/rename-file", folder_files.rename, "folder.move-file"),
-    Route("POST", "/folders/{name}/rename_file", folder_files.rename, "folder.move-file"),
-    Route("POST", "/folders/{name}/move-file", folder_files.move, "folder.move-file"),
-    Route(
-        "DELETE POST", "/folders/{name}/delete-files", folder_files.remove, "folder.delete-files"
-    ),
-    Route(
-        "DELETE POST", "/folders/{name}/delete_files", folder_files.remove, "folder.delete-files"
-    ),
-    Route(
-        "POST", "/folders/{name}/request-upload", transfers.request_upload, "folder.request-upload"
-    ),
-    Route(
-        "POST",
-        "/folders/{name}/request-download",
-        transfers.request_download,
-        "folder.request-download",
-    ),
-)
+    Route("POST", "/folders", folders.create, "folder.create", takes=folders.CreateFolder,
+          answers=(CREATED,), refuses=(404, 412, 507)),
+    Route("GET", "/folders", folders.listing, takes=folders.ListFolders),
+    Route("DELETE", "/folders", folders.remove_by_id, "folder.delete", takes=folders.FolderById,
+          answers=(DONE,), refuses=(404, 507)),
+    Route("GET", "/folders/_/id", folders.id_of, takes=folders.FolderByName, refuses=(404,)),
+    Route("GET", "/folders/_/hosts", folders.hosts, access=_CALLER, takes=_NONE),
+    Route("GET", "/folders/_/all_hosts", folders.hosts, access=_CALLER, takes=_NONE),
+    Route("GET", "/folders/_/allowed_types", folders.allowed_types, access=_CALLER, takes=_NONE),
+    Route("PATCH", transfers.UPLOAD, transfers.patch, "folder.upload", _TOKEN,
+          takes=transfers.UploadUrl, content=tus.CONTENT, headers=tus.PATCH_HEADERS,
+          answers=(_PATCHED,), refuses=(409, 412, 415, 423, 507)),
+    Route("HEAD", transfers.UPLOAD, transfers.offset, access=_TOKEN, takes=transfers.UploadUrl,
+          headers=tus.HEADERS, answers=(_OFFSET,), refuses=(412, 423, 507)),
+    Route("OPTIONS", transfers.UPLOAD, transfers.capabilities, access=_OPEN, answers=(_TUS,)),
+    Route("GET", transfers.DOWNLOAD, transfers.download, "folder.download", _TOKEN,
+          takes=transfers.DownloadUrl, headers=ranges.HEADERS, answers=_DOWNLOADS,
+          refuses=(416, 507)),
+    Route("GET", "/folders/{name}", folders.info, takes=_NONE, refuses=(507,)),
+    Route("DELETE", "/folders/{name}", folders.remove, "folder.delete", takes=_NONE,
+          answers=(DONE,), refuses=(507,)),
+    Route("POST", "/folders/{name}/rename", folders.rename, "folder.rename",
+          takes=folders.RenameFolder, answers=(_EMPTY,), refuses=(507,)),
+    Route("POST", "/folders/{name}/update-options", folders.update_options, "folder.change",
+          takes=folders.FolderOptions, answers=(_EMPTY,), refuses=(507,)),
+    Route("GET POST", "/folders/{name}/files", folder_files.listing,
+          takes=folder_files.ListFolderFiles, answers=_FOLDER_LISTING, refuses=(507,)),
+    Route("POST", "/folders/{name}/mkdir", folder_files.mkdir, "folder.mkdir",
+          takes=folder_files.MakeDirectories, answers=(CREATED,), refuses=(412, 507)),
+    _RENAME_FILE,
+    replace(_RENAME_FILE, path="/folders/{name}/rename_file"),
+    Route("POST", "/folders/{name}/move-file", folder_files.move, "folder.move-file",
+          takes=folder_files.MoveFile, answers=(CREATED,), refuses=(412, 507)),
+    _REMOVE_FILES,
+    replace(_REMOVE_FILES, path="/folders/{name}/delete_files"),
+    Route("POST", "/folders/{name}/request-upload", transfers.request_upload,
+          "folder.request-upload", takes=transfers.RequestUpload, refuses=(412, 507)),
+    Route("POST", "/folders/{name}/request-download", transfers.request_download,
+          "folder.request-download", takes=transfers.RequestDownload, refuses=(412, 507)),
+)  # fmt: skip
 
 ROUTES = (*_SERVER, *_SESSIONS, *_FOLDERS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from email.utils import formatdate
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 from urllib.parse import quote
 
 import msgspec
@@ -21,7 +21,7 @@ from starlette.responses import Response
 from ...errors import AuthFailed, Invalid, QuotaExceeded, SandboxdError
 from ..access.authentication import LOCAL
 from ..access.ownership import caller
-from ..access.parameters import BodyReader, parameters, query_parameters
+from ..access.parameters import BodyReader, ParameterSet, parameters, query_parameters
 from ..folders import tus
 from ..folders.registry import Folder
 from ..folders.tokens import Purpose, Token
@@ -30,6 +30,7 @@ from ..http import ranges
 from ..http.connections import know
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
+from ..http.route import OCTETS
 from ..sessions.file_client import FileClient
 from ..state import state
 from ..telemetry.audit_log import annotate
@@ -42,21 +43,21 @@ DOWNLOAD = "/folders/_/download"
 SINGLE_FILES = "only single files can be downloaded"
 
 
-class RequestUpload(msgspec.Struct):
+class RequestUpload(ParameterSet):
     """The body of a request for an upload's token."""
 
     path: str
     size: Annotated[int, msgspec.Meta(ge=0)]
 
 
-class UploadUrl(msgspec.Struct):
+class UploadUrl(ParameterSet):
     """The query of the URL of an upload; the directory may be chosen only now."""
 
     token: str = ""
     dst_dir: str = ""
 
 
-class DownloadUrl(msgspec.Struct):
+class DownloadUrl(ParameterSet):
     """The query of the URL of a download. Clients send the other parameters always: `dst_dir` is
     a directory of their own, and no response is kept in a cache."""
 
@@ -66,14 +67,23 @@ class DownloadUrl(msgspec.Struct):
     no_cache: bool = False
 
 
-class RequestDownload(msgspec.Struct):
+class RequestDownload(ParameterSet):
     """The body of a request for a download's token."""
+
+    aliases = {"file": "path"}
 
     path: str
     archive: bool = False
 
 
-async def request_upload(request: Request) -> Response:
+class FileToken(TypedDict):
+    """A token for a file, and the URL that clients add it to: ?token=..."""
+
+    token: str
+    url: str
+
+
+async def request_upload(request: Request) -> JsonResponse[FileToken]:
     """POST /folders/{name}/request-upload: a token to upload one file of a known size."""
     place, body = folder(request), await parameters(request, RequestUpload)
     if body.size > place.row.size:
@@ -92,9 +102,9 @@ async def request_upload(request: Request) -> Response:
     return JsonResponse({"token": text, "url": _url(request, UPLOAD)})
 
 
-async def request_download(request: Request) -> Response:
+async def request_download(request: Request) -> JsonResponse[FileToken]:
     """POST /folders/{name}/request-download: a token to download one file."""
-    place, body = folder(request), await parameters(request, RequestDownload, {"file": "path"})
+    place, body = folder(request), await parameters(request, RequestDownload)
     if body.archive:
         raise Invalid("Input validation error", {"archive": SINGLE_FILES})
     name = within(body.path, "path")
@@ -126,7 +136,7 @@ async def download(request: Request) -> Response:
     status = await _described(place, token.path)
     size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)
     headers = {
-        "content-type": files.OCTETS,
+        "content-type": OCTETS,
         "last-modified": modified,
         "accept-ranges": "bytes",
         "content-disposition": f"attachment; filename*=UTF-8''{_quoted(token.path)}",

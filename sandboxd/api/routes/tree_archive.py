@@ -9,43 +9,53 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
-import msgspec
+from msgspec import Meta
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid, SandboxdError
 from ...model import HOME
-from ..access.parameters import BodyReader, parameters, query_parameters
+from ..access.parameters import BodyReader, ParameterSet, parameters, query_parameters
 from ..http.compression import ENCODINGS, compressor, decompressed
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
+from ..http.route import OCTETS, Content
 from ..sessions.file_client import FileClient, path
 from ..state import session
 from ..telemetry.audit_log import annotate
 from .files import HelperResponse, opened
 
 TAR = "application/x-tar"
-COUNTS = ("files", "directories", "links", "bytes")
+CONTENT = Content((TAR, OCTETS), "A tar: plain, or packed by gzip or zstd. Its first bytes tell.")
 
 
-class PutArchive(msgspec.Struct):
+class ArchiveCounts(TypedDict):
+    """The numbers of what was unpacked."""
+
+    files: int
+    directories: int
+    links: int
+    bytes: int
+
+
+class PutArchive(ParameterSet):
     """Parameters of an upload."""
 
     path: str = HOME
 
 
-class GetArchive(msgspec.Struct):
+class GetArchive(ParameterSet):
     """Parameters of a download."""
 
     path: str = HOME
     match: list[str] = []
-    compress: str = "identity"
+    compress: Annotated[str, Meta(extra_json_schema={"enum": list(ENCODINGS)})] = "identity"
 
 
-async def put(request: Request) -> Response:
+async def put(request: Request) -> JsonResponse[ArchiveCounts]:
     """PUT /session/{ref}/archive: unpack the tar in the body, as a whole or not at all."""
     place = session(request)
     directory = path(query_parameters(request, PutArchive).path or HOME, "path")
@@ -61,7 +71,12 @@ async def put(request: Request) -> Response:
         if closing := await body.drop():
             raise HTTPException(413, client_text(error), closing) from None
         raise
-    counts = {key: answer.get(key) for key in COUNTS}
+    counts: ArchiveCounts = {
+        "files": int(answer["files"]),
+        "directories": int(answer["directories"]),
+        "links": int(answer["links"]),
+        "bytes": int(answer["bytes"]),
+    }
     annotate(request, files=counts["files"], bytes=counts["bytes"])
     return JsonResponse(counts)
 

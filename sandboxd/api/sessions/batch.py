@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from ...config import Config
 from ...errors import Invalid
@@ -14,7 +15,7 @@ from ...model import STEPS, Limits, Step, StepName
 from ...runs.plan import Clamp, Plan
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
-from ..access.parameters import fold, typed
+from ..access.parameters import ParameterSet
 from . import sizes
 
 PLAN_MAX = 128 * 1024
@@ -22,7 +23,24 @@ PLAN_MAX = 128 * 1024
 Linux takes no longer text as one argument (MAX_ARG_STRLEN, execve(2))."""
 
 
-class BatchOptions(msgspec.Struct):
+def _per_step_schema(limits: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of an object with one value for each step."""
+    return {"properties": dict.fromkeys(STEPS, limits), "additionalProperties": False}
+
+
+_LIMITS = {
+    "title": "StepLimits",
+    "type": ["object", "null"],
+    "additionalProperties": False,
+    **(sizes.schema(sizes.RUN_LIMITS).extra_json_schema or {}),
+}
+_timeouts = Meta(
+    extra_json_schema=_per_step_schema({"anyOf": [{"type": ["number", "string", "null"]}, _LIMITS]})
+)
+_limits = Meta(extra_json_schema=_per_step_schema(_LIMITS))
+
+
+class BatchOptions(ParameterSet):
     """`options` of a batch call: the batch execution query object.
 
     interactive  exec has a terminal for its input and output
@@ -34,15 +52,10 @@ class BatchOptions(msgspec.Struct):
     buildLog: bool = False
     stdin: str | None = None
     interactive: bool = False
-    timeout: float | dict[str, Any] = {}
-    limits: dict[str, Any] = {}
-    environ: dict[str, Any] = {}
+    timeout: float | Annotated[dict[str, Any], _timeouts] = {}
+    limits: Annotated[dict[str, Any], _limits] = {}
+    environ: sizes.Variables = {}
     live: bool = False
-
-
-def options(sent: dict[str, Any], beside: type[msgspec.Struct]) -> BatchOptions:
-    """The options that a client sent. `beside` has those about the call alone. Raises Invalid."""
-    return typed(fold(sent, {}), BatchOptions, "options", beside=beside)
 
 
 def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Config) -> Plan:

@@ -12,18 +12,24 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+from msgspec import Meta
 
 from ...errors import Invalid
-from ...model import MAY_BE_ZERO, Limits, size
+from ...model import MAY_BE_ZERO, MIB, UNLIMITED, Limits, size
 from ...runs.plan import Clamp
 
-_SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)\s*([kmgtpKMGTP]?)(?:[iI]?[bB])?", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 _POWERS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 
 MEMORY_MIN = 8 << 20
 """Bytes of memory without which not even a shell can be started."""
+
+STACK_MIN = 1 * MIB
+"""Bytes of stack with which the interpreters of a run still start."""
 
 CPUS_MIN = 0.01
 """A hundredth of a CPU: the kernel's shortest quota, 1 ms, in the period of 100 ms."""
@@ -39,19 +45,64 @@ VARIABLES_MAX = 512
 ENVIRON_MAX = 64 * 1024
 """Variables of a session, and bytes of all their names and values."""
 
+Variables = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "propertyNames": {"pattern": f"^{_VARIABLE.pattern}$"},
+            "maxProperties": VARIABLES_MAX,
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }
+    ),
+]
+"""Environment variables as clients send them, see `variables`."""
+
 # name for clients -> field of Limits
 RESOURCES = {"cpu": "cpus", "mem": "memory"}
 _BOTH = {
     name: name
-    for name in ("wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output")
+    for name in (
+        "wall_s", "cpu_s", "pids", "nofile", "fsize", "disk", "inodes", "output", "output_end",
+        "stack",
+    )
 }  # fmt: skip
 RUN_LIMITS = RESOURCES | {"cpus": "cpus", "grace_s": "grace_s"} | _BOTH
 RESOURCE_OPTS = {"shmem": "shm", "grace_s": "grace_s"} | _BOTH
 _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
-_SIZES = ("memory", "shm", "disk", "fsize", "output", "quota")
+_SIZES = ("memory", "shm", "disk", "fsize", "output", "output_end", "stack", "quota")
+_LEAST = {"memory": MEMORY_MIN, "stack": STACK_MIN}
 COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
 """Fields that are whole numbers -> the least with which a shell still works."""
+
+COUNT_MAX = 10**16 - 1
+"""The largest whole number. JSON has numbers without a bound, of which some are no float."""
+
+
+def _schema(field: str) -> dict[str, Any]:
+    """The JSON Schema of the values that `amount` takes."""
+    if field in _SIZES:
+        least = MEMORY_MIN if field == "memory" else 1
+        text = {"type": "string", "pattern": f"^{_SIZE.pattern}$", "examples": ["256m", "1.5g"]}
+        return {"anyOf": [{"type": "integer", "minimum": least}, text, {"type": "null"}]}
+    if field in COUNTS:
+        text = {"type": "string", "pattern": f"^{_COUNT.pattern}$"}
+        whole = {"type": "integer", "minimum": COUNTS[field], "maximum": COUNT_MAX}
+        return {"anyOf": [whole, text, {"type": "null"}]}
+    number: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0}
+    if field == "cpus":
+        number = {"type": "number", "minimum": CPUS_MIN}
+    return {"anyOf": [number, {"type": "string"}, {"type": "null"}]}
+
+
+SIZE = Meta(extra_json_schema=_schema("quota"))
+"""The JSON Schema of a size in bytes."""
+
+
+def schema(names: Mapping[str, str]) -> Meta:
+    """The JSON Schema of an object with the limits `names` (name for clients -> field)."""
+    properties = {name: _schema(field) for name, field in names.items()}
+    return Meta(extra_json_schema={"properties": properties})
 
 
 def client_name(field: str) -> str:
@@ -61,16 +112,19 @@ def client_name(field: str) -> str:
 
 def amount(field: str, value: Any, where: str) -> float | int:
     """The value of the field `field` of Limits. Raises Invalid naming `where`."""
+    if field == "stack" and value == "unlimited":
+        return UNLIMITED
     if field in _SIZES:
-        count = size_of(value, where)
-        if field == "memory" and count < MEMORY_MIN:
-            raise _bad(where, f"at least {size(MEMORY_MIN)} are needed")
+        count = size_of(value, where, ', or "unlimited"' if field == "stack" else "")
+        if count < _LEAST.get(field, 0):
+            raise _bad(where, f"at least {size(_LEAST[field])} are needed")
         return count
     if field in COUNTS:
-        digits = isinstance(value, str) and re.fullmatch("[0-9]{1,16}", value)
+        digits = isinstance(value, str) and _COUNT.fullmatch(value)
         count = int(value) if digits else value
-        if type(count) is not int or count < COUNTS[field]:
-            raise _bad(where, f"a whole number from {COUNTS[field]} up is expected")
+        if type(count) is not int or not COUNTS[field] <= count <= COUNT_MAX:
+            allowed = f"a whole number from {COUNTS[field]} to {COUNT_MAX} is expected"
+            raise _bad(where, allowed)
         return count
     if field in MAY_BE_ZERO and str(value) in ("0", "0.0"):
         return 0.0
@@ -93,12 +147,14 @@ def positive(value: Any, where: str) -> float:
     return number
 
 
-def size_of(value: Any, where: str) -> int:
-    """Bytes: a whole number, or a text such as "256m", "1.5g" or "4096" (powers of 1024)."""
+def size_of(value: Any, where: str, other: str = "") -> int:
+    """Bytes: a whole number, or a text such as "256m", "1.5g" or "4096" (powers of 1024). `other`
+    is for the error: values that the caller takes besides."""
     text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     match = _SIZE.fullmatch(text.strip()) if len(text) <= 32 else None
     if match is None:
-        raise _bad(where, 'a size in bytes, or with a unit such as "256m" or "1g", is expected')
+        units = 'a size in bytes, or with a unit such as "256m" or "1g"'
+        raise _bad(where, f"{units}{other}, is expected")
     size = int(float(match[1]) * (1 << _POWERS[match[2].lower()]))
     if size <= 0:
         raise _bad(where, "a size above 0 is expected")
@@ -120,16 +176,34 @@ def clamp(field: str, requested: float, granted: float) -> Clamp:
 
 
 def _text(field: str, value: float) -> str:
+    if field == "stack" and value >= UNLIMITED:
+        return "unlimited"
     if field in _SIZES:
         return size(int(value))
     return f"{value:.10g} s" if field in ("wall_s", "cpu_s", "grace_s") else f"{value:.10g}"
 
 
-def clamp_fields(clamps: Sequence[Clamp]) -> dict[str, Any]:
+class ClampValue(TypedDict):
+    """The requested and the granted value of a limit that was lowered."""
+
+    requested: float
+    granted: float
+
+
+class ClampFields(TypedDict, total=False):
+    """The limits that were lowered, by their names."""
+
+    clamped: list[str]
+    clamped_values: dict[str, ClampValue]
+
+
+def clamp_fields(clamps: Sequence[Clamp]) -> ClampFields:
     """The fields of a response that name these clamps, with their values; none without clamps."""
     if not clamps:
         return {}
-    values = {one.name: {"requested": one.requested, "granted": one.granted} for one in clamps}
+    values: dict[str, ClampValue] = {
+        one.name: {"requested": one.requested, "granted": one.granted} for one in clamps
+    }
     return {"clamped": [one.name for one in clamps], "clamped_values": values}
 
 

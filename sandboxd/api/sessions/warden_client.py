@@ -28,6 +28,9 @@ from ...wire_ops import check_reply
 _log = logging.getLogger(__name__)
 _Reply = tuple[dict[str, Any], list[int]]
 
+ERRNO_MAX = 4096
+"""Linux' error numbers are below it (MAX_ERRNO)."""
+
 STARVED_S = 0.2
 """Between two tries to receive descriptors."""
 
@@ -69,17 +72,18 @@ class WardenClient:
             self._end()
 
     def _deliver(self, message: dict[str, Any], fds: list[int]) -> None:
-        if "config" in message:  # the one message that is no reply
+        if isinstance(message.get("config"), dict):  # the one message that is no reply
+            wire.close_all(fds)
             self.renew(message["config"])
             return
-        future = self._pending.pop(message.get("id", 0), None)
+        future = self._pending.pop(wire.number(message, "id"), None)
         if future is None or future.done():
             wire.close_all(fds)
         else:
             future.set_result((message, fds))
 
     def _starved(self, error: wire.Starved) -> None:
-        future = self._pending.pop(error.message.get("id", 0), None)
+        future = self._pending.pop(wire.number(error.message, "id"), None)
         if future and not future.done():
             future.set_exception(error)
 
@@ -137,10 +141,14 @@ class WardenClient:
         _, (fd,) = await self._request("sweep")
         with open(fd, encoding="utf-8") as file:  # a memfd: nothing to wait for
             file.seek(0)
-            report = json.load(file)
-        if fault := report.pop("fault"):
+            try:
+                report = json.load(file)
+            except (ValueError, RecursionError) as error:
+                raise Unavailable("the warden's report is not as expected", str(error)) from None
+        if not isinstance(report, dict):
+            raise Unavailable("the warden's report is not as expected")
+        if fault := report.pop("fault", None):
             raise Unavailable("the sweep has failed", str(fault))
-        assert isinstance(report, dict)
         return report
 
     async def lease(
@@ -258,12 +266,18 @@ def _checked(
         return {}, Unavailable("the warden's reply is not as expected", f"{op}: {error}")
 
 
+def _errno(message: dict[str, Any]) -> int:
+    """The error number of a refusal; 0 for one that no kernel gives."""
+    code = wire.number(message, "errno")
+    return code if 0 <= code < ERRNO_MAX else 0
+
+
 def _error(message: dict[str, Any]) -> SandboxdError:
     """The exception that a reply with an error stands for."""
     text = str(message.get("error", "the warden's reply has no reason"))
     match message.get("kind"):
         case "stage":
-            error = StageError(str(message.get("stage", "?")), text, int(message.get("errno") or 0))
+            error = StageError(str(message.get("stage", "?")), text, _errno(message))
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 return NoSpace("the server's disk is full", str(error))
             return error

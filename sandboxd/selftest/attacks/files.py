@@ -70,8 +70,8 @@ ATTACKS = (
                 broken(f"{point} is writable")
             if any(word.startswith(("shared:", "master:")) for word in words[6:]):
                 broken(f"{point} is shared with the host")
-            copy = point == "/var/lib" or point.startswith("/var/lib/")
-            if point.startswith(("/sys", "/run", "/var")) and not copy:
+            shown = (point + "/").startswith(("/sys/fs/cgroup/", "/var/lib/"))
+            if point.startswith(("/sys", "/run", "/var")) and not shown:
                 broken(f"{point} is there")
         for path in ("/var/lib/dpkg/status", "/etc/shadow", "/etc/ssh"):
             if os.path.lexists(path):
@@ -144,7 +144,7 @@ ATTACKS = (
         for name in ("kallsyms", "kcore", "keys", "key-users", "kmsg", "sched_debug", "timer_list",
                      "vmallocinfo", "slabinfo", "pagetypeinfo", "modules", "iomem", "kpageflags",
                      "interrupts", "softirqs", "diskstats", "partitions", "locks", "cmdline",
-                     "config.gz", "cgroups", "pressure/cpu", "pressure/io", "pressure/memory",
+                     "config.gz", "pressure/cpu", "pressure/io", "pressure/memory",
                      "vmstat", "schedstat", "swaps", "mdstat", "misc", "devices", "crypto",
                      "consoles", "execdomains", "bootconfig", "allocinfo", "lock_stat",
                      "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state",
@@ -156,6 +156,9 @@ ATTACKS = (
             shown = [word for word in text.split() if word.strip(b"0-: ")]
             if shown:
                 broken(f"/proc/{name} can be read")
+        rows = [line.split() for line in open("/proc/cgroups") if not line.startswith("#")]
+        if any(row[2] not in ("0", "1") for row in rows):
+            broken("/proc/cgroups tells how many groups there are")
         """),
     _attack("watch-shared-files", "watch which programs of the system others start", """
         import fcntl
@@ -210,10 +213,37 @@ ATTACKS = (
         if os.path.exists("/run") and os.listdir("/run"):
             broken(f"/run has {os.listdir('/run')}")
         """),
-    _attack("cgroup-files", "reach the cgroups, to lift the limits", """
-        for path in ("/sys/fs/cgroup", "/sys/kernel", "/sys/class/net", "/sys/block"):
-            if os.path.exists(path):
-                broken(f"{path} is there")
+    _attack("cgroup-files", "reach the cgroups, to lift the limits or see other runs", """
+        for path, names in (("/sys", {"devices", "fs"}), ("/sys/fs", {"cgroup"}),
+                            ("/sys/devices", {"system"}), ("/sys/devices/system", {"cpu"})):
+            if os.path.isdir(path) and (more := sorted(set(os.listdir(path)) - names)):
+                broken(f"{path} has {more}")
+        if os.path.exists("/sys/fs/cgroup/.." * 3 + "/proc/../sys/kernel"):
+            broken("a way leads above the cgroups")
+        for top, directories, files in os.walk("/sys/fs/cgroup"):
+            if not files:
+                continue  # v1: the directory of the controllers
+            if directories:
+                broken(f"{top} has other groups: {directories[:3]}")
+            directories.clear()
+            for name in {*files, "release_agent", "cgroup.kill", "memory.pressure", "x"}:
+                refused(f"opened {top}/{name} for writing",
+                        lambda: os.close(os.open(f"{top}/{name}", os.O_WRONLY)))
+            for name in ("notify_on_release", "cgroup.procs", "tasks", "memory.max",
+                         "memory.limit_in_bytes", "cpu.max", "cpu.cfs_quota_us"):
+                refused(f"wrote {top}/{name}",
+                        lambda: os.pwrite(os.open(f"{top}/{name}", os.O_RDWR), b"1", 0))
+                refused(f"changed the mode of {top}/{name}",
+                        lambda: os.chmod(f"{top}/{name}", 0o666))
+            refused(f"made a group in {top}", lambda: os.mkdir(f"{top}/own"))
+            refused("removed it", lambda: os.rmdir(f"{top}/own"))
+            members = open(f"{top}/cgroup.procs").read().split()
+            if "0" in members or not {str(os.getpid())} <= set(members):
+                broken(f"{top} is not the group of this run: {members[:5]}")
+        for line in open("/proc/self/mountinfo"):
+            words = line.split()
+            if words[4].startswith("/sys/") and words[3] != "/":
+                broken(f"{words[4]} is a group above this run's: {words[3]}")
         for line in open("/proc/self/cgroup"):
             if line.strip().split(":", 2)[2] not in ("/", "/.."):
                 broken(f"the path among the host's cgroups is shown: {line.strip()}")

@@ -3,6 +3,9 @@
 It takes the disk's time, which may be long, so a background job does it, and the reply is sent when
 the job has ended.
 
+A session gets a slot that is proven to be empty (slots/proof.py). The walk of /proc for that proof
+is a background job as well, and usually one that ran before: the loop itself looks at no process.
+
 A slot that is being provisioned is leased, so that no other session gets it, and not ready, so that
 no request reaches it. If the job fails, the slot is released like any other, and the failure is the
 reply.
@@ -11,10 +14,12 @@ reply.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from ...errors import SandboxdError, StageError
+from ...errors import SandboxdError, StageError, Unavailable
 from ...jail.stage import stage
 from ...model import Attachment
 from ..background import BackgroundJobs
@@ -24,9 +29,20 @@ from ..shared_resources import Resources
 from ..slots import flush
 from ..slots.leases import Slot
 from .replies import PendingReply, Result
-from .teardown import Teardown, free
+from .teardown import Teardown
 
 _FAILED = {"stage": "job", "message": "the background job has failed", "errno": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """A request for a slot that waits until one is vacant."""
+
+    reply: PendingReply
+    session: str
+    size: int
+    inodes: int
+    mounts: tuple[Attachment, ...]
 
 
 class Provisioning:
@@ -36,6 +52,7 @@ class Provisioning:
         self._resources = resources
         self._jobs = jobs
         self._teardown = teardown
+        self._waiting = deque[_Lease]()
 
     def lease(
         self,
@@ -45,8 +62,67 @@ class Provisioning:
         inodes: int,
         mounts: tuple[Attachment, ...],
     ) -> None:
-        """Lease a slot and have its scratch made. Raises SandboxdError, OSError."""
-        resources, slot = self._resources, reserve_slot(self._resources, session, mounts)
+        """Lease a slot and have its scratch made, as soon as a slot is vacant. Raises
+        SandboxdError, OSError."""
+        lease, slots = _Lease(reply, session, size, inodes, mounts), self._resources.slots
+        if self._waiting or not slots.vacant:
+            self._waiting.append(lease)
+            self.prove()
+            return
+        self._make(lease)
+        if len(slots.vacant) < slots.vacant_max // 2:
+            self.prove()
+
+    def prove(self, begin: int = 0) -> None:
+        """Have free slots proven to be empty in a background job, and lease them to the sessions
+        that wait. Nothing happens while a job is under way."""
+        slots = self._resources.slots
+        if slots.proving:
+            return
+        following = slots.prove(begin)
+        if not slots.proving:
+            self._refuse_waiting(
+                Unavailable(f"all {slots.count} slots are leased; raise slots.count")
+            )
+            return
+
+        def proven(unused: Any) -> None:
+            slots.proven(frozenset(unused or ()))
+            if unused is None:
+                self._refuse_waiting(StageError("lease", "the proof of free slots has failed"))
+            self._serve_waiting()
+            if self._waiting:
+                self.prove(following)
+
+        try:
+            self._jobs.begin(
+                "prove slots", lambda: slots.unused(busy(self._resources)), proven,
+                [lock.fileno() for lock in slots.proving.values()],
+            )  # fmt: skip
+        except StageError as error:  # no process can be made
+            slots.proven(frozenset())
+            self._refuse_waiting(error)
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and self._resources.slots.vacant:
+            lease = self._waiting.popleft()
+            try:
+                self._make(lease)
+            except SandboxdError as error:
+                lease.reply.refuse(error)
+            except OSError as error:
+                lease.reply.refuse(StageError.of("lease", error))
+
+    def _refuse_waiting(self, error: SandboxdError) -> None:
+        while self._waiting:
+            self._waiting.popleft().reply.refuse(error)
+
+    def _make(self, lease: _Lease) -> None:
+        """Lease a vacant slot, and have its scratch made. Raises SandboxdError, OSError; then the
+        slot is emptied in a background job."""
+        resources, reply = self._resources, lease.reply
+        with stage("lease"):
+            slot = resources.slots.lease(lease.session)
 
         def finish(error: StageError | None) -> None:
             if error:
@@ -56,14 +132,15 @@ class Provisioning:
                 reply.succeed(Result({"slot": slot.number}))
 
         try:
+            resources.folders.lend(slot, lease.mounts)
             self._begin(
                 f"make slot {slot.number}",
-                lambda: make_slot(resources, slot, size, inodes),
+                lambda: make_slot(resources, slot, lease.size, lease.inodes),
                 finish,
                 [slot.lock.fileno()],
             )
-        except StageError:  # no process can be made
-            free(resources, slot)
+        except (SandboxdError, OSError):
+            self._teardown.begin(slot, lambda _: None)
             raise
 
     def folder_make(self, reply: PendingReply, folder: str, size: int, inodes: int) -> None:
@@ -95,17 +172,9 @@ class Provisioning:
         self._jobs.begin(name, work, done, keep)
 
 
-def reserve_slot(resources: Resources, session: str, mounts: tuple[Attachment, ...]) -> Slot:
-    """Lease a slot to `session`, with its folders mounted. Raises SandboxdError, OSError."""
-    with stage("lease"):
-        busy = {slot_of_group(name) for name in resources.groups()}
-        slot = resources.slots.lease(session, busy)
-    try:
-        resources.folders.lend(slot, mounts)
-    except (SandboxdError, OSError):
-        free(resources, slot)
-        raise
-    return slot
+def busy(resources: Resources) -> frozenset[int | None]:
+    """The slots that have groups of runs."""
+    return frozenset(slot_of_group(name) for name in resources.groups())
 
 
 def make_slot(resources: Resources, slot: Slot, size: int, inodes: int) -> None:

@@ -17,7 +17,7 @@ from ..background import BackgroundJobs
 from ..shared_resources import Resources
 from ..slots import images, proof
 from ..slots.leases import Slot
-from ..slots.proof import Remains
+from ..slots.proof import FileSystems, Remains
 from ..workers import Workers
 
 STUCK_S = 5.0
@@ -75,9 +75,9 @@ class Teardown:
         """Try once more to empty the stuck slots."""
         self._retry_at = time.monotonic() + STUCK_S
         for number in sorted(self._slots.stuck - self._emptying):
-            self._empty(self._slots.emptying[number], [])
+            self._empty(self._slots.emptying[number], FileSystems())
 
-    def _empty(self, slot: Slot, file_systems: list[int]) -> None:
+    def _empty(self, slot: Slot, file_systems: FileSystems) -> None:
         """Have everything of a slot removed in a background job."""
         self._emptying.add(slot.number)
         state = self._resources.config.state_dir
@@ -86,12 +86,12 @@ class Teardown:
                 f"empty slot {slot.number}",
                 lambda: asdict(proof.empty(state, slot.number, slot.uid, file_systems)),
                 lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN),
-                [*file_systems, slot.lock.fileno()],
+                [*file_systems.descriptors, slot.lock.fileno()],
             )
         except StageError as error:  # no process can be made
             self._emptied(slot, Remains([str(error)], []))
         finally:
-            wire.close_all(file_systems)
+            wire.close_all(file_systems.descriptors)
 
     def _emptied(self, slot: Slot, remains: Remains) -> None:
         self._emptying.discard(slot.number)
@@ -121,14 +121,12 @@ def free(resources: Resources, slot: Slot) -> None:
     )  # fmt: skip
 
 
-def vacate(resources: Resources, slot: Slot) -> list[int]:
-    """Take a slot that has no processes away from its session. The descriptors keep its file
-    systems, for proof.empty."""
-    file_systems = resources.folders.take_back(slot)
-    if (fd := images.detach(slot.scratch)) is not None:
-        file_systems.append(fd)
+def vacate(resources: Resources, slot: Slot) -> FileSystems:
+    """Take a slot that has no processes away from its session; its file systems for proof.empty."""
+    folders = resources.folders.take_back(slot)
+    scratch = images.detach(slot.scratch)
     resources.slots.vacate(slot)
-    return file_systems
+    return FileSystems(scratch, tuple(folders))
 
 
 def emptied(resources: Resources, slot: Slot, remains: Remains) -> None:

@@ -12,7 +12,8 @@ v2, in this order:
 A group that hands controllers down may hold no processes: those move into a leaf, `daemon`.
 Shims have a leaf of their own, `shims`; the other groups are runs, `SLOT.RUN`.
 
-v1: a directory below the delegated group or the daemon's own, for each controller; shims move to
+v1: a directory below the delegated group or the daemon's own, for each controller, and for cpuset,
+which programs want to read; shims move to
 the delegated group as systemd sees it, in its own hierarchy, which has no controller. That is a v2
 hierarchy where systemd has one (its hybrid mode), else the v1 hierarchy `name=systemd`.
 
@@ -22,17 +23,22 @@ Reading and writing of the files is cgroupfs.py's.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
 
-from ... import cgroupfs
+from ... import cgroupfs, log
 from ...cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...errors import StageError
 from ...jail.cgroup import Group
 from ...jail.stage import expect, stage
 
 _LEAVES = ("daemon", "shims")
+
+V1_CPUSET = "cpuset"
+"""A controller without a limit here: a JVM reads its limits only where it also sees this one."""
 
 
 class Hierarchy:
@@ -71,16 +77,19 @@ class Hierarchy:
                 c: f"/{delegated}" if delegated else own[c].rstrip("/") for c in V1_CONTROLLERS
             }
             dirs = {c: f"{mounts[c]}{above[c]}/{name}" for c in V1_CONTROLLERS}
-            for path in dirs.values():
-                os.makedirs(path, exist_ok=True)
+            _make(dirs)
+            if V1_CPUSET in mounts:  # systemd delegates no group of it
+                above_cpuset = own[V1_CPUSET].rstrip("/")
+                dirs |= _try_cpuset(f"{mounts[V1_CPUSET]}{above_cpuset}/{name}")
             return cls(dirs, name, _v1_shims(mounts, delegated) if delegated else None)
 
     def group(self, run: str) -> Group:
         """A group for `run`; the one that a killed daemon has left is used again."""
         with stage("cgroup"):
             dirs = {controller: f"{path}/{run}" for controller, path in self.base.items()}
-            for path in dirs.values():
-                os.makedirs(path, exist_ok=True)
+            _make(dirs)
+            for path in dirs.values():  # the run reads its own; the group above stays closed
+                os.chmod(path, 0o755)
             return Group(dirs, self.shims)
 
     def groups(self) -> list[Group]:
@@ -124,8 +133,37 @@ def places(name: str) -> list[str]:
     had a delegated one."""
     mounts, own = cgroupfs.mounts(), cgroupfs.paths_of()
     v2 = [f"{mounts['']}/{name}"] if "" in mounts else []
-    pairs = ((mounts.get(c), own.get(c)) for c in V1_CONTROLLERS)
+    pairs = ((mounts.get(c), own.get(c)) for c in (*V1_CONTROLLERS, V1_CPUSET))
     return v2 + [f"{mount}{path.rstrip('/')}/{name}" for mount, path in pairs if mount and path]
+
+
+def _make(dirs: Mapping[str, str]) -> None:
+    """Make the directories of a group, where they are not there yet."""
+    for controller, path in dirs.items():
+        os.makedirs(path, exist_ok=True)
+        if controller == V1_CPUSET:
+            _fill_cpuset(path)
+
+
+def _fill_cpuset(directory: str) -> None:
+    """Give the v1 group at `directory` the CPUs and memory of the group above it. A new group has
+    none, and no process can join it (cgroup-v1/cpusets.rst)."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not Path(directory, name).read_text().strip():
+            Path(directory, name).write_text(Path(directory).parent.joinpath(name).read_text())
+
+
+def _try_cpuset(path: str) -> dict[str, str]:
+    """Make the group `path` of cpuset. An empty result where the host refuses it, as a container
+    can: runs need no cpuset, and only a JVM misses its limits then."""
+    try:
+        _make({V1_CPUSET: path})
+    except OSError as error:
+        log.event("cgroup.no_cpuset", logging.WARNING, errno=error.errno)
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        return {}
+    return {V1_CPUSET: path}
 
 
 def _v1_shims(mounts: Mapping[str, str], delegated: str) -> str | None:

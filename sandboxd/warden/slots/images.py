@@ -27,6 +27,10 @@ from ...jail.stage import expect, stage
 
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE, _LOOP_GET_STATUS64 = 0x4C82, 0x4C0A, 0x4C05
 _LO_FLAGS_AUTOCLEAR = 4
+_SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH
+FORGET_MIN = 4 << 20
+"""Bytes that are written at the end of a session, wanted or not."""
+
 _IMAGE = re.compile(r"(.*)(/(?:slots|folders)/[^/]+/image)( \(deleted\))?")
 FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOATIME
 
@@ -84,7 +88,7 @@ def verify(target: str, size: int) -> None:
 def detach(target: str) -> int | None:
     """Take the mount at `target` away at once, also while a process uses it; None when there is no
     mount. The descriptor keeps the file system: closing the last one waits until all of it is
-    written, half a second for a GiB."""
+    written, unless `forget` was called."""
     if not os.path.ismount(target):
         return None
     with stage("image"):
@@ -95,6 +99,27 @@ def detach(target: str) -> int | None:
             os.close(fd)
             raise
         return fd
+
+
+def forget(root: int) -> None:
+    """Have the file system of `root` (detach) forget all that is not on the disk yet, so that
+    closing it does not wait for data that is about to be removed. The data on the disk stays. The
+    caller has the removal on record.
+
+    A file system of another kind, and one with at most FORGET_MIN bytes, is left as it is: the
+    kernel logs each shutdown as an alert.
+    """
+    status = os.fstatvfs(root)
+    if (status.f_blocks - status.f_bfree) * status.f_frsize <= FORGET_MIN:
+        return
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    try:
+        fcntl.ioctl(fd, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EOPNOTSUPP):  # a tmpfs
+            raise
+    finally:
+        os.close(fd)
 
 
 def attached(image: str) -> bool:

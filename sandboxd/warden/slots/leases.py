@@ -8,10 +8,14 @@
 Two daemons on one host (a service, and one that `sandboxd run` starts for itself) must not use
 one uid twice. The lease therefore includes a name in the abstract socket namespace. The kernel
 gives such a name to one process at a time and takes it back when the process ends; programs in a
-jail have a network namespace of their own and cannot take the name. A slot is leased only after
-proof that no process has its uid. A shim inherits the name until it has the uid itself, so name or
-uid shows at every moment that the uid is taken, also when the warden is killed. When a slot is
-adopted after a restart, every process that has its uid and belongs to no run is ended first.
+jail have a network namespace of their own and cannot take the name. A shim inherits the name until
+it has the uid itself, so name or uid shows at every moment that the uid is taken, also when the
+warden is killed. When a slot is adopted after a restart, every process that has its uid and belongs
+to no run is ended first.
+
+A slot is leased only after proof that nothing remains of it (proof.py). The proof walks /proc,
+which takes long on a full host, so background jobs make it ahead: for free slots, and for a slot
+whose session has ended. From the proof on the daemon holds the lease of the vacant slot.
 """
 
 from __future__ import annotations
@@ -30,11 +34,14 @@ from ... import procfs
 from ...config import SlotsConfig
 from ...errors import Invalid, StageError, Unavailable
 from ...model import Attachment
-from . import flush
-from .proof import remains
+from . import flush, proof
 
 END_S = 10.0
 """How long a process that was sent a SIGKILL may take to end."""
+
+VACANT_MAX = 16
+"""Vacant slots whose leases a daemon holds; at most a quarter of all, since another daemon of the
+host may need some."""
 
 SETUP_S = 2.0
 """How long a shim may take to have the uid of its slot."""
@@ -87,40 +94,69 @@ class Slots:
 
     emptying  slots that were leased and are not proven to be empty yet; no session gets them
     stuck     slots of `emptying` that could not be emptied at once
+    vacant    numbers that are proven to be empty, with the leases that keep others out
+    proving   numbers that a background job looks at, with their leases
     """
 
     def __init__(self, config: SlotsConfig, state_dir: str) -> None:
         self._config = config
+        self.count = config.count
         self._state_dir = state_dir
         self._dir = f"{state_dir}/slots"
         self.leased: dict[int, Slot] = {}
         self.emptying: dict[int, Slot] = {}
         self.stuck: set[int] = set()
+        self.vacant: dict[int, socket.socket] = {}
+        self.proving: dict[int, socket.socket] = {}
+        self.vacant_max = max(1, min(VACANT_MAX, config.count // 4))
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
-    def lease(self, session: str, busy: Set[int | None] = frozenset()) -> Slot:
-        """A free slot for `session`, not one of the `busy` numbers, with empty directories. Raises
-        Unavailable, and OSError when the disk takes no directory; then no slot is leased."""
-        for number in range(self._config.count):
-            if number in self.leased or number in busy or os.path.exists(self._path(number)):
+    def lease(self, session: str) -> Slot:
+        """A vacant slot for `session`, with empty directories; there is one (`prove`). Raises
+        OSError when the disk takes no directory; then no slot is leased."""
+        number = min(self.vacant)
+        slot = self._slot(number, session, self.vacant.pop(number))
+        try:
+            os.makedirs(f"{slot.path}/runs", mode=0o700)
+            os.mkdir(slot.scratch, mode=0o700)
+        except OSError:  # a full disk
+            del self.leased[number]
+            shutil.rmtree(slot.path, ignore_errors=True)
+            slot.lock.close()
+            raise
+        return slot
+
+    def prove(self, begin: int) -> int:
+        """Hold the leases of free numbers from `begin` on, as many as may be vacant, so that their
+        emptiness can be proven (`unused`); the number to go on with, `begin` for no more."""
+        wanted = self.vacant_max - len(self.vacant)
+        for number in range(begin, self._config.count):
+            if len(self.proving) >= wanted:
+                return number
+            if any(number in taken for taken in (self.leased, self.emptying, self.vacant)):
                 continue
-            lock = self.hold(number)
-            if lock is None:
-                continue
-            if remains(self._state_dir, number, self._config.first_uid + number):
+            if (lock := self.hold(number)) is not None:
+                self.proving[number] = lock
+        return self._config.count if self.proving else begin
+
+    def unused(self, busy: Set[int | None]) -> list[int]:
+        """The numbers of `proving` of which nothing remains, without the `busy` ones."""
+        return proof.unused(self._state_dir, self._config.first_uid, set(self.proving) - busy)
+
+    def proven(self, unused: Set[int]) -> None:
+        """The proof is complete: these numbers are vacant. Others are given up."""
+        for number, lock in self.proving.items():
+            if number in unused:
+                self.vacant[number] = lock
+            else:
                 lock.close()
-                continue
-            slot = self._slot(number, session, lock)
-            try:
-                os.makedirs(f"{slot.path}/runs", mode=0o700)
-                os.mkdir(slot.scratch, mode=0o700)
-            except OSError:  # a full disk
-                del self.leased[number]
-                shutil.rmtree(slot.path, ignore_errors=True)
-                lock.close()
-                raise
-            return slot
-        raise Unavailable(f"all {self._config.count} slots are leased; raise slots.count")
+        self.proving = {}
+
+    def close(self) -> None:
+        """Give up the leases of all slots that no session has."""
+        for lock in (*self.vacant.values(), *self.proving.values()):
+            lock.close()
+        self.vacant, self.proving = {}, {}
 
     def commit(self, slot: Slot) -> None:
         """The slot is complete: from here on it survives a restart."""
@@ -152,10 +188,13 @@ class Slots:
         self.emptying[slot.number] = self.leased.pop(slot.number)
 
     def release(self, slot: Slot) -> None:
-        """Nothing remains of `slot`: release its uid."""
+        """Nothing remains of `slot`: this is the proof for the next session."""
         del self.emptying[slot.number]
         self.stuck.discard(slot.number)
-        slot.lock.close()
+        if len(self.vacant) < self.vacant_max:
+            self.vacant[slot.number] = slot.lock
+        else:
+            slot.lock.close()
 
     def remove_unleased(self) -> list[str]:
         """Remove the directories of slots that are not leased; their paths."""
@@ -190,8 +229,10 @@ class Slots:
         return lock
 
     def hold(self, number: int) -> socket.socket | None:
-        """The lease of the slot's uid, held while it is open; None: another process has it."""
-        return lock_uid(self._config.first_uid + number)
+        """The lease of the slot's uid, held while it is open; None: another process has it, or a
+        session of this daemon. The slot is not vacant any more."""
+        mine = self.vacant.pop(number, None) or self.proving.pop(number, None)
+        return mine or lock_uid(self._config.first_uid + number)
 
 
 def lock_uid(uid: int) -> socket.socket | None:

@@ -9,15 +9,16 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandboxd import wire
+from sandboxd import procfs, wire
 from sandboxd.errors import Invalid, StageError
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.requests.replies import PendingReply
-from sandboxd.warden.slots import flush
+from sandboxd.warden.slots import flush, images
 from sandboxd.warden.slots.leases import Slot
 
 from ...sandbox import BareWarden
@@ -30,11 +31,21 @@ class Work:
         self.warden = warden
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
+    def begin(self, number: int, **changes: Any) -> int | None:
+        """Ask for a slot, as the api does; its number if a slot was vacant."""
+        session = str(uuid.uuid4())
+        arguments = {"session": session, "size": 64 << 20, "inodes": 4096, "mounts": []} | changes
+        reply = PendingReply(self.theirs, number)
+        self.warden.provisioning.lease(reply, **self.warden.checked("lease", **arguments))
+        leased = self.warden.resources.slots.leased.values()
+        return next((slot.number for slot in leased if slot.session == session), None)
+
     def lease(self, number: int = 7, **changes: Any) -> Slot:
         """Begin to lease a slot; it is not ready yet."""
         session = str(uuid.uuid4())
         arguments = {"session": session, "size": 64 << 20, "inodes": 4096, "mounts": []} | changes
         reply = PendingReply(self.theirs, number)
+        self.warden.prove()
         self.warden.provisioning.lease(reply, **self.warden.checked("lease", **arguments))
         leased = self.warden.resources.slots.leased.values()
         (slot,) = [slot for slot in leased if slot.session == session]
@@ -158,3 +169,91 @@ def test_folder_whose_background_job_was_killed_can_be_removed(
     assert os.path.ismount(f"{path}/mount")
     work.warden.request("folder_remove", folder=folder)
     assert not os.path.exists(path)
+
+
+def test_end_of_a_session_does_not_wait_for_the_disk_to_take_its_files(work: Work) -> None:
+    slot = work.lease(7, size=256 << 20)
+    work.reply()
+    attached = images._attached(f"{slot.path}/image")
+    assert attached is not None
+    os.close(attached[1])
+    Path(slot.scratch, "work", "file").write_bytes(bytes(64 << 20))
+    statistics = Path(f"/sys/block/{os.path.basename(attached[0])}/stat")
+    before = int(statistics.read_text().split()[6])
+    work.warden.free(slot)
+    sectors = int(statistics.read_text().split()[6]) - before
+    assert sectors * 512 < images.FORGET_MIN
+
+
+@pytest.fixture
+def blind_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk of /proc fails in this process, and not in background jobs."""
+    loop, pids, entries = os.getpid(), procfs.pids, os.listdir
+
+    def walk() -> list[int]:
+        assert os.getpid() != loop, "the warden's loop walks /proc"
+        return pids()
+
+    def listing(path: Any = ".") -> list[str]:
+        assert path != "/proc" or os.getpid() != loop, "the warden's loop lists /proc"
+        return entries(path)
+
+    monkeypatch.setattr(procfs, "pids", walk)
+    monkeypatch.setattr(os, "listdir", listing)
+
+
+def test_create_and_end_of_a_session_look_at_no_process_in_the_loop(
+    work: Work, blind_loop: None
+) -> None:
+    slots = work.warden.resources.slots
+    if not slots.vacant:
+        work.warden.provisioning.prove()
+        work.finish()
+    slot = work.begin(7)
+    assert slot is not None
+    assert work.reply() == {"id": 7, "ok": True, "slot": slot}
+    leased = slots.leased[slot]
+    ended: list[Any] = []
+    work.warden.teardown.begin(leased, ended.append)
+    work.finish()
+    assert ended == [None]
+
+
+def test_creates_that_find_no_vacant_slot_wait_for_the_proof_and_get_one_each(
+    work: Work, blind_loop: None
+) -> None:
+    slots = work.warden.resources.slots
+    for number in list(slots.vacant):
+        slots.vacant.pop(number).close()
+    for number in range(3):
+        work.begin(number)
+    replies = [work.reply() for _ in range(3)]
+    assert all(reply["ok"] for reply in replies)
+    assert len({reply["slot"] for reply in replies}) == 3
+    for reply in replies:
+        work.warden.teardown.begin(slots.leased[reply["slot"]], lambda _: None)
+    work.finish()
+
+
+def test_create_is_refused_when_no_slot_is_free(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = work.warden.resources.slots
+    for number in list(slots.vacant):
+        slots.vacant.pop(number).close()
+    monkeypatch.setattr(slots, "hold", lambda number: None)
+    work.begin(3)
+    reply = work.reply()
+    assert (reply["kind"], "slots.count" in reply["error"]) == ("unavailable", True)
+
+
+def test_create_with_a_folder_that_is_not_there_is_refused_and_looks_at_no_process(
+    work: Work, blind_loop: None
+) -> None:
+    work.warden.resources.slots.proven(frozenset())
+    mount = {"folder": str(uuid.uuid4()), "name": "data", "read_only": False}
+    with pytest.raises(StageError):
+        work.begin(5, mounts=[mount])
+        work.finish()
+        raise StageError(work.reply()["stage"], "refused")
+    work.finish()

@@ -47,5 +47,24 @@ def test_delegated_group_that_systemd_does_not_have_is_refused(v1: Path) -> None
         Hierarchy.find("sandboxd-test", DELEGATED)
 
 
+@pytest.mark.parametrize("files", [[], ["cpuset.cpus", "cpuset.mems"]], ids=["refused", "there"])
+def test_daemon_starts_also_where_it_can_have_no_cpuset(
+    v1: Path, monkeypatch: pytest.MonkeyPatch, files: list[str]
+) -> None:
+    trees = cgroupfs.mounts() | {"cpuset": str(v1 / "cpuset")}
+    monkeypatch.setattr(cgroupfs, "mounts", lambda: trees)
+    monkeypatch.setattr(cgroupfs, "paths_of", lambda: dict.fromkeys(trees, "/"))
+    own = v1 / "cpuset/sandboxd-test"
+    own.parent.mkdir()
+    if files:
+        own.mkdir()
+    for name in files:
+        (own.parent / name).write_text("0-1\n")
+        (own / name).write_text("\n")
+    assert ("cpuset" in Hierarchy.find("sandboxd-test").base) == bool(files)
+    assert own.exists() == bool(files)
+    assert all((own / name).read_text() == "0-1\n" for name in files)
+
+
 def test_shims_stay_where_no_group_is_delegated(v1: Path) -> None:
     assert Hierarchy.find("sandboxd-test").shims is None

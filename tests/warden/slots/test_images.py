@@ -15,9 +15,12 @@ from sandboxd.errors import StageError
 from sandboxd.jail import syscalls
 from sandboxd.warden.leaks.rule import Loop
 from sandboxd.warden.leaks.scan import loops
-from sandboxd.warden.slots import images, scratch
+from sandboxd.warden.slots import flush, images, proof, scratch
+
+from ...waiting import until
 
 SIZE = 16 << 20
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -152,3 +155,93 @@ def test_copy_of_a_blank_that_fails_leaves_no_file(
         maker.make(str(slot), 65534, SIZE, 64)
     assert os.listdir(slot) == ["scratch"]
     assert os.listdir(tmp_path / "blank") == [f"{SIZE}-64.ext4"], "the blank itself is good"
+
+
+def written(device: str) -> int:
+    """The bytes that were written to a loop device so far (Documentation/block/stat)."""
+    return int(Path(f"/sys/block/{os.path.basename(device)}/stat").read_text().split()[6]) * 512
+
+
+@pytest.fixture
+def dirty(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """A detached file system with 64 MiB that are not on the disk: its device, and its root."""
+    path = tmp_path / "slots" / "1"
+    (path / "scratch").mkdir(parents=True)
+    images.make(str(path / "image"), 256 * MIB, 64)
+    images.mount(str(path / "image"), str(path / "scratch"))
+    try:
+        attached = images._attached(str(path / "image"))
+        assert attached is not None
+        os.close(attached[1])
+        (path / "scratch" / "file").write_bytes(bytes(64 * MIB))
+        root = images.detach(str(path / "scratch"))
+        assert root is not None
+        yield attached[0], root
+    finally:
+        images.unmount(str(path / "scratch"))
+        until(lambda: not images.attached(str(path / "image")))
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_data_that_is_about_to_be_removed_is_written_only_where_it_is_not_forgotten(
+    dirty: tuple[str, int], forgets: bool
+) -> None:
+    device, root = dirty
+    before = written(device)
+    if forgets:
+        images.forget(root)
+    os.close(root)
+    if forgets:
+        assert written(device) - before < images.FORGET_MIN
+    else:
+        until(lambda: written(device) - before >= 64 * MIB)
+
+
+@pytest.mark.parametrize("has_session", [True, False])
+def test_slot_that_a_session_has_on_record_does_not_lose_its_data(
+    dirty: tuple[str, int], tmp_path: Path, has_session: bool
+) -> None:
+    device, root = dirty
+    if has_session:
+        (tmp_path / "slots" / "1" / "session").write_text("a session")
+    before = written(device)
+    proof._forget(str(tmp_path / "slots" / "1"), root)
+    os.close(root)
+    if has_session:
+        until(lambda: written(device) - before >= 64 * MIB)
+    else:
+        assert written(device) - before < images.FORGET_MIN
+
+
+def test_record_of_the_end_is_on_the_disk_before_data_is_forgotten(
+    dirty: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[str] = []
+    monkeypatch.setattr(flush, "directory", lambda path: acts.append(f"flush {path}"))
+    monkeypatch.setattr(images, "forget", lambda _: acts.append("forget"))
+    path = str(tmp_path / "slots" / "1")
+    proof._forget(path, dirty[1])
+    os.close(dirty[1])
+    assert acts == [f"flush {path}", "forget"]
+
+
+def test_data_stays_where_the_record_of_the_end_cannot_be_written(
+    dirty: tuple[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: str) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(flush, "directory", full)
+    before = written(dirty[0])
+    proof._forget(str(tmp_path / "slots" / "1"), dirty[1])
+    os.close(dirty[1])
+    until(lambda: written(dirty[0]) - before >= 64 * MIB)
+
+
+def test_folder_of_a_session_that_ends_is_written_and_only_its_scratch_is_forgotten(
+    dirty: tuple[str, int], tmp_path: Path
+) -> None:
+    device, root = dirty
+    before = written(device)
+    proof.empty(str(tmp_path), 7, 1_999_999_999, proof.FileSystems(None, (root,)))
+    until(lambda: written(device) - before >= 64 * MIB)

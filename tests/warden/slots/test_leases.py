@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd import procfs
 from sandboxd.config import SlotsConfig
 from sandboxd.errors import Invalid, Unavailable
-from sandboxd.warden.slots.leases import Slots, end_uid, processes_of, uid_in_use
-from sandboxd.warden.slots.proof import Remains, empty
+from sandboxd.warden.slots.leases import Slot, Slots, end_uid, processes_of, uid_in_use
+from sandboxd.warden.slots.proof import FileSystems, Remains, empty
 
 from ...sandbox import TEST_UIDS
 
@@ -32,6 +33,7 @@ def slots_of(state: Path) -> Iterator[Slots]:
     yield slots
     for slot in (*slots.leased.values(), *slots.emptying.values()):
         slot.lock.close()
+    slots.close()
 
 
 @pytest.fixture
@@ -40,15 +42,26 @@ def slots(tmp_path: Path) -> Iterator[Slots]:
         yield slots
 
 
+def lease(slots: Slots, session: str) -> Slot:
+    """A slot, after the proof that it is empty. Raises LookupError when no slot is free."""
+    begin = 0
+    while not slots.vacant:
+        begin = slots.prove(begin)
+        if not slots.proving:
+            raise LookupError
+        slots.proven(frozenset(slots.unused(frozenset())))
+    return slots.lease(session)
+
+
 def test_each_session_has_a_uid_of_its_own(slots: Slots, tmp_path: Path) -> None:
-    leased = [slots.lease(str(uuid.uuid4())) for _ in range(3)]
+    leased = [lease(slots, str(uuid.uuid4())) for _ in range(3)]
     assert [slot.uid for slot in leased] == [FIRST, FIRST + 1, FIRST + 2]
-    with pytest.raises(Unavailable, match=r"slots\.count"):
-        slots.lease(str(uuid.uuid4()))
+    with pytest.raises(LookupError):
+        lease(slots, str(uuid.uuid4()))
     slots.vacate(leased[1])
-    assert empty(str(tmp_path), 1, FIRST + 1, []) == Remains([], [])
+    assert empty(str(tmp_path), 1, FIRST + 1, FileSystems()) == Remains([], [])
     slots.release(leased[1])
-    assert slots.lease(str(uuid.uuid4())).uid == FIRST + 1
+    assert lease(slots, str(uuid.uuid4())).uid == FIRST + 1
 
 
 def test_slot_for_which_the_disk_has_no_directory_is_not_leased(
@@ -59,9 +72,9 @@ def test_slot_for_which_the_disk_has_no_directory_is_not_leased(
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(os, "mkdir", full)
-        slots.lease(SESSION)
+        lease(slots, SESSION)
     assert slots.leased == {} and os.listdir(tmp_path / "slots") == []
-    assert slots.lease(SESSION).uid == FIRST
+    assert lease(slots, SESSION).uid == FIRST
 
 
 def test_directory_that_is_no_slots_is_not_removed(slots: Slots, tmp_path: Path) -> None:
@@ -75,14 +88,14 @@ def test_directory_that_is_no_slots_is_not_removed(slots: Slots, tmp_path: Path)
 def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(f"\0sandboxd/uid/{FIRST}")
-        assert slots.lease(SESSION).uid == FIRST + 1
+        assert lease(slots, SESSION).uid == FIRST + 1
 
 
 def test_uid_with_a_living_process_is_not_leased(slots: Slots) -> None:
     with subprocess.Popen(["/bin/sleep", "60"], user=FIRST, group=FIRST) as process:
         try:
             assert uid_in_use(FIRST)
-            assert slots.lease(SESSION).uid == FIRST + 1
+            assert lease(slots, SESSION).uid == FIRST + 1
         finally:
             process.kill()
     assert not uid_in_use(FIRST)
@@ -100,7 +113,7 @@ def test_process_is_not_hidden_by_a_name_that_reads_like_its_status(
     ) as process:  # fmt: skip
         assert process.stdout and process.stdout.readline()
         assert processes_of(FIRST) == [process.pid]
-        assert slots.lease(SESSION).uid == FIRST + 1
+        assert lease(slots, SESSION).uid == FIRST + 1
         end_uid(FIRST)
         assert process.wait(5) == -signal.SIGKILL
     assert not uid_in_use(FIRST)
@@ -125,12 +138,12 @@ def test_process_with_the_number_of_one_that_has_ended_is_not_killed(
 
 def test_directory_of_an_earlier_session_is_not_leased_again(slots: Slots, tmp_path: Path) -> None:
     (tmp_path / "slots" / "0").mkdir()
-    assert slots.lease(SESSION).number == 1
+    assert lease(slots, SESSION).number == 1
 
 
 def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> None:
     with slots_of(tmp_path) as before:
-        before.commit(before.lease(SESSION))
+        before.commit(lease(before, SESSION))
     with slots_of(tmp_path) as after:
         with pytest.raises(Invalid, match="does not hold"):
             after.adopt(0, str(uuid.uuid4()))
@@ -145,6 +158,50 @@ def test_slot_of_a_daemon_that_died_while_it_leased_it_is_removed(
     slots: Slots, tmp_path: Path
 ) -> None:
     (tmp_path / "slots" / "2").mkdir()
-    leased = slots.lease(SESSION)
+    leased = lease(slots, SESSION)
     assert slots.remove_unleased() == [str(tmp_path / "slots" / "2")]
     assert os.path.isdir(leased.path)
+
+
+def test_proof_for_many_slots_walks_proc_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[int] = []
+    pids = procfs.pids
+
+    def walk() -> list[int]:
+        walks.append(1)
+        return pids()
+
+    monkeypatch.setattr(procfs, "pids", walk)
+    slots = Slots(SlotsConfig(FIRST, 40), str(tmp_path))
+    slots.prove(0)
+    slots.proven(frozenset(slots.unused(frozenset())))
+    assert sorted(slots.vacant) == list(range(10)) and len(walks) == 1
+    slots.close()
+
+
+def test_vacant_slot_is_held_against_other_daemons(slots: Slots, tmp_path: Path) -> None:
+    lease(slots, SESSION)
+    slots.prove(0)
+    slots.proven({1})
+    with slots_of(tmp_path / "other") as other:
+        assert lease(other, SESSION).number == 2
+    assert lease(slots, SESSION).number == 1
+
+
+def test_slot_with_a_group_of_a_run_is_not_vacant(slots: Slots) -> None:
+    slots.prove(0)
+    assert slots.unused({0}) == []
+
+
+def test_slot_whose_lease_a_sweep_takes_is_not_vacant_any_more(slots: Slots) -> None:
+    slots.prove(0)
+    with slots.hold(0) or socket.socket():
+        slots.proven({0})
+        assert not slots.vacant, "the sweep came during the proof"
+        assert slots.hold(0) is None
+    slots.prove(0)
+    slots.proven({0})
+    with slots.hold(0) or socket.socket():
+        assert not slots.vacant
