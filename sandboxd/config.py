@@ -163,6 +163,7 @@ class OwnerAdmissionConfig:
     sessions: int = 500
     runs: int = 100
     memory: float = 0.7
+    tasks: float = 0.6
     disk: float = 15.0
     waiting: int = 200
 
@@ -174,6 +175,9 @@ class AdmissionConfig:
 
     runs      runs that go on
     memory    sum of the memory limits of these runs, as a share of the host's memory
+    tasks     sum of their limits of processes and threads, as a share of the tasks that the host
+              and the cgroup of the daemon still allow; the rest is for the host, the daemon and
+              its file helpers
     disk      sum of the sizes of scratches and folders, as a multiple of the free space: their
               images are sparse
     sessions  sessions of one owner; slots.count bounds all sessions together
@@ -182,6 +186,7 @@ class AdmissionConfig:
 
     runs: int = 200
     memory: float = 0.9
+    tasks: float = 0.8
     disk: float = 20.0
     owner: OwnerAdmissionConfig = OwnerAdmissionConfig()
 

@@ -75,6 +75,16 @@ PROTECTIONS = (
         "cgroup v1 without `memory.kmem.tcp` does not count buffers of sockets",
     ),
     Protection(
+        "tasks promised",
+        "a run begins only when its limit of processes and threads fits into those that the "
+        "kernel and the daemon's cgroup still allow, of one owner and of all; the rest is for the "
+        "host, the daemon and its file helpers",
+        ("api/sessions/admission.py", "api/sessions/fair_queue.py", "host_tasks.py"),
+        tests=("tests/api/test_fair_queue.py", "tests/api/test_task_admission.py",
+               "tests/test_host_tasks.py", "tests/e2e/test_tasks.py"),
+        remains="processes of the host that begin later; /readyz says when a fork fails",
+    ),
+    Protection(
         "memory handed on",
         "a run's group stays while runs that may hold its files in memory go on; "
         "those that hold them for seconds are ended",

@@ -106,12 +106,16 @@ async def create(request: Request) -> Response:
     here = state(request)
     runtime = here.runtimes.resolve(_printable(body.image, "image"))
     limits, lowered = sizes.granted(_resources(settings), here.config.ceiling)
+    here.sessions.admission.check_pids(limits.get("pids", 0), "config.resource_opts.pids")
     row = _row(here, await creator(request), body, settings)
     row = replace(row, runtime=runtime.name, limits=limits)
     annotate(request, name=row.name, runtime=runtime.name)
+    own = lifecycle.own_runs(row, runtime, here.config)
+    for _, plan in own:
+        here.sessions.admission.check_plan(plan)
     session, created = await here.sessions.get_or_create(
         row,
-        lifecycle.own_runs(row, runtime, here.config),
+        own,
         body.reuse,
         body.max_wait,
         body.enqueue_only or body.max_wait > 0,

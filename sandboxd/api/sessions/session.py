@@ -114,6 +114,7 @@ class Session:
             self.check_begun()
             if self._services.admission.paused:
                 raise Draining(DRAINED)
+            self._services.admission.check_plan(plan)
             self._services.admission.check_waiting(waiting, "runs")
         return await self.runs.submit(id, plan)
 
@@ -263,6 +264,7 @@ class Session:
     def admit_terminal(self, run: Run) -> AbstractAsyncContextManager[None]:
         """The admission of a terminal: at once, or not at all."""
         self._check_alive()
+        self._services.admission.check_plan(run.plan)
         return self._services.admission.admit(self.row.owner, run, "at once")
 
     async def start_terminal(self, run: Run, seat: socket.socket) -> StartedRun:
