@@ -2,8 +2,8 @@
 
 A run reserves a count, its memory limit and its tasks, a session a count and the size of its
 scratch, and a virtual folder disk space. Each reserves before it begins; the task that made the
-reservation releases it in a `finally`. At each release, and at each change of the bounds, the waiting tasks
-whose turn has come wake up. fair_queue.py has the rule.
+reservation releases it in a `finally`. At each release, and at each change of the bounds, the
+waiting tasks whose turn has come wake up. fair_queue.py has the rule.
 """
 
 from __future__ import annotations
