@@ -1,6 +1,5 @@
-"""A host with few tasks: an owner who takes all that admission grants leaves enough for the others,
-and a failing fork shows. The daemon is in a cgroup with a bound of its own, so the tasks of the host
-are never short.
+"""A host with few tasks: an owner with all that admission grants leaves enough for the others, and
+a failing fork shows. The daemon is in a cgroup with a bound of its own: the host is never short.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...errors import Invalid
+from ...errors import Invalid, StageError, Unavailable
 from ...model import size
 from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
@@ -113,13 +113,15 @@ async def create(request: Request) -> Response:
     own = lifecycle.own_runs(row, runtime, here.config)
     for _, plan in own:
         here.sessions.admission.check_plan(plan)
-    session, created = await here.sessions.get_or_create(
-        row,
-        own,
-        body.reuse,
-        body.max_wait,
-        body.enqueue_only or body.max_wait > 0,
-    )
+    may_wait = body.enqueue_only or body.max_wait > 0
+    try:
+        session, created = await here.sessions.get_or_create(
+            row, own, body.reuse, body.max_wait, may_wait
+        )
+    except (StageError, Unavailable):
+        for mount in row.mounts:  # a folder may have been deleted meanwhile: NotFound
+            here.folders.by_id(mount.folder)
+        raise
     if created and not body.enqueue_only:
         await _wait(session, min(body.max_wait, here.config.sessions.wait_s))
     annotate(request, session=session.row.id, created=created)

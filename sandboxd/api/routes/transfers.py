@@ -212,6 +212,7 @@ async def _token(request: Request, text: str, purpose: Purpose) -> tuple[Token, 
         raise AuthFailed("Access key not found")
     place = here.folders.by_id(token.folder)
     annotate(request, folder=place.row.id, owner=place.row.owner)
+    request.scope["state"]["target"] = place
     return token, place
 
 
