@@ -60,7 +60,7 @@ def deletion_at_the_database(server: Server, id: str) -> Iterator[Future[httpx.R
         assert deletion.result().status_code == 200
 
 
-def asked(http: httpx.Client, method: str, path: str, id: str) -> httpx.Response:
+def answer_to(http: httpx.Client, method: str, path: str, id: str) -> httpx.Response:
     """The answer to a valid request."""
     url = path.replace("{ref}", id)
     if path.endswith("/upload"):
@@ -76,7 +76,7 @@ def test_every_request_for_a_session_finds_none_as_soon_as_its_deletion_has_begu
     id = new(own_server.client)
     with deletion_at_the_database(own_server, id):
         for method, path in OF_SESSIONS:
-            answer = asked(own_server.client, method, path, id)
+            answer = answer_to(own_server.client, method, path, id)
             assert answer.status_code == 404, (method, path, answer.status_code, answer.text)
 
 
@@ -104,7 +104,7 @@ def test_request_that_fails_because_its_session_ends_meanwhile_finds_none(
     server, id = own_server, new(own_server.client)
     server.refuse(**{op: FAULT | {"waits": True}})
     with ThreadPoolExecutor(1) as pool, server.new_client() as http:
-        answer = pool.submit(asked, http, method, path, id)
+        answer = pool.submit(answer_to, http, method, path, id)
         until((server.base / "waits").exists)
         with deletion_at_the_database(server, id):
             server.refuse(**{op: FAULT})

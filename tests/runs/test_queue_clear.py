@@ -167,7 +167,7 @@ def test_own_runs_begin_again_once_when_the_queue_is_cleared_twice_at_a_time(
 
 @pytest.mark.parametrize("how", ["clear", "interrupt"])
 def test_queue_that_is_closed_while_a_run_is_ended_says_at_once_that_its_session_is_deleted(
-    tmp_path: Path, how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("deaf", "sleep 60")
@@ -177,8 +177,8 @@ def test_queue_that_is_closed_while_a_run_is_ended_says_at_once_that_its_session
             reached.set()
             return True
 
-        run.kill = never  # type: ignore[method-assign]  # nothing of it ends
-        run.call_off = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr(run, "kill", never)  # nothing of it ends
+        monkeypatch.setattr(run, "call_off", lambda: True)
         ending = asyncio.create_task(getattr(stage.runs, how)())
         await (reached.wait() if how == "clear" else asyncio.sleep(0))
         await stage.runs.close()
