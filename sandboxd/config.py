@@ -267,6 +267,7 @@ class Config:
     log_level: str = "info"  # the lowest level that is logged: debug (every request) to error
     sweep_s: float = 60  # seconds between two checks for leaks; see docs/operations.md
     disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
+    run_files: int = 0  # open files of all processes of a run; at most, and by 0, half of file-max
     limits: StepLimitsConfig = StepLimitsConfig()
     ceiling: Limits = dataclasses.replace(
         STEP_LIMITS, wall_s=3600, cpu_s=14400, memory=4 * GIB, pids=1024,

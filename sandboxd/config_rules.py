@@ -71,6 +71,7 @@ RULES = (
     Rule("cgroup", "a path below /sys/fs/cgroup", _below_cgroup_root),
     at_least("sweep_s", 1, "seconds"),
     at_least("disk_floor", 0, "bytes"),
+    at_least("run_files", 0),
     at_least("rate_limit", 1, "requests per 900 s"),
     # The last uid of the slots is below the uid of virtual folders (warden/slots/folders.py).
     between("slots.first_uid", 1000, 0x7FFE0000, "between 1000 and 2147352576"),

@@ -85,6 +85,22 @@ PROTECTIONS = (
         remains="processes of the host that begin later; /readyz says when a fork fails",
     ),
     Protection(
+        "open files",
+        "the limit of descriptors follows fs.file-max: all processes of a run together open at "
+        "most half of what the host allows to all",
+        ("model.py", "warden/host_limits.py", "warden/requests/run_requests.py"),
+        (
+            HostGuarantee(
+                "host", "open-files", "the host has open files for all runs",
+                "raise fs.file-max (sysctl)",
+            ),
+        ),
+        attacks=("files-of-all",),
+        tests=("tests/test_open_files.py", "tests/e2e/test_open_files.py"),
+        remains="files that are only mapped count for fs.file-max and not as descriptors; many "
+        "runs together reach a low one, and doctor says so",
+    ),
+    Protection(
         "memory handed on",
         "a run's group stays while runs that may hold its files in memory go on; "
         "those that hold them for seconds are ended",

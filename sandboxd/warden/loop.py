@@ -3,8 +3,8 @@
 It has one thread and one selector. The loop waits for no act that takes its time: background jobs
 do such acts (background.py), and a slot is released when the last of its processes and its cgroups
 are gone (requests/teardown.py). If the api ends, the warden ends too, and the service manager
-starts both again. An api that sends what is no message is killed at once, and an api that has
-closed its socket has a moment to end: a warden without requests would be half a daemon for ever.
+starts both again. An api that sends garbage is killed at once, and an api that has closed its
+socket has a moment to end: a warden without requests would be half a daemon for ever.
 
 Runs do not end with the daemon, however it ends: their shims go on, and the next warden adopts them
 (requests/adoption.py).

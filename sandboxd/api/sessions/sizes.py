@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import Invalid
-from ...model import Limits, size
+from ...model import NOFILE_MIN, Limits, size, within_files
 from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
@@ -50,7 +50,7 @@ RESOURCE_OPTS = {"shmem": "shm"} | _BOTH
 _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
 _SIZES = ("memory", "shm", "disk", "fsize", "output", "quota")
-COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
+COUNTS = {"pids": 1, "nofile": NOFILE_MIN, "inodes": 1}
 """Fields that are whole numbers -> the least with which a shell still works."""
 
 
@@ -132,11 +132,23 @@ def clamp_fields(clamps: Sequence[Clamp]) -> dict[str, Any]:
 
 
 def step_limits(
-    default: Limits, session: Mapping[str, Any], run: Mapping[str, Any], ceiling: Limits
+    default: Limits,
+    session: Mapping[str, Any],
+    run: Mapping[str, Any],
+    ceiling: Limits,
+    run_files: int = 0,
 ) -> tuple[Limits, list[Clamp]]:
-    """The limits of a step, and those that had to be lowered."""
+    """The limits of a step, and those that had to be lowered. All processes of the step together
+    may open `run_files` files; 0: any number. A default that is lowered for that is no news."""
     limits, lowered = granted(run, replace(ceiling, **session))
-    return replace(default, **{**session, **limits}), lowered
+    step = replace(default, **{**session, **limits})
+    within = within_files(step, run_files)
+    if within.nofile < step.nofile and {"pids", "nofile"} & {*session, *run}:
+        wanted = run.get("nofile", step.nofile)
+        text = f"from {wanted} to {within.nofile}: {step.pids} processes open at most {run_files}"
+        lowered = [one for one in lowered if one.name != "nofile"]
+        lowered.append(Clamp("nofile", wanted, within.nofile, f"{text} files together"))
+    return within, lowered
 
 
 def scratch_size(wanted: int, most: int) -> int:
