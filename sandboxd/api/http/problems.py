@@ -61,6 +61,7 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
     Invalid: _PARAMS,
     OutsideHome: _PARAMS,
     NotFound: (404, "object-not-found", "No such object."),
+    Deleted: (404, "object-not-found", "No such object."),
     Exists: (
         400,
         "session-already-exists",
