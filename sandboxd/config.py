@@ -188,6 +188,7 @@ class OwnerAdmissionConfig:
     sessions: int = 500
     runs: int = 100
     memory: float = 0.7
+    tasks: float = 0.6
     disk: float = 15.0
     waiting: int = 200
 
@@ -199,6 +200,9 @@ class AdmissionConfig:
 
     runs      runs that go on
     memory    sum of the memory limits of these runs, as a share of the host's memory
+    tasks     sum of their limits of processes and threads, as a share of the tasks that the host
+              and the cgroup of the daemon still allow; the rest is for the host, the daemon and
+              its file helpers
     disk      sum of the sizes of scratches and folders, as a multiple of the free space: their
               images are sparse
     sessions  sessions of one owner; slots.count bounds all sessions together
@@ -207,6 +211,7 @@ class AdmissionConfig:
 
     runs: int = 200
     memory: float = 0.9
+    tasks: float = 0.8
     disk: float = 20.0
     owner: OwnerAdmissionConfig = OwnerAdmissionConfig()
 
@@ -293,6 +298,7 @@ class Config:
     log_level: str = "info"  # the lowest level that is logged: debug (every request) to error
     sweep_s: float = 60  # seconds between two checks for leaks; see docs/operations.md
     disk_floor: int = 64 * MIB  # bytes free in state_dir below which /readyz says no
+    run_files: int = 0  # open files of all processes of a run; at most, and by 0, half of file-max
     limits: StepLimitsConfig = StepLimitsConfig()
     ceiling: Limits = dataclasses.replace(
         STEP_LIMITS, wall_s=3600, cpu_s=14400, grace_s=10, memory=4 * GIB, pids=1024,

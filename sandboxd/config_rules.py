@@ -43,6 +43,11 @@ def above_zero(key: str, unit: str = "") -> Rule:
     return Rule(key, _with_unit("above 0", unit), lambda value: value > 0)
 
 
+def share(key: str) -> Rule:
+    """The value is a part of a whole; above 1 it would promise more than the kernel allows."""
+    return Rule(key, "above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
 def between(key: str, low: int, high: int, words: str) -> Rule:
     """The value is neither below `low` nor above `high`; `words` say so."""
     return Rule(key, words, lambda value: low <= value <= high)
@@ -66,6 +71,7 @@ RULES = (
     Rule("cgroup", "a path below /sys/fs/cgroup", _below_cgroup_root),
     at_least("sweep_s", 1, "seconds"),
     at_least("disk_floor", 0, "bytes"),
+    at_least("run_files", 0),
     at_least("rate_limit", 1, "requests per 900 s"),
     # The last uid of the slots is below the uid of virtual folders (warden/slots/folders.py).
     between("slots.first_uid", 1000, 0x7FFE0000, "between 1000 and 2147352576"),
@@ -74,6 +80,8 @@ RULES = (
     between("scratch.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
     between("folders.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
     above_zero("admission.*"),
+    share("admission.tasks"),
+    share("admission.owner.tasks"),
     above_zero("console.*"),
     above_zero("files.*"),
     one_of("stop.runs", "keep", "drain"),

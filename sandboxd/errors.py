@@ -5,6 +5,7 @@
     |- Refused            the request cannot be granted to this client
     |  |- Invalid         malformed or out of range
     |  |- NotFound        no such session, run, file, image ...
+    |  |  `- Deleted      it is being deleted
     |  |- Exists          a session of that name exists and may not be reused
     |  |- FolderExists    a virtual folder of that name exists
     |  |- OutsideHome     a name that leaves /home/work
@@ -68,6 +69,14 @@ class NotFound(Refused):
     def __init__(self, kind: str, message: str, data: Any = None) -> None:
         super().__init__(message, data)
         self.kind = kind
+
+
+class Deleted(NotFound):
+    """The `kind` ("session", "virtual folder") of the request is being deleted: nothing more will
+    be done in it, so a client need not try again."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind, f"The {kind} is being deleted.")
 
 
 class Exists(Refused):

@@ -91,6 +91,18 @@ class Limits:
         return replace(self, **low), sorted(low)
 
 
+NOFILE_MIN = 16
+"""Open files of a process with which a shell still works."""
+
+
+def within_files(limits: Limits, run_files: int) -> Limits:
+    """`limits` with a `nofile` by which all processes together open at most `run_files` files; 0:
+    any number. A shell still works."""
+    if not run_files or limits.nofile * limits.pids <= run_files:
+        return limits
+    return replace(limits, nofile=min(limits.nofile, max(NOFILE_MIN, run_files // limits.pids)))
+
+
 def most(limits: Iterable[Limits]) -> Limits:
     """The largest value of each limit among `limits`."""
     fields = [asdict(each) for each in limits]

@@ -17,8 +17,10 @@ from typing import Any
 
 from sandboxd import config_file, spool, wire
 from sandboxd.config import STEP_LIMITS
+from sandboxd.host_tasks import HostTasks
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.host_limits import within_host
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
@@ -70,7 +72,8 @@ class BareWarden:
 
     def __init__(self, state_dir: str, **tables: Any) -> None:
         tables = {"slots": {"first_uid": TEST_UIDS, "count": 64}} | tables
-        config = config_file.load(None, state_dir=state_dir, **tables)
+        loaded = config_file.load(None, state_dir=state_dir, **tables)
+        config = within_host(loaded, HostTasks(()))
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
         self.resources = Resources(config, hierarchy)
         self.jobs = BackgroundJobs()

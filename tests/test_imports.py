@@ -16,7 +16,8 @@ from scripts.measures.tree import PACKAGE, Tree
 TREE = Tree.read(Path(__file__).parents[1])
 SHARED = {
     "cgroupfs", "config", "config_file", "config_rules", "crash", "errors", "filewire",
-    "free_space", "link_targets", "log", "model", "procfs", "protections", "spool", "systemd",
+    "free_space", "host_tasks", "link_targets", "log", "model", "procfs", "protections", "spool",
+    "systemd", "threads",
     "wire", "wire_kinds", "wire_ops",
 }  # fmt: skip
 MAY_IMPORT = {

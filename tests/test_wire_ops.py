@@ -16,7 +16,7 @@ from sandboxd import wire
 from sandboxd.api.sessions.warden_client import WardenClient
 from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import Invalid
-from sandboxd.model import MIB, STEPS, Attachment, Step
+from sandboxd.model import MAY_BE_ZERO, MIB, STEPS, Attachment, Step
 from sandboxd.warden.requests.daemon_requests import DaemonRequests
 from sandboxd.warden.requests.dispatcher import acts_of
 from sandboxd.warden.requests.folder_requests import FolderRequests
@@ -85,7 +85,10 @@ BAD: dict[str, Sequence[Any]] = {
         [step | {"limits": None} for step in steps()],
         [step | {"extra": 1} for step in steps()],
         [step | {"limits": {**LIMITS, "extra": 1}} for step in steps()],
-        *(steps(**{name: value}) for name in LIMITS for value in NOT_LIMIT),
+        *(
+            steps(**{name: value}) for name in LIMITS for value in NOT_LIMIT
+            if value != 0 or name not in MAY_BE_ZERO
+        ),
         *([step | {"limits": {k: v for k, v in LIMITS.items() if k != name}} for step in steps()]
           for name in LIMITS),
     ),

@@ -15,6 +15,7 @@ import resource
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,10 +23,13 @@ from starlette.applications import Starlette
 from .. import runtimes
 from ..config import Config
 from ..errors import Unavailable
+from ..host_tasks import TaskMeter
 from ..model import Guarantee
+from ..runs.cursor import CursorFile
 from ..store import keypairs
 from ..store.database import Database
 from ..systemd import watchdog_s
+from ..threads import start_all
 from . import app, memory, reload
 from .access.authentication import Authenticator
 from .access.keys import Keys
@@ -53,6 +57,9 @@ from .uvicorn_servers import ApiServer, MonitorServer, quiet_uvicorn
 
 _log = logging.getLogger(__name__)
 
+THREADS = 16
+"""For calls that would block the event loop: reading of spools, compression, and the like."""
+
 
 def run(
     config: Config,
@@ -61,11 +68,13 @@ def run(
     database: str,
     monitor: socket.socket | None = None,
     guarantees: tuple[Guarantee, ...] = (),
+    meter: TaskMeter | None = None,
 ) -> None:
     """Serve the API on `listeners`, and metrics and health on `monitor`, until SIGTERM or until
     `warden` closes.
 
-    `database` is the path of the SQLite file, `guarantees` the results of the probes at the start.
+    `database` is the path of the SQLite file, `guarantees` the results of the probes at the start,
+    `meter` reads the bounds of the host on tasks.
     Raises ConfigError when the database cannot be used.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -75,7 +84,7 @@ def run(
     store = Database(database)
     try:
         _warn_if_locked_out(config, listeners, store)
-        asyncio.run(_serve(config, warden, listeners, store, monitor, guarantees))
+        asyncio.run(_serve(config, warden, listeners, store, monitor, guarantees, meter))
     finally:
         store.close()
 
@@ -95,11 +104,15 @@ async def _serve(
     store: Database,
     monitor: socket.socket | None,
     guarantees: tuple[Guarantee, ...],
+    meter: TaskMeter | None,
 ) -> None:
     complain_less(asyncio.get_running_loop())
+    workers = start_all(ThreadPoolExecutor(THREADS, "work"), THREADS)
+    asyncio.get_running_loop().set_default_executor(workers)
+    CursorFile.start_threads()
     metrics = Metrics()
     client = WardenClient(warden, metrics.warden_answered)
-    state = _state(config, client, store, metrics, guarantees)
+    state = _state(config, client, store, metrics, guarantees, meter)
     connections = Connections(config.http, state.bodies)
     application = app.make(state, _lifespan(state, store, lambda why: server.stop(why)))
     server = ApiServer(application, client, state, connections)
@@ -135,9 +148,10 @@ def _state(
     store: Database,
     metrics: Metrics,
     guarantees: tuple[Guarantee, ...],
+    meter: TaskMeter | None,
 ) -> AppState:
     """The parts of the application."""
-    admission = Admission(config, HostCapacity(os.path.dirname(store.path)))
+    admission = Admission(config, HostCapacity(os.path.dirname(store.path), meter))
     accounting = RunAccounting(metrics, config.console)
     services = Services(client, store, admission, accounting, DeferredWrites(store))
     sessions = SessionRegistry(services)

@@ -56,4 +56,5 @@ def session(request: HTTPConnection) -> Session:
     """The session that the path names, of the owner whom the request acts for. Raises NotFound."""
     session = state(request).sessions.find(owner(request), request.path_params["ref"])
     annotate(request, session=session.row.id)
+    request.scope["state"]["target"] = session
     return session

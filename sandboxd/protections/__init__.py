@@ -35,6 +35,11 @@ HOST_RESOURCES = (
     HostGuarantee(
         "host", "memory", "there is room for a run", "free some, or lower limits.exec.memory"
     ),
+    HostGuarantee(
+        "host", "tasks", "the host has processes and threads for a run",
+        "raise the bound that is named: sysctl kernel.pid_max or kernel.threads-max, or TasksMax= "
+        "of the unit",
+    ),
 )  # fmt: skip
 """Rows of `sandboxd doctor` that protect nothing: resources that the daemon needs to serve."""
 

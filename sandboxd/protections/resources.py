@@ -75,6 +75,32 @@ PROTECTIONS = (
         "cgroup v1 without `memory.kmem.tcp` does not count buffers of sockets",
     ),
     Protection(
+        "tasks promised",
+        "a run begins only when its limit of processes and threads fits into those that the "
+        "kernel and the daemon's cgroup still allow, of one owner and of all; the rest is for the "
+        "host, the daemon and its file helpers",
+        ("api/sessions/admission.py", "api/sessions/fair_queue.py", "host_tasks.py"),
+        tests=("tests/api/test_fair_queue.py", "tests/api/test_task_admission.py",
+               "tests/test_host_tasks.py", "tests/e2e/test_tasks.py"),
+        remains="processes of the host that begin later; /readyz says when a fork fails",
+    ),
+    Protection(
+        "open files",
+        "the limit of descriptors follows fs.file-max: all processes of a run together open at "
+        "most half of what the host allows to all",
+        ("model.py", "warden/host_limits.py", "warden/requests/run_requests.py"),
+        (
+            HostGuarantee(
+                "host", "open-files", "the host has open files for all runs",
+                "raise fs.file-max (sysctl)",
+            ),
+        ),
+        attacks=("files-of-all",),
+        tests=("tests/test_open_files.py", "tests/e2e/test_open_files.py"),
+        remains="files that are only mapped count for fs.file-max and not as descriptors; many "
+        "runs together reach a low one, and doctor says so",
+    ),
+    Protection(
         "memory handed on",
         "a run's group stays while runs that may hold its files in memory go on; "
         "those that hold them for seconds are ended",

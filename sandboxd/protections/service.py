@@ -9,10 +9,11 @@ PROTECTIONS = (
     Protection(
         "two halves",
         "HTTP is spoken by a process without root or capabilities; "
-        "the warden takes a table of requests over one socket, and checks each again",
+        "the warden takes a table of requests over one socket, and checks each again; where one "
+        "half sends what is no message, or nothing more, both end and the service starts again",
         ("warden/", "wire.py", "wire_ops.py"),
         tests=("tests/test_wire_ops.py", "tests/test_imports.py",
-               "tests/e2e/test_lifecycle.py"),
+               "tests/e2e/test_lifecycle.py", "tests/e2e/test_halves.py"),
         remains="the api can do to sessions what their clients can",
     ),
     Protection(

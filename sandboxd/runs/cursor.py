@@ -20,11 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..spool import START, SpoolPosition
+from ..threads import start_all
 
 _RECORD = struct.Struct("<QQQQIId")
 _WITHIN = struct.Struct("<II")
 """Behind the record: `within` of both positions. Earlier versions have not written it."""
 
+THREADS = 16
 PATIENCE_S = 0.005
 """How long the event loop may stand still for a note."""
 
@@ -71,12 +73,17 @@ async def no_note() -> None:
 class CursorFile:
     """The file `fd`, which is closed with `close`. Where it is used, an event loop runs."""
 
-    _threads = ThreadPoolExecutor(16, "cursor")
+    _threads = ThreadPoolExecutor(THREADS, "cursor")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
         self._record = b""
+
+    @classmethod
+    def start_threads(cls) -> None:
+        """Start the threads that write, while the host has room for them."""
+        start_all(cls._threads, THREADS)
 
     def read(self) -> ClientCursor:
         """The cursor that was written last; the start of the run if none was."""

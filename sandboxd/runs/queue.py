@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ..config import ConsoleConfig
-from ..errors import Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
+from ..errors import Deleted, Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
 from .follower import StartedRun
 from .plan import Plan
 from .run import Run
@@ -72,6 +72,7 @@ class RunQueue:
         self._worker: asyncio.Task[None] | None = None
         self._submitting = asyncio.Lock()
         self._closed = self._suspended = False
+        self._closing = asyncio.Event()
         self.notice = ""
 
     def get(self, id: str) -> Run:
@@ -111,7 +112,7 @@ class RunQueue:
         end has not been served. Else the run is a new one at the end of the queue.
 
         Raises Invalid when the known one has other options, QuotaExceeded when the queue is
-        full, Unavailable when the session is gone.
+        full, Deleted when the session is gone.
         """
         async with self._submitting:
             known = self._runs.get(id)
@@ -129,10 +130,13 @@ class RunQueue:
             if runs := [Run(id, plan, self._config) for id, plan in plans]:
                 await self._append(runs)
 
+    def _refusal(self) -> SandboxdError:
+        """The reason why a closed or suspended queue does nothing more."""
+        return Unavailable("the daemon is ending") if self._suspended else Deleted("session")
+
     async def _append(self, runs: list[Run]) -> None:
         if self._closed or self._suspended:
-            gone = "session is being destroyed" if self._closed else "daemon is ending"
-            raise Unavailable(f"the {gone}")
+            raise self._refusal()
         if len(self._queue) + len(runs) > QUEUE_MAX:
             raise QuotaExceeded(f"at most {QUEUE_MAX} runs of a session may be in its queue")
         await self._host.record_runs(runs)
@@ -258,7 +262,8 @@ class RunQueue:
         """End every run that is not over, and return them; calls that wait for one end as if the
         session had vanished. The session's own runs begin again, and new ones may follow.
 
-        Raises Unavailable when the active one does not come to its end.
+        Raises Unavailable when the active one does not come to its end, Deleted when the session
+        is deleted meanwhile.
         """
         async with self._submitting:
             own = [run for run in self._queue if run.plan.role and not run.unwanted]
@@ -296,11 +301,18 @@ class RunQueue:
             await (active.terminate() if terminate else active.interrupt())
 
     async def _ended(self, active: Run) -> None:
+        """Wait until `active`, which was ended, has left the queue. A queue that closes meanwhile
+        does not end it any more."""
+        events = [asyncio.ensure_future(each.wait()) for each in (active.done, self._closing)]
         try:
-            async with asyncio.timeout(CLEAR_S):
-                await active.done.wait()
-        except TimeoutError:
-            raise Unavailable("the active run does not come to its end") from None
+            await asyncio.wait(events, timeout=CLEAR_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in events:
+                each.cancel()
+        if self._closed and not active.done.is_set():
+            raise self._refusal()
+        if not active.done.is_set():
+            raise Unavailable("the active run does not come to its end")
 
     def suspend(self) -> None:
         """The daemon ends: no new runs, and calls that wait end at once. The runs go on."""
@@ -312,6 +324,7 @@ class RunQueue:
         """Give everything back; calls that still wait end as the session vanishes, unless it is
         the daemon that ends."""
         self._closed = True
+        self._closing.set()
         runs = [*self._queue, *self._finished]
         if not self._suspended:
             for run in runs:

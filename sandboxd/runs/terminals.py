@@ -19,7 +19,7 @@ from typing import Protocol
 import msgspec
 
 from ..config import ConsoleConfig
-from ..errors import QuotaExceeded, SandboxdError, Unavailable
+from ..errors import Deleted, QuotaExceeded, SandboxdError, Unavailable
 from ..model import TERMINALS_MAX
 from ..wire import WireError, close_all
 from .channel import Channel
@@ -117,7 +117,7 @@ class Terminals:
         Raises QuotaExceeded when too many are open, Unavailable when the session is gone.
         """
         if self._closed:
-            raise Unavailable("the session is being destroyed")
+            raise Deleted("session")
         if len(self._open) >= TERMINALS_MAX:
             raise QuotaExceeded(f"at most {TERMINALS_MAX} terminals of a session may be open")
         ours, seat = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

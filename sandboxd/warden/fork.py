@@ -3,24 +3,58 @@
 It forks without exec, since a fresh interpreter would cost 20 times as much. The warden therefore
 controls all that a child inherits: its heap holds no secret and no client data, and the child
 closes every descriptor that is not its own before it does anything else.
+
+A host without a free task refuses forks (EAGAIN, ENOMEM). LAST has the answer to the last one,
+for /readyz. While forks fail, each ping tries one more, so the failure is over as soon as the host
+has room again, also when no client asks for anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
 from collections.abc import Callable
 
+from ..errors import StageError
 from ..jail.descriptors import close_others
 from ..jail.stage import stage
 
 
+class LastFork:
+    """The outcome of the last fork: `errno`, which is 0 for a success."""
+
+    def __init__(self) -> None:
+        self.errno = 0
+
+    def fork(self) -> int:
+        """Fork; 0 in the child, the child's pid here. Raises StageError."""
+        try:
+            with stage("fork"):
+                pid = os.fork()
+        except StageError as error:
+            self.errno = error.errno
+            raise
+        self.errno = 0
+        return pid
+
+    def probe(self) -> None:
+        """Try a fork again, if the last one failed. The loop collects the child."""
+        if self.errno:
+            with contextlib.suppress(StageError):
+                if self.fork() == 0:
+                    os._exit(0)
+
+
+LAST = LastFork()
+"""The forks of this warden."""
+
+
 def fork(keep: list[int], child: Callable[[], None]) -> int:
     """Fork; of all descriptors the child has `keep` and standard error."""
-    with stage("fork"):
-        pid = os.fork()
+    pid = LAST.fork()
     if pid:
         return pid
     try:

@@ -3,7 +3,8 @@
 It has one thread and one selector. The loop waits for no act that takes its time: background jobs
 do such acts (background.py), and a slot is released when the last of its processes and its cgroups
 are gone (requests/teardown.py). If the api ends, the warden ends too, and the service manager
-starts both again.
+starts both again. An api that sends garbage is killed at once, and an api that has closed its
+socket has a moment to end: a warden without requests would be half a daemon for ever.
 
 Runs do not end with the daemon, however it ends: their shims go on, and the next warden adopts them
 (requests/adoption.py).
@@ -41,6 +42,9 @@ from .workers import Workers
 RETRY_S = 0.02
 """Between two tries to remove a cgroup whose last process the kernel still takes apart."""
 
+API_END_S = 15.0
+"""How long an api that has closed its socket may take to its end: its requests have 3 s."""
+
 GRACE_S = 5.0
 """How long helpers, terminals and background jobs have to end at the end of the daemon."""
 
@@ -74,6 +78,7 @@ class WardenLoop:
         self._notify = notify
         self._read_again = read_again
         self._stopping = False
+        self._api_ends_by: float | None = None
         self._selector = selectors.DefaultSelector()
         self._jobs = BackgroundJobs()
         self._workers = Workers(resources, self._selector, lambda: self._teardown.go_on())
@@ -121,6 +126,7 @@ class WardenLoop:
             if hangups:
                 hangups.clear()
                 self._reload()
+            self._end_silent_api()
             status = self._collect()
             self._workers.remove_groups()
             if self._teardown.retry_in() == 0:
@@ -130,11 +136,25 @@ class WardenLoop:
         return status
 
     def _timeout(self) -> float | None:
-        return RETRY_S if self._workers.removing else self._teardown.retry_in()
+        if self._workers.removing:
+            return RETRY_S
+        waits = [self._teardown.retry_in()]
+        if self._api_ends_by is not None:
+            waits.append(max(0.0, self._api_ends_by - time.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _serve_request(self) -> None:
-        if not self._dispatcher.serve_one():  # the api has ended; _collect has its exit status
+        if not self._dispatcher.serve_one():  # _collect has the api's exit status
             self._selector.unregister(self._api.sock)
+            left = 0.0 if self._dispatcher.broken else API_END_S
+            self._api_ends_by = time.monotonic() + left
+
+    def _end_silent_api(self) -> None:
+        """Kill an api that makes no requests any more and does not end."""
+        if self._api_ends_by is not None and time.monotonic() >= self._api_ends_by:
+            self._api_ends_by = None
+            log.event("api.killed", logging.ERROR, reason="it makes no requests and does not end")
+            os.kill(self._api.pid, signal.SIGKILL)  # its child: the pid is still the api's
 
     def _reload(self) -> None:
         """SIGHUP: read the configuration again."""

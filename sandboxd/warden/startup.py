@@ -24,12 +24,14 @@ from typing import NoReturn
 from .. import crash, log, systemd
 from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
+from ..host_tasks import TaskMeter
 from ..jail import identity, syscalls
 from ..jail.chroot import own_mounts
 from ..model import Guarantee
 from .code_view import open_imports
 from .doctor import guarantees
 from .doctor.checks import api_uid, check
+from .host_limits import within_host
 from .loop import Api, WardenLoop
 from .runs.cgroups import Hierarchy, own_name
 from .shared_resources import Resources
@@ -70,6 +72,9 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         if stop_signals:  # the signal may have ended the trials, too, which then prove nothing
             return 0
         _stop_if_missing(held)
+        meter = TaskMeter.of_daemon(config.cgroup, hierarchy.tasks)
+        stack.callback(meter.close)
+        config = within_host(config, meter.measure())
         listeners = _listeners(config, stack)
         monitor = _monitor(config, stack)
         addresses = [_address(listener) for listener in listeners]
@@ -81,7 +86,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         if api_pid == 0:
             ours.close()
             trace.write_end()
-            _be_api(config, uid, theirs, listeners, database, monitor, held)
+            _be_api(config, uid, theirs, listeners, database, monitor, held, meter)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
         trace.read_end()
@@ -90,10 +95,16 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         try:
             resources = functools.partial(Resources, config, hierarchy, tied=private)
             api = Api(api_pid, ours, trace)
-            return _be_warden(resources, api, addresses, notify, read_again, stop_signals)
+            reread = functools.partial(_read_within_host, read_again, meter)
+            return _be_warden(resources, api, addresses, notify, reread, stop_signals)
         except BaseException:  # the loop, which collects the api, was not reached
             os.kill(api_pid, signal.SIGKILL)
             raise
+
+
+def _read_within_host(read_again: Callable[[], Config], meter: TaskMeter) -> Config:
+    """The configuration as it is now, with limits that the host can give now."""
+    return within_host(read_again(), meter.measure())
 
 
 def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | None:
@@ -132,6 +143,7 @@ def _be_api(
     database: str,
     monitor: socket.socket | None,
     held: tuple[Guarantee, ...],
+    meter: TaskMeter,
 ) -> NoReturn:
     """Become the unprivileged half. Root ends here."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -149,7 +161,7 @@ def _be_api(
         # Third-party code is loaded only now, without root.
         from ..api import server
 
-        server.run(config, sock, listeners, database, monitor, held)
+        server.run(config, sock, listeners, database, monitor, held, meter)
         status = 0
     except SandboxdError as error:
         print(f"sandboxd: {error}", file=sys.stderr, flush=True)

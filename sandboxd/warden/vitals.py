@@ -1,4 +1,4 @@
-"""The vitals of the warden: its memory, descriptors and age, the answer to a ping."""
+"""The vitals of the warden: its memory, descriptors, age and last fork, the answer to a ping."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from .. import log
+from .fork import LAST
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _BEGAN = time.monotonic()
@@ -21,4 +22,5 @@ def vitals() -> dict[str, Any]:
         "open_fds": len(os.listdir("/proc/self/fd")),
         "uptime_seconds": round(time.monotonic() - _BEGAN, 3),
         "log_lines_dropped": log.dropped(),
+        "fork_errno": LAST.errno,
     }

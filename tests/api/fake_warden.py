@@ -105,8 +105,8 @@ class FakeActs:
     """The act of each request, on directories below `base`.
 
     With a file called cut there, helpers end in the middle of their answer. The file ready appears
-    when the api is ready, and the file report.json has parts of the report of a sweep; the slots in
-    it count as leased.
+    when the api is ready, the file fork_errno has the errno of the last fork, and report.json has
+    parts of the report of a sweep; the slots in it count as leased.
     """
 
     def __init__(self, base: Path) -> None:
@@ -127,7 +127,10 @@ class FakeActs:
         return Result()
 
     def ping(self) -> Result:
-        return Result({"vitals": {"resident_memory_bytes": 4096, "open_fds": 7}})
+        path = self._base / "fork_errno"
+        code = int(path.read_text()) if path.exists() else 0
+        vitals = {"resident_memory_bytes": 4096, "open_fds": 7, "fork_errno": code}
+        return Result({"vitals": vitals})
 
     def sweep(self, reply: PendingReply) -> None:
         path = self._base / "report.json"

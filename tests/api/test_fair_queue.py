@@ -13,15 +13,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandboxd.api.sessions.fair_queue import Amount, FairQueue, Standing
 
-PLENTY = Amount(10**6, 10**12)
+PLENTY = Amount(10**6, 10**12, 10**6)
 
 
 def turns(total: Amount = PLENTY, owner: Amount = PLENTY) -> FairQueue:
     return FairQueue(total, owner)
 
 
-def one(size: int) -> Amount:
-    return Amount(1, size)
+def one(size: int, tasks: int = 0) -> Amount:
+    return Amount(1, size, tasks)
 
 
 def due(queue: FairQueue) -> list[Any]:
@@ -95,6 +95,69 @@ def test_amount_larger_than_the_total_is_granted_alone() -> None:
     assert due(queue) == ["huge"]
     queue.release("huge")
     assert due(queue) == ["b"]
+
+
+def test_tasks_are_granted_up_to_the_bound_of_all_and_of_one_owner() -> None:
+    queue = turns(Amount(100, 100, 10), Amount(100, 100, 6))
+    for key in ("a1", "a2", "b1", "b2", "c1"):
+        queue.enqueue(key, key[0], one(1, 3))
+    assert due(queue) == ["a1", "b1", "c1"]
+    assert queue.standing("a2") == Standing(1, "tasks") and queue.used.tasks == 9
+    queue.release("b1")
+    assert due(queue) == ["a2"]
+    queue.release("c1")
+    queue.enqueue("a3", "a", one(1, 1))
+    assert due(queue) == ["b2"], "a is at the bound of one owner"
+    assert queue.standing("a3") == Standing(1, "owner tasks")
+
+
+def test_amount_of_more_tasks_than_the_total_waits_and_holds_up_nobody() -> None:
+    queue = turns(Amount(100, 100, 10), Amount(100, 100, 6))
+    queue.enqueue("huge", "ann", one(1, 11))
+    queue.enqueue("b", "ben", one(1, 4))
+    assert due(queue) == ["b"], "alone, too, it would take the tasks of the host"
+    assert queue.standing("huge") == Standing(1, "tasks")
+    queue.release("b")
+    assert due(queue) == []
+    queue.total = Amount(100, 100, 11)
+    assert due(queue) == ["huge"], "the host has more tasks now"
+
+
+def test_large_number_of_tasks_is_not_starved_by_small_ones() -> None:
+    queue = turns(Amount(100, 100, 10))
+    for key in range(10):
+        queue.grant(key, "ann", one(1, 1))
+    queue.enqueue("large", "ben", one(1, 6))
+    queue.enqueue("small", "ann", one(1, 1))
+    for key in range(6):
+        assert due(queue) == []
+        queue.release(key)
+    assert due(queue) == ["large"]
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), max_size=20),
+    st.integers(1, 10), st.integers(1, 10),
+)  # fmt: skip
+def test_no_order_of_requests_and_releases_promises_more_tasks_than_there_are(
+    requests: list[tuple[str, int]], total: int, own: int
+) -> None:
+    queue = turns(Amount(100, 100, total), Amount(100, 100, own))
+    amounts = {key: one(1, tasks) for key, (_, tasks) in enumerate(requests)}
+    for key, amount in amounts.items():
+        queue.enqueue(key, requests[key][0], amount)
+    served: list[int] = []
+    has: list[int] = []
+    while granted := due(queue) or has:
+        has += [key for key in granted if key not in has]
+        served += [key for key in has if key not in served]
+        assert queue.used.tasks <= total
+        for owner in "abc":
+            mine = [key for key in has if requests[key][0] == owner and amounts[key].tasks]
+            assert queue.used_by(owner).tasks <= own or len(mine) == 1
+        queue.release(has.pop(0))
+    blocked = {owner for owner, tasks in requests if tasks > total}
+    assert {key for key in amounts if requests[key][0] not in blocked} <= set(served)
 
 
 def test_amount_of_before_a_restart_counts_whatever_the_bounds_are() -> None:
@@ -199,26 +262,30 @@ class Played(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue = turns(Amount(3, 10), Amount(2, 7))
+        self.queue = turns(Amount(3, 10, 10), Amount(2, 7, 6))
         self.keys = 0
-        self.has: dict[int, tuple[str, int]] = {}
-        self.waits: dict[int, tuple[str, int]] = {}
+        self.has: dict[int, tuple[str, Amount]] = {}
+        self.waits: dict[int, tuple[str, Amount]] = {}
 
     def settle(self) -> None:
         for key in due(self.queue):
             assert isinstance(key, int)
             self.has[key] = self.waits.pop(key)
-            owner, size = self.has[key]
+            owner, granted = self.has[key]
             for mine, bound in ((None, self.queue.total), (owner, self.queue.owner)):
-                sizes = [s for o, s in self.has.values() if mine in (None, o)]
+                amounts = [amount for o, amount in self.has.values() if mine in (None, o)]
+                sizes = [amount.size for amount in amounts]
+                tasks = sum(amount.tasks for amount in amounts)
                 assert len(sizes) <= bound.count
-                assert sum(sizes) <= bound.size or len(sizes) == 1 or sum(sizes) == size
+                assert sum(sizes) <= bound.size or sum(sizes) == granted.size
+                assert tasks <= bound.tasks or (mine and tasks == granted.tasks)
 
-    @rule(owner=st.sampled_from("abc"), size=st.integers(0, 12))
-    def ask(self, owner: str, size: int) -> None:
+    @rule(owner=st.sampled_from("abc"), size=st.integers(0, 12), tasks=st.integers(0, 12))
+    def ask(self, owner: str, size: int, tasks: int) -> None:
         self.keys += 1
-        self.waits[self.keys] = owner, size
-        self.queue.enqueue(self.keys, owner, one(size))
+        amount = one(size, tasks)
+        self.waits[self.keys] = owner, amount
+        self.queue.enqueue(self.keys, owner, amount)
         self.settle()
 
     @precondition(lambda self: self.has or self.waits)
@@ -230,9 +297,9 @@ class Played(RuleBasedStateMachine):
         self.queue.release(key)
         self.settle()
 
-    @rule(count=st.integers(1, 4), size=st.integers(0, 12))
-    def rebound(self, count: int, size: int) -> None:
-        self.queue.total = Amount(count, size)
+    @rule(count=st.integers(1, 4), size=st.integers(0, 12), tasks=st.integers(0, 14))
+    def rebound(self, count: int, size: int, tasks: int) -> None:
+        self.queue.total = Amount(count, size, tasks)
         self.settle()
 
     @rule(paused=st.booleans())
@@ -242,15 +309,17 @@ class Played(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_true(self) -> None:
-        sizes = [size for _, size in self.has.values()]
-        assert self.queue.used == Amount(len(sizes), sum(sizes))
+        used = sum((amount for _, amount in self.has.values()), Amount())
+        assert self.queue.used == used
         assert self.queue.waiting == len(self.waits)
         assert all((self.queue.standing(key) is None) == (key in self.has) for key in self.has)
         assert all(self.queue.standing(key) is not None for key in self.waits)
 
     @invariant()
     def nobody_waits_while_nobody_has_anything(self) -> None:
-        assert self.has or self.queue.paused or not self.waits
+        heads = dict(reversed(self.waits.values()))
+        fit = [amount for amount in heads.values() if amount.tasks <= self.queue.total.tasks]
+        assert self.has or self.queue.paused or not fit
 
 
 TestPlayed = Played.TestCase
@@ -266,6 +335,8 @@ TestPlayed.settings = settings(max_examples=60, stateful_step_count=40, deadline
         (Amount(1, 1), 5, Amount(2, 5), "size"),
         (Amount(1, 9), 0, Amount(2, 5), "size"),
         (Amount(0, 0), 5, Amount(1, 0), ""),
+        (Amount(0, 0, 1), 0, Amount(1, 5, 0), "tasks"),
+        (Amount(0, 0, 2), 0, Amount(1, 5, 2), ""),
     ],
 )
 def test_exceeded_names_the_part_of_the_bound(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -102,6 +103,38 @@ def test_a_database_that_cannot_be_written_is_alive_but_not_ready(own_server: Se
     eventually(lambda: own_server.client.get("/readyz").status_code == 200)
 
 
+def test_failing_fork_is_alive_but_not_ready_until_a_fork_succeeds(own_server: Server) -> None:
+    (own_server.base / "fork_errno").write_text(str(errno.EAGAIN))
+    with monitor(own_server) as http:
+        eventually(lambda: http.get("/readyz").status_code == 503)
+        assert "no process can be started" in http.get("/readyz").json()["wrong"]["tasks"]
+        assert http.get("/healthz").status_code == 200
+        metrics = samples(own_server)
+        assert value(metrics, "warden_fork_errno") == errno.EAGAIN and not value(metrics, "ready")
+        (own_server.base / "fork_errno").write_text("0")
+        eventually(lambda: http.get("/readyz").status_code == 200)
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOMEM])
+def test_files_creations_and_runs_that_meet_a_failing_fork_get_503_with_a_time_to_come_back(
+    own_server: Server, code: int
+) -> None:
+    http = own_server.client
+    id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+    refusal: dict[str, Any] = {"kind": "stage", "stage": "fork", "error": "no", "errno": code}
+    own_server.refuse(files=refusal, lease=refusal, start=refusal)
+    batch = {"mode": "batch", "runId": "r", "options": {"exec": "out x"}}
+    for answer in (
+        http.get(f"/session/{id}/files"),
+        http.post(f"/session/{id}/upload", files={"src": ("a", b"b")}),
+        http.post("/session", json={"image": "c"}),
+        http.post(f"/session/{id}", json=batch),
+    ):
+        assert answer.status_code == 503, answer.text
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["data"] == {"stage": "fork", "errno": code}
+
+
 def test_many_health_checks_ask_the_warden_once(server: Server) -> None:
     def pings() -> float:
         return value(samples(server), "warden_request_seconds_count", op="ping")
@@ -150,6 +183,7 @@ def test_metrics_show_sessions_queues_and_capacity(server: Server, session: str)
     assert value(metrics, "sessions", state="idle") >= 1
     assert value(metrics, "promised_limit", of="sessions") == 1000
     assert value(metrics, "promised", of="disk_bytes") >= 1 << 30
+    assert value(metrics, "promised_limit", of="run_tasks") > 0
     assert value(metrics, "queue_length", of="runs") == 0 and value(metrics, "draining") == 0
     assert value(metrics, "limit_ceiling", limit="wall_s") == 3600
     assert value(metrics, "warden_open_fds") == 7

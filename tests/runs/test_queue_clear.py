@@ -13,7 +13,7 @@ from typing import Literal
 import pytest
 
 from sandboxd.config import STEP_LIMITS
-from sandboxd.errors import NotFound, Unavailable
+from sandboxd.errors import Deleted, NotFound, Unavailable
 from sandboxd.model import Step
 from sandboxd.runs.cursor import ClientCursor, CursorFile
 from sandboxd.runs.plan import Plan
@@ -161,6 +161,31 @@ def test_own_runs_begin_again_once_when_the_queue_is_cleared_twice_at_a_time(
             await asyncio.sleep(0.01)
         await asyncio.gather(stage.runs.clear(), stage.runs.clear())
         assert sorted(run.id for run in stage.rows.values()) == sorted(ROLES)
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("how", ["clear", "interrupt"])
+def test_queue_that_is_closed_while_a_run_is_ended_says_at_once_that_its_session_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = await stage.submit("deaf", "sleep 60")
+        reached = asyncio.Event()
+
+        async def never(*_: object) -> bool:
+            reached.set()
+            return True
+
+        monkeypatch.setattr(run, "kill", never)  # nothing of it ends
+        monkeypatch.setattr(run, "call_off", lambda: True)
+        ending = asyncio.create_task(getattr(stage.runs, how)())
+        await (reached.wait() if how == "clear" else asyncio.sleep(0))
+        await stage.runs.close()
+        with pytest.raises(Deleted):
+            await ending
+        with pytest.raises(Deleted):
+            await stage.submit("later", "out x")
 
     play(tmp_path, scenario)
 

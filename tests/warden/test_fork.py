@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
+from collections.abc import Iterator
 
 import pytest
 
-from sandboxd.warden.fork import fork
+from sandboxd.errors import StageError
+from sandboxd.warden.fork import LastFork, fork
+from sandboxd.warden.vitals import vitals
 
 
 class _Ring:
@@ -41,3 +45,45 @@ def test_garbage_of_the_parent_closes_no_descriptor_of_the_child() -> None:
             gc.collect()
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def last(monkeypatch: pytest.MonkeyPatch) -> Iterator[LastFork]:
+    """The outcome of the last fork, in place of the warden's own."""
+    last = LastFork()
+    monkeypatch.setattr("sandboxd.warden.fork.LAST", last)
+    monkeypatch.setattr("sandboxd.warden.vitals.LAST", last)
+    yield last
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOMEM])
+def test_failing_fork_is_in_the_vitals_until_one_succeeds(
+    last: LastFork, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse() -> int:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", refuse)
+        with pytest.raises(StageError, match="stage fork"):
+            fork([], lambda: None)
+        assert vitals()["fork_errno"] == code
+        last.probe()
+        assert vitals()["fork_errno"] == code, "the host has no room yet"
+    last.probe()
+    assert vitals()["fork_errno"] == 0
+    assert os.wait()[1] == 0, "the child of the probe"
+
+
+def test_success_of_any_fork_ends_the_failure(last: LastFork) -> None:
+    last.errno = errno.EAGAIN
+    pid = fork([], lambda: os._exit(0))
+    os.waitpid(pid, 0)
+    assert last.errno == 0
+
+
+def test_probe_forks_nothing_while_forks_succeed(
+    last: LastFork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a fork that nobody needs"))
+    last.probe()

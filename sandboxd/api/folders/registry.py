@@ -18,6 +18,7 @@ from typing import Any
 
 from ...config import FoldersConfig
 from ...errors import (
+    Deleted,
     FolderExists,
     Gone,
     Invalid,
@@ -60,13 +61,22 @@ class Folder:
     helpers: asyncio.Semaphore
     closed: bool = False
 
+    @property
+    def kind(self) -> str:
+        """The word for it in a refusal."""
+        return "virtual folder"
+
     async def open_helper(self) -> Channel:
-        """A file helper of it, for one request."""
+        """A file helper of it, for one request. Raises Deleted when the folder is removed."""
+        if self.closed:
+            raise Deleted("virtual folder")
         return await self.warden.folder_files(self.row.id)
 
     def helper_gone(self) -> SandboxdError:
         """The reason why its file helper may have ended without an answer."""
-        return _missing(self.row.name) if self.closed else Unavailable("the file helper is gone")
+        if self.closed:
+            return Deleted("virtual folder")
+        return Unavailable("the file helper is gone")
 
     def client_message(self, text: str) -> str:
         """A message of its file helper for clients: the folder is /home/work for the helper."""
@@ -169,8 +179,10 @@ class FolderRegistry:
         return self._add(replace(wanted, status="READY"))
 
     async def change(self, folder: Folder, **fields: Any) -> None:
-        """Give a folder another name, permission or cloneability. Raises FolderExists."""
+        """Give a folder another name, permission or cloneability. Raises FolderExists, Deleted."""
         async with self._changing:
+            if folder.closed:
+                raise Deleted("virtual folder")
             row = replace(folder.row, **fields)
             try:
                 await self._database.run(table.change, row)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from http import HTTPStatus
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,6 +21,7 @@ from ...errors import (
     AuthFailed,
     AuthInvalid,
     ConfigError,
+    Deleted,
     Draining,
     Exists,
     FolderExists,
@@ -60,6 +61,7 @@ TABLE: dict[type[SandboxdError], tuple[int, str, str]] = {
     Invalid: _PARAMS,
     OutsideHome: _PARAMS,
     NotFound: (404, "object-not-found", "No such object."),
+    Deleted: (404, "object-not-found", "No such object."),
     Exists: (
         400,
         "session-already-exists",
@@ -170,9 +172,28 @@ def _response(status: int, body: dict[str, Any], headers: Any = None) -> Respons
     return Response(to_json(body), status, headers, MEDIA_TYPE)
 
 
+class Target(Protocol):
+    """The session or folder of a request. `closed`: it is being deleted."""
+
+    @property
+    def kind(self) -> str:
+        """The word for it in a refusal."""
+
+    closed: bool
+
+
+def _of_target(request: Request, error: SandboxdError) -> SandboxdError:
+    """The error of a request whose target is being deleted meanwhile: whatever failed because of
+    that, the client need not try again."""
+    target: Target | None = request.scope["state"].get("target")
+    is_own_failure = isinstance(error, (StageError, Unavailable)) and not isinstance(error, Gone)
+    return Deleted(target.kind) if target and target.closed and is_own_failure else error
+
+
 async def on_sandboxd_error(request: Request, error: Exception) -> Response:
     """Handler for the exceptions of sandboxd."""
     assert isinstance(error, SandboxdError)
+    error = _of_target(request, error)
     request.scope["state"]["refusal"] = error  # for the log
     return answer(error)
 

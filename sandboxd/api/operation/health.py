@@ -1,7 +1,8 @@
 """The health of the daemon: is it alive, and is it ready for new work?
 
     alive   the event loop answers the request, and the warden answers a ping
-    ready   alive, the database takes a write, the disk has room, and the daemon does not stop
+    ready   alive, the database takes a write, the disk has room, the last fork of the warden did
+            not fail, and the daemon does not stop
 
 A finding holds for FRESH_S, and concurrent requests share one look: these requests are unsigned on
 the public listener, so they must cost next to nothing.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -37,7 +39,7 @@ BEAT_S = 0.5
 """Seconds between two measurements of the event loop's lag."""
 
 Problems = dict[str, str]
-"""Texts for the operator by subject: warden, database, disk or daemon."""
+"""Texts for the operator by subject: warden, database, disk, tasks or daemon."""
 
 
 class Health:
@@ -68,9 +70,18 @@ class Health:
     async def ready(self) -> Problems:
         """The problems because of which the daemon takes no new work."""
         problems = await self.alive() | await self._ready.get()
+        if (code := self._fork_errno()) and "warden" not in problems:
+            problems["tasks"] = (
+                f"no process can be started: {os.strerror(code)}; "
+                "end processes, or raise kernel.pid_max, kernel.threads-max or TasksMax="
+            )
         if refusing := self.refusing():
             problems["daemon"] = refusing
         return problems
+
+    def _fork_errno(self) -> int:
+        """The answer of the kernel to the warden's last fork; 0: it succeeded."""
+        return int(self.warden.get("fork_errno", 0))
 
     async def _ping(self) -> Problems:
         try:
@@ -110,7 +121,9 @@ class Health:
             self._metrics.loop_lag.observe(max(0.0, time.monotonic() - before - BEAT_S))
 
     def _readings(self) -> Iterator[Metric]:
-        problems = self._alive.problems or self._ready.problems or self.refusing()
+        problems = (
+            self._alive.problems or self._ready.problems or self._fork_errno() or self.refusing()
+        )
         yield gauge("ready", "1 if new work is taken", not problems)
         if (room := _room(self.config.state_dir)) is not None:
             yield gauge("disk_free_bytes", "Free where the state is", room.bytes)
@@ -146,6 +159,7 @@ _WARDEN = {
     "children": "Shims and file helpers of the warden",
     "releasing": "Slots that are being emptied",
     "uptime_seconds": "Since the warden has started",
+    "fork_errno": "Answer of the kernel to the last fork of the warden; 0 is right",
     "log_lines_dropped": "Lines of the warden's log that were dropped",
 }
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NotRequired
 from msgspec import Meta
 from starlette.requests import Request
 
-from ...errors import Invalid
+from ...errors import Invalid, StageError, Unavailable
 from ...model import size
 from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
@@ -120,16 +120,22 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     here = state(request)
     runtime = here.runtimes.resolve(_printable(body.image, "image"))
     limits, lowered = sizes.granted(_resources(settings), here.config.ceiling)
+    here.sessions.admission.check_pids(limits.get("pids", 0), "config.resource_opts.pids")
     row = _row(here, await creator(request), body, settings)
     row = replace(row, runtime=runtime.name, limits=limits)
     annotate(request, name=row.name, runtime=runtime.name)
-    session, created = await here.sessions.get_or_create(
-        row,
-        lifecycle.own_runs(row, runtime, here.config),
-        body.reuse,
-        body.max_wait,
-        body.enqueue_only or body.max_wait > 0,
-    )
+    own = lifecycle.own_runs(row, runtime, here.config)
+    for _, plan in own:
+        here.sessions.admission.check_plan(plan)
+    may_wait = body.enqueue_only or body.max_wait > 0
+    try:
+        session, created = await here.sessions.get_or_create(
+            row, own, body.reuse, body.max_wait, may_wait
+        )
+    except (StageError, Unavailable):
+        for mount in row.mounts:  # a folder may have been deleted meanwhile: NotFound
+            here.folders.by_id(mount.folder)
+        raise
     if created and not body.enqueue_only:
         await _wait(session, min(body.max_wait, here.config.sessions.wait_s))
     annotate(request, session=session.row.id, created=created)

@@ -139,6 +139,7 @@ def folder(request: Request) -> Folder:
 def _find(request: Request, ref: str) -> Folder:
     folder = state(request).folders.find(owner(request), ref)
     annotate(request, folder=folder.row.id, name=folder.row.name)
+    request.scope["state"]["target"] = folder
     return folder
 
 
@@ -252,6 +253,7 @@ async def remove_by_id(request: Request) -> Response:
 
 
 async def _remove(request: Request, target: Folder) -> Response:
+    del request.scope["state"]["target"]  # an error of the removal itself is no missing folder
     await state(request).folders.remove(target)
     state(request).tokens.forget(target.row.id)
     return Response(status_code=204)

@@ -56,7 +56,7 @@ def plan_of(row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     """The plan of a terminal in this session: its shell, with its limits."""
     times = {"wall_s": config.terminal.wall_s, "cpu_s": config.ceiling.cpu_s}
     most = replace(config.ceiling, wall_s=config.terminal.wall_s)
-    limits, _ = sizes.step_limits(config.limits.exec, row.limits, times, most)
+    limits, _ = sizes.step_limits(config.limits.exec, row.limits, times, most, config.run_files)
     environ = {"TERM": "xterm-256color", **runtime.environ, **row.environ}
     steps = (Step(name, SHELL if name == "exec" else None, limits) for name in STEPS)
     return Plan(tuple(steps), environ)

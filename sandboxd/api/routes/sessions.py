@@ -229,7 +229,9 @@ async def match(request: Request) -> JsonResponse[Matches]:
 async def destroy(request: Request) -> JsonResponse[DestroyedSession]:
     """DELETE /session/{ref}: end all runs of the session, and remove its files."""
     await parameters(request, DestroySession)
-    row = await state(request).sessions.destroy(session(request))
+    target = session(request)
+    del request.scope["state"]["target"]  # an error of the end itself is no missing session
+    row = await state(request).sessions.destroy(target)
     return JsonResponse({"stats": _stats(row)})
 
 

@@ -224,6 +224,7 @@ async def _token(request: Request, text: str, purpose: Purpose) -> tuple[Token, 
     know(request.scope, token.giver)
     place = here.folders.by_id(token.folder)
     annotate(request, folder=place.row.id, owner=place.row.owner)
+    request.scope["state"]["target"] = place
     return token, place
 
 

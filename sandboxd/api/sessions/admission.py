@@ -1,9 +1,9 @@
 """The admission of runs and sessions: each begins now, waits for its turn, or is refused.
 
-A run reserves a count and its memory limit, a session a count and the size of its scratch, and a
-virtual folder disk space. Each reserves before it begins; the task that made the reservation
-releases it in a `finally`. At each release, and at each change of the bounds, the waiting tasks
-whose turn has come wake up. fair_queue.py has the rule.
+A run reserves a count, its memory limit and its tasks, a session a count and the size of its
+scratch, and a virtual folder disk space. Each reserves before it begins; the task that made the
+reservation releases it in a `finally`. At each release, and at each change of the bounds, the
+waiting tasks whose turn has come wake up. fair_queue.py has the rule.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...config import Config
-from ...errors import Draining, Full, NoSpace, QuotaExceeded, RateLimited, Unavailable
+from ...errors import Draining, Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
+from ...host_tasks import OWN_TASKS
 from ...model import GIB
 from ...runs.plan import Plan
 from ...runs.queue import RunQueue
@@ -102,7 +103,7 @@ class Reservations:
             raise Draining(text)
         if standing.reason in ("owner size", "size") and self._host_full:
             raise NoSpace(f"the server's disk is full: {text}")
-        if standing.reason in ("owner count", "owner size"):
+        if standing.reason in ("owner count", "owner size", "owner tasks"):
             raise QuotaExceeded(text)
         raise Full(text)
 
@@ -165,6 +166,11 @@ class Reservations:
                     f"this host promises {_gib(total.size)} of {self._resource}, of which "
                     f"{_gib(max(0, total.size - self.queue.used.size))} are left"
                 )
+            case "owner tasks":
+                return f"one owner may be promised {owner.tasks} tasks, of which too few are left"
+            case "tasks":
+                left = max(0, total.tasks - self.queue.used.tasks)
+                return f"this host promises {total.tasks} tasks, of which {left} are left"
             case "paused":
                 return DRAINED
         return f"other {self._kind}s come first"
@@ -184,10 +190,11 @@ class Admission:
         self.sessions = Reservations("session", "disk", self._session_bounds())
 
     def _run_bounds(self) -> Bounds:
-        bounds, memory = self.config.admission, self._capacity.memory
+        bounds, owner = self.config.admission, self.config.admission.owner
+        memory, tasks = self._capacity.memory, self._capacity.tasks.free
         return Bounds(
-            Amount(bounds.runs, int(bounds.memory * memory)),
-            Amount(bounds.owner.runs, int(bounds.owner.memory * memory)),
+            Amount(bounds.runs, int(bounds.memory * memory), int(bounds.tasks * tasks)),
+            Amount(owner.runs, int(owner.memory * memory), int(owner.tasks * tasks)),
         )
 
     def _session_bounds(self) -> Bounds:
@@ -277,6 +284,21 @@ class Admission:
             return Waiting(ahead, "other runs of this session come first")
         return head if run is runs.active else None
 
+    def check_pids(self, pids: int, where: str) -> None:
+        """Raise Invalid, which names `where`, for a limit of tasks that no run can ever have here:
+        also without any other task this host would have too few. A run that would fit without the
+        other tasks waits for them."""
+        most = int(self.config.admission.tasks * self._capacity.tasks.most)
+        if pids + OWN_TASKS > most:
+            text = f"at most {max(0, most - OWN_TASKS)}: this host promises {most} tasks in all"
+            raise Invalid("Input validation error", {where: text})
+
+    def check_plan(self, plan: Plan) -> None:
+        """As `check_pids`, for each step of a run."""
+        for step in plan.steps:
+            if step.command is not None:
+                self.check_pids(step.limits.pids, f"limits.{step.name}.pids")
+
     def check_waiting(self, waiting: int, kind: str) -> None:
         """Raise RateLimited when an owner, of whom so many wait, may not have one more wait."""
         most = self.config.admission.owner.waiting
@@ -285,6 +307,8 @@ class Admission:
 
 
 def run_amount(plan: Plan) -> Amount:
-    """The amount that a run reserves: one step at a time, so the memory of the largest."""
-    most = max((step.limits.memory for step in plan.steps if step.command is not None), default=0)
-    return Amount(1, most)
+    """The amount that a run reserves: one step at a time, so the memory and the tasks of the
+    largest, and the tasks of sandboxd in it."""
+    limits = [step.limits for step in plan.steps if step.command is not None]
+    memory = max((each.memory for each in limits), default=0)
+    return Amount(1, memory, max((each.pids for each in limits), default=0) + OWN_TASKS)

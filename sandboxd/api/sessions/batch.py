@@ -68,7 +68,9 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
     steps, clamped = list[Step](), list[Clamp]()
     for name in STEPS:
         default: Limits = getattr(config.limits, name)
-        limits, low = sizes.step_limits(default, row.limits, overrides[name], config.ceiling)
+        limits, low = sizes.step_limits(
+            default, row.limits, overrides[name], config.ceiling, config.run_files
+        )
         steps.append(Step(name, _command(name, options, runtime), limits))
         clamped += [replace(one, name=f"{name}.{one.name}") for one in low]
     own = sizes.variables(options.environ, "options.environ")

@@ -1,6 +1,7 @@
-"""The capacity of this host: memory in all, and disk space that is free now.
+"""The capacity of this host: memory in all, disk space that is free now, and tasks.
 
-In a container the memory is what its cgroup may use, if that is less than the machine's.
+In a container the memory is what its cgroup may use, if that is less than the machine's, and so
+are the tasks (host_tasks.py).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from contextlib import suppress
 import psutil
 
 from ...cgroupfs import memory_ceilings
+from ...host_tasks import TaskMeter
 
 
 class HostCapacity:
@@ -17,14 +19,18 @@ class HostCapacity:
 
     memory  bytes
     free    bytes of disk that an unprivileged process could still use below `state`
+    tasks   the bounds on processes and threads
     """
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: str, meter: TaskMeter | None = None) -> None:
         self._state = state
+        self._meter = meter or TaskMeter.of_daemon()
+        self.tasks = self._meter.measure()
         self.memory = min([psutil.virtual_memory().total, *memory_ceilings()])
         self.free = psutil.disk_usage(state).free
 
     def refresh(self) -> None:
-        """Bring `free` up to date. Blocks on the disk."""
+        """Bring `free` and `tasks` up to date. Blocks on the disk."""
+        self.tasks = self._meter.measure()
         with suppress(OSError):  # then the last value is the best there is
             self.free = psutil.disk_usage(self._state).free

@@ -31,13 +31,16 @@ class Destruction:
         if session.closed:
             raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
         session.closed = True
-        if session.pending:
-            await session.pending.withdraw()
-        await session.accounted()  # the last row includes every run whose end a client knows
-        async with self._index.name_lock(session.row.owner, session.row.name):
-            session.row = await self._condemn(session.row, reason)
-            self._index.begin_end(session)
-            error = await self._end(session, reason)
+        try:
+            if session.pending:
+                await session.pending.withdraw()
+            await session.accounted()  # the last row includes every run whose end a client knows
+            async with self._index.name_lock(session.row.owner, session.row.name):
+                session.row = await self._condemn(session.row, reason)
+                self._index.begin_end(session)
+                error = await self._end(session, reason)
+        finally:
+            session.over.set()
         if error:
             raise error
         return session.row

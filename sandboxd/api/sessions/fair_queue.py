@@ -1,14 +1,18 @@
 """The fair queue: whose turn it is where there is not enough for all. A rule without I/O.
 
 A key waits for an amount in the name of its owner, is granted the amount when its turn comes, and
-releases it later. An amount is a count (of runs, of sessions) and a size (bytes of memory or disk).
+releases it later. An amount is a count (of runs, of sessions), a size (bytes of memory or disk)
+and a number of tasks (processes and threads).
 
     1. Owners take turns. Within one owner, keys are granted in the order of their requests.
     2. One owner has at most `owner`, all together have at most `total`. An owner who would have
        more is passed over until a key of the owner releases something, and loses no turn by it.
     3. A key whose turn it is, but that does not fit into `total` yet, holds up all others: the
        amounts that come free are for this key. So many small keys never starve a large one.
-    4. A key that asks for more than `total` counts as `total`: it is granted its amount, alone.
+    4. A key that asks for a larger size than `total` has counts as that size: it is granted its
+       amount, alone. The same holds for the share of its owner, also for tasks.
+    5. A key that asks for more tasks than `total` has is passed over: alone, too, it could take
+       the last tasks of the host, and until the host has more, nobody waits for it.
 
 A key that is the first of all and fits is granted its amount at once: the rule is the same with and
 without a queue.
@@ -20,28 +24,35 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Reason = Literal["turn", "count", "size", "owner count", "owner size", "paused"]
+Part = Literal["count", "size", "tasks"]
+Reason = Literal[
+    "turn", "count", "size", "tasks", "owner count", "owner size", "owner tasks", "paused"
+]
 """Why a key waits: others come first, or a bound of all or of one owner is reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A count of things, and their size together."""
+    """A count of things, their size and their tasks together."""
 
     count: int = 0
     size: int = 0
+    tasks: int = 0
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(self.count + other.count, self.size + other.size)
+        return Amount(self.count + other.count, self.size + other.size, self.tasks + other.tasks)
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.count - other.count, self.size - other.size)
+        return Amount(self.count - other.count, self.size - other.size, self.tasks - other.tasks)
 
-    def exceeded(self, more: Amount, bound: Amount) -> Literal["", "count", "size"]:
-        """The part of `bound` that would be exceeded with `more`; "": none."""
+    def exceeded(self, more: Amount, bound: Amount) -> Literal["", Part]:
+        """The part of `bound` that would be exceeded with `more`; "": none. An amount that is
+        larger than the bound exceeds it only together with others."""
         if self.count + more.count > bound.count:
             return "count"
-        return "size" if self.size + min(more.size, bound.size) > bound.size else ""
+        if self.size + min(more.size, bound.size) > bound.size:
+            return "size"
+        return "tasks" if self.tasks + min(more.tasks, bound.tasks) > bound.tasks else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +143,14 @@ class FairQueue:
             return None
         for owner, keys in self._waiting.items():
             amount = next(iter(keys.values()))
+            if self._is_too_large(amount):
+                continue
             if not self.used_by(owner).exceeded(amount, self.owner):
                 return None if self._used.exceeded(amount, self.total) else owner
         return None
+
+    def _is_too_large(self, amount: Amount) -> bool:
+        return amount.tasks > self.total.tasks
 
     def standing(self, key: Hashable) -> Standing | None:
         """The place of `key`; None: it does not wait."""
@@ -156,9 +172,13 @@ class FairQueue:
     def _reason(self, owner: str, amount: Amount) -> Reason:
         if self.paused:
             return "paused"
+        if self._is_too_large(amount):
+            return "tasks"
         match self.used_by(owner).exceeded(amount, self.owner):
             case "count":
                 return "owner count"
             case "size":
                 return "owner size"
+            case "tasks":
+                return "owner tasks"
         return self._used.exceeded(amount, self.total) or "turn"

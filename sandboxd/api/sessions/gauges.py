@@ -32,6 +32,7 @@ def readings(sessions: SessionRegistry) -> Iterator[Metric]:
         amounts = {
             "runs": memory.count,
             "run_memory_bytes": memory.size,
+            "run_tasks": memory.tasks,
             "sessions": storage.count,
             "disk_bytes": storage.size,
         }

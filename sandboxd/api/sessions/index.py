@@ -40,11 +40,12 @@ class SessionIndex:
         self._by_name[session.row.owner, session.row.name] = session
 
     def find(self, owner: str, ref: str) -> Session:
-        """The owner's session of this UUID, else of this name. Raises NotFound."""
+        """The owner's session of this UUID, else of this name. Raises NotFound, also for a session
+        that is being destroyed: nothing more can be done in it."""
         session = self._by_id.get(ref.lower())
         if session is None or session.row.owner != owner:
             session = self.named(owner, ref)
-        if session is None:
+        if session is None or session.closed:
             raise NotFound("session", f"Session (id={ref}) does not exist.")
         return session
 

@@ -149,10 +149,14 @@ class SessionRegistry:
 
         Raises Exists when there is one with another runtime, or `reuse` is false.
         """
-        async with self._index.name_lock(wanted.owner, wanted.name):
-            session = self._index.named(wanted.owner, wanted.name)
-            if session is None:
-                return await self._creation.create(wanted, own, wait_s, may_wait), True
+        while True:
+            async with self._index.name_lock(wanted.owner, wanted.name):
+                session = self._index.named(wanted.owner, wanted.name)
+                if session is None:
+                    return await self._creation.create(wanted, own, wait_s, may_wait), True
+            if not session.closed or session.over.is_set():
+                break
+            await session.over.wait()  # its name is free then
         if not reuse or session.row.runtime != wanted.runtime:
             why = f"it runs {session.row.image}" if reuse else "reuseIfExists is false"
             data = {"existingSessionId": session.row.id}

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from ...config import ConsoleConfig
-from ...errors import Gone, SandboxdError, Unavailable
+from ...errors import Deleted, Gone, SandboxdError
 from ...runs.plan import Plan
 from ...runs.run import Run
 from ...store import runs as table
@@ -51,7 +51,7 @@ class RunRecords:
         try:
             numbers = await self._database.run(table.add, self._id, now, rows, old)
         except KeyError:
-            raise Unavailable("the session is being destroyed") from None
+            raise Deleted("session") from None
         for run, number in zip(runs, numbers, strict=True):
             run.number = number
         return numbers[-1]
@@ -62,7 +62,7 @@ class RunRecords:
         try:
             run.number = await self._database.run(table.number, self._id, now)
         except KeyError:
-            raise Unavailable("the session is being destroyed") from None
+            raise Deleted("session") from None
         return run.number
 
     async def note_begun(self, run: Run) -> None:

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from ...errors import Draining, Full, NotFound, SandboxdError, Unavailable
+from ...errors import Deleted, Draining, Full, NotFound, SandboxdError, Unavailable
 from ...runs.channel import Channel
 from ...runs.console_items import text
 from ...runs.follower import StartedRun
@@ -47,9 +47,12 @@ class Session:
     used_at   seconds since 1970 of the last request for it; more exact than the row
     requests  for it so far; of a session that an earlier daemon has made, at least its runs
     closed    it is being destroyed, and serves no requests any more
+    over      its destruction has ended
     warned    its users have a warning that it ends soon
     pending   its wait for its turn, while it waits
     """
+
+    kind = "session"
 
     def __init__(self, row: SessionRow, services: Services) -> None:
         self.row = row
@@ -58,6 +61,7 @@ class Session:
         self.helpers = asyncio.Semaphore(HELPERS_MAX)
         self.used_at, self.requests = row.used_at, row.runs
         self.closed = self.warned = False
+        self.over = asyncio.Event()
         self.pending: PendingSession | None = None
         self._services = services
         self._records = RunRecords(row.id, services)
@@ -114,6 +118,7 @@ class Session:
             self.check_begun()
             if self._services.admission.paused:
                 raise Draining(DRAINED)
+            self._services.admission.check_plan(plan)
             self._services.admission.check_waiting(waiting, "runs")
         return await self.runs.submit(id, plan)
 
@@ -155,14 +160,16 @@ class Session:
     # -- files (FilesOwner)
 
     async def open_helper(self) -> Channel:
-        """A file helper of it, for one request. Raises NotFound when the session has ended."""
+        """A file helper of it, for one request. Raises Deleted when the session ends."""
         if self.closed:
-            raise self._missing()
+            raise Deleted("session")
         return await self._services.warden.files(self.slot, self.row.id)
 
     def helper_gone(self) -> SandboxdError:
         """The reason why its file helper may have ended without an answer."""
-        return self._missing() if self.closed else Unavailable("the session's file helper is gone")
+        if self.closed:
+            return Deleted("session")
+        return Unavailable("the session's file helper is gone")
 
     def client_message(self, text: str) -> str:
         """A message of its file helper for clients: names are below /home/work for both."""
@@ -189,7 +196,7 @@ class Session:
 
     def _check_alive(self) -> None:
         if self.ending:
-            raise Unavailable("the session is being destroyed")
+            raise Deleted("session")
 
     async def start_run(self, run: Run) -> StartedRun:
         """Start an admitted run; its standard input goes along as a file."""
@@ -263,6 +270,7 @@ class Session:
     def admit_terminal(self, run: Run) -> AbstractAsyncContextManager[None]:
         """The admission of a terminal: at once, or not at all."""
         self._check_alive()
+        self._services.admission.check_plan(run.plan)
         return self._services.admission.admit(self.row.owner, run, "at once")
 
     async def start_terminal(self, run: Run, seat: socket.socket) -> StartedRun:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from ...errors import Invalid
-from ...model import MAY_BE_ZERO, MIB, UNLIMITED, Limits, size
+from ...model import MAY_BE_ZERO, MIB, NOFILE_MIN, UNLIMITED, Limits, size, within_files
 from ...runs.plan import Clamp
 
 _SIZE = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)\s*([kmgtpKMGTP]?)(?:[iI]?[bB])?", re.ASCII)
@@ -72,7 +72,7 @@ _NAMES = {field: name for name, field in (RESOURCES | RESOURCE_OPTS).items()}
 
 _SIZES = ("memory", "shm", "disk", "fsize", "output", "output_end", "stack", "quota")
 _LEAST = {"memory": MEMORY_MIN, "stack": STACK_MIN}
-COUNTS = {"pids": 1, "nofile": 16, "inodes": 1}
+COUNTS = {"pids": 1, "nofile": NOFILE_MIN, "inodes": 1}
 """Fields that are whole numbers -> the least with which a shell still works."""
 
 COUNT_MAX = 10**16 - 1
@@ -82,14 +82,16 @@ COUNT_MAX = 10**16 - 1
 def _schema(field: str) -> dict[str, Any]:
     """The JSON Schema of the values that `amount` takes."""
     if field in _SIZES:
-        least = MEMORY_MIN if field == "memory" else 1
-        text = {"type": "string", "pattern": f"^{_SIZE.pattern}$", "examples": ["256m", "1.5g"]}
+        least = _LEAST.get(field, 1)
+        pattern = f"{_SIZE.pattern}|unlimited" if field == "stack" else _SIZE.pattern
+        text = {"type": "string", "pattern": f"^({pattern})$", "examples": ["256m", "1.5g"]}
         return {"anyOf": [{"type": "integer", "minimum": least}, text, {"type": "null"}]}
     if field in COUNTS:
         text = {"type": "string", "pattern": f"^{_COUNT.pattern}$"}
         whole = {"type": "integer", "minimum": COUNTS[field], "maximum": COUNT_MAX}
         return {"anyOf": [whole, text, {"type": "null"}]}
-    number: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0}
+    zero = "minimum" if field in MAY_BE_ZERO else "exclusiveMinimum"
+    number: dict[str, Any] = {"type": "number", zero: 0}
     if field == "cpus":
         number = {"type": "number", "minimum": CPUS_MIN}
     return {"anyOf": [number, {"type": "string"}, {"type": "null"}]}
@@ -208,11 +210,23 @@ def clamp_fields(clamps: Sequence[Clamp]) -> ClampFields:
 
 
 def step_limits(
-    default: Limits, session: Mapping[str, Any], run: Mapping[str, Any], ceiling: Limits
+    default: Limits,
+    session: Mapping[str, Any],
+    run: Mapping[str, Any],
+    ceiling: Limits,
+    run_files: int = 0,
 ) -> tuple[Limits, list[Clamp]]:
-    """The limits of a step, and those that had to be lowered."""
+    """The limits of a step, and those that had to be lowered. All processes of the step together
+    may open `run_files` files; 0: any number. A default that is lowered for that is no news."""
     limits, lowered = granted(run, replace(ceiling, **session))
-    return replace(default, **{**session, **limits}), lowered
+    step = replace(default, **{**session, **limits})
+    within = within_files(step, run_files)
+    if within.nofile < step.nofile and {"pids", "nofile"} & {*session, *run}:
+        wanted = run.get("nofile", step.nofile)
+        text = f"from {wanted} to {within.nofile}: {step.pids} processes open at most {run_files}"
+        lowered = [one for one in lowered if one.name != "nofile"]
+        lowered.append(Clamp("nofile", wanted, within.nofile, f"{text} files together"))
+    return within, lowered
 
 
 def scratch_size(wanted: int, most: int) -> int:

@@ -135,6 +135,14 @@ ATTACKS = (
         else:
             broken(f"{len(opened)} descriptors")
         """),
+    _attack("files-of-all", "open, in many processes, all files that the host allows", """
+        import resource
+        each = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        with open("/proc/sys/fs/file-max") as file:
+            most = int(file.read())
+        if each * 256 > most // 2:  # counted and not opened: other programs would miss them
+            broken(f"256 processes may open {each} files each, of {most} of the host")
+        """, resources={"pids": 256, "nofile": 65536}),
     _attack("pseudo-terminals", "take the pseudo terminals of everybody", """
         opened = []
         try:

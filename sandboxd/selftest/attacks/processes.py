@@ -137,7 +137,8 @@ ATTACKS = (
             broken("a core was dumped")
         """),
     _attack("priority", "run before everybody else", """
-        refused("a better nice value", lambda: os.setpriority(os.PRIO_PROCESS, 0, -5))
+        better = os.getpriority(os.PRIO_PROCESS, 0) - 1
+        refused("a better nice value", lambda: os.setpriority(os.PRIO_PROCESS, 0, better))
         refused("the scheduler FIFO",
                 lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)))
         try:

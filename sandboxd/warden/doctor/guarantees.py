@@ -65,13 +65,15 @@ PROBES: dict[str, Probe] = {
     "clock": machine.clock,
     "disk": machine.disk,
     "memory": machine.memory,
+    "tasks": machine.tasks,
+    "open-files": machine.open_files,
     "delegation": machine.delegation,
 }
 
 SEQUENTIAL = {
     "mount-namespace", "network-namespace", "ipc-namespace", "uts-namespace", "cgroup-namespace",
     "sealed-mounts", "own-inodes", "devices", "loopback", "openat2", "uids", "interpreter", "clock",
-    "disk", "memory", "delegation",
+    "disk", "memory", "tasks", "open-files", "delegation",
 }  # fmt: skip
 """Probes that follow one another in one child, at half the price. The others have a child of their
 own: they take long, or take away what later probes need."""

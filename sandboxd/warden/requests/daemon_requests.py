@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ... import log
 from ...errors import Unavailable
 from ...systemd import Notify
+from ..fork import LAST
 from ..leaks.sweep import Sweep
 from ..shared_resources import Resources
 from ..vitals import vitals
@@ -54,6 +55,7 @@ class DaemonRequests:
         """The warden lives; so the service manager hears, too."""
         self._notify.alive(self.status())
         suspect_scratches(self._resources)
+        LAST.probe()
         busy = {"children": len(self._workers.children), "releasing": len(self._teardown)}
         return Result({"vitals": vitals() | busy})
 

@@ -42,15 +42,20 @@ def acts_of(*subjects: object) -> dict[str, Act]:
 
 
 class Dispatcher:
-    """Serves the requests that arrive on `sock`."""
+    """Serves the requests that arrive on `sock`.
+
+    broken  a packet was no message: nothing that this api does can be trusted any more
+    """
 
     def __init__(self, sock: socket.socket, acts: Mapping[str, Act]) -> None:
         self._sock = sock
         self._acts = acts
         self._checker = RequestChecker()
+        self.broken = False
 
     def serve_one(self) -> bool:
-        """Receive one request and carry it out; False when the api has closed its end."""
+        """Receive one request and carry it out; False when the api has closed its end, or has sent
+        a packet that is no message."""
         try:
             message, fds = wire.receive(self._sock)
         except wire.Starved as error:
@@ -58,6 +63,7 @@ class Dispatcher:
             self._reply(error.message).refuse(starved)
             return True
         except (OSError, wire.WireError) as error:
+            self.broken = isinstance(error, wire.WireError)
             log.event("api.nonsense", logging.ERROR, error=str(error))
             return False
         if message is None:

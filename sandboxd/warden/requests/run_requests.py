@@ -11,7 +11,7 @@ from ...errors import Unavailable
 from ...jail.cgroup import Group
 from ...jail.enter import Jail
 from ...jail.stage import stage
-from ...model import Limits, Step
+from ...model import Limits, Step, within_files
 from ...shim.run_spec import RunSpec
 from ..runs import launcher, run_directory
 from ..runs.worker import Worker
@@ -51,7 +51,11 @@ class RunRequests:
         if len(run_directory.numbers(leased.path)) >= RUNS_MAX:
             raise Unavailable(f"a session has files of {RUNS_MAX} runs at most")
         path, ceiling = leased.run_path(run), self._ceiling(terminal)
-        limited = tuple(replace(step, limits=step.limits.clamped(ceiling)[0]) for step in steps)
+        run_files = resources.config.run_files
+        limited = tuple(
+            replace(step, limits=within_files(step.limits.clamped(ceiling)[0], run_files))
+            for step in steps
+        )
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
             group = resources.hierarchy.group(f"{slot}.{run}")
             undo.callback(group.remove)

@@ -83,6 +83,11 @@ class Hierarchy:
                 dirs |= _try_cpuset(f"{mounts[V1_CPUSET]}{above_cpuset}/{name}")
             return cls(dirs, name, _v1_shims(mounts, delegated) if delegated else None)
 
+    @property
+    def tasks(self) -> str:
+        """The directory that counts the tasks of all runs."""
+        return self.base.get("", self.base.get("pids", ""))
+
     def group(self, run: str) -> Group:
         """A group for `run`; the one that a killed daemon has left is used again."""
         with stage("cgroup"):

@@ -121,7 +121,7 @@ async function flow_a_session_is_found_again_and_told_about() {
         assert.deepEqual([info.status, info.lang], ['RUNNING', 'gcc:latest']);
         assert.equal(JSON.parse(info.occupiedSlots).mem, String(256 << 20));
         await refused(400, client.createIfNotExists('python:3', name, {}));
-        await refused(404, client.createIfNotExists('cobol:85', `${name}-b`, {}));
+        await refused(404, client.createIfNotExists('nosuchlanguage:85', `${name}-b`, {}));
     });
 }
 

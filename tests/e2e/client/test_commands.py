@@ -40,7 +40,7 @@ def test_create_without_reuse_is_refused(client: Client, session: str) -> None:
 
 
 def test_create_of_an_unknown_image_says_so(client: Client) -> None:
-    printed = client("session", "create", "cobol:85")
+    printed = client("session", "create", "nosuchlanguage:85")
     assert printed.status == 1 and "No such environment image." in printed.err
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from .... import cgroupfs
 from ....errors import StageError
 from ....free_space import FreeSpace
+from ....host_tasks import OWN_TASKS, TaskMeter
 from ....model import GIB, MIB
+from ...host_limits import file_max
 from .. import checks
 from . import ProbeContext
 
@@ -54,6 +56,31 @@ def memory(host: ProbeContext) -> str:
     text = f"{free / GIB:.1f} GiB available"
     if free < wanted:
         raise StageError("memory", f"{text}, and one run may use {wanted / MIB:.0f} MiB")
+    return text
+
+
+def tasks(host: ProbeContext) -> str:
+    """Processes and threads for a step without limits of its own, beside those of the host."""
+    runs = "" if isinstance(host.hierarchy, str) else host.hierarchy.tasks
+    meter = TaskMeter.of_daemon(host.config.cgroup, runs)
+    bounds = meter.measure()
+    meter.close()
+    share, wanted = host.config.admission.tasks, host.config.limits.exec.pids + OWN_TASKS
+    promised = int(share * bounds.free)
+    text = f"{promised} are promised to runs at one time: {bounds.tightest}"
+    if promised < wanted:
+        raise StageError("tasks", f"{text}; one run may need {wanted}")
+    return text
+
+
+def open_files(host: ProbeContext) -> str:
+    """Open files for the runs that may go on at one time, and as many for the rest of the host."""
+    most, runs = file_max(), host.config.admission.runs
+    wanted = 2 * runs * host.config.limits.exec.nofile
+    text = f"fs.file-max is {most}; {runs} runs with nofile {host.config.limits.exec.nofile}"
+    if most < wanted:
+        remedy = f"sysctl fs.file-max={wanted}, and the same in /etc/sysctl.d"
+        raise StageError("files", f"{text} and the host may need {wanted}", remedy=remedy)
     return text
 
 

@@ -1,0 +1,134 @@
+"""Garbage between the halves of a daemon: it serves on, or both halves end and start again."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandboxd import wire
+
+from ..waiting import PATIENCE_S, until
+from .daemon import Daemon, leaks, run
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PIDFD_GETFD = 438
+"""The number of pidfd_getfd(2) on every architecture."""
+
+
+def end_of(pid: int) -> socket.socket:
+    """A copy of the end of the socket between the halves that the process `pid` has."""
+    process = os.pidfd_open(pid)
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if not os.readlink(link).startswith("socket:"):
+                continue
+            fd = LIBC.syscall(PIDFD_GETFD, process, int(link.name), 0)
+            assert fd >= 0, "the test needs root"
+            copy = socket.socket(fileno=fd)
+            if (copy.family, copy.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                return copy
+            copy.close()
+    finally:
+        os.close(process)
+    raise AssertionError(f"{pid} has no such socket")
+
+
+def raw(data: bytes) -> Callable[[socket.socket], object]:
+    return lambda sock: sock.sendmsg([data])
+
+
+def closed(sock: socket.socket) -> None:
+    sock.shutdown(socket.SHUT_WR)
+
+
+def with_descriptors(data: bytes, count: int) -> Callable[[socket.socket], object]:
+    def send(sock: socket.socket) -> None:
+        fds = array.array("i", [0] * count)
+        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+
+    return send
+
+
+BROKEN: dict[str, Callable[[socket.socket], object]] = {
+    "no JSON": raw(b"\x00\xff garbage"),
+    "no object": raw(b"[1, 2]"),
+    "half an object": raw(b'{"op": "ping", "id"'),
+    "deep": raw(b"[" * 100_000),
+    "a long number": raw(b'{"id": ' + b"9" * 10_000 + b"}"),
+    "too long": raw(b'"' + b"x" * wire.PACKET + b'"'),
+    "no JSON with descriptors": with_descriptors(b"garbage", 3),
+    "empty": raw(b""),
+    "closed": closed,
+}
+REFUSED = {
+    "unknown request": raw(b'{"op": "shutdown", "id": 1000000}'),
+    "no request": raw(b"{}"),
+    "no number": raw(b'{"op": "ping", "id": []}'),
+    "unknown argument": raw(b'{"op": "ping", "id": 1000000, "path": "/"}'),
+    "descriptors of no request": with_descriptors(b'{"op": "ping", "id": 1000000}', 2),
+    "more descriptors than a message has": with_descriptors(b'{"op": "ping", "id": 1000000}', 60),
+}
+
+
+def whole_end(daemon: Daemon, api: int) -> int:
+    """Wait for the end of both halves; the exit status of the daemon."""
+    assert daemon.process and daemon.process.stdout
+    status = daemon.process.wait(PATIENCE_S)
+    daemon.process.stdout.close()
+    daemon.process = None
+    until(lambda: not Path(f"/proc/{api}").exists())
+    return status
+
+
+@pytest.mark.parametrize("garbage", BROKEN)
+@pytest.mark.parametrize("sender", ["api", "warden"])
+def test_garbage_of_one_half_ends_both_and_the_service_starts_again(
+    folder: Path, sender: str, garbage: str
+) -> None:
+    before, daemon = leaks(), Daemon(folder)
+    daemon.start()
+    with daemon.client() as http:
+        id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+    assert daemon.process
+    api = daemon.api
+    with end_of({"api": api, "warden": daemon.process.pid}[sender]) as sock:
+        BROKEN[garbage](sock)
+    assert whole_end(daemon, api) == 1
+    daemon.start()
+    with daemon.client() as http:
+        assert run(http, id, {"exec": "echo well"}).text("stdout") == "well\n"
+        assert http.delete(f"/session/{id}").status_code == 200
+    assert daemon.stop() == 0
+    assert leaks() <= before
+
+
+@pytest.mark.parametrize("garbage", ["no JSON", "closed"])
+def test_api_that_is_deaf_and_sends_garbage_is_killed(folder: Path, garbage: str) -> None:
+    daemon = Daemon(folder)
+    daemon.start()
+    api = daemon.api
+    with end_of(api) as sock:
+        os.kill(api, signal.SIGSTOP)
+        BROKEN[garbage](sock)
+    assert whole_end(daemon, api) == 1
+
+
+def test_request_that_the_table_does_not_have_is_refused_and_the_daemon_serves_on(
+    folder: Path,
+) -> None:
+    daemon = Daemon(folder)
+    daemon.start()
+    with end_of(daemon.api) as sock, daemon.client() as http:
+        for send in REFUSED.values():
+            send(sock)
+            id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+            assert http.get(f"/session/{id}/files").status_code == 200
+            assert http.delete(f"/session/{id}").status_code == 200
+    assert daemon.stop() == 0
