@@ -209,6 +209,11 @@ def _dev() -> list[Part]:
         *(Link(f"/dev/{name}", f"/proc/self/fd/{n}") for n, name in enumerate(
             ("stdin", "stdout", "stderr"))),
         Directory("/dev/shm"),
+        # POSIX message queues outlive processes. Their files are here, so the shim can remove them.
+        *(
+            [Mount("/dev/mqueue", "mqueue", WRITABLE | NOEXEC)]
+            if os.path.exists("/proc/sys/fs/mqueue") else []  # a kernel without them
+        ),
     ]  # fmt: skip
 
 

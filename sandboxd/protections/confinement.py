@@ -97,8 +97,9 @@ PROTECTIONS = (
     ),
     Protection(
         "/dev",
-        "six fresh nodes, a devpts of its own with a bound, a shm of a fixed size",
-        ("jail/rootfs.py",),
+        "six fresh nodes, a devpts of its own with a bound, a shm of a fixed size; IPC objects are "
+        "cleared between steps",
+        ("jail/rootfs.py", "shim/ipc.py"),
         (
             HostGuarantee(
                 "isolation", "devices", "the six harmless devices can be made",
@@ -106,7 +107,7 @@ PROTECTIONS = (
             ),
         ),
         attacks=("device-nodes", "devices-shown", "pseudo-terminals", "shared-memory"),
-        tests=("tests/escape/test_terminal.py",),
+        tests=("tests/escape/test_terminal.py", "tests/escape/test_ipc.py"),
     ),
     Protection(
         "/proc",

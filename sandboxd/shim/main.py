@@ -20,7 +20,7 @@ from ..jail.enter import JailSession
 from ..jail.stage import stage
 from ..model import most
 from ..spool import ConsoleWriter, append_event
-from . import shared_memory
+from . import ipc
 from .control import READERS_MAX
 from .denied_calls import DeniedCalls
 from .launch import Init, claim, prepare
@@ -47,7 +47,7 @@ def main(spec: RunSpec) -> NoReturn:
         session = JailSession(spec.uid, spec.gid, limits, *directories)
         storage = _open_storage(spec)
         denied = claim(init, session, spec.jail.filter.refused)
-        storage.add(SHM, shared_memory.SHM)
+        storage.add(SHM, ipc.SHM)
         _drop_root(spec, init, denied, storage)
         RunExecution(spec, init, denied, storage).execute()
     except StageError as error:

@@ -26,7 +26,7 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, environment, input_wait, shared_memory
+from . import advice, environment, input_wait, ipc
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -107,7 +107,7 @@ class RunExecution:
         """Write the step's limits to the cgroup. False, with a verdict in the journal, when files
         of an earlier step take more memory than the limit."""
         if not self.is_first:
-            shared_memory.clear()
+            ipc.clear()
         self.is_first = False
         try:
             self.spec.jail.group.limit(step.limits)

@@ -13,7 +13,7 @@ from sandboxd.config import STEP_LIMITS
 from sandboxd.jail import rlimits
 from sandboxd.jail.cgroup import Group
 from sandboxd.model import Limits
-from sandboxd.shim import shared_memory
+from sandboxd.shim import ipc
 from sandboxd.shim.console import ConsoleCopier
 from sandboxd.shim.deadlines import Deadlines
 from sandboxd.shim.storage import Storage
@@ -165,34 +165,10 @@ def test_verdict_says_that_the_kernel_sent_sigsegv(sandbox: Sandbox) -> None:
     assert (result.verdict["signal"], result.verdict["sent_by"]) == ("SIGSEGV", "kernel")
 
 
-LEAVE = (
-    "head -c 60M /dev/zero > /dev/shm/x; mkdir -p /dev/shm/a/b; chmod 0 /dev/shm/a; "
-    "ipcmk -M 30M -S 4 -Q >/dev/null; /usr/bin/python3 -c '\n"
-    "import ctypes, os; l = ctypes.CDLL(None); l.shmat.restype = ctypes.c_void_p\n"
-    'n = int(list(open("/proc/sysvipc/shm"))[1].split()[1])\n'
-    "ctypes.memset(ctypes.c_void_p(l.shmat(n, None, 0)), 1, 30 << 20)'"
-)
-
-
-def test_shared_memory_that_a_step_leaves_is_gone_in_the_next(sandbox: Sandbox) -> None:
-    look = "ls -A /dev/shm; cat /proc/sysvipc/{shm,sem,msg} | grep -vc key"
-    result = sandbox.run(look, build=LEAVE, shm=64 << 20)
-    assert result.events[1]["exit"] == 0, result.stderr
-    assert result.stdout == "0\n"
-
-
-def test_shared_memory_that_a_step_leaves_is_in_the_next_unless_it_is_cleared(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_memory, "clear", lambda: None)
-    look = "ls -A /dev/shm; cat /proc/sysvipc/{shm,sem,msg} | grep -vc key"
-    assert sandbox.run(look, build=LEAVE, shm=64 << 20).stdout == "a\nx\n3\n"
-
-
 def test_memory_of_an_earlier_step_that_cannot_be_freed_is_the_verdict_memory(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_memory, "clear", lambda: None)
+    monkeypatch.setattr(ipc, "clear", lambda: None)
     own = {"exec": {"memory": 32 << 20}}
     result = sandbox.run("echo ran", build="head -c 60M /dev/zero > /dev/shm/x", per_step=own)
     assert (result.stdout, result.exit) == ("", 137)

@@ -57,7 +57,7 @@ ATTACKS = (
                     broken(f"{path} is writable")
         """),
     _attack("mounts-shown", "find a mount that is writable, or gives rights", """
-        places = {"/home/work", "/tmp", "/dev/shm", "/dev/pts"}
+        places = {"/home/work", "/tmp", "/dev/shm", "/dev/mqueue", "/dev/pts"}
         for line in open("/proc/self/mountinfo"):
             left, _, right = line.partition(" - ")
             words = left.split()
@@ -95,8 +95,8 @@ ATTACKS = (
                     number = os.major(node.st_rdev), os.minor(node.st_rdev)
                     if number not in harmless:
                         broken(f"{top}/{name} is {number}")
-        names = {"fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout",
-                 "tty", "urandom", "zero"}
+        names = {"fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
+                 "stdout", "tty", "urandom", "zero"}
         if more := sorted(set(os.listdir("/dev")) - names):
             broken(f"/dev has {more}")
         for name in ("mem", "kmsg", "port", "kvm", "fuse", "loop-control", "loop0", "vda", "sda",

@@ -1,0 +1,50 @@
+"""The removal of what a step leaves behind without a process: the IPC objects of the run.
+
+    DIRECTORIES  shared memory and semaphores of POSIX, whose files are in /dev/shm, and its message
+                 queues, whose files are in /dev/mqueue
+    KINDS       shared memory, semaphores and message queues of System V
+
+Nothing else in a run outlives its processes but the files of its scratch, with /tmp, which stay:
+tests/escape/test_ipc.py looks for a new kind. The objects count as memory of the run as long as
+they exist. The next step has its own limit: the memory of the step before would count against it or
+even exceed it, and steps must not disturb each other. The removal runs as the session's uid,
+between two steps, when no program runs.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..files.removal import empty
+from ..jail import syscalls
+from ..jail.stage import stage
+
+SHM, QUEUES = "/dev/shm", "/dev/mqueue"
+DIRECTORIES = (SHM, QUEUES)
+
+KINDS = {
+    "shm": syscalls.shmctl_remove,
+    "sem": syscalls.semctl_remove,
+    "msg": syscalls.msgctl_remove,
+}
+
+
+def clear() -> None:
+    """Remove all IPC objects of the run. Raises StageError."""
+    with stage("leftovers"):
+        os.chmod(SHM, 0o1777)  # programs of the owner may have taken their own rights away
+        for path in filter(os.path.ismount, DIRECTORIES):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                empty(fd)
+            finally:
+                os.close(fd)
+        for kind, remove in KINDS.items():
+            for number in _identifiers(kind):
+                remove(number)
+
+
+def _identifiers(kind: str) -> list[int]:
+    """The ids of the objects of this IPC namespace: column two of /proc/sysvipc (proc(5))."""
+    with open(f"/proc/sysvipc/{kind}", encoding="utf-8") as file:
+        return [int(line.split()[1]) for line in list(file)[1:]]
