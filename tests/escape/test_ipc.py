@@ -1,4 +1,4 @@
-"""What lives without a process: a step leaves nothing of it to the next."""
+"""Objects that live without a process: a step leaves nothing of it to the next."""
 
 from __future__ import annotations
 
