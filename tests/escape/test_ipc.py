@@ -1,4 +1,4 @@
-"""Objects that live without a process: a step leaves nothing of it to the next."""
+"""Objects that live without a process: a step leaves none of them to the next."""
 
 from __future__ import annotations
 
