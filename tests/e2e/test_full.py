@@ -237,7 +237,7 @@ def test_warden_without_descriptors_refuses_and_is_well_again(folder: Path) -> N
         warden = daemon.process.pid
         used = max(int(fd) for fd in os.listdir(f"/proc/{warden}/fd"))
         _, most = resource.prlimit(warden, resource.RLIMIT_NOFILE)
-        resource.prlimit(warden, resource.RLIMIT_NOFILE, (used + 3, most))
+        resource.prlimit(warden, resource.RLIMIT_NOFILE, (used + 1, most))
         statuses = set()
         for number in range(4):
             call = {"mode": "batch", "runId": f"r{number}", "options": {"exec": "echo x"}}

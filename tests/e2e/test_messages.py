@@ -124,7 +124,10 @@ def test_smallest_disk_has_half_of_its_size_for_files(run: Run) -> None:
         (("--env", "1A=b"), "--env: a name consists of letters"),
         (("--limit", "pids"), "--limit pids: write NAME=VALUE"),
         (("--limit", "pids="), "--limit pids=: write NAME=VALUE"),
-        (("--limit", "pids=x"), "--limit pids: a whole number from 1 up is expected"),
+        (
+            ("--limit", "pids=x"),
+            "--limit pids: a whole number from 1 to 9999999999999999 is expected",
+        ),
         (("--limit", "colour=red"), "--limit colour: unknown here; known are cpu_s, disk"),
         (("--limit", "disk=1m"), "--limit disk: at least 16 MiB are needed"),
     ],

@@ -119,7 +119,10 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     _check_offered(body, settings)
     here = state(request)
     runtime = here.runtimes.resolve(_printable(body.image, "image"))
-    limits, lowered = sizes.granted(_resources(settings), here.config.ceiling)
+    config = here.config
+    limits, lowered = sizes.session_limits(
+        _resources(settings), config.limits.exec, config.ceiling, config.run_files
+    )
     here.sessions.admission.check_pids(limits.get("pids", 0), "config.resource_opts.pids")
     row = _row(here, await creator(request), body, settings)
     row = replace(row, runtime=runtime.name, limits=limits)

@@ -217,16 +217,38 @@ def step_limits(
     run_files: int = 0,
 ) -> tuple[Limits, list[Clamp]]:
     """The limits of a step, and those that had to be lowered. All processes of the step together
-    may open `run_files` files; 0: any number. A default that is lowered for that is no news."""
+    may open `run_files` files; 0: any number. A default that is lowered for that is no news, and
+    neither is a limit of the session."""
     limits, lowered = granted(run, replace(ceiling, **session))
     step = replace(default, **{**session, **limits})
     within = within_files(step, run_files)
-    if within.nofile < step.nofile and {"pids", "nofile"} & {*session, *run}:
+    if within.nofile < step.nofile and {"pids", "nofile"} & {*run}:
         wanted = run.get("nofile", step.nofile)
-        text = f"from {wanted} to {within.nofile}: {step.pids} processes open at most {run_files}"
-        lowered = [one for one in lowered if one.name != "nofile"]
-        lowered.append(Clamp("nofile", wanted, within.nofile, f"{text} files together"))
+        lowered = _with_files(lowered, wanted, within, run_files)
     return within, lowered
+
+
+def session_limits(
+    wanted: Mapping[str, Any], default: Limits, ceiling: Limits, run_files: int
+) -> tuple[dict[str, Any], list[Clamp]]:
+    """The limits of a session, and those that had to be lowered. `default`: of its exec steps."""
+    limits, lowered = granted(wanted, ceiling)
+    within = within_files(replace(default, **limits), run_files)
+    if within.nofile < limits.get("nofile", 0):
+        limits["nofile"] = within.nofile
+        lowered = _with_files(lowered, wanted["nofile"], within, run_files)
+    return limits, lowered
+
+
+def _with_files(
+    lowered: Sequence[Clamp], wanted: int, within: Limits, run_files: int
+) -> list[Clamp]:
+    """`lowered` with the clamp of `nofile` to what `within` has, instead of another one."""
+    reason = f"{within.pids} processes open at most {run_files} files together"
+    text = f"from {wanted} to {within.nofile}: {reason}"
+    others = [one for one in lowered if one.name != "nofile"]
+    clamps = [*others, Clamp("nofile", wanted, within.nofile, text)]
+    return sorted(clamps, key=lambda clamp: clamp.name)
 
 
 def scratch_size(wanted: int, most: int) -> int:
