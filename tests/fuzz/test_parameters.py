@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import hypothesis
@@ -30,6 +31,7 @@ from sandboxd.api.routes.table import ROUTES
 from sandboxd.api.sessions import batch, sizes
 from sandboxd.config import Config
 from sandboxd.errors import NotFound
+from sandboxd.model import MAY_BE_ZERO
 from sandboxd.runtimes import Runtime
 from sandboxd.store.sessions import SessionRow
 
@@ -108,10 +110,11 @@ FIELDS = sorted({*sizes.RUN_LIMITS.values(), "shm"})
 @hypothesis.given(scalars | values(), st.sampled_from(FIELDS))
 def test_limit_is_a_number_in_the_range_of_the_warden_or_refused(value: Any, field: str) -> None:
     number = attempt(lambda: sizes.amount(field, value, "x"))
-    assert number is None or number > 0
+    least = 0 if field in MAY_BE_ZERO else sys.float_info.min
+    assert number is None or number >= least
     if number is not None:
         limits, _ = sizes.granted({field: number}, DEFAULT.ceiling)
-        assert 0 < limits[field] <= getattr(DEFAULT.ceiling, field)
+        assert least <= limits[field] <= getattr(DEFAULT.ceiling, field)
         to_json(sizes.clamp_fields(sizes.granted({field: number}, DEFAULT.ceiling)[1]))
 
 
