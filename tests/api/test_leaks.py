@@ -49,10 +49,18 @@ def test_the_metric_of_leaks_has_a_series_for_every_kind() -> None:
     assert set(typing.get_args(Kind)) < set(KINDS)
 
 
+def report_of(server: Server, text: str) -> None:
+    """Make this the report of the next sweep. The sweep of the daemon itself may read it at any
+    moment, so the file is whole at every moment."""
+    new = server.base / "report.new"
+    new.write_text(text)
+    new.replace(server.base / "report.json")
+
+
 def test_leaks_are_in_the_response_the_log_and_the_metric(own_server: Server) -> None:
     leak = {"kind": "process", "identity": "pid 7\n[sleep]", "age_s": 4.0, "done": "killed"}
     report = {"strays": [leak], "folders": [OTHER]}
-    (own_server.base / "report.json").write_text(json.dumps(report))
+    report_of(own_server, json.dumps(report))
     answer = own_server.client.get("/admin/leaks").json()
     assert [one["kind"] for one in answer["strays"]] == ["process", "folder"]
     assert answer["strays"][0] == leak and answer["recent"][0]["kind"] == "folder"
@@ -62,7 +70,7 @@ def test_leaks_are_in_the_response_the_log_and_the_metric(own_server: Server) ->
     metrics = samples(own_server)
     assert value(metrics, "leaks", kind="process") == 1 and value(metrics, "leaks", kind="shm") == 0
     assert value(metrics, "leaks_found_total", kind="process", done="killed") >= 1
-    (own_server.base / "report.json").write_text("{}")
+    report_of(own_server, "{}")
     answer = own_server.client.get("/admin/leaks").json()
     assert answer["strays"] == [] and answer["recent"]
     assert value(samples(own_server), "leaks", kind="process") == 0
@@ -70,7 +78,7 @@ def test_leaks_are_in_the_response_the_log_and_the_metric(own_server: Server) ->
 
 def test_a_slot_that_is_leased_without_a_row_is_released(own_server: Server) -> None:
     slots = [{"slot": 55, "session": OTHER}]
-    (own_server.base / "report.json").write_text(json.dumps({"slots": slots}))
+    report_of(own_server, json.dumps({"slots": slots}))
     (leak,) = own_server.client.get("/admin/leaks").json()["strays"]
     assert (leak["kind"], leak["done"]) == ("slot", "released") and OTHER in leak["identity"]
 
@@ -91,7 +99,7 @@ def test_the_report_of_leaks_is_for_admins_only(server: Server) -> None:
 
 
 def test_a_sweep_that_fails_is_answered_with_503_without_its_cause(own_server: Server) -> None:
-    (own_server.base / "report.json").write_text(json.dumps({"fault": "the survey has failed"}))
+    report_of(own_server, json.dumps({"fault": "the survey has failed"}))
     answer: httpx.Response = own_server.client.get("/admin/leaks")
     assert answer.status_code == 503 and answer.json()["msg"] == "the sweep has failed"
     until(lambda: "the survey has failed" in own_server.log())  # it is logged after the response
