@@ -72,9 +72,14 @@ class PeakSampler:
         """Take in the sizes of the processes that init has reaped."""
         self._seen.resident, self._seen.inherited = resident, inherited
 
-    def memory(self, after: Counters) -> int:
-        """The most memory that the step held, in bytes."""
-        return peak_memory(self._seen, after.memory_peak)
+    def memory(self, before: Counters, after: Counters) -> int:
+        """The most memory that the step held, in bytes. The kernel's peak belongs to this step if
+        it has grown; v2 starts it anew since Linux 6.12 only. If not, the samples are all that is
+        known of small processes."""
+        seen, peak = self._seen, after.memory_peak
+        if peak and peak <= before.memory_peak and seen.resident <= seen.inherited:
+            return seen.held
+        return peak_memory(seen, peak)
 
     def tasks(self, before: Counters, after: Counters) -> int:
         """The most processes and threads. The kernel's peak belongs to this step if it has grown.

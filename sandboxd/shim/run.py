@@ -329,7 +329,7 @@ class RunExecution:
         return Usage(
             wall_ms=int(self.deadlines.elapsed(time.monotonic()) * 1000),
             cpu_ms=(after.cpu_us - before.cpu_us) // 1000,
-            mem_peak=self.peaks.memory(after),
+            mem_peak=self.peaks.memory(before, after),
             pids_peak=self.peaks.tasks(before, after),
             stdout_bytes=self.terminal.sent if self.terminal else self.console.received[STDOUT],
             stderr_bytes=self.console.received[STDERR],

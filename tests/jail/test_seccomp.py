@@ -206,6 +206,7 @@ def test_families_and_protocols_of_sockets_are_allowed_one_by_one() -> None:
         assert (judged(NUMBERS["socketpair"], (number, 1, 0)) == ALLOW) == (number == 1)
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
 def test_netlink_has_the_protocol_of_interfaces_and_routes_only(number: int, high: int) -> None:
     for protocol in (number, *range(600)):

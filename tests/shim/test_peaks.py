@@ -72,11 +72,11 @@ def test_largest_sample_of_the_step_is_its_peak() -> None:
     for held, tasks in ((5, 1), (90, 4), (20, 2)):
         group.use, group.count = (held, 0), tasks
         sampler.sample(0.5)
-    assert sampler.memory(Counters()) == 90
+    assert sampler.memory(Counters(), Counters()) == 90
     assert sampler.tasks(Counters(), Counters()) == 4
     assert sampler.tasks(Counters(pids_peak=4), Counters(pids_peak=9)) == 9
     sampler.begin()
-    assert sampler.memory(Counters(memory_peak=90)) == 0
+    assert sampler.memory(Counters(), Counters(memory_peak=90)) == 0
     assert sampler.tasks(Counters(pids_peak=9), Counters(pids_peak=9)) == 1
 
 
@@ -87,3 +87,13 @@ def test_first_samples_follow_each_other_fast() -> None:
         sampler.sample(0.5)
         intervals.append(sampler.interval_s)
     assert intervals == [FIRST_SAMPLE_S * 2**n for n in range(5)] + [0.5, 0.5]
+
+
+def test_peak_of_an_earlier_step_says_nothing_of_small_processes() -> None:
+    sampler = PeakSampler(Group({}))
+    sampler.record_processes(72, 72)
+    earlier = Counters(memory_peak=90)
+    assert sampler.memory(earlier, earlier) == 0
+    assert sampler.memory(earlier, Counters(memory_peak=91)) == 72
+    sampler.record_processes(80, 72)
+    assert sampler.memory(earlier, earlier) == 80
