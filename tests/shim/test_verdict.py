@@ -123,7 +123,7 @@ def test_signal_is_named() -> None:
         (facts(127 << 8, last_output=NOTHING_TO_EXECUTE),
          'exec "*" looked for main.py in /home/work and found none; upload one, or name a command '
          "with options.exec"),
-        (facts(FAILED, ended_by="wall_s", last_output="getaddrinfo EAI_AGAIN registry.npmjs.org"),
+        (facts(FAILED, ended_by="wall_s", last_output="getaddrinfo EAI_AGAIN packages.example"),
          "or a wait that never ends; this sandbox has no network"),
         (facts(126 << 8), "chmod +x"),
         (facts(139 << 8), "died of SIGSEGV"),
@@ -208,7 +208,7 @@ exit status 1
     "perl": "IO::Socket::INET: Bad hostname 'example.com:80' at -e line 1.",
     "ruby": "socket.rb:227:in `getaddrinfo': getaddrinfo: Temporary failure in name resolution "
     "(SocketError)\n" + "\tfrom /usr/lib/ruby/3.1.0/net/http.rb:998:in `connect'\n" * 9,
-    "apt": "E: Failed to fetch http://x/y  Temporary failure resolving 'deb.debian.org'",
+    "apt": "E: Failed to fetch http://x/y  Temporary failure resolving 'packages.example'",
     "rust": "error: failed to lookup address information: Name or service not known",
     "cargo": """\
 error: download of config.json failed
