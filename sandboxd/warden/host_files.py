@@ -2,8 +2,10 @@
 
 Each copy (jail/shown_files.py) is in a tmpfs of its own, in the warden's mount namespace, together
 with the places of the overlays (jail/overlays.py) that show runs this copy and the directories of
-the host. A newer copy, which a background job makes, replaces the old one. The file
-system of the old one stays until the last run that shows it has ended.
+the host. A newer copy, which a background job makes, replaces the old one. The old one stays
+mounted here until each child that was forked before has mounts of its own: a shim that is still
+being set up looks for the copy by its path. The file system of the old one stays until the last run
+that shows it has ended.
 
 A copy is outdated when a package was installed or removed, when a named file of /etc was replaced,
 and after a reload of the configuration.
@@ -19,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import log, runtimes
+from .. import log, procfs, runtimes
 from ..config import Config
 from ..jail import overlays, syscalls
 from ..jail.overlays import HostView, Source
@@ -58,6 +60,7 @@ class HostFiles:
         self._stamp = stamp(self._selection)
         self._view = make_view(self._place(), self._selection, self._paths)
         self._outdated = False
+        self._old: dict[str, set[int]] = {}  # old copies by place, and the children that need them
 
     def select(self, config: Config) -> None:
         """Show other files from the next copy on, which is due at once. Raises ConfigError."""
@@ -79,6 +82,7 @@ class HostFiles:
 
     def renew_if_outdated(self, jobs: BackgroundJobs) -> None:
         """Begin a job that makes a new copy, if one is due and none is being made."""
+        self._unmount_old()
         now = time.monotonic()
         if not self._outdated or self._working or now < self._begun + PAUSE_S:
             return
@@ -95,7 +99,9 @@ class HostFiles:
 
     def remove(self) -> None:
         """Remove the current copy, at the end of the warden. Runs that go on keep it."""
-        self._unmount(self._view.directory)
+        for place in (self._view.directory, *self._old):
+            self._unmount(place)
+        self._old.clear()
 
     def _place(self) -> str:
         self._number += 1
@@ -107,17 +113,39 @@ class HostFiles:
             log.event("host-files.failed", logging.ERROR, path=place)
             self._unmount(place)
             return
-        old = self._view.directory
+        self._old[self._view.directory] = _children_with_these_mounts()
         files, lowers = tuple(result["files"]), tuple(result["lowers"])
         sources = tuple(Source(**source) for source in result["sources"])
         self._view = HostView(result["directory"], files, lowers, sources)
-        self._unmount(old)
+        self._unmount_old()
+
+    def _unmount_old(self) -> None:
+        """Unmount the old copies that no child needs any more."""
+        if not self._old:
+            return
+        current = _children_with_these_mounts()
+        for place, children in list(self._old.items()):
+            children &= current
+            if not children:
+                del self._old[place]
+                self._unmount(place)
 
     def _unmount(self, place: str) -> None:
         with contextlib.suppress(OSError):  # the job failed before its mount
             syscalls.umount2(place, syscalls.MNT_DETACH)
         with contextlib.suppress(OSError):
             os.rmdir(place)
+
+
+def _children_with_these_mounts() -> set[int]:
+    """The children of this process that are in its mount namespace."""
+    own = os.stat("/proc/self/ns/mnt").st_ino
+    children = set()
+    for pid in map(int, procfs.text(f"/proc/self/task/{os.getpid()}/children").split()):
+        with contextlib.suppress(OSError):  # the child has ended
+            if os.stat(f"/proc/{pid}/ns/mnt").st_ino == own:
+                children.add(pid)
+    return children
 
 
 def make_view(place: str, selected: Selection, paths: tuple[str, ...]) -> HostView:

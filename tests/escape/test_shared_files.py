@@ -41,6 +41,7 @@ def events():
 events()
 input()
 print("foreign", events() > 0, bool(signals))
+signal.signal(signal.SIGIO, signal.SIG_IGN)  # the end of Python would make the next one deadly
 open("/usr/bin/env", "rb").read(1)
 print("own system file", events() > 0)
 libc.inotify_add_watch(fd, b"/home/work", 0x100)  # IN_CREATE

@@ -13,6 +13,7 @@ import pytest
 from sandboxd.config import ETC, ETC_UNCHANGED, Config, RootfsConfig, RuntimeConfig
 from sandboxd.errors import ConfigError
 from sandboxd.jail import shown_files, syscalls
+from sandboxd.jail.overlays import COPY
 from sandboxd.warden import host_files
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.host_files import HostFiles
@@ -74,6 +75,25 @@ def test_other_names_are_in_the_next_copy_which_replaces_the_old_one(
     files.select(replace(config, rootfs=replace(config.rootfs, etc=("services",))))
     assert renew(files, BackgroundJobs())
     assert "services" in _etc(files) and "debian_version" not in _etc(files)
+    assert not os.path.exists(old)
+
+
+def test_shim_that_is_forked_before_a_new_copy_finds_the_old_one(
+    files: HostFiles, config: Config
+) -> None:
+    old, jobs = files.current().directory, BackgroundJobs()
+    go, waiting = os.pipe()
+    shim = os.fork()
+    if shim == 0:
+        os.close(waiting)
+        os.read(go, 1)  # the end of the file: the copy has been replaced
+        os._exit(0 if os.path.exists(f"{old}/{COPY}/etc/debian_version") else 1)
+    os.close(go)
+    files.select(config)
+    assert renew(files, jobs) and files.current().directory != old
+    os.close(waiting)
+    assert os.waitpid(shim, 0)[1] == 0
+    files.renew_if_outdated(jobs)
     assert not os.path.exists(old)
 
 
