@@ -113,9 +113,10 @@ NODE = "setInterval(() => {}, 6000); process.stdin.once('data', d => process.exi
 def test_clock_stands_still_for_a_waiting_program_with_timers(
     sandbox: Sandbox, program: str, code: int
 ) -> None:
-    """The limit is twice the time that the program needs to start on this machine, and a second."""
+    """The limit is four times the time that the program needs to start on this machine, and three
+    seconds: the machine may be busier at the second start."""
     first = sandbox.run(program, answers=["hello\n"], memory=1 << 30, wall_s=300, pids=200)
-    limit_s = first.verdict["usage"]["wall_ms"] // 500 + 1
+    limit_s = first.verdict["usage"]["wall_ms"] // 250 + 3
 
     def think(_: object) -> None:
         answered_at = time.monotonic() + limit_s + 2
