@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from ..errors import Invalid, SandboxdError
-from .console_items import Item, log
-from .cursor import ClientCursor, CursorFile, Offset, no_note
+from .console_items import log
+from .cursor import ClientCursor, CursorFile, Offset
 from .follower import Follower, StartedRun, writable
 from .journal import NO_POSITION, JournalEvent
 from .next_answer import NextAnswer, Progress, next_answer
 from .polling import PollPolicy
+from .reply import Reply, divided
 
 NOTICES_MAX = 20
 
@@ -41,22 +42,6 @@ class Input:
         """The text as a program reads it: with a newline, unless there is only the end."""
         text = writable(self.text)
         return text if text.endswith("\n") or (self.eof and not text) else text + "\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a call, with the console text that goes with it.
-
-    offset  the client's place in the run once it has received the reply
-    more    more output comes with the next reply
-    note    writes the cursor; to be called when all but the last byte has been handed over
-    """
-
-    answer: NextAnswer
-    console: list[Item]
-    offset: Offset = Offset()
-    more: bool = False
-    note: Callable[[], Awaitable[None]] = field(default=no_note, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +177,13 @@ class ClientCalls:
         if self._follower is None:
             return
         if since == self._cursor.offset:  # the last reply is served again without console text
-            self._cursor = replace(self._cursor, final_from=self._cursor.console)
+            self._cursor = _from_here(self._cursor)
             return
         console = await asyncio.to_thread(self._follower.spool.at, since.console)
         answered = min(since.steps, len(self._follower.events))
-        self._cursor = ClientCursor(console, console, answered, False, self._cursor.started_at)
+        self._cursor = _from_here(
+            ClientCursor(console, console, answered, False, self._cursor.started_at)
+        )
 
     async def type(self, input: Input) -> None:
         """Give the program input, also while a call waits. Raises Invalid, Unavailable."""
@@ -269,44 +256,51 @@ class ClientCalls:
             self._cursor.prompted and follower.waiting,
             policy.live and (follower.output or self._more or bool(self._notices)),
             expired,
+            policy.holds,
         )
+
+    def _unserved(self, answer: NextAnswer, policy: PollPolicy) -> Sequence[JournalEvent]:
+        """The events whose ends go with the answer."""
+        if self._follower is None or not policy.holds:
+            return [answer.event] if answer.event else []
+        events, cursor = self._follower.events, self._cursor
+        if answer.again:
+            return events[min(cursor.final_steps, len(events) - 1) :]
+        unserved = events[cursor.answered :]
+        # The run may have ended since the answer was chosen: its end has an answer of its own.
+        return unserved if answer.event else [event for event in unserved if not event.final]
 
     async def _draft(self, answer: NextAnswer, policy: PollPolicy) -> _Draft:
         """The reply with its console text."""
-        cursor = self._cursor
-        final = answer.event is not None and answer.event.final
+        cursor, notices = self._cursor, list(self._notices)
+        events = self._unserved(answer, policy)
         if answer.again:
             cursor = replace(cursor, console=cursor.final_from)
-        elif final:
-            cursor = replace(cursor, final_from=cursor.console)
-        items = list(self._notices)
-        notices = len(items)
-        delivered = cursor.console
-        if self._follower:
-            faulty = answer.event is None or bool(answer.event.fault)
-            end = NO_POSITION if faulty or not answer.event else answer.event.console
-            part = await asyncio.to_thread(
-                self._follower.spool.console, cursor.console, end, policy
-            )
-            cursor, delivered = replace(cursor, console=part.behind), part.delivered
-            items += part.items
-            if part.more:  # the answer follows when all output before it has been served
-                cursor = replace(cursor, final_from=part.behind)
-                reply = Reply(NextAnswer("continued"), items, cursor.offset, more=True)
-                return _Draft(reply, cursor, notices)
-        if answer.event:
-            items += _explanation(answer.event)
-        answered = cursor.answered + (answer.event is not None and not answer.again)
-        prompted = answer.status == "waiting-input" or (policy.patient and cursor.prompted)
-        cursor = replace(cursor, answered=answered, prompted=prompted)
-        return _Draft(Reply(answer, items, Offset(delivered.seen, answered)), cursor, notices)
+        elif answer.event and answer.event.final:
+            cursor = _from_here(cursor)
+        if self._follower is None:
+            return _Draft(Reply(answer, notices, cursor.offset), cursor, len(notices))
+        marks = [NO_POSITION if event.fault else event.console for event in events]
+        end = marks.pop() if answer.event else NO_POSITION
+        part = await asyncio.to_thread(
+            self._follower.spool.console, cursor.console, end, policy, marks
+        )
+        cursor = replace(cursor, console=part.behind)
+        if part.more:  # the answer follows when all output before it has been served
+            events = events[: len(part.counts)]
+            steps = len(events) + (cursor.final_steps if answer.again else cursor.answered)
+            cursor = replace(cursor, final_from=part.behind, final_steps=steps)
+            answer = NextAnswer("continued", again=answer.again)
+        else:
+            prompted = answer.status == "waiting-input" or (policy.patient and cursor.prompted)
+            cursor = replace(cursor, prompted=prompted)
+        if not answer.again:
+            cursor = replace(cursor, answered=cursor.answered + len(events))
+        items, ends = divided(notices, part, events)
+        offset = Offset(part.delivered.seen, cursor.answered)
+        return _Draft(Reply(answer, items, offset, ends, part.more), cursor, len(notices))
 
 
-def _explanation(event: JournalEvent) -> list[Item]:
-    """A log item for an end that needs an explanation: old clients do not read verdicts."""
-    if event.fault:
-        return [log("error", event.fault)]
-    verdict = event.verdict
-    if not verdict or not verdict.advice or verdict.outcome == "skipped":
-        return []
-    return [log("warning", f"{event.step}: {verdict.advice}")]
+def _from_here(cursor: ClientCursor) -> ClientCursor:
+    """`cursor`, with the next reply as the one that may be the last of all."""
+    return replace(cursor, final_from=cursor.console, final_steps=cursor.answered)

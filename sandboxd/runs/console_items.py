@@ -109,6 +109,7 @@ class Collector:
         self._room = dict.fromkeys(_TYPES, limit)
         self._lost = 0
         self._gap: int | None = None
+        self._apart = -1
         self._pieces: list[tuple[str, list[bytes]]] = []
 
     def add(self, record: Record) -> int:
@@ -135,11 +136,17 @@ class Collector:
                 self._gap = len(self._pieces)
 
     def _append(self, kind: str, data: bytes) -> None:
-        apart = self._gap == len(self._pieces)  # a gap stays visible between neighbours
+        # A gap stays visible between neighbours, and so does a division.
+        apart = len(self._pieces) in (self._gap, self._apart)
         if self._pieces and self._pieces[-1][0] == kind and not apart:
             self._pieces[-1][1].append(data)
         else:
             self._pieces.append((kind, [data]))
+
+    def divide(self) -> int:
+        """Let no item have output from before and from after now; the count of the items before."""
+        self._apart = len(self._pieces)
+        return self._apart + (self._gap is not None)
 
     def items(self) -> list[Item]:
         """Everything so far, with a log item where bytes are missing."""

@@ -23,8 +23,9 @@ from ..spool import START, SpoolPosition
 from ..threads import start_all
 
 _RECORD = struct.Struct("<QQQQIId")
-_WITHIN = struct.Struct("<II")
-"""Behind the record: `within` of both positions. Earlier versions have not written it."""
+_BEHIND = struct.Struct("<III")
+"""Behind the record: `within` of both positions, and `final_steps`. Earlier versions have written
+less of it, and zeros are the values of these."""
 
 THREADS = 16
 PATIENCE_S = 0.005
@@ -50,6 +51,7 @@ class ClientCursor:
     console     output up to here
     final_from  where the output of the last reply of all begins: it may be served again
     answered    number of events that calls have answered
+    final_steps how many of them were answered before the last reply of all
     prompted    the client knows that the program waits for input
     started_at  seconds since 1970 of the run's start; 0.0: not noted
     """
@@ -59,6 +61,7 @@ class ClientCursor:
     answered: int = 0
     prompted: bool = False
     started_at: float = 0.0
+    final_steps: int = 0
 
     @property
     def offset(self) -> Offset:
@@ -87,18 +90,17 @@ class CursorFile:
 
     def read(self) -> ClientCursor:
         """The cursor that was written last; the start of the run if none was."""
-        data = os.pread(self._fd, _RECORD.size + _WITHIN.size, 0)
+        data = os.pread(self._fd, _RECORD.size + _BEHIND.size, 0)
         if len(data) < _RECORD.size:
             return ClientCursor(started_at=os.fstat(self._fd).st_mtime)
         record = _RECORD.unpack_from(data)
         position, seen, from_position, from_seen, answered, prompted, at = record
-        whole = len(data) == _RECORD.size + _WITHIN.size
-        within, from_within = _WITHIN.unpack_from(data, _RECORD.size) if whole else (0, 0)
+        behind = data[_RECORD.size :].ljust(_BEHIND.size, b"\0")
+        within, from_within, final_steps = _BEHIND.unpack(behind)
         console = SpoolPosition(position, seen, within)
         final_from = SpoolPosition(from_position, from_seen, from_within)
-        return ClientCursor(
-            console, final_from, answered, bool(prompted), at or os.fstat(self._fd).st_mtime
-        )
+        started_at = at or os.fstat(self._fd).st_mtime
+        return ClientCursor(console, final_from, answered, bool(prompted), started_at, final_steps)
 
     async def write(self, cursor: ClientCursor) -> None:
         """Note `cursor`, in the kernel's memory and not on the disk. That takes microseconds: so
@@ -109,7 +111,9 @@ class CursorFile:
             cursor.console.position, cursor.console.seen,
             cursor.final_from.position, cursor.final_from.seen,
             cursor.answered, cursor.prompted, cursor.started_at,
-        ) + _WITHIN.pack(cursor.console.within, cursor.final_from.within)  # fmt: skip
+        ) + _BEHIND.pack(
+            cursor.console.within, cursor.final_from.within, cursor.final_steps
+        )  # fmt: skip
         written = self._threads.submit(self._write)
         try:
             written.result(PATIENCE_S)

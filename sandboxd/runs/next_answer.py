@@ -14,6 +14,7 @@
     has none of these                                no answer yet
 
 The first row that applies counts. A run that is over always has a final event (journal.lost).
+A call that holds passes over events that do not end the run, and answers the final one.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Progress:
     prompted  the client knows that it does
     output    there is console text that the client wants at once
     expired   the call has waited as long as it may
+    holds     the call passes over events that are not final
     """
 
     events: Sequence[JournalEvent] = ()
@@ -46,6 +48,7 @@ class Progress:
     prompted: bool = False
     output: bool = False
     expired: bool = False
+    holds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +63,13 @@ class NextAnswer:
 
 def next_answer(progress: Progress) -> NextAnswer | None:
     """The answer of a call now; None: the call has to wait."""
-    events = progress.events
-    if progress.answered < len(events):
-        return _of(events[progress.answered])
-    if events and events[-1].final:
+    events, answered = progress.events, progress.answered
+    is_over = bool(events) and events[-1].final
+    if progress.holds and answered < len(events):
+        answered = len(events) - is_over
+    if answered < len(events):
+        return _of(events[answered])
+    if is_over:
         return _of(events[-1], again=True)
     if progress.waiting and not progress.prompted:
         return NextAnswer("waiting-input")

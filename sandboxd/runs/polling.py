@@ -18,6 +18,8 @@ class PollPolicy:
               program waits for the client before output is overwritten
     patient   another call after waiting-input does not mean that there will be no input
     streams   the client streams standard input: no call answers waiting-input
+    holds     the end of a step is no answer unless it ends the run; a reply has the ends of all
+              steps that no call has answered yet
     """
 
     wait_s: float | None = 2.0
@@ -28,6 +30,7 @@ class PollPolicy:
     base64: bool = False
     patient: bool = False
     streams: bool = False
+    holds: bool = False
 
 
 POLL = PollPolicy()

@@ -16,13 +16,14 @@ from ..config import ConsoleConfig
 from ..errors import Invalid, SandboxdError, Unavailable
 from ..model import Sender
 from ..spool import START, SpoolPosition
-from .client_calls import ClientCalls, Input, Reply
+from .client_calls import ClientCalls, Input
 from .console_items import Item
 from .cursor import Offset
 from .follower import Follower, StartedRun
 from .journal import HOST_RESTARTED, NO_POSITION, SHIM_GONE, JournalEvent
 from .plan import Plan
 from .polling import POLL, PollPolicy
+from .reply import Reply
 from .stdin_stream import RunInput, StdinStream
 
 RESTARTS = "the server restarts, and the run goes on: continue behind the bytes that it has taken"

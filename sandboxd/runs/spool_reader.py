@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..config import ConsoleConfig
-from ..spool import START, ConsoleReader, SpoolPosition, read_events
+from ..spool import START, ConsoleReader, Record, SpoolPosition, read_events
 from .console_items import BASE64, TEXT, Collector, CuttingCollector, FrameCollector, Item
 from .journal import JournalEvent, parse
 from .polling import POLL, PollPolicy
@@ -24,12 +25,14 @@ class ConsolePart:
     behind     the position behind it
     delivered  the position of the first byte that was cut; `behind`, if none was
     more       there is more, for the next reply
+    counts     for each mark that was reached, the count of the items before it
     """
 
     items: list[Item]
     behind: SpoolPosition
     delivered: SpoolPosition
     more: bool = False
+    counts: tuple[int, ...] = ()
 
 
 class SpoolReader:
@@ -48,27 +51,51 @@ class SpoolReader:
         with self._lock:
             return [] if self._closed else parse(read_events(self._journal))
 
-    def console(self, cursor: SpoolPosition, end: int, policy: PollPolicy = POLL) -> ConsolePart:
-        """The console from `cursor` up to position `end`, or as far as there is any. Output for
-        which a reply has no room is cut, or if the policy says `whole` it is for the next one."""
+    def console(
+        self,
+        cursor: SpoolPosition,
+        end: int,
+        policy: PollPolicy = POLL,
+        marks: Sequence[int] = (),
+    ) -> ConsolePart:
+        """The console from `cursor` up to position `end`, or as far as there is any; no item goes
+        across one of the positions `marks`. Output for which a reply has no room is cut, or if the
+        policy says `whole` it is for the next one."""
         collector = self._collector(policy)
         delivered: SpoolPosition | None = None
-        behind, size = cursor, 0
+        behind, counts = cursor, list[int]()
         with self._lock:
             if self._closed:
-                return ConsolePart([], cursor, cursor)
-            for record, after in self._reader.read(cursor, min(end, self._reader.end())):
+                return ConsolePart([], cursor, cursor, counts=(0,) * len(marks))
+            for record, after in self._read(cursor, end, marks, collector, counts):
                 taken = collector.add(record)
                 if taken < len(record.data):
                     here = record.start.after(taken) if taken else behind
                     if policy.whole:
-                        return ConsolePart(collector.items(), here, here, more=True)
+                        return ConsolePart(collector.items(), here, here, True, tuple(counts))
                     delivered = delivered or here
                 behind = after
-                size += len(record.data)
+        return ConsolePart(collector.items(), behind, delivered or behind, counts=tuple(counts))
+
+    def _read(
+        self,
+        cursor: SpoolPosition,
+        end: int,
+        marks: Sequence[int],
+        collector: Collector,
+        counts: list[int],
+    ) -> Iterator[tuple[Record, SpoolPosition]]:
+        """The records up to `end`, each with the position behind it; the collector is divided at
+        each of the `marks`."""
+        newest, size, behind = self._reader.end(), 0, cursor
+        for mark in (*marks, end):
+            for record, after in self._reader.read(behind, min(mark, newest)):
                 if size > self._most:
                     break  # more than an honest spool holds: a call must come to an end
-        return ConsolePart(collector.items(), behind, delivered or behind)
+                yield record, after
+                behind, size = after, size + len(record.data)
+            if len(counts) < len(marks):
+                counts.append(collector.divide())
 
     def _collector(self, policy: PollPolicy) -> Collector:
         encoding = BASE64 if policy.base64 else TEXT

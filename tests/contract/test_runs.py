@@ -37,6 +37,19 @@ def test_clean_build_and_exec_end_in_results_of_their_own(host: Host, session: s
     assert all(set(result) >= KEYS for result in results if result["status"] != "continued")
 
 
+def test_call_that_waits_has_the_results_of_all_steps_in_one(host: Host, session: str) -> None:
+    result = host.call(
+        session, "batch", "r", wait=60,
+        build=host.program(("out", "b")),
+        exec=host.program(("out", "e"), ("err", "x"), ("exit", "3")),
+    )  # fmt: skip
+    assert (result["status"], result["exitCode"]) == ("finished", 3)
+    assert (text([result]), text([result], "stderr")) == ("b\ne\n", "x\n")
+    steps = [(one["step"], one["exitCode"], one["items"]) for one in result["steps"]]
+    assert steps == [("clean", 0, 0), ("build", 0, 1), ("exec", 3, 2)]
+    assert host.call(session, "continue", "r", wait=60) == result
+
+
 @pytest.mark.parametrize("absent", [None, ""])
 def test_absent_step_is_skipped_and_has_a_result(
     host: Host, session: str, absent: str | None

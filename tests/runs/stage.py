@@ -14,10 +14,10 @@ from sandboxd.config import STEP_LIMITS, ConsoleConfig
 from sandboxd.errors import StageError
 from sandboxd.model import Step
 from sandboxd.runs.channel import Channel
-from sandboxd.runs.client_calls import Reply
 from sandboxd.runs.follower import StartedRun
 from sandboxd.runs.plan import Plan
 from sandboxd.runs.queue import RunQueue
+from sandboxd.runs.reply import Reply
 from sandboxd.runs.run import Run
 from tests.api.fake_shim import KEEP, FakeShim
 

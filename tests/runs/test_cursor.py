@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.runs.client_calls import Reply
 from sandboxd.runs.cursor import ClientCursor, CursorFile, Offset
 from sandboxd.runs.follower import StartedRun
 from sandboxd.runs.polling import LIVE, PollPolicy
+from sandboxd.runs.reply import Reply
 from sandboxd.runs.run import Run
 from sandboxd.spool import SpoolPosition
 
@@ -30,7 +30,9 @@ def test_cursor_is_read_back_from_its_file_and_an_empty_file_is_the_beginning(
     asyncio.run(file.write(noted))
     assert file.read() == noted
     within = replace(noted, console=SpoolPosition(70000, 9, 5), final_from=SpoolPosition(24, 3, 3))
-    asyncio.run(file.write(within))
+    asyncio.run(file.write(replace(within, final_steps=2)))
+    assert file.read() == replace(within, final_steps=2)
+    os.truncate(tmp_path / "cursor", 56)  # as versions without `final_steps` have written it
     assert file.read() == within
     os.truncate(tmp_path / "cursor", 48)  # as versions without `within` have written it
     assert file.read() == replace(

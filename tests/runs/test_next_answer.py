@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -30,7 +31,7 @@ def journals() -> Iterator[tuple[JournalEvent, ...]]:
 def progresses() -> Iterator[Progress]:
     for events in journals():
         for answered in range(len(events) + 1):
-            for flags in itertools.product((False, True), repeat=4):
+            for flags in itertools.product((False, True), repeat=5):
                 yield Progress(events, answered, *flags)
 
 
@@ -39,10 +40,24 @@ ALL = list(progresses())
 
 def test_each_event_is_answered_by_its_own_call_before_anything_else() -> None:
     for progress in ALL:
-        if progress.answered < len(progress.events):
+        if progress.answered < len(progress.events) and not progress.holds:
             answer = next_answer(progress)
             assert answer and answer.event is progress.events[progress.answered]
             assert not answer.again
+
+
+def test_call_that_holds_is_answered_by_the_end_of_the_run_and_by_no_other_end() -> None:
+    for progress in ALL:
+        events = progress.events
+        if not progress.holds or not events:
+            continue
+        answer = next_answer(progress)
+        if events[-1].final:
+            assert answer and answer.event is events[-1]
+            assert answer.again == (progress.answered == len(events))
+        else:
+            assert answer == next_answer(replace(progress, answered=len(events)))
+            assert answer is None or answer.event is None
 
 
 def test_run_that_is_over_gives_its_last_answer_for_ever() -> None:
@@ -57,7 +72,7 @@ def test_call_waits_only_while_nothing_happens_and_time_is_left() -> None:
     for progress in ALL:
         over = bool(progress.events) and progress.events[-1].final
         idle = (
-            progress.answered == len(progress.events)
+            (progress.answered == len(progress.events) or progress.holds)
             and not over
             and not (progress.waiting and not progress.prompted)
             and not progress.output

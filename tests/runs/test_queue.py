@@ -12,10 +12,11 @@ import pytest
 
 from sandboxd.config import ConsoleConfig
 from sandboxd.errors import Invalid, QuotaExceeded, StageError, Unavailable
-from sandboxd.runs.client_calls import Input, Reply
+from sandboxd.runs.client_calls import Input
 from sandboxd.runs.follower import Follower
 from sandboxd.runs.polling import LIVE
 from sandboxd.runs.queue import QUEUE_MAX
+from sandboxd.runs.reply import Reply
 
 from .stage import Stage, follow, play, reply, statuses, text, vanishing
 

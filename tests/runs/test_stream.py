@@ -11,8 +11,9 @@ import pytest
 
 from sandboxd.config import ConsoleConfig
 from sandboxd.errors import NotFound
-from sandboxd.runs.client_calls import Input, Reply
+from sandboxd.runs.client_calls import Input
 from sandboxd.runs.polling import STREAM
+from sandboxd.runs.reply import Reply
 from sandboxd.runs.run import GRACE_S, Run
 
 from .stage import Stage, follow, play, reply, text

@@ -14,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 
 from ...errors import Invalid, NotFound, SandboxdError
 from ...model import OUTPUT, STEPS, Verdict
-from ...runs.client_calls import Input, Reply
+from ...runs.client_calls import Input
 from ...runs.console_items import Item, log
 from ...runs.cursor import Offset, no_note
 from ...runs.plan import Plan
 from ...runs.polling import LIVE, POLL, PollPolicy
+from ...runs.reply import Reply
 from ...runs.run import Run
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..http.delivery import expect_presence, hand_over
@@ -35,6 +36,9 @@ from ..telemetry.audit_log import annotate
 MODES = ("batch", "continue", "input", "complete", "query")
 RUN_ID_MAX = 256
 
+WAIT_MAX = 86400
+"""Seconds that a call can wait for the end of its run."""
+
 _CREATED_MARGIN_S = 0.02
 """Time stamps of files come from the kernel's tick and may be that far behind the clock."""
 
@@ -44,6 +48,7 @@ class Typed(ParameterSet):
 
     console  the form of stdout and stderr
     input    stream: standard input comes through a request of its own (standard_input.py)
+    wait     seconds that the call waits for the end of the run
     """
 
     eof: bool = False
@@ -51,10 +56,16 @@ class Typed(ParameterSet):
     offset: Offset | int | None = None
     console: Literal["text", "base64"] = "text"
     input: Literal["calls", "stream"] = "calls"
+    wait: Annotated[float, Meta(ge=0, le=WAIT_MAX)] | None = None
 
     def policy(self, base: PollPolicy) -> PollPolicy:
         """`base` with these options. A client that names its place, or wants bytes, gets all
-        output: with the next reply, if there is no room in this one."""
+        output: with the next reply, if there is no room in this one. Raises Invalid."""
+        if self.wait is not None:
+            if base.live:
+                why = "not together with options.live, and not over a WebSocket"
+                raise Invalid("Input validation error", {"options.wait": why})
+            base = replace(base, wait_s=self.wait, holds=True)
         base64, streams = self.console == "base64", self.input == "stream"
         return replace(
             base,
@@ -81,9 +92,19 @@ class OutputFile(TypedDict):
     url: str
 
 
+class StepResult(TypedDict):
+    """The end of a step. `items`: how many items of the console are of this step."""
+
+    step: str
+    exitCode: int | None
+    items: int
+    verdict: Verdict | None
+
+
 class ExecuteResult(sizes.ClampFields):
     """The result of a call. Those without `verdict` and `offset` are of a session that was
-    destroyed while the call waited."""
+    destroyed while the call waited. `steps`: the steps that have ended since the result before;
+    of a call with `wait`."""
 
     status: str
     exitCode: int | None
@@ -91,6 +112,7 @@ class ExecuteResult(sizes.ClampFields):
     files: list[OutputFile]
     console: list[Item]
     verdict: NotRequired[Verdict | None]
+    steps: NotRequired[list[StepResult]]
     offset: NotRequired[Offset]
     more: NotRequired[bool]
     queue: NotRequired[Waiting]
@@ -172,9 +194,15 @@ def complete_nothing() -> JsonResponse[CompletionResult]:
 
 
 async def _batch(request: Request, target: Session, call: Call) -> Response:
-    options = inner(call, "options", Typed)
+    place, policy = _terms(call)  # first: a call that is refused begins no run
     run = await ask(request, target, call)
-    return _CallResponse(target, run, None, options, wording(request))
+    return _CallResponse(target, run, None, place, policy, wording(request))
+
+
+def _terms(call: Call) -> tuple[Offset | None, PollPolicy]:
+    """The cursor that a call has, and how it is answered. Raises Invalid."""
+    options = inner(call, "options", Typed)
+    return since(options.offset), options.policy(LIVE if options.live else POLL)
 
 
 async def ask(request: HTTPConnection, target: Session, call: Call) -> Run:
@@ -205,7 +233,7 @@ async def _follow_up(request: Request, target: Session, call: Call) -> Response:
     options = inner(call, "options", Typed)
     run = target.runs.get(call.runId)
     input = Input(call.code, options.eof) if call.mode == "input" else None
-    return _CallResponse(target, run, input, options, wording(request))
+    return _CallResponse(target, run, input, *_terms(call), wording(request))
 
 
 def since(value: Offset | int | None) -> Offset | None:
@@ -221,17 +249,22 @@ class _CallResponse(Response):
     then it learns whether its client has got the result."""
 
     def __init__(
-        self, target: Session, run: Run, input: Input | None, options: Typed, wording: Wording
+        self,
+        target: Session,
+        run: Run,
+        input: Input | None,
+        since: Offset | None,
+        policy: PollPolicy,
+        wording: Wording,
     ) -> None:
         super().__init__()
         self._target, self._run, self._wording = target, run, wording
-        self._input, self._since = input, since(options.offset)
-        self._policy = options.policy(LIVE if options.live else POLL)
+        self._input, self._since, self._policy = input, since, policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         expect_presence(scope)
         async with self._run.call(self._input, self._policy, self._since) as reply:
-            fields = await result(self._target, self._run, reply, self._wording)
+            fields = await result(self._target, self._run, reply, self._wording, self._policy.holds)
             content: CallResult = {"result": {"runId": self._run.id, **fields}}
             answer = JsonResponse(content)
             if await Request(scope, receive).is_disconnected():
@@ -244,19 +277,16 @@ def wording(request: HTTPConnection) -> Wording:
     return Wording.of(request.headers, state(request).config)
 
 
-async def result(target: Session, run: Run, reply: Reply | None, wording: Wording) -> ExecuteResult:
-    """The execution result for a reply; None: the session has vanished."""
+async def result(
+    target: Session, run: Run, reply: Reply | None, wording: Wording, steps: bool = False
+) -> ExecuteResult:
+    """The execution result for a reply, with its `steps` if they are wanted; None: the session has
+    vanished."""
     if reply is None:
         return VANISHED.copy()
     event = reply.answer.event
     files, complaint = await _files(target, run) if event and event.output else ([], [])
-    console, verdict = reply.console, event.verdict if event else None
-    if event and event.step:
-        step = run.plan.steps[STEPS.index(event.step)]
-        console = wording.console(console, step, target.row.limits)
-        if verdict:
-            advice = wording.advice(verdict.advice, step, target.row.limits)
-            verdict = replace(verdict, advice=advice)
+    console, ends = _worded(target, run, reply, wording)
     asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
     fields: ExecuteResult = {
         "status": reply.answer.status,
@@ -264,14 +294,38 @@ async def result(target: Session, run: Run, reply: Reply | None, wording: Wordin
         "options": asks,
         "files": files,
         "console": console + complaint,
-        "verdict": verdict,
+        "verdict": ends[-1]["verdict"] if event and event.step else None,
         "offset": reply.offset,
     }
+    if steps:
+        fields["steps"] = ends
     if reply.more:
         fields["more"] = True
     if waiting := target.waiting(run):
         fields["queue"] = waiting
     return {**fields, **sizes.clamp_fields(run.plan.clamped)}
+
+
+def _worded(
+    target: Session, run: Run, reply: Reply, wording: Wording
+) -> tuple[list[Item], list[StepResult]]:
+    """The console and the steps of a reply, in the words of its reader."""
+    console, results, limits = list[Item](), list[StepResult](), target.row.limits
+    rest = reply.console
+    for end in reply.ends:
+        items, rest = rest[: end.items], rest[end.items :]
+        event, verdict = end.event, end.event.verdict
+        if event.step is None:
+            console += items
+            continue
+        step = run.plan.steps[STEPS.index(event.step)]
+        if verdict:
+            verdict = replace(verdict, advice=wording.advice(verdict.advice, step, limits))
+        console += wording.console(items, step, limits)
+        results.append(
+            {"step": step.name, "exitCode": event.exit, "items": len(items), "verdict": verdict}
+        )
+    return console + rest, results
 
 
 async def _files(target: Session, run: Run) -> tuple[list[OutputFile], list[Item]]:
