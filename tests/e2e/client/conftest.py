@@ -126,7 +126,7 @@ def client_of(python: str, daemon: Daemon, folder: Path, *options: str) -> Clien
     keys = keypair(daemon, *options)
     environ = {
         "PATH": os.environ["PATH"], "HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"),
-        "LANG": "C.UTF-8", "PYTHONIOENCODING": "utf-8", "COLUMNS": "250",
+        "LANG": "C.UTF-8", "PYTHONIOENCODING": "utf-8", "COLUMNS": "250", "PYTHONUNBUFFERED": "1",
         "BACKEND_ENDPOINT": daemon.url, "BACKEND_ENDPOINT_TYPE": "api",
         "BACKEND_ACCESS_KEY": keys["access_key"], "BACKEND_SECRET_KEY": keys["secret_key"],
     }  # fmt: skip

@@ -6,15 +6,18 @@ import time
 
 import pytest
 
+from ...waiting import PATIENCE_S
 from .conftest import Client
 
 
 def test_events_of_a_session_come_in_order_and_end(client: Client) -> None:
     client("session", "create", "-t", "eventful", "gcc:latest")
     process = client.begin("session", "events", "eventful")
-    time.sleep(2)
+    assert process.stdout
+    first = process.stdout.readline()  # the client listens
     client("rm", "eventful")
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    out = first + out
     assert "session_terminating" in out and "session_terminated" in out, (out, err)
     assert out.index("session_terminating") < out.index("session_terminated")
     assert process.returncode == 0
