@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from .conftest import passable
 from .daemon import ROOT, Daemon, running
 from .leaks import FREE, SLOTS, as_uid, look
 
@@ -36,6 +37,35 @@ def test_resources_of_another_daemon_with_the_same_uids_are_not_touched(
             if result["status"] == "finished":
                 break
         assert text == "whole\n"
+
+
+def test_session_whose_uid_another_daemon_has_at_the_start_keeps_its_files(folder: Path) -> None:
+    """It is not served before the next start, and says why; its slot is not leased again."""
+    with running(folder, SLOTS) as mine:
+        with mine.client() as http:
+            id = http.post("/session", json={"image": "c"}).json()["sessionId"]
+            http.post(f"/session/{id}/upload", files={"src": ("kept", b"data")})
+        assert mine.stop() == 0
+        with passable() as place:
+            other = Daemon(place, SLOTS)
+            other.start()
+            with other.client() as http:
+                http.post("/session", json={"image": "c"})
+            mine.start()
+            other.purge()
+            assert other.stop() == 0
+        with mine.client() as http:
+            refused = http.get(f"/session/{id}")
+            assert refused.status_code == 503 and "another daemon" in refused.text
+            assert http.post("/session", json={"image": "c"}).status_code == 201
+        transport = httpx.HTTPTransport(uds=f"{folder}/api.sock")
+        with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as operator:
+            assert look(operator)["strays"] == []
+        assert mine.stop() == 0
+        mine.start()
+        with mine.client() as http:
+            assert "kept" in http.get(f"/session/{id}/files").text
+        mine.purge()
 
 
 def test_run_that_outlives_another_daemon_is_not_touched(

@@ -6,7 +6,8 @@ import asyncio
 import weakref
 from collections.abc import Iterator
 
-from ...errors import NotFound
+from ...errors import NotFound, Unavailable
+from ...store.sessions import SessionRow
 from .session import Session
 
 
@@ -17,6 +18,7 @@ class SessionIndex:
         self._by_id: dict[str, Session] = {}
         self._by_name: dict[tuple[str, str], Session] = {}
         self._ending: dict[str, Session] = {}
+        self._waiting: dict[str, tuple[SessionRow, str]] = {}
         self._locks: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )
@@ -41,13 +43,28 @@ class SessionIndex:
 
     def find(self, owner: str, ref: str) -> Session:
         """The owner's session of this UUID, else of this name. Raises NotFound, also for a session
-        that is being destroyed: nothing more can be done in it."""
+        that is being destroyed: nothing more can be done in it. Raises Unavailable for a session
+        that could not be restored at this start."""
         session = self._by_id.get(ref.lower())
         if session is None or session.row.owner != owner:
             session = self.named(owner, ref)
+        if session is None:
+            self._refuse_waiting(owner, ref)
         if session is None or session.closed:
             raise NotFound("session", f"Session (id={ref}) does not exist.")
         return session
+
+    def add_waiting(self, row: SessionRow, reason: str) -> None:
+        """Remember a session that cannot be restored before the next start."""
+        self._waiting[row.id] = row, reason
+
+    def _refuse_waiting(self, owner: str, ref: str) -> None:
+        """Raise Unavailable if `ref` is a session that waits for the next start."""
+        for row, reason in self._waiting.values():
+            if row.owner == owner and ref in (row.name, row.id):
+                raise Unavailable(
+                    f"Session (id={ref}) and its files wait for a restart of the server: {reason}."
+                )
 
     def named(self, owner: str, name: str) -> Session | None:
         """The owner's session of this name."""

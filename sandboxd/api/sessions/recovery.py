@@ -54,6 +54,7 @@ class Recovery:
                 raise  # the warden has refused nothing: the next daemon restores the sessions
             except Unavailable as error:
                 _log.error("session %s (%s) waits for a restart: %s", row.id, row.name, error)
+                self._index.add_waiting(row, error.public)
             except SandboxdError as error:
                 await self._lose(row, error)
         deadline = time.monotonic() + SETTLE_S

@@ -92,6 +92,8 @@ class Slots:
 
     emptying  slots that were leased and are not proven to be empty yet; no session gets them
     stuck     slots of `emptying` that could not be emptied at once
+    waiting   slots of sessions that could not be adopted, since another daemon has their uids:
+              their files stay, and nobody gets the slots before the next start
     vacant    numbers that are proven to be empty, with the leases that keep others out
     proving   numbers that a background job looks at, with their leases
     """
@@ -104,6 +106,7 @@ class Slots:
         self.leased: dict[int, Slot] = {}
         self.emptying: dict[int, Slot] = {}
         self.stuck: set[int] = set()
+        self.waiting: set[int] = set()
         self.vacant: dict[int, socket.socket] = {}
         self.proving: dict[int, socket.socket] = {}
         self.vacant_max = max(1, min(VACANT_MAX, config.count // 4))
@@ -132,6 +135,8 @@ class Slots:
             if len(self.proving) >= wanted:
                 return number
             if any(number in taken for taken in (self.leased, self.emptying, self.vacant)):
+                continue
+            if number in self.waiting:
                 continue
             if (lock := self.hold(number)) is not None:
                 self.proving[number] = lock
@@ -175,6 +180,7 @@ class Slots:
             raise Invalid(f"slot {number} does not hold session {session}")
         lock = self._lock_soon(number)
         if lock is None:
+            self.waiting.add(number)
             raise Unavailable(f"slot {number} is held by another daemon")
         return self._slot(number, session, lock)
 
@@ -199,7 +205,7 @@ class Slots:
         removed = []
         for entry in os.scandir(self._dir):
             number = int(entry.name) if entry.name.isdecimal() else self._config.count
-            taken = number in self.leased or number in self.emptying
+            taken = any(number in each for each in (self.leased, self.emptying, self.waiting))
             ours = number < self._config.count and not taken
             lock = self._lock_soon(number) if ours else None
             if lock is None:

@@ -156,6 +156,20 @@ def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> Non
             after.adopt(99, SESSION)
 
 
+def test_slot_that_another_daemon_held_at_the_start_is_kept_after_its_end(tmp_path: Path) -> None:
+    with slots_of(tmp_path / "mine") as before:
+        before.commit(lease(before, SESSION))
+    with slots_of(tmp_path / "mine") as mine:
+        with slots_of(tmp_path / "other") as other:
+            lease(other, str(uuid.uuid4()))
+            with pytest.raises(Unavailable, match="held by another daemon"):
+                mine.adopt(0, SESSION)
+        assert mine.remove_unleased() == []
+        assert lease(mine, str(uuid.uuid4())).number == 1
+    with slots_of(tmp_path / "mine") as after:
+        assert after.adopt(0, SESSION).uid == FIRST
+
+
 def test_slot_of_a_daemon_that_died_while_it_leased_it_is_removed(
     slots: Slots, tmp_path: Path
 ) -> None:
