@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Callable
 
@@ -59,6 +60,32 @@ def test_running_call_ends_before_the_server_does(own_server: Server) -> None:
     answer = own_server.client.post(url, json=body)
     assert answer.json()["result"]["status"] == "continued"
     assert own_server.process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "archive?path=."), ("PUT", "stdin?runId=r"), ("POST", "upload")]
+)
+def test_upload_that_the_end_of_the_server_breaks_off_is_answered_so(
+    own_server: Server, method: str, path: str
+) -> None:
+    url = f"/session/{create(own_server, 'last')}"
+    own_server.client.post(
+        url, json={"mode": "batch", "runId": "r", "options": {"exec": "sleep 60", "live": True}}
+    )
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE_S)
+        sock.connect(own_server.path)
+        kind = "multipart/form-data; boundary=x" if path == "upload" else "application/x-tar"
+        head = f"{method} {url}/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
+        sock.sendall(f"{head}Content-Length: 99999\r\n\r\n".encode())
+        own_server.client.get("/")  # the server has the request by now
+        own_server.process.terminate()
+        response = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert response.startswith(b"HTTP/1.1 503"), response
+    assert b"application/problem+json" in response
+    assert own_server.process.wait(PATIENCE_S) == 0
+    assert "Traceback" not in own_server.log()
+    assert '"outcome":"failed","status":503' in own_server.log()
 
 
 def test_api_ends_when_the_warden_dies(own_server: Server) -> None:

@@ -17,6 +17,7 @@ The log has no commands, contents or secrets. It has names, escaped (log.py).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -28,8 +29,8 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import log
-from ...errors import AuthFailed, AuthInvalid, Forbidden, SandboxdError
-from ..http.problems import GONE
+from ...errors import AuthFailed, AuthInvalid, Forbidden, SandboxdError, Unavailable
+from ..http.problems import GONE, answer
 from ..http.route import WEBSOCKET, Route
 from .metrics import NOWHERE
 
@@ -83,6 +84,8 @@ class AuditLogMiddleware:
         token = log.context.set({"request": request.id})
         try:
             await self._app(scope, request.receive, request.send)
+        except asyncio.CancelledError:  # the server ends, and the request had its time of grace
+            await request.end(Unavailable("the server ends; send the request again"))
         except SandboxdError as error:  # of a WebSocket; an HTTP request has a handler for it
             request.failed(error)
             raise
@@ -147,6 +150,14 @@ class _Request:
         """The request has failed by our fault; the server logs the traceback."""
         self._error = error
         self.status = self.status or 500
+
+    async def end(self, error: SandboxdError) -> None:
+        """Answer with `error`, or break off the response that has begun."""
+        if self.status:
+            self.cut(error)
+            return
+        self._error = error
+        await answer(error)(self._scope, self._receive, self.send)
 
     def left(self) -> None:
         """The client went before it had the whole response, though all of it may have been sent
