@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 
@@ -19,6 +20,34 @@ def status(pid: int | str, *names: str) -> list[str]:
     """
     content = text(f"/proc/{pid}/status")
     return [content.partition(f"\n{name}:")[2].partition("\n")[0].strip() for name in names]
+
+
+def with_uid(uids: Container[int]) -> Iterator[tuple[int, int, str]]:
+    """The processes that have one of `uids` as any of their four (Uid): pid, that uid, and the
+    letter of the state. Z is dead and waits for its parent."""
+    for pid in pids():
+        state, ids = status(pid, "State", "Uid")
+        uid = next((uid for uid in map(int, ids.split()) if uid in uids), None)
+        if uid is not None:
+            yield pid, uid, state[:1]
+
+
+def has_uid(pid: int, uid: int) -> bool:
+    """The process lives and has `uid` as one of its four."""
+    state, ids = status(pid, "State", "Uid")
+    return str(uid) in ids.split() and state[:1] not in ("Z", "X", "")
+
+
+def is_user_of_any(uid: int) -> bool:
+    """A process, living or dead, has `uid` as its real uid.
+
+    getpriority(2) asks the kernel's table of users, and so costs the same on a full host. Programs
+    of a slot cannot have another real uid: no file of a jail gives rights away (nosuid)."""
+    try:
+        os.getpriority(os.PRIO_USER, uid)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def start_and_state(pid: int) -> tuple[int, str] | None:

@@ -28,8 +28,8 @@ from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
-from sandboxd.warden.slots import proof
 from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.reclaim import reclaim
 from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
 
@@ -133,9 +133,7 @@ class BareWarden:
         slots = self.resources.slots
         for number in sorted(slots.stuck):
             slot = slots.emptying[number]
-            if not proof.empty(
-                self.resources.config.state_dir, number, slot.uid, proof.FileSystems()
-            ):
+            if not reclaim(self.resources.config.state_dir, number, slot.uid):
                 slots.release(slot)
 
     def adopt(self, **arguments: Any) -> list[Worker]:

@@ -9,8 +9,8 @@ differences between v1 and v2 are in cgroupfs.py; this module decides the values
 from __future__ import annotations
 
 import errno
+import functools
 import os
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from .. import cgroupfs
 from ..cgroupfs import UNLIMITED, GroupFiles
 from ..errors import StageError
 from ..model import Limits
+from ..pidfds import kill
 from .stage import expect, stage
 
 PERIOD_US = 100_000
@@ -186,23 +187,9 @@ class Group:
             return
         self.files.refuse_forks()
         for pid in self.members():
-            self._kill(pid)
+            kill(pid, functools.partial(self.has, pid))
 
-    def _kill(self, pid: int) -> None:
-        """SIGKILL a member, and not another process that has got its number meanwhile."""
-        try:
-            process = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        try:
-            if self._has(pid):
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(process)
-
-    def _has(self, pid: int) -> bool:
+    def has(self, pid: int) -> bool:
         """The kernel says that the process is a member."""
         try:
             paths = cgroupfs.paths_of(pid).values()

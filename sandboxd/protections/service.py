@@ -81,7 +81,7 @@ PROTECTIONS = (
         "leases",
         "a uid is leased only after proof that no process, whatever its name, has it, "
         "and by one daemon of a host; the proof is made ahead, and the lease is held from then on",
-        ("warden/slots/leases.py", "warden/slots/proof.py"),
+        ("warden/slots/leases.py", "warden/slots/reclaim.py"),
         (
             HostGuarantee(
                 "host", "uids", "no account has a uid of the slots",

@@ -39,8 +39,8 @@ from .runs.worker import Worker
 from .shared_resources import Resources
 from .workers import Workers
 
-RETRY_S = 0.02
-"""Between two tries to remove a cgroup whose last process the kernel still takes apart."""
+END_POLL_S = 0.005
+"""Between two looks at the workers that end with the daemon."""
 
 API_END_S = 15.0
 """How long an api that has closed its socket may take to its end: its requests have 3 s."""
@@ -136,9 +136,7 @@ class WardenLoop:
         return status
 
     def _timeout(self) -> float | None:
-        if self._workers.removing:
-            return RETRY_S
-        waits = [self._teardown.retry_in()]
+        waits = [self._teardown.retry_in(), self._workers.remove_groups_in()]
         if self._api_ends_by is not None:
             waits.append(max(0.0, self._api_ends_by - time.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)
@@ -207,8 +205,8 @@ class WardenLoop:
         deadline = time.monotonic() + GRACE_S
         while (self._ending() or len(self._jobs)) and time.monotonic() < deadline:
             self._collect()
-            self._workers.remove_groups()
-            time.sleep(RETRY_S / 4)
+            self._workers.remove_groups(every=True)
+            time.sleep(END_POLL_S)
         for slot in self._resources.slots.leased.values():
             try:
                 wire.close_all(self._resources.folders.take_back(slot))

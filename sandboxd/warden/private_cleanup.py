@@ -23,6 +23,7 @@ from ..config import RESULTS_S
 from ..jail.cgroup import Group
 from .leaks.rule import GROUP
 from .runs.cgroups import own_name, places
+from .runs.group_removal import end_groups
 from .slots.state_directory import lock_soon
 
 PATIENCE_S = 5.0
@@ -63,8 +64,7 @@ def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
     if (lock := _lock(f"{state}/lock", wait_s)) is None:
         return False
     try:
-        for group in _groups(state):
-            _end(group)
+        end_groups(_groups(state), PATIENCE_S)
         for path in _bases(state):
             for directory in (f"{path}/shims", path):
                 _rmdir(directory)
@@ -122,13 +122,6 @@ def _groups(state: str) -> Iterator[Group]:
         for entry in os.scandir(path):
             if GROUP.fullmatch(entry.name):
                 yield Group({"" if is_v2(entry.path) else "pids": entry.path})
-
-
-def _end(group: Group) -> None:
-    group.kill()
-    deadline = time.monotonic() + PATIENCE_S
-    while not group.remove() and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 def _rmdir(path: str) -> None:

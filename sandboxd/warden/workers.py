@@ -16,6 +16,7 @@ from .. import crash, log
 from ..jail.cgroup import Group
 from .leaks.rule import Expected, Lease
 from .runs import run_directory
+from .runs.group_removal import GroupRemovals
 from .runs.memory_handoff import MemoryHandoff
 from .runs.worker import Worker
 from .shared_resources import Resources
@@ -23,10 +24,7 @@ from .slots.leases import Slot
 
 
 class Workers:
-    """All workers, by slot. `on_end` is called when a worker has ended or its cgroup is gone.
-
-    removing  runs that are over, and whose cgroup is not gone yet
-    """
+    """All workers, by slot. `on_end` is called when a worker has ended or its cgroup is gone."""
 
     def __init__(
         self, resources: Resources, selector: selectors.BaseSelector, on_end: Callable[[], None]
@@ -37,7 +35,11 @@ class Workers:
         self._children: dict[int, Worker] = {}
         self._adopted: dict[int, Worker] = {}  # by pidfd
         self._handoff = MemoryHandoff()
-        self.removing: list[Worker] = []
+        self._removals = GroupRemovals(
+            selector,
+            lambda ended: self._handoff.may_go(ended, self.all()),
+            resources.hierarchy.tidy,
+        )
 
     @property
     def children(self) -> list[Worker]:
@@ -77,29 +79,23 @@ class Workers:
     def _ended(self, worker: Worker) -> None:
         """A worker has ended: end all that is left of its run."""
         if worker.slot and worker.group:
-            self.removing.append(worker)
+            self._removals.add(worker)
             run_directory.ended(worker.slot, worker.run or 0)
         self._on_end()
 
-    def remove_groups(self) -> None:
-        """Remove the cgroups of runs that are over; a busy one is tried again the next time."""
-        if not self.removing:
-            return
-        workers = self.all()
-        self.removing = [one for one in self.removing if not self._remove_group(one, workers)]
-        self._on_end()
+    @property
+    def removing(self) -> list[Worker]:
+        """The workers whose runs are over, and whose cgroups are not gone yet."""
+        return self._removals.workers
 
-    def _remove_group(self, ended: Worker, workers: list[Worker]) -> bool:
-        assert ended.group
-        try:
-            # Again at each try: the first one may have had no descriptor.
-            ended.group.kill()
-            removed = self._handoff.may_go(ended, workers) and ended.group.remove()
-        except OSError:  # no descriptor is left, for instance
-            return False
-        if removed:
-            self._resources.hierarchy.tidy(ended.group)
-        return removed
+    def remove_groups(self, every: bool = False) -> None:
+        """Remove the cgroups of runs that are over, those that are due or `every` one."""
+        if self._removals.go_on(every):
+            self._on_end()
+
+    def remove_groups_in(self) -> float | None:
+        """Seconds until `remove_groups` has something to do; None: it has to wait for an end."""
+        return self._removals.due_in()
 
     def kill(self, slot: Slot) -> None:
         """End all workers of `slot`."""

@@ -13,7 +13,7 @@ import pytest
 from sandboxd import crash
 from sandboxd.jail import seccomp
 from sandboxd.warden.runs.worker import Worker
-from sandboxd.warden.slots.leases import uid_in_use
+from sandboxd.warden.slots import uid_processes
 
 from ..sandbox import Sandbox
 
@@ -81,7 +81,7 @@ def test_background_processes_do_not_keep_a_step_open(sandbox: Sandbox) -> None:
     assert result.stdout == "done\n"
     assert result.exit == 5
     assert result.verdict["limit"] is None
-    assert not uid_in_use(sandbox.slot.uid)
+    assert not uid_processes.living(sandbox.slot.uid)
 
 
 def test_background_processes_do_not_live_into_the_next_step(sandbox: Sandbox) -> None:
@@ -98,7 +98,7 @@ def test_killed_shim_takes_its_run_with_it(sandbox: Sandbox) -> None:
 
     sandbox.run("setsid sleep 60 & sleep 60 & read x", on_wait=kill)
     deadline = time.monotonic() + 20
-    while uid_in_use(sandbox.slot.uid):
+    while uid_processes.living(sandbox.slot.uid):
         assert time.monotonic() < deadline, "processes survive their shim"
         time.sleep(0.02)
 
@@ -107,7 +107,7 @@ def test_fork_bomb_is_capped_and_ends_with_the_limit(sandbox: Sandbox) -> None:
     result = sandbox.run("f() { f | f & }; f; sleep 30", wall_s=1, pids=40)
     assert result.verdict["limit"] == "wall_s"
     assert result.verdict["usage"]["pids_peak"] <= 40
-    assert not uid_in_use(sandbox.slot.uid)
+    assert not uid_processes.living(sandbox.slot.uid)
 
 
 def test_loops_in_many_processes_end_at_the_cpu_limit(sandbox: Sandbox) -> None:

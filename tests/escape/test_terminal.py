@@ -15,7 +15,7 @@ from sandboxd.errors import StageError
 from sandboxd.jail import profile, rootfs, seccomp
 from sandboxd.jail.mounts import NOEXEC, NOSUID, Bind, Mount, Part
 from sandboxd.shim import init, terminal
-from sandboxd.warden.slots.leases import uid_in_use
+from sandboxd.warden.slots import uid_processes
 
 from ..sandbox import BareWarden, Sandbox
 from ..terminal import sit
@@ -226,7 +226,7 @@ def test_client_that_leaves_hangs_up_and_programs_can_save_their_work(sandbox: S
         "client",
     )
     assert sandbox.run("cat saved").stdout == "saved\n"
-    assert not uid_in_use(sandbox.slot.uid)
+    assert not uid_processes.living(sandbox.slot.uid)
 
 
 def test_programs_cannot_save_their_work_after_a_hangup_without_time_to_end(
@@ -248,7 +248,7 @@ def test_programs_that_ignore_the_hangup_are_killed(sandbox: Sandbox) -> None:
         shell.leave()
         event = shell.ended()
     assert event["exit"] == 137
-    assert not uid_in_use(sandbox.slot.uid)
+    assert not uid_processes.living(sandbox.slot.uid)
 
 
 def test_programs_that_a_shell_has_started_end_with_it(sandbox: Sandbox) -> None:
@@ -256,7 +256,7 @@ def test_programs_that_a_shell_has_started_end_with_it(sandbox: Sandbox) -> None
         shell.type("setsid sleep 60 & (trap '' HUP TERM; sleep 60) & disown -a; exit\n")
         shell.to_the_end()
         shell.ended()
-    assert not uid_in_use(sandbox.slot.uid)
+    assert not uid_processes.living(sandbox.slot.uid)
 
 
 @pytest.mark.parametrize(

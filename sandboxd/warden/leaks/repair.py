@@ -9,15 +9,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
-import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from ...jail import syscalls
+from ...pidfds import await_ends, open_pidfd, send
 from ..doctor import trial_directory
 from ..slots import images
+from ..slots.reclaim import reclaim
 from .rule import Leak
 from .scan import status_of
 
@@ -39,7 +38,7 @@ def repair(leak: Leak, state_dir: str) -> Leak:
             case "process":
                 done = _end(*leak.target)
             case "directory":
-                done = _remove(f"{state_dir}/slots/{leak.slot}")
+                done = _reclaim(state_dir, *leak.target)
             case "loop":
                 done = _detach(state_dir, *leak.target)
             case "shm" | "sem" | "msg":
@@ -59,24 +58,14 @@ def repair(leak: Leak, state_dir: str) -> Leak:
 def _end(pid: int, start: int, zombie: bool) -> str:
     if zombie:
         return "left: it is dead and waits for its parent"
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
+    pidfd = open_pidfd(pid, lambda: status_of(pid) == (start, False))
+    if pidfd is None:  # perhaps another process has got the pid meanwhile
         return "ended by itself"
     try:
-        if status_of(pid) != (start, False):  # another process has got the pid meanwhile
-            return "ended by itself"
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-    except ProcessLookupError:
-        return "ended by itself"
+        send(pidfd)
+        return "killed" if await_ends([pidfd], END_S) else "left: it does not end"
     finally:
-        os.close(process)
-    deadline = time.monotonic() + END_S
-    while status_of(pid) == (start, False):
-        if time.monotonic() > deadline:
-            return "left: it does not end"
-        time.sleep(0.01)
-    return "killed"
+        os.close(pidfd)
 
 
 def _discard(path: str) -> str:
@@ -88,11 +77,10 @@ def _discard(path: str) -> str:
     return "removed"
 
 
-def _remove(path: str) -> str:
-    """Remove a slot's directory, whose image no other process of the daemon has mounted."""
-    images.unmount(f"{path}/scratch")
-    shutil.rmtree(path)
-    return "removed"
+def _reclaim(state_dir: str, number: int, uid: int) -> str:
+    """Take back a slot that no session has."""
+    left = reclaim(state_dir, number, uid)
+    return f"left: {', '.join(left.things)}" if left.things else "removed"
 
 
 def _detach(state_dir: str, device: str, image: str) -> str:

@@ -210,7 +210,8 @@ def _directories(
         is_free = directory.number not in untouched and directory.number not in expected.leases
         if is_free and directory.number < expected.count:
             identity = f"slots/{directory.number}"
-            yield Leak("directory", identity, directory.age_s, directory.number)
+            target = (directory.number, expected.first_uid + directory.number)
+            yield Leak("directory", identity, directory.age_s, directory.number, target)
 
 
 def _objects(expected: Expected, untouched: Set[int], objects: Iterable[Object]) -> Iterator[Leak]:

@@ -10,7 +10,7 @@ import glob
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from ... import cgroupfs, procfs
 from ..doctor import trial_directory
@@ -60,17 +60,11 @@ def _members(groups: Mapping[str, Iterable[str]]) -> dict[int, str]:
     }
 
 
-def processes(state: str, uids: range, members: Mapping[int, str]) -> Iterator[Process]:
+def processes(state: str, uids: Container[int], members: Mapping[int, str]) -> Iterator[Process]:
     """The processes with one of these uids; `members` maps pids to the groups that they are in."""
-    for pid in procfs.pids():
-        if (uid := _uid(pid, uids)) is not None and (process := _process(pid, uid, state, members)):
+    for pid, uid, _ in procfs.with_uid(uids):
+        if process := _process(pid, uid, state, members):
             yield process
-
-
-def _uid(pid: int, uids: range) -> int | None:
-    """A slot's uid that the process has, as any of its four (proc(5), Uid)."""
-    (ids,) = procfs.status(pid, "Uid")
-    return next((uid for uid in map(int, ids.split()) if uid in uids), None)
 
 
 def _process(pid: int, uid: int, state: str, members: Mapping[int, str]) -> Process | None:
@@ -141,7 +135,7 @@ def loops(state: str) -> Iterator[Loop]:
             yield Loop(device, image)
 
 
-def objects(uids: range) -> Iterator[Object]:
+def objects(uids: Container[int]) -> Iterator[Object]:
     """The System V objects that one of these uids owns or has created."""
     now = time.time()
     for kind, column in _OBJECTS:

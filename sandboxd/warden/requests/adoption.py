@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence, Set
 
 from ...errors import Invalid, StageError
@@ -10,9 +9,11 @@ from ...jail.cgroup import Group
 from ...model import GIB, Attachment
 from ..runs import run_directory
 from ..runs.cgroups import Hierarchy
+from ..runs.group_removal import end_groups
 from ..runs.worker import Worker
 from ..shared_resources import Resources
-from ..slots.leases import Slot, end_uid
+from ..slots import uid_processes
+from ..slots.leases import Slot
 
 GROUPS_S = 10.0
 """How long the processes of a killed daemon's runs may take to end."""
@@ -41,7 +42,7 @@ def adopt(
     shims: list[Worker] = []
     try:
         _find_shims(resources.hierarchy, slot, runs, shims)
-        end_uid(slot.uid, lambda: _processes(shims), HELPERS_S)
+        uid_processes.end(slot.uid, lambda: _processes(shims), HELPERS_S)
         resources.scratch.mount(slot.path, 1024 * GIB, 0)
         resources.folders.lend(slot, mounts)
     except StageError as error:
@@ -78,13 +79,8 @@ def remove_unknown(resources: Resources) -> list[str]:
 
 def _end_groups(hierarchy: Hierarchy, groups: Sequence[Group]) -> None:
     """Kill all processes in `groups`, and remove the groups. Raises StageError."""
-    for group in groups:
-        group.kill()
-    deadline = time.monotonic() + GROUPS_S
-    while left := [group for group in groups if not group.remove()]:
-        if time.monotonic() > deadline:
-            raise StageError("sweep", f"processes do not end: {left[0].members()}")
-        time.sleep(0.01)
+    if left := end_groups(groups, GROUPS_S):
+        raise StageError("sweep", f"processes do not end: {left[0].members()}")
     for group in groups:
         hierarchy.tidy(group)
 

@@ -1,7 +1,7 @@
 """Teardown of slots: a slot is vacated when its last worker is gone, a background job empties it,
 and the request for the release is answered then.
 
-A slot in which something is left (proof.py) stays leased and is tried again every STUCK_S.
+A slot in which something is left (slots/reclaim.py) stays leased and is tried again every STUCK_S.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from ... import log, wire
 from ...errors import StageError
 from ..background import BackgroundJobs
 from ..shared_resources import Resources
-from ..slots import images, proof
 from ..slots.leases import Slot
-from ..slots.proof import FileSystems, Remains
+from ..slots.reclaim import Remains, reclaim
 from ..workers import Workers
 
 STUCK_S = 5.0
@@ -59,11 +58,11 @@ class Teardown:
             if slot is None or self._workers.is_busy(slot):
                 continue
             try:
-                file_systems = vacate(self._resources, slot)
+                folders = vacate(self._resources, slot)
             except StageError as error:
                 self._finish(slot, error)
             else:
-                self._empty(slot, file_systems)
+                self._empty(slot, folders)
 
     def retry_in(self) -> float | None:
         """Seconds until stuck slots are tried again; None: no slot is stuck."""
@@ -75,23 +74,23 @@ class Teardown:
         """Try once more to empty the stuck slots."""
         self._retry_at = time.monotonic() + STUCK_S
         for number in sorted(self._slots.stuck - self._emptying):
-            self._empty(self._slots.emptying[number], FileSystems())
+            self._empty(self._slots.emptying[number], [])
 
-    def _empty(self, slot: Slot, file_systems: FileSystems) -> None:
+    def _empty(self, slot: Slot, folders: list[int]) -> None:
         """Have everything of a slot removed in a background job."""
         self._emptying.add(slot.number)
         state = self._resources.config.state_dir
         try:
             self._jobs.begin(
                 f"empty slot {slot.number}",
-                lambda: asdict(proof.empty(state, slot.number, slot.uid, file_systems)),
+                lambda: asdict(reclaim(state, slot.number, slot.uid, folders)),
                 lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN),
-                [*file_systems.descriptors, slot.lock.fileno()],
+                [*folders, slot.lock.fileno()],
             )
         except StageError as error:  # no process can be made
             self._emptied(slot, Remains([str(error)], []))
         finally:
-            wire.close_all(file_systems.descriptors)
+            wire.close_all(folders)
 
     def _emptied(self, slot: Slot, remains: Remains) -> None:
         self._emptying.discard(slot.number)
@@ -114,19 +113,17 @@ class Teardown:
 def free(resources: Resources, slot: Slot) -> None:
     """Take everything back from a slot that has no processes, and wait for it. Raises StageError
     when something is left, which the next sweep tries again."""
-    file_systems = vacate(resources, slot)
+    folders = vacate(resources, slot)
     emptied(
-        resources, slot,
-        proof.empty(resources.config.state_dir, slot.number, slot.uid, file_systems),
+        resources, slot, reclaim(resources.config.state_dir, slot.number, slot.uid, folders)
     )  # fmt: skip
 
 
-def vacate(resources: Resources, slot: Slot) -> FileSystems:
-    """Take a slot that has no processes away from its session; its file systems for proof.empty."""
+def vacate(resources: Resources, slot: Slot) -> list[int]:
+    """Take a slot that has no workers away from its session; its folders for `reclaim`."""
     folders = resources.folders.take_back(slot)
-    scratch = images.detach(slot.scratch)
     resources.slots.vacate(slot)
-    return FileSystems(scratch, tuple(folders))
+    return folders
 
 
 def emptied(resources: Resources, slot: Slot, remains: Remains) -> None:

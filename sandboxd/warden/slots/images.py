@@ -16,6 +16,7 @@ import fcntl
 import glob
 import os
 import re
+import signal
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from ...jail.stage import expect, stage
 
 _LOOP_CTL_GET_FREE, _LOOP_CONFIGURE, _LOOP_GET_STATUS64 = 0x4C82, 0x4C0A, 0x4C05
 _LO_FLAGS_AUTOCLEAR = 4
+_F_SETSIG = 10
+"""Of fcntl(2); the module fcntl has no name for it."""
 _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2  # EXT4_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH
 FORGET_MIN = 4 << 20
 """Bytes that are written at the end of a session, wanted or not."""
@@ -122,6 +125,26 @@ def forget(root: int) -> None:
         os.close(fd)
 
 
+def is_detached(image: str) -> bool:
+    """`image` is there, and nothing has it open: no loop device, and no process. The kernel grants
+    a lease for writing (fcntl(2), F_SETLEASE) only then, so no list of devices is needed. False
+    also where the file system knows no leases."""
+    try:
+        fd = os.open(image, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # The signal to a holder whose lease is broken: SIGIO would end this process, SIGURG is
+        # ignored by default.
+        fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 def attached(image: str) -> bool:
     """A loop device has `image`: it is mounted somewhere."""
     if device := _attached(image):
@@ -182,6 +205,8 @@ def _attached(image: str) -> tuple[str, int] | None:
 
     The name of the device's file is only a hint (see `is_cut`): device number and inode decide.
     """
+    if is_detached(image):
+        return None
     ending = "/" + "/".join(image.split("/")[-2:])
     for device, name in devices():
         if not name.endswith(ending):

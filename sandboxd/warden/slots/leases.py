@@ -13,31 +13,29 @@ it has the uid itself, so name or uid shows at every moment that the uid is take
 warden is killed. When a slot is adopted after a restart, every process that has its uid and belongs
 to no run is ended first.
 
-A slot is leased only after proof that nothing remains of it (proof.py). The proof walks /proc,
-which takes long on a full host, so background jobs make it ahead: for free slots, and for a slot
-whose session has ended. From the proof on the daemon holds the lease of the vacant slot.
+A slot is leased only after proof that nothing remains of it (reclaim.py). Background jobs make the
+proof ahead: for free slots, and for a slot whose session has ended. From the proof on the daemon
+holds the lease of the vacant slot.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
-import signal
 import socket
 import time
-from collections.abc import Callable, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ... import procfs
+from ... import log
 from ...config import SlotsConfig
-from ...errors import Invalid, StageError, Unavailable
+from ...errors import Invalid, Unavailable
 from ...model import Attachment
-from . import flush, proof
-
-END_S = 10.0
-"""How long a process that was sent a SIGKILL may take to end."""
+from . import flush
+from .reclaim import reclaim, unused
 
 VACANT_MAX = 16
 """Vacant slots whose leases a daemon holds; at most a quarter of all, since another daemon of the
@@ -141,7 +139,7 @@ class Slots:
 
     def unused(self, busy: Set[int | None]) -> list[int]:
         """The numbers of `proving` of which nothing remains, without the `busy` ones."""
-        return proof.unused(self._state_dir, self._config.first_uid, set(self.proving) - busy)
+        return unused(self._state_dir, self._config.first_uid, set(self.proving) - busy)
 
     def proven(self, unused: Set[int]) -> None:
         """The proof is complete: these numbers are vacant. Others are given up."""
@@ -197,7 +195,7 @@ class Slots:
             slot.lock.close()
 
     def remove_unleased(self) -> list[str]:
-        """Remove the directories of slots that are not leased; their paths."""
+        """Reclaim the slots that have a directory and are not leased; the paths of these."""
         removed = []
         for entry in os.scandir(self._dir):
             number = int(entry.name) if entry.name.isdecimal() else self._config.count
@@ -207,8 +205,10 @@ class Slots:
             if lock is None:
                 continue
             with lock:
-                end_uid(self._config.first_uid + number)
-                shutil.rmtree(entry.path, ignore_errors=True)
+                uid = self._config.first_uid + number
+                if left := reclaim(self._state_dir, number, uid):  # the check for leaks goes on
+                    things = ", ".join(left.things + left.dead)
+                    log.event("slot.stuck", logging.ERROR, slot=number, error=things)
                 removed.append(entry.path)
         return removed
 
@@ -244,51 +244,3 @@ def lock_uid(uid: int) -> socket.socket | None:
         sock.close()
         return None
     return sock
-
-
-def uid_in_use(uid: int) -> bool:
-    """A process has `uid` as one of its user ids."""
-    return bool(processes_of(uid))
-
-
-def end_uid(uid: int, spared: Callable[[], set[int]] = set, grace_s: float = 0.0) -> None:
-    """Kill every process of `uid` but the `spared` ones, and wait until none is left. They have
-    `grace_s` seconds to end by themselves. The caller holds the lease of the uid.
-
-    Raises StageError when one does not end.
-    """
-    began = time.monotonic()
-    while pids := set(processes_of(uid)) - spared():
-        waited = time.monotonic() - began
-        if waited > END_S + grace_s:
-            raise StageError("sweep", f"processes of uid {uid} do not end: {sorted(pids)}")
-        for pid in pids if waited >= grace_s else ():
-            _end(pid, uid)
-        time.sleep(0.01)
-
-
-def _end(pid: int, uid: int) -> None:
-    """Kill the process `pid` if it still has `uid`. The number may be another process's by now."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        if _has_uid(pid, uid):
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(process)
-
-
-def processes_of(uid: int) -> list[int]:
-    """The processes that have `uid` as one of their user ids, without those that are dead and
-    await their parent."""
-    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and _has_uid(int(pid), uid)]
-
-
-def _has_uid(pid: int, uid: int) -> bool:
-    """The process lives and has `uid` (proc(5), /proc/PID/status)."""
-    state, uids = procfs.status(pid, "State", "Uid")
-    return str(uid) in uids.split() and state[:1] not in ("Z", "X", "")

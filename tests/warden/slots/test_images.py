@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sandboxd import procfs
 from sandboxd.config import ScratchConfig
 from sandboxd.errors import StageError
 from sandboxd.jail import syscalls
 from sandboxd.warden.leaks.rule import Loop
 from sandboxd.warden.leaks.scan import loops
-from sandboxd.warden.slots import flush, images, proof, scratch
+from sandboxd.warden.slots import flush, images, reclaim, scratch
 
 from ...waiting import until
 
@@ -205,7 +206,7 @@ def test_slot_that_a_session_has_on_record_does_not_lose_its_data(
     if has_session:
         (tmp_path / "slots" / "1" / "session").write_text("a session")
     before = written(device)
-    proof._forget(str(tmp_path / "slots" / "1"), root)
+    reclaim._forget(str(tmp_path / "slots" / "1"), root)
     os.close(root)
     if has_session:
         until(lambda: written(device) - before >= 64 * MIB)
@@ -220,7 +221,7 @@ def test_record_of_the_end_is_on_the_disk_before_data_is_forgotten(
     monkeypatch.setattr(flush, "directory", lambda path: acts.append(f"flush {path}"))
     monkeypatch.setattr(images, "forget", lambda _: acts.append("forget"))
     path = str(tmp_path / "slots" / "1")
-    proof._forget(path, dirty[1])
+    reclaim._forget(path, dirty[1])
     os.close(dirty[1])
     assert acts == [f"flush {path}", "forget"]
 
@@ -233,7 +234,7 @@ def test_data_stays_where_the_record_of_the_end_cannot_be_written(
 
     monkeypatch.setattr(flush, "directory", full)
     before = written(dirty[0])
-    proof._forget(str(tmp_path / "slots" / "1"), dirty[1])
+    reclaim._forget(str(tmp_path / "slots" / "1"), dirty[1])
     os.close(dirty[1])
     until(lambda: written(dirty[0]) - before >= 64 * MIB)
 
@@ -243,5 +244,77 @@ def test_folder_of_a_session_that_ends_is_written_and_only_its_scratch_is_forgot
 ) -> None:
     device, root = dirty
     before = written(device)
-    proof.empty(str(tmp_path), 7, 1_999_999_999, proof.FileSystems(None, (root,)))
+    reclaim.reclaim(str(tmp_path), 7, 1_999_999_999, [root])
     until(lambda: written(device) - before >= 64 * MIB)
+
+
+def test_image_is_detached_only_while_no_device_and_no_process_has_it(image: str) -> None:
+    assert images.is_detached(image)
+    with open(image, "rb"):
+        assert not images.is_detached(image)
+    _, fd = images._attach(image)
+    assert not images.is_detached(image)
+    os.close(fd)
+    until(lambda: images.is_detached(image))
+    assert not images.is_detached(f"{image}.gone")
+
+
+def test_device_of_a_detached_image_is_looked_for_on_no_list(
+    image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host with a thousand sessions has a thousand devices."""
+    monkeypatch.setattr(images, "devices", lambda: pytest.fail("every device is looked at"))
+    _, fd = images._attach(image)
+    os.close(fd)
+    until(lambda: images.is_detached(image))
+
+
+def test_reader_of_an_image_does_not_end_a_process_that_looks_whether_it_is_detached(
+    image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel sends a signal to the holder of a lease that another process breaks; SIGIO, the
+    default one, would end the holder."""
+    close = os.close
+
+    def open_before_close(fd: int) -> None:
+        reader = os.fork()
+        if reader == 0:
+            try:
+                os.open(image, os.O_RDONLY | os.O_NONBLOCK)  # breaks the lease, fails with EAGAIN
+            finally:
+                os._exit(0)
+        os.waitpid(reader, 0)
+        close(fd)
+
+    monkeypatch.setattr(os, "close", open_before_close)
+    assert images.is_detached(image)
+
+
+def test_reclaim_of_a_slot_looks_at_no_other_process_and_no_other_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full host has thousands of both, and the work for one session must not grow with them."""
+    path = tmp_path / "slots" / "1"
+    (path / "scratch").mkdir(parents=True)
+    images.make(str(path / "image"), SIZE, 64)
+    images.mount(str(path / "image"), str(path / "scratch"))
+    monkeypatch.setattr(procfs, "pids", lambda: pytest.fail("/proc is walked"))
+    monkeypatch.setattr(images, "devices", lambda: pytest.fail("every device is looked at"))
+    assert not reclaim.reclaim(str(tmp_path), 1, 1_999_999_999)
+    assert os.listdir(tmp_path / "slots") == []
+
+
+def test_reclaim_of_a_slot_can_be_done_again_and_finds_a_device_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run that outlives its warden keeps one."""
+    path = tmp_path / "slots" / "1"
+    path.mkdir(parents=True)
+    images.make(str(path / "image"), SIZE, 64)
+    device, fd = images._attach(str(path / "image"))
+    monkeypatch.setattr(reclaim, "PATIENCE_S", 0)
+    for _ in range(2):
+        left = reclaim.reclaim(str(tmp_path), 1, 1_999_999_999)
+        assert left.things == [device] and not path.exists()
+    os.close(fd)
+    until(lambda: not reclaim.reclaim(str(tmp_path), 1, 1_999_999_999))

@@ -17,8 +17,9 @@ import pytest
 from sandboxd import procfs
 from sandboxd.config import SlotsConfig
 from sandboxd.errors import Invalid, Unavailable
-from sandboxd.warden.slots.leases import Slot, Slots, end_uid, processes_of, uid_in_use
-from sandboxd.warden.slots.proof import FileSystems, Remains, empty
+from sandboxd.warden.slots import uid_processes
+from sandboxd.warden.slots.leases import Slot, Slots
+from sandboxd.warden.slots.reclaim import Remains, reclaim
 
 from ...sandbox import TEST_UIDS
 
@@ -59,7 +60,7 @@ def test_each_session_has_a_uid_of_its_own(slots: Slots, tmp_path: Path) -> None
     with pytest.raises(LookupError):
         lease(slots, str(uuid.uuid4()))
     slots.vacate(leased[1])
-    assert empty(str(tmp_path), 1, FIRST + 1, FileSystems()) == Remains([], [])
+    assert reclaim(str(tmp_path), 1, FIRST + 1) == Remains([], [])
     slots.release(leased[1])
     assert lease(slots, str(uuid.uuid4())).uid == FIRST + 1
 
@@ -94,11 +95,11 @@ def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
 def test_uid_with_a_living_process_is_not_leased(slots: Slots) -> None:
     with subprocess.Popen(["/bin/sleep", "60"], user=FIRST, group=FIRST) as process:
         try:
-            assert uid_in_use(FIRST)
+            assert uid_processes.living(FIRST)
             assert lease(slots, SESSION).uid == FIRST + 1
         finally:
             process.kill()
-    assert not uid_in_use(FIRST)
+    assert not uid_processes.living(FIRST)
 
 
 @pytest.mark.parametrize("name", ["State:Z", "State:S Uid:0", "Uid:\t0", "x) Z 1 1"])
@@ -112,11 +113,11 @@ def test_process_is_not_hidden_by_a_name_that_reads_like_its_status(
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout and process.stdout.readline()
-        assert processes_of(FIRST) == [process.pid]
+        assert uid_processes.living(FIRST) == [process.pid]
         assert lease(slots, SESSION).uid == FIRST + 1
-        end_uid(FIRST)
+        uid_processes.end(FIRST)
         assert process.wait(5) == -signal.SIGKILL
-    assert not uid_in_use(FIRST)
+    assert not uid_processes.living(FIRST)
 
 
 def test_process_with_the_number_of_one_that_has_ended_is_not_killed(
@@ -127,9 +128,10 @@ def test_process_with_the_number_of_one_that_has_ended_is_not_killed(
         try:
             answers = [[other.pid], []]
             monkeypatch.setattr(
-                "sandboxd.warden.slots.leases.processes_of", lambda uid: answers.pop(0)
+                "sandboxd.warden.slots.uid_processes.living", lambda uid: answers.pop(0)
             )
-            end_uid(FIRST)
+            monkeypatch.setattr(procfs, "is_user_of_any", lambda uid: True)
+            uid_processes.end(FIRST)
             with pytest.raises(subprocess.TimeoutExpired):
                 other.wait(0.3)
         finally:
@@ -163,7 +165,7 @@ def test_slot_of_a_daemon_that_died_while_it_leased_it_is_removed(
     assert os.path.isdir(leased.path)
 
 
-def test_proof_for_many_slots_walks_proc_once(
+def test_proof_for_many_slots_walks_proc_once_and_only_if_a_process_has_such_a_uid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walks: list[int] = []
@@ -176,8 +178,13 @@ def test_proof_for_many_slots_walks_proc_once(
     monkeypatch.setattr(procfs, "pids", walk)
     slots = Slots(SlotsConfig(FIRST, 40), str(tmp_path))
     slots.prove(0)
-    slots.proven(frozenset(slots.unused(frozenset())))
-    assert sorted(slots.vacant) == list(range(10)) and len(walks) == 1
+    assert slots.unused(frozenset()) == list(range(10)) and not walks
+    with subprocess.Popen(["/bin/sleep", "60"], user=FIRST + 3) as process:
+        try:
+            slots.proven(frozenset(slots.unused(frozenset())))
+        finally:
+            process.kill()
+    assert sorted(slots.vacant) == [*range(3), *range(4, 10)] and len(walks) == 1
     slots.close()
 
 
