@@ -7,6 +7,10 @@ warden has to know.
 
 The child closes all descriptors but its own. If the warden dies, a job runs to its end, and its
 descriptors keep all that they stand for, such as the lease of a uid.
+
+A fork of the warden costs more than most jobs do: the child copies each page that either of the two
+writes. So jobs that nobody waits for are put off (`put_off`), until the loop has been at rest for a
+moment, and then one child does all of them, one after the other.
 """
 
 from __future__ import annotations
@@ -14,16 +18,27 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import log
+from .. import log, wire
+from ..errors import StageError
 from ..jail import syscalls
 from ..jail.stage import stage
 from .fork import fork
 
 RESULT_MAX = 64 << 20
+
+REST_S = 0.01
+"""Jobs that are put off begin when the loop has had no request for so long."""
+
+LATE_S = 0.1
+"""They begin after so long in any case."""
+
+RETRY_S = 1.0
+"""The next try, when no process can be made."""
 
 Done = Callable[[Any], None]
 """Called in the warden's loop with the result, or with None when the job has failed."""
@@ -31,57 +46,119 @@ Done = Callable[[Any], None]
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """A job. The child inherits the descriptors `keep`. Those in `owned` are among them, and are
+    closed here once the child has them."""
+
     name: str
-    result: int
+    work: Callable[[], Any]
     done: Done
+    keep: Sequence[int]
+    owned: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    jobs: list[_Job]
+    result: int
 
 
 class BackgroundJobs:
-    """The background jobs that are running, by pid."""
+    """The background jobs that are running, by pid, and those that are put off."""
 
     def __init__(self) -> None:
-        self._running: dict[int, _Job] = {}
+        self._running: dict[int, _Child] = {}
+        self._put_off: list[_Job] = []
+        self._due = self._latest = 0.0
 
     def __len__(self) -> int:
-        return len(self._running)
+        return sum(len(child.jobs) for child in self._running.values()) + len(self._put_off)
 
     def begin(self, name: str, work: Callable[[], Any], done: Done, keep: Sequence[int]) -> None:
         """Do `work` in a child that inherits the descriptors `keep`. Raises StageError."""
-        with stage("job"):
-            result = os.memfd_create(f"sandboxd-{name}", os.MFD_CLOEXEC)
+        self._fork([_Job(name, work, done, keep)])
+
+    def put_off(
+        self,
+        name: str,
+        work: Callable[[], Any],
+        done: Done,
+        keep: Sequence[int],
+        owned: Sequence[int] = (),
+    ) -> None:
+        """Do `work` soon, in a child that also does other such work. The child inherits `keep`,
+        which stay open until then, and `owned`, which this class closes."""
+        now = time.monotonic()
+        if not self._put_off:
+            self._latest = now + LATE_S
+            self._due = now + REST_S
+        self._put_off.append(_Job(name, work, done, [*keep, *owned], owned))
+
+    def is_at_work(self) -> None:
+        """The loop has just served a request: work that is put off waits for a rest."""
+        self._due = min(self._latest, time.monotonic() + REST_S)
+
+    def due_in(self) -> float | None:
+        """Seconds until `begin_due` has something to do; None: nothing is put off."""
+        return max(0.0, self._due - time.monotonic()) if self._put_off else None
+
+    def begin_due(self, now: bool = False) -> None:
+        """Begin the work that is put off, if it is due or somebody waits for it `now`."""
+        if not self._put_off or not (now or self._due <= time.monotonic()):
+            return
+        jobs, self._put_off = self._put_off, []
         try:
-            pid = fork([*keep, result], lambda: _work(name, work, result))
+            self._fork(jobs)
+        except StageError:  # no process can be made; the log has it by the requests that fail
+            self._put_off = jobs
+            self._due = self._latest = time.monotonic() + RETRY_S
+            return
+        for job in jobs:
+            wire.close_all(list(job.owned))
+
+    def _fork(self, jobs: list[_Job]) -> None:
+        with stage("job"):
+            result = os.memfd_create(f"sandboxd-{jobs[0].name}", os.MFD_CLOEXEC)
+        try:
+            keep = [fd for job in jobs for fd in job.keep]
+            pid = fork([*keep, result], lambda: _work(jobs, result))
         except BaseException:  # the descriptor must not leak; raised again
             os.close(result)
             raise
-        self._running[pid] = _Job(name, result, done)
+        self._running[pid] = _Child(jobs, result)
 
     def collected(self, pid: int, status: int) -> bool:
-        """A child has ended. True if it was a job; its `done` has been called then."""
-        job = self._running.pop(pid, None)
-        if job is None:
+        """A child has ended. True if it did jobs; the `done` of each has been called then."""
+        child = self._running.pop(pid, None)
+        if child is None:
             return False
+        results: list[Any] = []
         try:
-            result = None if status else json.loads(os.pread(job.result, RESULT_MAX, 0))
+            if not status:
+                results = json.loads(os.pread(child.result, RESULT_MAX, 0))
         except ValueError:
-            result = None
+            pass
         finally:
-            os.close(job.result)
-        if result is None:
-            # Operators know the event by its old name.
-            log.event("chore.failed", logging.ERROR, chore=job.name, status=status)
-        job.done(result)
+            os.close(child.result)
+        results = results or [None] * len(child.jobs)
+        for job, result in zip(child.jobs, results, strict=True):
+            if result is None:
+                # Operators know the event by its old name.
+                log.event("chore.failed", logging.ERROR, chore=job.name, status=status)
+            job.done(result)
         return True
 
 
-def _work(name: str, work: Callable[[], Any], result: int) -> None:
-    syscalls.set_process_title(f"sandboxd: job {name}")
+def _work(jobs: Sequence[_Job], result: int) -> None:
     log.became("job")
-    try:
-        text = json.dumps(work()).encode()
-        while text:
-            text = text[os.write(result, text) :]
-    except Exception:  # of any kind: the warden goes on, and its log has the reason
-        logging.getLogger(__name__).exception("the background job %s has failed", name)
-        os._exit(1)
+    results: list[str] = []
+    for job in jobs:
+        syscalls.set_process_title(f"sandboxd: job {job.name}")
+        try:
+            results.append(json.dumps(job.work()))
+        except Exception:  # of any kind: the warden goes on, and its log has the reason
+            logging.getLogger(__name__).exception("the background job %s has failed", job.name)
+            results.append("null")
+    text = f"[{','.join(results)}]".encode()
+    while text:
+        text = text[os.write(result, text) :]
     os._exit(0)

@@ -131,17 +131,21 @@ class WardenLoop:
             self._workers.remove_groups()
             if self._teardown.retry_in() == 0:
                 self._teardown.retry()
+            self._jobs.begin_due()
             self._resources.host_files.renew_if_outdated(self._jobs)
         self._end()
         return status
 
     def _timeout(self) -> float | None:
-        waits = [self._teardown.retry_in(), self._workers.remove_groups_in()]
+        waits = [
+            self._teardown.retry_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
+        ]  # fmt: skip
         if self._api_ends_by is not None:
             waits.append(max(0.0, self._api_ends_by - time.monotonic()))
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _serve_request(self) -> None:
+        self._jobs.is_at_work()
         if not self._dispatcher.serve_one():  # _collect has the api's exit status
             self._selector.unregister(self._api.sock)
             left = 0.0 if self._dispatcher.broken else API_END_S
@@ -204,6 +208,7 @@ class WardenLoop:
                 worker.kill()
         deadline = time.monotonic() + GRACE_S
         while (self._ending() or len(self._jobs)) and time.monotonic() < deadline:
+            self._jobs.begin_due(now=True)
             self._collect()
             self._workers.remove_groups(every=True)
             time.sleep(END_POLL_S)

@@ -15,8 +15,7 @@ from pathlib import Path
 from ...jail import syscalls
 from ...pidfds import await_ends, open_pidfd, send
 from ..doctor import trial_directory
-from ..slots import images
-from ..slots.reclaim import reclaim
+from ..slots import images, reclaim
 from .rule import Leak
 from .scan import status_of
 
@@ -79,7 +78,7 @@ def _discard(path: str) -> str:
 
 def _reclaim(state_dir: str, number: int, uid: int) -> str:
     """Take back a slot that no session has."""
-    left = reclaim(state_dir, number, uid)
+    left = reclaim.reclaim(state_dir, number, uid)
     return f"left: {', '.join(left.things)}" if left.things else "removed"
 
 

@@ -3,8 +3,8 @@
 It takes the disk's time, which may be long, so a background job does it, and the reply is sent when
 the job has ended.
 
-A session gets a slot that is proven to be empty (slots/proof.py). The walk of /proc for that proof
-is a background job as well, and usually one that ran before: the loop itself looks at no process.
+A session gets a slot that is proven to be empty (slots/reclaim.py). The proof is a background job
+as well, and usually one that ran before: the loop itself looks at no process.
 
 A slot that is being provisioned is leased, so that no other session gets it, and not ready, so that
 no request reaches it. If the job fails, the slot is released like any other, and the failure is the
@@ -53,6 +53,7 @@ class Provisioning:
         self._jobs = jobs
         self._teardown = teardown
         self._waiting = deque[_Lease]()
+        teardown.on_reclaimed = self._serve_reclaimed
 
     def lease(
         self,
@@ -80,6 +81,9 @@ class Provisioning:
         if slots.proving:
             return
         following = slots.prove(begin)
+        if not slots.proving and self._waiting and self._teardown.is_reclaiming:
+            self._jobs.begin_due(now=True)
+            return  # _serve_reclaimed goes on
         if not slots.proving:
             self._refuse_waiting(
                 Unavailable(f"all {slots.count} slots are leased; raise slots.count")
@@ -102,6 +106,12 @@ class Provisioning:
         except StageError as error:  # no process can be made
             slots.proven(frozenset())
             self._refuse_waiting(error)
+
+    def _serve_reclaimed(self) -> None:
+        """The slot of a session that has ended may be vacant now."""
+        self._serve_waiting()
+        if self._waiting:
+            self.prove()
 
     def _serve_waiting(self) -> None:
         while self._waiting and self._resources.slots.vacant:

@@ -1,18 +1,26 @@
-"""Teardown of slots: a slot is vacated when its last worker is gone, a background job empties it,
-and the request for the release is answered then.
+"""Teardown of slots: a slot is vacated when its last worker and cgroup are gone, the request for
+the release is answered, and a background job reclaims the slot behind the answer.
 
-A slot in which something is left (slots/reclaim.py) stays leased and is tried again every STUCK_S.
+From the answer on nobody works for the slot, and no session has it: its name is off the disk. The
+slot is leased again only when the job has proven that nothing remains (slots/reclaim.py). A slot in
+which something is left stays in the warden's hands and is tried again every STUCK_S.
+
+The answer waits for the job where the job may still fail for a reason that the client should know,
+and where the disk is full: there, the client deletes to have room.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
-from ... import log, wire
+from ... import log, procfs, wire
 from ...errors import StageError
+from ...free_space import FreeSpace
 from ..background import BackgroundJobs
 from ..shared_resources import Resources
 from ..slots.leases import Slot
@@ -23,6 +31,9 @@ STUCK_S = 5.0
 """Seconds between two tries to empty a slot in which something is left. Often that is only a dead
 process, which the host's first process has not collected yet."""
 
+INODES_FLOOR = 64
+"""With fewer free, the disk counts as full."""
+
 _UNKNOWN = Remains(["something unknown: the background job has failed"], [])
 
 Finish = Callable[[StageError | None], None]
@@ -30,7 +41,10 @@ Finish = Callable[[StageError | None], None]
 
 
 class Teardown:
-    """The releases that are under way, by slot."""
+    """The releases that are under way, by slot.
+
+    on_reclaimed  is called when a job has ended, whether or not the slot is vacant now
+    """
 
     def __init__(self, resources: Resources, jobs: BackgroundJobs, workers: Workers) -> None:
         self._resources = resources
@@ -40,9 +54,15 @@ class Teardown:
         self._releases: dict[int, list[Finish]] = {}
         self._emptying: set[int] = set()  # slots with a background job that empties them
         self._retry_at = 0.0
+        self.on_reclaimed: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._releases)
+
+    @property
+    def is_reclaiming(self) -> bool:
+        """A slot may be vacant soon."""
+        return bool(self._emptying)
 
     def begin(self, slot: Slot, finish: Finish) -> None:
         """End all that works for `slot`, and release the slot when the last of it is gone."""
@@ -61,8 +81,25 @@ class Teardown:
                 folders = vacate(self._resources, slot)
             except StageError as error:
                 self._finish(slot, error)
+                continue
+            if self._is_over(slot):
+                self._finish(slot, None)
+                self.reclaim_later(slot, folders)
             else:
-                self._empty(slot, folders)
+                self._reclaim(slot, folders)
+
+    def _is_over(self, slot: Slot) -> bool:
+        """The client need not wait for the reclaim of `slot`: no process has its uid, no session
+        has it on the disk, and the disk has room without what the slot takes."""
+        return (
+            not procfs.is_user_of_any(slot.uid)
+            and not os.path.lexists(f"{slot.path}/session")
+            and self._has_room()
+        )
+
+    def _has_room(self) -> bool:
+        config = self._resources.config
+        return FreeSpace.at(config.state_dir).holds(config.disk_floor, INODES_FLOOR)
 
     def retry_in(self) -> float | None:
         """Seconds until stuck slots are tried again; None: no slot is stuck."""
@@ -74,23 +111,38 @@ class Teardown:
         """Try once more to empty the stuck slots."""
         self._retry_at = time.monotonic() + STUCK_S
         for number in sorted(self._slots.stuck - self._emptying):
-            self._empty(self._slots.emptying[number], [])
+            self._reclaim(self._slots.emptying[number], [])
 
-    def _empty(self, slot: Slot, folders: list[int]) -> None:
-        """Have everything of a slot removed in a background job."""
+    def reclaim_later(self, slot: Slot, folders: list[int]) -> None:
+        """Have a vacated slot reclaimed in a background job that nobody waits for."""
+        if folders:  # their data is written, which may take long: no other slot waits for that
+            self._reclaim(slot, folders)
+            return
         self._emptying.add(slot.number)
-        state = self._resources.config.state_dir
+        work, done = self._job(slot, folders)
+        self._jobs.put_off(f"empty slot {slot.number}", work, done, [slot.lock.fileno()])
+
+    def _reclaim(self, slot: Slot, folders: list[int]) -> None:
+        """Have a vacated slot reclaimed in a background job, at once."""
+        self._emptying.add(slot.number)
+        work, done = self._job(slot, folders)
         try:
-            self._jobs.begin(
-                f"empty slot {slot.number}",
-                lambda: asdict(reclaim(state, slot.number, slot.uid, folders)),
-                lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN),
-                [*folders, slot.lock.fileno()],
-            )
+            keep = [*folders, slot.lock.fileno()]
+            self._jobs.begin(f"empty slot {slot.number}", work, done, keep)
         except StageError as error:  # no process can be made
             self._emptied(slot, Remains([str(error)], []))
         finally:
             wire.close_all(folders)
+
+    def _job(
+        self, slot: Slot, folders: list[int]
+    ) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+        """The work of a background job that reclaims `slot`, and the end of it."""
+        state = self._resources.config.state_dir
+        return (
+            lambda: asdict(reclaim(state, slot.number, slot.uid, folders)),
+            lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN),
+        )
 
     def _emptied(self, slot: Slot, remains: Remains) -> None:
         self._emptying.discard(slot.number)
@@ -103,6 +155,7 @@ class Teardown:
             self._finish(slot, error)
         else:
             self._finish(slot, None)
+        self.on_reclaimed()
 
     def _finish(self, slot: Slot, error: StageError | None) -> None:
         slot.releasing = False

@@ -67,6 +67,7 @@ class Work:
         """Collect jobs until none is left."""
         deadline = time.monotonic() + 30
         while len(self.warden.jobs):
+            self.warden.jobs.begin_due(now=True)
             for pid in jobs(self.warden.jobs):
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
