@@ -24,6 +24,7 @@ NEED_ROOT = (
     "tests/cli/test_keypair.py", "tests/warden/test_private_cleanup.py",
     "tests/warden/doctor/test_guarantees.py", "tests/warden/slots/test_images.py",
     "tests/warden/slots/test_leases.py", "tests/warden/slots/test_state_directory.py",
+    "tests/warden/test_uid_lease.py",
 )  # fmt: skip
 """Directories and modules whose tests need root, besides those that use the fixtures below."""
 

@@ -34,7 +34,7 @@ TOP = (
 )  # fmt: skip
 """How a path of this checkout begins in a document."""
 
-ELSEWHERE = ("build/", "sandboxd/uid/", "api/sandboxd.sqlite")
+ELSEWHERE = ("build/", "api/sandboxd.sqlite")
 """Paths that a command makes, and names that are no paths."""
 
 

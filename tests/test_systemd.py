@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd import systemd
+from sandboxd.warden import runtime_directory, uid_lease
 
 
 @pytest.fixture
@@ -88,3 +89,16 @@ def test_passed_sockets_are_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> N
         assert not any(os.get_inheritable(sock.fileno()) for sock in sockets)
         for sock in sockets:
             sock.close()
+
+
+def test_unit_makes_the_directory_of_leases_for_root_alone_and_leaves_it() -> None:
+    """The daemon's view of the host is read-only, and private daemons go on with the locks."""
+    unit = (Path(__file__).parent.parent / "systemd/sandboxd.service").read_text().splitlines()
+    directory = f"{runtime_directory.RUNTIME}/{uid_lease.LEASES}".removeprefix("/run/")
+    for line in (
+        f"RuntimeDirectory={directory}",
+        "RuntimeDirectoryMode=0700",
+        "RuntimeDirectoryPreserve=yes",
+        "ProtectSystem=strict",
+    ):
+        assert line in unit

@@ -28,6 +28,7 @@ from ..host_tasks import TaskMeter
 from ..jail import identity, syscalls
 from ..jail.chroot import own_mounts
 from ..model import Guarantee
+from . import runtime_directory, uid_lease
 from .code_view import open_imports
 from .doctor import guarantees
 from .doctor.checks import api_uid, check
@@ -56,6 +57,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     check(config, uid)
     _check_listen(config)
     guarantees.check_names(config)
+    runtime_directory.make(uid_lease.LEASES)
     os.umask(0o077)
     notify = systemd.Notify()
     with contextlib.ExitStack() as stack:

@@ -22,7 +22,6 @@ import dataclasses
 import json
 import logging
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -34,6 +33,7 @@ from ...errors import SandboxdError
 from ...jail.cgroup import Group
 from ..background import BackgroundJobs
 from ..slots import reserve
+from ..uid_lease import UidLease
 from .repair import repair
 from .rule import (
     Expected,
@@ -74,7 +74,7 @@ class LeaseView:
     state_dir: str
     expected: Callable[[], Expected]
     groups: Callable[[], Mapping[str, Group]]
-    hold: Callable[[int], socket.socket | None]
+    hold: Callable[[int], UidLease | None]
     stuck: Callable[[], frozenset[int]]
     retry: Callable[[], None]
 
@@ -86,7 +86,7 @@ class Sweep:
         self._warden = warden
         self._jobs = jobs
         self._replies: list[Reply] = []
-        self._leases: dict[int, socket.socket] = {}
+        self._leases: dict[int, UidLease] = {}
         self._began = 0.0
         self._dead: dict[tuple[int, int], float] = {}  # pid and start -> when it was first seen
 

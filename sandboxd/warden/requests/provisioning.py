@@ -80,7 +80,12 @@ class Provisioning:
         slots = self._resources.slots
         if slots.proving:
             return
-        following = slots.prove(begin)
+        try:
+            following = slots.prove(begin)
+        except SandboxdError as error:  # no lock can be taken
+            slots.proven(frozenset())
+            self._refuse_waiting(error)
+            return
         if not slots.proving and self._waiting and self._teardown.is_reclaiming:
             self._jobs.begin_due(now=True)
             return  # _serve_reclaimed goes on

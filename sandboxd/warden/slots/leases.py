@@ -6,12 +6,10 @@
     STATE/slots/N/runs/K/      run K, see runs/run_directory.py
 
 Two daemons on one host (a service, and one that `sandboxd run` starts for itself) must not use
-one uid twice. The lease therefore includes a name in the abstract socket namespace. The kernel
-gives such a name to one process at a time and takes it back when the process ends; programs in a
-jail have a network namespace of their own and cannot take the name. A shim inherits the name until
-it has the uid itself, so name or uid shows at every moment that the uid is taken, also when the
-warden is killed. When a slot is adopted after a restart, every process that has its uid and belongs
-to no run is ended first.
+one uid twice. The lease therefore includes a lock that all daemons of the host respect
+(warden/uid_lease.py). A shim inherits the lock until it has the uid itself, so lock or uid shows at
+every moment that the uid is taken, also when the warden is killed. When a slot is adopted after a
+restart, every process that has its uid and belongs to no run is ended first.
 
 A slot is leased only after proof that nothing remains of it (reclaim.py). Background jobs make the
 proof ahead: for free slots, and for a slot whose session has ended. From the proof on the daemon
@@ -24,7 +22,6 @@ import contextlib
 import logging
 import os
 import shutil
-import socket
 import time
 from collections.abc import Set
 from dataclasses import dataclass, field
@@ -34,6 +31,7 @@ from ... import log
 from ...config import SlotsConfig
 from ...errors import Invalid, Unavailable
 from ...model import Attachment
+from ..uid_lease import UidLease, lease_uid
 from . import flush
 from .reclaim import reclaim, unused
 
@@ -63,7 +61,7 @@ class Slot:
     uid: int
     path: str
     session: str
-    lock: socket.socket
+    lock: UidLease
     ready: bool = False
     releasing: bool = False
     runs: dict[int, int] = field(default_factory=dict)
@@ -107,8 +105,8 @@ class Slots:
         self.emptying: dict[int, Slot] = {}
         self.stuck: set[int] = set()
         self.waiting: set[int] = set()
-        self.vacant: dict[int, socket.socket] = {}
-        self.proving: dict[int, socket.socket] = {}
+        self.vacant: dict[int, UidLease] = {}
+        self.proving: dict[int, UidLease] = {}
         self.vacant_max = max(1, min(VACANT_MAX, config.count // 4))
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
@@ -221,32 +219,21 @@ class Slots:
     def _path(self, number: int) -> str:
         return f"{self._dir}/{number}"
 
-    def _slot(self, number: int, session: str, lock: socket.socket) -> Slot:
+    def _slot(self, number: int, session: str, lock: UidLease) -> Slot:
         uid = self._config.first_uid + number
         slot = Slot(number, uid, self._path(number), session, lock)
         self.leased[number] = slot
         return slot
 
-    def _lock_soon(self, number: int) -> socket.socket | None:
+    def _lock_soon(self, number: int) -> UidLease | None:
         """As `hold`, for a slot in which a killed daemon has just started a run."""
         deadline = time.monotonic() + SETUP_S
         while (lock := self.hold(number)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         return lock
 
-    def hold(self, number: int) -> socket.socket | None:
+    def hold(self, number: int) -> UidLease | None:
         """The lease of the slot's uid, held while it is open; None: another process has it, or a
         session of this daemon. The slot is not vacant any more."""
         mine = self.vacant.pop(number, None) or self.proving.pop(number, None)
-        return mine or lock_uid(self._config.first_uid + number)
-
-
-def lock_uid(uid: int) -> socket.socket | None:
-    """The lease of `uid`, held while it is open; None when another process has it."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        sock.bind(f"\0sandboxd/uid/{uid}")
-    except OSError:
-        sock.close()
-        return None
-    return sock
+        return mine or lease_uid(self._config.first_uid + number)

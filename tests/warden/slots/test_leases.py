@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from sandboxd.errors import Invalid, Unavailable
 from sandboxd.warden.slots import uid_processes
 from sandboxd.warden.slots.leases import Slot, Slots
 from sandboxd.warden.slots.reclaim import Remains, reclaim
+from sandboxd.warden.uid_lease import UidLease, lease_uid
 
 from ...sandbox import TEST_UIDS
 
@@ -35,6 +35,12 @@ def slots_of(state: Path) -> Iterator[Slots]:
     for slot in (*slots.leased.values(), *slots.emptying.values()):
         slot.lock.close()
     slots.close()
+
+
+def expect_lease(lease: UidLease | None) -> UidLease:
+    """A lease that must have been free."""
+    assert lease is not None
+    return lease
 
 
 @pytest.fixture
@@ -71,9 +77,11 @@ def test_slot_for_which_the_disk_has_no_directory_is_not_leased(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    slots.prove(0)
+    slots.proven({0})
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
         patch.setattr(os, "mkdir", full)
-        lease(slots, SESSION)
+        slots.lease(SESSION)
     assert slots.leased == {} and os.listdir(tmp_path / "slots") == []
     assert lease(slots, SESSION).uid == FIRST
 
@@ -87,8 +95,7 @@ def test_directory_that_is_no_slots_is_not_removed(slots: Slots, tmp_path: Path)
 
 
 def test_uid_held_by_another_daemon_is_passed_over(slots: Slots) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.bind(f"\0sandboxd/uid/{FIRST}")
+    with expect_lease(lease_uid(FIRST)):
         assert lease(slots, SESSION).uid == FIRST + 1
 
 
@@ -218,11 +225,11 @@ def test_slot_with_a_group_of_a_run_is_not_vacant(slots: Slots) -> None:
 
 def test_slot_whose_lease_a_sweep_takes_is_not_vacant_any_more(slots: Slots) -> None:
     slots.prove(0)
-    with slots.hold(0) or socket.socket():
+    with expect_lease(slots.hold(0)):
         slots.proven({0})
         assert not slots.vacant, "the sweep came during the proof"
         assert slots.hold(0) is None
     slots.prove(0)
     slots.proven({0})
-    with slots.hold(0) or socket.socket():
+    with expect_lease(slots.hold(0)):
         assert not slots.vacant

@@ -24,7 +24,7 @@ from ....jail.stage import expect, stage
 from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
 from ...host_files import make_view
-from ...slots.leases import lock_uid
+from ...uid_lease import UidLease, lease_uid
 from ..trial import Trial, attempt
 from . import Probe, ProbeContext
 from .limits import own_group
@@ -178,8 +178,8 @@ def filter(_: ProbeContext) -> str:
 
 def whole_run(host: ProbeContext) -> str:
     """All of it together: a run from its cgroup to the exit code of its shell."""
-    with own_group(host, "run") as group, _uid(host) as lock:
-        uid = int(lock.getsockname().rpartition(b"/")[2])
+    with own_group(host, "run") as group, _lease(host) as lease:
+        uid = lease.uid
         group.limit(STEP_LIMITS)
         # In a child again: its root becomes the jail's, from where nothing can be removed.
         code = attempt(lambda: _run(host, group, uid), SECONDS)
@@ -216,13 +216,13 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
     return str(os.waitstatus_to_exitcode(answer.get("exit", 0)))
 
 
-def _uid(host: ProbeContext) -> socket.socket:
+def _lease(host: ProbeContext) -> UidLease:
     """The lease of a free uid, from the last slot down."""
     slots = host.config.slots
     last = slots.first_uid + slots.count - 1
     for uid in range(last, max(slots.first_uid, last - _UID_TRIES) - 1, -1):
-        if lock := lock_uid(uid):
-            return lock
+        if lease := lease_uid(uid):
+            return lease
     raise StageError("run", f"all uids up to {last} are leased")
 
 

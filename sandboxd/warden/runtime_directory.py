@@ -1,0 +1,48 @@
+"""The directory in /run that all daemons of a host share, and its parts, which are root's alone.
+
+A unit of systemd makes the parts before the daemon starts, since the daemon's own view of the host
+is read-only. Elsewhere the first daemon makes them. A part that others could enter is refused: they
+could hold the locks in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from ..errors import ConfigError
+
+RUNTIME = "/run/sandboxd"
+
+
+def make(name: str) -> str:
+    """Make the part `name`, where it is not there yet; its path. Raises ConfigError."""
+    path = f"{RUNTIME}/{name}"
+    try:
+        for directory, mode in ((RUNTIME, 0o755), (path, 0o700)):
+            if not os.path.lexists(directory):
+                _make(directory, mode)
+        _expect(RUNTIME, 0o022, "others than root can change it", "chown root: and chmod go-w it")
+        remedy = "stop every sandboxd of this host and remove it (rm -r)"
+        _expect(path, 0o077, "others than root can enter it", remedy)
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename}: {error.strerror}; root must be able to make directories in /run"
+        ) from None
+    return path
+
+
+def _make(path: str, mode: int) -> None:
+    with contextlib.suppress(FileExistsError):  # another daemon was faster
+        os.mkdir(path, 0o700)
+        os.chmod(path, mode)  # for any umask
+
+
+def _expect(path: str, others: int, text: str, remedy: str) -> None:
+    """The directory `path` is root's and gives none of the rights `others`. Raises ConfigError."""
+    status = os.lstat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or mode & others:
+        now = f"uid {status.st_uid}, mode {mode:o}"
+        raise ConfigError(f"{path}: {text} ({now}); {remedy}")
