@@ -1,6 +1,6 @@
 """The control files of cgroups: their names in v1 and v2, reading, writing and parsing.
 
-Other modules decide what is written: jail/cgroup.py, warden/runs/cgroups.py, warden/doctor/probes.
+Other modules decide what is written: jail/cgroup.py, warden/runs/, warden/doctor/probes/.
 
 v2 is one tree, so a group is one directory; v1 has a tree for each controller, so a group is a
 directory in each. In both cases a group is a mapping from controller to directory, and the
@@ -23,6 +23,8 @@ V1_SOCKETS = "memory.kmem.tcp.limit_in_bytes"
 """Buffers of sockets. v1 counts them apart from memory, and only with a limit of their own. Without
 one a program could fill them up to the bound of the whole host (net.ipv4.tcp_mem; tcp(7))."""
 
+_V1_NO_LIMIT = 1 << 62
+"""No limit of memory is the largest count of pages, in bytes."""
 _PROCS = "cgroup.procs"
 _TASKS = "tasks"
 """Moves one thread (v1). To move all threads of a process by cgroup.procs, the kernel waits for a
@@ -158,6 +160,22 @@ class GroupFiles:
         held = stat.get("anon" if self.v2 else "rss", 0) + shared
         return held, stat.get("file" if self.v2 else "cache", 0) - shared
 
+    def held_below(self) -> int:
+        """Bytes of anonymous and shared memory of the group and of all groups below it."""
+        stat = self._numbers("memory.stat")
+        names = ("anon", "shmem") if self.v2 else ("total_rss", "total_shmem")
+        return sum(stat.get(name, 0) for name in names)
+
+    def memory_limit(self) -> int:
+        """The limit of memory in bytes; -1 for none."""
+        text = self.read("memory.max" if self.v2 else "memory.limit_in_bytes")
+        return int(text) if text.isdigit() and int(text) < _V1_NO_LIMIT else -1
+
+    def cpu_quota_us(self) -> int:
+        """The CPU time of a period in microseconds; -1 for no limit."""
+        text = self.read("cpu.max" if self.v2 else "cpu.cfs_quota_us").split()[0]
+        return int(text) if text.isdigit() else -1
+
     def can_limit_swap(self) -> bool:
         """The kernel limits the swap of a group."""
         return any(map(self.exists, NEED_SWAP))
@@ -231,28 +249,11 @@ class GroupFiles:
         return f"{directory}/{name}"
 
 
-def settings(
-    v2: bool, *, memory: int, sockets: int, pids: int, quota_us: int, period_us: int
-) -> list[tuple[str, str]]:
-    """The files and values, in order, that limit a group to this, without swap."""
-    if v2:
-        return [
-            ("memory.swap.max", "0"),
-            ("memory.oom.group", "0"),
-            ("memory.max", str(memory)),
-            ("pids.max", str(pids)),
-            ("cpu.max", f"{quota_us} {period_us}"),
-        ]
-    return [
-        # memsw may never be below the memory limit: lift it, set the limit, then close it.
-        ("memory.memsw.limit_in_bytes", UNLIMITED),
-        ("memory.limit_in_bytes", str(memory)),
-        ("memory.memsw.limit_in_bytes", str(memory)),
-        (V1_SOCKETS, str(sockets)),
-        ("pids.max", str(pids)),
-        ("cpu.cfs_period_us", str(period_us)),
-        ("cpu.cfs_quota_us", str(quota_us)),
-    ]
+def sum_up(directory: str) -> None:
+    """Let the new v1 group at `directory` count the memory of those below it, as in Linux 5.11."""
+    switch = Path(directory, "memory.use_hierarchy")
+    if switch.exists() and switch.read_text().strip() != "1":
+        switch.write_text("1")
 
 
 def members(directory: str) -> set[int]:

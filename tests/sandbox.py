@@ -25,6 +25,7 @@ from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
 from sandboxd.warden.requests.slot_requests import SlotRequests
+from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
@@ -248,6 +249,7 @@ class Sandbox:
         while not shim.group.remove():
             assert time.monotonic() < deadline, f"left in the cgroup: {shim.group.members()}"
             time.sleep(0.01)
+        slot_group.leave(self.warden.resources.hierarchy, self.slot, shim.run or 0)
 
 
 def _follow(fd: int, answers: list[str | None], on_wait: Callable[[], object]) -> int:

@@ -1,9 +1,10 @@
 """Memory, process and CPU limits of a run, and its counters: cgroup v2, and v1 for old hosts.
 
-The warden makes a `Group` for each run (warden/runs/cgroups.py). The run's init joins the group
-before anything else. The shim keeps the group's files open, so that neither process needs root or a
-path afterwards. Each value that is written is read back. The names of the files and the
-differences between v1 and v2 are in cgroupfs.py; this module decides the values.
+The warden makes a `Group` for each run (warden/runs/cgroups.py), below one that holds the sum of
+the session's runs (warden/runs/slot_group.py). The run's init joins the group before anything else.
+The shim keeps the group's files open, so that neither process needs root or a path afterwards. Each
+value that is written is read back. The names of the files and the differences between v1 and v2 are
+in cgroupfs.py and cgroup_settings.py; this module decides the values.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import cgroupfs
+from .. import cgroup_settings, cgroupfs
 from ..cgroupfs import UNLIMITED, GroupFiles
 from ..errors import StageError
 from ..model import Limits
 from ..pidfds import kill
 from .stage import expect, stage
+
+SLOT_GROUP = re.compile(r"slot-(\d+)", re.ASCII)
+"""The name of the group above those of a slot's runs. A run of an earlier version has none."""
 
 PERIOD_US = 100_000
 OWN_TASKS = 1
@@ -105,7 +110,7 @@ class Group:
             paths = cgroupfs.paths_of()
         for controller, directory in self.dirs.items():
             path = paths.get(controller, "")
-            inside = directory.endswith(path) and path.endswith(f"/{os.path.basename(directory)}")
+            inside = _is_path_of(directory, path)
             expect("cgroup", f"member of {directory}, not {path}", inside, True)
 
     def limit(self, limits: Limits) -> None:
@@ -122,14 +127,11 @@ class Group:
 
     def _settings(self, limits: Limits) -> list[tuple[str, str]]:
         """The files and values of `limits`, in the order of writing."""
-        return cgroupfs.settings(
-            self.v2,
-            memory=limits.memory,
-            sockets=limits.memory // SOCKETS_SHARE,
-            pids=limits.pids + OWN_TASKS,
-            quota_us=int(limits.cpus * PERIOD_US),
-            period_us=PERIOD_US,
-        )
+        return [
+            *cgroup_settings.memory(self.v2, limits.memory, limits.memory // SOCKETS_SHARE),
+            ("pids.max", str(limits.pids + OWN_TASKS)),
+            *cgroup_settings.cpu(self.v2, int(limits.cpus * PERIOD_US), PERIOD_US),
+        ]
 
     def _write(self, name: str, value: str) -> None:
         if not self.files.is_open(name):
@@ -195,12 +197,18 @@ class Group:
             paths = cgroupfs.paths_of(pid).values()
         except OSError:
             return False
-        ours = tuple(f"/{'/'.join(path.split('/')[-2:])}" for path in self.dirs.values())
-        return any(path.endswith(ours) for path in paths)
+        return any(
+            _is_path_of(directory, path) for directory in self.dirs.values() for path in paths
+        )
 
     def remove(self) -> bool:
         """Remove the directories; False when something is still in one."""
         return self.files.remove()
+
+
+def _is_path_of(directory: str, path: str) -> bool:
+    """`path`, as /proc/PID/cgroup has it, is that of the group at `directory`."""
+    return directory.endswith(path) and path.endswith(f"/{os.path.basename(directory)}")
 
 
 def _may_be_absent(name: str) -> bool:

@@ -28,6 +28,11 @@ OOM_SURVIVED = (
     "ask for more with limits.mem"
 )
 
+SESSION_MEMORY = (
+    "the runs of this session together, terminals too, reached the memory limit, and the largest "
+    "process was ended; end what is not needed, or ask for more with limits.mem"
+)
+
 NO_NETWORK = "this sandbox has no network: upload what the program wants to fetch"
 
 _UNRESOLVED = re.compile(
@@ -176,6 +181,8 @@ def _cpu(facts: StepFacts) -> str:
 
 
 def _memory(facts: StepFacts) -> str:
+    if facts.oom_of_session:
+        return SESSION_MEMORY
     count = facts.usage.pids_peak
     by = "" if count < 1 else " by 1 process" if count == 1 else f" by up to {count} processes"
     return (

@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..jail.cgroup import Counters
-from ..model import Limits, Sender, Usage
+from ..model import MIB, Limits, Sender, Usage
+
+NEAR_LIMIT = 2 * MIB
+"""The peak of a group that has reached its limit is at most this far below: the kernel takes memory
+in batches of pages, or a huge page at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,13 @@ class StepFacts:
     def oom(self) -> bool:
         """Whether the kernel killed a process of the step for want of memory."""
         return self.after.oom_kills > self.before.oom_kills
+
+    @property
+    def oom_of_session(self) -> bool:
+        """Whether all runs of the session together, and not this one, had reached their bound."""
+        peak = self.after.memory_peak
+        own = self.after.memory_hits > self.before.memory_hits
+        return self.oom and not own and 0 < peak < self.limits.memory - NEAR_LIMIT
 
 
 def exit_code(status: int) -> int:

@@ -22,7 +22,7 @@ from ..cgroupfs import is_v2
 from ..config import RESULTS_S
 from ..jail.cgroup import Group
 from .leaks.rule import GROUP
-from .runs.cgroups import own_name, places
+from .runs.cgroups import is_slot_group, own_name, places, places_above
 from .runs.group_removal import end_groups
 from .slots.state_directory import lock_soon
 
@@ -66,7 +66,8 @@ def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
     try:
         end_groups(_groups(state), PATIENCE_S)
         for path in _bases(state):
-            for directory in (f"{path}/shims", path):
+            slots = [one for one in _directories(path) if is_slot_group(one)]
+            for directory in (*slots, f"{path}/shims", path):
                 _rmdir(directory)
         if not is_preserved(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -110,7 +111,7 @@ def _bases(state: str) -> list[str]:
     bases = {path for path in places(name) if os.path.isdir(path)}
     for path in Path(state).glob("slots/*/runs/*/cgroup"):
         try:
-            above = {os.path.dirname(one) for one in json.loads(path.read_text()).values()}
+            above = {places_above(one)[-1] for one in json.loads(path.read_text()).values()}
         except (OSError, ValueError, AttributeError, TypeError):
             continue  # half written
         bases |= {one for one in above if os.path.basename(one) == name and os.path.isdir(one)}
@@ -119,9 +120,14 @@ def _bases(state: str) -> list[str]:
 
 def _groups(state: str) -> Iterator[Group]:
     for path in _bases(state):
-        for entry in os.scandir(path):
-            if GROUP.fullmatch(entry.name):
-                yield Group({"" if is_v2(entry.path) else "pids": entry.path})
+        for one in _directories(path):
+            for run in _directories(one) if is_slot_group(one) else [one]:
+                if GROUP.fullmatch(os.path.basename(run)):
+                    yield Group({"" if is_v2(run) else "pids": run})
+
+
+def _directories(path: str) -> list[str]:
+    return [entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
 
 
 def _rmdir(path: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from .. import crash, log
 from ..jail.cgroup import Group
 from .leaks.rule import Expected, Lease
-from .runs import run_directory
+from .runs import run_directory, slot_group
 from .runs.group_removal import GroupRemovals
 from .runs.memory_handoff import MemoryHandoff
 from .runs.worker import Worker
@@ -38,7 +38,7 @@ class Workers:
         self._removals = GroupRemovals(
             selector,
             lambda ended: self._handoff.may_go(ended, self.all()),
-            resources.hierarchy.tidy,
+            self._group_gone,
         )
 
     @property
@@ -96,6 +96,12 @@ class Workers:
     def remove_groups_in(self) -> float | None:
         """Seconds until `remove_groups` has something to do; None: it has to wait for an end."""
         return self._removals.due_in()
+
+    def _group_gone(self, ended: Worker) -> None:
+        assert ended.group
+        self._resources.hierarchy.tidy(ended.group)
+        if ended.slot and ended.run is not None:
+            slot_group.leave(self._resources.hierarchy, ended.slot, ended.run)
 
     def kill(self, slot: Slot) -> None:
         """End all workers of `slot`."""

@@ -10,7 +10,8 @@ survey, this module judges, repair.py removes.
                  group, or with another daemon's files open, is that daemon's, with any uid.
     directory    A slot's directory that is not leased and names no session: its creation or its
                  removal was broken off.
-    cgroup       A run's group below the daemon's own group, of a run that the warden does not know.
+    cgroup       A run's group below the daemon's own group, of a run that the warden does not know,
+                 or the group of a slot that is not leased.
     loop         A loop device on an image of a slot or folder that is mounted for no session.
     shm sem msg  A System V object of a slot's uid outside of any run: each run has an IPC
                  namespace of its own.
@@ -30,6 +31,8 @@ import re
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from ...jail.cgroup import SLOT_GROUP
 
 STALE_S = 60.0
 """Age of a temporary file that no daemon works on any more: making one takes a second."""
@@ -168,8 +171,8 @@ class Leak:
 
 
 def slot_of_group(name: str) -> int | None:
-    """The slot of a run's group; None: the group is not a run's."""
-    match = GROUP.fullmatch(name)
+    """The slot of a run's or a slot's group; None: the group is neither."""
+    match = GROUP.fullmatch(name) or SLOT_GROUP.fullmatch(name)
     return int(match[1]) if match else None
 
 
@@ -239,7 +242,9 @@ def _has_group(expected: Expected, untouched: Set[int], name: str) -> bool:
     if number is None or name in expected.groups:
         return True  # not a run's, or its removal is under way
     lease = expected.leases.get(number)
-    return number in untouched or (lease is not None and name in lease.groups)
+    if number in untouched or lease is None:
+        return number in untouched
+    return name in lease.groups or SLOT_GROUP.fullmatch(name) is not None
 
 
 def _has_image(expected: Expected, untouched: Set[int], image: str) -> bool:

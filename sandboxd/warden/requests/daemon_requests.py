@@ -60,8 +60,10 @@ class DaemonRequests:
         return Result({"vitals": vitals() | busy})
 
     def sweep(self, reply: PendingReply) -> None:
-        """Look for leaks and remove them, and for changes of the host's packages."""
+        """Look for leaks and remove them, and for changes of the host's packages. The groups of
+        idle slots go too; the next run makes its own anew."""
         self._resources.host_files.look()
+        self._resources.hierarchy.remove_idle()
         self._sweep.ask(functools.partial(_send_report, reply))
 
     def status(self) -> str:

@@ -11,12 +11,12 @@ from ...errors import Unavailable
 from ...jail.cgroup import Group
 from ...jail.enter import Jail
 from ...jail.stage import stage
-from ...model import Limits, Step, within_files
+from ...model import Limits, Step, most, within_files
 from ...shim.run_spec import RunSpec
-from ..runs import launcher, run_directory
+from ..runs import launcher, run_directory, slot_group
 from ..runs.worker import Worker
 from ..shared_resources import Resources
-from ..slots.leases import Slot
+from ..slots.leases import RunShare, Slot
 from ..slots.scratch import clone_into
 from .remount import remount_if_suspect
 from .replies import Result
@@ -57,8 +57,12 @@ class RunRequests:
             for step in steps
         )
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
-            group = resources.hierarchy.group(f"{slot}.{run}")
+            group = resources.hierarchy.run_group(slot, run)
+            undo.callback(resources.hierarchy.remove_slot, slot)
             undo.callback(group.remove)
+            undo.callback(slot_group.leave, resources.hierarchy, leased, run)
+            share = RunShare(most(step.limits for step in limited), group, terminal)
+            slot_group.join(resources.hierarchy, leased, run, share)
             undo.callback(run_directory.remove, path)
             files = run_directory.make(path, group, stack)
             workdir, tmp = self._workplaces(leased, stack)

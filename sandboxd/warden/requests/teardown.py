@@ -176,6 +176,7 @@ def vacate(resources: Resources, slot: Slot) -> list[int]:
     """Take a slot that has no workers away from its session; its folders for `reclaim`."""
     folders = resources.folders.take_back(slot)
     resources.slots.vacate(slot)
+    resources.hierarchy.remove_slot(slot.number)
     return folders
 
 

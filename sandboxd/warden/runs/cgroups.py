@@ -10,7 +10,8 @@ v2, in this order:
     top level  `sandboxd-...`, when the daemon was started from a shell, whose group is shared
 
 A group that hands controllers down may hold no processes: those move into a leaf, `daemon`.
-Shims have a leaf of their own, `shims`; the other groups are runs, `SLOT.RUN`.
+Shims have a leaf of their own, `shims`. The other groups are those of slots, `slot-SLOT`, and in
+each of them one for each run, `SLOT.RUN`. Runs of an earlier version are in no slot's group.
 
 v1: a directory below the delegated group or the daemon's own, for each controller, and for cpuset,
 which programs want to read; shims move to
@@ -25,14 +26,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from ... import cgroupfs, log
 from ...cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...errors import StageError
-from ...jail.cgroup import Group
+from ...jail.cgroup import SLOT_GROUP, Group
 from ...jail.stage import expect, stage
 
 _LEAVES = ("daemon", "shims")
@@ -88,38 +89,66 @@ class Hierarchy:
         """The directory that counts the tasks of all runs."""
         return self.base.get("", self.base.get("pids", ""))
 
-    def group(self, run: str) -> Group:
-        """A group for `run`; the one that a killed daemon has left is used again."""
+    def group(self, name: str) -> Group:
+        """A group of no slot; the one that a killed daemon has left is used again."""
         with stage("cgroup"):
-            dirs = {controller: f"{path}/{run}" for controller, path in self.base.items()}
+            return self._leaf(self.base, name)
+
+    def run_group(self, slot: int, run: int) -> Group:
+        """A group for a run, below that of its slot, which is made with the first run."""
+        with stage("cgroup"):
+            dirs = self.slot_dirs(slot)
             _make(dirs)
-            for path in dirs.values():  # the run reads its own; the group above stays closed
-                os.chmod(path, 0o755)
-            return Group(dirs, self.shims)
+            if "" in dirs:
+                _hand_down(dirs[""])
+            else:
+                cgroupfs.sum_up(dirs["memory"])
+            return self._leaf(dirs, f"{slot}.{run}")
+
+    def slot_dirs(self, slot: int) -> dict[str, str]:
+        """The directories of the group of `slot`."""
+        return {controller: f"{path}/slot-{slot}" for controller, path in self.base.items()}
+
+    def _leaf(self, above: Mapping[str, str], name: str) -> Group:
+        dirs = {controller: f"{path}/{name}" for controller, path in above.items()}
+        _make(dirs)
+        for path in dirs.values():  # the run reads its own; the groups above stay closed
+            os.chmod(path, 0o755)
+        return Group(dirs, self.shims)
 
     def groups(self) -> list[Group]:
-        """All run groups that exist, also those of an earlier daemon."""
-        names = {
-            entry.name
-            for path in self.base.values()
-            if os.path.isdir(path)
-            for entry in os.scandir(path)
-            if entry.is_dir() and entry.name not in _LEAVES
-        }
+        """All run groups that exist, also those of an earlier daemon, and groups of slots that have
+        no runs."""
+        names = {name for path in self.base.values() for name in _names(path)}
+        above = {os.path.dirname(name) for name in names}
         return [
-            Group({c: f"{path}/{name}" for c, path in self.base.items()}) for name in sorted(names)
+            Group({c: f"{path}/{name}" for c, path in self.base.items()})
+            for name in sorted(names - above)
         ]
+
+    def remove_slot(self, slot: int) -> None:
+        """Remove the group of `slot`, if it has no runs."""
+        for path in self.slot_dirs(slot).values():
+            _remove(path)
+
+    def remove_idle(self) -> None:
+        """Remove the groups of all slots that have no runs."""
+        for path in self.base.values():
+            for name in _directories(path):
+                if is_slot_group(name):
+                    _remove(f"{path}/{name}")
 
     def tidy(self, group: Group) -> None:
         """Remove the place of `group`, which is gone, if a daemon in another place (v1) made it."""
         for path in group.dirs.values():
-            above = os.path.dirname(path)
+            *slots, above = places_above(path)
             if os.path.basename(above) == self.name and above not in self.base.values():
-                with contextlib.suppress(OSError):  # other runs are still there
-                    os.rmdir(above)
+                for one in (*slots, above):
+                    _remove(one)
 
     def remove(self) -> None:
         """Remove the daemon's own group, if it is empty."""
+        self.remove_idle()
         for path in self.base.values():
             for directory in (f"{path}/shims", path):
                 try:
@@ -140,6 +169,40 @@ def places(name: str) -> list[str]:
     v2 = [f"{mounts['']}/{name}"] if "" in mounts else []
     pairs = ((mounts.get(c), own.get(c)) for c in (*V1_CONTROLLERS, V1_CPUSET))
     return v2 + [f"{mount}{path.rstrip('/')}/{name}" for mount, path in pairs if mount and path]
+
+
+def places_above(path: str) -> list[str]:
+    """The directories above that of a run's group, which a daemon has made: that of its slot, if
+    there is one, and that of all runs."""
+    above = os.path.dirname(path)
+    return [above, os.path.dirname(above)] if is_slot_group(above) else [above]
+
+
+def is_slot_group(path: str) -> bool:
+    """`path` is the directory of a slot's group."""
+    return SLOT_GROUP.fullmatch(os.path.basename(path)) is not None
+
+
+def _names(base: str) -> Iterator[str]:
+    """The groups of slots and of runs at `base`, as paths below it."""
+    for name in _directories(base):
+        if name in _LEAVES:
+            continue
+        yield name
+        if is_slot_group(name):
+            yield from (f"{name}/{run}" for run in _directories(f"{base}/{name}"))
+
+
+def _directories(path: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(path) if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):  # another run is there, or the group is not
+        os.rmdir(path)
 
 
 def _make(dirs: Mapping[str, str]) -> None:

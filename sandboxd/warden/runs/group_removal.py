@@ -72,14 +72,14 @@ class GroupRemovals:
     """The groups of workers that have ended, in the warden's loop.
 
     may_go  no other run holds memory of the worker's run (memory_handoff.py)
-    gone    is called when a group is removed
+    gone    is called when the group of a worker is removed
     """
 
     def __init__(
         self,
         selector: selectors.BaseSelector,
         may_go: Callable[[Worker], bool],
-        gone: Callable[[Group], None],
+        gone: Callable[[Worker], None],
     ) -> None:
         self._selector = selector
         self._may_go = may_go
@@ -122,7 +122,7 @@ class GroupRemovals:
             if not self._may_go(removal.worker):
                 return False
             if group.remove():
-                self._gone(group)
+                self._gone(removal.worker)
                 return True
             if not is_watched:
                 self._watch(removal, group)

@@ -30,7 +30,8 @@ from pathlib import Path
 from ... import log
 from ...config import SlotsConfig
 from ...errors import Invalid, Unavailable
-from ...model import Attachment
+from ...jail.cgroup import Group
+from ...model import Attachment, Limits
 from ..uid_lease import UidLease, lease_uid
 from . import flush
 from .reclaim import reclaim, unused
@@ -43,6 +44,15 @@ SETUP_S = 2.0
 """How long a shim may take to have the uid of its slot."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunShare:
+    """The part of one run in the bounds of its slot: its highest limits, and its group."""
+
+    limits: Limits
+    group: Group
+    terminal: bool
+
+
 @dataclass
 class Slot:
     """A leased slot.
@@ -51,6 +61,8 @@ class Slot:
     ready      its scratch is made and mounted
     releasing  its session is over, and its workers are being ended
     runs       number -> pid of the shim
+    shares     number -> the part of a run in the bounds of the slot (runs/slot_group.py), until its
+               group is gone
     forgotten  runs whose directory is to be removed when they are over
     suspect    its scratch was mounted while the disk was full
     folders    the virtual folders that its session sees
@@ -65,6 +77,7 @@ class Slot:
     ready: bool = False
     releasing: bool = False
     runs: dict[int, int] = field(default_factory=dict)
+    shares: dict[int, RunShare] = field(default_factory=dict)
     forgotten: set[int] = field(default_factory=set)
     suspect: bool = False
     folders: tuple[Attachment, ...] = ()

@@ -62,7 +62,7 @@ def test_group_that_cannot_be_ended_is_named_after_the_wait(
 def test_loop_waits_for_the_end_of_a_process_and_does_not_poll(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    selector, gone = selectors.DefaultSelector(), list[Group]()
+    selector, gone = selectors.DefaultSelector(), list[Worker]()
     removals = GroupRemovals(selector, lambda _: True, gone.append)
     with monkeypatch.context() as patch, member(group, "sleep 60") as process:
         patch.setattr(Group, "kill", lambda _: None)  # as of a process that takes long to end
@@ -77,7 +77,7 @@ def test_loop_waits_for_the_end_of_a_process_and_does_not_poll(
         for key, _ in ready:
             key.data()
         removals.go_on()
-    assert gone == [group] and not selector.get_map()
+    assert [one.group for one in gone] == [group] and not selector.get_map()
 
 
 def test_group_whose_memory_another_run_holds_stays(group: Group) -> None:
