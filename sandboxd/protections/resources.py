@@ -43,8 +43,9 @@ PROTECTIONS = (
     ),
     Protection(
         "cgroup",
-        "memory without swap, buffers of sockets, processes, CPU; killed as a whole",
-        ("jail/cgroup.py", "cgroupfs.py", "warden/runs/cgroups.py"),
+        "memory without swap, buffers of sockets, processes, CPU; killed as a whole; a group above "
+        "holds the sum of memory and CPU of a session's runs",
+        ("jail/cgroup.py", "cgroupfs.py", "warden/runs/cgroups.py", "warden/runs/slot_group.py"),
         (
             HostGuarantee(
                 "limits", "cgroup-memory", "memory of all processes of a run is limited", _CGROUP
@@ -70,9 +71,10 @@ PROTECTIONS = (
         attacks=("fork-bomb", "threads", "memory", "memory-of-many", "shared-memory", "system-v",
                  "daemon", "stopped-process", "fork-storm"),
         tests=("tests/escape/test_cgroup.py", "tests/escape/test_limits.py",
-               "tests/escape/test_processes.py"),
-        remains="disk and memory bandwidth are shared; "
-        "cgroup v1 without `memory.kmem.tcp` does not count buffers of sockets",
+               "tests/escape/test_processes.py", "tests/warden/runs/test_slot_group.py",
+               "tests/e2e/test_session_memory.py"),
+        remains="disk and memory bandwidth are shared; tasks have no bound of a session's sum but "
+        "RLIMIT_NPROC; cgroup v1 without `memory.kmem.tcp` does not count buffers of sockets",
     ),
     Protection(
         "tasks promised",

@@ -110,7 +110,7 @@ def _printed(result: dict[str, Any]) -> str:
 
 def groups() -> list[str]:
     """The cgroups of runs."""
-    return [path for path in glob.glob(f"{RUNS}/*.*") if os.path.isdir(path)]
+    return [path for path in glob.glob(f"{RUNS}/slot-*/*.*") if os.path.isdir(path)]
 
 
 def processes() -> dict[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from sandboxd.config import RESULTS_S
 from sandboxd.warden import private_cleanup
+from sandboxd.warden.runs.cgroups import Hierarchy, own_name
 
 PREFIX = "sandboxd-"
 
@@ -96,3 +98,20 @@ def test_mark_of_another_user_preserves_nothing(tmp_path: Path) -> None:
     private_cleanup.preserve(str(folder))
     os.chown(folder / "preserved", 65534, 65534)
     assert not private_cleanup.is_preserved(str(folder))
+
+
+@pytest.mark.parametrize("above", ["slot-3/", ""], ids=["of a slot", "of an earlier version"])
+def test_groups_of_the_runs_of_a_killed_private_daemon_are_removed(
+    tmp_path: Path, above: str
+) -> None:
+    folder = killed_daemon(tmp_path)
+    hierarchy = Hierarchy.find(own_name(f"{folder}/state"))
+    group = hierarchy.run_group(3, 1) if above else hierarchy.group("3.1")
+    (path,) = {os.path.dirname(one) for one in group.dirs.values() if "memory" in one or group.v2}
+    assert path.endswith(above.rstrip("/"))
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        for directory in group.dirs.values():
+            Path(directory, "cgroup.procs").write_text(str(process.pid))
+        assert private_cleanup.clear(str(folder), 0)
+        assert process.wait() == -9
+    assert not any(os.path.exists(base) for base in hierarchy.base.values())

@@ -86,6 +86,8 @@ def test_slot_directory_is_a_leak_when_it_is_not_leased_and_names_no_session(
         (f"{LEASED}.1", False), (f"{LEASED}.3", True), (f"{EMPTYING}.3", False),
         (f"{FREE}.1", True), (f"{FREE}.9", False), (f"{BEYOND}.1", True), ("daemon", False),
         ("somebody's", False), ("3.1.scope", False), ("3.x", False), (f"{ADOPTABLE}.1", False),
+        (f"slot-{LEASED}", False), (f"slot-{EMPTYING}", False), (f"slot-{FREE}", True),
+        (f"slot-{ADOPTABLE}", False), ("slot-x", False),
     ],
 )  # fmt: skip
 def test_cgroup_is_a_leak_when_the_warden_does_not_know_its_run(name: str, expected: bool) -> None:
