@@ -15,13 +15,12 @@ from scripts.measures.tree import PACKAGE, Tree
 
 TREE = Tree.read(Path(__file__).parents[1])
 SHARED = {
-    "cgroupfs", "config", "config_file", "config_rules", "crash", "errors", "filewire",
-    "free_space", "host_tasks", "link_targets", "log", "model", "pidfds", "procfs", "protections",
-    "spool", "systemd", "threads",
-    "wire", "wire_kinds", "wire_ops",
+    "cgroup_settings", "cgroupfs", "config", "config_file", "config_rules", "crash", "errors",
+    "filewire", "free_space", "host_tasks", "link_targets", "log", "model", "pidfds", "procfs",
+    "protections", "spool", "systemd", "threads", "wire", "wire_kinds", "wire_ops",
 }  # fmt: skip
 MAY_IMPORT = {
-    "jail": {"cgroupfs", "errors", "model", "pidfds", "procfs"},
+    "jail": {"cgroup_settings", "cgroupfs", "errors", "model", "pidfds", "procfs"},
     "files": {"errors", "filewire", "jail", "link_targets", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "runtimes", "shim"},
