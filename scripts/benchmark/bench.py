@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from .cpu_group import CpuGroup
 from .daemon import Daemon, daemon, settings_of
 from .progress import Progress
 from .sandboxes import Act
@@ -72,6 +74,15 @@ class Bench:
         self.progress.show("starting a daemon")
         self._count += 1
         return daemon(self._count - 1, state, slots)
+
+    @contextlib.contextmanager
+    def cpu_group(self) -> Iterator[CpuGroup]:
+        """A group for a process of this benchmark."""
+        group = CpuGroup(f"bench-of-sandboxd-{os.getpid()}-others")
+        try:
+            yield group
+        finally:
+            group.remove()
 
 
 def timed_ms(act: Act) -> float:

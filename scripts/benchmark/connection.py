@@ -57,7 +57,7 @@ class Connection:
 
     def send(self, method: str, path: str, content: bytes, kind: str) -> bytes:
         """A request, and the body of its response. Raises RequestFailed."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: sandboxd\r\nContent-Length: {len(content)}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
         if content:
             head += f"Content-Type: {kind}\r\n"
         self._socket.sendall(head.encode() + b"\r\n" + content)

@@ -8,6 +8,7 @@ the groups of its runs there.
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from sandboxd import cgroupfs
 
+_PATIENCE_S = 10.0
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
@@ -51,10 +53,15 @@ class CpuGroup:
         ]
 
     def remove(self) -> None:
-        """Remove the group and the groups in it."""
-        for directory, _, _ in os.walk(self.path, topdown=False):
-            with suppress(OSError):  # the daemon has removed it meanwhile
-                os.rmdir(directory)
+        """Remove the group and the groups in it, once the last process has ended."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while os.path.isdir(self.path):
+            for directory, _, _ in os.walk(self.path, topdown=False):
+                with suppress(OSError):  # the daemon has removed it meanwhile, or a process ends
+                    os.rmdir(directory)
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.path} cannot be removed; a process is in it")
+            time.sleep(0.002)
 
 
 def cpu_by_title(pids: list[int]) -> Counter[str]:

@@ -34,7 +34,7 @@ STATES = (WARM, FRESH, EMPTY)
 SETTINGS: dict[str, dict[str, dict[str, float]]] = {
     WARM: {},
     FRESH: {"runs": {"warm_s": 0}},
-    EMPTY: {"runs": {"warm_s": 0, "pool": 0}},
+    EMPTY: {"runs": {"warm_s": 0, "prepared": 0}},
 }
 """State -> the table of the configuration -> key and value that differ from the defaults."""
 

@@ -6,7 +6,7 @@ are read one by one; the rest is the run's own: shim, init, and the program.
 
 from __future__ import annotations
 
-import resource
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Measured:
     for number in range(_BATCHES):
         bench.progress.show(f"cpu: batch {number + 1} of {_BATCHES}")
         for name, values in outside.items():
-            values.append(_of_children(others()[name], runs))
+            values.append(_outside(bench, others()[name], runs))
         for state, connection in sessions.items():
             act = partial(connection.run, ids[state])
             _add(costs[state], bench.daemon(state), act, runs)
@@ -54,13 +54,21 @@ def measure(bench: Bench) -> Measured:
     return Measured(rows_of(costs, outside), sizing=_sizing(costs))
 
 
-def _of_children(act: Act, runs: int) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    for _ in range(runs):
-        act()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return seconds * 1000 / runs
+def _outside(bench: Bench, act: Act, runs: int) -> float:
+    """CPU milliseconds of one act, in a group: bubblewrap does not wait for all its children."""
+    with bench.cpu_group() as group:
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                group.join()
+                for _ in range(runs):
+                    act()
+                status = 0
+            finally:
+                os._exit(status)
+        if os.waitpid(pid, 0)[1]:
+            raise RuntimeError("a sandbox beside sandboxd failed; its message is above")
+        return group.cpu_ms() / runs
 
 
 def _add(cost: Cost, daemon: Daemon, act: Act, runs: int) -> None:
