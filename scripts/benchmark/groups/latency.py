@@ -7,6 +7,7 @@ a call of bubblewrap in the same round.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from functools import partial
 
 from ..bench import Bench, interleaved
@@ -32,7 +33,9 @@ def measure(bench: Bench) -> Measured:
         before[WARM] = acts[WARM]
         connection = stack.enter_context(bench.daemon(WARM).connect())
         acts[_WHOLE] = partial(session_of_one_run, connection)
-        times = interleaved(acts, bench.amount.rounds, _shown(bench), before)
+        times = interleaved(
+            acts, bench.amount.rounds, lambda text: bench.progress.show(f"latency: {text}"), before
+        )
     return Measured(rows_of(times))
 
 
@@ -43,7 +46,7 @@ def session_of_one_run(connection: Connection) -> None:
     connection.delete(session)
 
 
-def rows_of(times: dict[str, tuple[float, ...]]) -> list[Row]:
+def rows_of(times: Mapping[str, tuple[float, ...]]) -> list[Row]:
     """The rows of these times: first the other sandboxes with their ratio to the bare process,
     then the goals with their ratio to bubblewrap."""
     rows = []
@@ -57,11 +60,3 @@ def rows_of(times: dict[str, tuple[float, ...]]) -> list[Row]:
     for name, key in keys.items():
         rows.append(goal_row(key, ratio(times[name], bubblewrap), times[name], note))
     return rows
-
-
-def _shown(bench: Bench) -> partial[None]:
-    return partial(_show, bench)
-
-
-def _show(bench: Bench, text: str) -> None:
-    bench.progress.show(f"latency: {text}")
