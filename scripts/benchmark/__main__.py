@@ -92,7 +92,7 @@ def _measure(names: Sequence[str], amount: Amount) -> Measured:
 
 
 def _notes() -> list[str]:
-    """What a reader must know of this host and this version."""
+    """Remarks on this host and this version."""
     notes = [f"not installed, so not measured: {', '.join(absent())}"] if absent() else []
     unknown = [
         f"{section}.{key}"

@@ -54,7 +54,7 @@ QUICK = Amount(
 
 @dataclass
 class Bench:
-    """What the groups share. `stack` ends the daemons."""
+    """The things that the groups share. `stack` ends the daemons."""
 
     amount: Amount
     stack: contextlib.ExitStack

@@ -84,7 +84,7 @@ def _fork(caller: Caller, seconds: float, gates: _Gates) -> tuple[int, int]:
         gates.close_outer()
         _act(caller, seconds, gates, reports_write)
         status = 0
-    except BaseException:
+    except BaseException:  # nothing may return into the copy of the starter's code
         traceback.print_exc()
     finally:
         os._exit(status)

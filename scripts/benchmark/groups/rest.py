@@ -43,6 +43,6 @@ def measure(bench: Bench) -> Measured:
 
 
 def _after_rest(daemon: Daemon) -> list[int]:
-    """The processes once warm sessions have lost theirs."""
+    """The processes after the time for which sessions stay warm."""
     time.sleep(default("runs", "warm_s") + _SETTLE_S)
     return daemon.group.pids()

@@ -129,7 +129,7 @@ def _available() -> int:
 
 
 class _Room:
-    """What a daemon and its sessions take.
+    """The memory and the disk that a daemon and its sessions take.
 
     daemon  bytes of memory of its processes
     host    bytes of memory that are left on the host

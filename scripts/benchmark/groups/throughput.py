@@ -1,4 +1,4 @@
-"""Runs a second of 1, 2, 8 and 32 clients, beside as many callers of bubblewrap.
+"""The rate of runs of 1, 2, 8 and 32 clients, beside as many callers of bubblewrap.
 
 Each client is a process with a connection and a session of its own. The loads follow one another
 within a round, and each rate is compared with that of bubblewrap in the same round.
