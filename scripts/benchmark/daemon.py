@@ -4,6 +4,10 @@ A run can meet three states. A daemon with its usual settings keeps a session wa
 daemon without warm sessions serves each run from its prepared shims. A daemon without these too
 makes everything for each run. Settings that this version does not have are left out; then the three
 states are one.
+
+These daemons are started as a service is: the daemon of `sandboxd run --private` prepares nothing.
+Their directory has the form of a private one. So if the benchmark is killed, the next private
+daemon or benchmark removes all that is left (warden/private_cleanup.py).
 """
 
 from __future__ import annotations
@@ -138,7 +142,8 @@ def _start(folder: str, group: CpuGroup) -> subprocess.Popen[str]:
         group.join()
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
 
-    command = [sys.executable, "-P", "-X", "utf8", "-m", "scripts.benchmark.serve_private", folder]
+    command = [sys.executable, "-P", "-X", "utf8", "-m", "sandboxd", "serve"]
+    command += ["--config", f"{folder}/config.toml"]
     with open(f"{folder}/log", "w", encoding="utf-8") as log:
         return subprocess.Popen(
             command,
