@@ -111,7 +111,7 @@ class Connection:
             if result["status"] == "finished":
                 break
             call = {"mode": "continue", "code": "", "runId": result["runId"]}
-            result = self._execute(session, {**call, "options": {"live": True, **_wait()}})
+            result = self._execute(session, {**call, "options": _until()})
         if result["exitCode"] != 0:
             raise RequestFailed(f"{command!r} failed: {result}")
         return "".join(texts)
@@ -119,19 +119,19 @@ class Connection:
     def _begin(self, session: str, command: str) -> Any:
         """The first answer. An older daemon does not know `options.wait`."""
         call = {"mode": "batch", "code": ""}
-        options = {"exec": command, "live": True}
         if Connection.waits:
             try:
-                return self._execute(session, {**call, "options": {**options, **_wait()}})
+                return self._execute(session, {**call, "options": {"exec": command, **_until()}})
             except RequestFailed as error:
                 if "options.wait" not in str(error):
                     raise
                 Connection.waits = False
-        return self._execute(session, {**call, "options": options})
+        return self._execute(session, {**call, "options": {"exec": command, **_until()}})
 
     def _execute(self, session: str, call: dict[str, Any]) -> Any:
         return self.call("POST", f"/session/{session}", call)["result"]
 
 
-def _wait() -> dict[str, int]:
-    return {"wait": WAIT_S} if Connection.waits else {}
+def _until() -> dict[str, Any]:
+    """The option that says when a call returns: at the end of the run, or with the next news."""
+    return {"wait": WAIT_S} if Connection.waits else {"live": True}
