@@ -47,8 +47,8 @@ class Amount:
 
 
 QUICK = Amount(
-    rounds=12, load_rounds=1, load_s=0.5, cpu_runs=15, sessions=(1, 10, 40), processes=1000,
-    creates=5, repetitions=5, rest_s=3.0,
+    rounds=12, load_rounds=1, load_s=0.4, cpu_runs=15, sessions=(1, 10, 40), processes=1000,
+    creates=5, repetitions=3, rest_s=3.0,
 )  # fmt: skip
 
 
