@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
-import os
 import struct
 
 import hypothesis
@@ -13,73 +11,22 @@ from hypothesis import strategies as st
 
 from sandboxd.errors import ConfigError
 from sandboxd.jail import seccomp, syscalls
-from sandboxd.jail.profile import (
-    ALLOWED,
-    CONDITIONS,
-    ENTRY,
-    FINAL,
-    IGNORED,
-    REFUSED,
-    Condition,
-    names,
+from sandboxd.jail.profile import ALLOWED, CONDITIONS, ENTRY, FINAL, IGNORED, REFUSED, names
+
+from .filter_program import (
+    ALLOW,
+    ARCHITECTURE,
+    ENOSYS,
+    EVERY,
+    FILTER,
+    I386,
+    KILL,
+    NOTIFY,
+    NUMBERS,
+    judged,
+    plain,
+    refusal,
 )
-
-ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}[os.uname().machine]
-I386 = 0x40000003
-ALLOW, KILL, ENOSYS = 0x7FFF0000, 0x80000000, 0x50000 | errno.ENOSYS
-NOTIFY = 0x7FC00000  # the shim answers EPERM
-FILTER = seccomp.compile()
-CODE = list(struct.iter_unpack("HBBI", FILTER.program))
-EVERY = [*names(ALLOWED), *names(REFUSED), *names(IGNORED)]
-NUMBERS = syscalls.syscall_numbers([*EVERY, "clone3", "io_uring_setup"])
-NAMES = {number: name for name, number in NUMBERS.items()}
-
-
-def judged(
-    number: int,
-    arguments: tuple[int, ...] = (),
-    architecture: int = ARCHITECTURE,
-    program: list[tuple[int, int, int, int]] = CODE,
-) -> int:
-    """The answer of the kernel's interpreter (classic BPF, Documentation/networking/filter)."""
-    return executed(number, arguments, architecture, program)[0]
-
-
-def executed(
-    number: int,
-    arguments: tuple[int, ...] = (),
-    architecture: int = ARCHITECTURE,
-    program: list[tuple[int, int, int, int]] = CODE,
-) -> tuple[int, int]:
-    """The answer, and the number of instructions that lead to it."""
-    padded = (*arguments, *[0] * (6 - len(arguments)))
-    steps = 0
-    data = struct.pack("<IIQ6Q", number, architecture, 0, *padded)
-    at = accumulator = 0
-    while True:
-        code, true, false, value = program[at]
-        at += 1
-        steps += 1
-        if code == 0x20:
-            (accumulator,) = struct.unpack_from("<I", data, value)
-        elif code == 0x54:
-            accumulator &= value
-        elif code == 0x05:
-            at += value
-        elif code == 0x06:
-            return int(value), steps
-        else:
-            held = {
-                0x15: accumulator == value,
-                0x25: accumulator > value,
-                0x35: accumulator >= value,
-            }
-            at += true if held[code] else false
-
-
-def plain(call: str | None) -> tuple[int, ...]:
-    """Arguments that are allowed; of a socket AF_UNIX and SOCK_STREAM."""
-    return (1, 1, 0, 0, 0, 0) if call in ("socket", "socketpair") else (0,) * 6
 
 
 def test_no_name_is_in_two_lists() -> None:
@@ -117,94 +64,6 @@ def test_another_architecture_is_killed_whatever_the_call(number: int, architect
 @hypothesis.given(st.integers(0x40000000, 0xFFFFFFFF))
 def test_x32_and_beyond_is_unknown(number: int) -> None:
     assert judged(number) == ENOSYS
-
-
-def expected(number: int, arguments: tuple[int, ...]) -> int:
-    """The answer by the profile alone."""
-    name = NAMES.get(number, "")
-    if name in names(REFUSED):
-        return NOTIFY
-    if name in names(IGNORED):
-        return refusal(0)
-    if name not in names(ALLOWED):
-        return ENOSYS
-    for condition in CONDITIONS:
-        if condition.call == name and holds(condition, arguments):
-            return NOTIFY if condition.errno == errno.EPERM else refusal(condition.errno)
-    return ALLOW
-
-
-def holds(condition: Condition, arguments: tuple[int, ...]) -> bool:
-    """The condition holds: the kernel looks at the low 32 bits of an argument."""
-    if condition.where is not None:
-        index, value = condition.where
-        if arguments[index] & 0xFFFFFFFF != value:
-            return False
-    return is_wrong(condition, arguments[condition.index])
-
-
-EDGES = sorted(
-    {0, 1, 0xFFFFFFFF, 1 << 31}
-    | {v + d & 0xFFFFFFFF for c in CONDITIONS for v in (*c.values, c.mask) for d in (-1, 0, 1)}
-    | {c.where[1] for c in CONDITIONS if c.where}
-    | {1 << bit for bit in range(32)}
-)
-"""The values of arguments at which an answer may change, and their neighbours."""
-
-CORE_EDGES = sorted({v for c in CONDITIONS for v in c.values} | {0, 3})
-"""The values that conditions compare with."""
-
-
-@pytest.mark.parametrize("call", sorted({c.call for c in CONDITIONS}))
-def test_call_with_conditions_is_judged_as_the_profile_says_at_every_edge(call: str) -> None:
-    number = NUMBERS[call]
-    indexes = {c.index for c in CONDITIONS if c.call == call}
-    indexes |= {c.where[0] for c in CONDITIONS if c.call == call and c.where}
-    for index, other in itertools.product(sorted(indexes), repeat=2):
-        for value, beside in itertools.product(EDGES, CORE_EDGES if index != other else (0,)):
-            arguments = list(plain(call))
-            arguments[other], arguments[index] = beside, value
-            assert judged(number, tuple(arguments)) == expected(number, tuple(arguments))
-
-
-@hypothesis.settings(max_examples=500, deadline=None)
-@hypothesis.given(
-    st.one_of(st.integers(0, 600), st.integers(0, 0xFFFFFFFF)),
-    st.tuples(*[st.one_of(st.sampled_from(EDGES), st.integers(0, (1 << 64) - 1))] * 6),
-)
-def test_every_call_with_any_arguments_is_judged_as_the_profile_says(
-    number: int, arguments: tuple[int, ...]
-) -> None:
-    assert judged(number, arguments) == expected(number, arguments)
-
-
-def test_each_call_is_decided_in_few_instructions_so_that_the_filter_is_installed_quickly() -> None:
-    """The kernel tries every number when a run installs the filter."""
-    for number in range(600):
-        assert executed(number, plain(NAMES.get(number)))[1] <= 32
-    assert len(CODE) < 400
-
-
-@hypothesis.given(st.integers(0, 0xFFFFFFFF), st.data())
-def test_high_bits_of_an_argument_do_not_get_past_a_condition(
-    high: int, data: st.DataObject
-) -> None:
-    for condition in CONDITIONS:
-        arguments = list(plain(condition.call))
-        if condition.where is not None:
-            index, value = condition.where
-            arguments[index] = high << 32 | value
-        wrong = data.draw(st.sampled_from([v for v in EDGES if is_wrong(condition, v)]))
-        arguments[condition.index] = high << 32 | wrong
-        judgement = judged(NUMBERS[condition.call], tuple(arguments))
-        refused = condition.errno == errno.EPERM
-        assert judgement == (NOTIFY if refused else 0x50000 | condition.errno)
-        assert not refused or FILTER.refused[NUMBERS[condition.call]] == condition.call
-
-
-def is_wrong(condition: Condition, value: int) -> bool:
-    """The condition refuses this value of its argument."""
-    return (value & condition.mask in condition.values) != condition.inverted
 
 
 DANGEROUS = """
@@ -269,10 +128,6 @@ def test_arguments_of_an_allowed_call_decide(
     name: str, arguments: tuple[int, ...], wanted: int
 ) -> None:
     assert judged(NUMBERS[name], arguments) == wanted
-
-
-def refusal(code: int) -> int:
-    return 0x50000 | code
 
 
 @hypothesis.given(st.integers(0, 0xFFFFFFFF))
