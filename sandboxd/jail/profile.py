@@ -13,7 +13,7 @@ from this profile. None of FINAL can be among them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
@@ -135,9 +135,14 @@ ENTRY = (
 """Allowed calls of the entry into the jail, behind the filter. No runtime can refuse them."""
 
 
+ALL_BITS = 0xFFFFFFFF
+"""The mask of a condition that compares all that the kernel looks at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An allowed `call` is answered `errno` when argument `index`, under `mask`, is `value`.
+    """An allowed `call` is answered `errno` when argument `index`, under `mask`, is one of
+    `values`; with `inverted`, when the argument is none of them.
 
     EPERM means refused, and counted like the calls above. Other errors are everyday answers of the
     kernel, which programs expect and survive. `where`, an index and a value: the condition holds
@@ -147,12 +152,12 @@ class Condition:
     call: str
     index: int
     mask: int
-    value: int
+    values: tuple[int, ...]
     errno: int
     where: tuple[int, int] | None = None
+    inverted: bool = False
 
 
-_ALL = 0xFFFFFFFF
 _NAMESPACES = {
     "CLONE_NEWNS": 0x00020000, "CLONE_NEWCGROUP": 0x02000000, "CLONE_NEWUTS": 0x04000000,
     "CLONE_NEWIPC": 0x08000000, "CLONE_NEWUSER": 0x10000000, "CLONE_NEWPID": 0x20000000,
@@ -192,60 +197,55 @@ _SOCKET_FILTERS = {
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _SECCOMP_SET_MODE_FILTER = 22, 2, 1
 
 
-def _others(allowed: Collection[int], bits: int = 32, value: int = 0) -> Iterator[tuple[int, int]]:
-    """Masks and values that hold, one or the other, for each number of `bits` bits below `value`
-    that is none of `allowed`."""
-    if not allowed:
-        yield _ALL >> bits << bits, value
-    elif bits:
-        for half in (value, value | 1 << bits - 1):
-            within = [n for n in allowed if half <= n < half + (1 << bits - 1)]
-            yield from _others(within, bits - 1, half)
+def _only(
+    call: str,
+    index: int,
+    values: Iterable[int],
+    errno: int,
+    mask: int = ALL_BITS,
+    where: tuple[int, int] | None = None,
+) -> Condition:
+    """The argument `index` is one of `values`; all others are answered `errno`."""
+    return Condition(call, index, mask, tuple(values), errno, where, inverted=True)
 
 
 CONDITIONS: tuple[Condition, ...] = (
-    *(Condition("clone", 0, flag, flag, errno.EPERM) for flag in _NAMESPACES.values()),
-    *(Condition("ioctl", 1, _ALL, n, errno.EPERM) for n in (_TERMINAL | _MODULES).values()),
-    *(
-        Condition("socket", 0, mask, value, errno.EAFNOSUPPORT)
-        for mask, value in _others((_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK))
-    ),
-    *(
-        Condition("socket", 1, mask & _TYPE, value, errno.EPROTONOSUPPORT)
-        for mask, value in _others(_SOCKET_TYPES.values(), 4)
-    ),
-    *(
-        Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT)
-        for mask, value in _others(_PROTOCOLS.values())
-    ),
+    _only("clone", 0, (0,), errno.EPERM, sum(_NAMESPACES.values())),
+    Condition("ioctl", 1, ALL_BITS, tuple((_TERMINAL | _MODULES).values()), errno.EPERM),
+    _only("socket", 0, (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK), errno.EAFNOSUPPORT),
+    _only("socket", 1, _SOCKET_TYPES.values(), errno.EPROTONOSUPPORT, _TYPE),
+    _only("socket", 2, _PROTOCOLS.values(), errno.EPROTONOSUPPORT),
     # Programs list their interfaces over rtnetlink. It changes nothing without CAP_NET_ADMIN. Some
     # other netlink protocols have numbers of _PROTOCOLS, and programs must not use them.
-    *(
-        Condition("socket", 2, mask, value, errno.EPROTONOSUPPORT, where=(0, _AF_NETLINK))
-        for mask, value in _others((_NETLINK_ROUTE,))
-    ),
+    _only("socket", 2, (_NETLINK_ROUTE,), errno.EPROTONOSUPPORT, where=(0, _AF_NETLINK)),
     # The kernel makes pairs of AF_UNIX alone, but looks for the protocol of others first.
+    _only("socketpair", 0, (_AF_UNIX,), errno.EAFNOSUPPORT),
     *(
-        Condition("socketpair", 0, mask, value, errno.EAFNOSUPPORT)
-        for mask, value in _others((_AF_UNIX,))
+        Condition(call, index, ALL_BITS, (_INIT,), errno.EPERM)
+        for call, index in _OF_A_PROCESS.items()
     ),
-    *(Condition(call, index, _ALL, _INIT, errno.EPERM) for call, index in _OF_A_PROCESS.items()),
-    Condition("setpriority", 0, _ALL, _PRIO_USER, errno.EPERM),
-    Condition("ioprio_set", 0, _ALL, _IOPRIO_WHO_USER, errno.EPERM),
+    Condition("setpriority", 0, ALL_BITS, (_PRIO_USER,), errno.EPERM),
+    Condition("ioprio_set", 0, ALL_BITS, (_IOPRIO_WHO_USER,), errno.EPERM),
     # Huge pages are set aside by the operator for somebody, and no memory cgroup counts them.
-    Condition("mmap", 3, _MAP_HUGETLB, _MAP_HUGETLB, errno.ENOMEM),
-    Condition("memfd_create", 1, _MFD_HUGETLB, _MFD_HUGETLB, errno.ENOMEM),
-    Condition("shmget", 2, _SHM_HUGETLB, _SHM_HUGETLB, errno.ENOMEM),
-    Condition("personality", 0, 0xFF, _PER_LINUX32, errno.EPERM),
+    Condition("mmap", 3, _MAP_HUGETLB, (_MAP_HUGETLB,), errno.ENOMEM),
+    Condition("memfd_create", 1, _MFD_HUGETLB, (_MFD_HUGETLB,), errno.ENOMEM),
+    Condition("shmget", 2, _SHM_HUGETLB, (_SHM_HUGETLB,), errno.ENOMEM),
+    Condition("personality", 0, 0xFF, (_PER_LINUX32,), errno.EPERM),
     # The kernel compiles all filters into memory with one bound (net.core.bpf_jit_limit). Four
     # processes used it up in 20 s, and then no run and no service of the host got a filter. A
     # kernel without filters says EINVAL, which libseccomp and browsers expect.
-    *(
-        Condition("setsockopt", 2, _ALL, option, errno.EINVAL, where=(1, _SOL_SOCKET))
-        for option in _SOCKET_FILTERS.values()
+    Condition(
+        "setsockopt",
+        2,
+        ALL_BITS,
+        tuple(_SOCKET_FILTERS.values()),
+        errno.EINVAL,
+        where=(1, _SOL_SOCKET),
     ),
-    Condition("seccomp", 0, _ALL, _SECCOMP_SET_MODE_FILTER, errno.EINVAL),
-    Condition("prctl", 1, _ALL, _SECCOMP_MODE_FILTER, errno.EINVAL, where=(0, _PR_SET_SECCOMP)),
+    Condition("seccomp", 0, ALL_BITS, (_SECCOMP_SET_MODE_FILTER,), errno.EINVAL),
+    Condition(
+        "prctl", 1, ALL_BITS, (_SECCOMP_MODE_FILTER,), errno.EINVAL, where=(0, _PR_SET_SECCOMP)
+    ),
 )
 
 

@@ -1,0 +1,1 @@
+"""The benchmark behind `scripts/bench`: groups of rows, a table of goals, charts."""

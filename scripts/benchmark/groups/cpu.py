@@ -1,0 +1,115 @@
+"""The CPU time of one run, of the whole daemon and by process.
+
+A cgroup around the daemon counts every process, also those that have ended. Processes that live on
+are read one by one; the rest is the run's own: shim, init, and the program.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+from ..bench import PAUSE_S, Bench
+from ..cpu_group import cpu_by_title
+from ..daemon import EMPTY, FRESH, STATES, WARM, Daemon
+from ..rows import Measured, Row, goal_row
+from ..sandboxes import BARE, BWRAP, Act, others
+
+_BATCHES = 5
+_KEYS = {WARM: "cpu-warm", FRESH: "cpu-fresh", EMPTY: "cpu-empty"}
+_RUNS = "processes of the run"
+
+
+@dataclass(slots=True)
+class Cost:
+    """CPU milliseconds of a run in each batch, and by process over all batches."""
+
+    batches: list[float]
+    by_process: dict[str, float]
+    runs: int = 0
+
+
+def measure(bench: Bench) -> Measured:
+    """The rows of each state, and of bubblewrap beside them."""
+    runs = max(1, bench.amount.cpu_runs // _BATCHES)
+    costs = {state: Cost([], {}) for state in STATES}
+    outside: dict[str, list[float]] = {name: [] for name in (BARE, BWRAP) if name in others()}
+    sessions = {state: bench.daemon(state).connect() for state in STATES}
+    ids = {state: connection.create() for state, connection in sessions.items()}
+    for state, connection in sessions.items():
+        connection.run(ids[state])
+    for number in range(_BATCHES):
+        bench.progress.show(f"cpu: batch {number + 1} of {_BATCHES}")
+        for name, values in outside.items():
+            values.append(_outside(bench, others()[name], runs))
+        for state, connection in sessions.items():
+            act = partial(connection.run, ids[state])
+            _add(costs[state], bench.daemon(state), act, runs)
+    for state, connection in sessions.items():
+        connection.delete(ids[state])
+        connection.__exit__(None, None, None)
+    return Measured(rows_of(costs, outside), sizing=_sizing(costs))
+
+
+def _outside(bench: Bench, act: Act, runs: int) -> float:
+    """CPU milliseconds of one act, in a group: bubblewrap does not wait for all its children."""
+    with bench.cpu_group() as group:
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                group.join()
+                for _ in range(runs):
+                    act()
+                status = 0
+            finally:
+                os._exit(status)
+        if os.waitpid(pid, 0)[1]:
+            raise RuntimeError("a sandbox beside sandboxd failed; its message is above")
+        return group.cpu_ms() / runs
+
+
+def _add(cost: Cost, daemon: Daemon, act: Act, runs: int) -> None:
+    """Add a batch: `runs` runs, and their processes that end a moment later."""
+    by_title, before = cpu_by_title(daemon.group.pids()), daemon.group.cpu_ms()
+    for _ in range(runs):
+        act()
+        time.sleep(PAUSE_S)
+    total = daemon.group.cpu_ms() - before
+    living = cpu_by_title(daemon.group.pids())
+    cost.batches.append(total / runs)
+    cost.runs += runs
+    rest = total
+    for title in living & by_title | living:
+        if title in by_title:
+            spent = living[title] - by_title[title]
+            cost.by_process[title] = cost.by_process.get(title, 0.0) + spent
+            rest -= spent
+    cost.by_process[_RUNS] = cost.by_process.get(_RUNS, 0.0) + rest
+
+
+def rows_of(costs: dict[str, Cost], outside: dict[str, list[float]]) -> list[Row]:
+    """A row for each state, and below it one for each of its processes."""
+    rows = [
+        Row(f"cpu-{name}", f"CPU of {name}: sh -c true", value=median(values), unit="ms")
+        for name, values in outside.items()
+    ]
+    for state, cost in costs.items():
+        key, value = _KEYS[state], median(cost.batches)
+        if state == EMPTY:
+            rows.append(Row(key, "CPU of a run, pool empty", value=value, unit="ms"))
+        else:
+            rows.append(goal_row(key, value))
+        for title, spent in sorted(cost.by_process.items()):
+            text = f"  of it: {title}"
+            rows.append(Row(f"{key}-{title}", text, value=spent / cost.runs, unit="ms"))
+    return rows
+
+
+def _sizing(costs: dict[str, Cost]) -> dict[str, str]:
+    return {
+        f"CPU time of a run, {state}": f"{median(cost.batches):.1f} ms"
+        for state, cost in costs.items()
+    }

@@ -1,0 +1,114 @@
+"""The filter decides exactly as the profile says, for all numbers and all arguments that matter."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from sandboxd.jail.profile import ALLOWED, CONDITIONS, IGNORED, REFUSED, Condition, names
+
+from .filter_program import (
+    ALLOW,
+    CODE,
+    ENOSYS,
+    FILTER,
+    NAMES,
+    NOTIFY,
+    NUMBERS,
+    executed,
+    judged,
+    plain,
+    refusal,
+)
+
+
+def expected(number: int, arguments: tuple[int, ...]) -> int:
+    """The answer by the profile alone."""
+    name = NAMES.get(number, "")
+    if name in names(REFUSED):
+        return NOTIFY
+    if name in names(IGNORED):
+        return refusal(0)
+    if name not in names(ALLOWED):
+        return ENOSYS
+    for condition in CONDITIONS:
+        if condition.call == name and holds(condition, arguments):
+            return NOTIFY if condition.errno == errno.EPERM else refusal(condition.errno)
+    return ALLOW
+
+
+def holds(condition: Condition, arguments: tuple[int, ...]) -> bool:
+    """The condition holds: the kernel looks at the low 32 bits of an argument."""
+    if condition.where is not None:
+        index, value = condition.where
+        if arguments[index] & 0xFFFFFFFF != value:
+            return False
+    return is_wrong(condition, arguments[condition.index])
+
+
+EDGES = sorted(
+    {0, 1, 0xFFFFFFFF, 1 << 31}
+    | {v + d & 0xFFFFFFFF for c in CONDITIONS for v in (*c.values, c.mask) for d in (-1, 0, 1)}
+    | {c.where[1] for c in CONDITIONS if c.where}
+    | {1 << bit for bit in range(32)}
+)
+"""The values of arguments at which an answer may change, and their neighbours."""
+
+CORE_EDGES = sorted({v for c in CONDITIONS for v in c.values} | {0, 3})
+"""The values that conditions compare with."""
+
+
+@pytest.mark.parametrize("call", sorted({c.call for c in CONDITIONS}))
+def test_call_with_conditions_is_judged_as_the_profile_says_at_every_edge(call: str) -> None:
+    number = NUMBERS[call]
+    indexes = {c.index for c in CONDITIONS if c.call == call}
+    indexes |= {c.where[0] for c in CONDITIONS if c.call == call and c.where}
+    for index, other in itertools.product(sorted(indexes), repeat=2):
+        for value, beside in itertools.product(EDGES, CORE_EDGES if index != other else (0,)):
+            arguments = list(plain(call))
+            arguments[other], arguments[index] = beside, value
+            assert judged(number, tuple(arguments)) == expected(number, tuple(arguments))
+
+
+@hypothesis.settings(max_examples=500, deadline=None)
+@hypothesis.given(
+    st.one_of(st.integers(0, 600), st.integers(0, 0xFFFFFFFF)),
+    st.tuples(*[st.one_of(st.sampled_from(EDGES), st.integers(0, (1 << 64) - 1))] * 6),
+)
+def test_every_call_with_any_arguments_is_judged_as_the_profile_says(
+    number: int, arguments: tuple[int, ...]
+) -> None:
+    assert judged(number, arguments) == expected(number, arguments)
+
+
+def test_each_call_is_decided_in_few_instructions_so_that_the_filter_is_installed_quickly() -> None:
+    """The kernel tries every number when a run installs the filter."""
+    for number in range(600):
+        assert executed(number, plain(NAMES.get(number)))[1] <= 32
+    assert len(CODE) < 400
+
+
+@hypothesis.given(st.integers(0, 0xFFFFFFFF), st.data())
+def test_high_bits_of_an_argument_do_not_get_past_a_condition(
+    high: int, data: st.DataObject
+) -> None:
+    for condition in CONDITIONS:
+        arguments = list(plain(condition.call))
+        if condition.where is not None:
+            index, value = condition.where
+            arguments[index] = high << 32 | value
+        wrong = data.draw(st.sampled_from([v for v in EDGES if is_wrong(condition, v)]))
+        arguments[condition.index] = high << 32 | wrong
+        judgement = judged(NUMBERS[condition.call], tuple(arguments))
+        refused = condition.errno == errno.EPERM
+        assert judgement == (NOTIFY if refused else 0x50000 | condition.errno)
+        assert not refused or FILTER.refused[NUMBERS[condition.call]] == condition.call
+
+
+def is_wrong(condition: Condition, value: int) -> bool:
+    """The condition refuses this value of its argument."""
+    return (value & condition.mask in condition.values) != condition.inverted
