@@ -62,12 +62,13 @@ class ClientCalls:
     error      our failure, which each call raises
     vanished   the session is gone: calls end at once, without a reply
     suspended  the daemon ends: calls reply at once that the run goes on
+    wants_output  a call waits that replies at the first output
     """
 
     def __init__(self, warnings: Iterable[str], interactive: bool = False) -> None:
         """`interactive`: the program has a terminal, so its prompts come before its questions."""
         self.error: SandboxdError | None = None
-        self.vanished = self.suspended = False
+        self.vanished = self.suspended = self.wants_output = False
         self._follower: Follower | None = None
         self._cursor = ClientCursor()
         self._cursor_file: CursorFile | None = None
@@ -79,7 +80,7 @@ class ClientCalls:
         self._news = asyncio.Event()
         self._lock = asyncio.Lock()
 
-    async def begin(self, started: StartedRun, started_at: float) -> float:
+    def begin(self, started: StartedRun, started_at: float) -> float:
         """Take over the cursor file of a run that was started at `started_at`; the time of its
         start, which for a run of an earlier daemon only the file knows."""
         self._cursor_file = CursorFile(started.cursor)
@@ -91,7 +92,7 @@ class ClientCalls:
                 self._notices.clear()  # they were in the first reply
         else:
             self._cursor = ClientCursor(started_at=started_at)
-            await self._cursor_file.write(self._cursor)
+            self._cursor_file.post(self._cursor)
         return self._cursor.started_at
 
     def follow(self, follower: Follower) -> None:
@@ -147,6 +148,7 @@ class ClientCalls:
             elif self._cursor.prompted and self._follower and not policy.patient:
                 await self._follower.decline()
             answer = await self._next(policy)
+            self.wants_output = False
             if answer is None:
                 yield None
                 return
@@ -179,7 +181,8 @@ class ClientCalls:
         if since == self._cursor.offset:  # the last reply is served again without console text
             self._cursor = _from_here(self._cursor)
             return
-        console = await asyncio.to_thread(self._follower.spool.at, since.console)
+        spool = self._follower.spool
+        console = await spool.promptly(spool.at, since.console)
         answered = min(since.steps, len(self._follower.events))
         self._cursor = _from_here(
             ClientCursor(console, console, answered, False, self._cursor.started_at)
@@ -202,21 +205,31 @@ class ClientCalls:
         while not self.vanished:
             if self.error:
                 raise self.error.with_traceback(None)  # every call raises it
-            if policy.live and self._follower and not watched:
-                watched = True
-                await self._follower.want_output(self._cursor.console.position)
-                if policy.base64:
-                    await self._follower.hold(self._cursor.console.position)
+            self.wants_output = policy.live
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
-            answer = next_answer(self._progress(policy, expired))
+            answer = next_answer(self._progress(policy, expired, watched))
+            if not watched and (follower := self._unwatched(policy, answer)):
+                watched = True
+                await self._watch(follower, policy)
+                continue
             if answer and answer.status == "continued" and not (expired or self._more):
                 answer = await self._gather(answer, policy)
             if answer:
                 return answer
             await self._news_until(until)
         return None
+
+    def _unwatched(self, policy: PollPolicy, answer: NextAnswer | None) -> Follower | None:
+        """The run, if a call that would have this answer has to watch its output."""
+        return self._follower if policy.live and (policy.base64 or not answer) else None
+
+    async def _watch(self, follower: Follower, policy: PollPolicy) -> None:
+        """Have the run report output that the client has not been served."""
+        await follower.want_output(self._cursor.console.position)
+        if policy.base64:
+            await follower.hold(self._cursor.console.position)
 
     async def _note_question(self) -> None:
         """Explain the first question of a program that has printed nothing in this step."""
@@ -225,7 +238,7 @@ class ClientCalls:
             return
         self._questioned = True
         begin = follower.events[-1].console if follower.events else 0
-        if await asyncio.to_thread(follower.spool.silent_since, begin):
+        if await follower.spool.promptly(follower.spool.silent_since, begin):
             self._notices.append(log("info", SILENT_QUESTION))
 
     async def _gather(self, answer: NextAnswer, policy: PollPolicy) -> NextAnswer:
@@ -233,7 +246,7 @@ class ClientCalls:
         until = asyncio.get_running_loop().time() + policy.gather_s
         while answer.status == "continued" and await self._news_until(until):
             self._news.clear()
-            answer = next_answer(self._progress(policy, False)) or answer
+            answer = next_answer(self._progress(policy, False, True)) or answer
         return answer
 
     async def _news_until(self, until: float | None) -> bool:
@@ -245,7 +258,8 @@ class ClientCalls:
         except TimeoutError:
             return False
 
-    def _progress(self, policy: PollPolicy, expired: bool) -> Progress:
+    def _progress(self, policy: PollPolicy, expired: bool, watched: bool) -> Progress:
+        """The progress for a call, which has had output `watched` or not."""
         follower = self._follower
         if follower is None:
             return Progress(expired=expired)
@@ -254,7 +268,7 @@ class ClientCalls:
             self._cursor.answered,
             follower.waiting and not policy.streams,
             self._cursor.prompted and follower.waiting,
-            policy.live and (follower.output or self._more or bool(self._notices)),
+            policy.live and ((watched and follower.output) or self._more or bool(self._notices)),
             expired,
             policy.holds,
         )
@@ -282,9 +296,8 @@ class ClientCalls:
             return _Draft(Reply(answer, notices, cursor.offset), cursor, len(notices))
         marks = [NO_POSITION if event.fault else event.console for event in events]
         end = marks.pop() if answer.event else NO_POSITION
-        part = await asyncio.to_thread(
-            self._follower.spool.console, cursor.console, end, policy, marks
-        )
+        spool = self._follower.spool
+        part = await spool.promptly(spool.console, cursor.console, end, policy, marks)
         cursor = replace(cursor, console=part.behind)
         if part.more:  # the answer follows when all output before it has been served
             events = events[: len(part.counts)]

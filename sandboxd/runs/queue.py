@@ -12,19 +12,19 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ..config import ConsoleConfig
 from ..errors import Deleted, Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
+from .finished_runs import FinishedRuns
 from .follower import StartedRun
 from .plan import Plan
 from .run import Run
 
 QUEUE_MAX = 64
-"""Runs of a session that may be in the queue, the active one included; and finished runs that
-wait for their client to come back."""
+"""Runs of a session that may be in the queue, the active one included."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +35,11 @@ CLEAR_S = 10.0
 class QueueHost(Protocol):
     """The services that a queue needs from its session."""
 
-    async def record_runs(self, runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
-        """Number the runs, and record them on the disk in place of those `replaced`: both or
-        neither, also when the daemon is killed. When this returns, both is on the disk."""
+    async def record_runs(
+        self, runs: Sequence[Run], replaced: Sequence[Run] = ()
+    ) -> Awaitable[object]:
+        """Number the runs, and record them in place of those `replaced`: both or neither, also
+        when the daemon is killed. When the result has come, both is on the disk."""
 
     def admit_run(self, run: Run) -> AbstractAsyncContextManager[StartedRun | None]:
         """The admission of a run, for the time that it goes on; entered when the run may begin.
@@ -68,7 +70,7 @@ class RunQueue:
         self._config = config
         self._runs: dict[str, Run] = {}
         self._queue: deque[Run] = deque()
-        self._finished: deque[Run] = deque()
+        self._finished = FinishedRuns(host, config, self._forgotten)
         self._worker: asyncio.Task[None] | None = None
         self._submitting = asyncio.Lock()
         self._closed = self._suspended = False
@@ -103,7 +105,7 @@ class RunQueue:
     @property
     def last(self) -> Run | None:
         """The run that was started last."""
-        return self.active or (self._finished[-1] if self._finished else None)
+        return self.active or self._finished.newest
 
     async def submit(self, id: str, plan: Plan) -> Run:
         """The run called `id` that carries out `plan`, on the disk when this returns.
@@ -117,18 +119,25 @@ class RunQueue:
         async with self._submitting:
             known = self._runs.get(id)
             if known and known.resumable and known.plan.options == plan.options:
-                return known
-            if known and not known.over:
+                run = known
+            elif known and not known.over:
                 raise Invalid(f"run {id} is not over yet and has other options")
-            run = Run(id, plan, self._config)
-            await self._append([run])
-            return run
+            else:
+                run = Run(id, plan, self._config)
+                await self._append([run])
+        try:
+            await run.recorded()
+        except SandboxdError:  # the client learns of no run: none goes on
+            await self.abandon(run)
+            raise
+        return run
 
     async def submit_own(self, plans: Iterable[tuple[str, Plan]]) -> None:
         """Submit the session's own runs, before all others: all of them or none."""
         async with self._submitting:
             if runs := [Run(id, plan, self._config) for id, plan in plans]:
                 await self._append(runs)
+                await runs[0].recorded()
 
     def _refusal(self) -> SandboxdError:
         """The reason why a closed or suspended queue does nothing more."""
@@ -139,7 +148,9 @@ class RunQueue:
             raise self._refusal()
         if len(self._queue) + len(runs) > QUEUE_MAX:
             raise QuotaExceeded(f"at most {QUEUE_MAX} runs of a session may be in its queue")
-        await self._host.record_runs(runs)
+        durable = asyncio.ensure_future(await self._host.record_runs(runs))
+        for run in runs:
+            run.durable = durable
         self._put(runs)
         if self._closed:  # meanwhile
             for run in runs:
@@ -172,9 +183,11 @@ class RunQueue:
             else:
                 await run.follow(started)
                 self._runs[run.id] = run
-                self._finished.append(run)
+                self._finished.add(run)
                 run.done.set()
         self._put(run for run in runs if not run.ended_at)
+        # An earlier daemon may have forgotten more runs than it has removed.
+        await self._finished.forget_oldest()
 
     async def _work(self) -> None:
         """Carry out the runs of the queue, until it is empty."""
@@ -199,45 +212,23 @@ class RunQueue:
                 _log.exception("run %s cannot be followed", run.id)
                 run.fail(Unavailable("the run cannot be followed any more"))
             self._queue.popleft()
-            self._finished.append(run)
+            self._finished.add(run)
             run.done.set()
             await self._host.run_over(run)
-            await self._forget_oldest()
-
-    async def _forget_oldest(self) -> None:
-        """Forget the oldest finished runs: first of all those whose end has been served."""
-        served = [run for run in self._finished if run.served]
-        old = served[: max(0, len(served) - self._config.runs_kept)]
-        old += list(self._finished)[: max(0, len(self._finished) - QUEUE_MAX)]
-        sizes = [(run, await run.size()) for run in self._finished if run not in old]
-        total = sum(size for _, size in sizes)
-        for run, size in sizes[:-1]:  # the newest stays, however large it is
-            if total <= self._config.kept_size:
-                break
-            old.append(run)
-            total -= size
-        await self._forget(old)
+            self._finished.make_room()
 
     async def expire(self, now: float) -> None:
         """Forget finished runs whose time is over, at `now` seconds since 1970."""
-        if self._config.keep_s:
-            old = [run for run in self._finished if now - run.ended_at >= self._config.keep_s]
-            await self._forget(old)
+        await self._finished.expire(now)
 
     def shift_dates(self, shifted: Callable[[float], float]) -> None:
         """Move all dates: the host's clock was set, `shifted` is a date by the new clock."""
-        for run in self._finished:
-            run.ended_at = shifted(run.ended_at)
+        self._finished.shift_dates(shifted)
 
-    async def _forget(self, old: Iterable[Run]) -> None:
-        runs = [run for run in dict.fromkeys(old) if run in self._finished]
-        for run in runs:
-            self._finished.remove(run)
-            if self._runs.get(run.id) is run:
-                del self._runs[run.id]
-            await run.close()
-        if runs:
-            await self._host.forget_runs(runs)
+    def _forgotten(self, run: Run) -> None:
+        """No client can ask for a finished run any more."""
+        if self._runs.get(run.id) is run:
+            del self._runs[run.id]
 
     async def abandon(self, run: Run) -> None:
         """The client of `run` is gone for good: end it; if it has not begun, it never will."""
@@ -269,7 +260,7 @@ class RunQueue:
             own = [run for run in self._queue if run.plan.role and not run.unwanted]
             again = [Run(run.id, run.plan, self._config) for run in own]
             if own:  # first of all: a run that ends before it would not begin again after a crash
-                await self._host.record_runs(again, own)
+                await (await self._host.record_runs(again, own))
             cleared = list(self._queue)
             self._put(again)
             if not cleared:
@@ -333,8 +324,8 @@ class RunQueue:
             self._worker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._worker
-        for run in runs:
+        for run in self._queue:
             await run.close()
+        await self._finished.close()
         self._runs.clear()
         self._queue.clear()
-        self._finished.clear()

@@ -50,7 +50,8 @@ class Run:
         self.number = number
         self.restored = number > 0
         self.other_boot = False  # recorded before the host was restarted
-        self.begun = False  # an earlier daemon was about to have it started
+        self.begun = False  # it is being started, or an earlier daemon was about to have it started
+        self.durable: asyncio.Future[object] | None = None  # its record comes to the disk
         self.asked_at = time.time()
         self.started_at = self.ended_at = 0.0
         self.called_off = False
@@ -64,6 +65,7 @@ class Run:
         self._settled = asyncio.Event()  # it has begun, or will not
         self._killed_by: Sender | None = None
         self._abandoned = False
+        self._size: int | None = None
         self._withdraw: Callable[[], None] | None = None
 
     @property
@@ -111,6 +113,12 @@ class Run:
         """A repeated request means this run: it is not over, or its end has not been served."""
         return not (self.served or self.vanished)
 
+    async def recorded(self) -> None:
+        """Wait until no loss of power undoes the record of the run. Raises Unwritable."""
+        if self.durable:
+            await asyncio.shield(self.durable)
+            self.durable = None
+
     @contextlib.contextmanager
     def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:
         """While it waits to be started: `withdraw` is called as soon as it is unwanted."""
@@ -126,8 +134,9 @@ class Run:
         The run owns the descriptors of `started` from the first moment, also if this is cancelled.
         """
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
-        self._follower = Follower(started, self._config, self._calls.wake, why_lost)
-        self.started_at = await self._calls.begin(started, self.started_at)
+        wanted = START if self._calls.wants_output and not started.restored else NO_POSITION
+        self._follower = Follower(started, self._config, self._calls.wake, why_lost, wanted)
+        self.started_at = self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
         self._settled.set()
         if self._killed_by:
@@ -196,11 +205,14 @@ class Run:
             return []
         spool = self._follower.spool
         start = SpoolPosition(START)
-        return (await asyncio.to_thread(spool.console, start, NO_POSITION)).items
+        return (await spool.promptly(spool.console, start, NO_POSITION)).items
 
     async def size(self) -> int:
-        """Bytes of disk that its console takes."""
-        return await asyncio.to_thread(self._follower.spool.size) if self._follower else 0
+        """Bytes of disk that its console takes, of a run that is over."""
+        if self._size is None:
+            spool = self._follower.spool if self._follower else None
+            self._size = await spool.promptly(spool.size) if spool else 0
+        return self._size
 
     def call_off(self) -> bool:
         """Have it never started, if it waits to be started; whether it waits.

@@ -1,4 +1,7 @@
-"""The reader of a run's spool files, for threads: reads block on the disk.
+"""The reader of a run's spool files.
+
+Its methods block on the disk. `promptly` calls them for an event loop: in the loop while the page
+cache has all bytes, which is the rule for files that a shim has just written; else in a thread.
 
 Descriptors are closed under the lock that reads hold. Without the lock, a descriptor number that
 is closed while a thread is about to read could by then name another session's file.
@@ -6,16 +9,50 @@ is closed while a thread is about to read could by then name another session's f
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from ..config import ConsoleConfig
-from ..spool import START, ConsoleReader, Record, SpoolPosition, read_events
+from ..spool import (
+    START,
+    ConsoleReader,
+    Pread,
+    Record,
+    SpoolPosition,
+    cached_pread,
+    read_events,
+)
 from .console_items import BASE64, TEXT, Collector, CuttingCollector, FrameCollector, Item
 from .journal import JournalEvent, parse
 from .polling import POLL, PollPolicy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SMALL = 128 * 1024
+"""Bytes that the event loop reads at once; to decode more would take it a millisecond."""
+
+READ_COST = 512
+"""Bytes that a call of the kernel counts besides."""
+
+
+class _CachedReads:
+    """The reads of one call in the event loop: from the page cache, and few bytes."""
+
+    def __init__(self) -> None:
+        self._left = SMALL
+
+    def __call__(self, fd: int, size: int, offset: int) -> bytes:
+        """As cached_pread; raises BlockingIOError for too many bytes, too."""
+        self._left -= size + READ_COST
+        if self._left < 0:
+            raise BlockingIOError(errno.EAGAIN, "this is for a thread")
+        return cached_pread(fd, size, offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +80,31 @@ class SpoolReader:
         self._console, self._journal = console, journal
         self._limit = config.response_chars
         self._most = 2 * (config.head + config.tail)
-        self._lock = threading.Lock()
+        self._pread: Pread = os.pread
+        self._lock = threading.RLock()
         self._closed = False
+
+    async def promptly(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `read`, a method of this reader, without blocking the event loop."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._read_by(_CachedReads())
+                return read(*args, **kwargs)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                    raise
+            finally:
+                self._read_by(os.pread)
+                self._lock.release()
+        return await asyncio.to_thread(read, *args, **kwargs)
+
+    def _read_by(self, pread: Pread) -> None:
+        self._pread = self._reader.pread = pread
 
     def events(self) -> list[JournalEvent]:
         """The events that are in the journal by now."""
         with self._lock:
-            return [] if self._closed else parse(read_events(self._journal))
+            return [] if self._closed else parse(read_events(self._journal, self._pread))
 
     def console(
         self,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,11 @@ import pytest
 from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import Deleted, NotFound, Unavailable
 from sandboxd.model import Step
-from sandboxd.runs.cursor import ClientCursor, CursorFile
+from sandboxd.runs.follower import Follower
 from sandboxd.runs.plan import Plan
 from sandboxd.runs.run import Run
 
+from ..waiting import eventually
 from .stage import Stage, follow, play, reply, statuses, text, vanishing
 
 ROLES: tuple[Literal["bootstrap", "startup"], ...] = ("bootstrap", "startup")
@@ -56,18 +57,18 @@ def test_queue_that_closes_while_a_run_begins_gives_back_its_descriptors(
     async def scenario(stage: Stage) -> None:
         begins = asyncio.Event()
 
-        async def write(file: CursorFile, cursor: ClientCursor) -> None:
+        async def follow(_: Follower) -> None:
             begins.set()
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(CursorFile, "write", write)
+        monkeypatch.setattr(Follower, "follow", follow)
         await stage.submit("a", "sleep 60")
         await begins.wait()
         spool = f"{stage.base}/1/"
         assert {"console", "cursor", "journal"} <= _opened(spool)
         stage.shims[0].kill()  # it has the console and the journal too
         await stage.runs.close()
-        assert _opened(spool) == set()
+        await eventually(lambda: _opened(spool) == set())  # a thread closes the cursor
 
     play(tmp_path, scenario)
 
@@ -149,9 +150,9 @@ def test_own_runs_begin_again_once_when_the_queue_is_cleared_twice_at_a_time(
     async def scenario(stage: Stage) -> None:
         record_runs, waits = stage.record_runs, iter([0.0, 0.02, 0.5])
 
-        async def slow(runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
+        async def slow(runs: Sequence[Run], replaced: Sequence[Run] = ()) -> Awaitable[object]:
             await asyncio.sleep(next(waits))
-            await record_runs(runs, [run for run in replaced if run.number in stage.rows])
+            return await record_runs(runs, [run for run in replaced if run.number in stage.rows])
 
         stage.record_runs = slow  # type: ignore[method-assign]  # only this object is slow
         steps = tuple(Step(name, None, STEP_LIMITS) for name in ("clean", "build"))
