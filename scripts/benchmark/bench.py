@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -78,7 +77,7 @@ class Bench:
     @contextlib.contextmanager
     def cpu_group(self) -> Iterator[CpuGroup]:
         """A group for a process of this benchmark."""
-        group = CpuGroup(f"bench-of-sandboxd-{os.getpid()}-others")
+        group = CpuGroup("others")
         try:
             yield group
         finally:

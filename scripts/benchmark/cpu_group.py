@@ -16,12 +16,13 @@ from pathlib import Path
 
 from sandboxd import cgroupfs
 
+_PREFIX = "bench-of-sandboxd-"
 _PATIENCE_S = 10.0
 _TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
 class CpuGroup:
-    """The group `name`."""
+    """The group of this benchmark for `name`."""
 
     def __init__(self, name: str) -> None:
         mounts = cgroupfs.mounts()
@@ -30,7 +31,9 @@ class CpuGroup:
         if self._v2:
             cgroupfs.hand_down(top, cgroupfs.V2_CONTROLLERS)
         own = "" if self._v2 else cgroupfs.paths_of().get("cpuacct", "").rstrip("/")
-        self.path = f"{top if self._v2 else mounts['cpuacct']}{own}/{name}"
+        above = f"{top if self._v2 else mounts['cpuacct']}{own}"
+        _clear_old(above)
+        self.path = f"{above}/{_PREFIX}{os.getpid()}-{name}"
         os.mkdir(self.path)
 
     def join(self) -> None:
@@ -56,12 +59,24 @@ class CpuGroup:
         """Remove the group and the groups in it, once the last process has ended."""
         deadline = time.monotonic() + _PATIENCE_S
         while os.path.isdir(self.path):
-            for directory, _, _ in os.walk(self.path, topdown=False):
-                with suppress(OSError):  # the daemon has removed it meanwhile, or a process ends
-                    os.rmdir(directory)
+            _remove_tree(self.path)
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.path} cannot be removed; a process is in it")
             time.sleep(0.002)
+
+
+def _clear_old(above: str) -> None:
+    """Remove the groups of benchmarks that were killed."""
+    for entry in os.scandir(above):
+        pid = entry.name.removeprefix(_PREFIX).partition("-")[0]
+        if entry.name.startswith(_PREFIX) and not os.path.isdir(f"/proc/{pid}"):
+            _remove_tree(entry.path)
+
+
+def _remove_tree(path: str) -> None:
+    for directory, _, _ in os.walk(path, topdown=False):
+        with suppress(OSError):  # the daemon has removed it meanwhile, or a process ends
+            os.rmdir(directory)
 
 
 def cpu_by_title(pids: list[int]) -> Counter[str]:

@@ -95,7 +95,7 @@ def daemon(number: int, state: str, slots: int) -> Iterator[Daemon]:
     folder = tempfile.mkdtemp(prefix=PREFIX)
     os.chmod(folder, 0o711)  # the unprivileged api reaches its state in there
     Path(folder, "config.toml").write_text(_configuration(folder, number, state, slots))
-    group = CpuGroup(f"bench-of-sandboxd-{os.getpid()}-{number}")
+    group = CpuGroup(str(number))
     process: subprocess.Popen[str] | None = None
     try:
         process = _start(folder, group)

@@ -9,6 +9,7 @@ import sys
 
 from scripts.benchmark.rows import GOALS
 
+from ..waiting import until
 from .daemon import ROOT, environ, leaks
 
 
@@ -40,3 +41,14 @@ def test_unknown_group_is_refused_with_the_known_ones() -> None:
     _, status, _, errors = bench("latencies")
     assert status == 2
     assert "no group latencies; the groups are latency, throughput" in errors
+
+
+def test_bench_that_is_ended_ends_its_daemons_and_leaves_nothing() -> None:
+    before = leaks()
+    command = [sys.executable, "-P", "-X", "utf8", "-m", "scripts.benchmark", "rest"]
+    with subprocess.Popen(command, env=environ(), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        group = f"/sys/fs/cgroup/**/bench-of-sandboxd-{process.pid}-0"
+        until(lambda: glob.glob(f"{group}/*/", recursive=True))  # the daemon groups its runs
+        process.terminate()
+    assert leaks() <= before
+    assert not glob.glob(group, recursive=True)
