@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "files": {"errors", "filewire", "jail", "link_targets", "model", "wire"},
     "shim": SHARED | {"files", "jail"},
     "warden": SHARED | {"files", "jail", "runtimes", "shim"},
-    "selftest": {"cgroupfs", "errors", "jail", "procfs", "protections"},
+    "selftest": {"cgroup_settings", "cgroupfs", "errors", "jail", "procfs", "protections"},
     "runs": SHARED,
     "store": SHARED | {"runs"},
     "runtimes": SHARED,

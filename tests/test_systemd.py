@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd import systemd
-from sandboxd.warden import runtime_directory, uid_lease
+from sandboxd.warden import cursor_files, runtime_directory, uid_lease
 
 
 @pytest.fixture
@@ -91,12 +91,13 @@ def test_passed_sockets_are_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> N
             sock.close()
 
 
-def test_unit_makes_the_directory_of_leases_for_root_alone_and_leaves_it() -> None:
+def test_unit_makes_directories_of_leases_and_cursors_for_root_alone_and_leaves_them() -> None:
     """The daemon's view of the host is read-only, and private daemons go on with the locks."""
     unit = (Path(__file__).parent.parent / "systemd/sandboxd.service").read_text().splitlines()
-    directory = f"{runtime_directory.RUNTIME}/{uid_lease.LEASES}".removeprefix("/run/")
+    top = runtime_directory.RUNTIME.removeprefix("/run/")
+    parts = f"{top}/{uid_lease.LEASES} {top}/{cursor_files.CURSORS}"
     for line in (
-        f"RuntimeDirectory={directory}",
+        f"RuntimeDirectory={parts}",
         "RuntimeDirectoryMode=0700",
         "RuntimeDirectoryPreserve=yes",
         "ProtectSystem=strict",

@@ -25,6 +25,7 @@ from .. import crash, log, wire
 from ..config import Config
 from ..errors import StageError
 from ..systemd import Notify
+from . import cursor_files
 from .background import BackgroundJobs
 from .config_reload import reload
 from .leaks.sweep import LeaseView, Sweep
@@ -219,6 +220,7 @@ class WardenLoop:
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))
         self._resources.host_files.remove()
+        cursor_files.save(self._resources.config.state_dir)
 
     def _ending(self) -> bool:
         """A worker that ends with the daemon, or the cgroup of one, is still there."""

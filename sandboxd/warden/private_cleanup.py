@@ -21,6 +21,7 @@ from pathlib import Path
 from ..cgroupfs import is_v2
 from ..config import RESULTS_S
 from ..jail.cgroup import Group
+from . import cursor_files
 from .leaks.rule import GROUP
 from .runs.cgroups import is_slot_group, own_name, places, places_above
 from .runs.group_removal import end_groups
@@ -69,6 +70,7 @@ def clear(folder: str, wait_s: float = PATIENCE_S) -> bool:
             slots = [one for one in _directories(path) if is_slot_group(one)]
             for directory in (*slots, f"{path}/shims", path):
                 _rmdir(directory)
+        cursor_files.remove_all(state)
         if not is_preserved(folder):
             shutil.rmtree(folder, ignore_errors=True)
     finally:

@@ -34,9 +34,9 @@ from ...store import folders as table
 from ...store.database import Unwritable
 from ...store.folders import FolderRow
 from ..sessions.fair_queue import Amount
+from ..sessions.file_client import HelperPlaces
 from ..sessions.registry import SessionRegistry
 from ..sessions.services import Services
-from ..sessions.session import HELPERS_MAX
 from ..sessions.warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Folder:
 
     row: FolderRow
     warden: WardenClient
-    helpers: asyncio.Semaphore
+    helpers: HelperPlaces
     closed: bool = False
 
     @property
@@ -116,7 +116,7 @@ class FolderRegistry:
                 _log.warning("folder %s (%s) cannot be removed: %s", row.id, row.name, error)
 
     def _add(self, row: FolderRow) -> Folder:
-        folder = Folder(row, self._warden, asyncio.Semaphore(HELPERS_MAX))
+        folder = Folder(row, self._warden, HelperPlaces(self._warden.file_calls, row.owner))
         self._by_id[row.id] = folder
         return folder
 

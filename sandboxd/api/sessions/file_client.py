@@ -1,7 +1,8 @@
 """The api's client of a file helper: one request of filewire.py, typed.
 
 A helper is a process. `async with` holds it, so that it ends with the request, however the request
-ends. Each owner of files has a bounded number of helpers.
+ends. Each session and each folder has a bounded number of helpers, and so have all together, of
+which one owner gets half.
 """
 
 from __future__ import annotations
@@ -14,19 +15,58 @@ from typing import Any, Protocol
 from ...errors import Invalid, SandboxdError, Unavailable
 from ...filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
 from ...runs.channel import Channel
+from .admission import Bounds, Reservations
+from .fair_queue import Amount
 
 TURN_S = 10.0
 """Seconds that a file call waits for its turn."""
 
+HELPERS_MAX = 8
+"""File calls that a session or a folder may have open at a time."""
+
+ALL_HELPERS_MAX = 128
+"""File calls of all owners together. A helper is a process of some megabytes."""
+
 PATH_MAX = 4095
 """Bytes of a path (Linux' PATH_MAX without its NUL): five of them fit a packet in JSON."""
+
+
+class HelperPlaces:
+    """The places of the helpers of one session or folder, which belongs to `owner`; `all` has the
+    places of all of them."""
+
+    def __init__(self, all: Reservations, owner: str) -> None:
+        self._all = all
+        self._owner = owner
+        self._own = asyncio.Semaphore(HELPERS_MAX)
+
+    async def acquire(self, key: object) -> None:
+        """Wait for a place, which `key` has then."""
+        await self._own.acquire()
+        try:
+            await self._all.reserve_in_turn(key, self._owner, Amount(1))
+        except BaseException:  # also when the request is cancelled
+            self._own.release()
+            raise
+
+    def release(self, key: object) -> None:
+        """Give the place of `key` back."""
+        self._all.release(key)
+        self._own.release()
+
+
+def all_places() -> Reservations:
+    """The places of the helpers of all owners."""
+    return Reservations(
+        "file call", "", Bounds(Amount(ALL_HELPERS_MAX), Amount(ALL_HELPERS_MAX // 2))
+    )
 
 
 class FilesOwner(Protocol):
     """An owner of files: a session or a virtual folder."""
 
     @property
-    def helpers(self) -> asyncio.Semaphore:
+    def helpers(self) -> HelperPlaces:
         """The bound of its helpers."""
 
     async def open_helper(self) -> Channel:
@@ -59,17 +99,17 @@ class FileClient:
         self.close()
 
     async def open(self) -> None:
-        """Have the helper started. Raises Unavailable when the session has too many."""
+        """Have the helper started. Raises Unavailable when too many are there."""
         try:
             async with asyncio.timeout(TURN_S):
-                await self._files.helpers.acquire()
+                await self._files.helpers.acquire(self)
         except TimeoutError:
-            raise Unavailable("too many file calls on these files are open") from None
+            raise Unavailable("too many file calls are open, on these files or in all") from None
         try:
             # The session may have ended during the wait; the warden would refuse it too.
             self._channel = await self._files.open_helper()
         except BaseException:  # also when the request is cancelled
-            self._files.helpers.release()
+            self._files.helpers.release(self)
             raise
 
     def close(self) -> None:
@@ -77,7 +117,7 @@ class FileClient:
         if self._channel:
             self._channel.close()
             self._channel = None
-            self._files.helpers.release()
+            self._files.helpers.release(self)
 
     async def _send(self, packet: bytes) -> None:
         assert self._channel

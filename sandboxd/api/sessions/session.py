@@ -29,13 +29,11 @@ from ...store.clock_jump import ClockJump
 from ...store.sessions import SessionRow
 from . import lifecycle
 from .admission import DRAINED, Turn, Waiting
+from .file_client import HelperPlaces
 from .pending import PendingSession
 from .run_records import RunRecords
 from .sealed_memfd import sealed
 from .services import Services
-
-HELPERS_MAX = 8
-"""File calls that a session may have open at a time."""
 
 SHELL = "/bin/bash"
 
@@ -58,7 +56,7 @@ class Session:
         self.row = row
         self.runs = RunQueue(self, services.config.console)
         self.terminals = Terminals(self, services.config.console)
-        self.helpers = asyncio.Semaphore(HELPERS_MAX)
+        self.helpers = HelperPlaces(services.warden.file_calls, row.owner)
         self.used_at, self.requests = row.used_at, row.runs
         self.closed = self.warned = False
         self.over = asyncio.Event()

@@ -26,6 +26,7 @@ from ...model import Attachment, Step
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
 from ...wire_ops import check_reply
+from .file_client import all_places
 
 _log = logging.getLogger(__name__)
 _Reply = tuple[dict[str, Any], list[int]]
@@ -40,6 +41,7 @@ STARVED_S = 0.2
 class WardenClient:
     """The warden at the other end of `sock`. `serve` must be running.
 
+    file_calls  the places of the file helpers of all owners
     gone   the warden has ended, and will answer nothing any more
     renew  is called with the configuration that the warden has read again
 
@@ -53,6 +55,7 @@ class WardenClient:
         self._channel = Channel(sock)
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Reply]] = {}
+        self.file_calls = all_places()
         self.gone = False
         self.renew: Callable[[dict[str, Any]], None] = lambda _: None
 

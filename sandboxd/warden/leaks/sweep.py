@@ -2,7 +2,8 @@
 the report of the one under way.
 
     scan     In a background job: the survey (scan.py). The job also puts the disk space by that a
-             start needs on a full disk (slots/reserve.py).
+             start needs on a full disk (slots/reserve.py), and copies cursors to the disk
+             (warden/cursor_files.py).
     judge    In the warden, by the lease table of this moment: the leaks (rule.py). Each is looked
              at again, and one that has ended since is dropped. Cgroups are removed at once, before
              a new run can take their names.
@@ -31,6 +32,7 @@ from typing import Any
 from ... import log
 from ...errors import SandboxdError
 from ...jail.cgroup import Group
+from .. import cursor_files
 from ..background import BackgroundJobs
 from ..slots import reserve
 from ..uid_lease import UidLease
@@ -101,6 +103,7 @@ class Sweep:
 
             def scan() -> dict[str, Any]:
                 reserve.keep(state)
+                cursor_files.save(state)
                 return asdict(survey(state, uids, groups))
 
             self._jobs.begin("survey", scan, self._scanned, [])

@@ -7,6 +7,7 @@ from collections.abc import Sequence, Set
 from ...errors import Invalid, StageError
 from ...jail.cgroup import Group
 from ...model import GIB, Attachment
+from .. import cursor_files
 from ..runs import run_directory
 from ..runs.cgroups import Hierarchy
 from ..runs.group_removal import end_groups
@@ -74,7 +75,9 @@ def remove_unknown(resources: Resources) -> list[str]:
     known = {f"{slot.number}.{run}" for slot in slots for run in slot.runs}
     unknown = [group for name, group in resources.groups().items() if name not in known]
     _end_groups(resources.hierarchy, unknown)
-    return resources.slots.remove_unleased()
+    removed = resources.slots.remove_unleased()
+    cursor_files.remove_unknown(resources.config.state_dir)
+    return removed
 
 
 def _end_groups(hierarchy: Hierarchy, groups: Sequence[Group]) -> None:

@@ -21,7 +21,9 @@ from typing import Any
 from ... import log, procfs, wire
 from ...errors import StageError
 from ...free_space import FreeSpace
+from .. import cursor_files
 from ..background import BackgroundJobs
+from ..runs import run_directory
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.reclaim import Remains, reclaim
@@ -175,6 +177,8 @@ def free(resources: Resources, slot: Slot) -> None:
 def vacate(resources: Resources, slot: Slot) -> list[int]:
     """Take a slot that has no workers away from its session; its folders for `reclaim`."""
     folders = resources.folders.take_back(slot)
+    for run in run_directory.numbers(slot.path):
+        cursor_files.remove(slot.run_path(run))
     resources.slots.vacate(slot)
     resources.hierarchy.remove_slot(slot.number)
     return folders

@@ -1,7 +1,8 @@
 """The directory of a run, by which the next warden knows the run: STATE/slots/N/runs/K.
 
     console, journal   the shim writes them (spool.py), the api reads them
-    cursor             the api writes there how far its client has been served (runs/cursor.py)
+    cursor             how far the client has been served: the api writes it, mostly into a file in
+                       memory of which this is the copy (warden/cursor_files.py)
     control            the shim's socket; the run goes on as long as a process listens there
     cgroup             the run's groups, as JSON: a later daemon may make its own elsewhere
 
@@ -32,13 +33,11 @@ from ...errors import StageError
 from ...jail import syscalls
 from ...jail.cgroup import Group
 from ...jail.stage import stage
+from .. import cursor_files
 from ..slots.leases import SETUP_S, Slot
 
 JOURNAL_ROOM = 64 * 1024
 """Bytes of disk that a journal has from the start: a verdict must be written on a full disk too."""
-
-CURSOR_ROOM = 4096
-"""The same for the cursor."""
 
 CONNECT_S = 2.0
 
@@ -62,7 +61,8 @@ def make(path: str, group: Group, stack: contextlib.ExitStack) -> RunFiles:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         cursor = os.open(f"{path}/cursor", flags, 0o600)
         stack.callback(os.close, cursor)
-        _reserve(cursor, CURSOR_ROOM)
+        _reserve(cursor, cursor_files.ROOM)
+        cursor_files.begin(path)
         console = os.open(f"{path}/console", flags, 0o600)
         stack.callback(os.close, console)
         journal = os.open(f"{path}/journal", flags | os.O_APPEND, 0o600)
@@ -98,11 +98,12 @@ def followers(path: str) -> list[int]:
     with stage("follow"), contextlib.ExitStack() as undo:
         control = undo.enter_context(_connected(path) or _ended())
         fds = [control.fileno()]
-        for name in ("console", "journal", "cursor"):
+        for name in ("console", "journal"):
             # A read that notes its time could wait for the disk, and the api reads in its loop.
-            mode = os.O_RDWR if name == "cursor" else os.O_RDONLY | os.O_NOATIME
-            fds.append(os.open(f"{path}/{name}", mode | os.O_CLOEXEC))
+            fds.append(os.open(f"{path}/{name}", os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC))
             undo.callback(os.close, fds[-1])
+        fds.append(cursor_files.open_for_api(path))
+        undo.callback(os.close, fds[-1])
         undo.pop_all()
         control.detach()
         return fds
@@ -133,6 +134,7 @@ def numbers(slot_path: str) -> list[int]:
 
 def remove(path: str) -> None:
     """Remove the directory of a run that is over. Its readers have the files open."""
+    cursor_files.remove(path)
     shutil.rmtree(path, ignore_errors=True)
 
 

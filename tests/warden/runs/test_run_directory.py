@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from sandboxd.jail.cgroup import Group
+from sandboxd.warden import cursor_files
 from sandboxd.warden.runs import run_directory
 
 
@@ -14,7 +15,7 @@ def test_journal_and_cursor_have_their_room_on_the_disk_from_the_start(tmp_path:
         run_directory.make(str(tmp_path / "1"), Group({}), stack)
         for name, room in (
             ("journal", run_directory.JOURNAL_ROOM),
-            ("cursor", run_directory.CURSOR_ROOM),
+            ("cursor", cursor_files.ROOM),
         ):
             status = (tmp_path / "1" / name).stat()
             assert status.st_size == 0 and status.st_blocks * 512 >= room
