@@ -85,10 +85,11 @@ class Limits:
     def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
         """These limits, none above `ceiling`, and the names of the lowered ones."""
         low: dict[str, Any] = {}
-        for name, most in asdict(ceiling).items():
+        for name in self.__slots__:
+            most = getattr(ceiling, name)
             if getattr(self, name) > most:
                 low[name] = most
-        return replace(self, **low), sorted(low)
+        return (replace(self, **low) if low else self), sorted(low)
 
 
 NOFILE_MIN = 16

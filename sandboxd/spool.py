@@ -24,7 +24,7 @@ import json
 import os
 import struct
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,22 @@ START = _HEADER.size
 
 JOURNAL_MAX = 1 << 20
 """Bytes of a journal at most; a run has a handful of events."""
+
+Pread = Callable[[int, int, int], bytes]
+"""Reads a file as os.pread does: descriptor, size, offset."""
+
+
+def cached_pread(fd: int, size: int, offset: int) -> bytes:
+    """As os.pread, but without waiting for a disk: the bytes come from the page cache alone.
+
+    Raises BlockingIOError when some are not there, OSError where the file system cannot do this
+    (EOPNOTSUPP, preadv2(2)).
+    """
+    buffer = bytearray(size)
+    count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+    if count < size and offset + count < os.fstat(fd).st_size:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return bytes(memoryview(buffer)[:count])
 
 
 class Splitter:
@@ -190,9 +206,13 @@ class Record:
 
 
 class ConsoleReader:
-    """The reader of the console file `fd` of a writer with the same `head` and `tail`."""
+    """The reader of the console file `fd` of a writer with the same `head` and `tail`.
+
+    pread  the function that reads the file
+    """
 
     def __init__(self, fd: int, head: int, tail: int) -> None:
+        self.pread: Pread = os.pread
         self._fd = fd
         self._head, self._tail = segments(head), segments(tail)
 
@@ -242,7 +262,7 @@ class ConsoleReader:
 
     def _header(self, index: int) -> tuple[int, int, int]:
         """The header of the segment with this index in the file; zeros: there is no segment."""
-        header = os.pread(self._fd, _HEADER.size, index * SEGMENT)
+        header = self.pread(self._fd, _HEADER.size, index * SEGMENT)
         return _HEADER.unpack(header) if len(header) == _HEADER.size else (0, 0, 0)
 
     def end(self) -> int:
@@ -260,14 +280,15 @@ class ConsoleReader:
         """The used part of segment `number`, and the bytes before it; None when the segment is not
         yet, or no longer, in the file."""
         offset = _offset(number, self._head, self._tail)
-        data = os.pread(self._fd, SEGMENT, offset)
-        if len(data) < _HEADER.size:
+        header = self.pread(self._fd, _HEADER.size, offset)
+        if len(header) < _HEADER.size:
             return None, 0
-        tag, used, before = _HEADER.unpack_from(data)
-        again = os.pread(self._fd, _HEADER.size, offset)
-        if tag != number + 1 or again[:8] != data[:8] or not _HEADER.size <= used <= SEGMENT:
+        tag, used, before = _HEADER.unpack(header)
+        if tag != number + 1 or not _HEADER.size <= used <= SEGMENT:
             return None, 0
-        return data[:used], before
+        data = self.pread(self._fd, used, offset)
+        again = self.pread(self._fd, _HEADER.size, offset)
+        return (data, before) if again[:8] == header[:8] else (None, 0)
 
     def _oldest(self, first: int, last: int) -> tuple[int, bytes | None, int]:
         """The first segment among first..last that the ring still has: its number, its used part
@@ -307,10 +328,11 @@ def append_event(fd: int, event: dict[str, Any]) -> None:
     os.write(fd, json.dumps(event, separators=(",", ":")).encode() + b"\n")
 
 
-def read_events(fd: int) -> list[dict[str, Any]]:
+def read_events(fd: int, pread: Pread = os.pread) -> list[dict[str, Any]]:
     """All whole events of the journal. A line that is no JSON object ends the journal."""
     events: list[dict[str, Any]] = []
-    for line in os.pread(fd, JOURNAL_MAX, 0).split(b"\n")[:-1]:
+    size = min(os.fstat(fd).st_size, JOURNAL_MAX)
+    for line in pread(fd, size, 0).split(b"\n")[:-1]:
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):

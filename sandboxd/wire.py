@@ -70,6 +70,9 @@ IN_FLIGHT_S = 2.0
 init have sent to themselves and left behind. It limits their number (unix(7), ETOOMANYREFS)."""
 
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
+
 class WireError(SandboxdError):
     """The peer sent a packet that is no message; the conversation is over."""
 
@@ -90,7 +93,7 @@ class Starved(WireError):
 
 def encode(message: dict[str, Any]) -> bytes:
     """The packet for `message`. Raises WireError when it is too large."""
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = _JSON.encode(message).encode()
     if len(data) > PACKET:
         raise WireError(f"message of {len(data)} bytes; at most {PACKET} fit a packet")
     return data

@@ -179,7 +179,8 @@ class ClientCalls:
         if since == self._cursor.offset:  # the last reply is served again without console text
             self._cursor = _from_here(self._cursor)
             return
-        console = await asyncio.to_thread(self._follower.spool.at, since.console)
+        spool = self._follower.spool
+        console = await spool.promptly(spool.at, since.console)
         answered = min(since.steps, len(self._follower.events))
         self._cursor = _from_here(
             ClientCursor(console, console, answered, False, self._cursor.started_at)
@@ -225,7 +226,7 @@ class ClientCalls:
             return
         self._questioned = True
         begin = follower.events[-1].console if follower.events else 0
-        if await asyncio.to_thread(follower.spool.silent_since, begin):
+        if await follower.spool.promptly(follower.spool.silent_since, begin):
             self._notices.append(log("info", SILENT_QUESTION))
 
     async def _gather(self, answer: NextAnswer, policy: PollPolicy) -> NextAnswer:
@@ -282,9 +283,8 @@ class ClientCalls:
             return _Draft(Reply(answer, notices, cursor.offset), cursor, len(notices))
         marks = [NO_POSITION if event.fault else event.console for event in events]
         end = marks.pop() if answer.event else NO_POSITION
-        part = await asyncio.to_thread(
-            self._follower.spool.console, cursor.console, end, policy, marks
-        )
+        spool = self._follower.spool
+        part = await spool.promptly(spool.console, cursor.console, end, policy, marks)
         cursor = replace(cursor, console=part.behind)
         if part.more:  # the answer follows when all output before it has been served
             events = events[: len(part.counts)]

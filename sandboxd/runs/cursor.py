@@ -13,6 +13,7 @@ reply that it received.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import struct
 import threading
@@ -30,6 +31,14 @@ less of it, and zeros are the values of these."""
 THREADS = 16
 PATIENCE_S = 0.005
 """How long the event loop may stand still for a note."""
+
+TMPFS_MAGIC = 0x01021994
+"""The type of a file system that is memory (linux/magic.h)."""
+
+_fstatfs = ctypes.CDLL(None, use_errno=True).fstatfs
+_fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_STATFS_SIZE = 256
+"""More than struct statfs has; its first field is the type, a long (statfs(2))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,14 @@ async def no_note() -> None:
     """The note of a reply that moves no cursor."""
 
 
+def is_in_memory(fd: int) -> bool:
+    """The file `fd` is in a file system without a disk, so that no write to it waits for one."""
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    if _fstatfs(fd, buffer):
+        return False
+    return ctypes.c_long.from_buffer(buffer).value == TMPFS_MAGIC
+
+
 class CursorFile:
     """The file `fd`, which is closed with `close`. Where it is used, an event loop runs."""
 
@@ -81,7 +98,8 @@ class CursorFile:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
-        self._record = b""
+        self._record = self._written = b""
+        self._is_in_memory = is_in_memory(fd)
 
     @classmethod
     def start_threads(cls) -> None:
@@ -106,6 +124,9 @@ class CursorFile:
         """Note `cursor`, in the kernel's memory and not on the disk. That takes microseconds: so
         few that the event loop stands still for them, lest the daemon be killed between the note
         and the hand-over. Only when the disk takes no writes does the event loop go on meanwhile.
+
+        A file in memory is written here. Another one is written in a thread, since a write to it
+        can wait for a disk that hangs. The thread needs a turn, which a busy host may give late.
         """
         self._record = _RECORD.pack(
             cursor.console.position, cursor.console.seen,
@@ -114,6 +135,11 @@ class CursorFile:
         ) + _BEHIND.pack(
             cursor.console.within, cursor.final_from.within, cursor.final_steps
         )  # fmt: skip
+        if self._record == self._written:
+            return
+        if self._is_in_memory:
+            self._write()
+            return
         written = self._threads.submit(self._write)
         try:
             written.result(PATIENCE_S)
@@ -122,12 +148,18 @@ class CursorFile:
 
     def _write(self) -> None:
         with self._lock:  # the last thread writes the newest record, whichever thread that is
+            record = self._record
             if self._fd >= 0:
-                os.pwrite(self._fd, self._record, 0)
+                self._written = b""
+                os.pwrite(self._fd, record, 0)
+                self._written = record
 
     def close(self) -> None:
         """Give the descriptor back, after the write that is under way."""
-        self._threads.submit(self._close)
+        if self._is_in_memory:
+            self._close()
+        else:
+            self._threads.submit(self._close)
 
     def _close(self) -> None:
         with self._lock:

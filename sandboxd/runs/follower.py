@@ -97,7 +97,7 @@ class Follower:
             _log.warning("a shim sent an invalid message: %s", error)
         finally:
             self._control.close()
-        self.events = lost(await asyncio.to_thread(self.spool.events), self._why_lost)
+        self.events = lost(await self.spool.promptly(self.spool.events), self._why_lost)
         self.over, self.waiting = True, False
         self.ended.set()
         self._news()
@@ -127,7 +127,7 @@ class Follower:
         """Update the attributes by the shim's answer, of which each field is untrusted."""
         before = (len(self.events), self.waiting, self.output)
         if answer.get("journal") != len(self.events):
-            self.events = await asyncio.to_thread(self.spool.events)
+            self.events = await self.spool.promptly(self.spool.events)
         if self._inputs is None:
             inputs = answer.get("inputs")
             self._inputs = inputs if isinstance(inputs, int) else 0

@@ -196,11 +196,12 @@ class Run:
             return []
         spool = self._follower.spool
         start = SpoolPosition(START)
-        return (await asyncio.to_thread(spool.console, start, NO_POSITION)).items
+        return (await spool.promptly(spool.console, start, NO_POSITION)).items
 
     async def size(self) -> int:
         """Bytes of disk that its console takes."""
-        return await asyncio.to_thread(self._follower.spool.size) if self._follower else 0
+        spool = self._follower.spool if self._follower else None
+        return await spool.promptly(spool.size) if spool else 0
 
     def call_off(self) -> bool:
         """Have it never started, if it waits to be started; whether it waits.

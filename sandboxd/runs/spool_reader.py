@@ -1,4 +1,7 @@
-"""The reader of a run's spool files, for threads: reads block on the disk.
+"""The reader of a run's spool files.
+
+Its methods block on the disk. `promptly` calls them for an event loop: in the loop while the page
+cache has all bytes, which is the rule for files that a shim has just written; else in a thread.
 
 Descriptors are closed under the lock that reads hold. Without the lock, a descriptor number that
 is closed while a thread is about to read could by then name another session's file.
@@ -6,16 +9,33 @@ is closed while a thread is about to read could by then name another session's f
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from ..config import ConsoleConfig
-from ..spool import START, ConsoleReader, Record, SpoolPosition, read_events
+from ..spool import (
+    START,
+    ConsoleReader,
+    Pread,
+    Record,
+    SpoolPosition,
+    cached_pread,
+    read_events,
+)
 from .console_items import BASE64, TEXT, Collector, CuttingCollector, FrameCollector, Item
 from .journal import JournalEvent, parse
 from .polling import POLL, PollPolicy
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SMALL = 128 * 1024
+"""Bytes of a file that the event loop reads; to decode more would take it a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +63,36 @@ class SpoolReader:
         self._console, self._journal = console, journal
         self._limit = config.response_chars
         self._most = 2 * (config.head + config.tail)
-        self._lock = threading.Lock()
+        self._pread: Pread = os.pread
+        self._lock = threading.RLock()
         self._closed = False
+
+    async def promptly(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `read`, a method of this reader, without blocking the event loop."""
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._is_small():
+                    self._read_by(cached_pread)
+                    return read(*args, **kwargs)
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+                    raise
+            finally:
+                self._read_by(os.pread)
+                self._lock.release()
+        return await asyncio.to_thread(read, *args, **kwargs)
+
+    def _is_small(self) -> bool:
+        files = () if self._closed else (self._console, self._journal)
+        return all(os.fstat(fd).st_size <= SMALL for fd in files)
+
+    def _read_by(self, pread: Pread) -> None:
+        self._pread = self._reader.pread = pread
 
     def events(self) -> list[JournalEvent]:
         """The events that are in the journal by now."""
         with self._lock:
-            return [] if self._closed else parse(read_events(self._journal))
+            return [] if self._closed else parse(read_events(self._journal, self._pread))
 
     def console(
         self,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +21,7 @@ from sandboxd.runs.run import Run
 from sandboxd.spool import SpoolPosition
 
 from ..api.fake_shim import KEEP
+from ..waiting import PATIENCE_S
 from .stage import Stage, follow, play, reply, statuses, text
 
 
@@ -40,6 +45,68 @@ def test_cursor_is_read_back_from_its_file_and_an_empty_file_is_the_beginning(
     )
     file.close()
     asyncio.run(file.write(noted))  # nobody minds
+
+
+@pytest.fixture
+def in_memory() -> Iterator[int]:
+    """A file in a file system that is memory."""
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        yield os.dup(file.fileno())
+
+
+def test_cursor_in_memory_is_written_in_the_event_loop(
+    in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread gets its turn late on a busy host; a kill before that would serve a reply twice."""
+    monkeypatch.setattr(CursorFile, "_threads", None)
+    file, cursor = CursorFile(in_memory), ClientCursor(answered=2, started_at=1.5)
+    asyncio.run(file.write(cursor))
+    assert file.read() == cursor
+    file.close()
+    with pytest.raises(OSError):
+        os.fstat(in_memory)
+
+
+def test_cursor_on_a_disk_that_hangs_does_not_stop_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thawed, write = threading.Event(), os.pwrite
+
+    def hang(*args: Any) -> int:
+        thawed.wait(PATIENCE_S)
+        return write(*args)
+
+    async def scenario() -> None:
+        writing = asyncio.create_task(file.write(cursor))
+        await asyncio.sleep(0)
+        assert not writing.done()
+        thawed.set()
+        await writing
+
+    monkeypatch.setattr(os, "pwrite", hang)
+    monkeypatch.setattr("sandboxd.runs.cursor.is_in_memory", lambda _: False)
+    file = CursorFile(os.open(tmp_path / "cursor", os.O_RDWR | os.O_CREAT))
+    cursor = ClientCursor(answered=1, started_at=1.5)
+    asyncio.run(scenario())
+    assert file.read() == cursor
+    file.close()
+
+
+def test_cursor_that_the_file_has_already_is_not_written_again(
+    in_memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes, write = list[bytes](), os.pwrite
+
+    def count(fd: int, data: bytes, offset: int) -> int:
+        writes.append(data)
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", count)
+    file, cursor = CursorFile(in_memory), ClientCursor(started_at=1.5)
+    for each in (cursor, cursor, replace(cursor, answered=1), cursor):
+        asyncio.run(file.write(each))
+    assert len(writes) == 3 and file.read() == cursor
+    file.close()
 
 
 def test_reply_that_its_client_did_not_receive_is_served_again(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import errno
 import os
 import tempfile
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +19,10 @@ from hypothesis import strategies as st
 from sandboxd.config import ConsoleConfig
 from sandboxd.runs.journal import NO_POSITION
 from sandboxd.runs.polling import LIVE, POLL, PollPolicy
-from sandboxd.runs.spool_reader import SpoolReader
+from sandboxd.runs.spool_reader import SMALL, SpoolReader
 from sandboxd.spool import SEGMENT, START, STDERR, STDOUT, ConsoleWriter, Splitter, SpoolPosition
+
+from ..waiting import PATIENCE_S
 
 KEEP = ConsoleConfig(head=2 * SEGMENT, tail=2 * SEGMENT, response_chars=100_000)
 
@@ -166,3 +172,76 @@ def test_silence_is_known_by_the_position_of_the_last_event(
     assert spool.silent_since(0)
     writer.append(STDOUT, b"x")
     assert not spool.silent_since(0) and spool.silent_since(writer.position)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The reads that a thread has done."""
+    done: list[str] = []
+
+    async def to_thread(read: Callable[..., object], *args: object) -> object:
+        done.append(getattr(read, "__name__", ""))
+        return read(*args)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    return done
+
+
+def test_spool_in_the_page_cache_is_read_in_the_event_loop(
+    console: int, spool: SpoolReader, threads: list[str]
+) -> None:
+    ConsoleWriter(console, KEEP.head, KEEP.tail).append(STDOUT, b"one")
+    part = asyncio.run(spool.promptly(spool.console, SpoolPosition(START), NO_POSITION))
+    assert (part.items, asyncio.run(spool.promptly(spool.events))) == ([["stdout", "one"]], [])
+    assert threads == []
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EOPNOTSUPP])
+def test_spool_that_a_disk_has_is_read_in_a_thread(
+    console: int,
+    spool: SpoolReader,
+    threads: list[str],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    ConsoleWriter(console, KEEP.head, KEEP.tail).append(STDOUT, b"one")
+    monkeypatch.setattr(os, "preadv", refuse)
+    part = asyncio.run(spool.promptly(spool.console, SpoolPosition(START), NO_POSITION))
+    assert (part.items, threads) == ([["stdout", "one"]], ["console"])
+
+
+def test_large_spool_and_one_that_a_thread_reads_do_not_stop_the_event_loop(
+    console: int, spool: SpoolReader, threads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.truncate(console, SMALL + 1)
+    asyncio.run(spool.promptly(spool.console, SpoolPosition(START), NO_POSITION))
+    assert threads == ["console"]
+    os.truncate(console, 0)
+    held, read = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with spool._lock:
+            held.set()
+            read.wait(PATIENCE_S)
+
+    async def release_and_read(method: Callable[[], object]) -> object:
+        threads.append("events")
+        read.set()
+        return method()
+
+    reader = threading.Thread(target=hang)
+    reader.start()
+    held.wait(PATIENCE_S)
+    monkeypatch.setattr(asyncio, "to_thread", release_and_read)
+    assert asyncio.run(spool.promptly(spool.events)) == []
+    reader.join()
+    assert threads == ["console", "events"]
+
+
+def test_closed_spool_is_empty_for_the_event_loop_too(spool: SpoolReader) -> None:
+    spool.close()
+    assert asyncio.run(spool.promptly(spool.events)) == []
+    assert asyncio.run(spool.promptly(spool.size)) == 0

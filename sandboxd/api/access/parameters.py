@@ -211,17 +211,25 @@ def _no_constant(name: str) -> Any:
 
 def _query(query: bytes, kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The query string; the last of repeated values counts, unless `kind` has a list there."""
+    if not query:
+        return {}
     text = query.decode("utf-8", "surrogateescape")
     try:
         fields = parse_qs(text, True, errors="surrogateescape", max_num_fields=_FIELDS_MAX)
     except ValueError:
         raise Invalid(f"at most {_FIELDS_MAX} fields in a query are allowed") from None
-    lists = {
+    lists = _lists(kind)
+    return {key: value if key in lists else value[-1] for key, value in fields.items()}
+
+
+@functools.cache
+def _lists(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The names of the parameters `kind` that are lists."""
+    return frozenset(
         field.encode_name
         for field in msgspec.structs.fields(kind)
         if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.ListType)
-    }
-    return {key: value if key in lists else value[-1] for key, value in fields.items()}
+    )
 
 
 async def _whole(request: Request) -> bytes:

@@ -23,6 +23,7 @@ AT_ONCE = 16 * 1024
 
 _KEY = "sandboxd.handed_over"
 _PRESENCE = "sandboxd.presence"
+_GONE = "sandboxd.gone"
 
 PATIENCE_S = 10.0
 """Seconds in which a client has to read a response. After that it may ask again for the rest, over
@@ -43,6 +44,10 @@ class Delivering:
         extensions = scope.setdefault("extensions", {})
         extensions[_KEY] = self._handed_over
         extensions[_PRESENCE] = lambda: self._expect_presence(scope)
+        extensions[_GONE] = self._is_gone
+
+    def _is_gone(self) -> bool:
+        return self._lost
 
     def _expect_presence(self, scope: Any) -> None:
         self._watched = scope
@@ -58,20 +63,32 @@ class Delivering:
         raise NotImplementedError
 
     async def _handed_over(self) -> bool:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                self.transport.set_write_buffer_limits(0)
-                await self._drained()
-        except TimeoutError:
+        if self.transport.get_write_buffer_size() and not await self._emptied():
             return False
-        finally:
-            self.transport.set_write_buffer_limits()
         if self.transport.is_closing():
             await asyncio.sleep(0)  # the loop reports the reason in its next round
         if self._lost:
             return self._failure is None
         sock = self.transport.get_extra_info("socket")
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0)
+
+    async def _emptied(self) -> bool:
+        """Wait until the kernel has taken all bytes, or the connection is lost."""
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                self.transport.set_write_buffer_limits(0)
+                await self._drained()
+                return True
+        except TimeoutError:
+            return False
+        finally:
+            self.transport.set_write_buffer_limits()
+
+
+def is_gone(scope: MutableMapping[str, Any]) -> bool:
+    """The client of this request has closed its connection."""
+    lost: Callable[[], bool] | None = scope.get("extensions", {}).get(_GONE)
+    return bool(lost and lost())
 
 
 def expect_presence(scope: MutableMapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.reply import Reply
 from ...runs.run import Run
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
-from ..http.delivery import expect_presence, hand_over
+from ..http.delivery import expect_presence, hand_over, is_gone
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
@@ -267,7 +267,7 @@ class _CallResponse(Response):
             fields = await result(self._target, self._run, reply, self._wording, self._policy.holds)
             content: CallResult = {"result": {"runId": self._run.id, **fields}}
             answer = JsonResponse(content)
-            if await Request(scope, receive).is_disconnected():
+            if is_gone(scope):
                 raise ClientDisconnect
             await hand_over(answer, scope, send, reply.note if reply else no_note)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...config import Config
@@ -80,10 +80,10 @@ def _summed(usage: dict[str, int], events: Sequence[JournalEvent]) -> dict[str, 
     total["runs"] += 1
     for event in events:
         if event.verdict:
-            used = asdict(event.verdict.usage)
-            total["wall_ms"] += used["wall_ms"]
-            total["cpu_ms"] += used["cpu_ms"]
-            total["mem_peak"] = max(total["mem_peak"], used["mem_peak"])
+            used = event.verdict.usage
+            total["wall_ms"] += used.wall_ms
+            total["cpu_ms"] += used.cpu_ms
+            total["mem_peak"] = max(total["mem_peak"], used.mem_peak)
     return total
 
 

@@ -15,7 +15,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -88,7 +88,7 @@ class RunRecords:
 
 def _row(session: str, run: Run) -> RunRow:
     # In ASCII: variables may have bytes that UTF-8 cannot carry.
-    plan = json.dumps(asdict(replace(run.plan, stdin=None)))
+    plan = json.dumps(msgspec.to_builtins(replace(run.plan, stdin=None)))
     return RunRow(session, 0, run.id, plan, run.plan.stdin, BOOT)
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import msgspec
+
 from ... import wire
 from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
 from ...model import Attachment, Step
@@ -194,7 +196,7 @@ class WardenClient:
             _, fds = await self._request(
                 "start", () if stdin is None else (stdin,),
                 slot=slot, session=session, run=run, shell=shell,
-                steps=[asdict(step) for step in steps], environ=environ,
+                steps=msgspec.to_builtins(steps), environ=environ,
                 terminal=terminal, interactive=interactive, runtime=runtime,
             )  # fmt: skip
         except wire.Starved:

@@ -99,7 +99,8 @@ def followers(path: str) -> list[int]:
         control = undo.enter_context(_connected(path) or _ended())
         fds = [control.fileno()]
         for name in ("console", "journal", "cursor"):
-            mode = os.O_RDWR if name == "cursor" else os.O_RDONLY
+            # A read that notes its time could wait for the disk, and the api reads in its loop.
+            mode = os.O_RDWR if name == "cursor" else os.O_RDONLY | os.O_NOATIME
             fds.append(os.open(f"{path}/{name}", mode | os.O_CLOEXEC))
             undo.callback(os.close, fds[-1])
         undo.pop_all()
