@@ -1,6 +1,7 @@
 """The queue of one session's runs: one at a time, in the order of the requests.
 
-One task works while the queue has runs; it belongs to `RunQueue` and ends with `close`. The result
+One task works while the queue has runs, and another one forgets old runs, for which no new run
+waits; both belong to `RunQueue` and end with `close`. The result
 of a finished run can be fetched until newer runs push it out, or its time is over. The host of the
 queue, its session, keeps the runs on the disk: it records each run before a client hears that the
 run was accepted, and after a restart hands over the runs that are left (`restore`).
@@ -12,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -35,9 +36,11 @@ CLEAR_S = 10.0
 class QueueHost(Protocol):
     """The services that a queue needs from its session."""
 
-    async def record_runs(self, runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
-        """Number the runs, and record them on the disk in place of those `replaced`: both or
-        neither, also when the daemon is killed. When this returns, both is on the disk."""
+    async def record_runs(
+        self, runs: Sequence[Run], replaced: Sequence[Run] = ()
+    ) -> Awaitable[object]:
+        """Number the runs, and record them in place of those `replaced`: both or neither, also
+        when the daemon is killed. When the result has come, both is on the disk."""
 
     def admit_run(self, run: Run) -> AbstractAsyncContextManager[StartedRun | None]:
         """The admission of a run, for the time that it goes on; entered when the run may begin.
@@ -70,6 +73,8 @@ class RunQueue:
         self._queue: deque[Run] = deque()
         self._finished: deque[Run] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._clearing: asyncio.Task[None] | None = None
+        self._is_crowded = False
         self._submitting = asyncio.Lock()
         self._closed = self._suspended = False
         self._closing = asyncio.Event()
@@ -117,18 +122,25 @@ class RunQueue:
         async with self._submitting:
             known = self._runs.get(id)
             if known and known.resumable and known.plan.options == plan.options:
-                return known
-            if known and not known.over:
+                run = known
+            elif known and not known.over:
                 raise Invalid(f"run {id} is not over yet and has other options")
-            run = Run(id, plan, self._config)
-            await self._append([run])
-            return run
+            else:
+                run = Run(id, plan, self._config)
+                await self._append([run])
+        try:
+            await run.recorded()
+        except SandboxdError:  # the client learns of no run: none goes on
+            await self.abandon(run)
+            raise
+        return run
 
     async def submit_own(self, plans: Iterable[tuple[str, Plan]]) -> None:
         """Submit the session's own runs, before all others: all of them or none."""
         async with self._submitting:
             if runs := [Run(id, plan, self._config) for id, plan in plans]:
                 await self._append(runs)
+                await runs[0].recorded()
 
     def _refusal(self) -> SandboxdError:
         """The reason why a closed or suspended queue does nothing more."""
@@ -139,7 +151,9 @@ class RunQueue:
             raise self._refusal()
         if len(self._queue) + len(runs) > QUEUE_MAX:
             raise QuotaExceeded(f"at most {QUEUE_MAX} runs of a session may be in its queue")
-        await self._host.record_runs(runs)
+        durable = asyncio.ensure_future(await self._host.record_runs(runs))
+        for run in runs:
+            run.durable = durable
         self._put(runs)
         if self._closed:  # meanwhile
             for run in runs:
@@ -202,6 +216,13 @@ class RunQueue:
             self._finished.append(run)
             run.done.set()
             await self._host.run_over(run)
+            self._is_crowded = True
+            if self._clearing is None or self._clearing.done():
+                self._clearing = asyncio.create_task(self._make_room(), name="old runs")
+
+    async def _make_room(self) -> None:
+        while self._is_crowded:
+            self._is_crowded = False
             await self._forget_oldest()
 
     async def _forget_oldest(self) -> None:
@@ -269,7 +290,7 @@ class RunQueue:
             own = [run for run in self._queue if run.plan.role and not run.unwanted]
             again = [Run(run.id, run.plan, self._config) for run in own]
             if own:  # first of all: a run that ends before it would not begin again after a crash
-                await self._host.record_runs(again, own)
+                await (await self._host.record_runs(again, own))
             cleared = list(self._queue)
             self._put(again)
             if not cleared:
@@ -329,10 +350,11 @@ class RunQueue:
         if not self._suspended:
             for run in runs:
                 run.vanish()
-        if self._worker:
-            self._worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._worker
+        for task in (self._worker, self._clearing):
+            if task:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         for run in runs:
             await run.close()
         self._runs.clear()

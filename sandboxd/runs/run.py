@@ -50,7 +50,8 @@ class Run:
         self.number = number
         self.restored = number > 0
         self.other_boot = False  # recorded before the host was restarted
-        self.begun = False  # an earlier daemon was about to have it started
+        self.begun = False  # it is being started, or an earlier daemon was about to have it started
+        self.durable: asyncio.Future[object] | None = None  # its record comes to the disk
         self.asked_at = time.time()
         self.started_at = self.ended_at = 0.0
         self.called_off = False
@@ -110,6 +111,12 @@ class Run:
     def resumable(self) -> bool:
         """A repeated request means this run: it is not over, or its end has not been served."""
         return not (self.served or self.vanished)
+
+    async def recorded(self) -> None:
+        """Wait until no loss of power undoes the record of the run. Raises Unwritable."""
+        if self.durable:
+            await asyncio.shield(self.durable)
+            self.durable = None
 
     @contextlib.contextmanager
     def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:

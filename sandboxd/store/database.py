@@ -2,8 +2,9 @@
 its own.
 
 Write-ahead logging with synchronous=FULL: a commit is on the disk when it returns, so a reply after
-it stays true after a loss of power (sqlite.org/wal.html). A commit costs 0.3 ms on a disk with a
-write cache of its own.
+it stays true after a loss of power (sqlite.org/wal.html). The thread of the api instead syncs the
+log itself, once for all commits that wait (commit_thread.py). It sets synchronous=NORMAL, with
+which SQLite still syncs the log before each checkpoint.
 
 The log's index is a file, too, created by the first process that opens the database. A full disk
 has no room for it, and then the daemon is needed most, so it has the index in memory and the
@@ -12,7 +13,6 @@ database to itself (sqlite.org/wal.html#use_of_wal_without_shared_memory) until 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import logging
@@ -20,12 +20,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from ..errors import ConfigError, Invalid, NoSpace
 from ..free_space import FreeSpace
+from .commit_thread import Commit, CommitThread
+from .wal_index import WalIndex
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,12 +127,14 @@ MIGRATIONS: Sequence[str] = (
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 
 
-WAL_INDEX_HEADER = 48
-
 ROOM = 1 << 20
 """Bytes that must be free for the log and its index."""
 
 INODES = 8
+
+_TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
+_SAVEPOINT = ("SAVEPOINT work", "RELEASE work", ("ROLLBACK TO work", "RELEASE work"))
+"""The statements that begin a transaction, end it, and undo it."""
 
 REMEDY = (
     "put back a copy of it, or move it, what begins with its name, and the directory slots away: "
@@ -152,10 +154,12 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._thread = ThreadPoolExecutor(1, "database")
-        self._lock = threading.Lock()
-        self._index = -1
-        """The log's index; -1: it is in memory, and no other process uses the database."""
+        self._thread = CommitThread(self)
+        self._lock = threading.RLock()
+        self._is_group = False
+        self._synchronous = "FULL"
+        self._log = -1
+        """The log, for `sync`; -1: not open."""
         try:
             self._open_anyhow()
             self._check()
@@ -172,20 +176,19 @@ class Database:
         except (sqlite3.OperationalError, OSError):
             if self._has_room() or not os.path.exists(self.path):
                 raise
-            self._connection, _ = self._open(alone=True)
+            self._connection, self._index = self._open(alone=True)
             _log.error("%s: the disk is full: nothing can be written for now", self.path)
 
-    def _open(self, alone: bool) -> tuple[sqlite3.Connection, int]:
-        """A connection, and the log's index, -1 if the database is opened `alone`."""
+    def _open(self, alone: bool) -> tuple[sqlite3.Connection, WalIndex]:
+        """A connection, and the log's index."""
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             connection.execute(f"PRAGMA locking_mode = {'EXCLUSIVE' if alone else 'NORMAL'}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # the index is there now
-            if alone:
-                return connection, -1
-            return connection, os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+            self._synchronous = "FULL"
+            return connection, WalIndex(self.path, is_shared=not alone)
         except BaseException:  # closed for whatever reason; raised again
             connection.close()
             raise
@@ -196,9 +199,11 @@ class Database:
     def _share(self) -> None:
         """With the lock: let others use the database as well, now that there is room. Raises
         Unwritable when that fails; the next transaction tries again."""
-        if self._index >= 0 or not self._has_room():
+        if self._index.is_shared or not self._has_room():
             return
         self._connection.close()
+        self._index.close()
+        self._close_log()
         try:
             self._open_anyhow()
         except (sqlite3.OperationalError, OSError) as error:  # a quota, say
@@ -229,27 +234,85 @@ class Database:
         self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """The result of `work` on this database, done in the database's own thread: while a disk
-        hangs, no other thread waits for it."""
-        call = functools.partial(copy_context().run, work, self, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        hangs, no other thread waits for it. What it has changed is on the disk."""
+        return await self._thread.durable(functools.partial(work, self, *args, **kwargs))
+
+    async def write(
+        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `run`, but the change is on the disk a moment later. If the host loses its power
+        before, the change is lost, together with all later ones."""
+        return await self._thread.written(functools.partial(work, self, *args, **kwargs))
+
+    def begin(
+        self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Commit[T]:
+        """As `run`, for a caller that goes on as soon as no end of the process undoes the change,
+        and waits for the disk later."""
+        return self._thread.both(functools.partial(work, self, *args, **kwargs))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one writing transaction; rolled back when the block raises."""
+        """The connection, for one writing transaction; rolled back when the block raises. Within
+        `group` it is a part of the group's transaction."""
         with self._lock:
-            self._share()
+            begin, end, undo = _SAVEPOINT if self._is_group else _TRANSACTION
+            if not self._is_group:
+                self._share()
+                self._set_synchronous("FULL")
+            elif not self._connection.in_transaction:  # an error of the disk undoes all at once
+                raise Unwritable("the state cannot be written")
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute(begin)
                 yield self._connection
-                self._connection.execute("COMMIT")
+                self._connection.execute(end)
             except BaseException as error:  # an interrupt, too, rolls back; raised again
                 if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                if isinstance(error, UnicodeEncodeError):  # SQLite's texts are UTF-8
-                    raise Invalid("a text with lone surrogates cannot be kept") from None
-                if isinstance(error, sqlite3.OperationalError):
-                    raise Unwritable("the state cannot be written", str(error)) from error
+                    for statement in undo:
+                        self._connection.execute(statement)
+                _translate(error)
                 raise
+
+    @contextlib.contextmanager
+    def group(self) -> Iterator[object]:
+        """One transaction for all those of the block, each of which can be rolled back by itself.
+        It is on the disk after `sync`. Raises Unwritable, and nothing of it has happened."""
+        with self._lock:
+            self._share()
+            self._set_synchronous("NORMAL")
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                before, self._is_group = self._index.header(), True
+                yield None
+                self._connection.execute("COMMIT")
+                self._index.note_own(before)
+            except BaseException as error:  # as above
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                _translate(error)
+                raise
+            finally:
+                self._is_group = False
+
+    def _set_synchronous(self, mode: Literal["FULL", "NORMAL"]) -> None:
+        if mode != self._synchronous:
+            self._connection.execute(f"PRAGMA synchronous = {mode}")
+            self._synchronous = mode
+
+    def sync(self) -> None:
+        """Bring the log to the disk. Raises Unwritable."""
+        with self._lock:
+            try:
+                if self._log < 0:
+                    self._log = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+                    directory = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
+                    try:
+                        os.fsync(directory)  # the log may be new in it
+                    finally:
+                        os.close(directory)
+                os.fdatasync(self._log)
+            except OSError as error:
+                raise Unwritable("the state cannot be written", str(error)) from error
 
     def probe(self) -> None:
         """Write something that changes nothing. Raises Unwritable when that fails."""
@@ -257,24 +320,29 @@ class Database:
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def version(self) -> bytes:
-        """A value that changes with every commit, those of other processes included.
+        """A value that changes with every commit of another process. Does not block."""
+        return self._index.version()
 
-        It is the header of the log's index, with its checksums, in memory that the processes
-        share (sqlite.org/walformat.html, 2.1). Looking there takes no lock, so the event loop
-        may do it also while the disk takes no writes, when PRAGMA data_version may block.
-        """
-        index = self._index
-        return os.pread(index, WAL_INDEX_HEADER, 0) if index >= 0 else b"alone"
+    def _close_log(self) -> None:
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def close(self) -> None:
         """Close the file; it must not be used any more."""
-        self._thread.shutdown()
+        self._thread.close()
         with self._lock:
+            self._close_log()
             self._connection.close()
-            # Not before: closing a file takes all locks away that the process has on it (fcntl(2)),
-            # those of SQLite too, and the next process would take the index for one of a crash.
-            if self._index >= 0:
-                os.close(self._index)
+            self._index.close()
+
+
+def _translate(error: BaseException) -> None:
+    """Raise the error of a transaction as its callers know it, unless that is the same."""
+    if isinstance(error, UnicodeEncodeError):  # SQLite's texts are UTF-8
+        raise Invalid("a text with lone surrogates cannot be kept") from None
+    if isinstance(error, sqlite3.OperationalError) and not isinstance(error, Unwritable):
+        raise Unwritable("the state cannot be written", str(error)) from error
 
 
 def _with_remedy(error: Exception) -> str:

@@ -26,7 +26,7 @@ class RunRow:
     stdin     of exec; None: typed
     boot      the kernel's boot id when the run was accepted
     ended_at  seconds since 1970; None: it is not over, or its end has not been noted
-    begun     the daemon was about to have it started
+    begun     the daemon was about to have it started; a new run: it is
     """
 
     session: str
@@ -63,9 +63,9 @@ def add(
         numbers = list(range(first, first + len(rows)))
         _remove(connection, session, replaced)
         connection.executemany(
-            f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, 0)",
+            f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, NULL, ?)",
             [
-                (session, number, each.id, each.plan, each.stdin, each.boot)
+                (session, number, each.id, each.plan, each.stdin, each.boot, each.begun)
                 for number, each in zip(numbers, rows, strict=True)
             ],
         )
@@ -95,11 +95,12 @@ def all_rows(database: Database) -> dict[str, list[RunRow]]:
     return rows
 
 
-def begun(database: Database, session: str, number: int) -> None:
-    """Note that a run is being started. With this note it is not started again after a boot."""
+def begun(database: Database, session: str, number: int, begun: bool = True) -> None:
+    """Note that a run is being started, or that it waits after all. With the note that it was
+    begun it is not started again after a boot."""
     with database.transaction() as connection:
         connection.execute(
-            "UPDATE runs SET begun = 1 WHERE session = ? AND number = ?", (session, number)
+            "UPDATE runs SET begun = ? WHERE session = ? AND number = ?", (begun, session, number)
         )
 
 

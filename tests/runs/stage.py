@@ -41,13 +41,18 @@ class Stage:
         self.rows: dict[int, Run] = {}
         self.accounted: list[str] = []
 
-    async def record_runs(self, runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
+    async def record_runs(
+        self, runs: Sequence[Run], replaced: Sequence[Run] = ()
+    ) -> Awaitable[object]:
         for run in replaced:
             del self.rows[run.number]
         for run in runs:
             self.count += 1
             run.number = self.count
             self.rows[run.number] = run
+        durable: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        durable.set_result(None)
+        return durable
 
     @contextlib.asynccontextmanager
     async def admit_run(self, run: Run) -> AsyncIterator[StartedRun | None]:

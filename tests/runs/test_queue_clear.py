@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -150,9 +150,9 @@ def test_own_runs_begin_again_once_when_the_queue_is_cleared_twice_at_a_time(
     async def scenario(stage: Stage) -> None:
         record_runs, waits = stage.record_runs, iter([0.0, 0.02, 0.5])
 
-        async def slow(runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
+        async def slow(runs: Sequence[Run], replaced: Sequence[Run] = ()) -> Awaitable[object]:
             await asyncio.sleep(next(waits))
-            await record_runs(runs, [run for run in replaced if run.number in stage.rows])
+            return await record_runs(runs, [run for run in replaced if run.number in stage.rows])
 
         stage.record_runs = slow  # type: ignore[method-assign]  # only this object is slow
         steps = tuple(Step(name, None, STEP_LIMITS) for name in ("clean", "build"))

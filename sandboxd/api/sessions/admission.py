@@ -276,6 +276,10 @@ class Admission:
         if (waited := time.monotonic() - began) >= NOTICE_S:
             run.notice(f"this run has waited {waited:.0f} s for its turn", "info")
 
+    def has_room(self, owner: str, run: Run) -> bool:
+        """A run would begin at once, if it asked now for its turn."""
+        return self.runs.queue.has_room(owner, run_amount(run.plan))
+
     def waiting(self, runs: RunQueue, run: Run) -> Waiting | None:
         """Where a run of the queue `runs` waits; None: it does not."""
         before, head = runs.position(run), self.runs.waiting(runs.active)

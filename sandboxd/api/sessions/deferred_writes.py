@@ -13,10 +13,11 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from ...errors import Invalid
 from ...store.database import Database, Unwritable
 
 _log = logging.getLogger(__name__)
@@ -27,25 +28,49 @@ class DeferredWrites:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._due: deque[Callable[[], Awaitable[object]]] = deque()
+        self._due: deque[Callable[[Database], object]] = deque()
+        self._is_urgent = False
+        self._trying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     async def write(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
         """Have `act` write now, after all writes that are due before it; or later."""
-        self._due.append(partial(self._database.run, act, *args, **values))
+        self._due.append(lambda database: act(database, *args, **values))
+        self._is_urgent = True
+        await self._try()
+
+    def note(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
+        """As `write`, for a caller that does not wait. A loss of power within a second may undo
+        the write (Database.write)."""
+        self._due.append(lambda database: act(database, *args, **values))
+        if self._trying is None or self._trying.done():
+            self._trying = asyncio.create_task(self._try(), name="deferred writes")
+
+    async def _try(self) -> None:
         try:
             await self.settle()
         except Unwritable as error:
             _log.error("%d writes wait for room on the disk: %s", len(self._due), error)
 
     async def settle(self) -> None:
-        """Carry out all writes that are due. Raises Unwritable."""
+        """Carry out all writes that are due, in one transaction. Raises Unwritable."""
         async with self._lock:
             while self._due:
-                try:
-                    await self._due[0]()
-                except Unwritable:
-                    raise
-                except sqlite3.Error as error:  # it never can be; memory has it until we end
-                    _log.error("the end of a session or run cannot be stored: %s", error)
-                self._due.popleft()
+                acts, is_urgent = tuple(self._due), self._is_urgent
+                work = partial(_write_all, acts=acts)
+                await (self._database.run(work) if is_urgent else self._database.write(work))
+                self._is_urgent = self._is_urgent and len(self._due) > len(acts)
+                for _ in acts:
+                    self._due.popleft()
+
+
+def _write_all(database: Database, acts: Iterable[Callable[[Database], object]]) -> None:
+    """Carry out all writes, or none and raise Unwritable."""
+    with database.transaction():
+        for act in acts:
+            try:
+                act(database)
+            except Unwritable:
+                raise
+            except (sqlite3.Error, Invalid) as error:  # it never can be; memory has it until we end
+                _log.error("the end of a session or run cannot be stored: %s", error)

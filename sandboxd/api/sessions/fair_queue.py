@@ -149,6 +149,13 @@ class FairQueue:
                 return None if self._used.exceeded(amount, self.total) else owner
         return None
 
+    def has_room(self, owner: str, amount: Amount) -> bool:
+        """A key of `owner` that asks for `amount` now is granted it at once."""
+        if self.paused or self._waiting or self._is_too_large(amount):
+            return False
+        is_bounded = self.used_by(owner).exceeded(amount, self.owner)
+        return not (is_bounded or self._used.exceeded(amount, self.total))
+
     def _is_too_large(self, amount: Amount) -> bool:
         return amount.tasks > self.total.tasks
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,19 +42,23 @@ class RunRecords:
         self._database = services.database
         self._warden = services.warden
 
-    async def add(self, runs: Sequence[Run], replaced: Sequence[Run], now: float) -> int:
-        """Number the runs and put their rows on the disk, in one transaction with the removal of
-        those `replaced`, which the next daemon would begin; the last number. Raises Unavailable
-        when the session is gone."""
+    async def add(
+        self, runs: Sequence[Run], replaced: Sequence[Run], now: float
+    ) -> Awaitable[object]:
+        """Number the runs and record their rows, in one transaction with the removal of those
+        `replaced`, which the next daemon would begin. No end of the daemon undoes this any more;
+        the result comes when no loss of power does. Raises Unavailable when the session is gone.
+        """
         rows = [_row(self._id, run) for run in runs]
         old = [run.number for run in replaced]
+        commit = self._database.begin(table.add, self._id, now, rows, old)
         try:
-            numbers = await self._database.run(table.add, self._id, now, rows, old)
+            numbers = await commit.written
         except KeyError:
             raise Deleted("session") from None
         for run, number in zip(runs, numbers, strict=True):
             run.number = number
-        return numbers[-1]
+        return commit.durable
 
     async def number(self, run: Run, now: float) -> int:
         """Number a run without a row: one that ends with the daemon. Raises Unavailable when the
@@ -65,10 +69,17 @@ class RunRecords:
             raise Deleted("session") from None
         return run.number
 
+    def note_waiting(self, run: Run) -> None:
+        """Note that the run waits after all, if its row says that it was begun."""
+        if run.begun:
+            run.begun = False
+            self._database.begin(table.begun, self._id, run.number, False)
+
     async def note_begun(self, run: Run) -> None:
         """Note that the run is being started: after a power cut the disk may not show it."""
+        run.begun = True
         try:
-            await self._database.run(table.begun, self._id, run.number)
+            await self._database.run(table.begun, self._id, run.number, True)
         except (SandboxdError, sqlite3.Error) as error:  # its files show it, but for a power cut
             _log.warning("the start of run %s cannot be noted: %s", run.id, error)
 
@@ -76,8 +87,11 @@ class RunRecords:
         """Remove the rows and the files of runs. The rows first: at a restart, files without a
         row are removed, but a row without files would have its run begin."""
         numbers = [run.number for run in runs]
+        # A row that a loss of power brings back has a run begin, unless the run has ended.
+        is_over = all(run.ended_at and run.begun for run in runs)
+        remove = self._database.write if is_over else self._database.run
         try:
-            await self._database.run(table.remove, self._id, numbers)
+            await remove(table.remove, self._id, numbers)
             if slot is not None:
                 await self._warden.forget(slot, self._id, numbers)
         except Gone:
@@ -89,7 +103,7 @@ class RunRecords:
 def _row(session: str, run: Run) -> RunRow:
     # In ASCII: variables may have bytes that UTF-8 cannot carry.
     plan = json.dumps(msgspec.to_builtins(replace(run.plan, stdin=None)))
-    return RunRow(session, 0, run.id, plan, run.plan.stdin, BOOT)
+    return RunRow(session, 0, run.id, plan, run.plan.stdin, BOOT, begun=run.begun)
 
 
 def recorded_run(row: RunRow, config: ConsoleConfig) -> Run:

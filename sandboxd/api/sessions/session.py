@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -177,10 +177,17 @@ class Session:
 
     # -- runs (QueueHost)
 
-    async def record_runs(self, runs: Sequence[Run], replaced: Sequence[Run] = ()) -> None:
-        """Number the runs and put their rows on the disk, in place of those `replaced`."""
+    async def record_runs(
+        self, runs: Sequence[Run], replaced: Sequence[Run] = ()
+    ) -> Awaitable[object]:
+        """Number the runs and record their rows, in place of those `replaced`; the result comes
+        when they are on the disk."""
         now = time.time()
-        self._count(await self._records.add(runs, replaced, now), now)
+        if not self.runs.active:  # one row less to write when the first of them begins at once
+            runs[0].begun = self._services.admission.has_room(self.row.owner, runs[0])
+        durable = await self._records.add(runs, replaced, now)
+        self._count(runs[-1].number, now)
+        return durable
 
     def _count(self, number: int, now: float) -> None:
         self.row = replace(self.row, runs=number, used_at=now)
@@ -191,6 +198,8 @@ class Session:
         self._check_alive()
         started = await self.find_run(run) if run.restored else None
         how: Turn = "taken" if started else "awaited"
+        if not (run.restored or self._services.admission.has_room(self.row.owner, run)):
+            self._records.note_waiting(run)
         async with self._services.admission.admit(self.row.owner, run, how):
             yield started
 
@@ -201,17 +210,20 @@ class Session:
     async def start_run(self, run: Run) -> StartedRun:
         """Start an admitted run; its standard input goes along as a file."""
         stdin = None if run.plan.stdin is None else sealed(run.plan.stdin)
-        # Meanwhile, since a power cut also loses the traces of a run that began a moment before.
-        noting = asyncio.create_task(self._records.note_begun(run), name="begun")
         started: StartedRun | None = None
         try:
-            started = await self._start(run, stdin)
-            await noting
+            if run.begun:
+                return await self._start(run, stdin)
+            # Meanwhile: a power cut also loses the traces of a run that began a moment before.
+            noting = asyncio.create_task(self._records.note_begun(run), name="begun")
+            try:
+                started = await self._start(run, stdin)
+            finally:
+                await noting
             return started
         except BaseException:  # also when the session is closed meanwhile
             if started:
                 started.close()
-            await noting
             raise
         finally:
             if stdin is not None:
@@ -250,9 +262,11 @@ class Session:
             self.runs.notice = changes.get("status_info", self.runs.notice)
             self.row = replace(self.row, **changes)
             # While the disk is full, clients see the changes nevertheless, from memory.
-            await self._services.deferred.write(
-                run_table.ended, self.row.id, run.number, run.ended_at, **changes
-            )
+            what = (run_table.ended, self.row.id, run.number, run.ended_at)
+            if run.plan.role:
+                await self._services.deferred.write(*what, **changes)
+            else:  # the result is in files that nobody syncs, and the usage may be lost with it
+                self._services.deferred.note(*what, **changes)
             self._publish_result(changes)
 
     async def accounted(self) -> None:
