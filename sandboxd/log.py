@@ -45,10 +45,19 @@ context: ContextVar[Mapping[str, Any]] = ContextVar("context", default=MappingPr
 
 _log = logging.getLogger("sandboxd")
 
+# No line shows them, and they cost more than the line itself (docs.python.org/3/howto/logging.html,
+# "Optimization").
+logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
+
 
 def event(what: str, level: int = logging.INFO, **fields: Any) -> None:
     """Write a line for the event `what`. Fields that are None are left out."""
     _log.log(level, what, extra={"event": what, "fields": fields})
+
+
+def is_debug() -> bool:
+    """Lines of the level debug are written."""
+    return _log.isEnabledFor(logging.DEBUG)
 
 
 def line(fields: Mapping[str, Any], form: str) -> str:

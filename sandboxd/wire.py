@@ -47,6 +47,7 @@ import errno
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -70,6 +71,7 @@ IN_FLIGHT_S = 2.0
 init have sent to themselves and left behind. It limits their number (unix(7), ETOOMANYREFS)."""
 
 
+_thread = threading.local()
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -126,11 +128,22 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     # close-on-exec would reach the user's programs.
     fds = array.array("i")
     room = socket.CMSG_SPACE(MAX_DESCRIPTORS * fds.itemsize)
-    data, ancillary, flags, _ = sock.recvmsg(PACKET + 1, room, socket.MSG_CMSG_CLOEXEC)
+    buffer = _buffer()
+    size, ancillary, flags, _ = sock.recvmsg_into([buffer], room, socket.MSG_CMSG_CLOEXEC)
+    data = bytes(buffer[:size])
+    buffer[:size] = bytes(size)  # a child of this process, of another session, inherits the buffer
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     return _parsed(data, list(fds), flags)
+
+
+def _buffer() -> memoryview:
+    """The memory of this thread for one packet. A new one for each would be mapped and unmapped."""
+    buffer: memoryview | None = getattr(_thread, "buffer", None)
+    if buffer is None:
+        buffer = _thread.buffer = memoryview(bytearray(PACKET + 1))
+    return buffer
 
 
 def receive_plain(sock: socket.socket) -> dict[str, Any] | None:

@@ -62,12 +62,13 @@ class ClientCalls:
     error      our failure, which each call raises
     vanished   the session is gone: calls end at once, without a reply
     suspended  the daemon ends: calls reply at once that the run goes on
+    wants_output  a call waits that replies at the first output
     """
 
     def __init__(self, warnings: Iterable[str], interactive: bool = False) -> None:
         """`interactive`: the program has a terminal, so its prompts come before its questions."""
         self.error: SandboxdError | None = None
-        self.vanished = self.suspended = False
+        self.vanished = self.suspended = self.wants_output = False
         self._follower: Follower | None = None
         self._cursor = ClientCursor()
         self._cursor_file: CursorFile | None = None
@@ -147,6 +148,7 @@ class ClientCalls:
             elif self._cursor.prompted and self._follower and not policy.patient:
                 await self._follower.decline()
             answer = await self._next(policy)
+            self.wants_output = False
             if answer is None:
                 yield None
                 return
@@ -203,21 +205,27 @@ class ClientCalls:
         while not self.vanished:
             if self.error:
                 raise self.error.with_traceback(None)  # every call raises it
-            if policy.live and self._follower and not watched:
-                watched = True
-                await self._follower.want_output(self._cursor.console.position)
-                if policy.base64:
-                    await self._follower.hold(self._cursor.console.position)
+            self.wants_output = policy.live
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
-            answer = next_answer(self._progress(policy, expired))
+            answer = next_answer(self._progress(policy, expired, watched))
+            if self._follower and policy.live and not watched and (policy.base64 or not answer):
+                watched = True
+                await self._watch(self._follower, policy)
+                continue
             if answer and answer.status == "continued" and not (expired or self._more):
                 answer = await self._gather(answer, policy)
             if answer:
                 return answer
             await self._news_until(until)
         return None
+
+    async def _watch(self, follower: Follower, policy: PollPolicy) -> None:
+        """Have the run report output that the client has not been served."""
+        await follower.want_output(self._cursor.console.position)
+        if policy.base64:
+            await follower.hold(self._cursor.console.position)
 
     async def _note_question(self) -> None:
         """Explain the first question of a program that has printed nothing in this step."""
@@ -234,7 +242,7 @@ class ClientCalls:
         until = asyncio.get_running_loop().time() + policy.gather_s
         while answer.status == "continued" and await self._news_until(until):
             self._news.clear()
-            answer = next_answer(self._progress(policy, False)) or answer
+            answer = next_answer(self._progress(policy, False, True)) or answer
         return answer
 
     async def _news_until(self, until: float | None) -> bool:
@@ -246,7 +254,8 @@ class ClientCalls:
         except TimeoutError:
             return False
 
-    def _progress(self, policy: PollPolicy, expired: bool) -> Progress:
+    def _progress(self, policy: PollPolicy, expired: bool, watched: bool) -> Progress:
+        """The progress for a call, which has had output `watched` or not."""
         follower = self._follower
         if follower is None:
             return Progress(expired=expired)
@@ -255,7 +264,7 @@ class ClientCalls:
             self._cursor.answered,
             follower.waiting and not policy.streams,
             self._cursor.prompted and follower.waiting,
-            policy.live and (follower.output or self._more or bool(self._notices)),
+            policy.live and ((watched and follower.output) or self._more or bool(self._notices)),
             expired,
             policy.holds,
         )

@@ -68,7 +68,9 @@ class Follower:
         config: ConsoleConfig,
         news: Callable[[], None],
         why_lost: str = SHIM_GONE,
+        wanted: int = NO_POSITION,
     ) -> None:
+        """`wanted`: a client waits for output beyond this position already."""
         self.spool = SpoolReader(started.console, started.journal, config)
         self.events: list[JournalEvent] = []
         self.waiting = False
@@ -78,7 +80,8 @@ class Follower:
         self._control = started.control
         self._news = news
         self._why_lost = why_lost
-        self._wanted = NO_POSITION
+        self._wanted = wanted
+        self._is_watching = False
         # A watch replaces another. If the other is answered already, both are answered.
         self._replaced = False
         # None: an earlier daemon sent inputs, and the shim has not said yet how many.
@@ -89,6 +92,7 @@ class Follower:
         try:
             await self._watch()
             while (answer := await self._receive()) is not None:
+                self._is_watching = False
                 await self._update(answer)
                 await self._watch()
         except OSError:
@@ -122,6 +126,7 @@ class Follower:
         console = -1 if self._inputs is None else self._wanted
         seen = {"console": console, "journal": len(self.events), "waiting": self.waiting}
         await self._control.send_message({"op": "watch"} | seen)
+        self._is_watching = True
 
     async def _update(self, answer: dict[str, Any]) -> None:
         """Update the attributes by the shim's answer, of which each field is untrusted."""
@@ -144,8 +149,10 @@ class Follower:
 
     async def want_output(self, position: int) -> None:
         """Set `output` as soon as the console goes beyond `position`."""
+        is_watched = self._wanted == position and self._is_watching
         self.output, self._wanted = False, position
-        await self._send(None)
+        if not (is_watched or self.over):
+            await self._send(None)
 
     async def hold(self, position: int) -> None:
         """Have the program wait before output behind `position` is overwritten."""

@@ -133,7 +133,8 @@ class Run:
         The run owns the descriptors of `started` from the first moment, also if this is cancelled.
         """
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
-        self._follower = Follower(started, self._config, self._calls.wake, why_lost)
+        wanted = START if self._calls.wants_output and not started.restored else NO_POSITION
+        self._follower = Follower(started, self._config, self._calls.wake, why_lost, wanted)
         self.started_at = await self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
         self._settled.set()

@@ -91,6 +91,7 @@ ATTRIBUTES: dict[type, set[str]] = {
     },
     RequestResponseCycle: {
         "body", "keep_alive", "more_body", "response_complete", "response_started", "scope",
+        "transport",
     },
     ServerState: {"connections", "default_headers"},
     Server: {"server_state", "should_exit", "started"},

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .connections import READ_MAX, Bounded, Connections
 from .problems import MEDIA_TYPE, RETRY_S, of_status
+from .response_transport import ResponseTransport
 from .responses import to_json
 
 HEAD_MAX = 64 * 1024
@@ -149,6 +150,8 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         self._check(size <= HEAD_MAX)
         self.offer(self.scope)
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            self.cycle.transport = ResponseTransport(self.transport, self.loop)
         if len(self.pipeline) > PIPELINED_MAX:  # a response now would seem to be that of another
             self.transport.abort()
             raise ValueError("too many requests before an answer")

@@ -178,10 +178,13 @@ class _Request:
         metrics.request(self._method, path, self.status, None if streams else seconds)
         metrics.received.inc(self._received)
         metrics.sent.inc(self._sent)
-        metrics.cut.inc(self._cut)
-        metrics.rate_limited.inc(self.status == 429)
         outcome = self._outcome()
-        metrics.denied.inc(outcome == "denied")
+        if self._cut:
+            metrics.cut.inc()
+        if self.status == 429:
+            metrics.rate_limited.inc()
+        if outcome == "denied":
+            metrics.denied.inc()
         self._log(outcome, seconds)
 
     @property
@@ -220,6 +223,8 @@ class _Request:
         act = route.act_of(self._method, annotations) if route else ""
         is_bad = outcome in ("denied", "failed")
         is_audited = bool(act) or is_bad
+        if not (is_audited or log.is_debug()):
+            return
         path = route.path if route else self._scope["path"]
         error = self._error or state.get("refusal")
         caller = state.get("caller")

@@ -9,8 +9,10 @@ A daemon has one object, with a registry of its own; only the event loop uses it
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -31,6 +33,8 @@ NOWHERE = "(none)"
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
+
+Family = TypeVar("Family", Counter, Histogram)
 
 Reading = Callable[[], Iterator[Metric]]
 
@@ -101,26 +105,32 @@ class Metrics:
     def request(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """A request is over; `seconds` is None for a stream, which lasts as long as its client."""
         method = method if method in METHODS else "other"
-        self.requests.labels(method, route, str(status)).inc()
+        _child(self.requests, method, route, str(status)).inc()
         if seconds is not None:
-            self.request_seconds.labels(method, route).observe(seconds)
+            _child(self.request_seconds, method, route).observe(seconds)
 
     def warden_answered(self, op: str, seconds: float, refusal: str) -> None:
         """The warden has answered a request; `refusal` is the kind of its refusal, or ""."""
-        self.warden_seconds.labels(op).observe(seconds)
+        _child(self.warden_seconds, op).observe(seconds)
         if refusal:
             kind = refusal if refusal in ("stage", "unavailable", "invalid") else "other"
             self.warden_failed.labels(op, kind).inc()
 
     def run_over(self, outcome: str, limit: str, runtime: str, seconds: float | None) -> None:
         """A run is over; `seconds` is None if it has never begun."""
-        self.runs.labels(outcome, limit, runtime).inc()
+        _child(self.runs, outcome, limit, runtime).inc()
         if seconds is not None:
-            self.run_seconds.labels(runtime).observe(seconds)
+            _child(self.run_seconds, runtime).observe(seconds)
 
     def text(self) -> bytes:
         """The metrics in the text format of Prometheus (0.0.4)."""
         return generate_latest(self.registry)
+
+
+@functools.cache
+def _child(family: Family, *values: str) -> Family:
+    """The metric of a family with these values of its labels, of which there are few."""
+    return family.labels(*values)
 
 
 def _counter(metrics: Metrics, name: str, what: str) -> Counter:
