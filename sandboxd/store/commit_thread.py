@@ -48,7 +48,7 @@ class Commit(Generic[T]):
     durable: asyncio.Future[T]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Work:
     """One work. Its futures are for those moments that somebody waits for."""
 
@@ -62,6 +62,7 @@ class _Work:
 
     def carry_out(self) -> None:
         """Call the function, and keep what comes of it."""
+        self.error = None
         try:
             self.result = self.context.run(self.act)
         except Exception as error:  # it is that of the caller, who waits
@@ -146,7 +147,11 @@ class CommitThread:
         return waiting
 
     def _commit(self, works: list[_Work]) -> None:
-        error = self._together(works)
+        if (error := self._together(works)) and len(works) > 1:
+            # On a full disk those that only read can be done, and each write has its own error.
+            for work in works:
+                work.error = self._together([work]) or work.error
+            error = None
         self._is_synced = False
         if any(work.written for work in works):
             _settle([(work, work.written) for work in works], error)

@@ -25,7 +25,7 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 from ..errors import ConfigError, Invalid, NoSpace
 from ..free_space import FreeSpace
 from .commit_thread import Commit, CommitThread
-from .wal_index import WalIndex
+from .wal import WalFile, WalIndex
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -156,10 +156,9 @@ class Database:
         self.path = path
         self._thread = CommitThread(self)
         self._lock = threading.RLock()
-        self._is_group = False
+        self._is_group = self._is_dirty = False
         self._synchronous = "FULL"
-        self._log = -1
-        """The log, for `sync`; -1: not open."""
+        self._log = WalFile(path)
         try:
             self._open_anyhow()
             self._check()
@@ -203,7 +202,7 @@ class Database:
             return
         self._connection.close()
         self._index.close()
-        self._close_log()
+        self._log.close()
         try:
             self._open_anyhow()
         except (sqlite3.OperationalError, OSError) as error:  # a quota, say
@@ -285,7 +284,7 @@ class Database:
                 before, self._is_group = self._index.header(), True
                 yield None
                 self._connection.execute("COMMIT")
-                self._index.note_own(before)
+                self._is_dirty |= self._index.note_own(before)
             except BaseException as error:  # as above
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -302,15 +301,11 @@ class Database:
     def sync(self) -> None:
         """Bring the log to the disk. Raises Unwritable."""
         with self._lock:
+            if not self._is_dirty:
+                return
             try:
-                if self._log < 0:
-                    self._log = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-                    directory = os.open(os.path.dirname(self.path) or ".", os.O_RDONLY)
-                    try:
-                        os.fsync(directory)  # the log may be new in it
-                    finally:
-                        os.close(directory)
-                os.fdatasync(self._log)
+                self._log.sync()
+                self._is_dirty = False
             except OSError as error:
                 raise Unwritable("the state cannot be written", str(error)) from error
 
@@ -323,16 +318,11 @@ class Database:
         """A value that changes with every commit of another process. Does not block."""
         return self._index.version()
 
-    def _close_log(self) -> None:
-        if self._log >= 0:
-            os.close(self._log)
-            self._log = -1
-
     def close(self) -> None:
         """Close the file; it must not be used any more."""
         self._thread.close()
         with self._lock:
-            self._close_log()
+            self._log.close()
             self._connection.close()
             self._index.close()
 

@@ -1,7 +1,7 @@
 """The transport of one response: its head goes to the kernel together with its first bytes.
 
-uvicorn writes the head as soon as the application has it, and the body after it. Two packets are two
-wake-ups of the client, which can do nothing with the first one.
+uvicorn writes the head as soon as the application has it, and the body after it. Two packets would
+wake up the client twice, and it can do nothing with the first one.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Health:
 
     async def _check_database(self) -> Problems:
         if self._probe is None:  # a write that hangs is not begun a second time
-            self._probe = asyncio.create_task(self._database.run(_write), name="probe")
+            self._probe = asyncio.create_task(_write(self._database), name="probe")
         done, _ = await asyncio.wait({self._probe}, timeout=ANSWER_S)
         if not done:
             return {"database": f"no answer within {ANSWER_S:g} s"}
@@ -164,10 +164,10 @@ _WARDEN = {
 }
 
 
-def _write(database: Database) -> str:
+async def _write(database: Database) -> str:
     """Write to the database; the problem if that fails."""
     try:
-        database.probe()
+        await database.run(Database.probe)
     except (SandboxdError, sqlite3.Error) as error:
         log.event("health", logging.WARNING, about="database", error=str(error))
         return error.public if isinstance(error, SandboxdError) else "the state cannot be written"
