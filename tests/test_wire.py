@@ -113,3 +113,12 @@ def test_send_waits_while_the_kernel_collects_descriptors_of_programs(
     full.tries = -1000
     with pytest.raises(OSError, match="Too many references"):
         wire.send(cast("socket.socket", full), {"op": "start"}, [0])
+
+
+def test_buffer_of_messages_keeps_nothing_that_a_child_of_this_process_could_read(
+    pair: Pair,
+) -> None:
+    wire.send(pair[0], {"environ": {"TOKEN": "secret"}})
+    message, _ = wire.receive(pair[1])
+    assert message == {"environ": {"TOKEN": "secret"}}
+    assert not any(wire._buffer())

@@ -1,5 +1,5 @@
-"""The files of SQLite's write-ahead log: the log, which is brought to the disk, and its index, which
-says who has changed the database.
+"""The files of SQLite's write-ahead log: the log itself, and its index, which says who has changed
+the database.
 """
 
 from __future__ import annotations

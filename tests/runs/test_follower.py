@@ -19,7 +19,9 @@ from sandboxd.runs.channel import Channel
 from sandboxd.runs.follower import Follower, StartedRun
 from sandboxd.runs.journal import NO_POSITION
 from sandboxd.shim.control import Control, RunProgress
+from sandboxd.spool import START
 from tests.api.fake_shim import KEEP
+from tests.waiting import PATIENCE_S
 
 Shim = Callable[[Channel, Path], Awaitable[None]]
 
@@ -157,3 +159,31 @@ def test_program_that_prints_without_end_does_not_cost_its_client_the_shim(tmp_p
         return followed
 
     assert asyncio.run(go())
+
+
+def test_client_that_waits_for_output_from_the_beginning_needs_one_watch(tmp_path: Path) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        names = ("console", "journal")
+        console, journal = (os.open(tmp_path / n, os.O_RDWR | os.O_CREAT) for n in names)
+        started = StartedRun(Channel(ours), console, journal, -1)
+        follower = Follower(started, KEEP, lambda: None, wanted=START)
+        other = Channel(theirs)
+        task = asyncio.create_task(follower.follow())
+        received = [(await other.receive_message())[0]]
+        await follower.want_output(START)  # is watched already
+        await follower.want_output(START + 1)
+        received.append((await other.receive_message())[0])
+        await other.send_message({"console": START + 9, "journal": 0, "waiting": False})
+        await asyncio.sleep(0)
+        await follower.want_output(START + 1)  # output has come since
+        received.append((await other.receive_message())[0])
+        other.close()
+        await task
+        await follower.want_output(START)  # the run is over
+        follower.spool.close()
+        return [message for message in received if message]
+
+    watches = asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
+    assert [watch["console"] for watch in watches][:2] == [START, START + 1]
+    assert len(watches) == 3
