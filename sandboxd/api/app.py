@@ -38,6 +38,11 @@ def starlette_route(route: Route) -> routing.Route | routing.WebSocketRoute:
     return endpoint
 
 
+def _is_rare(route: Route) -> bool:
+    """Routes are tried one after the other, so those of runs come first. No other path fits."""
+    return route.path != "/session/{ref}"
+
+
 async def _not_found(_: Scope, __: Receive, ___: Send) -> None:
     """The response where no path fits; to a WebSocket Starlette itself would answer 403."""
     raise HTTPException(404)
@@ -52,7 +57,7 @@ def _openapi() -> bytes:
 def make(state: AppState, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """The application that works with `state`."""
     app = Starlette(
-        routes=[starlette_route(route) for route in ROUTES],
+        routes=[starlette_route(route) for route in sorted(ROUTES, key=_is_rare)],
         middleware=[Middleware(AuditLogMiddleware), Middleware(RequestChecks)],
         exception_handlers={
             SandboxdError: problems.on_sandboxd_error,

@@ -80,7 +80,7 @@ class ClientCalls:
         self._news = asyncio.Event()
         self._lock = asyncio.Lock()
 
-    async def begin(self, started: StartedRun, started_at: float) -> float:
+    def begin(self, started: StartedRun, started_at: float) -> float:
         """Take over the cursor file of a run that was started at `started_at`; the time of its
         start, which for a run of an earlier daemon only the file knows."""
         self._cursor_file = CursorFile(started.cursor)
@@ -92,7 +92,7 @@ class ClientCalls:
                 self._notices.clear()  # they were in the first reply
         else:
             self._cursor = ClientCursor(started_at=started_at)
-            await self._cursor_file.write(self._cursor)
+            self._cursor_file.post(self._cursor)
         return self._cursor.started_at
 
     def follow(self, follower: Follower) -> None:

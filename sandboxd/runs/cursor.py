@@ -17,7 +17,7 @@ import ctypes
 import os
 import struct
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..spool import START, SpoolPosition
@@ -128,6 +128,14 @@ class CursorFile:
         A file in memory is written here. Another one is written in a thread, since a write to it
         can wait for a disk that hangs. The thread needs a turn, which a busy host may give late.
         """
+        if written := self.post(cursor):
+            try:
+                written.result(PATIENCE_S)
+            except TimeoutError:
+                await asyncio.wrap_future(written)
+
+    def post(self, cursor: ClientCursor) -> Future[None] | None:
+        """As `write`, for a caller that need not wait; the write that goes on, if one does."""
         self._record = _RECORD.pack(
             cursor.console.position, cursor.console.seen,
             cursor.final_from.position, cursor.final_from.seen,
@@ -136,15 +144,11 @@ class CursorFile:
             cursor.console.within, cursor.final_from.within, cursor.final_steps
         )  # fmt: skip
         if self._record == self._written:
-            return
-        if self._is_in_memory:
-            self._write()
-            return
-        written = self._threads.submit(self._write)
-        try:
-            written.result(PATIENCE_S)
-        except TimeoutError:
-            await asyncio.wrap_future(written)
+            return None
+        if not self._is_in_memory:
+            return self._threads.submit(self._write)
+        self._write()
+        return None
 
     def _write(self) -> None:
         with self._lock:  # the last thread writes the newest record, whichever thread that is

@@ -1,7 +1,6 @@
 """The queue of one session's runs: one at a time, in the order of the requests.
 
-One task works while the queue has runs, and another one forgets old runs, for which no new run
-waits; both belong to `RunQueue` and end with `close`. The result
+One task works while the queue has runs; it belongs to `RunQueue` and ends with `close`. The result
 of a finished run can be fetched until newer runs push it out, or its time is over. The host of the
 queue, its session, keeps the runs on the disk: it records each run before a client hears that the
 run was accepted, and after a restart hands over the runs that are left (`restore`).
@@ -19,13 +18,13 @@ from typing import Protocol
 
 from ..config import ConsoleConfig
 from ..errors import Deleted, Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
+from .finished_runs import FinishedRuns
 from .follower import StartedRun
 from .plan import Plan
 from .run import Run
 
 QUEUE_MAX = 64
-"""Runs of a session that may be in the queue, the active one included; and finished runs that
-wait for their client to come back."""
+"""Runs of a session that may be in the queue, the active one included."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,10 +70,8 @@ class RunQueue:
         self._config = config
         self._runs: dict[str, Run] = {}
         self._queue: deque[Run] = deque()
-        self._finished: deque[Run] = deque()
+        self._finished = FinishedRuns(host, config, self._forgotten)
         self._worker: asyncio.Task[None] | None = None
-        self._clearing: asyncio.Task[None] | None = None
-        self._is_crowded = False
         self._submitting = asyncio.Lock()
         self._closed = self._suspended = False
         self._closing = asyncio.Event()
@@ -108,7 +105,7 @@ class RunQueue:
     @property
     def last(self) -> Run | None:
         """The run that was started last."""
-        return self.active or (self._finished[-1] if self._finished else None)
+        return self.active or self._finished.newest
 
     async def submit(self, id: str, plan: Plan) -> Run:
         """The run called `id` that carries out `plan`, on the disk when this returns.
@@ -186,9 +183,11 @@ class RunQueue:
             else:
                 await run.follow(started)
                 self._runs[run.id] = run
-                self._finished.append(run)
+                self._finished.add(run)
                 run.done.set()
         self._put(run for run in runs if not run.ended_at)
+        # An earlier daemon may have forgotten more runs than it has removed.
+        await self._finished.forget_oldest()
 
     async def _work(self) -> None:
         """Carry out the runs of the queue, until it is empty."""
@@ -213,52 +212,23 @@ class RunQueue:
                 _log.exception("run %s cannot be followed", run.id)
                 run.fail(Unavailable("the run cannot be followed any more"))
             self._queue.popleft()
-            self._finished.append(run)
+            self._finished.add(run)
             run.done.set()
             await self._host.run_over(run)
-            self._is_crowded = True
-            if self._clearing is None or self._clearing.done():
-                self._clearing = asyncio.create_task(self._make_room(), name="old runs")
-
-    async def _make_room(self) -> None:
-        while self._is_crowded:
-            self._is_crowded = False
-            await self._forget_oldest()
-
-    async def _forget_oldest(self) -> None:
-        """Forget the oldest finished runs: first of all those whose end has been served."""
-        served = [run for run in self._finished if run.served]
-        old = served[: max(0, len(served) - self._config.runs_kept)]
-        old += list(self._finished)[: max(0, len(self._finished) - QUEUE_MAX)]
-        sizes = [(run, await run.size()) for run in self._finished if run not in old]
-        total = sum(size for _, size in sizes)
-        for run, size in sizes[:-1]:  # the newest stays, however large it is
-            if total <= self._config.kept_size:
-                break
-            old.append(run)
-            total -= size
-        await self._forget(old)
+            self._finished.make_room()
 
     async def expire(self, now: float) -> None:
         """Forget finished runs whose time is over, at `now` seconds since 1970."""
-        if self._config.keep_s:
-            old = [run for run in self._finished if now - run.ended_at >= self._config.keep_s]
-            await self._forget(old)
+        await self._finished.expire(now)
 
     def shift_dates(self, shifted: Callable[[float], float]) -> None:
         """Move all dates: the host's clock was set, `shifted` is a date by the new clock."""
-        for run in self._finished:
-            run.ended_at = shifted(run.ended_at)
+        self._finished.shift_dates(shifted)
 
-    async def _forget(self, old: Iterable[Run]) -> None:
-        runs = [run for run in dict.fromkeys(old) if run in self._finished]
-        for run in runs:
-            self._finished.remove(run)
-            if self._runs.get(run.id) is run:
-                del self._runs[run.id]
-            await run.close()
-        if runs:
-            await self._host.forget_runs(runs)
+    def _forgotten(self, run: Run) -> None:
+        """No client can ask for a finished run any more."""
+        if self._runs.get(run.id) is run:
+            del self._runs[run.id]
 
     async def abandon(self, run: Run) -> None:
         """The client of `run` is gone for good: end it; if it has not begun, it never will."""
@@ -350,13 +320,12 @@ class RunQueue:
         if not self._suspended:
             for run in runs:
                 run.vanish()
-        for task in (self._worker, self._clearing):
-            if task:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        for run in runs:
+        if self._worker:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+        for run in self._queue:
             await run.close()
+        await self._finished.close()
         self._runs.clear()
         self._queue.clear()
-        self._finished.clear()

@@ -65,6 +65,7 @@ class Run:
         self._settled = asyncio.Event()  # it has begun, or will not
         self._killed_by: Sender | None = None
         self._abandoned = False
+        self._size: int | None = None
         self._withdraw: Callable[[], None] | None = None
 
     @property
@@ -135,7 +136,7 @@ class Run:
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
         wanted = START if self._calls.wants_output and not started.restored else NO_POSITION
         self._follower = Follower(started, self._config, self._calls.wake, why_lost, wanted)
-        self.started_at = await self._calls.begin(started, self.started_at)
+        self.started_at = self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
         self._settled.set()
         if self._killed_by:
@@ -207,9 +208,11 @@ class Run:
         return (await spool.promptly(spool.console, start, NO_POSITION)).items
 
     async def size(self) -> int:
-        """Bytes of disk that its console takes."""
-        spool = self._follower.spool if self._follower else None
-        return await spool.promptly(spool.size) if spool else 0
+        """Bytes of disk that its console takes, of a run that is over."""
+        if self._size is None:
+            spool = self._follower.spool if self._follower else None
+            self._size = await spool.promptly(spool.size) if spool else 0
+        return self._size
 
     def call_off(self) -> bool:
         """Have it never started, if it waits to be started; whether it waits.

@@ -35,7 +35,24 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SMALL = 128 * 1024
-"""Bytes of a file that the event loop reads; to decode more would take it a millisecond."""
+"""Bytes that the event loop reads at once; to decode more would take it a millisecond."""
+
+READ_COST = 512
+"""Bytes that a call of the kernel counts besides."""
+
+
+class _CachedReads:
+    """The reads of one call in the event loop: from the page cache, and few bytes."""
+
+    def __init__(self) -> None:
+        self._left = SMALL
+
+    def __call__(self, fd: int, size: int, offset: int) -> bytes:
+        """As cached_pread; raises BlockingIOError for too many bytes, too."""
+        self._left -= size + READ_COST
+        if self._left < 0:
+            raise BlockingIOError(errno.EAGAIN, "this is for a thread")
+        return cached_pread(fd, size, offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +88,8 @@ class SpoolReader:
         """The result of `read`, a method of this reader, without blocking the event loop."""
         if self._lock.acquire(blocking=False):
             try:
-                if self._is_small():
-                    self._read_by(cached_pread)
-                    return read(*args, **kwargs)
+                self._read_by(_CachedReads())
+                return read(*args, **kwargs)
             except OSError as error:
                 if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
                     raise
@@ -81,10 +97,6 @@ class SpoolReader:
                 self._read_by(os.pread)
                 self._lock.release()
         return await asyncio.to_thread(read, *args, **kwargs)
-
-    def _is_small(self) -> bool:
-        files = () if self._closed else (self._console, self._journal)
-        return all(os.fstat(fd).st_size <= SMALL for fd in files)
 
     def _read_by(self, pread: Pread) -> None:
         self._pread = self._reader.pread = pread

@@ -15,7 +15,7 @@ import pytest
 from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import Deleted, NotFound, Unavailable
 from sandboxd.model import Step
-from sandboxd.runs.cursor import ClientCursor, CursorFile
+from sandboxd.runs.follower import Follower
 from sandboxd.runs.plan import Plan
 from sandboxd.runs.run import Run
 
@@ -57,11 +57,11 @@ def test_queue_that_closes_while_a_run_begins_gives_back_its_descriptors(
     async def scenario(stage: Stage) -> None:
         begins = asyncio.Event()
 
-        async def write(file: CursorFile, cursor: ClientCursor) -> None:
+        async def follow(_: Follower) -> None:
             begins.set()
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(CursorFile, "write", write)
+        monkeypatch.setattr(Follower, "follow", follow)
         await stage.submit("a", "sleep 60")
         await begins.wait()
         spool = f"{stage.base}/1/"

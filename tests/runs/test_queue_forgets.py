@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sandboxd.errors import NotFound
+from sandboxd.runs.finished_runs import TOGETHER
+from sandboxd.runs.plan import Plan
+from sandboxd.runs.run import Run
 from tests.api.fake_shim import KEEP
 
+from ..waiting import eventually
 from .stage import Stage, follow, play, reply, text
 
 
@@ -62,3 +68,48 @@ def test_finished_runs_are_forgotten_beyond_a_size_but_the_newest_stays(tmp_path
         assert [run.id for run in stage.rows.values()] == ["c"]
 
     play(tmp_path, scenario, replace(KEEP, kept_size=1))
+
+
+def test_forgotten_runs_are_unknown_at_once_and_removed_together(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        removals, forget = list[int](), stage.forget_runs
+
+        async def forget_runs(runs: Sequence[Run]) -> None:
+            removals.append(len(runs))
+            await forget(runs)
+
+        stage.forget_runs = forget_runs  # type: ignore[method-assign]  # counted
+        count = KEEP.runs_kept + TOGETHER - 1
+        for number in range(count):
+            await follow(await stage.submit(str(number), exec="out x"))
+        await eventually(lambda: not known(stage, str(TOGETHER - 2)))
+        assert removals == [] and len(stage.rows) == count
+        await stage.runs.expire(0)
+        assert removals == [TOGETHER - 1] and len(stage.rows) == KEEP.runs_kept
+        for number in range(count, count + TOGETHER):
+            await follow(await stage.submit(str(number), exec="out x"))
+        await eventually(lambda: removals[1:] == [TOGETHER])
+
+    def known(stage: Stage, id: str) -> bool:
+        with contextlib.suppress(NotFound):
+            return bool(stage.runs.get(id))
+        return False
+
+    play(tmp_path, scenario)
+
+
+def test_runs_that_an_earlier_daemon_forgot_and_did_not_remove_are_removed(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        plan, count = Plan(()), KEEP.runs_kept + TOGETHER
+        old = [Run(str(number), plan, KEEP, number) for number in range(1, count + 1)]
+        for run in old:
+            run.ended_at = 1.0
+            stage.rows[run.number] = run
+        stage.find_run = stage.start_run  # type: ignore[method-assign]  # its files are there
+        await stage.runs.restore(old)
+        for run in old:
+            await reply(run)
+        await stage.runs._finished.forget_oldest()
+        assert len(stage.rows) == KEEP.runs_kept
+
+    play(tmp_path, scenario)

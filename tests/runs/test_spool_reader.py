@@ -216,10 +216,11 @@ def test_spool_that_a_disk_has_is_read_in_a_thread(
 def test_large_spool_and_one_that_a_thread_reads_do_not_stop_the_event_loop(
     console: int, spool: SpoolReader, threads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    os.truncate(console, SMALL + 1)
-    asyncio.run(spool.promptly(spool.console, SpoolPosition(START), NO_POSITION))
-    assert threads == ["console"]
-    os.truncate(console, 0)
+    writer = ConsoleWriter(console, KEEP.head, KEEP.tail)
+    for _ in range(SMALL // 8000):
+        writer.append(STDOUT, b"x" * 8000)
+    part = asyncio.run(spool.promptly(spool.console, SpoolPosition(START), NO_POSITION, LIVE))
+    assert part.more and threads == ["console"]
     held, read = threading.Event(), threading.Event()
 
     def hang() -> None:
