@@ -55,9 +55,9 @@ def event(what: str, level: int = logging.INFO, **fields: Any) -> None:
     _log.log(level, what, extra={"event": what, "fields": fields})
 
 
-def is_debug() -> bool:
-    """Lines of the level debug are written."""
-    return _log.isEnabledFor(logging.DEBUG)
+def is_written(level: int) -> bool:
+    """Lines of this level are written."""
+    return _log.isEnabledFor(level)
 
 
 def line(fields: Mapping[str, Any], form: str) -> str:

@@ -210,9 +210,9 @@ class ClientCalls:
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
             answer = next_answer(self._progress(policy, expired, watched))
-            if self._follower and policy.live and not watched and (policy.base64 or not answer):
+            if not watched and (follower := self._unwatched(policy, answer)):
                 watched = True
-                await self._watch(self._follower, policy)
+                await self._watch(follower, policy)
                 continue
             if answer and answer.status == "continued" and not (expired or self._more):
                 answer = await self._gather(answer, policy)
@@ -220,6 +220,10 @@ class ClientCalls:
                 return answer
             await self._news_until(until)
         return None
+
+    def _unwatched(self, policy: PollPolicy, answer: NextAnswer | None) -> Follower | None:
+        """The run, if a call that would have this answer has to watch its output."""
+        return self._follower if policy.live and (policy.base64 or not answer) else None
 
     async def _watch(self, follower: Follower, policy: PollPolicy) -> None:
         """Have the run report output that the client has not been served."""

@@ -233,7 +233,7 @@ class Database:
         self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """The result of `work` on this database, done in the database's own thread: while a disk
-        hangs, no other thread waits for it. What it has changed is on the disk."""
+        hangs, no other thread waits for it. Its changes are on the disk then."""
         return await self._thread.durable(functools.partial(work, self, *args, **kwargs))
 
     async def write(

@@ -36,18 +36,6 @@ def test_amount_that_fits_is_granted_at_once() -> None:
     assert queue.used == Amount(2, 10)
 
 
-def test_room_for_a_key_is_what_it_would_be_granted_at_once() -> None:
-    queue = turns(Amount(2, 10, 8), Amount(2, 6, 8))
-    assert queue.has_room("ann", one(6, 8))
-    assert not queue.has_room("ann", one(6, 9)), "more tasks than there are"
-    queue.enqueue("a", "ann", one(4))
-    assert not queue.has_room("bob", one(1)), "others wait"
-    assert due(queue) == ["a"]
-    assert not queue.has_room("ann", one(3)) and queue.has_room("bob", one(3))
-    queue.paused = True
-    assert not queue.has_room("bob", one(3))
-
-
 def test_amount_that_does_not_fit_is_granted_when_there_is_room() -> None:
     queue = turns(Amount(1, 10))
     queue.enqueue("a", "ann", one(1))

@@ -12,6 +12,7 @@ from typing import cast
 
 import httpx
 
+from sandboxd.api.sessions.fair_queue import Amount, FairQueue
 from sandboxd.api.sessions.run_records import RunRecords
 from sandboxd.api.sessions.services import Services
 from sandboxd.runs.plan import Plan
@@ -68,3 +69,15 @@ def test_run_that_waits_after_all_was_not_begun_for_the_next_daemon(tmp_path: Pa
     (row,) = runs.all_rows(again)[ROW.id]
     assert (row.id, row.begun) == (run.id, False)
     again.close()
+
+
+def test_room_for_a_key_is_what_it_would_be_granted_at_once() -> None:
+    queue = FairQueue(Amount(2, 10, 8), Amount(2, 6, 8))
+    assert queue.has_room("ann", Amount(1, 6, 8))
+    assert not queue.has_room("ann", Amount(1, 6, 9)), "more tasks than there are"
+    queue.enqueue("a", "ann", Amount(1, 4))
+    assert not queue.has_room("bob", Amount(1, 1)), "others wait"
+    assert list(queue.grant_due()) == ["a"]
+    assert not queue.has_room("ann", Amount(1, 3)) and queue.has_room("bob", Amount(1, 3))
+    queue.paused = True
+    assert not queue.has_room("bob", Amount(1, 3))

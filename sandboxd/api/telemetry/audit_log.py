@@ -22,6 +22,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -223,19 +224,19 @@ class _Request:
         act = route.act_of(self._method, annotations) if route else ""
         is_bad = outcome in ("denied", "failed")
         is_audited = bool(act) or is_bad
-        if not (is_audited or log.is_debug()):
+        level = logging.WARNING if is_bad else logging.INFO if is_audited else logging.DEBUG
+        if not log.is_written(level):
             return
         path = route.path if route else self._scope["path"]
         error = self._error or state.get("refusal")
-        caller = state.get("caller")
         is_named = "session" in annotations or "folder" in annotations
         log.event(
             "audit" if is_audited else "request",
-            logging.WARNING if is_bad else logging.INFO if is_audited else logging.DEBUG,
+            level,
             act=act or f"{self._method} {path}",
             outcome=outcome,
             status=self.status or None,
-            caller=caller.name if caller else state.get("claimed"),
+            caller=_caller(state),
             peer=_peer(self._scope),
             ref=None if is_named else state.get("ref"),
             **annotations,
@@ -244,6 +245,12 @@ class _Request:
             ms=None if seconds is None else round(seconds * 1000),
             error=str(error) if error else None,
         )
+
+
+def _caller(state: Mapping[str, Any]) -> str | None:
+    """The name of the caller; of one that is not authenticated, as it was claimed."""
+    caller = state.get("caller")
+    return caller.name if caller else state.get("claimed")
 
 
 def _peer(scope: Scope) -> str:
