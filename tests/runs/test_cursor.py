@@ -21,7 +21,7 @@ from sandboxd.runs.run import Run
 from sandboxd.spool import SpoolPosition
 
 from ..api.fake_shim import KEEP
-from ..waiting import PATIENCE_S
+from ..waiting import PATIENCE_S, eventually
 from .stage import Stage, follow, play, reply, statuses, text
 
 
@@ -156,7 +156,8 @@ def test_reply_in_hand_over_while_the_run_begins_moves_no_cursor(
         file = run._calls._cursor_file
         assert file is not None
         expected = noted if restored else ClientCursor(started_at=5.0)
-        assert run._calls._cursor == file.read() == expected
+        await eventually(lambda: file.read() == expected)  # the call does not wait for the first
+        assert run._calls._cursor == expected
         await run.kill()
 
     play(tmp_path, scenario)
