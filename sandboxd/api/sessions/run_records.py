@@ -11,6 +11,7 @@ each run in one of three states, and does one thing for each:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -108,11 +109,15 @@ class EphemeralRecords(RunRecords):
         super().__init__(id, services)
         self._last = 0
 
-    async def add(self, runs: Sequence[Run], replaced: Sequence[Run], now: float) -> int:
-        """Number the runs; the last number."""
+    async def add(
+        self, runs: Sequence[Run], replaced: Sequence[Run], now: float
+    ) -> Awaitable[object]:
+        """Number the runs. The result is there at once: nothing is written."""
         for run in runs:
             await self.number(run, now)
-        return self._last
+        nothing = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        return nothing
 
     async def number(self, run: Run, now: float) -> int:
         """Number a run."""
@@ -120,8 +125,13 @@ class EphemeralRecords(RunRecords):
         run.number = self._last
         return run.number
 
+    def note_waiting(self, run: Run) -> None:
+        """Note that the run waits after all."""
+        run.begun = False
+
     async def note_begun(self, run: Run) -> None:
-        """Do nothing: no run of the session is started again."""
+        """Note that the run is being started, in memory: it is never started again."""
+        run.begun = True
 
     async def forget(self, runs: Sequence[Run], slot: int | None) -> None:
         """Remove the files of runs."""
