@@ -30,6 +30,8 @@ P are names of the client (files/paths.py has their rules). D is a data packet. 
                                                and at last {"end": true}
     {"op": "created", "path": P,               {"ok": true, "names": [NAME, ...]}
      "since": SECONDS}
+    {"op": "checkpoint"}                       {"ok": true, "entries": N}, and for each
+                                               {"restore": true} {"ok": true, "restored": N}
 
 Requests to the helpers of virtual folders only:
 
@@ -68,6 +70,9 @@ archive  The data of a part is an uncompressed tar. All paths are checked before
          answer. KIND is one of LEFT_OUT; kinds that do not occur are absent.
 created  Regular files below P whose ctime is SECONDS since the epoch or later, at most
          CREATED_MAX; names are relative to P, sorted.
+
+checkpoint  The work directory and /tmp are saved, and at each "restore" they become again as they
+         were saved. The checkpoint ends with the socket. See files/checkpoint.py.
 
 After a failure of its own behind {"ok": true}, the helper closes the socket without {"end": true}.
 By this a reader tells an incomplete answer from a complete one.

@@ -165,7 +165,7 @@ def _state(
         Authenticator(config, Keys(store)),
         metrics,
         Health(config, client, store, metrics),
-        Leaks(client, store, metrics),
+        Leaks(client, store, metrics, sessions.ephemeral_ids),
         BodyBudget(config.http.bodies),
         Drain(admission),
         guarantees,

@@ -2,12 +2,13 @@
 
 The warden forks and confines the helper before it resolves any name: the helper has the session's
 uid, no capabilities, and a mount namespace with the session's scratch alone, without /proc. It then
-serves the request that comes over its socket (filewire.py), and ends. The helper gets up to three
+serves the request that comes over its socket (filewire.py), and ends. The helper gets up to four
 descriptors and opens files below them only:
 
     home     the work directory, which programs of the session may change meanwhile
     stage    an empty directory of the same mount that programs cannot see, for new files
     uploads  for virtual folders: as stage, and it stays from one request to the next
+    tmp      for sessions: the directory that programs see as /tmp
 
 The helper of a virtual folder sees that folder alone; its "/home/work" is the folder.
 """
@@ -21,6 +22,7 @@ from typing import Any
 from ..errors import Invalid, SandboxdError
 from .api_connection import ApiConnection
 from .archive import archive, describe_file, read_file
+from .checkpoint import serve_checkpoint
 from .listing import as_item, describe_room, list_created, list_directory
 from .mutations import make_directories, move, remove, rename
 from .packing import send_archive
@@ -29,7 +31,13 @@ from .unpacking import receive_archive
 from .upload import receive_files
 
 
-def serve(sock: socket.socket, home: int, stage: int, uploads: int | None = None) -> None:
+def serve(
+    sock: socket.socket,
+    home: int,
+    stage: int,
+    uploads: int | None = None,
+    tmp: int | None = None,
+) -> None:
     """Serve the one request that comes over `sock`, a blocking SOCK_SEQPACKET socket.
 
     Every failure is answered, except that of a peer which has gone. The caller must close `sock`
@@ -39,6 +47,9 @@ def serve(sock: socket.socket, home: int, stage: int, uploads: int | None = None
     try:
         request = api.receive()
         if request is None or _dispatch_change(api, home, stage, uploads, request):
+            return
+        if request == {"op": "checkpoint"} and tmp is not None:
+            serve_checkpoint(api, {"work": home, "tmp": tmp}, stage)
             return
         _dispatch(api, home, stage, request)
     except ConnectionError:

@@ -20,6 +20,7 @@ class PollPolicy:
     streams   the client streams standard input: no call answers waiting-input
     holds     the end of a step is no answer unless it ends the run; a reply has the ends of all
               steps that no call has answered yet
+    room      characters of each stream that a reply has room for; None: as configured
     """
 
     wait_s: float | None = 2.0
@@ -31,6 +32,7 @@ class PollPolicy:
     patient: bool = False
     streams: bool = False
     holds: bool = False
+    room: int | None = None
 
 
 POLL = PollPolicy()

@@ -156,7 +156,8 @@ class SpoolReader:
         encoding = BASE64 if policy.base64 else TEXT
         if policy.frames:
             return FrameCollector(encoding)
-        return Collector(self._limit, encoding) if policy.whole else CuttingCollector(self._limit)
+        limit = self._limit if policy.room is None else policy.room
+        return Collector(limit, encoding) if policy.whole else CuttingCollector(limit)
 
     def silent_since(self, position: int) -> bool:
         """Whether there is no output behind `position`."""

@@ -152,7 +152,7 @@ class FakeActs:
     ) -> None:
         slot = next(self._numbers)
         self._sessions[slot] = session
-        for name in ("home", "stage"):
+        for name in ("home", "stage", "tmp"):
             (self._base / str(slot) / name).mkdir(parents=True)
         for mount in mounts:
             (self._base / str(slot) / "home" / mount.name).mkdir()
@@ -210,7 +210,7 @@ class FakeActs:
         return Result()
 
     def files(self, slot: int, session: str) -> Result:
-        return self._helper(self._slot(slot, session), "home", "stage")
+        return self._helper(self._slot(slot, session), "home", "stage", tmp="tmp")
 
     def release(self, reply: PendingReply, slot: int, session: str) -> None:
         path = self._slot(slot, session)
@@ -232,17 +232,22 @@ class FakeActs:
         shutil.rmtree(self._base / folder, ignore_errors=True)
         return Result()
 
-    def _helper(self, path: Path, *names: str) -> Result:
-        """Start a file helper in a thread, for the directories `names` of `path`."""
+    def _helper(self, path: Path, *names: str, tmp: str = "") -> Result:
+        """Start a file helper in a thread, for the directories `names` of `path`, and `tmp`."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         directories = [os.open(path / name, os.O_RDONLY | os.O_DIRECTORY) for name in names]
-        threading.Thread(target=self._help, args=(directories, ours), daemon=True).start()
+        own_tmp = os.open(path / tmp, os.O_RDONLY | os.O_DIRECTORY) if tmp else None
+        arguments = (directories, own_tmp, ours)
+        threading.Thread(target=self._help, args=arguments, daemon=True).start()
         return Result(descriptors=[theirs.detach()])
 
-    def _help(self, directories: list[int], sock: socket.socket) -> None:
+    def _help(self, directories: list[int], tmp: int | None, sock: socket.socket) -> None:
         cut = (self._base / "cut").exists()
+        home, stage, *rest = directories
+        uploads = rest[0] if rest else None
         try:
-            serve(_Cut(sock) if cut else sock, *directories)  # type: ignore[arg-type]  # a stand-in
+            stand_in: Any = _Cut(sock) if cut else sock
+            serve(stand_in, home, stage, uploads, tmp)
         finally:
-            wire.close_all(directories)
+            wire.close_all([*directories, *([] if tmp is None else [tmp])])
             sock.close()

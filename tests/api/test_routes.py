@@ -64,6 +64,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/admin/gql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("POST", "/admin/graphql"): Row(200, {"query": GRAPHQL, "variables": {"id": "REF"}}),
     ("GET", "/admin/guarantees"): Row(403),
+    ("POST", "/run"): Row(200, {"image": "c"}),
     ("POST", "/session"): Row(201, {"image": "c"}),
     ("POST", "/session/_/create"): Row(201, {"image": "c"}),
     ("GET", "/session/_/match"): Row(200, query=f"id={NAME[:4]}"),

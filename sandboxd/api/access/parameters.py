@@ -100,7 +100,8 @@ async def parameters(request: Request, kind: type[Parameters]) -> Parameters:
     Raises Invalid for a malformed body and for keys that are not served, HTTPException 413 for a
     body that is too large.
     """
-    assert _route(request).content is None, "the body of this route has no parameters"
+    content = _route(request).content
+    assert content is None or content.part, "the body of this route has no parameters"
     body = await _whole(request)
     if not body:
         return _of_query(request, kind)
@@ -108,6 +109,11 @@ async def parameters(request: Request, kind: type[Parameters]) -> Parameters:
     if beside := sorted(key for key in query if key != OWNER):
         data = {beside[0]: "parameters are in the body of this request, not in its query"}
         raise Invalid("Input validation error", data)
+    return body_parameters(request, body, kind)
+
+
+def body_parameters(request: Request, body: bytes, kind: type[Parameters]) -> Parameters:
+    """As `parameters`, from a JSON object that has been read."""
     values = parse(body)
     hold(request, count_values(values) * VALUE_COST)
     name_owner(request, values)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Send
+from starlette.types import Receive, Send
+
+Result = TypeVar("Result")
 
 AT_ONCE = 16 * 1024
 """Bytes that any socket has room for once its buffer is empty."""
@@ -98,6 +100,29 @@ def expect_presence(scope: MutableMapping[str, Any]) -> None:
     would keep a connection without a client for long."""
     if expect := scope.get("extensions", {}).get(_PRESENCE):
         expect()
+
+
+async def attended(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of `work`, which is cancelled if the client hangs up. The whole body has been
+    read. Raises ClientDisconnect."""
+    expect_presence(request.scope)
+    worker = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request.receive))
+    try:
+        await asyncio.wait((worker, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not worker.done():
+            raise ClientDisconnect
+        return worker.result()
+    finally:
+        for task in (worker, gone):
+            task.cancel()
+        await asyncio.gather(worker, gone, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def hand_over(

@@ -12,6 +12,7 @@ in which lone surrogates stand for bytes that are not UTF-8.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, unquote_to_bytes
 
@@ -43,16 +44,20 @@ _QUOTED_PAIR = re.compile(rb'\\(["\\])')
 
 @dataclass(frozen=True, slots=True)
 class FileStart:
-    """A file part: the name that the client gave, the permissions that the file gets."""
+    """A part: the name that the client gave its file, the permissions that the file gets. A part
+    that is no file has its own name as `field`."""
 
     name: str
     mode: int
+    field: str = ""
 
 
 class UploadParser:
-    """Parses one body. Raises Invalid for a malformed body, or a part that is no file."""
+    """Parses one body. Raises Invalid for a malformed body, or a part that is no file and not one
+    of `fields`."""
 
-    def __init__(self, content_type: bytes) -> None:
+    def __init__(self, content_type: bytes, fields: Container[str] = ()) -> None:
+        self._fields = fields
         self._events: list[FileStart | bytes] = []
         self._headers: dict[bytes, bytes] = {}
         self._name = self._value = b""
@@ -96,13 +101,15 @@ class UploadParser:
 
     def _on_headers(self) -> None:
         headers, self._headers = self._headers, {}
-        name = filename(headers.get(b"content-disposition", b""))
+        disposition = headers.get(b"content-disposition", b"")
+        field = _parameters(disposition).get(b"name", b"").decode("utf-8", "surrogateescape")
+        name = "" if field in self._fields else filename(disposition)
         if name is None:
             raise Invalid("each part of an upload must be a file with a filename")
         mode = _MODES.get(headers.get(MODE_HEADER, b""))
         if mode is None:
             raise Invalid("X-Sandboxd-Mode is 644 or 755")
-        self._events.append(FileStart(name, mode))
+        self._events.append(FileStart(name, mode, field if field in self._fields else ""))
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._events.append(data[start:end])

@@ -48,11 +48,14 @@ class Content:
     media     its media types
     meaning   a sentence about it
     required  a request without it is refused
+    part      the part of a form that has the parameters as JSON; a body that is no form is the
+              parameters themselves. "": they are in the query
     """
 
     media: tuple[str, ...]
     meaning: str
     required: bool = True
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class Route:
     polls    a request is an act only if its handler annotates a run; other requests poll for one
     streams  a response lasts as long as its client wants
     takes    the class of its parameters
-    content  its body, if that has no parameters; these are in the query then
+    content  its body, if that is not its parameters alone
     headers  headers of the request that the handler reads
     answers  the responses that are no refusals
     refuses  statuses of refusals, besides those that every route of this access has

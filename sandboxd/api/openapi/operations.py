@@ -118,7 +118,7 @@ def _parameters(route: Route, method: str, schemas: Schemas) -> list[Schema]:
         }
         for name in re.findall(r"{(\w+)}", route.path)
     ]  # fmt: skip
-    if route.content or method not in _WITH_BODY:
+    if (route.content and not route.content.part) or method not in _WITH_BODY:
         parameters += _query(route, schemas)
     if route.access is Access.OWNER:
         parameters.append({"$ref": "#/components/parameters/Owner"})
@@ -155,7 +155,11 @@ def _header(header: Header) -> Schema:
 
 def _body(route: Route, method: str, schemas: Schemas) -> Schema | None:
     if content := route.content:
-        media: Schema = {kind: {"schema": _bytes(kind)} for kind in content.media}
+        media: Schema = {one: {"schema": _bytes(one)} for one in content.media}
+        if content.part:
+            media[JSON] = {"schema": schemas.of(route.takes)}
+            for one in content.media:
+                media[one] = {"schema": _form(one, content.part, schemas.of(route.takes))}
         return {
             "description": content.meaning, "required": content.required, "content": media,
         }  # fmt: skip
@@ -176,6 +180,12 @@ def _bytes(media: str) -> Schema:
         "additionalProperties": {"type": "array", "items": file},
         "minProperties": 1,
     }
+
+
+def _form(media: str, part: str, parameters: Schema) -> Schema:
+    """The schema of a form whose part `part` has the parameters."""
+    schema = {key: value for key, value in _bytes(media).items() if key != "minProperties"}
+    return {**schema, "properties": {part: parameters}, "required": [part]}
 
 
 def _responses(route: Route, schemas: Schemas) -> Schema:

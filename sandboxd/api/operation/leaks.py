@@ -1,8 +1,9 @@
 """The check for leaks: the warden's report of a sweep, compared with the rows of the database.
 
 The warden compares the leases with the kernel (warden/leaks/sweep.py). Here its report is compared
-with the rows. A slot that is leased for a session without a row is released. A folder without a
-row is reported and stays: its row may have been lost, and its files may belong to an owner.
+with the rows. A slot that is leased for a session without a row is released, unless the session is
+an ephemeral one of this daemon. A folder without a row is reported and stays: its row may have been
+lost, and its files may belong to an owner.
 
 `watch` has the warden sweep at the start and then every sweep_s; GET /admin/leaks does so at once.
 """
@@ -14,7 +15,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -42,7 +43,15 @@ Leak = dict[str, Any]
 class Leaks:
     """The reports of sweeps. `recent` has the leaks of the last ones, newest first."""
 
-    def __init__(self, warden: WardenClient, database: Database, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        warden: WardenClient,
+        database: Database,
+        metrics: Metrics,
+        ephemeral: Set[str] = frozenset(),
+    ) -> None:
+        """`ephemeral`: the UUIDs of the sessions without a row, as they come and go."""
+        self._ephemeral = ephemeral
         self.recent: deque[Leak] = deque(maxlen=RECENT_MAX)
         self._warden = warden
         self._database = database
@@ -64,9 +73,9 @@ class Leaks:
     async def check(self) -> dict[str, Any]:
         """The report of a sweep that is done now. Raises SandboxdError."""
         # A session may be created or may end during the sweep: either row counts.
-        before = await self._database.run(_rows)
+        before = await self._sessions_and_folders()
         report = await self._warden.sweep()
-        after = await self._database.run(_rows)
+        after = await self._sessions_and_folders()
         own = list(leaks(report, before[0] | after[0], before[1] | after[1]))
         for leak in own:
             cause = None
@@ -77,6 +86,12 @@ class Leaks:
         every = report.pop("strays") + [_public(leak) for leak in own]
         self._count(every, report)
         return {"strays": every, "recent": list(self.recent), **report}
+
+    async def _sessions_and_folders(self) -> tuple[set[str], set[str]]:
+        """The UUIDs of all sessions that are not over, and of all folders."""
+        ephemeral = set(self._ephemeral)  # first of all: none of them gets a row meanwhile
+        sessions, folders = await self._database.run(_rows)
+        return sessions | ephemeral, folders
 
     async def _release(self, leak: Leak) -> tuple[str, str | None]:
         """The action on a leaked slot; the cause if it is still leased."""

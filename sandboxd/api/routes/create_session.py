@@ -118,7 +118,7 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     settings = inner(body, "config", SessionSettings)
     _check_offered(body, settings)
     here = state(request)
-    runtime = here.runtimes.resolve(_printable(body.image, "image"))
+    runtime = here.runtimes.resolve(printable(body.image, "image"))
     config = here.config
     limits, lowered = sizes.session_limits(
         _resources(settings), config.limits.exec, config.ceiling, config.run_files
@@ -161,7 +161,7 @@ def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSetti
         created_at=time.time(),
         environ=sizes.variables(settings.environ, "config.environ"),
         type=body.type,
-        tag=_printable(body.tag, "tag"),
+        tag=printable(body.tag, "tag"),
         idle_s=body.idle,
         startup_command=sizes.stored(body.startup_command, "startupCommand"),
         bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
@@ -219,7 +219,7 @@ def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
         raise Invalid(f"This server does not offer {', '.join(fields)}.", data)
 
 
-def _printable(text: str, where: str) -> str:
+def printable(text: str, where: str) -> str:
     """`text`, if it may be part of the description of a session. Raises Invalid."""
     if len(text) > TEXT_MAX or not text.isprintable():
         data = {where: f"at most {TEXT_MAX} printable characters are expected"}

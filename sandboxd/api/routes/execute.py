@@ -286,7 +286,7 @@ async def result(
         return VANISHED.copy()
     event = reply.answer.event
     files, complaint = await _files(target, run) if event and event.output else ([], [])
-    console, ends = _worded(target, run, reply, wording)
+    console, ends = worded(target, run, reply, wording)
     asks = {"is_password": False} if reply.answer.status == "waiting-input" else None
     fields: ExecuteResult = {
         "status": reply.answer.status,
@@ -306,7 +306,7 @@ async def result(
     return {**fields, **sizes.clamp_fields(run.plan.clamped)}
 
 
-def _worded(
+def worded(
     target: Session, run: Run, reply: Reply, wording: Wording
 ) -> tuple[list[Item], list[StepResult]]:
     """The console and the steps of a reply, in the words of its reader."""

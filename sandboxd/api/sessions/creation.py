@@ -7,6 +7,7 @@ row as PREPARING, and the next one forgets it, since no client knows of the sess
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -77,8 +78,40 @@ class Creation:
             self._reservations.take(row.id, row.owner, self._amount(row))
         return self._register(row)
 
-    def _register(self, row: SessionRow) -> Session:
-        session = Session(row, self._services)
+    async def create_ephemeral(self, wanted: SessionRow, wait_s: float) -> Session:
+        """A new session of the row `wanted` that is not written to the disk. It waits `wait_s` at
+        most for its turn, and for a free slot. Raises what `create` does, but for Exists."""
+        wait_s = min(wait_s, self._services.config.sessions.wait_s)
+        until = time.monotonic() + wait_s
+        try:
+            await self._admission.reserve_disk(wanted.id, wanted.owner, self._amount(wanted))
+        except (Full, NoSpace, QuotaExceeded) as error:
+            if not wait_s or not await self._reserve_in_turn(wanted, wait_s):
+                raise error from None
+        events = self._services.events
+        try:
+            slot = await self._lease(wanted, max(0.0, until - time.monotonic()))
+        except BaseException:  # also when the daemon ends
+            self._reservations.release(wanted.id)
+            raise
+        now = time.time()
+        row = replace(wanted, status="RUNNING", slot=slot, used_at=now, history={"RUNNING": now})
+        events.publish("started", row)
+        return self._register(row, ephemeral=True)
+
+    async def _reserve_in_turn(self, wanted: SessionRow, wait_s: float) -> bool:
+        """Reserve for a session when its turn comes within `wait_s`; whether it did."""
+        waiting = self._reservations.queue.waiting_of(wanted.owner)
+        self._admission.check_waiting(waiting, "sessions")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                return await self._reservations.reserve_in_turn(
+                    wanted.id, wanted.owner, self._amount(wanted)
+                )
+        return False
+
+    def _register(self, row: SessionRow, ephemeral: bool = False) -> Session:
+        session = Session(row, self._services, ephemeral)
         self._index.add(session)
         return session
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from dataclasses import replace
@@ -36,7 +37,7 @@ class Destruction:
                 await session.pending.withdraw()
             await session.accounted()  # the last row includes every run whose end a client knows
             async with self._index.name_lock(session.row.owner, session.row.name):
-                session.row = await self._condemn(session.row, reason)
+                session.row = await self._condemn(session, reason)
                 self._index.begin_end(session)
                 error = await self._end(session, reason)
         finally:
@@ -45,18 +46,18 @@ class Destruction:
             raise error
         return session.row
 
-    async def _condemn(self, row: SessionRow, reason: str) -> SessionRow:
+    async def _condemn(self, session: Session, reason: str) -> SessionRow:
         """The row of a session that is to end. Where the row cannot be written the session ends
         nevertheless, since its end makes room on a full disk: if the daemon is killed then, the
         next start loses it with its slot."""
-        now = time.time()
-        try:
-            return await self._services.database.run(
-                table.move, row, "TERMINATING", now, status_info=reason
-            )
-        except sqlite3.Error:
-            history = {**row.history, "TERMINATING": now}
-            return replace(row, status="TERMINATING", status_info=reason, history=history)
+        row, now = session.row, time.time()
+        with contextlib.suppress(sqlite3.Error):
+            if not session.ephemeral:
+                return await self._services.database.run(
+                    table.move, row, "TERMINATING", now, status_info=reason
+                )
+        history = {**row.history, "TERMINATING": now}
+        return replace(row, status="TERMINATING", status_info=reason, history=history)
 
     async def _end(self, session: Session, reason: str) -> SandboxdError | None:
         """Carry out the end of a session that nobody finds any more; the error of the warden."""
@@ -69,8 +70,9 @@ class Destruction:
         if cut_short:
             services.accounting.run_over(row, cut_short, time.time())
         error = await self._free(row)
-        keep = services.config.sessions.ended_kept
-        await services.deferred.write(table.ended, row, time.time(), keep, log)
+        if not session.ephemeral:
+            keep = services.config.sessions.ended_kept
+            await services.deferred.write(table.ended, row, time.time(), keep, log)
         self._index.end(session)
         services.admission.sessions.release(row.id)
         services.events.publish("terminated", row, reason)

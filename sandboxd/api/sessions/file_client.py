@@ -181,6 +181,10 @@ class FileClient:
         for start in range(0, len(data), FILE_CHUNK):
             await self._send(pack_data(data[start : start + FILE_CHUNK]))
 
+    async def restore(self) -> None:
+        """Restore the files, as they were when the helper answered the request "checkpoint"."""
+        await self.ask({"restore": True})
+
     async def commit(self) -> dict[str, Any]:
         """End the data of an upload; the answer. Raises the helper's refusal; nothing is changed
         then."""

@@ -6,14 +6,16 @@ Creation and destruction of sessions of one name exclude each other; all else is
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from ...config import Config
-from ...errors import Exists, NotFound
+from ...errors import Exists, NotFound, SandboxdError
 from ...runs.plan import Plan
 from ...runtimes import Runtimes
 from ...store import sessions as table
@@ -29,9 +31,14 @@ from .recovery import Recovery
 from .services import Services
 from .session import Session
 
+_log = logging.getLogger(__name__)
+
 
 class SessionRegistry:
-    """All sessions, by UUID and by owner and name."""
+    """All sessions, by UUID and by owner and name.
+
+    ephemeral_ids  the UUIDs of the ephemeral sessions, from before they have a slot
+    """
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -39,6 +46,8 @@ class SessionRegistry:
         self._destruction = Destruction(services, self._index)
         self._creation = Creation(services, self._index, self._destruction)
         self._recovery = Recovery(services, self._index, self._creation, self._destruction)
+        self._endings: set[asyncio.Task[None]] = set()
+        self.ephemeral_ids: set[str] = set()
 
     @property
     def config(self) -> Config:
@@ -166,6 +175,35 @@ class SessionRegistry:
             data = {"existingSessionId": session.row.id}
             raise Exists(f"A session named {wanted.name} exists: {why}.", data)
         return session, False
+
+    @contextlib.asynccontextmanager
+    async def ephemeral(self, wanted: SessionRow, wait_s: float) -> AsyncIterator[Session]:
+        """A session for the time of the block; however the block ends, nothing of the session is
+        left. Raises what Creation.create_ephemeral does."""
+        self.ephemeral_ids.add(wanted.id)
+        try:
+            session = await self._creation.create_ephemeral(wanted, wait_s)
+        except BaseException:  # also when the daemon ends
+            self.ephemeral_ids.discard(wanted.id)
+            raise
+        try:
+            yield session
+        finally:
+            ending = asyncio.create_task(self._end(session), name=f"end {session.row.id}")
+            self._endings.add(ending)  # the loop alone would not keep a task alive
+            ending.add_done_callback(self._endings.discard)
+            await asyncio.shield(ending)  # also when the request is cancelled
+
+    async def _end(self, session: Session) -> None:
+        """Destroy an ephemeral session, or wait until another request has destroyed it."""
+        try:
+            await self.destroy(session, "request-over")
+        except NotFound:
+            await session.over.wait()
+        except SandboxdError as error:  # the check for leaks frees its slot, or the next daemon
+            _log.error("session %s has ended with an error: %s", session.row.id, error)
+        finally:
+            self.ephemeral_ids.discard(session.row.id)
 
     async def rename(self, session: Session, name: str) -> None:
         """Give a session another name. Raises Exists when the owner has one of that name."""

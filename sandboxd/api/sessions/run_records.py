@@ -11,6 +11,8 @@ each run in one of three states, and does one thing for each:
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import sqlite3
@@ -98,6 +100,44 @@ class RunRecords:
             pass
         except (SandboxdError, sqlite3.Error) as error:  # they go with the session at the latest
             _log.warning("old runs of session %s cannot be removed: %s", self._id, error)
+
+
+class EphemeralRecords(RunRecords):
+    """The records of an ephemeral session: numbers, and no row in the database."""
+
+    def __init__(self, id: str, services: Services) -> None:
+        super().__init__(id, services)
+        self._last = 0
+
+    async def add(
+        self, runs: Sequence[Run], replaced: Sequence[Run], now: float
+    ) -> Awaitable[object]:
+        """Number the runs. The result is there at once: nothing is written."""
+        for run in runs:
+            await self.number(run, now)
+        nothing = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        return nothing
+
+    async def number(self, run: Run, now: float) -> int:
+        """Number a run."""
+        self._last += 1
+        run.number = self._last
+        return run.number
+
+    def note_waiting(self, run: Run) -> None:
+        """Note that the run waits after all."""
+        run.begun = False
+
+    async def note_begun(self, run: Run) -> None:
+        """Note that the run is being started, in memory: it is never started again."""
+        run.begun = True
+
+    async def forget(self, runs: Sequence[Run], slot: int | None) -> None:
+        """Remove the files of runs."""
+        if slot is not None:
+            with contextlib.suppress(SandboxdError):  # they go with the session at the latest
+                await self._warden.forget(slot, self._id, [run.number for run in runs])
 
 
 def _row(session: str, run: Run) -> RunRow:

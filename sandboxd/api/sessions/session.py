@@ -31,7 +31,7 @@ from . import lifecycle
 from .admission import DRAINED, Turn, Waiting
 from .file_client import HelperPlaces
 from .pending import PendingSession
-from .run_records import RunRecords
+from .run_records import EphemeralRecords, RunRecords
 from .sealed_memfd import sealed
 from .services import Services
 
@@ -48,12 +48,14 @@ class Session:
     over      its destruction has ended
     warned    its users have a warning that it ends soon
     pending   its wait for its turn, while it waits
+    ephemeral it lives for one request and has no row on the disk: the daemon that is killed leaves
+              only its slot, which the next daemon removes because no row names it
     """
 
     kind = "session"
 
-    def __init__(self, row: SessionRow, services: Services) -> None:
-        self.row = row
+    def __init__(self, row: SessionRow, services: Services, ephemeral: bool = False) -> None:
+        self.row, self.ephemeral = row, ephemeral
         self.runs = RunQueue(self, services.config.console)
         self.terminals = Terminals(self, services.config.console)
         self.helpers = HelperPlaces(services.warden.file_calls, row.owner)
@@ -62,7 +64,7 @@ class Session:
         self.over = asyncio.Event()
         self.pending: PendingSession | None = None
         self._services = services
-        self._records = RunRecords(row.id, services)
+        self._records = (EphemeralRecords if ephemeral else RunRecords)(row.id, services)
         self._accounting = asyncio.Lock()
 
     # -- state
@@ -132,7 +134,8 @@ class Session:
 
     async def change(self, **values: Any) -> None:
         """Set columns of its row, on the disk and then in memory."""
-        await self._services.database.run(table.change, self.row, **values)
+        if not self.ephemeral:
+            await self._services.database.run(table.change, self.row, **values)
         self.row = replace(self.row, **values)
         self._publish_result(values)
 
@@ -260,13 +263,19 @@ class Session:
             changes = lifecycle.after(self.row, run, time.time())
             self.runs.notice = changes.get("status_info", self.runs.notice)
             self.row = replace(self.row, **changes)
-            # While the disk is full, clients see the changes nevertheless, from memory.
-            what = (run_table.ended, self.row.id, run.number, run.ended_at)
-            if run.plan.role:
-                await self._services.deferred.write(*what, **changes)
-            else:  # the result is in files that nobody syncs, and the usage may be lost with it
-                self._services.deferred.note(*what, **changes)
+            await self._write_end(run, changes)
             self._publish_result(changes)
+
+    async def _write_end(self, run: Run, changes: dict[str, Any]) -> None:
+        """Write the end of a run to the disk."""
+        if self.ephemeral:
+            return
+        # While the disk is full, clients see the changes nevertheless, from memory.
+        what = (run_table.ended, self.row.id, run.number, run.ended_at)
+        if run.plan.role:
+            await self._services.deferred.write(*what, **changes)
+        else:  # the result is in files that nobody syncs, and the usage may be lost with it
+            self._services.deferred.note(*what, **changes)
 
     async def accounted(self) -> None:
         """Wait until every run whose end a client knows is accounted for in the row."""

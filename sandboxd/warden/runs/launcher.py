@@ -85,9 +85,9 @@ def _help(view: HelperView, sock: socket.socket, root: str) -> NoReturn:
         os._exit(1)
 
 
-def _confine(view: HelperView, root: str) -> tuple[int, int, int | None]:
-    """Enter the helper's view and identity; descriptors of the workdir, of an inbox, and of the
-    place for resumable uploads, if there is one."""
+def _confine(view: HelperView, root: str) -> tuple[int, int, int | None, int | None]:
+    """Enter the helper's view and identity; descriptors of the workdir, of an inbox, of the place
+    for resumable uploads and of /tmp of the session, if there are these."""
     with stage("file helper"):
         syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -107,11 +107,17 @@ def _confine(view: HelperView, root: str) -> tuple[int, int, int | None]:
     identity.verify(view.uid, view.uid)
     with stage("file helper"):
         uploads = os.open("uploads", _DIRECTORY) if os.path.isdir("uploads") else None
-        # Programs may have closed the workdir; its files are listed and downloaded all the same.
-        with contextlib.suppress(OSError):  # a file system that takes no changes can still be read
-            os.chmod("work", stat.S_IMODE(os.stat("work").st_mode) | stat.S_IRWXU)
-        home = os.open("work", _DIRECTORY)
-        return home, _inbox(home), uploads
+        home = _open_closed("work")
+        tmp = _open_closed("tmp") if os.path.isdir("tmp") else None
+        return home, _inbox(home), uploads, tmp
+
+
+def _open_closed(name: str) -> int:
+    """A descriptor of the directory `name`. Programs may have closed it; its files are listed and
+    downloaded all the same."""
+    with contextlib.suppress(OSError):  # a file system that takes no changes can still be read
+        os.chmod(name, stat.S_IMODE(os.stat(name).st_mode) | stat.S_IRWXU)
+    return os.open(name, _DIRECTORY)
 
 
 def _attach(folders: tuple[FolderMount, ...]) -> None:
