@@ -20,7 +20,7 @@ from ..config import HttpConfig
 from ..errors import Unavailable
 from .http.body_budget import BodyBudget
 from .http.connections import BACKLOG, Connections
-from .http.http_protocol import SERVER, HttpProtocol
+from .http.http_protocol import HttpProtocol
 from .http.ws_protocol import WebSocketProtocol
 from .sessions.warden_client import WardenClient
 from .state import AppState
@@ -60,7 +60,6 @@ def _settings(application: Starlette, lifespan: Literal["on", "off"]) -> uvicorn
         log_config=None,
         access_log=False,
         server_header=False,
-        headers=[("server", SERVER)],
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -68,7 +67,20 @@ def _settings(application: Starlette, lifespan: Literal["on", "off"]) -> uvicorn
     )
 
 
-class MonitorServer(uvicorn.Server):
+class _RestingServer(uvicorn.Server):
+    """uvicorn's server without the tick that wakes it up ten times a second: `ended` ends it, and
+    the date of a response comes from Connections."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Return when the server is to end."""
+        await self.ended.wait()
+
+
+class MonitorServer(_RestingServer):
     """The server for Prometheus and health checks: it starts before the API and ends with it."""
 
     def __init__(self, application: Starlette, http: HttpConfig) -> None:
@@ -82,7 +94,7 @@ class MonitorServer(uvicorn.Server):
         yield
 
 
-class ApiServer(uvicorn.Server):
+class ApiServer(_RestingServer):
     """The server of the API: it reports to the warden, and drains before it stops."""
 
     def __init__(
@@ -95,7 +107,6 @@ class ApiServer(uvicorn.Server):
         super().__init__(_settings(application, lifespan="on"))
         self.ready = asyncio.Event()
         self.server_state = connections
-        connections.default_headers = [(b"server", SERVER.encode())]  # until uvicorn's first tick
         self._warden = warden
         self._state = state
         self._draining: asyncio.Task[None] | None = None
@@ -117,6 +128,7 @@ class ApiServer(uvicorn.Server):
         if not self.should_exit:
             log.event("api.ends", reason=why)
         self.should_exit = True
+        self.ended.set()
         self._state.sessions.suspend()
 
     def on_signal(self, name: str) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from sandboxd.api.http import connections, http_protocol
 from sandboxd.api.http.body_budget import BodyBudget
 from sandboxd.api.http.connections import Bounded, Connections
+from sandboxd.api.uvicorn_servers import MonitorServer
 from sandboxd.config import HttpConfig
 
 from ..waiting import eventually
@@ -318,3 +320,26 @@ def test_connection_that_was_paused_first_is_aborted_when_all_hold_too_much_memo
         assert await clients[1][0].read(1 << 20)
 
     play(scenario, endless)
+
+
+def test_date_of_a_response_is_that_of_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = Connections(HTTP, BodyBudget(1))
+    dates = []
+    for now in (0.0, 0.9, 86400.0):
+        monkeypatch.setattr("sandboxd.api.http.connections.time.time", lambda now=now: now)
+        dates.append(dict(state.default_headers))
+    first = {b"date": b"Thu, 01 Jan 1970 00:00:00 GMT", b"server": b"BackendAI"}
+    assert dates == [first, first, first | {b"date": b"Fri, 02 Jan 1970 00:00:00 GMT"}]
+
+
+def test_server_at_rest_is_woken_up_by_its_end_and_by_nothing_else() -> None:
+    async def scenario() -> None:
+        server = MonitorServer(Starlette(), HTTP)
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(server.main_loop())
+        await asyncio.sleep(0)
+        assert not loop._scheduled  # type: ignore[attr-defined]  # the timers of asyncio's loops
+        server.ended.set()
+        await task
+
+    asyncio.run(scenario())

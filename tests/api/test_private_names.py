@@ -28,7 +28,7 @@ from sandboxd.api.http.connections import Bounded, Connections
 from sandboxd.api.http.delivery import Delivering
 from sandboxd.api.http.http_protocol import HttpProtocol
 from sandboxd.api.http.ws_protocol import Handshake, WebSocketProtocol
-from sandboxd.api.uvicorn_servers import ApiServer, MonitorServer
+from sandboxd.api.uvicorn_servers import ApiServer, MonitorServer, _RestingServer
 
 METHODS: dict[type, dict[str, str]] = {
     HttpToolsProtocol: {
@@ -68,6 +68,7 @@ METHODS: dict[type, dict[str, str]] = {
         "serve": "self sockets",
         "startup": "self sockets",
         "capture_signals": "self",
+        "main_loop": "self",
     },
     ServerState: {"__init__": "self"},
     Protocol: {"fail": "self code reason", "data_to_send": "self"},
@@ -104,7 +105,7 @@ SUBCLASSES = (
     ((HttpProtocol, Bounded, Delivering), HttpToolsProtocol),
     ((WebSocketProtocol, Bounded, Delivering), WebSocketsSansIOProtocol),
     ((Connections,), ServerState),
-    ((ApiServer, MonitorServer), Server),
+    ((ApiServer, MonitorServer, _RestingServer), Server),
     ((Handshake,), ServerProtocol),
 )
 """Our classes with the class of a library that they complete."""

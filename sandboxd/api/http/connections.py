@@ -12,8 +12,10 @@ import asyncio
 import errno
 import logging
 import resource
+import time
 from collections import OrderedDict
 from collections.abc import MutableMapping
+from email.utils import formatdate
 from typing import Any
 
 from uvicorn.server import ServerState
@@ -43,6 +45,9 @@ LOCAL_PART = 4
 BACKLOG = 512
 """Connections that may wait to be accepted."""
 
+SERVER = "BackendAI"
+"""The value of the header Server."""
+
 
 def complain_less(loop: asyncio.AbstractEventLoop) -> None:
     """Have `loop` log once in COMPLAINT_S that no descriptor is left to accept a connection.
@@ -64,6 +69,9 @@ def complain_less(loop: asyncio.AbstractEventLoop) -> None:
 class Connections(ServerState):
     """uvicorn's state of all connections, with the bounds of `http`, which a reload replaces."""
 
+    _second: int
+    _headers: list[tuple[bytes, bytes]]
+
     def __init__(self, http: HttpConfig, bodies: BodyBudget) -> None:
         super().__init__()
         self.http = http
@@ -75,6 +83,19 @@ class Connections(ServerState):
         self._heads_size = 0
         self._paused: dict[asyncio.Transport, tuple[int, asyncio.TimerHandle]] = {}
         self._held = 0
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Date and Server, for a response that begins now."""
+        now = int(time.time())
+        if now != self._second:
+            date = formatdate(now, usegmt=True).encode()
+            self._second, self._headers = now, [(b"date", date), (b"server", SERVER.encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, _: object) -> None:  # uvicorn sets them, and would each second
+        self._second, self._headers = -1, []
 
     def _door(self, is_local: bool) -> tuple[Places, DoorBounds]:
         """The places for peers of this kind, and their bounds.

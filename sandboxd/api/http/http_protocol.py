@@ -32,9 +32,6 @@ PIPELINED_MAX = 16
 
 REST_S = 30.0
 
-SERVER = "BackendAI"
-"""The value of the header Server."""
-
 
 class HttpProtocol(Bounded, HttpToolsProtocol):
     """One connection."""

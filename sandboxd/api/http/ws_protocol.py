@@ -23,8 +23,7 @@ from websockets.server import ServerProtocol
 
 from ...errors import SandboxdError
 from .body_budget import Reservation
-from .connections import Bounded, Connections
-from .http_protocol import SERVER
+from .connections import SERVER, Bounded, Connections
 from .problems import MEDIA_TYPE, of_error, of_status
 from .responses import to_json
 
