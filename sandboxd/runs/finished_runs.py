@@ -107,6 +107,8 @@ class FinishedRuns:
             await self._remove_forgotten()
 
     async def _remove_forgotten(self) -> None:
+        if not self._forgotten:
+            return
         async with self._removing:
             runs = list(self._forgotten)
             for run in runs:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from ...config import Config
+from ...runs.queue import RunQueue
 from ...store.database import Database
 from ..telemetry.accounting import RunAccounting
 from .admission import Admission
@@ -20,6 +22,7 @@ class Services:
     deferred    the writes to the database that a full disk does not prevent
     accounting  the log lines and metrics of runs
     events      the bus on which sessions publish what happens to them
+    queues      owner -> the run queues of sessions that have had a run since they were last asked
     """
 
     warden: WardenClient
@@ -28,6 +31,7 @@ class Services:
     accounting: RunAccounting
     deferred: DeferredWrites
     events: EventBus = field(default_factory=EventBus)
+    queues: dict[str, set[RunQueue]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def config(self) -> Config:

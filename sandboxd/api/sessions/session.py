@@ -195,6 +195,7 @@ class Session:
     @asynccontextmanager
     async def admit_run(self, run: Run) -> AsyncIterator[StartedRun | None]:
         """The admission of a run; a run that an earlier daemon has started needs no turn."""
+        self._services.queues[self.row.owner].add(self.runs)
         self._check_alive()
         started = await self.find_run(run) if run.restored else None
         how: Turn = "taken" if started else "awaited"
