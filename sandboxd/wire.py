@@ -71,6 +71,8 @@ IN_FLIGHT_S = 2.0
 init have sent to themselves and left behind. It limits their number (unix(7), ETOOMANYREFS)."""
 
 
+_TRUNCATED, _DESCRIPTORS_LOST = int(socket.MSG_TRUNC), int(socket.MSG_CTRUNC)
+
 _thread = threading.local()
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
@@ -183,12 +185,12 @@ def _parsed(data: bytes, fds: list[int], flags: int) -> tuple[dict[str, Any] | N
         if not data:
             close_all(fds)
             return None, []
-        if flags & socket.MSG_TRUNC or len(data) > PACKET:
+        if flags & _TRUNCATED or len(data) > PACKET:
             raise WireError("packet too large")
         message = json.loads(data)
         if not isinstance(message, dict):
             raise WireError("packet is not an object")
-        if flags & socket.MSG_CTRUNC:
+        if flags & _DESCRIPTORS_LOST:
             raise Starved(message)
     except (ValueError, RecursionError) as error:
         close_all(fds)

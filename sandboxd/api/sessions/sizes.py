@@ -8,6 +8,7 @@ are returned.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -219,6 +220,21 @@ def step_limits(
     """The limits of a step, and those that had to be lowered. All processes of the step together
     may open `run_files` files; 0: any number. A default that is lowered for that is no news, and
     neither is a limit of the session."""
+    items = tuple(session.items()), tuple(run.items())
+    limits, lowered = _step_limits(default, *items, ceiling, run_files)
+    return limits, list(lowered)
+
+
+@functools.lru_cache(maxsize=256)
+def _step_limits(
+    default: Limits,
+    session_items: tuple[tuple[str, Any], ...],
+    run_items: tuple[tuple[str, Any], ...],
+    ceiling: Limits,
+    run_files: int,
+) -> tuple[Limits, Sequence[Clamp]]:
+    """As `step_limits`; most runs of a host have the same few limits."""
+    session, run = dict(session_items), dict(run_items)
     limits, lowered = granted(run, replace(ceiling, **session))
     step = replace(default, **{**session, **limits})
     within = within_files(step, run_files)
