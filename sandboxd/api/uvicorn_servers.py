@@ -28,6 +28,9 @@ from .state import AppState
 GRACE_S = 3
 """Seconds that requests get at the end of the server; an execute call waits 2 s at most."""
 
+LAST_FRAMES_S = 0.1
+"""Seconds for the last frames of WebSockets, which uvicorn closes then."""
+
 KEEP_ALIVE_S = 30
 
 DRAINED_S = 3.0
@@ -76,8 +79,9 @@ class _RestingServer(uvicorn.Server):
         self.ended = asyncio.Event()
 
     async def main_loop(self) -> None:
-        """Return when the server is to end."""
+        """Return when the server is to end, and streams have had a moment to say so."""
         await self.ended.wait()
+        await asyncio.sleep(LAST_FRAMES_S)
 
 
 class MonitorServer(_RestingServer):

@@ -94,7 +94,8 @@ class Connections(ServerState):
         return self._headers
 
     @default_headers.setter
-    def default_headers(self, _: object) -> None:  # uvicorn sets them, and would each second
+    def default_headers(self, _: object) -> None:
+        """Make the headers anew, whatever uvicorn wants them to be."""
         self._second, self._headers = -1, []
 
     def _door(self, is_local: bool) -> tuple[Places, DoorBounds]:
