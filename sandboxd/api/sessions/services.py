@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ...config import Config
 from ...store.database import Database
+from ..http.body_budget import BodyBudget
 from ..telemetry.accounting import RunAccounting
 from .admission import Admission
 from .deferred_writes import DeferredWrites
@@ -19,6 +20,7 @@ class Services:
 
     deferred    the writes to the database that a full disk does not prevent
     accounting  the log lines and metrics of runs
+    bodies      the memory for what clients send
     events      the bus on which sessions publish what happens to them
     """
 
@@ -27,6 +29,7 @@ class Services:
     admission: Admission
     accounting: RunAccounting
     deferred: DeferredWrites
+    bodies: BodyBudget
     events: EventBus = field(default_factory=EventBus)
 
     @property
