@@ -153,7 +153,8 @@ def _state(
     """The parts of the application."""
     admission = Admission(config, HostCapacity(os.path.dirname(store.path), meter))
     accounting = RunAccounting(metrics, config.console)
-    services = Services(client, store, admission, accounting, DeferredWrites(store))
+    bodies = BodyBudget(config.http.bodies)
+    services = Services(client, store, admission, accounting, DeferredWrites(store), bodies)
     sessions = SessionRegistry(services)
     metrics.reading(lambda: readings(sessions))
     return AppState(
@@ -166,7 +167,7 @@ def _state(
         metrics,
         Health(config, client, store, metrics),
         Leaks(client, store, metrics, sessions.ephemeral_ids),
-        BodyBudget(config.http.bodies),
+        bodies,
         Drain(admission),
         guarantees,
     )

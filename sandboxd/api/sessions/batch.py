@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
@@ -129,8 +130,27 @@ def _fields(limits: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _comparable(options: BatchOptions) -> str:
-    """The options as a text, without those that only concern the replies."""
+    """The options as a text, without those that only concern the replies. The input is too long to
+    be kept for a comparison: it is there by its digest."""
     fields = {**msgspec.structs.asdict(options), "live": None}
     if not options.interactive:  # an earlier daemon, whose runs may go on, had no such option
         del fields["interactive"]
+    if options.stdin is not None:
+        fields["stdin"] = _digest(options.stdin)
     return json.dumps(fields, sort_keys=True)
+
+
+def compact(comparable: str) -> str:
+    """The text of `_comparable` that an earlier version may have written, with its whole input."""
+    fields = json.loads(comparable) if '"stdin": "' in comparable else {}
+    stdin = fields.get("stdin")
+    if not isinstance(stdin, str) or stdin.startswith(_DIGEST):
+        return comparable
+    return json.dumps(fields | {"stdin": _digest(stdin)}, sort_keys=True)
+
+
+_DIGEST = "sha256:"
+
+
+def _digest(text: str) -> str:
+    return _DIGEST + sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

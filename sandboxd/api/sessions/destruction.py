@@ -67,6 +67,7 @@ class Destruction:
         await session.terminals.close("the session has ended")
         cut_short = session.runs.active
         await session.runs.close()
+        session.inputs.clear()
         if cut_short:
             services.accounting.run_over(row, cut_short, time.time())
         error = await self._free(row)

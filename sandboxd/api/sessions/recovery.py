@@ -88,7 +88,9 @@ class Recovery:
             return
         session = self._creation.restore(row)
         console = self._services.config.console
-        await session.runs.restore([recorded_run(run, console) for run in runs])
+        restored = [recorded_run(run, console) for run in runs]
+        session.inputs.take(restored)
+        await session.runs.restore(restored)
 
     async def _lose(self, row: SessionRow, error: SandboxdError) -> None:
         """End a session without any remains; forget a session that no client knows."""

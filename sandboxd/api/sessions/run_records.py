@@ -28,6 +28,7 @@ from ...runs.plan import Plan
 from ...runs.run import Run
 from ...store import runs as table
 from ...store.runs import RunRow
+from .batch import compact
 from .services import Services
 
 _log = logging.getLogger(__name__)
@@ -148,7 +149,10 @@ def _row(session: str, run: Run) -> RunRow:
 
 def recorded_run(row: RunRow, config: ConsoleConfig) -> Run:
     """The run of a row that an earlier daemon has written."""
-    plan = replace(msgspec.convert(json.loads(row.plan), Plan), stdin=row.stdin)
+    is_used = row.stdin is not None and row.ended_at
+    stdin = b"" if is_used else row.stdin
+    plan = msgspec.convert(json.loads(row.plan), Plan)
+    plan = replace(plan, stdin=stdin, options=compact(plan.options))
     run = Run(row.id, plan, config, row.number)
     run.ended_at = row.ended_at or 0.0
     run.begun, run.other_boot = row.begun, row.boot != BOOT

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ...config import Config
 from ...runs.queue import RunQueue
 from ...store.database import Database
+from ..http.body_budget import BodyBudget
 from ..telemetry.accounting import RunAccounting
 from .admission import Admission
 from .deferred_writes import DeferredWrites
@@ -21,6 +22,7 @@ class Services:
 
     deferred    the writes to the database that a full disk does not prevent
     accounting  the log lines and metrics of runs
+    bodies      the memory for what clients send
     events      the bus on which sessions publish what happens to them
     queues      owner -> the run queues of sessions that have had a run since they were last asked
     """
@@ -30,6 +32,7 @@ class Services:
     admission: Admission
     accounting: RunAccounting
     deferred: DeferredWrites
+    bodies: BodyBudget
     events: EventBus = field(default_factory=EventBus)
     queues: dict[str, set[RunQueue]] = field(default_factory=lambda: defaultdict(set))
 

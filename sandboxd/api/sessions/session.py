@@ -34,6 +34,7 @@ from .pending import PendingSession
 from .run_records import EphemeralRecords, RunRecords
 from .sealed_memfd import sealed
 from .services import Services
+from .waiting_inputs import WaitingInputs
 
 SHELL = "/bin/bash"
 
@@ -50,6 +51,7 @@ class Session:
     pending   its wait for its turn, while it waits
     ephemeral it lives for one request and has no row on the disk: the daemon that is killed leaves
               only its slot, which the next daemon removes because no row names it
+    inputs    the standard inputs of its runs that wait
     """
 
     kind = "session"
@@ -65,6 +67,7 @@ class Session:
         self.pending: PendingSession | None = None
         self._services = services
         self._records = (EphemeralRecords if ephemeral else RunRecords)(row.id, services)
+        self.inputs = WaitingInputs(services.bodies, row.owner)
         self._accounting = asyncio.Lock()
 
     # -- state
@@ -157,6 +160,7 @@ class Session:
             await self.pending.cancel()
         await self.terminals.close("the daemon ends")
         await self.runs.close()
+        self.inputs.clear()
 
     # -- files (FilesOwner)
 
@@ -186,7 +190,13 @@ class Session:
         now = time.time()
         if not self.runs.active:  # one row less to write when the first of them begins at once
             runs[0].begun = self._services.admission.has_room(self.row.owner, runs[0])
-        durable = await self._records.add(runs, replaced, now)
+        self.inputs.add(runs)
+        try:
+            durable = await self._records.add(runs, replaced, now)
+        except BaseException:  # also when the request is cancelled
+            for run in runs:
+                self.inputs.remove(run)
+            raise
         self._count(runs[-1].number, now)
         return durable
 
@@ -200,6 +210,8 @@ class Session:
         self._check_alive()
         started = await self.find_run(run) if run.restored else None
         how: Turn = "taken" if started else "awaited"
+        if started:
+            self.inputs.remove(run)
         if not (run.restored or self._services.admission.has_room(self.row.owner, run)):
             self._records.note_waiting(run)
         async with self._services.admission.admit(self.row.owner, run, how):
@@ -230,6 +242,7 @@ class Session:
         finally:
             if stdin is not None:
                 os.close(stdin)
+            self.inputs.remove(run)
 
     async def _start(self, run: Run, stdin: int | None, terminal: bool = False) -> StartedRun:
         self._check_alive()
@@ -285,6 +298,8 @@ class Session:
 
     async def forget_runs(self, runs: Sequence[Run]) -> None:
         """Remove the rows and the files of runs that nobody can ask for any more."""
+        for run in runs:
+            self.inputs.remove(run)
         await self._records.forget(runs, None if self.ending else self.row.slot)
 
     # -- terminals (TerminalHost)
