@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import secrets
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,9 @@ OPTIONS = {
     "deadline": "--deadline",
 }  # fmt: skip
 """Fields of requests -> the options from which they come."""
+
+_LIMIT = re.compile(r"config\.resource_opts\.(\w+)")
+"""A limit in a remedy of the api."""
 
 
 class ConnectionLost(Unavailable):
@@ -172,6 +176,7 @@ def raise_for(response: httpx.Response) -> None:
     except ValueError:
         problem = {}
     text = problem.get("msg") or problem.get("title") or f"HTTP status {response.status_code}"
+    text = _LIMIT.sub(r"--limit \1=VALUE", text)
     data = problem.get("data")
     if isinstance(data, dict):  # a list in it is in the text already
         fields = [f"{option(key)}: {data[key]}" for key in data if not isinstance(data[key], list)]
