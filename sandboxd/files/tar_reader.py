@@ -188,6 +188,24 @@ def _is_header(header: bytes) -> bool:
 
 def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> TarMember:
     name = records.get("path") or _name(header)
+    known = _kind(kind, name, records)
+    has_content = known == "file"
+    if known == "file" and name.endswith("/"):  # from before POSIX
+        known = "directory"
+    target = records.get("linkpath") or os.fsdecode(header[157:257].split(b"\0")[0])
+    size = _size(size, name, records.get("size"))
+    return TarMember(
+        name,
+        known,
+        target if known.endswith("link") else "",
+        _number(header[100:108], "mode", name) & 0o777,
+        _mtime(header, name, records.get("mtime")),
+        size if has_content else 0,
+    )
+
+
+def _kind(kind: bytes, name: str, records: dict[str, str]) -> MemberKind:
+    """The kind of the member `name`. Raises Invalid for one that is not taken."""
     if kind == b"S" or _SPARSE in records:
         name = records.get(_SPARSE_NAME) or name  # "path" has a name that GNU's tar has made up
         raise Invalid(
@@ -199,38 +217,35 @@ def _member(header: bytes, kind: bytes, size: int, records: dict[str, str]) -> T
             f"{shown(name)} is {_SPECIAL[kind]}; allowed: files, directories and links; leave it "
             "out with the option --exclude of tar"
         )
-    known = _KINDS.get(kind)
-    if known is None:
+    if kind not in _KINDS:
         raise Invalid(
             f"{shown(name)} has the tar type {shown(os.fsdecode(kind))}, which is not known; "
             "pack it with 'tar --format=pax' and without the options -g, -M and -V"
         )
-    has_content = known == "file"
-    if known == "file" and name.endswith("/"):  # from before POSIX
-        known = "directory"
-    if decimal := records.get("size"):
-        in_units = _seconds(decimal)
+    return _KINDS[kind]
+
+
+def _size(size: int, name: str, record: str | None) -> int:
+    """The size of the member `name`, from a pax `record` or else from the header."""
+    if record:
+        in_units = _seconds(record)
         size = -1 if in_units is None else in_units // _NS
     if not 0 <= size < SIZE_MAX:
         raise Invalid(
-            f"{shown(name)} has the size {shown(decimal or str(size))}, which no file can have; "
+            f"{shown(name)} has the size {shown(record or str(size))}, which no file can have; "
             "pack the archive again"
         )
-    target = records.get("linkpath") or os.fsdecode(header[157:257].split(b"\0")[0])
-    if text := records.get("mtime"):
-        mtime = _seconds(text)
-        if mtime is None:
-            raise impossible_time(name, text)
-    else:
-        mtime = _number(header[136:148], "time", name) * _NS
-    return TarMember(
-        name,
-        known,
-        target if known.endswith("link") else "",
-        _number(header[100:108], "mode", name) & 0o777,
-        mtime,
-        size if has_content else 0,
-    )
+    return size
+
+
+def _mtime(header: bytes, name: str, record: str | None) -> int:
+    """The time of the member `name`, from a pax `record` or else from the header."""
+    if not record:
+        return _number(header[136:148], "time", name) * _NS
+    mtime = _seconds(record)
+    if mtime is None:
+        raise impossible_time(name, record)
+    return mtime
 
 
 def _name(header: bytes) -> str:

@@ -61,7 +61,11 @@ def test_slots_in_a_subordinate_range_are_refused(
         ("nonsense", None, "HOST:PORT"),
         ("nonsense", "none", "HOST:PORT"),
         ("127.0.0.1:x", "none", "HOST:PORT"),
-        ("127.0.0.1:99999", "none", "listen: '127.0.0.1:99999': a port is a number from 0 to 65535"),
+        (
+            "127.0.0.1:99999",
+            "none",
+            "'127.0.0.1:99999': a port is a number from 0 to 65535",
+        ),
     ],
 )
 def test_address_that_the_network_reaches_is_refused_without_authentication(
