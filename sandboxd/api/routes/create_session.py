@@ -71,6 +71,10 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
         "startsAt": "starts_at", "callbackUrl": "callback_url", "callbackURL": "callback_url",
         "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only", "idleSeconds": "idle",
     }  # fmt: skip
+    documented = {
+        "cluster_size": "clusterSize", "startup_command": "startupCommand",
+        "max_wait": "maxWaitSeconds", "enqueue_only": "enqueueOnly", "idle": "idleSeconds",
+    }  # fmt: skip
 
     image: Annotated[str, Meta(max_length=TEXT_MAX)]
     name: Annotated[str, _NAME_OR_NONE] = ""
