@@ -131,7 +131,8 @@ def _value(kind: Any, value: Any, where: str, default: Any) -> Any:
         return float(value)
     if not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
-    raise ConfigError(f"{where} must be {_named(kind)}, not {value!r}")
+    unlimited = ', or "unlimited"' if where.endswith(".stack") else ""
+    raise ConfigError(f"{where} must be {_named(kind)}{unlimited}, not {value!r}")
 
 
 def _named(kind: Any) -> str:

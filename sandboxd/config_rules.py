@@ -1,7 +1,7 @@
 """The rules for the values of a configuration, as a table. No I/O.
 
 config_file.py checks the type of each value; the rules here bound it. A key ends with `.*` where
-one rule holds for every number of a table.
+one rule holds for every number of a table, and with `[]` where it holds for every item of a list.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from . import log
 from .config import Config
 from .errors import ConfigError
-from .model import GIB, MAY_BE_ZERO, MIB, STEPS
+from .model import GIB, MAY_BE_ZERO, MIB, STEPS, UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ RULES = (
     one_of("log", *log.FORMS),
     one_of("log_level", *log.LEVELS),
     Rule("state_dir", "an absolute path", os.path.isabs),
+    Rule("rootfs.paths[]", 'absolute paths, such as "/usr"', os.path.isabs),
     Rule("cgroup", "a path below /sys/fs/cgroup", _below_cgroup_root),
     at_least("sweep_s", 1, "seconds"),
     at_least("disk_floor", 0, "bytes"),
@@ -104,16 +105,27 @@ def check(config: Config) -> None:
     for step in STEPS:
         _, lowered = getattr(config.limits, step).clamped(config.ceiling)
         if lowered:
-            raise ConfigError(f"limits.{step}.{lowered[0]} is above ceiling.{lowered[0]}")
+            raise ConfigError(_above_ceiling(config, step, lowered[0]))
+
+
+def _above_ceiling(config: Config, step: str, name: str) -> str:
+    value, most = getattr(getattr(config.limits, step), name), getattr(config.ceiling, name)
+    shown = '"unlimited"' if name == "stack" and value >= UNLIMITED else f"{value:.16g}"
+    return (
+        f"limits.{step}.{name} is {shown}, above ceiling.{name}, which is {most:.16g}; lower the "
+        "limit, or raise the ceiling"
+    )
 
 
 def values(config: Config, key: str) -> Iterator[tuple[str, Any]]:
     """The values for which a rule holds, with their full names."""
-    name = key.removesuffix(".*")
+    name = key.removesuffix(".*").removesuffix("[]")
     value: Any = config
     for part in name.split("."):
         value = getattr(value, part)
-    if name != key:
+    if key.endswith("[]"):
+        yield from ((name, item) for item in value)
+    elif name != key:
         yield from _leaves(name, value)
     else:
         yield key, value

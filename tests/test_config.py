@@ -75,7 +75,16 @@ def test_options_of_the_command_line_win(tmp_path: Path) -> None:
         ("[scratch]\nsize = 1", "scratch.size"),
         ("[slots]\nfirst_uid = 0", "slots.first_uid"),
         ("[limits.exec]\nwall_s = 0", "wall_s must be above 0"),
-        ("[limits.exec]\nwall_s = 999999", "above ceiling.wall_s"),
+        (
+            "[limits.exec]\nwall_s = 999999",
+            "limits.exec.wall_s is 999999, above ceiling.wall_s, which is 3600; lower the limit",
+        ),
+        (
+            "[limits.exec]\nstack = 'unlimited'\n[ceiling]\nstack = 8388608",
+            'limits.exec.stack is "unlimited", above ceiling.stack, which is 8388608',
+        ),
+        ("[limits.exec]\nstack = 'lots'", "a whole number, or \"unlimited\", not 'lots'"),
+        ("[rootfs]\npaths = ['/usr', 'lib']", "rootfs.paths must be absolute paths, .* not 'lib'"),
         ("[runtimes.c]\nrun = 'x'", "runtimes.c.run"),
         ("[limits.exec]\npids = 0", "limits.exec.pids must be above 0, not 0"),
         ("[admission.owner]\nmemory = 0", "admission.owner.memory must be above 0, not 0.0"),

@@ -77,3 +77,17 @@ def test_daemon_takes_each_setting_of_the_sample_alone(
     loaded = config_file.load(str(path))
     compile_filters(loaded)
     runtimes.load(loaded)
+
+
+def test_values_in_the_documentation_are_the_defaults() -> None:
+    operations = (SAMPLE.parent.parent / "docs/operations.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", operations, re.DOTALL)
+    shown = dict(knobs(tomllib.loads(max(blocks, key=len))))
+    examples = ("auth", "require.", "rootfs.", "runtimes.")
+    defaults = dict(knobs(tomllib.loads(SETTINGS)))
+    wrong = {
+        name: value for name, value in shown.items()
+        if not name.startswith(examples) and defaults.get(name) != value
+    }  # fmt: skip
+    assert not wrong, "docs/operations.md shows other values than the defaults"
+    assert len(shown) > 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import secrets
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,9 @@ OPTIONS = {
     "deadline": "--deadline",
 }  # fmt: skip
 """Fields of requests -> the options from which they come."""
+
+_LIMIT = re.compile(r"config\.resource_opts\.(\w+)")
+"""A limit in a remedy of the api."""
 
 
 class ConnectionLost(Unavailable):
@@ -67,6 +71,14 @@ class Client:
             raise ConnectionLost(f"the daemon does not answer: {error}") from None
         raise_for(response)
         return response.json() if response.content else None
+
+    def answers(self) -> bool:
+        """Whether the daemon answers."""
+        try:
+            self._http.get("/healthz")
+        except httpx.HTTPError:
+            return False
+        return True
 
     def put(self, path: str, content: Iterator[bytes]) -> Any:
         """A request with a body of any length; the JSON of its response."""
@@ -172,15 +184,21 @@ def raise_for(response: httpx.Response) -> None:
     except ValueError:
         problem = {}
     text = problem.get("msg") or problem.get("title") or f"HTTP status {response.status_code}"
-    data = problem.get("data")
-    if isinstance(data, dict):  # a list in it is in the text already
-        fields = [f"{option(key)}: {data[key]}" for key in data if not isinstance(data[key], list)]
-        text = "; ".join(fields if text == INVALID and fields else [text, *fields])
+    text = words(text, problem.get("data"))
     if response.status_code >= 500:
         raise Unavailable(text)
     if response.status_code == 404:
         raise NotFound("", text)
     raise Refused(text)
+
+
+def words(text: str, data: Any) -> str:
+    """A refusal in words of the command line: its text, and the fields that are wrong."""
+    text = _LIMIT.sub(r"--limit \1=VALUE", text)
+    if isinstance(data, dict):  # a list in it is in the text already
+        fields = [f"{option(key)}: {data[key]}" for key in data if not isinstance(data[key], list)]
+        text = "; ".join(fields if text == INVALID and fields else [text, *fields])
+    return text
 
 
 def option(field: str) -> str:

@@ -12,14 +12,12 @@ from typing import Any
 from ..errors import SandboxdError
 from .client import Client, ConnectionLost
 from .main import FAULT, TIMED_OUT
+from .patience import COMES_BACK_S, RETRY_S
 from .reporter import Reporter
 from .stdin_sender import InputSource, StdinSender
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a command that was asked to end, whatever the program's own is."""
-
-COMES_BACK_S, RETRY_S = 60.0, 0.25
-"""Seconds that a daemon may take to return after a restart, and seconds between two tries."""
 
 
 class ConsolePrinter:
@@ -140,7 +138,7 @@ class ConsolePrinter:
         if status != "finished":
             return None
         if self._failed_build is not None:
-            self._say.phase("the build failed, so exec was not run")
+            self._say.phase("the build failed, so exec was not run", always=True)
             code = self._failed_build  # the API says 127, whatever the build's own code is
         elif not skipped:
             self._done("exec", code, verdict)

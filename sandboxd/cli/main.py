@@ -56,7 +56,12 @@ def _count(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
     try:
-        args = parser().parse_args(argv)
+        args, unknown = parser().parse_known_args(argv)
+        if unknown:
+            names = ["sandboxd", args.command, *filter(None, [getattr(args, "action", None)])]
+            raise ConfigError(
+                f"unrecognized arguments: {' '.join(unknown)}; see '{' '.join(names)} --help'"
+            )
         module = OLD_NAMES.get(args.command, args.command)
         command = importlib.import_module(f".{module}", __package__)
         return int(command.main(args))
@@ -171,7 +176,10 @@ def _run(command: argparse.ArgumentParser) -> None:
         help="exec has a terminal for its input and output, which makes prompts of all languages "
         "appear at once; default: if standard input and output of this command are a terminal",
     )  # fmt: skip
-    add("--quiet", "-q", action="store_true", help="print only the program's output")
+    add(
+        "--quiet", "-q", action="store_true",
+        help="print only the program's output, and the reason if a limit or a build ended it",
+    )  # fmt: skip
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
     _socket_or_private(command)
 

@@ -41,11 +41,11 @@ class Reporter:
         """A person watches, on a terminal that takes more than lines."""
         return not self._quiet and not self._json and sys.stderr.isatty()
 
-    def phase(self, text: str, **event: Any) -> None:
-        """A step of sandboxd itself."""
+    def phase(self, text: str, always: bool = False, **event: Any) -> None:
+        """A step of sandboxd itself; `always`: the line is printed even with --quiet."""
         if self._json:
             self._line({"event": "phase", "text": text} | event)
-        elif not self._quiet:
+        elif always or not self._quiet:
             self._own_line(f"sandboxd: {text}")
 
     def warning(self, text: str) -> None:

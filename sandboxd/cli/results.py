@@ -11,6 +11,7 @@ import glob
 import os
 import shlex
 import tarfile
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -44,9 +45,18 @@ class Fetched:
 
 def check_writable(into: str) -> None:
     """Raises ConfigError where results cannot be put."""
-    parent = into if os.path.isdir(into) else os.path.dirname(os.path.abspath(into))
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"--into {into}: {parent} is not a folder that can be written to")
+    place = os.path.abspath(into)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise ConfigError(f"--into {into}: {place} is no folder; name one, or a new name in one")
+    try:  # the only test that holds for root and for every file system
+        os.rmdir(tempfile.mkdtemp(prefix=".sandboxd-", dir=place))
+    except OSError as error:
+        raise ConfigError(
+            f"--into {into}: nothing can be written to {place} ({error.strerror}); name another "
+            "folder"
+        ) from None
 
 
 def requests(names: Iterable[str]) -> dict[Place, list[str]]:
@@ -75,7 +85,7 @@ def fetch(client: Client, session: str, names: list[str], into: str, say: Report
             outcome.missing += _names(where, fetching.fetch(where, matches))
         except (SandboxdError, OSError, tarfile.TarError) as error:
             failed = _names(where, matches)
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = f"--into {into}: {error.strerror}" if isinstance(error, OSError) else error
             say.warning(f"--get {' '.join(map(printable, failed))}: {reason}")
             outcome.failed += failed
     for name in outcome.missing:

@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         options, config, source = _options(args), resources(args), _source(args.stdin)
         if _is_interactive(args, source):
             options["interactive"] = True
-        client, daemon = connect_or_start(args.socket, stack, say)
+        client, daemon = connect_or_start(args.socket, stack, say, image)
         stack.enter_context(contextlib.closing(client))
         session = create(client, image, config)
         with deleted(client, session) as temporary:
@@ -76,7 +76,10 @@ def main(args: argparse.Namespace) -> int:
 def _detect(entries: list[TreeEntry]) -> str:
     image = runtimes.detect(entry.name for entry in entries if entry.is_file)
     if image is None:
-        raise ConfigError("no runtime fits the files of the folder; name one with --image")
+        raise ConfigError(
+            "no runtime fits the files of the folder; name one with --image: 'sandboxd runtimes' "
+            "lists them, and --image shell runs commands of your own (--build, --exec)"
+        )
     return image
 
 

@@ -49,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
     began, lines = time.monotonic(), []
     with contextlib.ExitStack() as stack:
         canaries = host_view.Canaries(stack)
-        client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
+        connection = connect(args.socket, stack, say, args.image)
+        client = stack.enter_context(contextlib.closing(connection))
         with deleted(client, create(client, args.image, {})):
             pass  # an unknown image is a mistake of the caller, and must not fail each attack
         work = runner.AttackRunner(client, canaries, args.image, runner.is_root())

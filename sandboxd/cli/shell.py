@@ -43,8 +43,11 @@ def main(args: argparse.Namespace) -> int:
         signal.signal(number, terminated)
     say = Reporter(args.quiet, False)
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say)))
-        session = _session(client, args, stack, say)
+        config = resources(args)
+        client = stack.enter_context(
+            contextlib.closing(connect(args.socket, stack, say, args.name))
+        )
+        session = _session(client, args.name, config, stack, say)
         code, words = attach(client.socket, session)
         for text in words:
             say.warning(text)
@@ -52,14 +55,18 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _session(
-    client: Client, args: argparse.Namespace, stack: contextlib.ExitStack, say: Reporter
+    client: Client,
+    name: str,
+    config: dict[str, Any],
+    stack: contextlib.ExitStack,
+    say: Reporter,
 ) -> str:
     """The session of that name, or a new one, which is deleted when `stack` closes."""
     with contextlib.suppress(NotFound):
-        return str(client.call("GET", f"/session/{quote(args.name, safe='')}")["sessionId"])
-    session = create(client, args.name, resources(args))
+        return str(client.call("GET", f"/session/{quote(name, safe='')}")["sessionId"])
+    session = create(client, name, config)
     stack.enter_context(deleted(client, session))
-    say.phase(f"a new session with {args.name}; its files go when you leave")
+    say.phase(f"a new session with {name}; its files go when you leave")
     return session
 
 

@@ -5,26 +5,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from ..config import SOCKET
-from ..errors import ConfigError, Refused
-from .client import Client
+from .. import runtimes
+from ..config import SOCKET, Config
+from ..errors import ConfigError, Invalid, Refused, Unavailable
+from .client import Client, ConnectionLost, words
 from .daemon_socket import find_daemon
 from .main import PRIVATE
 from .private_daemon import PrivateDaemon, private_daemon
 from .reporter import Reporter
 
 
-def connect(named: str | None, stack: contextlib.ExitStack, say: Reporter) -> Client:
+def connect(named: str | None, stack: contextlib.ExitStack, say: Reporter, image: str) -> Client:
     """A client of the daemon at the socket that the user has `named`, of the daemon that runs, or
-    of a private one that lives as long as `stack` is open. Raises ConfigError."""
-    return connect_or_start(named, stack, say)[0]
+    of a private one that lives as long as `stack` is open. Raises ConfigError, also for an `image`
+    that a private daemon does not have."""
+    return connect_or_start(named, stack, say, image)[0]
 
 
 def connect_or_start(
-    named: str | None, stack: contextlib.ExitStack, say: Reporter
+    named: str | None, stack: contextlib.ExitStack, say: Reporter, image: str
 ) -> tuple[Client, PrivateDaemon | None]:
     """As `connect`, with the private daemon if it was started."""
     if named != PRIVATE and (client := find_daemon(named)):
@@ -34,8 +37,12 @@ def connect_or_start(
             f"no daemon listens at {SOCKET}, and a private one needs root: use sudo, or name the "
             "socket of a daemon with --socket"
         )
+    try:
+        runtimes.load(Config()).resolve(image)
+    except Refused as error:
+        raise ConfigError(str(error)) from None
     absent = "" if named == PRIVATE else "no daemon is running: "
-    say.phase(f"{absent}starting a private one")
+    say.phase(f"{absent}starting a private daemon")
     daemon = stack.enter_context(private_daemon())
     return Client(daemon.socket, comes_back=False), daemon
 
@@ -47,7 +54,21 @@ def resources(args: argparse.Namespace) -> dict[str, Any]:
     for name, value in limits.items():
         if not value:
             raise ConfigError(f"--limit {name}=: write NAME=VALUE")
-    return {"environ": environ, "resources": resources, "resource_opts": limits}
+    config = {"environ": environ, "resources": resources, "resource_opts": limits}
+    if any(config.values()):
+        _check(config)
+    return config
+
+
+def _check(config: dict[str, dict[str, Any]]) -> None:
+    """Raise ConfigError for a value that every daemon refuses, before one is started."""
+    from ..api.sessions import requested_limits, sizes  # third-party code, which takes a moment
+
+    try:
+        requested_limits.fields(config["resources"], config["resource_opts"])
+        sizes.variables(config["environ"], "config.environ")
+    except Invalid as error:
+        raise ConfigError(words(str(error), error.data)) from None
 
 
 def _settings(option: str, texts: list[str]) -> dict[str, str]:
@@ -85,13 +106,32 @@ class TemporarySession:
 
 @contextlib.contextmanager
 def deleted(client: Client, session: str) -> Iterator[TemporarySession]:
-    """Delete the session at the end of the block in any case, also after Ctrl-C."""
+    """Delete the session at the end of the block in any case, also after Ctrl-C. Raises Unavailable
+    with the remedy when the daemon has gone and the session stays."""
     temporary = TemporarySession()
     try:
         yield temporary
     finally:
         if not temporary.preserved:
-            client.call("DELETE", f"/session/{session}")
+            try:
+                client.call("DELETE", f"/session/{session}")
+            except ConnectionLost as error:
+                if not client.comes_back:
+                    raise
+                raise Unavailable(f"{error}; {_remedy(client.socket, session)}") from None
+
+
+def _remedy(socket: str, session: str) -> str:
+    """The commands for a session whose daemon has gone."""
+    named = [] if socket == SOCKET else ["--socket", socket]
+    get = shlex.join(["sandboxd", "get", session, ".", "--into", "DIR", "--rm", *named])
+    url = f"http://sandboxd/session/{session}"
+    curl = shlex.join(["curl", "--unix-socket", socket, "-X", "DELETE", url])
+    return (
+        f"the session {session} stays with its files and with a run that goes on; when the daemon "
+        f"is back, this fetches the files and deletes the session: {get}; this only deletes it: "
+        f"{curl}; without either, it ends after a day"
+    )
 
 
 def terminated(number: int, _: object) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .client import Client
 from .local_tree import LocalTree, TreeEntry
+from .patience import patiently
 from .progress import progress
 from .reporter import Reporter
 from .tar_stream import tar_stream
@@ -12,11 +15,15 @@ from .tar_stream import tar_stream
 def upload(
     client: Client, session: str, tree: LocalTree, entries: list[TreeEntry], say: Reporter
 ) -> None:
-    """Put `entries` of `tree` into /home/work. Raises Refused when the session has no room."""
+    """Put `entries` of `tree` into /home/work, and again if the daemon restarts meanwhile. Raises
+    Refused when the session has no room."""
     total = sum(entry.size for entry in entries if entry.is_file)
-    with progress(say, "uploading", total) as advance:
-        stream = tar_stream(tree, entries, say, advance)
-        counts = client.put_archive(session, "", stream)
+
+    def put() -> dict[str, Any]:
+        with progress(say, "uploading", total) as advance:
+            return client.put_archive(session, "", tar_stream(tree, entries, say, advance))
+
+    counts = patiently(client, say, "the upload", put)
     files = counts["files"]
     say.phase(
         f"uploaded {files} {'file' if files == 1 else 'files'}, {counts['bytes']:,} bytes",

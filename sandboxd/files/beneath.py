@@ -44,8 +44,9 @@ _INVALID = {
 }
 
 
-def refused(error: OSError, parts: Name) -> Refused:
-    """The refusal for a client, from the kernel's error about `parts`.
+def refused(error: OSError, parts: Name, disk: int | None = None) -> Refused:
+    """The refusal for a client, from the kernel's error about `parts`, in a call that may have
+    needed room in the file system of the descriptor `disk`.
 
     Raises `error` again when the cause is not the client's request.
     """
@@ -60,8 +61,20 @@ def refused(error: OSError, parts: Name) -> Refused:
     if code in _INVALID:
         return Invalid(f"{name}: {_INVALID[code]}")
     if code in (errno.ENOSPC, errno.EDQUOT):
-        return QuotaExceeded("no space is left in the session")
+        return QuotaExceeded(_no_space(disk))
     raise error
+
+
+def _no_space(disk: int | None) -> str:
+    """The reason and the remedy; ENOSPC is the lack of bytes as well as of inodes."""
+    what, limit = "", "disk"
+    if disk is not None and (room := os.fstatvfs(disk)).f_files and not room.f_favail:
+        what = f": all {room.f_files} inodes are in use, one for each file and directory"
+        limit = "inodes"
+    return (
+        f"no space is left in the session{what}; delete files, or ask for more with "
+        f"config.resource_opts.{limit}"
+    )
 
 
 def look(home: int, parts: Name, flags: int = 0, resolve: int = 0) -> int:

@@ -46,17 +46,17 @@ def commit(home: int, stage: int, files: dict[Name, str]) -> None:
             try:
                 _move_into_place(home, stage, name, staged, undo)
             except OSError as error:
-                raise _refused(error, name) from None
+                raise _refused(error, name, home) from None
         undo.pop_all()
     bytecode.remove_stale(home, files)
 
 
-def _refused(error: OSError, name: Name) -> Refused:
+def _refused(error: OSError, name: Name, disk: int | None = None) -> Refused:
     """As `refused`, except for a missing directory: an upload makes it, so something else is in
     the way."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
         return Invalid(f"{shown(absolute(name))}: a part of its path is no directory")
-    return refused(error, name)
+    return refused(error, name, disk)
 
 
 def _check(home: int, name: Name) -> None:

@@ -33,9 +33,17 @@ class Pattern:
         self.text = text
         parts = [part for part in text.split("/") if part not in ("", ".")]
         if text.startswith("/") or ".." in parts:
-            raise Invalid(f"{shown(text)} is no pattern; allowed: names below the directory")
-        if not parts or len(parts) > DEPTH_MAX or parts.count("**") > WILDCARDS_MAX:
-            raise Invalid(f"{shown(text)} is no pattern: it is empty, too deep or too complex")
+            raise Invalid(
+                f"{shown(text)} leaves the directory; allowed: patterns of names below it"
+            )
+        if not parts:
+            raise Invalid(
+                f"the pattern {shown(text)} names nothing; without a pattern, all is meant"
+            )
+        if len(parts) > DEPTH_MAX:
+            raise Invalid(f"the pattern {shown(text)} has more than {DEPTH_MAX} components")
+        if parts.count("**") > WILDCARDS_MAX:
+            raise Invalid(f"the pattern {shown(text)} has more than {WILDCARDS_MAX} components **")
         inside("/".join(parts))  # raises Invalid for a text that no name can have
         self.plain = tuple(parts)
         self.is_plain = not re.search(r"[*?[]", text)

@@ -57,7 +57,10 @@ class LinkRule:
     def _look_up(self, place: Name) -> str | None:
         self._steps += 1
         if self._steps > STEPS_MAX:
-            raise Invalid("the links lead through too many others")
+            raise Invalid(
+                f"the links lead through too many others (refused at {shown(absolute(place))}); "
+                "leave some of them out"
+            )
         return self._target(place)
 
 

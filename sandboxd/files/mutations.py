@@ -48,7 +48,7 @@ def _make_directory(home: int, name: Name, exist_ok: bool) -> None:
         above = shown(absolute(name[:-1]))
         raise NotFound("path", f"{above} does not exist; ask for parents to be made") from None
     except OSError as error:
-        raise _refused(error, name) from None
+        raise _refused(error, name, home) from None
 
 
 def rename(api: ApiConnection, home: int, source: str, to: str) -> None:
@@ -86,7 +86,7 @@ def _move(home: int, name: Name, target: Name) -> None:
         with _parent(home, name) as source, _parent(home, target) as directory:
             os.rename(name[-1], target[-1], src_dir_fd=source, dst_dir_fd=directory)
     except OSError as error:
-        raise _refused(error, name) from None
+        raise _refused(error, name, home) from None
 
 
 def remove(api: ApiConnection, home: int, stage: int, names: list[str], recursive: bool) -> None:
@@ -103,7 +103,7 @@ def remove(api: ApiConnection, home: int, stage: int, names: list[str], recursiv
             try:
                 _move_to_stage(home, stage, name, str(number), undo)
             except OSError as error:
-                raise _refused(error, name) from None
+                raise _refused(error, name, home) from None
         undo.pop_all()
     empty(stage)
     sync_file_system(home)
@@ -121,7 +121,7 @@ def _check_removable(home: int, name: Name, recursive: bool) -> None:
     try:
         fd = look(home, name, os.O_NOFOLLOW)
     except OSError as error:
-        raise _refused(error, name) from None
+        raise _refused(error, name, home) from None
     try:
         if stat.S_ISDIR(os.fstat(fd).st_mode) and not recursive:
             raise Invalid(f"{shown(absolute(name))} is a directory; ask for recursive removal")
@@ -162,10 +162,10 @@ def _parent(home: int, name: Name) -> Iterator[int]:
         os.close(fd)
 
 
-def _refused(error: OSError, name: Name) -> Refused:
+def _refused(error: OSError, name: Name, home: int) -> Refused:
     """As `refused`, with the errors that only changes can meet."""
     if error.errno == errno.EEXIST:
         return Invalid(f"{shown(absolute(name))} exists")
     if error.errno in (errno.ENOTEMPTY, errno.EINVAL):
         return Invalid(f"{shown(absolute(name))}: {os.strerror(error.errno)}")
-    return refused(error, name)
+    return refused(error, name, home)

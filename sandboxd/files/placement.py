@@ -68,7 +68,7 @@ def place(home: int, stage: int, tree: StagedTree) -> None:
             try:
                 _do(home, tree.fd, move)
             except OSError as error:
-                raise _refusal(error, move.name) from None
+                raise _refusal(error, move.name, home) from None
         os.rename(UNDO, REDO, src_dir_fd=stage, dst_dir_fd=stage)
     except BaseException:  # whatever the failure is
         _take_back(home, tree.fd, plan)
@@ -127,7 +127,7 @@ def _plan(home: int, tree: StagedTree) -> PlacementPlan:
             finally:
                 os.close(present)
         except OSError as error:
-            raise _refusal(error, above) from None
+            raise _refusal(error, above, home) from None
         finally:
             os.close(staged)
     plan.directories.sort(key=lambda item: len(item.name), reverse=True)
@@ -162,7 +162,10 @@ def _is_merged(name: Name, here: os.stat_result, there: os.stat_result | None) -
     is_directory = stat.S_ISDIR(here.st_mode)
     if is_directory != stat.S_ISDIR(there.st_mode):
         present, other = ("a file or a link", "a directory")[:: 1 if is_directory else -1]
-        raise Invalid(f"{shown(absolute(name))} is {present} here and {other} in the archive")
+        raise Invalid(
+            f"{shown(absolute(name))} is {present} in the session and {other} in the archive; "
+            "delete it in the session, or leave it out of the archive"
+        )
     return is_directory
 
 
@@ -277,11 +280,14 @@ def _look(home: int, name: Name) -> int:
     return openat2(home, relative(name), os.O_PATH | os.O_DIRECTORY, NO_LINKS | RESOLVE_NO_XDEV)
 
 
-def _refusal(error: OSError, name: Name) -> Refused:
+def _refusal(error: OSError, name: Name, home: int) -> Refused:
     """The refusal of a step, from the kernel's error. Raises `error` for our own faults."""
     where = shown(absolute(name))
     if error.errno in (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
-        return Invalid(f"{where}: a program has changed it meanwhile, or a part of its path")
+        return Invalid(
+            f"{where}: a program has changed it meanwhile, or a part of its path; send the archive "
+            "again"
+        )
     if error.errno == errno.EXDEV:
         return Invalid(f"{where} {MOUNTED}")
-    return refused(error, name)
+    return refused(error, name, home)

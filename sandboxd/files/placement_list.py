@@ -69,7 +69,7 @@ def write_list(stage: int, plan: PlacementPlan) -> None:
                 file.write(_line("directory", item.name, item.inode, *state))
             file.write(_END)
     except OSError as error:
-        raise refused(error, ()) from None
+        raise refused(error, (), stage) from None
 
 
 def _line(*values: str | int | Name | None) -> bytes:

@@ -57,7 +57,7 @@ def begin(
     try:
         os.close(os.open(_file_name(id), _UPLOAD | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=uploads))
     except OSError as error:
-        raise refused(error, file) from None
+        raise refused(error, file, uploads) from None
     if size == 0:
         _finish(home, uploads, id, file)
     api.answer({"ok": True})
@@ -140,7 +140,7 @@ def _append_packet(fd: int, packet: object, size: int, name: Name) -> Refused | 
         while packet:
             packet = packet[os.write(fd, packet) :]
     except OSError as error:
-        return refused(error, name)
+        return refused(error, name, fd)
     return None
 
 

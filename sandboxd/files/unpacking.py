@@ -5,9 +5,7 @@ archive has ended and every name has been checked does placement.py put that tre
 for the old and the new files is therefore needed at the same time.
 
 The first error ends the request: the helper hangs up, and the api unpacks and sends no more of the
-body. A few bytes of a packed body can stand for more than any disk holds, so the bytes of an
-archive are bounded by the disk of the session, whatever they are: headers, members that replace
-each other, or data behind the end.
+body.
 """
 
 from __future__ import annotations
@@ -24,24 +22,20 @@ from ..model import HOME
 from .api_connection import ApiConnection
 from .archive import ENTRIES_MAX
 from .beneath import refused
+from .incoming_archive import IncomingArchive, SenderGone, bytes_max
 from .links import NO_LINKS, LinkRule, real_place
-from .paths import Name, absolute, inside, relative, shown
+from .paths import DEPTH_MAX, NAME_MAX, Name, absolute, inside, relative, shown
 from .placement import STAGED, StagedTree, place
 from .removal import empty
 from .sync import sync_file_system
-from .tar_reader import TarMember, TarReader
+from .tar_reader import TarMember, TarReader, impossible_time
 
-NAMES_MAX = 64 << 20
+REMEMBERED_MAX = 64 << 20
 """Bytes of the names that the helper remembers: of directories and links."""
-
-ROOM_PER_ENTRY = 4096
-"""Bytes of headers and padding for each entry that the disk can have."""
-
-ROOM = 64 << 20
-"""Bytes of padding behind the end, and of headers that are for all members."""
 
 _PIECE = 1 << 20
 _TIME_MAX = (1 << 63) - 1
+_NO_SOURCE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -50,13 +44,14 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
 
     Raises Refused, FileWireError or OSError for the first error; nothing is changed then.
     """
-    incoming = _Incoming(api, _bytes_max(home))
+    incoming = IncomingArchive(api, bytes_max(home))
     try:
         with contextlib.closing(_Unpacking(home, stage, directory)) as unpacking:
             unpacking.receive(TarReader(incoming.read))
             incoming.finish()
             place(home, stage, unpacking.tree())
-    except (_SenderGone, ConnectionError):
+            counts = unpacking.counts()
+    except (SenderGone, ConnectionError):
         return
     except (Refused, FileWireError, OSError):
         api.hang_up()
@@ -64,54 +59,7 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
     finally:
         empty(stage)
     sync_file_system(home)
-    api.answer({"ok": True, **unpacking.counts()})
-
-
-def _bytes_max(home: int) -> int:
-    """Bytes of an archive at most, so that everything in it can be on the disk."""
-    disk = os.fstatvfs(home)
-    entries = min(disk.f_files or ENTRIES_MAX, ENTRIES_MAX)
-    return disk.f_blocks * disk.f_frsize + ROOM_PER_ENTRY * entries + ROOM
-
-
-class _SenderGone(Exception):
-    """The sender went away before the commit."""
-
-
-class _Incoming:
-    """The data packets of the request, as a stream of `most` bytes that ends with the commit."""
-
-    def __init__(self, api: ApiConnection, most: int) -> None:
-        self._api = api
-        self._left = most
-        self._data = memoryview(b"")
-        self._ended = False
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes; none at the end. Raises Refused, FileWireError, _SenderGone."""
-        if not self._data and not self._ended:
-            self._receive()
-        data, self._data = self._data[:count], self._data[count:]
-        return bytes(data)
-
-    def finish(self) -> None:
-        """Read and drop the rest. Raises as `read`."""
-        while not self._ended:
-            self._receive()
-
-    def _receive(self) -> None:
-        packet = self._api.receive()
-        if packet is None:
-            raise _SenderGone
-        if packet == {"commit": True}:
-            self._data, self._ended = memoryview(b""), True
-            return
-        if not isinstance(packet, bytes):
-            raise Invalid("this is no part of an archive")
-        self._left -= len(packet)
-        if self._left < 0:
-            raise QuotaExceeded("the archive has more bytes than the disk of the session can hold")
-        self._data = memoryview(packet)
+    api.answer({"ok": True, **counts})
 
 
 class _Unpacking:
@@ -126,7 +74,7 @@ class _Unpacking:
         try:
             os.mkdir(STAGED, 0o700, dir_fd=stage)
         except OSError as error:
-            raise _refusal(error, top) from None
+            raise _refusal(error, top, home) from None
         self._tree = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
         self._directories: dict[Name, tuple[int, int] | None] = {}
         self._links: dict[Name, str] = {}
@@ -138,11 +86,13 @@ class _Unpacking:
         try:
             self._make_directories(self._top)
         except OSError as error:
-            raise _refusal(error, self._top) from None
+            raise _refusal(error, self._top, self._home) from None
         for member in reader.members():
             self._entries += 1
             if self._entries > ENTRIES_MAX:
-                raise Invalid(f"an archive has at most {ENTRIES_MAX} members")
+                raise Invalid(
+                    f"an archive has at most {ENTRIES_MAX} members; send several archives"
+                )
             name = self._name(member)
             if name == self._top and member.kind == "directory":
                 if self._top:  # the mode of /home/work itself stays
@@ -151,7 +101,7 @@ class _Unpacking:
             try:
                 self._make(member, name, reader.content)
             except OSError as error:
-                raise _refusal(error, name) from None
+                raise _refusal(error, name, self._home) from None
         self._check_links()
 
     def tree(self) -> StagedTree:
@@ -175,9 +125,15 @@ class _Unpacking:
     def _name(self, member: TarMember) -> Name:
         """The place of `member` below /home/work. Raises Invalid, OutsideHome."""
         if member.name.startswith("/"):
-            raise OutsideHome(f"{shown(member.name)} is an absolute name; allowed: relative names")
+            raise OutsideHome(
+                f"{shown(member.name)} is an absolute name; allowed: relative names; pack the "
+                "archive without the option -P of tar"
+            )
         if ".." in member.name.split("/"):
-            raise OutsideHome(f'{shown(member.name)} has a ".." in it; allowed: plain names')
+            raise OutsideHome(
+                f'{shown(member.name)} has a ".." in it; allowed: plain names; pack the archive '
+                "with 'tar -C FOLDER -c .'"
+            )
         name = self._below_top(member.name)
         if name == self._top and member.kind != "directory":
             raise Invalid(f"{shown(member.name)} is no name for a {member.kind}")
@@ -185,23 +141,35 @@ class _Unpacking:
 
     def _below_top(self, name: str) -> Name:
         """The place of `name` of the archive. Raises Invalid, OutsideHome."""
-        return inside("/".join((".", *self._top, name)))
+        place = (*self._top, *inside(name.lstrip("/") or "."))
+        if len(place) > DEPTH_MAX:
+            raise Invalid(f"{shown(name)}: a name below {HOME} has at most {DEPTH_MAX} components")
+        if len(os.fsencode(relative(place))) > NAME_MAX:
+            raise Invalid(f"{shown(name)}: a name below {HOME} has at most {NAME_MAX} bytes")
+        return place
 
     def _make(self, member: TarMember, name: Name, content: Callable[[int], bytes]) -> None:
         """Make one member in the stage. Raises Refused, OSError."""
         if member.kind == "directory":
-            self._make_directories(name)
+            self._make_directories(name, member)
             self._directories[name] = member.mode, _time(member)
             return
-        parent = self._open_parent(name[:-1])
+        parent = self._open_parent(name[:-1], member)
         if name in self._directories:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise _two_kinds(member.name, f"a {member.kind}", "a directory")
         try:
             self._make_entry(member, name, parent, content)
         except FileExistsError:  # as tar does, the last member of a name counts
-            os.unlink(name[-1], dir_fd=parent)
-            self._links.pop(name, None)
+            self._remove(name, parent)
             self._make_entry(member, name, parent, content)
+
+    def _remove(self, name: Name, parent: int) -> None:
+        """Remove an earlier member of the same name, which then does not count."""
+        status = os.lstat(name[-1], dir_fd=parent)
+        os.unlink(name[-1], dir_fd=parent)
+        if self._links.pop(name, None) is None:
+            self._files -= 1
+            self._bytes -= status.st_size if status.st_nlink == 1 else 0
 
     def _make_entry(
         self, member: TarMember, name: Name, parent: int, content: Callable[[int], bytes]
@@ -210,7 +178,10 @@ class _Unpacking:
             self._make_file(member, name[-1], parent, content)
         elif member.kind == "link":
             if not member.target or "\0" in member.target:
-                raise Invalid(f"{shown(member.name)} is a link to nothing that a name can be")
+                raise Invalid(
+                    f"{shown(member.name)} is a link to {shown(member.target)}, which is no name; "
+                    "leave the link out"
+                )
             self._remember(name, member.target)
             os.symlink(member.target, name[-1], dir_fd=parent)
             self._links[name] = member.target
@@ -234,7 +205,13 @@ class _Unpacking:
         self._files += 1
 
     def _make_hard_link(self, member: TarMember, name: Name, parent: int) -> None:
-        source = self._below_top(member.target)
+        what = f"{shown(member.name)} is a hard link to {shown(member.target)}"
+        try:
+            source = self._below_top(member.target)
+        except Refused as error:
+            raise type(error)(f"{what}, which cannot be a member: {error}") from None
+        if source in self._directories or source == self._top:
+            raise Invalid(f"{what}, a directory; allowed: hard links to files")
         try:
             above = self._open(source[:-1])
             try:
@@ -243,10 +220,12 @@ class _Unpacking:
                 )
             finally:
                 os.close(above)
-        except (FileNotFoundError, NotADirectoryError, PermissionError, IndexError):
+        except OSError as error:
+            if error.errno not in _NO_SOURCE:
+                raise
             raise Invalid(
-                f"{shown(member.name)} is a hard link to {shown(member.target)}, which is no "
-                "earlier member of the archive"
+                f"{what}, which is no earlier member of the archive; pack both names together, or "
+                "use the option --hard-dereference of tar"
             ) from None
         if source in self._links:  # from another directory, it leads to another place
             self._remember(name, self._links[source])
@@ -254,22 +233,36 @@ class _Unpacking:
         else:
             self._files += 1
 
-    def _make_directories(self, name: Name) -> None:
-        """Make the directory `name`, and those above it that no member has named."""
+    def _make_directories(self, name: Name, member: TarMember | None = None) -> None:
+        """Make the directory `name` for `member`, and those above it that no member has named."""
         for depth in range(1, len(name) + 1):
             above = name[:depth]
             if above in self._directories:
                 continue
-            parent = self._open_parent(above[:-1])
-            os.mkdir(above[-1], 0o700, dir_fd=parent)
+            parent = self._open_parent(above[:-1], member)
+            try:
+                os.mkdir(above[-1], 0o700, dir_fd=parent)
+            except FileExistsError:
+                raise self._in_the_way(above, name, member) from None
             self._remember(above, "")
             self._directories[above] = None
 
-    def _open_parent(self, name: Name) -> int:
+    def _in_the_way(self, place: Name, name: Name, member: TarMember | None) -> Invalid:
+        """The refusal of `member`: it needs the directory `place`, which is an earlier member."""
+        kind = "a link" if place in self._links else "a file"
+        other = "/".join(place[len(self._top) :])
+        if member is None or (place == name and member.kind == "directory"):
+            return _two_kinds(other, kind, "a directory")
+        return Invalid(
+            f"{shown(member.name)} goes through {shown(other)}, which is {kind} in the archive; "
+            "allowed: directories; leave one of the two out"
+        )
+
+    def _open_parent(self, name: Name, member: TarMember | None) -> int:
         """A descriptor of the directory `name` of the stage, valid until the next call."""
         if self._parent is None or self._parent[0] != name:
             if name not in self._directories and name:
-                self._make_directories(name)
+                self._make_directories(name, member)
             self._let_go()
             self._parent = name, self._open(name)
         return self._parent[1]
@@ -285,8 +278,11 @@ class _Unpacking:
 
     def _remember(self, name: Name, target: str) -> None:
         self._names += sum(map(len, name)) + 64 * len(name) + len(target)
-        if self._names > NAMES_MAX:
-            raise Invalid("the names of the archive are too many or too long")
+        if self._names > REMEMBERED_MAX:
+            raise Invalid(
+                "the names of the archive are too many or too long to be checked; send several "
+                f"archives (refused at {shown(absolute(name))})"
+            )
 
     def _check_links(self) -> None:
         """Raise OutsideHome for a link of the archive that leaves /home/work, also by way of other
@@ -295,24 +291,25 @@ class _Unpacking:
         for name, target in self._links.items():
             if rule.leaves(name, target):
                 raise OutsideHome(
-                    f"{shown(absolute(name))} is a link to {shown(target)}, which leaves {HOME}"
+                    f"{shown(absolute(name))} is a link to {shown(target)}, which leaves {HOME}; "
+                    "leave the link out, or pack the file that it leads to"
                 )
 
 
 def _time(member: TarMember) -> int:
     """The member's time, as the kernel takes it. Raises Invalid."""
     if not -_TIME_MAX <= member.mtime <= _TIME_MAX:
-        raise Invalid(f"{shown(member.name)} has an impossible time")
+        raise impossible_time(member.name, str(member.mtime // 10**9))
     return member.mtime
 
 
-def _refusal(error: OSError, name: Name) -> Refused:
+def _two_kinds(name: str, kind: str, other: str) -> Invalid:
+    return Invalid(f"{shown(name)} is {kind} and {other} in the archive; leave one of them out")
+
+
+def _refusal(error: OSError, name: Name, home: int) -> Refused:
     """The refusal of a member that the stage did not take. Raises `error` for our own faults."""
-    where = shown(absolute(name))
-    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-        return Invalid(f"{where} would be a directory and something else")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return QuotaExceeded(
-            "no space is left in the session; an archive needs room for the old and the new files"
-        )
-    return refused(error, name)
+    refusal = refused(error, name, home)
+    if isinstance(refusal, QuotaExceeded):
+        return QuotaExceeded(f"{refusal}; an archive needs room for the old and the new files")
+    return refusal

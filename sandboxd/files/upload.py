@@ -96,7 +96,7 @@ class _Inbox:
         try:
             fd = os.open(number, flags, 0o600, dir_fd=self._stage)
         except OSError as error:
-            raise refused(error, name) from None
+            raise refused(error, name, self._stage) from None
         self._writing = name, fd
         self._count += 1
         os.fchmod(fd, mode)  # os.open would apply the umask
@@ -110,7 +110,7 @@ class _Inbox:
             while data:
                 data = data[os.write(fd, data) :]
         except OSError as error:
-            raise refused(error, name) from None
+            raise refused(error, name, fd) from None
 
     def _close(self) -> None:
         if self._writing is not None:

@@ -38,6 +38,8 @@ from .runs.cgroups import Hierarchy, own_name
 from .shared_resources import Resources
 from .slots import reserve, state_directory
 
+PORT_MAX = 65535
+
 
 def serve(config: Config, read_again: Callable[[], Config], private: bool = False) -> int:
     """Run the daemon until a signal ends it; its exit status. `read_again` reads the configuration
@@ -117,7 +119,7 @@ def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | Non
     if not config.metrics:
         return None
     try:
-        listener = stack.enter_context(_listener(config.metrics, "--metrics"))
+        listener = stack.enter_context(_listener(config.metrics, "metrics"))
     except ConfigError as error:
         if config.metrics != METRICS:
             raise
@@ -206,7 +208,7 @@ def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socke
         _check_passed(config, sock)
     open_already = {_address(sock) for sock in passed}
     others = [address for address in config.listen if address not in open_already]
-    return passed + [stack.enter_context(_listener(address, "--listen")) for address in others]
+    return passed + [stack.enter_context(_listener(address, "listen")) for address in others]
 
 
 def _check_passed(config: Config, sock: socket.socket) -> None:
@@ -242,29 +244,33 @@ def _check_listen(config: Config) -> None:
 
 
 def _check_host(config: Config, address: str) -> None:
-    host = _host_port(address, "--listen")[0]
+    host = _host_port(address, "listen")[0]
     if config.auth == "none" and host not in ("127.0.0.1", "::1", "localhost"):
         raise ConfigError(
-            f"--auth none is refused with --listen {address}: anybody who reaches it could use "
-            "it; leave --auth away and make keypairs, or listen on 127.0.0.1, ::1 or unix:PATH"
+            f'auth "none" is refused with the address {address} in listen: anybody who reaches '
+            'it could use it; set auth to "keypair" and create keys by "sandboxd keypair create", '
+            "or listen on 127.0.0.1, ::1 or unix:PATH"
         )
 
 
-def _host_port(address: str, option: str) -> tuple[str, int]:
+def _host_port(address: str, key: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ConfigError(f"{option} {address}: write HOST:PORT or unix:PATH")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"{key}: {address!r} is no address; write HOST:PORT or unix:PATH")
+    if int(port) > PORT_MAX:
+        raise ConfigError(f"{key}: {address!r}: a port is a number from 0 to {PORT_MAX}")
     return host.strip("[]"), int(port)
 
 
 @contextlib.contextmanager
-def _listener(address: str, option: str) -> Iterator[socket.socket]:
-    """A listening socket; a Unix socket's file is removed at the end."""
+def _listener(address: str, key: str) -> Iterator[socket.socket]:
+    """A listening socket; a Unix socket's file is removed at the end. `key` of the configuration
+    has the address, or the option of that name."""
     if not address.startswith("unix:"):
-        yield _listen_tcp(address, option)
+        yield _listen_tcp(address, key)
         return
     path = address.removeprefix("unix:")
-    sock = _listen_unix(path, option)
+    sock = _listen_unix(path, key)
     mine = os.stat(path).st_ino
     try:
         yield sock
@@ -274,8 +280,8 @@ def _listener(address: str, option: str) -> Iterator[socket.socket]:
                 os.unlink(path)
 
 
-def _listen_tcp(address: str, option: str) -> socket.socket:
-    host, port = _host_port(address, option)
+def _listen_tcp(address: str, key: str) -> socket.socket:
+    host, port = _host_port(address, key)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, backlog=512)
@@ -284,20 +290,20 @@ def _listen_tcp(address: str, option: str) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
     except OSError as error:
-        raise ConfigError(f"{option} {address}: {error.strerror}") from None
+        raise ConfigError(f"{key}: {address}: {error.strerror}") from None
 
 
-def _listen_unix(path: str, option: str) -> socket.socket:
+def _listen_unix(path: str, key: str) -> socket.socket:
     """A socket that only root may open: its clients need not sign."""
     if not path.startswith("/") or len(os.fsencode(path)) > 107:
-        raise ConfigError(f"{option} unix:{path}: an absolute path of at most 107 bytes is needed")
+        raise ConfigError(f"{key}: unix:{path}: an absolute path of at most 107 bytes is needed")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _answers(path):
-            raise ConfigError(f"{option} unix:{path}: another sandboxd is listening there")
+            raise ConfigError(f"{key}: unix:{path}: another sandboxd is listening there")
         if os.path.lexists(path):
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise ConfigError(f"{option} unix:{path}: a file that is no socket is there")
+                raise ConfigError(f"{key}: unix:{path}: a file that is no socket is there")
             os.unlink(path)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         sock.bind(path)
@@ -305,7 +311,7 @@ def _listen_unix(path: str, option: str) -> socket.socket:
         sock.listen(512)
     except OSError as error:
         sock.close()
-        raise ConfigError(f"{option} unix:{path}: {error.strerror}") from None
+        raise ConfigError(f"{key}: unix:{path}: {error.strerror}") from None
     return sock
 
 

@@ -127,7 +127,8 @@ def with_window(log: int) -> bytes:
 def test_window_of_zstd_above_8_mib_is_refused() -> None:
     assert len(b"".join(pieces(with_window(23)))) == 100_000
     for log in (24, 27):
-        with pytest.raises(Invalid, match="the zstd body is damaged"):
+        remedy = "a window of more than 8 MiB; pack it without the options --long and --ultra"
+        with pytest.raises(Invalid, match=remedy):
             pieces(with_window(log))
 
 
@@ -164,3 +165,10 @@ def test_compressor_writes_what_the_standard_library_reads(packing: str) -> None
     content = gzip.decompress(data) if packing == "gzip" else zstd.decompress(data)
     assert content == CONTENT
     assert compressor("identity") is None
+
+
+def test_zstd_with_a_dictionary_is_refused_with_the_remedy() -> None:
+    samples = [b"some words of sample %d" % number * 20 for number in range(300)]
+    body = zstd.compress(b"some words", zstd_dict=zstd.train_dict(samples, 2000))
+    with pytest.raises(Invalid, match="packed with a dictionary; pack it without the option -D"):
+        pieces(body)

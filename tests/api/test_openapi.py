@@ -102,6 +102,9 @@ def accepted(kind: type[msgspec.Struct]) -> set[str]:
     names = text.partition("known are ")[2]
     own = set(names.split(", ")) if names else set()
     aliases = kind.aliases if issubclass(kind, ParameterSet) else {}
+    documented = kind.documented if issubclass(kind, ParameterSet) else {}
+    assert documented.items() <= {(name, alias) for alias, name in aliases.items()}
+    own = {next((name for name in documented if documented[name] == key), key) for key in own}
     for alias, name in aliases.items():
         assert fold({alias: 1}, aliases) == {name: 1}
     return own | set(aliases) | set(UNASKED.get(kind.__name__, ()))

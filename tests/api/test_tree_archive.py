@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import sys
 import tarfile
@@ -108,7 +110,20 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "gzip that is zstd": (zstd.compress(TREE), "gzip", "not packed with gzip"),
     "zstd that is plain": (TREE, "zstd", "not packed with zstd"),
     "unknown encoding": (TREE, "br", "identity, gzip, zstd"),
-    "packed twice": (gzip.compress(gzip.compress(TREE)), "identity", "no tar"),
+    "packed twice": (
+        gzip.compress(gzip.compress(TREE)),
+        "identity",
+        "its format is gzip in another packing",
+    ),
+    "bzip2": (bz2.compress(TREE), "identity", "its format is bzip2; allowed: tar, plain or packed"),
+    "small bzip2": (bz2.compress(b"x"), "identity", "its format is bzip2"),
+    "xz": (lzma.compress(TREE), "identity", "its format is xz"),
+    "zip": (b"PK\x03\x04" + bytes(100), "identity", "its format is zip"),
+    "damaged in the middle": (
+        TREE[:1024] + b"x" * 512 + TREE[1536:],
+        "identity",
+        "is damaged in or behind 'a.txt'",
+    ),
 }
 
 

@@ -197,3 +197,18 @@ def test_each_websocket_refuses_an_unknown_parameter(
         unix_connect(server.path, url)
     assert caught.value.response.status_code == 400
     assert b"colour" in (caught.value.response.body or b"")
+
+
+def test_refusal_of_a_key_names_the_keys_of_the_documentation(http: httpx.Client) -> None:
+    answer = http.post("/session", json={"image": "c", "timeout": 3})
+    names = answer.json()["data"]["timeout"].partition("known are ")[2].split(", ")
+    assert {"enqueueOnly", "idleSeconds", "maxWaitSeconds", "owner_access_key"} <= {*names}
+    assert not {"enqueue_only", "idle", "max_wait", "startup_command"} & {*names}
+    wrong = http.post("/session", json={"image": "c", "maxWaitSeconds": "long"})
+    assert wrong.json()["data"] == {"maxWaitSeconds": "a number is expected, not a text"}
+
+
+def test_websocket_that_is_requested_without_one_is_named(http: httpx.Client) -> None:
+    answer = http.get("/stream/session/x/pty")
+    assert answer.status_code == 404
+    assert answer.json()["msg"] == "/stream/session/x/pty needs a WebSocket connection."

@@ -20,7 +20,7 @@ class Lines(Reporter):
         self.phases: list[str] = []
         self.warnings: list[str] = []
 
-    def phase(self, text: str, **_: Any) -> None:
+    def phase(self, text: str, always: bool = False, **_: Any) -> None:
         self.phases.append(text)
 
     def warning(self, text: str) -> None:

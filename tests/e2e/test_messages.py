@@ -35,6 +35,9 @@ def test_failed_build_exits_with_its_own_code(run: Run) -> None:
     done = run("--build", "exit 5", "--exec", "echo never", main_sh="")
     assert (done.returncode, done.stdout) == (5, "")
     assert "the build failed, so exec was not run" in done.stderr
+    quiet = run("--build", "exit 5", "--exec", "echo never", "-q")
+    assert (quiet.returncode, quiet.stdout) == (5, "")
+    assert quiet.stderr == "sandboxd: the build failed, so exec was not run\n"
     assert run("--build", "kill -9 $$", "--exec", "true").returncode == 137
     assert run("--build", "exit 0", "--exec", "exit 3").returncode == 3
     assert run("--build", "exit 5", "--exec", "true", "--json").stdout.endswith(
@@ -52,6 +55,38 @@ def test_unknown_image_names_those_that_there_are_once(run: Run) -> None:
     done = run("--image", "klingon", main_sh="")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.count("available here: ") == 1 and done.stderr.count("python") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--mem", "2x"), "--mem: a size in bytes"),
+        (("--limit", "colour=red"), "--limit colour: unknown here; known are cpu_s, disk"),
+        (("--env", "1A=b"), "--env: a name consists of letters"),
+        (("--image", "klingon"), "available here: "),
+        (("--get", "y", "--into", "/proc/x"), "--into /proc/x: "),
+    ],
+)
+def test_mistake_is_found_before_a_private_daemon_is_started(
+    tmp_path: Path, args: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "main.sh").touch()
+    done = sandboxd("run", str(tmp_path), "--private", *args)
+    assert done.returncode == 2 and words in done.stderr
+    assert "starting a private daemon" not in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "prog"),
+    [(("run", "x", "--nonsense"), "run"), (("audit", "--nonsense"), "audit"),
+     (("keypair", "list", "--nonsense"), "keypair list")],
+)  # fmt: skip
+def test_unknown_option_points_at_the_help_of_its_command(args: tuple[str, ...], prog: str) -> None:
+    done = sandboxd(*args)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"sandboxd: unrecognized arguments: --nonsense; see 'sandboxd {prog} --help'\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +151,14 @@ def test_smallest_disk_has_half_of_its_size_for_files(run: Run) -> None:
     [
         (("--timeout", "abc"), "--timeout: 'abc': a number of seconds is needed"),
         (("--timeout", "0"), "--timeout 0: a number of seconds above 0 is needed"),
-        (("--mem", "lots"), '--mem: a size in bytes, or with a unit such as "256m"'),
+        (
+            ("--mem", "lots"),
+            '--mem: a size in bytes, or with a unit such as "256m" or "1g", is '
+            "expected, not 'lots'",
+        ),
+        (("--into", "/dev/null/x", "--get", "y"), "--into /dev/null/x: /dev/null is no folder"),
+        (("--into", "/proc/x", "--get", "y"), "--into /proc/x: nothing can be written to /proc"),
+        (("--timeot", "3"), "unrecognized arguments: --timeot 3; see 'sandboxd run --help'"),
         (("--mem", "1k"), "--mem: at least 8 MiB are needed"),
         (("--cpus", "many"), "--cpus: a number is expected"),
         (("--cpus", "0"), "--cpus: a number above 0 is expected"),
@@ -126,7 +168,7 @@ def test_smallest_disk_has_half_of_its_size_for_files(run: Run) -> None:
         (("--limit", "pids="), "--limit pids=: write NAME=VALUE"),
         (
             ("--limit", "pids=x"),
-            "--limit pids: a whole number from 1 to 9999999999999999 is expected",
+            "--limit pids: a whole number, 1 or more, is expected, not 'x'",
         ),
         (("--limit", "colour=red"), "--limit colour: unknown here; known are cpu_s, disk"),
         (("--limit", "disk=1m"), "--limit disk: at least 16 MiB are needed"),

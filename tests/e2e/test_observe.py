@@ -137,7 +137,7 @@ def test_an_address_that_was_asked_for_must_be_free_and_the_default_need_not(
         with pytest.raises(AssertionError, match="exit status 2"):
             daemon.start()
         errors = capfd.readouterr().err
-        assert "sandboxd: --metrics 127.0.0.1" in errors and "Address already in use" in errors
+        assert "sandboxd: metrics: 127.0.0.1" in errors and "Address already in use" in errors
 
 
 def test_lines_for_the_journal_begin_with_their_priority(folder: Path) -> None:

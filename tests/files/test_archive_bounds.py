@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.files import archive, unpacking
+from sandboxd.files import archive, incoming_archive, unpacking
 from sandboxd.filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 from sandboxd.warden.runs import launcher
 from sandboxd.warden.slots.scratch import INBOXES
@@ -54,7 +54,7 @@ def answer(sock: socket.socket) -> dict[str, object]:
 @pytest.fixture
 def small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that holds 1 MiB and nothing beside."""
-    monkeypatch.setattr(unpacking, "_bytes_max", lambda home: MIB)
+    monkeypatch.setattr(unpacking, "bytes_max", lambda home: MIB)
 
 
 ENDLESS = {
@@ -92,11 +92,12 @@ def test_bytes_of_an_archive_follow_the_disk(scratch: Scratch) -> None:
     disk = os.statvfs(scratch.home)
     home = os.open(scratch.home, os.O_RDONLY)
     try:
-        most = unpacking._bytes_max(home)
+        most = incoming_archive.bytes_max(home)
     finally:
         os.close(home)
     size = disk.f_blocks * disk.f_frsize
-    assert size < most <= size + (archive.ENTRIES_MAX * unpacking.ROOM_PER_ENTRY) + unpacking.ROOM
+    headers = archive.ENTRIES_MAX * incoming_archive.ROOM_PER_ENTRY
+    assert size < most <= size + headers + incoming_archive.ROOM
 
 
 def test_refused_archive_ends_while_its_sender_still_sends(scratch: Scratch) -> None:

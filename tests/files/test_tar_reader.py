@@ -131,6 +131,12 @@ def test_number_of_a_record_that_is_none_is_refused(text: str) -> None:
             read(extended({key: text.encode()}) + plain() + bytes(1024))
 
 
+@pytest.mark.parametrize("text", ["nan", "1e300", "9" * 20])
+def test_refusal_of_a_time_names_the_member_and_the_time(text: str) -> None:
+    with pytest.raises(Invalid, match=f"'f' has the time '{text}'; allowed: seconds since 1970"):
+        read(extended({b"mtime": text.encode()}) + plain() + bytes(1024))
+
+
 @pytest.mark.parametrize("mtime", [-1, -(1 << 40), 1 << 40, 1 << 62])
 def test_time_in_base_256_may_be_negative_and_large(mtime: int) -> None:
     info = tarfile.TarInfo("f")
@@ -212,6 +218,14 @@ def test_member_that_is_no_file_directory_or_link_is_refused_by_name(reason: str
 def test_sparse_file_of_pax_is_refused(key: bytes) -> None:
     with pytest.raises(Invalid, match="sparse"):
         read(extended({key: b"1"}) + plain() + bytes(1024))
+
+
+def test_sparse_file_of_pax_is_named_as_its_user_knows_it() -> None:
+    records = {b"GNU.sparse.major": b"1", b"GNU.sparse.name": b"d/mine"}
+    with pytest.raises(
+        Invalid, match=r"'d/mine' is packed as a sparse file; .* without the option"
+    ):
+        read(extended(records) + plain("d/GNUSparseFile.1/mine") + bytes(1024))
 
 
 RICH = tar(

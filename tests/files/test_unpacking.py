@@ -17,6 +17,7 @@ from .test_upload import NOBODY
 from .trees import (
     NS,
     File,
+    Member,
     directory,
     hard_link,
     identities,
@@ -249,3 +250,13 @@ def test_packet_that_is_no_part_of_an_archive_refuses_it(scratch: Scratch, packe
         assert answer["ok"] is False or place == 2
         assert ("f" in scratch.tree()) == answer["ok"]
         assert scratch.staged() == []
+
+
+def test_earlier_members_of_a_name_do_not_count(scratch: Scratch) -> None:
+    members: list[Member] = [
+        File("f", b"12345"), hard_link("h", "f"), File("h", b"123"), File("f", b"1"),
+        link("l", "f"), File("l", b"12"), File("l", b"1234"), File("m", b"x"), link("m", "f"),
+    ]  # fmt: skip
+    answer = unpack(scratch, tar(*members)).answer
+    counts = {"files": 3, "directories": 0, "links": 1, "bytes": 8}
+    assert answer == {"ok": True, **counts}

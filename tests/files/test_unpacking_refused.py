@@ -220,7 +220,7 @@ def test_archive_with_too_many_members_is_refused(
 def test_archive_with_too_many_names_is_refused(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "NAMES_MAX", 5000)
+    monkeypatch.setattr(unpacking, "REMEMBERED_MAX", 5000)
     for members in ([directory(f"d{n}") for n in range(100)], [link("l", "x" * 4000)] * 2,
                     [File("d/" * 200 + "f")]):  # fmt: skip
         assert "too many or too long" in unpack(scratch, tar(*members)).error
@@ -268,7 +268,7 @@ def test_archive_that_the_session_has_no_room_for_is_refused(
 def test_archive_that_runs_out_of_inodes_at_any_step_changes_nothing(
     own_mounts: None, tmp_path: Path
 ) -> None:
-    outcomes = set()
+    outcomes, errors = set(), []
 
     def act(scratch: Scratch) -> None:
         with_tree(scratch)
@@ -276,11 +276,14 @@ def test_archive_that_runs_out_of_inodes_at_any_step_changes_nothing(
         data = tar(File("f"), File("a/b/c"), link("d/l", "e"), directory("g"), File("d/f"))
         outcome = unpack(scratch, data, "sub")
         outcomes.add(outcome.kind)
+        errors.append(outcome.error)
         assert outcome.kind is None or identities(scratch.home) == before
 
     for inodes in range(12, 28):
         on_tmpfs(tmp_path / str(inodes), f"size=1m,nr_inodes={inodes}", act)
     assert outcomes == {None, "full"}
+    assert errors[0].startswith("no space is left in the session: all 12 inodes are in use")
+    assert "ask for more with config.resource_opts.inodes" in errors[0]
 
 
 @pytest.mark.root  # only root can mount

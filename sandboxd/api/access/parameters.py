@@ -25,6 +25,7 @@ from ..http.body_budget import hold
 from ..http.route import Route
 from . import unserved
 from .ownership import OWNER, name_owner
+from .type_words import in_words
 
 BODY_MAX = 2 << 20
 """Bytes of a JSON body."""
@@ -52,13 +53,21 @@ class ParameterSet(msgspec.Struct):
     """The base of all parameters of requests. The record of a route names the class that its
     handler reads (http/route.py), and the OpenAPI document comes from the same classes.
 
-    aliases  other names of parameters -> their own names
+    aliases     other names of parameters -> their own names
+    documented  own names -> the aliases that the documentation has instead
     """
 
     aliases: ClassVar[Mapping[str, str]] = {}
+    documented: ClassVar[Mapping[str, str]] = {}
 
 
 Parameters = TypeVar("Parameters", bound=ParameterSet)
+
+
+class OwnerParameter(ParameterSet):
+    """The parameter of every request, which `name_owner` reads."""
+
+    owner_access_key: str = ""
 
 
 class NoParameters(ParameterSet):
@@ -117,7 +126,8 @@ def body_parameters(request: Request, body: bytes, kind: type[Parameters]) -> Pa
     values = parse(body)
     hold(request, count_values(values) * VALUE_COST)
     name_owner(request, values)
-    return typed(fold(_without_owner(values), kind.aliases), _declared(request, kind))
+    values = fold(_without_owner(values), kind.aliases)
+    return typed(values, _declared(request, kind), beside=(OwnerParameter,))
 
 
 def query_parameters(request: HTTPConnection, kind: type[Parameters]) -> Parameters:
@@ -131,7 +141,7 @@ def _of_query(request: HTTPConnection, kind: type[Parameters]) -> Parameters:
     values = _query(request.scope["query_string"], kind)
     name_owner(request, values)
     values = fold(_without_owner(values), kind.aliases)
-    return typed(values, _declared(request, kind), strict=False)
+    return typed(values, _declared(request, kind), beside=(OwnerParameter,), strict=False)
 
 
 def _route(request: HTTPConnection) -> Route:
@@ -173,7 +183,8 @@ def typed(
     names = _names(kind)
     served = names.union(*map(_names, beside))
     rest = {key: value for key, value in values.items() if key not in served}
-    unserved.check(rest, kind.__name__, served, where)
+    shown = {kind.documented.get(name, name) for name in served}
+    unserved.check(rest, kind.__name__, shown, where)
     # msgspec encodes every key that it looks at, and JSON has keys that cannot be encoded
     known = {name: values[name] for name in names if name in values}
     try:
@@ -181,8 +192,8 @@ def typed(
     except msgspec.ValidationError as error:
         text = str(error)
         match = _WHERE.search(text)
-        field = f"{where}.{match[1]}".strip(".") if match else where
-        problem = {field or "body": _WHERE.sub("", text)}
+        name = kind.documented.get(match[1], match[1]) if match else ""
+        problem = {f"{where}.{name}".strip(".") or "body": in_words(_WHERE.sub("", text))}
         raise Invalid("Input validation error", problem) from None
     except UnicodeEncodeError:  # of a text in the place of something else
         data = {where or "body": "a text has no form in UTF-8"}

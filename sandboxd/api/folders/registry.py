@@ -46,6 +46,8 @@ RESERVED = ("_", "invitations")
 
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _BYTES_OF_INODE = 8192
+_FOR_SESSIONS = re.compile(r", or ask for more with \S+")
+"""A remedy of file helpers that a folder does not have: its size stays as it is."""
 
 
 @dataclass(slots=True)
@@ -80,7 +82,9 @@ class Folder:
 
     def client_message(self, text: str) -> str:
         """A message of its file helper for clients: the folder is /home/work for the helper."""
-        return text.replace(f"{HOME}/", "").replace(HOME, f"the folder {self.row.name}")
+        folder = f"the folder {self.row.name}"
+        text = _FOR_SESSIONS.sub("", text).replace("the session", folder)
+        return text.replace(f"{HOME}/", "").replace(HOME, folder)
 
 
 class FolderRegistry:

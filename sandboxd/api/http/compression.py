@@ -38,6 +38,13 @@ EMPTY_MAX = 1000
 
 ENCODINGS = ("identity", "gzip", "zstd")
 
+_UNREADABLE = {
+    "requires too much memory": "is packed with a window of more than 8 MiB; pack it without the "
+    "options --long and --ultra of zstd",
+    "Dictionary mismatch": "is packed with a dictionary; pack it without the option -D of zstd",
+}
+"""Parts of messages of zstd about bodies that are whole -> the reason and the remedy."""
+
 HEADER = Header(
     "Content-Encoding", "must agree with the first bytes of the body", {"enum": list(ENCODINGS)}
 )
@@ -116,7 +123,10 @@ async def decompressed(read: Read, encoding: str) -> AsyncIterator[bytes]:
     is_zstd = first.startswith((_ZSTD, *_SKIPPABLE))
     actual = "gzip" if first.startswith(_GZIP) else "zstd" if is_zstd else "identity"
     if encoding not in ("identity", actual):
-        raise Invalid(f"the body is not packed with {encoding}, as its content-encoding says")
+        raise Invalid(
+            f"the body is not packed with {encoding}, but the header Content-Encoding says so; "
+            "leave the header out"
+        )
     if actual == "identity":
         while first:
             yield first
@@ -150,15 +160,17 @@ async def _stream(
     while not stream.eof:
         try:
             output = await asyncio.to_thread(stream.decompress, data, PIECE)
-        except (zlib.error, zstd.ZstdError):
-            raise Invalid(f"the {kind} body is damaged") from None
+        except (zlib.error, zstd.ZstdError) as error:
+            damaged = "is damaged; pack it and send it again"
+            reasons = (text for part, text in _UNREADABLE.items() if part in str(error))
+            raise Invalid(f"the {kind} body {next(reasons, damaged)}") from None
         if output:
             yield output
         data = b""
         if stream.needs_input and not stream.eof:
             data = await read()
             if not data:
-                raise Invalid(f"the {kind} body was cut off")
+                raise Invalid(f"the {kind} body was cut off; send the whole body")
 
 
 def _zstd() -> _Decompressor:

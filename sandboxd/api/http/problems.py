@@ -15,6 +15,7 @@ from typing import Any, NotRequired, Protocol, TypedDict
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, WebSocketRoute
 
 from ... import log
 from ...errors import (
@@ -225,8 +226,14 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     if status in (404, 405):
         path = request.url.path
         msg = f"This server does not offer {request.scope.get('method', 'GET')} {path}."
+        if any(_takes_websocket(route, path) for route in request.app.routes):
+            msg = f"{path} needs a WebSocket connection."
         data = path if status == 404 else None
     return _response(status, of_status(status, msg, data), error.headers)
+
+
+def _takes_websocket(route: BaseRoute, path: str) -> bool:
+    return isinstance(route, WebSocketRoute) and bool(route.path_regex.match(path))
 
 
 async def on_disconnect(_: Request, error: Exception) -> Response:

@@ -19,15 +19,13 @@ from msgspec import Meta
 from starlette.requests import Request
 
 from ...errors import Invalid, StageError, Unavailable
-from ...model import size
 from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
-from ..access import unserved
 from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..folders.attachments import attachments
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, sizes
+from ..sessions import lifecycle, requested_limits, sizes
 from ..sessions.admission import Waiting
 from ..sessions.registry import new_id
 from ..sessions.session import Session
@@ -72,6 +70,10 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
         "startupCommand": "startup_command", "bootstrapScript": "bootstrap_script",
         "startsAt": "starts_at", "callbackUrl": "callback_url", "callbackURL": "callback_url",
         "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only", "idleSeconds": "idle",
+    }  # fmt: skip
+    documented = {
+        "cluster_size": "clusterSize", "startup_command": "startupCommand",
+        "max_wait": "maxWaitSeconds", "enqueue_only": "enqueueOnly", "idle": "idleSeconds",
     }  # fmt: skip
 
     image: Annotated[str, Meta(max_length=TEXT_MAX)]
@@ -237,21 +239,4 @@ def valid_name(name: str) -> str:
 
 def _resources(settings: SessionSettings) -> dict[str, Any]:
     """The fields of model.Limits that the client requests."""
-    limits: dict[str, Any] = {}
-    for name, value in settings.resources.items():
-        field = sizes.RESOURCES.get(name)
-        if field and value is not None:
-            limits[field] = sizes.amount(field, value, f"config.resources.{name}")
-        elif not field and value not in (None, 0, "0", ""):
-            data = {f"config.resources.{name}": "this host offers cpu and mem"}
-            raise Invalid("Input validation error", data)
-    rest = {key: value for key, value in settings.resource_opts.items()
-            if key not in sizes.RESOURCE_OPTS}  # fmt: skip
-    unserved.check(rest, "resource_opts", sizes.RESOURCE_OPTS, "config.resource_opts")
-    for name, field in sizes.RESOURCE_OPTS.items():
-        if (value := settings.resource_opts.get(name)) is not None:
-            limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
-    if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
-        data = {"config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed"}
-        raise Invalid("Input validation error", data)
-    return limits
+    return requested_limits.fields(settings.resources, settings.resource_opts)

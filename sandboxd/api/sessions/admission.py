@@ -18,7 +18,7 @@ from typing import Literal
 from ...config import Config
 from ...errors import Draining, Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
 from ...host_tasks import OWN_TASKS
-from ...model import GIB
+from ...model import GIB, MIB
 from ...runs.plan import Plan
 from ...runs.queue import RunQueue
 from ...runs.run import Run
@@ -156,15 +156,15 @@ class Reservations:
                 return f"one owner may have at most {owner.count} {self._kind}s at once"
             case "owner size":
                 return (
-                    f"one owner may be promised {_gib(owner.size)} of {self._resource}, of which "
-                    "too little is left"
+                    f"one owner may be promised {_size(owner.size)} of {self._resource} at once, "
+                    "and the sessions and runs of this owner leave too little of it"
                 )
             case "count":
                 return f"this host takes on at most {total.count} {self._kind}s at once"
             case "size":
                 return (
-                    f"this host promises {_gib(total.size)} of {self._resource}, of which "
-                    f"{_gib(max(0, total.size - self.queue.used.size))} are left"
+                    f"this host promises {_size(total.size)} of {self._resource}, of which "
+                    f"{_size(max(0, total.size - self.queue.used.size))} are left"
                 )
             case "owner tasks":
                 return f"one owner may be promised {owner.tasks} tasks, of which too few are left"
@@ -176,8 +176,9 @@ class Reservations:
         return f"other {self._kind}s come first"
 
 
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
+def _size(size: int) -> str:
+    """An amount for a message, in the unit that shows it."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
 class Admission:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypedDict
@@ -41,6 +42,9 @@ SCRATCH_STEP = 16 << 20
 BYTES_OF_INODE = 2048
 """Bytes of a scratch for each inode at least. An inode takes 256 bytes of its image, whether it is
 used or not, and at least half of a scratch is for the content of files."""
+
+_QUOTED = 60
+"""Characters of a value that a message shows."""
 
 VARIABLES_MAX = 512
 ENVIRON_MAX = 64 * 1024
@@ -120,21 +124,27 @@ def amount(field: str, value: Any, where: str) -> float | int:
     if field in _SIZES:
         count = size_of(value, where, ', or "unlimited"' if field == "stack" else "")
         if count < _LEAST.get(field, 0):
-            raise _bad(where, f"at least {size(_LEAST[field])} are needed")
+            raise _bad(where, f"at least {size(_LEAST[field])} are needed, not {quoted(value)}")
         return count
     if field in COUNTS:
-        digits = isinstance(value, str) and _COUNT.fullmatch(value)
-        count = int(value) if digits else value
-        if type(count) is not int or not COUNTS[field] <= count <= COUNT_MAX:
-            allowed = f"a whole number from {COUNTS[field]} to {COUNT_MAX} is expected"
-            raise _bad(where, allowed)
-        return count
+        return _whole(field, value, where)
     if field in MAY_BE_ZERO and str(value) in ("0", "0.0"):
         return 0.0
     number = positive(value, where)
     if field == "cpus" and number < CPUS_MIN:
-        raise _bad(where, f"at least {CPUS_MIN} of a CPU is needed")
+        raise _bad(where, f"at least {CPUS_MIN} of a CPU is needed, not {quoted(value)}")
     return number
+
+
+def _whole(field: str, value: Any, where: str) -> int:
+    """The value of one of COUNTS."""
+    digits = isinstance(value, str) and _COUNT.fullmatch(value)
+    count = int(value) if digits else value
+    if type(count) is int and COUNTS[field] <= count <= COUNT_MAX:
+        return count
+    too_high = type(count) is int and count > COUNT_MAX
+    bound = f"{COUNT_MAX} or less" if too_high else f"{COUNTS[field]} or more"
+    raise _bad(where, f"a whole number, {bound}, is expected, not {quoted(value)}")
 
 
 def positive(value: Any, where: str) -> float:
@@ -144,9 +154,9 @@ def positive(value: Any, where: str) -> float:
             raise ValueError
         number = float(value)
     except (ValueError, OverflowError):
-        raise _bad(where, "a number is expected") from None
-    if not math.isfinite(number) or number <= 0:
-        raise _bad(where, "a number above 0 is expected")
+        raise _bad(where, f"a number is expected, not {quoted(value)}") from None
+    if not math.isfinite(number) or number < sys.float_info.min:  # below it, a float loses digits
+        raise _bad(where, f"a number above 0 is expected, not {quoted(value)}")
     return number
 
 
@@ -157,10 +167,10 @@ def size_of(value: Any, where: str, other: str = "") -> int:
     match = _SIZE.fullmatch(text.strip()) if len(text) <= 32 else None
     if match is None:
         units = 'a size in bytes, or with a unit such as "256m" or "1g"'
-        raise _bad(where, f"{units}{other}, is expected")
+        raise _bad(where, f"{units}{other}, is expected, not {quoted(value)}")
     size = int(float(match[1]) * (1 << _POWERS[match[2].lower()]))
     if size <= 0:
-        raise _bad(where, "a size above 0 is expected")
+        raise _bad(where, f"a size above 0 is expected, not {quoted(value)}")
     return size
 
 
@@ -329,6 +339,12 @@ def encoded(text: str, where: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise _bad(where, "a text that can be written in UTF-8 is expected") from None
+
+
+def quoted(value: Any) -> str:
+    """A value of a request for a message: not too long, in printable characters."""
+    text = ascii(value)
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}..."
 
 
 def _bad(where: str, allowed: str) -> Invalid:

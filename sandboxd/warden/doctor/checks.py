@@ -37,7 +37,8 @@ def uids_free(slots: SlotsConfig) -> None:
     for entry in pwd.getpwall():
         if first <= entry.pw_uid <= last:
             raise ConfigError(
-                f"uid {entry.pw_uid} of the slots belongs to {entry.pw_name}; {remedy}"
+                f"uid {entry.pw_uid} of the slots is that of the account {entry.pw_name!r} of this "
+                f"host; {remedy}"
             )
     for path in ("/etc/subuid", "/etc/subgid"):
         try:

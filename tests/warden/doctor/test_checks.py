@@ -32,7 +32,7 @@ def test_python_that_others_cannot_read_is_explained(
 
 
 def test_slots_on_the_uid_of_an_account_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="nobody"):
+    with pytest.raises(ConfigError, match="is that of the account 'nobody' of this host"):
         checks.uids_free(SlotsConfig(first_uid=65000, count=1000))
 
 
@@ -61,7 +61,11 @@ def test_slots_in_a_subordinate_range_are_refused(
         ("nonsense", None, "HOST:PORT"),
         ("nonsense", "none", "HOST:PORT"),
         ("127.0.0.1:x", "none", "HOST:PORT"),
-        ("127.0.0.1:99999", "none", "HOST:PORT"),
+        (
+            "127.0.0.1:99999",
+            "none",
+            "'127.0.0.1:99999': a port is a number from 0 to 65535",
+        ),
     ],
 )
 def test_address_that_the_network_reaches_is_refused_without_authentication(

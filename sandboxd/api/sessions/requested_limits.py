@@ -1,0 +1,39 @@
+"""The limits that a client requests for a session, checked without the configuration of a server.
+
+The command line makes the same check before it starts a private daemon. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import Invalid
+from ...model import size
+from ..access import unserved
+from . import sizes
+
+
+def fields(resources: Mapping[str, Any], resource_opts: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of model.Limits for `resources` and `resource_opts` of a request. Raises
+    Invalid."""
+    limits: dict[str, Any] = {}
+    for name, value in resources.items():
+        field = sizes.RESOURCES.get(name)
+        if field and value is not None:
+            limits[field] = sizes.amount(field, value, f"config.resources.{name}")
+        elif not field and value not in (None, 0, "0", ""):
+            data = {f"config.resources.{name}": "this host offers cpu and mem"}
+            raise Invalid("Input validation error", data)
+    rest = {name: value for name, value in resource_opts.items() if name not in sizes.RESOURCE_OPTS}
+    unserved.check(rest, "resource_opts", sizes.RESOURCE_OPTS, "config.resource_opts")
+    for name, field in sizes.RESOURCE_OPTS.items():
+        if (value := resource_opts.get(name)) is not None:
+            limits[field] = sizes.amount(field, value, f"config.resource_opts.{name}")
+    if limits.get("disk", sizes.SCRATCH_STEP) < sizes.SCRATCH_STEP:
+        data = {
+            "config.resource_opts.disk": f"at least {size(sizes.SCRATCH_STEP)} are needed, not "
+            f"{sizes.quoted(resource_opts['disk'])}"
+        }
+        raise Invalid("Input validation error", data)
+    return limits
