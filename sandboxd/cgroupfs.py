@@ -30,8 +30,6 @@ _TASKS = "tasks"
 """Moves one thread (v1). To move all threads of a process by cgroup.procs, the kernel waits for a
 grace period of RCU, 8 to 16 ms on a quiet host. A process of one thread needs no wait when it moves
 itself."""
-_JOIN = "join "
-"""Begins the names of the files by which a process joins."""
 _KILL = "cgroup.kill"
 _PEAKS = ("memory.max_usage_in_bytes", "memory.peak")
 NEED_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
@@ -48,6 +46,10 @@ _OPTIONAL = (
     *NEED_SWAP, V1_SOCKETS, "memory.memsw.failcnt", "memory.peak", "pids.peak", "pids.events",
 )  # fmt: skip
 """Files that some kernels do not have."""
+_WRITTEN = (
+    *_PEAKS, *NEED_SWAP, V1_SOCKETS, "memory.max", "memory.oom.group", "pids.max", "cpu.max",
+    "memory.limit_in_bytes", "cpu.cfs_period_us", "cpu.cfs_quota_us",
+)  # fmt: skip
 # With both limits alike, that of memory and swap together is met first. Kernels of today (seen
 # with 6.18) count neither any more; all of them count oom_kill.
 _V1_HITS = ("memory.failcnt", "memory.memsw.failcnt")
@@ -68,10 +70,8 @@ class GroupFiles:
     def open(self) -> None:
         """Open all files that a run needs. Raises OSError for one that is missing."""
         for name in (_V2_FILES if self.v2 else _V1_FILES).split():
-            if name not in _OPTIONAL or self.exists(name):
+            with suppress(*((FileNotFoundError,) if name in _OPTIONAL else ())):
                 self._fds[name] = _open(self._path(name))
-        for controller, directory in self.dirs.items():
-            self._fds[f"{_JOIN}{controller}"] = _open(f"{directory}/{_own_list(directory)}")
 
     def close(self) -> None:
         """Close the files; the group itself stays."""
@@ -106,10 +106,9 @@ class GroupFiles:
             Path(self._path(name)).write_text(value)
 
     def join(self) -> None:
-        """Move this process, which has one thread, into the group, which is open."""
-        for name, fd in self._fds.items():
-            if name.startswith(_JOIN):
-                os.write(fd, b"0")
+        """Move this process, which has one thread, into the group, by path."""
+        for directory in self.dirs.values():
+            join(directory)
 
     def members(self) -> set[int]:
         """The process ids in the group, by path; none when it is gone."""
@@ -271,12 +270,7 @@ def move(directory: str, pid: int) -> None:
 
 def join(directory: str) -> None:
     """Move this process, which has one thread, into the group at `directory`."""
-    Path(directory, _own_list(directory)).write_text("0")
-
-
-def _own_list(directory: str) -> str:
-    """The file by which a process of one thread moves itself."""
-    return _PROCS if is_v2(directory) else _TASKS
+    Path(directory, _PROCS if is_v2(directory) else _TASKS).write_text("0")
 
 
 def is_v2(directory: str) -> bool:
@@ -345,6 +339,12 @@ def _words(path: str) -> list[str]:
 
 
 def _open(path: str) -> int:
-    """Open a control file, for writing where it can be written (kernfs refuses it elsewhere)."""
-    writable = os.stat(path).st_mode & 0o200
-    return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+    """Open a control file, for writing if values are written into it."""
+    name = os.path.basename(path)
+    if name in _WRITTEN:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            if name not in _PEAKS:  # some kernels cannot start these anew
+                raise
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

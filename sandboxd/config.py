@@ -170,6 +170,20 @@ class SessionsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RunsConfig:
+    """The start of runs.
+
+    prepared  jails that wait, complete but for a session, so that a run begins at once; each takes
+              some MiB of memory and two processes; 0: none
+    warm_s    seconds for which the jail of a run that has ended by itself stays for the next run of
+              the same session; 0: none stays
+    """
+
+    prepared: int = (os.cpu_count() or 1) + 1
+    warm_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class TerminalConfig:
     """Terminals: interactive shells of clients. A terminal has the limits of exec except for time.
 
@@ -315,6 +329,7 @@ class Config:
     rootfs: RootfsConfig = RootfsConfig()
     files: FilesConfig = FilesConfig()
     console: ConsoleConfig = ConsoleConfig()
+    runs: RunsConfig = RunsConfig()
     terminal: TerminalConfig = TerminalConfig()
     require: RequireConfig = RequireConfig()
     runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)

@@ -83,6 +83,8 @@ RULES = (
     above_zero("admission.*"),
     share("admission.tasks"),
     share("admission.owner.tasks"),
+    between("runs.prepared", 0, 256, "between 0 and 256"),
+    between("runs.warm_s", 0, 60, "between 0 and 60 seconds"),
     above_zero("console.*"),
     above_zero("files.*"),
     one_of("stop.runs", "keep", "drain"),

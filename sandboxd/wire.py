@@ -95,20 +95,22 @@ class Starved(WireError):
         return str(self)
 
 
-def encode(message: dict[str, Any]) -> bytes:
-    """The packet for `message`. Raises WireError when it is too large."""
+def encode(message: dict[str, Any], most: int = PACKET) -> bytes:
+    """The packet for `message`. Raises WireError when it has more than `most` bytes."""
     data = _JSON.encode(message).encode()
-    if len(data) > PACKET:
-        raise WireError(f"message of {len(data)} bytes; at most {PACKET} fit a packet")
+    if len(data) > most:
+        raise WireError(f"message of {len(data)} bytes; at most {most} fit a packet")
     return data
 
 
-def send(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
-    """Send one message, with copies of `fds`. Raises WireError or OSError."""
+def send(
+    sock: socket.socket, message: dict[str, Any], fds: list[int] | None = None, most: int = PACKET
+) -> None:
+    """Send one message of `most` bytes, with copies of `fds`. Raises WireError or OSError."""
     ancillary = []
     if fds:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-    data, deadline = encode(message), time.monotonic() + IN_FLIGHT_S
+    data, deadline = encode(message, most), time.monotonic() + IN_FLIGHT_S
     while True:
         try:
             sock.sendmsg([data], ancillary)
@@ -119,8 +121,11 @@ def send(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = N
             time.sleep(0.01)
 
 
-def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+def receive(
+    sock: socket.socket, most: int = PACKET, descriptors: int = MAX_DESCRIPTORS
+) -> tuple[dict[str, Any] | None, list[int]]:
     """The next message and its descriptors (close-on-exec, the caller's to close); None at the end.
+    The message has `most` bytes and so many `descriptors` at most.
 
     Raises WireError for a packet that is not one JSON object, Starved for a message whose
     descriptors this process cannot open, and BlockingIOError when the socket is non-blocking and
@@ -129,15 +134,15 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     # Not socket.recv_fds: up to Python 3.13 it drops its flags, and descriptors without
     # close-on-exec would reach the user's programs.
     fds = array.array("i")
-    room = socket.CMSG_SPACE(MAX_DESCRIPTORS * fds.itemsize)
-    buffer = _buffer()
+    room = socket.CMSG_SPACE(descriptors * fds.itemsize)
+    buffer = _buffer() if most <= PACKET else memoryview(bytearray(most + 1))
     size, ancillary, flags, _ = sock.recvmsg_into([buffer], room, socket.MSG_CMSG_CLOEXEC)
     data = bytes(buffer[:size])
     buffer[:size] = bytes(size)  # a child of this process, of another session, inherits the buffer
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    return _parsed(data, list(fds), flags)
+    return _parsed(data, list(fds), flags, most)
 
 
 def _buffer() -> memoryview:
@@ -179,13 +184,15 @@ def text(message: Mapping[str, Any], key: str) -> bytes:
         return value.encode("utf-8", "replace")
 
 
-def _parsed(data: bytes, fds: list[int], flags: int) -> tuple[dict[str, Any] | None, list[int]]:
+def _parsed(
+    data: bytes, fds: list[int], flags: int, most: int
+) -> tuple[dict[str, Any] | None, list[int]]:
     """The message in a packet. The descriptors of a packet that is no message are closed."""
     try:
         if not data:
             close_all(fds)
             return None, []
-        if flags & _TRUNCATED or len(data) > PACKET:
+        if flags & _TRUNCATED or len(data) > most:
             raise WireError("packet too large")
         message = json.loads(data)
         if not isinstance(message, dict):

@@ -15,7 +15,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 from sandboxd.jail import chroot, syscalls
 
 from .needs import missing, somewhere
-from .sandbox import BareWarden, Sandbox, lease
+from .sandbox import WARM_S, BareWarden, Sandbox, lease
 
 NEED_ROOT = (
     # real jails and real daemons
@@ -124,8 +124,11 @@ def warden(own_mounts: None) -> Iterator[BareWarden]:
 
 
 @pytest.fixture
-def sandbox(warden: BareWarden) -> Iterator[Sandbox]:
+def sandbox(warden: BareWarden, request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A slot, leased for one test."""
+    # A shim that waits has been forked before the test changes a module.
+    warden.entries.warm_s = 0.0 if "monkeypatch" in request.fixturenames else WARM_S
     leased = lease(warden)
     yield leased
+    leased.end_rest()
     warden.free(leased.slot)

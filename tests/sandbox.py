@@ -6,20 +6,25 @@ and the attack that the protection stops succeeds.
 
 from __future__ import annotations
 
+import functools
 import os
+import select
 import selectors
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sandboxd import config_file, spool, wire
 from sandboxd.config import STEP_LIMITS
 from sandboxd.host_tasks import HostTasks
+from sandboxd.jail.enter import Jail
 from sandboxd.model import STEPS, Limits
+from sandboxd.shim import main as shim
 from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.fork import fork
 from sandboxd.warden.host_limits import within_host
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
@@ -27,6 +32,9 @@ from sandboxd.warden.requests.run_requests import RunRequests
 from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
+from sandboxd.warden.runs.entries import Entries
+from sandboxd.warden.runs.jail_entry import JailEntry, Shim
+from sandboxd.warden.runs.spawner import SpawnerSpec
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
@@ -38,6 +46,28 @@ from .waiting import PATIENCE_S
 
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
 """First uid of the slots of this process: apart from those of daemons and of other test runs."""
+
+
+PREPARED = os.environ.get("SANDBOXD_TEST_PREPARED", "1") != "0"
+"""Runs get an entry that is prepared before their order comes; "0": one that is made for it."""
+
+WARM_S = float(os.environ.get("SANDBOXD_TEST_WARM", "0"))
+"""Seconds for which the shim of a run waits for the next run of its session; 0: none does."""
+
+
+class Prepared(Entries):
+    """Entries that this process forks, and that are prepared when they get their order."""
+
+    def _candidates(self, jail: Jail) -> Iterator[JailEntry]:
+        for entry in super()._candidates(jail):
+            end = entry.end
+            entry.child = fork([end.fileno()], functools.partial(shim.main, end, jail))
+            end.close()
+            select.select([entry.sock], [], [], PATIENCE_S)
+            if entry.receive() and entry.state == "prepared":
+                yield entry
+            entry.drop()
+        yield from super()._candidates(jail)
 
 
 @dataclass
@@ -78,15 +108,29 @@ class BareWarden:
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
         self.resources = Resources(config, hierarchy)
         self.jobs = BackgroundJobs()
-        self.workers = Workers(self.resources, selectors.DefaultSelector(), lambda: None)
+        self._selector = selectors.DefaultSelector()
+        self.workers = Workers(self.resources, self._selector, lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
         self.provisioning = provisioning.Provisioning(self.resources, self.jobs, self.teardown)
+        self.entries = self._entries()
         self._started: list[Worker] = []
         self._subjects = (
-            SlotRequests(self.resources, self.workers, self.teardown),
-            RunRequests(self.resources, self._started.append),
+            SlotRequests(self.resources, self.workers, self.teardown, self.entries.end_rest),
+            RunRequests(self.resources, self.entries, self._started.append),
             FolderRequests(self.resources, self._started.append),
         )
+
+    def _entries(self) -> Entries:
+        """Entries without a spawner: this process forks them."""
+        kind = Prepared if PREPARED else Entries
+        spec = SpawnerSpec(self.resources.jail(), (), "text", "info")
+        return kind(self._selector, lambda: spec, self.workers.crashed, lambda pid: None)
+
+    def is_warm(self, pid: int) -> bool:
+        """The shim `pid` waits for the next run of its session, now or in a moment."""
+        for key, _ in self._selector.select(0.005):
+            key.data()
+        return any(one.state == "warm" and one.shim == Shim(pid) for one in self.entries._claimed)
 
     def request(self, op: str, *fds: int, **arguments: Any) -> replies.Result:
         """Make a request that is answered at once. Raises what refuses it."""
@@ -166,6 +210,7 @@ class Sandbox:
         default_factory=lambda: replace(STEP_LIMITS, wall_s=20, memory=256 << 20, pids=64)
     )
     runs: int = 0
+    _resting: dict[int, Worker] = field(default_factory=dict)
 
     def run(
         self,
@@ -206,11 +251,32 @@ class Sandbox:
             waited = _follow(
                 fds[0], list(answers or []), lambda: on_wait(shim) if on_wait else None
             )
-            os.waitpid(shim.pid, 0)
+            self._wait(shim)
             return self._result(fds, waited)
         finally:
             wire.close_all(fds[1:])
-            self.end(shim)
+            self.slot.runs.pop(self.runs, None)
+            if shim.pid not in self._resting:
+                self.end(shim)
+
+    def _wait(self, shim: Worker) -> None:
+        """Wait until a shim has ended, or is warm. End the groups of warm shims that have ended."""
+        self._resting[shim.pid] = shim
+        while shim.pid in self._resting and not self.warden.is_warm(shim.pid):
+            self._collect(os.WNOHANG)
+
+    def _collect(self, options: int) -> None:
+        """Take in the warm shims that have ended."""
+        for pid, worker in list(self._resting.items()):
+            if os.waitpid(pid, options)[0]:
+                del self._resting[pid]
+                self.end(worker)
+
+    def end_rest(self) -> None:
+        """End the shims that wait for the next run."""
+        self.warden.entries.end_rest(self.slot)
+        self._collect(0)
+        self.warden.is_warm(0)  # sees the ends of the shims that did not rest
 
     @property
     def name(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 25.0
 """Seconds that anything may take on a busy machine before a test fails."""
 
 

@@ -67,6 +67,7 @@ class Group:
         self.files = GroupFiles(dirs)
         self.dirs = self.files.dirs
         self.shims = shims
+        self._has_swap = True
 
     @property
     def v2(self) -> bool:
@@ -81,6 +82,7 @@ class Group:
     def open(self) -> None:
         """Open all files that are needed once root is gone."""
         with stage("cgroup"):
+            self._has_swap = _has_swap()  # a jail does not show that
             self.files.open()
 
     def close(self) -> None:
@@ -135,7 +137,7 @@ class Group:
 
     def _write(self, name: str, value: str) -> None:
         if not self.files.is_open(name):
-            if _may_be_absent(name):
+            if self._may_be_absent(name):
                 return
             raise StageError("cgroup", f"{name} does not exist; swap cannot be denied")
         with stage(f"cgroup {name}"):
@@ -145,6 +147,10 @@ class Group:
             return
         if not _same_value(name, value, current):
             expect(f"cgroup {name}", "value read back", current, value)
+
+    def _may_be_absent(self, name: str) -> bool:
+        """The group is limited without it: no swap, or no count of socket buffers in this v1."""
+        return name == cgroupfs.V1_SOCKETS or (name in cgroupfs.NEED_SWAP and not self._has_swap)
 
     def counters(self) -> Counters:
         """The usage of the group, from the kernel. Raises StageError."""
@@ -209,11 +215,6 @@ class Group:
 def _is_path_of(directory: str, path: str) -> bool:
     """`path`, as /proc/PID/cgroup has it, is that of the group at `directory`."""
     return directory.endswith(path) and path.endswith(f"/{os.path.basename(directory)}")
-
-
-def _may_be_absent(name: str) -> bool:
-    """The group is limited without it: no swap, or no count of socket buffers in this v1."""
-    return name == cgroupfs.V1_SOCKETS or (name in cgroupfs.NEED_SWAP and not _has_swap())
 
 
 def _same_value(name: str, written: str, read: str) -> bool:

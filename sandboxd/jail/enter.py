@@ -1,14 +1,15 @@
 """The entry of a process into the jail: all steps, in order.
 
-`prepare` does what is the same for every run; `claim` ties the prepared process to one session
-and gives up root. Both run in the process that becomes PID 1 of the run, which its shim has forked
-into new mount, pid, net, IPC and UTS namespaces.
+`prepare` does what is the same for every run, and may be done before a session asks for a run;
+`claim` ties the prepared process to one run and gives up root. Both run in the process that becomes
+PID 1 of the run, which its shim has forked into new mount, pid, net, IPC and UTS namespaces.
 
-    prepare  cgroup      join, while the kernel still names it by its real path
+    prepare  network     loopback up
+             mounts      empty root, host parts, /dev, /proc
+    claim    cgroup      join, while the kernel still names it by its real path
              namespaces  cgroup namespace, rooted there
-             network     loopback up
-             mounts      empty root, host parts, /dev, /proc, own cgroup
-    claim    mounts      accounts, /home/work, its folders, /tmp, /dev/shm; seal; pivot_root
+             mounts      own cgroup, accounts, /home/work, its folders, /tmp, /dev/shm; seal;
+                         pivot_root
              verify      namespaces, network, mounts, read back from the kernel
              rlimits     before the uid changes: afterwards they cannot be raised
              seccomp     before the capabilities go, see seccomp.py. Its listener goes to the
@@ -22,7 +23,7 @@ Each failure is a StageError, after which the process must exit. No user code ha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..model import HOME, Limits
@@ -34,30 +35,35 @@ from .overlays import HostView
 
 @dataclass(frozen=True, slots=True)
 class Jail:
-    """The parts that all runs of this daemon have in common, and the group of this run.
+    """The parts that all runs of this daemon have in common.
 
     root     an empty directory, where the tree is built
     paths    directories of the host, as in config.RootfsConfig
     view     all that runs see of the host (overlays.py)
-    outside  the warden's namespaces (namespaces.current)
-    filter   the system call filter (seccomp.compile)
+    outside  the namespaces of the processes above: those of the warden, and of its spawner
+    filters  runtime -> system call filter (seccomp.compile); "" for the others
     """
 
     root: str
     paths: tuple[str, ...]
     view: HostView
-    outside: dict[str, str]
-    filter: seccomp.Filter
-    group: Group
+    outside: tuple[Mapping[str, str], ...]
+    filters: Mapping[str, seccomp.Filter]
+
+    def filter(self, runtime: str) -> seccomp.Filter:
+        """The filter of a runtime. One that is not configured has the filter of all."""
+        return self.filters.get(runtime) or self.filters[""]
 
 
 @dataclass(frozen=True, slots=True)
 class JailSession:
-    """The parts of one session. `workdir` and `tmp` are descriptors of detached mount clones,
-    `folders` the virtual folders that the workdir shows."""
+    """The parts of one run of a session. `workdir` and `tmp` are descriptors of detached mount
+    clones, `folders` the virtual folders that the workdir shows."""
 
     uid: int
     gid: int
+    group: Group
+    runtime: str
     limits: Limits
     workdir: int
     tmp: int
@@ -67,13 +73,9 @@ class JailSession:
 def prepare(jail: Jail) -> Tree:
     """Make this process ready for any session; returns the tree, still open for its directories."""
     os.umask(0o022)
-    jail.group.join()
-    jail.group.verify_joined()
-    jail.group.close()
-    namespaces.apply_cgroup()
     network.apply()
     tree = Tree(jail.root)
-    tree.apply([*rootfs.system(jail.paths, jail.view), *rootfs.cgroups(jail.group.dirs)])
+    tree.apply(rootfs.system(jail.paths, jail.view))
     return tree
 
 
@@ -86,10 +88,13 @@ def claim(
     since its children could then answer their own calls.
     """
     limits = session.limits
+    session.group.join()
+    session.group.verify_joined()
+    namespaces.apply_cgroup()
     own = rootfs.session(
         session.uid, session.gid, session.workdir, session.tmp, limits.shm, limits.cpus
     )
-    tree.apply([*own, *session.folders])
+    tree.apply([*rootfs.cgroups(session.group.dirs), *own, *session.folders])
     tree.seal(rootfs.SEALED)
     tree.pivot(HOME)
     namespaces.verify(jail.outside)
@@ -98,7 +103,7 @@ def claim(
 
     wanted = rlimits.plan(limits)
     rlimits.apply(wanted)
-    supervisor(seccomp.apply(jail.filter.program))
+    supervisor(seccomp.apply(jail.filter(session.runtime).program))
     identity.apply(session.uid, session.gid)
     rlimits.verify(wanted)
     identity.verify(session.uid, session.gid)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable, Mapping
 
 from . import syscalls
 from .stage import expect, stage
@@ -30,10 +31,14 @@ def current() -> dict[str, str]:
 
 
 def apply_for_children() -> None:
-    """Enter all but the cgroup namespace; nothing mounted from here on is seen outside."""
+    """Enter all but the cgroup namespace; nothing mounted from here on is seen outside.
+
+    A file system that the host unmounts goes here, too (MS_SLAVE): a prepared init may wait for its
+    run for a minute, and the operator must not wait for it.
+    """
     with stage("namespaces"):
         syscalls.unshare(_SHIM)
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
         socket.sethostname(HOSTNAME)
 
 
@@ -43,10 +48,10 @@ def apply_cgroup() -> None:
         syscalls.unshare(syscalls.CLONE_NEWCGROUP)
 
 
-def verify(outside: dict[str, str]) -> None:
-    """Every namespace differs from those of the warden, and so does the host name."""
+def verify(outside: Iterable[Mapping[str, str]]) -> None:
+    """Every namespace differs from those of the processes `outside`, and so does the host name."""
     with stage("namespaces"):
         inside = current()
-        shared = [kind for kind in KINDS if inside[kind] == outside[kind]]
+        shared = [kind for one in outside for kind in KINDS if inside[kind] == one[kind]]
     expect("namespaces", "shared with the host", shared, [])
     expect("namespaces", "host name", os.uname().nodename, HOSTNAME)

@@ -13,7 +13,7 @@ import os
 import struct
 from collections.abc import Callable
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -244,6 +244,15 @@ def capget() -> tuple[int, int, int]:
     return effective, permitted, inheritable
 
 
+@cache
+def _arguments() -> tuple[int, int]:
+    """Where the arguments and the environment of this process are. A fork has them there too, also
+    in a jail, whose /proc does not show it to itself."""
+    with open("/proc/self/stat", "rb") as stat:
+        fields = stat.read().rpartition(b")")[2].split()
+    return int(fields[48 - 3]), int(fields[51 - 3])
+
+
 def set_process_title(title: str) -> None:
     """Make `ps` show `title` for this process: its name (15 characters) and its arguments.
 
@@ -254,9 +263,7 @@ def set_process_title(title: str) -> None:
     name = title.removeprefix("sandboxd: ").split()[0]
     buffer = ctypes.create_string_buffer(f"sandboxd-{name}"[:15].encode())
     _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
-    with open("/proc/self/stat", "rb") as stat:
-        fields = stat.read().rpartition(b")")[2].split()
-    start, end = int(fields[48 - 3]), int(fields[51 - 3])
+    start, end = _arguments()
     text = title.encode()[: max(0, end - start - 1)]
     if start:
         ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)

@@ -108,6 +108,13 @@ class Control:
         except OSError:  # there is one answer to a watch, so a full socket means a dead reader
             self._drop(sock)
 
+    def close(self) -> None:
+        """Close the socket and all connections: the run is over."""
+        for sock in list(self._watches):
+            self._drop(sock)
+        self._selector.unregister(self._listener)
+        self._listener.close()
+
     def _drop(self, sock: socket.socket) -> None:
         self._selector.unregister(sock)
         del self._watches[sock]

@@ -2,8 +2,11 @@
 
 The shim forks init and speaks with it over one SOCK_SEQPACKET socket:
 
-    shim -> init   {"limits", "uid", "gid", "folders"} + descriptors of workdir, tmp and each of
-                   the folders [name, attributes]              claim: take the session's identity
+    init -> shim   {"prepared"} or {"stage", "errno", "message"}
+                                                               all is done that needs no run
+    shim -> init   {"uid", "gid", "group", "runtime", "limits", "folders"} + descriptors of workdir,
+                   tmp and each of the folders [name, attributes]
+                                                               claim: take the run's identity
     init -> shim   {"listener"} + the seccomp listener         the shim answers refused calls
     init -> shim   {"ready"} or {"stage", "errno", "message"}  the jail is complete, or failed
     shim -> init   {"argv", "environ", "terminal", "rlimits"} + stdin, stdout, stderr
@@ -39,6 +42,7 @@ from typing import Any, NoReturn
 from .. import crash, wire
 from ..errors import StageError
 from ..jail import rlimits, syscalls
+from ..jail.cgroup import Group
 from ..jail.descriptors import close_others
 from ..jail.enter import Jail, JailSession, claim, prepare
 from ..jail.mounts import FolderMount
@@ -57,10 +61,11 @@ _ALL_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, s
 def main(sock: socket.socket, jail: Jail) -> NoReturn:
     """Be the init of a run until the shim closes `sock`."""
     try:
-        syscalls.set_process_title("sandboxd: init")
+        syscalls.set_process_title("sandboxd: prepared")
         # A program of the run can send its PID 1 those signals that PID 1 has handlers for, and
         # no others (pid_namespaces(7)).
         crash.forget()
+        close_others([sock.fileno()], to_null=())  # the shim's, of its warden or its run
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)  # a PID 1 ignores signals by default
         # Opened in the /proc of the host, before the jail: the /proc of the jail is read-only.
@@ -71,6 +76,8 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
     except StageError as error:
         answer = {"stage": error.stage, "errno": error.errno, "message": error.message}
         wire.send(sock, answer)
+    except (MemoryError, wire.WireError) as error:  # its own limits are too low for a message
+        wire.send(sock, {"stage": "spawn", "errno": 0, "message": f"init: {error!r}"})
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the shim has gone: init ends too
             wire.send(sock, {"stage": "init", "errno": error.errno, "message": str(error)})
@@ -80,15 +87,20 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
 
 def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
     tree = prepare(jail)
+    wire.send(sock, {"prepared": True})
     message, fds = wire.receive(sock)
     if message is None:
-        raise StageError("claim", "the shim is gone")
+        os._exit(0)  # the shim has gone, and no run has come
+    syscalls.set_process_title("sandboxd: init")
     limits = Limits(**message["limits"])
     folders = tuple(
         FolderMount(HOME, name, fd, attributes)
         for (name, attributes), fd in zip(message["folders"], fds[2:], strict=True)
     )
-    session = JailSession(message["uid"], message["gid"], limits, fds[0], fds[1], folders)
+    group, runtime = Group(message["group"]), str(message["runtime"])
+    session = JailSession(
+        message["uid"], message["gid"], group, runtime, limits, fds[0], fds[1], folders
+    )
     claim(jail, tree, session, lambda listener: _send_listener(sock, listener))
     # After the change of credentials, which clears this setting (prctl(2), PR_SET_PDEATHSIG). If
     # the shim died before, the socket is at its end and _serve returns at once.

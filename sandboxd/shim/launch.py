@@ -84,7 +84,8 @@ class Init:
 
 
 def prepare(jail: Jail) -> Init:
-    """Fork an init into new namespaces. It builds the parts of the jail that all runs share."""
+    """Fork an init into new namespaces. It begins to build the parts of the jail that all runs
+    share."""
     with stage("init"):
         shim_end, init_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         namespaces.apply_for_children()
@@ -96,16 +97,20 @@ def prepare(jail: Jail) -> Init:
     return Init(pid, shim_end)
 
 
-def claim(run_init: Init, session: JailSession, refused: Mapping[int, str]) -> DeniedCalls:
-    """Bind the init to the session. Returns when the jail is complete and every restriction has
-    been read back.
+def await_prepared(run_init: Init) -> None:
+    """Wait until an init has done all that needs no run."""
+    if run_init.receive() is None:
+        raise StageError("prepare", "init ended before it was prepared")
 
-    `refused` names the system calls that the shim refuses from now on, by number. Init tries one
-    of them, so the proof includes the shim's answer.
-    """
+
+def send_claim(run_init: Init, session: JailSession) -> None:
+    """Bind the init to a run, whose descriptors are closed here. `await_claim` comes next; the init
+    may not be prepared yet."""
     message = {
         "uid": session.uid,
         "gid": session.gid,
+        "group": session.group.dirs,
+        "runtime": session.runtime,
         "limits": asdict(session.limits),
         "folders": [[folder.name, folder.attributes] for folder in session.folders],
     }
@@ -114,7 +119,17 @@ def claim(run_init: Init, session: JailSession, refused: Mapping[int, str]) -> D
         with contextlib.suppress(BrokenPipeError):  # init has ended; its message says why
             wire.send(run_init.sock, message, fds)
         wire.close_all(fds)
+
+
+def await_claim(run_init: Init, refused: Mapping[int, str]) -> DeniedCalls:
+    """Wait until the jail is complete and every restriction has been read back.
+
+    `refused` names the system calls that the shim refuses from now on, by number. Init tries one
+    of them, so the proof includes the shim's answer.
+    """
     answer, fds = run_init.receive_with_fds()
+    if answer is not None and "prepared" in answer:
+        answer, fds = run_init.receive_with_fds()
     if answer is None or len(fds) != 1:
         raise StageError("claim", "init ended before it was filtered")
     denied = DeniedCalls(fds[0], refused)

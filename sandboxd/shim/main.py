@@ -1,55 +1,132 @@
-"""The process of a shim: it starts as root, drops root, and ends with its run.
+"""The process of a shim: it starts as root, waits for the order of its run, drops root, and ends
+with its run.
 
-The tasks that need root come first: the cgroup, the run's init (launch.py), descriptors of the
-places that the run can fill up. Then the shim takes the slot's uid, in the jail's root, keeps only
-the descriptors that it uses, and runs the steps (run.py). A failure of the shim itself becomes the
-last event of the run.
+A shim, with its init, is an *entry* to the jail. Its states, and the messages that change them:
+
+    prepared  The shim has forked an init (launch.py), and both have done all that needs no run. A
+              spawner makes entries ahead (warden/runs/spawner.py). One that is made for an order
+              that waits already is claimed before it is prepared.
+    claimed   The warden has sent an order (run_spec.py), and the shim has acknowledged it. From
+              then on the run goes on whatever becomes of the warden.
+    warm      The run has ended by itself, and the next order may be of the same session (rest.py).
+
+    shim -> warden   {"prepared": pid} + a pidfd of the shim, if no order has come before
+    warden -> shim   an order; the next one only when the shim is warm
+    shim -> warden   {"claimed": pid} + a pidfd of the shim
+
+An entry that is not claimed ends when the warden closes the socket. The warden may kill an entry
+that does not acknowledge its order, and give the order to another one: nothing of the run has begun
+before the acknowledgement.
+
+Then come the tasks that need root: the cgroup, the claim of the init, descriptors of the places
+that the run can fill up. At last the shim takes the slot's uid, in the jail's root, keeps only the
+descriptors that it uses, and runs the steps (run.py). A failure of the shim itself becomes the last
+event of the run.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
+import socket
 from typing import NoReturn
 
+from .. import wire
 from ..errors import StageError
 from ..jail import identity, syscalls
 from ..jail.descriptors import close_others
-from ..jail.enter import JailSession
+from ..jail.enter import Jail, JailSession
 from ..jail.stage import stage
 from ..model import most
 from ..spool import ConsoleWriter, append_event
 from . import ipc
 from .control import READERS_MAX
 from .denied_calls import DeniedCalls
-from .launch import Init, claim, prepare
+from .launch import Init, await_claim, await_prepared, prepare, send_claim
+from .rest import rest
 from .run import RunExecution
-from .run_spec import RunSpec
+from .run_spec import DESCRIPTORS_MAX, ORDER, RunSpec
 from .storage import SCRATCH, SHM, Storage
 
 
-def main(spec: RunSpec) -> NoReturn:
-    """Be the shim of the run `spec` until the run is over."""
+def main(sock: socket.socket, jail: Jail) -> NoReturn:
+    """Be an entry: wait on `sock` for the order of a run, and be its shim until it is over."""
     os.setsid()  # the shim gets no signals from the daemon's terminal
     # The soft limit also bounds the descriptors in flight of the whole uid when the shim sends one.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} run {spec.run}")
+    syscalls.set_process_title("sandboxd: prepared")
     init = None
     try:
-        spec.jail.group.join_shims()
-        spec.jail.group.open()
-        spec.jail.group.limit(spec.steps[0].limits)
-        init = prepare(spec.jail)
+        if not select.select([sock], [], [], 0)[0]:
+            init = prepare(jail)
+            await_prepared(init)
+            _send(sock, "prepared")
+            _wait(sock, init)
+        _execute(_order(sock), jail, init, sock)
+    except EOFError:  # the warden has gone, or does not want this entry any more
+        pass
+    finally:
+        if init:
+            init.kill()
+        os._exit(0)
+
+
+def _wait(sock: socket.socket, init: Init) -> None:
+    """Wait for an order. Raises EOFError when the init ends first."""
+    if init.sock in select.select([sock, init.sock], [], [])[0]:
+        raise EOFError
+
+
+def _order(sock: socket.socket) -> RunSpec:
+    """Take the order, and acknowledge it. Raises EOFError when none will come."""
+    message, fds = wire.receive(sock, ORDER, DESCRIPTORS_MAX)
+    if message is None:
+        raise EOFError
+    spec = RunSpec.of_order(message, fds)
+    # A spawner's death does not end a run.
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
+    _send(sock, "claimed")
+    if not spec.stays:
+        sock.close()
+    return spec
+
+
+def _send(sock: socket.socket, state: str) -> None:
+    """Send the state of this entry to the warden. Raises EOFError when the warden has gone."""
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        wire.send(sock, {state: os.getpid()}, [pidfd])
+    except (BrokenPipeError, ConnectionResetError):
+        raise EOFError from None
+    finally:
+        os.close(pidfd)
+
+
+def _execute(spec: RunSpec, jail: Jail, init: Init | None, sock: socket.socket) -> NoReturn:
+    """Be the shim of the run `spec` until the run is over, and of the runs that follow it."""
+    syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} run {spec.run}")
+    try:
+        init = init or prepare(jail)
         limits = most(step.limits for step in spec.steps)
         directories = spec.workdir, spec.tmp, spec.folders
-        session = JailSession(spec.uid, spec.gid, limits, *directories)
+        session = JailSession(spec.uid, spec.gid, spec.group, spec.runtime, limits, *directories)
         storage = _open_storage(spec)
-        denied = claim(init, session, spec.jail.filter.refused)
+        spec.group.join_shims()
+        spec.group.open()  # by path, before init takes the root of both away
+        send_claim(init, session)
+        denied = await_claim(init, jail.filter(spec.runtime).refused)
         storage.add(SHM, ipc.SHM)
-        _drop_root(spec, init, denied, storage)
-        RunExecution(spec, init, denied, storage).execute()
+        _drop_root(spec, init, sock, denied, storage)
+        following: RunSpec | None = spec
+        while following:
+            spec = following
+            execution = RunExecution(spec, init, denied, storage)
+            execution.execute()
+            following = rest(sock, execution)
+            storage = storage.of_next_run(following.console if following else -1)
     except StageError as error:
         _record_fault(spec, error.stage, error.errno, error.message)
     except Exception as error:  # a bug of the shim must not look like an end of the program
@@ -68,7 +145,9 @@ def _open_storage(spec: RunSpec) -> Storage:
         return Storage({SCRATCH: os.dup(spec.workdir)} | folders, spec.console)
 
 
-def _drop_root(spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
+def _drop_root(
+    spec: RunSpec, init: Init, sock: socket.socket, denied: DeniedCalls, storage: Storage
+) -> None:
     """Take the slot's uid: from now on the shim has no more rights than the program.
 
     Shim and init share a mount namespace. Init has pivoted its root, so the shim's root is the
@@ -82,8 +161,9 @@ def _drop_root(spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage)
     if spec.tied:  # after the change of credentials, which clears this setting (prctl(2))
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     files = [fd for fd in (spec.console, spec.journal, spec.stdin) if fd is not None]
-    ends = init.sock.fileno(), spec.listener.fileno(), denied.fileno()
-    close_others([*ends, *files, *storage.descriptors(), *spec.jail.group.descriptors()])
+    ends = [init.sock.fileno(), spec.listener.fileno(), denied.fileno()]
+    ends += [sock.fileno()] if spec.stays else []
+    close_others([*ends, *files, *storage.descriptors(), *spec.group.descriptors()])
 
 
 def _record_fault(spec: RunSpec, stage: str, errno: int, message: str) -> None:

@@ -1,7 +1,7 @@
 """The execution of one run, from its first step to its last verdict.
 
-The warden forks a shim for each run and then only waits for its end. The shim forks the run's
-init, drops root (main.py) and runs the steps. Each step gets its limits in the cgroup, its pipes
+The warden gives a run to a shim and then only waits for its end. The shim forks the run's init,
+drops root (main.py) and runs the steps. Each step gets its limits in the cgroup, its pipes
 and its deadlines, and at its end a verdict in the run's journal. Output goes to the spool
 (console.py). Clients follow the run over the control socket (control.py).
 
@@ -40,7 +40,7 @@ from .stdin import Stdin
 from .storage import Storage, has_output
 from .terminal import PseudoTerminal
 from .terminal_stdin import TerminalStdin
-from .verdict import judge
+from .verdict import is_clean, judge
 
 TIME_LIMITS = ("wall_s", "cpu_s")
 """The limits that end the whole run, whatever the exit status of the step is."""
@@ -58,6 +58,8 @@ class RunExecution:
     terminated_by     the party that has sent SIGTERM so that the run ends with this step
     killed_by         the party that ends the run
     over              the step has ended, or has to
+    is_clean          each step has ended by itself
+    stdin_used        the descriptor `stdin` of `spec` is closed
     """
 
     def __init__(self, spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
@@ -75,7 +77,7 @@ class RunExecution:
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)
         self.is_first = True
-        self.peaks = PeakSampler(spec.jail.group)
+        self.peaks = PeakSampler(spec.group)
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
         self.input = InputStream(self.selector, self._record_input, spec.stdin is not None)
@@ -87,6 +89,7 @@ class RunExecution:
         self.external_signals: dict[int, Sender] = {}
         self.over = False
         self.killed_by: Sender | None = None
+        self.is_clean, self.stdin_used = not (spec.terminal or spec.interactive), False
 
     def execute(self) -> None:
         """Run all steps. The journal then has a verdict for each step that the run came to."""
@@ -104,26 +107,27 @@ class RunExecution:
                 build_failed = step.name == "build" and code != 0
 
     def _apply_limits(self, step: Step) -> bool:
-        """Write the step's limits to the cgroup. False, with a verdict in the journal, when files
-        of an earlier step take more memory than the limit."""
+        """Write the step's limits to the cgroup. False, with a verdict, when files of an earlier
+        step take more memory than the limit."""
         if not self.is_first:
             ipc.clear()
         self.is_first = False
         try:
-            self.spec.jail.group.limit(step.limits)
+            self.spec.group.limit(step.limits)
         except StageError as error:
             if error.errno != errno.EBUSY:
                 raise
             text = advice.NO_MEMORY_LEFT.format(size(step.limits.memory))
             self._record_verdict(step, MEMORY_EXIT, Verdict("limit", "memory", advice=text))
+            self.is_clean = False
             return False
         return True
 
     def _run_step(self, step: Step) -> int | None:
         """Run one step and record its verdict. Returns the exit code; None: the run ends here."""
-        # An earlier step may have taken away the rights that later steps and the shim need.
+        # An earlier step may have taken away rights that later steps need.
         os.chmod(HOME, stat.S_IMODE(os.stat(HOME).st_mode) | stat.S_IRWXU)
-        group = self.spec.jail.group
+        group = self.spec.group
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
         self.external_signals.clear()
@@ -147,6 +151,7 @@ class RunExecution:
             self.terminal.finish()
         facts = self._collect_facts(step, before, group.counters())
         verdict = judge(facts)
+        self.is_clean = self.is_clean and is_clean(facts, verdict)
         if dropped:
             text = f"{dropped} bytes of input were dropped: the program did not read fast enough"
             verdict = replace(verdict, advice=text)
@@ -206,12 +211,11 @@ class RunExecution:
             self.input.begin(self.stdin, is_last)
             stdin = self.stdin.child
         elif step.name == "exec":
-            stdin = self.spec.stdin
+            stdin, self.stdin_used = self.spec.stdin, True
         else:
             stdin = os.open("/dev/null", os.O_RDONLY)
         self.init.start(argv, environ, [stdin, out, err], rlimits=rlimits_below)
-        for fd in (stdin, out, err):
-            os.close(fd)
+        wire.close_all([stdin, out, err])
 
     def _serve_until_end(self, before: Counters) -> None:
         """Serve all descriptors until the step is over or reaches a limit."""
@@ -242,8 +246,7 @@ class RunExecution:
             self.control.notify()
 
     def _is_time_up(self, now: float, before: Counters) -> bool:
-        """Whether the step has to be killed now. Set `ended_by` when the step has used up its
-        wall-clock time or its CPU time."""
+        """Whether the step has to be killed now. Set `ended_by` when its time is used up."""
         if self.deadlines.wall_reached(now):
             self.ended_by = "wall_s"
             self._terminate(now)
@@ -251,15 +254,14 @@ class RunExecution:
             self.killed_by = self.terminated_by
             return True
         if self.deadlines.cpu_due(now):
-            used = (self.spec.jail.group.counters().cpu_us - before.cpu_us) / 1e6
+            used = (self.spec.group.counters().cpu_us - before.cpu_us) / 1e6
             if self.deadlines.cpu_reached(now, used):
                 self.ended_by = self.ended_by or "cpu_s"
                 return True
         return False
 
     def _terminate(self, now: float) -> None:
-        """Send SIGTERM to all processes of the step. Their output until the end of the grace is
-        output of the step."""
+        """Send SIGTERM to all processes of the step, which may still print."""
         self.deadlines.begin_grace(now)
         if not self.deadlines.kill_due(now):
             self.init.signal(signal.SIGTERM, every=True)
@@ -285,8 +287,8 @@ class RunExecution:
         self.ended_by = "output"
 
     def _progress(self) -> RunProgress:
-        position = self.console.position
-        return RunProgress(position, self.events, self.deadlines.waiting, self.inputs)
+        waiting = self.deadlines.waiting
+        return RunProgress(self.console.position, self.events, waiting, self.inputs)
 
     def _handle_init_message(self, _: int) -> None:
         message = self.init.receive()

@@ -1,32 +1,53 @@
-"""The specification of a run: all values that the warden passes to the shim that it forks."""
+"""The specification of a run: all values that the warden passes to the shim of the run.
+
+They travel as one packet, an order, with the descriptors beside it (wire.py).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from dataclasses import dataclass
+from typing import Any
 
+from .. import wire
 from ..config import ConsoleConfig
-from ..jail.enter import Jail
+from ..jail.cgroup import Group
 from ..jail.mounts import FolderMount
-from ..model import Step
+from ..model import ATTACHMENTS_MAX, HOME, Limits, Step
+
+ORDER = wire.PACKET + 32 * 1024
+"""Bytes of an order at most: the arguments of a request `start`, and some more."""
+
+_LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
+_PLAIN = ("slot", "run", "uid", "gid", "runtime", "terminal", "interactive", "shell", "environ",
+            "tied", "stays")  # fmt: skip
+"""The fields that an order has as they are."""
+_NEXT = ("run", "interactive", "shell", "environ", "stays")
+"""The same of an order for the next run of a session."""
+DESCRIPTORS_MAX = 7 + ATTACHMENTS_MAX
+"""Descriptors of an order at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
     """The values of one run. The descriptors are the shim's own.
 
+    group        the cgroup of the run
     lease        the lock on the slot; it keeps the slot's uid reserved while the shim still is root
     stdin        standard input of exec; None: a pipe
     terminal     exec has a terminal instead, and `stdin` is the socket to its user
     interactive  standard input and output of exec are a terminal, whose user types through the api
     tied         the run ends with its warden
+    stays        the shim may stay for the next run of the session
     """
 
     slot: int
     run: int
     uid: int
     gid: int
-    jail: Jail
+    runtime: str
+    group: Group
     workdir: int
     tmp: int
     folders: tuple[FolderMount, ...]
@@ -42,3 +63,74 @@ class RunSpec:
     environ: dict[str, str]
     bounds: ConsoleConfig
     tied: bool
+    stays: bool = False
+
+    def order(self) -> tuple[dict[str, Any], list[int]]:
+        """The packet with these values, and its descriptors, which stay the caller's."""
+        message = {name: getattr(self, name) for name in _PLAIN}
+        message |= {
+            "group": self.group.dirs,
+            "shims": self.group.shims,
+            "steps": _packed(self.steps),
+            "bounds": dataclasses.astuple(self.bounds),
+            "folders": [[folder.name, folder.attributes] for folder in self.folders],
+            "stdin": self.stdin is not None,
+        }
+        stdin = [] if self.stdin is None else [self.stdin]
+        fixed = [
+            self.workdir, self.tmp, self.console, self.journal, self.listener.fileno(), self.lease
+        ]  # fmt: skip
+        return message, [*fixed, *stdin, *(folder.source for folder in self.folders)]
+
+    @classmethod
+    def of_order(cls, message: dict[str, Any], fds: list[int]) -> RunSpec:
+        """The values of an order, whose descriptors are now those of the specification."""
+        workdir, tmp, console, journal, listener, lease, *others = fds
+        stdin = others.pop(0) if message["stdin"] else None
+        return cls(
+            **{name: message[name] for name in _PLAIN},
+            group=Group(message["group"], message["shims"]),
+            steps=_unpacked(message["steps"]),
+            bounds=ConsoleConfig(*message["bounds"]),
+            folders=tuple(
+                FolderMount(HOME, name, source, attributes)
+                for (name, attributes), source in zip(message["folders"], others, strict=True)
+            ),
+            workdir=workdir, tmp=tmp, console=console, journal=journal,
+            listener=socket.socket(fileno=listener), lease=lease, stdin=stdin,
+        )  # fmt: skip
+
+    def next_order(self) -> tuple[dict[str, Any], list[int]]:
+        """The packet of this run for a shim that has a jail of the session, and its descriptors."""
+        message = {name: getattr(self, name) for name in _NEXT}
+        message |= {
+            "steps": _packed(self.steps),
+            "bounds": dataclasses.astuple(self.bounds),
+            "stdin": self.stdin is not None,
+        }
+        fds = [self.console, self.journal, self.listener.fileno()]
+        return message, fds + ([] if self.stdin is None else [self.stdin])
+
+    def following(self, message: dict[str, Any], fds: list[int]) -> RunSpec:
+        """The run of an order that follows this run in its jail."""
+        return dataclasses.replace(
+            self,
+            **{name: message[name] for name in _NEXT},
+            steps=_unpacked(message["steps"]),
+            bounds=ConsoleConfig(*message["bounds"]),
+            console=fds[0],
+            journal=fds[1],
+            listener=socket.socket(fileno=fds[2]),
+            stdin=fds[3] if message["stdin"] else None,
+        )
+
+
+def _packed(steps: tuple[Step, ...]) -> list[Any]:
+    return [
+        [step.name, step.command, [getattr(step.limits, name) for name in _LIMITS]]
+        for step in steps
+    ]
+
+
+def _unpacked(steps: list[Any]) -> tuple[Step, ...]:
+    return tuple(Step(name, command, Limits(*limits)) for name, command, limits in steps)

@@ -46,6 +46,10 @@ class Storage:
         self.full: str | None = None
         self.host_full = False
 
+    def of_next_run(self, host: int) -> Storage:
+        """The places for the next run of the session, whose console is the file `host`."""
+        return Storage(self._places, host)
+
     def add(self, name: str, path: str) -> None:
         """Add the place at `path`, before a program could replace it."""
         with stage("storage"):

@@ -45,6 +45,17 @@ def judge(facts: StepFacts) -> Verdict:
     )
 
 
+_ENDS = ("success", "failure", "signal")
+"""The outcomes of a program that has ended by itself."""
+
+
+def is_clean(facts: StepFacts, verdict: Verdict) -> bool:
+    """The step has ended by itself, and has tried nothing that the jail forbids."""
+    ended = verdict.outcome in _ENDS and verdict.limit is None and facts.exit is not None
+    by_itself = not (facts.ended_by or facts.killed_by or facts.external_signals)
+    return ended and by_itself and not facts.oom and not facts.denied
+
+
 def _cause(facts: StepFacts) -> tuple[Outcome, str | None]:
     """The outcome and the reached limit."""
     if facts.killed_by:

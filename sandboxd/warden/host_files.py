@@ -70,13 +70,15 @@ class HostFiles:
         self._begun = -PAUSE_S
 
     def current(self) -> HostView:
-        """The copy for a new run. If the host has changed, the next copy will be made soon."""
-        self.look()
+        """The copy for a new run."""
         return self._view
 
     def look(self) -> None:
-        """Compare the host with the copy. Besides each run, each sweep does so: the first run
-        after an installation shall find a new copy."""
+        """Compare the host with the copy. If the host has changed, the next copy will be made soon.
+
+        A run that begins and a sweep make this comparison: the first run after an installation
+        shall find a new copy.
+        """
         if stamp(self._selection) != self._stamp:
             self._outdated = True
 

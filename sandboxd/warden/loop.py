@@ -36,6 +36,8 @@ from .requests.provisioning import Provisioning
 from .requests.run_requests import RunRequests
 from .requests.slot_requests import SlotRequests
 from .requests.teardown import Teardown
+from .runs.entries import Entries
+from .runs.spawner import SpawnerSpec
 from .runs.worker import Worker
 from .shared_resources import Resources
 from .workers import Workers
@@ -82,7 +84,11 @@ class WardenLoop:
         self._api_ends_by: float | None = None
         self._selector = selectors.DefaultSelector()
         self._jobs = BackgroundJobs()
-        self._workers = Workers(resources, self._selector, lambda: self._teardown.go_on())
+        self._workers = Workers(resources, self._selector, self._worker_ended)
+        self._entries = Entries(
+            self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
+        )
+        self._size_entries()
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
             resources.config.state_dir, self._workers.expected, self._workers.groups,
@@ -100,11 +106,26 @@ class WardenLoop:
         acts = acts_of(
             self._daemon,
             provisioning,
-            SlotRequests(resources, self._workers, self._teardown),
-            RunRequests(resources, self._workers.add),
+            SlotRequests(resources, self._workers, self._teardown, self._entries.end_rest),
+            RunRequests(resources, self._entries, self._workers.add),
             FolderRequests(resources, self._workers.add),
         )
         self._dispatcher = Dispatcher(api.sock, acts)
+
+    def _size_entries(self) -> None:
+        if not self._resources.tied:  # a private daemon has one run
+            runs = self._resources.config.runs
+            self._entries.size, self._entries.warm_s = runs.prepared, runs.warm_s
+
+    def _worker_ended(self) -> None:
+        self._entries.run_ended()
+        self._teardown.go_on()
+
+    def _spawner_spec(self) -> SpawnerSpec:
+        """The values for a spawner at this moment."""
+        state, config = self._resources.config.state_dir, self._resources.config
+        mounted = (f"{state}/slots", f"{state}/folders")
+        return SpawnerSpec(self._resources.jail(), mounted, config.log, config.log_level)
 
     def serve(self, stop_signals: Sequence[int] = ()) -> int:
         """Run until the end; the exit status of the daemon. `stop_signals` are the SIGTERMs that
@@ -134,12 +155,14 @@ class WardenLoop:
                 self._teardown.retry()
             self._jobs.begin_due()
             self._resources.host_files.renew_if_outdated(self._jobs)
+            self._entries.maintain()
         self._end()
         return status
 
     def _timeout(self) -> float | None:
         waits = [
             self._teardown.retry_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
+            self._entries.due_in(),
         ]  # fmt: skip
         if self._api_ends_by is not None:
             waits.append(max(0.0, self._api_ends_by - time.monotonic()))
@@ -163,6 +186,7 @@ class WardenLoop:
         """SIGHUP: read the configuration again."""
         self._notify.reloading()
         reload(self._resources, self._read_again, self._api.sock)
+        self._size_entries()
         self._notify.ready(self._daemon.status())
 
     def _collect(self) -> int | None:
@@ -178,6 +202,7 @@ class WardenLoop:
             if pid == self._api.pid:
                 return self._api_ended(code)
             if not self._jobs.collected(pid, status):
+                self._entries.collected(pid)
                 self._workers.collected(pid, code)
 
     def _api_ended(self, code: int) -> int:
@@ -204,6 +229,7 @@ class WardenLoop:
         """Collect the workers that end with the daemon, and unmount every scratch and the copy of
         host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._entries.close()
         for worker in self._workers.all():
             if worker.run is None or self._resources.tied:
                 worker.kill()
@@ -211,6 +237,7 @@ class WardenLoop:
         while (self._ending() or len(self._jobs)) and time.monotonic() < deadline:
             self._jobs.begin_due(now=True)
             self._collect()
+            self._workers.poll()
             self._workers.remove_groups(every=True)
             time.sleep(END_POLL_S)
         for slot in self._resources.slots.leased.values():
@@ -224,7 +251,7 @@ class WardenLoop:
 
     def _ending(self) -> bool:
         """A worker that ends with the daemon, or the cgroup of one, is still there."""
-        return bool(self._workers.removing) or any(map(self._is_tied, self._workers.children))
+        return bool(self._workers.removing) or any(map(self._is_tied, self._workers.all()))
 
     def _is_tied(self, worker: Worker) -> bool:
         return worker.run is None or worker.terminal or self._resources.tied

@@ -8,6 +8,7 @@ from ..config import Config
 from ..errors import ConfigError, Invalid, Unavailable
 from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
+from ..jail.enter import Jail
 from .host_files import HostFiles
 from .runs.cgroups import Hierarchy
 from .slots.folders import FolderStore
@@ -36,6 +37,7 @@ class Resources:
         self.outside = namespaces.current()
         self.filter = seccomp.compile()
         self.filters = compile_filters(config)
+        self._jail: Jail | None = None
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         self.host_files = HostFiles(config)
 
@@ -48,6 +50,16 @@ class Resources:
         self.host_files.select(config)
         self.filters = filters
         self.config = config
+
+    def jail(self) -> Jail:
+        """The parts that all runs have in common at this moment: the same value as long as nothing
+        of them changes."""
+        view = self.host_files.current()
+        filters = {"": self.filter} | self.filters
+        jail = Jail(self.root, self.config.rootfs.paths, view, (self.outside,), filters)
+        if jail != self._jail:
+            self._jail = jail
+        return self._jail
 
     def groups(self) -> dict[str, Group]:
         """The groups of all runs, by name."""

@@ -1,7 +1,7 @@
 """The workers of this daemon, each from its start until its cgroup is gone.
 
-Workers that this daemon has started are its children. A shim that an earlier daemon has started is
-known by a pidfd (pidfd_open(2)), which becomes readable when the shim ends.
+Workers that the warden has forked are its children. A shim that its spawner or an earlier daemon
+has forked is known by a pidfd (pidfd_open(2)), which becomes readable when the shim ends.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import select
 import selectors
 from collections.abc import Callable
+from dataclasses import replace
 
 from .. import crash, log
 from ..jail.cgroup import Group
@@ -33,7 +35,7 @@ class Workers:
         self._selector = selector
         self._on_end = on_end
         self._children: dict[int, Worker] = {}
-        self._adopted: dict[int, Worker] = {}  # by pidfd
+        self._watched: dict[int, Worker] = {}  # by pidfd
         self._handoff = MemoryHandoff()
         self._removals = GroupRemovals(
             selector,
@@ -41,40 +43,54 @@ class Workers:
             self._group_gone,
         )
 
-    @property
-    def children(self) -> list[Worker]:
-        """The workers that this daemon has started."""
-        return list(self._children.values())
-
     def all(self) -> list[Worker]:
         """Every worker that has not ended."""
-        return [*self._children.values(), *self._adopted.values()]
+        return [*self._children.values(), *self._watched.values()]
 
     def add(self, worker: Worker) -> None:
-        """Take a worker that is a child of this process."""
-        self._children[worker.pid] = worker
+        """Take a worker that has begun: a child of this process, or one that has a pidfd. A shim
+        that has rested is known already."""
+        if worker.pidfd is None:
+            self._children[worker.pid] = worker
+            return
+        if worker.pidfd not in self._watched:
+            end = functools.partial(self._watched_ended, worker.pidfd)
+            self._selector.register(worker.pidfd, selectors.EVENT_READ, end)
+        self._watched[worker.pidfd] = worker
 
-    def adopt(self, worker: Worker) -> None:
-        """Take a shim that an earlier daemon has started."""
-        assert worker.pidfd is not None
-        self._adopted[worker.pidfd] = worker
-        end = functools.partial(self._adopted_ended, worker)
-        self._selector.register(worker.pidfd, selectors.EVENT_READ, end)
+    def rest(self, pid: int) -> None:
+        """The run of the shim `pid` is over, and the shim waits for the next one of its session."""
+        for worker in self.all():
+            if worker.pid == pid and worker.slot and worker.run is not None:
+                self.add(replace(worker, run=None))
+                run_directory.ended(worker.slot, worker.run)
+                slot_group.leave(self._resources.hierarchy, worker.slot, worker.run)
+                self._on_end()
 
     def collected(self, pid: int, code: int) -> None:
         """A child has ended with this exit code and was waited for. It need not be a worker."""
         if worker := self._children.pop(pid, None):
             if fault := crash.fault(code):
-                slot = worker.slot.number if worker.slot else None
-                log.event("child.crashed", logging.ERROR, slot=slot, run=worker.run, signal=fault)
+                _log_crash(worker, fault)
             self._ended(worker)
 
-    def _adopted_ended(self, worker: Worker) -> None:
-        assert worker.pidfd is not None
-        self._selector.unregister(worker.pidfd)
-        del self._adopted[worker.pidfd]
-        os.close(worker.pidfd)
-        self._ended(worker)
+    def crashed(self, pid: int, fault: str) -> None:
+        """A fault has ended the process `pid` of the spawner; its end is, or will be, seen too."""
+        known = [one for one in (*self.all(), *self.removing) if one.pid == pid]
+        _log_crash(known[0] if known else Worker(pid), fault)
+
+    def poll(self) -> None:
+        """Take in the ends of workers with a pidfd, without the loop."""
+        poll = select.poll()
+        for pidfd in self._watched:
+            poll.register(pidfd, select.POLLIN)
+        for pidfd, _ in poll.poll(0):
+            self._watched_ended(pidfd)
+
+    def _watched_ended(self, pidfd: int) -> None:
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        self._ended(self._watched.pop(pidfd))
 
     def _ended(self, worker: Worker) -> None:
         """A worker has ended: end all that is left of its run."""
@@ -122,7 +138,8 @@ class Workers:
                 number,
                 slot.session,
                 frozenset(one.pid for one in workers if one.slot is slot),
-                frozenset(f"{number}.{run}" for run in slot.runs),
+                frozenset(f"{number}.{run}" for run in slot.runs)
+                | {one.group.name for one in workers if one.slot is slot and one.group},
             )
             for number, slot in slots.leased.items()
         }
@@ -132,7 +149,7 @@ class Workers:
             config.count,
             leases,
             frozenset(slots.emptying) - slots.stuck,
-            frozenset(f"{one.slot.number}.{one.run}" for one in self.removing if one.slot),
+            frozenset(one.group.name for one in self.removing if one.group),
             None if folder_helper else folders.mounted,
         )
 
@@ -140,3 +157,8 @@ class Workers:
         """The groups of all runs, by name. Some of earlier daemons' runs are in other places."""
         known = {one.group.name: one.group for one in self.all() if one.group}
         return self._resources.groups() | known
+
+
+def _log_crash(worker: Worker, fault: str) -> None:
+    slot = worker.slot.number if worker.slot else None
+    log.event("child.crashed", logging.ERROR, slot=slot, run=worker.run, signal=fault)

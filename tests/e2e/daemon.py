@@ -49,6 +49,8 @@ class Daemon:
             config = f'metrics = ""\n{config}'
         if "[slots]" not in config:
             config = f"{config}\n{SLOTS}"
+        if "[runs]" not in config and os.environ.get("SANDBOXD_TEST_ENTRIES") == "0":
+            config = f"{config}\n[runs]\nprepared = 0\nwarm_s = 0\n"
         (folder / "config.toml").write_text(config)
         self.process: subprocess.Popen[str] | None = None
         self.url = ""

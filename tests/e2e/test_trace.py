@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from .daemon import Daemon
@@ -144,6 +145,5 @@ def test_fault_of_a_shim_is_an_event_that_names_the_run(daemon: Daemon) -> None:
 
 
 def _shims(warden: int) -> list[int]:
-    children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
-    titles = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
-    return [pid for pid, title in titles.items() if title.startswith(b"sandboxd: shim")]
+    family = psutil.Process(warden).children(recursive=True)
+    return [one.pid for one in family if one.cmdline()[0].startswith("sandboxd: shim")]

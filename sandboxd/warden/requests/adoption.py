@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 
 from ...errors import Invalid, StageError
 from ...jail.cgroup import Group
@@ -69,10 +69,10 @@ def _find_shims(hierarchy: Hierarchy, slot: Slot, runs: Set[int], shims: list[Wo
     _end_groups(hierarchy, over)
 
 
-def remove_unknown(resources: Resources) -> list[str]:
-    """End the runs and remove the slots that no session has adopted; directories of the slots."""
-    slots = resources.slots.leased.values()
-    known = {f"{slot.number}.{run}" for slot in slots for run in slot.runs}
+def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> list[str]:
+    """End the runs and remove the slots that no session has adopted; directories of the slots.
+    `workers` are those that were adopted."""
+    known = {worker.group.name for worker in workers if worker.group}
     unknown = [group for name, group in resources.groups().items() if name not in known]
     _end_groups(resources.hierarchy, unknown)
     removed = resources.slots.remove_unleased()

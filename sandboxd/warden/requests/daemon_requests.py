@@ -45,7 +45,7 @@ class DaemonRequests:
 
     def ready(self) -> Result:
         """The api has adopted its sessions: what is left of others is removed."""
-        for path in remove_unknown(self._resources):
+        for path in remove_unknown(self._resources, self._workers.all()):
             log.event("slot.removed", logging.WARNING, path=path, reason="no session")
         self._announce()
         self._notify.ready(self.status())
@@ -56,7 +56,7 @@ class DaemonRequests:
         self._notify.alive(self.status())
         suspect_scratches(self._resources)
         LAST.probe()
-        busy = {"children": len(self._workers.children), "releasing": len(self._teardown)}
+        busy = {"children": len(self._workers.all()), "releasing": len(self._teardown)}
         return Result({"vitals": vitals() | busy})
 
     def sweep(self, reply: PendingReply) -> None:

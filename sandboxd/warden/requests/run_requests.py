@@ -9,11 +9,12 @@ from dataclasses import replace
 from ... import wire
 from ...errors import Unavailable
 from ...jail.cgroup import Group
-from ...jail.enter import Jail
 from ...jail.stage import stage
 from ...model import Limits, Step, most, within_files
 from ...shim.run_spec import RunSpec
-from ..runs import launcher, run_directory, slot_group
+from ..runs import run_directory, slot_group
+from ..runs.entries import Entries
+from ..runs.jail_entry import Shim, Tenancy
 from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.leases import RunShare, Slot
@@ -24,12 +25,22 @@ from .replies import Result
 RUNS_MAX = 256
 """Runs of a slot that have a directory; the api keeps fewer."""
 
+NONE = -1
+"""The descriptors that a shim with a jail of the session needs no more."""
+
+INIT_LIMITS = ("cpus", "shm", "nofile", "fsize", "pids", "stack")
+"""The limits that are part of the jail, or that init has for all steps. A run with others gets
+another jail."""
+
 
 class RunRequests:
-    """Acts on runs. `add` takes the shim of each run that starts."""
+    """Acts on runs. `add` takes the shim of each run that starts, one of `entries`."""
 
-    def __init__(self, resources: Resources, add: Callable[[Worker], None]) -> None:
+    def __init__(
+        self, resources: Resources, entries: Entries, add: Callable[[Worker], None]
+    ) -> None:
         self._resources = resources
+        self._entries = entries
         self._add = add
 
     def start(
@@ -45,9 +56,9 @@ class RunRequests:
         runtime: str,
         stdin: int | None,
     ) -> Result:
-        """Start a run: make its cgroup and directory, and fork its shim."""
+        """Start a run: make its cgroup and directory, and give it to a shim."""
         resources, leased = self._resources, self._resources.usable(slot, session)
-        remount_if_suspect(resources, leased)
+        remount_if_suspect(resources, leased, self._entries.end_rest)
         if len(run_directory.numbers(leased.path)) >= RUNS_MAX:
             raise Unavailable(f"a session has files of {RUNS_MAX} runs at most")
         path, ceiling = leased.run_path(run), self._ceiling(terminal)
@@ -57,29 +68,61 @@ class RunRequests:
             for step in steps
         )
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
-            group = resources.hierarchy.run_group(slot, run)
-            undo.callback(resources.hierarchy.remove_slot, slot)
-            undo.callback(group.remove)
-            undo.callback(slot_group.leave, resources.hierarchy, leased, run)
-            share = RunShare(most(step.limits for step in limited), group, terminal)
-            slot_group.join(resources.hierarchy, leased, run, share)
             undo.callback(run_directory.remove, path)
-            files = run_directory.make(path, group, stack)
-            workdir, tmp = self._workplaces(leased, stack)
-            folders = resources.folders.clones(leased, stack)
-            spec = RunSpec(
-                slot, run, leased.uid, leased.gid, self._jail(runtime, group), workdir, tmp,
-                folders, files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
-                terminal, interactive, shell, limited, environ, resources.config.console,
-                resources.tied,
-            )  # fmt: skip
+            files = run_directory.make(path, stack)
             followers = run_directory.followers(path)
             undo.callback(wire.close_all, followers)
-            pid = launcher.start_shim(spec)
+            spec = RunSpec(
+                slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
+                files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
+                terminal, interactive, shell, limited, environ, resources.config.console,
+                resources.tied, self._entries.warm_s > 0 and not terminal,
+            )  # fmt: skip
+            shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
             undo.pop_all()
-        leased.runs[run] = pid
-        self._add(Worker(pid, leased, run, group, terminal=terminal))
+        leased.runs[run] = shim.pid
+        self._add(Worker(shim.pid, leased, run, group, shim.pidfd, terminal))
+        resources.host_files.look()
         return Result(descriptors=followers)
+
+    def _resume(self, spec: RunSpec, slot: Slot) -> tuple[Shim, Group] | None:
+        """Give the run to the shim of an earlier run of its session, if one is warm."""
+        entry = None if spec.terminal else self._entries.warm(self._tenancy(spec, slot))
+        if entry is None or entry.tenancy is None:
+            return None
+        group = entry.tenancy.group
+        run_directory.note(slot.run_path(spec.run), group)
+        self._share(spec, slot, group)
+        if shim := self._entries.resume(entry, spec):
+            return shim, group
+        slot_group.leave(self._resources.hierarchy, slot, spec.run)
+        return None
+
+    def _share(self, spec: RunSpec, slot: Slot, group: Group) -> None:
+        """Bound the group of the slot for the run, too."""
+        share = RunShare(most(step.limits for step in spec.steps), group, spec.terminal)
+        slot_group.join(self._resources.hierarchy, slot, spec.run, share)
+
+    def _begin(
+        self, spec: RunSpec, slot: Slot, undo: contextlib.ExitStack, stack: contextlib.ExitStack
+    ) -> tuple[Shim, Group]:
+        """Give the run to a shim that has seen no session, in a group of its own."""
+        resources = self._resources
+        group = resources.hierarchy.run_group(slot.number, spec.run)
+        undo.callback(resources.hierarchy.remove_slot, slot.number)
+        undo.callback(group.remove)
+        undo.callback(slot_group.leave, resources.hierarchy, slot, spec.run)
+        self._share(spec, slot, group)
+        run_directory.note(slot.run_path(spec.run), group)
+        workdir, tmp = self._workplaces(slot, stack)
+        folders = resources.folders.clones(slot, stack)
+        spec = replace(spec, group=group, workdir=workdir, tmp=tmp, folders=folders)
+        return self._entries.begin(spec, self._tenancy(spec, slot), resources.jail()), group
+
+    def _tenancy(self, spec: RunSpec, slot: Slot) -> Tenancy:
+        limits = most(step.limits for step in spec.steps)
+        raised = tuple(getattr(limits, name) for name in INIT_LIMITS)
+        return Tenancy(slot, spec.group, self._resources.jail(), spec.runtime, raised)
 
     def _ceiling(self, terminal: bool) -> Limits:
         config = self._resources.config
@@ -92,13 +135,6 @@ class RunRequests:
         with stage("run directory"):
             workdir = clone_into(stack, f"{slot.scratch}/work")
             return workdir, clone_into(stack, f"{slot.scratch}/tmp")
-
-    def _jail(self, runtime: str, group: Group) -> Jail:
-        """The jail of a run. A runtime that is not configured has the filter of all."""
-        resources = self._resources
-        filter = resources.filters.get(runtime, resources.filter)
-        paths, view = resources.config.rootfs.paths, resources.host_files.current()
-        return Jail(resources.root, paths, view, resources.outside, filter, group)
 
     def follow(self, slot: int, session: str, run: int, begun: bool) -> Result:
         """The descriptors of a run that an earlier daemon was to start. Nothing is left of a run

@@ -1,4 +1,4 @@
-"""The launcher of workers: forks shims and file helpers, and confines the helpers."""
+"""The launcher of file helpers: forks them, and confines them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,10 @@ from ...files.removal import empty
 from ...jail import identity, syscalls
 from ...jail.mounts import WRITABLE, FolderMount, attach
 from ...jail.stage import stage
-from ...shim import main as shim
-from ...shim.run_spec import RunSpec
 from ..fork import fork
 from ..slots.scratch import INBOXES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-def start_shim(spec: RunSpec) -> int:
-    """Fork the shim of a run; its pid. The caller closes its own descriptors of `spec`."""
-    keep = [
-        spec.workdir, spec.tmp, spec.console, spec.journal, spec.listener.fileno(),
-        spec.lease, *(folder.source for folder in spec.folders),
-    ] + ([] if spec.stdin is None else [spec.stdin])  # fmt: skip
-    return fork(keep, lambda: shim.main(spec))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,11 +53,17 @@ class RunFiles:
     listener: socket.socket
 
 
-def make(path: str, group: Group, stack: contextlib.ExitStack) -> RunFiles:
+def note(path: str, group: Group) -> None:
+    """Write the groups of a run into its directory, before anything of it runs. Raises
+    StageError."""
+    with stage("run directory"):
+        Path(path, "cgroup").write_text(json.dumps(group.dirs))
+
+
+def make(path: str, stack: contextlib.ExitStack) -> RunFiles:
     """A new directory at `path`. Raises StageError; then the caller removes what is there."""
     with stage("run directory"):
         os.mkdir(path, 0o700)
-        Path(path, "cgroup").write_text(json.dumps(group.dirs))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         cursor = os.open(f"{path}/cursor", flags, 0o600)
         stack.callback(os.close, cursor)

@@ -14,7 +14,7 @@ from ..slots.leases import Slot
 class Worker:
     """A process that works for a slot, or, without one, for a virtual folder.
 
-    run       the number of its run when it is a shim
+    run       the number of its run when it is a shim; None while it waits for the next one
     group     the cgroup of its run
     pidfd     of a shim that an earlier daemon has started, which is no child of this process
     terminal  its run is a terminal, which ends with its user or the daemon

@@ -14,7 +14,9 @@ from sandboxd.config import STEP_LIMITS, Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError, Unavailable
 from sandboxd.model import STEPS
 from sandboxd.shim.run_spec import RunSpec
-from sandboxd.warden.runs import launcher, run_directory
+from sandboxd.warden.runs import run_directory
+from sandboxd.warden.runs.entries import Entries
+from sandboxd.warden.runs.jail_entry import Shim
 from sandboxd.warden.shared_resources import compile_filters
 
 from ...sandbox import Sandbox
@@ -85,11 +87,11 @@ def test_limits_above_the_ceiling_are_lowered_on_this_side_too(
 ) -> None:
     specs: list[RunSpec] = []
 
-    def record(spec: RunSpec) -> int:
+    def record(_: Entries, spec: RunSpec, *others: object) -> Shim:
         specs.append(spec)
-        return 1
+        return Shim(1)
 
-    monkeypatch.setattr(launcher, "start_shim", record)
+    monkeypatch.setattr(Entries, "begin", record)
     limits = asdict(STEP_LIMITS) | {"pids": 10**9, "memory": 1 << 59}
     steps = [{"name": name, "command": "true", "limits": limits} for name in STEPS]
     _, fds = sandbox.start(steps=steps)
@@ -102,10 +104,10 @@ def test_limits_above_the_ceiling_are_lowered_on_this_side_too(
 
 
 def test_run_that_cannot_start_is_undone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(spec: object) -> int:
+    def refuse(*_: object) -> int:
         raise StageError("fork", "no more processes", 11)
 
-    monkeypatch.setattr(launcher, "start_shim", refuse)
+    monkeypatch.setattr(Entries, "begin", refuse)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(StageError):
         sandbox.start()

@@ -13,7 +13,7 @@ from ...sandbox import Sandbox
 def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> None:
     slot = sandbox.slot
     (fd,) = sandbox.warden.request("files", **sandbox.name).descriptors
-    (helper,) = sandbox.warden.workers.children
+    (helper,) = sandbox.warden.workers.all()
     proc = Path(f"/proc/{helper.pid}")
     with socket.socket(fileno=fd):
         try:

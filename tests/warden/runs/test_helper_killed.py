@@ -33,9 +33,9 @@ NEW = tar(
 @contextmanager
 def helper(sandbox: Sandbox) -> Iterator[tuple[socket.socket, Worker]]:
     """A file helper, and the api's end of its socket."""
-    before = [worker.pid for worker in sandbox.warden.workers.children]
+    before = [worker.pid for worker in sandbox.warden.workers.all()]
     (fd,) = sandbox.warden.request("files", **sandbox.name).descriptors
-    (worker,) = (one for one in sandbox.warden.workers.children if one.pid not in before)
+    (worker,) = (one for one in sandbox.warden.workers.all() if one.pid not in before)
     try:
         with socket.socket(fileno=fd) as sock:
             sock.settimeout(20)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from sandboxd.jail.cgroup import Group
 from sandboxd.warden import cursor_files
 from sandboxd.warden.runs import run_directory
 
 
 def test_journal_and_cursor_have_their_room_on_the_disk_from_the_start(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        run_directory.make(str(tmp_path / "1"), Group({}), stack)
+        run_directory.make(str(tmp_path / "1"), stack)
         for name, room in (
             ("journal", run_directory.JOURNAL_ROOM),
             ("cursor", cursor_files.ROOM),

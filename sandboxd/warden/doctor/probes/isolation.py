@@ -202,12 +202,13 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
     selected = Selection(rootfs.etc_builtin, rootfs.etc, packages=False)
     view = make_view(copy, selected, rootfs.paths)
     outside, program = namespaces.current(), seccomp.compile()
-    jail = Jail(root, rootfs.paths, view, outside, program, group)
+    jail = Jail(root, rootfs.paths, view, (outside,), {"": program})
     limits = host.config.limits.exec
     init = launch.prepare(jail)
     try:
-        session = JailSession(uid, uid, limits, clone(work), clone(tmp))
-        launch.claim(init, session, jail.filter.refused)
+        session = JailSession(uid, uid, group, "", limits, clone(work), clone(tmp))
+        launch.send_claim(init, session)
+        launch.await_claim(init, program.refused)
         null = os.open("/dev/null", os.O_RDWR)
         init.start(["/bin/sh", "-c", "exit 42"], {}, [null, null, null])
         answer = init.receive() or {}

@@ -1,0 +1,259 @@
+"""The entries to the jail of one warden: those that are prepared ahead, and those that are warm.
+
+An order has one road, whatever entry takes it. The candidates are a warm entry of the session, then
+prepared ones, then one that the spawner makes for the order, then one that the warden forks itself:
+the first that acknowledges has the run. Silence means that the next one is tried (jail_entry.py).
+
+Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
+They show the host as it was when they were made, and wait for AGE_S at most. A warm entry waits for
+`warm_s`, and at most WARM_MAX wait. All that wait go when the jail changes (a new copy of host
+files, a reload), and at the end of the daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import selectors
+import time
+from collections.abc import Callable, Iterator
+
+from ... import log
+from ...errors import StageError
+from ...jail.enter import Jail
+from ...jail.stage import stage
+from ...shim import main as shim
+from ...shim.run_spec import RunSpec
+from ..fork import fork
+from ..slots.leases import Slot
+from .jail_entry import JailEntry, Shim, Tenancy
+from .spawner import SpawnerSpec
+from .spawner_link import Crashed, SpawnerLink
+
+AGE_S = 60.0
+"""How long an entry may wait for its first run."""
+
+WARM_MAX = 16
+"""Warm entries at one time. Each has two processes of some MiB."""
+
+REFILL_S = 0.5
+"""Seconds after which entries are made also while the runs that have taken them go on."""
+
+PAUSE_S = 5.0
+"""Between two tries to make an entry on a host that cannot."""
+
+TRIES = 2
+"""Prepared entries that are tried for one order."""
+
+
+class Entries:
+    """The entries of one warden, and their spawner.
+
+    spec     the values for a spawner at this moment
+    crashed  takes the entries that a fault has ended
+    rested   called with the pid of an entry that has become warm
+    size     prepared entries that shall wait
+    warm_s   seconds for which a warm entry waits
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        spec: Callable[[], SpawnerSpec],
+        crashed: Crashed,
+        rested: Callable[[int], None],
+    ) -> None:
+        self._selector = selector
+        self._spec = spec
+        self._rested = rested
+        self._spawner = SpawnerLink(selector, crashed)
+        self._waiting: list[JailEntry] = []
+        self._claimed: list[JailEntry] = []  # those that may become warm, and the warm ones
+        self._refill_at = 0.0
+        self.size = 0
+        self.warm_s = 0.0
+
+    # -- a run
+
+    def warm(self, tenancy: Tenancy) -> JailEntry | None:
+        """The warm entry that a run of a session may have. One that cannot serve it goes."""
+        for entry in [one for one in self._claimed if one.state == "warm"]:
+            assert entry.tenancy
+            if entry.tenancy.suits(tenancy):
+                return entry
+            if entry.tenancy.slot is tenancy.slot:
+                self._remove(entry)
+        return None
+
+    def resume(self, entry: JailEntry, run: RunSpec) -> Shim | None:
+        """Give the next run of its session to a warm entry; None if it does not take it."""
+        try:
+            entry.order(*run.next_order())
+            if resumed := entry.acknowledged():
+                return resumed
+        except OSError:  # it has ended
+            pass
+        self._remove(entry)
+        return None
+
+    def begin(self, run: RunSpec, tenancy: Tenancy, jail: Jail) -> Shim:
+        """Give a run to an entry that has seen no session; the process that is its shim from now
+        on. Raises StageError."""
+        message, fds = run.order()
+        for entry in self._candidates(jail):
+            try:
+                entry.order(message, fds)
+                self._start(entry, jail)
+                begun = entry.acknowledged()
+            except OSError:  # it has ended, or the host has nothing left for a new one
+                entry.drop()
+                continue
+            except StageError:  # no process can be made
+                entry.drop()
+                raise
+            if begun:
+                self._refill_at = max(self._refill_at, time.monotonic() + REFILL_S)
+                self._keep(entry, tenancy, run.stays)
+                return begun
+            log.event("entry.silent", logging.WARNING, slot=run.slot, run=run.run)
+        raise StageError("claim", "no shim takes the run")
+
+    def _candidates(self, jail: Jail) -> Iterator[JailEntry]:
+        """Entries that may take an order, the cheapest first."""
+        spec = self._spawner.spec
+        usable = spec is not None and spec.jail == jail
+        for _ in range(TRIES if usable else 0):
+            prepared = [entry for entry in self._waiting if entry.state == "prepared"]
+            if not prepared:
+                break
+            self._selector.unregister(prepared[0].sock)
+            self._waiting.remove(prepared[0])
+            yield prepared[0]
+        with stage("claim"):
+            if usable and self._spawner.is_ready:
+                yield JailEntry()
+            own = JailEntry()
+            own.child = 0
+            yield own
+
+    def _start(self, entry: JailEntry, jail: Jail) -> None:
+        """Put the entry, which has its order, into a process, unless it is in one. Raises OSError,
+        StageError."""
+        if entry.child == 0:
+            end = entry.end
+            entry.child = fork([end.fileno()], lambda: shim.main(end, jail))
+            end.close()
+        elif entry.end.fileno() >= 0:
+            self._spawner.make(entry)
+
+    def _keep(self, entry: JailEntry, tenancy: Tenancy, stays: bool) -> None:
+        """Listen to an entry that may become warm."""
+        if not stays:
+            entry.drop()
+            return
+        entry.tenancy = tenancy
+        self._claimed.append(entry)
+        self._listen(entry)
+
+    # -- what waits
+
+    def maintain(self) -> None:
+        """Do what is due: start a spawner, let old entries go, have the next one made."""
+        now, spec = time.monotonic(), self._spec()
+        if self._spawner.spec is not None and self._spawner.spec != spec:
+            self.flush()
+        for entry in self._warm():
+            if now - entry.since >= self.warm_s:
+                self._remove(entry)
+        if self.size == 0:
+            return
+        if self._spawner.spec is None:
+            self._spawner.start(spec)
+            return
+        for entry in [one for one in self._waiting if now - one.since >= AGE_S]:
+            self._remove(entry)
+        if self._may_make() and now >= self._refill_at:
+            self._make_ahead()
+
+    def due_in(self) -> float | None:
+        """Seconds until `maintain` has something to do; None: nothing but an event does that."""
+        now = time.monotonic()
+        at = [entry.since + self.warm_s for entry in self._warm()]
+        if self.size:
+            at += [entry.since + AGE_S for entry in self._waiting]
+            at += [self._refill_at] if self._may_make() else []
+            if (start_in := self._spawner.start_in()) is not None:
+                at.append(now + start_in)
+        return max(0.0, min(at) - now) if at else None
+
+    def run_ended(self) -> None:
+        """A run has ended: its entry may be replaced."""
+        self._refill_at = 0.0
+
+    def _warm(self) -> list[JailEntry]:
+        return [entry for entry in self._claimed if entry.state == "warm"]
+
+    def _may_make(self) -> bool:
+        busy = any(entry.state == "preparing" for entry in self._waiting)
+        return self._spawner.is_ready and not busy and len(self._waiting) < self.size
+
+    def _make_ahead(self) -> None:
+        with contextlib.ExitStack() as undo:
+            try:
+                entry = JailEntry()
+                undo.callback(entry.drop)
+                self._spawner.make(entry)
+            except OSError:  # no descriptor is free
+                self._refill_at = time.monotonic() + PAUSE_S
+                return
+            undo.pop_all()
+        self._waiting.append(entry)
+        self._listen(entry)
+
+    def _listen(self, entry: JailEntry) -> None:
+        received = functools.partial(self._received, entry)
+        self._selector.register(entry.sock, selectors.EVENT_READ, received)
+
+    def _received(self, entry: JailEntry) -> None:
+        before = entry.state
+        if not entry.receive():
+            if before == "preparing":  # a host that can make none is asked again later
+                self._refill_at = time.monotonic() + PAUSE_S
+            self._remove(entry)
+        elif entry.state == "warm" and before != "warm" and entry.shim:
+            self._rested(entry.shim.pid)
+            for oldest in sorted(self._warm(), key=lambda one: one.since)[:-WARM_MAX]:
+                self._remove(oldest)
+
+    def _remove(self, entry: JailEntry) -> None:
+        self._selector.unregister(entry.sock)
+        (self._waiting if entry in self._waiting else self._claimed).remove(entry)
+        entry.drop()
+
+    def collected(self, pid: int) -> None:
+        """A child of the warden has ended. It need not be the spawner."""
+        self._spawner.collected(pid)
+
+    def end_rest(self, slot: Slot) -> None:
+        """Let the warm entries of a slot go."""
+        for entry in self._warm():
+            if entry.tenancy and entry.tenancy.slot is slot:
+                self._remove(entry)
+
+    def flush(self) -> None:
+        """Let all that wait go, and the spawner, which another one follows."""
+        for entry in [*self._waiting, *self._warm()]:
+            self._remove(entry)
+        self._spawner.stop()
+
+    def close(self) -> None:
+        """End all that wait and the spawner, and make none any more."""
+        self.size, self.warm_s = 0, 0.0
+        waiting, self._waiting = self._waiting, []
+        for entry in waiting:
+            self._selector.unregister(entry.sock)
+            entry.finish()
+        for entry in self._warm():
+            self._remove(entry)
+        self._spawner.stop(wait=True)

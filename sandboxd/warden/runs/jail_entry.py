@@ -1,0 +1,182 @@
+"""An entry to the jail, seen from the warden: a shim with its init, and the socket to the shim.
+
+    preparing  somebody has been asked to fork it
+    prepared   it waits for the order of a run, and has seen no session
+    ordered    it has been sent an order
+    claimed    it has acknowledged the order: it is the worker of that run
+    warm       the run is over, and it waits for the next order of the same session
+    gone       it has ended, or is not wanted any more, and ends when it sees that
+
+TRANSITIONS has the changes that are possible. The messages are in shim/main.py and shim/rest.py. A
+shim that has run programs beside itself is not trusted: of its messages only the kind counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ... import wire
+from ...jail.cgroup import Group
+from ...shim.run_spec import ORDER
+from ..slots.leases import Slot
+
+State = Literal["preparing", "prepared", "ordered", "claimed", "warm", "gone"]
+
+TRANSITIONS: dict[State, tuple[State, ...]] = {
+    "preparing": ("prepared", "ordered", "gone"),
+    "prepared": ("ordered", "gone"),
+    "ordered": ("claimed", "gone"),
+    "claimed": ("warm", "gone"),
+    "warm": ("ordered", "gone"),
+    "gone": (),
+}
+
+ACK_S = 1.0
+"""How long the warden waits for an acknowledgement. It takes a tenth of a millisecond."""
+
+END_S = 2.0
+"""How long an entry may take to its end."""
+
+BUFFER = 2 * ORDER
+
+
+@dataclass(frozen=True, slots=True)
+class Shim:
+    """The process that has taken an order. `pidfd` is None for a child of the warden."""
+
+    pid: int
+    pidfd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tenancy:
+    """The run that an entry serves, as far as the next run must be like it to have the entry.
+
+    jail    the parts that all runs have in common
+    limits  the limits that an init cannot raise
+    """
+
+    slot: Slot
+    group: Group
+    jail: object
+    runtime: str
+    limits: tuple[float, ...]
+
+    def suits(self, other: Tenancy) -> bool:
+        """The next run may have the jail of this one. Only their groups differ."""
+        same = self.slot is other.slot and self.jail is other.jail
+        return same and (self.runtime, self.limits) == (other.runtime, other.limits)
+
+
+class JailEntry:
+    """One entry.
+
+    sock     the warden's end of its socket
+    end      the other end, until the entry has it
+    since    the monotonic time at which it was made, or became warm
+    child    its pid, when it is a child of the warden
+    shim     its process, since it is claimed; its worker owns the pidfd
+    tenancy  the run that it serves, or has served last
+    """
+
+    def __init__(self) -> None:
+        self.sock, self.end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self.state: State = "preparing"
+        self.since = time.monotonic()
+        self.child: int | None = None
+        self.shim: Shim | None = None
+        self.tenancy: Tenancy | None = None
+        self._process: tuple[int, int] | None = None  # pid and pidfd, before it is claimed
+
+    def become(self, state: State) -> None:
+        """Change the state."""
+        assert state in TRANSITIONS[self.state], f"{self.state} -> {state}"
+        self.state = state
+
+    def receive(self) -> bool:
+        """Take in a message of the entry, if there is one; False when the entry has ended, or when
+        no message of that kind can come now."""
+        try:
+            message, fds = wire.receive(self.sock)
+        except BlockingIOError:
+            return True
+        except (OSError, wire.WireError):
+            return False
+        kind = next(iter(message), "") if message else ""
+        if self.shim is None and len(fds) == 1:
+            return self._receive_first(kind, wire.number(message or {}, kind), fds[0])
+        wire.close_all(fds)
+        if (self.state, kind) not in (("claimed", "warm"), ("ordered", "claimed")):
+            return False
+        self.become("warm" if kind == "warm" else "claimed")
+        self.since = time.monotonic()
+        return self.shim is not None
+
+    def _receive_first(self, kind: str, pid: int, pidfd: int) -> bool:
+        """Take in a message of an entry that has seen no session."""
+        self._close_process()
+        self._process = pid, pidfd
+        if kind == "prepared" and self.state == "preparing":
+            self.become("prepared")
+        elif kind == "claimed":
+            self.become("claimed")
+            self._process = None
+            self.shim = Shim(pid, pidfd)
+            if self.child is not None:
+                os.close(pidfd)
+                self.shim = Shim(self.child)
+        return True
+
+    def order(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Send the order of a run. Raises OSError when the entry has ended."""
+        wire.send(self.sock, message, fds, ORDER)
+        self.become("ordered")
+
+    def acknowledged(self) -> Shim | None:
+        """Wait for the acknowledgement; the process that has given it, or None for silence. Then
+        the entry can give none any more, and is gone."""
+        deadline = time.monotonic() + ACK_S
+        lives = True
+        while lives and self.state == "ordered" and (left := deadline - time.monotonic()) > 0:
+            select.select([self.sock], [], [], left)
+            lives = self.receive()
+        if self.state == "ordered":
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RD)
+            while self.state == "ordered" and self.receive():
+                pass  # one that came just before counts
+        if self.state != "claimed":
+            self.drop()
+            return None
+        return self.shim
+
+    def drop(self) -> None:
+        """Let the entry go. It ends, but for a run that goes on."""
+        if self.state != "gone":
+            self.become("gone")
+        self.sock.close()
+        self.end.close()
+        self._close_process()
+
+    def finish(self) -> None:
+        """Let the entry, which has seen no session, go, and wait until it has ended."""
+        pidfd = os.dup(self._process[1]) if self._process else None
+        self.drop()
+        if pidfd is not None:
+            if not select.select([pidfd], [], [], END_S)[0]:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+
+    def _close_process(self) -> None:
+        if self._process:
+            os.close(self._process[1])
+            self._process = None

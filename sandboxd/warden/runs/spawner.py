@@ -1,0 +1,190 @@
+"""The spawner: a light process of root that forks the shims of runs ahead of their runs.
+
+A fork copies the page tables of its parent and makes both write copies of pages later. The heap of
+the warden is large. So the spawner is an interpreter of its own, with only the modules of shims. It
+makes entries to the jail (shim/main.py) and never sees a session, a request or a client's data.
+
+    warden -> spawner   {"make"} + the entry's end of a socket
+    spawner -> warden   {"ready": version}             once, when it can make entries
+    spawner -> warden   {"crashed": pid, "signal"}     a fault has ended an entry that it has made
+
+Its mount namespace has none of the scratches and folders that the warden mounts: an entry that
+waits would keep the file system of an ended session in use. The spawner ends with the warden, and
+its entries end with it until they are claimed. It reads its jail once: for another one the warden
+starts another spawner.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from ... import __version__, crash, log, wire
+from ...jail import namespaces, overlays, syscalls
+from ...jail.chroot import own_mounts
+from ...jail.enter import Jail
+from ...jail.overlays import HostView, Source
+from ...jail.seccomp import Filter
+from ...shim import main as shim
+from ..fork import fork
+
+SOCKET, JAIL = 3, 4
+"""The descriptors of a new spawner: the socket to its warden, and the file with its jail."""
+
+_START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
+_ENVIRON = ("PATH", "LANG", "LC_ALL", "JOURNAL_STREAM")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SpawnerSpec:
+    """The values of one spawner.
+
+    mounted  directories below which the warden mounts the file systems of sessions
+    """
+
+    jail: Jail
+    mounted: tuple[str, ...]
+    log: str
+    log_level: str
+
+    def write(self) -> int:
+        """A file with these values, for a new spawner."""
+        fd = os.memfd_create("sandboxd-spawner", os.MFD_CLOEXEC)
+        with open(fd, "w", encoding="utf-8", closefd=False) as file:
+            json.dump(dataclasses.asdict(self), file, default=_text)
+        return fd
+
+    @classmethod
+    def read(cls, fd: int) -> SpawnerSpec:
+        """The values in the file `fd`."""
+        with open(fd, encoding="utf-8") as file:
+            values = json.loads(os.pread(file.fileno(), os.fstat(fd).st_size, 0))
+        return cls(_jail(values["jail"]), tuple(values["mounted"]), values["log"],
+                   values["log_level"])  # fmt: skip
+
+
+def _text(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _jail(values: dict[str, Any]) -> Jail:
+    view = values["view"]
+    sources = tuple(Source(**source) for source in view["sources"])
+    filters = {
+        name: Filter(
+            base64.b64decode(one["program"]),
+            {int(number): call for number, call in one["refused"].items()},
+        )
+        for name, one in values["filters"].items()
+    }
+    return Jail(
+        values["root"],
+        tuple(values["paths"]),
+        HostView(view["directory"], tuple(view["files"]), tuple(view["lowers"]), sources),
+        tuple(values["outside"]),
+        filters,
+    )
+
+
+def start(spec: SpawnerSpec) -> tuple[int, socket.socket]:
+    """Start a spawner, a child of this process; its pid, and the socket to it. Raises OSError."""
+    code = _START.format(path=sys.path, module=__name__)
+    argv = [sys.executable, "-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", "-c", code]
+    environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with theirs, contextlib.ExitStack() as stack:
+            values = spec.write()
+            stack.callback(os.close, values)
+            # Above the numbers that they get: no copy closes the other's source.
+            high = [os.dup(fd) for fd in (theirs.fileno(), values)]
+            ends = list(zip(high, (SOCKET, JAIL), strict=True))
+            actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in ends]
+            for fd in high:
+                stack.callback(os.close, fd)
+            pid = os.posix_spawn(
+                sys.executable, argv, environ, file_actions=actions, setsigmask=(),
+                setsigdef=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD),
+            )  # fmt: skip
+    except BaseException:  # the socket must not leak; raised again
+        ours.close()
+        raise
+    ours.setblocking(False)
+    return pid, ours
+
+
+def main() -> None:
+    """Be a spawner until the warden closes its end of the socket."""
+    sock = socket.socket(fileno=SOCKET)
+    for fd in (SOCKET, JAIL):
+        os.set_inheritable(fd, False)
+    spec = SpawnerSpec.read(JAIL)
+    log.setup(spec.log, spec.log_level, "spawner")
+    crash.to_stderr()
+    os.umask(0o077)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    syscalls.set_process_title("sandboxd: spawner")
+    own_mounts(propagation=syscalls.MS_SLAVE)
+    _unmount(spec.mounted)
+    outside = (*spec.jail.outside, namespaces.current())
+    _serve(sock, dataclasses.replace(spec.jail, outside=outside))
+
+
+def _unmount(directories: tuple[str, ...]) -> None:
+    """Unmount all below `directories` in this mount namespace."""
+    points = overlays.mount_points(Path("/proc/self/mountinfo").read_text())
+    for point in sorted(points, reverse=True):
+        if point.startswith(tuple(f"{directory}/" for directory in directories)):
+            syscalls.umount2(point, syscalls.MNT_DETACH)
+
+
+def _serve(sock: socket.socket, jail: Jail) -> None:
+    wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    wire.send(sock, {"ready": __version__})
+    while True:
+        ready, _, _ = select.select([sock.fileno(), wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+            _collect(sock)
+        if sock.fileno() in ready:
+            message, fds = wire.receive(sock)
+            if message is None:
+                return
+            for fd in fds:
+                _make(socket.socket(fileno=fd), jail)
+
+
+def _make(end: socket.socket, jail: Jail) -> None:
+    """Fork an entry. Where that fails, the warden sees the end of the socket."""
+    spawner = os.getpid()
+    with end, contextlib.suppress(Exception):  # of the host: the warden has another way
+        fork([end.fileno()], lambda: _be_entry(spawner, end, jail))
+
+
+def _be_entry(spawner: int, end: socket.socket, jail: Jail) -> None:
+    log.became("shim")
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == spawner:
+        shim.main(end, jail)
+
+
+def _collect(sock: socket.socket) -> None:
+    """Collect the entries that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if fault := crash.fault(os.waitstatus_to_exitcode(status)):
+                wire.send(sock, {"crashed": pid, "signal": fault})
