@@ -135,9 +135,11 @@ OPS: Mapping[str, Op] = {
         ),
         Op(
             "lease",
-            "leases a slot to a session and makes its scratch",
+            "leases a slot to a session and makes its scratch; the api flushes the file with the "
+            "name of the session, if it comes with the reply",
             {"session": UUID, **_SIZE, "mounts": MOUNTS},
             reply={"slot": _SESSION["slot"]},
+            returns=(Descriptor("name", FILE, optional=True),),
             later=True,
         ),
         Op(

@@ -25,6 +25,7 @@ from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
 from sandboxd.warden.requests.slot_requests import SlotRequests
+from sandboxd.warden.requests.spares import Spares
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.worker import Worker
@@ -72,7 +73,8 @@ class BareWarden:
     """A warden without its loop. Tests call its acts, which check their arguments by wire.OPS."""
 
     def __init__(self, state_dir: str, **tables: Any) -> None:
-        tables = {"slots": {"first_uid": TEST_UIDS, "count": 64}} | tables
+        slots = {"first_uid": TEST_UIDS, "count": 64}
+        tables = {"slots": slots, "scratch": {"spares": 0}} | tables
         loaded = config_file.load(None, state_dir=state_dir, **tables)
         config = within_host(loaded, HostTasks(()))
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
@@ -80,7 +82,10 @@ class BareWarden:
         self.jobs = BackgroundJobs()
         self.workers = Workers(self.resources, selectors.DefaultSelector(), lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
-        self.provisioning = provisioning.Provisioning(self.resources, self.jobs, self.teardown)
+        self.spares = Spares(self.resources, self.jobs, self.teardown)
+        self.provisioning = provisioning.Provisioning(
+            self.resources, self.jobs, self.teardown, self.spares
+        )
         self._started: list[Worker] = []
         self._subjects = (
             SlotRequests(self.resources, self.workers, self.teardown),

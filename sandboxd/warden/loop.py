@@ -34,6 +34,7 @@ from .requests.folder_requests import FolderRequests
 from .requests.provisioning import Provisioning
 from .requests.run_requests import RunRequests
 from .requests.slot_requests import SlotRequests
+from .requests.spares import Spares
 from .requests.teardown import Teardown
 from .runs.worker import Worker
 from .shared_resources import Resources
@@ -87,15 +88,17 @@ class WardenLoop:
             resources.config.state_dir, self._workers.expected, self._workers.groups,
             resources.slots.hold, lambda: frozenset(resources.slots.stuck), self._teardown.retry,
         )  # fmt: skip
-        provisioning = Provisioning(resources, self._jobs, self._teardown)
+        self._spares = Spares(resources, self._jobs, self._teardown)
+        provisioning = Provisioning(resources, self._jobs, self._teardown, self._spares)
 
         def ready() -> None:
             announce()
             provisioning.prove()  # before the first session asks
 
         self._daemon = DaemonRequests(
-            resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, ready
-        )
+            resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, ready,
+            self._spares,
+        )  # fmt: skip
         acts = acts_of(
             self._daemon,
             provisioning,
@@ -126,6 +129,8 @@ class WardenLoop:
             if hangups:
                 hangups.clear()
                 self._reload()
+            if self._stopping:
+                self._spares.close()
             self._end_silent_api()
             status = self._collect()
             self._workers.remove_groups()
@@ -162,6 +167,7 @@ class WardenLoop:
         """SIGHUP: read the configuration again."""
         self._notify.reloading()
         reload(self._resources, self._read_again, self._api.sock)
+        self._spares.renew()
         self._notify.ready(self._daemon.status())
 
     def _collect(self) -> int | None:
@@ -203,6 +209,7 @@ class WardenLoop:
         """Collect the workers that end with the daemon, and unmount every scratch and the copy of
         host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._spares.close()
         for worker in self._workers.all():
             if worker.run is None or self._resources.tied:
                 worker.kill()

@@ -124,7 +124,7 @@ class Workers:
                 frozenset(one.pid for one in workers if one.slot is slot),
                 frozenset(f"{number}.{run}" for run in slot.runs),
             )
-            for number, slot in slots.leased.items()
+            for number, slot in (slots.leased | slots.spares).items()
         }
         folder_helper = any(one.slot is None for one in workers)
         return Expected(

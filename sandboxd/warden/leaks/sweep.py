@@ -269,4 +269,5 @@ def _slots(expected: Expected, resources: Survey) -> list[dict[str, Any]]:
             "bytes": resources.bytes.get(number, 0),
         }
         for number, lease in sorted(expected.leases.items())
+        if lease.session  # a spare has none
     ]

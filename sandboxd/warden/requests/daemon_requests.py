@@ -18,6 +18,7 @@ from ..workers import Workers
 from .adoption import remove_unknown
 from .remount import suspect_scratches
 from .replies import PendingReply, Result
+from .spares import Spares
 from .teardown import Teardown
 
 
@@ -35,6 +36,7 @@ class DaemonRequests:
         sweep: Sweep,
         notify: Notify,
         announce: Callable[[], None],
+        spares: Spares,
     ) -> None:
         self._resources = resources
         self._workers = workers
@@ -42,6 +44,7 @@ class DaemonRequests:
         self._sweep = sweep
         self._notify = notify
         self._announce = announce
+        self._spares = spares
 
     def ready(self) -> Result:
         """The api has adopted its sessions: what is left of others is removed."""
@@ -55,6 +58,7 @@ class DaemonRequests:
         """The warden lives; so the service manager hears, too."""
         self._notify.alive(self.status())
         suspect_scratches(self._resources)
+        self._spares.renew()
         LAST.probe()
         busy = {"children": len(self._workers.children), "releasing": len(self._teardown)}
         return Result({"vitals": vitals() | busy})
