@@ -65,6 +65,8 @@ class Spares:
         if self._is_closed or time.monotonic() < self._retry_at:
             return
         wanted = min(self._shape.spares, self._slots.count // SHARE)
+        if self._resources.tied:  # a private daemon has one session
+            wanted = 0
         missing = min(wanted - len(self._slots.spares), len(self._slots.vacant))
         if missing > 0 and self._has_room():
             for _ in range(missing):
