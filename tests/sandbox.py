@@ -88,9 +88,9 @@ class BareWarden:
         )
         self._started: list[Worker] = []
         self._subjects = (
-            SlotRequests(self.resources, self.workers, self.teardown),
+            SlotRequests(self.resources, self.workers, self.teardown, self.jobs),
             RunRequests(self.resources, self._started.append),
-            FolderRequests(self.resources, self._started.append),
+            FolderRequests(self.resources, self._started.append, self.jobs),
         )
 
     def request(self, op: str, *fds: int, **arguments: Any) -> replies.Result:
@@ -145,16 +145,24 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number = arguments.pop("slot")
-        shims, error = adoption.adopt(self.resources, number, **arguments)
-        assert error is None
-        return shims
+        number, mounts = arguments.pop("slot"), arguments.pop("mounts")
+        adopted = adoption.take_up(self.resources, number, **arguments)
+        adoption.complete(self.resources, adopted)
+        self.resources.folders.lend(adopted.slot, mounts)
+        adopted.slot.ready = True
+        return adopted.shims
 
     def make_folder(self, folder: str, size: int, inodes: int) -> None:
         """Make a virtual folder, in this process."""
         self.resources.folders.make(
             **self.checked("folder_make", folder=folder, size=size, inodes=inodes)
         )
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a virtual folder, in this process. Raises Invalid when a session has it."""
+        self.resources.folders.begin_removal(folder)
+        self.resources.folders.remove(folder)
+        self.resources.folders.end_removal(folder)
 
     def free(self, slot: Slot) -> None:
         """Take everything back from a slot whose processes are gone."""

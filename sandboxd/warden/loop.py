@@ -97,14 +97,14 @@ class WardenLoop:
 
         self._daemon = DaemonRequests(
             resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, ready,
-            self._spares,
+            self._spares, self._jobs,
         )  # fmt: skip
         acts = acts_of(
             self._daemon,
             provisioning,
-            SlotRequests(resources, self._workers, self._teardown),
+            SlotRequests(resources, self._workers, self._teardown, self._jobs),
             RunRequests(resources, self._workers.add),
-            FolderRequests(resources, self._workers.add),
+            FolderRequests(resources, self._workers.add, self._jobs),
         )
         self._dispatcher = Dispatcher(api.sock, acts)
 

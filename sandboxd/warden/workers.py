@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import selectors
+from collections import defaultdict
 from collections.abc import Callable
 
 from .. import crash, log
@@ -117,11 +118,15 @@ class Workers:
         """The lease table of this moment, for the check for leaks."""
         slots, folders = self._resources.slots, self._resources.folders
         workers, config = self.all(), self._resources.config.slots
+        pids = defaultdict[int, list[int]](list)
+        for one in workers:
+            if one.slot:
+                pids[one.slot.number].append(one.pid)
         leases = {
             number: Lease(
                 number,
                 slot.session,
-                frozenset(one.pid for one in workers if one.slot is slot),
+                frozenset(pids[number]),
                 frozenset(f"{number}.{run}" for run in slot.runs),
             )
             for number, slot in (slots.leased | slots.spares).items()

@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable
 
 from ... import log
-from ...errors import Unavailable
+from ...errors import StageError, Unavailable
 from ...systemd import Notify
+from ..background import BackgroundJobs
 from ..fork import LAST
 from ..leaks.sweep import Sweep
 from ..shared_resources import Resources
@@ -37,6 +38,7 @@ class DaemonRequests:
         notify: Notify,
         announce: Callable[[], None],
         spares: Spares,
+        jobs: BackgroundJobs,
     ) -> None:
         self._resources = resources
         self._workers = workers
@@ -45,14 +47,23 @@ class DaemonRequests:
         self._notify = notify
         self._announce = announce
         self._spares = spares
+        self._jobs = jobs
 
-    def ready(self) -> Result:
-        """The api has adopted its sessions: what is left of others is removed."""
-        for path in remove_unknown(self._resources):
-            log.event("slot.removed", logging.WARNING, path=path, reason="no session")
-        self._announce()
-        self._notify.ready(self.status())
-        return Result()
+    def ready(self, reply: PendingReply) -> None:
+        """The api has adopted its sessions: what is left of others is removed, and then the daemon
+        is ready. Raises StageError."""
+
+        def removed(paths: list[str] | None) -> None:
+            if paths is None:
+                reply.refuse(StageError("sweep", "the slots of no session cannot be removed"))
+                return
+            for path in paths:
+                log.event("slot.removed", logging.WARNING, path=path, reason="no session")
+            self._announce()
+            self._notify.ready(self.status())
+            reply.succeed()
+
+        self._jobs.begin("remove slots", remove_unknown(self._resources), removed, [])
 
     def ping(self) -> Result:
         """The warden lives; so the service manager hears, too."""

@@ -22,7 +22,7 @@ from typing import Any
 from ...errors import SandboxdError, StageError, Unavailable
 from ...jail.stage import stage
 from ...model import Attachment
-from ..background import BackgroundJobs
+from ..background import FAILED, BackgroundJobs, reported
 from ..doctor.trial import die_with
 from ..leaks.rule import slot_of_group
 from ..shared_resources import Resources
@@ -31,8 +31,6 @@ from ..slots.leases import Slot
 from .replies import PendingReply, Result
 from .spares import Spares
 from .teardown import Teardown
-
-_FAILED = {"stage": "job", "message": "the background job has failed", "errno": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,19 +197,15 @@ class Provisioning:
     ) -> None:
         warden = os.getpid()
 
-        def work() -> dict[str, Any]:
+        def act() -> None:
             die_with(warden)  # the next warden does not know of it
-            try:
-                make()
-            except StageError as error:
-                return {"stage": error.stage, "message": error.message, "errno": error.errno}
-            return {}
+            make()
 
         def done(failure: dict[str, Any] | None) -> None:
-            failure = _FAILED if failure is None else failure
+            failure = FAILED if failure is None else failure
             finish(StageError(**failure) if failure else None)
 
-        self._jobs.begin(name, work, done, keep)
+        self._jobs.begin(name, reported(act), done, keep)
 
 
 def busy(resources: Resources) -> frozenset[int | None]:
