@@ -124,7 +124,7 @@ class Spares:
     def _discard(self, slot: Slot) -> None:
         slot.ready = False
         self._slots.vacate(slot)
-        self._teardown.reclaim_later(slot, [])
+        self._teardown.reclaim_later(slot)
 
     def _has_room(self) -> bool:
         config = self._resources.config
