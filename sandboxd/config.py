@@ -38,6 +38,11 @@ class StepLimitsConfig:
     exec: Limits = STEP_LIMITS
 
 
+BYTES_OF_INODE = 2048
+"""Bytes of a scratch for each inode at least. An inode takes 256 bytes of its image, whether it is
+used or not, and at least half of a scratch is for the content of files."""
+
+
 @dataclass(frozen=True, slots=True)
 class SlotsConfig:
     """The slots: at most `count` sessions. Slot n has the uid and gid `first_uid` + n; nothing else
@@ -55,11 +60,17 @@ class ScratchConfig:
             tmpfs: in memory, for hosts without loop devices, lost at a restart
     size    bytes
     inodes  files and directories
+    spares  scratches of this size that are made ahead; 0 for none
     """
 
     kind: str = "image"
     size: int = 1 * GIB
     inodes: int = 65536
+    spares: int = 3
+
+    def inodes_of(self, size: int) -> int:
+        """Files and directories of a scratch of `size` bytes."""
+        return min(self.inodes, size // BYTES_OF_INODE)
 
 
 @dataclass(frozen=True, slots=True)

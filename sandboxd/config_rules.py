@@ -79,6 +79,7 @@ RULES = (
     between("slots.count", 1, 65536, "between 1 and 65536"),
     one_of("scratch.kind", "image", "tmpfs"),
     between("scratch.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
+    between("scratch.spares", 0, 64, "between 0 and 64"),
     between("folders.size", 16 * MIB, 1024 * GIB, IMAGE_SIZE),
     above_zero("admission.*"),
     share("admission.tasks"),

@@ -125,6 +125,7 @@ OPS: Mapping[str, Op] = {
             "ready",
             "the api accepts connections; slots that it has not adopted are removed",
             once=True,
+            later=True,
         ),
         Op("ping", "the state of the warden, see warden/vitals.py", reply={"vitals": OBJECT}),
         Op(
@@ -135,9 +136,11 @@ OPS: Mapping[str, Op] = {
         ),
         Op(
             "lease",
-            "leases a slot to a session and makes its scratch",
+            "leases a slot to a session and makes its scratch; the api flushes the file with the "
+            "name of the session, if it comes with the reply",
             {"session": UUID, **_SIZE, "mounts": MOUNTS},
             reply={"slot": _SESSION["slot"]},
+            returns=(Descriptor("name", FILE, optional=True),),
             later=True,
         ),
         Op(
@@ -145,6 +148,7 @@ OPS: Mapping[str, Op] = {
             "takes up a slot of an earlier daemon, with those of `runs` that go on",
             {**_SESSION, "mounts": MOUNTS, **_RUNS},
             before="ready",
+            later=True,
         ),
         Op(
             "start",
@@ -181,7 +185,12 @@ OPS: Mapping[str, Op] = {
             {"folder": UUID},
             returns=_HELPER,
         ),
-        Op("folder_remove", "removes a virtual folder that no session has", {"folder": UUID}),
+        Op(
+            "folder_remove",
+            "removes a virtual folder that no session has",
+            {"folder": UUID},
+            later=True,
+        ),
     )
 }  # fmt: skip
 

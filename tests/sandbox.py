@@ -30,6 +30,7 @@ from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
 from sandboxd.warden.requests.slot_requests import SlotRequests
+from sandboxd.warden.requests.spares import Spares
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.entries import Entries
@@ -102,7 +103,8 @@ class BareWarden:
     """A warden without its loop. Tests call its acts, which check their arguments by wire.OPS."""
 
     def __init__(self, state_dir: str, **tables: Any) -> None:
-        tables = {"slots": {"first_uid": TEST_UIDS, "count": 64}} | tables
+        slots = {"first_uid": TEST_UIDS, "count": 64}
+        tables = {"slots": slots, "scratch": {"spares": 0}} | tables
         loaded = config_file.load(None, state_dir=state_dir, **tables)
         config = within_host(loaded, HostTasks(()))
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
@@ -111,13 +113,18 @@ class BareWarden:
         self._selector = selectors.DefaultSelector()
         self.workers = Workers(self.resources, self._selector, lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
-        self.provisioning = provisioning.Provisioning(self.resources, self.jobs, self.teardown)
+        self.spares = Spares(self.resources, self.jobs, self.teardown)
+        self.provisioning = provisioning.Provisioning(
+            self.resources, self.jobs, self.teardown, self.spares
+        )
         self.entries = self._entries()
         self._started: list[Worker] = []
         self._subjects = (
-            SlotRequests(self.resources, self.workers, self.teardown, self.entries.end_rest),
+            SlotRequests(
+                self.resources, self.workers, self.teardown, self.jobs, self.entries.end_rest
+            ),
             RunRequests(self.resources, self.entries, self._started.append),
-            FolderRequests(self.resources, self._started.append),
+            FolderRequests(self.resources, self._started.append, self.jobs),
         )
 
     def _entries(self) -> Entries:
@@ -184,16 +191,24 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number = arguments.pop("slot")
-        shims, error = adoption.adopt(self.resources, number, **arguments)
-        assert error is None
-        return shims
+        number, mounts = arguments.pop("slot"), arguments.pop("mounts")
+        adopted = adoption.take_up(self.resources, number, **arguments)
+        adoption.complete(self.resources, adopted)
+        self.resources.folders.lend(adopted.slot, mounts)
+        adopted.slot.ready = True
+        return adopted.shims
 
     def make_folder(self, folder: str, size: int, inodes: int) -> None:
         """Make a virtual folder, in this process."""
         self.resources.folders.make(
             **self.checked("folder_make", folder=folder, size=size, inodes=inodes)
         )
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a virtual folder, in this process. Raises Invalid when a session has it."""
+        self.resources.folders.begin_removal(folder)
+        self.resources.folders.remove(folder)
+        self.resources.folders.end_removal(folder)
 
     def free(self, slot: Slot) -> None:
         """Take everything back from a slot whose processes are gone."""

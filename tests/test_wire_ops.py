@@ -302,11 +302,13 @@ def test_reply_has_exactly_the_fields_of_the_table(op: Op, files: dict[str, int]
 @EVERY_OP
 def test_reply_has_exactly_the_descriptors_of_the_table(op: Op, files: dict[str, int]) -> None:
     fds, good = suited(op.returns, files), reply(op)
-    wrong = [[*fds, files["regular"]], *(fds[:n] for n in range(len(fds)))]
+    needed = [fd for one, fd in zip(op.returns, fds, strict=True) if not one.optional]
+    wrong = [[*fds, files["regular"]], *(fds[:n] for n in range(len(needed)))]
     wrong += [[*fds[:n], files["directory"], *fds[n + 1 :]] for n in range(len(fds))]
     for some in wrong:
         with pytest.raises(Invalid, match="descriptor"):
             check_reply(op, good, some)
+    check_reply(op, good, needed)
 
 
 def test_run_that_is_not_there_comes_without_descriptors(files: dict[str, int]) -> None:
@@ -316,17 +318,16 @@ def test_run_that_is_not_there_comes_without_descriptors(files: dict[str, int]) 
         check_reply(op, reply(op) | {"there": False}, suited(op.returns, files))
 
 
-@pytest.mark.parametrize(
-    "subjects",
-    [(DaemonRequests, Provisioning, SlotRequests, RunRequests, FolderRequests), (FakeActs,)],
-    ids=["warden", "fake"],
-)
+WARDEN = (DaemonRequests, Provisioning, SlotRequests, RunRequests, FolderRequests)
+
+
+@pytest.mark.parametrize("subjects", [WARDEN, (FakeActs,)], ids=["warden", "fake"])
 @EVERY_OP
 def test_act_takes_the_arguments_of_the_table(op: Op, subjects: tuple[type, ...]) -> None:
     act = acts_of(*subjects)[op.name]
-    parameters = list(inspect.signature(act).parameters)[1:]  # without self
-    expected = ["reply"] if op.later else []
-    assert parameters == [*expected, *op.arguments, *(one.name for one in op.sends)]
+    expected = ["self", *(["reply"] if op.later else [])]
+    sent = [one.name for one in op.sends]
+    assert list(inspect.signature(act).parameters) == [*expected, *op.arguments, *sent]
     hints = get_type_hints(act)
     for name, kind in op.arguments.items():
         parsed = get_type_hints(kind.parse)["return"]

@@ -40,6 +40,9 @@ LATE_S = 0.1
 RETRY_S = 1.0
 """The next try, when no process can be made."""
 
+FAILED = {"stage": "job", "message": "the background job has failed", "errno": 0}
+"""The fields of the StageError of a job without a result."""
+
 Done = Callable[[Any], None]
 """Called in the warden's loop with the result, or with None when the job has failed."""
 
@@ -146,6 +149,19 @@ class BackgroundJobs:
                 log.event("chore.failed", logging.ERROR, chore=job.name, status=status)
             job.done(result)
         return True
+
+
+def reported(act: Callable[[], object]) -> Callable[[], dict[str, Any]]:
+    """The work of a job whose result is the StageError of `act` as its fields; none: it is done."""
+
+    def work() -> dict[str, Any]:
+        try:
+            act()
+        except StageError as error:
+            return {"stage": error.stage, "message": error.message, "errno": error.errno}
+        return {}
+
+    return work
 
 
 def _work(jobs: Sequence[_Job], result: int) -> None:

@@ -35,6 +35,7 @@ from .requests.folder_requests import FolderRequests
 from .requests.provisioning import Provisioning
 from .requests.run_requests import RunRequests
 from .requests.slot_requests import SlotRequests
+from .requests.spares import Spares
 from .requests.teardown import Teardown
 from .runs.entries import Entries
 from .runs.spawner import SpawnerSpec
@@ -94,21 +95,25 @@ class WardenLoop:
             resources.config.state_dir, self._workers.expected, self._workers.groups,
             resources.slots.hold, lambda: frozenset(resources.slots.stuck), self._teardown.retry,
         )  # fmt: skip
-        provisioning = Provisioning(resources, self._jobs, self._teardown)
+        self._spares = Spares(resources, self._jobs, self._teardown)
+        provisioning = Provisioning(resources, self._jobs, self._teardown, self._spares)
 
         def ready() -> None:
             announce()
             provisioning.prove()  # before the first session asks
 
         self._daemon = DaemonRequests(
-            resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, ready
-        )
+            resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, ready,
+            self._spares, self._jobs,
+        )  # fmt: skip
         acts = acts_of(
             self._daemon,
             provisioning,
-            SlotRequests(resources, self._workers, self._teardown, self._entries.end_rest),
+            SlotRequests(
+                resources, self._workers, self._teardown, self._jobs, self._entries.end_rest
+            ),
             RunRequests(resources, self._entries, self._workers.add),
-            FolderRequests(resources, self._workers.add),
+            FolderRequests(resources, self._workers.add, self._jobs),
         )
         self._dispatcher = Dispatcher(api.sock, acts)
 
@@ -148,6 +153,8 @@ class WardenLoop:
             if hangups:
                 hangups.clear()
                 self._reload()
+            if self._stopping:
+                self._spares.close()
             self._end_silent_api()
             status = self._collect()
             self._workers.remove_groups()
@@ -187,6 +194,7 @@ class WardenLoop:
         self._notify.reloading()
         reload(self._resources, self._read_again, self._api.sock)
         self._size_entries()
+        self._spares.renew()
         self._notify.ready(self._daemon.status())
 
     def _collect(self) -> int | None:
@@ -230,6 +238,7 @@ class WardenLoop:
         host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._entries.close()
+        self._spares.close()
         for worker in self._workers.all():
             if worker.run is None or self._resources.tied:
                 worker.kill()

@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import selectors
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -133,15 +134,21 @@ class Workers:
         """The lease table of this moment, for the check for leaks."""
         slots, folders = self._resources.slots, self._resources.folders
         workers, config = self.all(), self._resources.config.slots
+        pids = defaultdict[int, list[int]](list)
+        groups = defaultdict[int, frozenset[str]](frozenset)
+        for one in workers:
+            if one.slot:
+                pids[one.slot.number].append(one.pid)
+                if one.group:
+                    groups[one.slot.number] |= {one.group.name}
         leases = {
             number: Lease(
                 number,
                 slot.session,
-                frozenset(one.pid for one in workers if one.slot is slot),
-                frozenset(f"{number}.{run}" for run in slot.runs)
-                | {one.group.name for one in workers if one.slot is slot and one.group},
+                frozenset(pids[number]),
+                groups[number].union(f"{number}.{run}" for run in slot.runs),
             )
-            for number, slot in slots.leased.items()
+            for number, slot in (slots.leased | slots.spares).items()
         }
         folder_helper = any(one.slot is None for one in workers)
         return Expected(

@@ -122,9 +122,9 @@ class FakeActs:
             raise Invalid(f"slot {slot} is not leased to this session")
         return self._base / str(slot)
 
-    def ready(self) -> Result:
+    def ready(self, reply: PendingReply) -> None:
         (self._base / "ready").touch()
-        return Result()
+        reply.succeed()
 
     def ping(self) -> Result:
         path = self._base / "fork_errno"
@@ -159,13 +159,18 @@ class FakeActs:
         reply.succeed(Result({"slot": slot}))
 
     def adopt(
-        self, slot: int, session: str, mounts: tuple[Attachment, ...], runs: Set[int]
-    ) -> Result:
+        self,
+        reply: PendingReply,
+        slot: int,
+        session: str,
+        mounts: tuple[Attachment, ...],
+        runs: Set[int],
+    ) -> None:
         if not (self._base / str(slot) / "home").exists():
             raise Invalid(f"slot {slot} does not hold session {session}")
         self._sessions[slot] = session
         self._numbers = itertools.count(slot + 1)
-        return Result()
+        reply.succeed()
 
     def start(
         self,
@@ -228,9 +233,9 @@ class FakeActs:
     def folder_files(self, folder: str) -> Result:
         return self._helper(self._base / folder, "home", "stage", "uploads")
 
-    def folder_remove(self, folder: str) -> Result:
+    def folder_remove(self, reply: PendingReply, folder: str) -> None:
         shutil.rmtree(self._base / folder, ignore_errors=True)
-        return Result()
+        reply.succeed()
 
     def _helper(self, path: Path, *names: str, tmp: str = "") -> Result:
         """Start a file helper in a thread, for the directories `names` of `path`, and `tmp`."""

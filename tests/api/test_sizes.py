@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import sizes
-from sandboxd.config import STEP_LIMITS, Config
+from sandboxd.config import STEP_LIMITS, Config, ScratchConfig
 from sandboxd.errors import Invalid
 from sandboxd.model import UNLIMITED
 
@@ -91,9 +91,8 @@ def test_program_text_is_a_valid_argument_of_execve(text: str) -> None:
 
 
 def test_scratch_has_one_inode_for_2_kib_at_most() -> None:
-    assert sizes.scratch_inodes(16 << 20, 65536) == 8192
-    assert sizes.scratch_inodes(128 << 20, 65536) == 65536
-    assert sizes.scratch_inodes(1 << 30, 65536) == 65536
+    scratch = ScratchConfig(inodes=65536)
+    assert [scratch.inodes_of(size << 20) for size in (16, 128, 1024)] == [8192, 65536, 65536]
 
 
 def test_stack_is_a_size_or_unlimited() -> None:

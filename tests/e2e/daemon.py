@@ -114,12 +114,31 @@ class Daemon:
         if self.process is None or self.process.poll() is not None:
             self.start()
         with self.client() as http:
-            for path in self.state.glob("slots/*/session"):
-                http.delete(f"/session/{path.read_text()}")
+            for session in sessions_of(self.state).values():
+                http.delete(f"/session/{session}")
 
     def client(self) -> httpx.Client:
         """An HTTP client of it."""
         return httpx.Client(base_url=self.url, timeout=60)
+
+
+def sessions_of(state: Path) -> dict[str, str]:
+    """Slot -> session, by the files below the state directory. A spare has a blank name."""
+    names = {path.parent.name: path.read_text() for path in state.glob("slots/*/session")}
+    return {slot: name for slot, name in names.items() if name.strip()}
+
+
+def slots_in_use(state: Path) -> list[str]:
+    """The slots that have a directory, without the spares that are complete."""
+    blank = [path.parent.name for path in state.glob("slots/*/session") if _is_blank(path)]
+    return sorted(set(os.listdir(state / "slots")) - set(blank))
+
+
+def _is_blank(path: Path) -> bool:
+    try:
+        return not path.read_text().strip()
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from .daemon import ROOT, Daemon, Outcome, leaks, run, running
+from ..waiting import until
+from .daemon import ROOT, Daemon, Outcome, leaks, run, running, sessions_of, slots_in_use
 
 VICTIMS = ("warden", "api", "both", "neither")
 
@@ -162,7 +163,8 @@ def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else
                 for name in queued:
                     pool.submit(http.post, "/session/kept", json=call | {"runId": name})
         daemon.end("both")
-        (runs,) = folder.glob("state/slots/*/runs")
+        (slot,) = sessions_of(folder / "state")
+        runs = folder / "state" / "slots" / slot / "runs"
         for number, name in enumerate(DIRECTORY, 1):  # removed in whatever order
             (runs / str(number) / name).unlink()
         for there in range(len(DIRECTORY)):  # made as far as this
@@ -244,7 +246,7 @@ def test_deleting_after_a_restart_ends_what_an_earlier_daemon_has_started(folder
         with daemon.client() as http:
             assert http.delete("/session/kept").status_code == 200
             assert not any("shim" in line or "init" in line for line in leaks())
-            assert os.listdir(daemon.state / "slots") == []
+            until(lambda: not slots_in_use(daemon.state))
 
 
 def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(folder: Path) -> None:
@@ -258,7 +260,7 @@ def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(folder: Path)
         database.close()
         daemon.start()
         assert not any("shim" in line or "init" in line for line in leaks())
-        assert os.listdir(daemon.state / "slots") == []
+        until(lambda: not slots_in_use(daemon.state))
 
 
 @pytest.mark.parametrize("how", ["missing", "empty"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..waiting import until
-from .daemon import ROOT, Daemon, environ, leaks
+from .daemon import ROOT, Daemon, environ, leaks, sessions_of
 
 
 def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -185,10 +185,10 @@ def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
     with started(tmp_path, f"{daemon.folder}/api.sock") as process:
         assert process.stdout
         assert process.stdout.readline() == "up\n"
-        assert len(os.listdir(daemon.state / "slots")) == 1
+        assert len(sessions_of(daemon.state)) == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
-    assert os.listdir(daemon.state / "slots") == []
+    assert sessions_of(daemon.state) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from ..cli.trees import contents
 from .conftest import passable
-from .daemon import Daemon, running
+from .daemon import Daemon, running, sessions_of
 from .test_run import sandboxd
 
 
@@ -26,7 +26,7 @@ def daemon() -> Iterator[Daemon]:
 def run(daemon: Daemon, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """`run`, whose session is gone afterwards."""
     done = sandboxd("run", str(folder), *args, "--socket", f"{daemon.folder}/api.sock")
-    assert os.listdir(daemon.state / "slots") == []
+    assert sessions_of(daemon.state) == {}
     return done
 
 

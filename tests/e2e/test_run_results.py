@@ -28,7 +28,7 @@ from sandboxd.errors import Unavailable
 from ..cli.trees import Lines, contents
 from ..waiting import until
 from .conftest import passable
-from .daemon import ROOT, Daemon, leaks, running
+from .daemon import ROOT, Daemon, leaks, running, sessions_of
 from .test_run import private, sandboxd
 from .test_run_folder import put, run
 
@@ -145,8 +145,7 @@ def test_results_that_found_a_full_disk_are_fetched_later(
     done = sandboxd("run", str(work), *LARGE, "--get", "large", "--into", str(full), *socket)
     assert done.returncode == 5
     assert "No space left" in done.stderr
-    (number,) = os.listdir(daemon.state / "slots")
-    session = (daemon.state / "slots" / number / "session").read_text()
+    (session,) = sessions_of(daemon.state).values()
     with daemon.client() as http:
         ends = http.get(f"/session/{session}").json()["sandbox"]["ends"]
     assert ends["reason"] == "idle-timeout"
@@ -155,7 +154,7 @@ def test_results_that_found_a_full_disk_are_fetched_later(
     again = sandboxd(*later(done.stderr, into))
     assert again.returncode == 0, again.stderr
     assert (into / "large").stat().st_size == 1000000
-    assert os.listdir(daemon.state / "slots") == []
+    assert sessions_of(daemon.state) == {}
 
 
 def test_private_daemon_has_results_that_found_a_full_disk_for_a_day(

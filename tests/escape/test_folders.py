@@ -34,7 +34,7 @@ def mount(folder: str, name: str = "data", read_only: bool = False) -> dict[str,
 def folder(warden: BareWarden) -> Iterator[str]:
     name = make(warden)
     yield name
-    warden.request("folder_remove", folder=name)
+    warden.remove_folder(name)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_session_sees_its_own_folders_only(warden: BareWarden, session: Lease) -
     guest.run("echo hidden > secret/marker")
     result = session().run("find / -name marker 2>/dev/null; ls; cat /proc/self/mountinfo")
     warden.free(guest.slot)
-    warden.request("folder_remove", folder=other)
+    warden.remove_folder(other)
     assert result.stdout.startswith("data\n")
     assert "secret" not in result.stdout and "folders" not in result.stdout
 
@@ -234,7 +234,7 @@ def test_session_with_a_folder_that_does_not_exist_is_refused(warden: BareWarden
 def test_folder_in_use_is_not_removed(warden: BareWarden, folder: str, session: Lease) -> None:
     sandbox = session()
     with pytest.raises(Invalid, match="in use"):
-        warden.request("folder_remove", folder=folder)
+        warden.remove_folder(folder)
     assert sandbox.run("echo ok > data/f").exit == 0
 
 
@@ -258,9 +258,9 @@ def test_adopted_session_has_its_folders_again(warden: BareWarden, folder: str) 
 
 def test_removal_of_a_folder_leaves_nothing(warden: BareWarden) -> None:
     removed = make(warden)
-    warden.request("folder_remove", folder=removed)
+    warden.remove_folder(removed)
     assert not os.path.exists(f"{warden.resources.folders._dir}/{removed}")
-    warden.request("folder_remove", folder=removed)  # again, without an error
+    warden.remove_folder(removed)  # again, without an error
     with pytest.raises(StageError):
         warden.request("folder_files", folder=removed)
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import httpx
 from websockets.sync.client import unix_connect
 
-from ..e2e.daemon import ROOT
+from ..e2e.daemon import ROOT, sessions_of, slots_in_use
 
 Victim = Literal["api", "warden", "both", "term", "shim", "init"]
 
@@ -100,8 +100,7 @@ class Service:
 
     def _pids(self, victim: Victim, session: str) -> list[int]:
         if victim in ("shim", "init"):
-            slots = [p.parent.name for p in self.state.glob("slots/*/session")
-                     if p.read_text() == session]  # fmt: skip
+            slots = [number for number, name in sessions_of(self.state).items() if name == session]
             wanted = {self.uids[int(number)] for number in slots}
             title = f"sandboxd: {victim}"
             return [pid for pid, uid, name in processes() if uid in wanted and title in name][:1]
@@ -115,12 +114,15 @@ class Service:
     def left(self) -> list[str]:
         """All resources of sessions on this host; none, when all sessions are deleted."""
         leaks = [f"process {pid} {name}" for pid, uid, name in processes() if uid in self.uids]
-        leaks += [f"slot {path}" for path in self.state.glob("slots/*")]
+        slots = set(slots_in_use(self.state)) if (self.state / "slots").exists() else set()
+        leaks += [f"slot {number}" for number in slots]
         leaks += [f"folder {path}" for path in self.state.glob("folders/*")]
         for path in Path("/sys/block").glob("loop*/loop/backing_file"):
             with contextlib.suppress(OSError):
                 text = path.read_text().strip()
-                leaks += [f"loop device on {text}"] if str(self.state) in text else []
+                number = text.split("/")[-2]  # .../slots/NUMBER/image, of a spare too
+                is_left = str(self.state) in text and (number in slots or "/folders/" in text)
+                leaks += [f"loop device on {text}"] if is_left else []
         name = "sandboxd-" + sha256(str(self.state).encode()).hexdigest()[:8]
         for top, directories, _ in os.walk("/sys/fs/cgroup"):
             runs = [each for each in directories if name in top and RUN_GROUP.fullmatch(each)]
@@ -138,9 +140,9 @@ class Service:
         """Delete every session, after a failure."""
         self.wait_until_ready()
         with self.client() as http:
-            for path in self.state.glob("slots/*/session"):
-                with contextlib.suppress(httpx.TransportError, OSError):
-                    http.delete(f"/session/{path.read_text()}")
+            for session in sessions_of(self.state).values():
+                with contextlib.suppress(httpx.TransportError):
+                    http.delete(f"/session/{session}")
             for path in self.state.glob("folders/*"):
                 with contextlib.suppress(httpx.TransportError):
                     http.delete(f"/folders/{path.name}")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from sandboxd.jail import syscalls
-from sandboxd.jail.cgroup import Group
 from sandboxd.warden import cursor_files, runtime_directory
 from sandboxd.warden.runs import run_directory
 
@@ -39,7 +38,7 @@ def run(tmp_path: Path) -> str:
 
 def make(run: str) -> None:
     with contextlib.ExitStack() as stack:
-        run_directory.make(run, Group({}), stack)
+        run_directory.make(run, stack)
 
 
 def cursor_of(run: str) -> int:

@@ -194,7 +194,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
             "limits": limits,
             "scratch": {
                 "size": scratch,
-                "inodes": sizes.scratch_inodes(scratch, config.scratch.inodes),
+                "inodes": config.scratch.inodes_of(scratch),
             },
             "mounts": list(row.mounts),
             "queue": session.waits,

@@ -154,7 +154,7 @@ class Creation:
     async def _lease(self, row: SessionRow, wait_s: float) -> int:
         config, warden = self._services.config, self._services.warden
         size = self._scratch_size(row)
-        inodes = sizes.scratch_inodes(size, config.scratch.inodes)
+        inodes = config.scratch.inodes_of(size)
         until = time.monotonic() + min(wait_s, config.sessions.wait_s)
         while True:
             try:

@@ -39,10 +39,6 @@ CPUS_MIN = 0.01
 SCRATCH_STEP = 16 << 20
 """Bytes: scratches are multiples of it."""
 
-BYTES_OF_INODE = 2048
-"""Bytes of a scratch for each inode at least. An inode takes 256 bytes of its image, whether it is
-used or not, and at least half of a scratch is for the content of files."""
-
 _QUOTED = 60
 """Characters of a value that a message shows."""
 
@@ -281,11 +277,6 @@ def scratch_size(wanted: int, most: int) -> int:
     """Bytes of a scratch with room for at least `wanted` bytes, `most` at most. The sizes are
     multiples of SCRATCH_STEP, so that they are few: the warden keeps a blank image of each."""
     return min(most, -(-wanted // SCRATCH_STEP) * SCRATCH_STEP)
-
-
-def scratch_inodes(size: int, most: int) -> int:
-    """The number of inodes of a scratch of `size` bytes, `most` at most."""
-    return min(most, size // BYTES_OF_INODE)
 
 
 def variables(values: Mapping[str, Any], where: str) -> dict[str, str]:

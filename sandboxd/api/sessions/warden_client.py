@@ -12,6 +12,7 @@ import errno
 import itertools
 import json
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -159,12 +160,27 @@ class WardenClient:
     async def lease(
         self, session: str, size: int, inodes: int, mounts: Sequence[Attachment]
     ) -> int:
-        """A slot for the session with this UUID, with `size` bytes of scratch."""
+        """A slot for the session with this UUID, with `size` bytes of scratch. It survives a
+        restart of the host."""
         folders = [asdict(mount) for mount in mounts]
-        reply, _ = await self._request(
-            "lease", session=session, size=size, inodes=inodes, mounts=folders
-        )
-        return int(reply["slot"])
+        try:
+            reply, fds = await self._request(
+                "lease", session=session, size=size, inodes=inodes, mounts=folders
+            )
+        except wire.Starved as starved:
+            if isinstance(slot := starved.message.get("slot"), int):
+                await self.release(slot, session)
+            raise Unavailable("too many descriptors are open for another session") from None
+        slot = int(reply["slot"])
+        try:
+            for fd in fds:
+                await asyncio.to_thread(os.fdatasync, fd)
+        except OSError as error:
+            await self.release(slot, session)
+            raise StageError.of("lease", error) from None
+        finally:
+            wire.close_all(fds)
+        return slot
 
     async def adopt(
         self, slot: int, session: str, mounts: Sequence[Attachment], runs: Sequence[int]

@@ -120,7 +120,8 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A leased slot: its session, its workers (pids) and the names of its runs' groups."""
+    """A leased slot: its session, its workers (pids) and the names of its runs' groups. A spare has
+    its resources too, and no session."""
 
     number: int
     session: str

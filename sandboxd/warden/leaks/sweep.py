@@ -124,8 +124,9 @@ class Sweep:
         candidates = list(leaks(expected, resources))
         dead = {_dead(leak) for leak in candidates}
         self._dead = {key: since for key, since in self._dead.items() if key in dead}
-        present = [leak for leak in candidates if self._is_present(leak)]
-        groups = [self._end_group(leak) for leak in present if leak.kind == "cgroup"]
+        there = self._warden.groups()
+        present = [leak for leak in candidates if self._is_present(leak, there)]
+        groups = [_end_group(leak, there) for leak in present if leak.kind == "cgroup"]
         others = [leak for leak in present if leak.kind != "cgroup" and self._holds(expected, leak)]
         if not others:
             self._report(resources, groups)
@@ -138,12 +139,12 @@ class Sweep:
             [lease.fileno() for lease in self._leases.values()],
         )
 
-    def _is_present(self, leak: Leak) -> bool:
+    def _is_present(self, leak: Leak, groups: Mapping[str, Group]) -> bool:
         """The leak is still there. A resource may have gone since the survey: with a run that is
         over, or a slot that was just emptied. A dead process may be about to be collected by its
         parent: it counts when it has been dead for DEAD_S."""
         if leak.kind == "cgroup":
-            return leak.target[0] in self._warden.groups()
+            return leak.target[0] in groups
         if leak.kind == "directory":
             return os.path.isdir(f"{self._warden.state_dir}/slots/{leak.slot}")
         if leak.kind != "process":
@@ -167,14 +168,6 @@ class Sweep:
                 return False
             self._leases[number] = lease
         return True
-
-    def _end_group(self, leak: Leak) -> Leak:
-        group = self._warden.groups().get(leak.target[0])
-        if group is None:
-            return replace(leak, done="removed")
-        group.kill()
-        done = "removed" if group.remove() else "killed, the next sweep removes it"
-        return replace(leak, done=done)
 
     def _repaired(
         self, resources: Survey, groups: list[Leak], others: list[Leak], result: Any
@@ -237,6 +230,13 @@ def _send(report: dict[str, Any], replies: list[Reply]) -> None:
         os.close(fd)
 
 
+def _end_group(leak: Leak, groups: Mapping[str, Group]) -> Leak:
+    group = groups[leak.target[0]]
+    group.kill()
+    done = "removed" if group.remove() else "killed, the next sweep removes it"
+    return replace(leak, done=done)
+
+
 def _dead(leak: Leak) -> tuple[int, int] | None:
     """Pid and start time of a process that is dead; None for every other leak."""
     if leak.kind != "process" or not leak.target[2]:
@@ -272,4 +272,5 @@ def _slots(expected: Expected, resources: Survey) -> list[dict[str, Any]]:
             "bytes": resources.bytes.get(number, 0),
         }
         for number, lease in sorted(expected.leases.items())
+        if lease.session  # a spare has none
     ]

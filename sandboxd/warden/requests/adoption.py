@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, field
 
 from ...errors import Invalid, StageError
 from ...jail.cgroup import Group
-from ...model import GIB, Attachment
+from ...model import GIB
 from .. import cursor_files
 from ..runs import run_directory
 from ..runs.cgroups import Hierarchy
@@ -23,61 +24,83 @@ HELPERS_S = 1.0
 """How long its file helpers have to finish. They see that the api is gone."""
 
 
-def adopt(
-    resources: Resources,
-    number: int,
-    session: str,
-    mounts: tuple[Attachment, ...],
-    runs: Set[int],
-) -> tuple[list[Worker], StageError | None]:
-    """Lease slot `number` to `session` again and mount it; the shims of those of `runs` that go
-    on. All else that has its uid is ended, and the directories of other runs are removed.
+@dataclass(slots=True)
+class Adoption:
+    """A slot that is leased again.
 
-    With an error in the result, the slot is leased all the same, since its files may be the only
-    copy, but the files cannot be used. Raises Invalid, Unavailable when the slot is not leased.
+    shims  of the runs that go on
+    over   the groups of runs that are over, which are to be ended
+    error  a run could not be looked at; the slot is leased all the same
+    """
+
+    slot: Slot
+    shims: list[Worker] = field(default_factory=list)
+    over: list[Group] = field(default_factory=list)
+    error: StageError | None = None
+
+
+def take_up(resources: Resources, number: int, session: str, runs: Set[int]) -> Adoption:
+    """Lease slot `number` to `session` again; the shims of those of `runs` that go on. The
+    directories of other runs are removed. The slot is not ready before `complete`.
+
+    Raises Invalid, Unavailable when the slot is not leased.
     """
     if resources.config.scratch.kind == "tmpfs":
         raise Invalid("a scratch in memory does not survive a restart")
-    slot = resources.slots.adopt(number, session)
-    slot.ready = True
-    shims: list[Worker] = []
+    adoption = Adoption(resources.slots.adopt(number, session))
     try:
-        _find_shims(resources.hierarchy, slot, runs, shims)
-        uid_processes.end(slot.uid, lambda: _processes(shims), HELPERS_S)
-        resources.scratch.mount(slot.path, 1024 * GIB, 0)
-        resources.folders.lend(slot, mounts)
+        _find_shims(adoption, runs)
     except StageError as error:
-        return shims, error
-    return shims, None
+        adoption.error = error
+    return adoption
 
 
-def _find_shims(hierarchy: Hierarchy, slot: Slot, runs: Set[int], shims: list[Worker]) -> None:
-    """Add to `shims` those of `runs` that go on. The groups of all other runs are ended, and the
-    directories of runs that are not in `runs` removed."""
-    over = []
+def complete(resources: Resources, adoption: Adoption) -> None:
+    """End all that has the uid of the slot, but for the runs that go on, and mount the scratch.
+    A background job does this: other processes end in their own time, and the disk may be slow.
+
+    After a StageError the slot stays leased, since its files may be the only copy, but the files
+    cannot be used.
+    """
+    if adoption.error:
+        raise adoption.error
+    _end_groups(resources.hierarchy, adoption.over)
+    uid_processes.end(adoption.slot.uid, lambda: _processes(adoption.shims), HELPERS_S)
+    resources.scratch.mount(adoption.slot.path, 1024 * GIB, 0)
+
+
+def _find_shims(adoption: Adoption, runs: Set[int]) -> None:
+    """Sort the runs of the slot into those of `runs` that go on, and those that are over. The
+    directories of runs that are not in `runs` are removed."""
+    slot = adoption.slot
     for run in run_directory.numbers(slot.path):
         path = slot.run_path(run)
         group = run_directory.group(path)
         shim = run_directory.living(path, slot.uid) if run in runs else None
         if shim is None:
-            over.append(group)
+            adoption.over.append(group)
         else:
             slot.runs[run], pidfd = shim
-            shims.append(Worker(slot.runs[run], slot, run, group, pidfd))
+            adoption.shims.append(Worker(slot.runs[run], slot, run, group, pidfd))
         if run not in runs:
             run_directory.remove(path)
-    _end_groups(hierarchy, over)
 
 
-def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> list[str]:
-    """End the runs and remove the slots that no session has adopted; directories of the slots.
-    `workers` are those that were adopted."""
+def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> Callable[[], list[str]]:
+    """The work of a background job that ends the runs and removes the slots that no session has
+    adopted up to now; its result are the directories of the slots. `workers` are those that were
+    adopted."""
     known = {worker.group.name for worker in workers if worker.group}
     unknown = [group for name, group in resources.groups().items() if name not in known]
-    _end_groups(resources.hierarchy, unknown)
-    removed = resources.slots.remove_unleased()
-    cursor_files.remove_unknown(resources.config.state_dir)
-    return removed
+    unleased = resources.slots.unleased()  # now: the daemon leases slots while the job works
+
+    def work() -> list[str]:
+        _end_groups(resources.hierarchy, unknown)
+        removed = resources.slots.remove(unleased)
+        cursor_files.remove_unknown(resources.config.state_dir)
+        return removed
+
+    return work
 
 
 def _end_groups(hierarchy: Hierarchy, groups: Sequence[Group]) -> None:

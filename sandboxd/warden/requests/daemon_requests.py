@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable
 
 from ... import log
-from ...errors import Unavailable
+from ...errors import StageError, Unavailable
 from ...systemd import Notify
+from ..background import BackgroundJobs
 from ..fork import LAST
 from ..leaks.sweep import Sweep
 from ..shared_resources import Resources
@@ -18,6 +19,7 @@ from ..workers import Workers
 from .adoption import remove_unknown
 from .remount import suspect_scratches
 from .replies import PendingReply, Result
+from .spares import Spares
 from .teardown import Teardown
 
 
@@ -35,6 +37,8 @@ class DaemonRequests:
         sweep: Sweep,
         notify: Notify,
         announce: Callable[[], None],
+        spares: Spares,
+        jobs: BackgroundJobs,
     ) -> None:
         self._resources = resources
         self._workers = workers
@@ -42,19 +46,31 @@ class DaemonRequests:
         self._sweep = sweep
         self._notify = notify
         self._announce = announce
+        self._spares = spares
+        self._jobs = jobs
 
-    def ready(self) -> Result:
-        """The api has adopted its sessions: what is left of others is removed."""
-        for path in remove_unknown(self._resources, self._workers.all()):
-            log.event("slot.removed", logging.WARNING, path=path, reason="no session")
-        self._announce()
-        self._notify.ready(self.status())
-        return Result()
+    def ready(self, reply: PendingReply) -> None:
+        """The api has adopted its sessions: what is left of others is removed, and then the daemon
+        is ready. Raises StageError."""
+
+        def removed(paths: list[str] | None) -> None:
+            if paths is None:
+                reply.refuse(StageError("sweep", "the slots of no session cannot be removed"))
+                return
+            for path in paths:
+                log.event("slot.removed", logging.WARNING, path=path, reason="no session")
+            self._announce()
+            self._notify.ready(self.status())
+            reply.succeed()
+
+        work = remove_unknown(self._resources, self._workers.all())
+        self._jobs.begin("remove slots", work, removed, [])
 
     def ping(self) -> Result:
         """The warden lives; so the service manager hears, too."""
         self._notify.alive(self.status())
         suspect_scratches(self._resources)
+        self._spares.renew()
         LAST.probe()
         busy = {"children": len(self._workers.all()), "releasing": len(self._teardown)}
         return Result({"vitals": vitals() | busy})

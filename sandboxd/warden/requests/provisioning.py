@@ -22,16 +22,15 @@ from typing import Any
 from ...errors import SandboxdError, StageError, Unavailable
 from ...jail.stage import stage
 from ...model import Attachment
-from ..background import BackgroundJobs
+from ..background import FAILED, BackgroundJobs, reported
 from ..doctor.trial import die_with
 from ..leaks.rule import slot_of_group
 from ..shared_resources import Resources
 from ..slots import flush
 from ..slots.leases import Slot
 from .replies import PendingReply, Result
+from .spares import Spares
 from .teardown import Teardown
-
-_FAILED = {"stage": "job", "message": "the background job has failed", "errno": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,11 @@ class _Lease:
 class Provisioning:
     """Has slots and folders made in background jobs."""
 
-    def __init__(self, resources: Resources, jobs: BackgroundJobs, teardown: Teardown) -> None:
+    def __init__(
+        self, resources: Resources, jobs: BackgroundJobs, teardown: Teardown, spares: Spares
+    ) -> None:
         self._resources = resources
+        self._spares = spares
         self._jobs = jobs
         self._teardown = teardown
         self._waiting = deque[_Lease]()
@@ -65,20 +67,33 @@ class Provisioning:
     ) -> None:
         """Lease a slot and have its scratch made, as soon as a slot is vacant. Raises
         SandboxdError, OSError."""
+        if not mounts and (claimed := self._spares.claim(session, size, inodes)):
+            slot, name = claimed
+            reply.succeed(Result({"slot": slot.number}, [name]))
+            self._make_ahead()
+            return
         lease, slots = _Lease(reply, session, size, inodes, mounts), self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
             self.prove()
             return
         self._make(lease)
+        self._make_ahead()
+
+    def _make_ahead(self) -> None:
+        """Have spares and vacant slots for later sessions."""
+        self._spares.refill()
+        slots = self._resources.slots
         if len(slots.vacant) < slots.vacant_max // 2:
             self.prove()
 
     def prove(self, begin: int = 0) -> None:
         """Have free slots proven to be empty in a background job, and lease them to the sessions
-        that wait. Nothing happens while a job is under way."""
+        that wait. Nothing happens while a job is under way, or will be."""
         slots = self._resources.slots
         if slots.proving:
+            if self._waiting:
+                self._jobs.begin_due(now=True)
             return
         try:
             following = slots.prove(begin)
@@ -86,13 +101,9 @@ class Provisioning:
             slots.proven(frozenset())
             self._refuse_waiting(error)
             return
-        if not slots.proving and self._waiting and self._teardown.is_reclaiming:
-            self._jobs.begin_due(now=True)
-            return  # _serve_reclaimed goes on
         if not slots.proving:
-            self._refuse_waiting(
-                Unavailable(f"all {slots.count} slots are leased; raise slots.count")
-            )
+            if self._waiting:
+                self._await_reclaim()
             return
 
         def proven(unused: Any) -> None:
@@ -102,9 +113,12 @@ class Provisioning:
             self._serve_waiting()
             if self._waiting:
                 self.prove(following)
+            else:
+                self._spares.refill()
 
+        begin_job = self._jobs.begin if self._waiting else self._jobs.put_off
         try:
-            self._jobs.begin(
+            begin_job(
                 "prove slots", lambda: slots.unused(busy(self._resources)), proven,
                 [lock.fileno() for lock in slots.proving.values()],
             )  # fmt: skip
@@ -112,11 +126,22 @@ class Provisioning:
             slots.proven(frozenset())
             self._refuse_waiting(error)
 
+    def _await_reclaim(self) -> None:
+        """No slot is free: the sessions that wait get one that is reclaimed soon, perhaps that of a
+        spare (_serve_reclaimed), or they are refused."""
+        if self._teardown.is_reclaiming or self._spares.give_up_one():
+            self._jobs.begin_due(now=True)
+            return
+        count = self._resources.slots.count
+        self._refuse_waiting(Unavailable(f"all {count} slots are leased; raise slots.count"))
+
     def _serve_reclaimed(self) -> None:
         """The slot of a session that has ended may be vacant now."""
         self._serve_waiting()
         if self._waiting:
             self.prove()
+        else:
+            self._spares.refill()
 
     def _serve_waiting(self) -> None:
         while self._waiting and self._resources.slots.vacant:
@@ -172,19 +197,15 @@ class Provisioning:
     ) -> None:
         warden = os.getpid()
 
-        def work() -> dict[str, Any]:
+        def act() -> None:
             die_with(warden)  # the next warden does not know of it
-            try:
-                make()
-            except StageError as error:
-                return {"stage": error.stage, "message": error.message, "errno": error.errno}
-            return {}
+            make()
 
         def done(failure: dict[str, Any] | None) -> None:
-            failure = _FAILED if failure is None else failure
+            failure = FAILED if failure is None else failure
             finish(StageError(**failure) if failure else None)
 
-        self._jobs.begin(name, work, done, keep)
+        self._jobs.begin(name, reported(act), done, keep)
 
 
 def busy(resources: Resources) -> frozenset[int | None]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Set
+from typing import Any
 
+from ...errors import StageError
 from ...jail.stage import stage
 from ...model import Attachment
+from ..background import FAILED, BackgroundJobs, reported
 from ..runs.launcher import HelperView, start_helper
 from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.scratch import clone_into
 from ..workers import Workers
-from .adoption import adopt
+from .adoption import complete, take_up
 from .remount import remount_if_suspect
 from .replies import PendingReply, Result
 from .teardown import Teardown
@@ -27,24 +30,47 @@ class SlotRequests:
         resources: Resources,
         workers: Workers,
         teardown: Teardown,
+        jobs: BackgroundJobs,
         end_rest: Callable[[Slot], None],
     ) -> None:
         self._resources = resources
+        self._jobs = jobs
         self._workers = workers
         self._teardown = teardown
         self._end_rest = end_rest
 
     def adopt(
-        self, slot: int, session: str, mounts: tuple[Attachment, ...], runs: Set[int]
-    ) -> Result:
-        """Take up a slot of an earlier daemon. The slot may be leased in spite of an error, with
+        self,
+        reply: PendingReply,
+        slot: int,
+        session: str,
+        mounts: tuple[Attachment, ...],
+        runs: Set[int],
+    ) -> None:
+        """Take up a slot of an earlier daemon. The slot is leased in spite of a StageError, with
         shims at work, see adoption.py."""
-        workers, error = adopt(self._resources, slot, session, mounts, runs)
-        for worker in workers:
+        adoption = take_up(self._resources, slot, session, runs)
+        for worker in adoption.shims:
             self._workers.add(worker)
-        if error:
-            raise error
-        return Result()
+
+        def completed(failure: dict[str, Any] | None) -> None:
+            failure = FAILED if failure is None else failure
+            error = StageError(**failure) if failure else None
+            adoption.slot.ready = True
+            try:
+                if error is None:
+                    self._resources.folders.lend(adoption.slot, mounts)
+            except StageError as refused:
+                error = refused
+            reply.finish(error)
+
+        work = reported(lambda: complete(self._resources, adoption))
+        keep = [adoption.slot.lock.fileno()]
+        try:
+            self._jobs.begin(f"adopt slot {slot}", work, completed, keep)
+        except StageError:
+            adoption.slot.ready = True  # it can be released
+            raise
 
     def files(self, slot: int, session: str) -> Result:
         """Start a file helper that sees the scratch and the folders of a session."""

@@ -5,8 +5,8 @@ From the answer on nobody works for the slot, and no session has it: its name is
 slot is leased again only when the job has proven that nothing remains (slots/reclaim.py). A slot in
 which something is left stays in the warden's hands and is tried again every STUCK_S.
 
-The answer waits for the job where the job may still fail for a reason that the client should know,
-and where the disk is full: there, the client deletes to have room.
+The answer waits for the job in three cases: a process outside of the groups has the uid, virtual
+folders are to be written, or the disk is full: there, the client deletes to have room.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class Teardown:
             except StageError as error:
                 self._finish(slot, error)
                 continue
-            if self._is_over(slot):
+            if self._is_over(slot) and not folders:
                 self._finish(slot, None)
-                self.reclaim_later(slot, folders)
+                self.reclaim_later(slot)
             else:
                 self._reclaim(slot, folders)
 
@@ -115,13 +115,11 @@ class Teardown:
         for number in sorted(self._slots.stuck - self._emptying):
             self._reclaim(self._slots.emptying[number], [])
 
-    def reclaim_later(self, slot: Slot, folders: list[int]) -> None:
-        """Have a vacated slot reclaimed in a background job that nobody waits for."""
-        if folders:  # their data is written, which may take long: no other slot waits for that
-            self._reclaim(slot, folders)
-            return
+    def reclaim_later(self, slot: Slot) -> None:
+        """Have a vacated slot without folders reclaimed in a background job that nobody waits
+        for."""
         self._emptying.add(slot.number)
-        work, done = self._job(slot, folders)
+        work, done = self._job(slot, [])
         self._jobs.put_off(f"empty slot {slot.number}", work, done, [slot.lock.fileno()])
 
     def _reclaim(self, slot: Slot, folders: list[int]) -> None:

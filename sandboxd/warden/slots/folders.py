@@ -47,6 +47,7 @@ class FolderStore:
     def __init__(self, state_dir: str) -> None:
         self._dir = f"{state_dir}/folders"
         self._users: dict[str, set[int]] = {}  # mounted folder -> slots that have it
+        self._removals: set[str] = set()  # folders that a background job removes
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
     def make(self, folder: str, size: int, inodes: int) -> None:
@@ -67,10 +68,19 @@ class FolderStore:
             flush.directory(self._dir)
             undo.pop_all()
 
-    def remove(self, folder: str) -> None:
-        """Remove a folder, if it is there. Raises Invalid when a session has it."""
-        if self._users.get(folder):
+    def begin_removal(self, folder: str) -> None:
+        """No session gets the folder any more, and no file helper, up to `end_removal`. Raises
+        Invalid when a session has it, or it is being removed."""
+        if self._users.get(folder) or folder in self._removals:
             raise Invalid(f"folder {folder} is in use")
+        self._removals.add(folder)
+
+    def end_removal(self, folder: str) -> None:
+        """The folder is removed, or its removal has failed."""
+        self._removals.discard(folder)
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder that no session has, if it is there."""
         images.unmount(self._mount(folder))  # mounted, if a background job was killed
         with stage(idmap.STAGE), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(f"{self._dir}/{folder}")
@@ -144,6 +154,8 @@ class FolderStore:
 
     def _attach(self, folder: str) -> None:
         image, mount = f"{self._dir}/{folder}/image", self._mount(folder)
+        if folder in self._removals:
+            raise StageError(idmap.STAGE, f"folder {folder} is being removed")
         with stage(idmap.STAGE):
             try:
                 size = os.path.getsize(image)

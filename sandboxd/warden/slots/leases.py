@@ -1,6 +1,7 @@
 """Slots: small numbers that are leased to sessions. Uid, gid and directories follow from a number.
 
-    STATE/slots/N/session      the session's UUID, written last when leased, removed first
+    STATE/slots/N/session      the session's UUID, written last when leased, removed first; blank
+                               in a spare
     STATE/slots/N/image        its scratch, see scratch.py
     STATE/slots/N/scratch/     where the scratch is mounted, in the warden's mount namespace
     STATE/slots/N/runs/K/      run K, see runs/run_directory.py
@@ -23,7 +24,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,9 @@ from .reclaim import reclaim, unused
 VACANT_MAX = 16
 """Vacant slots whose leases a daemon holds; at most a quarter of all, since another daemon of the
 host may need some."""
+
+NO_NAME = " " * 36
+"""As long as a UUID, which takes its place when the spare is leased."""
 
 SETUP_S = 2.0
 """How long a shim may take to have the uid of its slot."""
@@ -107,6 +111,7 @@ class Slots:
               their files stay, and nobody gets the slots before the next start
     vacant    numbers that are proven to be empty, with the leases that keep others out
     proving   numbers that a background job looks at, with their leases
+    spares    slots of no session, which have a scratch or are getting one (requests/spares.py)
     """
 
     def __init__(self, config: SlotsConfig, state_dir: str) -> None:
@@ -120,6 +125,7 @@ class Slots:
         self.waiting: set[int] = set()
         self.vacant: dict[int, UidLease] = {}
         self.proving: dict[int, UidLease] = {}
+        self.spares: dict[int, Slot] = {}
         self.vacant_max = max(1, min(VACANT_MAX, config.count // 4))
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
@@ -138,6 +144,26 @@ class Slots:
             raise
         return slot
 
+    def set_aside(self) -> Slot:
+        """A vacant slot that becomes a spare; there is one."""
+        number = min(self.vacant)
+        slot = self._slot(number, "", self.vacant.pop(number))
+        self.spares[number] = self.leased.pop(number)
+        return slot
+
+    def claim(self, slot: Slot, session: str) -> int:
+        """Lease a spare that is complete to `session`; a descriptor of the file with the name. The
+        lease survives a restart of the host once that file is flushed. Raises OSError."""
+        fd = os.open(f"{slot.path}/session", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, session.encode(), 0)
+            name = os.open(f"{slot.path}/session", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        finally:
+            os.close(fd)
+        slot.session = session
+        self.leased[slot.number] = self.spares.pop(slot.number)
+        return name
+
     def prove(self, begin: int) -> int:
         """Hold the leases of free numbers from `begin` on, as many as may be vacant, so that their
         emptiness can be proven (`unused`); the number to go on with, `begin` for no more."""
@@ -145,9 +171,7 @@ class Slots:
         for number in range(begin, self._config.count):
             if len(self.proving) >= wanted:
                 return number
-            if any(number in taken for taken in (self.leased, self.emptying, self.vacant)):
-                continue
-            if number in self.waiting:
+            if number in self.vacant or any(number in taken for taken in self._taken()):
                 continue
             if (lock := self.hold(number)) is not None:
                 self.proving[number] = lock
@@ -168,13 +192,15 @@ class Slots:
 
     def close(self) -> None:
         """Give up the leases of all slots that no session has."""
-        for lock in (*self.vacant.values(), *self.proving.values()):
+        spares = [slot.lock for slot in self.spares.values()]
+        for lock in (*self.vacant.values(), *self.proving.values(), *spares):
             lock.close()
-        self.vacant, self.proving = {}, {}
+        self.vacant, self.proving, self.spares = {}, {}, {}
 
     def commit(self, slot: Slot) -> None:
-        """The slot is complete: from here on it survives a restart."""
-        flush.write(f"{slot.path}/session", slot.session)
+        """The slot is complete: from here on it survives a restart. A spare does not: its file has
+        room for a name, and no name."""
+        flush.write(f"{slot.path}/session", slot.session or NO_NAME)
         flush.directory(slot.path)
         flush.directory(self._dir)
 
@@ -200,7 +226,9 @@ class Slots:
         daemon if not by this one."""
         with contextlib.suppress(OSError):  # a full disk allows it, a damaged one may not
             os.unlink(f"{slot.path}/session")
-        self.emptying[slot.number] = self.leased.pop(slot.number)
+        self.leased.pop(slot.number, None)
+        self.spares.pop(slot.number, None)
+        self.emptying[slot.number] = slot
 
     def release(self, slot: Slot) -> None:
         """Nothing remains of `slot`: this is the proof for the next session."""
@@ -211,14 +239,24 @@ class Slots:
         else:
             slot.lock.close()
 
-    def remove_unleased(self) -> list[str]:
-        """Reclaim the slots that have a directory and are not leased; the paths of these."""
+    def unleased(self) -> list[int]:
+        """The slots that have a directory and are not leased."""
+        names = [entry.name for entry in os.scandir(self._dir)]
+        numbers = [int(name) for name in names if name.isdecimal()]
+        held = *self._taken(), self.vacant, self.proving
+        return [
+            number for number in numbers
+            if number < self._config.count and not any(number in one for one in held)
+        ]  # fmt: skip
+
+    def remove(self, unleased: Sequence[int]) -> list[str]:
+        """Reclaim these slots; the paths of those that no other daemon holds.
+
+        For background jobs: the slots that were leased since then are not among them.
+        """
         removed = []
-        for entry in os.scandir(self._dir):
-            number = int(entry.name) if entry.name.isdecimal() else self._config.count
-            taken = any(number in each for each in (self.leased, self.emptying, self.waiting))
-            ours = number < self._config.count and not taken
-            lock = self._lock_soon(number) if ours else None
+        for number in unleased:
+            lock = self._lock_soon(number)
             if lock is None:
                 continue
             with lock:
@@ -226,8 +264,12 @@ class Slots:
                 if left := reclaim(self._state_dir, number, uid):  # the check for leaks goes on
                     things = ", ".join(left.things + left.dead)
                     log.event("slot.stuck", logging.ERROR, slot=number, error=things)
-                removed.append(entry.path)
+                removed.append(self._path(number))
         return removed
+
+    def _taken(self) -> tuple[Collection[int], ...]:
+        """The slots that sessions have, had or may get back, and the spares."""
+        return self.leased, self.emptying, self.waiting, self.spares
 
     def _path(self, number: int) -> str:
         return f"{self._dir}/{number}"

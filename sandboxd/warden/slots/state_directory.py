@@ -15,6 +15,7 @@ import glob
 import os
 import stat
 import time
+from pathlib import Path
 
 from ...config import Config
 from ...errors import ConfigError
@@ -126,7 +127,7 @@ def expect_database(config: Config) -> None:
     path, slots = database_path(config), f"{config.state_dir}/slots"
     if os.path.exists(path) and os.path.getsize(path):
         return
-    sessions = glob.glob(f"{slots}/*/session")
+    sessions = [one for one in glob.glob(f"{slots}/*/session") if Path(one).read_text().strip()]
     if sessions:
         raise ConfigError(
             f"{path} is {'empty' if os.path.exists(path) else 'missing'}, and {slots} has the "

@@ -153,7 +153,7 @@ def test_folder_that_exists_cannot_be_made_again(work: Work) -> None:
     assert work.reply() == {"id": 1, "ok": True}
     work.make_folder(folder)
     assert work.reply()["stage"] == "folders"
-    work.warden.request("folder_remove", folder=folder)
+    work.warden.remove_folder(folder)
 
 
 def test_folder_whose_background_job_was_killed_can_be_removed(
@@ -168,7 +168,7 @@ def test_folder_whose_background_job_was_killed_can_be_removed(
     assert work.reply()["stage"] == "job"
     path = f"{work.warden.resources.config.state_dir}/folders/{folder}"
     assert os.path.ismount(f"{path}/mount")
-    work.warden.request("folder_remove", folder=folder)
+    work.warden.remove_folder(folder)
     assert not os.path.exists(path)
 
 

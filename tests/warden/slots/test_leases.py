@@ -90,7 +90,7 @@ def test_directory_that_is_no_slots_is_not_removed(slots: Slots, tmp_path: Path)
     for name in ("lost+found", "4", "²"):
         (tmp_path / "slots" / name).mkdir()
     (tmp_path / "slots" / "1").mkdir()
-    assert slots.remove_unleased() == [str(tmp_path / "slots" / "1")]
+    assert slots.remove(slots.unleased()) == [str(tmp_path / "slots" / "1")]
     assert sorted(os.listdir(tmp_path / "slots")) == ["4", "lost+found", "²"]
 
 
@@ -163,6 +163,17 @@ def test_adopted_slot_is_that_of_the_session_and_no_other(tmp_path: Path) -> Non
             after.adopt(99, SESSION)
 
 
+def test_session_that_begins_during_the_removal_of_slots_keeps_its_slot(
+    slots: Slots, tmp_path: Path
+) -> None:
+    """A background job removes them, with its own copy of the lease table."""
+    (tmp_path / "slots/1").mkdir()
+    unleased = slots.unleased()
+    new = lease(slots, SESSION)
+    assert slots.remove(unleased) == [str(tmp_path / "slots/1")]
+    assert Path(new.path).is_dir()
+
+
 def test_slot_that_another_daemon_held_at_the_start_is_kept_after_its_end(tmp_path: Path) -> None:
     with slots_of(tmp_path / "mine") as before:
         before.commit(lease(before, SESSION))
@@ -171,7 +182,7 @@ def test_slot_that_another_daemon_held_at_the_start_is_kept_after_its_end(tmp_pa
             lease(other, str(uuid.uuid4()))
             with pytest.raises(Unavailable, match="held by another daemon"):
                 mine.adopt(0, SESSION)
-        assert mine.remove_unleased() == []
+        assert mine.remove(mine.unleased()) == []
         assert lease(mine, str(uuid.uuid4())).number == 1
     with slots_of(tmp_path / "mine") as after:
         assert after.adopt(0, SESSION).uid == FIRST
@@ -182,7 +193,7 @@ def test_slot_of_a_daemon_that_died_while_it_leased_it_is_removed(
 ) -> None:
     (tmp_path / "slots" / "2").mkdir()
     leased = lease(slots, SESSION)
-    assert slots.remove_unleased() == [str(tmp_path / "slots" / "2")]
+    assert slots.remove(slots.unleased()) == [str(tmp_path / "slots" / "2")]
     assert os.path.isdir(leased.path)
 
 
