@@ -14,8 +14,9 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 
 from sandboxd.jail import chroot, syscalls
 
+from .entries import WARM_S
 from .needs import missing, somewhere
-from .sandbox import WARM_S, BareWarden, Sandbox, lease
+from .sandbox import BareWarden, Sandbox, lease
 
 NEED_ROOT = (
     # real jails and real daemons

@@ -6,25 +6,20 @@ and the attack that the protection stops succeeds.
 
 from __future__ import annotations
 
-import functools
 import os
-import select
 import selectors
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sandboxd import config_file, spool, wire
 from sandboxd.config import STEP_LIMITS
 from sandboxd.host_tasks import HostTasks
-from sandboxd.jail.enter import Jail
 from sandboxd.model import STEPS, Limits
-from sandboxd.shim import main as shim
 from sandboxd.warden.background import BackgroundJobs
-from sandboxd.warden.fork import fork
 from sandboxd.warden.host_limits import within_host
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
@@ -33,9 +28,7 @@ from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.requests.spares import Spares
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
-from sandboxd.warden.runs.entries import Entries
-from sandboxd.warden.runs.jail_entry import JailEntry, Shim
-from sandboxd.warden.runs.spawner import SpawnerSpec
+from sandboxd.warden.runs.jail_entry import Shim
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
@@ -43,32 +36,11 @@ from sandboxd.warden.slots.reclaim import reclaim
 from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
 
+from .entries import entries_of
 from .waiting import PATIENCE_S
 
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
 """First uid of the slots of this process: apart from those of daemons and of other test runs."""
-
-
-PREPARED = os.environ.get("SANDBOXD_TEST_PREPARED", "1") != "0"
-"""Runs get an entry that is prepared before their order comes; "0": one that is made for it."""
-
-WARM_S = float(os.environ.get("SANDBOXD_TEST_WARM", "0"))
-"""Seconds for which the shim of a run waits for the next run of its session; 0: none does."""
-
-
-class Prepared(Entries):
-    """Entries that this process forks, and that are prepared when they get their order."""
-
-    def _candidates(self, jail: Jail) -> Iterator[JailEntry]:
-        for entry in super()._candidates(jail):
-            end = entry.end
-            entry.child = fork([end.fileno()], functools.partial(shim.main, end, jail))
-            end.close()
-            select.select([entry.sock], [], [], PATIENCE_S)
-            if entry.receive() and entry.state == "prepared":
-                yield entry
-            entry.drop()
-        yield from super()._candidates(jail)
 
 
 @dataclass
@@ -117,7 +89,7 @@ class BareWarden:
         self.provisioning = provisioning.Provisioning(
             self.resources, self.jobs, self.teardown, self.spares
         )
-        self.entries = self._entries()
+        self.entries = entries_of(self.resources, self._selector, self.workers)
         self._started: list[Worker] = []
         self._subjects = (
             SlotRequests(
@@ -126,12 +98,6 @@ class BareWarden:
             RunRequests(self.resources, self.entries, self._started.append),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
-
-    def _entries(self) -> Entries:
-        """Entries without a spawner: this process forks them."""
-        kind = Prepared if PREPARED else Entries
-        spec = SpawnerSpec(self.resources.jail(), (), "text", "info")
-        return kind(self._selector, lambda: spec, self.workers.crashed, lambda pid: None)
 
     def is_warm(self, pid: int) -> bool:
         """The shim `pid` waits for the next run of its session, now or in a moment."""

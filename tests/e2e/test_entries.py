@@ -199,7 +199,7 @@ def test_deletion_of_a_session_takes_its_warm_shim(start: Start) -> None:
     warm(daemon)
     assert http.delete("/session/kept").status_code == 200
     assert not family(daemon, "shim") and not family(daemon, "init")
-    assert os.listdir(daemon.state / "slots") == []
+    until(lambda: os.listdir(daemon.state / "slots") == [])
 
 
 def test_killed_spawner_costs_no_run_and_another_one_is_started(start: Start) -> None:

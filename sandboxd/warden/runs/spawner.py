@@ -5,7 +5,7 @@ the warden is large. So the spawner is an interpreter of its own, with only the 
 makes entries to the jail (shim/main.py) and never sees a session, a request or a client's data.
 
     warden -> spawner   {"make"} + the entry's end of a socket
-    spawner -> warden   {"ready": version}             once, when it can make entries
+    spawner -> warden   {"ready": STAMP}               once, when it can make entries
     spawner -> warden   {"crashed": pid, "signal"}     a fault has ended an entry that it has made
 
 Its mount namespace has none of the scratches and folders that the warden mounts: an entry that
@@ -25,10 +25,11 @@ import select
 import signal
 import socket
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
-from ... import __version__, crash, log, wire
+from ... import crash, log, wire
 from ...jail import namespaces, overlays, syscalls
 from ...jail.chroot import own_mounts
 from ...jail.enter import Jail
@@ -70,6 +71,20 @@ class SpawnerSpec:
             values = json.loads(os.pread(file.fileno(), os.fstat(fd).st_size, 0))
         return cls(_jail(values["jail"]), tuple(values["mounted"]), values["log"],
                    values["log_level"])  # fmt: skip
+
+
+def _stamp() -> str:
+    """A value that changes when the code on the disk is replaced: by the names, times and sizes of
+    its files."""
+    package = Path(__file__).parents[2]
+    files = sorted(path for part in ("", "jail", "shim", "warden/runs") for path in
+                   (package / part).glob("*.py"))  # fmt: skip
+    facts = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    return f"{zlib.crc32(repr(facts).encode()):08x}"
+
+
+STAMP = _stamp()
+"""The code of this process."""
 
 
 def _text(value: bytes) -> str:
@@ -151,7 +166,7 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    wire.send(sock, {"ready": __version__})
+    wire.send(sock, {"ready": STAMP})
     while True:
         ready, _, _ = select.select([sock.fileno(), wake], [], [])
         if wake in ready:

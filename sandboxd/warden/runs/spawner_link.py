@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from ... import __version__, log, wire
+from ... import log, wire
 from . import spawner
 from .jail_entry import JailEntry
 from .spawner import SpawnerSpec
@@ -80,10 +80,10 @@ class SpawnerLink:
             self.stop()
         elif "crashed" in message:
             self._crashed(wire.number(message, "crashed"), str(message.get("signal")))
-        elif message.get("ready") == __version__:
+        elif message.get("ready") == spawner.STAMP:
             self.is_ready = True
         else:
-            log.event("spawner.other", logging.WARNING, version=str(message.get("ready")))
+            log.event("spawner.other", logging.WARNING, code=str(message.get("ready")))
             self._refused = True
             self.stop()
 
