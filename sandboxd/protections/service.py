@@ -43,6 +43,15 @@ PROTECTIONS = (
                "tests/api/test_tree_archive.py", "tests/e2e/test_archive_kills.py"),
     ),
     Protection(
+        "cases",
+        "each case of a request begins with the files that the build left: a file helper has a "
+        "copy where no program sees it, and restores each entry that a case has changed; the "
+        "ctime of an inode, which no program can set, shows that",
+        ("files/checkpoint.py", "files/exact_copy.py", "api/sessions/ephemeral_runs.py"),
+        tests=("tests/files/test_checkpoint.py", "tests/e2e/test_run_request.py"),
+        remains="a directory that a case has made large stays so, and takes some of the disk",
+    ),
+    Protection(
         "folders",
         "idmapped mounts: the files belong to one uid that no process has",
         ("jail/idmap.py", "warden/slots/folders.py"),
