@@ -27,6 +27,14 @@ PROTECTIONS = (
         remains="ext4 in the kernel reads an image that only the kernel wrote",
     ),
     Protection(
+        "deletion",
+        "the file system of a session that is over is shut down, so that its dirty pages are not "
+        "written before they are removed: a deletion does not keep the disk from others",
+        ("warden/slots/images.py", "warden/slots/reclaim.py"),
+        tests=("tests/warden/slots/test_images.py", "tests/e2e/test_deletion.py"),
+        remains="pages of virtual folders are written, since they stay",
+    ),
+    Protection(
         "rlimits",
         "core 0; finite file size, descriptors, processes, locked memory, signals; "
         "soft and hard alike",

@@ -119,12 +119,23 @@ PROTECTIONS = (
     ),
     Protection(
         "memory of clients",
-        "bodies and WebSocket messages of all clients have one total, and an owner has half; "
+        "bodies, WebSocket messages and the inputs of waiting runs of all clients have one total, "
+        "and an owner has half; "
         "a message has a deadline; heads have a total; freed memory goes back to the host",
-        ("api/http/body_budget.py", "api/http/ws_protocol.py", "api/memory.py"),
+        ("api/http/body_budget.py", "api/http/ws_protocol.py", "api/memory.py",
+         "api/sessions/waiting_inputs.py"),
         tests=("tests/api/test_ws_protocol.py", "tests/api/test_floods.py",
-               "tests/api/test_memory.py", "tests/api/test_overload.py"),
+               "tests/api/test_memory.py", "tests/api/test_overload.py",
+               "tests/api/test_waiting_inputs.py"),
         remains="two owners together can use up the total",
+    ),
+    Protection(
+        "places of file helpers",
+        "a session has eight file helpers at most, and all together 128, of which an owner gets "
+        "half; a call waits its turn for 10 s and is refused then",
+        ("api/sessions/file_client.py",),
+        tests=("tests/api/test_helper_places.py",),
+        remains="two owners together can use all places",
     ),
     Protection(
         "web pages",

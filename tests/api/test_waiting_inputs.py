@@ -84,7 +84,7 @@ def test_queues_full_of_inputs_are_refused_before_they_take_the_memory_of_all(
         statuses += [submit(http, id, f"r{number}", MIB) for number in range(6)]
     assert 3 <= statuses.count(200) <= 8 and statuses[-1] == 503
     assert set(statuses) == {200, 503}
-    for id in ids[:2]:  # what they held is free again
+    for id in ids[:2]:  # their memory is free again
         assert http.delete(f"/session/{id}").status_code == 200
     assert submit(http, ids[2], "again", MIB) == 200
 
