@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Any
@@ -83,10 +84,20 @@ class ApiConnection:
 
 def _kind(error: Exception) -> Kind:
     """The kind of a refusal; "fault" for a failure that is not the client's."""
+    if _is_of_disk(error):
+        return "nospace"
     return next((kind for cls, kind in _KINDS if isinstance(error, cls)), "fault")
 
 
+def _is_of_disk(error: Exception) -> bool:
+    """The image of the session could not be written to the disk of the host: ext4 then ends with
+    EIO, and takes no more changes (EROFS)."""
+    return isinstance(error, OSError) and error.errno in (errno.EIO, errno.EROFS)
+
+
 def _text(error: Exception) -> str:
+    if _is_of_disk(error):
+        return "the server's disk did not take the data; it may be full"
     if isinstance(error, OSError):
         return error.strerror or f"errno {error.errno}"
     return str(error)

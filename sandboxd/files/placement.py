@@ -102,6 +102,30 @@ def recover(home: int, stage: int) -> None:
         os.unlink(name, dir_fd=stage)
 
 
+def is_placed_in_part(home: int, stage: int) -> bool:
+    """`recover` still has moves to take back, or modes to set. Raises OSError."""
+    for name in (UNDO, REDO):
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            plan = read_list(fd)
+            if plan and (name == REDO or any(_is_done(home, move) for move in plan.moves)):
+                return True
+    return False
+
+
+def _is_done(home: int, move: Move) -> bool:
+    """The staged entry is in its place. Raises OSError."""
+    try:
+        present = _look(home, move.name[:-1])
+    except FileNotFoundError:
+        return False
+    try:
+        status = status_of(present, move.name[-1])
+        return status is not None and status.st_ino == move.inode
+    finally:
+        os.close(present)
+
+
 def _plan(home: int, tree: StagedTree) -> PlacementPlan:
     """The steps that put `tree` into place. Raises Refused for a name that cannot have its
     place."""

@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +124,36 @@ def test_disk_that_hangs_delays_what_is_written_and_nothing_else(folder: Path) -
         ]
         for name in ("kept", "other", *(f"more{n}" for n in range(8))):
             assert http.delete(f"/session/{name}").status_code == 200
+
+
+def test_archive_that_fills_the_disk_is_507_and_files_can_be_read_meanwhile(folder: Path) -> None:
+    state, precious, large = folder / "state", os.urandom(4 * MIB), os.urandom(24 * MIB)
+    config = SMALL.replace("33554432", "134217728")
+
+    def archive(name: str, content: bytes) -> bytes:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        return info.tobuf() + content + bytes(-len(content) % 512 + 1024)
+
+    with small(state, "size=64m"), running(folder, config) as daemon, daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "full"}).raise_for_status()
+        url = "/session/full/archive"
+        assert http.put(url, content=archive("precious", precious)).status_code == 200
+        fill(state / "filler")
+        late = http.put(url, content=archive("late", large))
+        assert late.status_code == 507, late.text
+        assert "the server's disk did not take the data" in late.json()["msg"]
+        for _ in range(2):
+            assert "precious" in http.get("/session/full/files").json()["files"]
+            assert "late" not in http.get("/session/full/files").json()["files"]
+            one = http.get("/session/full/download_single", params={"file": "precious"})
+            assert one.content == precious
+            again = http.put(url, content=archive("late", large))
+            assert again.status_code == 507, again.text
+        (state / "filler").unlink()
+        assert http.put(url, content=archive("late", large)).status_code == 200
+        assert http.get("/session/full/download_single?file=late").content == large
+        daemon.end("both")
 
 
 def test_full_disk_is_507_and_nothing_is_lost(folder: Path) -> None:
