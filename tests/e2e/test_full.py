@@ -262,7 +262,7 @@ def test_full_inode_table_is_507_and_passes(folder: Path) -> None:
 
 
 def test_warden_without_descriptors_refuses_and_is_well_again(folder: Path) -> None:
-    with running(folder) as daemon, daemon.client() as http:
+    with running(folder, "[scratch]\nspares = 0\n") as daemon, daemon.client() as http:
         http.post("/session", json={"image": "c", "name": "kept"}).raise_for_status()
         assert daemon.process
         warden = daemon.process.pid
