@@ -11,6 +11,7 @@ import functools
 import os
 from dataclasses import dataclass, field
 
+from . import etc_names
 from .model import GIB, MIB, UNLIMITED, Limits
 
 STATE_DIR = "/var/lib/sandboxd"
@@ -89,19 +90,6 @@ class FoldersConfig:
     token_s: float = 3600
 
 
-ETC = (
-    "alternatives", "debian_version", "fonts", "inputrc", "java-*-openjdk", "ld.so.cache",
-    "ld.so.conf", "ld.so.conf.d", "localtime", "lsb-release", "magic", "mime.types", "os-release",
-    "protocols", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone",
-)  # fmt: skip
-"""Names below /etc that programs of many languages read, changed or not: no secret belongs there.
-Some are made on the host, so no package has their checksum."""
-
-ETC_UNCHANGED = ("bash.bashrc", "perl", "php", "profile", "profile.d", "python3")
-"""Names below /etc of which only the files are shown that are as their package has installed them;
-all of them on a host whose package manager is not dpkg."""
-
-
 @dataclass(frozen=True, slots=True)
 class RootfsConfig:
     """The parts of the host that every jail shows read-only; missing parts are left out.
@@ -122,12 +110,12 @@ class RootfsConfig:
     @property
     def etc_builtin(self) -> tuple[str, ...]:
         """The names of ETC, unless they are replaced."""
-        return () if self.replace_etc else ETC
+        return () if self.replace_etc else etc_names.ETC
 
     @property
     def etc_unchanged(self) -> tuple[str, ...]:
         """The names of ETC_UNCHANGED, unless they are replaced."""
-        return () if self.replace_etc else ETC_UNCHANGED
+        return () if self.replace_etc else etc_names.ETC_UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from sandboxd import config_file, spool, wire
 from sandboxd.config import STEP_LIMITS
@@ -61,14 +61,12 @@ class Result:
     @property
     def exit(self) -> int | None:
         """The exit code of the last step."""
-        code: int | None = self.last["exit"]
-        return code
+        return cast(int | None, self.last["exit"])
 
     @property
     def verdict(self) -> dict[str, Any]:
         """The verdict of the last step."""
-        verdict: dict[str, Any] = self.last["verdict"]
-        return verdict
+        return cast(dict[str, Any], self.last["verdict"])
 
 
 class BareWarden:
@@ -85,16 +83,13 @@ class BareWarden:
         self._selector = selectors.DefaultSelector()
         self.workers = Workers(self.resources, self._selector, lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
-        self.spares = Spares(self.resources, self.jobs, self.teardown)
-        self.provisioning = provisioning.Provisioning(
-            self.resources, self.jobs, self.teardown, self.spares
-        )
+        shared = resources, jobs, teardown_ = self.resources, self.jobs, self.teardown
+        self.spares = Spares(*shared)
+        self.provisioning = provisioning.Provisioning(*shared, self.spares)
         self.entries = entries_of(self.resources, self._selector, self.workers)
         self._started: list[Worker] = []
         self._subjects = (
-            SlotRequests(
-                self.resources, self.workers, self.teardown, self.jobs, self.entries.end_rest
-            ),
+            SlotRequests(resources, self.workers, teardown_, jobs, self.entries.end_rest),
             RunRequests(self.resources, self.entries, self._started.append),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
@@ -172,9 +167,10 @@ class BareWarden:
 
     def remove_folder(self, folder: str) -> None:
         """Remove a virtual folder, in this process. Raises Invalid when a session has it."""
-        self.resources.folders.begin_removal(folder)
-        self.resources.folders.remove(folder)
-        self.resources.folders.end_removal(folder)
+        folders = self.resources.folders
+        folders.begin_removal(folder)
+        folders.remove(folder)
+        folders.end_removal(folder)
 
     def free(self, slot: Slot) -> None:
         """Take everything back from a slot whose processes are gone."""
