@@ -83,13 +83,13 @@ class BareWarden:
         self._selector = selectors.DefaultSelector()
         self.workers = Workers(self.resources, self._selector, lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
-        shared = resources, jobs, teardown_ = self.resources, self.jobs, self.teardown
+        shared = resources, jobs, ending = self.resources, self.jobs, self.teardown
         self.spares = Spares(*shared)
         self.provisioning = provisioning.Provisioning(*shared, self.spares)
         self.entries = entries_of(self.resources, self._selector, self.workers)
         self._started: list[Worker] = []
         self._subjects = (
-            SlotRequests(resources, self.workers, teardown_, jobs, self.entries.end_rest),
+            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_rest),
             RunRequests(self.resources, self.entries, self._started.append),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
@@ -103,8 +103,7 @@ class BareWarden:
     def request(self, op: str, *fds: int, **arguments: Any) -> replies.Result:
         """Make a request that is answered at once. Raises what refuses it."""
         (act,) = (getattr(one, op) for one in self._subjects if hasattr(one, op))
-        result: replies.Result = act(**self.checked(op, *fds, **arguments))
-        return result
+        return cast(replies.Result, act(**self.checked(op, *fds, **arguments)))
 
     def start(self, *fds: int, **arguments: Any) -> tuple[Worker, list[int]]:
         """Start a run; its shim, and the descriptors to follow it."""
