@@ -19,7 +19,7 @@ from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.group_removal import GroupRemovals, end_groups
 from sandboxd.warden.runs.worker import Worker
 
-from ...waiting import PATIENCE_S
+from ...waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.root
 
@@ -45,6 +45,7 @@ def member(group: Group, command: str) -> subprocess.Popen[bytes]:
 
 def test_group_with_processes_is_ended_and_removed(group: Group) -> None:
     with member(group, "sleep 60 & sleep 60 & wait") as process:
+        until(lambda: len(group.members()) == 3)
         assert end_groups([group], PATIENCE_S) == []
         assert process.wait() == -signal.SIGKILL
     assert not any(Path(path).exists() for path in group.dirs.values())
