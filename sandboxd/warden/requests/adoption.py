@@ -65,7 +65,9 @@ def _find_shims(hierarchy: Hierarchy, slot: Slot, runs: Set[int], shims: list[Wo
             shims.append(Worker(slot.runs[run], slot, run, group, pidfd))
         if run not in runs:
             run_directory.remove(path)
-    _end_groups(hierarchy, over)
+    # A run that goes on may have the group of an earlier run, whose shim it has.
+    living = {shim.group.name for shim in shims if shim.group}
+    _end_groups(hierarchy, [group for group in over if group.name not in living])
 
 
 def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> list[str]:
