@@ -64,7 +64,10 @@ def complete(resources: Resources, adoption: Adoption) -> None:
     """
     if adoption.error:
         raise adoption.error
-    _end_groups(resources.hierarchy, adoption.over)
+    # A run that goes on may have the group of an earlier run, whose shim it has.
+    living = {shim.group.name for shim in adoption.shims if shim.group}
+    over = [group for group in adoption.over if group.name not in living]
+    _end_groups(resources.hierarchy, over)
     uid_processes.end(adoption.slot.uid, lambda: _processes(adoption.shims), HELPERS_S)
     resources.scratch.mount(adoption.slot.path, 1024 * GIB, 0)
 
