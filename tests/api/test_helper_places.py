@@ -25,11 +25,12 @@ class Files:
 
     def __init__(self, all: Reservations, owner: str) -> None:
         self.helpers = HelperPlaces(all, owner)
-        self.peers: list[socket.socket] = []
+        self.opened = 0
 
     async def open_helper(self) -> Channel:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.peers.append(theirs)
+        theirs.close()
+        self.opened += 1
         return Channel(ours)
 
     def helper_gone(self) -> SandboxdError:
@@ -98,12 +99,14 @@ async def test_call_beyond_the_total_waits_for_a_place_and_gets_it() -> None:
         for owner in ("one", "two", "two"):
             await opened(stack, Files(all, owner))
         third = Files(all, "three")
-        call = asyncio.create_task(FileClient(third).open())
+        client = FileClient(third)
+        call = asyncio.create_task(client.open())
         await asyncio.sleep(0)
-        assert not call.done() and not third.peers
+        assert not call.done() and not third.opened
         first.close()
         await call
-        assert third.peers
+        assert third.opened
+        client.close()
 
 
 @in_loop
