@@ -108,7 +108,7 @@ def _case(
     try:
         plan = batch.plan(own, row, runtime, config)
     except Invalid as error:
-        raise Invalid(str(error), _renamed(error.data, case, where)) from None
+        raise Invalid(error.public, _renamed(error.data, case, where)) from None
     if plan.steps[-1].command is None:
         raise _invalid("options.exec", "the cases need a command")
     expected = None

@@ -28,9 +28,9 @@ def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> Non
             (mount,) = proc.joinpath("mountinfo").read_text().splitlines()
             assert {"nosuid", "nodev", "noexec"} <= set(mount.split()[5].split(","))
             links = [os.readlink(path) for path in proc.joinpath("fd").iterdir()]
-            null, own = os.readlink("/proc/self/fd/2"), ("/work", "/stage/0")
+            null, own = os.readlink("/proc/self/fd/2"), ("/work", "/stage/0", "/tmp")
             expected = {"/dev/null", null, *own, *(x for x in links if x.startswith("socket:"))}
-            assert set(links) == expected and len(links) == 6, links
+            assert set(links) == expected and len(links) == 7, links
             limits = proc.joinpath("limits").read_text()
             for name, most in (("core file size", 0), ("processes", 0), ("address space", 1 << 30)):
                 assert f"Max {name}" in limits
