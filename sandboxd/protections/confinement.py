@@ -41,7 +41,7 @@ PROTECTIONS = (
             ),
         ),
         attacks=("loopback-tcp", "loopback-udp", "abstract-socket", "way-out", "interfaces",
-                 "network-settings", "raw-sockets", "pass-for-lease"),
+                 "network-settings", "raw-sockets"),
         tests=("tests/escape/test_processes.py::test_server_on_the_runs_own_loopback_is_reached",),
         remains="idle tunnel devices, on some kernels",
     ),

@@ -17,12 +17,14 @@ from typing import Any
 
 import pytest
 
+from sandboxd.cgroupfs import GroupFiles
 from sandboxd.jail import identity, mounts, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.mounts import Bind, Mount, Tree
 from sandboxd.jail.overlays import Overlay
 from sandboxd.model import Limits
 from sandboxd.shim import environment
+from sandboxd.warden.runs import slot_group
 
 PLENTY = 1 << 17
 """More of any of RAISED than an attack takes."""
@@ -183,6 +185,12 @@ def without_cgroup(*names: str) -> Remove:
                 real(group, name, value)
 
         patch.setattr(Group, "_write", write)
+        write_sum = slot_group._write
+
+        def write_other_sums(files: GroupFiles, settings: list[tuple[str, str]]) -> None:
+            write_sum(files, [one for one in settings if not one[0].startswith(names)])
+
+        patch.setattr(slot_group, "_write", write_other_sums)
         plan = rlimits.plan
 
         def planned(limits: Limits) -> dict[int, int]:
@@ -244,7 +252,7 @@ class Removal:
 REMOVALS = (
     Removal("network namespace", ("network", "namespaces"),
             without_namespace(syscalls.CLONE_NEWNET), """
-        loopback-tcp loopback-udp abstract-socket way-out interfaces namespaces pass-for-lease"""),
+        loopback-tcp loopback-udp abstract-socket way-out interfaces namespaces"""),
     Removal("pid namespace", ("namespaces",),
             without_namespace(syscalls.CLONE_NEWPID), "namespaces"),
     Removal("pid namespace and hidepid", ("namespaces", "/proc"), together(

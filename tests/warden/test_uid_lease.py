@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.errors import ConfigError
-from sandboxd.warden import runtime_directory, uid_lease
+from sandboxd.warden import runtime_directory
 from sandboxd.warden.uid_lease import UidLease, lease_uid
 
 from ..sandbox import TEST_UIDS
@@ -22,16 +21,6 @@ from ..sandbox import TEST_UIDS
 FIRST = TEST_UIDS + 120
 USER = 65534
 """A user of the host without rights."""
-
-BIND = """
-import socket, sys
-sockets = []
-for uid in range(int(sys.argv[1]), int(sys.argv[1]) + 3):
-    sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-    sockets[-1].bind(f"\\0sandboxd/uid/{uid}")
-print("bound", flush=True)
-sys.stdin.read()
-"""
 
 LOCK = """
 import fcntl, os, sys
@@ -67,41 +56,6 @@ def leases() -> list[UidLease]:
     for lease in free:
         lease.close()
     return free
-
-
-def test_user_who_binds_all_names_of_leases_hinders_no_session() -> None:
-    with process_of(USER, BIND) as line:
-        assert line == "bound"
-        assert len(leases()) == 3
-
-
-def test_user_who_binds_all_names_would_hold_all_uids_if_nobody_asked_whose_they_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(uid_lease, "_holder", lambda name: 0)
-    with process_of(USER, BIND) as line:
-        assert line == "bound"
-        assert leases() == []
-
-
-def test_name_that_a_daemon_of_an_earlier_version_holds_keeps_its_uid() -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as earlier:
-        earlier.bind(f"\0sandboxd/uid/{FIRST}")
-        assert [lease.uid for lease in leases()] == [FIRST + 1, FIRST + 2]
-    assert len(leases()) == 3
-
-
-def test_daemon_of_an_earlier_version_sees_a_lease() -> None:
-    lease = lease_uid(FIRST)
-    assert lease
-    with (
-        lease,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as earlier,
-        pytest.raises(OSError, match="in use"),
-    ):
-        earlier.bind(f"\0sandboxd/uid/{FIRST}")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as earlier:
-        earlier.bind(f"\0sandboxd/uid/{FIRST}")
 
 
 def test_user_cannot_lock_the_file_of_a_lease() -> None:

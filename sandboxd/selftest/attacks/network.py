@@ -102,12 +102,4 @@ ATTACKS = (
             address = struct.pack("16sHH4s8x", b"lo", 2, 0, bytes([127, 0, 0, 1]))
             refused("address of lo", lambda: fcntl.ioctl(sock, 0x8916, address), errno.EPERM)
         """),
-    _attack("pass-for-lease", "take the daemon's names in the abstract name space", """
-        for uid in (os.getuid(), os.getuid() + 1):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                try:
-                    sock.bind(f"\\0sandboxd/uid/{uid}")
-                except OSError as error:
-                    broken(f"the lease of {uid} is seen: {error.strerror}")
-        """),
 )  # fmt: skip

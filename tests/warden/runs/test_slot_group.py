@@ -47,7 +47,7 @@ def hierarchy() -> Iterator[Hierarchy]:
 
 @pytest.fixture
 def slot() -> Slot:
-    return Slot(7, 1000007, "/nowhere", "session", UidLease(1000007, -1, None))
+    return Slot(7, 1000007, "/nowhere", "session", UidLease(1000007, -1))
 
 
 def begin(
