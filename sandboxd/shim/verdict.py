@@ -50,10 +50,11 @@ _ENDS = ("success", "failure", "signal")
 
 
 def is_clean(facts: StepFacts, verdict: Verdict) -> bool:
-    """The step has ended by itself, and has tried nothing that the jail forbids."""
+    """The step has ended by itself, has tried nothing that the jail forbids, and has reached no
+    limit, whatever its exit code says."""
     ended = verdict.outcome in _ENDS and verdict.limit is None and facts.exit is not None
     by_itself = not (facts.ended_by or facts.killed_by or facts.external_signals)
-    return ended and by_itself and not facts.oom and not facts.denied
+    return ended and by_itself and not facts.denied and _limit_from_kernel(facts) is None
 
 
 def _cause(facts: StepFacts) -> tuple[Outcome, str | None]:

@@ -48,9 +48,10 @@ def with_sleep(daemon: Daemon) -> dict[str, int] | None:
 
 
 def test_processes_are_those_of_the_picture(folder: Path) -> None:
-    idle = {"sandboxd: warden": 0, "sandboxd: api": FIRST_UID - 1}
+    pool = {"sandboxd: spawner": 0, "sandboxd: prepared": 0}
+    idle = {"sandboxd: warden": 0, "sandboxd: api": FIRST_UID - 1} | pool
     with running(folder) as daemon, daemon.client() as http:
-        assert processes(daemon) == idle
+        until(lambda: processes(daemon) == idle)
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
         assert processes(daemon) == idle
         call = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 30"}}
@@ -61,7 +62,7 @@ def test_processes_are_those_of_the_picture(folder: Path) -> None:
         shim = {"sandboxd: shim slot N run 1": uid, "sandboxd: init": uid}
         assert titles == idle | shim | {"sleep\x0030": uid}
         http.delete(f"/session/{id}")
-        assert processes(daemon) == idle
+        until(lambda: processes(daemon) == idle)
 
 
 def test_api_has_no_privileges(folder: Path) -> None:

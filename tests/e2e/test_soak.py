@@ -199,8 +199,10 @@ def _settled(daemon: Daemon, wanted: dict[str, int] | None = None) -> Held:
 def test_sessions_come_and_go_and_nothing_of_them_stays() -> None:
     began = time.monotonic()
     with passable() as folder, running(folder, CONFIG) as daemon:
+        part = max(40, SESSIONS // 10)
+        _live_many(daemon, range(-part - 20, -part))  # vacant slots and prepared jails are there
         empty = _settled(daemon)
-        _live_many(daemon, range(-max(40, SESSIONS // 10), 0))
+        _live_many(daemon, range(-part, 0))
         first = _settled(daemon, empty.counts())
         print(f"\nafter the first part: {first}")
         tally: Counter[str] = Counter()
