@@ -50,7 +50,7 @@ class Daemon:
         if "[slots]" not in config:
             config = f"{config}\n{SLOTS}"
         if "spares = " not in config:  # tests know slots by number and count their directories
-            before, table, after = config.partition("[scratch]\n")
+            before, _, after = config.partition("[scratch]\n")
             config = f"{before.rstrip()}\n[scratch]\nspares = 0\n{after}"
         if "[runs]" not in config and os.environ.get("SANDBOXD_TEST_ENTRIES") == "0":
             config = f"{config}\n[runs]\nprepared = 0\nwarm_s = 0\n"

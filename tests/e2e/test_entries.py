@@ -178,7 +178,7 @@ def test_run_with_other_limits_gets_another_jail(start: Start) -> None:
     daemon, http = start(WARM)
     count(http)
     first = warm(daemon)
-    options = {"exec": "ulimit -n", "limits": dict.fromkeys(STEPS, {"nofile": 99})}
+    options = {"exec": "ulimit -n", "limits": {step: {"nofile": 99} for step in STEPS}}
     assert run(http, "kept", options).text("stdout") == "99\n"
     until(lambda: ended(first))
 
