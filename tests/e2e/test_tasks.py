@@ -122,7 +122,7 @@ def new(http: httpx.Client, **limits: int) -> str:
 
 
 def test_failing_fork_is_answered_503_and_readyz_says_so_until_there_is_room(folder: Path) -> None:
-    config = f'metrics = "unix:{folder}/metrics.sock"\n'
+    config = f'metrics = "unix:{folder}/metrics.sock"\n[runs]\nprepared = 0\n'
     transport = httpx.HTTPTransport(uds=f"{folder}/metrics.sock")
     monitor = httpx.Client(transport=transport, base_url="http://localhost")
     with (
