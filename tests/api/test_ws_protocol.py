@@ -131,6 +131,20 @@ def test_message_that_is_not_complete_in_time_closes_its_connection(
     play(scenario)
 
 
+def test_text_that_is_not_utf_8_closes_its_connection_and_is_no_error_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(service: WebSocketService, port: int) -> None:
+        reader, writer = await service.connect(port)
+        service.takes.release()
+        writer.write(frame(b"\xc9(", fin=False) + frame(b"\xff", opcode=0))
+        assert await close_code(reader) == 1007
+        await service.holds(lambda used: used == 0)
+
+    play(scenario)
+    assert not caplog.records
+
+
 def test_message_of_fragments_that_trickle_is_not_complete_in_time_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

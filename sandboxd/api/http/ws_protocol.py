@@ -39,8 +39,8 @@ MESSAGE_COST = 512
 REFUSED_S = 3.0
 """Seconds in which a refused client has to read why, and to close its side."""
 
-TRY_AGAIN, TOO_SLOW = 1013, 1008
-"""The codes of a close: try again later, policy violation (RFC 6455, and its registry)."""
+TRY_AGAIN, TOO_SLOW, NO_TEXT = 1013, 1008, 1007
+"""The codes of a close: try again later, policy violation, no UTF-8 (RFC 6455 and its registry)."""
 
 FRAGMENTS_MAX = 4096
 """Frames of one message; an empty frame costs a client next to nothing."""
@@ -164,6 +164,9 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
     def send_receive_event_to_app(self) -> None:
         """A message is complete."""
         self._stop_timer()
+        if self.curr_msg_data_type == "text" and not _is_utf8(b"".join(self.frames)):
+            self._fail(NO_TEXT, "a text message has to be UTF-8")
+            return
         wide = 1 if all(map(_is_ascii, self.frames)) else 4  # bytes of a character in a text
         size = sum(map(len, self.frames)) * wide + MESSAGE_COST
         before = self.queue.qsize()
@@ -221,6 +224,14 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
             self.offer(self.scope)
             self.read_paused = True  # until the application asks for what comes
             self.transport.pause_reading()
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_ascii(part: bytes) -> bool:
