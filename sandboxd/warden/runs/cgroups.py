@@ -215,10 +215,13 @@ def _make(dirs: Mapping[str, str]) -> None:
 
 def _fill_cpuset(directory: str) -> None:
     """Give the v1 group at `directory` the CPUs and memory of the group above it. A new group has
-    none, and no process can join it (cgroup-v1/cpusets.rst)."""
+    none, and no process can join it (cgroup-v1/cpusets.rst); the one above may be new, too."""
+    path = Path(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):
-        if not Path(directory, name).read_text().strip():
-            Path(directory, name).write_text(Path(directory).parent.joinpath(name).read_text())
+        if not path.joinpath(name).read_text().strip():
+            if not path.parent.joinpath(name).read_text().strip():
+                _fill_cpuset(str(path.parent))
+            path.joinpath(name).write_text(path.parent.joinpath(name).read_text())
 
 
 def _try_cpuset(path: str) -> dict[str, str]:

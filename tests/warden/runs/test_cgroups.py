@@ -68,3 +68,19 @@ def test_daemon_starts_also_where_it_can_have_no_cpuset(
 
 def test_shims_stay_where_no_group_is_delegated(v1: Path) -> None:
     assert Hierarchy.find("sandboxd-test").shims is None
+
+
+def test_run_can_be_started_although_the_group_of_the_daemon_was_removed() -> None:
+    """Another user of the same group can do so while it is empty."""
+    groups = Hierarchy.find(f"sandboxd-test-again-{os.getpid()}")
+    groups.remove()
+    group = groups.run_group(0, 1)
+    try:
+        child = os.fork()
+        if child == 0:
+            group.join()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        assert group.remove()
+        groups.remove()
