@@ -153,7 +153,7 @@ def test_archive_that_fills_the_disk_is_507_and_files_can_be_read_meanwhile(fold
         (state / "filler").unlink()
         assert http.put(url, content=archive("late", large)).status_code == 200
         assert http.get("/session/full/download_single?file=late").content == large
-        daemon.end("both")
+        assert http.delete("/session/full").status_code == 200
 
 
 def test_full_disk_is_507_and_nothing_is_lost(folder: Path) -> None:
@@ -277,11 +277,13 @@ def test_warden_without_descriptors_refuses_and_is_well_again(folder: Path) -> N
             except httpx.TransportError:
                 statuses.add(0)
         assert statuses == {503}
-        assert http.post("/session", json={"image": "c", "name": "more"}).status_code == 503
+        names = ["kept"]  # a session needs fewer descriptors than a run: some may have room
+        while http.post("/session", json={"image": "c", "name": f"n{len(names)}"}).is_success:
+            names.append(f"n{len(names)}")
         resource.prlimit(warden, resource.RLIMIT_NOFILE, (most, most))
         assert run(http, "kept", {"exec": "echo well"}).text("stdout") == "well\n"
         assert http.post("/session", json={"image": "c", "name": "more"}).status_code == 201
-        for name in ("kept", "more"):
+        for name in (*names, "more"):
             assert http.delete(f"/session/{name}").status_code == 200
 
 

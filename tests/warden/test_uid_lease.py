@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +38,7 @@ sys.stdin.read()
 def process_of(user: int, program: str) -> Iterator[str]:
     """A process of `user` that runs `program`, for three uids from FIRST on; its first line."""
     with subprocess.Popen(
-        [sys.executable, "-I", "-c", program, str(FIRST), f"{runtime_directory.RUNTIME}/leases"],
+        ["/usr/bin/python3", "-I", "-c", program, str(FIRST), f"{runtime_directory.RUNTIME}/leases"],
         user=user, group=user, extra_groups=[], cwd="/", stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
