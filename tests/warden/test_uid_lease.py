@@ -37,8 +37,9 @@ sys.stdin.read()
 @contextmanager
 def process_of(user: int, program: str) -> Iterator[str]:
     """A process of `user` that runs `program`, for three uids from FIRST on; its first line."""
+    directory = f"{runtime_directory.RUNTIME}/leases"
     with subprocess.Popen(
-        ["/usr/bin/python3", "-I", "-c", program, str(FIRST), f"{runtime_directory.RUNTIME}/leases"],
+        ["/usr/bin/python3", "-I", "-c", program, str(FIRST), directory],
         user=user, group=user, extra_groups=[], cwd="/", stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
