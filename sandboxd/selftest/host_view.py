@@ -170,7 +170,9 @@ def _remains(of: Footprint) -> Iterator[str]:
         return
     for pid in procfs.pids():
         with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/ns/pid") == of.processes:
+            # The kernel may give the number of the namespace to that of another jail by now.
+            is_there = os.readlink(f"/proc/{pid}/ns/pid") == of.processes
+            if is_there and str(of.uid) in procfs.status(pid, "Uid")[0].split():
                 yield f"process {pid}"
     for path, inode in of.groups:
         with contextlib.suppress(OSError):

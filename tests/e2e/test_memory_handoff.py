@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -50,7 +51,8 @@ def shared_memory(daemon: Daemon) -> int:
     """Bytes of files in memory that all runs of the daemon are charged for, also those whose group
     has gone."""
     name = "sandboxd-" + sha256(str(daemon.state).encode()).hexdigest()[:8]
-    stat = next(Path("/sys/fs/cgroup").rglob(f"{name}/memory.stat"))
+    tops = (top for top, *_ in os.walk("/sys/fs/cgroup") if os.path.basename(top) == name)
+    stat = next(Path(top, "memory.stat") for top in tops if Path(top, "memory.stat").exists())
     words = dict(line.split() for line in stat.read_text().splitlines())
     return int(words.get("total_shmem", words["shmem"]))
 
