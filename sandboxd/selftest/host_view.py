@@ -168,12 +168,7 @@ def _remains(of: Footprint) -> Iterator[str]:
     if of.uid == 0:
         yield "its uid was root's, so its remains cannot be recognized"
         return
-    for pid in procfs.pids():
-        with contextlib.suppress(OSError):
-            # The kernel may give the number of the namespace to that of another jail by now.
-            is_there = os.readlink(f"/proc/{pid}/ns/pid") == of.processes
-            if is_there and str(of.uid) in procfs.status(pid, "Uid")[0].split():
-                yield f"process {pid}"
+    yield from (f"process {pid}" for pid in procfs.pids() if _is_of(pid, of))
     for path, inode in of.groups:
         with contextlib.suppress(OSError):
             if os.stat(path).st_ino == inode:
@@ -194,6 +189,16 @@ def _remains(of: Footprint) -> Iterator[str]:
         with contextlib.suppress(OSError):
             if os.lstat(path).st_uid == of.uid:
                 yield path
+
+
+def _is_of(pid: int, session: Footprint) -> bool:
+    """The process is one of the session. Its pid namespace alone does not say so: the kernel may
+    have given the number of the namespace to that of another jail by now."""
+    try:
+        is_there = os.readlink(f"/proc/{pid}/ns/pid") == session.processes
+    except OSError:  # the process has ended
+        return False
+    return is_there and str(session.uid) in procfs.status(pid, "Uid")[0].split()
 
 
 def _namespaces(pid: int) -> Iterator[str]:

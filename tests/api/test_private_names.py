@@ -86,7 +86,8 @@ ATTRIBUTES: dict[type, set[str]] = {
         "transport", "url",
     },
     WebSocketsSansIOProtocol: {
-        "client", "close_sent", "close_timer", "conn", "frames", "handshake_complete",
+        "client", "close_sent", "close_timer", "conn", "curr_msg_data_type", "frames",
+        "handshake_complete",
         "handshake_initiated", "loop", "queue", "read_paused", "response", "scope",
         "transport", "writable",
     },
