@@ -137,6 +137,7 @@ def test_dead_process_delays_the_next_lease_of_its_slot_but_not_the_end_of_its_s
     holder = daemon.state / "slots" / str(number) / "session"
 
     def is_leased() -> bool:  # without a sweep
+        time.sleep(0.15)
         again = session()  # it stays: other slots may be vacant
         return holder.exists() and holder.read_text() == again
 
