@@ -16,9 +16,11 @@ import msgspec
 
 from ..errors import StageError
 from ..model import STEPS, StepName, Verdict
+from ..wire import NUMBER_MAX
 
-NO_POSITION = 1 << 62
-"""Beyond every console position that a run can reach."""
+NO_POSITION = NUMBER_MAX - 1
+"""Beyond every console position that a run can reach. A shim must read it as this number:
+if it read another one, it would answer each watch at once."""
 
 _T = TypeVar("_T")
 
