@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_call_after_the_last_reply_gets_it_again_with_its_steps(
         last = await reply(run, policy=first)
         while not run.served:
             last = await reply(run, policy=first)
+            await asyncio.sleep(0)  # a repeated reply waits for nothing, and the run has to end
         again = await reply(run, policy=HOLD)
         assert (again.answer.status, again.console) == ("finished", last.console)
         assert again.ends == last.ends
