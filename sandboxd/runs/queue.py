@@ -203,7 +203,7 @@ class RunQueue:
                 self.suspend()
                 return
             except SandboxdError as error:
-                if run.called_off:
+                if run.state == "called off":
                     await self._host.forget_runs([run])
                     run.vanish()
                 else:

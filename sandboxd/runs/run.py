@@ -1,7 +1,8 @@
 """One run of a session: from its place in the queue to its end and its result.
 
 A run waits in its session's queue, is started, is followed to its end, and keeps its result until
-newer runs push it out of the queue's memory. Its calls are served by client_calls.py.
+newer runs push it out of the queue's memory. Its states are in life.py, and its calls are served
+by client_calls.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .console_items import Item
 from .cursor import Offset
 from .follower import Follower, StartedRun
 from .journal import HOST_RESTARTED, NO_POSITION, SHIM_GONE, JournalEvent
+from .life import BEFORE, ENDED, TRANSITIONS, UNWANTED, RunEvent, RunState
 from .plan import Plan
 from .polling import POLL, PollPolicy
 from .reply import Reply
@@ -40,7 +42,7 @@ class Run:
     asked_at    seconds since 1970 of the request for it
     started_at  the same of its start, 0.0 before it
     ended_at    the same of its end
-    called_off  its client has had it taken out of the queue before it began
+    state       see life.py
     done        set when it has left the queue
     """
 
@@ -54,7 +56,7 @@ class Run:
         self.durable: asyncio.Future[object] | None = None  # its record comes to the disk
         self.asked_at = time.time()
         self.started_at = self.ended_at = 0.0
-        self.called_off = False
+        self.state: RunState = "queued"
         self.done = asyncio.Event()
         self._config = config
         self._calls = ClientCalls(
@@ -68,6 +70,13 @@ class Run:
         self._size: int | None = None
         self._withdraw: Callable[[], None] | None = None
 
+    def _become(self, event: RunEvent) -> None:
+        """Change the state by an event."""
+        assert event in TRANSITIONS[self.state], f"{event} while {self.state}"
+        self.state = TRANSITIONS[self.state][event]
+        if self.state not in BEFORE and self.state != "called off":
+            self._settled.set()
+
     @property
     def error(self) -> SandboxdError | None:
         """Our failure that has ended it, which each of its calls raises."""
@@ -76,7 +85,7 @@ class Run:
     @property
     def vanished(self) -> bool:
         """Its session is gone, or it was taken out of the queue: calls end without a reply."""
-        return self._calls.vanished
+        return self.state == "vanished"
 
     @property
     def suspended(self) -> bool:
@@ -91,7 +100,7 @@ class Run:
     @property
     def over(self) -> bool:
         """Nothing more will happen in it."""
-        return bool(self.error or self.vanished or (self._follower and self._follower.over))
+        return self.state in ENDED
 
     @property
     def ending(self) -> bool:
@@ -101,7 +110,7 @@ class Run:
     @property
     def unwanted(self) -> bool:
         """It need not be started any more."""
-        return bool(self._killed_by) or self.vanished or self.called_off
+        return bool(self._killed_by) or self.state in UNWANTED
 
     @property
     def served(self) -> bool:
@@ -121,12 +130,15 @@ class Run:
 
     @contextlib.contextmanager
     def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:
-        """While it waits to be started: `withdraw` is called as soon as it is unwanted."""
+        """While it waits for admission: `withdraw` is called as soon as it is unwanted. It has
+        been admitted when the block ends, unless that raises."""
+        self._become("wait")
         self._withdraw = withdraw
         try:
             yield
         finally:
             self._withdraw = None
+        self._become("admit")
 
     async def follow(self, started: StartedRun) -> None:
         """Follow the run, which has been started, to its end.
@@ -138,23 +150,24 @@ class Run:
         self._follower = Follower(started, self._config, self._calls.wake, why_lost, wanted)
         self.started_at = self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
-        self._settled.set()
+        self._become("follow")
         if self._killed_by:
             await self._follower.kill(self._killed_by)
         await self._follower.follow()
+        self._become("end")
         self.ended_at = self.ended_at or time.time()
 
     def fail(self, error: SandboxdError) -> None:
         """End the run with our failure, which each of its calls raises."""
         self.ended_at = time.time()
+        self._become("fail")
         self._calls.fail(error)
-        self._settled.set()
 
     def vanish(self) -> None:
         """End all calls: the session is gone, or the run never begins."""
         self.ended_at = self.ended_at or time.time()
+        self._become("vanish")
         self._calls.vanish()
-        self._settled.set()
         self._input.end(None)
         if self._withdraw:
             self._withdraw()
@@ -219,9 +232,9 @@ class Run:
 
         Its calls end when the queue has forgotten it: the next daemon must not begin a run whose
         end a client knows."""
-        if self._withdraw is None:
+        if self._withdraw is None or self.state != "waiting":
             return False
-        self.called_off = True
+        self._become("call off")
         self._withdraw()
         return True
 

@@ -90,7 +90,7 @@ def test_run_that_is_called_off_is_forgotten_before_its_calls_end(tmp_path: Path
             withdrawn = asyncio.Event()
             with run.withdrawing(withdrawn.set):
                 await withdrawn.wait()
-            raise Unavailable("the run was ended before it began")
+                raise Unavailable("the run was ended before it began")
             yield
 
         async def forget_runs(runs: Sequence[Run]) -> None:
