@@ -184,13 +184,15 @@ def _live_many(daemon: Daemon, numbers: range) -> Counter[str]:
 
 
 def _settled(daemon: Daemon, wanted: dict[str, int] | None = None) -> Held:
-    """The daemon's resources, when they change no more or when their numbers are `wanted`."""
+    """The daemon's resources, when their numbers are `wanted`, or do not change for two seconds: on
+    a busy machine a jail takes long to be prepared."""
     deadline = time.monotonic() + 20
-    before = Held.of(daemon)
+    before, same = Held.of(daemon), 0
     while time.monotonic() < deadline:
         time.sleep(0.5)
         held = Held.of(daemon)
-        if held.counts() == (before.counts() if wanted is None else wanted):
+        same = same + 1 if held.counts() == before.counts() else 0
+        if held.counts() == wanted or (wanted is None and same >= 4):
             return held
         before = held
     return before
