@@ -37,7 +37,7 @@ from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
 
 from .entries import entries_of
-from .waiting import PATIENCE_S
+from .waiting import PATIENCE_S, SLOWNESS
 
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
 """First uid of the slots of this process: apart from those of daemons and of other test runs."""
@@ -176,6 +176,11 @@ class BareWarden:
         teardown.free(self.resources, slot)
 
 
+def _slowed(limits: dict[str, Any]) -> dict[str, Any]:
+    """Limits under which a program comes as far as on hardware."""
+    return limits | {"wall_s": limits["wall_s"] * SLOWNESS}
+
+
 @dataclass
 class Sandbox:
     """One leased slot."""
@@ -205,13 +210,14 @@ class Sandbox:
         **limits: Any,
     ) -> Result:
         """Do a run to its end. When it waits for input, `on_wait` is called, and then it gets the
-        next of `answers`; None is the end of input."""
+        next of `answers`; None is the end of input. On a slow machine, `wall_s` is longer."""
         self.runs += 1
         limit = asdict(replace(self.limits, **limits))
         own = per_step or {}
         commands = dict(zip(STEPS, (clean, build, exec), strict=True))
         steps = [
-            {"name": n, "command": c, "limits": limit | own.get(n, {})} for n, c in commands.items()
+            {"name": n, "command": c, "limits": _slowed(limit | own.get(n, {}))}
+            for n, c in commands.items()
         ]
         files = [] if stdin is None else [_file(stdin)]
         try:

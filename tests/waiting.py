@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 Result = TypeVar("Result")
 
-PATIENCE_S = 25.0
+SLOWNESS = float(os.environ.get("SANDBOXD_TEST_SLOWNESS", "1"))
+"""How much slower than hardware the machine is: an emulated one (scripts/test-vm)."""
+
+PATIENCE_S = 25.0 * SLOWNESS
 """Seconds that anything may take on a busy machine before a test fails."""
 
 
