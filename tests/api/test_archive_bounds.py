@@ -74,6 +74,7 @@ def test_refusal_comes_although_the_client_still_sends(http: httpx.Client, sessi
     assert names(http, session) == []
 
 
+@pytest.mark.slow
 def test_refusal_of_a_bomb_names_its_reason(http: httpx.Client, session: str) -> None:
     """A gigabyte behind a device: the helper has long hung up."""
     packer = zlib.compressobj(9, wbits=31)

@@ -118,6 +118,7 @@ def sequences(length: int) -> Iterator[Sequence[Event]]:
     return itertools.product(events(2), repeat=length)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [DoorBounds(2, 1, 1), DoorBounds(2, 2, 2)], ids=str)
 def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: DoorBounds) -> None:
     for sequence in sequences(5):

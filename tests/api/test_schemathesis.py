@@ -32,6 +32,8 @@ from sandboxd.api.access.ownership import OWNER
 from .conformity import the_document
 from .conftest import Server, client
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = max(2, int(os.environ.get("FUZZ", "400")) // 80)
 """Requests to an operation, of each kind."""
 
