@@ -123,6 +123,11 @@ MIGRATIONS: Sequence[str] = (
     """,
     "ALTER TABLE runs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sessions ADD COLUMN idle_s REAL NOT NULL DEFAULT 0",
+    """
+    -- the owner at the Unix socket, of before users had sessions of their own, was root's equal
+    UPDATE sessions SET owner = 'uid:0' WHERE owner = 'local';
+    UPDATE folders SET owner = 'uid:0' WHERE owner = 'local';
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 
