@@ -32,7 +32,6 @@ from .rate_limit import WINDOW_S, RateLimiter
 from .replay import WRITES, Replays
 from .request_checks import by_network
 
-
 ADMINS_ONLY = (
     "only admins can do this: root, the groups in admin_groups at a Unix socket, and the keypairs "
     "made with --admin"
