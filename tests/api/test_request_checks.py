@@ -81,7 +81,7 @@ def connect(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
+    scope: dict[str, Any] = {
         "type": "websocket", "path": PATH, "raw_path": PATH.encode(), "query_string": b"",
         "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
         "server": server, "state": {}, "extensions": {"websocket.http.response": {}},

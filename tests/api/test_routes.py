@@ -275,7 +275,7 @@ def test_route_shows_a_user_of_the_host_nothing_of_another_user(
     with client_of(server.path, next(STRANGERS)) as other:
         answer = ask(other, method, path.format(**names), row)
         assert answer.status_code == row.other, answer.text
-        if row.other != 404:  # which repeats the name of the request
+        if row.other != 404:  # a 404 repeats the name of the request
             assert not any(mine in answer.text for mine in (NAME, *owned_by_alice.values()))
 
 
