@@ -65,10 +65,15 @@ def _check(scope: Scope) -> None:
     """Raise Refused for a request that no route would serve."""
     if version_of(scope["headers"]) not in VERSIONS | {None}:
         raise Refused("Unsupported API version.")
-    if peer_of(scope):
+    if by_unix(scope):
         refuse_forwarded(scope["headers"])
     elif scope["app"].state.sandboxd.config.auth == "none" and by_network(scope):
         refuse_pages(scope["headers"])
+
+
+def by_unix(scope: Scope) -> bool:
+    """The request came over a plain Unix socket, where the kernel names the caller."""
+    return peer_of(scope) is not None
 
 
 def by_network(scope: Scope) -> bool:
