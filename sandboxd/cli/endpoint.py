@@ -1,6 +1,6 @@
 """The address of the daemon that a command speaks to: a Unix socket of this host, or an endpoint.
 
-An endpoint is the URL of a daemon on a network. Requests to it are signed (keys.py). The
+An endpoint is the URL of a daemon on a network. Requests to it are signed (request_keys.py). The
 certificate of an https endpoint must verify, by the authorities that this host trusts.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ..errors import ConfigError, Refused
-from .keys import SignedRequests, find_keys
+from .request_keys import SignedRequests, find_keys
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection

@@ -30,17 +30,17 @@ OPTIONS: dict[str, Any] = {
 
 def files_with_secret(daemon: Daemon) -> set[str]:
     """The files of the state, and of the runtime directory, that have the secret in clear."""
-    found = set()
+    names_of_files = set()
     for top in (str(daemon.state), RUNTIME):
         for directory, _, names in os.walk(top):
             for name in names:
                 path = Path(directory, name)
                 try:
                     if path.is_file() and SECRET in path.read_bytes():
-                        found.add(path.name)
+                        names_of_files.add(path.name)
                 except OSError:
                     continue  # it has gone
-    return found
+    return names_of_files
 
 
 def test_deletion_of_a_session_leaves_its_secrets_in_no_file(
