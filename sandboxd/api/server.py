@@ -24,6 +24,7 @@ from .. import runtimes
 from ..config import Config
 from ..errors import Unavailable
 from ..host_tasks import TaskMeter
+from ..listen_address import keyed_paths
 from ..model import Guarantee
 from ..runs.cursor import CursorFile
 from ..store import keypairs
@@ -90,9 +91,10 @@ def run(
 
 
 def _warn_if_locked_out(config: Config, listeners: list[socket.socket], store: Database) -> None:
-    """Warn about a network listener without any keypair: nobody could sign a request."""
-    network = any(listener.family != socket.AF_UNIX for listener in listeners)
-    if network and config.auth != "none" and not keypairs.all_keypairs(store):
+    """Warn about a listener with keys and without any keypair: nobody could sign a request."""
+    is_network = any(listener.family != socket.AF_UNIX for listener in listeners)
+    needs_keys = (is_network and config.auth != "none") or keyed_paths(config.listen)
+    if needs_keys and not keypairs.all_keypairs(store):
         command = f"sandboxd keypair create --state-dir {shlex.quote(config.state_dir)}"
         _log.warning("nobody can sign requests yet; make a keypair: %s", command)
 
@@ -113,7 +115,7 @@ async def _serve(
     metrics = Metrics()
     client = WardenClient(warden, metrics.warden_answered)
     state = _state(config, client, store, metrics, guarantees, meter)
-    connections = Connections(config.http, state.bodies)
+    connections = Connections(config.http, state.bodies, keyed_paths(config.listen))
     application = app.make(state, _lifespan(state, store, lambda why: server.stop(why)))
     server = ApiServer(application, client, state, connections)
     client.renew = _reloader(state, connections)

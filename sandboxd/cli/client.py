@@ -1,4 +1,4 @@
-"""The command line's client of the session API, over the daemon's Unix socket."""
+"""The command line's client of the session API, over a Unix socket or to an endpoint."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import httpx
 from .. import __version__
 from ..config import RESULTS_S
 from ..errors import NotFound, Refused, Unavailable
+from .endpoint import http_client
 
 CALL_S = 60.0
 
@@ -42,7 +43,8 @@ class ConnectionLost(Unavailable):
 
 
 class Client:
-    """One connection to the daemon at `socket`. Problem documents become Refused or Unavailable.
+    """One connection to the daemon at `socket`, a path or the URL of an endpoint. Problem documents
+    become Refused or Unavailable.
 
     comes_back  the daemon is a service, which returns after a restart
     """
@@ -52,12 +54,9 @@ class Client:
     ) -> None:
         self.socket = socket
         self.comes_back = comes_back
-        transport = httpx.HTTPTransport(uds=socket)
         # The api words its advice for this client by the name (api/sessions/wording.py).
         agent = {"user-agent": USER_AGENT}
-        self._http = httpx.Client(
-            transport=transport, base_url="http://sandboxd", timeout=timeout_s, headers=agent
-        )
+        self._http = http_client(socket, timeout=timeout_s, headers=agent)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,4 +1,5 @@
-"""The socket of the daemon: the one that the user names with --socket, else the default one.
+"""The socket of the daemon: the one that the user names with --socket, else the default one; or an
+endpoint on a network, which the user names in place of a socket.
 
 A daemon that the user has named must answer. Without a name, a command may go on without a daemon,
 but not when there is one that it may not reach: the user would work beside it without a word.
@@ -12,6 +13,7 @@ import socket
 from ..config import SOCKET
 from ..errors import ConfigError, Unavailable
 from .client import Client
+from .endpoint import default_endpoint, expect_answer, is_endpoint
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED)
 """Errors of connect(2) where no daemon listens."""
@@ -23,6 +25,9 @@ def find_daemon(named: str | None) -> Client | None:
     Raises ConfigError when no daemon listens at the socket that the user has `named`, or when this
     user may not open the socket.
     """
+    if endpoint := _endpoint(named):
+        expect_answer(endpoint)
+        return Client(endpoint)
     path = named or SOCKET
     error = _connect(path)
     if error is None:
@@ -40,6 +45,9 @@ def running_daemon(named: str | None) -> Client:
 
     Raises Unavailable when no daemon listens, ConfigError when this user may not open the socket.
     """
+    if endpoint := _endpoint(named):
+        expect_answer(endpoint)
+        return Client(endpoint)
     path = named or SOCKET
     if error := _connect(path):
         raise Unavailable(
@@ -49,6 +57,13 @@ def running_daemon(named: str | None) -> Client:
     return Client(path)
 
 
+def _endpoint(named: str | None) -> str | None:
+    """The endpoint that the user has named, by --socket or else in the environment."""
+    if named is None:
+        return default_endpoint()
+    return named if is_endpoint(named) else None
+
+
 def _connect(path: str) -> OSError | None:
     """The error of a connection to `path`; None: somebody listens. Raises ConfigError when this
     user may not open the socket."""
@@ -56,8 +71,10 @@ def _connect(path: str) -> OSError | None:
         try:
             probe.connect(path)
         except PermissionError:
-            text = f"{path}: this user may not open the daemon's socket; it needs root: use sudo"
-            raise ConfigError(text) from None
+            raise ConfigError(
+                f"{path}: this user may not open the daemon's socket; it needs root: use sudo, or "
+                "become a member of the socket's group"
+            ) from None
         except OSError as error:
             return error
     return None

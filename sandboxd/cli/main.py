@@ -113,7 +113,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _socket(command: argparse._ActionsContainer) -> None:
     """The option of a command that is about a running daemon."""
-    command.add_argument("--socket", metavar="PATH", help=f"the daemon's (default: {SOCKET})")
+    text = f"the daemon's, or the URL of an endpoint (default: $SANDBOXD_ENDPOINT, or {SOCKET})"
+    command.add_argument("--socket", metavar="PATH", help=text)
 
 
 def _socket_or_private(command: argparse.ArgumentParser) -> None:

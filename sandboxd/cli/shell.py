@@ -24,10 +24,11 @@ from urllib.parse import quote
 
 import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, unix_connect
+from websockets.sync.client import ClientConnection
 
 from ..errors import ConfigError, NotFound, Unavailable
 from .client import USER_AGENT, Client, raise_for
+from .endpoint import websocket
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
 from .temporary_session import connect, create, deleted, resources, terminated
@@ -94,10 +95,10 @@ def attach(socket: str, session: str) -> tuple[int, list[str]]:
 
 @contextlib.contextmanager
 def _opened(socket: str, session: str) -> Iterator[ClientConnection]:
-    url = f"ws://sandboxd/stream/session/{session}/pty"
+    path = f"/stream/session/{session}/pty"
     try:
-        connection = unix_connect(
-            socket, url, compression=None, ping_interval=None, user_agent_header=USER_AGENT
+        connection = websocket(
+            socket, path, compression=None, ping_interval=None, user_agent_header=USER_AGENT
         )
     except InvalidStatus as error:
         refusal = error.response
@@ -105,8 +106,8 @@ def _opened(socket: str, session: str) -> Iterator[ClientConnection]:
         raise Unavailable(str(error)) from None
     except (OSError, InvalidHandshake) as error:
         raise Unavailable(f"the daemon does not answer: {error}") from None
-    with connection as websocket:
-        yield websocket
+    with connection as opened:
+        yield opened
 
 
 @contextlib.contextmanager

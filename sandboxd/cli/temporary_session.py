@@ -14,6 +14,7 @@ from ..config import SOCKET, Config
 from ..errors import ConfigError, Invalid, Refused, Unavailable
 from .client import Client, ConnectionLost, words
 from .daemon_socket import find_daemon
+from .endpoint import is_endpoint
 from .main import PRIVATE
 from .private_daemon import PrivateDaemon, private_daemon
 from .reporter import Reporter
@@ -127,6 +128,8 @@ def _remedy(socket: str, session: str) -> str:
     get = shlex.join(["sandboxd", "get", session, ".", "--into", "DIR", "--rm", *named])
     url = f"http://sandboxd/session/{session}"
     curl = shlex.join(["curl", "--unix-socket", socket, "-X", "DELETE", url])
+    if is_endpoint(socket):
+        return f"the session {session} stays; this fetches its files and deletes it: {get}"
     return (
         f"the session {session} stays with its files and with a run that goes on; when the daemon "
         f"is back, this fetches the files and deletes the session: {get}; this only deletes it: "

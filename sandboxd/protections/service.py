@@ -109,9 +109,52 @@ PROTECTIONS = (
         remains="no TLS: put a proxy in front",
     ),
     Protection(
+        "users of the host",
+        "on a plain Unix socket the kernel names the user, who is the owner; administration is "
+        "root's and that of configured groups; the groups are those at the time of the connection",
+        ("api/http/peer.py", "api/access/callers.py", "warden/host_groups.py"),
+        tests=("tests/api/test_users.py", "tests/api/test_routes.py", "tests/e2e/test_users.py",
+               "tests/e2e/test_service.py"),
+        remains="a process that has an open connection acts as the user who made it",
+    ),
+    Protection(
+        "proxies",
+        "a forwarded request is refused on a plain Unix socket, where all clients of a proxy would "
+        "be one user; on a socket with auth=keypair every request is signed, root's too",
+        ("api/access/forwarded.py", "listen_address.py"),
+        tests=("tests/api/test_users.py", "tests/api/test_routes.py", "tests/e2e/test_users.py"),
+        remains="a proxy that adds no header to requests: its clients act as its own user",
+    ),
+    Protection(
+        "files of the state",
+        "at each start every path has its owner and its mode: it is repaired where others could "
+        "read it, and refused where others could change it, or where it is a link",
+        ("warden/slots/state_files.py", "warden/slots/state_directory.py"),
+        tests=("tests/warden/slots/test_state_files.py",
+               "tests/warden/slots/test_state_directory.py"),
+        remains="a copy elsewhere, such as a backup, has the modes that its maker gave it",
+    ),
+    Protection(
+        "secrets of former sessions",
+        "environment and commands go with the session: SQLite overwrites them, the small tables "
+        "that have them are written anew, and the log is truncated",
+        ("store/secret_removal.py", "store/sessions.py"),
+        tests=("tests/store/test_secrets.py", "tests/e2e/test_secrets.py"),
+        remains="they are in clear while the session lives; blocks of the disk that were given "
+        "back, and snapshots of the file system",
+    ),
+    Protection(
+        "keys of commands",
+        "a file with a keypair is the user's own and closed to others; a certificate of an "
+        "endpoint must verify",
+        ("cli/request_keys.py", "cli/endpoint.py"),
+        tests=("tests/cli/test_request_keys.py", "tests/cli/test_endpoint.py"),
+        remains="an http:// endpoint has no TLS",
+    ),
+    Protection(
         "places",
         "a connection without an authenticated request gives way when places are short, the "
-        "oldest first; each address, each owner and the Unix socket has a share",
+        "oldest first; each address, each user of a Unix socket, each owner and root has a share",
         ("api/http/places.py", "api/http/connections.py"),
         tests=("tests/api/test_places.py", "tests/api/test_http_protocol.py",
                "tests/api/test_floods.py"),

@@ -22,9 +22,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
-from ..errors import ConfigError, Invalid, NoSpace
+from ..errors import ConfigError
 from ..free_space import FreeSpace
+from . import wal
 from .commit_thread import Commit, CommitThread
+from .database_errors import Unwritable as Unwritable
+from .database_errors import translate, with_remedy
 from .wal import WalFile, WalIndex
 
 P = ParamSpec("P")
@@ -123,6 +126,21 @@ MIGRATIONS: Sequence[str] = (
     """,
     "ALTER TABLE runs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sessions ADD COLUMN idle_s REAL NOT NULL DEFAULT 0",
+    """
+    -- the owner at the Unix socket, of before users had sessions of their own, was root's equal
+    UPDATE sessions SET owner = 'uid:0' WHERE owner = 'local';
+    UPDATE folders SET owner = 'uid:0' WHERE owner = 'local';
+    -- one row for each session that is not over, whose own columns of these names are blank
+    CREATE TABLE secrets (
+        session           TEXT PRIMARY KEY,  -- UUID
+        environ           TEXT NOT NULL,     -- JSON
+        startup_command   TEXT NOT NULL,
+        bootstrap_script  TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO secrets SELECT id, environ, startup_command, bootstrap_script FROM sessions
+        WHERE status <> 'TERMINATED';
+    UPDATE sessions SET environ = '{}', startup_command = '', bootstrap_script = '';
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 
@@ -136,17 +154,7 @@ _TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 _SAVEPOINT = ("SAVEPOINT work", "RELEASE work", ("ROLLBACK TO work", "RELEASE work"))
 """The statements that begin a transaction, end it, and undo it."""
 
-REMEDY = (
-    "put back a copy of it, or move it, what begins with its name, and the directory slots away: "
-    "then sandboxd starts without its sessions and keypairs"
-)
-"""The remedy for a damaged database, for operators."""
-
 _log = logging.getLogger(__name__)
-
-
-class Unwritable(NoSpace, sqlite3.OperationalError):
-    """The database cannot be written for now, mostly for want of disk space."""
 
 
 class Database:
@@ -159,13 +167,14 @@ class Database:
         self._is_group = self._is_dirty = False
         self._synchronous = "FULL"
         self._log = WalFile(path)
+        self.has_remains = True  # of the secrets of ended sessions (secret_removal.py)
         try:
             self._open_anyhow()
             self._check()
             self._migrate()
         except (sqlite3.Error, OSError, Unwritable) as error:
             raise ConfigError(
-                f"{path}: cannot be used as a database: {_with_remedy(error)}"
+                f"{path}: cannot be used as a database: {with_remedy(error)}"
             ) from None
 
     def _open_anyhow(self) -> None:
@@ -185,6 +194,7 @@ class Database:
             connection.execute(f"PRAGMA locking_mode = {'EXCLUSIVE' if alone else 'NORMAL'}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
             connection.execute("SELECT 1 FROM sqlite_schema").fetchone()  # the index is there now
             self._synchronous = "FULL"
             return connection, WalIndex(self.path, is_shared=not alone)
@@ -228,6 +238,8 @@ class Database:
                 for statement in script.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
+        if 0 < version < len(MIGRATIONS):  # remains of rows from before secure_delete
+            self._connection.execute("VACUUM")
 
     async def run(
         self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
@@ -269,7 +281,7 @@ class Database:
                 if self._connection.in_transaction:
                     for statement in undo:
                         self._connection.execute(statement)
-                _translate(error)
+                translate(error)
                 raise
 
     @contextlib.contextmanager
@@ -288,7 +300,7 @@ class Database:
             except BaseException as error:  # as above
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                _translate(error)
+                translate(error)
                 raise
             finally:
                 self._is_group = False
@@ -309,6 +321,15 @@ class Database:
             except OSError as error:
                 raise Unwritable("the state cannot be written", str(error)) from error
 
+    def alone(self) -> contextlib.AbstractContextManager[object]:
+        """No other thread uses the database during the block."""
+        return self._lock
+
+    def truncate_log(self) -> bool:
+        """Leave nothing in the log; False: another process or a full disk prevents that."""
+        with self._lock:
+            return wal.truncate(self._connection, self._index)
+
     def probe(self) -> None:
         """Write something that changes nothing. Raises Unwritable when that fails."""
         with self.transaction() as connection:
@@ -325,19 +346,3 @@ class Database:
             self._log.close()
             self._connection.close()
             self._index.close()
-
-
-def _translate(error: BaseException) -> None:
-    """Raise the error of a transaction as its callers know it, unless that is the same."""
-    if isinstance(error, UnicodeEncodeError):  # SQLite's texts are UTF-8
-        raise Invalid("a text with lone surrogates cannot be kept") from None
-    if isinstance(error, sqlite3.OperationalError) and not isinstance(error, Unwritable):
-        raise Unwritable("the state cannot be written", str(error)) from error
-
-
-def _with_remedy(error: Exception) -> str:
-    """The error and its remedy, so that nobody throws a file away that is not damaged."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:
-        return f"{error}; {REMEDY}"
-    return f"{error}; it is not damaged: see to the disk, its free space and permissions"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sqlite3
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -65,7 +66,13 @@ class SessionRow:
 
 
 _FIELDS = tuple(each.name for each in fields(SessionRow))
-_COLUMNS = ", ".join(_FIELDS)
+BLANK = {"environ": "{}", "startup_command": "", "bootstrap_script": ""}
+"""The fields that may have secrets, with their values once the session is over. They are in a table
+of their own, which can be overwritten as a whole (secret_removal.py)."""
+
+_COLUMNS = ", ".join(
+    f"coalesce(secrets.{name}, sessions.{name})" if name in BLANK else name for name in _FIELDS
+)
 _JSON = ("limits", "environ", "usage", "history", "mounts")
 
 
@@ -90,7 +97,10 @@ def ended_row(database: Database, owner: str, ref: str) -> SessionRow | None:
 
 def _select(database: Database, where: str, *values: Any) -> list[SessionRow]:
     with database.transaction() as connection:
-        rows = connection.execute(f"SELECT {_COLUMNS} FROM sessions WHERE {where}", values)
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM sessions LEFT JOIN secrets ON session = id WHERE {where}",
+            values,
+        )
         return [_row(columns) for columns in rows]
 
 
@@ -110,15 +120,20 @@ def _stored(values: dict[str, Any]) -> dict[str, Any]:
 def add(database: Database, row: SessionRow) -> None:
     """Add a session. Raises sqlite3.IntegrityError when the owner has one of that name."""
     values = _stored({name: getattr(row, name) for name in _FIELDS})
-    marks = ", ".join("?" * len(values))
+    secrets = {"session": row.id} | {name: values[name] for name in BLANK}
     with database.transaction() as connection:
-        connection.execute(
-            f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})", list(values.values())
-        )
+        _insert(connection, "sessions", values | BLANK)
+        _insert(connection, "secrets", secrets)
+
+
+def _insert(connection: sqlite3.Connection, table: str, values: dict[str, Any]) -> None:
+    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
 
 
 def change(database: Database, /, row: SessionRow, **values: Any) -> SessionRow:
-    """Store other values; `row` with them. Columns that others have changed meanwhile stay.
+    """Store other values; `row` with them. Columns that others have changed meanwhile stay; the
+    fields of BLANK never change.
 
     Raises sqlite3.IntegrityError for a name that another session of the owner has.
     """
@@ -141,7 +156,7 @@ def ended(
     database: Database, /, row: SessionRow, now: float, keep: int, log: str | None = None
 ) -> None:
     """Note that a session is over. Its row stays among the `keep` newest of its owner, with the
-    end of the console text `log`."""
+    end of the console text `log`, and without the environment and the commands."""
     move(database, row, "TERMINATED", now, slot=None)
     over = "status = 'TERMINATED' AND owner = ?"
     newest = f"SELECT id FROM sessions WHERE {over} ORDER BY created_at DESC LIMIT ?"
@@ -154,7 +169,13 @@ def ended(
             (row.owner, row.owner, keep),
         )
         connection.execute("DELETE FROM logs WHERE session NOT IN (SELECT id FROM sessions)")
-        connection.execute("DELETE FROM runs WHERE session = ?", (row.id,))
+        _remove_secrets(database, connection, row.id)
+
+
+def _remove_secrets(database: Database, connection: sqlite3.Connection, id: str) -> None:
+    connection.execute("DELETE FROM secrets WHERE session = ?", (id,))
+    connection.execute("DELETE FROM runs WHERE session = ?", (id,))
+    database.has_remains = True
 
 
 def log(database: Database, id: str) -> str:
@@ -168,7 +189,7 @@ def remove(database: Database, id: str) -> None:
     """Remove a session that was never completed, or is lost."""
     with database.transaction() as connection:
         connection.execute("DELETE FROM sessions WHERE id = ?", (id,))
-        connection.execute("DELETE FROM runs WHERE session = ?", (id,))
+        _remove_secrets(database, connection, id)
 
 
 def ids(database: Database) -> set[str]:

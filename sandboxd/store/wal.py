@@ -5,6 +5,7 @@ the database.
 from __future__ import annotations
 
 import os
+import sqlite3
 import struct
 
 _HEADER_SIZE = 48
@@ -12,6 +13,9 @@ _COMMITS = struct.Struct("=8xI")
 """In the header: the count of commits."""
 
 _ALONE = b"alone"
+
+BUSY_MS = 5000
+"""Milliseconds for which a transaction waits for that of another process."""
 
 
 class WalFile:
@@ -80,6 +84,20 @@ class WalIndex:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def truncate(connection: sqlite3.Connection, index: WalIndex) -> bool:
+    """Move the log into the database, and cut it to nothing. False: another process reads, or the
+    disk is full, and the log stays as it is."""
+    before = index.header()
+    try:
+        connection.execute("PRAGMA busy_timeout = 0")
+        return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        index.note_own(before)
 
 
 def _count(header: bytes) -> int:

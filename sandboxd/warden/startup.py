@@ -27,18 +27,18 @@ from ..errors import ConfigError, SandboxdError
 from ..host_tasks import TaskMeter
 from ..jail import identity, syscalls
 from ..jail.chroot import own_mounts
+from ..listen_address import ListenAddress, parse
 from ..model import Guarantee
 from . import runtime_directory, uid_lease
 from .code_view import open_imports
 from .doctor import guarantees
 from .doctor.checks import api_uid, check
+from .host_groups import gid_of, with_gids
 from .host_limits import within_host
 from .loop import Api, WardenLoop
 from .runs.cgroups import Hierarchy, own_name
 from .shared_resources import Resources
 from .slots import reserve, state_directory
-
-PORT_MAX = 65535
 
 
 def serve(config: Config, read_again: Callable[[], Config], private: bool = False) -> int:
@@ -58,6 +58,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     uid = api_uid(config)
     check(config, uid)
     _check_listen(config)
+    config = with_gids(config)
     guarantees.check_names(config)
     runtime_directory.make(uid_lease.LEASES)
     os.umask(0o077)
@@ -108,7 +109,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
 
 def _read_within_host(read_again: Callable[[], Config], meter: TaskMeter) -> Config:
     """The configuration as it is now, with limits that the host can give now."""
-    return within_host(read_again(), meter.measure())
+    return within_host(with_gids(read_again()), meter.measure())
 
 
 def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | None:
@@ -119,7 +120,8 @@ def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | Non
     if not config.metrics:
         return None
     try:
-        listener = stack.enter_context(_listener(config.metrics, "metrics"))
+        address = parse(config.metrics, "metrics")
+        listener = stack.enter_context(_listener(address, "metrics"))
     except ConfigError as error:
         if config.metrics != METRICS:
             raise
@@ -203,15 +205,17 @@ def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socke
 
     Raises ConfigError.
     """
+    addresses = {address.bare: address for address in map(parse, config.listen)}
     passed = [stack.enter_context(sock) for sock in systemd.passed_sockets()]
     for sock in passed:
-        _check_passed(config, sock)
-    open_already = {_address(sock) for sock in passed}
-    others = [address for address in config.listen if address not in open_already]
-    return passed + [stack.enter_context(_listener(address, "listen")) for address in others]
+        bare = _address(sock)
+        _check_passed(config, sock, addresses.pop(bare, None))
+    return passed + [
+        stack.enter_context(_listener(address, "listen")) for address in addresses.values()
+    ]
 
 
-def _check_passed(config: Config, sock: socket.socket) -> None:
+def _check_passed(config: Config, sock: socket.socket, configured: ListenAddress | None) -> None:
     """Hold a socket of the service manager to the rules for our own. Raises ConfigError."""
     address = _address(sock)
     if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6) or not sock.getsockopt(
@@ -219,8 +223,10 @@ def _check_passed(config: Config, sock: socket.socket) -> None:
     ):
         raise ConfigError(f"{address}, passed by the service manager, is no listening socket")
     if sock.family != socket.AF_UNIX:
-        _check_host(config, address)
+        _check_host(config, parse(address))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see _listen_tcp
+    elif configured and configured.keyed:
+        return
     elif os.stat(address.removeprefix("unix:")).st_mode & 0o006:
         raise ConfigError(
             f"{address} is open to everybody on this host, and its clients need not sign; give the "
@@ -238,65 +244,53 @@ def _address(listener: socket.socket) -> str:
 
 def _check_listen(config: Config) -> None:
     """Without keys only the mode of a Unix socket, or the loopback, keeps strangers out."""
-    for address in config.listen:
-        if not address.startswith("unix:"):
+    for address in map(parse, config.listen):
+        if not address.path:
             _check_host(config, address)
 
 
-def _check_host(config: Config, address: str) -> None:
-    host = _host_port(address, "listen")[0]
-    if config.auth == "none" and host not in ("127.0.0.1", "::1", "localhost"):
+def _check_host(config: Config, address: ListenAddress) -> None:
+    if config.auth == "none" and address.host not in ("127.0.0.1", "::1", "localhost"):
         raise ConfigError(
-            f'auth "none" is refused with the address {address} in listen: anybody who reaches '
-            'it could use it; set auth to "keypair" and create keys by "sandboxd keypair create", '
-            "or listen on 127.0.0.1, ::1 or unix:PATH"
+            f'auth "none" is refused with the address {address.bare} in listen: anybody who '
+            'reaches it could use it; set auth to "keypair" and create keys by "sandboxd keypair '
+            'create", or listen on 127.0.0.1, ::1 or unix:PATH'
         )
 
 
-def _host_port(address: str, key: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ConfigError(f"{key}: {address!r} is no address; write HOST:PORT or unix:PATH")
-    if int(port) > PORT_MAX:
-        raise ConfigError(f"{key}: {address!r}: a port is a number from 0 to {PORT_MAX}")
-    return host.strip("[]"), int(port)
-
-
 @contextlib.contextmanager
-def _listener(address: str, key: str) -> Iterator[socket.socket]:
+def _listener(address: ListenAddress, key: str) -> Iterator[socket.socket]:
     """A listening socket; a Unix socket's file is removed at the end. `key` of the configuration
     has the address, or the option of that name."""
-    if not address.startswith("unix:"):
+    if not address.path:
         yield _listen_tcp(address, key)
         return
-    path = address.removeprefix("unix:")
-    sock = _listen_unix(path, key)
-    mine = os.stat(path).st_ino
+    sock = _listen_unix(address, key)
+    mine = os.stat(address.path).st_ino
     try:
         yield sock
     finally:
         with contextlib.suppress(OSError):
-            if os.stat(path).st_ino == mine:
-                os.unlink(path)
+            if os.stat(address.path).st_ino == mine:
+                os.unlink(address.path)
 
 
-def _listen_tcp(address: str, key: str) -> socket.socket:
-    host, port = _host_port(address, key)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _listen_tcp(address: ListenAddress, key: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        sock = socket.create_server((host, port), family=family, backlog=512)
+        sock = socket.create_server((address.host, address.port), family=family, backlog=512)
         # Connections inherit it. asyncio would set it, but only where the protocol is not 0;
         # without it an answer in two writes waits 40 ms for the client's delayed ACK.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
     except OSError as error:
-        raise ConfigError(f"{key}: {address}: {error.strerror}") from None
+        raise ConfigError(f"{key}: {address.bare}: {error.strerror}") from None
 
 
-def _listen_unix(path: str, key: str) -> socket.socket:
-    """A socket that only root may open: its clients need not sign."""
-    if not path.startswith("/") or len(os.fsencode(path)) > 107:
-        raise ConfigError(f"{key}: unix:{path}: an absolute path of at most 107 bytes is needed")
+def _listen_unix(address: ListenAddress, key: str) -> socket.socket:
+    """A socket that only root and the configured group may open: its clients need not sign."""
+    path = address.path
+    gid = gid_of(address.group, f"{key}: {address.bare}") if address.group else 0
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _answers(path):
@@ -307,7 +301,8 @@ def _listen_unix(path: str, key: str) -> socket.socket:
             os.unlink(path)
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         sock.bind(path)
-        os.chmod(path, 0o600)
+        os.chown(path, 0, gid)
+        os.chmod(path, 0o660 if address.group else 0o600)
         sock.listen(512)
     except OSError as error:
         sock.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import tempfile
 import time
@@ -27,6 +28,9 @@ from .serve import serve
 
 ROOT = Path(__file__).parents[2]
 
+USER = f"uid:{os.geteuid()}"
+"""The owner at the Unix socket: the user who runs the tests."""
+
 
 class Server:
     """The api in a process of its own; `base` has what its fake warden keeps."""
@@ -34,6 +38,7 @@ class Server:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.path = str(base / "s")
+        self.keyed = str(base / "keyed")
         with _listening(base) as (listeners, monitor):
             self.process = ApiProcess(serve, base, listeners, monitor)
         self.client = checked(client(self.path))
@@ -105,15 +110,16 @@ class Server:
 def _listening(base: Path) -> Iterator[tuple[list[socket.socket], socket.socket]]:
     """The listeners of a server and that of its monitor; the port's number is in BASE/port."""
     with contextlib.ExitStack() as stack:
-        paths = (base / "s", base / "s-monitor")
-        local, monitor = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in paths)
-        for listener, path in zip((local, monitor), paths, strict=True):
+        paths = (base / "s", base / "keyed", base / "s-monitor")
+        local, keyed, monitor = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in paths)
+        for listener, path in zip((local, keyed, monitor), paths, strict=True):
             path.unlink(missing_ok=True)
             listener.bind(str(path))
+            path.chmod(0o666)
             listener.listen(128)
         network = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         (base / "port").write_text(str(network.getsockname()[1]))
-        yield [local, network], monitor
+        yield [local, network, keyed], monitor
 
 
 def client(path: str) -> httpx.Client:

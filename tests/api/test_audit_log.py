@@ -19,7 +19,7 @@ from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 
 from ..waiting import PATIENCE_S
-from .conftest import Server
+from .conftest import USER, Server
 
 LOOKS = {
     ("POST", "/auth"), ("POST", "/admin/gql"), ("POST", "/admin/graphql"),
@@ -101,7 +101,7 @@ def test_a_poll_and_a_head_request_are_no_acts() -> None:
 def test_acts_on_a_session_are_logged_with_their_caller(logged: Logged) -> None:
     answer, line = logged("POST", "/session", json={"image": "c", "name": "audited"})
     id = answer.json()["sessionId"]
-    who = {"caller": "local", "owner": "local", "peer": "unix", "level": "info", "outcome": "ok"}
+    who = {"caller": USER, "owner": USER, "peer": "unix", "level": "info", "outcome": "ok"}
     about = who | {"session": id}
     assert line.items() >= (about | {"act": "session.create", "status": 201}).items()
     assert (line["name"], line["runtime"], line["created"]) == ("audited", "c", True)
@@ -140,7 +140,7 @@ def test_the_request_and_the_end_of_a_run_are_logged_without_its_commands(
         )
     (start,) = lines(server, event="run.start", run="audited-run", session=session)
     (over,) = lines(server, event="run.over", run="audited-run", session=session)
-    assert start["owner"] == "local" and "request" not in start
+    assert start["owner"] == USER and "request" not in start
     assert (over["exit"], over["step"]) == (0, "exec")
     assert not lines(server, request="poll")  # polling is no act
     assert "the-secret" not in server.log()
@@ -209,7 +209,7 @@ def test_acts_on_folders_and_transfers_by_token_are_logged(server: Server, logge
     with server.signed(None) as nobody:
         assert nobody.patch(upload, content=b"abc", headers=headers).status_code == 204
     line = the_line(server, "by-token")
-    assert (line["act"], line["folder"], line["owner"]) == ("folder.upload", id, "local")
+    assert (line["act"], line["folder"], line["owner"]) == ("folder.upload", id, USER)
     assert line["received"] == 3 and token not in server.log()
     _, line = logged("POST", "/folders/audited-folder/rename", json={"new_name": "renamed-folder"})
     assert (line["name"], line["to"]) == ("audited-folder", "renamed-folder")

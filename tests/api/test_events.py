@@ -26,7 +26,7 @@ from sandboxd.store.sessions import SessionRow
 
 from ..waiting import until
 from .bad_requests import assert_problem
-from .conftest import Server
+from .conftest import USER, Server
 
 Events = list[tuple[str, dict[str, Any]]]
 
@@ -84,7 +84,7 @@ def test_the_stream_of_a_session_ends_with_it(http: httpx.Client, key: str) -> N
         received = read_events(lines)
     assert names(received) == [*BORN, *DEATH, "server_close"]
     assert received[3][1] == {
-        "reason": "user-requested", "sessionName": "eventful", "ownerAccessKey": "local",
+        "reason": "user-requested", "sessionName": "eventful", "ownerAccessKey": USER,
         "sessionId": id, "exitCode": None,
     }  # fmt: skip
     assert received[2][1]["kernelId"] == id and received[-1][1] == {}

@@ -17,7 +17,7 @@ from sandboxd.api.routes.gql import TOKENS_MAX
 
 from ..signing import Signed
 from .bad_requests import MALFORMED, assert_problem
-from .conftest import Server
+from .conftest import USER, Server
 
 LIST = """query($limit: Int!, $offset: Int!, $status: String, $access_key: String, $filter: String,
                 $order: String) {
@@ -75,7 +75,7 @@ def test_a_query_for_the_keypair_shows_the_callers_own_without_its_secret(
 
 def test_a_query_on_the_unix_socket_is_that_of_an_admin(http: httpx.Client) -> None:
     assert data(http, "{ keypair { access_key is_admin } }")["keypair"] == {
-        "access_key": "local", "is_admin": True,
+        "access_key": USER, "is_admin": True,
     }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_a_query_of_a_user_lists_own_sessions_and_that_of_an_admin_all(
     assert {mine, other} <= set(ids)
     key = data(user, "{ keypair { access_key } }")["keypair"]["access_key"]
     assert [item["id"] for item in listed(http, "id", access_key=key)["items"]] == [mine]
-    answer = ask(user, LIST % "id", limit=1, offset=0, access_key="local")
+    answer = ask(user, LIST % "id", limit=1, offset=0, access_key=USER)
     assert_problem(answer, 400, "/graphql-error")
     one = "query($id: UUID!) { compute_session(id: $id) { name } }"
     assert data(user, one, id=other) == {"compute_session": None}

@@ -20,6 +20,7 @@ from sandboxd.api.access.ownership import owner
 from sandboxd.api.access.request_checks import RequestChecks
 from sandboxd.api.app import starlette_route
 from sandboxd.api.http import problems
+from sandboxd.api.http.peer import Peer, offer_peer
 from sandboxd.api.http.route import WEBSOCKET, Route
 from sandboxd.config import Config
 from sandboxd.errors import SandboxdError
@@ -62,8 +63,14 @@ def let_in_by(app: Starlette, config: Config, database: Database) -> None:
     )
 
 
+NETWORK, UNIX = ("127.0.0.1", 80), ("/run/sandboxd/api.sock", None)
+
+
 def connect(
-    app: Starlette, headers: dict[str, str], server: tuple[str, int | None] = ("127.0.0.1", 80)
+    app: Starlette,
+    headers: dict[str, str],
+    server: tuple[str, int | None] | None = NETWORK,
+    peer: Peer | None = None,
 ) -> list[dict[str, Any]]:
     """All that the server sends for the handshake."""
     sent: list[dict[str, Any]] = []
@@ -74,11 +81,12 @@ def connect(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
+    scope: dict[str, Any] = {
         "type": "websocket", "path": PATH, "raw_path": PATH.encode(), "query_string": b"",
         "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
         "server": server, "state": {}, "extensions": {"websocket.http.response": {}},
     }  # fmt: skip
+    offer_peer(scope, peer)
     asyncio.run(app(scope, receive, send))
     return sent
 
@@ -121,24 +129,33 @@ def test_a_signed_websocket_opens_again_with_the_same_signature(
     assert connect(app, signed(keypair, "wrong"))[0]["status"] == 401
 
 
-@pytest.mark.parametrize(
-    ("server", "let_in"),
-    [
-        (("/run/sandboxd/api.sock", None), True),
-        (("127.0.0.1", 8080), False),
-        (("127.0.0.1", None), False),
-        (("/run/sandboxd/api.sock", 80), False),
-        (None, False),
-    ],
-)
-def test_an_unsigned_websocket_opens_on_a_unix_socket_only(
-    app: Starlette, server: Any, let_in: bool
+@pytest.mark.parametrize("server", [UNIX, NETWORK, None])
+def test_an_unsigned_websocket_is_refused_where_the_kernel_names_no_user(
+    app: Starlette, server: tuple[str, int | None] | None
 ) -> None:
-    sent = connect(app, {"Host": "h:1"}, server)
-    if let_in:
-        assert sent[1]["text"] == "local"
-    else:
-        assert sent[0]["status"] == 401
+    assert connect(app, {"Host": "h:1"}, server)[0]["status"] == 401
+
+
+def test_an_unsigned_websocket_is_of_the_user_that_the_kernel_names(app: Starlette) -> None:
+    sent = connect(app, {"Host": "h:1"}, UNIX, Peer(1234, frozenset({1234})))
+    assert sent[1]["text"] == "uid:1234"
+
+
+@pytest.mark.parametrize("auth", ["keypair", "none"])
+def test_a_websocket_that_a_proxy_has_forwarded_to_a_plain_unix_socket_is_refused(
+    app: Starlette, database: Database, auth: str
+) -> None:
+    let_in_by(app, Config(auth=auth), database)
+    headers = {"Host": "h:1", "X-Forwarded-For": "192.0.2.1"}
+    start, body = connect(app, headers, UNIX, Peer(0, frozenset()))[:2]
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
+    assert b"auth=keypair" in body["body"]
+
+
+def test_auth_none_opens_no_unix_socket_with_keys(app: Starlette, database: Database) -> None:
+    let_in_by(app, Config(auth="none"), database)
+    assert connect(app, {"Host": "localhost"}, UNIX)[0]["status"] == 401
+    assert connect(app, {"Host": "localhost"}, NETWORK)[0]["type"] == "websocket.accept"
 
 
 def test_a_web_page_cannot_open_a_websocket_with_auth_none(
@@ -151,5 +168,6 @@ def test_a_web_page_cannot_open_a_websocket_with_auth_none(
         start, body = connect(app, headers)[:2]
         assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
         assert b"/insufficient-privilege" in body["body"]
-    unix = ("/run/sandboxd/api.sock", None)  # no browser gets there
-    assert connect(app, {"Host": "sandboxd"} | foreign, unix)[0]["type"] == "websocket.accept"
+    user = Peer(1234, frozenset())  # no browser gets to a Unix socket
+    accepted = connect(app, {"Host": "sandboxd"} | foreign, UNIX, user)
+    assert accepted[0]["type"] == "websocket.accept"

@@ -6,6 +6,7 @@ it fails the test.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,10 +19,14 @@ from sandboxd.api.http.route import Access, Route
 from sandboxd.api.routes.table import ROUTES
 
 from ..signing import Signed
+from ..users import ALICE, BOB, client_of
 from .bad_requests import assert_problem
-from .conftest import Server
+from .conftest import Server, client
 
 NAME = "of-the-owner"
+
+STRANGERS = itertools.count(BOB)
+"""Users of the host who own nothing yet."""
 
 
 @dataclass(frozen=True)
@@ -244,3 +249,63 @@ def status(client: httpx.Client, method: str, path: str, row: Row) -> int:
     method = "GET" if method == "WEBSOCKET" else method
     with client.stream(method, f"{path}?{row.query}", json=row.json, headers=headers) as answer:
         return answer.status_code
+
+
+@pytest.fixture(scope="module")
+def owned_by_alice(server: Server) -> Iterator[dict[str, str]]:
+    """The same of a user of the host, who signs nothing."""
+    server.base.chmod(0o711)
+    with client_of(server.path, ALICE) as alice:
+        session = alice.post("/session", json={"image": "c", "name": NAME}).json()["sessionId"]
+        folder = alice.post("/folders", json={"name": NAME, "quota": "16m"}).json()
+        yield {"ref": session, "name": folder["id"], "owner": f"uid:{ALICE}"}
+        assert alice.get(f"/session/{NAME}").status_code == 200, "it is still there"
+        assert [each["name"] for each in alice.get("/folders").json()] == [NAME]
+        assert alice.get("/folders").json()[0]["permission"] == "rw"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("by", ["UUID", "name"])
+@pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
+def test_route_shows_a_user_of_the_host_nothing_of_another_user(
+    server: Server, owned_by_alice: dict[str, str], method: str, path: str, row: Row, by: str
+) -> None:
+    names = owned_by_alice if by == "UUID" else dict.fromkeys(owned_by_alice, NAME)
+    row = replace(row, json=json.loads(json.dumps(row.json).replace("REF", owned_by_alice["ref"])))
+    with client_of(server.path, next(STRANGERS)) as other:
+        answer = ask(other, method, path.format(**names), row)
+        assert answer.status_code == row.other, answer.text
+        if row.other != 404:  # a 404 repeats the name of the request
+            assert not any(mine in answer.text for mine in (NAME, *owned_by_alice.values()))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
+def test_user_of_the_host_cannot_act_for_another_user(
+    server: Server, owned_by_alice: dict[str, str], method: str, path: str, row: Row
+) -> None:
+    row = replace(row, json=json.loads(json.dumps(row.json).replace("REF", owned_by_alice["ref"])))
+    with client_of(server.path, BOB) as bob:
+        for owner in (owned_by_alice["owner"], "uid:0"):
+            answer = ask(bob, method, path.format(**owned_by_alice), named(row, owner))
+            assert_problem(answer, 403, "/insufficient-privilege")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
+def test_route_refuses_unsigned_requests_of_root_on_a_unix_socket_for_proxies(
+    server: Server, method: str, path: str, row: Row
+) -> None:
+    with client(server.keyed) as root:
+        assert_problem(ask(root, method, path, row), 401, "/auth-failed")
+
+
+@pytest.mark.parametrize(("method", "path", "row"), rows(*Access))
+def test_route_refuses_forwarded_requests_on_a_plain_unix_socket(
+    server: Server, method: str, path: str, row: Row
+) -> None:
+    with client(server.path) as proxy:
+        proxy.headers["X-Forwarded-For"] = "192.0.2.1"
+        answer = ask(proxy, method, path, row)
+        assert answer.status_code == 403
+        assert method == "HEAD" or "auth=keypair" in answer.json()["msg"]

@@ -124,7 +124,7 @@ def test_user_who_may_not_open_the_socket_gets_the_reason_and_starts_no_daemon(
     assert (status, text.count("\n")) == (2, 1), text
     assert text == (
         f"sandboxd: {listener}: this user may not open the daemon's socket; it needs root: "
-        "use sudo\n"
+        "use sudo, or become a member of the socket's group\n"
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..users import ALICE, BOB, client_of
 from .daemon import ROOT, SLOTS, leaks
 
 # As systemd does it: the socket is descriptor 3, LISTEN_PID the process that becomes the daemon.
@@ -29,7 +30,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 class Service:
     """A daemon with a socket that was opened for it, and what it tells."""
 
-    def __init__(self, folder: Path, mode: int = 0o600) -> None:
+    def __init__(self, folder: Path, mode: int = 0o600, options: str = "") -> None:
         self.path = str(folder / "api.sock")
         self.notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notifications.bind(str(folder / "notify"))
@@ -50,7 +51,12 @@ class Service:
                 "sandboxd",
                 "serve",
             ]
-            command += ["--listen", f"unix:{self.path}", "--config", str(folder / "config.toml")]
+            command += [
+                "--listen",
+                f"unix:{self.path}{options}",
+                "--config",
+                str(folder / "config.toml"),
+            ]
             command += ["--state-dir", str(folder / "state")]
             environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "LISTEN_FDS": "1"}
             environ |= {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "600000"}
@@ -130,3 +136,25 @@ def test_passed_socket_that_everybody_may_open_is_refused(folder: Path) -> None:
         said = service.process.stderr.read()
     assert "api.sock is open to everybody" in said and "SocketMode=0600" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.root
+def test_user_at_a_passed_socket_owns_its_sessions(folder: Path) -> None:
+    with contextlib.closing(Service(folder, mode=0o660)) as service:
+        assert service.next().startswith("READY=1")
+        os.chown(service.path, 0, BOB)  # as SocketGroup= does
+        with client_of(service.path, ALICE, (BOB,)) as alice, client_of(service.path, BOB) as bob:
+            body = {"name": "only-one", "image": "c"}
+            assert alice.post("/session", json=body).status_code == 201
+            assert bob.get("/session/only-one").status_code == 404
+            assert bob.get("/admin/drain").status_code == 403
+            assert alice.delete("/session/only-one").status_code == 200
+
+
+@pytest.mark.root
+def test_passed_socket_with_keys_may_be_open_to_everybody_and_is_signed(folder: Path) -> None:
+    with contextlib.closing(Service(folder, 0o666, "?auth=keypair")) as service:
+        assert service.next().startswith("READY=1")
+        for uid in (0, ALICE):
+            with client_of(service.path, uid) as user:
+                assert user.get("/manager/status").status_code == 401

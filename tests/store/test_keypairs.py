@@ -97,7 +97,7 @@ def test_database_version_changes_with_another_process_writes_and_not_with_reads
     other.close()
 
 
-def test_sessions_of_a_database_without_keypairs_belong_to_the_local_owner(path: str) -> None:
+def test_sessions_of_a_database_without_keypairs_belong_to_root(path: str) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.executescript(MIGRATIONS[0])
     connection.execute("PRAGMA user_version = 1")
@@ -107,5 +107,5 @@ def test_sessions_of_a_database_without_keypairs_belong_to_the_local_owner(path:
     )
     connection.close()
     database = Database(path)
-    assert [row.owner for row in sessions.all_rows(database)] == ["local"]
+    assert [row.owner for row in sessions.all_rows(database)] == ["uid:0"]
     database.close()

@@ -189,14 +189,14 @@ def test_sessions_of_an_earlier_sandboxd_are_migrated(
     monkeypatch.undo()
     second = Database(path)
     (row,) = sessions.all_rows(second)
-    assert (row.name, row.owner, row.slot, row.runs) == ("old", "local", 7, 2)
+    assert (row.name, row.owner, row.slot, row.runs) == ("old", "uid:0", 7, 2)
     assert (row.type, row.result, row.mounts, row.history) == ("interactive", "UNDEFINED", (), {})
     assert runs.add(second, "1", 9.0, [RUN, RUN]) == [3, 4]
     assert [run.number for run in runs.all_rows(second)["1"]] == [3, 4]
     second.close()
 
 
-def test_owner_in_a_database_without_keypairs_is_renamed_to_local(
+def test_owner_in_a_database_without_keypairs_is_root(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandboxd.store.database.MIGRATIONS", MIGRATIONS[:1])
@@ -209,7 +209,7 @@ def test_owner_in_a_database_without_keypairs_is_renamed_to_local(
     first.close()
     monkeypatch.undo()
     second = Database(path)
-    assert sessions.all_rows(second)[0].owner == "local"
+    assert sessions.all_rows(second)[0].owner == "uid:0"
     second.close()
 
 

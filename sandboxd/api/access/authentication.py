@@ -2,10 +2,10 @@
 
 There are three ways in:
 
-    a signature         on any listener; the caller is the keypair
-    a Unix socket       unsigned: only root can open the socket, so the caller is LOCAL
-    auth = "none"       every caller is LOCAL; only for listeners on the loopback, and not for web
-                        pages (request_checks.py, csrf.py)
+    a signature          on any listener; the caller is the keypair
+    a plain Unix socket  unsigned: the kernel names the user at the other end (http/peer.py)
+    auth = "none"        over TCP every caller is ROOT; only for listeners on the loopback, and not
+                         for web pages (request_checks.py, csrf.py)
 
 A Guard is in front of each route that its record (http/route.py) does not open.
 """
@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,24 +23,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...config import Config
 from ...errors import AuthFailed, Forbidden, RateLimited
 from ..http.connections import know
+from ..http.peer import Peer, peer_of
 from ..http.route import Access
 from . import signature
+from .callers import ROOT, Caller, caller_at
 from .keys import Keys
 from .rate_limit import WINDOW_S, RateLimiter
 from .replay import WRITES, Replays
-from .request_checks import by_unix
+from .request_checks import by_network
 
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The sender of a request: its access key, or LOCAL's name, and its rights."""
-
-    name: str
-    is_admin: bool
-
-
-LOCAL = Caller("local", True)
-"""The caller on the daemon's Unix socket, which only root can open."""
+ADMINS_ONLY = (
+    "only admins can do this: root, the groups in admin_groups at a Unix socket, and the keypairs "
+    "made with --admin"
+)
 
 
 class Authenticator:
@@ -57,8 +51,12 @@ class Authenticator:
 
     async def admit(self, scope: Scope) -> Caller:
         """The caller of the request. Raises AuthInvalid, AuthFailed, RateLimited, Unavailable."""
-        if self.config.auth == "none" or (by_unix(scope) and not _signed(scope)):
-            return LOCAL
+        is_open = self.config.auth == "none"
+        if is_open and by_network(scope):
+            return ROOT
+        peer = peer_of(scope)
+        if peer and (is_open or not _signed(scope)):
+            return self._user(scope, peer)
         now = self._clock()
         claim = signature.claim(_target(scope), scope["headers"], datetime.fromtimestamp(now, UTC))
         scope["state"]["claimed"] = claim.access_key
@@ -72,16 +70,26 @@ class Authenticator:
         if writes:
             self._replays.refuse(claim, now, running)
         limit = keypair.rate_limit or self.config.rate_limit
-        rate = self._rates.count(keypair.access_key, limit, running)
-        scope["state"]["rate"] = rate
-        if rate.wait_s:
-            raise RateLimited(
-                f"{limit} requests in {WINDOW_S} s are allowed; the next one in {rate.wait_s} s"
-            )
+        self._count(scope, keypair.access_key, limit, running)
         if writes:
             self._replays.remember(claim, now, running)
         await self.keys.used(keypair.access_key, now)
         return Caller(keypair.access_key, keypair.is_admin)
+
+    def _user(self, scope: Scope, peer: Peer) -> Caller:
+        """The user at a plain Unix socket. The requests of root are not counted."""
+        caller = caller_at(peer, self.config.admin_groups)
+        if caller is not ROOT:
+            self._count(scope, caller.name, self.config.rate_limit, time.monotonic())
+        return caller
+
+    def _count(self, scope: Scope, caller: str, limit: int, running: float) -> None:
+        """Count a request of `caller`. Raises RateLimited above the limit."""
+        rate = scope["state"]["rate"] = self._rates.count(caller, limit, running)
+        if rate.wait_s:
+            raise RateLimited(
+                f"{limit} requests in {WINDOW_S} s are allowed; the next one in {rate.wait_s} s"
+            )
 
     @contextmanager
     def at_once(self, caller: Caller) -> Iterator[None]:
@@ -131,5 +139,5 @@ class Guard:
         know(scope, caller.name)
         with authenticator.at_once(caller):
             if self._access is Access.ADMIN and not caller.is_admin:
-                raise Forbidden("only admins can do this")
+                raise Forbidden(ADMINS_ONLY)
             await self._app(scope, receive, send)

@@ -1,8 +1,9 @@
 """The owner that a request acts for. Every route with Access.OWNER asks here, and nowhere else.
 
 A caller acts for itself. An admin may act for another owner, whose name is the parameter
-owner_access_key, in the query or in a JSON body. An owner is an access key, or "local". Its keypair
-may be deleted: then an admin can still remove what it owned, but nothing new is created for it.
+owner_access_key, in the query or in a JSON body. An owner is an access key, or uid:N for a user of
+this host (callers.py). A keypair may be deleted: then an admin can still remove what it owned, but
+nothing new is created for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from starlette.requests import HTTPConnection
 
 from ...errors import AuthFailed, Forbidden, Invalid, NotFound
 from ..telemetry.audit_log import annotate
-from .authentication import LOCAL, Authenticator, Caller
+from .authentication import Authenticator
+from .callers import Caller, is_user
 
 OWNER = "owner_access_key"
 
@@ -38,10 +40,10 @@ def owner(request: HTTPConnection) -> str:
 
 
 async def creator(request: HTTPConnection) -> str:
-    """The owner of the resource to be created. Raises NotFound without an active keypair."""
+    """The owner of the resource to be created. Raises NotFound for a keypair that is not active."""
     name = owner(request)
     authenticator: Authenticator = request.app.state.sandboxd.authenticator
-    is_known = name in (caller(request).name, LOCAL.name)
+    is_known = name == caller(request).name or is_user(name)
     if not is_known and not await authenticator.keys.find(name):
         raise NotFound("keypair", f"there is no active keypair {name}")
     return name

@@ -1,8 +1,9 @@
 """The checks of every request before its route is known, and the headers of every response.
 
 X-Method-Override names the effective method, for clients that can send only some methods. The
-version header must have a known version. Web pages are refused where requests are unsigned
-(csrf.py). The headers of a response tell the rest of the caller's rate limit.
+version header must have a known version. Where requests are unsigned, those of web pages (csrf.py)
+and of proxies (forwarded.py) are refused. The headers of a response tell the rest of the caller's
+rate limit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import Refused
 from ..http import body_budget, problems
+from ..http.peer import peer_of
 from .csrf import refuse_pages
+from .forwarded import refuse_forwarded
 from .rate_limit import UNCOUNTED, WINDOW_S, RollingWindow
 
 VERSIONS = frozenset((
@@ -62,14 +65,21 @@ def _check(scope: Scope) -> None:
     """Raise Refused for a request that no route would serve."""
     if version_of(scope["headers"]) not in VERSIONS | {None}:
         raise Refused("Unsupported API version.")
-    if scope["app"].state.sandboxd.config.auth == "none" and not by_unix(scope):
+    if by_unix(scope):
+        refuse_forwarded(scope["headers"])
+    elif scope["app"].state.sandboxd.config.auth == "none" and by_network(scope):
         refuse_pages(scope["headers"])
 
 
 def by_unix(scope: Scope) -> bool:
-    """The request came over a Unix socket: then ASGI names its path and no port."""
-    path, port = scope.get("server") or ("", 0)
-    return port is None and str(path).startswith("/")
+    """The request came over a plain Unix socket, where the kernel names the caller."""
+    return peer_of(scope) is not None
+
+
+def by_network(scope: Scope) -> bool:
+    """The request came over TCP: of a Unix socket, ASGI names the path and no port."""
+    _, port = scope.get("server") or ("", None)
+    return port is not None
 
 
 def version_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

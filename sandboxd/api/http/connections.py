@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 import resource
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import MutableMapping
@@ -24,6 +25,7 @@ from ... import log
 from ...config import HttpConfig
 from .body_budget import BodyBudget
 from .delivery import Delivering
+from .peer import Peer, offer_peer, peer_at
 from .places import DoorBounds, Place, Places, source_of
 
 STALLED_S = 300.0
@@ -39,8 +41,11 @@ READ_MAX = 64 * 1024
 """Bytes that are read from a connection at once. asyncio's own 256 KiB wait in memory for each
 request whose body is not taken, and hold 40,000 messages of a WebSocket."""
 
-LOCAL_PART = 4
-"""The part of all connections that is reserved for the Unix socket: one in LOCAL_PART."""
+RESERVED_PART = 4
+"""The part of all connections that is root's at the Unix socket: one in RESERVED_PART."""
+
+_PROXY = "proxy"
+"""The source of the connections to Unix sockets on which requests are signed."""
 
 BACKLOG = 512
 """Connections that may wait to be accepted."""
@@ -67,17 +72,23 @@ def complain_less(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class Connections(ServerState):
-    """uvicorn's state of all connections, with the bounds of `http`, which a reload replaces."""
+    """uvicorn's state of all connections, with the bounds of `http`, which a reload replaces.
+
+    Requests are signed on the Unix sockets whose paths are in `keyed`.
+    """
 
     _second: int
     _headers: list[tuple[bytes, bytes]]
 
-    def __init__(self, http: HttpConfig, bodies: BodyBudget) -> None:
+    def __init__(
+        self, http: HttpConfig, bodies: BodyBudget, keyed: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__()
         self.http = http
+        self._keyed = keyed
         self.bodies = bodies
         self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # runs need some as well
-        self._network, self._local = Places(), Places()
+        self._common, self._reserved = Places(), Places()
         self._holders: dict[Place, Bounded] = {}
         self._heads: OrderedDict[Bounded, int] = OrderedDict()
         self._heads_size = 0
@@ -98,22 +109,27 @@ class Connections(ServerState):
         """Make the headers anew, whatever uvicorn wants them to be."""
         self._second, self._headers = -1, []
 
-    def _door(self, is_local: bool) -> tuple[Places, DoorBounds]:
+    def _door(self, is_operator: bool) -> tuple[Places, DoorBounds]:
         """The places for peers of this kind, and their bounds.
 
-        The Unix socket is the door of the operator. It has places of its own, so that the network
-        cannot fill them.
+        Root has places of its own at the Unix socket, so that no other client can fill them.
         """
-        local = self._room // LOCAL_PART
-        places = min(self.http.connections, local if is_local else self._room - local)
+        reserved = self._room // RESERVED_PART
+        places = min(self.http.connections, reserved if is_operator else self._room - reserved)
         bounds = DoorBounds(places, self.http.source_connections, self.http.requests)
-        return self._local if is_local else self._network, bounds
+        return self._reserved if is_operator else self._common, bounds
+
+    def peer_of(self, transport: asyncio.BaseTransport) -> Peer | None:
+        """The user at the other end; None: its requests are signed, or need no signature."""
+        sock = transport.get_extra_info("socket")
+        if sock is None or sock.family != socket.AF_UNIX or sock.getsockname() in self._keyed:
+            return None
+        return peer_at(sock)
 
     def arrive(self, holder: Bounded) -> int:
         """A connection has come. Returns the HTTP status to refuse it with, else 0."""
-        client = holder.client
-        places, bounds = self._door(not client)
-        arrival = places.arrive(source_of(client[0]) if client else "", bounds)
+        places, bounds = self._door(holder.is_operator)
+        arrival = places.arrive(holder.source, bounds)
         if arrival.replaced:
             other = self._holders.pop(arrival.replaced)
             other.place = None
@@ -126,18 +142,18 @@ class Connections(ServerState):
     def speak(self, holder: Bounded) -> None:
         """The connection has sent the head of a request."""
         if holder.place:
-            self._door(not holder.client)[0].speak(holder.place)
+            self._door(holder.is_operator)[0].speak(holder.place)
 
     def know(self, holder: Bounded, owner: str) -> None:
         """A request of `owner` on the connection was authenticated."""
         if holder.place:
-            places, bounds = self._door(not holder.client)
+            places, bounds = self._door(holder.is_operator)
             places.know(holder.place, owner, bounds)
 
     def leave(self, holder: Bounded) -> None:
         """The connection is gone, or goes on as one of another protocol."""
         if holder.place:
-            self._door(not holder.client)[0].leave(holder.place)
+            self._door(holder.is_operator)[0].leave(holder.place)
             del self._holders[holder.place]
             holder.place = None
         self.head(holder, 0)
@@ -178,6 +194,7 @@ class Bounded(Delivering, asyncio.Protocol):
     """A part of a protocol that reports one connection to `_all`, except for its begin."""
 
     client: Any
+    peer: Peer | None = None
     place: Place | None = None
     _all: Connections
 
@@ -185,6 +202,19 @@ class Bounded(Delivering, asyncio.Protocol):
         """Offer the functions of a connection to the application that gets `scope`."""
         super().offer(scope)
         scope["extensions"][_KNOWN] = self.know
+        offer_peer(scope, self.peer)
+
+    @property
+    def is_operator(self) -> bool:
+        """Root has connected, at a plain Unix socket."""
+        return self.peer is not None and self.peer.uid == 0
+
+    @property
+    def source(self) -> str:
+        """The origin of the connection, which has a share of the places; "": root has no share."""
+        if self.peer:
+            return "" if self.is_operator else f"uid:{self.peer.uid}"
+        return source_of(self.client[0]) if self.client else _PROXY
 
     def know(self, owner: str) -> None:
         """A request of `owner` was authenticated."""

@@ -53,6 +53,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
         super().connection_made(transport)
         transport.max_size = READ_MAX  # type: ignore[attr-defined]  # of asyncio's transports
         self._expect_head()
+        self.peer = self._all.peer_of(transport)
         if status := self._all.arrive(self):
             self._refuse(status)
 

@@ -48,7 +48,7 @@ class DoorBounds:
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """The place of one connection. A Unix socket has no `source`."""
+    """The place of one connection. Root's connections to the Unix socket have no `source`."""
 
     source: str
     rank: Rank = Rank.SILENT

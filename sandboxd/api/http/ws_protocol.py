@@ -85,6 +85,7 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has asked for a WebSocket on its connection."""
         super().connection_made(transport)
+        self.peer = self._all.peer_of(transport)
         self._all.arrive(self)
         self._all.speak(self)
 

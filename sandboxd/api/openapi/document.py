@@ -37,7 +37,8 @@ A refusal is a problem document (RFC 9457). A status 500 is a bug.
 
 _SIGNATURE = """\
 The header `Authorization: BackendAI signMethod=HMAC-SHA256, credential=ACCESS_KEY:SIGNATURE`.
-Requests on the Unix socket need none, and neither do requests to a daemon with `auth = "none"`.
+Requests on a plain Unix socket need none: the kernel names the user, and the owner is `uid:N`.
+Neither do requests over TCP to a daemon with `auth = "none"`; their owner is `uid:0`.
 """
 
 

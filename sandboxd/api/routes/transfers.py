@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import AuthFailed, Invalid, QuotaExceeded, SandboxdError
-from ..access.authentication import LOCAL
+from ..access.callers import is_user
 from ..access.ownership import caller
 from ..access.parameters import BodyReader, ParameterSet, parameters, query_parameters
 from ..folders import tus
@@ -219,7 +219,7 @@ async def _token(request: Request, text: str, purpose: Purpose) -> tuple[Token, 
     has requested the token is not active any more."""
     here = state(request)
     token = here.tokens.find(text, purpose)
-    if token.giver != LOCAL.name and not await here.authenticator.keys.find(token.giver):
+    if not is_user(token.giver) and not await here.authenticator.keys.find(token.giver):
         raise AuthFailed("Access key not found")
     know(request.scope, token.giver)
     place = here.folders.by_id(token.folder)

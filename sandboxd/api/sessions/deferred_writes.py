@@ -19,6 +19,7 @@ from typing import Any
 
 from ...errors import Invalid
 from ...store.database import Database, Unwritable
+from ...store.secret_removal import SecretRemoval
 
 NOTE_S = 0.5
 """How long a note waits for others."""
@@ -35,6 +36,7 @@ class DeferredWrites:
         self._is_urgent = False
         self._trying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._removal = SecretRemoval(database)
 
     @property
     def are_due(self) -> bool:
@@ -75,6 +77,11 @@ class DeferredWrites:
                 self._is_urgent = self._is_urgent and len(self._due) > len(acts)
                 for _ in acts:
                     self._due.popleft()
+        self._removal.begin_if_due()
+
+    async def close(self) -> None:
+        """End what goes on, after the last `settle`."""
+        await self._removal.close()
 
 
 def _write_all(database: Database, acts: Iterable[Callable[[Database], object]]) -> None:

@@ -91,6 +91,7 @@ class SessionRegistry:
             await session.close()
         with contextlib.suppress(Unwritable):  # the next daemon recovers without these writes
             await self.services.deferred.settle()
+        await self.services.deferred.close()
 
     # -- find and list
 

@@ -5,7 +5,7 @@
 
 The api's uid may change, when an operator makes the user `sandboxd` or moves the slots. The files
 of the old uid in STATE/api then go to the new one, by descriptor, since the old uid could have put
-links there.
+links there. After that each path is held to its owner and mode (state_files.py).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ...config import Config
 from ...errors import ConfigError
 from ..code_view import first_closed
 from ..doctor.checks import api_uid
+from . import state_files
 
 ENDING_S = 5.0
 """How long the other half of a daemon may take to end when one half was killed."""
@@ -61,8 +62,10 @@ def make(config: Config, uid: int) -> str:
                 "could put links there for root to follow; choose another directory, or chown it "
                 "to root and chmod go-w"
             )
-        os.makedirs(api, mode=0o700, exist_ok=True)
+        if not os.path.lexists(api):
+            os.mkdir(api, mode=0o700)
         _hand_over(api, uid)
+        state_files.hold(config.state_dir, uid)
     except OSError as error:
         remedy = "name a directory that root can make and change"
         text = f"--state-dir {config.state_dir}: {error.strerror}; {remedy}"
@@ -140,6 +143,7 @@ def _hand_over(path: str, uid: int) -> None:
     """Give the directory and the files of its owner in it to `uid`. Files of root go along: an
     operator has put a copy back. A file with a second link stays, since that link may have been
     made to a file elsewhere."""
+    state_files.expect_directory(path)
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         before = os.fstat(folder).st_uid
