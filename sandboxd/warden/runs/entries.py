@@ -6,9 +6,9 @@ the first that acknowledges has the run. Silence means that the next one is trie
 
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
 They show the host as it was when they were made, and wait for AGE_S at most. A warm entry waits for
-`warm_s`. Of more than WARM_MAX the newest goes: if the oldest went, sessions that take turns would
-each find theirs gone. All that wait go when the jail changes (a new copy of host
-files, a reload), and at the end of the daemon.
+`warm_s`. Of more than WARM_MAX the newest goes: if the oldest went, none of the sessions that take
+turns would have an entry when its turn comes. All that wait go when the jail changes (a new copy of
+host files, a reload), and at the end of the daemon.
 """
 
 from __future__ import annotations
