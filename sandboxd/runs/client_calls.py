@@ -211,8 +211,8 @@ class ClientCalls:
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
-            if self._follower and (expired or not policy.holds):
-                await self._follower.catch_up()
+            if expired or not policy.holds:
+                await self._catch_up()
             answer = next_answer(self._progress(policy, expired, watched))
             if not watched and (follower := self._unwatched(policy, answer)):
                 watched = True
@@ -224,6 +224,11 @@ class ClientCalls:
                 return answer
             await self._news_until(until)
         return None
+
+    async def _catch_up(self) -> None:
+        """Have all events of the run, also those that a call passes over that waits for the end."""
+        if self._follower:
+            await self._follower.catch_up()
 
     def _unwatched(self, policy: PollPolicy, answer: NextAnswer | None) -> Follower | None:
         """The run, if a call that would have this answer has to watch its output."""
