@@ -76,9 +76,7 @@ def _parse_v4(text: str) -> str:
     try:
         return str(ipaddress.IPv4Address(text))
     except ValueError:
-        raise Invalid(
-            f"{_shown(text)} is no host: an address has four decimal numbers"
-        ) from None
+        raise Invalid(f"{_shown(text)} is no host: an address has four decimal numbers") from None
 
 
 def _parse_v6(text: str) -> str:

@@ -89,8 +89,10 @@ class BareWarden:
         self.entries = entries_of(self.resources, self._selector, self.workers)
         self._started: list[Worker] = []
         self._subjects = (
-            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_rest),
-            RunRequests(self.resources, self.entries, self._started.append),
+            SlotRequests(
+                resources, self.workers, ending, jobs, self.entries.end_rest, lambda *_: None
+            ),
+            RunRequests(self.resources, self.entries, self._started.append, lambda *_: None),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
 

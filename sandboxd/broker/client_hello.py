@@ -35,7 +35,7 @@ _RETRY = hashlib.sha256(b"HelloRetryRequest").digest()
 """The random of a ServerHello that is a HelloRetryRequest."""
 
 
-class Reader:
+class HelloReader:
     """A reader of the fields of a message. Raises Invalid when the message is too short."""
 
     def __init__(self, data: bytes) -> None:
@@ -54,9 +54,9 @@ class Reader:
         """The next `size` bytes as a number."""
         return int.from_bytes(self.take(size), "big")
 
-    def vector(self, size: int) -> Reader:
+    def vector(self, size: int) -> HelloReader:
         """The field behind a length of `size` bytes."""
-        return Reader(self.take(self.number(size)))
+        return HelloReader(self.take(self.number(size)))
 
     def take_all(self) -> bytes:
         """All that is left."""
@@ -75,7 +75,7 @@ class Reader:
 
 def server_name(hello: bytes) -> str | None:
     """The name in the body of a ClientHello; None: it has none. Raises Invalid."""
-    reader = Reader(hello)
+    reader = HelloReader(hello)
     reader.take(2 + 32)  # version, random
     reader.vector(1)  # session id
     reader.vector(2)  # ciphers
@@ -97,7 +97,7 @@ def server_name(hello: bytes) -> str | None:
     return name
 
 
-def _name(body: Reader) -> str:
+def _name(body: HelloReader) -> str:
     names = body.vector(2)
     body.expect_end()
     if names.number(1) != 0:
@@ -114,7 +114,7 @@ class HelloCheck:
     """The check of one ClientHello against the `host` that the client has asked for; with
     `is_second` of the one that answers a HelloRetryRequest.
 
-    data  all bytes so far; they may be passed on once the hello is complete
+    Once the hello is complete, the bytes up to its end may be passed on.
     """
 
     def __init__(self, host: str, is_second: bool = False) -> None:
@@ -122,13 +122,13 @@ class HelloCheck:
         self._skipped = (_CHANGE_CIPHER, _EARLY_DATA) if is_second else ()
         self._at = 0
         self._handshake = bytearray()
-        self.data = bytearray()
+        self._data = bytearray()
 
     def feed(self, data: bytes) -> bool:
         """Take in the next bytes of the client; whether the hello is complete and has the right
         name. Raises Invalid."""
-        self.data += data
-        if len(self.data) > DATA_MAX:
+        self._data += data
+        if len(self._data) > DATA_MAX:
             raise Invalid("the ClientHello is too large")
         while (record := self._next_record()) is not None:
             kind, content = record
@@ -141,9 +141,19 @@ class HelloCheck:
                 return True
         return False
 
+    @property
+    def hello(self) -> bytes:
+        """The bytes up to the end of the hello."""
+        return bytes(self._data[: self._at])
+
+    @property
+    def rest(self) -> bytes:
+        """The bytes behind the hello."""
+        return bytes(self._data[self._at :])
+
     def _next_record(self) -> tuple[int, bytes] | None:
         """The type and the content of the next record; None: it is not there yet."""
-        header = self.data[self._at : self._at + _HEADER]
+        header = self._data[self._at : self._at + _HEADER]
         kinds = (_HANDSHAKE, *self._skipped)
         if (header and header[0] not in kinds) or (len(header) > 1 and header[1] != 3):
             raise Invalid("the client does not speak TLS")
@@ -151,10 +161,10 @@ class HelloCheck:
         begin = self._at + _HEADER
         if len(header) == _HEADER and not 0 < size <= _RECORD_MAX:
             raise Invalid("the client does not speak TLS")
-        if len(header) < _HEADER or len(self.data) < begin + size:
+        if len(header) < _HEADER or len(self._data) < begin + size:
             return None
         self._at = begin + size
-        return header[0], bytes(self.data[begin : begin + size])
+        return header[0], bytes(self._data[begin : begin + size])
 
     def _is_complete(self) -> bool:
         message = self._handshake

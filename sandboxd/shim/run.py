@@ -27,6 +27,7 @@ from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
 from . import advice, environment, input_wait, ipc
+from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -62,8 +63,12 @@ class RunExecution:
     stdin_used        the descriptor `stdin` of `spec` is closed
     """
 
-    def __init__(self, spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
+    def __init__(
+        self, spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage,
+        broker: BrokerSocket | None = None,
+    ) -> None:  # fmt: skip
         self.spec = spec
+        self.broker = broker
         self.init = init
         # Not epoll(7): its watches are limited per uid, and the programs have the same uid.
         self.selector = selectors.PollSelector()
@@ -74,6 +79,8 @@ class RunExecution:
         self.selector.register(init.sock, selectors.EVENT_READ, self._handle_init_message)
         self.denied = denied
         denied.watch(self.selector)
+        if broker:
+            broker.begin(self.selector, self._note_refusal)
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)
         self.is_first = True
@@ -141,6 +148,8 @@ class RunExecution:
         if self.status is None or self.ended_by in TIME_LIMITS:
             self.init.kill()
         self.console.drain()
+        if self.broker:
+            self.broker.drain()
         self._check_output()
         dropped = self.stdin.dropped if self.stdin else 0
         self.input.finish()
@@ -185,12 +194,14 @@ class RunExecution:
             excess=self.console.excess,
             unwritten=self.console.unwritten,
             host_full=self.storage.host_full,
+            refused=tuple(self.broker.refusals) if self.broker else (),
+            network=self.broker is not None,
         )
 
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
         may_ask = step.name == "exec" and (self.spec.stdin is None or self.spec.terminal)
-        environ = environment.of_step(step.limits, may_ask, self.spec.environ)
+        environ = environment.of_step(step.limits, may_ask, self.spec.environ, self.spec.network)
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
@@ -299,6 +310,9 @@ class RunExecution:
             self.peaks.record_processes(message["resident"], message["inherited"])
         self.over = True
 
+    def _note_refusal(self, text: str) -> None:
+        self.console.note(f"the network refused a connection: {text}")
+
     def _record_input(self) -> None:
         self.deadlines.record_input(time.monotonic())
 
@@ -307,6 +321,8 @@ class RunExecution:
         op = message.get("op")
         if op == "stdin" and len(fds) == 1:
             self.input.attach(fds.pop())
+        if op == "broker" and len(fds) == 1 and self.broker:
+            self.broker.attach(fds.pop())
         wire.close_all(fds)
         by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
         self.inputs += op == "input"

@@ -55,7 +55,7 @@ def test_hello_of_a_real_client_with_the_name_is_passed_on() -> None:
     data = real_hello()
     check = HelloCheck(NAME)
     assert check.feed(data)
-    assert bytes(check.data) == data
+    assert (check.hello, check.rest) == (data, b"")
 
 
 def test_hello_that_comes_byte_by_byte_is_passed_on_when_it_is_complete() -> None:
@@ -69,9 +69,9 @@ def test_hello_in_many_records_is_passed_on() -> None:
 
 
 def test_bytes_behind_the_hello_stay_with_it() -> None:
-    data, check = real_hello() + b"\x17\3\3\0\1x", HelloCheck(NAME)
-    assert check.feed(data)
-    assert bytes(check.data) == data
+    data, check = real_hello(), HelloCheck(NAME)
+    assert check.feed(data + b"\x17\3\3\0\1x")
+    assert (check.hello, check.rest) == (data, b"\x17\3\3\0\1x")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_second_hello_with_another_name_is_refused() -> None:
     change, early = records(b"\1", kind=20), records(b"early", kind=23)
     assert HelloCheck(NAME, is_second=True).feed(change + real_hello())
     assert HelloCheck(NAME, is_second=True).feed(early + change + real_hello())
-    with pytest.raises(Invalid, match="is 'other.example'"):
+    with pytest.raises(Invalid, match="other"):
         HelloCheck(NAME, is_second=True).feed(change + real_hello("other.example"))
 
 

@@ -20,6 +20,7 @@ from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
 from ..sessions import lifecycle, sizes
 from ..sessions.admission import Waiting
+from ..sessions.network import SessionNetwork, described
 from ..sessions.session import Session
 from ..state import AppState, session, state
 from .gql_items import iso
@@ -106,6 +107,7 @@ class SandboxFacts(TypedDict):
     limits: dict[str, float]
     scratch: ScratchSize
     mounts: list[Attachment]
+    network: SessionNetwork | None
     queue: Waiting | None
     ends: ComingEnd | None
     runs: SessionRuns
@@ -197,6 +199,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
                 "inodes": config.scratch.inodes_of(scratch),
             },
             "mounts": list(row.mounts),
+            "network": described(row.network, config.network),
             "queue": session.waits,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
             "runs": {
