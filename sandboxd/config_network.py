@@ -1,4 +1,4 @@
-"""The profiles of the network in the configuration, [network.profiles.NAME], and their rules. No I/O.
+"""The profiles of the network in the configuration, [network.profiles.NAME]. No I/O.
 
 Without a profile no run has a way out. A profile names the hosts that the runs of a session may
 reach through the broker.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .errors import ConfigError, Invalid
-from .model import GIB, MIB, NetworkGrant
+from .model import GIB, NetworkGrant
 from .network_hosts import HostPattern, parse_pattern
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
@@ -47,7 +47,7 @@ class OwnerNetworkConfig:
 
     connections: int = 256
     bytes: int = 100 * GIB
-    rate: int = 250 * MIB
+    rate: int = 2 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ProfileConfig:
     owners: tuple[str, ...] = ()
     connections: int = 64
     bytes: int = 20 * GIB
-    rate: int = 250 * MIB
+    rate: int = 1 * GIB
     connect_s: float = 15
     idle_s: float = 300
     owner: OwnerNetworkConfig = OwnerNetworkConfig()

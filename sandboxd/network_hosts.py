@@ -1,4 +1,4 @@
-"""The rules for hosts of the network: names, addresses, ports, and the patterns of a profile. No I/O.
+"""The rules for hosts of the network: names, addresses, ports and patterns. No I/O.
 
 A host is a name or an address. A name is compared in one form: small letters, ASCII, no dot at its
 end. A name with other letters has an ASCII form (xn--...), which is the only one that counts here.

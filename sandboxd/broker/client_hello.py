@@ -1,7 +1,8 @@
 """The check of the name in the ClientHello of TLS. No I/O.
 
-`HelloCheck` reads the bytes of a client from the beginning of its stream. They may be passed on once
-the name is known to be the one that the client has asked the broker for. Two hosts behind one front differ by this name alone.
+`HelloCheck` reads the bytes of a client from the beginning of its stream. They may be passed on
+once the name is known to be the one that the client has asked the broker for. Two hosts behind one
+front differ by this name alone.
 
     no TLS                      refused
     no name, or another one     refused; a client of an address must send none

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from .outcomes import Stopped
 from .shares import Share
@@ -26,7 +26,7 @@ class Meter:
         self.sent = self.received = 0
 
     @contextlib.asynccontextmanager
-    async def idle_bound(self):  # type: ignore[no-untyped-def]
+    async def idle_bound(self) -> AsyncIterator[None]:
         """Raise Stopped when no byte is counted for `idle_s` within the block."""
         try:
             async with asyncio.timeout(self._idle_s) as self._timeout:

@@ -1,8 +1,8 @@
 """The broker: takes the listening sockets of runs, and serves the connections that come to them.
 
-    warden -> broker   {"link": {...}} + a socket whose other end the shim of a run gets. The message
-                       says whose run that is, so nothing that comes through the socket can
-                       change it
+    warden -> broker   {"link": {...}} + a socket whose other end the shim of a run gets. The
+                       message says whose run that is, so nothing that comes through the
+                       socket can change it
     shim -> broker     {"listener"} + the listening socket of the run, on its link
     broker -> shim     {"refused": text}, on the link
     warden -> broker   {"ping"}
@@ -235,7 +235,7 @@ class Link:
 
 
 def run(warden: socket.socket, network: NetworkConfig, values: dict[tuple[str, str], str]) -> None:
-    """Be the broker until the warden closes its end. `values` are the secrets, by profile and id."""
+    """Be the broker until the warden closes its end. `values`: the secrets by profile and id."""
     secrets = {
         name: tuple(
             Secret(parse_pattern(one.host).target, one.path, one.header, values[name, id])

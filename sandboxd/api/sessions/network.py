@@ -1,4 +1,4 @@
-"""The network of a session: the request of a client as a grant, and the grant as clients read it."""
+"""The network of a session: the request of a client as a grant, and a grant for clients."""
 
 from __future__ import annotations
 

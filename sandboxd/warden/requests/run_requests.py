@@ -34,8 +34,8 @@ another jail."""
 
 
 class RunRequests:
-    """Acts on runs. `add` takes the shim of each run that starts, one of `entries`; `link` gives the
-    run to the broker."""
+    """Acts on runs. `add` takes the shim of each run that starts, one of `entries`; `link` gives
+    the run to the broker."""
 
     def __init__(
         self, resources: Resources, entries: Entries, add: Callable[[Worker], None],
