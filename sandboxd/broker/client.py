@@ -51,14 +51,18 @@ class RunClient:
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     await self.send(self.http.send(go_on) or b"")
                 self.http.receive_data(await self.receive())
-        except h11.RemoteProtocolError as error:
-            raise Stopped("bad-request", f"the request is not HTTP/1.1: {error}") from None
+        except h11.RemoteProtocolError:
+            raise Stopped("bad-request", "the request is not HTTP/1.1") from None
         return event
 
     async def request(self) -> h11.Request | None:
         """The head of the request; None: the client has sent none."""
         event = await self.next_event()
-        return event if isinstance(event, h11.Request) else None
+        if not isinstance(event, h11.Request):
+            return None
+        if event.http_version not in (b"1.0", b"1.1"):
+            raise Stopped("bad-request", "the request is not HTTP/1.1")
+        return event
 
     async def open_tunnel(self) -> bytes:
         """Answer a CONNECT, whose body is empty; the bytes that have come behind it. Raises

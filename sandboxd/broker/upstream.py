@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Sequence
 
@@ -29,7 +30,8 @@ async def addresses(target: Target) -> list[Address]:
             target.host, target.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
     except (OSError, UnicodeError) as error:
-        raise Stopped("no-address", f"{target.host} has no address: {error}") from None
+        reason = getattr(error, "strerror", None) or "it cannot be resolved"
+        raise Stopped("no-address", f"{target.host} has no address: {reason}") from None
     return list(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in answers))
 
 
@@ -73,7 +75,7 @@ async def connected(target: Target, usable: Sequence[Address]) -> socket.socket:
             return sock
         except OSError as error:
             sock.close()
-            reason = error.strerror or str(error)
+            reason = os.strerror(error.errno) if error.errno else str(error)
         except BaseException:  # cancelled; raised again
             sock.close()
             raise

@@ -165,14 +165,15 @@ class Result:
     """The end of a run.
 
     out   the output of the program, both streams
-    log   the messages of sandboxd
+    log   the messages of sandboxd, without the advice
     """
 
     def __init__(self, result: dict[str, Any]) -> None:
         self.code = result["exitCode"]
         console = result["console"]
         self.out = "".join(data for kind, data in console if kind != "log")
-        self.log = [data[3] for kind, data in console if kind == "log"]
+        logged = [data[3] for kind, data in console if kind == "log"]
+        self.log = [text for text in logged if not text.startswith("exec: ")]
         self.advice = result["verdict"]["advice"] if result.get("verdict") else ""
 
 
