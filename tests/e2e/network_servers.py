@@ -22,6 +22,7 @@ import sys
 import threading
 import urllib.parse
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -85,7 +86,7 @@ class TlsServer(ThreadingHTTPServer):
 
     context: ssl.SSLContext
 
-    def finish_request(self, request: object, client_address: object) -> None:
+    def finish_request(self, request: Any, client_address: Any) -> None:
         """Speak TLS first."""
         with contextlib.suppress(OSError):
             super().finish_request(

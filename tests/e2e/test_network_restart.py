@@ -58,19 +58,20 @@ class Job:
 
     def wait_for(self, text: str) -> None:
         """Continue until the program has printed `text`."""
-        until(lambda: self._ask() or text in self.out)
+        until(lambda: text in self._ask())
 
-    def _ask(self) -> None:
+    def _ask(self) -> str:
         with client(self.daemon) as http:
             answer = http.post(f"/session/{self.session}", json={"runId": "a"} | self.body)
         result = answer.json()["result"]
         self.out += "".join(data for kind, data in result["console"] if kind != "log")
         self.body = {"mode": "continue"}
+        return self.out
 
     def get(self, count: int) -> None:
         """Have the program make a request, its `count`th one."""
         self.body = {"mode": "input", "code": "\n"}
-        until(lambda: self._ask() or self.out.count("status 200") >= count)
+        until(lambda: self._ask().count("status 200") >= count)
 
 
 @pytest.fixture(scope="module")
