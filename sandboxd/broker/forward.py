@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import re
 import socket
 import ssl
@@ -117,6 +119,14 @@ def rewritten(request: h11.Request, wanted: ForwardedRequest, secret: Secret | N
     return h11.Request(method=request.method, target=wanted.path, headers=headers)
 
 
+@functools.cache
+def trusted() -> ssl.SSLContext:
+    """The certificates that the host trusts. The variables are read here, since the title of the
+    process lies where the C library has them."""
+    file, directory = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    return ssl.create_default_context(cafile=file, capath=directory)
+
+
 async def forward(
     client: RunClient, request: h11.Request, server: socket.socket, secret: Secret | None,
     wanted: ForwardedRequest, meter: Meter,
@@ -125,7 +135,7 @@ async def forward(
     name = wanted.target.host
     try:
         reader, writer = await asyncio.open_connection(
-            sock=server, limit=CHUNK, ssl=ssl.create_default_context() if secret else None,
+            sock=server, limit=CHUNK, ssl=trusted() if secret else None,
             server_hostname=name if secret else None,
         )  # fmt: skip
     except ssl.SSLError as error:

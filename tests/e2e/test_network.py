@@ -399,7 +399,7 @@ ask(b"GET http://index.example/hello HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
         def asks() -> bool:
             answers.append(http.post(f"/session/{session}", json=body).json()["result"])
             body["mode"] = "continue"
-            return answers[-1]["status"] == "waiting-input"
+            return bool(answers[-1]["status"] == "waiting-input")
 
         until(asks)
         broker = broker_of(daemon)
