@@ -45,8 +45,12 @@ VARIABLES = {
     "HTTPS_PROXY": _URL,
     "no_proxy": "localhost,127.0.0.1,::1",
     "NO_PROXY": "localhost,127.0.0.1,::1",
+    "MAVEN_OPTS": _JAVA,
+    "MAVEN_ARGS": "-Daether.connector.http.useSystemProperties=true",
+    "GRADLE_OPTS": _JAVA,
 }
-"""The variables by which most programs find a proxy."""
+"""The variables by which most programs find a proxy. The JVM reads none of them: Maven and Gradle
+hand its own settings on."""
 
 
 class BrokerSocket:
