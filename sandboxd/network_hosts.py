@@ -101,7 +101,7 @@ def _shown(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class HostPort:
     """A host in its one form, and a port."""
 
     host: str
@@ -112,7 +112,7 @@ class Target:
         return f"{host}:{self.port}"
 
 
-def parse_target(text: str, default_port: int | None = None) -> Target:
+def parse_target(text: str, default_port: int | None = None) -> HostPort:
     """HOST:PORT; without a port the `default_port`, if there is one. Raises Invalid."""
     if text.endswith("]"):
         host, colon, port = text, "", ""
@@ -123,23 +123,23 @@ def parse_target(text: str, default_port: int | None = None) -> Target:
     if host.count(":") and not host.startswith("["):
         raise Invalid(f"{_shown(text)}: an IPv6 address needs brackets")
     if not colon and default_port is not None:
-        return Target(parse_host(host), default_port)
+        return HostPort(parse_host(host), default_port)
     if not _PORT.fullmatch(port) or int(port) > _PORT_MAX:
         raise Invalid(f"{_shown(text)} has no port: HOST:PORT is expected")
-    return Target(parse_host(host), int(port))
+    return HostPort(parse_host(host), int(port))
 
 
 @dataclass(frozen=True, slots=True)
 class HostPattern:
     """A target, or with `wildcard` the names one label below its host."""
 
-    target: Target
+    target: HostPort
     wildcard: bool = False
 
     def __str__(self) -> str:
         return f"*.{self.target}" if self.wildcard else str(self.target)
 
-    def covers(self, target: Target) -> bool:
+    def covers(self, target: HostPort) -> bool:
         """The pattern allows the target."""
         if target.port != self.target.port:
             return False
@@ -163,7 +163,7 @@ def parse_pattern(text: str) -> HostPattern:
     return HostPattern(target, wildcard=True)
 
 
-def covered(target: Target, patterns: Iterable[HostPattern]) -> bool:
+def covered(target: HostPort, patterns: Iterable[HostPattern]) -> bool:
     """One of the patterns allows the target."""
     return any(pattern.covers(target) for pattern in patterns)
 

@@ -1,7 +1,6 @@
 """A warden without loop, api and HTTP: leases slots and does runs in them, for real, as root.
 
-Shims are forked from the test's own process. So a test can take a protection away with monkeypatch,
-and the attack that the protection stops succeeds.
+Shims are forked from the test's own process: a test can take a protection away with monkeypatch.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from sandboxd.host_tasks import HostTasks
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.host_limits import within_host
+from sandboxd.warden.network.broker_link import BrokerLink
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
@@ -76,9 +76,8 @@ class BareWarden:
         slots = {"first_uid": TEST_UIDS, "count": 64}
         tables = {"slots": slots, "scratch": {"spares": 0}} | tables
         loaded = config_file.load(None, state_dir=state_dir, **tables)
-        config = within_host(loaded, HostTasks(()))
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
-        self.resources = Resources(config, hierarchy)
+        self.resources = Resources(within_host(loaded, HostTasks(())), hierarchy)
         self.jobs = BackgroundJobs()
         self._selector = selectors.DefaultSelector()
         self.workers = Workers(self.resources, self._selector, lambda: None)
@@ -88,11 +87,10 @@ class BareWarden:
         self.provisioning = provisioning.Provisioning(*shared, self.spares)
         self.entries = entries_of(self.resources, self._selector, self.workers)
         self._started: list[Worker] = []
+        link = BrokerLink(self._selector, resources, self.workers.all).link
         self._subjects = (
-            SlotRequests(
-                resources, self.workers, ending, jobs, self.entries.end_rest, lambda *_: None
-            ),
-            RunRequests(self.resources, self.entries, self._started.append, lambda *_: None),
+            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_rest, link),
+            RunRequests(self.resources, self.entries, self._started.append, link),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid
 from sandboxd.network_hosts import (
     HostPattern,
-    Target,
+    HostPort,
     address_of,
     covered,
     is_public,
@@ -59,7 +59,7 @@ def test_text_that_is_no_host_is_refused(text: str) -> None:
         parse_host(text)
 
 
-@given(st.text(max_size=30))
+@hypothesis.given(st.text(max_size=30))
 def test_any_text_is_a_host_in_its_one_form_or_refused(text: str) -> None:
     try:
         host = parse_host(text)
@@ -72,14 +72,14 @@ def test_any_text_is_a_host_in_its_one_form_or_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "default", "target"),
     [
-        ("example.org:443", None, Target("example.org", 443)),
-        ("Example.org.:1", None, Target("example.org", 1)),
-        ("[::1]:8080", None, Target("::1", 8080)),
-        ("example.org", 80, Target("example.org", 80)),
-        ("[::1]", 80, Target("::1", 80)),
+        ("example.org:443", None, HostPort("example.org", 443)),
+        ("Example.org.:1", None, HostPort("example.org", 1)),
+        ("[::1]:8080", None, HostPort("::1", 8080)),
+        ("example.org", 80, HostPort("example.org", 80)),
+        ("[::1]", 80, HostPort("::1", 80)),
     ],
 )
-def test_target_is_a_host_and_a_port(text: str, default: int | None, target: Target) -> None:
+def test_target_is_a_host_and_a_port(text: str, default: int | None, target: HostPort) -> None:
     assert parse_target(text, default) == target
 
 
@@ -133,7 +133,7 @@ def test_narrower_pattern_is_within_its_profile() -> None:
     assert not wide.includes(parse_pattern("a.files.example:80"))
     assert not parse_pattern("a.files.example:443").includes(wide)
     assert not parse_pattern("a.files.example:443").includes(
-        HostPattern(Target("a.files.example", 443), wildcard=True)
+        HostPattern(HostPort("a.files.example", 443), wildcard=True)
     )
 
 
@@ -160,7 +160,7 @@ def test_public_address_is_allowed(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
 
 
-@given(st.ip_addresses())
+@hypothesis.given(st.ip_addresses())
 def test_address_that_is_allowed_is_public_for_the_library_too(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> None:

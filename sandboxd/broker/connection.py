@@ -12,12 +12,12 @@ import h11
 
 from .. import log
 from ..errors import Invalid
-from ..network_hosts import HostPattern, Target, covered, parse_target
+from ..network_hosts import HostPattern, HostPort, covered, parse_target
 from . import forward, upstream
-from .client import HEAD_S, RunClient
 from .client_hello import HelloCheck, asks_again
 from .outcomes import REFUSALS, Outcome, Stopped
 from .relay import Meter, relay
+from .run_client import HEAD_S, RunClient
 from .shares import Share
 
 FIRST_MAX = 16 * 1024
@@ -26,7 +26,7 @@ FIRST_MAX = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What one run may do.
+    """The permission of one run.
 
     patterns  the hosts of its session
     listed    the hosts of its profile, whose addresses may be private
@@ -42,7 +42,7 @@ class Permission:
     connect_s: float = 15
     idle_s: float = 300
 
-    def check(self, target: Target) -> None:
+    def check(self, target: HostPort) -> None:
         """Raise Stopped unless the target is allowed."""
         if not covered(target, self.patterns):
             raise Stopped("not-in-profile", f"{target} is not in profile {self.profile}")
@@ -62,7 +62,7 @@ class BrokeredConnection:
         self._permission = permission
         self._meter = Meter(shares, permission.idle_s)
         self._resolving = resolving
-        self._target: Target | None = None
+        self._target: HostPort | None = None
         self._began = time.monotonic()
 
     async def serve(self, refused: Callable[[str], None]) -> tuple[Outcome, Meter]:
@@ -126,7 +126,7 @@ class BrokeredConnection:
             async with self._meter.idle_bound():
                 await relay(self._client.sock, server, self._meter)
 
-    async def _greet(self, server: socket.socket, target: Target, early: bytes) -> None:
+    async def _greet(self, server: socket.socket, target: HostPort, early: bytes) -> None:
         """Pass the ClientHello on, and a second one if the server asks for it."""
         loop = asyncio.get_running_loop()
         try:
@@ -169,7 +169,7 @@ class BrokeredConnection:
         async with self._meter.idle_bound():
             await forward.forward(self._client, request, server, secret, wanted, self._meter)
 
-    async def _connect(self, target: Target) -> socket.socket:
+    async def _connect(self, target: HostPort) -> socket.socket:
         self._target = target
         self._permission.check(target)
         seconds = self._permission.connect_s
@@ -182,7 +182,7 @@ class BrokeredConnection:
         except TimeoutError:
             raise Stopped("timeout", f"{target}: no connection within {seconds:g} s") from None
 
-    def _is_listed(self, target: Target) -> bool:
+    def _is_listed(self, target: HostPort) -> bool:
         return covered(target, self._permission.listed)
 
 

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import h11
 
 from ..errors import Invalid
-from ..network_hosts import Target, parse_target
-from .client import RunClient
+from ..network_hosts import HostPort, parse_target
 from .outcomes import Stopped
 from .relay import CHUNK, Meter
+from .run_client import RunClient
 
 _TARGET = re.compile(rb"http://([^/?#@\\]+)(/[^#]*|\?[^#]*)?", re.IGNORECASE)
 _HOP = frozenset((
@@ -42,7 +42,7 @@ Headers = list[tuple[bytes, bytes]]
 class Secret:
     """A header for requests to `target` below `path`."""
 
-    target: Target
+    target: HostPort
     path: str
     header: str
     value: str
@@ -55,7 +55,7 @@ class Secret:
 class ForwardedRequest:
     """The target of a request, and the path with its query."""
 
-    target: Target
+    target: HostPort
     path: bytes
 
 

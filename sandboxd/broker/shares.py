@@ -15,7 +15,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class NetworkBounds:
     """Open connections, bytes in a day, and bytes a second."""
 
     connections: int
@@ -31,7 +31,7 @@ class Share:
     left         bytes that may still be transferred in this day
     """
 
-    bounds: Bounds
+    bounds: NetworkBounds
     clock: Clock
     connections: int = 0
 

@@ -15,14 +15,14 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from ..network_hosts import Address, Target, is_public
+from ..network_hosts import Address, HostPort, is_public
 from .outcomes import Stopped
 
 TRIES = 4
 """Addresses of one name that are tried."""
 
 
-async def addresses(target: Target) -> list[Address]:
+async def addresses(target: HostPort) -> list[Address]:
     """The addresses of a host. Raises Stopped."""
     loop = asyncio.get_running_loop()
     try:
@@ -36,12 +36,12 @@ async def addresses(target: Target) -> list[Address]:
 
 
 def allowed(
-    target: Target, answers: Sequence[Address], is_listed: Callable[[Target], bool]
+    target: HostPort, answers: Sequence[Address], is_listed: Callable[[HostPort], bool]
 ) -> list[Address]:
     """The addresses that may be connected to; `is_listed` knows the addresses of the profile.
     Raises Stopped when there is none."""
     usable = [
-        one for one in answers if is_listed(Target(str(one), target.port)) or is_reachable(one)
+        one for one in answers if is_listed(HostPort(str(one), target.port)) or is_reachable(one)
     ]
     if not usable:
         raise Stopped("not-public", f"{target} has no public address")
@@ -62,7 +62,7 @@ def _is_own(address: Address) -> bool:
     return False
 
 
-async def connected(target: Target, usable: Sequence[Address]) -> socket.socket:
+async def connected(target: HostPort, usable: Sequence[Address]) -> socket.socket:
     """A socket that is connected to the first of the addresses that answers. Raises Stopped."""
     loop, reason = asyncio.get_running_loop(), ""
     for address in usable[:TRIES]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 OFFLINE = {"GOPROXY": "off", "CARGO_NET_OFFLINE": "true"}
 """The variables by which tools do not look for a network. A run with a network has none of them."""
 

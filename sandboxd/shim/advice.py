@@ -132,10 +132,8 @@ def _exit(sender: Sender | None, facts: StepFacts) -> str:
             "exit status 127: a command was not found; its name is in the output. Check that the "
             "runtime has the command, or that the build makes it (./NAME)"
         )
-    if facts.exit and facts.refused:
-        return _refused(facts)
-    if facts.exit and _wants_network(facts.last_output):
-        return PROXY_ONLY if facts.network else NO_NETWORK
+    if facts.exit and (reason := _unreached(facts)):
+        return reason
     if facts.last_denied:
         return _denied(facts)
     if facts.signal:
@@ -148,7 +146,11 @@ def _exit(sender: Sender | None, facts: StepFacts) -> str:
     return ""
 
 
-def _refused(facts: StepFacts) -> str:
+def _unreached(facts: StepFacts) -> str:
+    """The advice for a program that has failed for want of a host; "" for any other."""
+    if not facts.refused:
+        missing = _wants_network(facts.last_output)
+        return "" if not missing else PROXY_ONLY if facts.network else NO_NETWORK
     first, more = facts.refused[0], len(facts.refused) - 1
     others = f" (and {more} more in the log)" if more else ""
     return f"the network refused a connection: {first}{others}; name a host of the profile"

@@ -12,13 +12,13 @@ announce: a program that waits for input, the end of the CPU time, and the disk 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import selectors
 import signal
 import stat
 import time
 from dataclasses import asdict, replace
-from typing import Any
 
 from .. import wire
 from ..errors import StageError
@@ -26,7 +26,7 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, environment, input_wait, ipc
+from . import advice, control_requests, environment, input_wait, ipc
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
 from .control import Control, RunProgress
@@ -75,7 +75,12 @@ class RunExecution:
         writer = ConsoleWriter(spec.console, spec.bounds.head, spec.bounds.tail)
         writer.begin()
         self.console = ConsoleCopier(self.selector, writer)
-        self.control = Control(self.selector, spec.listener, self._progress, self._handle_request)
+        self.control = Control(
+            self.selector,
+            spec.listener,
+            self._progress,
+            functools.partial(control_requests.handle, self),
+        )
         self.selector.register(init.sock, selectors.EVENT_READ, self._handle_init_message)
         self.denied = denied
         denied.watch(self.selector)
@@ -87,7 +92,7 @@ class RunExecution:
         self.peaks = PeakSampler(spec.group)
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
-        self.input = InputStream(self.selector, self._record_input, spec.stdin is not None)
+        self.input = InputStream(self.selector, self.record_input, spec.stdin is not None)
         self.terminal: PseudoTerminal | None = None
         self.deadlines = Deadlines()
         self.status: int | None = None
@@ -260,7 +265,7 @@ class RunExecution:
         """Whether the step has to be killed now. Set `ended_by` when its time is used up."""
         if self.deadlines.wall_reached(now):
             self.ended_by = "wall_s"
-            self._terminate(now)
+            self.terminate(now)
         if self.deadlines.kill_due(now):
             self.killed_by = self.terminated_by
             return True
@@ -271,7 +276,7 @@ class RunExecution:
                 return True
         return False
 
-    def _terminate(self, now: float) -> None:
+    def terminate(self, now: float) -> None:
         """Send SIGTERM to all processes of the step, which may still print."""
         self.deadlines.begin_grace(now)
         if not self.deadlines.kill_due(now):
@@ -313,35 +318,9 @@ class RunExecution:
     def _note_refusal(self, text: str) -> None:
         self.console.note(f"the network refused a connection: {text}")
 
-    def _record_input(self) -> None:
+    def record_input(self) -> None:
+        """A client has sent input."""
         self.deadlines.record_input(time.monotonic())
-
-    def _handle_request(self, message: dict[str, Any], fds: list[int]) -> None:
-        """Carry out a request from the control socket. An unknown request has no effect."""
-        op = message.get("op")
-        if op == "stdin" and len(fds) == 1:
-            self.input.attach(fds.pop())
-        if op == "broker" and len(fds) == 1 and self.broker:
-            self.broker.attach(fds.pop())
-        wire.close_all(fds)
-        by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
-        self.inputs += op == "input"
-        if op == "input" and self.stdin:
-            self.stdin.write(wire.text(message, "text"), bool(message.get("eof")))
-            self._record_input()
-        elif op == "hold":
-            self.console.hold(wire.number(message, "console"))
-        elif op == "decline":
-            self.deadlines.record_decline(time.monotonic())
-        elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
-            number = signal.Signals[message["name"]]
-            self.external_signals[number] = by
-            self.init.signal(number)
-        elif op == "terminate" and self.terminated_by is None and not self.deadlines.is_in_grace:
-            self.terminated_by = self.external_signals[signal.SIGTERM] = by
-            self._terminate(time.monotonic())
-        elif op == "kill":
-            self.killed_by, self.over = by, True
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
         return Usage(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sandboxd.api.sessions.network import described, granted
-from sandboxd.api.telemetry.network import readings
+from sandboxd.api.sessions.session_network import described, granted
+from sandboxd.api.telemetry.network_metrics import readings
 from sandboxd.config_network import NetworkConfig, ProfileConfig
 from sandboxd.errors import Forbidden, Invalid
 from sandboxd.model import NetworkGrant

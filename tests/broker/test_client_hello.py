@@ -6,8 +6,8 @@ import hashlib
 import ssl
 import struct
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from sandboxd.broker.client_hello import DATA_MAX, HELLO_MAX, HelloCheck, asks_again, server_name
@@ -141,7 +141,7 @@ def test_request_for_a_second_hello_is_known_by_its_random() -> None:
     assert asks_again(b"HTTP/1.1 400 Bad Request\r\n") is False
 
 
-@given(st.binary(max_size=300))
+@hypothesis.given(st.binary(max_size=300))
 def test_any_bytes_as_a_hello_are_read_or_refused(data: bytes) -> None:
     for call in (lambda: server_name(data), lambda: HelloCheck(NAME).feed(data)):
         try:
@@ -150,7 +150,7 @@ def test_any_bytes_as_a_hello_are_read_or_refused(data: bytes) -> None:
             pass
 
 
-@given(st.integers(0, 400), st.integers(0, 255))
+@hypothesis.given(st.integers(0, 400), st.integers(0, 255))
 def test_hello_with_a_changed_byte_never_passes_with_another_name(at: int, value: int) -> None:
     data = bytearray(records(hello(sni(NAME.encode()))))
     data[at % len(data)] = value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 
 from sandboxd.shim.broker_socket import PORT
 
-from ..waiting import until
 from .daemon import Daemon
 from .network_world import Result, World, client, run, world
 
@@ -220,77 +217,6 @@ for text in (b"GET /hello HTTP/1.1\\r\\nHost: other.example\\r\\n\\r\\n", b"SSH-
     assert "hello" not in result.out
 
 
-@pytest.mark.parametrize(
-    "target",
-    ["0x7f.1", "0x0b000002", "184549378", "11.2", "013.0.0.2", "11.0.0.2.", "index.example%00",
-     "index..example", "*.files.example", "index.example@other.example", "b\\xfccher.example"],
-)  # fmt: skip
-def test_target_in_another_form_is_no_host(http: httpx.Client, target: str) -> None:
-    program = f"""
-ask(b"CONNECT {target}:443 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-ask(b"GET http://{target}/hello HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-"""
-    result = python(http, program)
-    assert result.out.count("HTTP/1.1 400 ") == 2, result.out
-    assert "HTTP/1.1 200" not in result.out
-
-
-REQUESTS = {
-    "origin form": b"GET /hello HTTP/1.1\r\nHost: index.example\r\n\r\n",
-    "https": b"GET https://index.example/hello HTTP/1.1\r\nHost: index.example\r\n\r\n",
-    "two lengths": b"POST http://index.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
-                   b"Content-Length: 6\r\n\r\nabcdef",
-    "space before colon": b"GET http://index.example/ HTTP/1.1\r\nHost : x\r\n\r\n",
-    "bare CR in header": b"GET http://index.example/ HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
-    "no host": b"GET http:///hello HTTP/1.1\r\nHost: x\r\n\r\n",
-    "user": b"GET http://index.example@other.example/ HTTP/1.1\r\nHost: x\r\n\r\n",
-    "connect with body": b"CONNECT index.example:443 HTTP/1.1\r\nHost: x\r\n"
-                         b"Content-Length: 3\r\n\r\nabc",
-    "other version": b"GET http://index.example/ HTTP/2.0\r\nHost: x\r\n\r\n",
-    "not HTTP": b"\x05\x01\x00",
-    "long head": b"GET http://index.example/ HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 40000,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REQUESTS)
-def test_request_that_can_be_read_in_two_ways_is_refused(http: httpx.Client, name: str) -> None:
-    result = python(http, f"ask({REQUESTS[name]!r})")
-    answers = ("HTTP/1.1 400 ", "HTTP/1.1 403 ", "(reset)")
-    assert result.out.startswith(answers) or name == "not HTTP", result.out
-    assert "hello" not in result.out and "HTTP/1.1 200" not in result.out
-
-
-def test_smuggled_and_pipelined_requests_reach_no_server(http: httpx.Client) -> None:
-    second = b"GET http://index.example/hello HTTP/1.1\r\nHost: index.example\r\n\r\n"
-    both = (
-        b"POST http://index.example/ HTTP/1.1\r\nHost: index.example\r\nContent-Length: 4\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    )
-    first = b"GET http://index.example/-/headers HTTP/1.1\r\nHost: index.example\r\n\r\n"
-    result = python(http, f"ask({both + second!r})\nask({first + second!r})")
-    assert "hello" not in result.out.replace("/hello", "")
-    assert result.out.count("HTTP/1.1 200") <= 2
-
-
-def test_headers_of_the_connection_and_a_false_host_go_no_further(http: httpx.Client) -> None:
-    head = (
-        b"GET http://INDEX.example:80/-/headers HTTP/1.1\r\nHost: other.example\r\n"
-        b"Connection: keep-alive, X-Own, Upgrade\r\nX-Own: 1\r\nUpgrade: websocket\r\n"
-        b"Proxy-Authorization: Basic eA==\r\nProxy-Connection: keep-alive\r\nTE: trailers\r\n"
-        b"X-Kept: 2\r\n\r\n"
-    )
-    result = python(http, f"ask({head!r})")
-    headers = json.loads(result.out.partition("\r\n\r\n")[2] or result.out.splitlines()[-1])
-    assert headers == {"host": "index.example", "x-kept": "2", "connection": "close"}
-
-
-def test_server_cannot_change_the_protocol(http: httpx.Client) -> None:
-    head = b"GET http://index.example/-/switch HTTP/1.1\r\nHost: index.example\r\n\r\n"
-    result = python(http, f"ask({head!r})")
-    assert "switched" not in result.out
-    assert result.out.startswith("HTTP/1.1 502 ")
-
-
 def test_redirect_to_another_host_is_a_new_request(http: httpx.Client) -> None:
     url = "http://index.example/-/redirect?http://other.example/hello"
     result = run(http, "packages", f"curl -sSL '{url}'")
@@ -364,64 +290,6 @@ print(len(glob.glob("/proc/self/fd/*")))
     assert lines[6] == "2 lo"
 
 
-def test_bytes_of_a_day_end(http: httpx.Client) -> None:
-    command = "curl -sS http://index.example/-/endless | wc -c; curl -sS http://index.example/hello"
-    result = run(http, "small", command)
-    assert "transfer closed" in result.out or "Recv failure" in result.out
-    assert "the bytes of this day are used up" in result.out
-    assert "used up" in result.log[0]
-
-
-def test_silent_connection_is_closed(http: httpx.Client) -> None:
-    head = b"POST http://index.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-    result = python(http, f"ask({head!r})", "small")
-    assert "HTTP/1.1 504 " in result.out
-
-
-def test_thousand_connections_wait_for_their_turn(http: httpx.Client, daemon: Daemon) -> None:
-    program = f"""
-import threading
-held = [socket.create_connection(("127.0.0.1", {PORT}), 20) for _ in range(300)]
-print("held", flush=True)
-sys.stdin.readline()
-for sock in held:
-    sock.close()
-ask(b"GET http://index.example/hello HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-"""
-    created = http.post("/session", json={"image": "python", "config": {"network": "small"}})
-    session = created.json()["sessionId"]
-    try:
-        files = {"src": ("main.py", RAW + program)}
-        assert http.post(f"/session/{session}/upload", files=files).status_code < 300
-        body = {"mode": "batch", "runId": "a", "options": {"exec": "python3 main.py"}}
-        answers: list[dict[str, Any]] = []
-
-        def asks() -> bool:
-            answers.append(http.post(f"/session/{session}", json=body).json()["result"])
-            body["mode"] = "continue"
-            return bool(answers[-1]["status"] == "waiting-input")
-
-        until(asks)
-        broker = broker_of(daemon)
-        links = [os.readlink(fd) for fd in Path(f"/proc/{broker}/fd").iterdir()]
-        assert sum(link.startswith("socket:") for link in links) < 30
-        other = run(http, "packages", "curl -sS http://index.example/hello")
-        assert other.out == "hello\n"
-        result = http.post(
-            f"/session/{session}", json={"mode": "input", "runId": "a", "code": "\n"}
-        )
-        until(lambda: "hello" in str(answers) or _ask(http, session, answers))
-        assert result.status_code == 200
-    finally:
-        http.delete(f"/session/{session}")
-
-
-def _ask(http: httpx.Client, session: str, answers: list[dict[str, Any]]) -> bool:
-    body = {"mode": "continue", "runId": "a"}
-    answers.append(http.post(f"/session/{session}", json=body).json()["result"])
-    return "hello" in str(answers[-1])
-
-
 @pytest.mark.parametrize(
     ("wanted", "status"),
     [
@@ -445,28 +313,3 @@ def test_description_says_what_was_granted(http: httpx.Client) -> None:
     assert created["network"] == granted
     assert http.get(f"/session/{session}").json()["sandbox"]["network"] == granted
     assert http.delete(f"/session/{session}").status_code == 200
-
-
-def test_broker_has_no_rights_and_sees_no_state(daemon: Daemon) -> None:
-    broker = broker_of(daemon)
-    status = dict(
-        line.split(":\t", 1) for line in Path(f"/proc/{broker}/status").read_text().splitlines()
-        if ":\t" in line
-    )  # fmt: skip
-    assert len(set(status["Uid"].split())) == 1 and status["Uid"].split()[0] != "0"
-    sets = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
-    assert {int(status[one], 16) for one in sets} == {0}
-    assert status["NoNewPrivs"].strip() == "1"
-    assert set(os.listdir(f"/proc/{broker}/root{daemon.state}")) <= {"view"}
-    mounts = Path(f"/proc/{broker}/mounts").read_text()
-    assert f"{daemon.state}/slots" not in mounts
-    groups = Path(f"/proc/{broker}/cgroup").read_text()
-    assert "/broker\n" in groups
-
-
-def test_broker_has_no_descriptor_of_a_run_that_is_over(http: httpx.Client, daemon: Daemon) -> None:
-    broker = broker_of(daemon)
-    before = len(os.listdir(f"/proc/{broker}/fd"))
-    result = run(http, "packages", "curl -sS http://index.example/hello")
-    assert result.out == "hello\n"
-    until(lambda: len(os.listdir(f"/proc/{broker}/fd")) <= before)

@@ -157,8 +157,8 @@ def test_reload_that_takes_a_host_away_ends_its_connections(daemon: Daemon) -> N
 def test_reload_without_profiles_ends_the_broker_and_leaves_no_host(daemon: Daemon) -> None:
     assert daemon.process
     with client(daemon) as http:
-        made = http.post("/session", json={"image": "shell", "config": {"network": "packages"}})
-        session = made.json()["sessionId"]
+        reply = http.post("/session", json={"image": "shell", "config": {"network": "packages"}})
+        session = reply.json()["sessionId"]
         path = Path(daemon.folder, "config.toml")
         path.write_text(path.read_text().replace(PROFILES, ""))
         daemon.process.send_signal(signal.SIGHUP)
@@ -175,8 +175,8 @@ def test_reload_without_profiles_ends_the_broker_and_leaves_no_host(daemon: Daem
 
 def test_next_run_of_a_warm_jail_keeps_its_socket(daemon: Daemon) -> None:
     with client(daemon) as http:
-        made = http.post("/session", json={"image": "shell", "config": {"network": "packages"}})
-        session = made.json()["sessionId"]
+        reply = http.post("/session", json={"image": "shell", "config": {"network": "packages"}})
+        session = reply.json()["sessionId"]
         for number in range(3):
             options = {"exec": "curl -sS http://index.example/hello", "wait": 20}
             body = {"mode": "batch", "runId": f"r{number}", "options": options}

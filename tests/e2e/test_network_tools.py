@@ -1,4 +1,4 @@
-"""Package managers and other tools, as they are, through the broker: no setting of theirs names it.
+"""Package managers and other tools through the broker: none of their settings names it.
 
 All servers are of the suite's own and serve files; the tools verify their TLS with its certificate.
 """

@@ -27,7 +27,7 @@ from ...free_space import FreeSpace
 from ...store.database import Database
 from ..sessions.warden_client import WardenClient
 from ..telemetry.metrics import Metrics, gauge
-from ..telemetry.network import readings as network_readings
+from ..telemetry.network_metrics import readings as network_readings
 
 FRESH_S = 1.0
 ANSWER_S = 2.0

@@ -27,9 +27,9 @@ from ..folders.attachments import attachments
 from ..http.responses import JsonResponse
 from ..sessions import lifecycle, requested_limits, sizes
 from ..sessions.admission import Waiting
-from ..sessions.network import SessionNetwork, described, granted
 from ..sessions.registry import new_id
 from ..sessions.session import Session
+from ..sessions.session_network import SessionNetwork, described, granted
 from ..state import AppState, state
 from ..telemetry.audit_log import annotate
 

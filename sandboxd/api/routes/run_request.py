@@ -33,9 +33,9 @@ from ..sessions import batch, sizes
 from ..sessions.cases import CaseOptions, Task, task
 from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile
 from ..sessions.file_client import path
-from ..sessions.network import granted
 from ..sessions.registry import new_id
 from ..sessions.session import Session
+from ..sessions.session_network import granted
 from ..state import AppState, state
 from ..telemetry.audit_log import annotate
 from .create_session import TEXT_MAX, printable

@@ -20,8 +20,8 @@ from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
 from ..sessions import lifecycle, sizes
 from ..sessions.admission import Waiting
-from ..sessions.network import SessionNetwork, described
 from ..sessions.session import Session
+from ..sessions.session_network import SessionNetwork, described
 from ..state import AppState, session, state
 from .gql_items import iso
 

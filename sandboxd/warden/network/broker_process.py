@@ -6,7 +6,7 @@
     identity  a uid of its own, no capabilities, no_new_privs
     rlimits   no core, few processes, many descriptors
 
-Only then it loads third-party code (broker/server.py). It ends with its warden.
+Only then it loads third-party code (broker/broker.py). It ends with its warden.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def main() -> None:
         log.event("broker.failed", 40, error=str(error))
         os._exit(1)
     # Third-party code is loaded only now, without root.
-    from ...broker import server
+    from ...broker import broker
 
-    server.run(sock, spec.network, secrets)
+    broker.run(sock, spec.network, secrets)
 
 
 def _confine(spec: BrokerSpec) -> None:

@@ -29,7 +29,7 @@ from ..model import NetworkGrant
 from ..network_hosts import parse_pattern
 from .connection import BrokeredConnection, Permission
 from .forward import Secret
-from .shares import Bounds, Share
+from .shares import NetworkBounds, Share
 
 CONNECTIONS_MAX = 2000
 """Open connections of all runs."""
@@ -55,7 +55,7 @@ class Broker:
         self.bytes = {"sent": 0, "received": 0}
         self._warden = warden
         self._shares: dict[tuple[str, ...], Share] = {}
-        self._links: set[Link] = set()
+        self._links: set[RunLink] = set()
         self.over = asyncio.Event()
 
     async def serve(self) -> None:
@@ -77,7 +77,7 @@ class Broker:
         if message is None:
             self.over.set()
         elif "link" in message and len(fds) == 1:
-            self._links.add(Link(self, socket.socket(fileno=fds.pop()), message["link"]))
+            self._links.add(RunLink(self, socket.socket(fileno=fds.pop()), message["link"]))
         elif "ping" in message:
             counts = {"outcomes": self.outcomes, "bytes": self.bytes, "open": self.connections}
             wire.send(self._warden, {"counts": counts})
@@ -88,7 +88,7 @@ class Broker:
         """Open connections of all runs."""
         return sum(len(link.tasks) for link in self._links)
 
-    def end(self, link: Link) -> None:
+    def end(self, link: RunLink) -> None:
         """The link is at its end."""
         self._links.discard(link)
 
@@ -97,7 +97,7 @@ class Broker:
         for link in tuple(self._links):
             link.resume()
 
-    def share(self, key: tuple[str, ...], bounds: Bounds) -> Share:
+    def share(self, key: tuple[str, ...], bounds: NetworkBounds) -> Share:
         """The share of a session or an owner in a profile. It lasts beyond the run."""
         share = self._shares.get(key)
         if share is None:
@@ -115,7 +115,7 @@ class Broker:
         self.bytes["received"] += received
 
 
-class Link:
+class RunLink:
     """The link to one run: its listening socket, and its open connections."""
 
     def __init__(self, broker: Broker, sock: socket.socket, of: dict[str, Any]) -> None:
@@ -134,8 +134,8 @@ class Link:
             broker.secrets.get(grant.profile, ()) if is_granted else (),
             profile.connect_s, profile.idle_s,
         )  # fmt: skip
-        own = Bounds(profile.connections, profile.bytes, profile.rate)
-        every = Bounds(profile.owner.connections, profile.owner.bytes, profile.owner.rate)
+        own = NetworkBounds(profile.connections, profile.bytes, profile.rate)
+        every = NetworkBounds(profile.owner.connections, profile.owner.bytes, profile.owner.rate)
         self._shares = (
             broker.share(("session", of["session"]), own),
             broker.share(("owner", grant.owner, grant.profile), every),
