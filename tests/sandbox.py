@@ -112,14 +112,14 @@ class BareWarden:
 
     def checked(self, op: str, *fds: int, **arguments: Any) -> dict[str, Any]:
         """The arguments of a request as its act takes them. Raises Invalid."""
-        return RequestChecker().check({"op": op, "id": 0, **arguments}, fds).arguments
+        network = {"network": None} if op in ("lease", "adopt") else {}
+        return RequestChecker().check({"op": op, "id": 0, **network, **arguments}, fds).arguments
 
     def lease(self, **arguments: Any) -> Slot:
         """Lease a slot and make its scratch, in this process."""
         self._retry()
         arguments = self.checked("lease", **arguments)
-        size, inodes = arguments.pop("size"), arguments.pop("inodes")
-        mounts = arguments.pop("mounts")
+        size, inodes, mounts, _ = map(arguments.pop, ("size", "inodes", "mounts", "network"))
         self.prove()
         slot = self.resources.slots.lease(**arguments)
         try:
@@ -151,7 +151,7 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number, mounts = arguments.pop("slot"), arguments.pop("mounts")
+        number, mounts, _ = (arguments.pop(name) for name in ("slot", "mounts", "network"))
         adopted = adoption.take_up(self.resources, number, **arguments)
         adoption.complete(self.resources, adopted)
         self.resources.folders.lend(adopted.slot, mounts)
