@@ -19,8 +19,8 @@ PROTECTIONS = (
     Protection(
         "hosts by name",
         "the broker connects a run to the hosts and ports of its network profile alone: one form "
-        "of each name, one resolution, checked addresses, no address that is not public unless it is "
-        "listed, the name in TLS, requests written anew, no other protocol",
+        "of each name, one resolution, checked addresses, public ones unless an address is listed, "
+        "the name in TLS, requests written anew, no other protocol",
         ("network_hosts.py", "config_network.py", "broker/"),
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
                "tests/e2e/test_network.py", "tests/e2e/test_network_requests.py",
@@ -31,8 +31,8 @@ PROTECTIONS = (
     Protection(
         "broker",
         "a process with a uid of its own, without capabilities, in a cgroup and a mount view of "
-        "its own without the state; it knows a run by a link from the warden alone; connections, bytes "
-        "and rate of a session and of an owner are bounded",
+        "its own without the state; it knows a run by a link from the warden alone; connections, "
+        "bytes and rate of a session and of an owner are bounded",
         ("warden/network/", "broker/broker.py", "broker/shares.py"),
         tests=("tests/e2e/test_network_bounds.py", "tests/broker/test_shares.py"),
         remains="counts of a day begin again with a new broker; a broker that is taken over "
