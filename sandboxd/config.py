@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field
 
 from . import etc_names
+from .config_network import NetworkConfig
 from .model import GIB, MIB, UNLIMITED, Limits
 
 STATE_DIR = "/var/lib/sandboxd"
@@ -332,6 +333,7 @@ class Config:
     runs: RunsConfig = RunsConfig()
     terminal: TerminalConfig = TerminalConfig()
     require: RequireConfig = RequireConfig()
+    network: NetworkConfig = NetworkConfig()
     runtimes: dict[str, RuntimeConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

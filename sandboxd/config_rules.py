@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import log
+from . import config_network, log
 from .config import Config
 from .errors import ConfigError
 from .model import GIB, MAY_BE_ZERO, MIB, STEPS, UNLIMITED
@@ -105,6 +105,7 @@ def check(config: Config) -> None:
             may_be_zero = value == 0 and key.rpartition(".")[2] in MAY_BE_ZERO
             if not rule.holds(value) and not may_be_zero:
                 raise ConfigError(f"{key} must be {rule.allowed}, not {value!r}")
+    config_network.check(config.network)
     for step in STEPS:
         _, lowered = getattr(config.limits, step).clamped(config.ceiling)
         if lowered:

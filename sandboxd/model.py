@@ -122,6 +122,15 @@ TERMINALS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkGrant:
+    """The network that a session has: `hosts` of a profile; none: all of its hosts."""
+
+    owner: str
+    profile: str
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """The virtual folder with the UUID `folder`, as a session sees it: /home/work/`name`."""
 

@@ -38,6 +38,8 @@ ROOM_MIN = 1024
 _HEADER = struct.Struct("<QQQ")
 _RECORD = struct.Struct("<BI")
 STDOUT, STDERR = 1, 2
+NOTICE = 3
+"""The stream of messages of sandboxd about the run."""
 
 START = _HEADER.size
 """The position of the first record."""

@@ -23,6 +23,7 @@ from .model import (
     STEPS,
     Attachment,
     Limits,
+    NetworkGrant,
     Step,
     StepName,
 )
@@ -184,6 +185,17 @@ def _attachment(value: Any) -> Attachment:
     return Attachment(_uuid(mount["folder"]), name, _boolean(mount["read_only"]))
 
 
+def _network(value: Any) -> NetworkGrant | None:
+    """The network of a session; None: it has none. The warden compares it with the profile."""
+    if value is None:
+        return None
+    grant = _record(NetworkGrant, value)
+    hosts = grant["hosts"]
+    if not isinstance(hosts, list):
+        raise Invalid(f"list expected, not {_shown(hosts)}")
+    return NetworkGrant(_text(grant["owner"]), _text(grant["profile"]), tuple(map(_text, hosts)))
+
+
 def _record(kind: type[Any], value: Any) -> dict[str, Any]:
     """An object with exactly the fields of the dataclass `kind`."""
     record = _object(value)
@@ -213,6 +225,7 @@ OBJECT = Kind("object", _object)
 ENVIRON = Kind("variables", _environ)
 STEP_LIST = Kind("clean, build, exec", _steps)
 MOUNTS = Kind("mounts", _mounts)
+NETWORK = Kind("network or null", _network)
 
 FILE = frozenset({stat.S_IFREG})
 SOCKET = frozenset({stat.S_IFSOCK})

@@ -31,6 +31,7 @@ from .wire_kinds import (
     ENVIRON,
     FILE,
     MOUNTS,
+    NETWORK,
     OBJECT,
     SOCKET,
     STEP_LIST,
@@ -138,7 +139,7 @@ OPS: Mapping[str, Op] = {
             "lease",
             "leases a slot to a session and makes its scratch; the api flushes the file with the "
             "name of the session, if it comes with the reply",
-            {"session": UUID, **_SIZE, "mounts": MOUNTS},
+            {"session": UUID, **_SIZE, "mounts": MOUNTS, "network": NETWORK},
             reply={"slot": _SESSION["slot"]},
             returns=(Descriptor("name", FILE, optional=True),),
             later=True,
@@ -146,7 +147,7 @@ OPS: Mapping[str, Op] = {
         Op(
             "adopt",
             "takes up a slot of an earlier daemon, with those of `runs` that go on",
-            {**_SESSION, "mounts": MOUNTS, **_RUNS},
+            {**_SESSION, "mounts": MOUNTS, "network": NETWORK, **_RUNS},
             before="ready",
             later=True,
         ),

@@ -1,7 +1,6 @@
 """A warden without loop, api and HTTP: leases slots and does runs in them, for real, as root.
 
-Shims are forked from the test's own process. So a test can take a protection away with monkeypatch,
-and the attack that the protection stops succeeds.
+Shims are forked from the test's own process: a test can take a protection away with monkeypatch.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from sandboxd.host_tasks import HostTasks
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.host_limits import within_host
+from sandboxd.warden.network.broker_link import BrokerLink
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
@@ -76,9 +76,8 @@ class BareWarden:
         slots = {"first_uid": TEST_UIDS, "count": 64}
         tables = {"slots": slots, "scratch": {"spares": 0}} | tables
         loaded = config_file.load(None, state_dir=state_dir, **tables)
-        config = within_host(loaded, HostTasks(()))
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
-        self.resources = Resources(config, hierarchy)
+        self.resources = Resources(within_host(loaded, HostTasks(())), hierarchy)
         self.jobs = BackgroundJobs()
         self._selector = selectors.DefaultSelector()
         self.workers = Workers(self.resources, self._selector, lambda: None)
@@ -88,9 +87,10 @@ class BareWarden:
         self.provisioning = provisioning.Provisioning(*shared, self.spares)
         self.entries = entries_of(self.resources, self._selector, self.workers)
         self._started: list[Worker] = []
+        link = BrokerLink(self._selector, resources, self.workers.all).link
         self._subjects = (
-            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_rest),
-            RunRequests(self.resources, self.entries, self._started.append),
+            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_rest, link),
+            RunRequests(self.resources, self.entries, self._started.append, link),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
 
@@ -112,14 +112,14 @@ class BareWarden:
 
     def checked(self, op: str, *fds: int, **arguments: Any) -> dict[str, Any]:
         """The arguments of a request as its act takes them. Raises Invalid."""
-        return RequestChecker().check({"op": op, "id": 0, **arguments}, fds).arguments
+        network = {"network": None} if op in ("lease", "adopt") else {}
+        return RequestChecker().check({"op": op, "id": 0, **network, **arguments}, fds).arguments
 
     def lease(self, **arguments: Any) -> Slot:
         """Lease a slot and make its scratch, in this process."""
         self._retry()
         arguments = self.checked("lease", **arguments)
-        size, inodes = arguments.pop("size"), arguments.pop("inodes")
-        mounts = arguments.pop("mounts")
+        size, inodes, mounts, _ = map(arguments.pop, ("size", "inodes", "mounts", "network"))
         self.prove()
         slot = self.resources.slots.lease(**arguments)
         try:
@@ -151,7 +151,7 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number, mounts = arguments.pop("slot"), arguments.pop("mounts")
+        number, mounts, _ = (arguments.pop(name) for name in ("slot", "mounts", "network"))
         adopted = adoption.take_up(self.resources, number, **arguments)
         adoption.complete(self.resources, adopted)
         self.resources.folders.lend(adopted.slot, mounts)

@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 
 from sandboxd import config, config_file, runtimes
+from sandboxd.config_network import NetworkConfig, ProfileConfig
 from sandboxd.warden.shared_resources import compile_filters
 
 SAMPLE = Path(__file__).parent.parent / "systemd" / "config.toml"
 
+
+PROFILE_NUMBERS = (
+    "connections", "bytes", "rate", "connect_s", "idle_s", "owner.connections", "owner.bytes",
+    "owner.rate",
+)  # fmt: skip
 
 SETTINGS = re.sub(r"^#(?! )|^#(?=    )", "", SAMPLE.read_text(), flags=re.MULTILINE)
 """All of it: "# " begins what is for people, "#" alone what is for sandboxd."""
@@ -40,11 +46,18 @@ def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
     taken = config_file.load(str(path))
     assert taken.runtimes["zig"].tools == ("zig",)  # an example
     named = tomllib.loads(SETTINGS)
+    profiles = named.pop("network")["profiles"]  # an example, and none by default
+    assert taken.network.profiles.keys() == profiles.keys() == {"packages"}
+    defaults = dataclasses.asdict(ProfileConfig())
+    profile = dict(knobs(dataclasses.asdict(taken.network.profiles["packages"])))
+    assert all(profile[name] == value for name, value in knobs(defaults) if name in PROFILE_NUMBERS)
+    assert dict(knobs(profiles["packages"])).keys() == profile.keys()
     fields = {f.name for f in dataclasses.fields(config.RuntimeConfig)}
     assert named.pop("runtimes")["zig"].keys() == fields
     wanted = dict(knobs(dataclasses.asdict(config.Config())))
     assert wanted.keys() == dict(knobs(named)).keys(), "systemd/config.toml names other knobs"
-    values = dict(knobs(dataclasses.asdict(dataclasses.replace(taken, runtimes={}))))
+    without = dataclasses.replace(taken, runtimes={}, network=NetworkConfig())
+    values = dict(knobs(dataclasses.asdict(without)))
     values["ceiling.cpus"] = wanted["ceiling.cpus"]  # the host's
     wrong = {name for name in wanted if wanted[name] != values[name]}
     assert not wrong, f"systemd/config.toml has another default of {sorted(wrong)}"
@@ -62,7 +75,8 @@ def lines() -> Iterator[tuple[str, str]]:
                 tomllib.loads(text)
             except tomllib.TOMLDecodeError:
                 continue  # the value goes on in the next line
-            yield table, text
+            if not table.startswith("[network."):  # a profile counts as a whole
+                yield table, text
             text = ""
 
 

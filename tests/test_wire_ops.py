@@ -32,6 +32,7 @@ from .api.fake_warden import FakeActs
 SESSION = "00000000-0000-4000-8000-000000000001"
 FOLDER = "00000000-0000-4000-8000-000000000002"
 MOUNT = {"folder": FOLDER, "name": "data", "read_only": False}
+NETWORK = {"owner": "AKIA", "profile": "packages", "hosts": ["index.example:443"]}
 LIMITS = asdict(STEP_LIMITS)
 
 
@@ -43,7 +44,7 @@ VALID: dict[str, Any] = {
     "slot": 3, "session": SESSION, "run": 1, "runs": [1, 2], "size": 64 * MIB, "inodes": 4096,
     "mounts": [MOUNT], "shell": "/bin/bash", "steps": steps(), "environ": {"A": "b"},
     "terminal": False, "interactive": False, "runtime": "c", "begun": False, "folder": FOLDER,
-    "vitals": {}, "there": True,
+    "vitals": {}, "there": True, "network": NETWORK,
 }  # fmt: skip
 """A good value for each argument and field of the table."""
 
@@ -100,6 +101,11 @@ BAD: dict[str, Sequence[Any]] = {
           (None, 7, "", "..", ".hidden", "a/b", "../up", "n" * 65, "new\nline", "a\0")),
         [MOUNT, MOUNT | {"folder": SESSION}], [MOUNT, MOUNT | {"name": "other"}],
         [{"folder": f"{SESSION[:-1]}{n}", "name": f"f{n}", "read_only": True} for n in range(6)],
+    ),
+    "network": (
+        7, True, "packages", [], {}, [NETWORK], NETWORK | {"extra": 1}, NETWORK | {"hosts": None},
+        NETWORK | {"hosts": "index.example:443"}, NETWORK | {"hosts": [443]},
+        NETWORK | {"owner": None}, NETWORK | {"profile": 7},
     ),
 }  # fmt: skip
 """Values that each argument and field must not have: of another type, out of range, malformed."""

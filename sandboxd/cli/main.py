@@ -23,6 +23,7 @@ TIMED_OUT, FAULT = 124, 125
 
 INTERRUPTED = 130
 
+NETWORK = "reach the hosts of this network profile of the daemon's configuration"
 LIMIT = "another limit of all steps, such as pids=500, wall_s=600 or disk=2g"
 
 PRIVATE = ""
@@ -166,6 +167,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--mem", metavar="SIZE", help="memory limit, such as 512m or 2g")
     add("--cpus", metavar="N", help="share of CPUs, such as 0.5 or 2")
     add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
+    add("--network", metavar="PROFILE", help=NETWORK)
     add("--timeout", metavar="SECONDS", type=_seconds, help="time limit of exec")
     add(
         "--stdin",
@@ -217,6 +219,7 @@ def _shell(command: argparse.ArgumentParser) -> None:
     add("--mem", metavar="SIZE", help="memory limit of a new session, such as 512m or 2g")
     add("--cpus", metavar="N", help="share of CPUs of a new session, such as 0.5 or 2")
     add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
+    add("--network", metavar="PROFILE", help=NETWORK)
     add("--quiet", "-q", action="store_true", help="print only the terminal's output")
     _socket_or_private(command)
 

@@ -55,10 +55,12 @@ def resources(args: argparse.Namespace) -> dict[str, Any]:
     for name, value in limits.items():
         if not value:
             raise ConfigError(f"--limit {name}=: write NAME=VALUE")
-    config = {"environ": environ, "resources": resources, "resource_opts": limits}
+    config: dict[str, Any] = {
+        "environ": environ, "resources": resources, "resource_opts": limits
+    }  # fmt: skip
     if any(config.values()):
         _check(config)
-    return config
+    return config | ({"network": args.network} if args.network else {})
 
 
 def _check(config: dict[str, dict[str, Any]]) -> None:

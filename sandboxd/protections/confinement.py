@@ -46,6 +46,16 @@ PROTECTIONS = (
         remains="idle tunnel devices, on some kernels",
     ),
     Protection(
+        "no broker",
+        "a run has a listening socket for the broker only if its session has a network profile; "
+        "nothing else in its network namespace differs",
+        ("shim/broker_socket.py", "shim/main.py"),
+        attacks=("proxy-port",),
+        tests=("tests/e2e/test_network.py::"
+               "test_session_without_a_profile_has_no_proxy_and_no_way",
+               "tests/e2e/test_network.py::test_socket_of_the_broker_is_the_only_change"),
+    ),
+    Protection(
         "empty root",
         "a tmpfs with read-only clones of named parts and a copy of public files of /etc; every "
         "mount is compared with the plan, both ways",

@@ -17,6 +17,28 @@ PROTECTIONS = (
         remains="the api can do to sessions what their clients can",
     ),
     Protection(
+        "hosts by name",
+        "the broker connects a run to the hosts and ports of its network profile alone: one form "
+        "of each name, one resolution, checked addresses, public ones unless an address is listed, "
+        "the name in TLS, requests written anew, no other protocol",
+        ("network_hosts.py", "config_network.py", "broker/"),
+        tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
+               "tests/e2e/test_network.py", "tests/e2e/test_network_requests.py",
+               "tests/e2e/test_network_restart.py", "tests/e2e/test_network_secrets.py"),
+        remains="hosts behind one front are told apart by the name in TLS alone; an allowed host "
+        "can pass data on; a host that shows headers gives a secret away",
+    ),
+    Protection(
+        "broker",
+        "a process with a uid of its own, without capabilities, in a cgroup and a mount view of "
+        "its own without the state; it knows a run by a link from the warden alone; connections, "
+        "bytes and rate of a session and of an owner are bounded",
+        ("warden/network/", "broker/broker.py", "broker/shares.py"),
+        tests=("tests/e2e/test_network_bounds.py", "tests/broker/test_shares.py"),
+        remains="counts of a day begin again with a new broker; a broker that is taken over "
+        "reaches what the host reaches",
+    ),
+    Protection(
         "names",
         "names of clients are resolved as the slot's uid in a view of the scratch alone, "
         "with openat2 beneath the workdir, without magic links",

@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from ..spool import STDERR, STDOUT, Record, unfinished
+from ..spool import NOTICE, STDERR, STDOUT, Record, unfinished
 
 Item = list[Any]
 """[type, data] as in the execution model: stdout, stderr (text) or log (four texts)."""
@@ -24,6 +24,12 @@ _ITEM = 20
 """Bytes that an item takes besides its text."""
 
 _TYPES = {STDOUT: "stdout", STDERR: "stderr"}
+
+_NOTICE_ROOM = 200
+"""Bytes that a log item takes besides its text."""
+
+NOTICES_MAX = 64
+"""Messages of sandboxd in one reply. The shim writes fewer; programs have the uid of the shim."""
 
 
 def log(level: str, message: str) -> Item:
@@ -111,12 +117,16 @@ class Collector:
         self._gap: int | None = None
         self._apart = -1
         self._pieces: list[tuple[str, list[bytes]]] = []
+        self._notices = 0
 
     def add(self, record: Record) -> int:
         """Take the next record; the count of its bytes for which there was room. A record of an
         unknown stream is left out: the shim has not written it."""
         if record.stream not in _TYPES:
             self._note_gap(record)
+            if record.stream == NOTICE and self._notices < NOTICES_MAX:
+                self._notices += 1
+                self._pieces.append(("log", [record.data]))
             return len(record.data)
         size, taken = self._encoding.size(record.data), len(record.data)
         if size > self._room[record.stream]:
@@ -150,11 +160,19 @@ class Collector:
 
     def items(self) -> list[Item]:
         """Everything so far, with a log item where bytes are missing."""
-        items: list[Item] = [[kind, self._encoding.encode(data)] for kind, data in self._pieces]
+        items: list[Item] = [
+            _notice(data) if kind == "log" else [kind, self._encoding.encode(data)]
+            for kind, data in self._pieces
+        ]
         if self._gap is not None:
             text = f"{self._lost} bytes of output were dropped here: more than is kept of a run"
             items.insert(self._gap, log("warning", text))
         return items
+
+
+def _notice(data: list[bytes]) -> Item:
+    """A message of sandboxd that the shim has written, as a log item."""
+    return log("warning", b"".join(data).decode("utf-8", "replace"))
 
 
 class CuttingCollector(Collector):
@@ -193,6 +211,7 @@ class FrameCollector(Collector):
     def add(self, record: Record) -> int:
         """Take the next record; 0: there is no room for it in this frame."""
         size = len(json.dumps(self._encoding.encode([record.data]))) + _ITEM
+        size += _NOTICE_ROOM if record.stream == NOTICE else 0
         if size > self._left:
             return 0
         self._left -= size

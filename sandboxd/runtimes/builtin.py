@@ -68,7 +68,7 @@ _GO_BUILD = (
 
 _RUST_BUILD = (
     MAKE
-    + when(["Cargo.toml"], "exec cargo build --offline")
+    + when(["Cargo.toml"], "exec cargo build")
     + when(["main.rs"], "exec rustc --edition 2021 -o main main.rs")
     + otherwise("build", "a Makefile, Cargo.toml or main.rs")
 )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+OFFLINE = {"GOPROXY": "off", "CARGO_NET_OFFLINE": "true"}
+"""The variables by which tools do not look for a network. A run with a network has none of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -34,6 +37,13 @@ class Runtime:
     environ: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
+
+    def variables(self, network: bool) -> dict[str, str]:
+        """The variables of a run that has a `network`, or not."""
+        left_out = OFFLINE.items() if network else ()
+        return {
+            name: value for name, value in self.environ.items() if (name, value) not in left_out
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ SESSION_MEMORY = (
 
 NO_NETWORK = "this sandbox has no network: upload what the program wants to fetch"
 
+PROXY_ONLY = (
+    "this sandbox reaches the hosts of its network profile through a proxy alone: have the program "
+    "use the one in the variables http_proxy and https_proxy"
+)
+
 _UNRESOLVED = re.compile(
     r"temporary failure in name resolution|temporary failure resolving|name or service not known"
     r"|name does not resolve|no address associated with hostname|nodename nor servname"
@@ -100,7 +105,8 @@ def _cause(outcome: Outcome, limit: str | None, sender: Sender | None, facts: St
     if outcome == "limit" or limit not in (None, "output"):
         text = _LIMITS[limit or ""](facts)
         is_waiting = limit == "wall_s" and _wants_network(facts.last_output)
-        return f"{text}; {NO_NETWORK}" if is_waiting else text
+        reason = PROXY_ONLY if facts.network else NO_NETWORK
+        return f"{text}; {reason}" if is_waiting else text
     parts = [_exit(sender, facts)]
     if limit == "output":
         parts.append(_output(facts))
@@ -126,8 +132,8 @@ def _exit(sender: Sender | None, facts: StepFacts) -> str:
             "exit status 127: a command was not found; its name is in the output. Check that the "
             "runtime has the command, or that the build makes it (./NAME)"
         )
-    if facts.exit and _wants_network(facts.last_output):
-        return NO_NETWORK
+    if facts.exit and (reason := _unreached(facts)):
+        return reason
     if facts.last_denied:
         return _denied(facts)
     if facts.signal:
@@ -138,6 +144,16 @@ def _exit(sender: Sender | None, facts: StepFacts) -> str:
         text = f"exit status {facts.exit}: in a shell this means that a program died of {name}"
         return f"{text}: {meaning}" if meaning else text
     return ""
+
+
+def _unreached(facts: StepFacts) -> str:
+    """The advice for a program that has failed for want of a host; "" for any other."""
+    if not facts.refused:
+        missing = _wants_network(facts.last_output)
+        return "" if not missing else PROXY_ONLY if facts.network else NO_NETWORK
+    first, more = facts.refused[0], len(facts.refused) - 1
+    others = f" (and {more} more in the log)" if more else ""
+    return f"the network refused a connection: {first}{others}; name a host of the profile"
 
 
 def _wants_network(output: str) -> bool:

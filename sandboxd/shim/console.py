@@ -11,13 +11,14 @@ waits for it: after FREE bytes the pipes are read at RATE bytes a second.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import selectors
 import time
 
 from ..model import Limits
-from ..spool import STDERR, STDOUT, ConsoleWriter, Splitter
+from ..spool import NOTICE, STDERR, STDOUT, ConsoleWriter, Splitter
 from .output_rate import OutputRate
 from .stdin import buffered
 
@@ -83,6 +84,11 @@ class ConsoleCopier:
     def end_reached(self) -> bool:
         """The step has printed more than the bytes at which it ends."""
         return sum(self.received.values()) > self._end
+
+    def note(self, text: str) -> None:
+        """Add a message of sandboxd to the console, if the disk has room for it."""
+        with contextlib.suppress(OSError):
+            self._writer.append(NOTICE, text.encode())
 
     def attach(self, limits: Limits) -> tuple[int, int]:
         """Begin a step with these limits. Returns the writing ends of its pipes for standard output

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..jail.rootfs import shown_cpus
 from ..model import ALIASES, HOME, MIB, PATH, Limits
+from . import broker_socket
 
 VARIABLES = {
     "TERM": "xterm",
@@ -61,7 +62,11 @@ def _of_node(memory: int) -> dict[str, str]:
     return {"NODE_OPTIONS": f"--max-old-space-size={heap}"}
 
 
-def of_step(limits: Limits, may_ask: bool, own: Mapping[str, str]) -> dict[str, str]:
+def of_step(
+    limits: Limits, may_ask: bool, own: Mapping[str, str], network: bool = False
+) -> dict[str, str]:
     """The variables of a step that has these limits and these of its `own`, and may ask a client,
-    or not."""
-    return {**VARIABLES, **of_limits(limits), **(UNBUFFERED if may_ask else {}), **own}
+    or not, and has a `network`, or not."""
+    unbuffered = UNBUFFERED if may_ask else {}
+    ways = broker_socket.VARIABLES if network else {}
+    return {**VARIABLES, **of_limits(limits), **unbuffered, **ways, **own}

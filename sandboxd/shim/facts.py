@@ -43,6 +43,8 @@ class StepFacts:
     excess            bytes of output beyond the limit
     unwritten         bytes of output that the host's disk had no room for
     host_full         the host's disk was full at a moment of the step
+    refused           connections of the run that its profile has refused, one text each
+    network           the run has a network profile
     """
 
     limits: Limits
@@ -62,6 +64,8 @@ class StepFacts:
     excess: int = 0
     unwritten: int = 0
     host_full: bool = False
+    refused: tuple[str, ...] = ()
+    network: bool = False
 
     @property
     def exit(self) -> int | None:

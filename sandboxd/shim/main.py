@@ -42,6 +42,7 @@ from ..jail.stage import stage
 from ..model import most
 from ..spool import ConsoleWriter, append_event
 from . import ipc
+from .broker_socket import BrokerSocket
 from .control import READERS_MAX
 from .denied_calls import DeniedCalls
 from .launch import Init, await_claim, await_prepared, prepare, send_claim
@@ -119,11 +120,12 @@ def _execute(spec: RunSpec, jail: Jail, init: Init | None, sock: socket.socket) 
         send_claim(init, session)
         denied = await_claim(init, jail.filter(spec.runtime).refused)
         storage.add(SHM, ipc.SHM)
-        _drop_root(spec, init, sock, denied, storage)
+        broker = BrokerSocket() if spec.network else None
+        _drop_root(spec, init, sock, denied, storage, broker)
         following: RunSpec | None = spec
         while following:
             spec = following
-            execution = RunExecution(spec, init, denied, storage)
+            execution = RunExecution(spec, init, denied, storage, broker)
             execution.execute()
             following = rest(sock, execution)
             storage = storage.of_next_run(following.console if following else -1)
@@ -146,8 +148,9 @@ def _open_storage(spec: RunSpec) -> Storage:
 
 
 def _drop_root(
-    spec: RunSpec, init: Init, sock: socket.socket, denied: DeniedCalls, storage: Storage
-) -> None:
+    spec: RunSpec, init: Init, sock: socket.socket, denied: DeniedCalls, storage: Storage,
+    broker: BrokerSocket | None,
+) -> None:  # fmt: skip
     """Take the slot's uid: from now on the shim has no more rights than the program.
 
     Shim and init share a mount namespace. Init has pivoted its root, so the shim's root is the
@@ -163,6 +166,7 @@ def _drop_root(
     files = [fd for fd in (spec.console, spec.journal, spec.stdin) if fd is not None]
     ends = [init.sock.fileno(), spec.listener.fileno(), denied.fileno()]
     ends += [sock.fileno()] if spec.stays else []
+    ends += [broker.fileno()] if broker else []
     close_others([*ends, *files, *storage.descriptors(), *spec.group.descriptors()])
 
 

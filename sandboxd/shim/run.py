@@ -12,13 +12,13 @@ announce: a program that waits for input, the end of the CPU time, and the disk 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import selectors
 import signal
 import stat
 import time
 from dataclasses import asdict, replace
-from typing import Any
 
 from .. import wire
 from ..errors import StageError
@@ -26,7 +26,8 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, environment, input_wait, ipc
+from . import advice, control_requests, environment, input_wait, ipc
+from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
 from .control import Control, RunProgress
 from .deadlines import Deadlines
@@ -62,25 +63,36 @@ class RunExecution:
     stdin_used        the descriptor `stdin` of `spec` is closed
     """
 
-    def __init__(self, spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage) -> None:
+    def __init__(
+        self, spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage,
+        broker: BrokerSocket | None = None,
+    ) -> None:  # fmt: skip
         self.spec = spec
+        self.broker = broker
         self.init = init
         # Not epoll(7): its watches are limited per uid, and the programs have the same uid.
         self.selector = selectors.PollSelector()
         writer = ConsoleWriter(spec.console, spec.bounds.head, spec.bounds.tail)
         writer.begin()
         self.console = ConsoleCopier(self.selector, writer)
-        self.control = Control(self.selector, spec.listener, self._progress, self._handle_request)
+        self.control = Control(
+            self.selector,
+            spec.listener,
+            self._progress,
+            functools.partial(control_requests.handle, self),
+        )
         self.selector.register(init.sock, selectors.EVENT_READ, self._handle_init_message)
         self.denied = denied
         denied.watch(self.selector)
+        if broker:
+            broker.begin(self.selector, self._note_refusal)
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)
         self.is_first = True
         self.peaks = PeakSampler(spec.group)
         self.events = self.inputs = 0
         self.stdin: Stdin | None = None
-        self.input = InputStream(self.selector, self._record_input, spec.stdin is not None)
+        self.input = InputStream(self.selector, self.record_input, spec.stdin is not None)
         self.terminal: PseudoTerminal | None = None
         self.deadlines = Deadlines()
         self.status: int | None = None
@@ -141,6 +153,8 @@ class RunExecution:
         if self.status is None or self.ended_by in TIME_LIMITS:
             self.init.kill()
         self.console.drain()
+        if self.broker:
+            self.broker.drain()
         self._check_output()
         dropped = self.stdin.dropped if self.stdin else 0
         self.input.finish()
@@ -185,12 +199,14 @@ class RunExecution:
             excess=self.console.excess,
             unwritten=self.console.unwritten,
             host_full=self.storage.host_full,
+            refused=tuple(self.broker.refusals) if self.broker else (),
+            network=self.broker is not None,
         )
 
     def _spawn(self, step: Step) -> None:
         argv = [self.spec.shell, "-c", step.command or ""]
         may_ask = step.name == "exec" and (self.spec.stdin is None or self.spec.terminal)
-        environ = environment.of_step(step.limits, may_ask, self.spec.environ)
+        environ = environment.of_step(step.limits, may_ask, self.spec.environ, self.spec.network)
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
@@ -249,7 +265,7 @@ class RunExecution:
         """Whether the step has to be killed now. Set `ended_by` when its time is used up."""
         if self.deadlines.wall_reached(now):
             self.ended_by = "wall_s"
-            self._terminate(now)
+            self.terminate(now)
         if self.deadlines.kill_due(now):
             self.killed_by = self.terminated_by
             return True
@@ -260,7 +276,7 @@ class RunExecution:
                 return True
         return False
 
-    def _terminate(self, now: float) -> None:
+    def terminate(self, now: float) -> None:
         """Send SIGTERM to all processes of the step, which may still print."""
         self.deadlines.begin_grace(now)
         if not self.deadlines.kill_due(now):
@@ -299,33 +315,12 @@ class RunExecution:
             self.peaks.record_processes(message["resident"], message["inherited"])
         self.over = True
 
-    def _record_input(self) -> None:
-        self.deadlines.record_input(time.monotonic())
+    def _note_refusal(self, text: str) -> None:
+        self.console.note(f"the network refused a connection: {text}")
 
-    def _handle_request(self, message: dict[str, Any], fds: list[int]) -> None:
-        """Carry out a request from the control socket. An unknown request has no effect."""
-        op = message.get("op")
-        if op == "stdin" and len(fds) == 1:
-            self.input.attach(fds.pop())
-        wire.close_all(fds)
-        by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
-        self.inputs += op == "input"
-        if op == "input" and self.stdin:
-            self.stdin.write(wire.text(message, "text"), bool(message.get("eof")))
-            self._record_input()
-        elif op == "hold":
-            self.console.hold(wire.number(message, "console"))
-        elif op == "decline":
-            self.deadlines.record_decline(time.monotonic())
-        elif op == "signal" and message.get("name") in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
-            number = signal.Signals[message["name"]]
-            self.external_signals[number] = by
-            self.init.signal(number)
-        elif op == "terminate" and self.terminated_by is None and not self.deadlines.is_in_grace:
-            self.terminated_by = self.external_signals[signal.SIGTERM] = by
-            self._terminate(time.monotonic())
-        elif op == "kill":
-            self.killed_by, self.over = by, True
+    def record_input(self) -> None:
+        """A client has sent input."""
+        self.deadlines.record_input(time.monotonic())
 
     def _usage(self, before: Counters, after: Counters) -> Usage:
         return Usage(

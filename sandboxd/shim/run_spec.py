@@ -21,7 +21,7 @@ ORDER = wire.PACKET + 32 * 1024
 
 _LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 _PLAIN = ("slot", "run", "uid", "gid", "runtime", "terminal", "interactive", "shell", "environ",
-            "tied", "stays")  # fmt: skip
+            "tied", "stays", "network")  # fmt: skip
 """The fields that an order has as they are."""
 _NEXT = ("run", "interactive", "shell", "environ", "stays")
 """The same of an order for the next run of a session."""
@@ -40,6 +40,7 @@ class RunSpec:
     interactive  standard input and output of exec are a terminal, whose user types through the api
     tied         the run ends with its warden
     stays        the shim may stay for the next run of the session
+    network      the run has a socket for a broker
     """
 
     slot: int
@@ -64,6 +65,7 @@ class RunSpec:
     bounds: ConsoleConfig
     tied: bool
     stays: bool = False
+    network: bool = False
 
     def order(self) -> tuple[dict[str, Any], list[int]]:
         """The packet with these values, and its descriptors, which stay the caller's."""

@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from ..model import Attachment
+from ..model import Attachment, NetworkGrant
 from .database import Database
 
 State = Literal["PENDING", "PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
@@ -37,6 +37,7 @@ class SessionRow:
     history      seconds since 1970 of the begin of each status
     mounts       virtual folders that it sees
     idle_s       seconds without use after which it ends, as its client wants it; 0: as configured
+    network      the hosts that its runs may reach; None: none
     """
 
     id: str
@@ -63,6 +64,7 @@ class SessionRow:
     history: dict[str, float] = field(default_factory=dict)
     mounts: tuple[Attachment, ...] = ()
     idle_s: float = 0.0
+    network: NetworkGrant | None = None
 
 
 _FIELDS = tuple(each.name for each in fields(SessionRow))
@@ -73,7 +75,7 @@ of their own, which can be overwritten as a whole (secret_removal.py)."""
 _COLUMNS = ", ".join(
     f"coalesce(secrets.{name}, sessions.{name})" if name in BLANK else name for name in _FIELDS
 )
-_JSON = ("limits", "environ", "usage", "history", "mounts")
+_JSON = ("limits", "environ", "usage", "history", "mounts", "network")
 
 
 def all_rows(database: Database) -> list[SessionRow]:
@@ -107,9 +109,12 @@ def _select(database: Database, where: str, *values: Any) -> list[SessionRow]:
 def _row(columns: tuple[Any, ...]) -> SessionRow:
     values = dict(zip(_FIELDS, columns, strict=True))
     values |= {name: json.loads(values[name]) for name in _JSON}
-    return SessionRow(
-        **values | {"mounts": tuple(Attachment(**mount) for mount in values["mounts"])}
-    )
+    mounts = tuple(Attachment(**mount) for mount in values["mounts"])
+    return SessionRow(**values | {"mounts": mounts, "network": _network(values["network"])})
+
+
+def _network(grant: dict[str, Any] | None) -> NetworkGrant | None:
+    return NetworkGrant(**grant | {"hosts": tuple(grant["hosts"])}) if grant else None
 
 
 def _stored(values: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from . import cursor_files
 from .background import BackgroundJobs
 from .config_reload import reload
 from .leaks.sweep import LeaseView, Sweep
+from .network.broker_link import BrokerLink
 from .requests.daemon_requests import DaemonRequests
 from .requests.dispatcher import Dispatcher, acts_of
 from .requests.folder_requests import FolderRequests
@@ -93,6 +94,7 @@ class WardenLoop:
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
         )
         self._size_entries()
+        self._broker = BrokerLink(self._selector, resources, self._workers.all)
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
             resources.config.state_dir, self._workers.expected, self._workers.groups,
@@ -107,15 +109,20 @@ class WardenLoop:
 
         self._daemon = DaemonRequests(
             resources, self._workers, self._teardown, Sweep(leases, self._jobs), notify, ready,
-            self._spares, self._jobs,
+            self._spares, self._jobs, self._broker.counts,
         )  # fmt: skip
         acts = acts_of(
             self._daemon,
             provisioning,
             SlotRequests(
-                resources, self._workers, self._teardown, self._jobs, self._entries.end_rest
+                resources,
+                self._workers,
+                self._teardown,
+                self._jobs,
+                self._entries.end_rest,
+                self._broker.link,
             ),
-            RunRequests(resources, self._entries, self._workers.add),
+            RunRequests(resources, self._entries, self._workers.add, self._broker.link),
             FolderRequests(resources, self._workers.add, self._jobs),
         )
         self._dispatcher = Dispatcher(api.sock, acts)
@@ -165,6 +172,7 @@ class WardenLoop:
             self._jobs.begin_due()
             self._resources.host_files.renew_if_outdated(self._jobs)
             self._entries.maintain()
+            self._broker.maintain()
         self._end()
         return status
 
@@ -181,7 +189,7 @@ class WardenLoop:
     def _timeout(self) -> float | None:
         waits = [
             self._teardown.retry_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
-            self._entries.due_in(),
+            self._entries.due_in(), self._broker.due_in(),
         ]  # fmt: skip
         if self._api_ends_by is not None:
             waits.append(max(0.0, self._api_ends_by - time.monotonic()))
@@ -223,6 +231,7 @@ class WardenLoop:
                 return self._api_ended(code)
             if not self._jobs.collected(pid, status):
                 self._entries.collected(pid)
+                self._broker.collected(pid)
                 self._workers.collected(pid, code)
 
     def _api_ended(self, code: int) -> int:
@@ -250,6 +259,7 @@ class WardenLoop:
         host files. Runs go on for the next daemon, unless they are tied to this one."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._entries.close()
+        self._broker.close()
         self._spares.close()
         for worker in self._workers.all():
             if worker.run is None or self._resources.tied:

@@ -23,7 +23,7 @@ from typing import Any
 from sandboxd import wire
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.files.helper import serve
-from sandboxd.model import Attachment, Step
+from sandboxd.model import Attachment, NetworkGrant, Step
 from sandboxd.warden.requests.dispatcher import Act, Dispatcher, acts_of
 from sandboxd.warden.requests.replies import PendingReply, Result
 
@@ -149,6 +149,7 @@ class FakeActs:
         size: int,
         inodes: int,
         mounts: tuple[Attachment, ...],
+        network: NetworkGrant | None,
     ) -> None:
         slot = next(self._numbers)
         self._sessions[slot] = session
@@ -164,6 +165,7 @@ class FakeActs:
         slot: int,
         session: str,
         mounts: tuple[Attachment, ...],
+        network: NetworkGrant | None,
         runs: Set[int],
     ) -> None:
         if not (self._base / str(slot) / "home").exists():

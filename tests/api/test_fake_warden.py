@@ -14,8 +14,15 @@ from sandboxd import wire
 from .fake_warden import FakeWarden
 
 SESSION = "00000000-0000-4000-8000-000000000001"
-LEASE = {"op": "lease", "session": SESSION, "size": 64 << 20, "inodes": 4096, "mounts": []}
-ADOPT = {"op": "adopt", "slot": 0, "session": SESSION, "mounts": [], "runs": []}
+LEASE = {
+    "op": "lease",
+    "session": SESSION,
+    "size": 64 << 20,
+    "inodes": 4096,
+    "mounts": [],
+    "network": None,
+}
+ADOPT = {"op": "adopt", "slot": 0, "session": SESSION, "mounts": [], "network": None, "runs": []}
 
 
 def ask(api: socket.socket, message: dict[str, Any], *fds: int) -> dict[str, Any]:

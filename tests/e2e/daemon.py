@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Daemon:
             "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "SECRET": "of-the-daemon",
         }  # fmt: skip
         self.errors: int | None = None  # where its log goes; None: to the test's own
+        self.prefix: list[str] = []  # a command that becomes the daemon
 
     def start(self, *options: str) -> None:
         """Start it and wait for its line; one that does not become ready has ended."""
@@ -68,7 +69,7 @@ class Daemon:
         command = [sys.executable, "-P", "-m", "sandboxd", "serve", *listen, "--auth", "none"]
         command += ["--state-dir", str(self.state), "--config", str(self.folder / "config.toml")]
         self.process = subprocess.Popen(
-            [*command, *options],
+            [*self.prefix, *command, *options],
             env=self.environ,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -145,10 +146,15 @@ def _is_blank(path: Path) -> bool:
 
 
 @contextmanager
-def running(folder: Path, config: str = "") -> Iterator[Daemon]:
-    """A daemon for the time of a `with`; afterwards the host is as it was."""
+def running(
+    folder: Path, config: str = "", prefix: Sequence[str] = (), variables: Mapping[str, str] = {}
+) -> Iterator[Daemon]:
+    """A daemon for the time of a `with`, which the command `prefix` starts, with more `variables`;
+    afterwards the host is as it was."""
     before = leaks()
     daemon = Daemon(folder, config)
+    daemon.prefix += prefix
+    daemon.environ |= variables
     daemon.start()
     try:
         yield daemon

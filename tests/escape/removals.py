@@ -12,7 +12,7 @@ import resource
 import signal
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from sandboxd.jail.mounts import Bind, Mount, Tree
 from sandboxd.jail.overlays import Overlay
 from sandboxd.model import Limits
 from sandboxd.shim import environment
+from sandboxd.shim.run_spec import RunSpec
 from sandboxd.warden.runs import slot_group
 
 PLENTY = 1 << 17
@@ -52,6 +53,12 @@ def without_namespace(flag: int) -> Remove:
 def without_cgroup_namespace(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(namespaces, "apply_cgroup", lambda: None)
     patch.setattr(namespaces, "verify", lambda outside: None)
+
+
+def with_broker_socket(patch: pytest.MonkeyPatch) -> None:
+    """Each run has the socket, whatever its session may reach."""
+    monitored = RunSpec.of_order
+    patch.setattr(RunSpec, "of_order", lambda *order: replace(monitored(*order), network=True))
 
 
 def with_host_directory(patch: pytest.MonkeyPatch) -> None:
@@ -250,6 +257,7 @@ class Removal:
 
 
 REMOVALS = (
+    Removal("no profile", ("no broker",), with_broker_socket, "proxy-port"),
     Removal("network namespace", ("network", "namespaces"),
             without_namespace(syscalls.CLONE_NEWNET), """
         loopback-tcp loopback-udp abstract-socket way-out interfaces namespaces"""),

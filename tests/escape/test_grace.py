@@ -52,6 +52,6 @@ def test_trap_does_not_run_without_sigterm(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        RunExecution, "_terminate", lambda execution, now: execution.deadlines.begin_grace(now)
+        RunExecution, "terminate", lambda execution, now: execution.deadlines.begin_grace(now)
     )
     assert sandbox.run(TRAP.format(3), wall_s=0.5, grace_s=0.2).stdout == ""

@@ -27,6 +27,7 @@ from ...free_space import FreeSpace
 from ...store.database import Database
 from ..sessions.warden_client import WardenClient
 from ..telemetry.metrics import Metrics, gauge
+from ..telemetry.network_metrics import readings as network_readings
 
 FRESH_S = 1.0
 ANSWER_S = 2.0
@@ -133,6 +134,7 @@ class Health:
         for name, what in _WARDEN.items():
             if name in self.warden:
                 yield gauge(f"warden_{name}", what, float(self.warden[name]))
+        yield from network_readings(self.warden.get("network"))
 
 
 class _Fresh:

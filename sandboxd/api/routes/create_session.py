@@ -29,6 +29,7 @@ from ..sessions import lifecycle, requested_limits, sizes
 from ..sessions.admission import Waiting
 from ..sessions.registry import new_id
 from ..sessions.session import Session
+from ..sessions.session_network import SessionNetwork, described, granted
 from ..state import AppState, state
 from ..telemetry.audit_log import annotate
 
@@ -59,6 +60,7 @@ class SessionSettings(ParameterSet):
     preopen_ports: list[Any] = []
     agent_list: list[Any] = []
     attach_network: str = ""
+    network: str | dict[str, Any] = ""
 
 
 class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
@@ -95,7 +97,7 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
 
 
 class CreatedSession(sizes.ClampFields):
-    """The session. `queue` is there while it waits."""
+    """The session. `queue` is there while it waits, `network` if its runs may reach hosts."""
 
     sessionId: str
     sessionName: str
@@ -103,6 +105,7 @@ class CreatedSession(sizes.ClampFields):
     created: bool
     servicePorts: list[Any]
     queue: NotRequired[Waiting]
+    network: NotRequired[SessionNetwork]
 
 
 _ANY_ARCHITECTURE = ("", "x86_64")
@@ -129,6 +132,8 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     row = _row(here, await creator(request), body, settings)
     row = replace(row, runtime=runtime.name, limits=limits)
     annotate(request, name=row.name, runtime=runtime.name)
+    if row.network:
+        annotate(request, network=row.network.profile)
     own = lifecycle.own_runs(row, runtime, here.config)
     for _, plan in own:
         here.sessions.admission.check_plan(plan)
@@ -149,7 +154,10 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     if lowered:
         values = "; ".join(f"{clamp.name} was lowered {clamp.text}" for clamp in lowered)
         session.runs.notice = f"limits of this session: {values}"
-    return JsonResponse(_answer(session, body, created, lowered), 201 if created else 200)
+    answer = _answer(session, body, created, lowered)
+    if network := described(session.row.network, config.network):
+        answer["network"] = network
+    return JsonResponse(answer, 201 if created else 200)
 
 
 def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSettings) -> SessionRow:
@@ -166,6 +174,7 @@ def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSetti
         tag=printable(body.tag, "tag"),
         idle_s=body.idle,
         startup_command=sizes.stored(body.startup_command, "startupCommand"),
+        network=granted(settings.network, owner, here.config.network),
         bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
         mounts=attachments(
             [*settings.mounts, *settings.mount_ids],

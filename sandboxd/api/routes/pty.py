@@ -57,7 +57,11 @@ def plan_of(row: SessionRow, runtime: Runtime, config: Config) -> Plan:
     times = {"wall_s": config.terminal.wall_s, "cpu_s": config.ceiling.cpu_s}
     most = replace(config.ceiling, wall_s=config.terminal.wall_s)
     limits, _ = sizes.step_limits(config.limits.exec, row.limits, times, most, config.run_files)
-    environ = {"TERM": "xterm-256color", **runtime.environ, **row.environ}
+    environ = {
+        "TERM": "xterm-256color",
+        **runtime.variables(row.network is not None),
+        **row.environ,
+    }
     steps = (Step(name, SHELL if name == "exec" else None, limits) for name in STEPS)
     return Plan(tuple(steps), environ)
 

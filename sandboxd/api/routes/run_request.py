@@ -35,6 +35,7 @@ from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile
 from ..sessions.file_client import path
 from ..sessions.registry import new_id
 from ..sessions.session import Session
+from ..sessions.session_network import granted
 from ..state import AppState, state
 from ..telemetry.audit_log import annotate
 from .create_session import TEXT_MAX, printable
@@ -58,6 +59,7 @@ class RunRequest(ParameterSet):
     get              names of files that the response has
     console          the form of stdout and stderr
     stop_on_failure  no case begins after one that has failed
+    network          a network profile, or an object with `profile` and some of its `hosts`
     max_wait         seconds that the request waits while the host has no room for a session
     """
 
@@ -70,6 +72,7 @@ class RunRequest(ParameterSet):
     stop_on_failure: bool = False
     get: Annotated[list[str], Meta(max_length=FILES_RETURNED)] = []
     console: Literal["text", "base64"] = "text"
+    network: str | dict[str, Any] = ""
     max_wait: Annotated[float, Meta(ge=0)] = 0
 
 
@@ -140,9 +143,10 @@ async def _plan(request: Request, body: RunRequest) -> tuple[SessionRow, Task]:
     """The row of the session, and its work. Raises Invalid, NotFound."""
     here: AppState = state(request)
     runtime = here.runtimes.resolve(printable(body.image, "image"))
+    owner = await creator(request)
     row = SessionRow(
-        new_id(), f"run-{secrets.token_hex(8)}", await creator(request), body.image, runtime.name,
-        time.time(),
+        new_id(), f"run-{secrets.token_hex(8)}", owner, body.image, runtime.name, time.time(),
+        network=granted(body.network, owner, here.config.network),
     )  # fmt: skip
     options = inner(body, "options", batch.BatchOptions)
     cases = _typed(body.cases, CaseOptions, "cases")

@@ -21,6 +21,7 @@ from ..http.responses import JsonResponse
 from ..sessions import lifecycle, sizes
 from ..sessions.admission import Waiting
 from ..sessions.session import Session
+from ..sessions.session_network import SessionNetwork, described
 from ..state import AppState, session, state
 from .gql_items import iso
 
@@ -106,6 +107,7 @@ class SandboxFacts(TypedDict):
     limits: dict[str, float]
     scratch: ScratchSize
     mounts: list[Attachment]
+    network: SessionNetwork | None
     queue: Waiting | None
     ends: ComingEnd | None
     runs: SessionRuns
@@ -197,6 +199,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
                 "inodes": config.scratch.inodes_of(scratch),
             },
             "mounts": list(row.mounts),
+            "network": described(row.network, config.network),
             "queue": session.waits,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
             "runs": {

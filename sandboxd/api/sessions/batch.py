@@ -75,7 +75,12 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
         steps.append(Step(name, _command(name, options, runtime), limits))
         clamped += [replace(one, name=f"{name}.{one.name}") for one in low]
     own = sizes.variables(options.environ, "options.environ")
-    environ = {**runtime.environ, "_BACKEND_BATCH_MODE": "1", **row.environ, **own}
+    environ = {
+        **runtime.variables(row.network is not None),
+        "_BACKEND_BATCH_MODE": "1",
+        **row.environ,
+        **own,
+    }
     size = len(json.dumps([environ, [step.command for step in steps]]))
     if size > PLAN_MAX:
         data = {"options": f"commands and variables: at most {PLAN_MAX} characters as JSON"}

@@ -175,6 +175,8 @@ class SessionRegistry:
             if not session.closed or session.over.is_set():
                 break
             await session.over.wait()  # its name is free then
+        if reuse and wanted.network not in (None, session.row.network):
+            raise Exists(f"A session named {wanted.name} exists: it has another network.")
         if not reuse or session.row.runtime != wanted.runtime:
             why = f"it runs {session.row.image}" if reuse else "reuseIfExists is false"
             data = {"existingSessionId": session.row.id}

@@ -23,7 +23,7 @@ import msgspec
 
 from ... import wire
 from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
-from ...model import Attachment, Step
+from ...model import Attachment, NetworkGrant, Step
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
 from ...wire_ops import check_reply
@@ -158,15 +158,21 @@ class WardenClient:
         return report
 
     async def lease(
-        self, session: str, size: int, inodes: int, mounts: Sequence[Attachment]
+        self,
+        session: str,
+        size: int,
+        inodes: int,
+        mounts: Sequence[Attachment],
+        network: NetworkGrant | None = None,
     ) -> int:
         """A slot for the session with this UUID, with `size` bytes of scratch. It survives a
         restart of the host."""
         folders = [asdict(mount) for mount in mounts]
         try:
             reply, fds = await self._request(
-                "lease", session=session, size=size, inodes=inodes, mounts=folders
-            )
+                "lease", session=session, size=size, inodes=inodes, mounts=folders,
+                network=network and asdict(network),
+            )  # fmt: skip
         except wire.Starved as starved:
             if isinstance(slot := starved.message.get("slot"), int):
                 await self.release(slot, session)
@@ -183,7 +189,12 @@ class WardenClient:
         return slot
 
     async def adopt(
-        self, slot: int, session: str, mounts: Sequence[Attachment], runs: Sequence[int]
+        self,
+        slot: int,
+        session: str,
+        mounts: Sequence[Attachment],
+        runs: Sequence[int],
+        network: NetworkGrant | None = None,
     ) -> None:
         """Take up a session of an earlier daemon, with those of its `runs` that go on.
 
@@ -191,7 +202,10 @@ class WardenClient:
         now, StageError when the slot is leased but its files cannot be used.
         """
         folders = [asdict(mount) for mount in mounts]
-        await self._request("adopt", slot=slot, session=session, mounts=folders, runs=list(runs))
+        await self._request(
+            "adopt", slot=slot, session=session, mounts=folders, runs=list(runs),
+            network=network and asdict(network),
+        )  # fmt: skip
 
     async def start(
         self,

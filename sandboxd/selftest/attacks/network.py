@@ -49,6 +49,16 @@ ATTACKS = (
             if (name, to, gateway, mask) != ("lo", "000000E0", "00000000", "000000F0"):
                 broken(f"a route to {to} over {name}")
         """),
+    _attack("proxy-port", "use a proxy of the host without a network profile", """
+        for name in os.environ:
+            if name.lower().endswith("_proxy"):
+                broken(f"the variable {name}")
+        for port in (3128, 8080, 1080):
+            with socket.socket() as sock:
+                sock.settimeout(2)
+                refused(f"connected to port {port}", lambda: sock.connect(("127.0.0.1", port)),
+                        errno.ECONNREFUSED)
+        """),
     _attack("raw-sockets", "send packets of its own making", """
         for kind, protocol in ((socket.SOCK_RAW, socket.IPPROTO_ICMP), (socket.SOCK_RAW, 255)):
             refused("a raw socket", lambda: socket.socket(socket.AF_INET, kind, protocol))

@@ -22,17 +22,24 @@ def api_uid(config: Config) -> int:
         return config.slots.first_uid - 1
 
 
+def broker_uid(config: Config) -> int:
+    """The uid of the broker, which has no account: two below the slots."""
+    return config.slots.first_uid - 2
+
+
 def check(config: Config, uid: int) -> None:
     """Raise ConfigError for the first thing that does not hold."""
     if os.geteuid() != 0:
         raise ConfigError("sandboxd needs root to make namespaces and uids; run it with sudo")
-    uids_free(config.slots)
+    uids_free(config.slots, broker_uid(config) if config.network.profiles else None)
     readable(uid)
 
 
-def uids_free(slots: SlotsConfig) -> None:
-    """No account and no subordinate range (subuid(5)) claims a uid of the slots."""
+def uids_free(slots: SlotsConfig, broker: int | None = None) -> None:
+    """No account and no subordinate range (subuid(5)) claims a uid of the slots, or that of the
+    `broker`."""
     first, last = slots.first_uid, slots.first_uid + slots.count - 1
+    first = first if broker is None else broker
     remedy = "choose another slots.first_uid in the configuration"
     for entry in pwd.getpwall():
         if first <= entry.pw_uid <= last:

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
 
 from ... import log
 from ...errors import StageError, Unavailable
@@ -27,6 +28,7 @@ class DaemonRequests:
     """Acts on the whole daemon.
 
     announce  is called once, when the daemon is ready
+    network   the counts of the broker
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class DaemonRequests:
         announce: Callable[[], None],
         spares: Spares,
         jobs: BackgroundJobs,
+        network: Callable[[], dict[str, Any]],
     ) -> None:
         self._resources = resources
         self._workers = workers
@@ -48,6 +51,7 @@ class DaemonRequests:
         self._announce = announce
         self._spares = spares
         self._jobs = jobs
+        self._network = network
 
     def ready(self, reply: PendingReply) -> None:
         """The api has adopted its sessions: what is left of others is removed, and then the daemon
@@ -73,7 +77,7 @@ class DaemonRequests:
         self._spares.renew()
         LAST.probe()
         busy = {"children": len(self._workers.all()), "releasing": len(self._teardown)}
-        return Result({"vitals": vitals() | busy})
+        return Result({"vitals": vitals() | busy | {"network": self._network()}})
 
     def sweep(self, reply: PendingReply) -> None:
         """Look for leaks and remove them, and for changes of the host's packages. The groups of

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import SandboxdError, StageError, Unavailable
+from ...errors import Invalid, SandboxdError, StageError, Unavailable
 from ...jail.stage import stage
-from ...model import Attachment
+from ...model import Attachment, NetworkGrant
 from ..background import FAILED, BackgroundJobs, reported
 from ..doctor.trial import die_with
 from ..leaks.rule import slot_of_group
@@ -42,6 +42,7 @@ class _Lease:
     size: int
     inodes: int
     mounts: tuple[Attachment, ...]
+    network: NetworkGrant | None
 
 
 class Provisioning:
@@ -64,15 +65,20 @@ class Provisioning:
         size: int,
         inodes: int,
         mounts: tuple[Attachment, ...],
+        network: NetworkGrant | None,
     ) -> None:
         """Lease a slot and have its scratch made, as soon as a slot is vacant. Raises
         SandboxdError, OSError."""
+        if network and (refusal := self._resources.config.network.refusal(network)):
+            raise Invalid(refusal)
         if not mounts and (claimed := self._spares.claim(session, size, inodes)):
             slot, name = claimed
+            slot.network = network
             reply.succeed(Result({"slot": slot.number}, [name]))
             self._make_ahead()
             return
-        lease, slots = _Lease(reply, session, size, inodes, mounts), self._resources.slots
+        lease = _Lease(reply, session, size, inodes, mounts, network)
+        slots = self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
             self.prove()
@@ -163,6 +169,7 @@ class Provisioning:
         resources, reply = self._resources, lease.reply
         with stage("lease"):
             slot = resources.slots.lease(lease.session)
+            slot.network = lease.network
 
         def finish(error: StageError | None) -> None:
             if error:

@@ -34,12 +34,15 @@ another jail."""
 
 
 class RunRequests:
-    """Acts on runs. `add` takes the shim of each run that starts, one of `entries`."""
+    """Acts on runs. `add` takes the shim of each run that starts, one of `entries`; `link` gives
+    the run to the broker."""
 
     def __init__(
-        self, resources: Resources, entries: Entries, add: Callable[[Worker], None]
-    ) -> None:
+        self, resources: Resources, entries: Entries, add: Callable[[Worker], None],
+        link: Callable[[Slot, int], None],
+    ) -> None:  # fmt: skip
         self._resources = resources
+        self._link = link
         self._entries = entries
         self._add = add
 
@@ -77,11 +80,13 @@ class RunRequests:
                 files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
                 terminal, interactive, shell, limited, environ, resources.config.console,
                 resources.tied, self._entries.warm_s > 0 and not terminal,
+                leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
             undo.pop_all()
         leased.runs[run] = shim.pid
         self._add(Worker(shim.pid, leased, run, group, shim.pidfd, terminal))
+        self._link(leased, run)
         resources.host_files.look()
         return Result(descriptors=followers)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import StageError
 from ...jail.stage import stage
-from ...model import Attachment
+from ...model import Attachment, NetworkGrant
 from ..background import FAILED, BackgroundJobs, reported
 from ..runs.launcher import HelperView, start_helper
 from ..runs.worker import Worker
@@ -23,7 +23,8 @@ from .teardown import Teardown
 
 
 class SlotRequests:
-    """Acts on slots. `end_rest` ends the shims of a slot that have no run."""
+    """Acts on slots. `end_rest` ends the shims of a slot that have no run; `link` gives a run to
+    the broker."""
 
     def __init__(
         self,
@@ -32,12 +33,14 @@ class SlotRequests:
         teardown: Teardown,
         jobs: BackgroundJobs,
         end_rest: Callable[[Slot], None],
+        link: Callable[[Slot | None, int | None], None],
     ) -> None:
         self._resources = resources
         self._jobs = jobs
         self._workers = workers
         self._teardown = teardown
         self._end_rest = end_rest
+        self._link = link
 
     def adopt(
         self,
@@ -45,13 +48,16 @@ class SlotRequests:
         slot: int,
         session: str,
         mounts: tuple[Attachment, ...],
+        network: NetworkGrant | None,
         runs: Set[int],
     ) -> None:
         """Take up a slot of an earlier daemon. The slot is leased in spite of a StageError, with
         shims at work, see adoption.py."""
         adoption = take_up(self._resources, slot, session, runs)
+        adoption.slot.network = network
         for worker in adoption.shims:
             self._workers.add(worker)
+            self._link(worker.slot, worker.run)
 
         def completed(failure: dict[str, Any] | None) -> None:
             failure = FAILED if failure is None else failure

@@ -36,7 +36,7 @@ from ...errors import StageError
 from ...jail.cgroup import SLOT_GROUP, Group
 from ...jail.stage import expect, stage
 
-_LEAVES = ("daemon", "shims")
+_LEAVES = ("daemon", "shims", "broker")
 
 V1_CPUSET = "cpuset"
 """A controller without a limit here: a JVM reads its limits only where it also sees this one."""
@@ -47,10 +47,14 @@ class Hierarchy:
 
     base   controller -> directory (v2: "" -> the one directory)
     shims  the directory of the group that shims move to; None: they stay with the daemon
+    own    the directory of the daemon's own group (v2), if that is not `base`
     """
 
-    def __init__(self, base: Mapping[str, str], name: str, shims: str | None = None) -> None:
+    def __init__(
+        self, base: Mapping[str, str], name: str, shims: str | None = None, own: str = ""
+    ) -> None:
         self.base = dict(base)
+        self.own = own
         self.name = name
         self.shims = shims
 
@@ -68,7 +72,8 @@ class Hierarchy:
             if v2 and set(V2_CONTROLLERS) <= cgroupfs.controllers(v2):
                 base = _v2_base(v2, name, delegated)
                 os.makedirs(f"{base}/shims", exist_ok=True)
-                return cls({"": base}, name, f"{base}/shims")
+                own_group = v2 + cgroupfs.paths_of()[""].rstrip("/") if delegated else ""
+                return cls({"": base}, name, f"{base}/shims", own_group)
             missing = [c for c in V1_CONTROLLERS if c not in mounts]
             if missing:
                 remedy = "mount cgroup2, or boot with systemd.unified_cgroup_hierarchy=1"
@@ -104,6 +109,20 @@ class Hierarchy:
             else:
                 cgroupfs.sum_up(dirs["memory"])
             return self._leaf(dirs, f"{slot}.{run}")
+
+    def broker_group(self) -> Group:
+        """The group of the broker. Where the runs have a delegated group (v2), the rules of that
+        group for addresses are not the broker's: its group is below that of the daemon."""
+        with stage("cgroup broker"):
+            above = dict(self.base)
+            if self.own:
+                _expect_delegated(self.own)
+                _clear(self.own)
+                _hand_down(self.own)
+                above = {"": self.own}
+            dirs = {c: f"{path}/broker" for c, path in above.items() if c != V1_CPUSET}
+            _make(dirs)
+            return Group(dirs)
 
     def slot_dirs(self, slot: int) -> dict[str, str]:
         """The directories of the group of `slot`."""
@@ -150,7 +169,7 @@ class Hierarchy:
         """Remove the daemon's own group, if it is empty."""
         self.remove_idle()
         for path in self.base.values():
-            for directory in (f"{path}/shims", path):
+            for directory in (f"{path}/shims", f"{path}/broker", path):
                 try:
                     os.rmdir(directory)
                 except OSError:

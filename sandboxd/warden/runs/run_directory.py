@@ -28,7 +28,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ... import wire
 from ...errors import StageError
 from ...jail import syscalls
 from ...jail.cgroup import Group
@@ -183,6 +185,15 @@ def living(path: str, uid: int) -> tuple[int, int] | None:
                 "adopt", f"{path}: the process that listens there is not the slot's shim"
             )
         time.sleep(0.01)
+
+
+def send(path: str, message: dict[str, Any], fd: int) -> None:
+    """Send a message with a descriptor to the shim of the run at `path`. Raises OSError."""
+    sock = _connected(path)
+    if sock is None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    with sock:
+        wire.send(sock, message, [fd])
 
 
 def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:

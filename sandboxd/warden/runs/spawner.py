@@ -24,7 +24,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -36,13 +35,8 @@ from ...jail.enter import Jail
 from ...jail.overlays import HostView, Source
 from ...jail.seccomp import Filter
 from ...shim import main as shim
+from .. import interpreter
 from ..fork import fork
-
-SOCKET, JAIL = 3, 4
-"""The descriptors of a new spawner: the socket to its warden, and the file with its jail."""
-
-_START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
-_ENVIRON = ("PATH", "LANG", "LC_ALL", "JOURNAL_STREAM")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,49 +106,29 @@ def _jail(values: dict[str, Any]) -> Jail:
 
 def start(spec: SpawnerSpec) -> tuple[int, socket.socket]:
     """Start a spawner, a child of this process; its pid, and the socket to it. Raises OSError."""
-    code = _START.format(path=sys.path, module=__name__)
-    argv = [sys.executable, "-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", "-c", code]
-    environ = {name: os.environ[name] for name in _ENVIRON if name in os.environ}
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    values = spec.write()
     try:
-        with theirs, contextlib.ExitStack() as stack:
-            values = spec.write()
-            stack.callback(os.close, values)
-            # Above the numbers that they get: no copy closes the other's source.
-            high = [os.dup(fd) for fd in (theirs.fileno(), values)]
-            ends = list(zip(high, (SOCKET, JAIL), strict=True))
-            actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in ends]
-            for fd in high:
-                stack.callback(os.close, fd)
-            pid = os.posix_spawn(
-                sys.executable, argv, environ, file_actions=actions, setsigmask=(),
-                setsigdef=(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD),
-            )  # fmt: skip
-    except BaseException:  # the socket must not leak; raised again
-        ours.close()
-        raise
-    ours.setblocking(False)
-    return pid, ours
+        return interpreter.start(__name__, values)
+    finally:
+        os.close(values)
 
 
 def main() -> None:
     """Be a spawner until the warden closes its end of the socket."""
-    sock = socket.socket(fileno=SOCKET)
-    for fd in (SOCKET, JAIL):
-        os.set_inheritable(fd, False)
-    spec = SpawnerSpec.read(JAIL)
+    sock = interpreter.inherited()
+    spec = SpawnerSpec.read(interpreter.VALUES)
     log.setup(spec.log, spec.log_level, "spawner")
     crash.to_stderr()
     os.umask(0o077)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_title("sandboxd: spawner")
     own_mounts(propagation=syscalls.MS_SLAVE)
-    _unmount(spec.mounted)
+    unmount_below(spec.mounted)
     outside = (*spec.jail.outside, namespaces.current())
     _serve(sock, dataclasses.replace(spec.jail, outside=outside))
 
 
-def _unmount(directories: tuple[str, ...]) -> None:
+def unmount_below(directories: tuple[str, ...]) -> None:
     """Unmount all below `directories` in this mount namespace."""
     points = overlays.mount_points(Path("/proc/self/mountinfo").read_text())
     for point in sorted(points, reverse=True):

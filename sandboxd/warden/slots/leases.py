@@ -32,7 +32,7 @@ from ... import log
 from ...config import SlotsConfig
 from ...errors import Invalid, Unavailable
 from ...jail.cgroup import Group
-from ...model import Attachment, Limits
+from ...model import Attachment, Limits, NetworkGrant
 from ..uid_lease import UidLease, lease_uid
 from . import flush
 from .reclaim import reclaim, unused
@@ -71,6 +71,7 @@ class Slot:
     suspect    its scratch was mounted while the disk was full
     folders    the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
+    network    the hosts that the runs of its session may reach; None: none
     """
 
     number: int
@@ -86,6 +87,7 @@ class Slot:
     suspect: bool = False
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
+    network: NetworkGrant | None = None
 
     @property
     def gid(self) -> int:

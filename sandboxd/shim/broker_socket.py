@@ -1,0 +1,125 @@
+"""The listening socket of a run for the broker, the only way out of the run.
+
+The shim makes the socket in the network namespace of the run, before any program exists, so no
+program can have the port. A broker outside accepts on it: a socket belongs to the namespace in
+which it was made (network_namespaces(7)). Nothing else in the namespace changes.
+
+    warden -> shim   {"op": "broker"} + a socket, on the control socket: the link to a broker
+    shim -> broker   {"listener"} + the listening socket
+    broker -> shim   {"refused": text}     a connection that the profile of the session forbids
+
+The shim keeps the listening socket, also between two runs of its session. So a broker that follows
+another one gets the same socket; connections that come meanwhile wait in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+from collections.abc import Callable
+
+from .. import wire
+from ..jail.stage import stage
+
+PORT = 3128
+"""The usual port of a proxy, on the loopback of the run."""
+
+BACKLOG = 512
+REFUSALS_MAX = 32
+"""Refusals of a run that its console names."""
+
+TEXT_MAX = 300
+
+_URL = f"http://127.0.0.1:{PORT}"
+_JAVA = (
+    f"-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort={PORT} "
+    f"-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort={PORT} "
+    "-Dhttp.nonProxyHosts=localhost|127.*|[::1]"
+)
+
+VARIABLES = {
+    "http_proxy": _URL,
+    "https_proxy": _URL,
+    "HTTP_PROXY": _URL,
+    "HTTPS_PROXY": _URL,
+    "no_proxy": "localhost,127.0.0.1,::1",
+    "NO_PROXY": "localhost,127.0.0.1,::1",
+    "MAVEN_OPTS": _JAVA,
+    "MAVEN_ARGS": "-Daether.connector.http.useSystemProperties=true",
+    "GRADLE_OPTS": _JAVA,
+}
+"""The variables by which most programs find a proxy. The JVM reads none of them: Maven and Gradle
+hand its own settings on."""
+
+
+class BrokerSocket:
+    """The listening socket, and the link to the broker of this moment.
+
+    refusals  those of the run, in their order
+    """
+
+    def __init__(self) -> None:
+        with stage("network"):
+            self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            self._listener.bind(("127.0.0.1", PORT))
+            self._listener.listen(BACKLOG)
+        self._link: socket.socket | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self._report: Callable[[str], None] = lambda _: None
+        self.refusals: dict[str, None] = {}
+
+    def fileno(self) -> int:
+        """The descriptor of the listening socket."""
+        return self._listener.fileno()
+
+    def begin(self, selector: selectors.BaseSelector, report: Callable[[str], None]) -> None:
+        """A run begins: each refusal goes to `report` once."""
+        self._selector, self._report = selector, report
+        self.refusals = {}
+        if self._link:
+            selector.register(self._link, selectors.EVENT_READ, self._receive)
+
+    def attach(self, fd: int) -> None:
+        """Give the listening socket to the broker at the other end of the socket `fd`."""
+        self._detach()
+        link = socket.socket(fileno=fd)
+        link.setblocking(False)
+        try:
+            wire.send(link, {"listener": True}, [self._listener.fileno()])
+        except OSError:  # the broker has ended; the warden sends another link
+            link.close()
+            return
+        self._link = link
+        if self._selector:
+            self._selector.register(link, selectors.EVENT_READ, self._receive)
+
+    def drain(self) -> None:
+        """Take in the refusals that have come: those of a step come before its end."""
+        while self._link and self._receive(0):
+            pass
+
+    def _receive(self, _: int) -> bool:
+        """Take in a message of the broker; whether there was one."""
+        assert self._link
+        try:
+            message = wire.receive_plain(self._link)
+        except BlockingIOError:
+            return False
+        if message is None:
+            self._detach()
+            return False
+        text = str(message.get("refused", ""))[:TEXT_MAX]
+        if text.isprintable() and text not in self.refusals and len(self.refusals) < REFUSALS_MAX:
+            self.refusals[text] = None
+            self._report(text)
+        return True
+
+    def _detach(self) -> None:
+        if self._link is None:
+            return
+        if self._selector:
+            with contextlib.suppress(KeyError, ValueError):  # the selector of a run that is over
+                self._selector.unregister(self._link)
+        self._link.close()
+        self._link = None

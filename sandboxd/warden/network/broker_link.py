@@ -1,0 +1,224 @@
+"""The broker of a warden, seen from the warden: its start, its end, and the links to runs.
+
+The warden starts a broker while the configuration has a profile. A run gets a link to the broker:
+one end of a socket goes to the broker, with the words whose run that is, and the other end to the
+shim, on the control socket of the run, which no program can reach. The shim then sends its
+listening socket through the link (shim/broker_socket.py). So no byte of a connection, and no
+descriptor of one, comes to the warden.
+
+A broker that ends is started again after a moment, and one that does not answer is killed. Each
+new broker gets links to all runs. A change of the profiles is a new broker, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ... import log, wire
+from ...config import STEP_LIMITS
+from ...errors import StageError
+from ...model import MIB
+from .. import interpreter
+from ..doctor.checks import broker_uid
+from ..runs import run_directory
+from ..runs.worker import Worker
+from ..shared_resources import Resources
+from ..slots.leases import Slot
+from . import broker_process
+from .broker_process import BrokerSpec
+
+RESTART_S = 1.0
+"""Between two starts of a broker."""
+
+PING_S, SILENCE_S = 10.0, 30.0
+"""How often a broker is asked for its counts, and when a silent one is killed."""
+
+LIMITS = dataclasses.replace(STEP_LIMITS, memory=512 * MIB, pids=broker_process.TASKS)
+"""The limits of its cgroup."""
+
+OUTCOMES_MAX = 32
+
+
+class BrokerLink:
+    """The broker of one warden. `workers` has all workers of this moment.
+
+    counts  the counts of its last answer, those of earlier brokers included
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        resources: Resources,
+        workers: Callable[[], Sequence[Worker]],
+    ) -> None:
+        self._selector = selector
+        self._resources = resources
+        self._workers = workers
+        self._process: tuple[int, socket.socket] | None = None
+        self._spec: BrokerSpec | None = None
+        self._start_at = self._ping_at = self._heard_at = 0.0
+        self._before: dict[str, int] = {}
+        self._own: dict[str, int] = {}
+        self._is_closed = False
+
+    # -- the process
+
+    def maintain(self) -> None:
+        """Do what is due: start a broker, end one with other profiles, or one that is silent."""
+        network, now = self._resources.config.network, time.monotonic()
+        wanted = bool(network.profiles) and not self._is_closed
+        if self._spec and (not wanted or self._spec.network != network):
+            self.stop()
+            self._start_at = now
+        if wanted and self._process is None and now >= self._start_at:
+            self._start(now)
+        if self._process and now >= self._ping_at:
+            self._ping(now)
+
+    def due_in(self) -> float | None:
+        """Seconds until `maintain` has something to do; None: nothing but an event does that."""
+        if self._is_closed or not self._resources.config.network.profiles:
+            return None
+        at = self._ping_at if self._process else self._start_at
+        return max(0.0, at - time.monotonic())
+
+    def _start(self, now: float) -> None:
+        self._start_at = now + RESTART_S
+        try:
+            spec = self._make_spec()
+            values = spec.write()
+            try:
+                module = broker_process.__name__
+                self._process = interpreter.start(module, values, broker_process.ENVIRON)
+            finally:
+                os.close(values)
+        except (OSError, StageError) as error:
+            log.event("broker.failed", logging.ERROR, error=str(error))
+            self._start_at = now + SILENCE_S
+            return
+        self._spec = spec
+        self._heard_at, self._ping_at = now, now + PING_S
+        self._selector.register(self._process[1], selectors.EVENT_READ, self._hear)
+        for worker in self._workers():
+            self.link(worker.slot, worker.run)
+
+    def _make_spec(self) -> BrokerSpec:
+        resources = self._resources
+        config = resources.config
+        group = resources.hierarchy.broker_group()
+        group.open()
+        try:
+            group.limit(LIMITS)
+        finally:
+            group.close()
+        return BrokerSpec(
+            config.network, broker_uid(config), config.state_dir, dict(group.dirs), config.log,
+            config.log_level,
+        )  # fmt: skip
+
+    def _ping(self, now: float) -> None:
+        assert self._process
+        self._ping_at = now + PING_S
+        if now - self._heard_at > SILENCE_S:
+            log.event("broker.silent", logging.ERROR, pid=self._process[0])
+            self.stop()
+            return
+        with contextlib.suppress(OSError):  # full, or at its end: the silence or the end is seen
+            wire.send(self._process[1], {"ping": True})
+
+    def _hear(self) -> None:
+        """Take in a message of the broker, or its end."""
+        assert self._process
+        try:
+            message = wire.receive_plain(self._process[1])
+        except BlockingIOError:
+            return
+        if message is None:
+            self._log_end()
+            self.stop()
+            return
+        self._heard_at = time.monotonic()
+        if isinstance(counts := message.get("counts"), dict):
+            self._own = _flat(counts)
+
+    def collected(self, pid: int) -> None:
+        """A child of the warden has ended. It need not be the broker."""
+        if self._process and self._process[0] == pid:
+            self._log_end()
+            self._forget()
+
+    def stop(self, wait: bool = False) -> None:
+        """End the broker, if there is one, and with `wait` collect it. Open connections end."""
+        if self._process:
+            pid = self._process[0]
+            os.kill(pid, signal.SIGKILL)  # not collected yet: the pid is still its own
+            if wait:
+                os.waitpid(pid, 0)
+            self._forget()
+
+    def close(self) -> None:
+        """End the broker, and start none any more."""
+        self._is_closed = True
+        self.stop(wait=True)
+
+    def _forget(self) -> None:
+        if self._process:
+            self._selector.unregister(self._process[1])
+            self._process[1].close()
+        self._process, self._spec = None, None
+        self._before = {key: count for key, count in self._sum().items() if key != "open"}
+        self._own = {}
+
+    def _log_end(self) -> None:
+        assert self._process
+        log.event("broker.ended", logging.ERROR, pid=self._process[0])
+
+    # -- runs
+
+    def link(self, slot: Slot | None, run: int | None) -> None:
+        """Give a run of a session with a profile to the broker. A run without a link goes on; its
+        connections wait for the next broker."""
+        if self._process is None or slot is None or run is None or slot.network is None:
+            return
+        grant = dataclasses.asdict(slot.network) | {"session": slot.session, "run": run}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            try:
+                wire.send(self._process[1], {"link": grant}, [ours.fileno()])
+                run_directory.send(slot.run_path(run), {"op": "broker"}, theirs.fileno())
+            except OSError as error:
+                log.event(
+                    "broker.no_link", logging.WARNING, slot=slot.number, run=run, error=str(error)
+                )
+
+    # -- counts
+
+    def counts(self) -> dict[str, Any]:
+        """The counts of all brokers of this warden: for metrics."""
+        return {} if not self._resources.config.network.profiles else self._sum()
+
+    def _sum(self) -> dict[str, int]:
+        lasting = {key: value for key, value in self._own.items() if key != "open"}
+        now = {key: value for key, value in self._own.items() if key == "open"}
+        keys = self._before.keys() | lasting.keys()
+        return {key: self._before.get(key, 0) + lasting.get(key, 0) for key in keys} | now
+
+
+def _flat(counts: dict[str, Any]) -> dict[str, int]:
+    """The counts in a message of the broker, as far as they are such."""
+    flat = {"open": wire.number(counts, "open")}
+    for part in ("outcomes", "bytes"):
+        table = counts.get(part)
+        if isinstance(table, dict):
+            for key in list(table)[:OUTCOMES_MAX]:
+                flat[f"{part}.{str(key)[:32]}"] = wire.number(table, key)
+    return flat

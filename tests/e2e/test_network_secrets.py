@@ -1,0 +1,137 @@
+"""Secrets of a profile: headers that the broker adds, and that the run never sees."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .daemon import Daemon
+from .network_world import World, client, run, world
+from .test_network import broker_of, python
+
+pytestmark = pytest.mark.needs("ip", "openssl", "nsenter", "curl")
+
+TOKEN = "Bearer of-the-operator"
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[World]:
+    with world() as one:
+        (one.www / "hello").write_text("hello\n")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def daemon(network: World) -> Iterator[Daemon]:
+    token = network.folder / "token"
+    token.write_text(TOKEN + "\n")
+    token.chmod(0o600)
+    profiles = f"""
+[network.profiles.packages]
+hosts = ["index.example:443", "index.example:80", "other.example:443"]
+[network.profiles.packages.secrets.token]
+host = "index.example:443"
+path = "/-/headers/"
+header = "Authorization"
+file = "{token}"
+[network.profiles.plain]
+hosts = ["index.example:443", "index.example:80"]
+"""
+    with network.daemon(profiles) as one:
+        yield one
+
+
+@pytest.fixture
+def http(daemon: Daemon) -> Iterator[httpx.Client]:
+    with client(daemon) as one:
+        yield one
+
+
+def test_header_is_added_for_its_host_and_path_over_tls(http: httpx.Client) -> None:
+    url = "http://index.example:443/-/headers/x?y=/../"
+    result = run(http, "packages", f"curl -sS -H 'Authorization: own' '{url}'")
+    headers = json.loads(result.out)
+    assert headers["authorization"] == TOKEN
+    assert headers["host"] == "index.example"
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        "POST http://index.example:443/-/headers/x", "PUT http://index.example:443/-/headers/x",
+        "GET http://index.example:443/-/headers", "GET http://index.example:443/hello",
+        "GET http://index.example:443/-/headers/../../hello",
+        "GET http://index.example:443/-/headers/%2e%2e/hello",
+        "GET http://index.example:443/-/headers/%2E./hello",
+        "GET http://index.example:443/-/headers/a%2fb", "GET http://index.example:443/-/headers//x",
+        "GET http://index.example:443/-/headers/a\\\\b",
+        "DELETE http://index.example:443/-/headers/x",
+    ],
+)  # fmt: skip
+def test_another_request_to_that_host_gets_no_header_and_no_answer(
+    http: httpx.Client, request_line: str
+) -> None:
+    head = f"{request_line} HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 0\\r\\n\\r\\n"
+    result = python(http, f'ask(b"{head}")')
+    assert "HTTP/1.1 403 " in result.out or "HTTP/1.1 400 " in result.out, result.out
+    assert "of-the-operator" not in result.out
+    assert "is for GET and HEAD below /-/headers/" in result.out + " ".join(result.log)
+
+
+def test_header_goes_to_no_other_host_port_or_profile(http: httpx.Client) -> None:
+    for profile, url in (
+        ("packages", "http://index.example:80/-/headers/x"),
+        ("plain", "http://index.example:80/-/headers/x"),
+    ):
+        result = run(http, profile, f"curl -sS {url}")
+        assert json.loads(result.out)["host"] == "index.example"
+        assert "authorization" not in json.loads(result.out)
+    result = run(http, "plain", "curl -sS http://index.example:443/-/headers/x")
+    assert "of-the-operator" not in result.out
+
+
+def test_redirect_is_passed_on_and_followed_without_the_header(http: httpx.Client) -> None:
+    program = """
+ask(b"GET http://index.example:443/-/headers/x HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+"""
+    assert "of-the-operator" in python(http, program).out  # a host that echoes gives it away
+    url = "http://index.example/-/redirect?http://index.example/-/headers/x"
+    result = run(http, "packages", f"curl -sSL '{url}'")
+    assert "authorization" not in json.loads(result.out)
+
+
+def test_tls_of_the_run_itself_is_unchanged(http: httpx.Client, network: World) -> None:
+    files = [{"name": "ca.pem", "content": network.ca.read_text()}]
+    command = "curl -sS --cacert ca.pem https://index.example/-/headers/x"
+    result = run(http, "packages", command, files=files)
+    assert "authorization" not in json.loads(result.out)
+
+
+def test_secret_is_in_no_file_variable_or_argument_that_a_run_or_the_api_has(
+    daemon: Daemon,
+) -> None:
+    for pid in (daemon.api, broker_of(daemon)):
+        for name in ("environ", "cmdline"):
+            assert TOKEN.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+    assert _memory_has(broker_of(daemon), TOKEN.encode())
+
+
+def _memory_has(pid: int, text: bytes) -> bool:
+    """The memory of a process has the text."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights = line.split()[:2]
+            if not rights.startswith("rw"):
+                continue
+            begin, end = (int(part, 16) for part in place.split("-"))
+            try:
+                if text in os.pread(memory.fileno(), end - begin, begin):
+                    return True
+            except OSError:
+                continue
+    return False
