@@ -123,6 +123,10 @@ MIGRATIONS: Sequence[str] = (
     """,
     "ALTER TABLE runs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sessions ADD COLUMN idle_s REAL NOT NULL DEFAULT 0",
+    """
+    ALTER TABLE sessions ADD COLUMN ttl_s REAL NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN renewed_at REAL NOT NULL DEFAULT 0;
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

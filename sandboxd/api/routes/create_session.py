@@ -70,10 +70,12 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
         "startupCommand": "startup_command", "bootstrapScript": "bootstrap_script",
         "startsAt": "starts_at", "callbackUrl": "callback_url", "callbackURL": "callback_url",
         "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only", "idleSeconds": "idle",
+        "ttlSeconds": "ttl",
     }  # fmt: skip
     documented = {
         "cluster_size": "clusterSize", "startup_command": "startupCommand",
         "max_wait": "maxWaitSeconds", "enqueue_only": "enqueueOnly", "idle": "idleSeconds",
+        "ttl": "ttlSeconds",
     }  # fmt: skip
 
     image: Annotated[str, Meta(max_length=TEXT_MAX)]
@@ -92,6 +94,7 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
     max_wait: Annotated[float, Meta(ge=0)] = 0
     enqueue_only: bool = False
     idle: Annotated[float, Meta(ge=0)] = 0
+    ttl: Annotated[float, Meta(ge=0)] = 0
 
 
 class CreatedSession(sizes.ClampFields):
@@ -160,11 +163,13 @@ def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSetti
         owner=owner,
         image=body.image,
         runtime="",
-        created_at=time.time(),
+        created_at=(now := time.time()),
         environ=sizes.variables(settings.environ, "config.environ"),
         type=body.type,
         tag=printable(body.tag, "tag"),
         idle_s=body.idle,
+        ttl_s=body.ttl,
+        renewed_at=now,
         startup_command=sizes.stored(body.startup_command, "startupCommand"),
         bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
         mounts=attachments(

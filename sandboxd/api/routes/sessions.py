@@ -18,7 +18,7 @@ from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, sizes
+from ..sessions import sizes
 from ..sessions.admission import Waiting
 from ..sessions.session import Session
 from ..state import AppState, session, state
@@ -160,7 +160,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
     registry, _, _ = row.image.rpartition("/")
     active = session.runs.active
     scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
-    end = lifecycle.end(row, session.used_at, session.busy, config.sessions)
+    end = session.end(time.time())
     return {
         "sessionId": row.id,
         "sessionName": row.name,
