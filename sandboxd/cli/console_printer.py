@@ -15,6 +15,7 @@ from .main import FAULT, TIMED_OUT
 from .patience import COMES_BACK_S, RETRY_S
 from .reporter import Reporter
 from .stdin_sender import InputSource, StdinSender
+from .turn import Turn
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a command that was asked to end, whatever the program's own is."""
@@ -25,14 +26,21 @@ class ConsolePrinter:
     each call has the position that was printed last."""
 
     def __init__(
-        self, client: Client, session: str, options: dict[str, Any], say: Reporter
+        self,
+        client: Client,
+        session: str,
+        options: dict[str, Any],
+        say: Reporter,
+        turn: Turn | None = None,
     ) -> None:
+        """`turn`: the wait of the command for its turn, which goes on with the run."""
         self._client = client
         self._session = session
         self._say = say
         self._began = time.monotonic()
         self._failed_build: int | None = None
         self._options = options
+        self._turn = turn or Turn(say, None)
         self._run_id = secrets.token_hex(8)  # so that a repeated call starts no second run
         self._has_begun = self._interrupt_sent = False
         self._interrupts = 0
@@ -42,7 +50,7 @@ class ConsolePrinter:
         """Start the run and print it until its end; the exit status for the shell. The program gets
         the input `source`, if `exec_only` not before the build has ended."""
         retry_s = COMES_BACK_S if self._client.comes_back else 0.0
-        sender = StdinSender(self._client.socket, source, self._say, retry_s)
+        sender = StdinSender(self._client, source, self._say, retry_s)
         signal.signal(signal.SIGINT, self._on_interrupt)
         signal.signal(signal.SIGTERM, self._on_terminate)
         streams = not exec_only
@@ -53,6 +61,8 @@ class ConsolePrinter:
                 self._has_begun = True
                 for item in result["console"]:
                     self._print(item, source.is_terminal)
+                if result.get("queue"):
+                    self._turn.queued(result["queue"])
                 code = self._step(result)
                 if code is not None:
                     return TERMINATED if self._terminations else code

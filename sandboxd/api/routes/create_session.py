@@ -157,13 +157,14 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
 
 def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSettings) -> SessionRow:
     """The row of the requested session, without its runtime and limits."""
+    now = time.time()
     return SessionRow(
         id=new_id(),
         name=valid_name(body.name or f"session-{secrets.token_hex(6)}"),
         owner=owner,
         image=body.image,
         runtime="",
-        created_at=(now := time.time()),
+        created_at=now,
         environ=sizes.variables(settings.environ, "config.environ"),
         type=body.type,
         tag=printable(body.tag, "tag"),

@@ -108,6 +108,7 @@ class SandboxFacts(TypedDict):
     mounts: list[Attachment]
     queue: Waiting | None
     ends: ComingEnd | None
+    ttlSeconds: float
     runs: SessionRuns
     terminals: int
     guarantees: GuaranteeNames
@@ -199,6 +200,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
             "mounts": list(row.mounts),
             "queue": session.waits,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
+            "ttlSeconds": row.ttl_s,
             "runs": {
                 "active": active.id if active else None,
                 "queued": session.runs.waiting,

@@ -1,0 +1,44 @@
+"""`sandboxd exec`: runs one command in a session that exists, as a step of a CI job does."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import signal
+from typing import Any
+
+from ..errors import ConfigError
+from .console_printer import ConsolePrinter
+from .daemon_socket import running_daemon
+from .environment import variables
+from .holder import hold
+from .program_input import is_interactive, source
+from .references import session_facts
+from .reporter import Reporter
+from .temporary_session import step_seconds, terminated
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, terminated)
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not words:
+        raise ConfigError("no command; write: sandboxd exec SESSION -- COMMAND [ARG...]")
+    say = Reporter(args.quiet, args.json)
+    given = source(args.stdin)
+    options: dict[str, Any] = {
+        "exec": shlex.join(words),
+        "environ": variables(args.env, args.env_file),
+    }
+    if args.timeout is not None:
+        options["timeout"] = step_seconds("--timeout", args.timeout)
+    if is_interactive(args, given):
+        options["interactive"] = True
+    with contextlib.closing(running_daemon(args.socket)) as client:
+        session = str(session_facts(client, args.session)["sessionId"])
+        hold(client, session)
+        code = ConsolePrinter(client, session, options, say).follow(given, exec_only=False)
+    say.end(code)
+    return code
