@@ -23,9 +23,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
-    words = args.words[1:] if args.words[:1] == ["--"] else args.words
-    if not words:
-        raise ConfigError("no command; write: sandboxd exec SESSION -- COMMAND [ARG...]")
+    words = _command(args.words)
     say = Reporter(args.quiet, args.json)
     given = source(args.stdin)
     options: dict[str, Any] = {
@@ -42,3 +40,14 @@ def main(args: argparse.Namespace) -> int:
         code = ConsolePrinter(client, session, options, say).follow(given, exec_only=False)
     say.end(code)
     return code
+
+
+def _command(words: list[str]) -> list[str]:
+    """The words behind SESSION, as a command. Raises ConfigError."""
+    if words[:1] == ["--"]:
+        words = words[1:]
+    elif words and words[0].startswith("-"):
+        raise ConfigError(f"{words[0]}: options come before SESSION, and -- before the command")
+    if not words:
+        raise ConfigError("no command; write: sandboxd exec SESSION -- COMMAND [ARG...]")
+    return words
