@@ -1,8 +1,8 @@
 """Small files of the host that a script of a CI system needs, carried into a session and out of it.
 
-They lie outside of what the session sees. So a run of its own unpacks them in a directory of /tmp,
-and another one packs those that the script may have changed. What comes back is what a program
-says: the names are compared with the expected ones, and the sizes are bounded.
+The session does not see them. So a run of its own unpacks them in a directory of /tmp, and another
+one packs those that the script may have changed. A hostile script can forge this second tar: its
+names are compared with the expected ones, and its size is bounded.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from typing import Any
 from ..errors import ConfigError
 from .console_printer import ConsolePrinter
 from .daemon_socket import running_daemon
-from .environment import variables
 from .holder import hold
 from .program_input import is_interactive, source
 from .references import session_facts
 from .reporter import Reporter
+from .session_variables import variables
 from .temporary_session import step_seconds, terminated
 
 
@@ -25,19 +25,19 @@ def main(args: argparse.Namespace) -> int:
         signal.signal(number, terminated)
     words = _command(args.words)
     say = Reporter(args.quiet, args.json)
-    given = source(args.stdin)
+    stdin = source(args.stdin)
     options: dict[str, Any] = {
         "exec": shlex.join(words),
         "environ": variables(args.env, args.env_file),
     }
     if args.timeout is not None:
         options["timeout"] = step_seconds("--timeout", args.timeout)
-    if is_interactive(args, given):
+    if is_interactive(args, stdin):
         options["interactive"] = True
     with contextlib.closing(running_daemon(args.socket)) as client:
         session = str(session_facts(client, args.session)["sessionId"])
         hold(client, session)
-        code = ConsolePrinter(client, session, options, say).follow(given, exec_only=False)
+        code = ConsolePrinter(client, session, options, say).follow(stdin, exec_only=False)
     say.end(code)
     return code
 

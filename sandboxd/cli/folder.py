@@ -15,8 +15,8 @@ from ..errors import ConfigError, Refused
 from .client import Client
 from .daemon_socket import running_daemon
 from .exclusion import exclusion
-from .listing import print_listing
 from .local_tree import LocalTree
+from .long_listing import print_listing
 from .references import folder_path, remote
 from .reporter import Reporter, printable
 from .results import check_writable

@@ -7,7 +7,7 @@ import contextlib
 import json
 
 from .daemon_socket import running_daemon
-from .listing import print_listing
+from .long_listing import print_listing
 from .references import session_facts, session_path
 
 

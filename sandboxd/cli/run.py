@@ -22,13 +22,13 @@ from typing import Any
 from .. import runtimes
 from ..errors import ConfigError
 from .console_printer import ConsolePrinter
-from .environment import variables
 from .exclusion import exclusion
 from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
 from .program_input import is_interactive, source
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
+from .session_variables import variables
 from .temporary_session import (
     TemporarySession,
     connect_or_start,

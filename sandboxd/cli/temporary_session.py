@@ -24,10 +24,10 @@ from ..errors import (
 )
 from .client import Client, ConnectionLost, words
 from .daemon_socket import find_daemon
-from .environment import variables
 from .holder import hold
 from .options import PRIVATE
 from .reporter import Reporter
+from .session_variables import variables
 from .turn import Turn
 
 if TYPE_CHECKING:

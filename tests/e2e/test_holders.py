@@ -103,8 +103,8 @@ def test_run_goes_on_over_a_restart_and_leaves_nothing_when_it_is_killed_then(
         daemon.start()
         (session,) = sessions_of(daemon.state).values()
         with daemon.client() as http:
-            held = lambda: http.get(f"/session/{session}").json()["sandbox"]["ends"] is None  # noqa: E731
-            until(held)
+            url = f"/session/{session}"
+            until(lambda: http.get(url).json()["sandbox"]["ends"] is None)  # it is held again
             http.post(f"/session/{session}/upload", files={"src": ("go", b"")})
         assert process.stdout.readline() == "on\n"
         killed(process)

@@ -35,7 +35,7 @@ def sandboxd(
     )
 
 
-def kept(daemon: Daemon, place: str, name: str) -> str:
+def kept_session(daemon: Daemon, place: str, name: str) -> str:
     """A session of this name that stays after a run."""
     done = sandboxd(daemon, "run", place, "--exec", "*", "--keep", "--name", name, "--json")
     assert done.returncode == 0, done.stderr + done.stdout
@@ -47,7 +47,7 @@ def kept(daemon: Daemon, place: str, name: str) -> str:
 def test_kept_session_takes_further_commands_until_it_is_removed(
     daemon: Daemon, tmp_path: Path
 ) -> None:
-    session = kept(daemon, program(tmp_path, "echo one > file; echo of the run\n"), "kept")
+    session = kept_session(daemon, program(tmp_path, "echo one > file; echo of the run\n"), "kept")
     with daemon.client() as http:
         facts = http.get("/session/kept").json()["sandbox"]
         assert (facts["ttlSeconds"], facts["ends"]["reason"]) == (86400, "time-to-live")
@@ -67,7 +67,7 @@ def test_kept_session_takes_further_commands_until_it_is_removed(
 
 
 def test_words_of_exec_are_read_by_no_shell(daemon: Daemon, tmp_path: Path) -> None:
-    kept(daemon, program(tmp_path, "true\n"), "words")
+    kept_session(daemon, program(tmp_path, "true\n"), "words")
     done = sandboxd(daemon, "exec", "words", "--", "printf", "%s|", "a b", "$HOME", "*", "it's")
     assert done.stdout == "a b|$HOME|*|it's|"
     late = sandboxd(daemon, "exec", "words", "-q", "--", "true")
@@ -76,7 +76,7 @@ def test_words_of_exec_are_read_by_no_shell(daemon: Daemon, tmp_path: Path) -> N
 
 
 def test_files_are_copied_into_a_session_and_out_of_it(daemon: Daemon, tmp_path: Path) -> None:
-    kept(daemon, program(tmp_path, "mkdir -p d/e; echo x > d/e/f\n"), "copies")
+    kept_session(daemon, program(tmp_path, "mkdir -p d/e; echo x > d/e/f\n"), "copies")
     (tmp_path / "tree" / "inner").mkdir(parents=True)
     (tmp_path / "tree" / "inner" / "a").write_text("a")
     (tmp_path / "tree" / "run").write_text("b")
@@ -235,7 +235,7 @@ def test_script_of_a_step_has_its_files_and_the_variables_of_the_list(
 
 
 def test_steps_share_the_session_that_the_environment_names(daemon: Daemon, tmp_path: Path) -> None:
-    kept(daemon, program(tmp_path, "true\n"), "steps")
+    kept_session(daemon, program(tmp_path, "true\n"), "steps")
     (tmp_path / "step").write_text("echo $(( $(cat n 2>/dev/null) + 1 )) > n; cat n; ls /tmp -A\n")
     for number in ("1\n", "2\n"):
         done = sandboxd(daemon, "sh", str(tmp_path / "step"), SANDBOXD_SESSION="steps")
