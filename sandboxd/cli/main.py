@@ -128,6 +128,11 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--timeout", metavar="SECONDS", type=seconds, help="time limit of exec")
     add("--build-timeout", metavar="SECONDS", type=seconds, help="time limit of build")
     wait(command)
+    add(
+        "--cases", metavar="FILE",
+        help="run exec once for each case: a JSON file, or a directory with NAME.in and NAME.out",
+    )  # fmt: skip
+    add("--stop-on-failure", action="store_true", help="end at the first case that fails")
     add("--keep", action="store_true", help="let the session stay, for 'sandboxd exec'")
     add("--name", metavar="NAME", default="", help="the name of the session")
     add(

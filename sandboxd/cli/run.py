@@ -21,6 +21,7 @@ from typing import Any
 
 from .. import runtimes
 from ..errors import ConfigError
+from .cases import check, read_cases, request, run_cases
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
 from .local_tree import LocalTree, TreeEntry
@@ -62,8 +63,13 @@ def main(args: argparse.Namespace) -> int:
         options, config, stdin = _options(args), resources(args), source(args.stdin)
         if is_interactive(args, stdin):
             options["interactive"] = True
+        body = _cases(args, image, options, config) if args.cases else {}
         client, daemon = connect_or_start(args.socket, stack, say, image)
         stack.enter_context(contextlib.closing(client))
+        if args.cases:
+            code = run_cases(client, args, body, tree, entries, say)
+            say.end(code)
+            return code
         if args.keep and daemon:
             raise ConfigError(
                 "--keep needs a daemon that runs on: start one with 'sandboxd serve', or leave "
@@ -85,6 +91,15 @@ def main(args: argparse.Namespace) -> int:
                 code = code or FAULT
     say.end(code)
     return code
+
+
+def _cases(
+    args: argparse.Namespace, image: str, options: dict[str, Any], config: dict[str, Any]
+) -> dict[str, Any]:
+    """The request for --cases. Raises ConfigError."""
+    check(args, config)
+    options = {name: value for name, value in options.items() if name != "interactive"}
+    return request(image, options, config, read_cases(args.cases), args.stop_on_failure)
 
 
 def _keep(

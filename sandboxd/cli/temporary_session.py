@@ -218,9 +218,9 @@ def _remedy(socket: str, session: str) -> str:
     url = f"http://sandboxd/session/{session}"
     curl = shlex.join(["curl", "--unix-socket", socket, "-X", "DELETE", url])
     return (
-        f"the session {session} stays with its files and with a run that goes on while the daemon "
-        "is away, and for a minute when it is back; then this fetches the files and deletes the "
-        f"session: {get}; this only deletes it: {curl}"
+        f"the session {session} stays with its files and with a run that goes on; when the daemon "
+        f"is back, this fetches the files and deletes the session: {get}; this only deletes it: "
+        f"{curl}; without either, it ends a minute later"
     )
 
 

@@ -41,6 +41,7 @@ class Turn:
             waited = round(now - self._began)
             self._say.phase(
                 f"{text} (for {waited} s)" if waited else text,
+                always=True,
                 waiting={"position": position, "reason": reason, "seconds": waited},
             )
 
