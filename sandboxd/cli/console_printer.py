@@ -23,7 +23,10 @@ TERMINATED = 128 + signal.SIGTERM
 
 class ConsolePrinter:
     """The console of one run, printed until its end. The run goes on while the daemon restarts, and
-    each call has the position that was printed last."""
+    each call has the position that was printed last.
+
+    fault  the run has ended by a fault of sandboxd: the exit status is not that of the program
+    """
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class ConsolePrinter:
         self._options = options
         self._turn = turn or Turn(say, None)
         self._run_id = secrets.token_hex(8)  # so that a repeated call starts no second run
-        self._has_begun = self._interrupt_sent = False
+        self._has_begun = self._interrupt_sent = self.fault = False
         self._interrupts = 0
         self._terminations = 0
 
@@ -152,6 +155,7 @@ class ConsolePrinter:
             code = self._failed_build  # the API says 127, whatever the build's own code is
         elif not skipped:
             self._done("exec", code, verdict)
+        self.fault = code is None or code < 0
         return FAULT if code is None or code < 0 else int(code)
 
     def _done(self, step: str, code: int | None, verdict: dict[str, Any]) -> None:

@@ -121,6 +121,27 @@ def _folder(command: argparse.ArgumentParser) -> None:
         socket(action)
 
 
+def _gitlab(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "The stages of GitLab Runner's custom executor: config_exec, prepare_exec, run_exec and "
+        "cleanup_exec of the runner call them. See docs/ci.md."
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    config = actions.add_parser("config", help="print the directories of the job")
+    prepare = actions.add_parser("prepare", help="make the session of the job")
+    prepare.add_argument(
+        "--image", metavar="NAME", default="shell", help="runtime of a job without image: (shell)"
+    )
+    session_settings(prepare)
+    wait(prepare)
+    run = actions.add_parser("run", help="run a script of the runner in the session")
+    run.add_argument("script", metavar="SCRIPT")
+    run.add_argument("stage", metavar="STAGE")
+    cleanup = actions.add_parser("cleanup", help="delete the session")
+    for action in (config, prepare, run, cleanup):
+        socket(action)
+
+
 _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
     ("exec", "run a command in a session", _exec),
     ("sh", "the shell of a CI system: run a script in a session", _sh),
@@ -129,5 +150,6 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("cp", "copy files into a session or out of it", _cp),
     ("logs", "print the console of a session", _logs),
     ("rm", "delete sessions", _rm),
+    ("gitlab", "the driver of GitLab Runner's custom executor", _gitlab),
     ("folder", "create and manage virtual folders", _folder),
 )
