@@ -21,9 +21,9 @@ from typing import Any
 
 from .. import runtimes
 from ..errors import ConfigError
-from .cases import check, read_cases, request, run_cases
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
+from .judged_cases import check, read_cases, request, run_cases
 from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
 from .program_input import is_interactive, source
