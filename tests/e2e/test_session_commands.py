@@ -114,6 +114,18 @@ def test_logs_follow_a_run_to_its_end_beside_its_client(daemon: Daemon, tmp_path
             assert follower.stdout.read() in ("last\n", "")  # the session may end first
 
 
+def test_logs_have_output_of_any_size_and_both_streams_as_bytes(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    text = "head -c 3000000 /dev/zero | tr '\\0' x; printf '\\303\\251\\n'; printf err >&2\n"
+    kept_session(daemon, program(tmp_path, text), "logged")
+    for options in ([], ["-f"]):
+        done = sandboxd(daemon, "logs", "logged", *options)
+        assert done.stdout == "x" * 3000000 + "é\n"
+        assert done.stderr == "err"
+    assert sandboxd(daemon, "rm", "logged").returncode == 0
+
+
 def test_folder_keeps_files_between_runs(daemon: Daemon, tmp_path: Path) -> None:
     assert sandboxd(daemon, "folder", "create", "cache", "--size", "16m").returncode == 0
     (tmp_path / "seed").write_text("seed\n")

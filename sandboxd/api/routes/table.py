@@ -130,7 +130,7 @@ _SESSIONS = (
           answers=(DONE,), refuses=(507,)),
     Route("POST", "/session/{ref}/rename", session_admin.rename, "session.rename",
           takes=session_admin.RenameSession, answers=(DONE,), refuses=(507,)),
-    Route("GET", "/session/{ref}/logs", session_admin.logs, takes=_NONE),
+    Route("GET", "/session/{ref}/logs", session_admin.logs, takes=session_admin.ReadLog),
     Route("GET", "/session/{ref}/hold", holders.hold, streams=True, takes=_NONE,
           answers=(_HOLD,)),
     Route("POST", "/session/{ref}/renew", holders.renew, "session.renew",
