@@ -21,8 +21,6 @@ import os
 import secrets
 import shlex
 import signal
-import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +32,7 @@ from .client import Client
 from .console_printer import ConsolePrinter
 from .daemon_socket import running_daemon
 from .holder import hold
+from .parent_watch import end_with_parent
 from .references import session_facts, session_path
 from .reporter import Reporter
 from .stdin_sender import InputSource
@@ -45,8 +44,6 @@ GAP_S = 300.0
 
 JOB_S = 3600.0
 """The time limit of a script whose job names none."""
-
-PARENT_S = 0.5
 
 SCRIPT = "script"
 
@@ -144,7 +141,7 @@ def _run(args: argparse.Namespace, say: Reporter) -> int:
             script = file.read()
     except OSError as error:
         raise Unavailable(f"{args.script}: {error.strerror}") from None
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     with contextlib.closing(running_daemon(args.socket)) as client:
         session = str(session_facts(client, session_name(job))["sessionId"])
         hold(client, session)
@@ -172,13 +169,6 @@ def _passed_on(code: int) -> int:
         with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
             file.write(str(code))
     return _status("BUILD_FAILURE_EXIT_CODE", 1)
-
-
-def _end_with_parent(parent: int) -> None:
-    """End as by SIGTERM when the runner is killed, which tells its children nothing."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _cleanup(args: argparse.Namespace, _say: Reporter) -> int:

@@ -20,6 +20,7 @@ from .carried_files import carry_in, carry_out
 from .client import Client
 from .console_printer import ConsolePrinter
 from .holder import hold
+from .parent_watch import end_with_parent
 from .program_input import source
 from .references import session_facts
 from .reporter import Reporter
@@ -41,6 +42,7 @@ def main(args: argparse.Namespace) -> int:
     """Run the script; its exit status."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
+    end_with_parent()
     script = _script(args)
     ref = args.session or os.environ.get("SANDBOXD_SESSION", "")
     image = args.image or os.environ.get("SANDBOXD_IMAGE", "shell")

@@ -275,3 +275,34 @@ def test_signal_to_the_shell_reaches_the_script_which_may_clean_up(
         assert process.communicate()[0] == "saved\n"
         assert process.returncode == (143 if number == signal.SIGTERM else 9)
     until(lambda: sessions_of(daemon.state) == {})
+
+
+def test_script_ends_with_the_ci_system_that_is_killed(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "step").write_text("echo up\nsleep 60\n")
+    words = [sys.executable, "-P", "-m", "sandboxd", "sh", "--socket",
+             f"{daemon.folder}/api.sock", str(tmp_path / "step")]  # fmt: skip
+    system = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", system, *words], env=environ(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout and process.stdout.readline() == "up\n"
+        process.kill()
+        until(lambda: sessions_of(daemon.state) == {})
+
+
+def test_first_line_of_a_script_can_name_the_shell(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "sandboxd").write_text(f'#!/bin/sh\nexec {sys.executable} -P -m sandboxd "$@"\n')
+    (tmp_path / "step").write_text(
+        "#!/usr/bin/env -S sandboxd sh -ex\necho $((6 * 7)) $1\nfalse\necho x\n"
+    )
+    for name in ("sandboxd", "step"):
+        (tmp_path / name).chmod(0o755)
+    variables = environ() | {"SANDBOXD_SOCKET": f"{daemon.folder}/api.sock"}
+    variables["PATH"] = f"{tmp_path}:{variables['PATH']}"
+    done = subprocess.run(
+        [str(tmp_path / "step"), "a"], env=variables, capture_output=True, text=True, timeout=120,
+        stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("42 a\n", 1), done.stderr
+    assert done.stderr.splitlines() == ["+ echo 42 a", "+ false"]
