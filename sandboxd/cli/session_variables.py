@@ -40,7 +40,5 @@ def _variable(where: str, text: str) -> dict[str, str]:
     if equals:
         return {name: value}
     if name not in os.environ:
-        raise ConfigError(
-            f"{where}: {name} is not in your environment; set it, or write NAME=VALUE"
-        )
+        raise ConfigError(f"{where}: write NAME=VALUE, or set {name} in your environment first")
     return {name: os.environ[name]}

@@ -157,7 +157,7 @@ def test_values_of_variables_come_from_the_environment_and_from_files(
     done = sandboxd(daemon, "run", place, "--exec", "*", "-q", *files, OWN="mine")
     assert done.stdout == "mine|a b=c|p\n", done.stderr
     missing = sandboxd(daemon, "run", place, "--exec", "*", "--env", "OWN")
-    assert missing.returncode == 2 and "OWN is not in your environment" in missing.stderr
+    assert missing.returncode == 2 and "set OWN in your environment" in missing.stderr
 
 
 def test_build_has_a_time_limit_of_its_own(daemon: Daemon, tmp_path: Path) -> None:
