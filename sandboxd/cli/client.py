@@ -14,8 +14,7 @@ from typing import Any
 import httpx
 
 from .. import __version__
-from ..config import RESULTS_S
-from ..errors import NotFound, Refused, Unavailable
+from ..errors import Draining, Full, NotFound, QuotaExceeded, Refused, Unavailable
 from .endpoint import http_client
 
 CALL_S = 60.0
@@ -28,11 +27,21 @@ INVALID = "Input validation error"
 OPTIONS = {
     "config.resources.mem": "--mem", "config.resources.cpu": "--cpus",
     "config.resource_opts.": "--limit ", "config.environ.": "--env ", "config.environ": "--env",
+    "options.timeout.build": "--build-timeout", "options.timeout.exec": "--timeout",
     "options.timeout": "--timeout", "options.clean": "--clean", "options.build": "--build",
     "options.exec": "--exec", "options.stdin": "--stdin", "image": "--image",
-    "deadline": "--deadline",
+    "deadline": "--deadline", "config.mounts": "--folder", "name": "--name",
 }  # fmt: skip
 """Fields of requests -> the options from which they come."""
+
+HELD_S = 3.0
+"""The time to live of a session without its holder: long enough for the moment between its creation
+and the connection that holds it."""
+
+PROBLEMS: dict[str, type[Refused] | type[Unavailable]] = {
+    "server-frozen": Draining, "instance-not-available": Full, "quota-exceeded": QuotaExceeded,
+}  # fmt: skip
+"""The ends of the types of problem documents -> the errors that a command may wait out."""
 
 _LIMIT = re.compile(r"config\.resource_opts\.(\w+)")
 """A limit in a remedy of the api."""
@@ -58,6 +67,10 @@ class Client:
         agent = {"user-agent": USER_AGENT}
         self._http = http_client(socket, timeout=timeout_s, headers=agent)
 
+    def another(self, timeout_s: float | None) -> Client:
+        """Another connection to the same daemon."""
+        return Client(self.socket, self.comes_back, timeout_s)
+
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
@@ -79,6 +92,26 @@ class Client:
             return False
         return True
 
+    def send(self, path: str, content: Iterable[bytes], headers: dict[str, str]) -> None:
+        """A PATCH with a body of any length."""
+        try:
+            response = self._http.patch(path, content=content, headers=headers)
+        except httpx.HTTPError as error:
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
+        raise_for(response)
+
+    @contextlib.contextmanager
+    def chunks(self, path: str) -> Iterator[Iterator[bytes]]:
+        """The content of a file."""
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                raise_for(response)
+                yield response.iter_raw()
+        except httpx.HTTPError as error:
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
+
     def put(self, path: str, content: Iterator[bytes]) -> Any:
         """A request with a body of any length; the JSON of its response."""
         try:
@@ -88,19 +121,33 @@ class Client:
         raise_for(response)
         return response.json()
 
-    def create(self, image: str, config: dict[str, Any]) -> dict[str, Any]:
-        """A new session; the daemon's description of it."""
-        name = f"run-{secrets.token_hex(6)}"
-        # A client that is killed deletes nothing: then the daemon ends the session, a day later.
+    def create(
+        self, image: str, config: dict[str, Any], name: str = "", enqueue: bool = False
+    ) -> dict[str, Any]:
+        """A new session, which ends when nothing holds it; the daemon's description of it. With
+        `enqueue` the session may wait for its turn."""
         body: dict[str, Any] = {
-            "name": name,
+            "name": name or f"run-{secrets.token_hex(6)}",
             "image": image,
             "config": config,
             "reuseIfExists": False,
+            "enqueueOnly": enqueue,
+            "ttlSeconds": HELD_S,
         }
-        body["idleSeconds"] = RESULTS_S
         description: dict[str, Any] = self.call("POST", "/session", body)
         return description
+
+    @contextlib.contextmanager
+    def lines(self, path: str) -> Iterator[Iterator[str]]:
+        """The lines of a response that is a stream of text."""
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                raise_for(response)
+                yield response.iter_lines()
+        except httpx.HTTPError as error:
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
 
     def put_archive(self, session: str, path: str, chunks: Iterable[bytes]) -> dict[str, Any]:
         """Unpack a tar in the directory `path` of /home/work, as a whole or not at all; the numbers
@@ -184,6 +231,9 @@ def raise_for(response: httpx.Response) -> None:
         problem = {}
     text = problem.get("msg") or problem.get("title") or f"HTTP status {response.status_code}"
     text = words(text, problem.get("data"))
+    kind = PROBLEMS.get(str(problem.get("type", "")).rpartition("/")[2])
+    if kind:
+        raise kind(text)
     if response.status_code >= 500:
         raise Unavailable(text)
     if response.status_code == 404:

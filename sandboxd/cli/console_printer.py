@@ -15,6 +15,7 @@ from .main import FAULT, TIMED_OUT
 from .patience import COMES_BACK_S, RETRY_S
 from .reporter import Reporter
 from .stdin_sender import InputSource, StdinSender
+from .turn import Turn
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a command that was asked to end, whatever the program's own is."""
@@ -22,19 +23,29 @@ TERMINATED = 128 + signal.SIGTERM
 
 class ConsolePrinter:
     """The console of one run, printed until its end. The run goes on while the daemon restarts, and
-    each call has the position that was printed last."""
+    each call has the position that was printed last.
+
+    fault  the run has ended by a fault of sandboxd: the exit status is not that of the program
+    """
 
     def __init__(
-        self, client: Client, session: str, options: dict[str, Any], say: Reporter
+        self,
+        client: Client,
+        session: str,
+        options: dict[str, Any],
+        say: Reporter,
+        turn: Turn | None = None,
     ) -> None:
+        """`turn`: the wait of the command for its turn, which goes on with the run."""
         self._client = client
         self._session = session
         self._say = say
         self._began = time.monotonic()
         self._failed_build: int | None = None
         self._options = options
+        self._turn = turn or Turn(say, None)
         self._run_id = secrets.token_hex(8)  # so that a repeated call starts no second run
-        self._has_begun = self._interrupt_sent = False
+        self._has_begun = self._interrupt_sent = self.fault = False
         self._interrupts = 0
         self._terminations = 0
 
@@ -42,7 +53,7 @@ class ConsolePrinter:
         """Start the run and print it until its end; the exit status for the shell. The program gets
         the input `source`, if `exec_only` not before the build has ended."""
         retry_s = COMES_BACK_S if self._client.comes_back else 0.0
-        sender = StdinSender(self._client.socket, source, self._say, retry_s)
+        sender = StdinSender(self._client, source, self._say, retry_s)
         signal.signal(signal.SIGINT, self._on_interrupt)
         signal.signal(signal.SIGTERM, self._on_terminate)
         streams = not exec_only
@@ -53,6 +64,8 @@ class ConsolePrinter:
                 self._has_begun = True
                 for item in result["console"]:
                     self._print(item, source.is_terminal)
+                if result.get("queue"):
+                    self._turn.queued(result["queue"])
                 code = self._step(result)
                 if code is not None:
                     return TERMINATED if self._terminations else code
@@ -142,6 +155,7 @@ class ConsolePrinter:
             code = self._failed_build  # the API says 127, whatever the build's own code is
         elif not skipped:
             self._done("exec", code, verdict)
+        self.fault = code is None or code < 0
         return FAULT if code is None or code < 0 else int(code)
 
     def _done(self, step: str, code: int | None, verdict: dict[str, Any]) -> None:

@@ -7,13 +7,15 @@ import contextlib
 import signal
 from urllib.parse import quote
 
+from ..config import RESULTS_S
 from .client import Client
 from .daemon_socket import running_daemon
+from .holder import hold
 from .main import FAULT
 from .private_daemon import PrivateDaemon, private_daemon
 from .reporter import Reporter
 from .results import check_writable, command, fetch
-from .temporary_session import terminated
+from .temporary_session import renew, terminated
 
 MISSING = 1
 """Exit status when a name matched nothing."""
@@ -27,9 +29,13 @@ def main(args: argparse.Namespace) -> int:
     check_writable(args.into)
     with contextlib.ExitStack() as stack:
         client, daemon = _connect(args, stack)
-        session = str(client.call("GET", f"/session/{quote(args.session, safe='')}")["sessionId"])
+        facts = client.call("GET", f"/session/{quote(args.session, safe='')}")
+        session = str(facts["sessionId"])
+        hold(client, session)
         outcome = fetch(client, session, args.names, args.into, say)
         if outcome.failed:
+            if facts["sandbox"]["ttlSeconds"]:
+                renew(client, session, RESULTS_S)
             again = command(session, outcome.failed, args.into, args.socket, daemon)
             say.warning(f"the session has the rest still; to fetch it: {again}")
         elif args.rm and not outcome.missing:

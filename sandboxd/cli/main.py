@@ -14,20 +14,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .. import __version__
-from ..config import METRICS, SOCKET, STATE_DIR
 from ..errors import ConfigError, SandboxdError
+from . import daemon_options, session_options
+from .options import LIMIT, NETWORK, seconds, session_settings, socket, socket_or_private, wait
 
 USAGE_ERROR = 2
 TIMED_OUT, FAULT = 124, 125
 """Exit status for a time limit, as with timeout(1), and when sandboxd itself failed."""
 
 INTERRUPTED = 130
-
-NETWORK = "reach the hosts of this network profile of the daemon's configuration"
-LIMIT = "another limit of all steps, such as pids=500, wall_s=600 or disk=2g"
-
-PRIVATE = ""
-"""The socket of `--private`: no socket."""
 
 OLD_NAMES = {"audit": "selftest"}
 """Renamed commands by their old names, which scripts of operators may still use."""
@@ -36,22 +31,6 @@ OLD_NAMES = {"audit": "selftest"}
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see '{self.prog} --help'")
-
-
-def _seconds(text: str) -> float:
-    """The type of an option that is a time."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: a number of seconds is needed") from None
-
-
-def _count(text: str) -> int:
-    """The type of an option that is a whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number is needed") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,40 +80,22 @@ def parser() -> argparse.ArgumentParser:
     _run(commands.add_parser("run", help="upload a folder, build and run it, show its output"))
     _get(commands.add_parser("get", help="fetch files of a session, such as results of a run"))
     _shell(commands.add_parser("shell", help="open a terminal in a session"))
-    _serve(commands.add_parser("serve", help="be the daemon"))
-    _drain(commands.add_parser("drain", help="start nothing new, and wait for the runs that go on"))
-    _runtimes(commands.add_parser("runtimes", help="list what this host can run"))
-    _keypair(commands.add_parser("keypair", help="create and manage the keys of clients"))
-    _doctor(commands.add_parser("doctor", help="test what this host can guarantee"))
-    selftest = "attack this installation, and check that every attack fails"
-    _selftest(commands.add_parser("selftest", aliases=["audit"], help=selftest))
-    _leaks(commands.add_parser("leaks", help="find and remove resources that belong to no session"))
-    return top
-
-
-def _socket(command: argparse._ActionsContainer) -> None:
-    """The option of a command that is about a running daemon."""
-    text = f"the daemon's, or the URL of an endpoint (default: $SANDBOXD_ENDPOINT, or {SOCKET})"
-    command.add_argument("--socket", metavar="PATH", help=text)
-
-
-def _socket_or_private(command: argparse.ArgumentParser) -> None:
-    """The options of a command that starts a private daemon where none runs."""
-    group = command.add_mutually_exclusive_group()
-    _socket(group)
-    group.add_argument(
-        "--private", dest="socket", action="store_const", const=PRIVATE,
-        help="start a private daemon for this command, even where one runs",
-    )  # fmt: skip
-
-
-def _leaks(command: argparse.ArgumentParser) -> None:
-    command.description = (
-        "The daemon compares its leases with the state of the kernel, removes what belongs to no "
-        "session, and names it. Exits with 1 if there was a leak."
+    session_options.add(commands)
+    daemon_options.serve(commands.add_parser("serve", help="be the daemon"))
+    daemon_options.drain(
+        commands.add_parser("drain", help="start nothing new, and wait for the runs that go on")
     )
-    command.add_argument("--json", action="store_true", help="the whole lease table as JSON")
-    _socket(command)
+    daemon_options.runtimes(commands.add_parser("runtimes", help="list what this host can run"))
+    daemon_options.keypair(
+        commands.add_parser("keypair", help="create and manage the keys of clients")
+    )
+    daemon_options.doctor(commands.add_parser("doctor", help="test what this host can guarantee"))
+    selftest = "attack this installation, and check that every attack fails"
+    daemon_options.selftest(commands.add_parser("selftest", aliases=["audit"], help=selftest))
+    daemon_options.leaks(
+        commands.add_parser("leaks", help="find and remove resources that belong to no session")
+    )
+    return top
 
 
 def _run(command: argparse.ArgumentParser) -> None:
@@ -163,12 +124,17 @@ def _run(command: argparse.ArgumentParser) -> None:
         help="leave out what FILE names by the rules of .gitignore",
     )  # fmt: skip
     add("--include-vcs", action="store_true", help="upload .git, .hg and .svn too")
-    add("--env", metavar="NAME=VALUE", action="append", default=[], help="for all steps")
-    add("--mem", metavar="SIZE", help="memory limit, such as 512m or 2g")
-    add("--cpus", metavar="N", help="share of CPUs, such as 0.5 or 2")
-    add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
-    add("--network", metavar="PROFILE", help=NETWORK)
-    add("--timeout", metavar="SECONDS", type=_seconds, help="time limit of exec")
+    session_settings(command)
+    add("--timeout", metavar="SECONDS", type=seconds, help="time limit of exec")
+    add("--build-timeout", metavar="SECONDS", type=seconds, help="time limit of build")
+    wait(command)
+    add(
+        "--cases", metavar="FILE",
+        help="run exec once for each case: a JSON file, or a directory with NAME.in and NAME.out",
+    )  # fmt: skip
+    add("--stop-on-failure", action="store_true", help="end at the first case that fails")
+    add("--keep", action="store_true", help="let the session stay, for 'sandboxd exec'")
+    add("--name", metavar="NAME", default="", help="the name of the session")
     add(
         "--stdin",
         metavar="FILE",
@@ -184,7 +150,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         help="print only the program's output, and the reason if a limit or a build ended it",
     )  # fmt: skip
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
-    _socket_or_private(command)
+    socket_or_private(command)
 
 
 def _get(command: argparse.ArgumentParser) -> None:
@@ -204,7 +170,7 @@ def _get(command: argparse.ArgumentParser) -> None:
     add("--state", metavar="DIR", help="of a private daemon that is over; 'run' prints it")
     add("--quiet", "-q", action="store_true", help="print only warnings")
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
-    _socket(command)
+    socket(command)
 
 
 def _shell(command: argparse.ArgumentParser) -> None:
@@ -221,116 +187,4 @@ def _shell(command: argparse.ArgumentParser) -> None:
     add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
     add("--network", metavar="PROFILE", help=NETWORK)
     add("--quiet", "-q", action="store_true", help="print only the terminal's output")
-    _socket_or_private(command)
-
-
-def _serve(command: argparse.ArgumentParser) -> None:
-    command.description = "Runs until SIGTERM. Prints one line when the daemon is ready."
-    add = command.add_argument
-    add(
-        "--listen", metavar="ADDRESS", action="append",
-        help=f"HOST:PORT or unix:PATH, may be repeated (default: unix:{SOCKET})",
-    )  # fmt: skip
-    add(
-        "--metrics", metavar="ADDRESS",
-        help=f"listener for Prometheus and health checks; '' for none (default: {METRICS})",
-    )  # fmt: skip
-    add("--state-dir", metavar="DIR", help=f"sessions and their files (default: {STATE_DIR})")
-    add("--config", metavar="FILE", help="TOML; see docs/operations.md")
-    add("--cgroup", metavar="PATH", help="a delegated cgroup for the runs, below /sys/fs/cgroup")
-    add(
-        "--auth", choices=["keypair", "none"],
-        help="keypair (default): requests over TCP are signed; none: no keys, loopback only",
-    )  # fmt: skip
-    # For `sandboxd run`: socket and state in this folder, which is removed at the end.
-    add("--private", metavar="DIR", help=argparse.SUPPRESS)
-
-
-def _drain(command: argparse.ArgumentParser) -> None:
-    command.description = (
-        "The daemon refuses new sessions and runs (503) until --undo or its next start. Runs that "
-        "go on may end; runs in a queue stay there, also over a restart."
-    )
-    add = command.add_argument
-    add(
-        "--deadline",
-        metavar="S",
-        type=_seconds,
-        help="after S seconds end the runs that still go on",
-    )
-    add("--wait", action="store_true", help="return after the end of the last run")
-    add("--undo", action="store_true", help="accept new work again")
-    add("--status", action="store_true", help="change nothing")
-    add("--json", action="store_true", help="JSON instead of text")
-    _socket(command)
-
-
-def _runtimes(command: argparse.ArgumentParser) -> None:
-    command.description = "Lists the runtimes, and the reason for each one that is absent."
-    command.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")
-    command.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-
-
-def _keypair(command: argparse.ArgumentParser) -> None:
-    command.description = (
-        "Keypairs sign the requests of clients. A running daemon sees changes at once."
-    )
-    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = actions.add_parser(
-        "create", help="create a keypair and show its secret, only this once"
-    )
-    create.add_argument("--admin", action="store_true", help="may act for all owners")
-    create.add_argument("--rate-limit", metavar="N", type=_count, help="requests in 900 seconds")
-    listing = actions.add_parser("list", help="all keypairs, without their secrets")
-    for action in (create, listing):
-        action.add_argument("--json", action="store_true", help="JSON instead of text")
-    delete = actions.add_parser("delete", help="delete a keypair")
-    delete.add_argument(
-        "--force", action="store_true", help="even if it owns sessions or folders, which stay"
-    )
-    disable = actions.add_parser("disable", help="refuse the requests of a keypair")
-    enable = actions.add_parser("enable", help="accept them again")
-    for action in (delete, disable, enable):
-        action.add_argument("access_key", metavar="ACCESS_KEY")
-    for action in (create, listing, delete, disable, enable):
-        action.add_argument("--state-dir", metavar="DIR", help=f"(default: {STATE_DIR})")
-        action.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")
-
-
-def _doctor(command: argparse.ArgumentParser) -> None:
-    command.description = (
-        "Tests, in throw-away processes, each protection that sandboxd relies on, and prints the "
-        "result and the remedy. Exits with 0 if everything in [require] of the configuration "
-        "holds, else with 1."
-    )
-    add = command.add_argument
-    add("--config", metavar="FILE", help="TOML; see docs/operations.md")
-    add("--state-dir", metavar="DIR", help=f"state directory of the daemon (default: {STATE_DIR})")
-    add("--json", action="store_true", help="JSON instead of text")
-
-
-def _selftest(command: argparse.ArgumentParser) -> None:
-    command.description = (
-        "Attacks the daemon at --socket, or a private one, from inside of new sessions; as root it "
-        "also looks at them from the host. The attacks do no harm where a protection is missing. "
-        "Exits with 0 if every attack failed, else with 1."
-    )
-    add = command.add_argument
-    add(
-        "--only",
-        metavar="NAME",
-        nargs="+",
-        default=[],
-        help="only these attacks; * and ? are wildcards",
-    )
-    add(
-        "--kind",
-        metavar="KIND",
-        nargs="+",
-        default=[],
-        help="only attacks of these kinds; see --list",
-    )
-    add("--list", action="store_true", help="list the attacks and run none")
-    add("--image", metavar="NAME", default="python", help="runtime of the sessions (python)")
-    add("--json", action="store_true", help="JSON instead of text")
-    _socket_or_private(command)
+    socket_or_private(command)

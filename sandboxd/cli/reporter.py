@@ -64,6 +64,10 @@ class Reporter:
         elif kind == "log":
             self.warning(str(data[3]))
 
+    def text(self, kind: str, data: str) -> None:
+        """Text of a program that comes as text."""
+        self._output(kind, data.encode("utf-8", "surrogateescape"))
+
     def _output(self, kind: str, data: bytes) -> None:
         """Bytes of the program. In JSON they are text, and base64 too if no text has them."""
         if self._json:

@@ -15,25 +15,32 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
-import math
-import os
+import shlex
 import signal
-import stat
-import sys
 from typing import Any
 
 from .. import runtimes
 from ..errors import ConfigError
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
+from .judged_cases import check, read_cases, request, run_cases
 from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
+from .program_input import is_interactive, source
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
-from .stdin_sender import InputSource
-from .temporary_session import connect_or_start, create, deleted, resources, terminated
+from .session_variables import variables
+from .temporary_session import (
+    TemporarySession,
+    connect_or_start,
+    create,
+    deleted,
+    resources,
+    step_seconds,
+    terminated,
+)
 from .tree_upload import upload
+from .turn import Turn
 
 UNBUFFERED = "PYTHONUNBUFFERED"
 """The shim sets this variable where a client may be asked. Nobody is asked with --stdin FILE, and
@@ -53,17 +60,30 @@ def main(args: argparse.Namespace) -> int:
         requests(args.get)  # a name that cannot be a result is reported before the run
         if args.get:
             check_writable(args.into)
-        options, config, source = _options(args), resources(args), _source(args.stdin)
-        if _is_interactive(args, source):
+        options, config, stdin = _options(args), resources(args), source(args.stdin)
+        if is_interactive(args, stdin):
             options["interactive"] = True
+        body = _cases(args, image, options, config) if args.cases else {}
         client, daemon = connect_or_start(args.socket, stack, say, image)
         stack.enter_context(contextlib.closing(client))
-        session = create(client, image, config)
+        if args.cases:
+            code = run_cases(client, args, body, tree, entries, say)
+            say.end(code)
+            return code
+        if args.keep and daemon:
+            raise ConfigError(
+                "--keep needs a daemon that runs on: start one with 'sandboxd serve', or leave "
+                "--private out"
+            )
+        turn = None if args.wait is None else Turn(say, args.wait)
+        session = create(client, image, config, turn, args.name)
         with deleted(client, session) as temporary:
             upload(client, session, tree, entries, say)
-            printer = ConsolePrinter(client, session, options, say)
-            code = printer.follow(source, exec_only=args.stdin is not None)
+            printer = ConsolePrinter(client, session, options, say, turn)
+            code = printer.follow(stdin, exec_only=args.stdin is not None)
             outcome = fetch(client, session, args.get, args.into, say)
+            if args.keep:
+                _keep(args, temporary, session, say)
             if outcome.failed:
                 temporary.preserve(daemon)
                 later = command(session, outcome.failed, args.into, args.socket, daemon)
@@ -71,6 +91,29 @@ def main(args: argparse.Namespace) -> int:
                 code = code or FAULT
     say.end(code)
     return code
+
+
+def _cases(
+    args: argparse.Namespace, image: str, options: dict[str, Any], config: dict[str, Any]
+) -> dict[str, Any]:
+    """The request for --cases. Raises ConfigError."""
+    check(args, config)
+    options = {name: value for name, value in options.items() if name != "interactive"}
+    return request(image, options, config, read_cases(args.cases), args.stop_on_failure)
+
+
+def _keep(
+    args: argparse.Namespace, temporary: TemporarySession, session: str, say: Reporter
+) -> None:
+    """Let the session stay, and say what can be done with it."""
+    temporary.preserve(None)
+    named = [] if args.socket is None else ["--socket", args.socket]
+    commands = (
+        shlex.join(["sandboxd", "exec", *named, session, "--"]) + " COMMAND",
+        shlex.join(["sandboxd", "rm", *named, session]),
+    )
+    text = f"the session {session} stays for a day after its last command: {'; '.join(commands)}"
+    say.phase(text, always=True, session=session)
 
 
 def _detect(entries: list[TreeEntry]) -> str:
@@ -89,33 +132,16 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     if args.build is None and args.exec is None:
         steps |= {"build": "*", "exec": "*"}
     options: dict[str, Any] = dict(steps)
-    if args.timeout is not None:
-        if not 0 < args.timeout < math.inf:
-            raise ConfigError(f"--timeout {args.timeout:g}: a number of seconds above 0 is needed")
-        options["timeout"] = args.timeout
-    if args.stdin not in (None, "-") and not any(
-        text.startswith(f"{UNBUFFERED}=") for text in args.env
-    ):
+    timeouts = {
+        step: step_seconds(option, value)
+        for step, option, value in (
+            ("exec", "--timeout", args.timeout),
+            ("build", "--build-timeout", args.build_timeout),
+        )
+        if value is not None
+    }
+    if timeouts:
+        options["timeout"] = timeouts
+    if args.stdin not in (None, "-") and UNBUFFERED not in variables(args.env, args.env_file):
         options["environ"] = {UNBUFFERED: ""}
     return options
-
-
-def _is_interactive(args: argparse.Namespace, source: InputSource) -> bool:
-    """Whether exec has a terminal: as the user says, or as this command has one itself."""
-    if args.interactive is not None:
-        return bool(args.interactive)
-    writes_to_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return source.is_terminal and writes_to_terminal and not args.json
-
-
-def _source(name: str | None) -> InputSource:
-    """The input of the file `name`; None or "-": of the command. Raises ConfigError."""
-    if name in (None, "-"):
-        return InputSource(None if sys.stdin is None else sys.stdin.fileno())
-    try:
-        fd = os.open(str(name), os.O_RDONLY)
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    except OSError as error:
-        raise ConfigError(f"--stdin {name}: {error.strerror}") from None
-    return InputSource(fd)

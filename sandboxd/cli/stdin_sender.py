@@ -92,9 +92,9 @@ def _read_in_foreground(fd: int) -> bytes:
 class StdinSender:
     """The sender for one run. Its thread ends with the input, with the run, or with the command."""
 
-    def __init__(self, socket: str, source: InputSource, say: Reporter, retry_s: float) -> None:
+    def __init__(self, client: Client, source: InputSource, say: Reporter, retry_s: float) -> None:
         """`retry_s`: seconds that a daemon may take to return after a restart."""
-        self._client = Client(socket, timeout_s=None)
+        self._client = client.another(timeout_s=None)
         self._source = source
         self._say = say
         self._retry_s = retry_s

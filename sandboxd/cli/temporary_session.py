@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import runtimes
-from ..config import SOCKET, Config
-from ..errors import ConfigError, Invalid, Refused, Unavailable
+from ..config import RESULTS_S, SOCKET, Config
+from ..errors import (
+    ConfigError,
+    Draining,
+    Full,
+    Invalid,
+    NotFound,
+    QuotaExceeded,
+    Refused,
+    Unavailable,
+)
 from .client import Client, ConnectionLost, words
 from .daemon_socket import find_daemon
 from .endpoint import is_endpoint
-from .main import PRIVATE
-from .private_daemon import PrivateDaemon, private_daemon
+from .holder import hold
+from .options import PRIVATE
 from .reporter import Reporter
+from .session_variables import variables
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from .private_daemon import PrivateDaemon
+
+TRIES = 3
+"""Attempts to create a session that lives until it is held."""
 
 
 def connect(named: str | None, stack: contextlib.ExitStack, say: Reporter, image: str) -> Client:
@@ -42,6 +60,8 @@ def connect_or_start(
         runtimes.load(Config()).resolve(image)
     except Refused as error:
         raise ConfigError(str(error)) from None
+    from .private_daemon import private_daemon  # modules of the daemon, which take a moment
+
     absent = "" if named == PRIVATE else "no daemon is running: "
     say.phase(f"{absent}starting a private daemon")
     daemon = stack.enter_context(private_daemon())
@@ -49,18 +69,32 @@ def connect_or_start(
 
 
 def resources(args: argparse.Namespace) -> dict[str, Any]:
-    """`config` of the session. Raises ConfigError for an --env or --limit without a value."""
+    """`config` of the session. Raises ConfigError for an option without a value."""
     resources = {key: value for key, value in (("mem", args.mem), ("cpu", args.cpus)) if value}
-    environ, limits = _settings("--env", args.env), _settings("--limit", args.limit)
-    for name, value in limits.items():
-        if not value:
-            raise ConfigError(f"--limit {name}=: write NAME=VALUE")
-    config: dict[str, Any] = {
-        "environ": environ, "resources": resources, "resource_opts": limits
-    }  # fmt: skip
+    limits = _limits(args.limit)
+    for name in ("disk", "pids"):
+        if value := getattr(args, name, None):
+            limits[name] = value
+    environ = variables(args.env, getattr(args, "env_file", []))
+    config = {"environ": environ, "resources": resources, "resource_opts": limits}
     if any(config.values()):
         _check(config)
-    return config | ({"network": args.network} if args.network else {})
+    network = {"network": args.network} if args.network else {}
+    return config | network | _mounts(getattr(args, "mounts", []))
+
+
+def _mounts(folders: list[str]) -> dict[str, Any]:
+    """The keys of `config` for the virtual folders of --folder. Raises ConfigError."""
+    permissions = {}
+    for text in folders:
+        name, colon, permission = text.partition(":")
+        if not name or (colon and permission not in ("ro", "rw")):
+            raise ConfigError(f"--folder {text}: write NAME, or NAME:ro for read-only")
+        permissions[name] = permission
+    if not permissions:
+        return {}
+    options = {name: {"permission": text} for name, text in permissions.items() if text}
+    return {"mounts": list(permissions), "mount_options": options}
 
 
 def _check(config: dict[str, dict[str, Any]]) -> None:
@@ -74,44 +108,99 @@ def _check(config: dict[str, dict[str, Any]]) -> None:
         raise ConfigError(words(str(error), error.data)) from None
 
 
-def _settings(option: str, texts: list[str]) -> dict[str, str]:
-    """The values of an option that is written NAME=VALUE. Raises ConfigError."""
-    settings = {}
+def step_seconds(option: str, value: float) -> float:
+    """The time limit of a step. Raises ConfigError."""
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{option} {value:g}: a number of seconds above 0 is needed")
+    return value
+
+
+def _limits(texts: list[str]) -> dict[str, str]:
+    """The values of --limit NAME=VALUE. Raises ConfigError."""
+    limits = {}
     for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"{option} {text}: write NAME=VALUE")
-        settings[name] = value
-    return settings
+        name, _, value = text.partition("=")
+        if not value or not name:
+            raise ConfigError(f"--limit {text}: write NAME=VALUE")
+        limits[name] = value
+    return limits
 
 
-def create(client: Client, image: str, config: dict[str, Any]) -> str:
-    """A new session with the runtime `image`; its UUID. Raises ConfigError."""
+def create(
+    client: Client, image: str, config: dict[str, Any], turn: Turn | None = None, name: str = ""
+) -> str:
+    """A new session with the runtime `image`, which this process holds; its UUID. With a `turn` the
+    command waits for its own. Raises ConfigError."""
+    for _ in range(TRIES):
+        session = _create(client, image, config, turn, name)
+        try:
+            hold(client, session)
+        except NotFound:  # this process was slower than the time to live
+            continue
+        if turn:
+            _await_turn(client, session, turn)
+        return session
+    raise Unavailable("each new session ended before it could be held; is this machine overloaded?")
+
+
+def _create(
+    client: Client, image: str, config: dict[str, Any], turn: Turn | None, name: str
+) -> str:
+    while True:
+        try:
+            return str(client.create(image, config, name, enqueue=bool(turn))["sessionId"])
+        except (Draining, Full, QuotaExceeded) as error:
+            if turn is None:
+                if isinstance(error, Refused):
+                    raise ConfigError(str(error)) from None
+                raise Unavailable(f"{error}; --wait waits for a turn") from None
+            turn.waits(str(error))
+            turn.pause()
+        except Refused as error:
+            raise ConfigError(str(error)) from None
+
+
+def _await_turn(client: Client, session: str, turn: Turn) -> None:
+    """Return when the session has begun. Raises Unavailable, and deletes the session."""
     try:
-        return str(client.create(image, config)["sessionId"])
-    except Refused as error:
-        raise ConfigError(str(error)) from None
+        while True:
+            facts = client.call("GET", f"/session/{session}")
+            if facts["status"] != "PENDING":
+                return
+            turn.queued(facts["sandbox"]["queue"] or {"reason": "the host is full", "position": 1})
+            turn.pause()
+    except BaseException:  # also when the user gives up
+        client.call("DELETE", f"/session/{session}")
+        raise
 
 
 class TemporarySession:
     """A session that is deleted at the end of its command, unless it is preserved."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client, session: str) -> None:
         self.preserved = False
+        self._client, self._session = client, session
 
     def preserve(self, daemon: PrivateDaemon | None) -> None:
-        """Let the session outlive the command, until it was idle for RESULTS_S; and the state of
-        its private `daemon`, if it has one. Raises OSError."""
+        """Let the session outlive the command for RESULTS_S; and the state of its private `daemon`,
+        if it has one. Raises OSError."""
         self.preserved = True
+        with contextlib.suppress(ConnectionLost):  # a daemon that is back ends the session then
+            renew(self._client, self._session, RESULTS_S)
         if daemon:
             daemon.preserve()
+
+
+def renew(client: Client, session: str, ttl_s: float) -> None:
+    """Give the session another time to live, which begins now."""
+    client.call("POST", f"/session/{session}/renew", {"ttlSeconds": ttl_s})
 
 
 @contextlib.contextmanager
 def deleted(client: Client, session: str) -> Iterator[TemporarySession]:
     """Delete the session at the end of the block in any case, also after Ctrl-C. Raises Unavailable
     with the remedy when the daemon has gone and the session stays."""
-    temporary = TemporarySession()
+    temporary = TemporarySession(client, session)
     try:
         yield temporary
     finally:
@@ -135,7 +224,7 @@ def _remedy(socket: str, session: str) -> str:
     return (
         f"the session {session} stays with its files and with a run that goes on; when the daemon "
         f"is back, this fetches the files and deletes the session: {get}; this only deletes it: "
-        f"{curl}; without either, it ends after a day"
+        f"{curl}; without either, it ends a minute later"
     )
 
 

@@ -13,15 +13,20 @@ from .tar_stream import tar_stream
 
 
 def upload(
-    client: Client, session: str, tree: LocalTree, entries: list[TreeEntry], say: Reporter
+    client: Client,
+    session: str,
+    tree: LocalTree,
+    entries: list[TreeEntry],
+    say: Reporter,
+    place: str = "",
 ) -> None:
-    """Put `entries` of `tree` into /home/work, and again if the daemon restarts meanwhile. Raises
-    Refused when the session has no room."""
+    """Put `entries` of `tree` into `place` below /home/work, and again if the daemon restarts
+    meanwhile. Raises Refused when the session has no room."""
     total = sum(entry.size for entry in entries if entry.is_file)
 
     def put() -> dict[str, Any]:
         with progress(say, "uploading", total) as advance:
-            return client.put_archive(session, "", tar_stream(tree, entries, say, advance))
+            return client.put_archive(session, place, tar_stream(tree, entries, say, advance))
 
     counts = patiently(client, say, "the upload", put)
     files = counts["files"]

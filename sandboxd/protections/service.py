@@ -203,6 +203,24 @@ PROTECTIONS = (
         remains="two owners together can use all places",
     ),
     Protection(
+        "time to live",
+        "the session of a command or a CI job ends with its holder, by a connection that closes or "
+        "a renewal that does not come; after a start of the daemon holders have a minute",
+        ("api/sessions/time_to_live.py", "api/sessions/reaper.py", "cli/holder.py"),
+        tests=("tests/api/test_time_to_live.py", "tests/e2e/test_holders.py"),
+        remains="clients that request no time to live, and the default of sessions.idle_s",
+    ),
+    Protection(
+        "steps of CI systems",
+        "only listed variables and files go into a session; of the files that come back, names "
+        "and sizes are checked, and no link is followed; the session of a job follows from what "
+        "the runner says, not from variables of the job",
+        ("cli/step_environment.py", "cli/carried_files.py", "cli/sh.py", "cli/gitlab.py"),
+        tests=("tests/cli/test_step_environment.py", "tests/cli/test_carried_files.py",
+               "tests/cli/test_gitlab.py", "tests/e2e/test_session_commands.py"),
+        remains="a CI system applies GITHUB_ENV and GITHUB_PATH to later steps, also on the host",
+    ),
+    Protection(
         "web pages",
         "Host, Origin and Sec-Fetch-Site are checked where requests are not signed",
         ("api/access/csrf.py",),

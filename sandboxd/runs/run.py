@@ -26,6 +26,7 @@ from .life import BEFORE, ENDED, TRANSITIONS, UNWANTED, RunEvent, RunState
 from .plan import Plan
 from .polling import POLL, PollPolicy
 from .reply import Reply
+from .spool_reader import ConsolePart
 from .stdin_stream import RunInput, StdinStream
 
 RESTARTS = "the server restarts, and the run goes on: continue behind the bytes that it has taken"
@@ -222,6 +223,16 @@ class Run:
         spool = self._follower.spool
         start = SpoolPosition(START)
         return (await spool.promptly(spool.console, start, NO_POSITION)).items
+
+    async def printed_since(self, seen: int) -> ConsolePart:
+        """The console behind `seen` bytes of output as exact bytes, as much as one reply holds; the
+        client's cursor does not move."""
+        if self._follower is None:
+            return ConsolePart([], SpoolPosition(START), SpoolPosition(START))
+        spool = self._follower.spool
+        start = await spool.promptly(spool.at, seen)
+        policy = PollPolicy(whole=True, base64=True)
+        return await spool.promptly(spool.console, start, NO_POSITION, policy)
 
     async def size(self) -> int:
         """Bytes of disk that its console takes, of a run that is over."""

@@ -26,6 +26,9 @@ PYTHON = "/usr/bin/python3"
 MARGIN_S = 40.0
 """Time beyond its own that an attack has until its run is abandoned."""
 
+TTL_S = 1200.0
+"""The time to live of a session, for a self-test that is killed; an attack takes less."""
+
 
 class SelftestClient(Protocol):
     """The part of the command line's client that the runner uses."""
@@ -114,6 +117,7 @@ class AttackRunner:
         body = {
             "name": f"selftest-{secrets.token_hex(6)}", "image": self._image,
             "config": {"resources": mem, "resource_opts": others}, "reuseIfExists": False,
+            "ttlSeconds": TTL_S,
         }  # fmt: skip
         id = self._api.call("POST", "/session", body)["sessionId"]
         try:

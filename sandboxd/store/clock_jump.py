@@ -40,6 +40,7 @@ class ClockJump:
             row,
             created_at=self.shifted(row.created_at),
             used_at=self.shifted(row.used_at),
+            renewed_at=self.shifted(row.renewed_at),
             done_at=None if row.done_at is None else self.shifted(row.done_at),
             history={status: self.shifted(date) for status, date in row.history.items()},
         )
@@ -61,17 +62,18 @@ def shift(database: Database, jump: ClockJump) -> None:
     """Shift the dates of sessions that are not over, and of runs."""
     with database.transaction() as connection:
         rows = connection.execute(
-            "SELECT id, created_at, used_at, done_at, history FROM sessions "
+            "SELECT id, created_at, used_at, done_at, renewed_at, history FROM sessions "
             "WHERE status <> 'TERMINATED'"
         ).fetchall()
-        for id, created_at, used_at, done_at, history in rows:
+        for id, created_at, used_at, done_at, renewed_at, history in rows:
             row = SessionRow(id, "", "", "", "", created_at, used_at=used_at, done_at=done_at,
-                      history=json.loads(history))  # fmt: skip
+                      renewed_at=renewed_at, history=json.loads(history))  # fmt: skip
             row = jump.shifted_row(row)
+            dates = (row.created_at, row.used_at, row.done_at, row.renewed_at)
             connection.execute(
-                "UPDATE sessions SET created_at = ?, used_at = ?, done_at = ?, history = ? "
-                "WHERE id = ?",
-                (row.created_at, row.used_at, row.done_at, json.dumps(row.history), id),
+                "UPDATE sessions SET created_at = ?, used_at = ?, done_at = ?, renewed_at = ?, "
+                "history = ? WHERE id = ?",
+                (*dates, json.dumps(row.history), id),
             )
         for session, number, date in connection.execute(
             "SELECT session, number, ended_at FROM runs WHERE ended_at IS NOT NULL"

@@ -126,7 +126,6 @@ MIGRATIONS: Sequence[str] = (
     """,
     "ALTER TABLE runs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sessions ADD COLUMN idle_s REAL NOT NULL DEFAULT 0",
-<<<<<<< HEAD
     """
     -- the owner at the Unix socket, of before users had sessions of their own, was root's equal
     UPDATE sessions SET owner = 'uid:0' WHERE owner = 'local';
@@ -142,10 +141,12 @@ MIGRATIONS: Sequence[str] = (
         WHERE status <> 'TERMINATED';
     UPDATE sessions SET environ = '{}', startup_command = '', bootstrap_script = '';
     """,
-=======
     # JSON: the fields of model.NetworkGrant, or null
     "ALTER TABLE sessions ADD COLUMN network TEXT NOT NULL DEFAULT 'null'",
->>>>>>> a720d3810ce8bcf65d4536b9532a135cd3a6ce54
+    """
+    ALTER TABLE sessions ADD COLUMN ttl_s REAL NOT NULL DEFAULT 0;
+    ALTER TABLE sessions ADD COLUMN renewed_at REAL NOT NULL DEFAULT 0;
+    """,
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

@@ -28,7 +28,7 @@ class SessionRow:
 
     slot         leased number; None while the warden prepares it and after its end
     limits       fields of model.Limits that the client set, none above the ceiling
-    created_at, used_at   seconds since 1970; the latter a minute old at most
+    created_at, used_at, renewed_at   seconds since 1970; the last two a minute old at most
     runs         number of the last run; numbers are never used again
     type         interactive, or batch: it ends with its startup_command
     status_info  a remark about the status, or ""
@@ -38,6 +38,7 @@ class SessionRow:
     mounts       virtual folders that it sees
     idle_s       seconds without use after which it ends, as its client wants it; 0: as configured
     network      the hosts that its runs may reach; None: none
+    ttl_s        seconds after renewed_at when it ends, unless its holder renews it; 0: it has none
     """
 
     id: str
@@ -65,6 +66,8 @@ class SessionRow:
     mounts: tuple[Attachment, ...] = ()
     idle_s: float = 0.0
     network: NetworkGrant | None = None
+    ttl_s: float = 0.0
+    renewed_at: float = 0.0
 
 
 _FIELDS = tuple(each.name for each in fields(SessionRow))

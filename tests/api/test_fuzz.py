@@ -25,7 +25,7 @@ from .conftest import Server
 
 EXAMPLES = int(os.environ.get("FUZZ", "400"))
 NAME = "fuzzed"
-APART = ("/events/session", "/admin/drain")
+APART = ("/events/session", "/session/{ref}/hold", "/admin/drain")
 """Routes whose answer has no end of its own, or after which no other gets a good answer."""
 
 ROUTES = sorted(

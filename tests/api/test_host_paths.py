@@ -73,9 +73,10 @@ def start_in_module(
         server.stop()
 
 
+ENDLESS = ("/events/session", "/session/{ref}/hold")
 LAST = ("DELETE", "PATCH")  # after these there is less to ask for
 HTTP_ROUTES = sorted(
-    (key for key in TABLE if key[0] != "WEBSOCKET" and key[1] != "/events/session"),
+    (key for key in TABLE if key[0] != "WEBSOCKET" and key[1] not in ENDLESS),
     key=lambda key: (LAST.index(key[0]) + 1 if key[0] in LAST else 0, key),
 )
 

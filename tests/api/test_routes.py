@@ -92,6 +92,8 @@ TABLE: dict[tuple[str, str], Row] = {
     ("POST", "/session/{ref}/complete"): Row(),
     ("POST", "/session/{ref}/rename"): Row(query="name=taken"),
     ("GET", "/session/{ref}/logs"): Row(),
+    ("GET", "/session/{ref}/hold"): Row(),
+    ("POST", "/session/{ref}/renew"): Row(),
     ("GET", "/session/{ref}/status-history"): Row(),
     ("POST", "/session/{ref}/commit"): Row(),
     ("GET", "/events/session"): Row(query=f"sessionName={NAME}"),

@@ -44,7 +44,7 @@ AIM: dict[str, Any] = {
 }  # fmt: skip
 """Values with which a request gets beyond its first checks."""
 
-ENDLESS = ("/events/session", "/admin/drain")
+ENDLESS = ("/events/session", "/session/{ref}/hold", "/admin/drain")
 """Paths of a response without an end, and of one after which no session begins."""
 
 CHECKS = [

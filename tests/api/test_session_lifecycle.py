@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from collections.abc import Callable
@@ -202,3 +203,21 @@ def test_commit_of_a_session_is_not_offered(http: httpx.Client, session: str) ->
     answer = http.post(f"/session/{session}/commit")
     assert answer.status_code == 501 and answer.json()["type"].endswith("/not-implemented")
     assert "no images" in answer.json()["msg"]
+
+
+def test_console_of_the_last_run_is_read_by_position(http: httpx.Client) -> None:
+    id = create(http)
+
+    def log(offset: int) -> Any:
+        return http.get(f"/session/{id}/logs", params={"offset": offset}).json()["result"]
+
+    assert log(0) == {"logs": "", "console": [], "offset": 0, "runId": None, "over": True}
+    call = {"mode": "batch", "runId": "r", "options": {"exec": "out abcdef"}}
+    http.post(f"/session/{id}", json=call)
+    until(lambda: log(7)["over"])
+    part = log(0)
+    text = b"".join(base64.b64decode(data) for _, data in part["console"])
+    assert (text, part["offset"], part["runId"], part["over"]) == (b"abcdef\n", 7, "r", False)
+    rest = log(4)
+    assert base64.b64decode(rest["console"][0][1]) == b"ef\n"
+    assert http.get(f"/session/{id}/logs?offset=-1").status_code == 400

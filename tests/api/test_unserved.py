@@ -202,7 +202,9 @@ def test_each_websocket_refuses_an_unknown_parameter(
 def test_refusal_of_a_key_names_the_keys_of_the_documentation(http: httpx.Client) -> None:
     answer = http.post("/session", json={"image": "c", "timeout": 3})
     names = answer.json()["data"]["timeout"].partition("known are ")[2].split(", ")
-    assert {"enqueueOnly", "idleSeconds", "maxWaitSeconds", "owner_access_key"} <= {*names}
+    assert {"enqueueOnly", "idleSeconds", "maxWaitSeconds", "owner_access_key", "ttlSeconds"} <= {
+        *names
+    }
     assert not {"enqueue_only", "idle", "max_wait", "startup_command"} & {*names}
     wrong = http.post("/session", json={"image": "c", "maxWaitSeconds": "long"})
     assert wrong.json()["data"] == {"maxWaitSeconds": "a number is expected, not a text"}

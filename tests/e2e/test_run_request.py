@@ -285,3 +285,11 @@ def test_daemon_that_is_stopped_refuses_the_request_and_leaves_nothing(folder: P
         daemon.process.wait()  # type: ignore[union-attr]  # it runs
         daemon.process.stdout.close()  # type: ignore[union-attr]  # it has one
         daemon.process = None
+
+
+def test_no_case_runs_after_a_build_that_fails(run: Any) -> None:
+    answer = run(options={"build": "echo wrong; exit 4", "exec": "echo ran"}, cases=[{}, {}])
+    assert answer["cases"] == []
+    steps = {step["step"]: step["exitCode"] for step in answer["result"]["steps"]}
+    assert steps["build"] == 4
+    assert ["stdout", "wrong\n"] in answer["result"]["console"]

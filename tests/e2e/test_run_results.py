@@ -148,7 +148,7 @@ def test_results_that_found_a_full_disk_are_fetched_later(
     (session,) = sessions_of(daemon.state).values()
     with daemon.client() as http:
         ends = http.get(f"/session/{session}").json()["sandbox"]["ends"]
-    assert ends["reason"] == "idle-timeout"
+    assert ends["reason"] == "time-to-live"
     assert round((datetime.fromisoformat(ends["at"]).timestamp() - began) / 3600) == 24
     into = work.parent / "into"
     again = sandboxd(*later(done.stderr, into))

@@ -19,6 +19,7 @@ from sandboxd.store.sessions import SessionRow
 DAY = 86400.0
 ROW = SessionRow(
     "1", "name", "local", "c", "c", created_at=1000.0, used_at=3000.0, done_at=2500.0,
+    renewed_at=2600.0,
     history={"PREPARING": 1000.0, "RUNNING": 1001.0},
 )  # fmt: skip
 
@@ -67,6 +68,7 @@ def test_clock_jump_shifts_the_dates_of_living_sessions_and_no_others(database: 
     clock_jump.shift(database, ClockJump(DAY, 3001 + DAY))
     (row,) = sessions.all_rows(database)
     assert (row.created_at, row.used_at, row.done_at) == (1000 + DAY, 3000 + DAY, 2500 + DAY)
+    assert row.renewed_at == 2600 + DAY
     assert row.history == {"PREPARING": 1000 + DAY, "RUNNING": 1001 + DAY}
     assert sessions.ended_rows(database) == [over]
     assert [one.ended_at for one in runs.all_rows(database)["1"]] == [2000 + DAY, None]

@@ -72,10 +72,12 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
         "startupCommand": "startup_command", "bootstrapScript": "bootstrap_script",
         "startsAt": "starts_at", "callbackUrl": "callback_url", "callbackURL": "callback_url",
         "maxWaitSeconds": "max_wait", "enqueueOnly": "enqueue_only", "idleSeconds": "idle",
+        "ttlSeconds": "ttl",
     }  # fmt: skip
     documented = {
         "cluster_size": "clusterSize", "startup_command": "startupCommand",
         "max_wait": "maxWaitSeconds", "enqueue_only": "enqueueOnly", "idle": "idleSeconds",
+        "ttl": "ttlSeconds",
     }  # fmt: skip
 
     image: Annotated[str, Meta(max_length=TEXT_MAX)]
@@ -94,6 +96,7 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
     max_wait: Annotated[float, Meta(ge=0)] = 0
     enqueue_only: bool = False
     idle: Annotated[float, Meta(ge=0)] = 0
+    ttl: Annotated[float, Meta(ge=0)] = 0
 
 
 class CreatedSession(sizes.ClampFields):
@@ -162,17 +165,20 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
 
 def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSettings) -> SessionRow:
     """The row of the requested session, without its runtime and limits."""
+    now = time.time()
     return SessionRow(
         id=new_id(),
         name=valid_name(body.name or f"session-{secrets.token_hex(6)}"),
         owner=owner,
         image=body.image,
         runtime="",
-        created_at=time.time(),
+        created_at=now,
         environ=sizes.variables(settings.environ, "config.environ"),
         type=body.type,
         tag=printable(body.tag, "tag"),
         idle_s=body.idle,
+        ttl_s=body.ttl,
+        renewed_at=now,
         startup_command=sizes.stored(body.startup_command, "startupCommand"),
         network=granted(settings.network, owner, here.config.network),
         bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),

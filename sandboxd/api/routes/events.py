@@ -138,7 +138,7 @@ async def _text(
     yield b": this is a stream of events\n\n"  # the client gets the head at once
     for past in already:
         if past.name.startswith(kinds):
-            yield _lines(past.name, past.data)
+            yield event_lines(past.name, past.data)
     while True:
         try:
             async with asyncio.timeout(HEARTBEAT_S):
@@ -149,9 +149,10 @@ async def _text(
         if event is None:
             break
         if event.name.startswith(kinds):
-            yield _lines(event.name, event.data)
-    yield _lines("server_close", {})
+            yield event_lines(event.name, event.data)
+    yield event_lines("server_close", {})
 
 
-def _lines(name: str, data: dict[str, object]) -> bytes:
+def event_lines(name: str, data: dict[str, object]) -> bytes:
+    """An event as it is sent."""
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()

@@ -5,13 +5,15 @@ Log and history are also there for a session that is over, as long as the databa
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn, TypedDict
+from typing import Annotated, NoReturn, NotRequired, TypedDict
 
+from msgspec import Meta
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import NotFound
+from ...runs.console_items import Item
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
@@ -38,10 +40,21 @@ class TaskLogs(ParameterSet):
     task_id: str
 
 
+class ReadLog(ParameterSet):
+    """The parameters of a request for a console. `offset`: bytes of output that the client has."""
+
+    offset: Annotated[int, Meta(ge=0)] | None = None
+
+
 class Log(TypedDict):
-    """The console of a run as one text."""
+    """The console of a run as one text; with an `offset` its items behind that in base64, the
+    offset behind them, the run, and whether nothing more will come."""
 
     logs: str
+    console: NotRequired[list[Item]]
+    offset: NotRequired[int]
+    runId: NotRequired[str | None]
+    over: NotRequired[bool]
 
 
 class LogResult(TypedDict):
@@ -73,8 +86,18 @@ async def rename(request: Request) -> Response:
 
 async def logs(request: Request) -> JsonResponse[LogResult]:
     """GET /session/{ref}/logs: the console of the run that was started last."""
-    await parameters(request, NoParameters)
-    return JsonResponse({"result": {"logs": await _log(request, request.path_params["ref"])}})
+    offset, ref = (await parameters(request, ReadLog)).offset, request.path_params["ref"]
+    if offset is None:
+        return JsonResponse({"result": {"logs": await _log(request, ref)}})
+    run = session(request).runs.last
+    if run is None:
+        log: Log = {"logs": "", "console": [], "offset": 0, "runId": None, "over": True}
+        return JsonResponse({"result": log})
+    over = run.over  # before the console is read: afterwards it may have ended with more output
+    part = await run.printed_since(offset)
+    log = {"logs": "", "console": part.items, "offset": part.behind.seen, "runId": run.id,
+           "over": over and not part.items}  # fmt: skip
+    return JsonResponse({"result": log})
 
 
 async def task_logs(request: Request) -> Response:

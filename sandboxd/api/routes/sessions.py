@@ -18,7 +18,7 @@ from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, sizes
+from ..sessions import sizes
 from ..sessions.admission import Waiting
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described
@@ -110,6 +110,7 @@ class SandboxFacts(TypedDict):
     network: SessionNetwork | None
     queue: Waiting | None
     ends: ComingEnd | None
+    ttlSeconds: float
     runs: SessionRuns
     terminals: int
     guarantees: GuaranteeNames
@@ -162,7 +163,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
     registry, _, _ = row.image.rpartition("/")
     active = session.runs.active
     scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
-    end = lifecycle.end(row, session.used_at, session.busy, config.sessions)
+    end = session.end(time.time())
     return {
         "sessionId": row.id,
         "sessionName": row.name,
@@ -202,6 +203,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
             "network": described(row.network, config.network),
             "queue": session.waits,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
+            "ttlSeconds": row.ttl_s,
             "runs": {
                 "active": active.id if active else None,
                 "queued": session.runs.waiting,

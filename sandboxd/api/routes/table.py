@@ -31,6 +31,7 @@ from . import (
     folders,
     frames,
     gql,
+    holders,
     pty,
     run_form,
     run_request,
@@ -63,6 +64,10 @@ _TAR = Answer(
 _EVENTS = Answer(
     media=("text/event-stream",),
     meaning="Server-sent events. The data of an event is JSON; the last event is server_close.",
+)
+_HOLD = Answer(
+    media=("text/event-stream",),
+    meaning="Server-sent events: session_held at once, and server_close when the session ends.",
 )
 _CALL = Answer(shape=(execute.CallResult, execute.CompletionResult))
 _STDIN = Content((OCTETS,), "The input, at the speed of the program.", required=False)
@@ -125,7 +130,11 @@ _SESSIONS = (
           answers=(DONE,), refuses=(507,)),
     Route("POST", "/session/{ref}/rename", session_admin.rename, "session.rename",
           takes=session_admin.RenameSession, answers=(DONE,), refuses=(507,)),
-    Route("GET", "/session/{ref}/logs", session_admin.logs, takes=_NONE),
+    Route("GET", "/session/{ref}/logs", session_admin.logs, takes=session_admin.ReadLog),
+    Route("GET", "/session/{ref}/hold", holders.hold, streams=True, takes=_NONE,
+          answers=(_HOLD,)),
+    Route("POST", "/session/{ref}/renew", holders.renew, "session.renew",
+          takes=holders.RenewSession, answers=(DONE,), refuses=(507,)),
     Route("GET", "/session/{ref}/status-history", session_admin.status_history, takes=_NONE),
     Route("POST", "/session/{ref}/commit", session_admin.commit, "session.commit", takes=_NONE,
           answers=(), refuses=(501,)),

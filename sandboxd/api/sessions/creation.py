@@ -76,7 +76,9 @@ class Creation:
         """The session of a row that an earlier daemon has written, with its reservation."""
         if row.status != "PENDING":
             self._reservations.take(row.id, row.owner, self._amount(row))
-        return self._register(row)
+        session = self._register(row)
+        session.ttl.await_holder()
+        return session
 
     async def create_ephemeral(self, wanted: SessionRow, wait_s: float) -> Session:
         """A new session of the row `wanted` that is not written to the disk. It waits `wait_s` at
@@ -140,7 +142,7 @@ class Creation:
             slot = await self._lease(wanted, wait_s)
             now = time.time()
             row = await services.database.run(
-                table.move, wanted, "RUNNING", now, slot=slot, used_at=now
+                table.move, wanted, "RUNNING", now, slot=slot, used_at=now, renewed_at=now
             )
         except Exception as error:  # after any error, nothing may stay half made
             services.events.publish("cancelled", wanted, type(error).__name__)

@@ -32,6 +32,7 @@ class Destruction:
         if session.closed:
             raise NotFound("session", f"Session (id={session.row.id}) does not exist.")
         session.closed = True
+        session.ttl.over.set()
         try:
             if session.pending:
                 await session.pending.withdraw()

@@ -60,7 +60,11 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """The program failed, or its output is not the expected one."""
+        """The build or the program failed, or its output is not the expected one."""
+        # A skipped exec ends with 0, also after a build that has failed.
+        builds = [end.event for end in self.reply.ends if end.event.step == "build"]
+        if any(event.exit != 0 for event in builds):
+            return True
         return self.reply.answer.exit_code != 0 or self.passed is False
 
 

@@ -28,7 +28,7 @@ from . import batch
 TIMED_OUT = 124
 """exit_code of a startup command that a time limit ended, as timeout(1) has it."""
 
-IDLE, DONE, OLD = "idle-timeout", "task-finished", "max-age"
+IDLE, DONE, OLD, UNHELD = "idle-timeout", "task-finished", "max-age", "time-to-live"
 """Why sessions end by themselves."""
 
 
@@ -102,10 +102,13 @@ class End:
     reason: str
 
 
-def end(row: SessionRow, used_at: float, busy: bool, settings: Settings) -> End | None:
+def end(
+    row: SessionRow, used_at: float, busy: bool, settings: Settings, unheld_at: float | None = None
+) -> End | None:
     """The end of a session if nobody uses it until then and nothing happens in it; None: it goes
-    on. A session that is `busy` ends only for its age."""
-    ends = []
+    on. A session that is `busy` ends only for its age, and at the date `unheld_at` because of its
+    time to live."""
+    ends = [] if unheld_at is None else [End(unheld_at, UNHELD)]
     if settings.max_age_s:
         ends.append(End(row.history.get("RUNNING", row.created_at) + settings.max_age_s, OLD))
     if row.done_at is not None and not busy:

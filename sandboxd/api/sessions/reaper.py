@@ -82,25 +82,33 @@ def _due_in(session: Session, sessions: SessionRegistry, now: float) -> float:
 
 
 async def _look_at(sessions: SessionRegistry, session: Session, now: float) -> None:
-    if session.closed or session.pending:
+    if session.closed:
         return
-    await session.runs.expire(now)
+    session.ttl.look(now)
+    if not session.pending:
+        await session.runs.expire(now)
     # also when the clock has been set back: nobody uses a session in the future
     session.used_at = now if session.busy else min(session.used_at, now)
-    end = lifecycle.end(session.row, session.used_at, session.busy, sessions.config.sessions)
+    end = session.end(now)
     if end and end.at <= now:
         await sessions.destroy(session, end.reason)
         row = session.row
         audit("session.end", session=row.id, owner=row.owner, reason=end.reason)
         return
     _warn(session, end if end and end.at - now <= sessions.config.sessions.warn_s else None, now)
-    if session.used_at - session.row.used_at > NOTED_S:
-        await session.change(used_at=session.used_at)
+    await _note(session)
+
+
+async def _note(session: Session) -> None:
+    """Write the dates of the last use and the last renewal, if those in the row are old."""
+    dates = {"used_at": session.used_at, "renewed_at": session.ttl.renewed_at}
+    if any(date - getattr(session.row, name) > NOTED_S for name, date in dates.items()):
+        await session.change(**dates)
 
 
 def _warn(session: Session, end: lifecycle.End | None, now: float) -> None:
     """Warn once that the session comes to its `end` soon; None: it does not yet."""
-    if end is None or end.reason == lifecycle.DONE:
+    if end is None or end.reason in (lifecycle.DONE, lifecycle.UNHELD):
         session.warned = False
     elif not session.warned:
         session.warned = True

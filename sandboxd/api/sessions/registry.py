@@ -82,7 +82,7 @@ class SessionRegistry:
         self.admission.pause(True)
         self.events.close()
         for session in self._index:
-            session.runs.suspend()
+            session.suspend()
 
     async def close(self) -> None:
         """Let go of everything; the sessions live on for the next daemon."""

@@ -34,6 +34,7 @@ from .pending import PendingSession
 from .run_records import EphemeralRecords, RunRecords
 from .sealed_memfd import sealed
 from .services import Services
+from .time_to_live import TimeToLive
 from .waiting_inputs import WaitingInputs
 
 SHELL = "/bin/bash"
@@ -52,6 +53,7 @@ class Session:
     ephemeral it lives for one request and has no row on the disk: the daemon that is killed leaves
               only its slot, which the next daemon removes because no row names it
     inputs    the standard inputs of its runs that wait
+    ttl       its time to live, and its holders
     """
 
     kind = "session"
@@ -62,6 +64,7 @@ class Session:
         self.terminals = Terminals(self, services.config.console)
         self.helpers = HelperPlaces(services.warden.file_calls, row.owner)
         self.used_at, self.requests = row.used_at, row.runs
+        self.ttl = TimeToLive(row.renewed_at)
         self.closed = self.warned = False
         self.over = asyncio.Event()
         self.pending: PendingSession | None = None
@@ -97,8 +100,16 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """A run or a terminal of it goes on."""
-        return bool(self.runs.active or len(self.terminals))
+        """A run or a terminal of it goes on, or a connection holds it."""
+        return bool(self.runs.active or len(self.terminals) or self.ttl.is_held)
+
+    def end(self, now: float) -> lifecycle.End | None:
+        """Its end if nobody uses it from the date `now` on; None: it goes on."""
+        unheld_at = self.ttl.end(self.row.ttl_s, now)
+        if self.pending:  # it is neither idle nor old yet
+            return None if unheld_at is None else lifecycle.End(unheld_at, lifecycle.UNHELD)
+        settings = self._services.config.sessions
+        return lifecycle.end(self.row, self.used_at, self.busy, settings, unheld_at)
 
     @property
     def ending(self) -> bool:
@@ -152,7 +163,13 @@ class Session:
         """Move all its dates: the host's clock was set."""
         self.row = jump.shifted_row(self.row)
         self.used_at = jump.shifted(self.used_at)
+        self.ttl.renewed_at = jump.shifted(self.ttl.renewed_at)
         self.runs.shift_dates(jump.shifted)
+
+    def suspend(self) -> None:
+        """The daemon ends: nothing new begins, and calls that wait end at once."""
+        self.ttl.over.set()
+        self.runs.suspend()
 
     async def close(self) -> None:
         """Let go of everything: the daemon ends, the session lives on for the next one."""

@@ -1,0 +1,1 @@
+"""Parts for CI systems that load modules of their own."""

@@ -1,0 +1,65 @@
+"""The connection by which a command holds its session.
+
+The session ends a few seconds after this connection, also when the command is killed. A thread
+keeps the connection open, and opens it again while the daemon restarts.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from ..errors import NotFound, SandboxdError
+from .client import Client
+from .patience import COMES_BACK_S, RETRY_S
+
+SILENCE_S = 60.0
+"""Seconds without a line after which the connection counts as broken: the daemon sends one every
+15 s."""
+
+
+def hold(client: Client, session: str) -> None:
+    """Hold the session for as long as this process lives. Raises NotFound when the session has
+    ended before, and what the daemon answers else."""
+    holder = _Holder(client, session)
+    holder.start()
+    holder.first.wait()
+    if holder.error:
+        raise holder.error
+
+
+class _Holder(threading.Thread):
+    """The thread. `first` is set when the session is held, or when it cannot be: `error`."""
+
+    def __init__(self, client: Client, session: str) -> None:
+        super().__init__(name="holder", daemon=True)
+        self._client = client.another(SILENCE_S)
+        self._path = f"/session/{session}/hold"
+        self.first = threading.Event()
+        self.error: SandboxdError | None = None
+
+    def run(self) -> None:
+        """Hold the session until it has ended, or the daemon stays away."""
+        until = 0.0
+        while True:
+            try:
+                with self._client.lines(self._path) as lines:
+                    next(lines)
+                    self.first.set()
+                    until = 0.0
+                    for _ in lines:
+                        pass
+            except NotFound as error:
+                self._end(error)
+                return
+            except SandboxdError as error:
+                until = until or time.monotonic() + COMES_BACK_S
+                if not self._client.comes_back or time.monotonic() > until:
+                    self._end(error)
+                    return
+            time.sleep(RETRY_S)
+
+    def _end(self, error: SandboxdError) -> None:
+        if not self.first.is_set():
+            self.error = error
+            self.first.set()

@@ -1,0 +1,155 @@
+"""The options of the commands for sessions that exist, and for virtual folders."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from .options import environment, seconds, session_settings, socket, socket_or_private, wait
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the commands."""
+    for name, help, options in _COMMANDS:
+        options(commands.add_parser(name, help=help))
+
+
+def _exec(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Runs COMMAND in SESSION and shows its output live; its words are not read by a shell. "
+        "Exits with the command's exit code, or as 'run' does. The session stays."
+    )
+    add = command.add_argument
+    environment(command)
+    add("--timeout", metavar="SECONDS", type=seconds, help="time limit of the command")
+    add("--stdin", metavar="FILE", help="standard input; default: this command's own")
+    add(
+        "--interactive", "-i", action=argparse.BooleanOptionalAction,
+        help="a terminal for input and output; default: if this command has one",
+    )  # fmt: skip
+    add("--quiet", "-q", action="store_true", help="print only the command's output")
+    add("--json", action="store_true", help="events as JSON, one a line, on standard output")
+    socket(command)
+    add("session", metavar="SESSION", help="its name or UUID")
+    add("words", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="the command")
+
+
+def _sh(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "A shell for the place where a CI system takes one: runs SCRIPT by bash in the session "
+        "that SANDBOXD_SESSION names, or in a new one that ends with it. Carries the files of "
+        "GITHUB_ENV, GITHUB_OUTPUT, GITHUB_PATH and GITHUB_STEP_SUMMARY in and out. See "
+        "docs/ci.md."
+    )
+    add = command.add_argument
+    add("--session", metavar="NAME", help="the session (default: $SANDBOXD_SESSION)")
+    add("--image", metavar="NAME", help="runtime of a new session (default: $SANDBOXD_IMAGE)")
+    session_settings(command)
+    add("--timeout", metavar="SECONDS", type=seconds, default=3600.0, help="limit (3600)")
+    wait(command)
+    for letter, meaning in (("e", "end at the first failure"), ("x", "print each command"),
+                            ("u", "an unset variable is an error")):  # fmt: skip
+        add(f"-{letter}", action="store_true", help=f"{meaning}, as of bash")
+    add("-c", dest="text", metavar="TEXT", help="the script itself")
+    socket_or_private(command)
+    add("script", metavar="SCRIPT", nargs="?", help="a file of this host")
+    add("words", metavar="ARG", nargs=argparse.REMAINDER, help="arguments of the script")
+
+
+def _ps(command: argparse.ArgumentParser) -> None:
+    command.description = "Lists the sessions that are not over, the newest first."
+    command.add_argument("--json", action="store_true", help="a list of objects")
+    socket(command)
+
+
+def _ls(command: argparse.ArgumentParser) -> None:
+    command.description = "Lists a directory of a session."
+    command.add_argument("session", metavar="SESSION", help="its name or UUID")
+    command.add_argument("path", metavar="PATH", nargs="?", default=".", help="below /home/work")
+    command.add_argument("--json", action="store_true", help="a list of objects")
+    socket(command)
+
+
+def _cp(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Copies a file or a directory into a session or out of it: one of both names is "
+        "SESSION:PATH. A directory that exists at the destination gets the copy."
+    )
+    command.add_argument("source", metavar="SOURCE", help="a file or directory")
+    command.add_argument("destination", metavar="DESTINATION", help="a directory, or a new name")
+    command.add_argument("--quiet", "-q", action="store_true", help="print only warnings")
+    socket(command)
+
+
+def _logs(command: argparse.ArgumentParser) -> None:
+    command.description = "Prints the console of the run of SESSION that was started last."
+    command.add_argument("session", metavar="SESSION", help="its name or UUID")
+    command.add_argument(
+        "--follow", "-f", action="store_true", help="print what comes, until the run ends"
+    )
+    socket(command)
+
+
+def _rm(command: argparse.ArgumentParser) -> None:
+    command.description = "Ends all that goes on in the sessions, and removes their files."
+    command.add_argument("sessions", metavar="SESSION", nargs="+", help="its name or UUID")
+    socket(command)
+
+
+def _folder(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Virtual folders keep files, such as caches, between sessions; 'run --folder NAME' shows "
+        "one to a program."
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="create a folder")
+    create.add_argument("name", metavar="NAME")
+    create.add_argument("--size", metavar="SIZE", default="0", help="its quota, such as 512m or 2g")
+    listing = actions.add_parser("ls", help="list the folders, or the files of one")
+    listing.add_argument("name", metavar="NAME[:PATH]", nargs="?")
+    copy = actions.add_parser("cp", help="copy a file; one of both names is NAME:PATH")
+    copy.add_argument("source", metavar="SOURCE")
+    copy.add_argument("destination", metavar="DESTINATION")
+    remove = actions.add_parser("rm", help="remove folders with their files, or NAME:PATH in one")
+    remove.add_argument("names", metavar="NAME[:PATH]", nargs="+")
+    info = actions.add_parser("info", help="a folder's size and use")
+    info.add_argument("name", metavar="NAME")
+    for action in (create, listing, info):
+        action.add_argument("--json", action="store_true", help="JSON instead of text")
+    for action in (create, listing, copy, remove, info):
+        socket(action)
+
+
+def _gitlab(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "The stages of GitLab Runner's custom executor: config_exec, prepare_exec, run_exec and "
+        "cleanup_exec of the runner call them. See docs/ci.md."
+    )
+    actions = command.add_subparsers(dest="action", metavar="ACTION", required=True)
+    config = actions.add_parser("config", help="print the directories of the job")
+    prepare = actions.add_parser("prepare", help="make the session of the job")
+    prepare.add_argument(
+        "--image", metavar="NAME", default="shell", help="runtime of a job without image: (shell)"
+    )
+    session_settings(prepare)
+    wait(prepare)
+    run = actions.add_parser("run", help="run a script of the runner in the session")
+    run.add_argument("script", metavar="SCRIPT")
+    run.add_argument("stage", metavar="STAGE")
+    cleanup = actions.add_parser("cleanup", help="delete the session")
+    for action in (config, prepare, run, cleanup):
+        socket(action)
+
+
+_COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("exec", "run a command in a session", _exec),
+    ("sh", "the shell of a CI system: run a script in a session", _sh),
+    ("ps", "list the sessions", _ps),
+    ("ls", "list files of a session", _ls),
+    ("cp", "copy files into a session or out of it", _cp),
+    ("logs", "print the console of a session", _logs),
+    ("rm", "delete sessions", _rm),
+    ("gitlab", "the driver of GitLab Runner's custom executor", _gitlab),
+    ("folder", "create and manage virtual folders", _folder),
+)

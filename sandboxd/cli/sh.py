@@ -1,0 +1,131 @@
+"""`sandboxd sh`: a shell for the place where a CI system takes one.
+
+The system calls it with a script that it has written. The script runs in the session that
+SANDBOXD_SESSION names, or in a new one that ends with the script. The files through which a step of
+GitHub's form speaks with its system (GITHUB_ENV and others) are carried in before and out after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+import shlex
+import signal
+from typing import Any
+
+from ..errors import ConfigError
+from .carried_files import carry_in, carry_out
+from .client import Client
+from .console_printer import ConsolePrinter
+from .holder import hold
+from .parent_watch import end_with_parent
+from .program_input import source
+from .references import session_facts
+from .reporter import Reporter
+from .step_environment import CARRIED, READ_ONLY, step_variables
+from .temporary_session import (
+    connect,
+    create,
+    deleted,
+    resources,
+    step_seconds,
+    terminated,
+)
+from .turn import Turn
+
+SCRIPT = "script"
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the script; its exit status."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, terminated)
+    end_with_parent()
+    script = _script(args)
+    ref = args.session or os.environ.get("SANDBOXD_SESSION", "")
+    image = args.image or os.environ.get("SANDBOXD_IMAGE", "shell")
+    args.socket = args.socket if args.socket is not None else os.environ.get("SANDBOXD_SOCKET")
+    say, config = Reporter(quiet=True, as_json=False), resources(args)
+    turn = None if args.wait is None else Turn(Reporter(False, False), args.wait)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say, image)))
+        if ref:
+            session = str(session_facts(client, ref)["sessionId"])
+            hold(client, session)
+        else:
+            session = create(client, image, config, turn)
+            stack.enter_context(deleted(client, session))
+        return _Step(args, client, session, say).run(script, config["environ"], turn)
+
+
+def _script(args: argparse.Namespace) -> bytes:
+    """The text of the script. Raises ConfigError."""
+    if args.text is not None:  # as with bash, the first word behind TEXT is $0
+        return os.fsencode(args.text)
+    if args.script is None:
+        raise ConfigError("no script; write: sandboxd sh SCRIPT [ARG...], or sandboxd sh -c TEXT")
+    try:
+        with open(args.script, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"{args.script}: {error.strerror}") from None
+
+
+class _Step:
+    """One script in one session."""
+
+    def __init__(
+        self, args: argparse.Namespace, client: Client, session: str, say: Reporter
+    ) -> None:
+        self._args, self._client, self._session, self._say = args, client, session, say
+        self._place = f"/tmp/.sandboxd-{secrets.token_hex(8)}"
+        self._paths = {name: os.environ[name] for name in CARRIED if os.environ.get(name)}
+
+    def run(self, script: bytes, environ: dict[str, str], turn: Turn | None) -> int:
+        """Carry the files in, run the script, and carry the files out; the script's status."""
+        files = {name: _content(path) for name, path in self._paths.items()}
+        carry_in(self._client, self._session, self._place, files | {SCRIPT: script})
+        inside = {name: f"{self._place}/{name}" for name in self._paths}
+        options: dict[str, Any] = {
+            "exec": self._command(),
+            "environ": step_variables(os.environ, os.getcwd()) | inside | environ,
+            "timeout": step_seconds("--timeout", self._args.timeout),
+        }
+        printer = ConsolePrinter(self._client, self._session, options, self._say, turn)
+        try:
+            return printer.follow(source(None), exec_only=False)
+        finally:
+            self._carry_out(files)
+
+    def _command(self) -> str:
+        letters = "".join(letter for letter in "exu" if getattr(self._args, letter))
+        flags = [f"-{letters}"] if letters else []
+        return shlex.join(["exec", "bash", *flags, f"{self._place}/{SCRIPT}", *self._args.words])
+
+    def _carry_out(self, before: dict[str, bytes]) -> None:
+        names = [name for name in self._paths if name not in READ_ONLY]
+        after = carry_out(self._client, self._session, self._place, names)
+        for name, content in after.items():
+            if content != before[name]:
+                _write(self._paths[name], content)
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def _write(path: str, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(path, flags, 0o644), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,56 @@
+"""The environment of a step: the variables of a CI system that its script gets, by a list. No I/O.
+
+A CI system gives its shell the environment of its own process, with secrets of the system and paths
+of the host. Only variables that describe the job go into a session, and others that the user names.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+
+from ..model import HOME
+
+CARRIED = (
+    "GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_PATH", "GITHUB_STEP_SUMMARY", "GITHUB_STATE",
+    "GITHUB_EVENT_PATH",
+)  # fmt: skip
+"""Variables with the path of a file that is carried into the session."""
+
+READ_ONLY = ("GITHUB_EVENT_PATH",)
+"""Those of them whose files do not come back."""
+
+DESCRIBING = (
+    "CI", "CI_*", "GITHUB_*", "FORGEJO_*", "GITEA_*", "RUNNER_*", "INPUT_*", "MATRIX_*", "BUILD_*",
+    "JOB_*", "GIT_BRANCH", "GIT_COMMIT", "GIT_URL", "DRONE_*", "RUN", "JOB", "ACT",
+)  # fmt: skip
+"""Variables of GitHub Actions, Forgejo, Woodpecker, GitLab, Jenkins and laminar that describe a
+job."""
+
+SECRET = ("*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*CREDENTIAL*", "*PRIVATE*", "*_KEY")
+"""Variables that stay out of the session, unless the user names them."""
+
+NAMES = "SANDBOXD_ENV"
+"""The variable with further names or patterns, separated by blanks or commas."""
+
+
+def step_variables(environ: Mapping[str, str], workdir: str) -> dict[str, str]:
+    """The variables of a step, out of those of the CI system. The path `workdir` of the host in a
+    value becomes that of the workdir in the session."""
+    named = environ.get(NAMES, "").replace(",", " ").split()
+    return {
+        name: _inside(value, workdir)
+        for name, value in environ.items()
+        if _fits(name, named)
+        or (_fits(name, DESCRIBING) and not _fits(name, SECRET) and name not in CARRIED)
+    }
+
+
+def _inside(value: str, workdir: str) -> str:
+    if value == workdir or value.startswith(f"{workdir}/"):
+        return HOME + value.removeprefix(workdir)
+    return value
+
+
+def _fits(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,58 @@
+"""The job of GitLab Runner: its session, its image and its time limit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandboxd.cli.gitlab import image_of, job_of, session_name, timeout_of
+from sandboxd.errors import ConfigError
+
+JOB: dict[str, Any] = {"id": 17, "token": "secret-of-the-job"}
+
+
+def test_name_follows_from_the_file_and_not_from_variables_that_a_job_can_set(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(JOB))
+    environ = {"JOB_RESPONSE_FILE": str(tmp_path / "job.json")}
+    name = session_name(job_of(environ))
+    forged = environ | {"CUSTOM_ENV_CI_JOB_ID": "18", "CI_JOB_ID": "18", "CUSTOM_ENV_TOKEN": "x"}
+    assert session_name(job_of(forged)) == name
+    assert name.startswith("gitlab-17-") and "secret" not in name and len(name) <= 64
+
+
+def test_jobs_of_two_coordinators_with_one_id_have_two_sessions() -> None:
+    assert session_name(JOB) != session_name(JOB | {"token": "another"})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"id": "x", "token": "t"}', '{"id": 1}', "null", '{"id": null}']
+)
+def test_file_that_is_no_job_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.json").write_text(text)
+    with pytest.raises(ConfigError, match="is no job"):
+        job_of({"JOB_RESPONSE_FILE": str(tmp_path / "job.json")})
+
+
+def test_without_the_file_nothing_is_guessed() -> None:
+    with pytest.raises(ConfigError, match="JOB_RESPONSE_FILE is not set"):
+        job_of({"CUSTOM_ENV_CI_JOB_ID": "17"})
+
+
+@pytest.mark.parametrize(
+    ("image", "runtime"),
+    [(None, "shell"), ({"name": "c:13"}, "c:13"), ({"name": ""}, "shell"), (7, "shell")],
+)  # fmt: skip
+def test_image_of_the_job_is_its_runtime(image: Any, runtime: str) -> None:
+    assert image_of(JOB | {"image": image}, "shell") == runtime
+
+
+@pytest.mark.parametrize(
+    ("info", "seconds"), [(None, 3600), ({"timeout": 90}, 90), ({"timeout": 0}, 3600)]
+)
+def test_time_limit_is_that_of_the_job(info: Any, seconds: float) -> None:
+    assert timeout_of(JOB | {"runner_info": info}) == seconds

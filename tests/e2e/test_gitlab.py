@@ -1,0 +1,164 @@
+"""The stages of GitLab Runner's custom executor, as the runner calls them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..waiting import until
+from .daemon import Daemon, environ, sessions_of
+
+CONFIG = "[admission.owner]\nsessions = 2\n"
+BUILD_FAILURE, SYSTEM_FAILURE = 31, 32
+
+
+class Runner:
+    """The calls of one job."""
+
+    def __init__(self, daemon: Daemon, folder: Path, **job: Any) -> None:
+        self.daemon, self.folder = daemon, folder
+        self.code = folder / "exit_code"
+        (folder / "job.json").write_text(json.dumps({"id": 5, "token": "t"} | job))
+        self.environ = environ() | {
+            "JOB_RESPONSE_FILE": f"{folder}/job.json",
+            "BUILD_EXIT_CODE_FILE": str(self.code),
+            "BUILD_FAILURE_EXIT_CODE": str(BUILD_FAILURE),
+            "SYSTEM_FAILURE_EXIT_CODE": str(SYSTEM_FAILURE),
+            "CUSTOM_ENV_SECRET": "of-a-variable",
+        }
+
+    def begin(self, stage: str, *args: str) -> subprocess.Popen[str]:
+        """Start a call."""
+        socket = ("--socket", f"{self.daemon.folder}/api.sock")
+        command = [sys.executable, "-P", "-m", "sandboxd", "gitlab", stage, *socket, *args]
+        return subprocess.Popen(
+            command, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def call(self, stage: str, *args: str) -> tuple[int, str, str]:
+        """A call to its end: the exit status, stdout and stderr."""
+        process = self.begin(stage, *args)
+        output, errors = process.communicate(timeout=120)
+        return process.returncode, output, errors
+
+    def script(self, text: str) -> str:
+        """A script that the runner has written."""
+        (self.folder / "script").write_text(text)
+        return f"{self.folder}/script"
+
+    def run(self, text: str, stage: str = "build_script") -> tuple[int, str, str]:
+        """One script."""
+        return self.call("run", self.script(text), stage)
+
+
+@pytest.fixture
+def runner(daemon: Daemon, tmp_path: Path) -> Iterator[Runner]:
+    """A runner whose job is prepared, and cleaned up afterwards."""
+    runner = Runner(daemon, tmp_path)
+    status, _, errors = runner.call("prepare")
+    assert status == 0, errors
+    yield runner
+    assert runner.call("cleanup")[0] == 0
+    assert sessions_of(daemon.state) == {}
+    assert runner.call("cleanup")[0] == 0, "a second cleanup does no harm"
+
+
+def test_config_names_directories_that_the_session_has(daemon: Daemon, tmp_path: Path) -> None:
+    status, output, _ = Runner(daemon, tmp_path).call("config")
+    settings = json.loads(output)
+    assert status == 0 and settings["driver"]["name"] == "sandboxd"
+    assert settings["builds_dir"].startswith("/home/work/")
+    assert settings["builds_dir_is_shared"] is False
+
+
+def test_scripts_of_a_job_share_its_session(runner: Runner) -> None:
+    assert runner.run("mkdir -p builds && echo made > builds/x", "prepare_script")[0] == 0
+    status, output, errors = runner.run('cat builds/x; echo err >&2; echo "$CUSTOM_ENV_SECRET."')
+    assert (status, output, errors) == (0, "made\n.\n", "err\n")
+
+
+def test_failure_of_the_job_is_a_build_failure_with_its_code(runner: Runner) -> None:
+    assert runner.run("exit 42")[0] == BUILD_FAILURE
+    assert runner.code.read_text() == "42"
+    runner.code.unlink()
+    assert runner.run("exit 125")[0] == BUILD_FAILURE
+    assert runner.code.read_text() == "125"
+
+
+def test_session_that_is_gone_is_a_system_failure(runner: Runner) -> None:
+    assert runner.call("cleanup")[0] == 0
+    status, _, errors = runner.run("true")
+    assert status == SYSTEM_FAILURE and "there is no session" in errors
+    assert not runner.code.exists()
+
+
+def test_prepare_that_is_tried_again_makes_the_session_anew(runner: Runner) -> None:
+    runner.run("touch old")
+    assert runner.call("prepare")[0] == 0
+    assert len(sessions_of(runner.daemon.state)) == 1
+    assert runner.run("ls")[1] == ""
+
+
+def test_image_of_the_job_that_this_host_does_not_have_is_a_build_failure(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    runner = Runner(daemon, tmp_path, image={"name": "klingon:latest"})
+    status, _, errors = runner.call("prepare")
+    assert status == BUILD_FAILURE and "klingon" in errors
+
+
+def test_daemon_that_is_away_is_a_system_failure(daemon: Daemon, tmp_path: Path) -> None:
+    runner = Runner(daemon, tmp_path)
+    away = ("--socket", f"{tmp_path}/none")
+    assert runner.call("prepare", *away)[0] == SYSTEM_FAILURE
+    assert runner.call("cleanup", *away)[0] == SYSTEM_FAILURE
+
+
+def test_cancelled_job_may_clean_up(runner: Runner) -> None:
+    trap = "trap 'echo saved; exit 9' TERM\necho up\nsleep 60 & wait\n"
+    process = runner.begin("run", runner.script(trap), "build_script")
+    assert process.stdout and process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[0] == "saved\n"
+    assert process.returncode == BUILD_FAILURE
+
+
+def test_time_limit_of_the_job_ends_its_script(daemon: Daemon, tmp_path: Path) -> None:
+    runner = Runner(daemon, tmp_path, runner_info={"timeout": 1})
+    assert runner.call("prepare")[0] == 0
+    assert runner.run("echo up; sleep 60")[:2] == (BUILD_FAILURE, "up\n")
+    assert runner.code.read_text() == "124"
+    assert runner.call("cleanup")[0] == 0
+
+
+def test_session_between_two_stages_has_a_time_to_live(runner: Runner) -> None:
+    (session,) = sessions_of(runner.daemon.state).values()
+    with runner.daemon.client() as http:
+        facts = http.get(f"/session/{session}").json()["sandbox"]
+        assert (facts["ttlSeconds"], facts["ends"]["reason"]) == (300, "time-to-live")
+
+
+def test_script_ends_when_its_runner_is_killed(runner: Runner) -> None:
+    command = [sys.executable, "-P", "-m", "sandboxd", "gitlab", "run"]
+    words = [*command, "--socket", f"{runner.daemon.folder}/api.sock",
+             runner.script("echo up; sleep 60"), "build_script"]  # fmt: skip
+    middle = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", middle, *words], env=runner.environ, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout and process.stdout.readline() == "up\n"
+        (session,) = sessions_of(runner.daemon.state).values()
+        process.kill()
+        with runner.daemon.client() as http:
+            url = f"/session/{session}"
+            until(lambda: http.get(url).json()["sandbox"]["runs"]["active"] is None)
+            until(lambda: http.get(url).json()["sandbox"]["ends"])  # nobody holds it any more
