@@ -123,6 +123,8 @@ MIGRATIONS: Sequence[str] = (
     """,
     "ALTER TABLE runs ADD COLUMN begun INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE sessions ADD COLUMN idle_s REAL NOT NULL DEFAULT 0",
+    # JSON: the fields of model.Workspace, or null
+    "ALTER TABLE sessions ADD COLUMN workspace TEXT NOT NULL DEFAULT 'null'",
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

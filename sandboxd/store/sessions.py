@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from ..model import Attachment
+from ..model import Attachment, Workspace
 from .database import Database
 
 State = Literal["PENDING", "PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
@@ -36,6 +36,7 @@ class SessionRow:
     history      seconds since 1970 of the begin of each status
     mounts       virtual folders that it sees
     idle_s       seconds without use after which it ends, as its client wants it; 0: as configured
+    workspace    the directory of the host that it sees, if it has one
     """
 
     id: str
@@ -62,11 +63,12 @@ class SessionRow:
     history: dict[str, float] = field(default_factory=dict)
     mounts: tuple[Attachment, ...] = ()
     idle_s: float = 0.0
+    workspace: Workspace | None = None
 
 
 _FIELDS = tuple(each.name for each in fields(SessionRow))
 _COLUMNS = ", ".join(_FIELDS)
-_JSON = ("limits", "environ", "usage", "history", "mounts")
+_JSON = ("limits", "environ", "usage", "history", "mounts", "workspace")
 
 
 def all_rows(database: Database) -> list[SessionRow]:
@@ -97,9 +99,10 @@ def _select(database: Database, where: str, *values: Any) -> list[SessionRow]:
 def _row(columns: tuple[Any, ...]) -> SessionRow:
     values = dict(zip(_FIELDS, columns, strict=True))
     values |= {name: json.loads(values[name]) for name in _JSON}
-    return SessionRow(
-        **values | {"mounts": tuple(Attachment(**mount) for mount in values["mounts"])}
-    )
+    values["mounts"] = tuple(Attachment(**mount) for mount in values["mounts"])
+    if values["workspace"]:
+        values["workspace"] = Workspace(**values["workspace"])
+    return SessionRow(**values)
 
 
 def _stored(values: dict[str, Any]) -> dict[str, Any]:

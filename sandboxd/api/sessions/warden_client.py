@@ -23,7 +23,7 @@ import msgspec
 
 from ... import wire
 from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
-from ...model import Attachment, Step
+from ...model import Attachment, Step, Workspace
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
 from ...wire_ops import check_reply
@@ -157,16 +157,30 @@ class WardenClient:
             raise Unavailable("the sweep has failed", str(fault))
         return report
 
+    async def grant(self, session: str, path: str, place: str, connection: int) -> Workspace:
+        """The directory `path` as the workspace of a session of the user at the other end of the
+        `connection`. Raises Invalid with the reason for a directory that cannot be one."""
+        reply, _ = await self._request(
+            "grant", (connection,), session=session, path=path, place=place
+        )
+        return Workspace(**reply["workspace"])
+
     async def lease(
-        self, session: str, size: int, inodes: int, mounts: Sequence[Attachment]
+        self,
+        session: str,
+        size: int,
+        inodes: int,
+        mounts: Sequence[Attachment],
+        workspace: Workspace | None = None,
     ) -> int:
         """A slot for the session with this UUID, with `size` bytes of scratch. It survives a
         restart of the host."""
         folders = [asdict(mount) for mount in mounts]
         try:
             reply, fds = await self._request(
-                "lease", session=session, size=size, inodes=inodes, mounts=folders
-            )
+                "lease", session=session, size=size, inodes=inodes, mounts=folders,
+                workspace=workspace and asdict(workspace),
+            )  # fmt: skip
         except wire.Starved as starved:
             if isinstance(slot := starved.message.get("slot"), int):
                 await self.release(slot, session)
@@ -183,7 +197,12 @@ class WardenClient:
         return slot
 
     async def adopt(
-        self, slot: int, session: str, mounts: Sequence[Attachment], runs: Sequence[int]
+        self,
+        slot: int,
+        session: str,
+        mounts: Sequence[Attachment],
+        workspace: Workspace | None,
+        runs: Sequence[int],
     ) -> None:
         """Take up a session of an earlier daemon, with those of its `runs` that go on.
 
@@ -191,7 +210,10 @@ class WardenClient:
         now, StageError when the slot is leased but its files cannot be used.
         """
         folders = [asdict(mount) for mount in mounts]
-        await self._request("adopt", slot=slot, session=session, mounts=folders, runs=list(runs))
+        await self._request(
+            "adopt", slot=slot, session=session, mounts=folders, runs=list(runs),
+            workspace=workspace and asdict(workspace),
+        )  # fmt: skip
 
     async def start(
         self,

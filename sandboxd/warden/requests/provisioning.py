@@ -21,7 +21,7 @@ from typing import Any
 
 from ...errors import SandboxdError, StageError, Unavailable
 from ...jail.stage import stage
-from ...model import Attachment
+from ...model import Attachment, Workspace
 from ..background import FAILED, BackgroundJobs, reported
 from ..doctor.trial import die_with
 from ..leaks.rule import slot_of_group
@@ -42,6 +42,7 @@ class _Lease:
     size: int
     inodes: int
     mounts: tuple[Attachment, ...]
+    workspace: Workspace | None
 
 
 class Provisioning:
@@ -64,15 +65,18 @@ class Provisioning:
         size: int,
         inodes: int,
         mounts: tuple[Attachment, ...],
+        workspace: Workspace | None,
     ) -> None:
         """Lease a slot and have its scratch made, as soon as a slot is vacant. Raises
         SandboxdError, OSError."""
-        if not mounts and (claimed := self._spares.claim(session, size, inodes)):
+        is_plain = not mounts and workspace is None
+        if is_plain and (claimed := self._spares.claim(session, size, inodes)):
             slot, name = claimed
             reply.succeed(Result({"slot": slot.number}, [name]))
             self._make_ahead()
             return
-        lease, slots = _Lease(reply, session, size, inodes, mounts), self._resources.slots
+        lease = _Lease(reply, session, size, inodes, mounts, workspace)
+        slots = self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
             self.prove()
@@ -173,6 +177,7 @@ class Provisioning:
 
         try:
             resources.folders.lend(slot, lease.mounts)
+            resources.workspaces.lend(slot, lease.workspace)
             self._begin(
                 f"make slot {slot.number}",
                 lambda: make_slot(resources, slot, lease.size, lease.inodes),
@@ -217,7 +222,10 @@ def make_slot(resources: Resources, slot: Slot, size: int, inodes: int) -> None:
     """Make the scratch of a reserved slot, of `size` bytes and `inodes`. Raises StageError."""
     resources.scratch.make(slot.path, slot.uid, size, inodes)
     with stage("lease"):
-        for mount in slot.folders:  # its place; no program of the session has run yet
-            os.mkdir(f"{slot.scratch}/work/{mount.name}")
+        places = [mount.name for mount in slot.folders]
+        if slot.workspace and slot.workspace.place:
+            places.append(slot.workspace.place)
+        for place in places:  # no program of the session has run yet
+            os.mkdir(f"{slot.scratch}/work/{place}")
         flush.file_system(slot.scratch)
         resources.slots.commit(slot)

@@ -32,7 +32,7 @@ from ... import log
 from ...config import SlotsConfig
 from ...errors import Invalid, Unavailable
 from ...jail.cgroup import Group
-from ...model import Attachment, Limits
+from ...model import Attachment, Limits, Workspace
 from ..uid_lease import UidLease, lease_uid
 from . import flush
 from .reclaim import reclaim, unused
@@ -71,6 +71,8 @@ class Slot:
     suspect    its scratch was mounted while the disk was full
     folders    the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
+    workspace  the directory of the host that its session sees, if it has one
+    workspace_map   the same for its files
     """
 
     number: int
@@ -86,6 +88,8 @@ class Slot:
     suspect: bool = False
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
+    workspace: Workspace | None = None
+    workspace_map: int | None = None
 
     @property
     def gid(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ....errors import StageError
 from ....jail import identity, idmap, syscalls
 from ....jail.chroot import own_mounts
+from ....jail.idmap import Ids
 from ....jail.mounts import WRITABLE, Mount, clone
 from ....jail.stage import expect
 from ....model import MIB
@@ -61,7 +62,8 @@ def mapped(host: ProbeContext) -> str:
     os.mkdir(f"{target}/work")
     os.chown(f"{target}/work", FOLDER_UID, FOLDER_UID)
     fd = clone(f"{target}/work")
-    idmap.apply(fd, WRITABLE, idmap.user_namespace(FOLDER_UID, host.uid))
+    stored, seen = Ids(FOLDER_UID, FOLDER_UID), Ids(host.uid, host.uid)
+    idmap.apply(fd, WRITABLE, idmap.user_namespace(stored, seen))
     expect("folders", "owner seen", os.fstat(fd).st_uid, host.uid)
     return ""
 
