@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
 
 from .entries import entries_of
+from .run_follower import follow
 from .waiting import PATIENCE_S
 
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
@@ -117,13 +117,14 @@ class BareWarden:
     def lease(self, **arguments: Any) -> Slot:
         """Lease a slot and make its scratch, in this process."""
         self._retry()
-        arguments = self.checked("lease", **arguments)
+        arguments = self.checked("lease", **{"workspace": None} | arguments)
         size, inodes = arguments.pop("size"), arguments.pop("inodes")
-        mounts = arguments.pop("mounts")
+        mounts, workspace = arguments.pop("mounts"), arguments.pop("workspace")
         self.prove()
         slot = self.resources.slots.lease(**arguments)
         try:
             self.resources.folders.lend(slot, mounts)
+            self.resources.workspaces.lend(slot, workspace)
             provisioning.make_slot(self.resources, slot, size, inodes)
         except BaseException:  # an interrupted test, too, frees its slot; raised again
             self.free(slot)
@@ -152,9 +153,11 @@ class BareWarden:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
         number, mounts = arguments.pop("slot"), arguments.pop("mounts")
+        workspace = arguments.pop("workspace")
         adopted = adoption.take_up(self.resources, number, **arguments)
         adoption.complete(self.resources, adopted)
         self.resources.folders.lend(adopted.slot, mounts)
+        adopted.slot.workspace = workspace
         adopted.slot.ready = True
         return adopted.shims
 
@@ -224,9 +227,7 @@ class Sandbox:
         try:
             if while_running:
                 while_running(shim)
-            waited = _follow(
-                fds[0], list(answers or []), lambda: on_wait(shim) if on_wait else None
-            )
+            waited = follow(fds[0], list(answers or []), lambda: on_wait(shim) if on_wait else None)
             self._wait(shim)
             return self._result(fds, waited)
         finally:
@@ -294,30 +295,6 @@ class Sandbox:
         slot_group.leave(self.warden.resources.hierarchy, self.slot, shim.run or 0)
 
 
-def _follow(fd: int, answers: list[str | None], on_wait: Callable[[], object]) -> int:
-    """Be the reader of a run until it is over; how often it was seen to wait for input."""
-    state: dict[str, Any] = {"console": 0, "journal": 0, "waiting": False}
-    waited = 0
-    with socket.socket(fileno=fd) as control:
-        control.setblocking(True)  # the api, whose it is, does not wait on it
-        while True:
-            try:
-                wire.send(control, {"op": "watch"} | state)
-                message, _ = wire.receive(control)
-            except OSError:
-                return waited
-            if message is None:
-                return waited
-            if message["waiting"] and not state["waiting"]:
-                waited += 1
-                on_wait()
-                if answers:
-                    text = answers.pop(0)
-                    wire.send(control, {"op": "input", "text": text or "", "eof": text is None})
-                    message["waiting"] = False
-            state = message
-
-
 def _file(data: bytes) -> int:
     fd = os.memfd_create("stdin")
     os.write(fd, data)
@@ -334,6 +311,7 @@ def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, l
     slot.lock.close()
     del resources.slots.leased[slot.number]
     usual = {"slot": slot.number, "session": slot.session, "mounts": [], "runs": []}
+    usual["workspace"] = None
     shims = warden.adopt(**(usual | arguments))
     return resources.slots.leased[slot.number], shims
 
@@ -343,8 +321,8 @@ def lease(
     size: int = 64 << 20,
     inodes: int = 4096,
     mounts: list[dict[str, Any]] | None = None,
+    **arguments: Any,
 ) -> Sandbox:
     """A slot for a test; `warden.free(sandbox.slot)` gives it back."""
-    session = str(uuid.uuid4())
-    slot = warden.lease(session=session, size=size, inodes=inodes, mounts=mounts or [])
-    return Sandbox(warden, slot)
+    usual = {"session": str(uuid.uuid4()), "mounts": mounts or []}
+    return Sandbox(warden, warden.lease(size=size, inodes=inodes, **usual | arguments))

@@ -163,7 +163,8 @@ class WardenClient:
         reply, _ = await self._request(
             "grant", (connection,), session=session, path=path, place=place
         )
-        return Workspace(**reply["workspace"])
+        workspace: Workspace = reply["workspace"]
+        return workspace
 
     async def lease(
         self,
