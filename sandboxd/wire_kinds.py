@@ -201,7 +201,7 @@ def _workspace(value: Any) -> Workspace | None:
     if value is None:
         return None
     workspace = _record(Workspace, value)
-    ids = {name: _ID.parse(workspace[name]) for name in ("uid", "gid")}
+    ids = {name: ID.parse(workspace[name]) for name in ("uid", "gid")}
     return Workspace(
         _host_path(workspace["path"]), _place(workspace["place"]), **ids,
         seal=_text(workspace["seal"]),
@@ -239,7 +239,7 @@ MOUNTS = Kind("mounts", _mounts)
 HOST_PATH = Kind("path of the host", _host_path)
 PLACE = Kind("place", _place)
 WORKSPACE = Kind("workspace", _workspace)
-_ID = integer(1, 0xFFFFFFFE)
+ID = integer(1, 0xFFFFFFFE)
 """A uid or gid that is not root's."""
 
 FILE = frozenset({stat.S_IFREG})

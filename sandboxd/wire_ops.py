@@ -31,6 +31,7 @@ from .wire_kinds import (
     ENVIRON,
     FILE,
     HOST_PATH,
+    ID,
     MOUNTS,
     OBJECT,
     PLACE,
@@ -150,7 +151,7 @@ OPS: Mapping[str, Op] = {
             "grants a directory of the user at the other end of the connection `peer` to a session",
             {"session": UUID, "path": HOST_PATH, "place": PLACE},
             sends=(_PEER,),
-            reply={"workspace": WORKSPACE},
+            reply={"uid": ID, "gid": ID, "seal": TEXT},
             later=True,
         ),
         Op(

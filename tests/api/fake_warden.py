@@ -146,8 +146,7 @@ class FakeActs:
         """A directory whose name has "foreign" belongs to another user."""
         if "foreign" in path:
             raise Invalid(f"{path} does not belong to the user 1000")
-        seal = "00" * 32
-        reply.succeed(Result({"workspace": asdict(Workspace(path, place, 1000, 100, seal))}))
+        reply.succeed(Result({"uid": 1000, "gid": 100, "seal": "00" * 32}))
 
     def lease(
         self,

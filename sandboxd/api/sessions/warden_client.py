@@ -163,8 +163,7 @@ class WardenClient:
         reply, _ = await self._request(
             "grant", (connection,), session=session, path=path, place=place
         )
-        workspace: Workspace = reply["workspace"]
-        return workspace
+        return Workspace(path, place, **reply)
 
     async def lease(
         self,

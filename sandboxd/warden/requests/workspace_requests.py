@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from ...errors import Invalid, StageError, Unavailable
@@ -30,7 +29,8 @@ class WorkspaceRequests:
 
         def work() -> dict[str, Any]:
             try:
-                return asdict(self._store.grant(session, path, place, user))
+                granted = self._store.grant(session, path, place, user)
+                return {"uid": granted.uid, "gid": granted.gid, "seal": granted.seal}
             except (Invalid, StageError) as error:
                 return {"refusal": str(error), "is_invalid": isinstance(error, Invalid)}
 
@@ -41,6 +41,6 @@ class WorkspaceRequests:
                 kind = Invalid if result["is_invalid"] else Unavailable
                 reply.refuse(kind(result["refusal"]))
             else:
-                reply.succeed(Result({"workspace": result}))
+                reply.succeed(Result(result))
 
         self._jobs.begin("grant workspace", work, done, [])

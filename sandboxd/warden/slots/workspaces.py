@@ -125,12 +125,12 @@ def open_below(roots: Iterable[str], path: str) -> int:
 
 def check(fd: int, path: str, uid: int) -> None:
     """Raise Invalid when the directory `fd` cannot be a workspace of the user `uid`."""
-    if os.fstat(fd).st_uid != uid:
-        raise Invalid(f"{path} does not belong to the user {uid}")
     kind = fstype(fd)
     if kind not in FILE_SYSTEMS:
         known = ", ".join(FILE_SYSTEMS)
         raise Invalid(f"{path} is on the file system {kind}; a workspace can be on {known}")
+    if os.fstat(fd).st_uid != uid:
+        raise Invalid(f"{path} does not belong to the user {uid}")
     if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
         raise Invalid(
             f"{path} is read-only for the daemon; as a service it needs the drop-in that "
