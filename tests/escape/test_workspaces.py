@@ -146,7 +146,7 @@ def test_session_keeps_its_workspace_over_a_restart(warden: BareWarden, checkout
     assert after.run("cat f; echo two >> f").stdout == "one\n"
     after.end_rest()
     checkout.rename(checkout.with_name("moved"))
-    with pytest.raises(Unavailable, match="cannot be used: .* does not exist"):
+    with pytest.raises(Unavailable, match=r"cannot be used: .* does not exist"):
         after.run("cat f")
     directory(checkout.parent, user=OTHER)
     with pytest.raises(Unavailable, match="does not belong to the user"):

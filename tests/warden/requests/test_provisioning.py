@@ -23,7 +23,6 @@ from sandboxd.warden.slots.leases import Slot
 
 from ...sandbox import BareWarden
 
-
 USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "mounts": [], "workspace": None}
 
 
