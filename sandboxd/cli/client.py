@@ -27,7 +27,8 @@ INVALID = "Input validation error"
 OPTIONS = {
     "config.resources.mem": "--mem", "config.resources.cpu": "--cpus",
     "config.resource_opts.": "--limit ", "config.environ.": "--env ", "config.environ": "--env",
-    "options.timeout": "--timeout", "options.clean": "--clean", "options.build": "--build",
+    "config.workspace": "--workspace", "options.timeout": "--timeout",
+    "options.clean": "--clean", "options.build": "--build",
     "options.exec": "--exec", "options.stdin": "--stdin", "image": "--image",
     "deadline": "--deadline",
 }  # fmt: skip

@@ -1,6 +1,8 @@
 """`sandboxd run`: uploads a folder, builds and runs it, shows its console live, and downloads
 results.
 
+With --workspace nothing is uploaded: the program works in a directory of the host.
+
 The program's standard output goes to standard output, and its standard error to standard error.
 Messages of sandboxd go to standard error too, in lines of their own. The command's standard input
 is streamed to the steps, which share it as the commands of a script do; the file of --stdin is for
@@ -21,13 +23,14 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from .. import runtimes
 from ..errors import ConfigError
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
-from .local_tree import LocalTree, TreeEntry
+from .local_tree import LocalTree
 from .main import FAULT
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
@@ -45,22 +48,30 @@ def main(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
     say = Reporter(args.quiet, args.json)
+    workspace = _workspace(args)
     excludes = exclusion(args.exclude, args.exclude_from, args.include_vcs)
     with contextlib.ExitStack() as stack:
-        tree = stack.enter_context(LocalTree(args.folder, excludes, say))
-        entries = list(tree.entries())
-        image = args.image or _detect(entries)
+        tree = None
+        if workspace:
+            image = args.image or _detect(_files_in(workspace))
+        else:
+            tree = stack.enter_context(LocalTree(args.folder, excludes, say))
+            entries = list(tree.entries())
+            image = args.image or _detect(entry.name for entry in entries if entry.is_file)
         requests(args.get)  # a name that cannot be a result is reported before the run
         if args.get:
             check_writable(args.into)
         options, config, source = _options(args), resources(args), _source(args.stdin)
+        if workspace:
+            config["workspace"] = workspace
         if _is_interactive(args, source):
             options["interactive"] = True
         client, daemon = connect_or_start(args.socket, stack, say, image)
         stack.enter_context(contextlib.closing(client))
         session = create(client, image, config)
         with deleted(client, session) as temporary:
-            upload(client, session, tree, entries, say)
+            if tree:
+                upload(client, session, tree, entries, say)
             printer = ConsolePrinter(client, session, options, say)
             code = printer.follow(source, exec_only=args.stdin is not None)
             outcome = fetch(client, session, args.get, args.into, say)
@@ -73,8 +84,26 @@ def main(args: argparse.Namespace) -> int:
     return code
 
 
-def _detect(entries: list[TreeEntry]) -> str:
-    image = runtimes.detect(entry.name for entry in entries if entry.is_file)
+def _workspace(args: argparse.Namespace) -> str:
+    """The absolute path of --workspace; "" without that. Raises ConfigError."""
+    if bool(args.folder) == bool(args.workspace):
+        raise ConfigError("name one of the two: FOLDER, to be uploaded, or --workspace DIR")
+    if not args.workspace:
+        return ""
+    if os.geteuid() == 0:
+        raise ConfigError("root has no workspaces: run this as the user whose directory it is")
+    return str(os.path.realpath(args.workspace))
+
+
+def _files_in(directory: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(directory) if entry.is_file()]
+    except OSError as error:
+        raise ConfigError(f"--workspace {directory}: {error.strerror}") from None
+
+
+def _detect(files: Iterable[str]) -> str:
+    image = runtimes.detect(files)
     if image is None:
         raise ConfigError(
             "no runtime fits the files of the folder; name one with --image: 'sandboxd runtimes' "

@@ -35,8 +35,8 @@ def session(warden: BareWarden, root: Path) -> Iterator[Callable[..., Sandbox]]:
     """Leases slots whose sessions have a workspace below `root`."""
     slots: list[Sandbox] = []
 
-    def with_workspace(path: Path, **arguments: str) -> Sandbox:
-        slots.append(leased(warden, path, **arguments))
+    def with_workspace(path: Path, place: str = "") -> Sandbox:
+        slots.append(leased(warden, path, place=place))
         return slots[-1]
 
     yield with_workspace

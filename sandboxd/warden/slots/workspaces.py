@@ -110,27 +110,44 @@ def open_below(roots: Iterable[str], path: str) -> int:
     if not above:
         raise Invalid(f"{path} is below none of the [workspaces] paths of this server")
     root = max(above, key=len)
-    with contextlib.ExitStack() as stack:
-        try:
-            top = os.open("/", _PLACE | os.O_CLOEXEC)
-            stack.callback(os.close, top)
-            place = syscalls.openat2(top, root.removeprefix("/"), _PLACE, _LINKLESS)
-            stack.callback(os.close, place)
-            below = path.removeprefix(f"{root}/")
-            return syscalls.openat2(place, below, _PLACE, _LINKLESS | syscalls.RESOLVE_NO_XDEV)
-        except OSError as error:
-            reason = _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)
-            raise Invalid(f"{path} {reason}") from None
+    place = open_root(root)
+    try:
+        below = path.removeprefix(f"{root}/")
+        return syscalls.openat2(place, below, _PLACE, _LINKLESS | syscalls.RESOLVE_NO_XDEV)
+    except OSError as error:
+        raise Invalid(f"{path} {_reason(error)}") from None
+    finally:
+        os.close(place)
+
+
+def open_root(root: str) -> int:
+    """An O_PATH descriptor of a path of [workspaces]. Raises Invalid with the reason."""
+    top = os.open("/", _PLACE | os.O_CLOEXEC)
+    try:
+        return syscalls.openat2(top, root.removeprefix("/"), _PLACE, _LINKLESS)
+    except OSError as error:
+        raise Invalid(f"{root}, a path of [workspaces], {_reason(error)}") from None
+    finally:
+        os.close(top)
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)
 
 
 def check(fd: int, path: str, uid: int) -> None:
     """Raise Invalid when the directory `fd` cannot be a workspace of the user `uid`."""
+    check_file_system(fd, path)
+    if os.fstat(fd).st_uid != uid:
+        raise Invalid(f"{path} does not belong to the user {uid}")
+
+
+def check_file_system(fd: int, path: str) -> None:
+    """Raise Invalid when no workspace can be on the file system of `fd`."""
     kind = fstype(fd)
     if kind not in FILE_SYSTEMS:
         known = ", ".join(FILE_SYSTEMS)
         raise Invalid(f"{path} is on the file system {kind}; a workspace can be on {known}")
-    if os.fstat(fd).st_uid != uid:
-        raise Invalid(f"{path} does not belong to the user {uid}")
     if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
         raise Invalid(
             f"{path} is read-only for the daemon; as a service it needs the drop-in that "
