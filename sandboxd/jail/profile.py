@@ -281,7 +281,7 @@ SET_ID: tuple[Condition, ...] = (
     ),
 )
 """The conditions of sessions with a workspace, besides CONDITIONS. The attribute nosuid of a mount
-binds only those who see the file through this mount: the host would take a set-user-ID file of a
+holds for programs that see the file through this mount. The host would take a set-user-ID file of a
 workspace at its word. Extended attributes need no condition: security.capability takes
 CAP_SETFCAP, and ACLs have no such bits."""
 

@@ -143,7 +143,7 @@ def test_upload_beside_a_workspace_is_served(
     assert list(checkout.iterdir()) == []
 
 
-def test_second_session_on_a_workspace_is_told(
+def test_second_session_on_a_workspace_gets_a_warning(
     user: httpx.Client, created: Callable[..., str], checkout: Path
 ) -> None:
     first = created(checkout)

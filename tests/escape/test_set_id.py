@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from sandboxd.jail import seccomp, syscalls
 
 from ..sandbox import BareWarden, Sandbox
-from ..workspaces import directory, leased, own, paths_of
+from ..workspaces import directory, leased, own
 
 BEGIN = """
 import ctypes, os, struct, sys
@@ -69,15 +68,6 @@ def program(code: str, mode: int) -> str:
 
 
 @pytest.fixture
-def checkout(warden: BareWarden) -> Iterator[Path]:
-    """A directory of a user, below a configured path."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        os.chmod(name, 0o755)
-        with paths_of(warden, Path(name)):
-            yield directory(Path(name))
-
-
-@pytest.fixture
 def session(warden: BareWarden, checkout: Path) -> Iterator[Sandbox]:
     sandbox = leased(warden, checkout)
     yield sandbox
@@ -94,13 +84,13 @@ def unprotected(warden: BareWarden, session: Sandbox, monkeypatch: pytest.Monkey
 
 def set_id_files(checkout: Path) -> list[str]:
     """The regular files of a tree with one of the bits, as the host sees them."""
-    found = []
+    paths = []
     for top, _, names in os.walk(checkout):
         for name in names:
             mode = os.lstat(f"{top}/{name}").st_mode
             if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-                found.append(name)
-    return found
+                paths.append(name)
+    return paths
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6777], ids=lambda mode: f"{mode:o}")

@@ -28,7 +28,7 @@ from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..access.unix_caller import unix_connection
 from ..folders.attachments import attachments, name_in_home
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, requested_limits, sizes, workspaces
+from ..sessions import lifecycle, requested_limits, sizes, workspace_facts
 from ..sessions.admission import Waiting
 from ..sessions.registry import new_id
 from ..sessions.session import Session
@@ -192,10 +192,10 @@ async def _workspace(
             raise Invalid("Input validation error", data)
         return None
     connection = unix_connection(request.scope, "a workspace")
-    path, place = workspaces.host_path(settings.workspace), ""
+    path, place = workspace_facts.host_path(settings.workspace), ""
     if settings.workspace_place:
         place = name_in_home(settings.workspace_place, "workspace_place")
-        workspaces.check_place(place, row.mounts)
+        workspace_facts.check_place(place, row.mounts)
     warden = state(request).sessions.services.warden
     granted = await warden.grant(row.id, path, place, connection)
     annotate(request, workspace=path, uid=granted.uid)
@@ -218,7 +218,7 @@ def _notices(here: AppState, session: Session, lowered: list[Clamp]) -> Iterator
         yield f"limits of this session: {values}"
     if session.row.workspace:
         every = here.sessions.of(None)
-        if shared := workspaces.sharing(session.row.workspace, every, session.row.id):
+        if shared := workspace_facts.sharing(session.row.workspace, every, session.row.id):
             yield f"{shared} other session(s) use the files of this workspace at the same time"
 
 

@@ -18,10 +18,10 @@ from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, sizes, workspaces
+from ..sessions import lifecycle, sizes, workspace_facts
 from ..sessions.admission import Waiting
 from ..sessions.session import Session
-from ..sessions.workspaces import WorkspaceFacts
+from ..sessions.workspace_facts import WorkspaceFacts
 from ..state import AppState, session, state
 from .gql_items import iso
 
@@ -161,8 +161,6 @@ def _described(session: Session, here: AppState) -> SessionFacts:
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
     registry, _, _ = row.image.rpartition("/")
     active = session.runs.active
-    every = here.sessions.of(None)
-    shared = workspaces.sharing(row.workspace, every, row.id) if row.workspace else 0
     scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
     end = lifecycle.end(row, session.used_at, session.busy, config.sessions)
     return {
@@ -201,7 +199,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
                 "inodes": config.scratch.inodes_of(scratch),
             },
             "mounts": list(row.mounts),
-            "workspace": workspaces.facts(row.workspace, shared),
+            "workspace": workspace_facts.facts(row, here.sessions.of(None)),
             "queue": session.waits,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
             "runs": {

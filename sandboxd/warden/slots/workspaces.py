@@ -6,15 +6,16 @@ group seem to be those of the slot, and new files belong to the user on the host
 mapped, and a session has no capability, so programs can do less there than the user.
 
     grant   The api passes the connection of the request on, and the kernel says whose it is. A
-            background job opens the directory with the ids of this user, who may not be able to
-            reach all of his directories. The warden seals what it has found with a key that the
-            api does not have. So an api in wrong hands has no directory whose user it has not met.
+            background job opens the directory with the ids of this user: root could reach
+            directories that the user cannot. The warden seals the grant with a key that the api
+            does not have. So an api in wrong hands gets no directory of a user who never called.
     open    For each run and each file call the warden opens the directory anew, by the same rules:
             beneath the root by descriptor, without links and mounts on the way. Nothing is mounted
             in the warden's namespace, so a kill at any moment leaves no mount.
 
 The clone has no mounts below the directory, and no set-user-ID programs and devices. That binds the
-session alone; what the host could find there later is refused by the filter (profile.SET_ID).
+session alone. Programs of the host would take a set-user-ID file at its word, so the filter of the
+session refuses to make one (profile.SET_ID).
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def open_below(roots: Iterable[str], path: str) -> int:
         below = path.removeprefix(f"{root}/")
         return syscalls.openat2(place, below, _PLACE, _LINKLESS | syscalls.RESOLVE_NO_XDEV)
     except OSError as error:
-        raise Invalid(f"{path} {_reason(error)}") from None
+        raise Invalid(f"{path} {_reason(error.errno)}") from None
     finally:
         os.close(place)
 
@@ -126,13 +127,13 @@ def open_root(root: str) -> int:
     try:
         return syscalls.openat2(top, root.removeprefix("/"), _PLACE, _LINKLESS)
     except OSError as error:
-        raise Invalid(f"{root}, a path of [workspaces], {_reason(error)}") from None
+        raise Invalid(f"{root}, a path of [workspaces], {_reason(error.errno)}") from None
     finally:
         os.close(top)
 
 
-def _reason(error: OSError) -> str:
-    return _REASONS.get(error.errno or 0) or os.strerror(error.errno or 0)
+def _reason(code: int | None) -> str:
+    return _REASONS.get(code or 0) or os.strerror(code or 0)
 
 
 def check(fd: int, path: str, uid: int) -> None:
@@ -235,7 +236,7 @@ class WorkspaceStore:
                 check(fd, workspace.path, workspace.uid)
                 tree = mapped(fd, slot.workspace_map)
         except Invalid as error:
-            raise Unavailable(f"the workspace cannot be used: {error}") from None
+            raise Unavailable(f"the workspace cannot be used: {error.public}") from None
         stack.callback(os.close, tree)
         parent, _, name = workspace.inside.rpartition("/")
         return (FolderMount(parent, name, tree, WRITABLE | IDMAP, host=True),)

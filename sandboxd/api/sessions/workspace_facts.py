@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from ...errors import Invalid
 from ...model import Attachment, Workspace
+from ...store.sessions import SessionRow
 from .session import Session
 
 
@@ -27,7 +28,8 @@ class WorkspaceFacts(TypedDict):
 def host_path(text: str) -> str:
     """The path of a request, without a / at its end. Raises Invalid for one that is not plain."""
     path = text.rstrip("/")
-    if not path.startswith("/") or path != os.path.normpath(path) or "\0" in path:
+    is_plain = path == os.path.normpath(path) and not path.startswith("//")
+    if not path.startswith("/") or not is_plain or "\0" in path:
         allowed = "allowed: an absolute path of this host without . and .."
         raise Invalid("Input validation error", {"config.workspace": allowed})
     return path
@@ -50,8 +52,9 @@ def _overlap(one: str, other: str) -> bool:
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
-def facts(workspace: Workspace | None, shared: int) -> WorkspaceFacts | None:
-    """The workspace as a description has it."""
+def facts(row: SessionRow, sessions: Iterable[Session]) -> WorkspaceFacts | None:
+    """The workspace of a session as a description has it, among all `sessions`."""
+    workspace = row.workspace
     if workspace is None:
         return None
     return {
@@ -60,5 +63,5 @@ def facts(workspace: Workspace | None, shared: int) -> WorkspaceFacts | None:
         "uid": workspace.uid,
         "gid": workspace.gid,
         "bounded": False,
-        "shared": shared,
+        "shared": sharing(workspace, sessions, row.id),
     }
