@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 import subprocess
@@ -226,6 +227,31 @@ def test_command_line_runs_in_a_workspace(daemon: Daemon, checkout: Path) -> Non
     )
     assert (done.returncode, done.stdout) == (0, "/home/work\n"), done.stderr
     assert (checkout / "made").stat().st_uid == USER.ids.uid
+
+
+def selftest(daemon: Daemon, checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The attacks on a workspace, as its user."""
+    (daemon.folder / "api.sock").chmod(0o666)
+    ids: Any = {"user": USER.ids.uid, "group": USER.ids.gid, "extra_groups": []}
+    command = [sys.executable, "-P", "-m", "sandboxd", "selftest", "--workspace", str(checkout),
+               "--socket", f"{daemon.folder}/api.sock", *options]  # fmt: skip
+    return subprocess.run(command, env=environ(), capture_output=True, text=True, cwd="/", **ids)
+
+
+def test_attacks_of_the_self_test_on_a_workspace_fail(daemon: Daemon, checkout: Path) -> None:
+    done = selftest(daemon, checkout, "--only", "workspace-set-id", "leave-workspace", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["held"] == 2
+    assert list(checkout.iterdir()) == []
+
+
+def test_set_user_id_file_that_is_there_is_a_breach_of_the_self_test(
+    daemon: Daemon, checkout: Path
+) -> None:
+    (checkout / "suid").touch()
+    own(checkout / "suid", mode=0o4755)
+    done = selftest(daemon, checkout, "--only", "workspace-set-id")
+    assert (done.returncode, "suid is a set-user-ID file" in done.stdout) == (1, True)
 
 
 def test_socket_of_another_process_proves_no_user(daemon: Daemon, checkout: Path) -> None:
