@@ -11,7 +11,14 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 PAGES = {
-    "Use": ("docs/run", "docs/api", "docs/sessions", "docs/folders", "docs/workspaces", "docs/authentication"),
+    "Use": (
+        "docs/run",
+        "docs/api",
+        "docs/sessions",
+        "docs/folders",
+        "docs/workspaces",
+        "docs/authentication",
+    ),
     "Operate": ("docs/operations", "docs/security", "CHANGELOG", "SECURITY"),
     "Develop": ("docs/architecture", "docs/decisions", "CONTRIBUTING"),
     "Examples": (

@@ -15,14 +15,14 @@ from ..errors import Refused, SandboxdError, Unavailable
 from ..jail import syscalls
 from . import host_view
 from .attack import NAMES, READY, Attack, AttackOutcome, Judgement, judge, source
-from .attacks import exhaustion, files, kernel, network, persistence, processes, workspaces
+from .attacks import exhaustion, files, kernel, network, persistence, processes, workspace
 
 ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS, *processes.ATTACKS, *network.ATTACKS,
     *kernel.ATTACKS, *exhaustion.ATTACKS, *persistence.ATTACKS,
 )  # fmt: skip
 
-WORKSPACE_ATTACKS: tuple[Attack, ...] = workspaces.ATTACKS
+WORKSPACE_ATTACKS: tuple[Attack, ...] = workspace.ATTACKS
 """The attacks for which the user has to name a workspace."""
 
 PYTHON = "/usr/bin/python3"
