@@ -17,6 +17,7 @@ PAGES = {
         "docs/api",
         "docs/sessions",
         "docs/folders",
+        "docs/workspaces",
         "docs/authentication",
     ),
     "Operate": ("docs/operations", "docs/security", "CHANGELOG", "SECURITY"),

@@ -1,4 +1,5 @@
-"""The configuration as one frozen value, Config. Every default of sandboxd is in this file.
+"""The configuration as one frozen value, Config. Every default of sandboxd is in this file and
+in those of the tables that it imports.
 
 A configuration file (config_file.py) may set any field below. Its tables have the names of the
 fields: [limits.exec], [scratch], [runtimes.NAME] and so on.
@@ -12,6 +13,7 @@ import os
 from dataclasses import dataclass, field
 
 from . import etc_names
+from .config_folders import FoldersConfig, WorkspacesConfig
 from .config_network import NetworkConfig
 from .model import GIB, MIB, UNLIMITED, Limits
 
@@ -73,22 +75,6 @@ class ScratchConfig:
     def inodes_of(self, size: int) -> int:
         """Files and directories of a scratch of `size` bytes."""
         return min(self.inodes, size // BYTES_OF_INODE)
-
-
-@dataclass(frozen=True, slots=True)
-class FoldersConfig:
-    """Virtual folders: files that outlive sessions, each in a file system of its own size.
-
-    size    bytes of a folder without a requested quota, and the largest quota of a request
-    inodes  files and directories of a folder at most; a small folder has one for each 8 KiB
-    count   folders of one owner
-    token_s seconds for which the token of an upload or a download is valid
-    """
-
-    size: int = 10 * GIB
-    inodes: int = 1 << 20
-    count: int = 100
-    token_s: float = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +309,7 @@ class Config:
     slots: SlotsConfig = SlotsConfig()
     scratch: ScratchConfig = ScratchConfig()
     folders: FoldersConfig = FoldersConfig()
+    workspaces: WorkspacesConfig = WorkspacesConfig()
     sessions: SessionsConfig = SessionsConfig()
     admission: AdmissionConfig = AdmissionConfig()
     http: HttpConfig = HttpConfig()

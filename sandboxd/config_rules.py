@@ -61,6 +61,10 @@ def _below_cgroup_root(path: str) -> bool:
     return not path.startswith("/") and ".." not in path.split("/")
 
 
+def _are_plain(paths: tuple[str, ...]) -> bool:
+    return all(os.path.isabs(p) and p == os.path.normpath(p) and p.strip("/") for p in paths)
+
+
 IMAGE_SIZE = "between 16 MiB and 1 TiB, in bytes"
 
 RULES = (
@@ -69,6 +73,7 @@ RULES = (
     one_of("log_level", *log.LEVELS),
     Rule("state_dir", "an absolute path", os.path.isabs),
     Rule("rootfs.paths[]", 'absolute paths, such as "/usr"', os.path.isabs),
+    Rule("workspaces.paths", 'absolute paths, such as "/srv/builds", and not "/"', _are_plain),
     Rule("cgroup", "a path below /sys/fs/cgroup", _below_cgroup_root),
     at_least("sweep_s", 1, "seconds"),
     at_least("disk_floor", 0, "bytes"),

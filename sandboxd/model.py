@@ -140,6 +140,28 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Workspace:
+    """A directory of the host that a session sees (warden/slots/workspaces.py).
+
+    path   of the host
+    place  its name in /home/work; "": it is /home/work itself
+    uid, gid   the user whose directory it is
+    seal   the proof of the warden that this user has made the session
+    """
+
+    path: str
+    place: str
+    uid: int
+    gid: int
+    seal: str
+
+    @property
+    def inside(self) -> str:
+        """Its path for programs."""
+        return f"{HOME}/{self.place}" if self.place else HOME
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One of clean, build, exec. `command` is a text for the shell; None: the step is skipped."""
 

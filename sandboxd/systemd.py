@@ -1,5 +1,7 @@
 """The three protocols between sandboxd and systemd: sockets, notifications and the watchdog.
 
+A drop-in of the service, which scripts/install writes, opens the paths of workspaces to the daemon.
+
 Sockets that systemd has opened for the daemon are the descriptors from 3 on (sd_listen_fds(3)).
 The daemon reports its state in datagrams (sd_notify(3)). systemd restarts a daemon that has been
 silent for WATCHDOG_USEC (sd_watchdog_enabled(3)). The api pings the warden, and the warden
@@ -15,7 +17,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 
 FIRST_FD = 3
 
@@ -75,3 +77,28 @@ class Notify:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock,
         ):
             sock.sendto("\n".join(lines).encode(), self._address)
+
+
+HIDDEN = ("/home", "/root", "/run/user")
+"""The directories that ProtectHome= hides from the service."""
+
+
+def workspaces_dropin(paths: Sequence[str]) -> str:
+    """The drop-in of the service that lets the daemon see and change the paths of [workspaces]: ""
+    without a path. ProtectSystem= and ProtectHome= stay for all other directories. A path that is
+    missing does not stop the service."""
+    if not paths:
+        return ""
+    hidden = [path for path in paths if any(f"{path}/".startswith(f"{one}/") for one in HIDDEN)]
+    lines = [f"ReadWritePaths={_quoted(f'-{path}')}" for path in paths]
+    if hidden:
+        lines.append("ProtectHome=tmpfs")
+    lines += [f"BindPaths={_quoted('-' + path.replace(':', chr(92) + ':'))}" for path in hidden]
+    head = "# Made by scripts/install from [workspaces] of the configuration."
+    return "\n".join([head, "[Service]", *lines, ""])
+
+
+def _quoted(value: str) -> str:
+    """A value as one word of a unit (systemd.syntax(7))."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'

@@ -26,7 +26,10 @@ from .model import (
     NetworkGrant,
     Step,
     StepName,
+    Workspace,
 )
+
+PATH_MAX = 4095
 
 LIMIT_MAX = 1 << 60
 """Above every limit. It keeps numbers from the range in which a float is no whole number."""
@@ -196,6 +199,33 @@ def _network(value: Any) -> NetworkGrant | None:
     return NetworkGrant(_text(grant["owner"]), _text(grant["profile"]), tuple(map(_text, hosts)))
 
 
+def _place(value: Any) -> str:
+    """The name of a workspace in the workdir, or ""."""
+    if not isinstance(value, str) or (value and not FOLDER_NAME.fullmatch(value)):
+        raise Invalid(f"{_shown(value)} cannot be the place of a workspace")
+    return value
+
+
+def _host_path(value: Any) -> str:
+    """An absolute path that names one place by its text alone: no dots, no empty names."""
+    names = value[1:].split("/") if isinstance(value, str) and value.startswith("/") else [""]
+    if {"", ".", ".."} & set(names) or "\0" in value or len(os.fsencode(value)) > PATH_MAX:
+        raise Invalid(f"{_shown(value)} is no absolute path without . and ..")
+    return str(value)
+
+
+def _workspace(value: Any) -> Workspace | None:
+    """The workspace of a session, if it has one."""
+    if value is None:
+        return None
+    workspace = _record(Workspace, value)
+    ids = {name: ID.parse(workspace[name]) for name in ("uid", "gid")}
+    return Workspace(
+        _host_path(workspace["path"]), _place(workspace["place"]), **ids,
+        seal=_text(workspace["seal"]),
+    )  # fmt: skip
+
+
 def _record(kind: type[Any], value: Any) -> dict[str, Any]:
     """An object with exactly the fields of the dataclass `kind`."""
     record = _object(value)
@@ -226,6 +256,11 @@ ENVIRON = Kind("variables", _environ)
 STEP_LIST = Kind("clean, build, exec", _steps)
 MOUNTS = Kind("mounts", _mounts)
 NETWORK = Kind("network or null", _network)
+HOST_PATH = Kind("path of the host", _host_path)
+PLACE = Kind("place", _place)
+WORKSPACE = Kind("workspace", _workspace)
+ID = integer(1, 0xFFFFFFFE)
+"""A uid or gid that is not root's."""
 
 FILE = frozenset({stat.S_IFREG})
 SOCKET = frozenset({stat.S_IFSOCK})

@@ -30,13 +30,17 @@ from .wire_kinds import (
     BOOLEAN,
     ENVIRON,
     FILE,
+    HOST_PATH,
+    ID,
     MOUNTS,
     NETWORK,
     OBJECT,
+    PLACE,
     SOCKET,
     STEP_LIST,
     TEXT,
     UUID,
+    WORKSPACE,
     Descriptor,
     Kind,
     exactly,
@@ -108,10 +112,18 @@ def _check_start(arguments: Mapping[str, Any]) -> None:
         raise Invalid(f"commands and environment have {size} bytes; {COMMANDS_MAX} are allowed")
 
 
+def _check_places(arguments: Mapping[str, Any]) -> None:
+    """A workspace and the virtual folders have different places."""
+    workspace = arguments["workspace"]
+    if workspace and workspace.place in [mount.name for mount in arguments["mounts"]]:
+        raise Invalid("the workspace and a mount have the same name")
+
+
 _SESSION = {"slot": integer(0, SLOTS_MAX), "session": UUID}
 _SIZE = {"size": integer(16 * MIB, 1024 * GIB), "inodes": integer(16, 1 << 31)}
 _RUN = integer(1, 1 << 53)
 _RUNS = {"runs": set_of(_RUN)}
+_PEER = Descriptor("peer", SOCKET)
 _STDIN = Descriptor("stdin", FILE | SOCKET, optional=True)
 _HELPER = (Descriptor("helper", SOCKET),)
 _FOLLOWERS = (
@@ -136,10 +148,22 @@ OPS: Mapping[str, Op] = {
             later=True,
         ),
         Op(
+            "grant",
+            "grants a directory of the user at the other end of the connection `peer` to a session",
+            {"session": UUID, "path": HOST_PATH, "place": PLACE},
+            sends=(_PEER,),
+            reply={"uid": ID, "gid": ID, "seal": TEXT},
+            later=True,
+        ),
+        Op(
             "lease",
             "leases a slot to a session and makes its scratch; the api flushes the file with the "
             "name of the session, if it comes with the reply",
-            {"session": UUID, **_SIZE, "mounts": MOUNTS, "network": NETWORK},
+            {
+                "session": UUID, **_SIZE, "mounts": MOUNTS, "network": NETWORK,
+                "workspace": WORKSPACE,
+            },
+            rule=_check_places,
             reply={"slot": _SESSION["slot"]},
             returns=(Descriptor("name", FILE, optional=True),),
             later=True,
@@ -147,7 +171,8 @@ OPS: Mapping[str, Op] = {
         Op(
             "adopt",
             "takes up a slot of an earlier daemon, with those of `runs` that go on",
-            {**_SESSION, "mounts": MOUNTS, "network": NETWORK, **_RUNS},
+            {**_SESSION, "mounts": MOUNTS, "network": NETWORK, "workspace": WORKSPACE, **_RUNS},
+            rule=_check_places,
             before="ready",
             later=True,
         ),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
 
 from .entries import entries_of
+from .run_follower import follow
 from .waiting import PATIENCE_S, SLOWNESS
 
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
@@ -118,12 +118,15 @@ class BareWarden:
     def lease(self, **arguments: Any) -> Slot:
         """Lease a slot and make its scratch, in this process."""
         self._retry()
-        arguments = self.checked("lease", **arguments)
-        size, inodes, mounts, _ = map(arguments.pop, ("size", "inodes", "mounts", "network"))
+        arguments = self.checked("lease", **{"network": None, "workspace": None} | arguments)
+        size, inodes, mounts, _, workspace = map(
+            arguments.pop, ("size", "inodes", "mounts", "network", "workspace")
+        )
         self.prove()
         slot = self.resources.slots.lease(**arguments)
         try:
             self.resources.folders.lend(slot, mounts)
+            self.resources.workspaces.lend(slot, workspace)
             provisioning.make_slot(self.resources, slot, size, inodes)
         except BaseException:  # an interrupted test, too, frees its slot; raised again
             self.free(slot)
@@ -151,10 +154,13 @@ class BareWarden:
     def adopt(self, **arguments: Any) -> list[Worker]:
         """Adopt a slot; the shims of its runs that go on."""
         arguments = self.checked("adopt", **arguments)
-        number, mounts, _ = (arguments.pop(name) for name in ("slot", "mounts", "network"))
+        number, mounts, _, workspace = map(
+            arguments.pop, ("slot", "mounts", "network", "workspace")
+        )
         adopted = adoption.take_up(self.resources, number, **arguments)
         adoption.complete(self.resources, adopted)
         self.resources.folders.lend(adopted.slot, mounts)
+        adopted.slot.workspace = workspace
         adopted.slot.ready = True
         return adopted.shims
 
@@ -230,9 +236,7 @@ class Sandbox:
         try:
             if while_running:
                 while_running(shim)
-            waited = _follow(
-                fds[0], list(answers or []), lambda: on_wait(shim) if on_wait else None
-            )
+            waited = follow(fds[0], list(answers or []), lambda: on_wait(shim) if on_wait else None)
             self._wait(shim)
             return self._result(fds, waited)
         finally:
@@ -300,30 +304,6 @@ class Sandbox:
         slot_group.leave(self.warden.resources.hierarchy, self.slot, shim.run or 0)
 
 
-def _follow(fd: int, answers: list[str | None], on_wait: Callable[[], object]) -> int:
-    """Be the reader of a run until it is over; how often it was seen to wait for input."""
-    state: dict[str, Any] = {"console": 0, "journal": 0, "waiting": False}
-    waited = 0
-    with socket.socket(fileno=fd) as control:
-        control.setblocking(True)  # the api, whose it is, does not wait on it
-        while True:
-            try:
-                wire.send(control, {"op": "watch"} | state)
-                message, _ = wire.receive(control)
-            except OSError:
-                return waited
-            if message is None:
-                return waited
-            if message["waiting"] and not state["waiting"]:
-                waited += 1
-                on_wait()
-                if answers:
-                    text = answers.pop(0)
-                    wire.send(control, {"op": "input", "text": text or "", "eof": text is None})
-                    message["waiting"] = False
-            state = message
-
-
 def _file(data: bytes) -> int:
     fd = os.memfd_create("stdin")
     os.write(fd, data)
@@ -340,6 +320,7 @@ def restarted(slot: Slot, warden: BareWarden, **arguments: Any) -> tuple[Slot, l
     slot.lock.close()
     del resources.slots.leased[slot.number]
     usual = {"slot": slot.number, "session": slot.session, "mounts": [], "runs": []}
+    usual["workspace"] = None
     shims = warden.adopt(**(usual | arguments))
     return resources.slots.leased[slot.number], shims
 
@@ -349,8 +330,8 @@ def lease(
     size: int = 64 << 20,
     inodes: int = 4096,
     mounts: list[dict[str, Any]] | None = None,
+    **arguments: Any,
 ) -> Sandbox:
     """A slot for a test; `warden.free(sandbox.slot)` gives it back."""
-    session = str(uuid.uuid4())
-    slot = warden.lease(session=session, size=size, inodes=inodes, mounts=mounts or [])
-    return Sandbox(warden, slot)
+    usual = {"session": str(uuid.uuid4()), "mounts": mounts or []}
+    return Sandbox(warden, warden.lease(size=size, inodes=inodes, **usual | arguments))

@@ -12,13 +12,14 @@ import sandboxd
 from sandboxd import protections
 from sandboxd.protections import HOST_RESOURCES, PROTECTIONS
 from sandboxd.protections.entry import HostGuarantee, Protection
-from sandboxd.selftest.runner import ATTACKS
+from sandboxd.selftest.runner import ATTACKS, WORKSPACE_ATTACKS
 from sandboxd.warden.doctor.guarantees import PROBES, SEQUENTIAL
 
 from .escape.removals import REMOVALS, Removal
 
 PACKAGE = Path(sandboxd.__file__).parent
 ROOT = PACKAGE.parent
+EVERY = (*ATTACKS, *WORKSPACE_ATTACKS)
 every_protection = pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda one: one.name)
 
 
@@ -48,15 +49,18 @@ def test_tests_of_a_protection_exist(protection: Protection) -> None:
 def test_attacks_of_a_protection_exist_and_one_of_them_succeeds_without_it(
     protection: Protection,
 ) -> None:
-    assert set(protection.attacks) <= {attack.name for attack in ATTACKS}
+    assert set(protection.attacks) <= {attack.name for attack in EVERY}
     ways = [removal for removal in REMOVALS if protection.name in removal.protections]
     shown = {name for removal in ways for name in removal.attacks.split()}
-    without_removal = {"own file system", "output", "open files"}  # tests of their own show them
+    # Tests of their own show these.
+    without_removal = {
+        "own file system", "output", "open files", "workspaces", "set-user-ID files"
+    }  # fmt: skip
     if protection.attacks and protection.name not in without_removal:
         assert shown & set(protection.attacks)
 
 
-@pytest.mark.parametrize("name", [attack.name for attack in ATTACKS])
+@pytest.mark.parametrize("name", [attack.name for attack in EVERY])
 def test_every_attack_belongs_to_a_protection(name: str) -> None:
     assert protections.of_attack(name)
 

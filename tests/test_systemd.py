@@ -103,3 +103,22 @@ def test_unit_makes_directories_of_leases_and_cursors_for_root_alone_and_leaves_
         "ProtectSystem=strict",
     ):
         assert line in unit
+
+
+def test_service_without_workspaces_needs_no_drop_in() -> None:
+    assert systemd.workspaces_dropin(()) == ""
+
+
+def test_drop_in_opens_the_paths_of_workspaces_and_no_other_home() -> None:
+    lines = systemd.workspaces_dropin(("/srv/b", "/home/ci/b", "/homes", "/root")).splitlines()
+    assert lines[1:] == [
+        "[Service]", 'ReadWritePaths="-/srv/b"', 'ReadWritePaths="-/home/ci/b"',
+        'ReadWritePaths="-/homes"', 'ReadWritePaths="-/root"', "ProtectHome=tmpfs",
+        'BindPaths="-/home/ci/b"', 'BindPaths="-/root"',
+    ]  # fmt: skip
+    assert "ProtectHome" not in systemd.workspaces_dropin(("/srv/b",))
+
+
+def test_path_of_workspaces_is_one_word_of_the_drop_in_whatever_is_in_it() -> None:
+    text = systemd.workspaces_dropin(('/srv/a "b" %h \\x',))
+    assert 'ReadWritePaths="-/srv/a \\"b\\" %%h \\\\x"' in text

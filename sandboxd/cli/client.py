@@ -27,6 +27,7 @@ INVALID = "Input validation error"
 OPTIONS = {
     "config.resources.mem": "--mem", "config.resources.cpu": "--cpus",
     "config.resource_opts.": "--limit ", "config.environ.": "--env ", "config.environ": "--env",
+    "config.workspace": "--workspace",
     "options.timeout.build": "--build-timeout", "options.timeout.exec": "--timeout",
     "options.timeout": "--timeout", "options.clean": "--clean", "options.build": "--build",
     "options.exec": "--exec", "options.stdin": "--stdin", "image": "--image",

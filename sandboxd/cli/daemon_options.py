@@ -131,6 +131,7 @@ def selftest(command: argparse.ArgumentParser) -> None:
         help="only attacks of these kinds; see --list",
     )
     add("--list", action="store_true", help="list the attacks and run none")
+    add("--workspace", metavar="DIR", help="attack this workspace of yours too (not as root)")
     add("--image", metavar="NAME", default="python", help="runtime of the sessions (python)")
     add("--json", action="store_true", help="JSON instead of text")
     socket_or_private(command)

@@ -35,6 +35,7 @@ def check(args: argparse.Namespace, config: dict[str, Any]) -> None:
     options = {
         "--get": args.get, "--stdin": args.stdin, "--keep": args.keep, "--name": args.name,
         "--interactive": args.interactive, "--folder": config.get("mounts"),
+        "--workspace": args.workspace,
     }  # fmt: skip
     if names := [name for name, value in options.items() if value]:
         raise ConfigError(f"{', '.join(names)}: not together with --cases; leave it out")

@@ -105,7 +105,15 @@ def _run(command: argparse.ArgumentParser) -> None:
         "the command line. Uses the daemon that runs, or starts a private one for this run."
     )
     add = command.add_argument
-    add("folder", metavar="FOLDER", help="the folder to upload, without .git, .hg and .svn")
+    add(
+        "folder", metavar="FOLDER", nargs="?",
+        help="the folder to upload, without .git, .hg and .svn",
+    )  # fmt: skip
+    add(
+        "--workspace", metavar="DIR",
+        help="upload nothing: the program works in this directory of yours itself, which is below "
+        "one of the [workspaces] paths of the daemon",
+    )  # fmt: skip
     add("--image", metavar="NAME", help="runtime; default: detected from the files in FOLDER")
     add("--clean", metavar="CMD", help="shell command before the build")
     add("--build", metavar="CMD", help="shell command; '*' for the runtime's default")

@@ -1,6 +1,8 @@
 """`sandboxd run`: uploads a folder, builds and runs it, shows its console live, and downloads
 results.
 
+With --workspace nothing is uploaded: the program works in a directory of the host.
+
 The program's standard output goes to standard output, and its standard error to standard error.
 Messages of sandboxd go to standard error too, in lines of their own. The command's standard input
 is streamed to the steps, which share it as the commands of a script do; the file of --stdin is for
@@ -15,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import signal
+from collections.abc import Iterable
 from typing import Any
 
 from .. import runtimes
@@ -24,7 +28,7 @@ from ..errors import ConfigError
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
 from .judged_cases import check, read_cases, request, run_cases
-from .local_tree import LocalTree, TreeEntry
+from .local_tree import LocalTree
 from .main import FAULT
 from .program_input import is_interactive, source
 from .reporter import Reporter
@@ -52,21 +56,28 @@ def main(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
     say = Reporter(args.quiet, args.json)
+    workspace = _workspace(args)
     excludes = exclusion(args.exclude, args.exclude_from, args.include_vcs)
     with contextlib.ExitStack() as stack:
-        tree = stack.enter_context(LocalTree(args.folder, excludes, say))
-        entries = list(tree.entries())
-        image = args.image or _detect(entries)
+        tree = None
+        if workspace:
+            image = args.image or _detect(_files_in(workspace))
+        else:
+            tree = stack.enter_context(LocalTree(args.folder, excludes, say))
+            entries = list(tree.entries())
+            image = args.image or _detect(entry.name for entry in entries if entry.is_file)
         requests(args.get)  # a name that cannot be a result is reported before the run
         if args.get:
             check_writable(args.into)
         options, config, stdin = _options(args), resources(args), source(args.stdin)
+        if workspace:
+            config["workspace"] = workspace
         if is_interactive(args, stdin):
             options["interactive"] = True
         body = _cases(args, image, options, config) if args.cases else {}
         client, daemon = connect_or_start(args.socket, stack, say, image)
         stack.enter_context(contextlib.closing(client))
-        if args.cases:
+        if tree and args.cases:
             code = run_cases(client, args, body, tree, entries, say)
             say.end(code)
             return code
@@ -78,7 +89,8 @@ def main(args: argparse.Namespace) -> int:
         turn = None if args.wait is None else Turn(say, args.wait)
         session = create(client, image, config, turn, args.name)
         with deleted(client, session) as temporary:
-            upload(client, session, tree, entries, say)
+            if tree:
+                upload(client, session, tree, entries, say)
             printer = ConsolePrinter(client, session, options, say, turn)
             code = printer.follow(stdin, exec_only=args.stdin is not None)
             outcome = fetch(client, session, args.get, args.into, say)
@@ -116,8 +128,26 @@ def _keep(
     say.phase(text, always=True, session=session)
 
 
-def _detect(entries: list[TreeEntry]) -> str:
-    image = runtimes.detect(entry.name for entry in entries if entry.is_file)
+def _workspace(args: argparse.Namespace) -> str:
+    """The absolute path of --workspace; "" without that. Raises ConfigError."""
+    if bool(args.folder) == bool(args.workspace):
+        raise ConfigError("name one of the two: FOLDER, to be uploaded, or --workspace DIR")
+    if not args.workspace:
+        return ""
+    if os.geteuid() == 0:
+        raise ConfigError("root has no workspaces: run this as the user whose directory it is")
+    return str(os.path.realpath(args.workspace))
+
+
+def _files_in(directory: str) -> list[str]:
+    try:
+        return [entry.name for entry in os.scandir(directory) if entry.is_file()]
+    except OSError as error:
+        raise ConfigError(f"--workspace {directory}: {error.strerror}") from None
+
+
+def _detect(files: Iterable[str]) -> str:
+    image = runtimes.detect(files)
     if image is None:
         raise ConfigError(
             "no runtime fits the files of the folder; name one with --image: 'sandboxd runtimes' "

@@ -39,7 +39,10 @@ def main(args: argparse.Namespace) -> int:
     """Carry out the attacks; 0 when all of them failed."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
-    attacks = _select(args.only, args.kind)
+    if args.workspace and os.geteuid() == 0:
+        raise ConfigError("root has no workspaces: run this as the user whose directory it is")
+    attacks = _select(args.only, args.kind, bool(args.workspace))
+    workspace = os.path.realpath(args.workspace) if args.workspace else ""
     if args.list:
         _list(attacks)
         return 0
@@ -53,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         client = stack.enter_context(contextlib.closing(connection))
         with deleted(client, create(client, args.image, {})):
             pass  # an unknown image is a mistake of the caller, and must not fail each attack
-        work = runner.AttackRunner(client, canaries, args.image, runner.is_root())
+        work = runner.AttackRunner(client, canaries, args.image, runner.is_root(), workspace)
         width = max(len(attack.name) for attack in attacks)
         for count, attack in enumerate(attacks, 1):
             _progress(f"{count}/{len(attacks)} {attack.name}", args.json)
@@ -67,19 +70,20 @@ def main(args: argparse.Namespace) -> int:
     return 0 if all(line.judgement.held for line in lines) else NOT_HELD
 
 
-def _select(only: list[str], kinds: list[str]) -> list[Attack]:
+def _select(only: list[str], kinds: list[str], with_workspace: bool) -> list[Attack]:
     """The attacks with these names and kinds. Raises ConfigError for a name that does not exist."""
+    attacks = (*runner.ATTACKS, *(runner.WORKSPACE_ATTACKS if with_workspace else ()))
     for kind in kinds:
         if kind not in protections.KINDS:
             raise ConfigError(f"--kind {kind}: choose one of {', '.join(protections.KINDS)}")
     for name in only:
-        if not any(fnmatch.fnmatchcase(attack.name, name) for attack in runner.ATTACKS):
+        if not any(fnmatch.fnmatchcase(attack.name, name) for attack in attacks):
             raise ConfigError(
                 f"--only {name}: no attack has this name; see 'sandboxd selftest --list'"
             )
     return [
         attack
-        for attack in runner.ATTACKS
+        for attack in attacks
         if (not kinds or attack.kind in kinds)
         and (not only or any(fnmatch.fnmatchcase(attack.name, name) for name in only))
     ]

@@ -32,6 +32,8 @@ MOUNTED = (
     "there"
 )
 
+OF_HOST = f"{HOME} is a workspace of the host, which takes no uploads through a session"
+
 _INVALID = {
     errno.ELOOP: "has too many links on its way",
     errno.EACCES: "permission denied",
@@ -42,6 +44,12 @@ _INVALID = {
     errno.ENAMETOOLONG: "is too long",
     errno.EMLINK: "has too many links",
 }
+
+
+def expect_own_home(home: int, stage: int) -> None:
+    """Raise Invalid when `home` is a workspace: then `stage` is on another file system."""
+    if os.fstat(home).st_dev != os.fstat(stage).st_dev:
+        raise Invalid(OF_HOST)
 
 
 def refused(error: OSError, parts: Name, disk: int | None = None) -> Refused:

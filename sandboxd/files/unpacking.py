@@ -21,7 +21,7 @@ from ..jail.syscalls import openat2
 from ..model import HOME
 from .api_connection import ApiConnection
 from .archive import ENTRIES_MAX
-from .beneath import refused
+from .beneath import expect_own_home, refused
 from .incoming_archive import IncomingArchive, SenderGone, bytes_max
 from .links import NO_LINKS, LinkRule, real_place
 from .paths import DEPTH_MAX, NAME_MAX, Name, absolute, inside, relative, shown
@@ -47,6 +47,7 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
     incoming = IncomingArchive(api, bytes_max(home))
     try:
         with contextlib.closing(_Unpacking(home, stage, directory)) as unpacking:
+            expect_own_home(home, stage)
             unpacking.receive(TarReader(incoming.read))
             incoming.finish()
             place(home, stage, unpacking.tree())

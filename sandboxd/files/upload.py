@@ -13,7 +13,7 @@ import os
 from ..errors import Invalid, Refused
 from ..filewire import FileWireError
 from .api_connection import ApiConnection
-from .beneath import refused
+from .beneath import expect_own_home, refused
 from .commit import commit
 from .paths import Name, naming_file
 from .sync import sync_file_system
@@ -28,6 +28,7 @@ def receive_files(api: ApiConnection, home: int, stage: int) -> None:
     try:
         if not _receive(api, inbox):
             return
+        expect_own_home(home, stage)
         commit(home, stage, inbox.files)
         sync_file_system(home)
     finally:

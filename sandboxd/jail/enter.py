@@ -23,7 +23,7 @@ Each failure is a StageError, after which the process must exit. No user code ha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..model import HOME, Limits
@@ -42,6 +42,7 @@ class Jail:
     view     all that runs see of the host (overlays.py)
     outside  the namespaces of the processes above: those of the warden, and of its spawner
     filters  runtime -> system call filter (seccomp.compile); "" for the others
+    workspace_filters  the same for sessions with a workspace, which must not set set-user-ID bits
     """
 
     root: str
@@ -49,16 +50,21 @@ class Jail:
     view: HostView
     outside: tuple[Mapping[str, str], ...]
     filters: Mapping[str, seccomp.Filter]
+    workspace_filters: Mapping[str, seccomp.Filter]
 
-    def filter(self, runtime: str) -> seccomp.Filter:
-        """The filter of a runtime. One that is not configured has the filter of all."""
-        return self.filters.get(runtime) or self.filters[""]
+    def filter(self, runtime: str, folders: Iterable[FolderMount]) -> seccomp.Filter:
+        """The filter of a runtime for a session with these `folders`. A runtime that is not
+        configured has the filter of all."""
+        has_workspace = any(folder.host for folder in folders)
+        filters = self.workspace_filters if has_workspace else self.filters
+        return filters.get(runtime) or filters[""]
 
 
 @dataclass(frozen=True, slots=True)
 class JailSession:
     """The parts of one run of a session. `workdir` and `tmp` are descriptors of detached mount
-    clones, `folders` the virtual folders that the workdir shows."""
+    clones, `folders` the virtual folders that the workdir shows. A workspace is the first of them,
+    and may be in the place of the workdir."""
 
     uid: int
     gid: int
@@ -91,9 +97,9 @@ def claim(
     session.group.join()
     session.group.verify_joined()
     namespaces.apply_cgroup()
-    own = rootfs.session(
-        session.uid, session.gid, session.workdir, session.tmp, limits.shm, limits.cpus
-    )
+    is_covered = any(folder.path == HOME for folder in session.folders)
+    workdir = None if is_covered else session.workdir
+    own = rootfs.session(session.uid, session.gid, workdir, session.tmp, limits.shm, limits.cpus)
     tree.apply([*rootfs.cgroups(session.group.dirs), *own, *session.folders])
     tree.seal(rootfs.SEALED)
     tree.pivot(HOME)
@@ -103,7 +109,7 @@ def claim(
 
     wanted = rlimits.plan(limits)
     rlimits.apply(wanted)
-    supervisor(seccomp.apply(jail.filter(session.runtime).program))
+    supervisor(seccomp.apply(jail.filter(session.runtime, session.folders).program))
     identity.apply(session.uid, session.gid)
     rlimits.verify(wanted)
     identity.verify(session.uid, session.gid)

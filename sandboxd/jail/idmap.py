@@ -1,15 +1,17 @@
 """The map of owners of a mount: an idmapped mount (mount_setattr(2), Linux 5.12).
 
-Files on disk belong to one id. Through the mount they belong to another id, and new files are
-stored with the first. Files of ids that the map does not name belong to "nobody" and cannot be
-written. The kernel takes the map from a user namespace that exists for this alone: no process
-lives in it, it gives no process a capability, and no program sees it.
+Files on disk belong to one uid and one gid. Through the mount they belong to others, and new files
+are stored with the first. Files of ids that the map does not name belong to "nobody" and cannot be
+written, but for the rights of all others. The kernel takes the map from a user namespace that
+exists for this alone: no process lives in it, it gives no process a capability, and no program sees
+it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 
 from . import syscalls
 from .mounts import IDMAP
@@ -18,12 +20,20 @@ from .stage import stage
 STAGE = "folders"
 
 
-def user_namespace(stored: int, seen: int) -> int:
-    """A user namespace that maps uid and gid `stored` to `seen`: a descriptor.
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """A uid and a gid."""
 
-    Raises StageError "folders" where the kernel refuses, as with user.max_user_namespaces = 0.
+    uid: int
+    gid: int
+
+
+def user_namespace(stored: Ids, seen: Ids, name: str = STAGE) -> int:
+    """A user namespace that maps the ids `stored` to those `seen`: a descriptor.
+
+    Raises StageError `name` where the kernel refuses, as with user.max_user_namespaces = 0.
     """
-    with stage(STAGE):
+    with stage(name):
         ready, report = os.pipe2(os.O_CLOEXEC)
         hold, done = os.pipe2(os.O_CLOEXEC)
         with os.fdopen(ready, "rb") as answer, os.fdopen(done, "wb"):
@@ -32,9 +42,9 @@ def user_namespace(stored: int, seen: int) -> int:
             os.close(hold)
             try:
                 _expect_created(answer.read())
-                for name in ("uid_map", "gid_map"):
-                    with open(f"/proc/{pid}/{name}", "w") as file:
-                        file.write(f"{stored} {seen} 1")
+                for kind in ("uid", "gid"):
+                    with open(f"/proc/{pid}/{kind}_map", "w") as file:
+                        file.write(f"{getattr(stored, kind)} {getattr(seen, kind)} 1")
                 return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             finally:
                 os.kill(pid, signal.SIGKILL)
@@ -73,10 +83,10 @@ def _expect_created(answer: bytes) -> None:
         raise OSError(code, f"no user namespace: {os.strerror(code)}")
 
 
-def apply(fd: int, attributes: int, userns: int) -> None:
+def apply(fd: int, attributes: int, userns: int, name: str = STAGE) -> None:
     """Give the detached clone `fd` its `attributes` and the map of `userns`.
 
-    Raises StageError "folders": EINVAL where kernel or file system cannot.
+    Raises StageError `name`: EINVAL where kernel or file system cannot.
     """
-    with stage(STAGE):
+    with stage(name):
         syscalls.mount_setattr(fd, attributes | IDMAP, recursive=False, userns=userns)

@@ -203,17 +203,17 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class FolderMount:
-    """A virtual folder (warden/slots/folders.py) at `name` in the directory `parent`.
-
-    `source` is a descriptor of a detached clone that has its attributes and its map of ids. The
-    programs of the session have written into `parent`. So the place must be a directory already,
-    and is looked up without following any link.
+    """A virtual folder or, with `host`, a workspace (warden/slots/) at `name` in the directory
+    `parent`. `source` is a detached clone that has its attributes and its map of ids. The programs
+    of the session have written into `parent`. So the place must be a directory already, and is
+    looked up without following any link.
     """
 
     parent: str
     name: str
     source: int
     attributes: int
+    host: bool = False
 
     @property
     def path(self) -> str:
@@ -222,7 +222,8 @@ class FolderMount:
 
     def describe(self) -> str:
         """The part in one line."""
-        return f"folder {self.path} {','.join(names(self.attributes))}"
+        attributes = ",".join(names(self.attributes))
+        return f"{'workspace' if self.host else 'folder'} {self.path} {attributes}"
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
@@ -275,9 +276,9 @@ class Mask:
         Bind(self.path, root + empty, self.attributes).apply(root)
 
 
-def clone(source: str | int) -> int:
-    """A detached clone of the mount tree at a path or a descriptor, to attach elsewhere."""
-    flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+def clone(source: str | int, recursive: bool = True) -> int:
+    """A detached clone of the mount at a path or a descriptor, `recursive` with those below it."""
+    flags = syscalls.OPEN_TREE_CLONE | (syscalls.AT_RECURSIVE if recursive else 0)
     if isinstance(source, int):
         return syscalls.open_tree("", flags | syscalls.AT_EMPTY_PATH, source)
     return syscalls.open_tree(source, flags)

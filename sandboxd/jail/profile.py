@@ -146,7 +146,8 @@ class Condition:
 
     EPERM means refused, and counted like the calls above. Other errors are everyday answers of the
     kernel, which programs expect and survive. `where`, an index and a value: the condition holds
-    only where this argument too has this value; the filter compares both in one rule.
+    only where this argument too has this value, under `where_mask`; the filter compares both in one
+    rule.
     """
 
     call: str
@@ -156,6 +157,7 @@ class Condition:
     errno: int
     where: tuple[int, int] | None = None
     inverted: bool = False
+    where_mask: int = ALL_BITS
 
 
 _NAMESPACES = {
@@ -247,6 +249,45 @@ CONDITIONS: tuple[Condition, ...] = (
         "prctl", 1, ALL_BITS, (_SECCOMP_MODE_FILTER,), errno.EINVAL, where=(0, _PR_SET_SECCOMP)
     ),
 )
+
+
+_S_ISUID, _S_ISGID = 0o4000, 0o2000
+_O_CREAT, _O_TMPFILE = 0o100, 0o20000000
+_MODES = {
+    "chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mkdir": 1, "mkdirat": 2,
+    "mknod": 1, "mknodat": 2,
+}  # fmt: skip
+"""Call -> the argument that is the mode of a file."""
+_OPENS = {"open": (1, 2), "openat": (2, 3)}
+"""Call -> the arguments of flags and mode. The kernel reads the mode with the flags O_CREAT and
+O_TMPFILE only (build_open_how in fs/open.c); with others it may be any number."""
+
+
+def _sets_id(call: str, index: int, where: tuple[int, int] | None = None) -> Condition:
+    """The mode in argument `index` has set-user-ID or set-group-ID; `where`, of a flag."""
+    bits = _S_ISUID | _S_ISGID
+    flag = where[1] if where else ALL_BITS
+    return Condition(
+        call, index, bits, (_S_ISUID, _S_ISGID, bits), errno.EPERM, where, where_mask=flag
+    )
+
+
+SET_ID: tuple[Condition, ...] = (
+    *(_sets_id(call, index) for call, index in _MODES.items()),
+    *(
+        _sets_id(call, mode, (flags, flag))
+        for call, (flags, mode) in _OPENS.items()
+        for flag in (_O_CREAT, _O_TMPFILE)
+    ),
+)
+"""The conditions of sessions with a workspace, besides CONDITIONS. The attribute nosuid of a mount
+holds for programs that see the file through this mount. The host would take a set-user-ID file of a
+workspace at its word. Extended attributes need no condition: security.capability takes
+CAP_SETFCAP, and ACLs have no such bits."""
+
+UNSEEN = ("openat2",)
+"""Calls whose mode lies in memory, which a filter cannot read. They are answered ENOSYS in sessions
+with a workspace, and programs fall back to openat."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,16 +152,18 @@ def shown_cpus(share: float) -> int:
     return max(1, min(math.ceil(share), os.cpu_count() or 1))
 
 
-def session(uid: int, gid: int, workdir: int, tmp: int, shm: int, share: float) -> list[Part]:
+def session(
+    uid: int, gid: int, workdir: int | None, tmp: int, shm: int, share: float
+) -> list[Part]:
     """The parts of one session: its accounts, its directories (descriptors), `shm` bytes, and its
-    `share` of CPUs."""
+    `share` of CPUs. Without a workdir there is a place for a workspace."""
     accounts = f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/bash\n"
     return [
         FileMount("/etc/passwd", accounts + "nobody:x:65534:65534:nobody:/:/bin/false\n"),
         FileMount("/etc/group", f"root:x:0:\ntty:x:5:\n{USER}:x:{gid}:\nnogroup:x:65534:\n"),
         Mount("/dev/shm", "tmpfs", WRITABLE, f"size={shm},nr_inodes=4096,mode=1777,uid={uid}"),
         *cpus(share),
-        Bind(HOME, workdir, WRITABLE),
+        Directory(HOME) if workdir is None else Bind(HOME, workdir, WRITABLE),
         Bind("/tmp", tmp, WRITABLE),
     ]
 

@@ -33,12 +33,12 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ..errors import StageError
 from . import syscalls
-from .profile import ALL_BITS, CONDITIONS, Condition, Profile, profile
+from .profile import ALL_BITS, CONDITIONS, SET_ID, UNSEEN, Condition, Profile, profile
 from .stage import expect, stage
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
@@ -71,12 +71,19 @@ class Filter:
     refused: dict[int, str]
 
 
-def compile(allow: tuple[str, ...] = (), refuse: tuple[str, ...] = ()) -> Filter:
-    """The filter for this machine, of the profile with these calls moved.
+def compile(
+    allow: tuple[str, ...] = (), refuse: tuple[str, ...] = (), set_id: bool = True
+) -> Filter:
+    """The filter for this machine, of the profile with these calls moved. Without `set_id` it also
+    refuses to set set-user-ID and set-group-ID bits: for sessions with a workspace.
 
     Raises StageError; ConfigError for calls that cannot be moved.
     """
     wanted = profile(allow, refuse)
+    conditions = CONDITIONS if set_id else (*CONDITIONS, *SET_ID)
+    if not set_id:
+        allowed = tuple(name for name in wanted.allowed if name not in UNSEEN)
+        wanted = replace(wanted, allowed=allowed)
     architecture = _ARCHITECTURES.get(os.uname().machine)
     if architecture is None:
         raise StageError("seccomp", f"no profile for the architecture {os.uname().machine}")
@@ -86,12 +93,12 @@ def compile(allow: tuple[str, ...] = (), refuse: tuple[str, ...] = ()) -> Filter
         (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
-        *_tree(_intervals(_blocks(wanted, numbers))),
+        *_tree(_intervals(_blocks(wanted, conditions, numbers))),
     ]
     if len(code) > _INSTRUCTIONS_MAX:
         raise StageError("seccomp", f"{len(code)} instructions; {_INSTRUCTIONS_MAX} are possible")
     program = b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
-    refused = [*wanted.refused, *(c.call for c in CONDITIONS if c.errno == errno.EPERM)]
+    refused = [*wanted.refused, *(c.call for c in conditions if c.errno == errno.EPERM)]
     return Filter(program, {numbers[name]: name for name in refused if name in numbers})
 
 
@@ -127,10 +134,12 @@ def _numbers(wanted: list[str]) -> dict[str, int]:
         raise StageError("seccomp", "libseccomp.so.2 is missing; install libseccomp2") from None
 
 
-def _blocks(wanted: Profile, numbers: Mapping[str, int]) -> dict[int, Block]:
+def _blocks(
+    wanted: Profile, conditions: Sequence[Condition], numbers: Mapping[str, int]
+) -> dict[int, Block]:
     """For each number of the profile the instructions that decide about the call."""
     blocks = {name: [(_RETURN, 0, 0, _ALLOW)] for name in wanted.allowed}
-    for condition in reversed(CONDITIONS):
+    for condition in reversed(conditions):
         if condition.call in blocks:
             blocks[condition.call] = [*_check(condition), *blocks[condition.call]]
     blocks |= {name: [(_RETURN, 0, 0, _NOTIFY)] for name in wanted.refused}
@@ -154,7 +163,10 @@ def _check(condition: Condition) -> Block:
     if condition.where is None:
         return block
     index, value = condition.where
-    return [(_LOAD, 0, 0, _ARGUMENTS + 8 * index), (_EQUAL, 0, len(block), value), *block]
+    guard = [(_LOAD, 0, 0, _ARGUMENTS + 8 * index)]
+    if condition.where_mask != ALL_BITS:
+        guard.append((_AND, 0, 0, condition.where_mask))
+    return [*guard, (_EQUAL, 0, len(block), value), *block]
 
 
 def _intervals(blocks: Mapping[int, Block]) -> list[Interval]:

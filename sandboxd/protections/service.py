@@ -88,6 +88,39 @@ PROTECTIONS = (
         tests=("tests/escape/test_folders.py",),
     ),
     Protection(
+        "workspaces",
+        "the kernel names the user at the Unix socket, whose directory below a configured path is "
+        "opened by descriptor, without links and mounts, and shown through an idmapped mount; the "
+        "warden seals its grant, and opens the directory again for each run",
+        ("warden/slots/workspaces.py", "warden/requests/workspace_requests.py",
+         "api/access/unix_caller.py"),
+        (
+            HostGuarantee(
+                "files", "workspaces", "directories of the host can be workspaces",
+                "use a directory on ext4, xfs, btrfs or tmpfs; for the service run scripts/install "
+                "again",
+                Kernel((5, 12), "CONFIG_USER_NS", "user.max_user_namespaces"),
+                "or remove the path from [workspaces]",
+            ),
+        ),
+        attacks=("leave-workspace",),
+        tests=("tests/escape/test_workspaces.py", "tests/escape/test_workspace_grants.py",
+               "tests/e2e/test_workspaces.py",
+               "tests/api/test_workspaces.py"),
+        remains="sockets and FIFOs in the tree connect programs with those of the host that use "
+        "them; the disk of the host is not bounded",
+    ),
+    Protection(
+        "set-user-ID files",
+        "the filter of a session with a workspace refuses each call that can set the bits; "
+        "openat2, whose mode it cannot read, is unknown",
+        ("jail/profile.py", "jail/seccomp.py"),
+        attacks=("workspace-set-id",),
+        tests=("tests/escape/test_set_id.py", "tests/jail/test_set_id_filter.py"),
+        remains="the user's own set-user-ID file, which the user has put into the tree, can be "
+        "changed through shared memory",
+    ),
+    Protection(
         "all or nothing",
         "each restriction is read back from the kernel; a difference stops the run before any "
         "program starts, and the error names the stage",

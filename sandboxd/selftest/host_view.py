@@ -17,6 +17,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import struct
 import tempfile
 import time
@@ -154,6 +155,15 @@ def look(what: str, pid: int) -> list[str]:
         return list(_LOOKS[what](pid))
     except (OSError, ValueError) as error:
         raise Unavailable(f"process {pid} ended before the host looked at it") from error
+
+
+def set_id_files(directory: str) -> Iterator[str]:
+    """The set-user-ID and set-group-ID files below a workspace."""
+    for top, _, names in os.walk(directory):
+        for name in names:
+            mode = os.lstat(f"{top}/{name}").st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+                yield f"{name} is a set-user-ID file of the workspace"
 
 
 def remains(of: Footprint) -> list[str]:

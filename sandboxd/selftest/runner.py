@@ -15,12 +15,15 @@ from ..errors import Refused, SandboxdError, Unavailable
 from ..jail import syscalls
 from . import host_view
 from .attack import NAMES, READY, Attack, AttackOutcome, Judgement, judge, source
-from .attacks import exhaustion, files, kernel, network, persistence, processes
+from .attacks import exhaustion, files, kernel, network, persistence, processes, workspace
 
 ATTACKS: tuple[Attack, ...] = (
     *files.ATTACKS, *processes.ATTACKS, *network.ATTACKS,
     *kernel.ATTACKS, *exhaustion.ATTACKS, *persistence.ATTACKS,
 )  # fmt: skip
+
+WORKSPACE_ATTACKS: tuple[Attack, ...] = workspace.ATTACKS
+"""The attacks for which the user has to name a workspace."""
 
 PYTHON = "/usr/bin/python3"
 MARGIN_S = 40.0
@@ -39,15 +42,22 @@ class SelftestClient(Protocol):
 
 
 class AttackRunner:
-    """Attacks on the daemon behind `api`. `is_root`: the host is looked at as well."""
+    """Attacks on the daemon behind `api`. `is_root`: the host is looked at as well. `workspace` is
+    the directory of the user for the attacks that need one."""
 
     def __init__(
-        self, api: SelftestClient, canaries: host_view.Canaries, image: str, is_root: bool
+        self,
+        api: SelftestClient,
+        canaries: host_view.Canaries,
+        image: str,
+        is_root: bool,
+        workspace: str = "",
     ) -> None:
         self._api = api
         self._canaries = canaries
         self._image = image
         self._is_root = is_root
+        self._workspace = workspace
         self._numbers = syscalls.syscall_numbers(NAMES)
 
     def attack(self, attack: Attack) -> Judgement:
@@ -58,6 +68,8 @@ class AttackRunner:
         except (SandboxdError, OSError) as error:
             return Judgement(None, str(error))
         breaches = [*outcome.host, *self._canaries.touched()]
+        if attack.workspace:
+            breaches += host_view.set_id_files(self._workspace)
         for footprint in prints:
             breaches += [f"left behind: {what}" for what in host_view.remains(footprint)]
         return judge(attack, replace(outcome, host=tuple(breaches)))
@@ -74,7 +86,8 @@ class AttackRunner:
                 other = stack.enter_context(self._session({}))
                 run = AttackRun(self._api, other, {"exec": self.command(attack.before, "before")})
                 run.until(READY, attack.timeout)
-            session = stack.enter_context(self._session(attack.resources))
+            workspace = self._workspace if attack.workspace else ""
+            session = stack.enter_context(self._session(attack.resources, workspace))
             token = f"selftest-{secrets.token_hex(8)}"
             steps = {attack.step: self.command(attack.program, token)}
             run = AttackRun(self._api, session, steps | {"timeout": attack.timeout})
@@ -111,13 +124,13 @@ class AttackRunner:
         )
 
     @contextlib.contextmanager
-    def _session(self, resources: dict[str, Any]) -> Iterator[str]:
+    def _session(self, resources: dict[str, Any], workspace: str = "") -> Iterator[str]:
         mem = {name: value for name, value in resources.items() if name == "mem"}
         others = {name: value for name, value in resources.items() if name != "mem"}
         body = {
             "name": f"selftest-{secrets.token_hex(6)}", "image": self._image,
-            "config": {"resources": mem, "resource_opts": others}, "reuseIfExists": False,
-            "ttlSeconds": TTL_S,
+            "config": {"resources": mem, "resource_opts": others, "workspace": workspace},
+            "reuseIfExists": False, "ttlSeconds": TTL_S,
         }  # fmt: skip
         id = self._api.call("POST", "/session", body)["sessionId"]
         try:

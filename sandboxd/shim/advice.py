@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 
 from ..model import Outcome, Sender, size
-from .facts import StepFacts, signal_name
+from .facts import WORKSPACE, StepFacts, signal_name
 
 INIT_LOST = "the run's init ended unexpectedly"
 KILLED_BY_CLIENT = "the run was ended on request"
@@ -218,6 +218,8 @@ def _disk(facts: StepFacts) -> str:
     grown = max(0, facts.stored.bytes - facts.stored_before.bytes)
     if facts.full and facts.full.startswith("folder "):
         return f"the virtual {facts.full} is full; remove files from it, or use a larger folder"
+    if facts.full == WORKSPACE:
+        return "the disk of the host that the workspace is on is full; remove files from it"
     if facts.ended_by == "disk":
         return (
             f"disk limit of {size(facts.limits.disk)} for this step reached; "

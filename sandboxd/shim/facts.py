@@ -23,6 +23,10 @@ class StorageUse:
     inodes: int = 0
 
 
+WORKSPACE = "workspace"
+"""The place of a run that is on a disk of the host."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepFacts:
     """The facts about one step.
@@ -35,7 +39,7 @@ class StepFacts:
     stored_before, stored
                       the storage in use at these two moments
     full              the first place that became full during the step: "disk", "inodes", "shm" or
-                      "folder NAME"; None: none did
+                      WORKSPACE, "folder NAME"; None: none did
     denied            refused system calls, name -> count
     last_denied       name of the last refused call
     external_signals  signals that the shim sent to the step, with the party that wanted each

@@ -5,7 +5,7 @@ The shim forks init and speaks with it over one SOCK_SEQPACKET socket:
     init -> shim   {"prepared"} or {"stage", "errno", "message"}
                                                                all is done that needs no run
     shim -> init   {"uid", "gid", "group", "runtime", "limits", "folders"} + descriptors of workdir,
-                   tmp and each of the folders [name, attributes]
+                   tmp and each of the folders [parent, name, attributes, host]
                                                                claim: take the run's identity
     init -> shim   {"listener"} + the seccomp listener         the shim answers refused calls
     init -> shim   {"ready"} or {"stage", "errno", "message"}  the jail is complete, or failed
@@ -45,9 +45,9 @@ from ..jail import rlimits, syscalls
 from ..jail.cgroup import Group
 from ..jail.descriptors import close_others
 from ..jail.enter import Jail, JailSession, claim, prepare
-from ..jail.mounts import FolderMount
 from ..jail.stage import stage
 from ..model import HOME, Limits
+from .run_spec import unpacked_folders
 
 LINGER_S = 1.0
 """Seconds in which programs can save their work after their terminal and shell have gone."""
@@ -93,10 +93,7 @@ def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
         os._exit(0)  # the shim has gone, and no run has come
     syscalls.set_process_title("sandboxd: init")
     limits = Limits(**message["limits"])
-    folders = tuple(
-        FolderMount(HOME, name, fd, attributes)
-        for (name, attributes), fd in zip(message["folders"], fds[2:], strict=True)
-    )
+    folders = unpacked_folders(message["folders"], fds[2:])
     group, runtime = Group(message["group"]), str(message["runtime"])
     session = JailSession(
         message["uid"], message["gid"], group, runtime, limits, fds[0], fds[1], folders

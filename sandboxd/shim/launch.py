@@ -21,6 +21,7 @@ from ..jail.enter import Jail, JailSession
 from ..jail.stage import stage
 from . import init
 from .denied_calls import DeniedCalls
+from .run_spec import packed_folders
 
 
 @dataclass
@@ -112,7 +113,7 @@ def send_claim(run_init: Init, session: JailSession) -> None:
         "group": session.group.dirs,
         "runtime": session.runtime,
         "limits": asdict(session.limits),
-        "folders": [[folder.name, folder.attributes] for folder in session.folders],
+        "folders": packed_folders(session.folders),
     }
     fds = [session.workdir, session.tmp, *(folder.source for folder in session.folders)]
     with stage("claim"):

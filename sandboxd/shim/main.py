@@ -38,6 +38,7 @@ from ..errors import StageError
 from ..jail import identity, syscalls
 from ..jail.descriptors import close_others
 from ..jail.enter import Jail, JailSession
+from ..jail.mounts import FolderMount
 from ..jail.stage import stage
 from ..model import most
 from ..spool import ConsoleWriter, append_event
@@ -45,6 +46,7 @@ from . import ipc
 from .broker_socket import BrokerSocket
 from .control import READERS_MAX
 from .denied_calls import DeniedCalls
+from .facts import WORKSPACE
 from .launch import Init, await_claim, await_prepared, prepare, send_claim
 from .rest import rest
 from .run import RunExecution
@@ -118,7 +120,7 @@ def _execute(spec: RunSpec, jail: Jail, init: Init | None, sock: socket.socket) 
         spec.group.join_shims()
         spec.group.open()  # by path, before init takes the root of both away
         send_claim(init, session)
-        denied = await_claim(init, jail.filter(spec.runtime).refused)
+        denied = await_claim(init, jail.filter(spec.runtime, spec.folders).refused)
         storage.add(SHM, ipc.SHM)
         broker = BrokerSocket() if spec.network else None
         _drop_root(spec, init, sock, denied, storage, broker)
@@ -143,8 +145,12 @@ def _execute(spec: RunSpec, jail: Jail, init: Init | None, sock: socket.socket) 
 def _open_storage(spec: RunSpec) -> Storage:
     """The places that the run can fill up: copies of the descriptors that init will mount."""
     with stage("storage"):
-        folders = {f"folder {folder.name}": os.dup(folder.source) for folder in spec.folders}
+        folders = {_place(folder): os.dup(folder.source) for folder in spec.folders}
         return Storage({SCRATCH: os.dup(spec.workdir)} | folders, spec.console)
+
+
+def _place(folder: FolderMount) -> str:
+    return WORKSPACE if folder.host else f"folder {folder.name}"
 
 
 def _drop_root(

@@ -14,7 +14,7 @@ from .. import wire
 from ..config import ConsoleConfig
 from ..jail.cgroup import Group
 from ..jail.mounts import FolderMount
-from ..model import ATTACHMENTS_MAX, HOME, Limits, Step
+from ..model import ATTACHMENTS_MAX, Limits, Step
 
 ORDER = wire.PACKET + 32 * 1024
 """Bytes of an order at most: the arguments of a request `start`, and some more."""
@@ -25,7 +25,7 @@ _PLAIN = ("slot", "run", "uid", "gid", "runtime", "terminal", "interactive", "sh
 """The fields that an order has as they are."""
 _NEXT = ("run", "interactive", "shell", "environ", "stays")
 """The same of an order for the next run of a session."""
-DESCRIPTORS_MAX = 7 + ATTACHMENTS_MAX
+DESCRIPTORS_MAX = 8 + ATTACHMENTS_MAX
 """Descriptors of an order at most."""
 
 
@@ -75,7 +75,7 @@ class RunSpec:
             "shims": self.group.shims,
             "steps": _packed(self.steps),
             "bounds": dataclasses.astuple(self.bounds),
-            "folders": [[folder.name, folder.attributes] for folder in self.folders],
+            "folders": packed_folders(self.folders),
             "stdin": self.stdin is not None,
         }
         stdin = [] if self.stdin is None else [self.stdin]
@@ -94,10 +94,7 @@ class RunSpec:
             group=Group(message["group"], message["shims"]),
             steps=_unpacked(message["steps"]),
             bounds=ConsoleConfig(*message["bounds"]),
-            folders=tuple(
-                FolderMount(HOME, name, source, attributes)
-                for (name, attributes), source in zip(message["folders"], others, strict=True)
-            ),
+            folders=unpacked_folders(message["folders"], others),
             workdir=workdir, tmp=tmp, console=console, journal=journal,
             listener=socket.socket(fileno=listener), lease=lease, stdin=stdin,
         )  # fmt: skip
@@ -125,6 +122,19 @@ class RunSpec:
             listener=socket.socket(fileno=fds[2]),
             stdin=fds[3] if message["stdin"] else None,
         )
+
+
+def packed_folders(folders: tuple[FolderMount, ...]) -> list[Any]:
+    """The folders as a message has them, without their descriptors."""
+    return [[each.parent, each.name, each.attributes, each.host] for each in folders]
+
+
+def unpacked_folders(folders: list[Any], fds: list[int]) -> tuple[FolderMount, ...]:
+    """The folders of a message, with the descriptors `fds`."""
+    return tuple(
+        FolderMount(parent, name, fd, attributes, host)
+        for (parent, name, attributes, host), fd in zip(folders, fds, strict=True)
+    )
 
 
 def _packed(steps: tuple[Step, ...]) -> list[Any]:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 
 from ..model import Change, Outcome, Sender, Verdict
 from . import advice
-from .facts import StepFacts
+from .facts import WORKSPACE, StepFacts
 
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGXFSZ", "SIGPIPE")
 """Signals that the kernel sends for an act of the program, at the moment of that act."""
@@ -87,7 +87,8 @@ def _limit_from_kernel(facts: StepFacts) -> str | None:
     if facts.signal == "SIGXFSZ":
         return "fsize"
     if facts.full:
-        return "disk" if facts.full.startswith("folder ") else facts.full
+        is_of_host = facts.full == WORKSPACE or facts.full.startswith("folder ")
+        return "disk" if is_of_host else facts.full
     return None
 
 

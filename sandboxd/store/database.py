@@ -147,6 +147,8 @@ MIGRATIONS: Sequence[str] = (
     ALTER TABLE sessions ADD COLUMN ttl_s REAL NOT NULL DEFAULT 0;
     ALTER TABLE sessions ADD COLUMN renewed_at REAL NOT NULL DEFAULT 0;
     """,
+    # JSON: the fields of model.Workspace, or null
+    "ALTER TABLE sessions ADD COLUMN workspace TEXT NOT NULL DEFAULT 'null'",
 )
 """Each brings the schema from the version that is its index to the next (PRAGMA user_version)."""
 

@@ -12,7 +12,7 @@ import sqlite3
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from ..model import Attachment, NetworkGrant
+from ..model import Attachment, NetworkGrant, Workspace
 from .database import Database
 
 State = Literal["PENDING", "PREPARING", "RUNNING", "TERMINATING", "TERMINATED"]
@@ -39,6 +39,7 @@ class SessionRow:
     idle_s       seconds without use after which it ends, as its client wants it; 0: as configured
     network      the hosts that its runs may reach; None: none
     ttl_s        seconds after renewed_at when it ends, unless its holder renews it; 0: it has none
+    workspace    the directory of the host that it sees, if it has one
     """
 
     id: str
@@ -68,6 +69,7 @@ class SessionRow:
     network: NetworkGrant | None = None
     ttl_s: float = 0.0
     renewed_at: float = 0.0
+    workspace: Workspace | None = None
 
 
 _FIELDS = tuple(each.name for each in fields(SessionRow))
@@ -78,7 +80,7 @@ of their own, which can be overwritten as a whole (secret_removal.py)."""
 _COLUMNS = ", ".join(
     f"coalesce(secrets.{name}, sessions.{name})" if name in BLANK else name for name in _FIELDS
 )
-_JSON = ("limits", "environ", "usage", "history", "mounts", "network")
+_JSON = ("limits", "environ", "usage", "history", "mounts", "network", "workspace")
 
 
 def all_rows(database: Database) -> list[SessionRow]:
@@ -112,8 +114,12 @@ def _select(database: Database, where: str, *values: Any) -> list[SessionRow]:
 def _row(columns: tuple[Any, ...]) -> SessionRow:
     values = dict(zip(_FIELDS, columns, strict=True))
     values |= {name: json.loads(values[name]) for name in _JSON}
-    mounts = tuple(Attachment(**mount) for mount in values["mounts"])
-    return SessionRow(**values | {"mounts": mounts, "network": _network(values["network"])})
+    changed = {
+        "mounts": tuple(Attachment(**mount) for mount in values["mounts"]),
+        "network": _network(values["network"]),
+        "workspace": Workspace(**values["workspace"]) if values["workspace"] else None,
+    }
+    return SessionRow(**values | changed)
 
 
 def _network(grant: dict[str, Any] | None) -> NetworkGrant | None:

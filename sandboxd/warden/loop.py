@@ -38,6 +38,7 @@ from .requests.run_requests import RunRequests
 from .requests.slot_requests import SlotRequests
 from .requests.spares import Spares
 from .requests.teardown import Teardown
+from .requests.workspace_requests import WorkspaceRequests
 from .runs.entries import Entries
 from .runs.spawner import SpawnerSpec
 from .runs.worker import Worker
@@ -124,6 +125,7 @@ class WardenLoop:
             ),
             RunRequests(resources, self._entries, self._workers.add, self._broker.link),
             FolderRequests(resources, self._workers.add, self._jobs),
+            WorkspaceRequests(resources, self._jobs),
         )
         self._dispatcher = Dispatcher(api.sock, acts)
 

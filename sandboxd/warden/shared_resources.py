@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..config import Config
@@ -9,11 +10,13 @@ from ..errors import ConfigError, Invalid, Unavailable
 from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
 from ..jail.enter import Jail
+from ..jail.mounts import FolderMount
 from .host_files import HostFiles
 from .runs.cgroups import Hierarchy
 from .slots.folders import FolderStore
 from .slots.leases import Slot, Slots
 from .slots.scratch import ScratchMaker
+from .slots.workspaces import WorkspaceStore
 
 
 class Resources:
@@ -24,6 +27,7 @@ class Resources:
     root     an empty directory on which a process builds the root of its own mount namespace
     outside  the namespaces of the host, which a jail must have left
     filter   the system call filter of all runtimes; `filters` has the exceptions
+    workspace_filters  the filters of sessions with a workspace; `filter` is not among them
     """
 
     def __init__(self, config: Config, hierarchy: Hierarchy, tied: bool = False) -> None:
@@ -33,10 +37,12 @@ class Resources:
         self.slots = Slots(config.slots, config.state_dir)
         self.scratch = ScratchMaker(config.scratch, config.state_dir)
         self.folders = FolderStore(config.state_dir)
+        self.workspaces = WorkspaceStore(lambda: self.config.workspaces.paths, config.state_dir)
         self.root = f"{config.state_dir}/root"
         self.outside = namespaces.current()
         self.filter = seccomp.compile()
         self.filters = compile_filters(config)
+        self.workspace_filters = compile_workspace_filters(config)
         self._jail: Jail | None = None
         os.makedirs(self.root, mode=0o700, exist_ok=True)
         self.host_files = HostFiles(config)
@@ -47,8 +53,9 @@ class Resources:
         Raises ConfigError when it cannot be used; then the old one stays.
         """
         filters = compile_filters(config)
+        workspace_filters = compile_workspace_filters(config)
         self.host_files.select(config)
-        self.filters = filters
+        self.filters, self.workspace_filters = filters, workspace_filters
         self.config = config
 
     def jail(self) -> Jail:
@@ -56,10 +63,18 @@ class Resources:
         of them changes."""
         view = self.host_files.current()
         filters = {"": self.filter} | self.filters
-        jail = Jail(self.root, self.config.rootfs.paths, view, (self.outside,), filters)
+        jail = Jail(
+            self.root, self.config.rootfs.paths, view, (self.outside,), filters,
+            self.workspace_filters,
+        )  # fmt: skip
         if jail != self._jail:
             self._jail = jail
         return self._jail
+
+    def folders_of(self, slot: Slot, stack: contextlib.ExitStack) -> tuple[FolderMount, ...]:
+        """The workspace and the folders of a slot as parts of a root; `stack` closes their
+        descriptors. Raises Unavailable, StageError."""
+        return (*self.workspaces.clones(slot, stack), *self.folders.clones(slot, stack))
 
     def groups(self) -> dict[str, Group]:
         """The groups of all runs, by name."""
@@ -83,13 +98,23 @@ class Resources:
         return slot
 
 
-def compile_filters(config: Config) -> dict[str, seccomp.Filter]:
+def compile_workspace_filters(config: Config) -> dict[str, seccomp.Filter]:
+    """Runtime -> system call filter of sessions with a workspace; "" for the others. None, where no
+    session can have one: a filter that is missing stops the run. Raises ConfigError."""
+    if not config.workspaces.paths:
+        return {}
+    return {"": seccomp.compile(set_id=False)} | compile_filters(config, set_id=False)
+
+
+def compile_filters(config: Config, set_id: bool = True) -> dict[str, seccomp.Filter]:
     """Runtime -> system call filter, for runtimes with one of their own. Raises ConfigError."""
     filters = {}
     for name, runtime in config.runtimes.items():
         if runtime.seccomp_allow or runtime.seccomp_refuse:
             try:
-                filters[name] = seccomp.compile(runtime.seccomp_allow, runtime.seccomp_refuse)
+                filters[name] = seccomp.compile(
+                    runtime.seccomp_allow, runtime.seccomp_refuse, set_id
+                )
             except ConfigError as error:
                 raise ConfigError(f"runtimes.{name}.seccomp_*: {error}") from None
     return filters

@@ -23,7 +23,7 @@ from typing import Any
 from sandboxd import wire
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.files.helper import serve
-from sandboxd.model import Attachment, NetworkGrant, Step
+from sandboxd.model import Attachment, NetworkGrant, Step, Workspace
 from sandboxd.warden.requests.dispatcher import Act, Dispatcher, acts_of
 from sandboxd.warden.requests.replies import PendingReply, Result
 
@@ -142,6 +142,12 @@ class FakeActs:
         os.write(fd, json.dumps({"slots": slots} | report | parts).encode())
         reply.succeed(Result(descriptors=[fd]))
 
+    def grant(self, reply: PendingReply, session: str, path: str, place: str, peer: int) -> None:
+        """A directory whose name has "foreign" belongs to another user."""
+        if "foreign" in path:
+            raise Invalid(f"{path} does not belong to the user 1000")
+        reply.succeed(Result({"uid": 1000, "gid": 100, "seal": "00" * 32}))
+
     def lease(
         self,
         reply: PendingReply,
@@ -150,6 +156,7 @@ class FakeActs:
         inodes: int,
         mounts: tuple[Attachment, ...],
         network: NetworkGrant | None,
+        workspace: Workspace | None,
     ) -> None:
         slot = next(self._numbers)
         self._sessions[slot] = session
@@ -166,6 +173,7 @@ class FakeActs:
         session: str,
         mounts: tuple[Attachment, ...],
         network: NetworkGrant | None,
+        workspace: Workspace | None,
         runs: Set[int],
     ) -> None:
         if not (self._base / str(slot) / "home").exists():

@@ -10,7 +10,7 @@ import pytest
 from sandboxd import protections
 from sandboxd.selftest import attack as attacks
 from sandboxd.selftest.attack import Attack, AttackOutcome, Canary, judge, source
-from sandboxd.selftest.runner import ATTACKS
+from sandboxd.selftest.runner import ATTACKS, WORKSPACE_ATTACKS
 
 ATTACK = Attack("a", "files", "x", "")
 MEMORY = replace(ATTACK, ends="memory")
@@ -18,8 +18,11 @@ CUT = replace(ATTACK, ends="cut")
 PRINTED = "x" * attacks.PRINTED
 
 
+EVERY = (*ATTACKS, *WORKSPACE_ATTACKS)
+
+
 def test_names_of_attacks_are_unique() -> None:
-    names = [attack.name for attack in ATTACKS]
+    names = [attack.name for attack in EVERY]
     assert len(set(names)) == len(names) >= 90
 
 
@@ -29,7 +32,7 @@ def test_attacks_are_of_every_kind_and_of_no_other() -> None:
         attacks.of("nonsense")
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
 def test_program_of_an_attack_is_python(attack: Attack) -> None:
     for program in (attack.program, attack.before):
         compile(source(program, {}, Canary(), "", "token"), attack.name, "exec")
@@ -62,5 +65,5 @@ def test_outcome_is_judged(attack: Attack, outcome: AttackOutcome, held: bool | 
 def test_every_call_that_an_attack_names_has_a_number() -> None:
     """Without one the program would take the call for one that the filter does not know."""
     pattern = r"\b(?:call|filtered)\([\"'](\w+)[\"']"
-    names = {name for one in ATTACKS for name in re.findall(pattern, one.program)}
+    names = {name for one in EVERY for name in re.findall(pattern, one.program)}
     assert {"mount", "pidfd_getfd", "prctl"} <= names <= set(attacks.NAMES)

@@ -50,12 +50,12 @@ def _attachment(
     if not isinstance(name, str):
         raise _bad("mounts", "names of virtual folders")
     row = find(name)
-    place = _place(places.get(name) or row.name, f"mount_map.{name}")
+    place = name_in_home(places.get(name) or row.name, f"mount_map.{name}")
     return Attachment(row.id, place, _read_only(row, options.get(name), f"mount_options.{name}"))
 
 
-def _place(place: Any, where: str) -> str:
-    """The name in /home/work for `place`, which is relative or absolute."""
+def name_in_home(place: Any, where: str) -> str:
+    """The name in /home/work for `place`, which is relative or absolute. Raises Invalid."""
     text = place.removeprefix(f"{HOME}/").removesuffix("/") if isinstance(place, str) else ""
     if not FOLDER_NAME.fullmatch(text):
         raise _bad(where, f"NAME or {HOME}/NAME, of ASCII letters, digits, _ . or -")

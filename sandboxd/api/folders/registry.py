@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...config import FoldersConfig
+from ...config_folders import FoldersConfig
 from ...errors import (
     Deleted,
     FolderExists,

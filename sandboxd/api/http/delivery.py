@@ -26,6 +26,7 @@ AT_ONCE = 16 * 1024
 _KEY = "sandboxd.handed_over"
 _PRESENCE = "sandboxd.presence"
 _GONE = "sandboxd.gone"
+_SOCKET = "sandboxd.socket"
 
 PATIENCE_S = 10.0
 """Seconds in which a client has to read a response. After that it may ask again for the rest, over
@@ -47,6 +48,7 @@ class Delivering:
         extensions[_KEY] = self._handed_over
         extensions[_PRESENCE] = lambda: self._expect_presence(scope)
         extensions[_GONE] = self._is_gone
+        extensions[_SOCKET] = self.transport.get_extra_info("socket")
 
     def _is_gone(self) -> bool:
         return self._lost
@@ -85,6 +87,12 @@ class Delivering:
             return False
         finally:
             self.transport.set_write_buffer_limits()
+
+
+def connection_of(scope: MutableMapping[str, Any]) -> int | None:
+    """The descriptor of the connection that the request came on; None: a test has made it up."""
+    sock = scope.get("extensions", {}).get(_SOCKET)
+    return None if sock is None else int(sock.fileno())
 
 
 def is_gone(scope: MutableMapping[str, Any]) -> bool:

@@ -12,20 +12,23 @@ import platform
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, NotRequired
 
 from msgspec import Meta
 from starlette.requests import Request
 
-from ...errors import Invalid, StageError, Unavailable
+from ...errors import Exists, Invalid, StageError, Unavailable
+from ...model import Workspace
 from ...runs.plan import Clamp
 from ...store.sessions import SessionRow
 from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
-from ..folders.attachments import attachments
+from ..access.unix_caller import unix_connection
+from ..folders.attachments import attachments, name_in_home
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, requested_limits, sizes
+from ..sessions import lifecycle, requested_limits, sizes, workspace_facts
 from ..sessions.admission import Waiting
 from ..sessions.registry import new_id
 from ..sessions.session import Session
@@ -46,7 +49,7 @@ class SessionSettings(ParameterSet):
 
     aliases = {
         "mountMap": "mount_map", "resourceOpts": "resource_opts", "preopenPorts": "preopen_ports",
-        "agentList": "agent_list",
+        "agentList": "agent_list", "workspacePlace": "workspace_place",
     }  # fmt: skip
 
     environ: sizes.Variables = {}
@@ -57,6 +60,8 @@ class SessionSettings(ParameterSet):
     mount_map: dict[str, Any] = {}
     mount_id_map: dict[str, Any] = {}
     mount_options: dict[str, Any] = {}
+    workspace: str = ""
+    workspace_place: str = ""
     preopen_ports: list[Any] = []
     agent_list: list[Any] = []
     attach_network: str = ""
@@ -134,6 +139,7 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     here.sessions.admission.check_pids(limits.get("pids", 0), "config.resource_opts.pids")
     row = _row(here, await creator(request), body, settings)
     row = replace(row, runtime=runtime.name, limits=limits)
+    row = replace(row, workspace=await _workspace(request, settings, row))
     annotate(request, name=row.name, runtime=runtime.name)
     if row.network:
         annotate(request, network=row.network.profile)
@@ -149,14 +155,14 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
         for mount in row.mounts:  # a folder may have been deleted meanwhile: NotFound
             here.folders.by_id(mount.folder)
         raise
+    _expect_same_workspace(session, row)
     if created and not body.enqueue_only:
         await _wait(session, min(body.max_wait, here.config.sessions.wait_s))
     annotate(request, session=session.row.id, created=created)
     if not created:
         lowered = []
-    if lowered:
-        values = "; ".join(f"{clamp.name} was lowered {clamp.text}" for clamp in lowered)
-        session.runs.notice = f"limits of this session: {values}"
+    if created:
+        session.runs.notice = "; ".join(_notices(here, session, lowered))
     answer = _answer(session, body, created, lowered)
     if network := described(session.row.network, config.network):
         answer["network"] = network
@@ -189,6 +195,46 @@ def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSetti
             lambda ref: here.folders.find(owner, ref).row,
         ),
     )
+
+
+async def _workspace(
+    request: Request, settings: SessionSettings, row: SessionRow
+) -> Workspace | None:
+    """The workspace of the new session `row`. Raises Forbidden, Invalid."""
+    if not settings.workspace:
+        if settings.workspace_place:
+            data = {"config.workspace_place": "only with config.workspace"}
+            raise Invalid("Input validation error", data)
+        return None
+    connection = unix_connection(request.scope, "a workspace")
+    path, place = workspace_facts.host_path(settings.workspace), ""
+    if settings.workspace_place:
+        place = name_in_home(settings.workspace_place, "workspace_place")
+        workspace_facts.check_place(place, row.mounts)
+    warden = state(request).sessions.services.warden
+    granted = await warden.grant(row.id, path, place, connection)
+    annotate(request, workspace=path, uid=granted.uid)
+    return granted
+
+
+def _expect_same_workspace(session: Session, wanted: SessionRow) -> None:
+    """Raise Exists when a session that is used again has another workspace."""
+    facts = [one and (one.path, one.place, one.uid, one.gid) for one in
+             (session.row.workspace, wanted.workspace)]  # fmt: skip
+    if facts[0] != facts[1]:
+        data = {"existingSessionId": session.row.id}
+        raise Exists(f"A session named {wanted.name} exists: with another workspace.", data)
+
+
+def _notices(here: AppState, session: Session, lowered: list[Clamp]) -> Iterator[str]:
+    """Remarks for the first run of a new session."""
+    if lowered:
+        values = "; ".join(f"{clamp.name} was lowered {clamp.text}" for clamp in lowered)
+        yield f"limits of this session: {values}"
+    if session.row.workspace:
+        every = here.sessions.of(None)
+        if shared := workspace_facts.sharing(session.row.workspace, every, session.row.id):
+            yield f"{shared} other session(s) use the files of this workspace at the same time"
 
 
 async def _wait(session: Session, seconds: float) -> None:

@@ -18,10 +18,11 @@ from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.responses import JsonResponse
-from ..sessions import sizes
+from ..sessions import sizes, workspace_facts
 from ..sessions.admission import Waiting
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described
+from ..sessions.workspace_facts import WorkspaceFacts
 from ..state import AppState, session, state
 from .gql_items import iso
 
@@ -108,6 +109,7 @@ class SandboxFacts(TypedDict):
     scratch: ScratchSize
     mounts: list[Attachment]
     network: SessionNetwork | None
+    workspace: WorkspaceFacts | None
     queue: Waiting | None
     ends: ComingEnd | None
     ttlSeconds: float
@@ -201,6 +203,7 @@ def _described(session: Session, here: AppState) -> SessionFacts:
             },
             "mounts": list(row.mounts),
             "network": described(row.network, config.network),
+            "workspace": workspace_facts.facts(row, here.sessions.of(None)),
             "queue": session.waits,
             "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
             "ttlSeconds": row.ttl_s,

@@ -160,7 +160,9 @@ class Creation:
         until = time.monotonic() + min(wait_s, config.sessions.wait_s)
         while True:
             try:
-                return await warden.lease(row.id, size, inodes, row.mounts, row.network)
+                return await warden.lease(
+                    row.id, size, inodes, row.mounts, row.network, row.workspace
+                )
             except Unavailable:
                 if warden.gone or time.monotonic() >= until:
                     raise

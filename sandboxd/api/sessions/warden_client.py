@@ -23,7 +23,7 @@ import msgspec
 
 from ... import wire
 from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
-from ...model import Attachment, NetworkGrant, Step
+from ...model import Attachment, NetworkGrant, Step, Workspace
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
 from ...wire_ops import check_reply
@@ -157,6 +157,14 @@ class WardenClient:
             raise Unavailable("the sweep has failed", str(fault))
         return report
 
+    async def grant(self, session: str, path: str, place: str, connection: int) -> Workspace:
+        """The directory `path` as the workspace of a session of the user at the other end of the
+        `connection`. Raises Invalid with the reason for a directory that cannot be one."""
+        reply, _ = await self._request(
+            "grant", (connection,), session=session, path=path, place=place
+        )
+        return Workspace(path, place, **reply)
+
     async def lease(
         self,
         session: str,
@@ -164,6 +172,7 @@ class WardenClient:
         inodes: int,
         mounts: Sequence[Attachment],
         network: NetworkGrant | None = None,
+        workspace: Workspace | None = None,
     ) -> int:
         """A slot for the session with this UUID, with `size` bytes of scratch. It survives a
         restart of the host."""
@@ -172,6 +181,7 @@ class WardenClient:
             reply, fds = await self._request(
                 "lease", session=session, size=size, inodes=inodes, mounts=folders,
                 network=network and asdict(network),
+                workspace=workspace and asdict(workspace),
             )  # fmt: skip
         except wire.Starved as starved:
             if isinstance(slot := starved.message.get("slot"), int):
@@ -195,6 +205,7 @@ class WardenClient:
         mounts: Sequence[Attachment],
         runs: Sequence[int],
         network: NetworkGrant | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         """Take up a session of an earlier daemon, with those of its `runs` that go on.
 
@@ -205,6 +216,7 @@ class WardenClient:
         await self._request(
             "adopt", slot=slot, session=session, mounts=folders, runs=list(runs),
             network=network and asdict(network),
+            workspace=workspace and asdict(workspace),
         )  # fmt: skip
 
     async def start(

@@ -59,6 +59,7 @@ PROBES: dict[str, Probe] = {
     "openat2": storage.paths,
     "scratch": storage.scratch,
     "idmapped-mounts": storage.mapped,
+    "workspaces": storage.workspaces,
     "protected-hardlinks": storage.hard_links,
     "uids": machine.uids,
     "interpreter": machine.interpreter,

@@ -7,11 +7,13 @@ The acts are grouped by subject; each has the name of its request and takes the 
     slot_requests.py     adopt, files, release
     run_requests.py      start, follow, forget
     folder_requests.py   folder_files, folder_remove
+    workspace_requests.py   grant
 
 The api is not trusted with root, so the warden believes nothing that it sends: a slot must be
 leased to the session, limits are clamped to the ceilings once more, and no text of a client is
-ever a path here. Run directories are named by numbers, folders by UUIDs, and the place of a
-folder in a workdir by one component of a harmless alphabet.
+ever a path here, but for that of a workspace (slots/workspaces.py). Run directories are named by
+numbers, folders by UUIDs, and the place of a folder in a workdir by one component of a harmless
+alphabet.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import Any
 
 from ...errors import Invalid, SandboxdError, StageError, Unavailable
 from ...jail.stage import stage
-from ...model import Attachment, NetworkGrant
+from ...model import Attachment, NetworkGrant, Workspace
 from ..background import FAILED, BackgroundJobs, reported
 from ..doctor.trial import die_with
 from ..leaks.rule import slot_of_group
@@ -43,6 +43,7 @@ class _Lease:
     inodes: int
     mounts: tuple[Attachment, ...]
     network: NetworkGrant | None
+    workspace: Workspace | None
 
 
 class Provisioning:
@@ -66,18 +67,20 @@ class Provisioning:
         inodes: int,
         mounts: tuple[Attachment, ...],
         network: NetworkGrant | None,
+        workspace: Workspace | None,
     ) -> None:
         """Lease a slot and have its scratch made, as soon as a slot is vacant. Raises
         SandboxdError, OSError."""
         if network and (refusal := self._resources.config.network.refusal(network)):
             raise Invalid(refusal)
-        if not mounts and (claimed := self._spares.claim(session, size, inodes)):
+        is_plain = not mounts and workspace is None
+        if is_plain and (claimed := self._spares.claim(session, size, inodes)):
             slot, name = claimed
             slot.network = network
             reply.succeed(Result({"slot": slot.number}, [name]))
             self._make_ahead()
             return
-        lease = _Lease(reply, session, size, inodes, mounts, network)
+        lease = _Lease(reply, session, size, inodes, mounts, network, workspace)
         slots = self._resources.slots
         if self._waiting or not slots.vacant:
             self._waiting.append(lease)
@@ -180,6 +183,7 @@ class Provisioning:
 
         try:
             resources.folders.lend(slot, lease.mounts)
+            resources.workspaces.lend(slot, lease.workspace)
             self._begin(
                 f"make slot {slot.number}",
                 lambda: make_slot(resources, slot, lease.size, lease.inodes),
@@ -224,7 +228,10 @@ def make_slot(resources: Resources, slot: Slot, size: int, inodes: int) -> None:
     """Make the scratch of a reserved slot, of `size` bytes and `inodes`. Raises StageError."""
     resources.scratch.make(slot.path, slot.uid, size, inodes)
     with stage("lease"):
-        for mount in slot.folders:  # its place; no program of the session has run yet
-            os.mkdir(f"{slot.scratch}/work/{mount.name}")
+        places = [mount.name for mount in slot.folders]
+        if slot.workspace and slot.workspace.place:
+            places.append(slot.workspace.place)
+        for place in places:  # no program of the session has run yet
+            os.mkdir(f"{slot.scratch}/work/{place}")
         flush.file_system(slot.scratch)
         resources.slots.commit(slot)

@@ -120,7 +120,7 @@ class RunRequests:
         self._share(spec, slot, group)
         run_directory.note(slot.run_path(spec.run), group)
         workdir, tmp = self._workplaces(slot, stack)
-        folders = resources.folders.clones(slot, stack)
+        folders = resources.folders_of(slot, stack)
         spec = replace(spec, group=group, workdir=workdir, tmp=tmp, folders=folders)
         return self._entries.begin(spec, self._tenancy(spec, slot), resources.jail()), group
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import StageError
 from ...jail.stage import stage
-from ...model import Attachment, NetworkGrant
+from ...model import Attachment, NetworkGrant, Workspace
 from ..background import FAILED, BackgroundJobs, reported
 from ..runs.launcher import HelperView, start_helper
 from ..runs.worker import Worker
@@ -49,12 +49,15 @@ class SlotRequests:
         session: str,
         mounts: tuple[Attachment, ...],
         network: NetworkGrant | None,
+        workspace: Workspace | None,
         runs: Set[int],
     ) -> None:
         """Take up a slot of an earlier daemon. The slot is leased in spite of a StageError, with
         shims at work, see adoption.py."""
         adoption = take_up(self._resources, slot, session, runs)
         adoption.slot.network = network
+        # Opened for each run, and not now: a directory that is gone is no reason to lose the rest.
+        adoption.slot.workspace = workspace
         for worker in adoption.shims:
             self._workers.add(worker)
             self._link(worker.slot, worker.run)
@@ -85,7 +88,7 @@ class SlotRequests:
         with contextlib.ExitStack() as stack:
             with stage("file helper"):
                 root = clone_into(stack, leased.scratch)
-            folders = resources.folders.clones(leased, stack)
+            folders = resources.folders_of(leased, stack)
             view = HelperView(f"sandboxd: files slot {slot}", leased.uid, root, folders)
             pid, fd = start_helper(view, resources.root)
         self._workers.add(Worker(pid, leased))

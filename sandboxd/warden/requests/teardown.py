@@ -175,6 +175,7 @@ def free(resources: Resources, slot: Slot) -> None:
 def vacate(resources: Resources, slot: Slot) -> list[int]:
     """Take a slot that has no workers away from its session; its folders for `reclaim`."""
     folders = resources.folders.take_back(slot)
+    resources.workspaces.take_back(slot)
     for run in run_directory.numbers(slot.path):
         cursor_files.remove(slot.run_path(run))
     resources.slots.vacate(slot)

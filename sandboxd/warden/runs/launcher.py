@@ -21,6 +21,7 @@ from ...files.removal import empty
 from ...jail import identity, syscalls
 from ...jail.mounts import WRITABLE, FolderMount, attach
 from ...jail.stage import stage
+from ...model import HOME
 from ..fork import fork
 from ..slots.scratch import INBOXES
 
@@ -97,7 +98,8 @@ def _confine(view: HelperView, root: str) -> tuple[int, int, int | None, int | N
     identity.verify(view.uid, view.uid)
     with stage("file helper"):
         uploads = os.open("uploads", _DIRECTORY) if os.path.isdir("uploads") else None
-        home = _open_closed("work")
+        is_hosts = any(folder.path == HOME for folder in view.folders)
+        home = os.open("work", _DIRECTORY) if is_hosts else _open_closed("work")
         tmp = _open_closed("tmp") if os.path.isdir("tmp") else None
         return home, _inbox(home), uploads, tmp
 
@@ -111,15 +113,15 @@ def _open_closed(name: str) -> int:
 
 
 def _attach(folders: tuple[FolderMount, ...]) -> None:
-    """Show `folders` in the workdir of the view, where no program may be executed."""
-    if not folders:
-        return
-    workdir = os.open("work", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Show `folders` in the workdir of the view, where no program may be executed. A workspace that
+    takes the place of the workdir is the first."""
     for folder in folders:
-        syscalls.mount_setattr(folder.source, syscalls.MOUNT_ATTR_NOEXEC)
-        attach(folder.source, workdir, folder.name)
+        syscalls.mount_setattr(folder.source, syscalls.MOUNT_ATTR_NOEXEC, recursive=False)
+        parent, name = (".", "work") if folder.path == HOME else ("work", folder.name)
+        place = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        attach(folder.source, place, name)
+        os.close(place)
         os.close(folder.source)
-    os.close(workdir)
 
 
 def _inbox(home: int) -> int:

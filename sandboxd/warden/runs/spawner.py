@@ -88,20 +88,24 @@ def _text(value: bytes) -> str:
 def _jail(values: dict[str, Any]) -> Jail:
     view = values["view"]
     sources = tuple(Source(**source) for source in view["sources"])
-    filters = {
-        name: Filter(
-            base64.b64decode(one["program"]),
-            {int(number): call for number, call in one["refused"].items()},
-        )
-        for name, one in values["filters"].items()
-    }
     return Jail(
         values["root"],
         tuple(values["paths"]),
         HostView(view["directory"], tuple(view["files"]), tuple(view["lowers"]), sources),
         tuple(values["outside"]),
-        filters,
+        _filters(values["filters"]),
+        _filters(values["workspace_filters"]),
     )
+
+
+def _filters(values: dict[str, Any]) -> dict[str, Filter]:
+    return {
+        name: Filter(
+            base64.b64decode(one["program"]),
+            {int(number): call for number, call in one["refused"].items()},
+        )
+        for name, one in values.items()
+    }
 
 
 def start(spec: SpawnerSpec) -> tuple[int, socket.socket]:

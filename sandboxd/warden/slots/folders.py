@@ -25,6 +25,7 @@ from collections.abc import Iterator
 
 from ...errors import Invalid, StageError
 from ...jail import idmap
+from ...jail.idmap import Ids
 from ...jail.mounts import IDMAP, RDONLY, WRITABLE, FolderMount, clone
 from ...jail.stage import stage
 from ...model import HOME, Attachment
@@ -96,7 +97,7 @@ class FolderStore:
         if not mounts:
             return
         slot.folders = mounts
-        slot.idmap = idmap.user_namespace(FOLDER_UID, slot.uid)
+        slot.idmap = idmap.user_namespace(Ids(FOLDER_UID, FOLDER_UID), Ids(slot.uid, slot.gid))
         for one in mounts:
             if not self._users.get(one.folder):
                 self._attach(one.folder)

@@ -32,7 +32,7 @@ from ... import log
 from ...config import SlotsConfig
 from ...errors import Invalid, Unavailable
 from ...jail.cgroup import Group
-from ...model import Attachment, Limits, NetworkGrant
+from ...model import Attachment, Limits, NetworkGrant, Workspace
 from ..uid_lease import UidLease, lease_uid
 from . import flush
 from .reclaim import reclaim, unused
@@ -72,6 +72,8 @@ class Slot:
     folders    the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
     network    the hosts that the runs of its session may reach; None: none
+    workspace  the directory of the host that its session sees, if it has one
+    workspace_map   the same for its files
     """
 
     number: int
@@ -88,6 +90,8 @@ class Slot:
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
     network: NetworkGrant | None = None
+    workspace: Workspace | None = None
+    workspace_map: int | None = None
 
     @property
     def gid(self) -> int:

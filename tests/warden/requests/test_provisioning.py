@@ -23,6 +23,8 @@ from sandboxd.warden.slots.leases import Slot
 
 from ...sandbox import BareWarden
 
+USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "mounts": [], "workspace": None}
+
 
 class Work:
     """A small loop that collects background jobs, and the replies of their requests."""
@@ -34,7 +36,7 @@ class Work:
     def begin(self, number: int, **changes: Any) -> int | None:
         """Ask for a slot, as the api does; its number if a slot was vacant."""
         session = str(uuid.uuid4())
-        arguments = {"session": session, "size": 64 << 20, "inodes": 4096, "mounts": []} | changes
+        arguments = USUAL | {"session": session} | changes
         reply = PendingReply(self.theirs, number)
         self.warden.provisioning.lease(reply, **self.warden.checked("lease", **arguments))
         leased = self.warden.resources.slots.leased.values()
@@ -43,7 +45,7 @@ class Work:
     def lease(self, number: int = 7, **changes: Any) -> Slot:
         """Begin to lease a slot; it is not ready yet."""
         session = str(uuid.uuid4())
-        arguments = {"session": session, "size": 64 << 20, "inodes": 4096, "mounts": []} | changes
+        arguments = USUAL | {"session": session} | changes
         reply = PendingReply(self.theirs, number)
         self.warden.prove()
         self.warden.provisioning.lease(reply, **self.warden.checked("lease", **arguments))

@@ -202,7 +202,7 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
     selected = Selection(rootfs.etc_builtin, rootfs.etc, packages=False)
     view = make_view(copy, selected, rootfs.paths)
     outside, program = namespaces.current(), seccomp.compile()
-    jail = Jail(root, rootfs.paths, view, (outside,), {"": program})
+    jail = Jail(root, rootfs.paths, view, (outside,), {"": program}, {})
     limits = host.config.limits.exec
     init = launch.prepare(jail)
     try:

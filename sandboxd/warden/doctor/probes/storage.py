@@ -7,13 +7,16 @@ import os
 from pathlib import Path
 
 from ....errors import StageError
-from ....jail import identity, idmap, syscalls
+from ....jail import identity, idmap, seccomp, syscalls
 from ....jail.chroot import own_mounts
+from ....jail.idmap import Ids
 from ....jail.mounts import WRITABLE, Mount, clone
 from ....jail.stage import expect
 from ....model import MIB
 from ...slots import images
 from ...slots.folders import FOLDER_UID
+from ...slots.workspaces import check_file_system, fstype, open_root
+from ...slots.workspaces import mapped as mapped_clone
 from . import ProbeContext
 
 _SIZE, _INODES = 16 * MIB, 64
@@ -61,9 +64,34 @@ def mapped(host: ProbeContext) -> str:
     os.mkdir(f"{target}/work")
     os.chown(f"{target}/work", FOLDER_UID, FOLDER_UID)
     fd = clone(f"{target}/work")
-    idmap.apply(fd, WRITABLE, idmap.user_namespace(FOLDER_UID, host.uid))
+    stored, seen = Ids(FOLDER_UID, FOLDER_UID), Ids(host.uid, host.uid)
+    idmap.apply(fd, WRITABLE, idmap.user_namespace(stored, seen))
     expect("folders", "owner seen", os.fstat(fd).st_uid, host.uid)
     return ""
+
+
+def workspaces(host: ProbeContext) -> str:
+    """Each path of [workspaces] can be shown with another owner, and programs that see it cannot
+    set set-user-ID bits."""
+    kinds = []
+    own_mounts()
+    for path in host.config.workspaces.paths:
+        root = open_root(path)
+        check_file_system(root, path)
+        userns = idmap.user_namespace(Ids(host.uid, host.uid), Ids(FOLDER_UID, FOLDER_UID))
+        os.close(mapped_clone(root, userns))
+        kinds.append(f"{path} ({fstype(root)})")
+    if not kinds:
+        return "none is configured"
+    file = os.open(f"{host.directory}/file", os.O_CREAT | os.O_WRONLY, 0o600)
+    os.close(seccomp.apply(seccomp.compile(set_id=False).program))  # nobody answers: ENOSYS
+    for bits in (0o4600, 0o2600):
+        try:
+            os.fchmod(file, bits)
+        except OSError:
+            continue
+        raise StageError("workspace", "a set-user-ID bit was set")
+    return ", ".join(kinds)
 
 
 def hard_links(host: ProbeContext) -> str:
