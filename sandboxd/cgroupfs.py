@@ -96,22 +96,16 @@ class GroupFiles:
         """The text of a file."""
         if name in self._fds:
             return os.pread(self._fds[name], 16384, 0).decode().strip()
-        fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, 16384).decode().strip()
-        finally:
-            os.close(fd)
+        with open(self._path(name), "rb", buffering=0) as file:
+            return file.read(16384).decode().strip()
 
     def write(self, name: str, value: str) -> None:
         """Write a value into a file."""
         if name in self._fds:
             os.pwrite(self._fds[name], value.encode(), 0)
             return
-        fd = os.open(self._path(name), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
+        with open(self._path(name), "wb", buffering=0) as file:
+            file.write(value.encode())
 
     def join(self) -> None:
         """Move this process, which has one thread, into the group, by path."""

@@ -123,15 +123,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         help="fetch these results at the end; *, ** and ? are wildcards, to be quoted",
     )  # fmt: skip
     add("--into", metavar="DIR", default=".", help="where --get puts them (default: here)")
-    add(
-        "--exclude", metavar="GLOB", action="append", default=[],
-        help="leave out these names at any depth, or with a / this path in FOLDER",
-    )  # fmt: skip
-    add(
-        "--exclude-from", metavar="FILE", action="append", default=[],
-        help="leave out what FILE names by the rules of .gitignore",
-    )  # fmt: skip
-    add("--include-vcs", action="store_true", help="upload .git, .hg and .svn too")
+    _left_out(command)
     session_settings(command)
     add("--timeout", metavar="SECONDS", type=seconds, help="time limit of exec")
     add("--build-timeout", metavar="SECONDS", type=seconds, help="time limit of build")
@@ -159,6 +151,19 @@ def _run(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--json", action="store_true", help="events as JSON, one a line, on standard output")
     socket_or_private(command)
+
+
+def _left_out(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--exclude", metavar="GLOB", action="append", default=[],
+        help="leave out these names at any depth, or with a / this path in FOLDER",
+    )  # fmt: skip
+    add(
+        "--exclude-from", metavar="FILE", action="append", default=[],
+        help="leave out what FILE names by the rules of .gitignore",
+    )  # fmt: skip
+    add("--include-vcs", action="store_true", help="upload .git, .hg and .svn too")
 
 
 def _get(command: argparse.ArgumentParser) -> None:

@@ -317,11 +317,9 @@ REMOVALS = (
     Removal("deadlines", ("deadlines",), without_deadline, "time stopped-clock"),
 )  # fmt: skip
 
-_TOO_LOW = "a host's own limit is often below it"
 ELSEWHERE = {
     "signal-host": "with the pid namespace the canary has no pid; root would kill it",
-    "locked-memory": _TOO_LOW,
-    "open-files": _TOO_LOW,
+    **dict.fromkeys(("locked-memory", "open-files"), "a host's own limit is often below it"),
     "modules": "many kernels have none",
     "dumpable-init": "the change of uid makes init non-dumpable as well",
     "x32": "most kernels have no x32",

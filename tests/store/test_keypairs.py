@@ -12,7 +12,8 @@ import pytest
 
 from sandboxd.errors import NotFound, Refused
 from sandboxd.store import keypairs, sessions
-from sandboxd.store.database import MIGRATIONS, Database
+from sandboxd.store.database import Database
+from sandboxd.store.migrations import MIGRATIONS
 from sandboxd.store.sessions import SessionRow
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sandboxd.store import runs, secret_removal, sessions
-from sandboxd.store.database import MIGRATIONS, Database
+from sandboxd.store.database import Database
+from sandboxd.store.migrations import MIGRATIONS
 from sandboxd.store.runs import RunRow
 from sandboxd.store.secret_removal import SecretRemoval, remove_secrets
 from sandboxd.store.sessions import SessionRow

@@ -15,7 +15,8 @@ import pytest
 from sandboxd.errors import ConfigError
 from sandboxd.model import Attachment
 from sandboxd.store import runs, sessions
-from sandboxd.store.database import MIGRATIONS, Database, Unwritable
+from sandboxd.store.database import Database, Unwritable
+from sandboxd.store.migrations import MIGRATIONS
 from sandboxd.store.runs import RunRow
 from sandboxd.store.sessions import LOG_MAX, SessionRow
 

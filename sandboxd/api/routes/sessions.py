@@ -7,7 +7,7 @@ import platform
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -163,9 +163,6 @@ def _described(session: Session, here: AppState) -> SessionFacts:
     limits = asdict(config.limits.exec) | row.limits
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
     registry, _, _ = row.image.rpartition("/")
-    active = session.runs.active
-    scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
-    end = session.end(time.time())
     return {
         "sessionId": row.id,
         "sessionName": row.name,
@@ -194,29 +191,36 @@ def _described(session: Session, here: AppState) -> SessionFacts:
         "memoryLimit": limits["memory"] // 1024,
         "lastStat": None,
         "idleChecks": None,
-        "sandbox": {
-            "runtime": row.runtime,
-            "limits": limits,
-            "scratch": {
-                "size": scratch,
-                "inodes": config.scratch.inodes_of(scratch),
-            },
-            "mounts": list(row.mounts),
-            "network": described(row.network, config.network),
-            "workspace": workspace_facts.facts(row, here.sessions.of(None)),
-            "queue": session.waits,
-            "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
-            "ttlSeconds": row.ttl_s,
-            "runs": {
-                "active": active.id if active else None,
-                "queued": session.runs.waiting,
-                "begun": row.runs,
-            },
-            "terminals": len(session.terminals),
-            "guarantees": {
-                "held": [one.name for one in here.guarantees if one.held],
-                "missing": [one.name for one in here.guarantees if not one.held],
-            },
+        "sandbox": _sandbox_facts(session, here, limits),
+    }
+
+
+def _sandbox_facts(session: Session, here: AppState, limits: dict[str, Any]) -> SandboxFacts:
+    config, row, active = here.config, session.row, session.runs.active
+    scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
+    end = session.end(time.time())
+    return {
+        "runtime": row.runtime,
+        "limits": limits,
+        "scratch": {
+            "size": scratch,
+            "inodes": config.scratch.inodes_of(scratch),
+        },
+        "mounts": list(row.mounts),
+        "network": described(row.network, config.network),
+        "workspace": workspace_facts.facts(row, here.sessions.of(None)),
+        "queue": session.waits,
+        "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
+        "ttlSeconds": row.ttl_s,
+        "runs": {
+            "active": active.id if active else None,
+            "queued": session.runs.waiting,
+            "begun": row.runs,
+        },
+        "terminals": len(session.terminals),
+        "guarantees": {
+            "held": [one.name for one in here.guarantees if one.held],
+            "missing": [one.name for one in here.guarantees if not one.held],
         },
     }
 
