@@ -115,17 +115,17 @@ def test_command_speaks_to_an_endpoint_with_a_keypair_in_the_environment_or_a_fi
     pair = create(daemon)
     environ = {"BACKEND_ACCESS_KEY": pair.access_key, "BACKEND_SECRET_KEY": pair.secret_key}
     options = ("run", project, "--image", "shell", "--exec", "sh main.sh", "-q")
-    done = sandboxd_as(ALICE, *options, "--socket", daemon.url, **environ)
+    done = sandboxd_as(ALICE, *options, "--socket", daemon.url, environ=environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, "I run\n", "")
     file = Path(project, "keys.json")
     file.touch(0o600)
     file.write_text(json.dumps({"access_key": pair.access_key, "secret_key": pair.secret_key}))
     os.chown(file, ALICE, ALICE)
     by_file = {"SANDBOXD_ENDPOINT": daemon.url, "SANDBOXD_KEY_FILE": str(file)}
-    done = sandboxd_as(ALICE, *options, "--exclude", "keys.json", **by_file)
+    done = sandboxd_as(ALICE, *options, "--exclude", "keys.json", environ=by_file)
     assert (done.returncode, done.stdout, done.stderr) == (0, "I run\n", "")
     wrong = environ | {"BACKEND_SECRET_KEY": pair.secret_key[::-1]}
-    done = sandboxd_as(ALICE, *options, "--socket", daemon.url, **wrong)
+    done = sandboxd_as(ALICE, *options, "--socket", daemon.url, environ=wrong)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].count("Signature mismatch") == 1
     assert pair.secret_key not in done.stderr
 
