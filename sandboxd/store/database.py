@@ -128,7 +128,8 @@ class Database:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
         if 0 < version < len(MIGRATIONS):  # remains of rows from before secure_delete
-            self._connection.execute("VACUUM")
+            with contextlib.suppress(sqlite3.OperationalError):  # on a full disk they stay
+                self._connection.execute("VACUUM")
 
     async def run(
         self, work: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs

@@ -27,7 +27,7 @@ from ..errors import ConfigError, SandboxdError
 from ..host_tasks import TaskMeter
 from ..jail import identity, syscalls
 from ..jail.chroot import own_mounts
-from ..listen_address import ListenAddress, parse
+from ..listen_address import ListenAddress, keyed_paths, parse
 from ..model import Guarantee
 from . import runtime_directory, uid_lease
 from .code_view import open_imports
@@ -206,17 +206,16 @@ def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socke
 
     Raises ConfigError.
     """
-    addresses = {address.bare: address for address in map(parse, config.listen)}
+    addresses = [parse(text) for text in config.listen]
     passed = [stack.enter_context(sock) for sock in systemd.passed_sockets()]
     for sock in passed:
-        bare = _address(sock)
-        _check_passed(config, sock, addresses.pop(bare, None))
-    return passed + [
-        stack.enter_context(_listener(address, "listen")) for address in addresses.values()
-    ]
+        _check_passed(config, sock)
+    open_already = {_address(sock) for sock in passed}
+    others = [address for address in addresses if address.bare not in open_already]
+    return passed + [stack.enter_context(_listener(address, "listen")) for address in others]
 
 
-def _check_passed(config: Config, sock: socket.socket, configured: ListenAddress | None) -> None:
+def _check_passed(config: Config, sock: socket.socket) -> None:
     """Hold a socket of the service manager to the rules for our own. Raises ConfigError."""
     address = _address(sock)
     if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6) or not sock.getsockopt(
@@ -226,9 +225,9 @@ def _check_passed(config: Config, sock: socket.socket, configured: ListenAddress
     if sock.family != socket.AF_UNIX:
         _check_host(config, parse(address))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see _listen_tcp
-    elif configured and configured.keyed:
         return
-    elif os.stat(address.removeprefix("unix:")).st_mode & 0o006:
+    path = address.removeprefix("unix:")
+    if path not in keyed_paths(config.listen) and os.stat(path).st_mode & 0o006:
         raise ConfigError(
             f"{address} is open to everybody on this host, and its clients need not sign; give the "
             "socket unit SocketMode=0600, or 0660 and a SocketGroup="

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ..users import ALICE, client_of
 from .daemon import SLOTS, Daemon, run
 
 
@@ -75,6 +76,27 @@ def test_what_may_change_changes_without_a_restart(daemon: Kept) -> None:
         mine = http.post("/session", json={"image": "mine"}).json()["sessionId"]
         assert run(http, mine, {"exec": "*"}).text("stdout") == "mine\n"
     assert "changed=" in daemon.log() and "admission.owner.sessions" in daemon.log()
+
+
+@pytest.mark.root
+def test_groups_of_admins_change_without_a_restart_and_an_unknown_one_is_refused(
+    folder: Path,
+) -> None:
+    daemon = Kept(folder)
+    daemon.errors = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    path = f"{folder}/ci.sock"
+    daemon.start("--listen", f"unix:{path}?group={ALICE}")
+    try:
+        statuses = []
+        for groups in ("", f'"{ALICE}"', '"no-such-group"', '"root"'):
+            daemon.reload(f"admin_groups = [{groups}]")
+            with client_of(path, ALICE) as alice:
+                statuses.append(alice.get("/admin/drain").status_code)
+        assert statuses == [403, 200, 200, 403]
+        assert "this host has no group 'no-such-group'" in daemon.log()
+    finally:
+        assert daemon.stop() == 0
+        os.close(daemon.errors)
 
 
 def test_hangup_during_the_start_does_not_end_it(daemon: Kept) -> None:
