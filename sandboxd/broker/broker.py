@@ -35,6 +35,10 @@ CONNECTIONS_MAX = 2000
 """Open connections of all runs."""
 
 ACCEPTED_AT_ONCE = 16
+
+CONNECTIONS_A_SECOND = 100
+"""New connections of one run in a second; further ones wait. Each has a line in the log."""
+
 RESOLUTIONS = 4
 """Names of one session that are resolved at one time; the others wait."""
 
@@ -141,6 +145,9 @@ class RunLink:
             broker.share(("owner", grant.owner, grant.profile), every),
         )
         self._resolving = asyncio.Semaphore(RESOLUTIONS)
+        pace = NetworkBounds(CONNECTIONS_A_SECOND, wire.NUMBER_MAX, CONNECTIONS_A_SECOND)
+        self._pace = Share(pace, time.monotonic)
+        self._pause: asyncio.TimerHandle | None = None
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock, self._receive)
 
@@ -171,7 +178,7 @@ class RunLink:
 
     def resume(self) -> None:
         """Accept connections, if there is room for them."""
-        has_room = all(share.has_room for share in self._shares)
+        has_room = self._pause is None and all(share.has_room for share in self._shares)
         wanted = bool(self._listener and has_room and self._broker.connections < CONNECTIONS_MAX)
         if wanted == self._is_accepting or self._listener is None:
             return
@@ -196,7 +203,14 @@ class RunLink:
             task = asyncio.create_task(self._serve(connection))
             self.tasks.add(task)
             task.add_done_callback(self._ended)
+            if delay := self._pace.spend(1):
+                self._pause = asyncio.get_running_loop().call_later(delay, self._go_on)
             self.resume()
+
+    def _go_on(self) -> None:
+        """A pause is over."""
+        self._pause = None
+        self.resume()
 
     async def _serve(self, connection: BrokeredConnection) -> None:
         outcome, meter = await connection.serve(self._refused)
@@ -224,6 +238,8 @@ class RunLink:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
         self._sock.close()
+        if self._pause:
+            self._pause.cancel()
         if self._listener:
             if self._is_accepting:
                 loop.remove_reader(self._listener)
