@@ -46,6 +46,9 @@ from .workers import Workers
 END_POLL_S = 0.005
 """Between two looks at the workers that end with the daemon."""
 
+AT_ONCE = 64
+"""Times that the loop looks for further events before it does its chores."""
+
 API_END_S = 15.0
 """How long an api that has closed its socket may take to its end: its requests have 3 s."""
 
@@ -148,8 +151,7 @@ class WardenLoop:
         self._selector.register(self._api.sock, selectors.EVENT_READ, self._serve_request)
         status = None
         while status is None:
-            for key, _ in self._selector.select(self._timeout()):
-                key.data()
+            self._serve_events()
             if hangups:
                 hangups.clear()
                 self._reload()
@@ -165,6 +167,16 @@ class WardenLoop:
             self._entries.maintain()
         self._end()
         return status
+
+    def _serve_events(self) -> None:
+        """Wait for events, and serve them and those that arrive meanwhile. The chores come after
+        them: a warm entry, for instance, must not go while the request that it is for waits."""
+        events = self._selector.select(self._timeout())
+        for _ in range(AT_ONCE):
+            for key, _ in events:
+                key.data()
+            if not (events := self._selector.select(0)):
+                return
 
     def _timeout(self) -> float | None:
         waits = [

@@ -6,7 +6,8 @@ the first that acknowledges has the run. Silence means that the next one is trie
 
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
 They show the host as it was when they were made, and wait for AGE_S at most. A warm entry waits for
-`warm_s`, and at most WARM_MAX wait. All that wait go when the jail changes (a new copy of host
+`warm_s`. Of more than WARM_MAX the newest goes: if the oldest went, sessions that take turns would
+each find theirs gone. All that wait go when the jail changes (a new copy of host
 files, a reload), and at the end of the daemon.
 """
 
@@ -34,8 +35,8 @@ from .spawner_link import Crashed, SpawnerLink
 AGE_S = 60.0
 """How long an entry may wait for its first run."""
 
-WARM_MAX = 16
-"""Warm entries at one time. Each has two processes of some MiB."""
+WARM_MAX = 64
+"""Warm entries at one time. Each has two processes, together 7 MiB."""
 
 REFILL_S = 0.5
 """Seconds after which entries are made also while the runs that have taken them go on."""
@@ -223,8 +224,8 @@ class Entries:
             self._remove(entry)
         elif entry.state == "warm" and before != "warm" and entry.shim:
             self._rested(entry.shim.pid)
-            for oldest in sorted(self._warm(), key=lambda one: one.since)[:-WARM_MAX]:
-                self._remove(oldest)
+            if len(self._warm()) > WARM_MAX:
+                self._remove(entry)
 
     def _remove(self, entry: JailEntry) -> None:
         self._selector.unregister(entry.sock)
