@@ -96,14 +96,22 @@ class GroupFiles:
         """The text of a file."""
         if name in self._fds:
             return os.pread(self._fds[name], 16384, 0).decode().strip()
-        return Path(self._path(name)).read_text().strip()
+        fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, 16384).decode().strip()
+        finally:
+            os.close(fd)
 
     def write(self, name: str, value: str) -> None:
         """Write a value into a file."""
         if name in self._fds:
             os.pwrite(self._fds[name], value.encode(), 0)
-        else:
-            Path(self._path(name)).write_text(value)
+            return
+        fd = os.open(self._path(name), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
 
     def join(self) -> None:
         """Move this process, which has one thread, into the group, by path."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 MIB = 1 << 20
@@ -106,8 +106,8 @@ def within_files(limits: Limits, run_files: int) -> Limits:
 
 def most(limits: Iterable[Limits]) -> Limits:
     """The largest value of each limit among `limits`."""
-    fields = [asdict(each) for each in limits]
-    return Limits(**{name: max(values[name] for values in fields) for name in fields[0]})
+    each = tuple(limits)
+    return Limits(*(max(getattr(one, name) for one in each) for name in Limits.__slots__))
 
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import stat
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,12 @@ from .model import (
 
 LIMIT_MAX = 1 << 60
 """Above every limit. It keeps numbers from the range in which a float is no whole number."""
+
+_FIELDS: Mapping[type[Any], Mapping[str, str]] = {
+    kind: {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    for kind in (Limits, Step, Attachment)
+}
+"""The records of the requests -> the names of their fields, with their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +156,12 @@ def _limits(value: Any) -> Limits:
     """Limits with their types. A whole number may come as a float."""
     record = _record(Limits, value)
     limits: dict[str, Any] = {}
-    for field in dataclasses.fields(Limits):
-        number = record[field.name]
-        zero = number == 0 and field.name in MAY_BE_ZERO
+    for name, type_name in _FIELDS[Limits].items():
+        number = record[name]
+        zero = number == 0 and name in MAY_BE_ZERO
         if type(number) not in (int, float) or not (zero or 0 < number < LIMIT_MAX):
-            raise Invalid(f"limit {field.name} must be a number above 0")
-        limits[field.name] = number if field.type == "float" else int(number)
+            raise Invalid(f"limit {name} must be a number above 0")
+        limits[name] = number if type_name == "float" else int(number)
     return Limits(**limits)
 
 
@@ -180,14 +186,15 @@ def _attachment(value: Any) -> Attachment:
 
 def _record(kind: type[Any], value: Any) -> dict[str, Any]:
     """An object with exactly the fields of the dataclass `kind`."""
-    names = {field.name for field in dataclasses.fields(kind)}
     record = _object(value)
-    exactly(record, names, "field")
+    exactly(record, _FIELDS[kind].keys(), "field")
     return record
 
 
-def exactly(record: Mapping[str, Any], names: set[str], noun: str) -> None:
+def exactly(record: Mapping[str, Any], names: Set[str], noun: str) -> None:
     """Raise Invalid unless the keys of `record` are exactly `names`."""
+    if record.keys() == names:
+        return
     for missing in sorted(names - record.keys()):
         raise Invalid(f"{noun} {missing} is missing")
     for unknown in sorted(record.keys() - names):

@@ -240,7 +240,7 @@ def check_reply(op: Op, message: Mapping[str, Any], fds: Sequence[int]) -> dict[
 
 def _parse(kinds: Mapping[str, Kind], values: Mapping[str, Any], noun: str) -> dict[str, Any]:
     """The typed `values`, which are exactly those that `kinds` names."""
-    exactly(values, set(kinds), noun)
+    exactly(values, kinds.keys(), noun)
     parsed = {}
     for name, kind in kinds.items():
         try:

@@ -35,6 +35,9 @@ SIZE = 256 << 20
 PAUSE_S = 5.0
 """Between two copies, while apt is at work."""
 
+LOOK_S = 0.2
+"""Between two looks at the host: each takes a tenth of a millisecond."""
+
 
 def selection(config: Config) -> Selection:
     """The files that the configuration and its runtimes name. Raises ConfigError."""
@@ -59,7 +62,7 @@ class HostFiles:
         self.select(config)
         self._stamp = stamp(self._selection)
         self._view = make_view(self._place(), self._selection, self._paths)
-        self._outdated = False
+        self._outdated, self._looked = False, 0.0
         self._old: dict[str, set[int]] = {}  # old copies by place, and the children that need them
 
     def select(self, config: Config) -> None:
@@ -77,8 +80,12 @@ class HostFiles:
         """Compare the host with the copy. If the host has changed, the next copy will be made soon.
 
         A run that begins and a sweep make this comparison: the first run after an installation
-        shall find a new copy.
+        shall find a new copy. Of runs that follow one another at once, not each one does.
         """
+        now = time.monotonic()
+        if now < self._looked + LOOK_S:
+            return
+        self._looked = now
         if stamp(self._selection) != self._stamp:
             self._outdated = True
 

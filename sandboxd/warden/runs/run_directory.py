@@ -57,7 +57,11 @@ def note(path: str, group: Group) -> None:
     """Write the groups of a run into its directory, before anything of it runs. Raises
     StageError."""
     with stage("run directory"):
-        Path(path, "cgroup").write_text(json.dumps(group.dirs))
+        fd = os.open(f"{path}/cgroup", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, json.dumps(group.dirs).encode())
+        finally:
+            os.close(fd)
 
 
 def make(path: str, stack: contextlib.ExitStack) -> RunFiles:

@@ -74,7 +74,7 @@ def _bound(hierarchy: Hierarchy, slot: Slot, held: int) -> None:
     may_lower = slot.runs.keys() <= slot.shares.keys()
     with stage("cgroup of the slot"):
         current = files.memory_limit()
-        if memory > current or (may_lower and files.held_below() + SLACK < memory):
+        if memory >= current or (may_lower and files.held_below() + SLACK < memory):
             _write(files, cgroup_settings.memory(files.v2, memory, _pages(memory // SOCKETS_SHARE)))
         quota_us = int(max(share.limits.cpus for share in shares) * PERIOD_US)
         if quota_us > files.cpu_quota_us():
@@ -88,8 +88,11 @@ def _pages(size: int) -> int:
 
 
 def _write(files: GroupFiles, settings: list[tuple[str, str]]) -> None:
+    """Write values, unless the last one of each file is there already."""
+    settings = [(name, value) for name, value in settings if files.exists(name)]
+    if all(files.read(name) == value for name, value in dict(settings).items()):
+        return
     for name, value in settings:
-        if files.exists(name):
-            files.write(name, value)
-            if value != UNLIMITED:  # only ever on the way to a limit
-                expect(f"cgroup of the slot {name}", "value", files.read(name), value)
+        files.write(name, value)
+        if value != UNLIMITED:  # only ever on the way to a limit
+            expect(f"cgroup of the slot {name}", "value", files.read(name), value)
