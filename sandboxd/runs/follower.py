@@ -94,14 +94,16 @@ class Follower:
             while (answer := await self._receive()) is not None:
                 self._is_watching = False
                 await self._update(answer)
-                await self._watch()
+                if not (self.events and self.events[-1].final):
+                    await self._watch()
         except OSError:
             pass  # the shim is gone
         except WireError as error:
             _log.warning("a shim sent an invalid message: %s", error)
         finally:
             self._control.close()
-        self.events = lost(await self.spool.promptly(self.spool.events), self._why_lost)
+        if not (self.events and self.events[-1].final):
+            self.events = lost(await self.spool.promptly(self.spool.events), self._why_lost)
         self.over, self.waiting = True, False
         self.ended.set()
         self._news()

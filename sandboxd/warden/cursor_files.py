@@ -1,4 +1,5 @@
-"""The cursors of runs in memory: RUNTIME/cursors/DAEMON/SLOT.RUN, where /run is a tmpfs.
+"""The cursors of runs in memory: TOP/cursors/DAEMON/SLOT.RUN, where TOP is the directory in /run if
+/run is a tmpfs, else the one in /dev/shm, as in many containers.
 
 The api notes in the cursor how far the client of a run has been served, just before it hands a
 response over. It must not be killed between the two, so it writes in its event loop, and a write to
@@ -6,8 +7,8 @@ a disk could wait there (runs/cursor.py). A file in memory never waits.
 
 The file `cursor` in the run's directory is the copy that outlives a boot. It is written when the
 daemon ends, and with each check for leaks. After a loss of power a client may get the output of the
-last minute again: a run is over then, and nothing of it is lost. Where /run is on a disk, or full,
-the api gets the file in the run's directory.
+last minute again: a run is over then, and nothing of it is lost. Without such a memory, or
+when it is full, the api gets the file in the run's directory.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..jail import syscalls
+from ..errors import ConfigError
 from . import runtime_directory
 
 CURSORS = "cursors"
+SHARED_MEMORY = "/dev/shm/sandboxd"
+"""Every user may make it. If it is not root's alone, it is not used."""
+
 ROOM = 4096
 """Bytes that a cursor has from the start, since the memory may be full later."""
 
@@ -96,7 +101,7 @@ def _pairs(state_dir: str) -> list[tuple[str, str]]:
 
 
 def _memory(path: str) -> str | None:
-    """The cursor in memory of the run at STATE/slots/N/runs/K; None where /run is on a disk."""
+    """The cursor in memory of the run at STATE/slots/N/runs/K; None where there is no memory."""
     state_dir, _, slot, _, run = path.rsplit("/", 4)
     directory = _directory(runtime_directory.RUNTIME, state_dir)
     return directory and f"{directory}/{slot}.{run}"
@@ -105,10 +110,15 @@ def _memory(path: str) -> str | None:
 @functools.cache
 def _directory(runtime: str, state_dir: str) -> str | None:
     """The directory of the daemon's cursors; None where it would be on a disk."""
-    daemon = sha256(state_dir.encode()).hexdigest()[:16]
-    directory = f"{runtime_directory.make(CURSORS)}/{daemon}"
+    cursors = runtime_directory.make(CURSORS)
     if not is_in_memory(runtime):
-        return None
+        try:
+            if not is_in_memory(os.path.dirname(SHARED_MEMORY)):
+                return None
+            cursors = runtime_directory.make(CURSORS, SHARED_MEMORY)
+        except (ConfigError, OSError):  # it is another user's, or is not there
+            return None
+    directory = f"{cursors}/{sha256(state_dir.encode()).hexdigest()[:16]}"
     os.makedirs(directory, mode=0o700, exist_ok=True)
     return directory
 

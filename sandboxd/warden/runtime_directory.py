@@ -16,24 +16,28 @@ from ..errors import ConfigError
 RUNTIME = "/run/sandboxd"
 
 
-def make(name: str) -> str:
-    """Make the part `name`, where it is not there yet; its path. Raises ConfigError."""
-    path = f"{RUNTIME}/{name}"
+def make(name: str, top: str = "") -> str:
+    """Make the part `name` of the directory `top`, or of that in /run, where it is not there yet;
+    its path. Raises ConfigError."""
+    top = top or RUNTIME
+    path = f"{top}/{name}"
     try:
-        for directory, mode in ((RUNTIME, 0o755), (path, 0o700)):
-            if not os.path.lexists(directory):
-                _make(directory, mode)
-        _expect(RUNTIME, 0o022, "others than root can change it", "chown root: and chmod go-w it")
+        _make(top, 0o755)  # in a directory of all users, a name of another user can be there
+        _expect(top, 0o022, "others than root can change it", "chown root: and chmod go-w it")
+        _make(path, 0o700)
         remedy = "stop every sandboxd of this host and remove it (rm -r)"
         _expect(path, 0o077, "others than root can enter it", remedy)
     except OSError as error:
         raise ConfigError(
-            f"{error.filename}: {error.strerror}; root must be able to make directories in /run"
+            f"{error.filename}: {error.strerror}; root must be able to make directories there"
         ) from None
     return path
 
 
 def _make(path: str, mode: int) -> None:
+    """Make the directory `path`, where it is not there yet."""
+    if os.path.lexists(path):
+        return
     with contextlib.suppress(FileExistsError):  # another daemon was faster
         os.mkdir(path, 0o700)
         os.chmod(path, mode)  # for any umask

@@ -80,13 +80,40 @@ def test_write_of_a_cursor_waits_for_no_disk(runtime: Path, run: str) -> None:
     os.close(fd)
 
 
-def test_write_of_a_cursor_would_wait_for_the_disk_where_run_is_on_one(
+def test_write_of_a_cursor_would_wait_for_the_disk_where_nothing_is_in_memory(
     tmp_path: Path, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtime_directory, "RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setattr(cursor_files, "SHARED_MEMORY", str(tmp_path / "shm/sandboxd"))
     make(run)
     write(run, b"served")
     assert Path(run, "cursor").read_bytes() == b"served"
+
+
+def test_cursor_is_in_shared_memory_where_run_is_on_a_disk(
+    tmp_path: Path, run: str, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_directory, "RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setattr(cursor_files, "SHARED_MEMORY", f"{runtime}/sandboxd")
+    make(run)
+    write(run, b"served")
+    assert Path(run, "cursor").read_bytes() == b""
+    cursors = runtime / "sandboxd/cursors"
+    assert cursors.stat().st_mode & 0o077 == 0
+    assert [path.read_bytes() for path in cursors.glob("*/5.3")] == [b"served"]
+
+
+def test_directory_in_shared_memory_that_another_user_has_made_gets_no_cursor(
+    tmp_path: Path, run: str, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_directory, "RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setattr(cursor_files, "SHARED_MEMORY", f"{runtime}/sandboxd")
+    os.mkdir(f"{runtime}/sandboxd")
+    os.chown(f"{runtime}/sandboxd", 12345, 12345)
+    make(run)
+    write(run, b"served")
+    assert Path(run, "cursor").read_bytes() == b"served"
+    assert os.listdir(f"{runtime}/sandboxd") == []
 
 
 def test_others_than_root_do_not_reach_cursors(runtime: Path, run: str) -> None:
