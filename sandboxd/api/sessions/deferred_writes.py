@@ -20,6 +20,9 @@ from typing import Any
 from ...errors import Invalid
 from ...store.database import Database, Unwritable
 
+NOTE_S = 0.5
+"""How long a note waits for others."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -40,11 +43,16 @@ class DeferredWrites:
         await self._try()
 
     def note(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
-        """As `write`, for a caller that does not wait. A loss of power within a second may undo
-        the write (Database.write)."""
+        """As `write`, for a caller that does not wait. All notes of NOTE_S are one transaction. An
+        end of the daemon before that undoes them, and a loss of power a second later
+        (Database.write)."""
         self._due.append(lambda database: act(database, *args, **values))
         if self._trying is None or self._trying.done():
-            self._trying = asyncio.create_task(self._try(), name="deferred writes")
+            self._trying = asyncio.create_task(self._write_notes(), name="deferred writes")
+
+    async def _write_notes(self) -> None:
+        await asyncio.sleep(NOTE_S)
+        await self._try()
 
     async def _try(self) -> None:
         try:

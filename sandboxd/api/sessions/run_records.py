@@ -44,6 +44,7 @@ class RunRecords:
         self._id = id
         self._database = services.database
         self._warden = services.warden
+        self._deferred = services.deferred
 
     async def add(
         self, runs: Sequence[Run], replaced: Sequence[Run], now: float
@@ -94,6 +95,7 @@ class RunRecords:
         is_over = all(run.ended_at and run.begun for run in runs)
         remove = self._database.write if is_over else self._database.run
         try:
+            await self._deferred.settle()  # the usage of these runs first
             await remove(table.remove, self._id, numbers)
             if slot is not None:
                 await self._warden.forget(slot, self._id, numbers)

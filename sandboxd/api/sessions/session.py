@@ -287,7 +287,7 @@ class Session:
         what = (run_table.ended, self.row.id, run.number, run.ended_at)
         if run.plan.role:
             await self._services.deferred.write(*what, **changes)
-        else:  # the result is in files that nobody syncs, and the usage may be lost with it
+        else:  # the next daemon reads the files of a run whose end is not noted
             self._services.deferred.note(*what, **changes)
 
     async def accounted(self) -> None:
