@@ -63,12 +63,14 @@ class ClientCalls:
     vanished   the session is gone: calls end at once, without a reply
     suspended  the daemon ends: calls reply at once that the run goes on
     wants_output  a call waits that replies at the first output
+    wants_end     a call waits that passes over the ends of steps
     """
 
     def __init__(self, warnings: Iterable[str], interactive: bool = False) -> None:
         """`interactive`: the program has a terminal, so its prompts come before its questions."""
         self.error: SandboxdError | None = None
-        self.vanished = self.suspended = self.wants_output = False
+        self.vanished = self.suspended = False
+        self.wants_output = self.wants_end = False
         self._follower: Follower | None = None
         self._cursor = ClientCursor()
         self._cursor_file: CursorFile | None = None
@@ -148,7 +150,7 @@ class ClientCalls:
             elif self._cursor.prompted and self._follower and not policy.patient:
                 await self._follower.decline()
             answer = await self._next(policy)
-            self.wants_output = False
+            self.wants_output = self.wants_end = False
             if answer is None:
                 yield None
                 return
@@ -205,10 +207,12 @@ class ClientCalls:
         while not self.vanished:
             if self.error:
                 raise self.error.with_traceback(None)  # every call raises it
-            self.wants_output = policy.live
+            self.wants_output, self.wants_end = policy.live, policy.holds
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
+            if self._follower and (expired or not policy.holds):
+                await self._follower.catch_up()
             answer = next_answer(self._progress(policy, expired, watched))
             if not watched and (follower := self._unwatched(policy, answer)):
                 watched = True

@@ -69,8 +69,10 @@ class Follower:
         news: Callable[[], None],
         why_lost: str = SHIM_GONE,
         wanted: int = NO_POSITION,
+        passed_over: int = 0,
     ) -> None:
-        """`wanted`: a client waits for output beyond this position already."""
+        """`wanted`: a client waits for output beyond this position already. `passed_over`: nobody
+        waits for so many events, and they are no news until `catch_up`."""
         self.spool = SpoolReader(started.console, started.journal, config)
         self.events: list[JournalEvent] = []
         self.waiting = False
@@ -81,6 +83,7 @@ class Follower:
         self._news = news
         self._why_lost = why_lost
         self._wanted = wanted
+        self._passed_over = passed_over
         self._is_watching = False
         # A watch replaces another. If the other is answered already, both are answered.
         self._replaced = False
@@ -126,7 +129,8 @@ class Follower:
     async def _watch(self) -> None:
         # To a position before the beginning the shim answers at once.
         console = -1 if self._inputs is None else self._wanted
-        seen = {"console": console, "journal": len(self.events), "waiting": self.waiting}
+        journal = max(len(self.events), self._passed_over)
+        seen = {"console": console, "journal": journal, "waiting": self.waiting}
         await self._control.send_message({"op": "watch"} | seen)
         self._is_watching = True
 
@@ -148,6 +152,13 @@ class Follower:
                 await asyncio.sleep(COALESCE_S)  # else answers without news would cost us a CPU
             self._replaced = False
         self._news()
+
+    async def catch_up(self) -> None:
+        """Have all events, and be told of each one from now on."""
+        if self._passed_over > len(self.events) and not self.over:
+            self._passed_over = 0
+            self.events = await self.spool.promptly(self.spool.events)
+            await self._send(None)
 
     async def want_output(self, position: int) -> None:
         """Set `output` as soon as the console goes beyond `position`."""

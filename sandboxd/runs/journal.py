@@ -114,6 +114,8 @@ def _verdict(value: Any) -> Verdict | None:
         verdict = msgspec.convert(value, Verdict)
     except msgspec.ValidationError:
         return None
+    if _is_short(verdict):
+        return verdict
     return replace(
         verdict,
         limit=_short(verdict.limit),
@@ -123,6 +125,12 @@ def _verdict(value: Any) -> Verdict | None:
         counters=_bounded(verdict.counters),
         advice=verdict.advice[:TEXT_MAX],
     )
+
+
+def _is_short(verdict: Verdict) -> bool:
+    """No text of it was named by a client or a program, as in most verdicts."""
+    texts = verdict.limit, verdict.signal, verdict.denied_syscall, verdict.advice
+    return not (any(texts) or verdict.denied or verdict.counters)
 
 
 def _bounded(table: dict[str, _T]) -> dict[str, _T]:

@@ -44,3 +44,9 @@ class Plan:
     clamped: tuple[Clamp, ...] = ()
     options: str = ""
     role: Literal["", "bootstrap", "startup"] = ""
+
+    @property
+    def skipped(self) -> int:
+        """How many steps are skipped before the first one that has a command."""
+        commands = [step.command for step in self.steps]
+        return next((n for n, command in enumerate(commands) if command is not None), 0)

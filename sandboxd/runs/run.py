@@ -135,7 +135,10 @@ class Run:
         """
         why_lost = HOST_RESTARTED if self.other_boot else SHIM_GONE
         wanted = START if self._calls.wants_output and not started.restored else NO_POSITION
-        self._follower = Follower(started, self._config, self._calls.wake, why_lost, wanted)
+        passed_over = self.plan.skipped if self._calls.wants_end and not started.restored else 0
+        self._follower = Follower(
+            started, self._config, self._calls.wake, why_lost, wanted, passed_over
+        )
         self.started_at = self._calls.begin(started, self.started_at)
         self._calls.follow(self._follower)
         self._settled.set()
