@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
@@ -82,6 +83,14 @@ class FinishedRuns:
             old.append(run)
             total -= size
         await self._forget(old)
+
+    @property
+    def expires_at(self) -> float:
+        """The date at which `expire` has something to do."""
+        if self._forgotten:
+            return 0.0
+        ends = (run.ended_at for run in self._runs) if self._config.keep_s else ()
+        return min(ends, default=math.inf) + self._config.keep_s
 
     async def expire(self, now: float) -> None:
         """Forget runs whose time is over, at `now` seconds since 1970. Called each second, it also

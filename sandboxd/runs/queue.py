@@ -83,6 +83,11 @@ class RunQueue:
             return run
         raise NotFound("run", f"Run (id={id}) does not exist in this session.")
 
+    @property
+    def expires_at(self) -> float:
+        """The date at which `expire` has something to do."""
+        return self._finished.expires_at
+
     def position(self, run: Run) -> int:
         """How many runs come before `run`; 0: none, or it has been started."""
         return self._queue.index(run) if run in self._queue else 0

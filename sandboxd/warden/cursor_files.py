@@ -20,8 +20,8 @@ import shutil
 from hashlib import sha256
 from pathlib import Path
 
-from ..jail import syscalls
 from ..errors import ConfigError
+from ..jail import syscalls
 from . import runtime_directory
 
 CURSORS = "cursors"

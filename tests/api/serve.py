@@ -17,6 +17,7 @@ from pathlib import Path
 from sandboxd import config_file, log
 from sandboxd.api import server, uvicorn_servers
 from sandboxd.api.folders.tokens import Tokens
+from sandboxd.api.operation import health
 from sandboxd.api.sessions import creation, reaper
 from sandboxd.api.sessions.clock_watch import ClockWatch
 from sandboxd.api.sessions.registry import SessionRegistry
@@ -47,6 +48,8 @@ def _shorten_waits() -> None:
     object.__setattr__(polling.POLL, "wait_s", WAIT_S)
     object.__setattr__(polling.LIVE, "wait_s", 20.0)  # so that a live call shows to be one
     reaper.EVERY_S = 0.1
+    reaper.REST_S = 0.0  # the clock of these tests is no timer
+    health.BEAT_S = 0.1
     creation.PENDING_RETRY_S = creation.RETRY_S = 0.1
     uvicorn_servers.DRAINED_S = 0.5
 

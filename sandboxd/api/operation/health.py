@@ -35,8 +35,8 @@ ANSWER_S = 2.0
 INODES_FLOOR = 64
 """Free inodes in state_dir below which the daemon is not ready: a session takes five, a run six."""
 
-BEAT_S = 0.5
-"""Seconds between two measurements of the event loop's lag."""
+BEAT_S = 5.0
+"""Seconds between two measurements of the event loop's lag. Each wakes up an idle daemon."""
 
 Problems = dict[str, str]
 """Texts for the operator by subject: warden, database, disk, tasks or daemon."""

@@ -240,6 +240,11 @@ class Admission:
         self.sessions.pause(paused)
 
     @property
+    def are_waiting(self) -> bool:
+        """A run or a session waits for its turn."""
+        return bool(self.runs.queue.waiting or self.sessions.queue.waiting)
+
+    @property
     def paused(self) -> bool:
         """Nothing new begins."""
         return self.runs.queue.paused

@@ -36,6 +36,11 @@ class DeferredWrites:
         self._trying: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
+    @property
+    def are_due(self) -> bool:
+        """Some have not been written yet."""
+        return bool(self._due)
+
     async def write(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
         """Have `act` write now, after all writes that are due before it; or later."""
         self._due.append(lambda database: act(database, *args, **values))

@@ -38,6 +38,7 @@ class SessionRegistry:
     """All sessions, by UUID and by owner and name.
 
     ephemeral_ids  the UUIDs of the ephemeral sessions, from before they have a slot
+    used           set when a session is used, for the reaper
     """
 
     def __init__(self, services: Services) -> None:
@@ -48,6 +49,7 @@ class SessionRegistry:
         self._recovery = Recovery(services, self._index, self._creation, self._destruction)
         self._endings: set[asyncio.Task[None]] = set()
         self.ephemeral_ids: set[str] = set()
+        self.used = asyncio.Event()
 
     @property
     def config(self) -> Config:
@@ -99,6 +101,7 @@ class SessionRegistry:
         """
         session = self._index.find(owner, ref)
         session.used_at = time.time()
+        self.used.set()
         session.requests += 1
         return session
 
@@ -162,6 +165,7 @@ class SessionRegistry:
 
         Raises Exists when there is one with another runtime, or `reuse` is false.
         """
+        self.used.set()
         while True:
             async with self._index.name_lock(wanted.owner, wanted.name):
                 session = self._index.named(wanted.owner, wanted.name)
@@ -180,6 +184,7 @@ class SessionRegistry:
     async def ephemeral(self, wanted: SessionRow, wait_s: float) -> AsyncIterator[Session]:
         """A session for the time of the block; however the block ends, nothing of the session is
         left. Raises what Creation.create_ephemeral does."""
+        self.used.set()
         self.ephemeral_ids.add(wanted.id)
         try:
             session = await self._creation.create_ephemeral(wanted, wait_s)
