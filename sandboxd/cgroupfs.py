@@ -263,6 +263,11 @@ def sum_up(directory: str) -> None:
         switch.write_text("1")
 
 
+def inherit_cpuset(directory: str) -> None:
+    """Let new groups below the v1 group of cpuset at `directory` have its CPUs and memory."""
+    Path(directory, "cgroup.clone_children").write_text("1")
+
+
 def members(directory: str) -> set[int]:
     """The process ids in the group at `directory`; none when it is gone."""
     try:
