@@ -11,8 +11,7 @@ import pytest
 
 from sandboxd import wire
 from sandboxd.jail.cgroup import Group
-from sandboxd.warden.runs import entries as module
-from sandboxd.warden.runs.entries import Entries
+from sandboxd.warden.runs.entries import Entries, warm_max
 from sandboxd.warden.runs.jail_entry import JailEntry, Shim, Tenancy
 from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.uid_lease import UidLease
@@ -54,15 +53,19 @@ class Claimed:
 
 
 def test_sessions_that_take_turns_find_their_jails_although_there_are_too_many_of_them(
-    stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+    stack: contextlib.ExitStack,
 ) -> None:
     """If the oldest one went, none of them would find its own."""
-    monkeypatch.setattr(module, "WARM_MAX", 2)
     tenancies = [tenancy(number) for number in range(3)]
     runs = Claimed(tenancies, stack)
+    runs.entries.warm_max = 2
     for number in range(3):
         runs.rest(number)
     assert [one.state for one in runs.claimed] == ["warm", "warm", "gone"]
     assert runs.entries.warm(tenancies[0]) is runs.claimed[0]
     assert runs.entries.warm(tenancies[1]) is runs.claimed[1]
     assert runs.entries.warm(tenancies[2]) is None
+
+
+def test_warm_jails_of_a_small_host_leave_memory_for_runs() -> None:
+    assert [warm_max(size << 20) for size in (16, 1024, 2048, 4096, 65536)] == [1, 18, 36, 64, 64]
