@@ -106,12 +106,8 @@ class GroupFiles:
         """Write a value into a file."""
         if name in self._fds:
             os.pwrite(self._fds[name], value.encode(), 0)
-            return
-        fd = os.open(self._path(name), os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
+        else:
+            Path(self._path(name)).write_text(value)
 
     def join(self) -> None:
         """Move this process, which has one thread, into the group, by path."""
@@ -336,15 +332,6 @@ def paths_of(pid: int | str = "self") -> dict[str, str]:
         for name in names.split(","):
             paths[name] = path
     return paths
-
-
-def memory_ceilings() -> list[int]:
-    """The memory limits of a container, whose root its own group is. No limit of v1 is ~2^63."""
-    ceilings = []
-    for path in (f"{ROOT}/memory.max", f"{ROOT}/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # no such file, or "max"
-            ceilings.append(int(Path(path).read_text()))
-    return ceilings
 
 
 def _words(path: str) -> list[str]:

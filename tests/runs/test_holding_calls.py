@@ -15,6 +15,7 @@ from sandboxd.runs.reply import Reply
 from sandboxd.runs.run import Run
 from sandboxd.spool import SEGMENT
 
+from ..waiting import eventually
 from .stage import Stage, play, reply, text
 
 HOLD = PollPolicy(wait_s=60, holds=True)
@@ -197,8 +198,7 @@ def test_call_that_does_not_hold_gets_the_end_of_a_skipped_step_after_one_that_d
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="await go")
         holding = asyncio.create_task(reply(run, policy=HOLD))
-        while not stage.started:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: stage.started)
         holding.cancel()
         await asyncio.wait([holding])
         statuses = [(await reply(run, policy=PollPolicy(wait_s=60))).answer.status for _ in "ab"]
@@ -214,12 +214,10 @@ def test_skipped_steps_are_no_news_for_a_call_that_waits_for_the_end(tmp_path: P
         await stage.submit("a", exec="await first")
         run = await stage.submit("b", exec="await second")
         holding = asyncio.create_task(reply(run, policy=HOLD))
-        while not stage.log.count("watch"):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: stage.log.count("watch"))
         stage.log.clear()
         (stage.base / "first").touch()
-        while not stage.log.count("watch"):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: stage.log.count("watch"))
         (stage.base / "second").touch()
         assert (await holding).answer.status == "finished"
         assert stage.log == ["watch"]

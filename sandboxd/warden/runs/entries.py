@@ -6,8 +6,8 @@ the first that acknowledges has the run. Silence means that the next one is trie
 
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
 They show the host as it was when they were made, and wait for AGE_S at most. A warm entry waits for
-`warm_s`. Of more than `warm_max` the newest goes: if the oldest went, each of the sessions that take
-turns would find its jail gone. All that wait go when the jail changes (a new copy of host files, a
+`warm_s`. Of more than `warm_max` the newest goes: if the oldest went, sessions that take turns
+would never find a warm one. All that wait go when the jail changes (a new copy of host files, a
 reload), and at the end of the daemon.
 """
 
@@ -16,12 +16,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import selectors
 import time
 from collections.abc import Callable, Iterator
 
-from ... import cgroupfs, log
+from ... import host_memory, log
 from ...errors import StageError
 from ...jail.enter import Jail
 from ...jail.stage import stage
@@ -50,11 +49,6 @@ PAUSE_S = 5.0
 
 TRIES = 2
 """Prepared entries that are tried for one order."""
-
-
-def host_memory() -> int:
-    """Bytes of memory of the host."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def warm_max(memory: int) -> int:
@@ -89,7 +83,7 @@ class Entries:
         self._refill_at = 0.0
         self.size = 0
         self.warm_s = 0.0
-        self.warm_max = warm_max(min([host_memory(), *cgroupfs.memory_ceilings()]))
+        self.warm_max = warm_max(host_memory.size())
 
     # -- a run
 
