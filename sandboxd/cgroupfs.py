@@ -257,6 +257,11 @@ def sum_up(directory: str) -> None:
         switch.write_text("1")
 
 
+def inherit_cpuset(directory: str) -> None:
+    """Let new groups below the v1 group of cpuset at `directory` have its CPUs and memory."""
+    Path(directory, "cgroup.clone_children").write_text("1")
+
+
 def members(directory: str) -> set[int]:
     """The process ids in the group at `directory`; none when it is gone."""
     try:
@@ -325,15 +330,6 @@ def paths_of(pid: int | str = "self") -> dict[str, str]:
         for name in names.split(","):
             paths[name] = path
     return paths
-
-
-def memory_ceilings() -> list[int]:
-    """The memory limits of a container, whose root its own group is. No limit of v1 is ~2^63."""
-    ceilings = []
-    for path in (f"{ROOT}/memory.max", f"{ROOT}/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # no such file, or "max"
-            ceilings.append(int(Path(path).read_text()))
-    return ceilings
 
 
 def _words(path: str) -> list[str]:

@@ -166,7 +166,7 @@ class RunsConfig:
     """
 
     prepared: int = (os.cpu_count() or 1) + 1
-    warm_s: float = 1.0
+    warm_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)

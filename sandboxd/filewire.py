@@ -93,8 +93,14 @@ from .errors import (
     Unavailable,
 )
 
-FILE_CHUNK = 64 * 1024
-"""Bytes of data in one packet at most."""
+FILE_CHUNK = 120 * 1024
+"""Bytes of data in one packet at most. glibc maps and unmaps memory for 128 KiB and more."""
+
+IN_FLIGHT = 208 * 1024
+"""Bytes of packets that a sender is ahead of the receiver, which the kernel doubles (socket(7))."""
+
+DATA = b"D"
+"""The first byte of a packet of data."""
 
 PACKET_MAX = 128 * 1024
 """Bytes of one packet at most; a receiver needs a buffer of this size."""
@@ -135,7 +141,7 @@ def pack_data(data: bytes | bytearray | memoryview) -> bytes:
     """The packet for 1 to FILE_CHUNK bytes. Raises FileWireError for any other number."""
     if not 1 <= len(data) <= FILE_CHUNK:
         raise FileWireError(f"{len(data)} bytes of data; a packet has 1 to {FILE_CHUNK}")
-    return b"".join((b"D", data))
+    return b"".join((DATA, data))
 
 
 def unpack(packet: bytes) -> dict[str, Any] | bytes:
@@ -143,7 +149,7 @@ def unpack(packet: bytes) -> dict[str, Any] | bytes:
     if len(packet) > PACKET_MAX:
         raise FileWireError("packet too large")
     tag, content = packet[:1], packet[1:]
-    if tag == b"D" and 1 <= len(content) <= FILE_CHUNK:
+    if tag == DATA and 1 <= len(content) <= FILE_CHUNK:
         return content
     if tag != b"J":
         raise FileWireError("neither a JSON nor a data packet")

@@ -106,8 +106,8 @@ def within_files(limits: Limits, run_files: int) -> Limits:
 
 def most(limits: Iterable[Limits]) -> Limits:
     """The largest value of each limit among `limits`."""
-    each = tuple(limits)
-    return Limits(*(max(getattr(one, name) for one in each) for name in Limits.__slots__))
+    every = list(limits)
+    return Limits(*[max([getattr(one, name) for one in every]) for name in Limits.__slots__])
 
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)

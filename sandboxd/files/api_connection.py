@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from ..errors import Invalid, NoSpace, NotFound, OutsideHome, QuotaExceeded, SandboxdError
-from ..filewire import FILE_CHUNK, PACKET_MAX, Kind, pack_data, pack_json, unpack
+from ..filewire import DATA, FILE_CHUNK, PACKET_MAX, Kind, pack_json, unpack
 
 _KINDS: tuple[tuple[type[SandboxdError], Kind], ...] = (
     (OutsideHome, "outside"),
@@ -28,7 +28,8 @@ class ApiConnection:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._answered = False
-        self._data = bytearray()
+        self._data: list[bytes | memoryview] = []  # of the next packet
+        self._size = 0
 
     def receive(self) -> dict[str, Any] | bytes | None:
         """The next packet, None at the end. Raises FileWireError for a malformed packet."""
@@ -60,23 +61,28 @@ class ApiConnection:
 
     def write(self, data: bytes) -> None:
         """Add to the outgoing data. Packets are filled before they are sent."""
-        self._data += data
-        while len(self._data) >= FILE_CHUNK:
-            self._send(pack_data(self._data[:FILE_CHUNK]))
-            del self._data[:FILE_CHUNK]
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[: FILE_CHUNK - self._size], rest[FILE_CHUNK - self._size :]
+            self._data.append(piece)
+            self._size += len(piece)
+            if self._size == FILE_CHUNK:
+                self._flush()
 
     def copy(self, fd: int, size: int) -> None:
         """Write exactly `size` bytes of the file `fd`: a longer file is cut, a shorter one is
         filled up with NULs."""
         while size:
-            data = os.read(fd, min(size, FILE_CHUNK)) or bytes(min(size, FILE_CHUNK))
+            wanted = min(size, FILE_CHUNK - self._size)
+            data = os.read(fd, wanted) or bytes(wanted)
             self.write(data)
             size -= len(data)
 
     def _flush(self) -> None:
         if self._data:
-            self._send(pack_data(self._data))
+            self._send(b"".join((DATA, *self._data)))
             self._data.clear()
+            self._size = 0
 
     def _send(self, packet: bytes) -> None:
         self._sock.send(packet, socket.MSG_NOSIGNAL)

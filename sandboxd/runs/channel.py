@@ -23,6 +23,7 @@ class Channel:
         sock.setblocking(False)
         self._sock = sock
         self._sending = asyncio.Lock()
+        self._buffer = memoryview(b"")
         self._waiting: set[asyncio.Future[None]] = set()
 
     async def send_message(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
@@ -58,9 +59,14 @@ class Channel:
     async def receive_packet(self, size: int) -> bytes:
         """The next packet, at most `size` bytes of it; empty at the end."""
         try:
-            return await self._when_ready(lambda: self._sock.recv(size), reading=True)
+            return await self._when_ready(lambda: self._receive(size), reading=True)
         except OSError:
             return b""
+
+    def _receive(self, size: int) -> bytes:
+        if len(self._buffer) < size:  # a new one for each packet would be mapped and unmapped
+            self._buffer = memoryview(bytearray(size))
+        return bytes(self._buffer[: self._sock.recv_into(self._buffer, size)])
 
     async def _when_ready(self, attempt: Callable[[], Result], reading: bool) -> Result:
         """`attempt()`, again whenever the socket is ready, until it does not block."""

@@ -211,8 +211,7 @@ class ClientCalls:
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)
-            if expired or not policy.holds:
-                await self._catch_up()
+            await self._catch_up(policy, expired)
             answer = next_answer(self._progress(policy, expired, watched))
             if not watched and (follower := self._unwatched(policy, answer)):
                 watched = True
@@ -225,9 +224,9 @@ class ClientCalls:
             await self._news_until(until)
         return None
 
-    async def _catch_up(self) -> None:
-        """Have all events of the run, also those that a call passes over that waits for the end."""
-        if self._follower:
+    async def _catch_up(self, policy: PollPolicy, expired: bool) -> None:
+        """Have all events of the run, unless a call can go on without those of skipped steps."""
+        if self._follower and (expired or not policy.holds):
             await self._follower.catch_up()
 
     def _unwatched(self, policy: PollPolicy, answer: NextAnswer | None) -> Follower | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ..config import ConsoleConfig
-from .run import Run
+from .run import Run, close_all
 
 FINISHED_MAX = 64
 """Finished runs that wait for their client to come back."""
@@ -120,8 +120,7 @@ class FinishedRuns:
             return
         async with self._removing:
             runs = list(self._forgotten)
-            for run in runs:
-                await run.close()
+            await close_all(runs)
             if runs:
                 await self._host.forget_runs(runs)
             del self._forgotten[: len(runs)]

@@ -154,7 +154,7 @@ class Follower:
         self._news()
 
     async def catch_up(self) -> None:
-        """Have all events, and get news of each one from now on."""
+        """Read all events, and let each further one be news."""
         if self._passed_over > len(self.events) and not self.over:
             self._passed_over = 0
             self.events = await self.spool.promptly(self.spool.events)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from ..config import ConsoleConfig
@@ -26,7 +26,7 @@ from .life import BEFORE, ENDED, TRANSITIONS, UNWANTED, RunEvent, RunState
 from .plan import Plan
 from .polling import POLL, PollPolicy
 from .reply import Reply
-from .spool_reader import ConsolePart
+from .spool_reader import ConsolePart, SpoolReader
 from .stdin_stream import RunInput, StdinStream
 
 RESTARTS = "the server restarts, and the run goes on: continue behind the bytes that it has taken"
@@ -287,7 +287,24 @@ class Run:
 
     async def close(self) -> None:
         """Give all descriptors back, also when this is cancelled."""
+        await close_all([self])
+
+    def detach(self) -> SpoolReader | None:
+        """Give all descriptors back but those of the spool, which is to be closed in a thread."""
         self._calls.close()
-        if self._follower:
-            self._follower.close()
-            await asyncio.to_thread(self._follower.spool.close)
+        if self._follower is None:
+            return None
+        self._follower.close()
+        return self._follower.spool
+
+
+async def close_all(runs: Iterable[Run]) -> None:
+    """Give the descriptors of all these runs back."""
+    spools = [spool for run in runs if (spool := run.detach())]
+    if spools:
+        await asyncio.to_thread(_close_spools, spools)
+
+
+def _close_spools(spools: Iterable[SpoolReader]) -> None:
+    for spool in spools:
+        spool.close()

@@ -133,7 +133,7 @@ class FakeShim:
         }  # fmt: skip
         if seen is None or (
             state["console"] <= seen["console"]
-            and state["journal"] == seen["journal"]
+            and state["journal"] <= seen["journal"]
             and state["waiting"] == seen["waiting"]
         ):
             return

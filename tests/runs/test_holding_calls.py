@@ -15,6 +15,7 @@ from sandboxd.runs.reply import Reply
 from sandboxd.runs.run import Run
 from sandboxd.spool import SEGMENT
 
+from ..waiting import eventually
 from .stage import Stage, play, reply, text
 
 HOLD = PollPolicy(wait_s=60, holds=True)
@@ -173,5 +174,52 @@ def test_fault_of_the_server_comes_behind_the_steps_before_it(tmp_path: Path) ->
         assert (whole.answer.status, whole.answer.exit_code) == ("finished", -1)
         assert steps(whole)[:2] == WHOLE_RUN[:2] and text(whole) == "b\ne\n"
         assert whole.console[-1][0] == "log" and run.ending
+
+    play(tmp_path, scenario)
+
+
+def test_call_whose_time_is_up_has_the_ends_of_skipped_steps(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = await stage.submit("a", exec="await go")
+        first = await reply(run, policy=PollPolicy(wait_s=0.1, holds=True))
+        while not first.ends:
+            first = await reply(run, policy=PollPolicy(wait_s=0.1, holds=True))
+        assert first.answer.status == "continued"
+        assert [end.event.step for end in first.ends] == ["clean", "build"]
+        (stage.base / "go").touch()
+        assert [end.event.step for end in (await reply(run, policy=HOLD)).ends] == ["exec"]
+
+    play(tmp_path, scenario)
+
+
+def test_call_that_does_not_hold_gets_the_end_of_a_skipped_step_after_one_that_did(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        run = await stage.submit("a", exec="await go")
+        holding = asyncio.create_task(reply(run, policy=HOLD))
+        await eventually(lambda: stage.started)
+        holding.cancel()
+        await asyncio.wait([holding])
+        statuses = [(await reply(run, policy=PollPolicy(wait_s=60))).answer.status for _ in "ab"]
+        assert statuses == ["clean-finished", "build-finished"]
+        (stage.base / "go").touch()
+        assert (await reply(run, policy=HOLD)).answer.status == "finished"
+
+    play(tmp_path, scenario)
+
+
+def test_skipped_steps_are_no_news_for_a_call_that_waits_for_the_end(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.submit("a", exec="await first")
+        run = await stage.submit("b", exec="await second")
+        holding = asyncio.create_task(reply(run, policy=HOLD))
+        await eventually(lambda: stage.log.count("watch"))
+        stage.log.clear()
+        (stage.base / "first").touch()
+        await eventually(lambda: stage.log.count("watch"))
+        (stage.base / "second").touch()
+        assert (await holding).answer.status == "finished"
+        assert stage.log == ["watch"]
 
     play(tmp_path, scenario)

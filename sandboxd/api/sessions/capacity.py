@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import psutil
 
-from ...cgroupfs import memory_ceilings
+from ... import host_memory
 from ...host_tasks import TaskMeter
 
 
@@ -26,7 +26,7 @@ class HostCapacity:
         self._state = state
         self._meter = meter or TaskMeter.of_daemon()
         self.tasks = self._meter.measure()
-        self.memory = min([psutil.virtual_memory().total, *memory_ceilings()])
+        self.memory = host_memory.size()
         self.free = psutil.disk_usage(state).free
 
     def refresh(self) -> None:

@@ -132,8 +132,8 @@ class Creation:
         services, slot = self._services, None
         wanted = replace(wanted, history={"PREPARING": wanted.created_at})
         await services.deferred.settle()
-        try:
-            await services.database.run(table.add, wanted)
+        try:  # on the disk together with the slot: nobody has heard of the session before
+            await services.database.write(table.add, wanted)
         except sqlite3.IntegrityError:  # the name of a session that could not be restored
             raise Exists(f"A session named {wanted.name} exists and waits for a restart.") from None
         for kind in ("enqueued", "scheduled", "preparing"):

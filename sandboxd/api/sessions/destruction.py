@@ -53,8 +53,8 @@ class Destruction:
         next start loses it with its slot."""
         row, now = session.row, time.time()
         with contextlib.suppress(sqlite3.Error):
-            if not session.ephemeral:
-                return await self._services.database.run(
+            if not session.ephemeral:  # a loss of power before the end is one before the request
+                return await self._services.database.write(
                     table.move, row, "TERMINATING", now, status_info=reason
                 )
         history = {**row.history, "TERMINATING": now}

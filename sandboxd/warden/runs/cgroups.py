@@ -233,8 +233,9 @@ def _make(dirs: Mapping[str, str]) -> None:
 
 
 def _fill_cpuset(directory: str) -> None:
-    """Give the v1 group at `directory` the CPUs and memory of the group above it. A new group has
-    none, and no process can join it (cgroup-v1/cpusets.rst); the one above may be new, too."""
+    """Give the v1 group at `directory` the CPUs and memory of the group above it, unless the kernel
+    has (cgroupfs.inherit_cpuset). A new group has none else, and no process can join it
+    (cgroup-v1/cpusets.rst); the one above may be new, too."""
     path = Path(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):
         if not path.joinpath(name).read_text().strip():
@@ -248,6 +249,7 @@ def _try_cpuset(path: str) -> dict[str, str]:
     can: runs need no cpuset, and only a JVM misses its limits then."""
     try:
         _make({V1_CPUSET: path})
+        cgroupfs.inherit_cpuset(path)
     except OSError as error:
         log.event("cgroup.no_cpuset", logging.WARNING, errno=error.errno)
         with contextlib.suppress(OSError):

@@ -6,9 +6,9 @@ the first that acknowledges has the run. Silence means that the next one is trie
 
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
 They show the host as it was when they were made, and wait for AGE_S at most. A warm entry waits for
-`warm_s`. Of more than WARM_MAX the newest goes: if the oldest went, none of the sessions that take
-turns would have an entry when its turn comes. All that wait go when the jail changes (a new copy of
-host files, a reload), and at the end of the daemon.
+`warm_s`. Of more than `warm_max` the newest goes: if the oldest went, sessions that take turns
+would never find a warm one. All that wait go when the jail changes (a new copy of host files, a
+reload), and at the end of the daemon.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import selectors
 import time
 from collections.abc import Callable, Iterator
 
-from ... import log
+from ... import host_memory, log
 from ...errors import StageError
 from ...jail.enter import Jail
 from ...jail.stage import stage
@@ -36,7 +36,10 @@ AGE_S = 60.0
 """How long an entry may wait for its first run."""
 
 WARM_MAX = 64
-"""Warm entries at one time. Each has two processes, together 7 MiB."""
+WARM_SIZE = 7 << 20
+WARM_SHARE = 8
+"""Warm entries at one time: so many at most, and those that this part of the host's memory holds.
+Each has two processes, together of WARM_SIZE."""
 
 REFILL_S = 0.5
 """Seconds after which entries are made also while the runs that have taken them go on."""
@@ -48,6 +51,11 @@ TRIES = 2
 """Prepared entries that are tried for one order."""
 
 
+def warm_max(memory: int) -> int:
+    """How many entries may be warm in a daemon with so much memory."""
+    return max(1, min(WARM_MAX, memory // WARM_SHARE // WARM_SIZE))
+
+
 class Entries:
     """The entries of one warden, and their spawner.
 
@@ -56,6 +64,7 @@ class Entries:
     rested   called with the pid of an entry that has become warm
     size     prepared entries that shall wait
     warm_s   seconds for which a warm entry waits
+    warm_max warm entries at one time
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class Entries:
         self._refill_at = 0.0
         self.size = 0
         self.warm_s = 0.0
+        self.warm_max = warm_max(host_memory.size())
 
     # -- a run
 
@@ -224,7 +234,7 @@ class Entries:
             self._remove(entry)
         elif entry.state == "warm" and before != "warm" and entry.shim:
             self._rested(entry.shim.pid)
-            if len(self._warm()) > WARM_MAX:
+            if len(self._warm()) > self.warm_max:
                 self._remove(entry)
 
     def _remove(self, entry: JailEntry) -> None:

@@ -50,6 +50,13 @@ def _remove(group: Group, deadline: float) -> bool:
     return True
 
 
+def _kill_and_remove(group: Group) -> bool:
+    """Kill what is in `group`, again at each try, since the first one may have had no descriptor.
+    Most groups are empty, and the kernel says so at less cost than their lists of members."""
+    group.kill()
+    return group.remove()
+
+
 def _member(group: Group) -> int | None:
     """A pidfd of a process that is still in `group`; None: there is none."""
     for pid in sorted(group.members()):
@@ -117,14 +124,12 @@ class GroupRemovals:
             removal.due = time.monotonic() + removal.pause_s
             removal.pause_s = min(2 * removal.pause_s, PAUSE_MAX_S)
         try:
-            # Again at each try: the first one may have had no descriptor.
-            group.kill()
             if not self._may_go(removal.worker):
-                return False
-            if group.remove():
+                group.kill()
+            elif group.remove() or _kill_and_remove(group):
                 self._gone(removal.worker)
                 return True
-            if not is_watched:
+            elif not is_watched:
                 self._watch(removal, group)
         except OSError:  # no descriptor is left, for instance
             pass

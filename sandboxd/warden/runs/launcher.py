@@ -53,6 +53,8 @@ def start_helper(view: HelperView, root: str) -> tuple[int, int]:
     with stage("file helper"):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, filewire.IN_FLIGHT)
         keep = [theirs.fileno(), view.root, *(folder.source for folder in view.folders)]
         pid = fork(keep, lambda: _help(view, theirs, root))
         return pid, ours.detach()

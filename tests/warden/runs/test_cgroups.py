@@ -65,6 +65,7 @@ def test_daemon_starts_also_where_it_can_have_no_cpuset(
     assert ("cpuset" in Hierarchy.find("sandboxd-test").base) == bool(files)
     assert own.exists() == bool(files)
     assert all((own / name).read_text() == "0-1\n" for name in files)
+    assert not files or (own / "cgroup.clone_children").read_text() == "1"
 
 
 def test_shims_stay_where_no_group_is_delegated(v1: Path) -> None:

@@ -1,0 +1,71 @@
+"""The entries that wait: which of them go when more are warm than may be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+from collections.abc import Iterator
+
+import pytest
+
+from sandboxd import wire
+from sandboxd.jail.cgroup import Group
+from sandboxd.warden.runs.entries import Entries, warm_max
+from sandboxd.warden.runs.jail_entry import JailEntry, Shim, Tenancy
+from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.uid_lease import UidLease
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def tenancy(number: int) -> Tenancy:
+    slot = Slot(number, number, "/nowhere", f"session {number}", UidLease(number, -1))
+    return Tenancy(slot, Group({}), None, "c", ())
+
+
+class Claimed:
+    """Entries whose runs are not over; `rest` is the end of a run."""
+
+    def __init__(self, tenancies: list[Tenancy], stack: contextlib.ExitStack) -> None:
+        self.selector = stack.enter_context(selectors.DefaultSelector())
+        self.entries = Entries(self.selector, lambda: None, lambda *_: None, lambda _: None)  # type: ignore[arg-type,return-value]  # no spawner
+        self.entries.warm_s = 60.0
+        self.claimed: list[JailEntry] = []
+        for each in tenancies:
+            entry = JailEntry()
+            stack.callback(entry.end.close)
+            stack.callback(entry.sock.close)
+            entry.become("ordered")
+            entry.become("claimed")
+            entry.shim = Shim(os.getpid())
+            self.entries._keep(entry, each, stays=True)
+            self.claimed.append(entry)
+
+    def rest(self, number: int) -> None:
+        wire.send(self.claimed[number].end, {"warm": 1})
+        for key, _ in self.selector.select(0):
+            key.data()
+
+
+def test_sessions_that_take_turns_find_their_jails_although_there_are_too_many_of_them(
+    stack: contextlib.ExitStack,
+) -> None:
+    """If the oldest one went, none of them would find its own."""
+    tenancies = [tenancy(number) for number in range(3)]
+    runs = Claimed(tenancies, stack)
+    runs.entries.warm_max = 2
+    for number in range(3):
+        runs.rest(number)
+    assert [one.state for one in runs.claimed] == ["warm", "warm", "gone"]
+    assert runs.entries.warm(tenancies[0]) is runs.claimed[0]
+    assert runs.entries.warm(tenancies[1]) is runs.claimed[1]
+    assert runs.entries.warm(tenancies[2]) is None
+
+
+def test_warm_jails_of_a_small_host_leave_memory_for_runs() -> None:
+    assert [warm_max(size << 20) for size in (16, 1024, 2048, 4096, 65536)] == [1, 18, 36, 64, 64]
