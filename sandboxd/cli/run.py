@@ -28,9 +28,10 @@ from ..errors import ConfigError
 from .console_printer import ConsolePrinter
 from .exclusion import exclusion
 from .judged_cases import check, read_cases, request, run_cases
-from .local_tree import LocalTree
+from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
 from .program_input import is_interactive, source
+from .private_daemon import PrivateDaemon
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
 from .session_variables import variables
@@ -57,15 +58,9 @@ def main(args: argparse.Namespace) -> int:
         signal.signal(number, terminated)
     say = Reporter(args.quiet, args.json)
     workspace = _workspace(args)
-    excludes = exclusion(args.exclude, args.exclude_from, args.include_vcs)
     with contextlib.ExitStack() as stack:
-        tree = None
-        if workspace:
-            image = args.image or _detect(_files_in(workspace))
-        else:
-            tree = stack.enter_context(LocalTree(args.folder, excludes, say))
-            entries = list(tree.entries())
-            image = args.image or _detect(entry.name for entry in entries if entry.is_file)
+        tree, entries = _tree(args, stack, say)
+        image = args.image or _detect(_names(workspace, entries))
         requests(args.get)  # a name that cannot be a result is reported before the run
         if args.get:
             check_writable(args.into)
@@ -79,30 +74,54 @@ def main(args: argparse.Namespace) -> int:
         stack.enter_context(contextlib.closing(client))
         if tree and args.cases:
             code = run_cases(client, args, body, tree, entries, say)
-            say.end(code)
-            return code
-        if args.keep and daemon:
-            raise ConfigError(
-                "--keep needs a daemon that runs on: start one with 'sandboxd serve', or leave "
-                "--private out"
-            )
-        turn = None if args.wait is None else Turn(say, args.wait)
-        session = create(client, image, config, turn, args.name)
-        with deleted(client, session) as temporary:
-            if tree:
-                upload(client, session, tree, entries, say)
-            printer = ConsolePrinter(client, session, options, say, turn)
-            code = printer.follow(stdin, exec_only=args.stdin is not None)
-            outcome = fetch(client, session, args.get, args.into, say)
-            if args.keep:
-                _keep(args, temporary, session, say)
-            if outcome.failed:
-                temporary.preserve(daemon)
-                later = command(session, outcome.failed, args.into, args.socket, daemon)
-                say.warning(f"these results stay for a day; to fetch them: {later}")
-                code = code or FAULT
+        else:
+            if args.keep and daemon:
+                raise ConfigError(
+                    "--keep needs a daemon that runs on: start one with 'sandboxd serve', or leave "
+                    "--private out"
+                )
+            turn = None if args.wait is None else Turn(say, args.wait)
+            session = create(client, image, config, turn, args.name)
+            with deleted(client, session) as temporary:
+                if tree:
+                    upload(client, session, tree, entries, say)
+                printer = ConsolePrinter(client, session, options, say, turn)
+                code = printer.follow(stdin, exec_only=args.stdin is not None)
+                fault = _results(args, temporary, daemon, say)
+                code = code or fault
     say.end(code)
     return code
+
+
+def _tree(
+    args: argparse.Namespace, stack: contextlib.ExitStack, say: Reporter
+) -> tuple[LocalTree | None, list[TreeEntry]]:
+    """The folder to upload, and its entries; None: the files are in a workspace."""
+    if args.workspace:
+        return None, []
+    excludes = exclusion(args.exclude, args.exclude_from, args.include_vcs)
+    tree = stack.enter_context(LocalTree(args.folder, excludes, say))
+    return tree, list(tree.entries())
+
+
+def _results(
+    args: argparse.Namespace,
+    temporary: TemporarySession,
+    daemon: PrivateDaemon | None,
+    say: Reporter,
+) -> int:
+    """Fetch the results of the run, and keep its session where it is needed; FAULT when a result
+    could not be fetched."""
+    client, session = temporary.client, temporary.session
+    outcome = fetch(client, session, args.get, args.into, say)
+    if args.keep:
+        _keep(args, temporary, session, say)
+    if not outcome.failed:
+        return 0
+    temporary.preserve(daemon)
+    later = command(session, outcome.failed, args.into, args.socket, daemon)
+    say.warning(f"these results stay for a day; to fetch them: {later}")
+    return FAULT
 
 
 def _cases(
@@ -139,11 +158,14 @@ def _workspace(args: argparse.Namespace) -> str:
     return str(os.path.realpath(args.workspace))
 
 
-def _files_in(directory: str) -> list[str]:
+def _names(workspace: str, entries: list[TreeEntry]) -> list[str]:
+    """The names of the files at the top of the folder or workspace, and of those below it."""
+    if not workspace:
+        return [entry.name for entry in entries if entry.is_file]
     try:
-        return [entry.name for entry in os.scandir(directory) if entry.is_file()]
+        return [entry.name for entry in os.scandir(workspace) if entry.is_file()]
     except OSError as error:
-        raise ConfigError(f"--workspace {directory}: {error.strerror}") from None
+        raise ConfigError(f"--workspace {workspace}: {error.strerror}") from None
 
 
 def _detect(files: Iterable[str]) -> str:

@@ -179,14 +179,14 @@ class TemporarySession:
 
     def __init__(self, client: Client, session: str) -> None:
         self.preserved = False
-        self._client, self._session = client, session
+        self.client, self.session = client, session
 
     def preserve(self, daemon: PrivateDaemon | None) -> None:
         """Let the session outlive the command for RESULTS_S; and the state of its private `daemon`,
         if it has one. Raises OSError."""
         self.preserved = True
         with contextlib.suppress(ConnectionLost):  # a daemon that is back ends the session then
-            renew(self._client, self._session, RESULTS_S)
+            renew(self.client, self.session, RESULTS_S)
         if daemon:
             daemon.preserve()
 
