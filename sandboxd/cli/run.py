@@ -21,7 +21,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import runtimes
 from ..errors import ConfigError
@@ -31,7 +31,6 @@ from .judged_cases import check, read_cases, request, run_cases
 from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
 from .program_input import is_interactive, source
-from .private_daemon import PrivateDaemon
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
 from .session_variables import variables
@@ -46,6 +45,9 @@ from .temporary_session import (
 )
 from .tree_upload import upload
 from .turn import Turn
+
+if TYPE_CHECKING:
+    from .private_daemon import PrivateDaemon
 
 UNBUFFERED = "PYTHONUNBUFFERED"
 """The shim sets this variable where a client may be asked. Nobody is asked with --stdin FILE, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from sandboxd.errors import StageError, Unavailable
 from sandboxd.jail import idmap, syscalls
 
-from ..sandbox import BareWarden, Sandbox, restarted
+from ..sandbox import BareWarden, Sandbox, lease, restarted
 from ..workspaces import OTHER, USER, directory, granted, leased, own
 
 FILES = 5000
@@ -91,6 +92,31 @@ def test_workspace_below_the_workdir_leaves_the_rest_to_the_scratch(
         "/home/work", "out", "src",
     ]  # fmt: skip
     assert [path.name for path in checkout.iterdir()] == ["in"]
+
+
+def test_virtual_folder_is_seen_in_a_directory_of_the_workspace_and_hides_nothing_outside(
+    warden: BareWarden, checkout: Path
+) -> None:
+    folder = str(uuid.uuid4())
+    warden.make_folder(folder, 16 << 20, 1024)
+    mounts = [{"folder": folder, "name": "cache", "read_only": False}]
+    try:
+        with pytest.raises(Unavailable, match="no directory cache"):
+            lease(warden, mounts=mounts, **granted(warden, checkout))
+        (checkout / "cache").symlink_to("/")
+        with pytest.raises(Unavailable, match="no directory cache"):
+            lease(warden, mounts=mounts, **granted(warden, checkout))
+        (checkout / "cache").unlink()
+        directory(checkout, "cache")
+        sandbox = lease(warden, mounts=mounts, **granted(warden, checkout))
+        assert sandbox.run("echo x > cache/f; echo y > g; ls . cache").stdout.split() == [
+            ".:", "cache", "g", "cache:", "f",
+        ]  # fmt: skip
+        sandbox.end_rest()
+        warden.free(sandbox.slot)
+        assert list((checkout / "cache").iterdir()) == []
+    finally:
+        warden.remove_folder(folder)
 
 
 def test_files_of_others_in_the_tree_keep_their_rights(session: Session, checkout: Path) -> None:

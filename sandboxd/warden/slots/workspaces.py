@@ -156,6 +156,16 @@ def check_file_system(fd: int, path: str) -> None:
         )
 
 
+def _expect_places(fd: int, names: Iterable[str]) -> None:
+    """Raise Invalid unless the workspace `fd` has a directory for each of the virtual folders."""
+    for name in names:
+        try:
+            place = syscalls.openat2(fd, name, _PLACE, _LINKLESS | syscalls.RESOLVE_NO_XDEV)
+        except OSError:
+            raise Invalid(f"it has no directory {name} for the virtual folder") from None
+        os.close(place)
+
+
 def fstype(fd: int) -> str:
     """The type of the file system that `fd` is on, as mountinfo names it."""
     with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
@@ -234,6 +244,8 @@ class WorkspaceStore:
                 fd = open_below(self._roots(), workspace.path)
                 opened.callback(os.close, fd)
                 check(fd, workspace.path, workspace.uid)
+                if not workspace.place:
+                    _expect_places(fd, [folder.name for folder in slot.folders])
                 tree = mapped(fd, slot.workspace_map)
         except Invalid as error:
             raise Unavailable(f"the workspace cannot be used: {error.public}") from None
