@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any, get_type_hints
 
 import pytest
@@ -16,7 +15,7 @@ from sandboxd import wire
 from sandboxd.api.sessions.warden_client import WardenClient
 from sandboxd.config import STEP_LIMITS
 from sandboxd.errors import Invalid
-from sandboxd.model import MAY_BE_ZERO, MIB, STEPS, Attachment, Step
+from sandboxd.model import STEPS, Attachment, Step
 from sandboxd.warden.requests.daemon_requests import DaemonRequests
 from sandboxd.warden.requests.dispatcher import acts_of
 from sandboxd.warden.requests.folder_requests import FolderRequests
@@ -25,90 +24,16 @@ from sandboxd.warden.requests.replies import refusal
 from sandboxd.warden.requests.run_requests import RunRequests
 from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.wire_kinds import Descriptor
-from sandboxd.wire_ops import COMMANDS_MAX, OPS, SLOTS_MAX, Op, RequestChecker, check_reply
+from sandboxd.wire_ops import COMMANDS_MAX, OPS, Op, RequestChecker, check_reply
 
 from .api.fake_warden import FakeActs
-
-SESSION = "00000000-0000-4000-8000-000000000001"
-FOLDER = "00000000-0000-4000-8000-000000000002"
-MOUNT = {"folder": FOLDER, "name": "data", "read_only": False}
-NETWORK = {"owner": "AKIA", "profile": "packages", "hosts": ["index.example:443"]}
-LIMITS = asdict(STEP_LIMITS)
-
-
-def steps(command: Any = "true", **limits: Any) -> list[dict[str, Any]]:
-    return [{"name": name, "command": command, "limits": LIMITS | limits} for name in STEPS]
-
-
-VALID: dict[str, Any] = {
-    "slot": 3, "session": SESSION, "run": 1, "runs": [1, 2], "size": 64 * MIB, "inodes": 4096,
-    "mounts": [MOUNT], "shell": "/bin/bash", "steps": steps(), "environ": {"A": "b"},
-    "terminal": False, "interactive": False, "runtime": "c", "begun": False, "folder": FOLDER,
-    "vitals": {}, "there": True, "network": NETWORK,
-}  # fmt: skip
-"""A good value for each argument and field of the table."""
-
-NOT_TEXT: tuple[Any, ...] = (None, 7, 1.5, True, [], {})
-NOT_UUID = (*NOT_TEXT, "", "no-uuid", "../..", SESSION + "0")
-NOT_BOOLEAN: tuple[Any, ...] = (None, 0, 1, "true", [], {})
-
-
-def not_in(least: int, most: int) -> tuple[Any, ...]:
-    return (None, "1", 1.0, True, [], {}, least - 1, most + 1, -1, float("nan"), 1 << 70)
-
-
-NOT_LIMIT: tuple[Any, ...] = (
-    0, -1, None, "1", True, [], float("nan"), float("inf"), 1 << 70
-)  # fmt: skip
-
-BAD: dict[str, Sequence[Any]] = {
-    "slot": not_in(0, SLOTS_MAX),
-    "session": NOT_UUID,
-    "folder": NOT_UUID,
-    "run": (*not_in(1, 1 << 53), "../../x"),
-    "runs": (None, 1, "1", {}, [0], [-1], [True], ["1"], [1.5], [None], [1 << 54], [[1]]),
-    "size": not_in(16 * MIB, 1 << 40),
-    "inodes": not_in(16, 1 << 31),
-    "shell": (*NOT_TEXT, "", "/bin/zsh", "bash", "/bin/sh\n"),
-    "runtime": NOT_TEXT,
-    "terminal": NOT_BOOLEAN,
-    "interactive": NOT_BOOLEAN,
-    "begun": NOT_BOOLEAN,
-    "there": NOT_BOOLEAN,
-    "vitals": (None, 1, "x", True, []),
-    "environ": (
-        None, [], "A=b", {"A": 1}, {"A": None}, {"A=B": "x"}, {"": "x"}, {"A": "x\0y"},
-        {"A\0": "x"}, {"A": "x" * COMMANDS_MAX}, {"A": "\ud800"},
-    ),
-    "steps": (
-        None, {}, "true", [], steps()[:2], steps() * 2, steps()[::-1], [None] * 3, [{}] * 3,
-        steps(7), steps(["true"]), steps("a\0b"), steps("\ud800"), steps("x" * COMMANDS_MAX),
-        [step | {"limits": None} for step in steps()],
-        [step | {"extra": 1} for step in steps()],
-        [step | {"limits": {**LIMITS, "extra": 1}} for step in steps()],
-        *(
-            steps(**{name: value}) for name in LIMITS for value in NOT_LIMIT
-            if value != 0 or name not in MAY_BE_ZERO
-        ),
-        *([step | {"limits": {k: v for k, v in LIMITS.items() if k != name}} for step in steps()]
-          for name in LIMITS),
-    ),
-    "mounts": (
-        None, {}, "data", ["data"], [{}], [None], [MOUNT | {"extra": 1}],
-        [MOUNT | {"read_only": "yes"}], [MOUNT | {"read_only": None}],
-        *([MOUNT | {"folder": folder}] for folder in NOT_UUID),
-        *([MOUNT | {"name": name}] for name in
-          (None, 7, "", "..", ".hidden", "a/b", "../up", "n" * 65, "new\nline", "a\0")),
-        [MOUNT, MOUNT | {"folder": SESSION}], [MOUNT, MOUNT | {"name": "other"}],
-        [{"folder": f"{SESSION[:-1]}{n}", "name": f"f{n}", "read_only": True} for n in range(6)],
-    ),
-    "network": (
-        7, True, "packages", [], {}, [NETWORK], NETWORK | {"extra": 1}, NETWORK | {"hosts": None},
-        NETWORK | {"hosts": "index.example:443"}, NETWORK | {"hosts": [443]},
-        NETWORK | {"owner": None}, NETWORK | {"profile": 7},
-    ),
-}  # fmt: skip
-"""Values that each argument and field must not have: of another type, out of range, malformed."""
+from .wire_values import (
+    BAD,
+    FOLDER,
+    SESSION,
+    VALID,
+    steps,
+)
 
 
 @pytest.fixture

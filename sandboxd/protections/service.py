@@ -25,7 +25,7 @@ PROTECTIONS = (
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
                "tests/e2e/test_network.py", "tests/e2e/test_network_requests.py",
                "tests/e2e/test_network_restart.py", "tests/e2e/test_network_secrets.py"),
-        remains="hosts behind one front are told apart by the name in TLS alone; an allowed host "
+        remains="hosts behind one front differ by the name in TLS alone; an allowed host "
         "can pass data on; a host that shows headers gives a secret away",
     ),
     Protection(

@@ -26,7 +26,7 @@ from sandboxd.warden.requests.dispatcher import Act, Dispatcher
 from sandboxd.warden.requests.replies import PendingReply, Result
 from sandboxd.wire_ops import OPS, Op
 
-from ..test_wire_ops import VALID
+from ..wire_values import VALID
 from .values import changed, effort, encoded, objects, packets, small_effort, values
 
 Sent = tuple[bytes, list[int]]
