@@ -25,8 +25,8 @@ PROTECTIONS = (
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
                "tests/e2e/test_network.py", "tests/e2e/test_network_requests.py",
                "tests/e2e/test_network_restart.py", "tests/e2e/test_network_secrets.py"),
-        remains="hosts behind one front are distinguished by the name in TLS alone; an allowed "
-        "host can pass data on; a host that shows headers gives a secret away",
+        remains="hosts behind one front differ by the name in TLS alone; an allowed host "
+        "can pass data on; a host that shows headers gives a secret away",
     ),
     Protection(
         "broker",

@@ -23,8 +23,7 @@ from sandboxd.jail.cgroup import Group
 from sandboxd.jail.mounts import Bind, Mount, Tree
 from sandboxd.jail.overlays import Overlay
 from sandboxd.model import Limits
-from sandboxd.shim import environment
-from sandboxd.shim.run_spec import RunSpec
+from sandboxd.shim import environment, run_spec
 from sandboxd.warden.runs import slot_group
 
 PLENTY = 1 << 17
@@ -56,9 +55,8 @@ def without_cgroup_namespace(patch: pytest.MonkeyPatch) -> None:
 
 
 def with_broker_socket(patch: pytest.MonkeyPatch) -> None:
-    """Each run has the socket, whatever its session may reach."""
-    monitored = RunSpec.of_order
-    patch.setattr(RunSpec, "of_order", lambda *order: replace(monitored(*order), network=True))
+    real = run_spec.RunSpec.of_order
+    patch.setattr(run_spec.RunSpec, "of_order", lambda *a: replace(real(*a), network=True))
 
 
 def with_host_directory(patch: pytest.MonkeyPatch) -> None:
