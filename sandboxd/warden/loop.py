@@ -130,7 +130,7 @@ class WardenLoop:
         """The values for a spawner at this moment."""
         state, config = self._resources.config.state_dir, self._resources.config
         mounted = (f"{state}/slots", f"{state}/folders")
-        return SpawnerSpec(self._resources.jail(), mounted, config.log, config.log_level)
+        return SpawnerSpec(self._resources.jail(), mounted)
 
     def serve(self, stop_signals: Sequence[int] = ()) -> int:
         """Run until the end; the exit status of the daemon. `stop_signals` are the SIGTERMs that
