@@ -29,8 +29,9 @@ from dataclasses import dataclass
 from ..model import HOME, Limits
 from . import identity, namespaces, network, rlimits, rootfs, seccomp
 from .cgroup import Group
-from .mounts import FolderMount, Tree
+from .mounts import FolderMount
 from .overlays import HostView
+from .tree import Tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 from functools import cache, partial
 from typing import Any
@@ -99,8 +100,11 @@ def _check(result: int, *path: Any) -> int:
     return result
 
 
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
+
 def _bytes(path: str | None) -> bytes | None:
-    return None if path is None else os.fsencode(path)
+    return None if path is None else path.encode(_ENCODING, _ERRORS)
 
 
 def unshare(flags: int) -> None:
@@ -190,6 +194,18 @@ def renameat2(source_fd: int, source: str, target_fd: int, target: str, flags: i
 def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
     """prctl(2) with integer arguments."""
     return _check(_prctl(option, arg2, arg3, 0, 0))
+
+
+def prctl_each(option: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
+    """prctl(2) with the arguments `option` and each of `numbers` as the next one; the results.
+
+    One call of Python for all: there are forty capabilities, and three questions about each.
+    """
+    zeros = (0,) * (4 - len(option))
+    results = [_prctl(*option, number, *zeros) for number in numbers]
+    if -1 in results:
+        _check(-1)  # errno may be of a later call, which is no worse
+    return results
 
 
 def seccomp_listener(program: bytes) -> int:

@@ -128,7 +128,7 @@ class WardenLoop:
 
     def _spawner_spec(self) -> SpawnerSpec:
         """The values for a spawner at this moment."""
-        state, config = self._resources.config.state_dir, self._resources.config
+        state = self._resources.config.state_dir
         mounted = (f"{state}/slots", f"{state}/folders")
         return SpawnerSpec(self._resources.jail(), mounted)
 

@@ -20,7 +20,7 @@ ERROR_MAX = 2000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Fields and descriptors of a reply, as wire_ops.OPS names them. Sending closes the descriptors."""
+    """Fields and descriptors of a reply, as wire_ops.OPS names them. Sending closes these."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     descriptors: list[int] = field(default_factory=list)

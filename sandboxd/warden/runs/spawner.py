@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import crash, wire
-from ...jail import namespaces, overlays, syscalls
+from ...jail import namespaces, overlays, rootfs, syscalls
 from ...jail.chroot import own_mounts
 from ...jail.descriptors import close_others
 from ...jail.enter import Jail
@@ -170,6 +170,7 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
     entries: dict[int, int] = {}  # pidfd -> pid; a handler of SIGCHLD would be one of each entry
     poll = select.poll()
     poll.register(sock, select.POLLIN)
+    rootfs.host_cpuinfo()
     gc.collect()
     wire.send(sock, {"ready": STAMP})
     while True:
