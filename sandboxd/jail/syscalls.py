@@ -91,6 +91,9 @@ _seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_char_p)
 _capset = _syscall(_SYS_capset, c_void_p, c_void_p)
 _capget = _syscall(_SYS_capget, c_void_p, c_void_p)
 
+# Each size of a buffer is a type of its own, and a type is dear to make in a new process.
+_sets, _name = ctypes.create_string_buffer(24), ctypes.create_string_buffer(16)
+
 
 def _check(result: int, *path: Any) -> int:
     """The result of a call; -1 raises OSError from errno, with the path if there is one."""
@@ -211,8 +214,7 @@ def prctl_each(option: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
 def seccomp_listener(program: bytes) -> int:
     """seccomp(2), SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0):
     `program` is an array of sock_filter; the descriptor, close-on-exec, of its listener."""
-    code = ctypes.create_string_buffer(program, len(program))
-    fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.cast(program, c_void_p).value)
     flags = _SECCOMP_FILTER_FLAG_NEW_LISTENER
     return _check(_seccomp(_SECCOMP_SET_MODE_FILTER, flags, fprog))
 
@@ -251,11 +253,10 @@ def capset_none() -> None:
 
 def capget() -> tuple[int, int, int]:
     """capget(2): this process's effective, permitted and inheritable sets, as bit masks."""
-    header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION_3, 0))
-    data = ctypes.create_string_buffer(24)
-    _check(_capget(header, data))
-    low = struct.unpack_from("III", data, 0)
-    high = struct.unpack_from("III", data, 12)
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_capget(header, _sets))
+    low = struct.unpack_from("III", _sets, 0)
+    high = struct.unpack_from("III", _sets, 12)
     effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
     return effective, permitted, inheritable
 
@@ -277,8 +278,8 @@ def set_process_title(title: str) -> None:
     address of the arguments and the last of the environment, which follows them.
     """
     name = title.removeprefix("sandboxd: ").split()[0]
-    buffer = ctypes.create_string_buffer(f"sandboxd-{name}"[:15].encode())
-    _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
+    _name.value = f"sandboxd-{name}".encode()[:15]
+    _prctl(PR_SET_NAME, ctypes.addressof(_name), 0, 0, 0)
     start, end = _arguments()
     text = title.encode()[: max(0, end - start - 1)]
     if start:
