@@ -27,7 +27,8 @@ def apply(uid: int, gid: int) -> None:
     with stage("identity"):
         syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
         syscalls.prctl(syscalls.PR_SET_SECUREBITS, SECUREBITS)
-        syscalls.prctl_each((syscalls.PR_CAPBSET_DROP,), _CAPABILITIES)
+        for capability in _CAPABILITIES:
+            syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)

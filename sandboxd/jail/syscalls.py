@@ -202,7 +202,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
 def prctl_each(option: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
     """prctl(2) with the arguments `option` and each of `numbers` as the next one; the results.
 
-    One call of Python for all: there are forty capabilities, and three questions about each.
+    One call of Python for all: there are forty capabilities, and two questions about each.
     """
     zeros = (0,) * (4 - len(option))
     results = [_prctl(*option, number, *zeros) for number in numbers]
@@ -214,7 +214,8 @@ def prctl_each(option: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
 def seccomp_listener(program: bytes) -> int:
     """seccomp(2), SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0):
     `program` is an array of sock_filter; the descriptor, close-on-exec, of its listener."""
-    fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.cast(program, c_void_p).value)
+    code = ctypes.cast(c_char_p(program), c_void_p).value
+    fprog = struct.pack("HxxxxxxP", len(program) // 8, code)
     flags = _SECCOMP_FILTER_FLAG_NEW_LISTENER
     return _check(_seccomp(_SECCOMP_SET_MODE_FILTER, flags, fprog))
 
