@@ -19,16 +19,27 @@ from .stage import expect, stage
 
 @dataclass
 class Tree:
-    """A root that is being built at `root`, and the parts that are already in it."""
+    """A root that is being built at `root`, and the parts that are already in it.
+
+    Once its first file system is mounted, it is the working directory, and so the prefix of all
+    paths is short: to look up those of `root` hundreds of times took 0.3 ms of a run.
+    """
 
     root: str
     done: list[Part] = field(default_factory=list)
+    _prefix: str = ""
+
+    def __post_init__(self) -> None:
+        self._prefix = self.root
 
     def apply(self, parts: Iterable[Part]) -> None:
         """Put `parts` in, in order."""
         for part in parts:
             try:  # not `with stage`: there are a hundred parts
-                part.apply(self.root)
+                part.apply(self._prefix)
+                if isinstance(part, Mount) and part.path == "/":
+                    os.chdir(self.root)
+                    self._prefix = "."
             except OSError as error:
                 raise StageError.of(f"mounts {part.path}", error) from error
             self.done.append(part)
@@ -37,7 +48,7 @@ class Tree:
         """Make the mounts at `paths`, until now writable for us, read-only."""
         for path in paths:
             with stage(f"mounts {path}"):
-                fd = syscalls.open_tree(self.root + path, 0)
+                fd = syscalls.open_tree(self._prefix + path, 0)
                 syscalls.mount_setattr(fd, RDONLY, recursive=False)
                 os.close(fd)
 

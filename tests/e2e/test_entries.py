@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from sandboxd.model import STEPS
+from sandboxd.warden.runs.entries import WARM_MAX
 
 from ..waiting import until
 from .daemon import Daemon, Outcome, follow, run, running
@@ -24,6 +25,9 @@ from .test_full import SMALL, fill, small
 
 WARM = "[runs]\nprepared = 2\nwarm_s = 30\n"
 COLD = "[runs]\nprepared = 2\nwarm_s = 0\n"
+WARM_MEMORY, PREPARED_MEMORY = 8 << 20, 4 << 20
+"""Bytes of a jail that waits, as docs/operations.md promises."""
+
 NONE = "[runs]\nprepared = 0\nwarm_s = 0\n"
 
 
@@ -185,6 +189,28 @@ def test_run_with_other_limits_gets_another_jail(start: Start) -> None:
     until(lambda: ended(first))
 
 
+def test_at_most_sixteen_jails_stay_warm_and_each_takes_little_memory(start: Start) -> None:
+    daemon, http = start(WARM)
+    for number in range(WARM_MAX + 2):
+        name = f"session-{number}"
+        assert http.post("/session", json={"image": "c", "name": name}).status_code == 201
+        assert run(http, name, {"exec": "true"}).exits[-1] == 0
+    shims = until(lambda: _settled(daemon))
+    inits = [child for shim in shims for child in shim.children()]
+    assert len(inits) == WARM_MAX
+    used = sum(one.memory_full_info().uss for one in (*shims, *inits))
+    assert used <= WARM_MAX * WARM_MEMORY
+    used = sum(one.memory_full_info().uss for one in family(daemon, "prepared"))
+    assert used <= 2 * PREPARED_MEMORY
+
+
+def _settled(daemon: Daemon) -> list[psutil.Process] | None:
+    """The shims, once all are warm and no more than may be."""
+    shims = family(daemon, "shim")
+    all_warm = all(_title(one).endswith("warm") for one in shims)
+    return shims if all_warm and len(shims) == WARM_MAX else None
+
+
 def test_sessions_never_share_a_shim(start: Start) -> None:
     daemon, http = start(WARM)
     count(http)
@@ -262,7 +288,7 @@ def test_order_that_meets_a_leaving_shim_goes_to_another_one(start: Start) -> No
     assert count(http).text("stdout") == "3\n"
 
 
-def begin(
+def run_at_warden(
     pool: ThreadPoolExecutor, http: httpx.Client, daemon: Daemon, number: int
 ) -> Future[Outcome]:
     """A run that has reached the warden: its directory is there."""
@@ -278,7 +304,7 @@ def test_prepared_entries_killed_with_an_order_unread_cost_no_run(start: Start) 
     for process in stopped:
         process.suspend()
     with ThreadPoolExecutor() as pool:
-        outcome = begin(pool, http, daemon, 1)
+        outcome = run_at_warden(pool, http, daemon, 1)
         for process in stopped:
             process.kill()
         assert outcome.result().text("stdout") == "1\n"
@@ -292,7 +318,7 @@ def test_warm_shim_killed_with_an_order_unread_costs_no_run(start: Start) -> Non
     leaving = warm(daemon)
     leaving.suspend()
     with ThreadPoolExecutor() as pool:
-        outcome = begin(pool, http, daemon, 2)
+        outcome = run_at_warden(pool, http, daemon, 2)
         leaving.kill()
         assert outcome.result().text("stdout") == "2\n"
     until(lambda: ended(leaving))
@@ -305,7 +331,7 @@ def test_spawner_killed_while_an_order_is_unread_costs_no_run(start: Start) -> N
         process.suspend()
     (spawner,) = family(daemon, "spawner")
     with ThreadPoolExecutor() as pool:
-        outcome = begin(pool, http, daemon, 1)
+        outcome = run_at_warden(pool, http, daemon, 1)
         spawner.kill()
         assert outcome.result().text("stdout") == "1\n"
     until(lambda: ended(spawner, *stopped))
