@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..model import HOME, Limits
 from . import identity, namespaces, network, rlimits, rootfs, seccomp
@@ -43,6 +43,7 @@ class Jail:
     view     all that runs see of the host (overlays.py)
     outside  the namespaces of the processes above: those of the warden, and of its spawner
     filters  runtime -> system call filter (seccomp.compile); "" for the others
+    plan     the parts of the root, from a look at the host shortly before; None: look when needed
     """
 
     root: str
@@ -50,6 +51,7 @@ class Jail:
     view: HostView
     outside: tuple[Mapping[str, str], ...]
     filters: Mapping[str, seccomp.Filter]
+    plan: rootfs.Plan | None = field(default=None, compare=False)
 
     def filter(self, runtime: str) -> seccomp.Filter:
         """The filter of a runtime. One that is not configured has the filter of all."""
@@ -76,7 +78,7 @@ def prepare(jail: Jail) -> Tree:
     os.umask(0o022)
     network.apply()
     tree = Tree(jail.root)
-    tree.apply(rootfs.system(jail.paths, jail.view))
+    tree.apply(rootfs.system(jail.plan or rootfs.Plan.make(jail.paths, jail.view)))
     return tree
 
 

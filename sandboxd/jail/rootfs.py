@@ -6,7 +6,9 @@ import functools
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from .. import procfs
 from ..model import ALIASES, HOME, PATH
@@ -67,6 +69,9 @@ ALSO_CALLED = {"python": "python3"}
 """Names in ALIASES, and the programs of PATH that they stand for. A program that the host itself
 calls so comes first."""
 
+PLAN_S = 10.0
+"""How long a spawner uses a plan. An entry that is prepared is older in the end."""
+
 CGROUPS = "/sys/fs/cgroup"
 SHOWN_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset")
 """The v1 controllers by which a JVM sizes itself; one that is missing makes it ignore all."""
@@ -74,8 +79,34 @@ SHOWN_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset")
 CPUS = "/sys/devices/system/cpu"
 
 
-def system(paths: Iterable[str], view: HostView) -> list[Part]:
-    """The parts that are the same for all runs: host parts, /etc, /dev and /proc."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The parts of the host, /dev and /proc that runs see, as the host was at `made`, by the
+    monotonic clock."""
+
+    paths: tuple[str, ...]
+    view: HostView
+    parts: list[Part]
+    made: float
+
+    @classmethod
+    def make(cls, paths: tuple[str, ...], view: HostView) -> Plan:
+        """Look at the host, which takes a twentieth of a run."""
+        return cls(paths, view, _system(paths, view), time.monotonic())
+
+    @property
+    def is_fresh(self) -> bool:
+        """The host may be planned for as it was."""
+        return time.monotonic() - self.made < PLAN_S
+
+
+def system(plan: Plan) -> list[Part]:
+    """The parts that no session has a share in."""
+    # By the host's, two sessions know that they are on one host, and when it was started.
+    return [*plan.parts, FileMount(BOOT_ID, f"{_random_uuid()}\n")]
+
+
+def _system(paths: Iterable[str], view: HostView) -> list[Part]:
     return [
         *view.overlays(),
         Mount("/", "tmpfs", WRITABLE, "size=1m,nr_inodes=4096,mode=755"),
@@ -225,8 +256,6 @@ def _proc() -> list[Part]:
     return [
         Mount("/proc", "proc", noexec, "hidepid=2"),
         *_masks(),
-        # By the host's, two sessions know that they are on one host, and when it was started.
-        FileMount(BOOT_ID, f"{_random_uuid()}\n"),
         FileMount("/proc/cgroups", _controllers()),
     ]
 

@@ -16,7 +16,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from ..errors import StageError
@@ -68,13 +68,15 @@ def fork(keep: list[int], child: Callable[[], None]) -> int:
         os._exit(1)
 
 
-def be_child(keep: list[int], child: Callable[[], None]) -> NoReturn:
+def be_child(
+    keep: list[int], child: Callable[[], None], to_null: Iterable[int] = (0, 1)
+) -> NoReturn:  # fmt: skip
     """Be a new process, whose signals have their default actions."""
     try:
         # The parent's garbage must not be collected here: that would close descriptors by numbers
         # that are the child's own by then.
         gc.freeze()
-        close_others(keep, to_null=(0, 1))
+        close_others(keep, to_null)
         # No module is loaded from here on: the files may be those of another version soon.
         sys.meta_path.clear()
         child()

@@ -15,7 +15,7 @@ which have something to do after each fork, are not among them.
 Its mount namespace has none of the scratches and folders that the warden mounts: an entry that
 waits would keep the file system of an ended session in use. The spawner ends with the warden, and
 its entries end with it until they are claimed. It reads its jail once: for another one the warden
-starts another spawner.
+starts another spawner. It plans the root for its entries, which is as old as rootfs.PLAN_S at most.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from ...jail.chroot import own_mounts
 from ...jail.descriptors import close_others
 from ...jail.enter import Jail
 from ...jail.overlays import HostView, Source
+from ...jail.rootfs import Plan
 from ...jail.seccomp import Filter
 from ...shim import main as shim
 from ..fork import be_child
@@ -184,10 +185,22 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
             if message is None:
                 return
             for end in ends:
+                jail = _planned(jail)
                 if (pid := _make(socket.socket(fileno=end), jail)) is not None:
                     pidfd = os.pidfd_open(pid)
                     entries[pidfd] = pid
                     poll.register(pidfd, select.POLLIN)
+
+
+def _planned(jail: Jail) -> Jail:
+    """The jail with a fresh plan. Without one, where the host allows none, each entry looks itself,
+    and reports what is wrong."""
+    if jail.plan and jail.plan.is_fresh:
+        return jail
+    try:
+        return dataclasses.replace(jail, plan=Plan.make(jail.paths, jail.view))
+    except OSError:
+        return dataclasses.replace(jail, plan=None)
 
 
 def _make(end: socket.socket, jail: Jail) -> int | None:
@@ -200,7 +213,7 @@ def _make(end: socket.socket, jail: Jail) -> int | None:
         except OSError:
             return None
         if pid == 0:
-            be_child([end.fileno()], lambda: _be_entry(spawner, end, jail))
+            be_child([end.fileno()], lambda: _be_entry(spawner, end, jail), to_null=())
         return pid
 
 
