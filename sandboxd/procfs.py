@@ -1,4 +1,7 @@
-"""The reader of /proc (proc(5)). The fields and files of a process that has ended are empty."""
+"""The reader and writer of /proc (proc(5)) and /sys.
+
+The fields and files of a process that has ended are empty.
+"""
 
 from __future__ import annotations
 
@@ -83,6 +86,15 @@ def read(path: str) -> str:
     finally:
         os.close(fd)
     return b"".join(pieces).decode("utf-8", "surrogateescape")
+
+
+def write(path: str, value: str) -> None:
+    """Write a value into a file of /proc or /sys. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
 
 
 def unescaped(point: str) -> str:
