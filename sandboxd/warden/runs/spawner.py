@@ -172,7 +172,10 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     rootfs.host_cpuinfo()
+    # What each entry would do for itself (fork.be_child), and copy pages for.
+    sys.meta_path.clear()
     gc.collect()
+    gc.freeze()
     wire.send(sock, {"ready": STAMP})
     while True:
         for fd, _ in poll.poll():
