@@ -51,7 +51,7 @@ class Jail:
     view: HostView
     outside: tuple[Mapping[str, str], ...]
     filters: Mapping[str, seccomp.Filter]
-    plan: rootfs.Plan | None = field(default=None, compare=False)
+    plan: rootfs.RootPlan | None = field(default=None, compare=False)
 
     def filter(self, runtime: str) -> seccomp.Filter:
         """The filter of a runtime. One that is not configured has the filter of all."""
@@ -78,7 +78,7 @@ def prepare(jail: Jail) -> Tree:
     os.umask(0o022)
     network.apply()
     tree = Tree(jail.root)
-    tree.apply(rootfs.system(jail.plan or rootfs.Plan.make(jail.paths, jail.view)))
+    tree.apply(rootfs.system(jail.plan or rootfs.RootPlan.make(jail.paths, jail.view)))
     return tree
 
 

@@ -80,27 +80,27 @@ CPUS = "/sys/devices/system/cpu"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The parts of the host, /dev and /proc that runs see, as the host was at `made`, by the
+class RootPlan:
+    """The parts of the host, /dev and /proc that runs see, as the host was at `moment`, by the
     monotonic clock."""
 
     paths: tuple[str, ...]
     view: HostView
     parts: list[Part]
-    made: float
+    moment: float
 
     @classmethod
-    def make(cls, paths: tuple[str, ...], view: HostView) -> Plan:
+    def make(cls, paths: tuple[str, ...], view: HostView) -> RootPlan:
         """Look at the host, which takes a twentieth of a run."""
         return cls(paths, view, _system(paths, view), time.monotonic())
 
     @property
     def is_fresh(self) -> bool:
         """The host may be planned for as it was."""
-        return time.monotonic() - self.made < PLAN_S
+        return time.monotonic() - self.moment < PLAN_S
 
 
-def system(plan: Plan) -> list[Part]:
+def system(plan: RootPlan) -> list[Part]:
     """The parts that no session has a share in."""
     # By the host's, two sessions know that they are on one host, and when it was started.
     return [*plan.parts, FileMount(BOOT_ID, f"{_random_uuid()}\n")]

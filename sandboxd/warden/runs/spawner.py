@@ -40,7 +40,7 @@ from ...jail.chroot import own_mounts
 from ...jail.descriptors import close_others
 from ...jail.enter import Jail
 from ...jail.overlays import HostView, Source
-from ...jail.rootfs import Plan
+from ...jail.rootfs import RootPlan
 from ...jail.seccomp import Filter
 from ...shim import main as shim
 from ..fork import be_child
@@ -172,7 +172,7 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     rootfs.host_cpuinfo()
-    # What each entry would do for itself (fork.be_child), and copy pages for.
+    # Each entry would do this for itself (fork.be_child), and copy pages for it.
     sys.meta_path.clear()
     gc.collect()
     gc.freeze()
@@ -201,7 +201,7 @@ def _planned(jail: Jail) -> Jail:
     if jail.plan and jail.plan.is_fresh:
         return jail
     try:
-        return dataclasses.replace(jail, plan=Plan.make(jail.paths, jail.view))
+        return dataclasses.replace(jail, plan=RootPlan.make(jail.paths, jail.view))
     except OSError:
         return dataclasses.replace(jail, plan=None)
 

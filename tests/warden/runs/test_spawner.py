@@ -33,7 +33,7 @@ def test_file_that_the_kernel_has_got_is_masked_as_soon_as_the_plan_is_old(
     monkeypatch.setattr(rootfs, "MASKED", (*rootfs.MASKED, "version"))
     assert "/proc/version" not in masks(_planned(before))
     assert before.plan
-    old = replace(before.plan, made=before.plan.made - rootfs.PLAN_S)
+    old = replace(before.plan, moment=before.plan.moment - rootfs.PLAN_S)
     assert "/proc/version" in masks(_planned(replace(before, plan=old)))
 
 
