@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+
+from . import procfs
 
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 V2_CONTROLLERS = ("cpu", "memory", "pids")
@@ -96,16 +97,14 @@ class GroupFiles:
         """The text of a file."""
         if name in self._fds:
             return os.pread(self._fds[name], 16384, 0).decode().strip()
-        with open(self._path(name), "rb", buffering=0) as file:
-            return file.read(16384).decode().strip()
+        return procfs.read(self._path(name)).strip()
 
     def write(self, name: str, value: str) -> None:
         """Write a value into a file."""
         if name in self._fds:
             os.pwrite(self._fds[name], value.encode(), 0)
-            return
-        with open(self._path(name), "wb", buffering=0) as file:
-            file.write(value.encode())
+        else:
+            procfs.write(self._path(name), value)
 
     def join(self) -> None:
         """Move this process, which has one thread, into the group, by path."""
@@ -252,14 +251,14 @@ class GroupFiles:
 
 def sum_up(directory: str) -> None:
     """Let the new v1 group at `directory` count the memory of those below it, as in Linux 5.11."""
-    switch = Path(directory, "memory.use_hierarchy")
-    if switch.exists() and switch.read_text().strip() != "1":
-        switch.write_text("1")
+    switch = f"{directory}/memory.use_hierarchy"
+    if os.path.exists(switch) and procfs.read(switch).strip() != "1":
+        procfs.write(switch, "1")
 
 
 def inherit_cpuset(directory: str) -> None:
     """Let new groups below the v1 group of cpuset at `directory` have its CPUs and memory."""
-    Path(directory, "cgroup.clone_children").write_text("1")
+    procfs.write(f"{directory}/cgroup.clone_children", "1")
 
 
 def members(directory: str) -> set[int]:
@@ -272,12 +271,12 @@ def members(directory: str) -> set[int]:
 
 def move(directory: str, pid: int) -> None:
     """Move the process `pid` into the group at `directory`."""
-    Path(directory, _PROCS).write_text(str(pid))
+    procfs.write(f"{directory}/{_PROCS}", str(pid))
 
 
 def join(directory: str) -> None:
     """Move this process, which has one thread, into the group at `directory`."""
-    Path(directory, _PROCS if is_v2(directory) else _TASKS).write_text("0")
+    procfs.write(f"{directory}/{_PROCS if is_v2(directory) else _TASKS}", "0")
 
 
 def is_v2(directory: str) -> bool:
@@ -292,9 +291,9 @@ def controllers(directory: str) -> set[str]:
 
 def hand_down(directory: str, wanted: tuple[str, ...]) -> set[str]:
     """Offer controllers to the children of the v2 group at `directory`; those that they have."""
-    control = Path(directory, "cgroup.subtree_control")
-    control.write_text(" ".join(f"+{controller}" for controller in wanted))
-    return set(control.read_text().split())
+    control = f"{directory}/cgroup.subtree_control"
+    procfs.write(control, " ".join(f"+{controller}" for controller in wanted))
+    return set(_words(control))
 
 
 def is_delegated(directory: str) -> bool:
@@ -309,7 +308,7 @@ def is_delegated(directory: str) -> bool:
 def mounts() -> dict[str, str]:
     """Controller (v2: "") -> mount point, from /proc/self/mountinfo (proc(5))."""
     points: dict[str, str] = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in procfs.read("/proc/self/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
         fstype, _, options = right.split()[:3]
         point = left.split()[4]
@@ -324,8 +323,7 @@ def mounts() -> dict[str, str]:
 def paths_of(pid: int | str = "self") -> dict[str, str]:
     """Controller -> path of the process's group below the mount point. Raises OSError."""
     paths = {}
-    text = Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
-    for line in text.splitlines():
+    for line in procfs.read(f"/proc/{pid}/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         for name in names.split(","):
             paths[name] = path
@@ -333,7 +331,7 @@ def paths_of(pid: int | str = "self") -> dict[str, str]:
 
 
 def _words(path: str) -> list[str]:
-    return Path(path).read_text().split()
+    return procfs.read(path).split()
 
 
 def _open(path: str) -> int:

@@ -35,6 +35,7 @@ RECORD = 32 * 1024
 ROOM_MIN = 1024
 """Bytes at the end of a segment that may stay free, so that no record is too short."""
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
 _HEADER = struct.Struct("<QQQ")
 _RECORD = struct.Struct("<BI")
 STDOUT, STDERR = 1, 2
@@ -327,7 +328,7 @@ def _offset(number: int, head: int, tail: int) -> int:
 
 def append_event(fd: int, event: dict[str, Any]) -> None:
     """Add one event to the journal `fd` (opened with O_APPEND). Raises OSError."""
-    os.write(fd, json.dumps(event, separators=(",", ":")).encode() + b"\n")
+    os.write(fd, _JSON.encode(event).encode() + b"\n")
 
 
 def read_events(fd: int, pread: Pread = os.pread) -> list[dict[str, Any]]:

@@ -47,16 +47,17 @@ import errno
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from .errors import SandboxdError
-from .wire_ops import OPS as OPS
 
 PACKET = 192 * 1024
 """Bytes of one packet at most; below the kernel's default socket buffer of 208 KiB."""
+
+LONGEST = PACKET + 32 * 1024
+"""Bytes of the order of a run at most, on a socket with a larger buffer (shim/run_spec.py)."""
 
 INPUT_PIECE = 64 * 1024
 INPUT_DATA, INPUT_END, INPUT_REPORT = b"D", b"E", b"R"
@@ -73,7 +74,7 @@ init have sent to themselves and left behind. It limits their number (unix(7), E
 
 _TRUNCATED, _DESCRIPTORS_LOST = int(socket.MSG_TRUNC), int(socket.MSG_CTRUNC)
 
-_thread = threading.local()
+_buffers: list[memoryview] = []
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -135,22 +136,20 @@ def receive(
     # close-on-exec would reach the user's programs.
     fds = array.array("i")
     room = socket.CMSG_SPACE(descriptors * fds.itemsize)
-    buffer = _buffer() if most <= PACKET else memoryview(bytearray(most + 1))
-    size, ancillary, flags, _ = sock.recvmsg_into([buffer], room, socket.MSG_CMSG_CLOEXEC)
-    data = bytes(buffer[:size])
-    buffer[:size] = bytes(size)  # a child of this process, of another session, inherits the buffer
+    # A new buffer for each message would be mapped, filled with zeros and unmapped.
+    buffer = _buffers.pop() if _buffers else memoryview(bytearray(LONGEST + 1))
+    try:
+        size, ancillary, flags, _ = sock.recvmsg_into(
+            [buffer[: most + 1]], room, socket.MSG_CMSG_CLOEXEC
+        )
+        data = bytes(buffer[:size])
+        buffer[:size] = bytes(size)  # a child of this process, of another session, inherits it
+    finally:
+        _buffers.append(buffer)
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
     return _parsed(data, list(fds), flags, most)
-
-
-def _buffer() -> memoryview:
-    """The memory of this thread for one packet. A new one for each would be mapped and unmapped."""
-    buffer: memoryview | None = getattr(_thread, "buffer", None)
-    if buffer is None:
-        buffer = _thread.buffer = memoryview(bytearray(PACKET + 1))
-    return buffer
 
 
 def receive_plain(sock: socket.socket) -> dict[str, Any] | None:

@@ -44,5 +44,5 @@ class Prepared(Entries):
 def entries_of(resources: Resources, selector: selectors.BaseSelector, workers: Workers) -> Entries:
     """The entries of a warden without a loop."""
     kind = Prepared if PREPARED else Entries
-    spec = SpawnerSpec(resources.jail(), (), "text", "info")
+    spec = SpawnerSpec(resources.jail(), ())
     return kind(selector, lambda: spec, workers.crashed, lambda pid: None)

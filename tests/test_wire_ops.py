@@ -276,10 +276,6 @@ def test_client_has_a_method_for_each_request(op: Op) -> None:
     assert inspect.iscoroutinefunction(getattr(WardenClient, op.name))
 
 
-def test_table_has_one_name_at_the_wire() -> None:
-    assert wire.OPS is OPS
-
-
 def test_refusal_that_quotes_the_request_fits_a_packet() -> None:
     """Otherwise one request of a compromised api would end the warden."""
     message = request(OPS["lease"], session="\x01" * (wire.PACKET - 300))

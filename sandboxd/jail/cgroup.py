@@ -15,9 +15,8 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from .. import cgroup_settings, cgroupfs
+from .. import cgroup_settings, cgroupfs, procfs
 from ..cgroupfs import UNLIMITED, GroupFiles
 from ..errors import StageError
 from ..model import Limits
@@ -226,4 +225,4 @@ def _same_value(name: str, written: str, read: str) -> bool:
 
 
 def _has_swap() -> bool:
-    return Path("/proc/swaps").read_text().count("\n") > 1
+    return procfs.read("/proc/swaps").count("\n") > 1

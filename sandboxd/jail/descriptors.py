@@ -9,8 +9,8 @@ from collections.abc import Iterable
 def close_others(keep: Iterable[int], to_null: Iterable[int] = (0, 1, 2)) -> None:
     """Close every descriptor except `keep` and the three standard ones. Those in `to_null` become
     /dev/null of this process's root."""
-    null = os.open("/dev/null", os.O_RDWR)
     for fd in to_null:
+        null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, fd)
     low = 3
     for fd in sorted(fd for fd in keep if fd > 2):

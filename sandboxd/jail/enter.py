@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..model import HOME, Limits
 from . import identity, namespaces, network, rlimits, rootfs, seccomp
 from .cgroup import Group
-from .mounts import FolderMount, Tree
+from .mounts import FolderMount
 from .overlays import HostView
+from .tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Jail:
     outside  the namespaces of the processes above: those of the warden, and of its spawner
     filters  runtime -> system call filter (seccomp.compile); "" for the others
     workspace_filters  the same for sessions with a workspace, which must not set set-user-ID bits
+    plan     the parts of the root, from a look at the host shortly before; None: look when needed
     """
 
     root: str
@@ -51,6 +53,7 @@ class Jail:
     outside: tuple[Mapping[str, str], ...]
     filters: Mapping[str, seccomp.Filter]
     workspace_filters: Mapping[str, seccomp.Filter]
+    plan: rootfs.RootPlan | None = field(default=None, compare=False)
 
     def filter(self, runtime: str, folders: Iterable[FolderMount]) -> seccomp.Filter:
         """The filter of a runtime for a session with these `folders`. A runtime that is not
@@ -81,7 +84,7 @@ def prepare(jail: Jail) -> Tree:
     os.umask(0o022)
     network.apply()
     tree = Tree(jail.root)
-    tree.apply(rootfs.system(jail.paths, jail.view))
+    tree.apply(rootfs.system(jail.plan or rootfs.RootPlan.make(jail.paths, jail.view)))
     return tree
 
 

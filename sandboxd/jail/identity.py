@@ -46,14 +46,15 @@ def verify(uid: int, gid: int) -> None:
         expect("identity", "gids", os.getresgid(), (gid, gid, gid))
         expect("identity", "groups", os.getgroups(), [])
         expect("identity", "capability sets", syscalls.capget(), (0, 0, 0))
-        bounding = [c for c in _CAPABILITIES if syscalls.prctl(syscalls.PR_CAPBSET_READ, c)]
-        expect("identity", "bounding set", bounding, [])
-        expect("identity", "ambient set", _ambient(), [])
+        expect("identity", "bounding set", _set((syscalls.PR_CAPBSET_READ,)), [])
+        ambient = syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_IS_SET
+        expect("identity", "ambient set", _set(ambient), [])
         expect("identity", "securebits", syscalls.prctl(syscalls.PR_GET_SECUREBITS), SECUREBITS)
         expect("identity", "no_new_privs", syscalls.prctl(syscalls.PR_GET_NO_NEW_PRIVS), 1)
         expect("identity", "dumpable", syscalls.prctl(syscalls.PR_GET_DUMPABLE), 0)
 
 
-def _ambient() -> list[int]:
-    is_set = syscalls.PR_CAP_AMBIENT_IS_SET
-    return [c for c in _CAPABILITIES if syscalls.prctl(syscalls.PR_CAP_AMBIENT, is_set, c)]
+def _set(question: tuple[int, ...]) -> list[int]:
+    """The capabilities for which the kernel says yes to `question`."""
+    answers = syscalls.prctl_each(question, _CAPABILITIES)
+    return [number for number, answer in zip(_CAPABILITIES, answers, strict=True) if answer]

@@ -5,8 +5,7 @@ without root. A plan is applied to a tmpfs at `root`, an empty directory of the 
 mount namespace of the run, before any user code exists. Host directories are cloned by
 descriptor (open_tree), get their attributes while detached (mount_setattr), and are only then
 attached (move_mount): at no time is there a writable view of them, or one with devices. Session
-directories come as such detached clones. At last `pivot` makes the tree the root and drops the
-host's, and `verify` compares /proc/self/mountinfo with the plan, in both directions.
+directories come as such detached clones. tree.py makes the result the root, and proves it.
 
 A program sees /usr and its kin, a copy of files of /etc and /var/lib of the host (shown_files.py),
 generated account files, a /dev of fresh nodes, its own /proc, read-only and masked, and three
@@ -16,15 +15,13 @@ cgroup, read-only, and the number of CPUs, in plain files. /run is empty.
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
-from .. import procfs
 from . import syscalls
-from .stage import expect, stage
 
 RDONLY = syscalls.MOUNT_ATTR_RDONLY
 NOSUID = syscalls.MOUNT_ATTR_NOSUID
@@ -66,7 +63,7 @@ class Directory:
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
-        os.makedirs(root + self.path, exist_ok=True)
+        _make_directory(root + self.path)
         os.chmod(root + self.path, self.mode)
 
 
@@ -99,8 +96,13 @@ class File:
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
-        with open(root + self.path, "xb") as file:
-            file.write(self.text.encode())
+        fd = os.open(root + self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            data = self.text.encode()
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class Mount:
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
-        os.makedirs(root + self.path, exist_ok=True)
+        _make_directory(root + self.path)
         flags = sum(bit for bit in _OPTIONS if self.attributes & bit)  # MS_* have the same values
         syscalls.mount("none", root + self.path, self.fstype, flags, self.options or None)
 
@@ -195,7 +197,7 @@ class Bind:
 
     def _make_target(self, root: str, directory: bool) -> None:
         if directory:
-            os.makedirs(root + self.path, exist_ok=True)
+            _make_directory(root + self.path)
         elif not os.path.lexists(root + self.path):
             os.makedirs(os.path.dirname(root + self.path), exist_ok=True)
             os.close(os.open(root + self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444))
@@ -284,67 +286,15 @@ def clone(source: str | int, recursive: bool = True) -> int:
     return syscalls.open_tree(source, flags)
 
 
-def names(attributes: int) -> list[str]:
+def _make_directory(path: str) -> None:
+    """Make the directory `path` and those above it, where they are not there yet."""
+    try:
+        os.mkdir(path)
+    except OSError:  # the one above is missing, or it is there: mostly it is neither
+        os.makedirs(path, exist_ok=True)
+
+
+@functools.cache
+def names(attributes: int) -> tuple[str, ...]:
     """Mount attributes as mountinfo words them."""
-    return [name for bit, name in _OPTIONS.items() if attributes & bit]
-
-
-@dataclass
-class Tree:
-    """A root that is being built at `root`, and the parts that are already in it."""
-
-    root: str
-    done: list[Part] = field(default_factory=list)
-
-    def apply(self, parts: Iterable[Part]) -> None:
-        """Put `parts` in, in order."""
-        for part in parts:
-            with stage(f"mounts {part.path}"):
-                part.apply(self.root)
-                self.done.append(part)
-
-    def seal(self, paths: Iterable[str]) -> None:
-        """Make the mounts at `paths`, until now writable for us, read-only."""
-        for path in paths:
-            with stage(f"mounts {path}"):
-                fd = syscalls.open_tree(self.root + path, 0)
-                syscalls.mount_setattr(fd, RDONLY, recursive=False)
-                os.close(fd)
-
-    def pivot(self, workdir: str) -> None:
-        """Make the tree the root of this mount namespace, drop the old one, enter `workdir`."""
-        with stage("pivot_root"):
-            os.chdir(self.root)
-            # pivot_root(2), "pivot_root(., .)": the old root is stacked upon the new one,
-            # so no directory for it is needed, and the detach below removes it for good.
-            syscalls.pivot_root(".", ".")
-            syscalls.umount2(".", syscalls.MNT_DETACH)
-            os.chdir("/")
-            os.chdir(workdir)
-
-    def verify(self, sealed: Iterable[str]) -> None:
-        """Exactly the planned mounts are there, with their attributes, and none is shared."""
-        with stage("mounts"), open("/proc/self/mountinfo", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-        wanted = {
-            p.path: set(names(p.attributes))
-            for p in self.done
-            if isinstance(p, Mount | Bind | FileMount | FolderMount | Mask)
-        }
-        for path in sealed:
-            wanted[path].add("ro")
-        types = {p.path: p.fstype for p in self.done if isinstance(p, Bind | Mount) and p.fstype}
-        points = set()
-        for line in lines:
-            left, _, right = line.partition(" - ")
-            _, _, _, _, point, options, *propagation = left.split()
-            point = procfs.unescaped(point)
-            points.add(point)
-            expect("mounts", f"propagation of {point}", propagation, [])
-            planned = wanted.get(point)
-            expect("mounts", f"{point} is planned", planned is not None, True)
-            missing = sorted((planned or set()) - set(options.split(",")))
-            expect("mounts", f"missing on {point}", missing, [])
-            fstype = right.split()[0]
-            expect("mounts", f"type of {point}", fstype, types.get(point, fstype))
-        expect("mounts", "not mounted", sorted(wanted.keys() - points), [])
+    return tuple(name for bit, name in _OPTIONS.items() if attributes & bit)

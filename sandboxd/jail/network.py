@@ -27,6 +27,7 @@ _RTENTRY = struct.Struct("@8x16s16s16sH22xhP16xH6x")
 # struct in6_rtmsg (linux/ipv6_route.h): destination, its length, metric, flags, interface
 _IN6_RTMSG = struct.Struct("@16s36xH2xI4x8xIi")
 _GROUPS, _MASK = socket.inet_aton("224.0.0.0"), socket.inet_aton("240.0.0.0")
+_LOOPBACK = ctypes.create_string_buffer(b"lo")
 _GROUPS_V6 = socket.inet_pton(socket.AF_INET6, "ff00::")
 
 
@@ -48,9 +49,8 @@ def enable_multicast() -> None:
     with stage("network"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         flags = _flags(sock, "lo") | _IFF_MULTICAST
         fcntl.ioctl(sock, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags))
-        device = ctypes.create_string_buffer(b"lo")
         groups, mask = (_ADDRESS.pack(socket.AF_INET, 0, part) for part in (_GROUPS, _MASK))
-        route = _RTENTRY.pack(groups, bytes(16), mask, _RTF_UP, 0, ctypes.addressof(device), 0)
+        route = _RTENTRY.pack(groups, bytes(16), mask, _RTF_UP, 0, ctypes.addressof(_LOOPBACK), 0)
         fcntl.ioctl(sock, _SIOCADDRT, route)
         _route_groups_v6()
 

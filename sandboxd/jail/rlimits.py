@@ -52,6 +52,8 @@ def _pair(kind: int, value: int) -> tuple[int, int]:
 
 def lower(step: Limits, all: Limits) -> dict[int, int]:
     """The limits of the plan for `step` that differ from the plan for `all`, which is in force."""
+    if step == all:
+        return {}
     inherited = plan(all)
     return {kind: value for kind, value in plan(step).items() if value != inherited[kind]}
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
 from functools import cache, partial
 from typing import Any
@@ -90,6 +91,9 @@ _seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_char_p)
 _capset = _syscall(_SYS_capset, c_void_p, c_void_p)
 _capget = _syscall(_SYS_capget, c_void_p, c_void_p)
 
+# Each size of a buffer is a type of its own, and a type is dear to make in a new process.
+_sets, _name = ctypes.create_string_buffer(24), ctypes.create_string_buffer(16)
+
 
 def _check(result: int, *path: Any) -> int:
     """The result of a call; -1 raises OSError from errno, with the path if there is one."""
@@ -99,8 +103,11 @@ def _check(result: int, *path: Any) -> int:
     return result
 
 
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+
+
 def _bytes(path: str | None) -> bytes | None:
-    return None if path is None else os.fsencode(path)
+    return None if path is None else path.encode(_ENCODING, _ERRORS)
 
 
 def unshare(flags: int) -> None:
@@ -192,11 +199,23 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0) -> int:
     return _check(_prctl(option, arg2, arg3, 0, 0))
 
 
+def prctl_each(option: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
+    """prctl(2) with the arguments `option` and each of `numbers` as the next one; the results.
+
+    One call of Python for all: there are forty capabilities, and two questions about each.
+    """
+    zeros = (0,) * (4 - len(option))
+    results = [_prctl(*option, number, *zeros) for number in numbers]
+    if -1 in results:
+        _check(-1)  # errno may be of a later call, which is no worse
+    return results
+
+
 def seccomp_listener(program: bytes) -> int:
     """seccomp(2), SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0):
     `program` is an array of sock_filter; the descriptor, close-on-exec, of its listener."""
-    code = ctypes.create_string_buffer(program, len(program))
-    fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    code = ctypes.cast(c_char_p(program), c_void_p).value
+    fprog = struct.pack("HxxxxxxP", len(program) // 8, code)
     flags = _SECCOMP_FILTER_FLAG_NEW_LISTENER
     return _check(_seccomp(_SECCOMP_SET_MODE_FILTER, flags, fprog))
 
@@ -235,11 +254,10 @@ def capset_none() -> None:
 
 def capget() -> tuple[int, int, int]:
     """capget(2): this process's effective, permitted and inheritable sets, as bit masks."""
-    header = ctypes.create_string_buffer(struct.pack("Ii", _CAPABILITY_VERSION_3, 0))
-    data = ctypes.create_string_buffer(24)
-    _check(_capget(header, data))
-    low = struct.unpack_from("III", data, 0)
-    high = struct.unpack_from("III", data, 12)
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    _check(_capget(header, _sets))
+    low = struct.unpack_from("III", _sets, 0)
+    high = struct.unpack_from("III", _sets, 12)
     effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
     return effective, permitted, inheritable
 
@@ -261,8 +279,8 @@ def set_process_title(title: str) -> None:
     address of the arguments and the last of the environment, which follows them.
     """
     name = title.removeprefix("sandboxd: ").split()[0]
-    buffer = ctypes.create_string_buffer(f"sandboxd-{name}"[:15].encode())
-    _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
+    _name.value = f"sandboxd-{name}".encode()[:15]
+    _prctl(PR_SET_NAME, ctypes.addressof(_name), 0, 0, 0)
     start, end = _arguments()
     text = title.encode()[: max(0, end - start - 1)]
     if start:

@@ -59,8 +59,8 @@ PROTECTIONS = (
         "empty root",
         "a tmpfs with read-only clones of named parts and a copy of public files of /etc; every "
         "mount is compared with the plan, both ways",
-        ("jail/rootfs.py", "jail/mounts.py", "jail/shown_files.py", "jail/public_files.py",
-         "jail/secret_names.py"),
+        ("jail/rootfs.py", "jail/mounts.py", "jail/tree.py", "jail/shown_files.py",
+         "jail/public_files.py", "jail/secret_names.py"),
         (
             HostGuarantee(
                 "isolation", "sealed-mounts", "the host's files are shown read-only, by descriptor",

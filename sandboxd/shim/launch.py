@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from .. import wire
@@ -19,6 +19,7 @@ from ..errors import StageError
 from ..jail import namespaces
 from ..jail.enter import Jail, JailSession
 from ..jail.stage import stage
+from ..model import record
 from . import init
 from .denied_calls import DeniedCalls
 from .run_spec import packed_folders
@@ -112,7 +113,7 @@ def send_claim(run_init: Init, session: JailSession) -> None:
         "gid": session.gid,
         "group": session.group.dirs,
         "runtime": session.runtime,
-        "limits": asdict(session.limits),
+        "limits": record(session.limits),
         "folders": packed_folders(session.folders),
     }
     fds = [session.workdir, session.tmp, *(folder.source for folder in session.folders)]

@@ -18,7 +18,7 @@ import selectors
 import signal
 import stat
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from .. import wire
 from ..errors import StageError
@@ -337,7 +337,7 @@ class RunExecution:
         self, step: Step, code: int | None, verdict: Verdict, final: bool = False
     ) -> None:
         """Append the verdict to the journal. `final`: the run ends with this step."""
-        event = {"event": "step", "step": step.name, "exit": code, "verdict": asdict(verdict)}
+        event = {"event": "step", "step": step.name, "exit": code, "verdict": verdict.record()}
         event |= {"final": True} if final else {}
         event |= {"output": has_output()} if step.name == "exec" else {}
         append_event(self.spec.journal, event | {"console": self.console.position})

@@ -16,7 +16,7 @@ from ..jail.cgroup import Group
 from ..jail.mounts import FolderMount
 from ..model import ATTACHMENTS_MAX, Limits, Step
 
-ORDER = wire.PACKET + 32 * 1024
+ORDER = wire.LONGEST
 """Bytes of an order at most: the arguments of a request `start`, and some more."""
 
 _LIMITS = tuple(field.name for field in dataclasses.fields(Limits))

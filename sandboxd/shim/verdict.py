@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import asdict
 
-from ..model import Change, Outcome, Sender, Verdict
+from ..model import Change, Outcome, Sender, Verdict, record
 from . import advice
-from .facts import WORKSPACE, StepFacts
+from .facts import WORKSPACE, StepFacts, StorageUse
 
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS", "SIGXFSZ", "SIGPIPE")
 """Signals that the kernel sends for an act of the program, at the moment of that act."""
@@ -119,8 +118,12 @@ def _sender(facts: StepFacts) -> Sender | None:
 
 def _counters(facts: StepFacts) -> dict[str, Change]:
     """The kernel's counters at the beginning and at the end of the step."""
-    before = asdict(facts.before) | {f"disk_{k}": v for k, v in asdict(facts.stored_before).items()}
-    after = asdict(facts.after) | {f"disk_{k}": v for k, v in asdict(facts.stored).items()}
+    before = record(facts.before) | _of_disk(facts.stored_before)
+    after = record(facts.after) | _of_disk(facts.stored)
     peaks = ("memory_peak", "pids_peak")  # not counters; they are part of the usage
     changes = {name: Change(before[name], after[name]) for name in after if name not in peaks}
     return changes | {"denied_syscalls": Change(0, sum(facts.denied.values()))}
+
+
+def _of_disk(stored: StorageUse) -> dict[str, int]:
+    return {f"disk_{name}": value for name, value in record(stored).items()}

@@ -16,7 +16,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from ..errors import StageError
 from ..jail.descriptors import close_others
@@ -58,14 +59,24 @@ def fork(keep: list[int], child: Callable[[], None]) -> int:
     if pid:
         return pid
     try:
-        # The parent's garbage must not be collected here: that would close descriptors by numbers
-        # that are the child's own by then.
-        gc.freeze()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        close_others(keep, to_null=(0, 1))
+        be_child(keep, child)
+    finally:
+        os._exit(1)
+
+
+def be_child(
+    keep: list[int], child: Callable[[], None], to_null: Iterable[int] = (0, 1)
+) -> NoReturn:  # fmt: skip
+    """Be a new process, whose signals have their default actions."""
+    try:
+        # The parent's garbage must not be collected here: that would close descriptors by numbers
+        # that are the child's own by then.
+        gc.freeze()
+        close_others(keep, to_null)
         # No module is loaded from here on: the files may be those of another version soon.
         sys.meta_path.clear()
         child()

@@ -140,9 +140,9 @@ class WardenLoop:
 
     def _spawner_spec(self) -> SpawnerSpec:
         """The values for a spawner at this moment."""
-        state, config = self._resources.config.state_dir, self._resources.config
+        state = self._resources.config.state_dir
         mounted = (f"{state}/slots", f"{state}/folders")
-        return SpawnerSpec(self._resources.jail(), mounted, config.log, config.log_level)
+        return SpawnerSpec(self._resources.jail(), mounted)
 
     def serve(self, stop_signals: Sequence[int] = ()) -> int:
         """Run until the end; the exit status of the daemon. `stop_signals` are the SIGTERMs that

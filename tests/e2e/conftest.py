@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,3 +66,18 @@ def session(http: httpx.Client) -> Iterator[Callable[..., str]]:
     yield make
     for id in ids:
         assert http.delete(f"/session/{id}").status_code in (200, 404)
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[[str], tuple[Daemon, httpx.Client]]]:
+    """Starts a daemon with a configuration and one session, `kept`."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(config: str) -> tuple[Daemon, httpx.Client]:
+            daemon = stack.enter_context(running(folder, config))
+            http = stack.enter_context(daemon.client())
+            stack.callback(daemon.purge)
+            assert http.post("/session", json={"image": "c", "name": "kept"}).status_code == 201
+            return daemon, http
+
+        yield begin

@@ -1,93 +1,21 @@
-"""The jails that wait for runs: prepared ones and warm ones, and the spawner that makes them.
-
-Whatever of them is killed, stopped or outdated: each run begins once and has its result.
-"""
+"""The jails that wait for runs, and which of them a run gets."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from sandboxd.model import STEPS
+from sandboxd.warden.runs.entries import WARM_MAX
 
 from ..waiting import until
-from .daemon import Daemon, Outcome, follow, run, running
+from .daemon import Daemon, run
+from .waiting_jails import COLD, NONE, WARM, Start, count, ended, family, prepared, title_of, warm
 
-WARM = "[runs]\nprepared = 2\nwarm_s = 30\n"
-COLD = "[runs]\nprepared = 2\nwarm_s = 0\n"
-NONE = "[runs]\nprepared = 0\nwarm_s = 0\n"
-
-
-def family(daemon: Daemon, title: str) -> list[psutil.Process]:
-    """The processes below the warden whose title begins so, shims and inits among them."""
-    assert daemon.process
-    below = psutil.Process(daemon.process.pid).children(recursive=True)
-    return [one for one in below if _title(one).startswith(f"sandboxd: {title}")]
-
-
-def _title(process: psutil.Process) -> str:
-    with contextlib.suppress(psutil.Error, IndexError):
-        return process.cmdline()[0]
-    return ""
-
-
-def prepared(daemon: Daemon) -> list[psutil.Process]:
-    """The shims that wait for their first run, once there are two of them with their inits."""
-    return until(lambda: _complete(daemon))
-
-
-def _complete(daemon: Daemon) -> list[psutil.Process] | None:
-    processes = family(daemon, "prepared")
-    pids = {one.pid for one in processes}
-    shims = [one for one in processes if one.ppid() not in pids]
-    return shims if len(processes) == 4 and len(shims) == 2 else None
-
-
-def warm(daemon: Daemon) -> psutil.Process:
-    """The one warm shim."""
-
-    def look() -> psutil.Process | None:
-        shims = [one for one in family(daemon, "shim") if _title(one).endswith("warm")]
-        return shims[0] if len(shims) == 1 else None
-
-    return until(look)
-
-
-def ended(*processes: psutil.Process) -> bool:
-    """All of them have ended."""
-    return all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)
-
-
-@pytest.fixture
-def start(folder: Path) -> Iterator[Callable[[str], tuple[Daemon, httpx.Client]]]:
-    """Starts a daemon with a configuration and one session, `kept`."""
-    with contextlib.ExitStack() as stack:
-
-        def begin(config: str) -> tuple[Daemon, httpx.Client]:
-            daemon = stack.enter_context(running(folder, config))
-            http = stack.enter_context(daemon.client())
-            stack.callback(daemon.purge)
-            assert http.post("/session", json={"image": "c", "name": "kept"}).status_code == 201
-            return daemon, http
-
-        yield begin
-
-
-Start = Callable[[str], tuple[Daemon, httpx.Client]]
-
-
-def count(http: httpx.Client) -> Outcome:
-    """A run that leaves a trace each time that it begins."""
-    outcome = run(http, "kept", {"exec": "echo begun >> begun; wc -l < begun"})
-    assert outcome.exits[-1] == 0
-    return outcome
+WARM_MEMORY, PREPARED_MEMORY = 8 << 20, 4 << 20
+"""Bytes of a jail that waits, as docs/operations.md promises."""
 
 
 def test_run_has_an_entry_that_was_prepared_and_another_one_is_prepared_then(start: Start) -> None:
@@ -183,6 +111,28 @@ def test_run_with_other_limits_gets_another_jail(start: Start) -> None:
     until(lambda: ended(first))
 
 
+def test_at_most_sixteen_jails_stay_warm_and_each_takes_little_memory(start: Start) -> None:
+    daemon, http = start(WARM)
+    for number in range(WARM_MAX + 2):
+        name = f"session-{number}"
+        assert http.post("/session", json={"image": "c", "name": name}).status_code == 201
+        assert run(http, name, {"exec": "true"}).exits[-1] == 0
+    shims = until(lambda: _settled(daemon))
+    inits = [child for shim in shims for child in shim.children()]
+    assert len(inits) == WARM_MAX
+    used = sum(one.memory_full_info().uss for one in (*shims, *inits))
+    assert used <= WARM_MAX * WARM_MEMORY
+    used = sum(one.memory_full_info().uss for one in family(daemon, "prepared"))
+    assert used <= 2 * PREPARED_MEMORY
+
+
+def _settled(daemon: Daemon) -> list[psutil.Process] | None:
+    """The shims, once all are warm and no more than may be."""
+    shims = family(daemon, "shim")
+    all_warm = all(title_of(one).endswith("warm") for one in shims)
+    return shims if all_warm and len(shims) == WARM_MAX else None
+
+
 def test_sessions_never_share_a_shim(start: Start) -> None:
     daemon, http = start(WARM)
     count(http)
@@ -202,102 +152,3 @@ def test_deletion_of_a_session_takes_its_warm_shim(start: Start) -> None:
     assert http.delete("/session/kept").status_code == 200
     assert not family(daemon, "shim") and not family(daemon, "init")
     until(lambda: os.listdir(daemon.state / "slots") == [])
-
-
-def test_killed_spawner_costs_no_run_and_another_one_is_started(start: Start) -> None:
-    daemon, http = start(WARM)
-    call = {"mode": "batch", "code": "", "runId": "r", "options": {"exec": "read x; echo $x"}}
-    http.post("/session/kept", json=call)
-    waiting = prepared(daemon)
-    (spawner,) = family(daemon, "spawner")
-    spawner.kill()
-    until(lambda: ended(spawner, *waiting))
-    outcome = follow(http, "kept", call | {"mode": "input", "code": "answered", "options": {}})
-    assert (outcome.text("stdout"), outcome.exits[-1]) == ("answered\n", 0)
-    assert count(http).text("stdout") == "1\n"
-    assert not set(prepared(daemon)) & set(waiting)
-
-
-@pytest.mark.parametrize("victim", ["shims", "inits", "all"])
-def test_killed_entries_cost_no_run(start: Start, victim: str) -> None:
-    daemon, http = start(COLD)
-    shims = prepared(daemon)
-    inits = [child for one in shims for child in one.children()]
-    for process in {"shims": shims, "inits": inits, "all": [*shims, *inits]}[victim]:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with the one before
-            process.kill()
-    assert count(http).text("stdout") == "1\n"
-    until(lambda: ended(*shims, *inits))
-
-
-def test_killed_warm_shim_costs_no_run(start: Start) -> None:
-    daemon, http = start(WARM)
-    count(http)
-    warm(daemon).kill()
-    assert count(http).text("stdout") == "2\n"
-
-
-def test_order_that_an_entry_does_not_acknowledge_goes_to_another_one(start: Start) -> None:
-    daemon, http = start(COLD)
-    stopped = prepared(daemon)
-    for process in stopped:
-        process.suspend()
-    assert count(http).text("stdout") == "1\n"
-    for process in stopped:
-        process.resume()
-    until(lambda: ended(*stopped))
-    assert count(http).text("stdout") == "2\n"
-
-
-def test_order_that_meets_a_leaving_shim_goes_to_another_one(start: Start) -> None:
-    daemon, http = start(WARM)
-    assert count(http).text("stdout") == "1\n"
-    leaving = warm(daemon)
-    leaving.suspend()
-    assert count(http).text("stdout") == "2\n"
-    leaving.resume()
-    until(lambda: ended(leaving))
-    assert count(http).text("stdout") == "3\n"
-
-
-@pytest.mark.parametrize("victim", ["warden", "both", "neither"])
-def test_nothing_that_waits_outlives_its_daemon(start: Start, victim: str) -> None:
-    daemon, http = start(WARM)
-    count(http)
-    waiting = [*prepared(daemon), *family(daemon, "spawner"), warm(daemon)]
-    waiting += [child for one in waiting for child in one.children()]
-    daemon.end(victim)
-    until(lambda: ended(*waiting))
-    daemon.start()
-    with daemon.client() as again:
-        assert count(again).text("stdout") == "2\n"
-        assert again.delete("/session/kept").status_code == 200
-
-
-def test_warm_shim_that_has_taken_the_next_run_outlives_the_warden(start: Start) -> None:
-    daemon, http = start(WARM)
-    count(http)
-    warm(daemon)
-    call = {"mode": "batch", "code": "", "runId": "r", "options": {}}
-    options = {"exec": "echo begun >> begun; sleep 3; echo done"}
-    http.post("/session/kept", json=call | {"options": options})
-    until(lambda: (daemon.state / "slots").exists() and family(daemon, "shim"))
-    daemon.end("both")
-    daemon.start()
-    with daemon.client() as again:
-        outcome = follow(again, "kept", call | {"mode": "continue"})
-        assert (outcome.text("stdout"), outcome.exits[-1]) == ("done\n", 0)
-        assert count(again).text("stdout") == "3\n"
-        assert again.delete("/session/kept").status_code == 200
-
-
-def test_reload_replaces_all_that_wait(start: Start) -> None:
-    daemon, http = start(WARM)
-    count(http)
-    waiting = [*prepared(daemon), warm(daemon)]
-    path = daemon.folder / "config.toml"
-    path.write_text(path.read_text() + '[rootfs]\netc = ["hostname"]\n')
-    assert daemon.process
-    daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: ended(*waiting))
-    until(lambda: not run(http, "kept", {"exec": "test -e /etc/hostname"}).exits[-1])

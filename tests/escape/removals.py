@@ -20,8 +20,9 @@ import pytest
 from sandboxd.cgroupfs import GroupFiles
 from sandboxd.jail import identity, mounts, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
-from sandboxd.jail.mounts import Bind, Mount, Tree
+from sandboxd.jail.mounts import Bind, Mount
 from sandboxd.jail.overlays import Overlay
+from sandboxd.jail.tree import Tree
 from sandboxd.model import Limits
 from sandboxd.shim import environment, run_spec
 from sandboxd.warden.runs import slot_group

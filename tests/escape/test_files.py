@@ -7,7 +7,8 @@ import os
 import pytest
 
 from sandboxd.jail import mounts
-from sandboxd.jail.mounts import Bind, Tree
+from sandboxd.jail.mounts import Bind
+from sandboxd.jail.tree import Tree
 
 from ..sandbox import Sandbox
 
@@ -24,7 +25,7 @@ def test_mount_not_in_the_plan_stops_the_run(
     monkeypatch.setattr(Tree, "seal", sealed_with_another_mount)
     result = sandbox.run("echo ran")
     assert (result.last["event"], result.last["stage"]) == ("fault", "mounts")
-    assert "/root is planned" in result.last["message"]
+    assert "/root is not planned" in result.last["message"]
 
 
 MOUNTS = {

@@ -15,7 +15,8 @@ import pytest
 
 from sandboxd.jail import identity, mounts, namespaces, network, rlimits, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
-from sandboxd.jail.mounts import Mask, Tree
+from sandboxd.jail.mounts import Mask
+from sandboxd.jail.tree import Tree
 
 from ..sandbox import Sandbox
 from .removals import without_overlays

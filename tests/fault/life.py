@@ -30,6 +30,12 @@ WITHIN_S = {"create": 0.3, "upload": 0.1, "build": 0.4, "output": 1.0, "input": 
             "delete": 0.3}  # fmt: skip
 """How long after the beginning of a phase the kill may come."""
 
+WARM_WITHIN_S = 0.02
+"""The same of the kill of a warm shim, which takes the run of the phase at its beginning."""
+
+OF_RUNS: tuple[Victim, ...] = ("shim", "init", "prepared", "warm")
+"""Processes that a run may have, or have got when the kill comes: it may end with them."""
+
 OUTPUT = "echo output >> begun; for i in $(seq 60); do echo line $i; sleep 0.01; done; exit 7"
 STREAM = OUTPUT.replace("echo output", "echo stream")
 INPUT = "echo input >> begun; read a; echo got $a; read b; echo got $b; exit 3"
@@ -47,11 +53,13 @@ class Point:
     @classmethod
     def chosen(cls, by: random.Random) -> Point:
         """One of all that there are."""
-        victims: list[Victim] = ["api", "warden", "both", "both", "term", "shim", "init"]
+        victims: list[Victim] = [
+            "api", "warden", "both", "both", "term", "shim", "init", "spawner", "prepared", "warm"
+        ]  # fmt: skip
         victim = by.choice(victims)
-        phases = ["build", "output", "input"] if victim in ("shim", "init") else list(PHASES)
-        phase = by.choice(phases)
-        return cls(victim, phase, by.uniform(0, WITHIN_S[phase]), by.random() < 0.5)
+        phase = by.choice(["build", "output", "input"] if victim in OF_RUNS else list(PHASES))
+        within_s = WARM_WITHIN_S if victim == "warm" else WITHIN_S[phase]
+        return cls(victim, phase, by.uniform(0, within_s), by.random() < 0.5)
 
 
 class Life:
@@ -80,7 +88,7 @@ class Life:
     def _arm(self, phase: str) -> threading.Thread | None:
         if phase != self.point.phase:
             return None
-        if self.point.victim in ("shim", "init"):
+        if self.point.victim in OF_RUNS:
             self.hit.add(phase)
         killer = threading.Thread(target=self._kill)
         killer.start()

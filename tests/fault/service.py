@@ -20,9 +20,10 @@ from typing import Any, Literal
 import httpx
 from websockets.sync.client import unix_connect
 
-from ..e2e.daemon import ROOT, sessions_of, slots_in_use
+from ..e2e.daemon import ROOT, ancestors, sessions_of, slots_in_use
 
-Victim = Literal["api", "warden", "both", "term", "shim", "init"]
+Victim = Literal["api", "warden", "both", "term", "shim", "init", "spawner", "prepared", "warm"]
+"""A part of the daemon, a process of a run, or all processes of one kind that wait for runs."""
 
 RUN_GROUP = re.compile(r"\d+\.\d+")
 
@@ -99,16 +100,22 @@ class Service:
         return bool(pids)
 
     def _pids(self, victim: Victim, session: str) -> list[int]:
-        if victim in ("shim", "init"):
+        if victim in ("shim", "init", "warm"):
             slots = [number for number, name in sessions_of(self.state).items() if name == session]
             wanted = {self.uids[int(number)] for number in slots}
-            title = f"sandboxd: {victim}"
-            return [pid for pid, uid, name in processes() if uid in wanted and title in name][:1]
+            pids = [pid for pid, uid, name in processes()
+                    if uid in wanted and (name.endswith(" warm") if victim == "warm"
+                                          else f"sandboxd: {victim}" in name)]  # fmt: skip
+            return pids[:1]
         warden = self._process.pid if self._process and self._process.poll() is None else 0
         api = [pid for pid, uid, name in processes()
                if uid == self.uids[0] - 1 and name == "sandboxd: api"]  # fmt: skip
         if not warden:
             return []
+        if victim in ("spawner", "prepared"):
+            title = f"sandboxd: {victim}"
+            return [pid for pid, _, name in processes() if name == title and
+                    warden in ancestors(pid)]  # fmt: skip
         return {"api": api, "warden": [warden], "term": [warden], "both": [*api, warden]}[victim]
 
     def left(self) -> list[str]:

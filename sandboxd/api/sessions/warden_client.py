@@ -1,6 +1,6 @@
 """The api's stub of the warden: typed requests over one socket.
 
-wire.OPS is the table of the requests; each reply is checked against it. Requests may overlap;
+wire_ops.OPS is the table of the requests; each reply is checked against it. Requests may overlap;
 `serve` passes each reply to its caller. The descriptors of a reply whose caller was cancelled are
 closed. The end of the socket is the end of the daemon: all requests raise Unavailable then.
 """
@@ -26,7 +26,7 @@ from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavail
 from ...model import Attachment, NetworkGrant, Step, Workspace
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
-from ...wire_ops import check_reply
+from ...wire_ops import OPS, check_reply
 from .file_client import all_places
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class WardenClient:
         self._pending.clear()
 
     async def _request(self, op: str, fds: Sequence[int] = (), **arguments: Any) -> _Reply:
-        """Make a request of wire.OPS; the fields and descriptors of its reply."""
+        """Make a request of wire_ops.OPS; the fields and descriptors of its reply."""
         if self.gone:
             raise _warden_gone()
         began = time.monotonic()
@@ -308,7 +308,7 @@ def _checked(
     if message.get("ok") is not True:
         return {}, _error(message)
     try:
-        return check_reply(wire.OPS[op], message, fds), None
+        return check_reply(OPS[op], message, fds), None
     except Invalid as error:
         return {}, Unavailable("the warden's reply is not as expected", f"{op}: {error}")
 

@@ -1,4 +1,4 @@
-"""The dispatcher of the api's requests: receives, checks by wire.OPS, calls the act, replies.
+"""The dispatcher of the api's requests: receives, checks by wire_ops.OPS, calls the act, replies.
 
 The acts are grouped by subject; each has the name of its request and takes the arguments by name:
 
@@ -25,7 +25,7 @@ from typing import Any
 
 from ... import log, wire
 from ...errors import SandboxdError, StageError, Unavailable
-from ...wire_ops import NUMBER, Request, RequestChecker
+from ...wire_ops import NUMBER, OPS, Request, RequestChecker
 from .replies import PendingReply, Result
 
 Act = Callable[..., Result | None]
@@ -35,10 +35,10 @@ Act = Callable[..., Result | None]
 def acts_of(*subjects: object) -> dict[str, Act]:
     """The act of each request of the table: the method of that name of one of `subjects`."""
     acts = {
-        name: getattr(subject, name) for subject in subjects for name in wire.OPS
+        name: getattr(subject, name) for subject in subjects for name in OPS
         if hasattr(subject, name)
     }  # fmt: skip
-    missing = wire.OPS.keys() - acts.keys()
+    missing = OPS.keys() - acts.keys()
     assert not missing, f"no act for {missing}"
     return acts
 

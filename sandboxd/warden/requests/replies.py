@@ -1,7 +1,7 @@
 """Replies to the api's requests: the result of an act, or the error that it raised.
 
 Most acts return a `Result`. An act that takes its time gets a `PendingReply` instead, which it
-sends when its background job has ended (wire.OPS, `later`).
+sends when its background job has ended (wire_ops.OPS, `later`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ERROR_MAX = 2000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Fields and descriptors of a reply, as wire.OPS names them. Sending closes the descriptors."""
+    """Fields and descriptors of a reply, as wire_ops.OPS names them. Sending closes these."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     descriptors: list[int] = field(default_factory=list)

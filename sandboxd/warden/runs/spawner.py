@@ -8,35 +8,42 @@ makes entries to the jail (shim/main.py) and never sees a session, a request or 
     spawner -> warden   {"ready": STAMP}               once, when it can make entries
     spawner -> warden   {"crashed": pid, "signal"}     a fault has ended an entry that it has made
 
+Each page of memory that an entry writes to is copied for it, and Python writes to what it only
+reads, too: the counts of references. So the spawner loads few modules. `logging` and `threading`,
+which have something to do after each fork, are not among them.
+
 Its mount namespace has none of the scratches and folders that the warden mounts: an entry that
 waits would keep the file system of an ended session in use. The spawner ends with the warden, and
 its entries end with it until they are claimed. It reads its jail once: for another one the warden
-starts another spawner.
+starts another spawner. It plans the root for its entries, which is as old as rootfs.PLAN_S at most.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
+import gc
 import json
 import os
 import select
 import signal
 import socket
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
-from ... import crash, log, wire
-from ...jail import namespaces, overlays, syscalls
+from ... import crash, wire
+from ...jail import namespaces, overlays, rootfs, syscalls
 from ...jail.chroot import own_mounts
+from ...jail.descriptors import close_others
 from ...jail.enter import Jail
 from ...jail.overlays import HostView, Source
+from ...jail.rootfs import RootPlan
 from ...jail.seccomp import Filter
 from ...shim import main as shim
 from .. import interpreter
-from ..fork import fork
+from ..fork import be_child
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,8 +55,6 @@ class SpawnerSpec:
 
     jail: Jail
     mounted: tuple[str, ...]
-    log: str
-    log_level: str
 
     def write(self) -> int:
         """A file with these values, for a new spawner."""
@@ -63,8 +68,7 @@ class SpawnerSpec:
         """The values in the file `fd`."""
         with open(fd, encoding="utf-8") as file:
             values = json.loads(os.pread(file.fileno(), os.fstat(fd).st_size, 0))
-        return cls(_jail(values["jail"]), tuple(values["mounted"]), values["log"],
-                   values["log_level"])  # fmt: skip
+        return cls(_jail(values["jail"]), tuple(values["mounted"]))
 
 
 def _stamp() -> str:
@@ -121,7 +125,8 @@ def main() -> None:
     """Be a spawner until the warden closes its end of the socket."""
     sock = interpreter.inherited()
     spec = SpawnerSpec.read(interpreter.VALUES)
-    log.setup(spec.log, spec.log_level, "spawner")
+    close_others([interpreter.SOCKET], to_null=(0, 1))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     crash.to_stderr()
     os.umask(0o077)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -141,43 +146,66 @@ def unmount_below(directories: tuple[str, ...]) -> None:
 
 
 def _serve(sock: socket.socket, jail: Jail) -> None:
-    wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    entries: dict[int, int] = {}  # pidfd -> pid; a handler of SIGCHLD would be one of each entry
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    rootfs.host_cpuinfo()
+    # Each entry would do this for itself (fork.be_child), and copy pages for it.
+    sys.meta_path.clear()
+    gc.collect()
+    gc.freeze()
     wire.send(sock, {"ready": STAMP})
     while True:
-        ready, _, _ = select.select([sock.fileno(), wake], [], [])
-        if wake in ready:
-            os.read(wake, 4096)
-            _collect(sock)
-        if sock.fileno() in ready:
-            message, fds = wire.receive(sock)
+        for fd, _ in poll.poll():
+            if fd in entries:
+                poll.unregister(fd)
+                os.close(fd)
+                _collect(entries.pop(fd), sock)
+                continue
+            message, ends = wire.receive(sock)
             if message is None:
                 return
-            for fd in fds:
-                _make(socket.socket(fileno=fd), jail)
+            for end in ends:
+                jail = _planned(jail)
+                if (pid := _make(socket.socket(fileno=end), jail)) is not None:
+                    pidfd = os.pidfd_open(pid)
+                    entries[pidfd] = pid
+                    poll.register(pidfd, select.POLLIN)
 
 
-def _make(end: socket.socket, jail: Jail) -> None:
-    """Fork an entry. Where that fails, the warden sees the end of the socket."""
+def _planned(jail: Jail) -> Jail:
+    """The jail with a fresh plan. Without one, where the host allows none, each entry looks itself,
+    and reports what is wrong."""
+    if jail.plan and jail.plan.is_fresh:
+        return jail
+    try:
+        return dataclasses.replace(jail, plan=RootPlan.make(jail.paths, jail.view))
+    except OSError:
+        return dataclasses.replace(jail, plan=None)
+
+
+def _make(end: socket.socket, jail: Jail) -> int | None:
+    """Fork an entry; its pid. None where that fails: the warden sees the end of the socket, and has
+    another way."""
     spawner = os.getpid()
-    with end, contextlib.suppress(Exception):  # of the host: the warden has another way
-        fork([end.fileno()], lambda: _be_entry(spawner, end, jail))
+    with end:
+        try:
+            pid = os.fork()
+        except OSError:
+            return None
+        if pid == 0:
+            be_child([end.fileno()], lambda: _be_entry(spawner, end, jail), to_null=())
+        return pid
 
 
 def _be_entry(spawner: int, end: socket.socket, jail: Jail) -> None:
-    log.became("shim")
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == spawner:
         shim.main(end, jail)
 
 
-def _collect(sock: socket.socket) -> None:
-    """Collect the entries that have ended."""
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            if fault := crash.fault(os.waitstatus_to_exitcode(status)):
-                wire.send(sock, {"crashed": pid, "signal": fault})
+def _collect(pid: int, sock: socket.socket) -> None:
+    """Collect an entry that has ended."""
+    _, status = os.waitpid(pid, 0)
+    if fault := crash.fault(os.waitstatus_to_exitcode(status)):
+        wire.send(sock, {"crashed": pid, "signal": fault})

@@ -13,6 +13,7 @@ from sandboxd import wire
 from sandboxd.errors import Invalid, StageError
 from sandboxd.warden.requests.dispatcher import Dispatcher, acts_of
 from sandboxd.warden.requests.replies import PendingReply, Result
+from sandboxd.wire_ops import OPS
 
 SESSION = "00000000-0000-4000-8000-000000000001"
 FILES = {"op": "files", "id": 5, "slot": 1, "session": SESSION}
@@ -25,7 +26,7 @@ class Conversation:
         self.api, sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.warden = sock
         self.act: Any = lambda **_: Result()
-        acts = dict.fromkeys(wire.OPS, lambda *reply, **arguments: self.act(*reply, **arguments))
+        acts = dict.fromkeys(OPS, lambda *reply, **arguments: self.act(*reply, **arguments))
         self.dispatcher = Dispatcher(sock, acts)
 
     def ask(self, message: dict[str, Any], *fds: int) -> tuple[dict[str, Any], list[int]]:

@@ -1,0 +1,60 @@
+"""The spawner's plan of the root: fresh, and without anything that is of one run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sandboxd.jail import rootfs
+from sandboxd.jail.enter import Jail
+from sandboxd.jail.mounts import FileMount, Mask
+from sandboxd.jail.overlays import HostView
+from sandboxd.warden.runs.spawner import SpawnerSpec, _planned
+
+JAIL = Jail("/nowhere", ("/usr",), HostView("/nowhere"), (), {}, {})
+
+
+def masks(jail: Jail) -> set[str]:
+    """The places of /proc that the plan of a jail hides."""
+    assert jail.plan
+    return {part.path for part in rootfs.system(jail.plan) if isinstance(part, Mask)}
+
+
+def test_plan_is_used_again_while_it_is_fresh() -> None:
+    first = _planned(JAIL)
+    assert first.plan and _planned(first).plan is first.plan
+
+
+def test_file_that_the_kernel_has_got_is_masked_as_soon_as_the_plan_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = _planned(JAIL)
+    monkeypatch.setattr(rootfs, "MASKED", (*rootfs.MASKED, "version"))
+    assert "/proc/version" not in masks(_planned(before))
+    assert before.plan
+    old = replace(before.plan, moment=before.plan.moment - rootfs.PLAN_S)
+    assert "/proc/version" in masks(_planned(replace(before, plan=old)))
+
+
+def test_two_entries_of_one_plan_have_boot_ids_of_their_own() -> None:
+    plan = _planned(JAIL).plan
+    assert plan
+    texts = [
+        [part.text for part in rootfs.system(plan)
+         if isinstance(part, FileMount) and part.path == rootfs.BOOT_ID]
+        for _ in range(2)
+    ]  # fmt: skip
+    assert [len(each) for each in texts] == [1, 1] and texts[0] != texts[1]
+
+
+def test_host_that_cannot_be_looked_at_leaves_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("sandboxd.procfs.read", fail)
+    assert _planned(JAIL).plan is None
+
+
+def test_plan_of_one_spawner_is_no_reason_for_another_one() -> None:
+    assert SpawnerSpec(JAIL, ()) == SpawnerSpec(_planned(JAIL), ())
