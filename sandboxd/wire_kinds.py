@@ -36,7 +36,7 @@ LIMIT_MAX = 1 << 60
 
 _FIELDS: Mapping[type[Any], Mapping[str, str]] = {
     kind: {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    for kind in (Limits, Step, Attachment)
+    for kind in (Limits, Step, Attachment, NetworkGrant, Workspace)
 }
 """The records of the requests -> the names of their fields, with their types."""
 

@@ -193,7 +193,8 @@ def _be_warden(
     # slave: later mounts of the host are seen here, our mounts are not seen there.
     own_mounts(propagation=syscalls.MS_SLAVE)
     resources = make()
-    resources.workspaces.listeners = tuple(addresses)
+    keyed = {f"unix:{path}" for path in keyed_paths(resources.config.listen)}
+    resources.workspaces.listeners = tuple(one for one in addresses if one not in keyed)
     gc.freeze()  # forks share these pages as long as no reference count in them changes
     ready = f"sandboxd: ready on {', '.join(addresses)}"
     announce = functools.partial(print, ready, flush=True)
