@@ -17,7 +17,8 @@ TREE = Tree.read(Path(__file__).parents[1])
 SHARED = {
     "cgroup_settings", "cgroupfs", "config", "config_file", "config_rules", "crash", "errors",
     "etc_names", "filewire", "free_space", "host_memory", "host_tasks", "link_targets", "log",
-    "model", "pidfds", "procfs", "protections", "spool", "systemd", "threads", "wire", "wire_kinds", "wire_ops",
+    "model", "pidfds", "procfs", "protections", "spool", "systemd", "threads", "wire",
+    "wire_kinds", "wire_ops",
 }  # fmt: skip
 MAY_IMPORT = {
     "jail": {"cgroup_settings", "cgroupfs", "errors", "model", "pidfds", "procfs"},
