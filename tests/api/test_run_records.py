@@ -50,7 +50,7 @@ def test_row_says_that_a_run_begins_which_need_not_wait(start: Callable[..., Ser
 
 
 async def record(database: Database) -> Run:
-    services = cast(Services, SimpleNamespace(database=database, warden=None))
+    services = cast(Services, SimpleNamespace(database=database, warden=None, deferred=None))
     records, run = RunRecords(ROW.id, services), Run("r", Plan(()), KEEP)
     run.begun = True
     await (await records.add([run], [], time.time()))
