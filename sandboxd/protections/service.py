@@ -186,7 +186,8 @@ PROTECTIONS = (
         "read it, and refused where others could change it, or where it is a link",
         ("warden/slots/state_files.py", "warden/slots/state_directory.py"),
         tests=("tests/warden/slots/test_state_files.py",
-               "tests/warden/slots/test_state_directory.py"),
+               "tests/warden/slots/test_state_directory.py",
+               "tests/e2e/test_restored_state.py"),
         remains="a copy elsewhere, such as a backup, has the modes that its maker gave it",
     ),
     Protection(

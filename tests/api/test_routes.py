@@ -103,7 +103,7 @@ TABLE: dict[tuple[str, str], Row] = {
     ("WEBSOCKET", "/stream/session/{ref}/httpproxy"): Row(),
     ("GET", "/stream/session/{ref}/apps"): Row(),
     ("POST", "/session/{ref}/start-service"): Row(json={"app": "sshd"}),
-    ("POST", "/folders"): Row(201, {"name": "another"}),
+    ("POST", "/folders"): Row(201, {"name": "another", "quota": "16m"}),
     ("GET", "/folders"): MINE,
     ("DELETE", "/folders"): Row(json={"id": NAME}),
     ("GET", "/folders/_/id"): Row(query=f"name={NAME}"),

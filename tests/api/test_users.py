@@ -58,7 +58,7 @@ def test_two_users_have_sessions_and_folders_of_one_name_each(
         ]
         assert ids[0] != ids[1]
         for each in (alice, bob):
-            assert each.post("/folders", json={"name": "cache"}).status_code == 201
+            assert each.post("/folders", json={"name": "cache", "quota": "16m"}).status_code == 201
             assert each.get("/manager/status").json()["active_sessions"] == 1
         assert bob.delete("/session/nightly").status_code == 200
         assert bob.get("/session/nightly").status_code == 404

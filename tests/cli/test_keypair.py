@@ -145,5 +145,5 @@ def test_a_link_in_place_of_the_database_is_not_followed_with_roots_rights(state
     database.rename(state / "api" / "away")
     os.symlink(roots, database)
     done = keypair(state, "create")
-    assert done.returncode == 2 and "sandboxd.sqlite is a link" in done.stderr
+    assert done.returncode == 2 and f"{database} is a link" in done.stderr
     assert roots.read_bytes() == b"" and roots.stat().st_uid == 0
