@@ -159,12 +159,14 @@ def test_reload_without_profiles_ends_the_broker_and_leaves_no_host(daemon: Daem
     with client(daemon) as http:
         reply = http.post("/session", json={"image": "shell", "config": {"network": "packages"}})
         session = reply.json()["sessionId"]
+        until(lambda: broker_of(daemon))
         path = Path(daemon.folder, "config.toml")
         path.write_text(path.read_text().replace(PROFILES, ""))
         daemon.process.send_signal(signal.SIGHUP)
         until(lambda: broker_of(daemon) == 0)
-        described = http.get(f"/session/{session}").json()["sandbox"]["network"]
-        assert described == {"profile": "packages", "hosts": []}
+        nothing = {"profile": "packages", "hosts": []}
+        where = f"/session/{session}"
+        until(lambda: http.get(where).json()["sandbox"]["network"] == nothing)
         command = "curl -sS --max-time 1 http://index.example/hello; echo over"
         body = {"mode": "batch", "runId": "a", "options": {"exec": command, "wait": 20}}
         result = http.post(f"/session/{session}", json=body).json()["result"]

@@ -39,8 +39,9 @@ from .broker_process import BrokerSpec
 RESTART_S = 1.0
 """Between two starts of a broker."""
 
-PING_S, SILENCE_S = 10.0, 30.0
-"""How often a broker is asked for its counts, and when a silent one is killed."""
+PING_S, SILENCE_S, START_S = 10.0, 30.0, 120.0
+"""How often a broker is asked for its counts, and when a silent one is killed: later at its start,
+which loads modules from a disk that may be slow."""
 
 LIMITS = dataclasses.replace(STEP_LIMITS, memory=512 * MIB, pids=broker_process.TASKS)
 """The limits of its cgroup."""
@@ -106,7 +107,7 @@ class BrokerLink:
             self._start_at = now + SILENCE_S
             return
         self._spec = spec
-        self._heard_at, self._ping_at = now, now + PING_S
+        self._heard_at, self._ping_at = now + START_S, now + PING_S
         self._selector.register(self._process[1], selectors.EVENT_READ, self._hear)
         for worker in self._workers():
             self.link(worker.slot, worker.run)
