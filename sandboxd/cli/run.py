@@ -45,6 +45,7 @@ from .temporary_session import (
 )
 from .tree_upload import upload
 from .turn import Turn
+from .workspace import workspace_path
 
 if TYPE_CHECKING:
     from .private_daemon import PrivateDaemon
@@ -153,11 +154,7 @@ def _workspace(args: argparse.Namespace) -> str:
     """The absolute path of --workspace; "" without that. Raises ConfigError."""
     if bool(args.folder) == bool(args.workspace):
         raise ConfigError("name one of the two: FOLDER, to be uploaded, or --workspace DIR")
-    if not args.workspace:
-        return ""
-    if os.geteuid() == 0:
-        raise ConfigError("root has no workspaces: run this as the user whose directory it is")
-    return str(os.path.realpath(args.workspace))
+    return workspace_path(args.workspace) if args.workspace else ""
 
 
 def _names(workspace: str, entries: list[TreeEntry]) -> list[str]:

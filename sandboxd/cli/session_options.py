@@ -45,6 +45,8 @@ def _sh(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--session", metavar="NAME", help="the session (default: $SANDBOXD_SESSION)")
     add("--image", metavar="NAME", help="runtime of a new session (default: $SANDBOXD_IMAGE)")
+    add("--workspace", metavar="DIR",
+        help="directory of this host in a new session (default: $SANDBOXD_WORKSPACE)")  # fmt: skip
     session_settings(command)
     add("--timeout", metavar="SECONDS", type=seconds, default=3600.0, help="limit (3600)")
     wait(command)

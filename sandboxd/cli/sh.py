@@ -1,8 +1,9 @@
 """`sandboxd sh`: a shell for the place where a CI system takes one.
 
 The system calls it with a script that it has written. The script runs in the session that
-SANDBOXD_SESSION names, or in a new one that ends with the script. The files through which a step of
-GitHub's form speaks with its system (GITHUB_ENV and others) are carried in before and out after it.
+SANDBOXD_SESSION names, or in a new one that ends with the script. In a session with a workspace it
+runs in the directory in which it was called. The files through which a step of GitHub's form speaks
+with its system (GITHUB_ENV and others) are carried in before and out after it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .temporary_session import (
     terminated,
 )
 from .turn import Turn
+from .workspace import place_of, workspace_path
 
 SCRIPT = "script"
 
@@ -48,16 +50,20 @@ def main(args: argparse.Namespace) -> int:
     image = args.image or os.environ.get("SANDBOXD_IMAGE", "shell")
     args.socket = args.socket if args.socket is not None else os.environ.get("SANDBOXD_SOCKET")
     say, config = Reporter(quiet=True, as_json=False), resources(args)
+    workspace = args.workspace or os.environ.get("SANDBOXD_WORKSPACE", "")
+    if workspace and not ref:
+        config["workspace"] = workspace_path(workspace)
     turn = None if args.wait is None else Turn(Reporter(False, False), args.wait)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say, image)))
         if ref:
-            session = str(session_facts(client, ref)["sessionId"])
-            hold(client, session)
+            ref = str(session_facts(client, ref)["sessionId"])
+            hold(client, ref)
         else:
-            session = create(client, image, config, turn)
-            stack.enter_context(deleted(client, session))
-        return _Step(args, client, session, say).run(script, config["environ"], turn)
+            ref = create(client, image, config, turn)
+            stack.enter_context(deleted(client, ref))
+        facts = session_facts(client, ref)
+        return _Step(args, client, facts, say).run(script, config["environ"], turn)
 
 
 def _script(args: argparse.Namespace) -> bytes:
@@ -77,9 +83,11 @@ class _Step:
     """One script in one session."""
 
     def __init__(
-        self, args: argparse.Namespace, client: Client, session: str, say: Reporter
+        self, args: argparse.Namespace, client: Client, facts: dict[str, Any], say: Reporter
     ) -> None:
-        self._args, self._client, self._session, self._say = args, client, session, say
+        self._args, self._client, self._say = args, client, say
+        self._session: str = facts["sessionId"]
+        self._outside, self._inside, self._directory = place_of(facts, os.getcwd())
         self._place = f"/tmp/.sandboxd-{secrets.token_hex(8)}"
         self._paths = {name: os.environ[name] for name in CARRIED if os.environ.get(name)}
 
@@ -90,7 +98,7 @@ class _Step:
         inside = {name: f"{self._place}/{name}" for name in self._paths}
         options: dict[str, Any] = {
             "exec": self._command(),
-            "environ": step_variables(os.environ, os.getcwd()) | inside | environ,
+            "environ": step_variables(os.environ, self._outside, self._inside) | inside | environ,
             "timeout": step_seconds("--timeout", self._args.timeout),
         }
         printer = ConsolePrinter(self._client, self._session, options, self._say, turn)
@@ -102,7 +110,8 @@ class _Step:
     def _command(self) -> str:
         letters = "".join(letter for letter in "exu" if getattr(self._args, letter))
         flags = [f"-{letters}"] if letters else []
-        return shlex.join(["exec", "bash", *flags, f"{self._place}/{SCRIPT}", *self._args.words])
+        words = ["exec", "bash", *flags, f"{self._place}/{SCRIPT}", *self._args.words]
+        return f"cd {shlex.quote(self._directory)} && {shlex.join(words)}"
 
     def _carry_out(self, before: dict[str, bytes]) -> None:
         names = [name for name in self._paths if name not in READ_ONLY]

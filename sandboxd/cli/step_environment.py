@@ -34,21 +34,21 @@ NAMES = "SANDBOXD_ENV"
 """The variable with further names or patterns, separated by blanks or commas."""
 
 
-def step_variables(environ: Mapping[str, str], workdir: str) -> dict[str, str]:
-    """The variables of a step, out of those of the CI system. The path `workdir` of the host in a
-    value becomes that of the workdir in the session."""
+def step_variables(environ: Mapping[str, str], outside: str, inside: str = HOME) -> dict[str, str]:
+    """The variables of a step, out of those of the CI system. The path `outside` of the host in a
+    value becomes the path `inside` of the session."""
     named = environ.get(NAMES, "").replace(",", " ").split()
     return {
-        name: _inside(value, workdir)
+        name: _moved(value, outside, inside)
         for name, value in environ.items()
         if _fits(name, named)
         or (_fits(name, DESCRIBING) and not _fits(name, SECRET) and name not in CARRIED)
     }
 
 
-def _inside(value: str, workdir: str) -> str:
-    if value == workdir or value.startswith(f"{workdir}/"):
-        return HOME + value.removeprefix(workdir)
+def _moved(value: str, outside: str, inside: str) -> str:
+    if value == outside or value.startswith(f"{outside}/"):
+        return inside + value.removeprefix(outside)
     return value
 
 

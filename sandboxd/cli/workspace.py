@@ -1,0 +1,32 @@
+"""The workspace of a command: a directory of this host, which its session sees instead of an upload,
+and the place of the command's own directory in it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from typing import Any
+
+from ..errors import ConfigError
+from ..model import HOME
+
+
+def workspace_path(named: str) -> str:
+    """The absolute path of the directory that the user has named. Raises ConfigError."""
+    if os.geteuid() == 0:
+        raise ConfigError("root has no workspaces: run this as the user whose directory it is")
+    return os.path.realpath(named)
+
+
+def place_of(facts: dict[str, Any], directory: str) -> tuple[str, str, str]:
+    """Where a script that is called in `directory` works, by the description of its session: the
+    path of the host that the session sees, this path inside, and the directory of the script.
+    Without a workspace `directory` is taken for /home/work, although the files are not there."""
+    workspace = facts["sandbox"].get("workspace")
+    if not workspace:
+        return directory, HOME, HOME
+    path, inside = workspace["path"], workspace["inside"]
+    relative = os.path.relpath(os.path.realpath(directory), path)
+    if relative.split(os.sep)[0] == os.pardir:  # the system calls the script elsewhere
+        relative = "."
+    return path, inside, posixpath.normpath(posixpath.join(inside, relative))
