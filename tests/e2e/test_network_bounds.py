@@ -74,7 +74,7 @@ ask(b"GET http://index.example/hello HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
             return bool(answers[-1]["status"] == "waiting-input")
 
         until(asks)
-        broker = broker_of(daemon)
+        broker = until(lambda: broker_of(daemon))
         links = [os.readlink(fd) for fd in Path(f"/proc/{broker}/fd").iterdir()]
         assert sum(link.startswith("socket:") for link in links) < 30
         other = run(http, "packages", "curl -sS http://index.example/hello")
@@ -95,7 +95,7 @@ def _ask(http: httpx.Client, session: str, answers: list[dict[str, Any]]) -> boo
 
 
 def test_broker_has_no_rights_and_sees_no_state(daemon: Daemon) -> None:
-    broker = broker_of(daemon)
+    broker = until(lambda: broker_of(daemon))
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{broker}/status").read_text().splitlines()
         if ":\t" in line
@@ -112,7 +112,7 @@ def test_broker_has_no_rights_and_sees_no_state(daemon: Daemon) -> None:
 
 
 def test_broker_has_no_descriptor_of_a_run_that_is_over(http: httpx.Client, daemon: Daemon) -> None:
-    broker = broker_of(daemon)
+    broker = until(lambda: broker_of(daemon))
     before = len(os.listdir(f"/proc/{broker}/fd"))
     result = run(http, "packages", "curl -sS http://index.example/hello")
     assert result.out == "hello\n"
