@@ -1,5 +1,7 @@
-"""The workspace of a command: a directory of this host, which its session sees instead of an upload,
-and the place of the command's own directory in it."""
+"""The workspace of a command: a directory of this host, which its session sees without an upload.
+
+A script that a CI system calls works in the place of its own directory there.
+"""
 
 from __future__ import annotations
 

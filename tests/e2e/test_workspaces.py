@@ -229,6 +229,28 @@ def test_command_line_runs_in_a_workspace(daemon: Daemon, checkout: Path) -> Non
     assert (checkout / "made").stat().st_uid == USER.ids.uid
 
 
+def test_script_of_a_ci_step_works_in_the_directory_in_which_it_was_called(
+    daemon: Daemon, checkout: Path
+) -> None:
+    (daemon.folder / "api.sock").chmod(0o666)
+    part = checkout / "part"
+    part.mkdir()
+    own(part)
+    script = 'pwd; echo "$CI_PROJECT_DIR" "$CI_HOME"; echo x > made; exit 3'
+    command = [sys.executable, "-P", "-m", "sandboxd", "sh", "--workspace", str(checkout), "-c",
+               script]  # fmt: skip
+    ids: Any = {"user": USER.ids.uid, "group": USER.ids.gid, "extra_groups": []}
+    variables = environ() | {
+        "SANDBOXD_SOCKET": f"{daemon.folder}/api.sock", "CI_PROJECT_DIR": str(part),
+        "CI_HOME": "/srv",
+    }  # fmt: skip
+    done = subprocess.run(command, cwd=part, env=variables, capture_output=True, text=True, **ids)
+    assert (done.returncode, done.stdout) == (
+        3, "/home/work/part\n/home/work/part /srv\n"
+    ), done.stderr  # fmt: skip
+    assert (part / "made").stat().st_uid == USER.ids.uid
+
+
 def selftest(daemon: Daemon, checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The attacks on a workspace, as its user."""
     (daemon.folder / "api.sock").chmod(0o666)

@@ -1,0 +1,36 @@
+"""The place of a script in the workspace of its session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sandboxd.cli.workspace import place_of
+
+
+def session(inside: str | None) -> dict[str, Any]:
+    """The description of a session with the workspace /builds/project, or without one."""
+    workspace = inside and {"path": "/builds/project", "inside": inside}
+    return {"sandbox": {"workspace": workspace or None}}
+
+
+@pytest.mark.parametrize(
+    ("inside", "directory", "place"),
+    [
+        ("/home/work", "/builds/project", "/home/work"),
+        ("/home/work", "/builds/project/a/b", "/home/work/a/b"),
+        ("/home/work/src", "/builds/project/a", "/home/work/src/a"),
+        ("/home/work", "/builds", "/home/work"),
+        ("/home/work", "/builds/project-2", "/home/work"),
+        ("/home/work", "/builds/project/..a", "/home/work/..a"),
+    ],
+)
+def test_script_works_in_its_directory_if_the_session_sees_that(
+    inside: str, directory: str, place: str
+) -> None:
+    assert place_of(session(inside), directory) == ("/builds/project", inside, place)
+
+
+def test_without_a_workspace_the_directory_stands_for_the_workdir() -> None:
+    assert place_of(session(None), "/anywhere") == ("/anywhere", "/home/work", "/home/work")
