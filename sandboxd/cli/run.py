@@ -45,7 +45,7 @@ from .temporary_session import (
 )
 from .tree_upload import upload
 from .turn import Turn
-from .workspace import workspace_path
+from .workspace_place import workspace_path
 
 if TYPE_CHECKING:
     from .private_daemon import PrivateDaemon

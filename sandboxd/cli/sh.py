@@ -35,7 +35,7 @@ from .temporary_session import (
     terminated,
 )
 from .turn import Turn
-from .workspace import place_of, workspace_path
+from .workspace_place import place_of, workspace_path
 
 SCRIPT = "script"
 

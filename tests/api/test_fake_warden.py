@@ -21,8 +21,17 @@ LEASE = {
     "inodes": 4096,
     "mounts": [],
     "network": None,
+    "workspace": None,
 }
-ADOPT = {"op": "adopt", "slot": 0, "session": SESSION, "mounts": [], "network": None, "runs": []}
+ADOPT = {
+    "op": "adopt",
+    "slot": 0,
+    "session": SESSION,
+    "mounts": [],
+    "network": None,
+    "workspace": None,
+    "runs": [],
+}
 
 
 def ask(api: socket.socket, message: dict[str, Any], *fds: int) -> dict[str, Any]:

@@ -231,10 +231,20 @@ def test_upload_token_expires(start: Start) -> None:
     assert http.head(url, headers=headers).status_code == 404
 
 
-def sessions_of_one(*, busy: bool = False, idle_s: float = 0.0, are_due: bool = False) -> Any:
+def sessions_of_one(
+    *,
+    busy: bool = False,
+    idle_s: float = 0.0,
+    are_due: bool = False,
+    unheld_at: float | None = None,
+) -> Any:
     """The part of a registry that the reaper reads, with one session."""
+
+    def end(_: float) -> lifecycle.End | None:
+        return lifecycle.end(row(idle_s=idle_s), 1000.0, False, SessionsConfig(), unheld_at)
+
     session = SimpleNamespace(
-        closed=True, pending=None, busy=busy, warned=False, used_at=1000.0, row=row(idle_s=idle_s),
+        closed=True, pending=None, busy=busy, warned=False, end=end,
         runs=SimpleNamespace(expires_at=math.inf),
     )  # fmt: skip
 
@@ -273,7 +283,7 @@ async def looks(sessions: Any, uses: int = 0) -> int:
 @pytest.mark.parametrize(
     ("state", "rests"),
     [({}, True), ({"busy": True}, False), ({"are_due": True}, False), ({"idle_s": 61.0}, True),
-     ({"idle_s": 60.0}, False)],
+     ({"idle_s": 60.0}, False), ({"unheld_at": 1030.0}, True), ({"unheld_at": 1000.0}, False)],
 )  # fmt: skip
 def test_reaper_of_an_idle_daemon_looks_again_only_after_a_use(
     state: dict[str, Any], rests: bool, monkeypatch: pytest.MonkeyPatch

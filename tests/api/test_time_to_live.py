@@ -112,6 +112,7 @@ def test_session_that_waits_for_its_turn_ends_with_its_holder(start: Start) -> N
         move(server, TTL + 1)
         server.sweep()
         assert status(server.client, waits) == "PENDING"
+    until(lambda: ends(server.client, waits) is not None)
     move(server, 3 * TTL)
     until(lambda: status(server.client, waits) != "PENDING")
     assert status(server.client, first) == "RUNNING"

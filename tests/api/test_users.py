@@ -47,11 +47,16 @@ def test_the_user_who_connects_owns_the_session(http: httpx.Client) -> None:
     http.delete(f"/session/{created}")
 
 
+def _sessions(http: httpx.Client) -> int:
+    return int(http.get("/manager/status").json()["active_sessions"])
+
+
 @pytest.mark.root
 def test_two_users_have_sessions_and_folders_of_one_name_each(
     server: Server, alice: httpx.Client
 ) -> None:
     with client_of(server.path, BOB) as bob:
+        before = [_sessions(each) for each in (alice, bob)]  # of the tests before
         ids = [
             each.post("/session", json={"image": "c", "name": "nightly"}).json()["sessionId"]
             for each in (alice, bob)
@@ -59,7 +64,7 @@ def test_two_users_have_sessions_and_folders_of_one_name_each(
         assert ids[0] != ids[1]
         for each in (alice, bob):
             assert each.post("/folders", json={"name": "cache", "quota": "16m"}).status_code == 201
-            assert each.get("/manager/status").json()["active_sessions"] == 1
+        assert [_sessions(each) - 1 for each in (alice, bob)] == before
         assert bob.delete("/session/nightly").status_code == 200
         assert bob.get("/session/nightly").status_code == 404
         assert alice.get("/session/nightly").status_code == 200

@@ -174,6 +174,10 @@ def test_removed_session_has_no_runs(database: Database) -> None:
         runs.add(database, ROW.id, 1.0, [RUN])
 
 
+OWNERS = 1 + next(n for n, step in enumerate(MIGRATIONS) if "SET owner = 'uid:0'" in step)
+"""The version from which the owner at the Unix socket is a user."""
+
+
 @pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
 def test_sessions_of_an_earlier_sandboxd_are_migrated(
     path: str, monkeypatch: pytest.MonkeyPatch, version: int
@@ -190,7 +194,8 @@ def test_sessions_of_an_earlier_sandboxd_are_migrated(
     monkeypatch.undo()
     second = Database(path)
     (row,) = sessions.all_rows(second)
-    assert (row.name, row.owner, row.slot, row.runs) == ("old", "uid:0", 7, 2)
+    owner = "uid:0" if version < OWNERS else "local"
+    assert (row.name, row.owner, row.slot, row.runs) == ("old", owner, 7, 2)
     assert (row.type, row.result, row.mounts, row.history) == ("interactive", "UNDEFINED", (), {})
     assert runs.add(second, "1", 9.0, [RUN, RUN]) == [3, 4]
     assert [run.number for run in runs.all_rows(second)["1"]] == [3, 4]

@@ -73,11 +73,11 @@ def _due(sessions: SessionRegistry, now: float) -> float:
 def _due_in(session: Session, sessions: SessionRegistry, now: float) -> float:
     if session.busy or session.pending:
         return now
-    settings = sessions.config.sessions
-    end = lifecycle.end(session.row, session.used_at, False, settings)
+    end = session.end(now)
     if end is None:
         return session.runs.expires_at
-    warned_s = 0.0 if session.warned or end.reason == lifecycle.DONE else settings.warn_s
+    is_warned = session.warned or end.reason in (lifecycle.DONE, lifecycle.UNHELD)
+    warned_s = 0.0 if is_warned else sessions.config.sessions.warn_s
     return min(end.at - warned_s, session.runs.expires_at)
 
 

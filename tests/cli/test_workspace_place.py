@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.cli.workspace import place_of
+from sandboxd.cli.workspace_place import place_of
 
 
 def session(inside: str | None) -> dict[str, Any]:
