@@ -33,6 +33,12 @@ _HOP = frozenset((
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
     b"proxy-connection", b"te", b"trailer", b"upgrade", b"expect", b"http2-settings",
 ))  # fmt: skip
+_OVERRIDING = frozenset((
+    b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-original-url",
+    b"x-rewrite-url",
+))  # fmt: skip
+"""Headers by which a server takes another method or path than those of the request line. With a
+secret they would undo the check of both."""
 _ENCODED = re.compile(rb"%(?:2e|2f|5c|00)|\\", re.IGNORECASE)
 
 Headers = list[tuple[bytes, bytes]]
@@ -83,7 +89,8 @@ def secret_of(
     if not of_host:
         return None
     path = wanted.path.partition(b"?")[0]
-    segments = path.split(b"/")
+    # A server in Java takes "..;" for "..": it cuts the parameters of a segment off first.
+    segments = [segment.partition(b";")[0] for segment in path.split(b"/")]
     is_plain = not _ENCODED.search(path) and not {b".", b".."} & set(segments) and b"//" not in path
     if request.method in (b"GET", b"HEAD") and is_plain:
         for secret in of_host:
@@ -112,8 +119,8 @@ def rewritten(request: h11.Request, wanted: ForwardedRequest, secret: Secret | N
     host = str(wanted.target).removesuffix(f":{default}")
     headers = [(key, value) for key, value in end_to_end(list(request.headers)) if key != b"host"]
     if secret:
-        name = secret.header.lower().encode()
-        headers = [(key, value) for key, value in headers if key != name]
+        dropped = _OVERRIDING | {secret.header.lower().encode()}
+        headers = [(key, value) for key, value in headers if key not in dropped]
         headers.append((secret.header.encode(), secret.value.encode()))
     headers = [(b"Host", host.encode()), *headers, (b"Connection", b"close")]
     return h11.Request(method=request.method, target=wanted.path, headers=headers)

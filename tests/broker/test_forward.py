@@ -68,6 +68,8 @@ def test_target_of_a_request_line_is_one_host_and_path_or_refused(
         (b"GET", b"/simple/%2E%2e/x", None), (b"GET", b"/simple/./x", None),
         (b"GET", b"/simple//x", None), (b"GET", b"/simple/a%2Fb", None),
         (b"GET", b"/simple/a\\b", None), (b"GET", b"/simple/a%5cb", None),
+        (b"GET", b"/simple/..;/x", None), (b"GET", b"/simple/..;a=b/x", None),
+        (b"GET", b"/simple/.;/x", None), (b"GET", b"/simple/a;b=c", "Bearer a"),
         (b"GET", b"//simple/x", None), (b"OPTIONS", b"/simple/a", None),
     ],
 )  # fmt: skip
@@ -96,6 +98,17 @@ def test_header_of_the_run_gives_way_to_the_secret_and_the_secret_is_in_no_text(
         b"connection": b"close",
     }  # fmt: skip
     assert "Bearer" not in repr(SECRETS[0]) + str(SECRETS)
+
+
+@pytest.mark.parametrize(
+    "name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL",
+             "X-Rewrite-URL"],
+)  # fmt: skip
+def test_request_with_a_secret_has_no_header_for_another_method_or_path(name: str) -> None:
+    overriding = request(b"GET", (name.encode(), b"/admin"))
+    wanted, key = ForwardedRequest(INDEX, b"/simple/a"), name.lower().encode()
+    assert key not in dict(rewritten(overriding, wanted, SECRETS[0]).headers)
+    assert key in dict(rewritten(overriding, wanted, None).headers)
 
 
 def test_headers_of_the_connection_and_those_that_it_names_are_left_out() -> None:

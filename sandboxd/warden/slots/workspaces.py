@@ -75,18 +75,30 @@ class User:
 def user_of(connection: int, listeners: Iterable[str]) -> User:
     """The user who has connected to one of our Unix sockets `listeners`. Raises Invalid.
 
-    The name of the socket matters: for a socket that the api itself has connected, the kernel would
-    name the user who listens at the other end.
+    The names of both ends matter: for a socket that the api itself has connected, the kernel would
+    name the user who listens at the other end. In a mount namespace of its own the api can give
+    such a socket any name. But a listener always has a name (unix(7)), and a client has none.
     """
     with socket.socket(fileno=os.dup(connection)) as sock:
         if sock.family != socket.AF_UNIX or f"unix:{sock.getsockname()}" not in listeners:
             raise Invalid("a workspace needs a connection to the Unix socket of the daemon")
+        if _peer_name(sock):
+            raise Invalid("a workspace needs a client whose own socket has no name")
         ids = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         groups = b""
         with contextlib.suppress(OSError):
             groups = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _OPTION_MAX)
     _, uid, gid = struct.unpack("iII", ids)
     return User(Ids(uid, gid), tuple(number for (number,) in struct.iter_unpack("I", groups)))
+
+
+def _peer_name(sock: socket.socket) -> str | bytes:
+    """The name of the other end; "": it has none. Raises Invalid for a socket without one."""
+    try:
+        name: str | bytes = sock.getpeername()
+    except OSError:
+        raise Invalid("a workspace needs a connection") from None
+    return name
 
 
 @contextlib.contextmanager
