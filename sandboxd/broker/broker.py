@@ -39,9 +39,6 @@ ACCEPTED_AT_ONCE = 16
 CONNECTIONS_A_SECOND = 100
 """New connections of one run in a second; further ones wait. Each has a line in the log."""
 
-RESOLUTIONS = 4
-"""Names of one session that are resolved at one time; the others wait."""
-
 RESOLVERS = 64
 SHARES_MAX = 10000
 
@@ -144,7 +141,6 @@ class RunLink:
             broker.share(("session", of["session"]), own),
             broker.share(("owner", grant.owner, grant.profile), every),
         )
-        self._resolving = asyncio.Semaphore(RESOLUTIONS)
         pace = NetworkBounds(CONNECTIONS_A_SECOND, wire.NUMBER_MAX, CONNECTIONS_A_SECOND)
         self._pace = Share(pace, time.monotonic)
         self._pause: asyncio.TimerHandle | None = None
@@ -199,7 +195,8 @@ class RunLink:
                 return
             for share in self._shares:
                 share.connections += 1
-            connection = BrokeredConnection(sock, self._permission, self._shares, self._resolving)
+            resolving = self._shares[0].resolving
+            connection = BrokeredConnection(sock, self._permission, self._shares, resolving)
             task = asyncio.create_task(self._serve(connection))
             self.tasks.add(task)
             task.add_done_callback(self._ended)

@@ -12,7 +12,7 @@ import h11
 
 from .. import log
 from ..errors import Invalid
-from ..network_hosts import HostPattern, HostPort, covered, parse_target
+from ..network_hosts import Address, HostPattern, HostPort, covered, parse_target
 from . import forward, upstream
 from .client_hello import HelloCheck, asks_again
 from .outcomes import REFUSALS, Outcome, Stopped
@@ -175,12 +175,20 @@ class BrokeredConnection:
         seconds = self._permission.connect_s
         try:
             async with asyncio.timeout(seconds):
-                async with self._resolving:
-                    answers = await upstream.addresses(target)
+                await self._resolving.acquire()
+                answers = await asyncio.shield(asyncio.create_task(self._resolve(target)))
                 usable = upstream.allowed(target, answers, self._is_listed)
                 return await upstream.connected(target, usable)
         except TimeoutError:
             raise Stopped("timeout", f"{target}: no connection within {seconds:g} s") from None
+
+    async def _resolve(self, target: HostPort) -> list[Address]:
+        """The addresses of `target`. Nothing ends a resolution that has begun, neither a time limit
+        nor the end of the run, and it takes a thread: so it counts until its own end."""
+        try:
+            return await upstream.addresses(target)
+        finally:
+            self._resolving.release()
 
     def _is_listed(self, target: HostPort) -> bool:
         return covered(target, self._permission.listed)

@@ -6,10 +6,14 @@ until it is full enough again. The bytes are counted over a day that begins with
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DAY_S = 86400.0
+
+RESOLUTIONS = 4
+"""Names of one session that are resolved at one time; the others wait."""
 
 Clock = Callable[[], float]
 
@@ -29,11 +33,13 @@ class Share:
 
     connections  open ones
     left         bytes that may still be transferred in this day
+    resolving    the names that are resolved at this moment
     """
 
     bounds: NetworkBounds
     clock: Clock
     connections: int = 0
+    resolving: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESOLUTIONS))
 
     def __post_init__(self) -> None:
         self._began = self._at = self.clock()

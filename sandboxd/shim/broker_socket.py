@@ -77,8 +77,6 @@ class BrokerSocket:
         """A run begins: each refusal goes to `report` once."""
         self._selector, self._report = selector, report
         self.refusals = {}
-        if self._link:
-            selector.register(self._link, selectors.EVENT_READ, self._receive)
 
     def attach(self, fd: int) -> None:
         """Give the listening socket to the broker at the other end of the socket `fd`."""
@@ -93,6 +91,12 @@ class BrokerSocket:
         self._link = link
         if self._selector:
             self._selector.register(link, selectors.EVENT_READ, self._receive)
+
+    def end(self) -> None:
+        """The run is over. Connections of a following run wait for a link of its own: the broker
+        would cut those on this link, and take them for this run's."""
+        self._detach()
+        self._selector = None
 
     def drain(self) -> None:
         """Take in the refusals that have come: those of a step come before its end."""

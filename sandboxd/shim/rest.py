@@ -65,6 +65,8 @@ def _close(execution: RunExecution) -> None:
     spec = execution.spec
     execution.control.close()
     execution.input.detach()
+    if execution.broker:
+        execution.broker.end()
     execution.selector.close()
     files = [spec.console, spec.journal]
     if spec.stdin is not None and not execution.stdin_used:

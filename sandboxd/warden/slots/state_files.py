@@ -37,7 +37,8 @@ def hold(state_dir: str, api_uid: int) -> None:
     hold_path(f"{state_dir}/api", api_uid, stat.S_IFDIR)
     for name in _DATABASE_FILES:
         hold_path(f"{state_dir}/api/{name}", api_uid, stat.S_IFREG)
-    hold_path(f"{state_dir}/lock", 0, stat.S_IFREG)
+    for name in ("lock", "workspace.key"):
+        hold_path(f"{state_dir}/{name}", 0, stat.S_IFREG)
     for name in DIRECTORIES:
         hold_path(f"{state_dir}/{name}", 0, stat.S_IFDIR)
     for name in LISTED:

@@ -18,7 +18,7 @@ from sandboxd.warden.slots import state_directory, state_files
 API, OTHER = 719999, 4_200_001
 DATABASE = [f"api/sandboxd.sqlite{end}" for end in ("", "-wal", "-shm", "-journal")]
 DIRECTORIES = [*state_files.DIRECTORIES, "slots/3", "folders/f", "api"]
-FILES = ["lock", "blank/16.ext4", "slots/old", *DATABASE]
+FILES = ["lock", "workspace.key", "blank/16.ext4", "slots/old", *DATABASE]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_path_that_the_group_of_root_can_change_is_repaired(config: Config) -> N
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", [*DIRECTORIES[:-1], "lock", "blank/16.ext4", *DATABASE])
+@pytest.mark.parametrize("name", [*DIRECTORIES[:-1], *FILES[:3], *DATABASE])
 def test_path_of_another_user_is_refused_by_name(config: Config, name: str) -> None:
     path = Path(config.state_dir, name)
     os.chown(path, OTHER, OTHER)
