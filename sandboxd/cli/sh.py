@@ -22,6 +22,7 @@ from .client import Client
 from .console_printer import ConsolePrinter
 from .holder import hold
 from .parent_watch import end_with_parent
+from .passed_on import directories, environment, inside_directories
 from .program_input import source
 from .references import session_facts
 from .reporter import Reporter
@@ -111,14 +112,31 @@ class _Step:
         letters = "".join(letter for letter in "exu" if getattr(self._args, letter))
         flags = [f"-{letters}"] if letters else []
         words = ["exec", "bash", *flags, f"{self._place}/{SCRIPT}", *self._args.words]
-        return f"cd {shlex.quote(self._directory)} && {shlex.join(words)}"
+        own = ":".join(inside_directories(os.environ.get("PATH", "")))
+        path = f"export PATH={shlex.quote(own)}:$PATH; " if own else ""
+        return f"cd {shlex.quote(self._directory)} && {path}{shlex.join(words)}"
 
     def _carry_out(self, before: dict[str, bytes]) -> None:
         names = [name for name in self._paths if name not in READ_ONLY]
         after = carry_out(self._client, self._session, self._place, names)
         for name, content in after.items():
             if content != before[name]:
-                _write(self._paths[name], content)
+                _write(self._paths[name], self._passed_on(name, before[name], content))
+
+    def _passed_on(self, name: str, before: bytes, after: bytes) -> bytes:
+        """The content of a file for the CI system, after the script."""
+        if name not in ("GITHUB_ENV", "GITHUB_PATH"):
+            return after
+        old = before if after.startswith(before) else b""
+        text = after.removeprefix(old).decode("utf-8", "surrogateescape")
+        if name == "GITHUB_ENV":
+            passed, left_out = environment(text)
+        else:
+            passed, left_out = directories(text, self._outside)
+        if left_out:
+            names = ", ".join(dict.fromkeys(left_out))
+            self._say.warning(f"{name}: not passed on, as it acts on the host: {names}")
+        return old + passed.encode("utf-8", "surrogateescape")
 
 
 def _content(path: str) -> bytes:

@@ -41,8 +41,8 @@ def step_variables(environ: Mapping[str, str], outside: str, inside: str = HOME)
     return {
         name: _moved(value, outside, inside)
         for name, value in environ.items()
-        if _fits(name, named)
-        or (_fits(name, DESCRIBING) and not _fits(name, SECRET) and name not in CARRIED)
+        if fits(name, named)
+        or (fits(name, DESCRIBING) and not fits(name, SECRET) and name not in CARRIED)
     }
 
 
@@ -52,5 +52,6 @@ def _moved(value: str, outside: str, inside: str) -> str:
     return value
 
 
-def _fits(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
+def fits(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
+    """A pattern fits the name of a variable."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

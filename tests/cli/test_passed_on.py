@@ -1,0 +1,68 @@
+"""A hostile script passes nothing on that acts on programs of the host."""
+
+from __future__ import annotations
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from sandboxd.cli.passed_on import ACTS_ON_HOST, directories, environment, inside_directories
+from sandboxd.cli.step_environment import fits
+
+
+def test_variables_of_the_job_pass() -> None:
+    text = "A=1\nversion=2=3\nEMPTY=\nLINES<<E\na\n\nb=c\nE\n"
+    passed, left_out = environment(text)
+    assert left_out == []
+    assert passed.startswith("A=1\nversion=2=3\nEMPTY=\nLINES<<end-")
+    assert "\na\n\nb=c\nend-" in passed
+
+
+@pytest.mark.parametrize(
+    "name", ["LD_PRELOAD", "PATH", "PYTHONPATH", "BASH_ENV", "NODE_OPTIONS", "SANDBOXD_SOCKET",
+             "https_proxy", "GIT_SSH_COMMAND", "GITHUB_PATH", "ENV"],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["{}=/srv/x", "{}<<E\n/srv/x\nE", "{}<<E\n/srv\n/x\nE"])
+def test_variable_that_lets_the_host_load_something_is_left_out(name: str, form: str) -> None:
+    assert environment(form.format(name) + "\nA=1\n") == ("A=1\n", [name])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["A=1\rLD_PRELOAD=x", "A=1\0LD_PRELOAD=x", " LD_PRELOAD=x", "LD_PRELOAD =x", "=x", "x",
+     "A<<E\nLD_PRELOAD=x", "A<<E\nLD_PRELOAD=x\nE ", "\ufeffLD_PRELOAD=x", "A=1\u2028LD_PRELOAD=x", "A\u2028LD_PRELOAD=x"],
+)  # fmt: skip
+def test_line_that_systems_read_in_different_ways_is_left_out(text: str) -> None:
+    passed, left_out = environment(text)
+    assert passed == "" and len(left_out) == 1
+
+
+@hypothesis.given(st.text(st.sampled_from("AL_DPATH=<E\n\r\0 x"), max_size=60))
+def test_whatever_is_passed_on_has_only_names_that_may_pass(text: str) -> None:
+    passed, _ = environment(text)
+    again, left_out = environment(passed)
+    assert left_out == [] and again.count("=") == passed.count("=")
+    for line in passed.split("\n"):
+        name, mark, _ = line.partition("=")
+        if mark and "<<" not in name and "<<end-" not in passed:
+            assert not fits(name, ACTS_ON_HOST)
+
+
+@pytest.mark.parametrize(
+    ("line", "passes"),
+    [("/home/work/bin", True), ("/home/work/.local/bin", True), ("/home/work", False),
+     ("/srv/builds/p/bin", False), ("bin", False), ("", False), ("/home/work/../x", False),
+     ("/home/work/a:/srv/b", False), ("/home/work/a\rb", False), ("/tmp/x", False)],
+)  # fmt: skip
+def test_only_a_directory_of_the_session_comes_in_front_of_path(line: str, passes: bool) -> None:
+    passed, left_out = directories(line + "\n", "/srv/builds/p")
+    assert (passed == f"{line}\n") == passes and (left_out == [line]) == (not passes and line != "")
+
+
+@pytest.mark.parametrize("outside", ["/home/work", "/home/work/p", "/home"])
+def test_no_directory_passes_that_is_in_the_workspace_on_the_host_too(outside: str) -> None:
+    assert directories("/home/work/bin\n", outside) == ("", ["/home/work/bin"])
+
+
+def test_later_step_has_the_directories_of_the_session() -> None:
+    assert inside_directories("/home/work/bin:/usr/bin:/home/work/..") == ["/home/work/bin"]
