@@ -30,7 +30,8 @@ def test_variable_that_lets_the_host_load_something_is_left_out(name: str, form:
 @pytest.mark.parametrize(
     "text",
     ["A=1\rLD_PRELOAD=x", "A=1\0LD_PRELOAD=x", " LD_PRELOAD=x", "LD_PRELOAD =x", "=x", "x",
-     "A<<E\nLD_PRELOAD=x", "A<<E\nLD_PRELOAD=x\nE ", "\ufeffLD_PRELOAD=x", "A=1\u2028LD_PRELOAD=x", "A\u2028LD_PRELOAD=x"],
+     "A<<E\nLD_PRELOAD=x", "A<<E\nLD_PRELOAD=x\nE ", "\ufeffLD_PRELOAD=x",
+     "A=1\u2028LD_PRELOAD=x", "A\u2028LD_PRELOAD=x"],
 )  # fmt: skip
 def test_line_that_systems_read_in_different_ways_is_left_out(text: str) -> None:
     passed, left_out = environment(text)
