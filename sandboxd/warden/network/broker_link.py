@@ -43,8 +43,9 @@ PING_S, SILENCE_S, START_S = 10.0, 30.0, 120.0
 """How often a broker is asked for its counts, and when a silent one is killed: later at its start,
 which loads modules from a disk that may be slow."""
 
-LIMITS = dataclasses.replace(STEP_LIMITS, memory=512 * MIB, pids=broker_process.TASKS)
-"""The limits of its cgroup."""
+LIMITS = dataclasses.replace(STEP_LIMITS, memory=1536 * MIB, pids=broker_process.TASKS)
+"""The limits of its cgroup. Each of broker.CONNECTIONS_MAX connections may hold a relay.CHUNK in each
+direction, 1000 MiB together, while both ends read slowly: no tenant may have the broker killed."""
 
 OUTCOMES_MAX = 32
 
