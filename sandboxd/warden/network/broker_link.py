@@ -44,8 +44,8 @@ PING_S, SILENCE_S, START_S = 10.0, 30.0, 120.0
 which loads modules from a disk that may be slow."""
 
 LIMITS = dataclasses.replace(STEP_LIMITS, memory=1536 * MIB, pids=broker_process.TASKS)
-"""The limits of its cgroup. Each of broker.CONNECTIONS_MAX connections may hold a relay.CHUNK in each
-direction, 1000 MiB together, while both ends read slowly: no tenant may have the broker killed."""
+"""The limits of its cgroup. Each of broker.CONNECTIONS_MAX connections may hold a relay.CHUNK in
+each direction while both ends read slowly, 1000 MiB together: no tenant may have it killed."""
 
 OUTCOMES_MAX = 32
 
