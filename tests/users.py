@@ -57,16 +57,21 @@ def client_of(path: str, uid: int, groups: Sequence[int] = ()) -> httpx.Client:
 
 
 def sandboxd_as(
-    uid: int, *args: str, groups: Sequence[int] = (), environ: Mapping[str, str] | None = None
+    uid: int,
+    *args: str,
+    groups: Sequence[int] = (),
+    environ: Mapping[str, str] | None = None,
+    gid: int | None = None,
+    folder: Path = Path("/"),
 ) -> subprocess.CompletedProcess[str]:
-    """`sandboxd ARGS` of the user `uid`, who is in further `groups`, with more
-    variables of the environment."""
+    """`sandboxd ARGS` of the user `uid`, who is in further `groups`, with more variables of the
+    environment; `gid` is the user's own group, `uid` if there is none."""
     for path in (str(ROOT), sys.executable):
         if closed := first_closed(path, uid):
             needs.elsewhere(f"{closed} is closed to other users, who are to run the command there")
     return subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", *args],
-        user=uid, group=uid, extra_groups=groups, cwd="/",
+        user=uid, group=uid if gid is None else gid, extra_groups=groups, cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
         | dict(environ or {}),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,

@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import selectors
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,6 +25,9 @@ from .runs.worker import Worker
 from .shared_resources import Resources
 from .slots.leases import Slot
 
+LAST = 64
+"""Workers that are remembered after their end."""
+
 
 class Workers:
     """All workers, by slot. `on_end` is called when a worker has ended or its cgroup is gone."""
@@ -37,6 +40,8 @@ class Workers:
         self._on_end = on_end
         self._children: dict[int, Worker] = {}
         self._watched: dict[int, Worker] = {}  # by pidfd
+        # The spawner's word that a fault has ended a shim may come after its end.
+        self._last = deque[Worker](maxlen=LAST)
         self._handoff = MemoryHandoff()
         self._removals = GroupRemovals(
             selector,
@@ -77,7 +82,7 @@ class Workers:
 
     def crashed(self, pid: int, fault: str) -> None:
         """A fault has ended the process `pid` of the spawner; its end is, or will be, seen too."""
-        known = [one for one in (*self.all(), *self.removing) if one.pid == pid]
+        known = [one for one in (*self.all(), *self.removing, *self._last) if one.pid == pid]
         _log_crash(known[0] if known else Worker(pid), fault)
 
     def poll(self) -> None:
@@ -95,6 +100,7 @@ class Workers:
 
     def _ended(self, worker: Worker) -> None:
         """A worker has ended: end all that is left of its run."""
+        self._last.appendleft(worker)
         if worker.slot and worker.group:
             self._removals.add(worker)
             run_directory.ended(worker.slot, worker.run or 0)

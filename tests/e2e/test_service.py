@@ -68,6 +68,11 @@ class Service:
         """The next message to systemd."""
         return self.notifications.recv(4096).decode()
 
+    def await_message(self, start: str) -> None:
+        """Wait for a message that begins so: a slow daemon may tell of its life before."""
+        while not self.next().startswith(start):
+            pass
+
     def close(self) -> None:
         """End it."""
         if self.process.poll() is None:
@@ -96,7 +101,7 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 def test_answers_on_the_passed_socket_says_so_and_leaves_its_file(service: Service) -> None:
-    assert service.next() == "READY=1\nSTATUS=0 sessions, 0 runs"
+    service.await_message("READY=1\nSTATUS=0 sessions, 0 runs")
     transport = httpx.HTTPTransport(uds=service.path)
     with httpx.Client(transport=transport, base_url="http://local", timeout=20) as client:
         assert client.post("/session", json={"name": "only-one", "image": "c"}).status_code == 201
@@ -112,7 +117,7 @@ def test_answers_on_the_passed_socket_says_so_and_leaves_its_file(service: Servi
 
 @pytest.mark.parametrize("half", ["api", "warden"])
 def test_watchdog_is_fed_as_long_as_both_halves_are_at_work(service: Service, half: str) -> None:
-    assert service.next().startswith("READY=1")
+    service.await_message("READY=1")
     assert service.next().startswith("WATCHDOG=1")
     warden = service.process.pid
     children = Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
@@ -141,7 +146,7 @@ def test_passed_socket_that_everybody_may_open_is_refused(folder: Path) -> None:
 @pytest.mark.root
 def test_user_at_a_passed_socket_owns_its_sessions(folder: Path) -> None:
     with contextlib.closing(Service(folder, mode=0o660)) as service:
-        assert service.next().startswith("READY=1")
+        service.await_message("READY=1")
         os.chown(service.path, 0, BOB)  # as SocketGroup= does
         with client_of(service.path, ALICE, (BOB,)) as alice, client_of(service.path, BOB) as bob:
             body = {"name": "only-one", "image": "c"}
@@ -154,7 +159,7 @@ def test_user_at_a_passed_socket_owns_its_sessions(folder: Path) -> None:
 @pytest.mark.root
 def test_passed_socket_with_keys_may_be_open_to_everybody_and_is_signed(folder: Path) -> None:
     with contextlib.closing(Service(folder, 0o666, "?auth=keypair")) as service:
-        assert service.next().startswith("READY=1")
+        service.await_message("READY=1")
         for uid in (0, ALICE):
             with client_of(service.path, uid) as user:
                 assert user.get("/manager/status").status_code == 401

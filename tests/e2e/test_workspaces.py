@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
+from ..users import sandboxd_as
 from ..workspaces import OTHER, USER, directory, own
 from .conftest import passable
-from .daemon import SLOTS, Daemon, environ, follow, run, running
+from .daemon import SLOTS, Daemon, follow, run, running
 from .user_client import client_of
 
 Create = Callable[..., httpx.Response]
@@ -216,15 +216,21 @@ def test_name_of_a_session_with_another_workspace_is_taken(
         assert (refusal.status_code, "another workspace" in refusal.text) == (400, True)
 
 
-def test_command_line_runs_in_a_workspace(daemon: Daemon, checkout: Path) -> None:
+def command(
+    daemon: Daemon, folder: Path, *args: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`sandboxd ARGS` as the user of the workspace, in `folder`."""
     (daemon.folder / "api.sock").chmod(0o666)
-    own_socket = f"{daemon.folder}/api.sock"
-    command = [sys.executable, "-P", "-m", "sandboxd", "run", "--workspace", ".", "--socket",
-               own_socket, "--image", "shell", "--exec", "pwd; echo x > made"]  # fmt: skip
-    ids: Any = {"user": USER.ids.uid, "group": USER.ids.gid, "extra_groups": []}
-    done = subprocess.run(
-        command, cwd=checkout, env=environ(), capture_output=True, text=True, **ids
-    )
+    variables["SANDBOXD_SOCKET"] = f"{daemon.folder}/api.sock"
+    ids = USER.ids
+    return sandboxd_as(ids.uid, *args, gid=ids.gid, folder=folder, environ=variables)
+
+
+def test_command_line_runs_in_a_workspace(daemon: Daemon, checkout: Path) -> None:
+    done = command(
+        daemon, checkout, "run", "--workspace", ".", "--socket", f"{daemon.folder}/api.sock",
+        "--image", "shell", "--exec", "pwd; echo x > made",
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "/home/work\n"), done.stderr
     assert (checkout / "made").stat().st_uid == USER.ids.uid
 
@@ -232,19 +238,14 @@ def test_command_line_runs_in_a_workspace(daemon: Daemon, checkout: Path) -> Non
 def test_script_of_a_ci_step_works_in_the_directory_in_which_it_was_called(
     daemon: Daemon, checkout: Path
 ) -> None:
-    (daemon.folder / "api.sock").chmod(0o666)
     part = checkout / "part"
     part.mkdir()
     own(part)
     script = 'pwd; echo "$CI_PROJECT_DIR" "$CI_HOME"; echo x > made; exit 3'
-    command = [sys.executable, "-P", "-m", "sandboxd", "sh", "--workspace", str(checkout), "-c",
-               script]  # fmt: skip
-    ids: Any = {"user": USER.ids.uid, "group": USER.ids.gid, "extra_groups": []}
-    variables = environ() | {
-        "SANDBOXD_SOCKET": f"{daemon.folder}/api.sock", "CI_PROJECT_DIR": str(part),
-        "CI_HOME": "/srv",
-    }  # fmt: skip
-    done = subprocess.run(command, cwd=part, env=variables, capture_output=True, text=True, **ids)
+    done = command(
+        daemon, part, "sh", "--workspace", str(checkout), "-c", script,
+        CI_PROJECT_DIR=str(part), CI_HOME="/srv",
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (
         3, "/home/work/part\n/home/work/part /srv\n"
     ), done.stderr  # fmt: skip
@@ -253,11 +254,10 @@ def test_script_of_a_ci_step_works_in_the_directory_in_which_it_was_called(
 
 def selftest(daemon: Daemon, checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """The attacks on a workspace, as its user."""
-    (daemon.folder / "api.sock").chmod(0o666)
-    ids: Any = {"user": USER.ids.uid, "group": USER.ids.gid, "extra_groups": []}
-    command = [sys.executable, "-P", "-m", "sandboxd", "selftest", "--workspace", str(checkout),
-               "--socket", f"{daemon.folder}/api.sock", *options]  # fmt: skip
-    return subprocess.run(command, env=environ(), capture_output=True, text=True, cwd="/", **ids)
+    socket = f"{daemon.folder}/api.sock"
+    return command(
+        daemon, Path("/"), "selftest", "--workspace", str(checkout), "--socket", socket, *options
+    )
 
 
 def test_attacks_of_the_self_test_on_a_workspace_fail(daemon: Daemon, checkout: Path) -> None:
