@@ -71,6 +71,21 @@ def test_renewed_session_lives_on_and_may_get_another_time_to_live(start: Start)
     until(lambda: status(http, id) == "TERMINATED")
 
 
+@pytest.mark.parametrize("seconds", [1e9, 1e300, -1])
+def test_time_without_a_sensible_end_is_refused(start: Start, seconds: float) -> None:
+    http = start().client
+    for name in ("ttlSeconds", "idleSeconds"):
+        assert_problem(http.post("/session", json={"image": "c", name: seconds}), 400)
+    id = create(http)
+    assert_problem(http.post(f"/session/{id}/renew", json={"ttlSeconds": seconds}), 400)
+    assert ends(http, id)["reason"] == "time-to-live"
+
+
+def test_end_that_a_configuration_puts_off_for_ever_has_a_date(start: Start) -> None:
+    http = start({"sessions": {"max_age_s": 1e300}}).client
+    assert ends(http, create(http, ttlSeconds=0))["at"].startswith("9999-")
+
+
 def test_use_of_a_session_is_no_renewal(start: Start) -> None:
     server = start()
     http, id = server.client, create(server.client)

@@ -1,7 +1,7 @@
 """The refusal of forwarded requests on a plain Unix socket, where the kernel names the caller.
 
-Behind a proxy all clients would be one caller there: the user of the proxy, perhaps root. A proxy
-names itself in a header, unless its operator has turned that off. No I/O.
+Behind a proxy all clients would be one caller there: the user of the proxy, perhaps root. Many
+proxies name themselves in a header, some only if their operator wants it. No I/O.
 """
 
 from __future__ import annotations

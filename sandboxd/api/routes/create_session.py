@@ -100,8 +100,8 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
     tag: Annotated[str, Meta(max_length=TEXT_MAX)] = ""
     max_wait: Annotated[float, Meta(ge=0)] = 0
     enqueue_only: bool = False
-    idle: Annotated[float, Meta(ge=0)] = 0
-    ttl: Annotated[float, Meta(ge=0)] = 0
+    idle: Annotated[float, Meta(ge=0, le=lifecycle.LIFE_MAX_S)] = 0
+    ttl: Annotated[float, Meta(ge=0, le=lifecycle.LIFE_MAX_S)] = 0
 
 
 class CreatedSession(sizes.ClampFields):

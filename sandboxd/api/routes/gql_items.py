@@ -17,10 +17,13 @@ from ...store.sessions import SessionRow
 
 Item = dict[str, Any]
 
+_LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
 
 def iso(at: float | None) -> str | None:
-    """Seconds since 1970 as the clients read times."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat()
+    """Seconds since 1970 as the clients read times; the last one that has such a form for later
+    ones, which a configuration without an end of sessions may give."""
+    return None if at is None else datetime.fromtimestamp(min(at, _LAST), UTC).isoformat()
 
 
 def session(row: SessionRow, used_at: float, requests: int, config: Config) -> Item:

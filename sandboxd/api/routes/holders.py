@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..http.delivery import expect_presence
+from ..sessions.lifecycle import LIFE_MAX_S
 from ..sessions.time_to_live import TimeToLive
 from ..state import session
 from .events import HEARTBEAT_S, event_lines
@@ -26,7 +27,7 @@ class RenewSession(ParameterSet):
 
     aliases = {"ttl_s": "ttlSeconds"}
 
-    ttlSeconds: Annotated[float, Meta(ge=0)] | None = None
+    ttlSeconds: Annotated[float, Meta(ge=0, le=LIFE_MAX_S)] | None = None
 
 
 async def renew(request: Request) -> Response:

@@ -28,6 +28,9 @@ from . import batch
 TIMED_OUT = 124
 """exit_code of a startup command that a time limit ended, as timeout(1) has it."""
 
+LIFE_MAX_S = 10 * 366 * 86400
+"""The most seconds that a client may ask for until a session ends by itself: ten years."""
+
 IDLE, DONE, OLD, UNHELD = "idle-timeout", "task-finished", "max-age", "time-to-live"
 """Why sessions end by themselves."""
 
