@@ -18,7 +18,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .. import crash, log, wire
@@ -65,6 +65,16 @@ class Api:
     pid: int
     sock: socket.socket
     trace: crash.TracePipe
+
+
+def serve(
+    selector: selectors.BaseSelector, events: Iterable[tuple[selectors.SelectorKey, int]]
+) -> None:
+    """Serve events that arrived together, except those of what an act before has ended."""
+    for key, _ in events:
+        current = selector.get_map().get(key.fd)
+        if current is key:
+            key.data()
 
 
 class WardenLoop:
@@ -183,8 +193,7 @@ class WardenLoop:
         them: a warm entry, for instance, must not go while the request that it is for waits."""
         events = self._selector.select(self._timeout())
         for _ in range(AT_ONCE):
-            for key, _ in events:
-                key.data()
+            serve(self._selector, events)
             if not (events := self._selector.select(0)):
                 return
 

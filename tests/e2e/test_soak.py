@@ -184,15 +184,15 @@ def _live_many(daemon: Daemon, numbers: range) -> Counter[str]:
 
 
 def _settled(daemon: Daemon, wanted: dict[str, int] | None = None) -> Held:
-    """The daemon's resources, when their numbers are `wanted`, or do not change for two seconds: on
-    a busy machine a jail takes long to be prepared."""
-    deadline = time.monotonic() + 20
+    """The daemon's resources, when their numbers are `wanted`, or do not change for five
+    seconds: on a busy machine a jail takes long to be prepared, and a warm one waits for three."""
+    deadline = time.monotonic() + 30
     before, same = Held.of(daemon), 0
     while time.monotonic() < deadline:
         time.sleep(0.5)
         held = Held.of(daemon)
         same = same + 1 if held.counts() == before.counts() else 0
-        if held.counts() == wanted or (wanted is None and same >= 4):
+        if held.counts() == wanted or (wanted is None and same >= 10):
             return held
         before = held
     return before

@@ -96,7 +96,7 @@ def test_call_whose_time_is_up_has_the_steps_so_far_and_the_next_one_the_rest(
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", build="out b", exec="out x\nawait go\nout e")
         first = await reply(run, policy=PollPolicy(live=True))
-        while "x" not in text(first):
+        while "x" not in text(first) or len(first.ends) < 2:  # news of a step may come later
             assert not run.over
             first = await reply(run, policy=AT_ONCE, since=Offset())
         assert first.answer.status == "continued"
