@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,18 +13,6 @@ from sandboxd.store import keypairs, sessions
 from sandboxd.store.database import Database
 from sandboxd.store.migrations import MIGRATIONS
 from sandboxd.store.sessions import SessionRow
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "sandboxd.sqlite")
-
-
-@pytest.fixture
-def database(path: str) -> Iterator[Database]:
-    database = Database(path)
-    yield database
-    database.close()
 
 
 def session(owner: str) -> SessionRow:

@@ -6,7 +6,6 @@ import asyncio
 import random
 import re
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,18 +22,6 @@ from ..waiting import eventually
 
 SECRET = "hunter2-"
 SECRETS = re.compile(rb"hunter2-([0-9]+)")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "sandboxd.sqlite")
-
-
-@pytest.fixture
-def database(path: str) -> Iterator[Database]:
-    database = Database(path)
-    yield database
-    database.close()
 
 
 def session(number: int, pad: int = 0) -> SessionRow:

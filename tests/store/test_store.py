@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,18 +30,6 @@ ROW = SessionRow(
     environ={"WORD": "\udcff", "한": "글"},
 )
 RUN = RunRow(ROW.id, 0, "r", "{}", None, "boot")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "sandboxd.sqlite")
-
-
-@pytest.fixture
-def database(path: str) -> Iterator[Database]:
-    database = Database(path)
-    yield database
-    database.close()
 
 
 def test_session_row_comes_back_unchanged_after_a_restart(path: str) -> None:
