@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,9 +16,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions.admission import Bounds, Reservations
+from sandboxd.api.sessions.admission import Admission, Bounds, Reservations
+from sandboxd.api.sessions.capacity import HostCapacity
 from sandboxd.api.sessions.fair_queue import Amount
-from sandboxd.errors import Draining, Full, QuotaExceeded
+from sandboxd.config import Config
+from sandboxd.errors import Draining, Full, Invalid, QuotaExceeded
+from sandboxd.host_tasks import TaskMeter
 
 from ..waiting import until
 from .bad_requests import assert_problem
@@ -89,6 +93,21 @@ def test_reservation_that_is_not_possible_at_once_says_why() -> None:
         assert here.queue.used.count == 2 and not here.queue.waiting
 
     asyncio.run(scenario())
+
+
+def test_bound_on_tasks_that_was_raised_since_it_was_measured_refuses_nothing(
+    tmp_path: Path,
+) -> None:
+    bound = tmp_path / "pids.max"
+    bound.write_text("1\n")
+    (tmp_path / "pids.current").write_text("1\n")
+    capacity = HostCapacity(str(tmp_path), TaskMeter([str(tmp_path)]))
+    admission = Admission(Config(), capacity)
+    with pytest.raises(Invalid, match="Input validation error"):
+        admission.check_pids(64, "pids")
+    bound.write_text("3000\n")
+    admission.check_pids(64, "pids")
+    assert admission.runs.queue.total.tasks > 64
 
 
 @hypothesis.given(st.integers(0, 2**32), st.integers(1, 3))

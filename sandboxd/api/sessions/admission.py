@@ -297,11 +297,19 @@ class Admission:
     def check_pids(self, pids: int, where: str) -> None:
         """Raise Invalid, which names `where`, for a limit of tasks that no run can ever have here:
         also without any other task this host would have too few. A run that would fit without the
-        other tasks waits for them."""
-        most = int(self.config.admission.tasks * self._capacity.tasks.most)
+        other tasks waits for them. A bound that was too low a while ago may have been raised, so
+        it is measured again before a refusal."""
+        if pids + OWN_TASKS > self._most_tasks():
+            self._capacity.measure_tasks()
+            self._set_bounds()
+        most = self._most_tasks()
         if pids + OWN_TASKS > most:
             text = f"at most {max(0, most - OWN_TASKS)}: this host promises {most} tasks in all"
             raise Invalid("Input validation error", {where: text})
+
+    def _most_tasks(self) -> int:
+        """The tasks that runs could be promised if there were no others."""
+        return int(self.config.admission.tasks * self._capacity.tasks.most)
 
     def check_plan(self, plan: Plan) -> None:
         """As `check_pids`, for each step of a run."""

@@ -31,6 +31,10 @@ class HostCapacity:
 
     def refresh(self) -> None:
         """Bring `free` and `tasks` up to date. Blocks on the disk."""
-        self.tasks = self._meter.measure()
+        self.measure_tasks()
         with suppress(OSError):  # then the last value is the best there is
             self.free = psutil.disk_usage(self._state).free
+
+    def measure_tasks(self) -> None:
+        """Bring `tasks` up to date, from files that the kernel has in memory."""
+        self.tasks = self._meter.measure()
