@@ -84,6 +84,10 @@ class GroupFiles:
         """The open files."""
         return list(self._fds.values())
 
+    def identity(self) -> tuple[int, ...]:
+        """Inode numbers of the directories; those of a group that is made again differ."""
+        return tuple(os.stat(directory).st_ino for directory in self.dirs.values())
+
     def is_open(self, name: str) -> bool:
         """The kernel had the file when the group was opened."""
         return name in self._fds

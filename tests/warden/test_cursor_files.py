@@ -14,6 +14,8 @@ import pytest
 from sandboxd.jail import syscalls
 from sandboxd.warden import cursor_files, runtime_directory
 from sandboxd.warden.runs import run_directory
+from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.uid_lease import UidLease
 
 pytestmark = pytest.mark.root
 
@@ -38,7 +40,8 @@ def run(tmp_path: Path) -> str:
 
 def make(run: str) -> None:
     with contextlib.ExitStack() as stack:
-        run_directory.make(run, stack)
+        slot = Slot(5, 1000005, run.rsplit("/", 2)[0], "session", UidLease(1000005, -1))
+        run_directory.make(slot, int(Path(run).name), stack)
 
 
 def cursor_of(run: str) -> int:

@@ -72,7 +72,7 @@ class RunRequests:
         )
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
             undo.callback(run_directory.remove, path)
-            files = run_directory.make(path, stack)
+            files = run_directory.make(leased, run, stack)
             followers = run_directory.followers(path)
             undo.callback(wire.close_all, followers)
             spec = RunSpec(

@@ -71,14 +71,21 @@ def _bound(hierarchy: Hierarchy, slot: Slot, held: int) -> None:
     shares = slot.shares.values()
     highest = max(share.limits.memory for share in shares)
     memory = _pages(highest + OWN_MEMORY * len(shares) + min(held, highest))
+    quota_us = int(max(share.limits.cpus for share in shares) * PERIOD_US)
+    wanted = files.identity(), memory, quota_us
+    if slot.bounds == wanted:  # the kernel has them from the run before
+        return
     may_lower = slot.runs.keys() <= slot.shares.keys()
+    slot.bounds = None
     with stage("cgroup of the slot"):
         current = files.memory_limit()
-        if memory >= current or (may_lower and files.held_below() + SLACK < memory):
+        is_exact = memory >= current or (may_lower and files.held_below() + SLACK < memory)
+        if is_exact:
             _write(files, cgroup_settings.memory(files.v2, memory, _pages(memory // SOCKETS_SHARE)))
-        quota_us = int(max(share.limits.cpus for share in shares) * PERIOD_US)
         if quota_us > files.cpu_quota_us():
             _write(files, cgroup_settings.cpu(files.v2, quota_us, PERIOD_US))
+    if is_exact:
+        slot.bounds = wanted
 
 
 def _pages(size: int) -> int:

@@ -67,7 +67,10 @@ class Slot:
     runs       number -> pid of the shim
     shares     number -> the part of a run in the bounds of the slot (runs/slot_group.py), until its
                group is gone
-    forgotten  runs whose directory is to be removed when they are over
+    bounds     the identity of its group, with memory in bytes and CPU quota in microseconds, as
+               this daemon has last written them
+    forgotten  runs whose directory is to be emptied when they are over
+    spare_runs directories of such runs that wait for a run (runs/run_directory.py)
     suspect    its scratch was mounted while the disk was full
     folders    the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
@@ -85,7 +88,9 @@ class Slot:
     releasing: bool = False
     runs: dict[int, int] = field(default_factory=dict)
     shares: dict[int, RunShare] = field(default_factory=dict)
+    bounds: tuple[tuple[int, ...], int, int] | None = None
     forgotten: set[int] = field(default_factory=set)
+    spare_runs: list[str] = field(default_factory=list)
     suspect: bool = False
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None

@@ -121,7 +121,7 @@ def test_forgotten_run_loses_its_directory_when_it_is_over(sandbox: Sandbox) -> 
     slot = sandbox.slot
     slot.runs[3] = 1  # as if it were not over
     sandbox.warden.request("forget", **sandbox.name, runs=[1, 3, 99])
-    assert sorted(os.listdir(f"{slot.path}/runs")) == ["2", "3"]
+    assert run_directory.numbers(slot.path) == [2, 3]
     run_directory.ended(slot, 3)
     assert os.listdir(f"{slot.path}/runs") == ["2"]
 
