@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import Refused
 from .client import Client
 from .local_tree import LocalTree, TreeEntry
 from .patience import patiently
 from .progress import progress
 from .reporter import Reporter
 from .tar_stream import tar_stream
+
+SMALL = 8 << 20
+"""Bytes of files that fit into any usual session: the room for them is not looked up before."""
 
 
 def upload(
@@ -23,6 +27,8 @@ def upload(
     """Put `entries` of `tree` into `place` below /home/work, and again if the daemon restarts
     meanwhile. Raises Refused when the session has no room."""
     total = sum(entry.size for entry in entries if entry.is_file)
+    if total > SMALL:
+        _check_room(client, session, tree.path, total)
 
     def put() -> dict[str, Any]:
         with progress(say, "uploading", total) as advance:
@@ -34,3 +40,14 @@ def upload(
         f"uploaded {files} {'file' if files == 1 else 'files'}, {counts['bytes']:,} bytes",
         uploaded=files,
     )
+
+
+def _check_room(client: Client, session: str, path: str, total: int) -> None:
+    """Raise Refused for files that the session's file system can never hold, before any byte of
+    them is sent."""
+    size = int(client.call("GET", f"/session/{session}")["sandbox"]["scratch"]["size"])
+    if total > size:
+        raise Refused(
+            f"the files in {path} have {total >> 20} MiB, and the session's file system has "
+            f"{size >> 20} MiB: --disk makes it larger, --exclude leaves files out"
+        )

@@ -105,14 +105,15 @@ def test_version_control_and_excluded_names_stay_at_home(daemon: Daemon, tmp_pat
     assert "./.git/config\n" in run(daemon, tmp_path, *show, *excludes, "--include-vcs").stdout
 
 
-def test_folder_that_is_larger_than_the_session_is_refused_in_words(
+def test_folder_that_is_larger_than_the_session_is_refused_before_it_is_sent(
     daemon: Daemon, tmp_path: Path
 ) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(3 << 30)
     done = run(daemon, tmp_path, "--image", "shell", "--exec", "true")
     assert done.returncode == 125
-    assert "space" in done.stderr or "disk" in done.stderr
+    assert "have 3072 MiB, and the session's file system has 1024 MiB: --disk makes" in done.stderr
+    assert "uploading" not in done.stderr
 
 
 def everything(folder: Path) -> None:
