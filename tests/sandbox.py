@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -37,7 +36,7 @@ from sandboxd.wire_ops import RequestChecker
 
 from .entries import entries_of
 from .run_follower import follow
-from .waiting import PATIENCE_S, SLOWNESS
+from .waiting import SLOWNESS, until
 
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
 """First uid of the slots of this process: apart from those of daemons and of other test runs."""
@@ -295,12 +294,10 @@ class Sandbox:
     def end(self, shim: Worker) -> None:
         """Remove what a run leaves to its warden; fails when processes stay in its cgroup."""
         self.slot.runs.pop(shim.run or 0, None)
-        assert shim.group
-        shim.group.kill()
-        deadline = time.monotonic() + PATIENCE_S
-        while not shim.group.remove():
-            assert time.monotonic() < deadline, f"left in the cgroup: {shim.group.members()}"
-            time.sleep(0.01)
+        group = shim.group
+        assert group
+        group.kill()
+        until(group.remove, why=lambda: f"left in the cgroup: {group.members()}")
         slot_group.leave(self.warden.resources.hierarchy, self.slot, shim.run or 0)
 
 

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -15,6 +14,7 @@ from sandboxd import spool, wire
 from sandboxd.warden.runs.worker import Worker
 
 from .sandbox import Sandbox
+from .waiting import until
 
 BASH = "stty -echo; echo ready; PS1= PS2= exec /bin/bash --norc --noediting"
 """A shell that neither prompts nor echoes: the terminal shows only the output of programs."""
@@ -76,12 +76,9 @@ class Sitting:
         """Go away."""
         self._link.close()
 
-    def ended(self, within: float = 10) -> dict[str, Any]:
+    def ended(self) -> dict[str, Any]:
         """The last event of its run, when that is over."""
-        deadline = time.monotonic() + within
-        while os.waitpid(self.started.pid, os.WNOHANG) == (0, 0):
-            assert time.monotonic() < deadline, "it goes on"
-            time.sleep(0.02)
+        until(lambda: os.waitpid(self.started.pid, os.WNOHANG) != (0, 0), why="it goes on")
         return spool.read_events(self._fds[2])[-1]
 
 

@@ -17,11 +17,17 @@ PATIENCE_S = 25.0 * SLOWNESS
 """Seconds that anything may take on a busy machine before a test fails."""
 
 
-def until(condition: Callable[[], Result | None], patience_s: float = PATIENCE_S) -> Result:
-    """The first result of `condition` that is true."""
+def until(
+    condition: Callable[[], Result | None],
+    patience_s: float = PATIENCE_S,
+    why: Callable[[], object] | str = "",
+) -> Result:
+    """The first result of `condition` that is true. `why` tells more of what does not come."""
     deadline = time.monotonic() + patience_s
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"nothing happens for {patience_s:.0f} s"
+        if time.monotonic() > deadline:
+            text = why() if callable(why) else why
+            raise AssertionError(f"nothing happens for {patience_s:.0f} s: {text}")
         time.sleep(0.02)
     return result
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ from sandboxd.api.routes.table import ROUTES
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 
-from ..waiting import PATIENCE_S
+from ..waiting import until
 from .conftest import USER, Server
 
 LOOKS = {
@@ -41,10 +40,10 @@ def lines(server: Server, **wanted: Any) -> list[Line]:
 
 def the_line(server: Server, request: str, **wanted: Any) -> Line:
     """The one audit line of a request, which is written when its answer has been sent."""
-    until = time.monotonic() + PATIENCE_S
-    while not (records := lines(server, request=request, event="audit", **wanted)):
-        assert time.monotonic() < until, [one for one in lines(server) if request in str(one)]
-        time.sleep(0.02)
+    records = until(
+        lambda: lines(server, request=request, event="audit", **wanted),
+        why=lambda: [one for one in lines(server) if request in str(one)],
+    )
     assert len(records) == 1, records
     return records[0]
 
@@ -223,11 +222,7 @@ def test_changes_of_keypairs_by_the_command_line_are_logged(server: Server) -> N
     keypairs.set_active(database, keypair.access_key, True)
 
     def logged(act: str) -> Line:
-        until = time.monotonic() + PATIENCE_S
-        while not (records := lines(server, act=act, access_key=keypair.access_key)):
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        return records[0]
+        return until(lambda: lines(server, act=act, access_key=keypair.access_key))[0]
 
     assert logged("keypair.create").items() >= {"event": "audit", "outcome": "ok"}.items()
     keypairs.set_active(database, keypair.access_key, False)

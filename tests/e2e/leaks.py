@@ -7,8 +7,6 @@ would be taken for a leak.
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -38,10 +36,3 @@ def as_uid(number: int) -> subprocess.Popen[bytes]:
     """A process with the uid of a slot that nobody started."""
     uid = FIRST + number
     return subprocess.Popen(["/bin/sleep", "600"], user=uid, group=uid, extra_groups=[])
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.05)

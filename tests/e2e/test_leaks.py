@@ -17,8 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
+from ..waiting import until
 from .daemon import Daemon
-from .leaks import FIRST, FREE, SLOTS, as_uid, eventually, look, only
+from .leaks import FIRST, FREE, SLOTS, as_uid, look, only
 
 CONFIG = SLOTS
 """The configuration of the daemon of this module (conftest.py)."""
@@ -81,9 +82,9 @@ def test_dead_process_of_a_slots_uid_is_reported_and_its_slot_is_not_leased(
         free += 1
     with as_uid(free) as planted:
         planted.send_signal(signal.SIGKILL)
-        eventually(lambda: Path(f"/proc/{planted.pid}/stat").read_text().split(")")[1][1] == "Z")
+        until(lambda: Path(f"/proc/{planted.pid}/stat").read_text().split(")")[1][1] == "Z")
         assert look(root)["strays"] == []  # its parent may be about to collect it
-        eventually(lambda: bool(look(root)["strays"]))
+        until(lambda: bool(look(root)["strays"]))
         leak = only(look(root), "process")
         assert leak["done"] == "left: it is dead and waits for its parent"
         id = session()
@@ -107,7 +108,7 @@ def test_slot_that_cannot_be_emptied_is_not_leased_until_it_is_and_delays_no_oth
     try:
         assert root.delete(f"/session/{id}").status_code == 200
         others = [session() for _ in range(3)]  # these come while the slot is being emptied
-        eventually(lambda: look(root)["stuck"] == [number])
+        until(lambda: look(root)["stuck"] == [number])
         report = look(root)
         leak = only(report, "loop")
         assert device in leak["identity"] and leak["done"].startswith("left: ")
@@ -117,7 +118,7 @@ def test_slot_that_cannot_be_emptied_is_not_leased_until_it_is_and_delays_no_oth
         assert root.get(f"/session/{id}").status_code == 404
     finally:
         os.close(used)
-    eventually(lambda: look(root)["stuck"] == [])
+    until(lambda: look(root)["stuck"] == [])
     again = session()
     assert slots_of(root)[again]["slot"] == number
 
@@ -141,7 +142,7 @@ def test_dead_process_delays_the_next_lease_of_its_slot_but_not_the_end_of_its_s
         again = session()  # it stays: other slots may be vacant
         return holder.exists() and holder.read_text() == again
 
-    eventually(is_leased)
+    until(is_leased)
 
 
 def test_slot_directory_without_a_session_is_removed(daemon: Daemon, root: httpx.Client) -> None:

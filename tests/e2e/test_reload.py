@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ..users import ALICE, client_of
+from ..waiting import until
 from .daemon import SLOTS, Daemon, run
 
 
@@ -39,13 +40,6 @@ class Kept(Daemon):
     def settled(self) -> int:
         """How often it has refused a configuration, or gone over to one in both halves."""
         return self.log().count("config.refused") + self.log().count("config.in-use")
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to be"
-        time.sleep(0.05)
 
 
 @pytest.fixture

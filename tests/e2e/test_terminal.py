@@ -10,6 +10,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ..waiting import until
 from .conftest import passable
 from .daemon import Daemon, run, running
 from .terminals import PROMPT, WAITING, sit
@@ -168,10 +169,7 @@ def test_leaving_ends_everything_on_it(daemon: Daemon, http: httpx.Client, sessi
         screen.type("setsid sleep 61.5\n")
         screen.until("setsid sleep 61.5\r\n")
         assert runs("61.5")
-    deadline = time.monotonic() + 8
-    while http.get(f"/session/{id}").json()["sandbox"]["terminals"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: not http.get(f"/session/{id}").json()["sandbox"]["terminals"])
     assert not runs("61.5")
 
 
@@ -245,9 +243,6 @@ def test_daemon_that_ends_takes_its_terminals_with_it(folder: Path, how: str) ->
             with pytest.raises(ConnectionClosed):
                 while True:
                     screen.read()
-        deadline = time.monotonic() + 8
-        while runs("62.5"):
-            assert time.monotonic() < deadline, "it survives its daemon"
-            time.sleep(0.1)
+        until(lambda: not runs("62.5"), why="it survives its daemon")
         if how == "killed":
             daemon.start()  # and what the killed one has left is taken back

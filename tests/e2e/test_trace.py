@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from ..waiting import until
 from .daemon import Daemon
 
 FAULTS = [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT]
@@ -132,10 +132,7 @@ def test_fault_of_a_shim_is_an_event_that_names_the_run(daemon: Daemon) -> None:
         assert daemon.process
         (shim,) = _shims(daemon.process.pid)
         os.kill(shim, signal.SIGSEGV)
-        deadline = time.monotonic() + 20
-        while not (crashes := events(daemon, "child.crashed")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        crashes = until(lambda: events(daemon, "child.crashed"))
         assert [(line["slot"], line["run"], line["signal"]) for line in crashes] == [
             (0, 1, "SIGSEGV")
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs.worker import Worker
 
 from ..sandbox import BareWarden, Sandbox, lease
+from ..waiting import until
 
 
 @pytest.mark.parametrize("name", ["memory", "pids.max", "cpu"])
@@ -140,12 +140,10 @@ def test_limits_stand_on_a_leaf_and_swap_is_closed(sandbox: Sandbox) -> None:
     read: dict[str, str] = {}
 
     def look(started: Worker) -> None:
-        assert started.group
-        deadline = time.monotonic() + 10
-        while len(started.group.members()) < 2:  # init and the program
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        for directory in started.group.dirs.values():
+        group = started.group
+        assert group
+        until(lambda: len(group.members()) >= 2)  # init and the program
+        for directory in group.dirs.values():
             assert not [entry for entry in os.scandir(directory) if entry.is_dir()], "no leaf"
             for path in Path(directory).iterdir():
                 if path.name.startswith(("memory.", "pids.max", "cpu.max", "cgroup.subtree")):
@@ -154,9 +152,9 @@ def test_limits_stand_on_a_leaf_and_swap_is_closed(sandbox: Sandbox) -> None:
                     except OSError:
                         continue  # for writing only
             above = Path(directory).parent
-            assert started.group.v2 is False or Path(above, "cgroup.procs").read_text() == ""
-        if started.group.shims:
-            assert str(started.pid) in Path(started.group.shims, "cgroup.procs").read_text().split()
+            assert group.v2 is False or Path(above, "cgroup.procs").read_text() == ""
+        if group.shims:
+            assert str(started.pid) in Path(group.shims, "cgroup.procs").read_text().split()
 
     assert sandbox.run("sleep 1", while_running=look, memory=48 << 20, pids=20).exit == 0
     assert read["pids.max"] == "21"  # and init

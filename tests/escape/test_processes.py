@@ -16,6 +16,7 @@ from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.slots import uid_processes
 
 from ..sandbox import Sandbox
+from ..waiting import until
 
 ALLOW_ALL = bytes.fromhex("060000000000ff7f")
 
@@ -101,10 +102,7 @@ def test_killed_shim_takes_its_run_with_it(sandbox: Sandbox) -> None:
         os.kill(started.pid, signal.SIGKILL)
 
     sandbox.run("setsid sleep 60 & sleep 60 & read x", on_wait=kill)
-    deadline = time.monotonic() + 20
-    while uid_processes.living(sandbox.slot.uid):
-        assert time.monotonic() < deadline, "processes survive their shim"
-        time.sleep(0.02)
+    until(lambda: not uid_processes.living(sandbox.slot.uid), why="processes survive their shim")
 
 
 def test_fork_bomb_is_capped_and_ends_with_the_limit(sandbox: Sandbox) -> None:
@@ -149,13 +147,15 @@ def _caught(pid: int) -> set[int]:
 
 def _init(shim: int) -> int:
     """The pid of a shim's init, once a program of the run is there."""
-    deadline = time.monotonic() + 20
-    while True:
-        assert time.monotonic() < deadline
-        for child in Path(f"/proc/{shim}/task/{shim}/children").read_text().split():
-            if Path(f"/proc/{child}/task/{child}/children").read_text().split():
-                return int(child)
-        time.sleep(0.02)
+
+    def parents() -> list[str]:
+        return [child for child in _children(shim) if _children(child)]
+
+    return int(until(parents)[0])
+
+
+def _children(pid: int | str) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 @pytest.mark.parametrize("protected", [True, False])

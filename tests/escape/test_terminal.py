@@ -20,6 +20,7 @@ from sandboxd.warden.slots import uid_processes
 
 from ..sandbox import BareWarden, Sandbox
 from ..terminal import sit
+from ..waiting import until
 
 PYTHON = "/usr/bin/python3 -c"
 INJECT = f"{PYTHON} \"import fcntl; fcntl.ioctl(0, 0x5412, b'x')\" 2>&1 | tail -1"
@@ -28,15 +29,16 @@ INJECT = f"{PYTHON} \"import fcntl; fcntl.ioctl(0, 0x5412, b'x')\" 2>&1 | tail -
 
 def wait_for_program(sandbox: Sandbox, name: str) -> None:
     """Wait until a program of the sandbox runs under this name."""
-    deadline = time.monotonic() + 20
     uid = str(sandbox.slot.uid)
-    while True:
+
+    def is_there() -> bool:
         for pid in procfs.pids():
             (uids,) = procfs.status(pid, "Uid")
             if uid in uids.split() and procfs.text(f"/proc/{pid}/comm").strip() == name:
-                return
-        assert time.monotonic() < deadline, f"{name} does not start"
-        time.sleep(0.02)
+                return True
+        return False
+
+    until(is_there, why=f"{name} does not start")
 
 
 def test_shell_leads_a_session_with_a_controlling_terminal_of_the_jails_own(
@@ -198,10 +200,9 @@ def test_no_program_has_the_master_of_a_terminal_that_it_did_not_open(sandbox: S
         assert shell.do(STEAL) == "0\n"
         shell.type("script -qc 'sleep 60' /dev/null\n")
         own = shell.started.pid
-        deadline = time.monotonic() + 10
-        while set(holders := masters(sandbox.slot.uid)) <= {own}:
-            assert time.monotonic() < deadline, "script has one too, of the terminal that it made"
-            time.sleep(0.05)
+        # script has one too, of the terminal that it made
+        until(lambda: not set(masters(sandbox.slot.uid)) <= {own})
+        holders = masters(sandbox.slot.uid)
     assert own in holders
     assert {title for pid, title in holders.items() if pid != own} == {"script"}
 

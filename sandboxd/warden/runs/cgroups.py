@@ -71,7 +71,6 @@ class Hierarchy:
             v2 = mounts.get("")
             if v2 and set(V2_CONTROLLERS) <= cgroupfs.controllers(v2):
                 base = _v2_base(v2, name, delegated)
-                os.makedirs(f"{base}/shims", exist_ok=True)
                 own_group = v2 + cgroupfs.paths_of()[""].rstrip("/") if delegated else ""
                 return cls({"": base}, name, f"{base}/shims", own_group)
             missing = [c for c in V1_CONTROLLERS if c not in mounts]
@@ -103,6 +102,8 @@ class Hierarchy:
         """A group for a run, below that of its slot, which is made with the first run."""
         with stage("cgroup"):
             dirs = self.slot_dirs(slot)
+            if "" in dirs and not os.path.isdir(self.base[""]):
+                _make_v2_base(self.base[""])  # another user of the group above has removed it
             _make(dirs)
             if "" in dirs:
                 _hand_down(dirs[""])
@@ -283,8 +284,14 @@ def _v2_base(mount: str, name: str, delegated: str) -> str:
         os.makedirs(base, exist_ok=True)
         _hand_down(mount)
     _clear(base)
-    _hand_down(base)
+    _make_v2_base(base)
     return base
+
+
+def _make_v2_base(base: str) -> None:
+    """Make the group under which runs go, with that of the shims, and hand its controllers down."""
+    os.makedirs(f"{base}/shims", exist_ok=True)
+    _hand_down(base)
 
 
 def _expect_delegated(path: str) -> None:

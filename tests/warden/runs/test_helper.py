@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from pathlib import Path
 
 from ...sandbox import Sandbox
+from ...waiting import until
 
 
 def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> None:
@@ -44,9 +44,9 @@ def test_helper_sees_the_scratch_alone_as_the_slots_uid(sandbox: Sandbox) -> Non
 
 def _wait_until_it_serves(proc: Path, uid: int) -> None:
     """Until it has its identity and its two places open."""
-    deadline = time.monotonic() + 10
-    while f"Uid:\t{uid}" not in proc.joinpath("status").read_text() or not any(
-        os.readlink(path) == "/stage/0" for path in proc.joinpath("fd").iterdir()
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(
+        lambda: (
+            f"Uid:\t{uid}" in proc.joinpath("status").read_text()
+            and any(os.readlink(path) == "/stage/0" for path in proc.joinpath("fd").iterdir())
+        )
+    )
