@@ -23,7 +23,7 @@ from .output_rate import OutputRate
 from .stdin import buffered
 
 CHUNK = 64 * 1024
-FREE = 64 << 20
+FREE = 192 << 20
 RATE = 64 << 20
 LEAST = 32 * 1024
 """Bytes that a read counts for at least, so that there are 2000 reads a second at most. A program
