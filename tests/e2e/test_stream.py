@@ -14,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from ..waiting import until
 from .daemon import Daemon, ancestors, run
 
 Make = Callable[..., str]
@@ -128,12 +129,25 @@ def test_when_the_client_leaves_the_program_ends(
     assert after.text("stdout") == ("bye\n0\n" if "bye" in program else "0\n")
 
 
-def test_a_flood_to_a_slow_reader_costs_bounded_memory(daemon: Daemon, session: Make) -> None:
+def test_a_flood_to_a_slow_reader_costs_bounded_memory(
+    daemon: Daemon, http: httpx.Client, session: Make
+) -> None:
+    id = session()
     limit = {"exec": "yes | head -c 120000000; echo; echo end", "timeout": {"exec": 20}}
-    with stream(daemon, session(), **limit) as websocket:
-        before = resident(daemon)
-        time.sleep(3)
-        assert resident(daemon) - before < 16 << 20
+    before = sum(resident(daemon, "api"))
+    with stream(daemon, id, **limit) as websocket:
+        until(lambda: resident(daemon, "shim"))
+        most = 0
+
+        def is_over() -> bool:
+            nonlocal most
+            most = max([most, *resident(daemon, "shim")])
+            runs = http.get(f"/session/{id}").json()["sandbox"]["runs"]
+            return bool(runs["begun"] and not runs["active"])
+
+        until(is_over)
+        assert most < 40 << 20
+        assert sum(resident(daemon, "api")) - before < 16 << 20
         received = list(frames(websocket))
     assert text("stdout", *received).startswith("y\ny\n")
     assert text("stdout", *received).endswith("\nend\n")
@@ -141,15 +155,15 @@ def test_a_flood_to_a_slow_reader_costs_bounded_memory(daemon: Daemon, session: 
     assert any("dropped here" in word for word in words(*received))
 
 
-def resident(daemon: Daemon) -> int:
-    """Bytes of memory of the daemon's api and shims, not of those of other daemons."""
+def resident(daemon: Daemon, name: str) -> list[int]:
+    """Bytes of memory of each process of this daemon with the name."""
     assert daemon.process
-    pages = 0
+    sizes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             ours = daemon.process.pid in ancestors(int(path.parent.name))
-            if ours and path.read_bytes().startswith((b"sandboxd: api", b"sandboxd: shim")):
-                pages += int((path.parent / "statm").read_text().split()[1])
+            if ours and path.read_bytes().startswith(f"sandboxd: {name}".encode()):
+                sizes.append(int((path.parent / "statm").read_text().split()[1]) * 4096)
         except OSError:
             continue  # it has just ended
-    return pages * 4096
+    return sizes
