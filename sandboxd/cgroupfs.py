@@ -71,8 +71,11 @@ class GroupFiles:
     def open(self) -> None:
         """Open all files that a run needs. Raises OSError for one that is missing."""
         for name in (_V2_FILES if self.v2 else _V1_FILES).split():
-            with suppress(*((FileNotFoundError,) if name in _OPTIONAL else ())):
-                self._fds[name] = _open(self._path(name))
+            try:
+                self._fds[name] = _open(self._path(name), name)
+            except FileNotFoundError:
+                if name not in _OPTIONAL:
+                    raise
 
     def close(self) -> None:
         """Close the files; the group itself stays."""
@@ -109,7 +112,7 @@ class GroupFiles:
     def join(self) -> None:
         """Move this process, which has one thread, into the group, by path."""
         for directory in self.dirs.values():
-            join(directory)
+            procfs.write(f"{directory}/{_PROCS if self.v2 else _TASKS}", "0")
 
     def members(self) -> set[int]:
         """The process ids in the group, by path; none when it is gone."""
@@ -334,9 +337,8 @@ def _words(path: str) -> list[str]:
     return procfs.read(path).split()
 
 
-def _open(path: str) -> int:
+def _open(path: str, name: str) -> int:
     """Open a control file, for writing if values are written into it."""
-    name = os.path.basename(path)
     if name in _WRITTEN:
         try:
             return os.open(path, os.O_RDWR | os.O_CLOEXEC)

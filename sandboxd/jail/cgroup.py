@@ -81,8 +81,9 @@ class Group:
     def open(self) -> None:
         """Open all files that are needed once root is gone."""
         with stage("cgroup"):
-            self._has_swap = _has_swap()  # a jail does not show that
             self.files.open()
+            if not any(map(self.files.is_open, cgroupfs.NEED_SWAP)):
+                self._has_swap = _has_swap()  # a jail does not show that
 
     def close(self) -> None:
         """Close the files; the group itself stays."""

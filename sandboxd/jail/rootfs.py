@@ -78,6 +78,9 @@ SHOWN_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset")
 
 CPUS = "/sys/devices/system/cpu"
 
+HOST_CPUS = os.cpu_count() or 1
+"""CPUs of the host at the start of a spawner."""
+
 
 @dataclass(frozen=True, slots=True)
 class RootPlan:
@@ -154,16 +157,12 @@ def cpus(share: float) -> list[Part]:
     """
     count = shown_cpus(share)
     last = f"0-{count - 1}\n" if count > 1 else "0\n"
-    try:
-        possible = procfs.read(f"{CPUS}/possible")
-    except OSError:  # a container without /sys
-        possible = f"0-{(os.cpu_count() or 1) - 1}\n"
     return [
         Directory(CPUS),
         *(Directory(f"{CPUS}/cpu{number}") for number in range(count)),
         File(f"{CPUS}/online", last),
         File(f"{CPUS}/present", last),
-        File(f"{CPUS}/possible", possible),
+        File(f"{CPUS}/possible", host_possible_cpus()),
         FileMount("/proc/cpuinfo", _cpuinfo(count)),
     ]
 
@@ -181,9 +180,18 @@ def host_cpuinfo() -> str:
     return procfs.read("/proc/cpuinfo")
 
 
+@functools.cache
+def host_possible_cpus() -> str:
+    """The numbers that the host's CPUs can have. They do not change while it runs."""
+    try:
+        return procfs.read(f"{CPUS}/possible")
+    except OSError:  # a container without /sys
+        return f"0-{HOST_CPUS - 1}\n"
+
+
 def shown_cpus(share: float) -> int:
     """The whole number of CPUs that programs are shown for a share of CPUs."""
-    return max(1, min(math.ceil(share), os.cpu_count() or 1))
+    return max(1, min(math.ceil(share), HOST_CPUS))
 
 
 def session(

@@ -145,4 +145,11 @@ def _packed(steps: tuple[Step, ...]) -> list[Any]:
 
 
 def _unpacked(steps: list[Any]) -> tuple[Step, ...]:
-    return tuple(Step(name, command, Limits(*limits)) for name, command, limits in steps)
+    """Steps with the same limits share them: they mostly do."""
+    known: list[Any] = []
+    unpacked = []
+    for name, command, limits in steps:
+        if limits != known:
+            known, shared = limits, Limits(*limits)
+        unpacked.append(Step(name, command, shared))
+    return tuple(unpacked)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -48,12 +48,16 @@ def not_set(option: int) -> Skip:
     """One prctl does nothing and returns 0."""
 
     def skip(patch: pytest.MonkeyPatch) -> None:
-        real = syscalls.prctl
+        real, each = syscalls.prctl, syscalls.prctl_each
 
         def prctl(number: int, arg2: int = 0, arg3: int = 0) -> int:
             return 0 if number == option else real(number, arg2, arg3)
 
+        def prctl_each(question: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
+            return [] if question == (option,) else each(question, numbers)
+
         patch.setattr(syscalls, "prctl", prctl)
+        patch.setattr(syscalls, "prctl_each", prctl_each)
 
     return skip
 

@@ -150,8 +150,12 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     rootfs.host_cpuinfo()
+    rootfs.host_possible_cpus()
     # Each entry would do this for itself (fork.be_child), and copy pages for it.
     sys.meta_path.clear()
+    if sys.version_info < (3, 13):
+        # It refers to names all over the heap, which each entry would write to as it replaces them.
+        sys._clear_type_cache()
     gc.collect()
     gc.freeze()
     wire.send(sock, {"ready": STAMP})
