@@ -56,10 +56,10 @@ from .storage import SCRATCH, SHM, Storage
 
 def main(sock: socket.socket, jail: Jail) -> NoReturn:
     """Be an entry: wait on `sock` for the order of a run, and be its shim until it is over."""
-    os.setsid()  # the shim gets no signals from the daemon's terminal
     # Before anything else: what the shim writes to in memory before the fork is copied twice.
     init = _prepare(jail)
     try:
+        os.setsid()  # the shim gets no signals from the daemon's terminal, and a PID 1 none at all
         # The soft limit also bounds the descriptors in flight of the whole uid when the shim sends
         # one.
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -103,10 +103,10 @@ def _order(sock: socket.socket) -> RunSpec:
     message, fds = wire.receive(sock, ORDER, DESCRIPTORS_MAX)
     if message is None:
         raise EOFError
-    spec = RunSpec.of_order(message, fds)
     # A spawner's death does not end a run.
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
-    _send(sock, "claimed")
+    _send(sock, "claimed")  # the warden waits for it
+    spec = RunSpec.of_order(message, fds)
     if not spec.stays:
         sock.close()
     return spec
@@ -136,9 +136,11 @@ def _execute(
         session = JailSession(spec.uid, spec.gid, spec.group, spec.runtime, limits, *directories)
         storage = _open_storage(spec)
         spec.group.join_shims()
-        spec.group.open()  # by path, before init takes the root of both away
+        spec.group.hold()
         send_claim(init, session)
-        execution = RunExecution(spec, init, storage)  # while init completes the jail
+        # While init completes the jail:
+        spec.group.open()
+        execution = RunExecution(spec, init, storage)
         denied = await_claim(init, jail.filter(spec.runtime, spec.folders).refused)
         storage.add(SHM, ipc.SHM)
         broker = BrokerSocket() if spec.network else None

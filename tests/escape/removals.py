@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,8 @@ from sandboxd.jail.tree import Tree
 from sandboxd.model import Limits
 from sandboxd.shim import environment, run_spec
 from sandboxd.warden.runs import slot_group
+
+from .prctl import skip_prctl
 
 PLENTY = 1 << 17
 """More of any of RAISED than an attack takes."""
@@ -144,16 +146,7 @@ def as_root(patch: pytest.MonkeyPatch) -> None:
 
 def without_prctl(option: int) -> Remove:
     def remove(patch: pytest.MonkeyPatch) -> None:
-        real, each = syscalls.prctl, syscalls.prctl_each
-
-        def prctl(number: int, arg2: int = 0, arg3: int = 0) -> int:
-            return 0 if number == option else real(number, arg2, arg3)
-
-        def prctl_each(question: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
-            return [] if question == (option,) else each(question, numbers)
-
-        patch.setattr(syscalls, "prctl", prctl)
-        patch.setattr(syscalls, "prctl_each", prctl_each)
+        skip_prctl(patch, option)
         patch.setattr(identity, "verify", lambda uid, gid: None)
 
     return remove
