@@ -179,6 +179,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleBounds:
+    """The bytes of a run's output that are stored from its start and from its end, and the seconds
+    until an unanswered waiting-input closes standard input."""
+
+    head: int
+    tail: int
+    input_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """The resources that a step used: milliseconds and bytes, from kernel counters."""
 

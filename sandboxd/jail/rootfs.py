@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -231,9 +230,10 @@ def _fits(path: str, copy: str) -> bool:
 
 def _aliases() -> list[Part]:
     """Names that commands of Backend.AI's users take for granted and Debian does not give."""
-    paths = {name: shutil.which(program, path=PATH) for name, program in ALSO_CALLED.items()}
-    links = [Link(f"{ALIASES}/{name}", path) for name, path in paths.items() if path]
-    return [Directory(ALIASES), *links]
+    places = [(name, f"{directory}/{program}") for name, program in ALSO_CALLED.items()
+              for directory in reversed(PATH.split(":"))]  # fmt: skip
+    first = {name: path for name, path in places if os.access(path, os.X_OK)}
+    return [Directory(ALIASES), *(Link(f"{ALIASES}/{name}", path) for name, path in first.items())]
 
 
 def _dev() -> list[Part]:
