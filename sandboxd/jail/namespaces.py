@@ -30,6 +30,10 @@ def current() -> dict[str, str]:
     return {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS}
 
 
+OF_SPAWNER = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+"""The namespaces in which a spawner can build a tree for a trial, beside that of its mounts."""
+
+
 def apply_for_children() -> None:
     """Enter all but the cgroup namespace. The next child calls `complete`."""
     with stage("namespaces"):

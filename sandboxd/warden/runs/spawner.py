@@ -21,6 +21,7 @@ starts another spawner. It plans the root for its entries, which is as old as ro
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import gc
 import json
@@ -33,7 +34,8 @@ import zlib
 from typing import Any
 
 from ... import crash, procfs, wire
-from ...jail import namespaces, overlays, rootfs, syscalls
+from ...errors import StageError
+from ...jail import enter, namespaces, overlays, rootfs, syscalls
 from ...jail.chroot import own_mounts
 from ...jail.descriptors import close_others
 from ...jail.enter import Jail
@@ -134,7 +136,7 @@ def main() -> None:
     os.umask(0o077)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_title("sandboxd: spawner")
-    own_mounts(propagation=syscalls.MS_SLAVE)
+    own_mounts(namespaces.OF_SPAWNER, syscalls.MS_SLAVE)
     unmount_below(spec.mounted)
     outside = (*spec.jail.outside, namespaces.current())
     _serve(sock, dataclasses.replace(spec.jail, outside=outside))
@@ -148,17 +150,31 @@ def unmount_below(directories: tuple[str, ...]) -> None:
             syscalls.umount2(point, syscalls.MNT_DETACH)
 
 
+def _rehearse(jail: Jail) -> None:
+    """Build what entries build, once, and take it away. Python notes in code and types what it has
+    looked up. An entry would do so for itself, and copy pages for it."""
+    if sys.version_info < (3, 13):
+        # The old notes refer to names all over the heap, which are written to as they go.
+        sys._clear_type_cache()
+    with contextlib.suppress(StageError):  # the entries report what is wrong
+        enter.prepare(jail)
+    os.umask(0o077)
+    os.chdir("/")
+    places = [f"{jail.view.directory}/{one.target}" for one in jail.view.overlays()]
+    for place in (jail.root, *places):
+        with contextlib.suppress(OSError):  # it was not mounted
+            syscalls.umount2(place, syscalls.MNT_DETACH)
+
+
 def _serve(sock: socket.socket, jail: Jail) -> None:
     entries: dict[int, int] = {}  # pidfd -> pid; a handler of SIGCHLD would be one of each entry
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     rootfs.host_cpuinfo()
     rootfs.host_possible_cpus()
+    _rehearse(jail)
     # Each entry would do this for itself (fork.be_child), and copy pages for it.
     sys.meta_path.clear()
-    if sys.version_info < (3, 13):
-        # It refers to names all over the heap, which each entry would write to as it replaces them.
-        sys._clear_type_cache()
     gc.collect()
     gc.freeze()
     wire.send(sock, {"ready": STAMP})
