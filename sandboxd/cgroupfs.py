@@ -15,15 +15,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from . import procfs
+from .cgroup_settings import NEED_SWAP, OPTIONAL, PEAKS, V1_FILES, V2_FILES, WRITTEN
 
 V1_CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 V2_CONTROLLERS = ("cpu", "memory", "pids")
 ROOT = "/sys/fs/cgroup"
-UNLIMITED = "-1"
-V1_SOCKETS = "memory.kmem.tcp.limit_in_bytes"
-"""Buffers of sockets. v1 counts them apart from memory, and only with a limit of their own. Without
-one a program could fill them up to the bound of the whole host (net.ipv4.tcp_mem; tcp(7))."""
-
 _V1_NO_LIMIT = 1 << 62
 """No limit of memory is the largest count of pages, in bytes."""
 _PROCS = "cgroup.procs"
@@ -32,25 +28,6 @@ _TASKS = "tasks"
 grace period of RCU, 8 to 16 ms on a quiet host. A process of one thread needs no wait when it moves
 itself."""
 _KILL = "cgroup.kill"
-_PEAKS = ("memory.max_usage_in_bytes", "memory.peak")
-NEED_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
-_V1_FILES = """
-    memory.limit_in_bytes memory.memsw.limit_in_bytes memory.kmem.tcp.limit_in_bytes
-    memory.max_usage_in_bytes memory.failcnt memory.memsw.failcnt memory.oom_control memory.stat
-    pids.max pids.current pids.peak pids.events cpu.cfs_period_us cpu.cfs_quota_us cpuacct.usage
-"""
-_V2_FILES = """
-    memory.max memory.swap.max memory.oom.group memory.peak memory.events memory.stat
-    pids.max pids.current pids.peak pids.events cpu.max cpu.stat
-"""
-_OPTIONAL = (
-    *NEED_SWAP, V1_SOCKETS, "memory.memsw.failcnt", "memory.peak", "pids.peak", "pids.events",
-)  # fmt: skip
-"""Files that some kernels do not have."""
-_WRITTEN = (
-    *_PEAKS, *NEED_SWAP, V1_SOCKETS, "memory.max", "memory.oom.group", "pids.max", "cpu.max",
-    "memory.limit_in_bytes", "cpu.cfs_period_us", "cpu.cfs_quota_us",
-)  # fmt: skip
 # With both limits alike, that of memory and swap together is met first. Kernels of today (seen
 # with 6.18) count neither any more; all of them count oom_kill.
 _V1_HITS = ("memory.failcnt", "memory.memsw.failcnt")
@@ -67,18 +44,26 @@ class GroupFiles:
         self.dirs = dict(dirs)
         self.v2 = "" in self.dirs
         self._fds: dict[str, int] = {}
+        self._held: dict[str, int] = {}
+
+    def hold(self) -> None:
+        """Open the directories: `open` needs no path then."""
+        for directory in set(self.dirs.values()):
+            self._held[directory] = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def open(self) -> None:
-        """Open all files that a run needs. Raises OSError for one that is missing."""
-        for name in (_V2_FILES if self.v2 else _V1_FILES).split():
-            with suppress(*((FileNotFoundError,) if name in _OPTIONAL else ())):
-                self._fds[name] = _open(self._path(name))
+        """Open all files that a run needs, after `hold`. Raises OSError for one that is missing."""
+        for name in (V2_FILES if self.v2 else V1_FILES).split():
+            try:
+                self._fds[name] = _open(name, self._held[self._directory(name) or ""])
+            except FileNotFoundError:
+                if name not in OPTIONAL:
+                    raise
+        _close(self._held)
 
     def close(self) -> None:
         """Close the files; the group itself stays."""
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
+        _close(self._fds)
 
     def descriptors(self) -> list[int]:
         """The open files."""
@@ -113,7 +98,7 @@ class GroupFiles:
     def join(self) -> None:
         """Move this process, which has one thread, into the group, by path."""
         for directory in self.dirs.values():
-            join(directory)
+            join(directory, self.v2)
 
     def members(self) -> set[int]:
         """The process ids in the group, by path; none when it is gone."""
@@ -142,7 +127,7 @@ class GroupFiles:
     def restart_peaks(self) -> None:
         """Start the peak of memory anew where this kernel can (v1; v2 since 6.12). Elsewhere the
         peak is of the whole run: larger, never smaller than the true one."""
-        for name in _PEAKS:
+        for name in PEAKS:
             if name in self._fds:
                 with suppress(OSError):
                     os.pwrite(self._fds[name], b"0", 0)
@@ -278,9 +263,10 @@ def move(directory: str, pid: int) -> None:
     procfs.write(f"{directory}/{_PROCS}", str(pid))
 
 
-def join(directory: str) -> None:
-    """Move this process, which has one thread, into the group at `directory`."""
-    procfs.write(f"{directory}/{_PROCS if is_v2(directory) else _TASKS}", "0")
+def join(directory: str, v2: bool | None = None) -> None:
+    """Move this process, which has one thread, into the group at `directory`, one of `v2`."""
+    v2 = is_v2(directory) if v2 is None else v2
+    procfs.write(f"{directory}/{_PROCS if v2 else _TASKS}", "0")
 
 
 def is_v2(directory: str) -> bool:
@@ -334,17 +320,22 @@ def paths_of(pid: int | str = "self") -> dict[str, str]:
     return paths
 
 
+def _close(files: dict[str, int]) -> None:
+    for fd in files.values():
+        os.close(fd)
+    files.clear()
+
+
 def _words(path: str) -> list[str]:
     return procfs.read(path).split()
 
 
-def _open(path: str) -> int:
+def _open(name: str, directory: int) -> int:
     """Open a control file, for writing if values are written into it."""
-    name = os.path.basename(path)
-    if name in _WRITTEN:
-        try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            if name not in _PEAKS:  # some kernels cannot start these anew
-                raise
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    flags = os.O_RDWR if name in WRITTEN else os.O_RDONLY
+    try:
+        return os.open(name, flags | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        if name not in PEAKS:  # some kernels cannot start these anew
+            raise
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)

@@ -113,6 +113,8 @@ def within_files(limits: Limits, run_files: int) -> Limits:
 def most(limits: Iterable[Limits]) -> Limits:
     """The largest value of each limit among `limits`."""
     every = list(limits)
+    if every.count(every[0]) == len(every):
+        return every[0]
     return Limits(*[max([getattr(one, name) for one in every]) for name in Limits.__slots__])
 
 
@@ -174,6 +176,16 @@ class Step:
     name: StepName
     command: str | None
     limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleBounds:
+    """The bytes of a run's output that are stored from its start and from its end, and the seconds
+    until an unanswered waiting-input closes standard input."""
+
+    head: int
+    tail: int
+    input_s: float
 
 
 @dataclass(frozen=True, slots=True)

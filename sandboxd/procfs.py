@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Container, Iterator
-from pathlib import Path
 
 
 def pids() -> list[int]:
@@ -67,11 +66,9 @@ def lines(path: str) -> list[str]:
 def text(path: str, limit: int = -1) -> str:
     """The first `limit` bytes of a file of /proc or /sys; "" when it cannot be read."""
     try:
-        with Path(path).open("rb", buffering=0) as file:
-            data = file.read(limit) if limit >= 0 else file.readall()
+        return _bytes(path, limit).decode("utf-8", "replace")
     except OSError:
         return ""
-    return (data or b"").decode("utf-8", "replace")
 
 
 def read(path: str) -> str:
@@ -79,13 +76,17 @@ def read(path: str) -> str:
 
     Without the layers of `open`, which cost a short run as much as the file itself.
     """
-    fd, pieces = os.open(path, os.O_RDONLY | os.O_CLOEXEC), list[bytes]()
+    return _bytes(path).decode("utf-8", "surrogateescape")
+
+
+def _bytes(path: str, limit: int = -1) -> bytes:
+    fd, data = os.open(path, os.O_RDONLY | os.O_CLOEXEC), b""
     try:
-        while piece := os.read(fd, 1 << 16):
-            pieces.append(piece)
+        while piece := os.read(fd, 1 << 16 if limit < 0 else limit - len(data)):
+            data += piece
     finally:
         os.close(fd)
-    return b"".join(pieces).decode("utf-8", "surrogateescape")
+    return data
 
 
 def write(path: str, value: str) -> None:

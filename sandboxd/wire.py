@@ -76,6 +76,7 @@ _TRUNCATED, _DESCRIPTORS_LOST = int(socket.MSG_TRUNC), int(socket.MSG_CTRUNC)
 
 _buffers: list[memoryview] = []
 _JSON = json.JSONEncoder(separators=(",", ":"))
+_DECODER = json.JSONDecoder()
 
 
 class WireError(SandboxdError):
@@ -193,7 +194,9 @@ def _parsed(
             return None, []
         if flags & _TRUNCATED or len(data) > most:
             raise WireError("packet too large")
-        message = json.loads(data)
+        message, end = _DECODER.raw_decode(text := data.decode())
+        if end != len(text):
+            raise WireError("packet has more than one value")
         if not isinstance(message, dict):
             raise WireError("packet is not an object")
         if flags & _DESCRIPTORS_LOST:

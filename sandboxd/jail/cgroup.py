@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .. import cgroup_settings, cgroupfs, procfs
-from ..cgroupfs import UNLIMITED, GroupFiles
+from ..cgroup_settings import NEED_SWAP, UNLIMITED, V1_SOCKETS
+from ..cgroupfs import GroupFiles
 from ..errors import StageError
 from ..model import Limits
 from ..pidfds import kill
@@ -67,6 +68,7 @@ class Group:
         self.dirs = self.files.dirs
         self.shims = shims
         self._has_swap = True
+        self._is_held = False
 
     @property
     def v2(self) -> bool:
@@ -78,11 +80,21 @@ class Group:
         """The last part of its path, the same for each controller."""
         return os.path.basename(next(iter(self.dirs.values()), ""))
 
+    def hold(self) -> None:
+        """Take from the host what `open` needs: the init of a run takes the host's root away from
+        its shim."""
+        with stage("cgroup"):
+            self.files.hold()
+            self._has_swap = self.files.can_limit_swap() or _has_swap()
+            self._is_held = True
+
     def open(self) -> None:
         """Open all files that are needed once root is gone."""
+        if not self._is_held:
+            self.hold()
         with stage("cgroup"):
-            self._has_swap = _has_swap()  # a jail does not show that
             self.files.open()
+            self._is_held = False
 
     def close(self) -> None:
         """Close the files; the group itself stays."""
@@ -149,7 +161,7 @@ class Group:
 
     def _may_be_absent(self, name: str) -> bool:
         """The group is limited without it: no swap, or no count of socket buffers in this v1."""
-        return name == cgroupfs.V1_SOCKETS or (name in cgroupfs.NEED_SWAP and not self._has_swap)
+        return name == V1_SOCKETS or (name in NEED_SWAP and not self._has_swap)
 
     def counters(self) -> Counters:
         """The usage of the group, from the kernel. Raises StageError."""

@@ -13,7 +13,8 @@ def close_others(keep: Iterable[int], to_null: Iterable[int] = (0, 1, 2)) -> Non
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, fd)
     low = 3
-    for fd in sorted(fd for fd in keep if fd > 2):
-        os.closerange(low, fd)
-        low = fd + 1
+    for fd in sorted(keep):
+        if fd >= low:
+            os.closerange(low, fd)
+            low = fd + 1
     os.closerange(low, os.sysconf("SC_OPEN_MAX"))

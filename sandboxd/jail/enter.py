@@ -4,7 +4,8 @@
 `claim` ties the prepared process to one run and gives up root. Both run in the process that becomes
 PID 1 of the run, which its shim has forked into new mount, pid, net, IPC and UTS namespaces.
 
-    prepare  network     loopback up
+    prepare  namespaces  no mount seen outside, name of the host
+             network     loopback up
              mounts      empty root, host parts, /dev, /proc
     claim    cgroup      join, while the kernel still names it by its real path
              namespaces  cgroup namespace, rooted there
@@ -82,6 +83,7 @@ class JailSession:
 def prepare(jail: Jail) -> Tree:
     """Make this process ready for any session; returns the tree, still open for its directories."""
     os.umask(0o022)
+    namespaces.complete()
     network.apply()
     tree = Tree(jail.root)
     tree.apply(rootfs.system(jail.plan or rootfs.RootPlan.make(jail.paths, jail.view)))

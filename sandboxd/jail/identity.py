@@ -9,8 +9,8 @@ the slot cannot reach anyway, would have no capabilities.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from .. import procfs
 from . import syscalls
 from .stage import expect, stage
 
@@ -18,7 +18,7 @@ from .stage import expect, stage
 # NO_SETUID_FIXUP itself stays off: setresuid must clear the capability sets.
 SECUREBITS = 0b1110_1011
 
-_CAPABILITIES = range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1)
+_CAPABILITIES = tuple(range(int(procfs.read("/proc/sys/kernel/cap_last_cap")) + 1))
 """All that this kernel knows (Linux 3.2)."""
 
 
@@ -27,8 +27,7 @@ def apply(uid: int, gid: int) -> None:
     with stage("identity"):
         syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
         syscalls.prctl(syscalls.PR_SET_SECUREBITS, SECUREBITS)
-        for capability in _CAPABILITIES:
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, capability)
+        syscalls.prctl_each((syscalls.PR_CAPBSET_DROP,), _CAPABILITIES)
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)

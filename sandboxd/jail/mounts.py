@@ -30,6 +30,7 @@ NOEXEC = syscalls.MOUNT_ATTR_NOEXEC
 IDMAP = syscalls.MOUNT_ATTR_IDMAP
 READ_ONLY = RDONLY | NOSUID | NODEV
 WRITABLE = NOSUID | NODEV
+_FLAGS = RDONLY | NOSUID | NODEV | NOEXEC
 _OPTIONS = {RDONLY: "ro", NOSUID: "nosuid", NODEV: "nodev", NOEXEC: "noexec", IDMAP: "idmapped"}
 
 
@@ -163,8 +164,9 @@ class Mount:
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
-        _make_directory(root + self.path)
-        flags = sum(bit for bit in _OPTIONS if self.attributes & bit)  # MS_* have the same values
+        if self.path != "/":
+            _make_directory(root + self.path)
+        flags = self.attributes & _FLAGS  # MS_* have the same values
         syscalls.mount("none", root + self.path, self.fstype, flags, self.options or None)
 
 
@@ -290,7 +292,9 @@ def _make_directory(path: str) -> None:
     """Make the directory `path` and those above it, where they are not there yet."""
     try:
         os.mkdir(path)
-    except OSError:  # the one above is missing, or it is there: mostly it is neither
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
         os.makedirs(path, exist_ok=True)
 
 

@@ -30,14 +30,23 @@ def current() -> dict[str, str]:
     return {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in KINDS}
 
 
+OF_SPAWNER = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+"""The namespaces in which a spawner can build a tree for a trial, beside that of its mounts."""
+
+
 def apply_for_children() -> None:
-    """Enter all but the cgroup namespace; nothing mounted from here on is seen outside.
+    """Enter all but the cgroup namespace. The next child calls `complete`."""
+    with stage("namespaces"):
+        syscalls.unshare(_SHIM)
+
+
+def complete() -> None:
+    """Let nothing that is mounted from here on be seen outside, and give the host a name.
 
     A file system that the host unmounts goes here, too (MS_SLAVE): a prepared init may wait for its
     run for a minute, and the operator must not wait for it.
     """
     with stage("namespaces"):
-        syscalls.unshare(_SHIM)
         syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
         socket.sethostname(HOSTNAME)
 

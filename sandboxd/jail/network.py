@@ -16,6 +16,7 @@ import struct
 
 from .stage import expect, stage
 
+_INET, _INET6, _DATAGRAMS = int(socket.AF_INET), int(socket.AF_INET6), int(socket.SOCK_DGRAM)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP, _IFF_MULTICAST = 0x1, 0x1000
 _SIOCADDRT = 0x890B
@@ -30,53 +31,55 @@ _GROUPS, _MASK = socket.inet_aton("224.0.0.0"), socket.inet_aton("240.0.0.0")
 _LOOPBACK = ctypes.create_string_buffer(b"lo")
 _GROUPS_V6 = socket.inet_pton(socket.AF_INET6, "ff00::")
 
+# Packed once: each object that a new process uses for the first time costs it a page of memory.
+_UP = _IFREQ.pack(b"lo", _IFF_UP)
+_WITH_MULTICAST = _IFREQ.pack(b"lo", _IFF_UP | _IFF_MULTICAST)
+_QUESTION = _IFREQ.pack(b"lo", 0)
+_ROUTE = _RTENTRY.pack(
+    _ADDRESS.pack(socket.AF_INET, 0, _GROUPS), bytes(16), _ADDRESS.pack(socket.AF_INET, 0, _MASK),
+    _RTF_UP, 0, ctypes.addressof(_LOOPBACK), 0,
+)  # fmt: skip
+_LOOPBACK_INDEX = 1
+"""Of each network namespace: the kernel makes the loopback first (loopback_net_init)."""
+_ROUTE_V6 = _IN6_RTMSG.pack(_GROUPS_V6, 8, 1, _RTF_UP | _RTF_LOCAL, _LOOPBACK_INDEX)
 
-def _flags(sock: socket.socket, name: str) -> int:
-    answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, _IFREQ.pack(name.encode(), 0))
-    return int(_IFREQ.unpack(answer)[1])
+
+def _ioctl(family: int, request: int, value: bytes) -> bytes:
+    """An ioctl on a socket of this family; the kernel's answer (netdevice(7))."""
+    sock = socket.SocketType(family, _DATAGRAMS)
+    try:
+        return fcntl.ioctl(sock.fileno(), request, value)
+    finally:
+        sock.close()
 
 
 def apply() -> None:
     """Bring the loopback up, with multicast."""
-    with stage("network"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        flags = _flags(sock, "lo") | _IFF_UP
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags))
+    with stage("network"):
+        _ioctl(_INET, _SIOCSIFFLAGS, _UP)
     enable_multicast()
 
 
 def enable_multicast() -> None:
-    """Let the loopback take multicast, and route the groups to it."""
-    with stage("network"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        flags = _flags(sock, "lo") | _IFF_MULTICAST
-        fcntl.ioctl(sock, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags))
-        groups, mask = (_ADDRESS.pack(socket.AF_INET, 0, part) for part in (_GROUPS, _MASK))
-        route = _RTENTRY.pack(groups, bytes(16), mask, _RTF_UP, 0, ctypes.addressof(_LOOPBACK), 0)
-        fcntl.ioctl(sock, _SIOCADDRT, route)
-        _route_groups_v6()
+    """Let the loopback take multicast, and route the groups to it.
 
-
-def _route_groups_v6() -> None:
-    """Route the multicast groups of IPv6 to the loopback, unless the host has no IPv6.
-
-    The kernel turns a route over a loopback into one that refuses, unless it is a local one
-    (fib6_is_reject in net/ipv6/route.c).
+    The kernel turns a route of IPv6 over a loopback into one that refuses, unless it is a local one
+    (fib6_is_reject in net/ipv6/route.c). The host may have no IPv6.
     """
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            flags, device = _RTF_UP | _RTF_LOCAL, socket.if_nametoindex("lo")
-            route = _IN6_RTMSG.pack(_GROUPS_V6, 8, 1, flags, device)
-            fcntl.ioctl(sock, _SIOCADDRT, route)
-    except OSError as error:
-        if error.errno not in (errno.EAFNOSUPPORT, errno.EACCES, errno.ENODEV, errno.EINVAL):
-            raise
+    with stage("network"):
+        _ioctl(_INET, _SIOCSIFFLAGS, _WITH_MULTICAST)
+        _ioctl(_INET, _SIOCADDRT, _ROUTE)
+        try:
+            _ioctl(_INET6, _SIOCADDRT, _ROUTE_V6)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EACCES, errno.ENODEV, errno.EINVAL):
+                raise
 
 
 def verify() -> None:
-    """Loopback is the only interface, and it is up."""
-    with stage("network"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        names = [name for _, name in socket.if_nameindex()]
-        up = bool(_flags(sock, "lo") & _IFF_UP)
+    """The loopback is there, and it is up."""
     # Some kernels put down tunnel devices (tunl0, sit0 ...) into each new namespace; they are
     # idle without CAP_NET_ADMIN, so only the loopback's own state is compared.
-    expect("network", "interfaces", "lo" in names, True)
-    expect("network", "loopback up", up, True)
+    with stage("network"):
+        answer = _ioctl(_INET, _SIOCGIFFLAGS, _QUESTION)
+    expect("network", "loopback up", bool(_IFREQ.unpack(answer)[1] & _IFF_UP), True)

@@ -29,7 +29,6 @@ The plan is made together with the copy, and not for each run: the list of mount
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -51,9 +50,9 @@ LAYERS = "layers"
 # with "nofollow"; with "follow" the mark leads into the empty directory, and so nowhere.
 _OPTIONS = "xino=off,redirect_dir=follow,metacopy=off,index=off"
 
-_SPECIAL = re.compile(r"[\\:,]")
-"""The characters that separate options and directories. A backslash before one takes its meaning
-away."""
+_SPECIAL = ("\\", ":", ",")
+"""The backslash, and the characters that separate options and directories. A backslash before one
+takes its meaning away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,9 @@ class Overlay:
     def apply(self, root: str) -> None:
         """Mount it, outside of the tree at `root`."""
         os.chdir(self.directory)
-        lower = _SPECIAL.sub(r"\\\g<0>", self.lower)
+        lower = self.lower
+        for special in _SPECIAL:
+            lower = lower.replace(special, f"\\{special}")
         options = f"lowerdir={lower}:{EMPTY},{_OPTIONS}"
         syscalls.mount("none", self.target, FSTYPE, READ_ONLY, options)  # MS_* have the same values
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -77,6 +76,9 @@ SHOWN_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset")
 """The v1 controllers by which a JVM sizes itself; one that is missing makes it ignore all."""
 
 CPUS = "/sys/devices/system/cpu"
+
+HOST_CPUS = os.cpu_count() or 1
+"""CPUs of the host at the start of a spawner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +156,12 @@ def cpus(share: float) -> list[Part]:
     """
     count = shown_cpus(share)
     last = f"0-{count - 1}\n" if count > 1 else "0\n"
-    try:
-        possible = procfs.read(f"{CPUS}/possible")
-    except OSError:  # a container without /sys
-        possible = f"0-{(os.cpu_count() or 1) - 1}\n"
     return [
         Directory(CPUS),
         *(Directory(f"{CPUS}/cpu{number}") for number in range(count)),
         File(f"{CPUS}/online", last),
         File(f"{CPUS}/present", last),
-        File(f"{CPUS}/possible", possible),
+        File(f"{CPUS}/possible", host_possible_cpus()),
         FileMount("/proc/cpuinfo", _cpuinfo(count)),
     ]
 
@@ -181,9 +179,18 @@ def host_cpuinfo() -> str:
     return procfs.read("/proc/cpuinfo")
 
 
+@functools.cache
+def host_possible_cpus() -> str:
+    """The numbers that the host's CPUs can have. They do not change while it runs."""
+    try:
+        return procfs.read(f"{CPUS}/possible")
+    except OSError:  # a container without /sys
+        return f"0-{HOST_CPUS - 1}\n"
+
+
 def shown_cpus(share: float) -> int:
     """The whole number of CPUs that programs are shown for a share of CPUs."""
-    return max(1, min(math.ceil(share), os.cpu_count() or 1))
+    return max(1, min(math.ceil(share), HOST_CPUS))
 
 
 def session(
@@ -223,9 +230,10 @@ def _fits(path: str, copy: str) -> bool:
 
 def _aliases() -> list[Part]:
     """Names that commands of Backend.AI's users take for granted and Debian does not give."""
-    paths = {name: shutil.which(program, path=PATH) for name, program in ALSO_CALLED.items()}
-    links = [Link(f"{ALIASES}/{name}", path) for name, path in paths.items() if path]
-    return [Directory(ALIASES), *links]
+    places = [(name, f"{directory}/{program}") for name, program in ALSO_CALLED.items()
+              for directory in reversed(PATH.split(":"))]  # fmt: skip
+    first = {name: path for name, path in places if os.access(path, os.X_OK)}
+    return [Directory(ALIASES), *(Link(f"{ALIASES}/{name}", path) for name, path in first.items())]
 
 
 def _dev() -> list[Part]:

@@ -36,6 +36,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .. import procfs
 from ..errors import StageError
 from . import syscalls
 from .profile import ALL_BITS, CONDITIONS, SET_ID, UNSEEN, Condition, Profile, profile
@@ -113,9 +114,10 @@ def apply(program: bytes) -> int:
 
 def verify() -> None:
     """The kernel names a filter for this process, and a refused call is refused, by an answer."""
-    with stage("seccomp"), open("/proc/self/status", encoding="utf-8") as file:
-        modes = [line.split()[1] for line in file if line.startswith("Seccomp:")]
-    expect("seccomp", "mode", modes, ["2"])
+    with stage("seccomp"):
+        status = procfs.read("/proc/self/status")
+    mode = status.partition("\nSeccomp:\t")[2].partition("\n")[0]
+    expect("seccomp", "mode", mode, "2")
     try:
         syscalls.unshare(0)  # changes nothing, and anybody may do it, but for the filter
     except PermissionError:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from ..errors import StageError
 
 
-@contextmanager
-def stage(name: str) -> Iterator[None]:
-    """An OSError inside becomes a StageError of stage `name`."""
-    try:
-        yield
-    except OSError as error:
-        raise StageError.of(name, error) from error
+class stage:  # a function for its users
+    """An OSError inside becomes a StageError of stage `name`.
+
+    A class, not a generator: a new process copies a page of memory for each object that it uses for
+    the first time, and contextlib has many.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if isinstance(error, OSError):
+            raise StageError.of(self.name, error) from error
 
 
 def expect(name: str, what: str, current: object, wanted: object) -> None:

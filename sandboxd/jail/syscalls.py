@@ -78,6 +78,8 @@ _syncfs = _function("syncfs", c_int)
 _mount = _function("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount2 = _function("umount2", c_char_p, c_int)
 _prctl = _function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_prctl_name = _function("prctl", c_int, c_char_p, c_ulong, c_ulong, c_ulong)
+_memmove = _function("memmove", c_void_p, c_char_p, c_size_t)
 _shmctl = _function("shmctl", c_int, c_int, c_void_p)
 _semctl = _function("semctl", c_int, c_int, c_int)
 _msgctl = _function("msgctl", c_int, c_int, c_void_p)
@@ -87,12 +89,18 @@ _move_mount = _syscall(_SYS_move_mount, c_int, c_char_p, c_int, c_char_p, c_uint
 _mount_setattr = _syscall(_SYS_mount_setattr, c_int, c_char_p, c_uint, c_char_p, c_size_t)
 _renameat2 = _function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _openat2 = _syscall(_SYS_openat2, c_int, c_char_p, c_char_p, c_size_t)
-_seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_char_p)
+_seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_void_p)
 _capset = _syscall(_SYS_capset, c_void_p, c_void_p)
 _capget = _syscall(_SYS_capget, c_void_p, c_void_p)
 
-# Each size of a buffer is a type of its own, and a type is dear to make in a new process.
-_sets, _name = ctypes.create_string_buffer(24), ctypes.create_string_buffer(16)
+# A type of ctypes is dear to make in a new process, and each size of a buffer is one of its own.
+_sets = ctypes.create_string_buffer(24)
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog: the number of instructions, and their address."""
+
+    _fields_ = (("len", ctypes.c_ushort), ("filter", c_char_p))
 
 
 def _check(result: int, *path: Any) -> int:
@@ -154,11 +162,11 @@ def open_tree(path: str, flags: int, dirfd: int = AT_FDCWD) -> int:
 
 def move_mount(fd: int, target: str | int) -> None:
     """move_mount(2), Linux 5.2: attach the detached mount `fd` at `target`, path or descriptor."""
-    flags, dirfd, path = MOVE_MOUNT_F_EMPTY_PATH, AT_FDCWD, target
     if isinstance(target, int):
-        flags, dirfd, path = flags | MOVE_MOUNT_T_EMPTY_PATH, target, ""
-    result = _move_mount(fd, b"", dirfd, os.fsencode(str(path)), flags)
-    _check(result, *([path] if path else []))
+        flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+        _check(_move_mount(fd, b"", target, b"", flags))
+    else:
+        _check(_move_mount(fd, b"", AT_FDCWD, _bytes(target), MOVE_MOUNT_F_EMPTY_PATH), target)
 
 
 def mount_setattr(fd: int, attributes: int, recursive: bool = True, userns: int = 0) -> None:
@@ -214,10 +222,9 @@ def prctl_each(option: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
 def seccomp_listener(program: bytes) -> int:
     """seccomp(2), SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0):
     `program` is an array of sock_filter; the descriptor, close-on-exec, of its listener."""
-    code = ctypes.cast(c_char_p(program), c_void_p).value
-    fprog = struct.pack("HxxxxxxP", len(program) // 8, code)
+    fprog = _Program(len(program) // 8, program)
     flags = _SECCOMP_FILTER_FLAG_NEW_LISTENER
-    return _check(_seccomp(_SECCOMP_SET_MODE_FILTER, flags, fprog))
+    return _check(_seccomp(_SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(fprog)))
 
 
 def syscall_numbers(names: list[str]) -> dict[str, int]:
@@ -256,10 +263,9 @@ def capget() -> tuple[int, int, int]:
     """capget(2): this process's effective, permitted and inheritable sets, as bit masks."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_capget(header, _sets))
-    low = struct.unpack_from("III", _sets, 0)
-    high = struct.unpack_from("III", _sets, 12)
-    effective, permitted, inheritable = (a | b << 32 for a, b in zip(low, high, strict=True))
-    return effective, permitted, inheritable
+    *low, high0, high1, high2 = struct.unpack("IIIIII", _sets)
+    high = high0, high1, high2
+    return low[0] | high[0] << 32, low[1] | high[1] << 32, low[2] | high[2] << 32
 
 
 @cache
@@ -278,10 +284,8 @@ def set_process_title(title: str) -> None:
     would need CAP_SYS_RESOURCE. Fields 48 and 51 of /proc/self/stat (proc(5)) are the first
     address of the arguments and the last of the environment, which follows them.
     """
-    name = title.removeprefix("sandboxd: ").split()[0]
-    _name.value = f"sandboxd-{name}".encode()[:15]
-    _prctl(PR_SET_NAME, ctypes.addressof(_name), 0, 0, 0)
+    text = title.encode()
+    _prctl_name(PR_SET_NAME, b"sandboxd-" + text[len("sandboxd: ") :].partition(b" ")[0], 0, 0, 0)
     start, end = _arguments()
-    text = title.encode()[: max(0, end - start - 1)]
     if start:
-        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+        _memmove(start, text[: end - start - 1].ljust(end - start, b"\0"), end - start)

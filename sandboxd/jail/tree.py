@@ -6,6 +6,7 @@ the host's, and `verify` compares /proc/self/mountinfo with the plan, in both di
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,14 @@ from ..errors import StageError
 from . import syscalls
 from .mounts import RDONLY, Bind, FileMount, FolderMount, Mask, Mount, Part, names
 from .stage import expect, stage
+
+_MOUNTED = (Mount, Bind, FileMount, FolderMount, Mask)
+_TYPED = (Mount, Bind)
+
+
+@functools.cache
+def _options(attributes: int) -> frozenset[str]:
+    return frozenset(names(attributes))
 
 
 @dataclass
@@ -67,19 +76,17 @@ class Tree:
         """Exactly the planned mounts are there, with their attributes, and none is shared."""
         with stage("mounts"):
             lines = procfs.read("/proc/self/mountinfo").splitlines()
-        wanted = {
-            p.path: set(names(p.attributes))
-            for p in self.done
-            if isinstance(p, Mount | Bind | FileMount | FolderMount | Mask)
-        }
+        mounted = [part for part in self.done if isinstance(part, _MOUNTED)]
+        wanted = {part.path: _options(part.attributes) for part in mounted}
         for path in sealed:
-            wanted[path].add("ro")
-        types = {p.path: p.fstype for p in self.done if isinstance(p, Bind | Mount) and p.fstype}
+            wanted[path] |= {"ro"}
+        types = {p.path: p.fstype for p in mounted if isinstance(p, _TYPED) and p.fstype}
         points = set()
         for line in lines:
             left, _, right = line.partition(" - ")
             _, _, _, _, point, options, *propagation = left.split(" ")
-            point = procfs.unescaped(point)
+            if "\\" in point:
+                point = procfs.unescaped(point)
             points.add(point)
             if propagation:
                 raise StageError("mounts", f"{point} is shared: {propagation}")
@@ -87,6 +94,6 @@ class Tree:
                 raise StageError("mounts", f"{point} is not planned")
             if missing := planned.difference(options.split(",")):
                 raise StageError("mounts", f"missing on {point}: {sorted(missing)}")
-            fstype = right.partition(" ")[0]
-            expect("mounts", f"type of {point}", fstype, types.get(point, fstype))
+            if fstype := types.get(point):
+                expect("mounts", f"type of {point}", right.partition(" ")[0], fstype)
         expect("mounts", "not mounted", sorted(wanted.keys() - points), [])

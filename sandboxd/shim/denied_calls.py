@@ -17,7 +17,6 @@ import select
 import selectors
 import struct
 import time
-from collections import Counter
 from collections.abc import Mapping
 
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV and _SEND, linux/seccomp.h
@@ -43,7 +42,7 @@ class DeniedCalls:
         self._selector: selectors.BaseSelector | None = None
         self._due: float | None = None
         self._total = 0
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
         self.last: str | None = None
 
     def fileno(self) -> int:
@@ -57,12 +56,13 @@ class DeniedCalls:
 
     def begin(self) -> None:
         """Begin a step: its counts start at 0."""
-        self.counts, self.last = Counter(), None
+        self.counts, self.last = {}, None
 
     def answer(self) -> bool:
         """Refuse one call; False when no call waits. Raises OSError for a descriptor that is no
         listener."""
-        if not any(events & select.POLLIN for _, events in self._ready.poll(0)):
+        ready = self._ready.poll(0)
+        if not (ready and ready[0][1] & select.POLLIN):
             return False
         notification = bytearray(_NOTIFICATION.size)
         try:
@@ -76,7 +76,7 @@ class DeniedCalls:
         return True
 
     def _count(self, name: str) -> None:
-        self.counts[name] += 1
+        self.counts[name] = self.counts.get(name, 0) + 1
         self.last = name
         self._total += 1
 

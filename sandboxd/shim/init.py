@@ -55,7 +55,7 @@ LINGER_S = 1.0
 CANNOT_START = 126
 """Exit code of a step whose shell could not be executed, the same as in a shell."""
 
-_ALL_SIGNALS = [s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
+_ALL_SIGNALS = [int(s) for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
 def main(sock: socket.socket, jail: Jail) -> NoReturn:
@@ -63,11 +63,9 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
     try:
         syscalls.set_process_title("sandboxd: prepared")
         # A program of the run can send its PID 1 those signals that PID 1 has handlers for, and
-        # no others (pid_namespaces(7)).
+        # no others (pid_namespaces(7)). The shim has none for other signals.
         crash.forget()
         close_others([sock.fileno()], to_null=())  # the shim's, of its warden or its run
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)  # a PID 1 ignores signals by default
         # Opened in the /proc of the host, before the jail: the /proc of the jail is read-only.
         oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         _enter(sock, jail, oom)

@@ -56,15 +56,18 @@ from .storage import SCRATCH, SHM, Storage
 
 def main(sock: socket.socket, jail: Jail) -> NoReturn:
     """Be an entry: wait on `sock` for the order of a run, and be its shim until it is over."""
-    os.setsid()  # the shim gets no signals from the daemon's terminal
-    # The soft limit also bounds the descriptors in flight of the whole uid when the shim sends one.
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    syscalls.set_process_title("sandboxd: prepared")
-    init = None
+    # Before anything else: what the shim writes to in memory before the fork is copied twice.
+    init = _prepare(jail)
     try:
+        os.setsid()  # the shim gets no signals from the daemon's terminal, and a PID 1 none at all
+        # The soft limit also bounds the descriptors in flight of the whole uid when the shim sends
+        # one.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        syscalls.set_process_title("sandboxd: prepared")
         if not select.select([sock], [], [], 0)[0]:
-            init = prepare(jail)
+            if isinstance(init, StageError):
+                raise EOFError
             await_prepared(init)
             _send(sock, "prepared")
             _wait(sock, init)
@@ -72,9 +75,21 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
     except EOFError:  # the warden has gone, or does not want this entry any more
         pass
     finally:
-        if init:
-            init.kill()
+        _kill(init)
         os._exit(0)
+
+
+def _prepare(jail: Jail) -> Init | StageError:
+    """An init, or the reason why there is none, for the journal of the run."""
+    try:
+        return prepare(jail)
+    except StageError as error:
+        return error
+
+
+def _kill(init: Init | StageError) -> None:
+    if isinstance(init, Init):
+        init.kill()
 
 
 def _wait(sock: socket.socket, init: Init) -> None:
@@ -88,10 +103,10 @@ def _order(sock: socket.socket) -> RunSpec:
     message, fds = wire.receive(sock, ORDER, DESCRIPTORS_MAX)
     if message is None:
         raise EOFError
-    spec = RunSpec.of_order(message, fds)
     # A spawner's death does not end a run.
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, 0)
-    _send(sock, "claimed")
+    _send(sock, "claimed")  # the warden waits for it
+    spec = RunSpec.of_order(message, fds)
     if not spec.stays:
         sock.close()
     return spec
@@ -108,37 +123,41 @@ def _send(sock: socket.socket, state: str) -> None:
         os.close(pidfd)
 
 
-def _execute(spec: RunSpec, jail: Jail, init: Init | None, sock: socket.socket) -> NoReturn:
+def _execute(
+    spec: RunSpec, jail: Jail, init: Init | StageError, sock: socket.socket
+) -> NoReturn:  # fmt: skip
     """Be the shim of the run `spec` until the run is over, and of the runs that follow it."""
     syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} run {spec.run}")
     try:
-        init = init or prepare(jail)
+        if isinstance(init, StageError):
+            raise init
         limits = most(step.limits for step in spec.steps)
         directories = spec.workdir, spec.tmp, spec.folders
         session = JailSession(spec.uid, spec.gid, spec.group, spec.runtime, limits, *directories)
         storage = _open_storage(spec)
         spec.group.join_shims()
-        spec.group.open()  # by path, before init takes the root of both away
+        spec.group.hold()
         send_claim(init, session)
+        # While init completes the jail:
+        spec.group.open()
+        execution = RunExecution(spec, init, storage)
         denied = await_claim(init, jail.filter(spec.runtime, spec.folders).refused)
         storage.add(SHM, ipc.SHM)
         broker = BrokerSocket() if spec.network else None
         _drop_root(spec, init, sock, denied, storage, broker)
-        following: RunSpec | None = spec
-        while following:
+        execution.execute(denied, broker)
+        while following := rest(sock, execution):
             spec = following
-            execution = RunExecution(spec, init, denied, storage, broker)
-            execution.execute()
-            following = rest(sock, execution)
-            storage = storage.of_next_run(following.console if following else -1)
+            storage = storage.of_next_run(spec.console)
+            execution = RunExecution(spec, init, storage)
+            execution.execute(denied, broker)
     except StageError as error:
         _record_fault(spec, error.stage, error.errno, error.message)
     except Exception as error:  # a bug of the shim must not look like an end of the program
         number = error.errno if isinstance(error, OSError) else None
         _record_fault(spec, "shim", number or 0, f"{type(error).__name__}: {error}")
     finally:
-        if init:
-            init.kill()
+        _kill(init)
         os._exit(0)
 
 

@@ -63,18 +63,17 @@ class RunExecution:
     stdin_used        the descriptor `stdin` of `spec` is closed
     """
 
-    def __init__(
-        self, spec: RunSpec, init: Init, denied: DeniedCalls, storage: Storage,
-        broker: BrokerSocket | None = None,
-    ) -> None:  # fmt: skip
+    denied: DeniedCalls
+    broker: BrokerSocket | None
+
+    def __init__(self, spec: RunSpec, init: Init, storage: Storage) -> None:
+        """Nothing of the run begins before `execute`: init may not be ready yet."""
         self.spec = spec
-        self.broker = broker
         self.init = init
         # Not epoll(7): its watches are limited per uid, and the programs have the same uid.
         self.selector = selectors.PollSelector()
-        writer = ConsoleWriter(spec.console, spec.bounds.head, spec.bounds.tail)
-        writer.begin()
-        self.console = ConsoleCopier(self.selector, writer)
+        self._writer = ConsoleWriter(spec.console, spec.bounds.head, spec.bounds.tail)
+        self.console = ConsoleCopier(self.selector, self._writer)
         self.control = Control(
             self.selector,
             spec.listener,
@@ -82,10 +81,6 @@ class RunExecution:
             functools.partial(control_requests.handle, self),
         )
         self.selector.register(init.sock, selectors.EVENT_READ, self._handle_init_message)
-        self.denied = denied
-        denied.watch(self.selector)
-        if broker:
-            broker.begin(self.selector, self._note_refusal)
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)
         self.is_first = True
@@ -103,8 +98,13 @@ class RunExecution:
         self.killed_by: Sender | None = None
         self.is_clean, self.stdin_used = not (spec.terminal or spec.interactive), False
 
-    def execute(self) -> None:
+    def execute(self, denied: DeniedCalls, broker: BrokerSocket | None) -> None:
         """Run all steps. The journal then has a verdict for each step that the run came to."""
+        self._writer.begin()
+        self.denied, self.broker = denied, broker
+        denied.watch(self.selector)
+        if broker:
+            broker.begin(self.selector, self._note_refusal)
         build_failed = False
         for step in self.spec.steps:
             if step.command is None:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import wire
-from ..config import ConsoleConfig
 from ..jail.cgroup import Group
 from ..jail.mounts import FolderMount
-from ..model import ATTACHMENTS_MAX, Limits, Step
+from ..model import ATTACHMENTS_MAX, ConsoleBounds, Limits, Step
 
 ORDER = wire.LONGEST
 """Bytes of an order at most: the arguments of a request `start`, and some more."""
@@ -62,7 +61,7 @@ class RunSpec:
     shell: str
     steps: tuple[Step, ...]
     environ: dict[str, str]
-    bounds: ConsoleConfig
+    bounds: ConsoleBounds
     tied: bool
     stays: bool = False
     network: bool = False
@@ -93,7 +92,7 @@ class RunSpec:
             **{name: message[name] for name in _PLAIN},
             group=Group(message["group"], message["shims"]),
             steps=_unpacked(message["steps"]),
-            bounds=ConsoleConfig(*message["bounds"]),
+            bounds=ConsoleBounds(*message["bounds"]),
             folders=unpacked_folders(message["folders"], others),
             workdir=workdir, tmp=tmp, console=console, journal=journal,
             listener=socket.socket(fileno=listener), lease=lease, stdin=stdin,
@@ -116,7 +115,7 @@ class RunSpec:
             self,
             **{name: message[name] for name in _NEXT},
             steps=_unpacked(message["steps"]),
-            bounds=ConsoleConfig(*message["bounds"]),
+            bounds=ConsoleBounds(*message["bounds"]),
             console=fds[0],
             journal=fds[1],
             listener=socket.socket(fileno=fds[2]),
@@ -145,4 +144,11 @@ def _packed(steps: tuple[Step, ...]) -> list[Any]:
 
 
 def _unpacked(steps: list[Any]) -> tuple[Step, ...]:
-    return tuple(Step(name, command, Limits(*limits)) for name, command, limits in steps)
+    """Steps with the same limits share them: they mostly do."""
+    known: list[Any] = []
+    unpacked = []
+    for name, command, limits in steps:
+        if limits != known:
+            known, shared = limits, Limits(*limits)
+        unpacked.append(Step(name, command, shared))
+    return tuple(unpacked)

@@ -22,6 +22,8 @@ def start(module: str, values: int, environ: tuple[str, ...] = ()) -> tuple[int,
     argv = [sys.executable, "-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", "-c", code]
     names = (*_ENVIRON, *environ)
     variables = {name: os.environ[name] for name in names if name in os.environ}
+    # Functions of libraries are found now, and not in each process that is forked (ld.so(8)).
+    variables["LD_BIND_NOW"] = "1"
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         with theirs, contextlib.ExitStack() as stack:

@@ -104,7 +104,17 @@ class Connection:
 
         Raises RequestFailed, also when the command fails.
         """
-        result = self._begin(session, command)
+        return self.finish(session, self.begin(session, command))
+
+    def begin(self, session: str, command: str, until: dict[str, Any] | None = None) -> Any:
+        """Begin a run; the first answer, which comes at its end or at what `until` says."""
+        if until is not None and Connection.waits:
+            call = {"mode": "batch", "code": ""}
+            return self._execute(session, {**call, "options": {"exec": command, **until}})
+        return self._begin(session, command)
+
+    def finish(self, session: str, result: Any) -> str:
+        """Follow the run of an answer to its end; the text of its output. Raises RequestFailed."""
         texts: list[str] = []
         while True:
             texts += [text for kind, text in result["console"] if kind in ("stdout", "stderr")]
@@ -113,7 +123,7 @@ class Connection:
             call = {"mode": "continue", "code": "", "runId": result["runId"]}
             result = self._execute(session, {**call, "options": _until()})
         if result["exitCode"] != 0:
-            raise RequestFailed(f"{command!r} failed: {result}")
+            raise RequestFailed(f"the run failed: {result}")
         return "".join(texts)
 
     def _begin(self, session: str, command: str) -> Any:

@@ -1,9 +1,9 @@
 """The private daemons of a benchmark: configuration, start, end, and CPU time.
 
-A run can meet three states. A daemon with its usual settings keeps a session warm after a run. A
-daemon without warm sessions serves each run from its prepared shims. A daemon without these too
-makes everything for each run. Settings that this version does not have are left out; then the three
-states are one.
+A run can meet these states. A daemon with its usual settings keeps a session warm after a run. A
+daemon without warm sessions serves each run from its prepared shims, or has its spawner make one
+where all of them are taken. A daemon without prepared shims has no spawner. Settings that this
+version does not have are left out; then these states are one.
 
 These daemons are started as a service is: the daemon of `sandboxd run --private` prepares nothing.
 Their directory has the form of a private one. So if the benchmark is killed, the next private
@@ -32,13 +32,15 @@ from sandboxd.warden import private_cleanup
 from .connection import Connection
 from .cpu_group import CpuGroup
 
-WARM, FRESH, EMPTY = "warm", "fresh", "pool empty"
+WARM, FRESH, EMPTY, NO_POOL = "warm", "fresh", "pool empty", "no pool"
 STATES = (WARM, FRESH, EMPTY)
+"""The states of latencies. `groups/latency.py` takes the one shim of EMPTY away."""
 
 SETTINGS: dict[str, dict[str, dict[str, float]]] = {
     WARM: {},
     FRESH: {"runs": {"warm_s": 0}},
-    EMPTY: {"runs": {"warm_s": 0, "prepared": 0}},
+    EMPTY: {"runs": {"warm_s": 0, "prepared": 1}},
+    NO_POOL: {"runs": {"warm_s": 0, "prepared": 0}},
 }
 """State -> the table of the configuration -> key and value that differ from the defaults."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,6 +25,16 @@ def test_run_has_an_entry_that_was_prepared_and_another_one_is_prepared_then(sta
     assert count(http).text("stdout") == "1\n"
     until(lambda: any(ended(one) for one in waiting))
     assert len(prepared(daemon)) == 2
+
+
+def test_trial_of_a_spawner_leaves_no_mount_and_stays_in_its_own_namespaces(start: Start) -> None:
+    daemon, _ = start(COLD)
+    prepared(daemon)
+    (spawner,) = family(daemon, "spawner")
+    mounts = Path(f"/proc/{spawner.pid}/mountinfo").read_text()
+    assert "lowerdir=files" not in mounts and f"{daemon.state}/root " not in mounts
+    for kind in ("mnt", "net", "ipc", "uts"):
+        assert os.readlink(f"/proc/{spawner.pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
 
 
 def test_daemon_without_entries_has_no_spawner_and_keeps_no_shim(start: Start) -> None:

@@ -27,6 +27,8 @@ from sandboxd.model import Limits
 from sandboxd.shim import environment, run_spec
 from sandboxd.warden.runs import slot_group
 
+from .prctl import skip_prctl
+
 PLENTY = 1 << 17
 """More of any of RAISED than an attack takes."""
 
@@ -144,12 +146,7 @@ def as_root(patch: pytest.MonkeyPatch) -> None:
 
 def without_prctl(option: int) -> Remove:
     def remove(patch: pytest.MonkeyPatch) -> None:
-        real = syscalls.prctl
-
-        def prctl(number: int, arg2: int = 0, arg3: int = 0) -> int:
-            return 0 if number == option else real(number, arg2, arg3)
-
-        patch.setattr(syscalls, "prctl", prctl)
+        skip_prctl(patch, option)
         patch.setattr(identity, "verify", lambda uid, gid: None)
 
     return remove

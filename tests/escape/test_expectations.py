@@ -108,7 +108,8 @@ def test_npm_says_at_once_that_the_registry_has_no_address(sandbox: Sandbox) -> 
 def test_multicast_has_no_route_without_the_route_of_the_jail(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "_GROUPS", bytes([240, 0, 0, 0]))
+    route = network._ROUTE.replace(network._GROUPS, bytes([240, 0, 0, 0]))
+    monkeypatch.setattr(network, "_ROUTE", route)
     family, group, option = GROUPS[0]
     program = PYTHON.format(MULTICAST.format(family=family, group=group, option=option))
     assert "No such device" in sandbox.run(program).stderr

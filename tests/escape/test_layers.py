@@ -19,6 +19,7 @@ from sandboxd.jail.mounts import Mask
 from sandboxd.jail.tree import Tree
 
 from ..sandbox import Sandbox
+from .prctl import skip_prctl
 from .removals import without_overlays
 
 Skip = Callable[[pytest.MonkeyPatch], None]
@@ -46,16 +47,7 @@ def unshared(flag: int) -> Skip:
 
 def not_set(option: int) -> Skip:
     """One prctl does nothing and returns 0."""
-
-    def skip(patch: pytest.MonkeyPatch) -> None:
-        real = syscalls.prctl
-
-        def prctl(number: int, arg2: int = 0, arg3: int = 0) -> int:
-            return 0 if number == option else real(number, arg2, arg3)
-
-        patch.setattr(syscalls, "prctl", prctl)
-
-    return skip
+    return lambda patch: skip_prctl(patch, option)
 
 
 def unread(attributes: int) -> Skip:

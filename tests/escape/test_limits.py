@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import cgroupfs
+from sandboxd import cgroup_settings
 from sandboxd.config import STEP_LIMITS
 from sandboxd.jail import rlimits
 from sandboxd.jail.cgroup import Group
@@ -296,6 +296,6 @@ def test_buffers_of_sockets_have_no_bound_in_v1_without_their_limit(
 ) -> None:
     if sandbox.warden.resources.hierarchy.base.get(""):
         pytest.skip("cgroup v2 always counts them as memory")
-    without(monkeypatch, cgroupfs.V1_SOCKETS)
+    without(monkeypatch, cgroup_settings.V1_SOCKETS)
     result = sandbox.run(f"/usr/bin/python3 - <<'E'\n{SOCKETS}\nE", memory=64 << 20)
     assert int(result.stdout) > 200

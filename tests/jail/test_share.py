@@ -44,7 +44,7 @@ def test_v1_controllers_of_one_hierarchy_are_mounted_once() -> None:
 def test_share_of_cpus_is_rounded_up(
     monkeypatch: pytest.MonkeyPatch, cpus: float, host: int, count: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: host)
+    monkeypatch.setattr(rootfs, "HOST_CPUS", host)
     parts = rootfs.cpus(cpus)
     files = {part.path: part.text for part in parts if isinstance(part, File | FileMount)}
     numbers = f"0-{count - 1}\n" if count > 1 else "0\n"

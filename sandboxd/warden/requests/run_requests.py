@@ -10,7 +10,7 @@ from ... import wire
 from ...errors import Unavailable
 from ...jail.cgroup import Group
 from ...jail.stage import stage
-from ...model import Limits, Step, most, within_files
+from ...model import ConsoleBounds, Limits, Step, most, within_files
 from ...shim.run_spec import RunSpec
 from ..runs import run_directory, slot_group
 from ..runs.entries import Entries
@@ -65,6 +65,8 @@ class RunRequests:
         if len(run_directory.numbers(leased.path)) >= RUNS_MAX:
             raise Unavailable(f"a session has files of {RUNS_MAX} runs at most")
         path, ceiling = leased.run_path(run), self._ceiling(terminal)
+        console = resources.config.console
+        bounds = ConsoleBounds(console.head, console.tail, console.input_s)
         run_files = resources.config.run_files
         limited = tuple(
             replace(step, limits=within_files(step.limits.clamped(ceiling)[0], run_files))
@@ -78,7 +80,7 @@ class RunRequests:
             spec = RunSpec(
                 slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
                 files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
-                terminal, interactive, shell, limited, environ, resources.config.console,
+                terminal, interactive, shell, limited, environ, bounds,
                 resources.tied, self._entries.warm_s > 0 and not terminal,
                 leased.network is not None,
             )  # fmt: skip

@@ -28,9 +28,8 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from pathlib import Path
 
-from ... import cgroupfs, log
+from ... import cgroupfs, log, procfs
 from ...cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...errors import StageError
 from ...jail.cgroup import SLOT_GROUP, Group
@@ -228,7 +227,12 @@ def _remove(path: str) -> None:
 def _make(dirs: Mapping[str, str]) -> None:
     """Make the directories of a group, where they are not there yet."""
     for controller, path in dirs.items():
-        os.makedirs(path, exist_ok=True)
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            os.makedirs(path, exist_ok=True)
         if controller == V1_CPUSET:
             _fill_cpuset(path)
 
@@ -237,12 +241,12 @@ def _fill_cpuset(directory: str) -> None:
     """Give the v1 group at `directory` the CPUs and memory of the group above it, unless the kernel
     has (cgroupfs.inherit_cpuset). A new group has none else, and no process can join it
     (cgroup-v1/cpusets.rst); the one above may be new, too."""
-    path = Path(directory)
+    above = os.path.dirname(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):
-        if not path.joinpath(name).read_text().strip():
-            if not path.parent.joinpath(name).read_text().strip():
-                _fill_cpuset(str(path.parent))
-            path.joinpath(name).write_text(path.parent.joinpath(name).read_text())
+        if not procfs.read(f"{directory}/{name}").strip():
+            if not procfs.read(f"{above}/{name}").strip():
+                _fill_cpuset(above)
+            procfs.write(f"{directory}/{name}", procfs.read(f"{above}/{name}"))
 
 
 def _try_cpuset(path: str) -> dict[str, str]:

@@ -27,7 +27,8 @@ import contextlib
 import os
 
 from ... import cgroup_settings
-from ...cgroupfs import UNLIMITED, GroupFiles
+from ...cgroup_settings import UNLIMITED
+from ...cgroupfs import GroupFiles
 from ...errors import StageError
 from ...jail.cgroup import PERIOD_US, SOCKETS_SHARE
 from ...jail.stage import expect, stage

@@ -21,6 +21,7 @@ starts another spawner. It plans the root for its entries, which is as old as ro
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import gc
 import json
@@ -30,11 +31,11 @@ import signal
 import socket
 import sys
 import zlib
-from pathlib import Path
 from typing import Any
 
-from ... import crash, wire
-from ...jail import namespaces, overlays, rootfs, syscalls
+from ... import crash, procfs, wire
+from ...errors import StageError
+from ...jail import enter, namespaces, overlays, rootfs, syscalls
 from ...jail.chroot import own_mounts
 from ...jail.descriptors import close_others
 from ...jail.enter import Jail
@@ -74,10 +75,14 @@ class SpawnerSpec:
 def _stamp() -> str:
     """A value that changes when the code on the disk is replaced: by the names, times and sizes of
     its files."""
-    package = Path(__file__).parents[2]
-    files = sorted(path for part in ("", "jail", "shim", "warden/runs") for path in
-                   (package / part).glob("*.py"))  # fmt: skip
-    facts = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    package = os.path.dirname(os.path.abspath(f"{__file__}/../.."))
+    facts = []
+    for part in ("", "/jail", "/shim", "/warden/runs"):
+        for file in os.scandir(package + part):
+            if file.name.endswith(".py"):
+                status = file.stat()
+                facts.append((file.path, status.st_mtime_ns, status.st_size))
+    facts.sort()
     return f"{zlib.crc32(repr(facts).encode()):08x}"
 
 
@@ -131,7 +136,7 @@ def main() -> None:
     os.umask(0o077)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     syscalls.set_process_title("sandboxd: spawner")
-    own_mounts(propagation=syscalls.MS_SLAVE)
+    own_mounts(namespaces.OF_SPAWNER, syscalls.MS_SLAVE)
     unmount_below(spec.mounted)
     outside = (*spec.jail.outside, namespaces.current())
     _serve(sock, dataclasses.replace(spec.jail, outside=outside))
@@ -139,10 +144,26 @@ def main() -> None:
 
 def unmount_below(directories: tuple[str, ...]) -> None:
     """Unmount all below `directories` in this mount namespace."""
-    points = overlays.mount_points(Path("/proc/self/mountinfo").read_text())
+    points = overlays.mount_points(procfs.read("/proc/self/mountinfo"))
     for point in sorted(points, reverse=True):
         if point.startswith(tuple(f"{directory}/" for directory in directories)):
             syscalls.umount2(point, syscalls.MNT_DETACH)
+
+
+def _rehearse(jail: Jail) -> None:
+    """Build what entries build, once, and take it away. Python notes in code and types what it has
+    looked up. An entry would do so for itself, and copy pages for it."""
+    if sys.version_info < (3, 13):
+        # The old notes refer to names all over the heap, which are written to as they go.
+        sys._clear_type_cache()
+    with contextlib.suppress(StageError):  # the entries report what is wrong
+        enter.prepare(jail)
+    os.umask(0o077)
+    os.chdir("/")
+    places = [f"{jail.view.directory}/{one.target}" for one in jail.view.overlays()]
+    for place in (jail.root, *places):
+        with contextlib.suppress(OSError):  # it was not mounted
+            syscalls.umount2(place, syscalls.MNT_DETACH)
 
 
 def _serve(sock: socket.socket, jail: Jail) -> None:
@@ -150,6 +171,8 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     rootfs.host_cpuinfo()
+    rootfs.host_possible_cpus()
+    _rehearse(jail)
     # Each entry would do this for itself (fork.be_child), and copy pages for it.
     sys.meta_path.clear()
     gc.collect()

@@ -14,12 +14,13 @@ from statistics import median
 
 from ..bench import PAUSE_S, Bench
 from ..cpu_group import cpu_by_title
-from ..daemon import EMPTY, FRESH, STATES, WARM, Daemon
+from ..daemon import FRESH, NO_POOL, WARM, Daemon
 from ..rows import Measured, Row, goal_row
 from ..sandboxes import BARE, BWRAP, Act, others
 
 _BATCHES = 5
-_KEYS = {WARM: "cpu-warm", FRESH: "cpu-fresh", EMPTY: "cpu-empty"}
+_STATES = (WARM, FRESH, NO_POOL)
+_KEYS = {WARM: "cpu-warm", FRESH: "cpu-fresh", NO_POOL: "cpu-empty"}
 _RUNS = "processes of the run"
 
 
@@ -35,9 +36,9 @@ class Cost:
 def measure(bench: Bench) -> Measured:
     """The rows of each state, and of bubblewrap beside them."""
     runs = max(1, bench.amount.cpu_runs // _BATCHES)
-    costs = {state: Cost([], {}) for state in STATES}
+    costs = {state: Cost([], {}) for state in _STATES}
     outside: dict[str, list[float]] = {name: [] for name in (BARE, BWRAP) if name in others()}
-    sessions = {state: bench.daemon(state).connect() for state in STATES}
+    sessions = {state: bench.daemon(state).connect() for state in _STATES}
     ids = {state: connection.create() for state, connection in sessions.items()}
     for state, connection in sessions.items():
         connection.run(ids[state])
@@ -98,8 +99,8 @@ def rows_of(costs: dict[str, Cost], outside: dict[str, list[float]]) -> list[Row
     ]
     for state, cost in costs.items():
         key, value = _KEYS[state], median(cost.batches)
-        if state == EMPTY:
-            rows.append(Row(key, "CPU of a run, pool empty", value=value, unit="ms"))
+        if state == NO_POOL:
+            rows.append(Row(key, "CPU of a run, no pool", value=value, unit="ms"))
         else:
             rows.append(goal_row(key, value))
         for title, spent in sorted(cost.by_process.items()):

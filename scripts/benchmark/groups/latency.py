@@ -1,14 +1,16 @@
 """The time of one run, and of one session with one run, beside other sandboxes.
 
-A warm run follows another run of its session. A fresh run is in a session at rest. Both are beside
-a call of bubblewrap in the same round.
+A warm run follows another run of its session. A fresh run is in a session at rest. One that finds
+no prepared shim begins while a run of another session has just taken the only one. All are beside a
+call of bubblewrap in the same round.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 from ..bench import Bench, interleaved
 from ..connection import Connection
@@ -19,6 +21,8 @@ from ..summary import ratio
 
 _KEYS = {WARM: "warm", FRESH: "fresh", EMPTY: "empty"}
 _WHOLE = "create + run + delete"
+_TAKE_S = 0.2
+"""How long the run goes on that has taken the only prepared shim."""
 
 
 def measure(bench: Bench) -> Measured:
@@ -31,12 +35,29 @@ def measure(bench: Bench) -> Measured:
             stack.callback(connection.delete, session)
             acts[state] = partial(connection.run, session)
         before[WARM] = acts[WARM]
+        before[EMPTY] = stack.enter_context(_taker(bench))
         connection = stack.enter_context(bench.daemon(WARM).connect())
         acts[_WHOLE] = partial(session_of_one_run, connection)
         times = interleaved(
             acts, bench.amount.rounds, lambda text: bench.progress.show(f"latency: {text}"), before
         )
     return Measured(rows_of(times))
+
+
+@contextlib.contextmanager
+def _taker(bench: Bench) -> Iterator[Act]:
+    """An act that takes the prepared shim, which is replaced when this run or the next one ends."""
+    with bench.daemon(EMPTY).connect() as connection:
+        session = connection.create()
+        runs: list[Any] = []
+
+        def take() -> None:
+            while runs:
+                connection.finish(session, runs.pop())
+            runs.append(connection.begin(session, f"sleep {_TAKE_S}", {"wait": _TAKE_S / 4}))
+
+        yield take
+        connection.delete(session)
 
 
 def session_of_one_run(connection: Connection) -> None:
