@@ -15,19 +15,19 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
 
 from ... import log, procfs, wire
 from ...errors import StageError
 from ...free_space import FreeSpace
 from .. import cursor_files
 from ..background import BackgroundJobs
+from ..job_process import Done
 from ..runs import run_directory
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.reclaim import Remains, reclaim
 from ..workers import Workers
+from .slot_jobs import empty_slot, emptying
 
 STUCK_S = 5.0
 """Seconds between two tries to empty a slot in which something is left. Often that is only a dead
@@ -119,30 +119,29 @@ class Teardown:
         """Have a vacated slot without folders reclaimed in a background job that nobody waits
         for."""
         self._emptying.add(slot.number)
-        work, done = self._job(slot, [])
-        self._jobs.put_off(f"empty slot {slot.number}", work, done, [slot.lock.fileno()])
+        work, keep = emptying(self._resources, slot), [slot.lock.fileno()]
+        self._jobs.put_off(f"empty slot {slot.number}", work, self._ending(slot), keep)
 
     def _reclaim(self, slot: Slot, folders: list[int]) -> None:
-        """Have a vacated slot reclaimed in a background job, at once."""
+        """Have a vacated slot reclaimed at once. The folders may take long, so the job has a child
+        of its own."""
         self._emptying.add(slot.number)
-        work, done = self._job(slot, folders)
+        state_dir = self._resources.config.state_dir
         try:
-            keep = [*folders, slot.lock.fileno()]
-            self._jobs.begin(f"empty slot {slot.number}", work, done, keep)
+            self._jobs.begin(
+                f"empty slot {slot.number}",
+                lambda: empty_slot(state_dir, slot.number, slot.uid, folders),
+                self._ending(slot),
+                [*folders, slot.lock.fileno()],
+            )
         except StageError as error:  # no process can be made
             self._emptied(slot, Remains([str(error)], []))
         finally:
             wire.close_all(folders)
 
-    def _job(
-        self, slot: Slot, folders: list[int]
-    ) -> tuple[Callable[[], Any], Callable[[Any], None]]:
-        """The work of a background job that reclaims `slot`, and the end of it."""
-        state = self._resources.config.state_dir
-        return (
-            lambda: asdict(reclaim(state, slot.number, slot.uid, folders)),
-            lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN),
-        )
+    def _ending(self, slot: Slot) -> Done:
+        """The end of a background job that reclaims `slot`."""
+        return lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN)
 
     def _emptied(self, slot: Slot, remains: Remains) -> None:
         self._emptying.discard(slot.number)
