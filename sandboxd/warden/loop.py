@@ -181,8 +181,7 @@ class WardenLoop:
             self._end_silent_api()
             status = self._collect()
             self._workers.remove_groups()
-            if self._teardown.retry_in() == 0:
-                self._teardown.retry()
+            self._teardown.maintain()
             self._jobs.begin_due()
             self._resources.host_files.renew_if_outdated(self._jobs)
             self._entries.maintain()
@@ -201,7 +200,7 @@ class WardenLoop:
 
     def _timeout(self) -> float | None:
         waits = [
-            self._teardown.retry_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
+            self._teardown.due_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
             self._entries.due_in(), self._broker.due_in(),
         ]  # fmt: skip
         if self._api_ends_by is not None:

@@ -33,6 +33,10 @@ STUCK_S = 5.0
 """Seconds between two tries to empty a slot in which something is left. Often that is only a dead
 process, which the host's first process has not collected yet."""
 
+COLLECTION_S, PAUSE_S = 0.05, 0.001
+"""How long the loop waits for the collection of dead processes of a slot, before a background job
+does so; and the seconds between two looks."""
+
 INODES_FLOOR = 64
 """With fewer free, the disk counts as full."""
 
@@ -55,6 +59,7 @@ class Teardown:
         self._workers = workers
         self._releases: dict[int, list[Finish]] = {}
         self._emptying: set[int] = set()  # slots with a background job that empties them
+        self._awaited: dict[int, float] = {}  # slots with dead processes -> until when
         self._retry_at = 0.0
         self.on_reclaimed: Callable[[], None] = lambda: None
 
@@ -77,8 +82,9 @@ class Teardown:
         """Vacate the slots that have become idle."""
         for number in list(self._releases):
             slot = self._slots.leased.get(number)  # None: it is being emptied already
-            if slot is None or self._workers.is_busy(slot):
+            if slot is None or self._workers.is_busy(slot) or self._awaits_collection(slot):
                 continue
+            self._awaited.pop(number, None)
             try:
                 folders = vacate(self._resources, slot)
             except StageError as error:
@@ -89,6 +95,14 @@ class Teardown:
                 self.reclaim_later(slot)
             else:
                 self._reclaim(slot, folders)
+
+    def _awaits_collection(self, slot: Slot) -> bool:
+        """The uid of a slot without workers has a process: mostly a dead shim or init, which this
+        process or the spawner collects in a moment. It is looked at again soon, for a while."""
+        if not procfs.is_user_of_any(slot.uid):
+            return False
+        now = time.monotonic()
+        return now < self._awaited.setdefault(slot.number, now + COLLECTION_S)
 
     def _is_over(self, slot: Slot) -> bool:
         """The client need not wait for the reclaim of `slot`: no process has its uid, no session
@@ -103,11 +117,20 @@ class Teardown:
         config = self._resources.config
         return FreeSpace.at(config.state_dir).holds(config.disk_floor, INODES_FLOOR)
 
-    def retry_in(self) -> float | None:
-        """Seconds until stuck slots are tried again; None: no slot is stuck."""
+    def due_in(self) -> float | None:
+        """Seconds until `maintain` has something to do; None: nothing but an event does that."""
+        if self._awaited:
+            return PAUSE_S
         if not self._slots.stuck - self._emptying:
             return None
         return max(0.0, self._retry_at - time.monotonic())
+
+    def maintain(self) -> None:
+        """Do what is due: look again at slots with dead processes, and try stuck ones again."""
+        if self._awaited:
+            self.go_on()
+        if self._slots.stuck - self._emptying and self._retry_at <= time.monotonic():
+            self.retry()
 
     def retry(self) -> None:
         """Try once more to empty the stuck slots."""
