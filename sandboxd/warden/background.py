@@ -11,7 +11,7 @@ the next one does it again.
 
 A fork of the warden costs more than most jobs do: the child copies each page that either of the two
 writes. So jobs that nobody waits for are put off (`put_off`), until the loop has been at rest for a
-moment. Then the job process does those that are data (job_process.py), and one child all others.
+moment. Then job processes do those that are data (job_process.py), and one child all others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..jail import syscalls
 from ..jail.stage import stage
 from .doctor.trial import die_with
 from .fork import fork
-from .job_process import Done, Job, JobProcess, Task
+from .job_process import Done, Job, JobProcesses, Task
 
 RESULT_MAX = 64 << 20
 
@@ -58,38 +58,38 @@ class _Child:
 
 
 class BackgroundJobs:
-    """The background jobs that are running, by pid, and those that are put off. Without a job
-    process all are done in children of their own."""
+    """The background jobs that are running, by pid, and those that are put off. Without job
+    processes all are done in children of their own."""
 
-    def __init__(self, process: JobProcess | None = None) -> None:
-        self._process = process
+    def __init__(self, processes: JobProcesses | None = None) -> None:
+        self._processes = processes
         self._running: dict[int, _Child] = {}
         self._put_off: list[Job] = []
         self._due = self._latest = 0.0
 
     def __len__(self) -> int:
         running = sum(len(child.jobs) for child in self._running.values())
-        return running + len(self._put_off) + (self._process.jobs if self._process else 0)
+        return running + len(self._put_off) + (self._processes.jobs if self._processes else 0)
 
     @property
     def are_over(self) -> bool:
         """No job is left, and no process of jobs."""
-        return not (len(self) or (self._process and self._process.lives))
+        return not (len(self) or (self._processes and self._processes.live))
 
     def retire(self) -> None:
-        """Let the job process end, since the daemon ends, or its configuration has changed."""
-        if self._process:
-            self._process.retire()
+        """Let the job processes end, since the daemon ends, or its configuration has changed."""
+        if self._processes:
+            self._processes.retire()
 
     def begin(self, name: str, work: Callable[[], Any], done: Done, keep: Sequence[int]) -> None:
-        """Do `work` at once, in a process that gets the descriptors `keep`: the job process, if it
+        """Do `work` at once, in a process that gets the descriptors `keep`: a job process, if it
         is a Task. Raises StageError."""
         job = Job(name, work, done, keep)
-        if not (self._process and self._process.take(job, PATIENCE_S)):
+        if not (self._processes and self._processes.take(job, PATIENCE_S)):
             self._fork([job])
 
     def put_off(self, name: str, work: Callable[[], Any], done: Done, keep: Sequence[int]) -> None:
-        """Do `work` soon, in a process that also does other such work: the job process, if it is
+        """Do `work` soon, in a process that also does other such work: a job process, if it is
         a Task. The process gets the descriptors `keep`, which stay open until then."""
         now = time.monotonic()
         if not self._put_off:
@@ -103,15 +103,21 @@ class BackgroundJobs:
 
     def due_in(self) -> float | None:
         """Seconds until `begin_due` has something to do; None: nothing is put off."""
-        return max(0.0, self._due - time.monotonic()) if self._put_off else None
+        if self._put_off:
+            return max(0.0, self._due - time.monotonic())
+        return self._processes.due_in() if self._processes else None
 
     def begin_due(self, now: bool = False) -> None:
         """Begin the work that is put off, if it is due or somebody waits for it `now`."""
+        if self._processes:
+            self._processes.maintain()
         if not self._put_off or not (now or self._due <= time.monotonic()):
             return
         jobs, self._put_off = self._put_off, []
         own = [
-            job for job in jobs if not (self._process and self._process.take(job, LATE_PATIENCE_S))
+            job
+            for job in jobs
+            if not (self._processes and self._processes.take(job, LATE_PATIENCE_S))
         ]
         try:
             if own:
@@ -134,7 +140,7 @@ class BackgroundJobs:
 
     def collected(self, pid: int, status: int) -> bool:
         """A child has ended. True if it did jobs; the `done` of each has been called then."""
-        if self._process and self._process.collected(pid, status):
+        if self._processes and self._processes.collected(pid, status):
             return True
         child = self._running.pop(pid, None)
         if child is None:

@@ -1,15 +1,16 @@
-"""The job process: one child of the warden that does the jobs of slots, one after the other.
+"""The job processes: children of the warden that do the jobs of slots, one after the other.
 
 A fork of the warden costs more than such a job does (background.py). So the jobs that come with
-each session are data: the name of a function, its arguments, descriptors. The warden forks this
-process with the first of them, and the process stays.
+each session are data: the name of a function, its arguments, descriptors. The warden forks a
+process for the first of them, and the process stays until it has had none for IDLE_S. Most of a
+job's time is spent with waiting for the disk, so there are several processes if needed.
 
     warden -> process   {"job", "function", "arguments"} and descriptors, such as the lease of a uid
     process -> warden   {"result"}    in the order of the jobs; null: the job has failed
 
-The process closes the descriptors of a job once the job is done. It dies with the warden: the next
-one makes a slot again, and reclaims one again. A job may have to wait for the disk: then the
-process is not free, and further jobs are done in children of their own.
+A process closes the descriptors of a job once the job is done. It dies with the warden: the next
+one makes a slot again, and reclaims one again. While a disk hangs no process is free, and further
+jobs are done in children of their own.
 """
 
 from __future__ import annotations
@@ -33,8 +34,14 @@ from .fork import fork
 
 TITLE = "sandboxd: jobs"
 
+MOST = 4
+"""Processes at a time."""
+
 QUEUE_MAX = 64
-"""Jobs that the process has at a time; their messages fit the buffer of its socket."""
+"""Jobs that a process has at a time; their messages fit the buffer of its socket."""
+
+IDLE_S = 10.0
+"""A process without a job ends after so long."""
 
 Done = Callable[[Any], None]
 """Called in the warden's loop with the result, or with None when the job has failed."""
@@ -68,100 +75,151 @@ class Job:
         self.done(result)
 
 
-class JobProcess:
-    """The job process of one warden. `functions` are those that tasks may name."""
+class JobProcesses:
+    """The job processes of one warden. `functions` are those that tasks may name."""
 
     def __init__(
         self, selector: selectors.BaseSelector, functions: Sequence[Callable[..., Any]]
     ) -> None:
         self._selector = selector
         self._functions = {one.__name__: one for one in functions}
-        self._process: tuple[int, socket.socket] | None = None
-        self._jobs: deque[Job] = deque()
-        self._since = 0.0  # when the first of the jobs was begun
+        self._processes: dict[int, _JobProcess] = {}
 
     @property
     def jobs(self) -> int:
-        """How many jobs it has."""
-        return len(self._jobs)
+        """How many jobs they have."""
+        return sum(len(one.jobs) for one in self._processes.values())
 
     @property
-    def lives(self) -> bool:
+    def live(self) -> bool:
         """There is a process."""
-        return self._process is not None
+        return bool(self._processes)
 
     def take(self, job: Job, patience_s: float) -> bool:
-        """Give a job to the process; False: it is no task, or the process has been at work on one
-        job for longer than `patience_s`."""
-        if not isinstance(job.work, Task) or not self._is_free(patience_s):
+        """Give a job to a process; False: it is no task, or no process can be had that has been at
+        work on its job for at most `patience_s`."""
+        if not isinstance(job.work, Task):
             return False
-        try:
-            _, sock = self._process or self._start()
-            message = {"job": job.name, "function": job.work.function.__name__}
-            wire.send(sock, {**message, "arguments": job.work.arguments}, list(job.keep))
-        except (OSError, StageError, wire.WireError):  # it is ending, or the host has no room
-            return False
-        if not self._jobs:
-            self._since = time.monotonic()
-        self._jobs.append(job)
-        return True
+        free = [one for one in self._processes.values() if one.is_free(patience_s)]
+        process = min(free, key=lambda one: len(one.jobs), default=None)
+        if (process is None or process.jobs) and len(self._processes) < MOST:
+            process = self._start() or process
+        return process is not None and process.take(job, job.work)
 
-    def _is_free(self, patience_s: float) -> bool:
-        waits = self._jobs and time.monotonic() - self._since > patience_s
-        return not waits and len(self._jobs) < QUEUE_MAX
-
-    def _start(self) -> tuple[int, socket.socket]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _start(self) -> _JobProcess | None:
+        """Another process; None where the host has no room for it."""
         functions, warden = self._functions, os.getpid()
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return None
         with theirs:
             try:
                 pid = fork([theirs.fileno()], lambda: _serve(theirs, functions, warden))
             except StageError:
                 ours.close()
-                raise
+                return None
         ours.setblocking(False)
-        self._process = pid, ours
-        self._selector.register(ours, selectors.EVENT_READ, self._hear)
-        return self._process
+        process = self._processes[pid] = _JobProcess(pid, ours, self._selector)
+        return process
+
+    def due_in(self) -> float | None:
+        """Seconds until `maintain` has something to do; None: nothing but an event does that."""
+        rests = [one.since for one in self._processes.values() if one.is_idle]
+        return max(0.0, min(rests) + IDLE_S - time.monotonic()) if rests else None
+
+    def maintain(self) -> None:
+        """Let processes end that have had no job for a while."""
+        for one in self._processes.values():
+            if one.is_idle and time.monotonic() - one.since >= IDLE_S:
+                one.retire()
+
+    def retire(self) -> None:
+        """Let the processes end when their jobs are done. Others follow when there are jobs."""
+        for one in self._processes.values():
+            one.retire()
+
+    def collected(self, pid: int, status: int) -> bool:
+        """A child of the warden has ended. True if it was a process: its jobs have failed, but for
+        those whose results it has sent."""
+        process = self._processes.pop(pid, None)
+        if process:
+            process.collected(status)
+        return process is not None
+
+
+class _JobProcess:
+    """One process, and its socket.
+
+    jobs   those that it has, the first one under way
+    since  when it began with the first one, or has finished the last one
+    """
+
+    def __init__(self, pid: int, sock: socket.socket, selector: selectors.BaseSelector) -> None:
+        self._pid = pid
+        self._sock = sock
+        self._selector = selector
+        self._is_ending = False
+        self.jobs: deque[Job] = deque()
+        self.since = time.monotonic()
+        selector.register(sock, selectors.EVENT_READ, self._hear)
+
+    @property
+    def is_idle(self) -> bool:
+        """It waits for a job."""
+        return not (self.jobs or self._is_ending)
+
+    def is_free(self, patience_s: float) -> bool:
+        """It can be given a job."""
+        waits = self.jobs and time.monotonic() - self.since > patience_s
+        return not (waits or self._is_ending) and len(self.jobs) < QUEUE_MAX
+
+    def take(self, job: Job, task: Task) -> bool:
+        """Send it a job; False when that fails."""
+        message = {"job": job.name, "function": task.function.__name__}
+        try:
+            wire.send(self._sock, {**message, "arguments": task.arguments}, list(job.keep))
+        except (OSError, wire.WireError):
+            return False
+        if not self.jobs:
+            self.since = time.monotonic()
+        self.jobs.append(job)
+        return True
 
     def _hear(self) -> bool:
         """Take in the result of the first job; False: there is none. The jobs of a process that
         ends fail when it has ended, not before: until then it may still be at work."""
-        assert self._process
-        pid, sock = self._process
         try:
-            message = wire.receive_plain(sock)
+            message = wire.receive_plain(self._sock)
         except BlockingIOError:
             return False
-        if message is None or not self._jobs:
-            if sock in self._selector.get_map():
-                self._selector.unregister(sock)
-                os.kill(pid, signal.SIGKILL)  # not collected yet: the pid is still its own
+        if message is None or not self.jobs:
+            self._deafen()
+            os.kill(self._pid, signal.SIGKILL)  # not collected yet: the pid is still its own
             return False
-        job, self._since = self._jobs.popleft(), time.monotonic()
+        job, self.since = self.jobs.popleft(), time.monotonic()
         job.over(message.get("result"), 0)
         return True
 
-    def collected(self, pid: int, status: int) -> bool:
-        """A child of the warden has ended. True if it was the process: its jobs have failed, but
-        for those whose results it has sent."""
-        if not self._process or self._process[0] != pid:
-            return False
-        while self._hear():
-            pass
-        sock, jobs = self._process[1], self._jobs
-        self._process, self._jobs = None, deque()
-        if sock in self._selector.get_map():
-            self._selector.unregister(sock)
-        sock.close()
-        for job in jobs:
-            job.over(None, status)
-        return True
-
     def retire(self) -> None:
-        """Let the process end when its jobs are done. Another one follows when there are jobs."""
-        if self._process:
-            self._process[1].shutdown(socket.SHUT_WR)
+        """Let it end when its jobs are done."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def collected(self, status: int) -> None:
+        """It has ended with this status."""
+        while self._sock in self._selector.get_map() and self._hear():
+            pass
+        self._deafen()
+        self._sock.close()
+        for job in self.jobs:
+            job.over(None, status)
+
+    def _deafen(self) -> None:
+        self._is_ending = True
+        if self._sock in self._selector.get_map():
+            self._selector.unregister(self._sock)
 
 
 def _serve(sock: socket.socket, functions: Mapping[str, Callable[..., Any]], warden: int) -> None:

@@ -28,7 +28,7 @@ from ..systemd import Notify
 from . import cursor_files
 from .background import BackgroundJobs
 from .config_reload import reload
-from .job_process import JobProcess
+from .job_process import JobProcesses
 from .leaks.sweep import LeaseView, Sweep
 from .network.broker_link import BrokerLink
 from .requests.daemon_requests import DaemonRequests
@@ -101,7 +101,7 @@ class WardenLoop:
         self._stopping = False
         self._api_ends_by: float | None = None
         self._selector = selectors.DefaultSelector()
-        self._jobs = BackgroundJobs(JobProcess(self._selector, FUNCTIONS))
+        self._jobs = BackgroundJobs(JobProcesses(self._selector, FUNCTIONS))
         self._workers = Workers(resources, self._selector, self._worker_ended)
         self._entries = Entries(
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
