@@ -125,7 +125,7 @@ def _forget(path: str, scratch: int) -> None:
     """Drop the data of the slot at `path` that is not on the disk, once it is on the disk that no
     session has the slot: else a host that loses power now would give the session its slot back
     without this data."""
-    if os.path.lexists(f"{path}/session"):
+    if os.path.lexists(f"{path}/session") or not images.is_worth_forgetting(scratch):
         return
     try:
         flush.directory(path)
