@@ -15,6 +15,7 @@ jobs are done in children of their own.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -186,16 +187,21 @@ class _JobProcess:
         self.jobs.append(job)
         return True
 
-    def _hear(self) -> bool:
-        """Take in the result of the first job; False: there is none. The jobs of a process that
-        ends fail when it has ended, not before: until then it may still be at work."""
+    def _hear(self) -> None:
+        """Take in a result, or the end. The jobs of a process that ends fail when it has ended, not
+        before: until then it may still be at work."""
         try:
-            message = wire.receive_plain(self._sock)
+            if not self._take_result():
+                self._deafen()
+                os.kill(self._pid, signal.SIGKILL)  # not collected yet: the pid is still its own
         except BlockingIOError:
-            return False
+            pass
+
+    def _take_result(self) -> bool:
+        """Take in the result of the first job; False: none can come any more. Raises
+        BlockingIOError when none has come yet."""
+        message = wire.receive_plain(self._sock)
         if message is None or not self.jobs:
-            self._deafen()
-            os.kill(self._pid, signal.SIGKILL)  # not collected yet: the pid is still its own
             return False
         job, self.since = self.jobs.popleft(), time.monotonic()
         job.over(message.get("result"), 0)
@@ -208,9 +214,10 @@ class _JobProcess:
             self._sock.shutdown(socket.SHUT_WR)
 
     def collected(self, status: int) -> None:
-        """It has ended with this status."""
-        while self._sock in self._selector.get_map() and self._hear():
-            pass
+        """It has ended with this status, and was waited for."""
+        with contextlib.suppress(BlockingIOError):
+            while self._take_result():
+                pass
         self._deafen()
         self._sock.close()
         for job in self.jobs:
