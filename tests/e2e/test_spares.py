@@ -71,7 +71,7 @@ def job_processes(daemon: Daemon) -> list[int]:
             if title.startswith("sandboxd: job") and warden in ancestors(pid)]  # fmt: skip
 
 
-def test_kill_of_a_job_process_with_a_slot_to_empty_costs_neither_slot_nor_session(
+def test_kill_of_job_processes_at_work_costs_neither_slot_nor_session(
     folder: Path,
 ) -> None:
     with running(folder, CONFIG) as daemon, daemon.client() as http:
@@ -89,7 +89,7 @@ def test_kill_of_a_job_process_with_a_slot_to_empty_costs_neither_slot_nor_sessi
             os.kill(pid, signal.SIGKILL)
         create(http, "next")
         assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "here\n"
-        two_spares(daemon)
+        until(lambda: not slots_without(daemon))
         for name in ("kept", "next"):
             assert http.delete(f"/session/{name}").status_code == 200
 
