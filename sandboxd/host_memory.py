@@ -36,7 +36,7 @@ def _ceilings() -> Iterator[int]:
 
 
 def _rests() -> Iterator[int]:
-    """What is left of the memory limits of a container."""
+    """The rests of the memory limits of a container."""
     for limit, usage, cache in _FILES:
         with suppress(OSError, ValueError):
             left = int(Path(ROOT, limit).read_text()) - int(Path(ROOT, usage).read_text())

@@ -6,8 +6,8 @@ has a copy of the warden's memory (fork). Its changes there are lost, so it retu
 warden has to know.
 
 The child closes all descriptors but its own. If the warden dies, a job runs to its end, and its
-descriptors keep all that they stand for, such as the lease of a uid. A Task ends with the warden:
-the next one does it again.
+descriptors keep all that they stand for, such as the lease of a uid. A job that is data (JobSpec)
+ends with the warden: the next one does it again.
 
 A fork of the warden costs more than most jobs do: the child copies each page that either of the two
 writes. So jobs that nobody waits for are put off (`put_off`), until the loop has been at rest for a
@@ -30,7 +30,7 @@ from ..jail import syscalls
 from ..jail.stage import stage
 from .doctor.trial import die_with
 from .fork import fork
-from .job_process import Done, Job, JobProcesses, Task
+from .job_process import Done, Job, JobProcesses, JobSpec
 
 RESULT_MAX = 64 << 20
 
@@ -83,14 +83,14 @@ class BackgroundJobs:
 
     def begin(self, name: str, work: Callable[[], Any], done: Done, keep: Sequence[int]) -> None:
         """Do `work` at once, in a process that gets the descriptors `keep`: a job process, if it
-        is a Task. Raises StageError."""
+        is a JobSpec. Raises StageError."""
         job = Job(name, work, done, keep)
         if not (self._processes and self._processes.take(job, PATIENCE_S)):
             self._fork([job])
 
     def put_off(self, name: str, work: Callable[[], Any], done: Done, keep: Sequence[int]) -> None:
         """Do `work` soon, in a process that also does other such work: a job process, if it is
-        a Task. The process gets the descriptors `keep`, which stay open until then."""
+        a JobSpec. The process gets the descriptors `keep`, which stay open until then."""
         now = time.monotonic()
         if not self._put_off:
             self._latest = now + LATE_S
@@ -174,7 +174,7 @@ def reported(act: Callable[[], object]) -> Callable[[], dict[str, Any]]:
 
 def _work(jobs: Sequence[Job], result: int, warden: int) -> None:
     log.became("job")
-    if any(isinstance(job.work, Task) for job in jobs):
+    if any(isinstance(job.work, JobSpec) for job in jobs):
         die_with(warden)
     results: list[str] = []
     for job in jobs:

@@ -49,7 +49,7 @@ Done = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class JobSpec:
     """Work as data. The arguments and the result of `function` are JSON."""
 
     function: Callable[..., Any]
@@ -77,7 +77,7 @@ class Job:
 
 
 class JobProcesses:
-    """The job processes of one warden. `functions` are those that tasks may name."""
+    """The job processes of one warden. `functions` are those that jobs may name."""
 
     def __init__(
         self, selector: selectors.BaseSelector, functions: Sequence[Callable[..., Any]]
@@ -97,9 +97,9 @@ class JobProcesses:
         return bool(self._processes)
 
     def take(self, job: Job, patience_s: float) -> bool:
-        """Give a job to a process; False: it is no task, or no process can be had that has been at
-        work on its job for at most `patience_s`."""
-        if not isinstance(job.work, Task):
+        """Give a job to a process; False: its work is no JobSpec, or each process has been at work
+        on its own for more than `patience_s`."""
+        if not isinstance(job.work, JobSpec):
             return False
         free = [one for one in self._processes.values() if one.is_free(patience_s)]
         process = min(free, key=lambda one: len(one.jobs), default=None)
@@ -175,11 +175,11 @@ class _JobProcess:
         waits = self.jobs and time.monotonic() - self.since > patience_s
         return not (waits or self._is_ending) and len(self.jobs) < QUEUE_MAX
 
-    def take(self, job: Job, task: Task) -> bool:
+    def take(self, job: Job, spec: JobSpec) -> bool:
         """Send it a job; False when that fails."""
-        message = {"job": job.name, "function": task.function.__name__}
+        message = {"job": job.name, "function": spec.function.__name__}
         try:
-            wire.send(self._sock, {**message, "arguments": task.arguments}, list(job.keep))
+            wire.send(self._sock, {**message, "arguments": spec.arguments}, list(job.keep))
         except (OSError, wire.WireError):
             return False
         if not self.jobs:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sandboxd.warden import job_process
-from sandboxd.warden.job_process import Job, JobProcesses, Task
+from sandboxd.warden.job_process import Job, JobProcesses, JobSpec
 
 from ..waiting import until
 
@@ -88,13 +88,13 @@ def host() -> Iterator[Host]:
     host.selector.close()
 
 
-def task(number: int) -> Task:
-    return Task(pid_and, {"number": number})
+def job(number: int) -> JobSpec:
+    return JobSpec(pid_and, {"number": number})
 
 
 def test_jobs_one_after_the_other_have_one_process(host: Host) -> None:
     for number in range(3):
-        assert host.give(task(number))
+        assert host.give(job(number))
         host.get(number + 1)
     assert [number for _, number in host.results] == [0, 1, 2]
     assert {pid for pid, _ in host.results} == set(host.pids) and host.processes.jobs == 0
@@ -105,7 +105,7 @@ def test_job_that_is_no_data_is_not_taken(host: Host) -> None:
 
 
 def test_job_that_fails_or_has_no_reply_ends_no_other(host: Host) -> None:
-    for work in (Task(fail, {"number": 1}), Task(too_long, {}), task(2)):
+    for work in (JobSpec(fail, {"number": 1}), JobSpec(too_long, {}), job(2)):
         assert host.give(work)
         host.get(len(host.results) + 1)
     assert host.results[:2] == [None, None] and host.results[2] == [host.pids[0], 2]
@@ -113,7 +113,7 @@ def test_job_that_fails_or_has_no_reply_ends_no_other(host: Host) -> None:
 
 def test_process_closes_the_descriptors_of_a_job_that_is_done(host: Host) -> None:
     inner, outer = os.pipe()
-    assert host.give(task(1), outer)
+    assert host.give(job(1), outer)
     os.close(outer)
     host.get(1)
     assert os.read(inner, 1) == b""
@@ -123,10 +123,10 @@ def test_process_closes_the_descriptors_of_a_job_that_is_done(host: Host) -> Non
 def test_jobs_at_a_time_have_processes_of_their_own_up_to_a_bound(host: Host) -> None:
     pipes = [os.pipe() for _ in range(job_process.MOST)]
     for number, (inner, _) in enumerate(pipes):
-        assert host.give(Task(read_one, {"number": number}), inner)
-    assert host.give(task(9)), "it waits behind one of the others"
+        assert host.give(JobSpec(read_one, {"number": number}), inner)
+    assert host.give(job(9)), "it waits behind one of the others"
     assert len(host.pids) == job_process.MOST and host.processes.jobs == job_process.MOST + 1
-    assert not host.give(task(10), patience_s=0.0), "nobody waits for a process that hangs"
+    assert not host.give(job(10), patience_s=0.0), "nobody waits for a process that hangs"
     for inner, outer in pipes:
         os.close(outer)
         os.close(inner)
@@ -136,7 +136,7 @@ def test_jobs_at_a_time_have_processes_of_their_own_up_to_a_bound(host: Host) ->
 
 def test_jobs_of_a_killed_process_fail_when_it_has_ended(host: Host) -> None:
     inner, outer = os.pipe()
-    assert host.give(Task(read_one, {"number": 1}), inner)
+    assert host.give(JobSpec(read_one, {"number": 1}), inner)
     (pid,) = host.pids
     os.kill(pid, signal.SIGSTOP)
     for key, _ in host.selector.select(0.0):
@@ -144,13 +144,13 @@ def test_jobs_of_a_killed_process_fail_when_it_has_ended(host: Host) -> None:
     assert host.results == [] and host.processes.jobs == 1
     os.kill(pid, signal.SIGKILL)
     assert host.get(1) == [None] and host.pids == []
-    assert host.give(task(2)) and host.get(2)[1] == [host.pids[0], 2]
+    assert host.give(job(2)) and host.get(2)[1] == [host.pids[0], 2]
     os.close(inner)
     os.close(outer)
 
 
 def test_results_that_a_process_has_sent_before_its_end_count(host: Host) -> None:
-    assert host.give(task(1))
+    assert host.give(job(1))
     (pid,) = host.pids
     until(lambda: bool(host.selector.select(0.0)))
     os.kill(pid, signal.SIGKILL)
@@ -161,10 +161,10 @@ def test_results_that_a_process_has_sent_before_its_end_count(host: Host) -> Non
 
 def test_retired_process_does_its_jobs_and_ends(host: Host) -> None:
     inner, outer = os.pipe()
-    assert host.give(Task(read_one, {"number": 1}), inner)
+    assert host.give(JobSpec(read_one, {"number": 1}), inner)
     (pid,) = host.pids
     host.processes.retire()
-    assert host.give(task(2)), "another one follows"
+    assert host.give(job(2)), "another one follows"
     os.close(outer)
     os.close(inner)
     host.get(2)
@@ -175,7 +175,7 @@ def test_retired_process_does_its_jobs_and_ends(host: Host) -> None:
 def test_process_without_a_job_for_a_while_ends(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert host.give(task(1)) and host.processes.due_in() is None
+    assert host.give(job(1)) and host.processes.due_in() is None
     host.get(1)
     left_s = host.processes.due_in()
     assert left_s is not None and 0 < left_s <= job_process.IDLE_S
@@ -193,7 +193,7 @@ def test_process_dies_with_its_warden() -> None:
     warden = os.fork()
     if warden == 0:
         host = Host()
-        host.give(Task(read_one, {"number": 1}), stopped, outer)
+        host.give(JobSpec(read_one, {"number": 1}), stopped, outer)
         os.write(outer, b"%d" % host.pids[0])
         signal.pause()
         os._exit(0)

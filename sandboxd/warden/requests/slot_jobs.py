@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..background import reported
-from ..job_process import Task
+from ..job_process import JobSpec
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.provision import provision
@@ -30,7 +30,7 @@ def empty_slot(
 FUNCTIONS = (make_slot, empty_slot)
 
 
-def making(resources: Resources, slot: Slot, size: int, inodes: int) -> Task:
+def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:
     """The making of a slot with a scratch of `size` bytes and `inodes`."""
     places = [mount.name for mount in slot.folders]
     if slot.workspace and slot.workspace.place:
@@ -40,10 +40,10 @@ def making(resources: Resources, slot: Slot, size: int, inodes: int) -> Task:
         "state_dir": config.state_dir, "kind": config.scratch.kind, "path": slot.path,
         "uid": slot.uid, "size": size, "inodes": inodes, "session": slot.session, "places": places,
     }  # fmt: skip
-    return Task(make_slot, arguments)
+    return JobSpec(make_slot, arguments)
 
 
-def emptying(resources: Resources, slot: Slot) -> Task:
+def emptying(resources: Resources, slot: Slot) -> JobSpec:
     """The reclaim of a slot."""
     place = {"state_dir": resources.config.state_dir, "number": slot.number, "uid": slot.uid}
-    return Task(empty_slot, place)
+    return JobSpec(empty_slot, place)
