@@ -186,7 +186,7 @@ def leaks() -> set[str]:
 
 def _is_in_pool(pid: int, titles: dict[int, str]) -> bool:
     """The process waits for runs of a daemon that lives; others follow it at any time."""
-    waits = titles[pid] in ("sandboxd: prepared", "sandboxd: spawner")
+    waits = titles[pid] in ("sandboxd: prepared", "sandboxd: spawner", "sandboxd: jobs")
     return waits and any(titles.get(one) == "sandboxd: warden" for one in ancestors(pid))
 
 

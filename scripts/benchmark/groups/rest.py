@@ -15,7 +15,7 @@ from ..daemon import WARM, Daemon, default
 from ..rows import Measured, Row, goal_row
 
 _SESSIONS = 10
-_POOL = ("prepared", "spawner")
+_POOL = ("prepared", "spawner", "jobs")
 """Titles of processes that wait for any session. Their number changes by itself."""
 
 _SETTLE_S = 1.5
@@ -36,10 +36,13 @@ def measure(bench: Bench) -> Measured:
         bench.progress.show("rest: waiting until the sessions are at rest")
         full = _after_rest(daemon)
         of_sessions = _others(full)
-        before, began = switches(full), time.monotonic()
+        before, began = {pid: switches([pid]) for pid in full}, time.monotonic()
         bench.progress.show(f"rest: {bench.amount.rest_s:.0f} s of rest")
         time.sleep(bench.amount.rest_s)
-        rate = (switches(full) - before) / (time.monotonic() - began)
+        counts = (switches([pid]) - count for pid, count in before.items())
+        # A process that has waited for jobs may have ended: one wake-up.
+        rate = sum(1 if count < 0 else count for count in counts)
+        rate /= time.monotonic() - began
     return Measured(
         [
             Row("processes", "processes of an empty daemon", value=len(empty), unit="processes"),
