@@ -41,7 +41,7 @@ MOST = 4
 QUEUE_MAX = 64
 """Jobs that a process has at a time; their messages fit the buffer of its socket."""
 
-IDLE_S = 10.0
+IDLE_S = 5.0
 """A process without a job ends after so long."""
 
 Done = Callable[[Any], None]

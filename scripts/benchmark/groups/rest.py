@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from sandboxd.warden.job_process import IDLE_S
+
 from ..bench import SLOTS, Bench
 from ..cpu_group import switches, title
 from ..daemon import WARM, Daemon, default
 from ..rows import Measured, Row, goal_row
 
 _SESSIONS = 10
-_POOL = ("prepared", "spawner", "jobs")
+_POOL = ("prepared", "spawner")
 """Titles of processes that wait for any session. Their number changes by itself."""
 
 _SETTLE_S = 1.5
@@ -36,13 +38,10 @@ def measure(bench: Bench) -> Measured:
         bench.progress.show("rest: waiting until the sessions are at rest")
         full = _after_rest(daemon)
         of_sessions = _others(full)
-        before, began = {pid: switches([pid]) for pid in full}, time.monotonic()
+        before, began = switches(full), time.monotonic()
         bench.progress.show(f"rest: {bench.amount.rest_s:.0f} s of rest")
         time.sleep(bench.amount.rest_s)
-        counts = (switches([pid]) - count for pid, count in before.items())
-        # A process that has waited for jobs may have ended: one wake-up.
-        rate = sum(1 if count < 0 else count for count in counts)
-        rate /= time.monotonic() - began
+        rate = (switches(full) - before) / (time.monotonic() - began)
     return Measured(
         [
             Row("processes", "processes of an empty daemon", value=len(empty), unit="processes"),
@@ -57,8 +56,8 @@ def measure(bench: Bench) -> Measured:
 
 
 def _after_rest(daemon: Daemon) -> list[int]:
-    """The processes after the time for which sessions stay warm."""
-    time.sleep(default("runs", "warm_s") + _SETTLE_S)
+    """The processes after the time for which sessions stay warm, and job processes wait."""
+    time.sleep(max(default("runs", "warm_s"), IDLE_S) + _SETTLE_S)
     return daemon.group.pids()
 
 
