@@ -168,8 +168,8 @@ class FakeActs:
             (self._base / str(slot) / name).mkdir(parents=True)
         for mount in mounts:
             (self._base / str(slot) / "home" / mount.name).mkdir()
-        name = self._base / "name"
-        names = [os.open(name, os.O_RDONLY | os.O_CLOEXEC)] if name.exists() else []
+        path = self._base / "name"
+        names = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)] if path.exists() else []
         reply.succeed(Result({"slot": slot}, names))
 
     def adopt(
