@@ -22,6 +22,7 @@ from sandboxd.warden.network.broker_link import BrokerLink
 from sandboxd.warden.requests import adoption, provisioning, replies, teardown
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.run_requests import RunRequests
+from sandboxd.warden.requests.slot_jobs import making
 from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.requests.spares import Spares
 from sandboxd.warden.runs import slot_group
@@ -30,6 +31,7 @@ from sandboxd.warden.runs.jail_entry import Shim
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
+from sandboxd.warden.slots.provision import provision
 from sandboxd.warden.slots.reclaim import reclaim
 from sandboxd.warden.workers import Workers
 from sandboxd.wire_ops import RequestChecker
@@ -126,7 +128,7 @@ class BareWarden:
         try:
             self.resources.folders.lend(slot, mounts)
             self.resources.workspaces.lend(slot, workspace)
-            provisioning.make_slot(self.resources, slot, size, inodes)
+            provision(**making(self.resources, slot, size, inodes).arguments)
         except BaseException:  # an interrupted test, too, frees its slot; raised again
             self.free(slot)
             raise

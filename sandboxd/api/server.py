@@ -168,7 +168,7 @@ def _state(
         Authenticator(config, Keys(store)),
         metrics,
         Health(config, client, store, metrics),
-        Leaks(client, store, metrics, sessions.ephemeral_ids),
+        Leaks(client, store, metrics, sessions.unrecorded_ids),
         bodies,
         Drain(admission),
         guarantees,

@@ -28,6 +28,7 @@ from ..systemd import Notify
 from . import cursor_files
 from .background import BackgroundJobs
 from .config_reload import reload
+from .job_process import JobProcesses
 from .leaks.sweep import LeaseView, Sweep
 from .network.broker_link import BrokerLink
 from .requests.daemon_requests import DaemonRequests
@@ -35,6 +36,7 @@ from .requests.dispatcher import Dispatcher, acts_of
 from .requests.folder_requests import FolderRequests
 from .requests.provisioning import Provisioning
 from .requests.run_requests import RunRequests
+from .requests.slot_jobs import FUNCTIONS
 from .requests.slot_requests import SlotRequests
 from .requests.spares import Spares
 from .requests.teardown import Teardown
@@ -99,7 +101,7 @@ class WardenLoop:
         self._stopping = False
         self._api_ends_by: float | None = None
         self._selector = selectors.DefaultSelector()
-        self._jobs = BackgroundJobs()
+        self._jobs = BackgroundJobs(JobProcesses(self._selector, FUNCTIONS))
         self._workers = Workers(resources, self._selector, self._worker_ended)
         self._entries = Entries(
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
@@ -179,8 +181,7 @@ class WardenLoop:
             self._end_silent_api()
             status = self._collect()
             self._workers.remove_groups()
-            if self._teardown.retry_in() == 0:
-                self._teardown.retry()
+            self._teardown.maintain()
             self._jobs.begin_due()
             self._resources.host_files.renew_if_outdated(self._jobs)
             self._entries.maintain()
@@ -199,7 +200,7 @@ class WardenLoop:
 
     def _timeout(self) -> float | None:
         waits = [
-            self._teardown.retry_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
+            self._teardown.due_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
             self._entries.due_in(), self._broker.due_in(),
         ]  # fmt: skip
         if self._api_ends_by is not None:
@@ -226,6 +227,7 @@ class WardenLoop:
         reload(self._resources, self._read_again, self._api.sock)
         self._size_entries()
         self._spares.renew()
+        self._jobs.retire()
         self._notify.ready(self._daemon.status())
 
     def _collect(self) -> int | None:
@@ -276,7 +278,8 @@ class WardenLoop:
             if worker.run is None or self._resources.tied:
                 worker.kill()
         deadline = time.monotonic() + GRACE_S
-        while (self._ending() or len(self._jobs)) and time.monotonic() < deadline:
+        self._jobs.retire()
+        while (self._ending() or not self._jobs.are_over) and time.monotonic() < deadline:
             self._jobs.begin_due(now=True)
             self._collect()
             self._workers.poll()

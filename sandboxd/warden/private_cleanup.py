@@ -4,6 +4,10 @@ A private daemon lives for one command, in a directory of its own that no later 
 its halves hold the lock in there (state_directory.py). So a process that gets the lock knows that
 the daemon is gone, and that all its remains are leaks.
 
+The uids of its slots are not known any more: they follow from its configuration. So the groups say
+which processes are left, and nothing is reclaimed for a next session: there is none. Mounts and
+loop devices have gone with the mount namespace.
+
 The directory itself stays for a day if it is marked: it has results that were not fetched.
 """
 

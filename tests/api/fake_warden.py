@@ -106,7 +106,8 @@ class FakeActs:
 
     With a file called cut there, helpers end in the middle of their answer. The file ready appears
     when the api is ready, the file fork_errno has the errno of the last fork, and report.json has
-    parts of the report of a sweep; the slots in it count as leased.
+    parts of the report of a sweep; the slots in it count as leased. With a file called name,
+    a lease comes with its descriptor, as the lease of a spare does.
     """
 
     def __init__(self, base: Path) -> None:
@@ -123,6 +124,9 @@ class FakeActs:
         return self._base / str(slot)
 
     def ready(self, reply: PendingReply) -> None:
+        for path in self._base.glob("[0-9]*"):  # slots that no session has adopted
+            if int(path.name) not in self._sessions:
+                shutil.rmtree(path)
         (self._base / "ready").touch()
         reply.succeed()
 
@@ -164,7 +168,9 @@ class FakeActs:
             (self._base / str(slot) / name).mkdir(parents=True)
         for mount in mounts:
             (self._base / str(slot) / "home" / mount.name).mkdir()
-        reply.succeed(Result({"slot": slot}))
+        path = self._base / "name"
+        names = [os.open(path, os.O_RDONLY | os.O_CLOEXEC)] if path.exists() else []
+        reply.succeed(Result({"slot": slot}, names))
 
     def adopt(
         self,

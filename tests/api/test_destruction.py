@@ -1,4 +1,4 @@
-"""The end of a session whose slot or row does not follow at once: nothing of it is half done."""
+"""Creations and ends of sessions whose slot or row does not follow: nothing of it is half done."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_session_whose_warden_ends_meanwhile_is_ended_by_the_next_daemon(
     server.refuse(release={"dies": True})
     response = server.client.delete(f"/session/{id}")
     assert response.status_code == 503
-    assert status_of(server, id) == "TERMINATING"
+    assert status_of(server, id) in ("TERMINATING", "TERMINATED")
     server.stop()
     server.refuse()
     server = start()
@@ -88,3 +88,20 @@ def test_session_whose_row_cannot_say_that_it_ends_is_over_nevertheless(
     assert http.delete(f"/session/{id}").status_code == 200
     assert status_of(server, id) == "TERMINATED"
     assert make(http) != id
+
+
+def test_session_whose_lease_does_not_reach_the_disk_leaves_neither_row_nor_slot(
+    start: Callable[..., Server],
+) -> None:
+    server = start(ONE_SESSION)
+    name = server.base / "name"
+    name.symlink_to("/proc/version")  # fdatasync(2) refuses it
+    slots = set(server.base.glob("[0-9]*"))
+    answer = server.client.post("/session", json={"image": "c", "name": "ending"})
+    assert answer.status_code == 503 and "stage lease" in answer.text
+    assert set(server.base.glob("[0-9]*")) == slots
+    database = sqlite3.connect(server.base / "sandboxd.sqlite")
+    assert database.execute("SELECT count(*) FROM sessions").fetchall() == [(0,)]
+    database.close()
+    name.unlink()
+    make(server.client)

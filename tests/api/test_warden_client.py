@@ -57,7 +57,7 @@ def test_replies_may_come_in_any_order() -> None:
         two = await next_id(warden)
         await warden.send_message({"id": two, "ok": True, "slot": 2})
         await warden.send_message({"id": one, "ok": True, "slot": 1})
-        assert (await first, await second) == (1, 2)
+        assert ((await first).number, (await second).number) == (1, 2)
 
     play(scenario)
 

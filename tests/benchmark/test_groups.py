@@ -123,3 +123,11 @@ def test_settings_that_this_version_does_not_have_are_left_out(
     assert daemon.settings_of(daemon.EMPTY) == {"console": {"input_s": 5}}
     assert daemon.default("console", "input_s") == 300
     assert daemon.default("console", "no_such_key") == 0
+
+
+def test_cpu_of_a_session_without_runs_is_named_by_process() -> None:
+    cost = cpu.Cost([11.0, 12.0, 13.0], {"api": 30.0, "jobs": 45.0}, 10)
+    rows = cpu.cycle_rows(cost)
+    assert [(row.key, row.value) for row in rows] == [
+        ("cpu-cycle", 12.0), ("cpu-cycle-api", 3.0), ("cpu-cycle-jobs", 4.5),
+    ]  # fmt: skip

@@ -175,7 +175,7 @@ def leaks() -> set[str]:
     """
     top = tempfile.gettempdir()
     there = {line for line in Path("/proc/mounts").read_text().splitlines() if f"{top}/" in line}
-    titles = _titles()
+    titles = process_titles()
     there.update(
         f"{pid} {title}" for pid, title in titles.items()
         if _is_ours(pid) and not _is_in_pool(pid, titles)
@@ -186,7 +186,7 @@ def leaks() -> set[str]:
 
 def _is_in_pool(pid: int, titles: dict[int, str]) -> bool:
     """The process waits for runs of a daemon that lives; others follow it at any time."""
-    waits = titles[pid] in ("sandboxd: prepared", "sandboxd: spawner")
+    waits = titles[pid] in ("sandboxd: prepared", "sandboxd: spawner", "sandboxd: jobs")
     return waits and any(titles.get(one) == "sandboxd: warden" for one in ancestors(pid))
 
 
@@ -224,7 +224,7 @@ def _state_directories() -> tuple[set[str], set[str]]:
     """The names of the cgroups of living daemons and shims: first those of other test runs and of
     services, then those of this test run."""
     names: tuple[set[str], set[str]] = set(), set()
-    for pid in _titles():
+    for pid in process_titles():
         names[_is_ours(pid)].update(own_name(path) for path in _states(pid))
     return names
 
@@ -264,7 +264,7 @@ def _files(pid: int) -> list[str]:
     return [link.removeprefix(top) if link.startswith(f"{top}/") else link for link in links]
 
 
-def _titles() -> dict[int, str]:
+def process_titles() -> dict[int, str]:
     """Pid -> title of every process that calls itself sandboxd's."""
     titles = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -36,7 +36,7 @@ def processes(daemon: Daemon) -> dict[str, int]:
             todo += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         except OSError:
             continue
-        if text and ": job " not in text:  # jobs come and go, and a dead process has no text
+        if text and ": job" not in text:  # jobs come and go, and a dead process has no text
             uids[re.sub(r"slot \d+", "slot N", text)] = uid
     return uids
 

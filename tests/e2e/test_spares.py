@@ -3,6 +3,7 @@ and none is left behind."""
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from pathlib import Path
@@ -11,7 +12,16 @@ import httpx
 import pytest
 
 from ..waiting import until
-from .daemon import SLOTS, Daemon, run, running, sessions_of, slots_in_use
+from .daemon import (
+    SLOTS,
+    Daemon,
+    ancestors,
+    process_titles,
+    run,
+    running,
+    sessions_of,
+    slots_in_use,
+)
 
 SECRET = b"of a session that no client knows"
 CONFIG = f"[scratch]\nspares = 2\n{SLOTS}"
@@ -52,6 +62,36 @@ def create(http: httpx.Client, name: str) -> str:
         .json()["sessionId"]
     )
     return id
+
+
+def job_processes(daemon: Daemon) -> list[int]:
+    assert daemon.process
+    warden = daemon.process.pid
+    return [pid for pid, title in process_titles().items()
+            if title.startswith("sandboxd: job") and warden in ancestors(pid)]  # fmt: skip
+
+
+def test_kill_of_job_processes_at_work_costs_neither_slot_nor_session(
+    folder: Path,
+) -> None:
+    with running(folder, CONFIG) as daemon, daemon.client() as http:
+        two_spares(daemon)
+        create(http, "kept")
+        create(http, "gone")
+        run(http, "kept", {"exec": "echo here > file"})
+        two_spares(daemon)
+        pids = until(lambda: job_processes(daemon))
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        assert http.delete("/session/gone").status_code == 200, "nobody waits for the job"
+        until(lambda: slots_without(daemon))
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        create(http, "next")
+        assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "here\n"
+        until(lambda: not slots_without(daemon))
+        for name in ("kept", "next"):
+            assert http.delete(f"/session/{name}").status_code == 200
 
 
 @pytest.mark.parametrize("victim", ["warden", "api", "both", "neither"])

@@ -2,8 +2,8 @@
 
 The warden compares the leases with the kernel (warden/leaks/sweep.py). Here its report is compared
 with the rows. A slot that is leased for a session without a row is released, unless the session is
-an ephemeral one of this daemon. A folder without a row is reported and stays: its row may have been
-lost, and its files may belong to an owner.
+an ephemeral one of this daemon, or is created or ends just now. A folder without a row is reported
+and stays: its row may have been lost, and its files may belong to an owner.
 
 `watch` has the warden sweep at the start and then every sweep_s; GET /admin/leaks does so at once.
 """
@@ -15,7 +15,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prometheus_client.core import Metric
@@ -48,10 +48,10 @@ class Leaks:
         warden: WardenClient,
         database: Database,
         metrics: Metrics,
-        ephemeral: Set[str] = frozenset(),
+        unrecorded: Callable[[], set[str]] = set,
     ) -> None:
-        """`ephemeral`: the UUIDs of the sessions without a row, as they come and go."""
-        self._ephemeral = ephemeral
+        """`unrecorded` gives the UUIDs of the sessions without a row at this moment."""
+        self._unrecorded = unrecorded
         self.recent: deque[Leak] = deque(maxlen=RECENT_MAX)
         self._warden = warden
         self._database = database
@@ -89,9 +89,9 @@ class Leaks:
 
     async def _sessions_and_folders(self) -> tuple[set[str], set[str]]:
         """The UUIDs of all sessions that are not over, and of all folders."""
-        ephemeral = set(self._ephemeral)  # first of all: none of them gets a row meanwhile
+        unrecorded = self._unrecorded()  # first of all: one that gets a row meanwhile counts
         sessions, folders = await self._database.run(_rows)
-        return sessions | ephemeral, folders
+        return sessions | unrecorded, folders
 
     async def _release(self, leak: Leak) -> tuple[str, str | None]:
         """The action on a leaked slot; the cause if it is still leased."""

@@ -1,7 +1,7 @@
-"""The creation of sessions: reserved, recorded, given a slot; or put into the queue.
+"""The creation of sessions: reserved, given a slot, recorded; or put into the queue.
 
-A creation that fails half-way is undone, and its row removed. A daemon that is killed leaves the
-row as PREPARING, and the next one forgets it, since no client knows of the session.
+A creation that fails half-way is undone. A daemon that is killed leaves a slot that no row names,
+and the next one removes the slot, since no client knows of the session.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .index import SessionIndex
 from .pending import PendingSession
 from .services import Services
 from .session import Session
+from .warden_client import LeasedSlot
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,10 @@ to give back first."""
 
 
 class Creation:
-    """Creates the sessions of one daemon."""
+    """Creates the sessions of one daemon.
+
+    leasing  the UUIDs of the sessions that may have a slot already, and nobody knows yet
+    """
 
     def __init__(self, services: Services, index: SessionIndex, destruction: Destruction) -> None:
         self._services = services
@@ -45,6 +49,7 @@ class Creation:
         self._destruction = destruction
         self._admission = services.admission
         self._reservations = services.admission.sessions
+        self.leasing: set[str] = set()
 
     async def create(
         self, wanted: SessionRow, own: Sequence[tuple[str, Plan]], wait_s: float, may_wait: bool
@@ -91,13 +96,19 @@ class Creation:
             if not wait_s or not await self._reserve_in_turn(wanted, wait_s):
                 raise error from None
         events = self._services.events
+        self.leasing.add(wanted.id)
         try:
             slot = await self._lease(wanted, max(0.0, until - time.monotonic()))
         except BaseException:  # also when the daemon ends
             self._reservations.release(wanted.id)
             raise
+        finally:
+            self.leasing.discard(wanted.id)
+        slot.close()
         now = time.time()
-        row = replace(wanted, status="RUNNING", slot=slot, used_at=now, history={"RUNNING": now})
+        row = replace(
+            wanted, status="RUNNING", slot=slot.number, used_at=now, history={"RUNNING": now}
+        )
         events.publish("started", row)
         return self._register(row, ephemeral=True)
 
@@ -128,32 +139,45 @@ class Creation:
     # -- at once
 
     async def _prepare(self, wanted: SessionRow, wait_s: float) -> SessionRow:
-        """The row of a new session, RUNNING in a slot of its own."""
-        services, slot = self._services, None
-        wanted = replace(wanted, history={"PREPARING": wanted.created_at})
+        """The row of a new session, RUNNING in a slot of its own. It is written once: before, the
+        session is known to nobody, and the next daemon removes a slot of which no row tells."""
+        services = self._services
         await services.deferred.settle()
-        try:  # on the disk together with the slot: nobody has heard of the session before
-            await services.database.write(table.add, wanted)
-        except sqlite3.IntegrityError:  # the name of a session that could not be restored
-            raise Exists(f"A session named {wanted.name} exists and waits for a restart.") from None
         for kind in ("enqueued", "scheduled", "preparing"):
             services.events.publish(kind, wanted)
+        self.leasing.add(wanted.id)
         try:
             slot = await self._lease(wanted, wait_s)
             now = time.time()
-            row = await services.database.run(
-                table.move, wanted, "RUNNING", now, slot=slot, used_at=now, renewed_at=now
-            )
+            row = replace(
+                wanted, status="RUNNING", slot=slot.number, used_at=now, renewed_at=now,
+                history={"PREPARING": wanted.created_at, "RUNNING": now},
+            )  # fmt: skip
+            await self._record(row, slot)
         except Exception as error:  # after any error, nothing may stay half made
             services.events.publish("cancelled", wanted, type(error).__name__)
-            if slot is not None:
-                await services.warden.release(slot, wanted.id)
-            await services.deferred.write(table.remove, wanted.id)
             raise
+        finally:
+            self.leasing.discard(wanted.id)
         services.events.publish("started", row)
         return row
 
-    async def _lease(self, row: SessionRow, wait_s: float) -> int:
+    async def _record(self, row: SessionRow, slot: LeasedSlot) -> None:
+        """Bring the row and the lease of its slot to the disk, both at a time."""
+        services = self._services
+        added, flushed = await asyncio.gather(
+            services.database.run(table.add, row), slot.flush(), return_exceptions=True
+        )
+        if added is None and flushed is None:
+            return
+        await services.warden.release(slot.number, row.id)
+        if isinstance(added, sqlite3.IntegrityError):  # of a session that could not be restored
+            raise Exists(f"A session named {row.name} exists and waits for a restart.")
+        if added is None:
+            await services.deferred.write(table.remove, row.id)
+        raise added or flushed or AssertionError
+
+    async def _lease(self, row: SessionRow, wait_s: float) -> LeasedSlot:
         config, warden = self._services.config, self._services.warden
         size = self._scratch_size(row)
         inodes = config.scratch.inodes_of(size)
@@ -214,14 +238,15 @@ class Creation:
         await services.deferred.settle()
         slot = await self._lease(row, 0)
         try:
+            await slot.flush()
             row = await services.database.run(
-                table.move, row, "RUNNING", now, slot=slot, used_at=now
+                table.move, row, "RUNNING", now, slot=slot.number, used_at=now
             )
         except BaseException:  # also when the daemon ends
-            await services.warden.release(slot, row.id)
+            await services.warden.release(slot.number, row.id)
             raise
         # Columns that others have changed meanwhile stay as they are.
-        session.row = replace(session.row, status=row.status, slot=slot, history=row.history)
+        session.row = replace(session.row, status=row.status, slot=row.slot, history=row.history)
         session.used_at = now
         for kind in ("scheduled", "preparing", "started"):
             services.events.publish(kind, session.row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import time
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 from ...errors import Gone, NotFound, Refused, SandboxdError, StageError
 from ...store import sessions as table
+from ...store.database import Unwritable
 from ...store.sessions import SessionRow
 from .index import SessionIndex
 from .services import Services
@@ -71,19 +73,29 @@ class Destruction:
         session.inputs.clear()
         if cut_short:
             services.accounting.run_over(row, cut_short, time.time())
-        error = await self._free(row)
-        if not session.ephemeral:
-            keep = services.config.sessions.ended_kept
-            await services.deferred.write(table.ended, row, time.time(), keep, log)
+        recorded = asyncio.create_task(self._record_end(session, log), name="end of a session")
+        try:
+            error = await self._free(row)
+        finally:
+            await recorded
+        with contextlib.suppress(Unwritable):  # the slot has left room on a full disk
+            await services.deferred.settle()
         self._index.end(session)
         services.admission.sessions.release(row.id)
         services.events.publish("terminated", row, reason)
         return error
 
+    async def _record_end(self, session: Session, log: str | None) -> None:
+        """Write the last row. The slot is freed meanwhile: if this daemon is killed before, the
+        next one removes a slot of which no row tells."""
+        if not session.ephemeral:
+            keep = self._services.config.sessions.ended_kept
+            await self._services.deferred.write(table.ended, session.row, time.time(), keep, log)
+
     async def _free(self, row: SessionRow) -> SandboxdError | None:
         """Have the warden empty and free the slot. An error does not keep the session from its
-        end: the warden tries again, and so does the check for leaks. Raises Gone: the row says
-        TERMINATING, so the next daemon frees the slot."""
+        end: the warden tries again, and so does the check for leaks. Raises Gone: no row says that
+        the session lives, so the next daemon frees the slot."""
         try:
             if row.slot is not None:
                 await self._services.warden.release(row.slot, row.id)

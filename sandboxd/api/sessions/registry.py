@@ -37,8 +37,7 @@ _log = logging.getLogger(__name__)
 class SessionRegistry:
     """All sessions, by UUID and by owner and name.
 
-    ephemeral_ids  the UUIDs of the ephemeral sessions, from before they have a slot
-    used           set when a session is used, for the reaper
+    used  set when a session is used, for the reaper
     """
 
     def __init__(self, services: Services) -> None:
@@ -48,7 +47,6 @@ class SessionRegistry:
         self._creation = Creation(services, self._index, self._destruction)
         self._recovery = Recovery(services, self._index, self._creation, self._destruction)
         self._endings: set[asyncio.Task[None]] = set()
-        self.ephemeral_ids: set[str] = set()
         self.used = asyncio.Event()
 
     @property
@@ -94,6 +92,12 @@ class SessionRegistry:
         await self.services.deferred.close()
 
     # -- find and list
+
+    def unrecorded_ids(self) -> set[str]:
+        """The UUIDs of sessions that may have a slot and no row: those that are created or end just
+        now, and the ephemeral ones."""
+        ephemeral = {session.row.id for session in self._index if session.ephemeral}
+        return ephemeral | self._creation.leasing | {one.row.id for one in self._index.ending}
 
     def find(self, owner: str, ref: str) -> Session:
         """The owner's session of this UUID, else of this name; this counts as a use of it.
@@ -188,12 +192,7 @@ class SessionRegistry:
         """A session for the time of the block; however the block ends, nothing of the session is
         left. Raises what Creation.create_ephemeral does."""
         self.used.set()
-        self.ephemeral_ids.add(wanted.id)
-        try:
-            session = await self._creation.create_ephemeral(wanted, wait_s)
-        except BaseException:  # also when the daemon ends
-            self.ephemeral_ids.discard(wanted.id)
-            raise
+        session = await self._creation.create_ephemeral(wanted, wait_s)
         try:
             yield session
         finally:
@@ -210,8 +209,6 @@ class SessionRegistry:
             await session.over.wait()
         except SandboxdError as error:  # the check for leaks frees its slot, or the next daemon
             _log.error("session %s has ended with an error: %s", session.row.id, error)
-        finally:
-            self.ephemeral_ids.discard(session.row.id)
 
     async def rename(self, session: Session, name: str) -> None:
         """Give a session another name. Raises Exists when the owner has one of that name."""

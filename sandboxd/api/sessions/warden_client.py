@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
@@ -37,6 +37,29 @@ ERRNO_MAX = 4096
 
 STARVED_S = 0.2
 """Between two tries to receive descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedSlot:
+    """A slot that is leased to a session. `names` are descriptors of a file that has the name of
+    the session and may not be on the disk yet; `flush` or `close` ends them."""
+
+    number: int
+    names: list[int]
+
+    async def flush(self) -> None:
+        """Have the lease survive a restart of the host. Raises StageError."""
+        try:
+            for fd in self.names:
+                await asyncio.to_thread(os.fdatasync, fd)
+        except OSError as error:
+            raise StageError.of("lease", error) from None
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """The lease of a session that does not survive the daemon."""
+        wire.close_all(self.names)
 
 
 class WardenClient:
@@ -173,9 +196,8 @@ class WardenClient:
         mounts: Sequence[Attachment],
         network: NetworkGrant | None = None,
         workspace: Workspace | None = None,
-    ) -> int:
-        """A slot for the session with this UUID, with `size` bytes of scratch. It survives a
-        restart of the host."""
+    ) -> LeasedSlot:
+        """A slot for the session with this UUID, with `size` bytes of scratch."""
         folders = [asdict(mount) for mount in mounts]
         try:
             reply, fds = await self._request(
@@ -187,16 +209,7 @@ class WardenClient:
             if isinstance(slot := starved.message.get("slot"), int):
                 await self.release(slot, session)
             raise Unavailable("too many descriptors are open for another session") from None
-        slot = int(reply["slot"])
-        try:
-            for fd in fds:
-                await asyncio.to_thread(os.fdatasync, fd)
-        except OSError as error:
-            await self.release(slot, session)
-            raise StageError.of("lease", error) from None
-        finally:
-            wire.close_all(fds)
-        return slot
+        return LeasedSlot(int(reply["slot"]), fds)
 
     async def adopt(
         self,

@@ -20,15 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import Invalid, SandboxdError, StageError, Unavailable
-from ...jail.stage import stage
 from ...model import Attachment, NetworkGrant, Workspace
 from ..background import FAILED, BackgroundJobs, reported
 from ..doctor.trial import die_with
 from ..leaks.rule import slot_of_group
 from ..shared_resources import Resources
-from ..slots import flush
-from ..slots.leases import Slot
 from .replies import PendingReply, Result
+from .slot_jobs import making
 from .spares import Spares
 from .teardown import Teardown
 
@@ -170,9 +168,8 @@ class Provisioning:
         """Lease a vacant slot, and have its scratch made. Raises SandboxdError, OSError; then the
         slot is emptied in a background job."""
         resources, reply = self._resources, lease.reply
-        with stage("lease"):
-            slot = resources.slots.lease(lease.session)
-            slot.network = lease.network
+        slot = resources.slots.lease(lease.session)
+        slot.network = lease.network
 
         def finish(error: StageError | None) -> None:
             if error:
@@ -184,54 +181,38 @@ class Provisioning:
         try:
             resources.folders.lend(slot, lease.mounts)
             resources.workspaces.lend(slot, lease.workspace)
-            self._begin(
-                f"make slot {slot.number}",
-                lambda: make_slot(resources, slot, lease.size, lease.inodes),
-                finish,
-                [slot.lock.fileno()],
-            )
+            work = making(resources, slot, lease.size, lease.inodes)
+            self._begin(f"make slot {slot.number}", work, finish, [slot.lock.fileno()])
         except (SandboxdError, OSError):
             self._teardown.begin(slot, lambda _: None)
             raise
 
     def folder_make(self, reply: PendingReply, folder: str, size: int, inodes: int) -> None:
         """Have a virtual folder made. Raises SandboxdError."""
-        folders = self._resources.folders
-        self._begin("make folder", lambda: folders.make(folder, size, inodes), reply.finish, [])
+        folders, warden = self._resources.folders, os.getpid()
+
+        def act() -> None:
+            die_with(warden)  # the next warden does not know of it
+            folders.make(folder, size, inodes)
+
+        self._begin("make folder", reported(act), reply.finish, [])
 
     def _begin(
         self,
         name: str,
-        make: Callable[[], None],
+        work: Callable[[], Any],
         finish: Callable[[StageError | None], None],
         keep: list[int],
     ) -> None:
-        warden = os.getpid()
-
-        def act() -> None:
-            die_with(warden)  # the next warden does not know of it
-            make()
+        """Have `work` done, whose result are the fields of a StageError, or nothing."""
 
         def done(failure: dict[str, Any] | None) -> None:
             failure = FAILED if failure is None else failure
             finish(StageError(**failure) if failure else None)
 
-        self._jobs.begin(name, reported(act), done, keep)
+        self._jobs.begin(name, work, done, keep)
 
 
 def busy(resources: Resources) -> frozenset[int | None]:
     """The slots that have groups of runs."""
     return frozenset(slot_of_group(name) for name in resources.groups())
-
-
-def make_slot(resources: Resources, slot: Slot, size: int, inodes: int) -> None:
-    """Make the scratch of a reserved slot, of `size` bytes and `inodes`. Raises StageError."""
-    resources.scratch.make(slot.path, slot.uid, size, inodes)
-    with stage("lease"):
-        places = [mount.name for mount in slot.folders]
-        if slot.workspace and slot.workspace.place:
-            places.append(slot.workspace.place)
-        for place in places:  # no program of the session has run yet
-            os.mkdir(f"{slot.scratch}/work/{place}")
-        flush.file_system(slot.scratch)
-        resources.slots.commit(slot)

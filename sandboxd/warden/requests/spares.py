@@ -12,19 +12,16 @@ the daemon. They promise no disk to anybody: admission counts a session when the
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import Any
 
 from ... import log
-from ...config import ScratchConfig
 from ...errors import StageError
 from ...free_space import FreeSpace
-from ...jail.stage import stage
-from ..background import BackgroundJobs
+from ..background import FAILED, BackgroundJobs
 from ..shared_resources import Resources
-from ..slots import flush
 from ..slots.leases import Slot
+from .slot_jobs import making
 from .teardown import INODES_FLOOR, Teardown
 
 RETRY_S = 10.0
@@ -95,20 +92,15 @@ class Spares:
         return self._is_needed
 
     def _make(self, slot: Slot) -> None:
-        resources, shape = self._resources, self._shape
-
-        def work() -> dict[str, Any]:
-            try:
-                make_spare(resources, slot, shape)
-            except (StageError, OSError) as error:
-                return {"error": str(error)}
-            return {}
+        shape = self._shape
+        work = making(self._resources, slot, shape.size, shape.inodes_of(shape.size))
 
         def done(result: dict[str, Any] | None) -> None:
-            error = "the background job has failed" if result is None else result.get("error")
+            error = FAILED if result is None else result
             if error:
                 self._retry_at = time.monotonic() + RETRY_S
-                log.event("spare.failed", logging.WARNING, slot=slot.number, error=error)
+                text = str(StageError(**error))
+                log.event("spare.failed", logging.WARNING, slot=slot.number, error=text)
             slot.ready = not error
             if error or self._is_closed or self._is_needed or shape != self._shape:
                 self._is_needed = False
@@ -129,14 +121,3 @@ class Spares:
     def _has_room(self) -> bool:
         config = self._resources.config
         return FreeSpace.at(config.state_dir).holds(2 * config.disk_floor, 2 * INODES_FLOOR)
-
-
-def make_spare(resources: Resources, slot: Slot, shape: ScratchConfig) -> None:
-    """Make directories and scratch of a spare, on the disk when this returns. Raises StageError."""
-    with stage("spare"):
-        os.makedirs(f"{slot.path}/runs", mode=0o700)
-        os.mkdir(slot.scratch, mode=0o700)
-    resources.scratch.make(slot.path, slot.uid, shape.size, shape.inodes_of(shape.size))
-    with stage("spare"):
-        flush.file_system(slot.scratch)
-        resources.slots.commit(slot)

@@ -15,23 +15,27 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
 
 from ... import log, procfs, wire
 from ...errors import StageError
 from ...free_space import FreeSpace
 from .. import cursor_files
 from ..background import BackgroundJobs
+from ..job_process import Done
 from ..runs import run_directory
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.reclaim import Remains, reclaim
 from ..workers import Workers
+from .slot_jobs import empty_slot, emptying
 
 STUCK_S = 5.0
 """Seconds between two tries to empty a slot in which something is left. Often that is only a dead
 process, which the host's first process has not collected yet."""
+
+COLLECTION_S, PAUSE_S = 0.05, 0.001
+"""How long the loop waits for the collection of dead processes of a slot, before a background job
+does so; and the seconds between two looks."""
 
 INODES_FLOOR = 64
 """With fewer free, the disk counts as full."""
@@ -55,6 +59,7 @@ class Teardown:
         self._workers = workers
         self._releases: dict[int, list[Finish]] = {}
         self._emptying: set[int] = set()  # slots with a background job that empties them
+        self._awaited: dict[int, float] = {}  # slots with dead processes -> until when
         self._retry_at = 0.0
         self.on_reclaimed: Callable[[], None] = lambda: None
 
@@ -77,8 +82,9 @@ class Teardown:
         """Vacate the slots that have become idle."""
         for number in list(self._releases):
             slot = self._slots.leased.get(number)  # None: it is being emptied already
-            if slot is None or self._workers.is_busy(slot):
+            if slot is None or self._workers.is_busy(slot) or self._awaits_collection(slot):
                 continue
+            self._awaited.pop(number, None)
             try:
                 folders = vacate(self._resources, slot)
             except StageError as error:
@@ -89,6 +95,14 @@ class Teardown:
                 self.reclaim_later(slot)
             else:
                 self._reclaim(slot, folders)
+
+    def _awaits_collection(self, slot: Slot) -> bool:
+        """The uid of a slot without workers has a process: mostly a dead shim or init, which this
+        process or the spawner collects in a moment. It is looked at again soon, for a while."""
+        if not procfs.is_user_of_any(slot.uid):
+            return False
+        now = time.monotonic()
+        return now < self._awaited.setdefault(slot.number, now + COLLECTION_S)
 
     def _is_over(self, slot: Slot) -> bool:
         """The client need not wait for the reclaim of `slot`: no process has its uid, no session
@@ -103,11 +117,20 @@ class Teardown:
         config = self._resources.config
         return FreeSpace.at(config.state_dir).holds(config.disk_floor, INODES_FLOOR)
 
-    def retry_in(self) -> float | None:
-        """Seconds until stuck slots are tried again; None: no slot is stuck."""
+    def due_in(self) -> float | None:
+        """Seconds until `maintain` has something to do; None: nothing but an event does that."""
+        if self._awaited:
+            return PAUSE_S
         if not self._slots.stuck - self._emptying:
             return None
         return max(0.0, self._retry_at - time.monotonic())
+
+    def maintain(self) -> None:
+        """Do what is due: look again at slots with dead processes, and try stuck ones again."""
+        if self._awaited:
+            self.go_on()
+        if self._slots.stuck - self._emptying and self._retry_at <= time.monotonic():
+            self.retry()
 
     def retry(self) -> None:
         """Try once more to empty the stuck slots."""
@@ -119,30 +142,29 @@ class Teardown:
         """Have a vacated slot without folders reclaimed in a background job that nobody waits
         for."""
         self._emptying.add(slot.number)
-        work, done = self._job(slot, [])
-        self._jobs.put_off(f"empty slot {slot.number}", work, done, [slot.lock.fileno()])
+        work, keep = emptying(self._resources, slot), [slot.lock.fileno()]
+        self._jobs.put_off(f"empty slot {slot.number}", work, self._ending(slot), keep)
 
     def _reclaim(self, slot: Slot, folders: list[int]) -> None:
-        """Have a vacated slot reclaimed in a background job, at once."""
+        """Have a vacated slot reclaimed at once. The folders may take long, so the job has a child
+        of its own."""
         self._emptying.add(slot.number)
-        work, done = self._job(slot, folders)
+        state_dir = self._resources.config.state_dir
         try:
-            keep = [*folders, slot.lock.fileno()]
-            self._jobs.begin(f"empty slot {slot.number}", work, done, keep)
+            self._jobs.begin(
+                f"empty slot {slot.number}",
+                lambda: empty_slot(state_dir, slot.number, slot.uid, folders),
+                self._ending(slot),
+                [*folders, slot.lock.fileno()],
+            )
         except StageError as error:  # no process can be made
             self._emptied(slot, Remains([str(error)], []))
         finally:
             wire.close_all(folders)
 
-    def _job(
-        self, slot: Slot, folders: list[int]
-    ) -> tuple[Callable[[], Any], Callable[[Any], None]]:
-        """The work of a background job that reclaims `slot`, and the end of it."""
-        state = self._resources.config.state_dir
-        return (
-            lambda: asdict(reclaim(state, slot.number, slot.uid, folders)),
-            lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN),
-        )
+    def _ending(self, slot: Slot) -> Done:
+        """The end of a background job that reclaims `slot`."""
+        return lambda left: self._emptied(slot, Remains(**left) if left else _UNKNOWN)
 
     def _emptied(self, slot: Slot, remains: Remains) -> None:
         self._emptying.discard(slot.number)

@@ -7,8 +7,8 @@ the first that acknowledges has the run. Silence means that the next one is trie
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
 They show the host as it was when they were made, and wait for AGE_S at most. A warm entry waits for
 `warm_s`. Of more than `warm_max` the newest goes: if the oldest went, sessions that take turns
-would never find a warm one. All that wait go when the jail changes (a new copy of host files, a
-reload), and at the end of the daemon.
+would never find a warm one. All warm ones go when the host is short of memory. All that wait go
+when the jail changes (a new copy of host files, a reload), and at the end of the daemon.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ WARM_SIZE = 7 << 20
 WARM_SHARE = 8
 """Warm entries at one time: so many at most, and those that this part of the host's memory holds.
 Each has two processes, together of WARM_SIZE."""
+
+SHORT_SHARE = 16
+"""While less than this part of the host's memory is available, no entry stays warm."""
+
+LOOK_S = 1.0
+"""Between two looks at the memory, while entries are warm."""
 
 REFILL_S = 0.5
 """Seconds after which entries are made also while the runs that have taken them go on."""
@@ -83,7 +89,10 @@ class Entries:
         self._refill_at = 0.0
         self.size = 0
         self.warm_s = 0.0
-        self.warm_max = warm_max(host_memory.size())
+        self._memory = host_memory.size()
+        self._look_at = 0.0
+        self._is_short = False
+        self.warm_max = warm_max(self._memory)
 
     # -- a run
 
@@ -175,7 +184,7 @@ class Entries:
         if self._spawner.spec is not None and self._spawner.spec != spec:
             self.flush()
         for entry in self._warm():
-            if now - entry.since >= self.warm_s:
+            if now - entry.since >= self.warm_s or self._lacks_memory(now):
                 self._remove(entry)
         if self.size == 0:
             return
@@ -191,6 +200,7 @@ class Entries:
         """Seconds until `maintain` has something to do; None: nothing but an event does that."""
         now = time.monotonic()
         at = [entry.since + self.warm_s for entry in self._warm()]
+        at += [self._look_at] if at else []
         if self.size:
             at += [entry.since + AGE_S for entry in self._waiting]
             at += [self._refill_at] if self._may_make() else []
@@ -234,8 +244,16 @@ class Entries:
             self._remove(entry)
         elif entry.state == "warm" and before != "warm" and entry.shim:
             self._rested(entry.shim.pid)
-            if len(self._warm()) > self.warm_max:
+            if len(self._warm()) > self.warm_max or self._lacks_memory(entry.since):
                 self._remove(entry)
+
+    def _lacks_memory(self, now: float) -> bool:
+        """The host has little memory left, as the last look shows; a look is due every LOOK_S."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            with contextlib.suppress(OSError, ValueError):  # then as before
+                self._is_short = host_memory.available() < self._memory // SHORT_SHARE
+        return self._is_short
 
     def _remove(self, entry: JailEntry) -> None:
         self._selector.unregister(entry.sock)

@@ -38,8 +38,9 @@ _IMAGE = re.compile(r"(.*)(/(?:slots|folders)/[^/]+/image)( \(deleted\))?")
 FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOATIME
 
 
-def make(path: str, size: int, inodes: int) -> None:
-    """An empty ext4 of `size` bytes at `path`, nothing reserved for root, a small journal.
+def make(path: str, size: int, inodes: int, tree: str = "") -> None:
+    """An ext4 of `size` bytes at `path`, nothing reserved for root, a small journal. It has a copy
+    of the directory `tree`, or is empty.
 
     Raises StageError "image".
     """
@@ -47,7 +48,7 @@ def make(path: str, size: int, inodes: int) -> None:
     try:
         with stage("image"), open(fresh, "wb") as file:
             file.truncate(size)
-        _make_file_system(fresh, inodes)
+        _make_file_system(fresh, inodes, tree)
         os.rename(fresh, path)
     except BaseException:  # also a signal that ends the process: raised again
         with contextlib.suppress(OSError):
@@ -55,11 +56,12 @@ def make(path: str, size: int, inodes: int) -> None:
         raise
 
 
-def _make_file_system(path: str, inodes: int) -> None:
+def _make_file_system(path: str, inodes: int, tree: str) -> None:
     # Small images had inodes of 128 bytes before e2fsprogs 1.46.4: without nanoseconds, up to 2038.
     command = [
         "mkfs.ext4", "-q", "-F", "-m", "0", "-N", str(inodes), "-I", "256", "-J", "size=4",
-        "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", path,
+        "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0",
+        *(["-d", tree] if tree else []), path,
     ]  # fmt: skip
     path_of_tools = "/usr/sbin:/sbin:/usr/bin:/bin"
     try:
@@ -104,17 +106,18 @@ def detach(target: str) -> int | None:
         return fd
 
 
+def is_worth_forgetting(root: int) -> bool:
+    """The file system of `root` (detach) has so much data that `forget` is worth a line of the
+    kernel, which logs each shutdown as an alert."""
+    status = os.fstatvfs(root)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize > FORGET_MIN
+
+
 def forget(root: int) -> None:
     """Have the file system of `root` (detach) forget all that is not on the disk yet, so that
     closing it does not wait for data that is about to be removed. The data on the disk stays. The
-    caller has the removal on record.
-
-    A file system of another kind, and one with at most FORGET_MIN bytes, is left as it is: the
-    kernel logs each shutdown as an alert.
+    caller has the removal on record. A file system of another kind is left as it is.
     """
-    status = os.fstatvfs(root)
-    if (status.f_blocks - status.f_bfree) * status.f_frsize <= FORGET_MIN:
-        return
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     try:
         fcntl.ioctl(fd, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
@@ -113,6 +112,14 @@ class Slot:
         return f"{self.path}/runs/{run}"
 
 
+def commit(path: str, session: str) -> None:
+    """The slot at `path` is complete: from here on it survives a restart. A spare does not: its
+    file has room for a name, and no name."""
+    flush.write(f"{path}/session", session or NO_NAME)
+    flush.directory(path)
+    flush.directory(os.path.dirname(path))
+
+
 class Slots:
     """All slots of one daemon.
 
@@ -141,19 +148,9 @@ class Slots:
         os.makedirs(self._dir, mode=0o700, exist_ok=True)
 
     def lease(self, session: str) -> Slot:
-        """A vacant slot for `session`, with empty directories; there is one (`prove`). Raises
-        OSError when the disk takes no directory; then no slot is leased."""
+        """A vacant slot for `session`; there is one (`prove`). provision.py makes all in it."""
         number = min(self.vacant)
-        slot = self._slot(number, session, self.vacant.pop(number))
-        try:
-            os.makedirs(f"{slot.path}/runs", mode=0o700)
-            os.mkdir(slot.scratch, mode=0o700)
-        except OSError:  # a full disk
-            del self.leased[number]
-            shutil.rmtree(slot.path, ignore_errors=True)
-            slot.lock.close()
-            raise
-        return slot
+        return self._slot(number, session, self.vacant.pop(number))
 
     def set_aside(self) -> Slot:
         """A vacant slot that becomes a spare; there is one."""
@@ -207,13 +204,6 @@ class Slots:
         for lock in (*self.vacant.values(), *self.proving.values(), *spares):
             lock.close()
         self.vacant, self.proving, self.spares = {}, {}, {}
-
-    def commit(self, slot: Slot) -> None:
-        """The slot is complete: from here on it survives a restart. A spare does not: its file has
-        room for a name, and no name."""
-        flush.write(f"{slot.path}/session", slot.session or NO_NAME)
-        flush.directory(slot.path)
-        flush.directory(self._dir)
 
     def adopt(self, number: int, session: str) -> Slot:
         """Lease the slot again that an earlier daemon leased to `session`. Raises Invalid when

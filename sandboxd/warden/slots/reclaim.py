@@ -1,7 +1,8 @@
 """The reclaim of a slot: the one way to take all of it back, and the proof that nothing remains.
 
-The end of a session, the start of a daemon, the check for leaks and the cleanup after a private
-daemon call `reclaim`. It can be done any number of times: each step removes what is still there.
+The end of a session, the start of a daemon and the check for leaks call `reclaim`. It can be done
+any number of times: each step removes what is still there. The cleanup after a private daemon has
+only the directory of a daemon that is gone, and cannot know its uids (private_cleanup.py).
 
     processes     of the slot's uid are killed (uid_processes.py)
     file systems  are closed: the scratch, whose data is dropped, and virtual folders
@@ -125,7 +126,7 @@ def _forget(path: str, scratch: int) -> None:
     """Drop the data of the slot at `path` that is not on the disk, once it is on the disk that no
     session has the slot: else a host that loses power now would give the session its slot back
     without this data."""
-    if os.path.lexists(f"{path}/session"):
+    if os.path.lexists(f"{path}/session") or not images.is_worth_forgetting(scratch):
         return
     try:
         flush.directory(path)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 
 from ...config import ScratchConfig
 from ...jail import syscalls
@@ -29,6 +30,10 @@ DIRECTORIES = {"work": 0o755, "tmp": 0o1777, "stage": 0o700} | {
 }
 
 
+BLANK = "-tree.ext4"
+"""The end of the name of a blank."""
+
+
 class ScratchMaker:
     """Makes, mounts and removes the scratches of one daemon."""
 
@@ -43,11 +48,10 @@ class ScratchMaker:
             if self._config.kind == "image":
                 self._copy_blank(f"{slot_path}/image", size, inodes)
             self.mount(slot_path, size, inodes)
-            for name, mode in DIRECTORIES.items():
-                path = f"{slot_path}/scratch/{name}"
-                os.mkdir(path)
-                os.chown(path, uid, uid)
-                os.chmod(path, mode)
+            if self._config.kind == "tmpfs":
+                make_directories(f"{slot_path}/scratch")
+            for name in DIRECTORIES:
+                os.chown(f"{slot_path}/scratch/{name}", uid, uid)
 
     def mount(self, slot_path: str, size: int, inodes: int) -> None:
         """Mount the scratch of a slot; read back that it is a mount of that size."""
@@ -69,14 +73,26 @@ class ScratchMaker:
         images.unmount(f"{slot_path}/scratch")
 
     def _copy_blank(self, image: str, size: int, inodes: int) -> None:
-        """A fresh image at `image`, copied from the blank of its size."""
-        blank = f"{self._blanks}/{size}-{inodes}.ext4"
+        """A fresh image at `image`, copied from the blank of its size, which has the directories
+        already: they are the dearest part of a scratch."""
+        blank = f"{self._blanks}/{size}-{inodes}{BLANK}"
         if not os.path.exists(blank):
-            images.make(blank, size, inodes)
+            with tempfile.TemporaryDirectory(".new", dir=self._blanks) as tree:
+                make_directories(tree)
+                images.make(blank, size, inodes, tree)
+            with contextlib.suppress(FileNotFoundError):  # an empty one, of an earlier version
+                os.unlink(f"{self._blanks}/{size}-{inodes}.ext4")
         with open(blank, "rb") as source, open(image, "xb") as copy, contextlib.ExitStack() as undo:
             undo.callback(os.unlink, image)
             images.copy_sparse(source.fileno(), copy.fileno(), size)
             undo.pop_all()
+
+
+def make_directories(root: str) -> None:
+    """Make the directories of a scratch below `root`, owned by root."""
+    for name, mode in DIRECTORIES.items():
+        os.mkdir(f"{root}/{name}")
+        os.chmod(f"{root}/{name}", mode)
 
 
 def clone_into(stack: contextlib.ExitStack, path: str) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
+from sandboxd.warden.job_process import IDLE_S
+
 from ..bench import SLOTS, Bench
 from ..cpu_group import switches, title
 from ..daemon import WARM, Daemon, default
@@ -54,8 +56,8 @@ def measure(bench: Bench) -> Measured:
 
 
 def _after_rest(daemon: Daemon) -> list[int]:
-    """The processes after the time for which sessions stay warm."""
-    time.sleep(default("runs", "warm_s") + _SETTLE_S)
+    """The processes after the time for which sessions stay warm, and job processes wait."""
+    time.sleep(max(default("runs", "warm_s"), IDLE_S) + _SETTLE_S)
     return daemon.group.pids()
 
 

@@ -3,6 +3,7 @@ cannot be made is free afterwards."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -125,8 +126,16 @@ def _fail(_: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sandboxd.warden.slots.scratch.images.mount", refuse)
 
 
+def _fill(_: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "makedirs", full)
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "stage"), [(None, _kill, "job"), (_fail, None, "scratch")]
+    ("before", "after", "stage"),
+    [(None, _kill, "job"), (_fail, None, "scratch"), (_fill, None, "lease")],
 )
 def test_slot_that_cannot_be_made_is_free_afterwards_and_its_request_refused(
     work: Work,

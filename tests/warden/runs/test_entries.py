@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxd import wire
+from sandboxd import host_memory, wire
 from sandboxd.jail.cgroup import Group
+from sandboxd.warden.runs import entries
 from sandboxd.warden.runs.entries import Entries, warm_max
 from sandboxd.warden.runs.jail_entry import JailEntry, Shim, Tenancy
 from sandboxd.warden.slots.leases import Slot
@@ -69,3 +70,35 @@ def test_sessions_that_take_turns_find_their_jails_although_there_are_too_many_o
 
 def test_warm_jails_of_a_small_host_leave_memory_for_runs() -> None:
     assert [warm_max(size << 20) for size in (16, 1024, 2048, 4096, 65536)] == [1, 18, 36, 64, 64]
+
+
+def test_warm_jails_go_while_the_host_is_short_of_memory(
+    stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    available = 1 << 60
+    monkeypatch.setattr(host_memory, "available", lambda: available)
+    monkeypatch.setattr(entries, "LOOK_S", 0.0)
+    runs = Claimed([tenancy(number) for number in range(4)], stack)
+    runs.rest(0)
+    runs.rest(1)
+    runs.entries.maintain()
+    assert [one.state for one in runs.claimed[:2]] == ["warm", "warm"]
+    available = 0
+    runs.rest(2)
+    assert runs.claimed[2].state == "gone", "it does not become warm"
+    runs.entries.maintain()
+    assert [one.state for one in runs.claimed] == ["gone", "gone", "gone", "claimed"]
+    available = 1 << 60
+    runs.rest(3)
+    assert runs.claimed[3].state == "warm"
+
+
+def test_memory_is_looked_at_only_while_jails_are_warm(
+    stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_memory, "available", lambda: 1 << 60)
+    runs = Claimed([tenancy(1)], stack)
+    assert runs.entries.due_in() is None
+    runs.rest(0)
+    due_s = runs.entries.due_in()
+    assert due_s is not None and due_s <= entries.LOOK_S < runs.entries.warm_s

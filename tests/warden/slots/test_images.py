@@ -155,7 +155,7 @@ def test_copy_of_a_blank_that_fails_leaves_no_file(
     with pytest.raises(StageError, match="scratch"):
         maker.make(str(slot), 65534, SIZE, 64)
     assert os.listdir(slot) == ["scratch"]
-    assert os.listdir(tmp_path / "blank") == [f"{SIZE}-64.ext4"], "the blank itself is good"
+    assert os.listdir(tmp_path / "blank") == [f"{SIZE}-64-tree.ext4"], "the blank itself is good"
 
 
 def written(device: str) -> int:
@@ -318,3 +318,19 @@ def test_reclaim_of_a_slot_can_be_done_again_and_finds_a_device_that_is_left(
         assert left.things == [device] and not path.exists()
     os.close(fd)
     until(lambda: not reclaim.reclaim(str(tmp_path), 1, 1_999_999_999))
+
+
+def test_blank_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
+    """An earlier version had blanks without directories."""
+    maker = scratch.ScratchMaker(ScratchConfig(), str(tmp_path))
+    images.make(str(tmp_path / "blank" / f"{SIZE}-64.ext4"), SIZE, 64)
+    slot = tmp_path / "slot"
+    (slot / "scratch").mkdir(parents=True)
+    maker.make(str(slot), 65534, SIZE, 64)
+    try:
+        assert os.listdir(tmp_path / "blank") == [f"{SIZE}-64-tree.ext4"]
+        for name, mode in scratch.DIRECTORIES.items():
+            status = (slot / "scratch" / name).stat()
+            assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (65534, 65534, mode)
+    finally:
+        maker.unmount(str(slot))

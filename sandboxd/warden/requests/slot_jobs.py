@@ -1,0 +1,49 @@
+"""The jobs that every session has: a slot is made, and it is emptied. They are data, so the job
+process can do them (job_process.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..background import reported
+from ..job_process import JobSpec
+from ..shared_resources import Resources
+from ..slots.leases import Slot
+from ..slots.provision import provision
+from ..slots.reclaim import reclaim
+
+
+def make_slot(**arguments: Any) -> dict[str, Any]:
+    """Provision a slot; the fields of the StageError, if there is one."""
+    return reported(lambda: provision(**arguments))()
+
+
+def empty_slot(
+    state_dir: str, number: int, uid: int, folders: Sequence[int] = ()
+) -> dict[str, list[str]]:
+    """Reclaim a slot; the fields of what remains."""
+    return asdict(reclaim(state_dir, number, uid, folders))
+
+
+FUNCTIONS = (make_slot, empty_slot)
+
+
+def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:
+    """The making of a slot with a scratch of `size` bytes and `inodes`."""
+    places = [mount.name for mount in slot.folders]
+    if slot.workspace and slot.workspace.place:
+        places.append(slot.workspace.place)
+    config = resources.config
+    arguments = {
+        "state_dir": config.state_dir, "kind": config.scratch.kind, "path": slot.path,
+        "uid": slot.uid, "size": size, "inodes": inodes, "session": slot.session, "places": places,
+    }  # fmt: skip
+    return JobSpec(make_slot, arguments)
+
+
+def emptying(resources: Resources, slot: Slot) -> JobSpec:
+    """The reclaim of a slot."""
+    place = {"state_dir": resources.config.state_dir, "number": slot.number, "uid": slot.uid}
+    return JobSpec(empty_slot, place)
