@@ -200,7 +200,8 @@ class RunLink:
             task = asyncio.create_task(self._serve(connection))
             self.tasks.add(task)
             task.add_done_callback(self._ended)
-            if delay := self._pace.spend(1):
+            self._pace.spend(1)
+            if delay := self._pace.delay:
                 self._pause = asyncio.get_running_loop().call_later(delay, self._go_on)
             self.resume()
 
