@@ -31,6 +31,7 @@ class NetworkBounds:
 class Share:
     """The use of one session or one owner.
 
+    links        runs that have the share
     connections  open ones
     left         bytes that may still be transferred in this day
     resolving    the names that are resolved at this moment
@@ -38,6 +39,7 @@ class Share:
 
     bounds: NetworkBounds
     clock: Clock
+    links: int = 0
     connections: int = 0
     resolving: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESOLUTIONS))
 
@@ -69,6 +71,12 @@ class Share:
         filled = self._bucket + (now - self._at) * self.bounds.rate
         self._bucket = min(filled, self.bounds.rate)
         self._at = now
+
+    @property
+    def is_unused(self) -> bool:
+        """No byte has been transferred in this day."""
+        self._renew(self.clock())
+        return self.left == self.bounds.bytes
 
     @property
     def is_used_up(self) -> bool:

@@ -23,8 +23,8 @@ PROTECTIONS = (
         "the name in TLS, requests written anew, no other protocol",
         ("network_hosts.py", "config_network.py", "broker/"),
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
-               "tests/e2e/test_network.py", "tests/e2e/test_network_requests.py",
-               "tests/e2e/test_network_restart.py", "tests/e2e/test_network_secrets.py"),
+               "tests/e2e/network/test_hosts.py", "tests/e2e/network/test_requests.py",
+               "tests/e2e/network/test_restart.py", "tests/e2e/network/test_secrets.py"),
         remains="hosts behind one front differ by the name in TLS alone; an allowed host "
         "can pass data on; a host that shows headers gives a secret away",
     ),
@@ -33,10 +33,12 @@ PROTECTIONS = (
         "a process with a uid of its own, without capabilities, in a cgroup and a mount view of "
         "its own without the state; it knows a run by a link from the warden alone; connections, "
         "bytes and rate of a session and of an owner are bounded",
-        ("warden/network/", "broker/broker.py", "broker/shares.py"),
-        tests=("tests/e2e/test_network_bounds.py", "tests/broker/test_shares.py"),
+        ("warden/network/", "broker/broker.py", "broker/run_link.py",
+         "broker/open_connections.py", "broker/shares.py"),
+        tests=("tests/e2e/network/test_bounds.py", "tests/e2e/network/test_flood.py",
+               "tests/broker/test_run_link.py", "tests/broker/test_shares.py"),
         remains="counts of a day begin again with a new broker; a broker that is taken over "
-        "reaches what the host reaches",
+        "reaches what the host reaches; eight owners together can use all connections",
     ),
     Protection(
         "names",

@@ -12,22 +12,24 @@ import os
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from .daemon import Daemon
-from .network_world import World, client, run, world
+from .world import World, run
 
 pytestmark = pytest.mark.needs("ip", "openssl", "nsenter", "curl")
 
-PROFILES = """
+
+def profiles(_: World) -> str:
+    """One profile for all tools."""
+    return """
 [network.profiles.packages]
 hosts = ["index.example:443", "index.example:80", "*.files.example:443"]
 """
+
 
 TRUST = {
     "PIP_CERT": "ca.pem", "GIT_SSL_CAINFO": "/home/work/ca.pem",
@@ -35,24 +37,6 @@ TRUST = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1", "npm_config_cafile": "/home/work/ca.pem",
 }  # fmt: skip
 """The certificate of the suite; a server of the world needs none of it."""
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[World]:
-    with world() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def daemon(network: World) -> Iterator[Daemon]:
-    with network.daemon(PROFILES) as one:
-        yield one
-
-
-@pytest.fixture
-def http(daemon: Daemon) -> Iterator[httpx.Client]:
-    with client(daemon) as one:
-        yield one
 
 
 def go(http: httpx.Client, network: World, command: str, image: str, **files: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from .daemon import OURS, Daemon, running
+from ..daemon import OURS, Daemon, running
 
 DAEMON, SERVER, OTHER, PRIVATE = "11.0.0.1", "11.0.0.2", "11.0.0.3", "10.99.0.2"
 """Addresses: of the daemon's namespace, and of the servers: two public ones and a private one."""
@@ -49,12 +49,13 @@ connections = 4
 bytes = 2000000
 rate = 50000000
 idle_s = 3
+connect_s = 1
 [network.profiles.closed]
 hosts = ["index.example:80"]
 owners = ["AKIANOBODY"]
 """
 
-SERVERS = Path(__file__).with_name("network_servers.py")
+SERVERS = Path(__file__).with_name("servers.py")
 
 
 class World:

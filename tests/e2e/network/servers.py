@@ -1,6 +1,6 @@
 """The servers of the tests of the network: run as a script in a namespace of its own.
 
-    python network_servers.py ROOT CERTIFICATE KEY ADDRESS...
+    python servers.py ROOT CERTIFICATE KEY ADDRESS...
 
 On each address it serves the files below ROOT over HTTP (80) and TLS (443), and TLS that asks for a
 second ClientHello on 444. Some paths are special:
