@@ -81,5 +81,5 @@ class OpenConnections:
         self._bytes["received"] += received
 
     def counts(self) -> dict[str, Any]:
-        """OpenConnections by outcome, bytes, and open connections."""
+        """Connections by outcome, bytes, and open connections."""
         return {"outcomes": self.outcomes, "bytes": self._bytes, "open": self.open}

@@ -4,7 +4,7 @@ The listening socket belongs to the network namespace of the run; the sockets to
 the namespace of the broker. The end of a link ends the listening socket and all connections of the
 run: its shim has ended. A run connects to nothing else of the broker.
 
-OpenConnections beyond a bound wait in the listening socket for a place. Where none gets free for as
+Connections beyond a bound wait in the listening socket for a place. Where none gets free for as
 long as a connection may take (`connect_s`), those that wait are turned away, until there is one.
 """
 

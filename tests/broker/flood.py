@@ -1,4 +1,4 @@
-"""OpenConnections to a broker in a process of its own; the end of the process has the result as JSON.
+"""Connections to a broker in a process of its own; the end of the process has the result as JSON.
 
     python -m tests.broker.flood CONNECTIONS RUNS
 

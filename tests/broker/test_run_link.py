@@ -127,7 +127,7 @@ def test_want_of_descriptors_pauses_and_takes_no_cpu(monkeypatch: pytest.MonkeyP
     async def act() -> None:
         async with serving(9, 9) as world:
             run = world.run()
-            await eventually(lambda: len(world.broker.links) == 1)
+            await eventually(lambda: any(link._ready for link in world.broker.links))
             with socket.socket() as sock:
                 monkeypatch.setattr(socket.socket, "accept", accept)
                 with no_descriptor():
