@@ -15,6 +15,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import log, wire
@@ -200,7 +201,7 @@ class RunLink:
             connection = BrokeredConnection(sock, self._permission, shares, shares[0].resolving)
             task = asyncio.create_task(self._serve(connection))
             self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(partial(self._ended, sock))
 
     def _turn_away(self) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
@@ -221,7 +222,8 @@ class RunLink:
         outcome, meter = await connection.serve(self._refused)
         self._connections.count(outcome, meter.sent, meter.received)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        sock.close()  # a task that was cancelled before its first step has not done so
         self._tasks.discard(task)
         self._connections.open -= 1
         for share in self._shares.values():
