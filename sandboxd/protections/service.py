@@ -41,6 +41,17 @@ PROTECTIONS = (
         "reaches what the host reaches; eight owners together can use all connections",
     ),
     Protection(
+        "filters of api and broker",
+        "both have a filter of system calls as programs have: they make no namespace, process or "
+        "program, trace nothing, and reach no bpf, keyring or io_uring; the broker has a list of "
+        "the calls that it needs, and opens files for reading alone; read back at the start",
+        ("jail/daemon_filters.py", "jail/seccomp.py", "warden/startup.py",
+         "warden/network/broker_process.py"),
+        tests=("tests/jail/test_daemon_filters.py",
+               "tests/e2e/network/test_bounds.py::test_api_and_broker_have_filters"),
+        remains="allowed calls reach the kernel; the api writes the files of its user",
+    ),
+    Protection(
         "names",
         "names of clients are resolved as the slot's uid in a view of the scratch alone, "
         "with openat2 beneath the workdir, without magic links",

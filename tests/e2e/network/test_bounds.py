@@ -78,6 +78,18 @@ def test_broker_has_no_rights_and_sees_no_state(daemon: Daemon) -> None:
     assert "/broker\n" in groups
 
 
+def test_api_and_broker_have_filters(daemon: Daemon) -> None:
+    assert daemon.process
+    until(lambda: broker_of(daemon))
+    pid = daemon.process.pid
+    modes = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        title = Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").decode()
+        status = Path(f"/proc/{child}/status").read_text()
+        modes[title] = status.partition("\nSeccomp:\t")[2][:1]
+    assert modes["sandboxd: api"] == modes["sandboxd: broker"] == "2"
+
+
 def test_broker_has_no_descriptor_of_a_run_that_is_over(http: httpx.Client, daemon: Daemon) -> None:
     broker = until(lambda: broker_of(daemon))
     before = len(os.listdir(f"/proc/{broker}/fd"))
