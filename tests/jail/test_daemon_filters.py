@@ -1,4 +1,4 @@
-"""The system call filters of the api and the broker, with attacks of a process that is taken over."""
+"""The system call filters of the api and the broker, with attacks of one that is taken over."""
 
 from __future__ import annotations
 

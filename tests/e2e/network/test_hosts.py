@@ -70,7 +70,10 @@ def test_target_that_only_resembles_one_of_the_profile_is_refused(
     )
 
 
-@pytest.mark.parametrize("name", ["private", "own", "loopback", "metadata", "mapped"])
+@pytest.mark.parametrize(
+    "name",
+    ["private", "own", "loopback", "metadata", "mapped", "translated", "translated-own"],
+)
 def test_name_of_an_address_that_is_not_public_is_refused(http: httpx.Client, name: str) -> None:
     result = run(http, "packages", f"curl -sS http://{name}.example/hello")
     assert f"{name}.example:80 has no public address" in result.out

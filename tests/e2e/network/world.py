@@ -34,13 +34,16 @@ NAMES = {
     "loopback.example": "127.0.0.1",
     "metadata.example": "169.254.169.254",
     "mapped.example": "::ffff:127.0.0.1",
+    "translated.example": "64:ff9b::10.99.0.2",
+    "translated-own.example": f"64:ff9b::{DAEMON}",
 }
 
 PROFILES = f"""
 [network.profiles.packages]
 hosts = ["index.example:443", "index.example:80", "index.example:444", "*.files.example:443",
          "private.example:80", "own.example:80", "loopback.example:80", "metadata.example:80",
-         "mapped.example:80", "far.example:81", "nowhere.example:80"]
+         "mapped.example:80", "translated.example:80", "translated-own.example:80",
+         "far.example:81", "nowhere.example:80"]
 [network.profiles.internal]
 hosts = ["listed.example:80", "{PRIVATE}:80", "index.example:80"]
 [network.profiles.small]
