@@ -180,7 +180,7 @@ PROTECTIONS = (
         "users of the host",
         "on a plain Unix socket the kernel names the user, who is the owner; administration is "
         "root's and that of configured groups; the groups are those at the time of the connection",
-        ("api/http/peer.py", "unix_peer.py", "unix_peer.py", "api/access/callers.py", "warden/host_groups.py"),
+        ("unix_peer.py", "api/http/peer.py", "api/access/callers.py", "warden/host_groups.py"),
         tests=("tests/api/test_users.py", "tests/api/test_routes.py", "tests/e2e/test_users.py",
                "tests/e2e/test_service.py"),
         remains="a process that has an open connection acts as the user who made it",
