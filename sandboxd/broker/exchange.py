@@ -9,7 +9,6 @@ many bytes, as the head says that has been written anew.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Sequence
 from typing import Protocol
@@ -113,13 +112,10 @@ class Exchange:
     async def carry_out(self, request: h11.Request) -> None:
         """Send the request with its body, while the response is received."""
         await self._send(request)
-        body = asyncio.create_task(self._send_body(), name="body")
-        try:
+        async with asyncio.TaskGroup() as group:
+            body = group.create_task(self._send_body(), name="body")
             await self._receive_response(request.method)
-        finally:
             body.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Stopped, OSError):
-                await body
 
     async def _send(self, event: h11.Event) -> None:
         data = self._server.send(event)
@@ -131,12 +127,13 @@ class Exchange:
         try:
             while isinstance(event := await self._client.next_event(), h11.Data):
                 await self._send(h11.Data(data=event.data))
-            if isinstance(event, h11.EndOfMessage):
-                await self._send(h11.EndOfMessage())
-            else:  # the client has gone in the middle of its body
-                self._stream.close()
-        except (Stopped, h11.LocalProtocolError):
-            self._stream.close()
+            if not isinstance(event, h11.EndOfMessage):
+                raise Stopped("cut", "the client has ended its request too early")
+            await self._send(h11.EndOfMessage())
+        except h11.LocalProtocolError as error:
+            raise Stopped("cut", f"the request cannot be passed on: {error}") from None
+        except OSError:
+            pass  # the server takes no more of it; the response says why
 
     async def _receive_response(self, method: bytes) -> None:
         while True:

@@ -161,3 +161,21 @@ def test_transfer_ends_with_the_bytes_of_the_day(pairs: tuple[Pair, Pair], pipes
             task.cancel()
 
     go(act)
+
+
+def test_reader_that_takes_nothing_ends_its_connection(
+    pairs: tuple[Pair, Pair], pipes: Pipes
+) -> None:
+    (source, ours), (_, theirs) = pairs
+
+    async def act() -> None:
+        loop = asyncio.get_running_loop()
+        counter = Meter([Share(NetworkBounds(1, 1 << 40, 1 << 40), lambda: 0.0)], 0.1)
+        sending = asyncio.create_task(loop.sock_sendall(source, bytes(40 * LONG)))
+        with pytest.raises(Stopped, match="no byte has come"):
+            async with counter.idle_bound():
+                await copy(ours, theirs, counter, False)
+        sending.cancel()
+
+    go(act)
+    assert pipes.taken == 0

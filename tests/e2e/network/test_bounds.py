@@ -25,6 +25,14 @@ def test_bytes_of_a_day_end(http: httpx.Client) -> None:
     assert "used up" in result.log[0]
 
 
+def test_upload_without_an_end_is_ended(http: httpx.Client) -> None:
+    for form in ("-T -", "-H Transfer-Encoding: -H 'Content-Length: 99999999999' -T -"):
+        command = f"curl -sS {form} http://index.example/up </dev/zero; echo over"
+        result = run(http, "small", command)
+        assert result.out.endswith("over\n")
+        assert "the bytes of this day are used up" in result.log[0]
+
+
 def test_silent_connection_is_closed(http: httpx.Client) -> None:
     head = b"POST http://index.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
     result = python(http, f"ask({head!r})", "small")

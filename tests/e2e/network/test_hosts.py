@@ -26,6 +26,7 @@ def files(network: World) -> list[dict[str, str]]:
     "url",
     [
         "http://index.example/hello", "https://index.example/hello", "https://INDEX.example/hello",
+        "http://index.example./hello", "https://Index.Example./hello",
         "https://a.files.example/hello", "http://index.example:80/hello",
         "https://index.example:444/hello",
     ],

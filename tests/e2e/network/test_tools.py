@@ -231,3 +231,24 @@ def test_maven_asks_the_proxy(http: httpx.Client, network: World) -> None:
     command = "mvn -q -B -gs own.xml -s own.xml validate && echo valid"
     out = go(http, network, command, "java", pom__xml=pom, own__xml=settings)
     assert out.endswith("valid\n")
+
+
+@pytest.mark.needs("gradle", "java")
+def test_gradle_asks_the_proxy(http: httpx.Client, network: World) -> None:
+    base = network.www / "gradle/own/parcel/1.0"
+    base.mkdir(parents=True)
+    parcel = (
+        "<project><modelVersion>4.0.0</modelVersion><groupId>own</groupId>"
+        "<artifactId>parcel</artifactId><version>1.0</version></project>"
+    )
+    (base / "parcel-1.0.pom").write_text(parcel)
+    with zipfile.ZipFile(base / "parcel-1.0.jar", "w") as archive:
+        archive.writestr("text", "from the jar")
+    build = (
+        "repositories { maven { url 'http://index.example/gradle' } }\n"
+        "configurations { parts }\n"
+        "dependencies { parts 'own:parcel:1.0' }\n"
+        "task fetch(type: Copy) { from configurations.parts; into 'parts' }\n"
+    )
+    command = "gradle -q --no-daemon -g $PWD/home fetch && ls parts"
+    assert go(http, network, command, "java", build__gradle=build).endswith("parcel-1.0.jar\n")
