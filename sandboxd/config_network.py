@@ -47,7 +47,7 @@ class OwnerNetworkConfig:
 
     connections: int = 256
     bytes: int = 100 * GIB
-    rate: int = 2 * GIB
+    rate: int = 4 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class ProfileConfig:
     """[network.profiles.NAME]: the hosts that a session may reach, and the bounds of one session.
 
     hosts        HOST:PORT, or *.NAME:PORT for the names one label below NAME
-    owners       access keys of the owners that may have the profile; none: all may
-    connections  open connections; further ones wait
+    owners       the owners that may have the profile, access keys or uid:N; none: all may
+    connections  open connections; further ones wait for connect_s and are refused then
     bytes        bytes in both directions in a day
     rate         bytes a second in both directions
-    connect_s    seconds for the name and the connection
+    connect_s    seconds for a place, and for the name and the connection
     idle_s       seconds without a byte after which a connection is closed
     """
 
@@ -67,7 +67,7 @@ class ProfileConfig:
     owners: tuple[str, ...] = ()
     connections: int = 64
     bytes: int = 20 * GIB
-    rate: int = 1 * GIB
+    rate: int = 2 * GIB
     connect_s: float = 15
     idle_s: float = 300
     owner: OwnerNetworkConfig = OwnerNetworkConfig()
@@ -127,7 +127,7 @@ def _problems(profile: ProfileConfig) -> Iterator[tuple[str, str]]:
         return
     for owner in profile.owners:
         if not owner:
-            yield "owners", "an access key is expected"
+            yield "owners", "an access key or uid:N is expected"
     for key in ("connections", "bytes", "rate", "connect_s", "idle_s"):
         if getattr(profile, key) <= 0:
             yield key, "a number above 0 is expected"

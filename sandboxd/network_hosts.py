@@ -168,6 +168,13 @@ def covered(target: HostPort, patterns: Iterable[HostPattern]) -> bool:
     return any(pattern.covers(target) for pattern in patterns)
 
 
+def translated(address: Address) -> ipaddress.IPv4Address | None:
+    """The address that a translator (NAT64, RFC 6052) makes of one with the well-known prefix."""
+    if isinstance(address, ipaddress.IPv6Address) and address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
+
+
 def is_public(address: Address) -> bool:
     """The address is one of the public network: not of this host, its networks, a multicast group,
     a metadata service, or a form of IPv6 that means another address."""
@@ -175,6 +182,6 @@ def is_public(address: Address) -> bool:
         return not any(address in network for network in _REFUSED_V4)
     if address.scope_id is not None:
         return False
-    if address in _NAT64:
-        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+    if (inner := translated(address)) is not None:
+        return is_public(inner)
     return address in _PUBLIC_V6 and not any(address in network for network in _REFUSED_V6)

@@ -18,7 +18,8 @@ SHARED = {
     "cgroup_settings", "cgroupfs", "config", "config_file", "config_folders", "config_network",
     "config_rules", "crash", "errors", "etc_names", "filewire", "free_space", "host_memory",
     "host_tasks", "link_targets", "listen_address", "log", "model", "network_hosts", "pidfds",
-    "procfs", "protections", "spool", "systemd", "threads", "wire", "wire_kinds", "wire_ops",
+    "procfs", "protections", "spool", "systemd", "threads", "unix_peer", "wire", "wire_kinds",
+    "wire_ops",
 }  # fmt: skip
 MAY_IMPORT = {
     "jail": {"cgroup_settings", "cgroupfs", "errors", "model", "pidfds", "procfs"},

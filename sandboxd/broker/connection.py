@@ -122,7 +122,11 @@ class BrokeredConnection:
         server = await self._connect(target)
         with server:
             early = await self._client.open_tunnel()
+            await (
+                self._meter.wait()
+            )  # a debt of the rate is not taken from the time of the greeting
             await self._greet(server, target, early)
+            await self._meter.wait()
             async with self._meter.idle_bound():
                 await relay(self._client.sock, server, self._meter)
 
@@ -139,7 +143,7 @@ class BrokeredConnection:
                         break
                     first += data
                 await self._client.send(first)
-                await self._meter.count(len(first), False)
+                self._meter.add(len(first), False)
                 if again:
                     second = HelloCheck(target.host, is_second=True)
                     rest = await self._pass_hello(server, second, rest)
@@ -157,7 +161,7 @@ class BrokeredConnection:
             if not data:
                 raise Stopped("cut", "the client has gone before its ClientHello")
         await asyncio.get_running_loop().sock_sendall(server, check.hello)
-        await self._meter.count(len(check.hello), True)
+        self._meter.add(len(check.hello), True)
         return check.rest
 
     async def _forward(self, request: h11.Request) -> None:

@@ -86,6 +86,18 @@ class RunClient:
             self.sock.shutdown(socket.SHUT_WR)
 
 
+def turn_away(sock: socket.socket, stopped: Stopped) -> None:
+    """Send the reason to a client that is not served, without waiting, and close its connection."""
+    sock.setblocking(False)
+    with sock, contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError):
+            sock.recv(
+                HEAD_MAX
+            )  # unread bytes would reset the connection, and take the reason with it
+        sock.send(_response(stopped))
+        sock.shutdown(socket.SHUT_WR)
+
+
 def _response(stopped: Stopped) -> bytes:
     status = HTTPStatus(STATUS[stopped.outcome])
     body = f"sandboxd: {stopped.reason}\n".encode("utf-8", "backslashreplace")

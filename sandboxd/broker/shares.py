@@ -31,6 +31,7 @@ class NetworkBounds:
 class Share:
     """The use of one session or one owner.
 
+    links        runs that have the share
     connections  open ones
     left         bytes that may still be transferred in this day
     resolving    the names that are resolved at this moment
@@ -38,6 +39,7 @@ class Share:
 
     bounds: NetworkBounds
     clock: Clock
+    links: int = 0
     connections: int = 0
     resolving: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RESOLUTIONS))
 
@@ -51,15 +53,30 @@ class Share:
         """One more connection may be opened."""
         return self.connections < self.bounds.connections
 
-    def spend(self, size: int) -> float:
-        """Count the bytes of a transfer; the seconds that the next one has to wait."""
+    def spend(self, size: int) -> None:
+        """Count the bytes of a transfer."""
+        self._fill()
+        self.left -= size
+        self._bucket -= size
+
+    @property
+    def delay(self) -> float:
+        """The seconds that the next transfer has to wait."""
+        self._fill()
+        return max(0.0, -self._bucket / self.bounds.rate)
+
+    def _fill(self) -> None:
         now = self.clock()
         self._renew(now)
-        self.left -= size
         filled = self._bucket + (now - self._at) * self.bounds.rate
-        self._bucket = min(filled, self.bounds.rate) - size
+        self._bucket = min(filled, self.bounds.rate)
         self._at = now
-        return max(0.0, -self._bucket / self.bounds.rate)
+
+    @property
+    def is_unused(self) -> bool:
+        """No byte has been transferred in this day."""
+        self._renew(self.clock())
+        return self.left == self.bounds.bytes
 
     @property
     def is_used_up(self) -> bool:

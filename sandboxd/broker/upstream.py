@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from ..network_hosts import Address, HostPort, is_public
+from ..network_hosts import Address, HostPort, is_public, translated
 from .outcomes import Stopped
 
 TRIES = 4
@@ -54,7 +54,10 @@ def is_reachable(address: Address) -> bool:
 
 
 def _is_own(address: Address) -> bool:
-    """The kernel would take the address itself as the source of a connection to the address."""
+    """The kernel would take the address itself as the source of a connection to the address, or to
+    the one that a translator of the network (NAT64) would make of it."""
+    if (inner := translated(address)) is not None:
+        address = inner
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.connect((str(address), 9))  # a datagram socket sends nothing for that

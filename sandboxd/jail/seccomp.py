@@ -85,22 +85,39 @@ def compile(
     if not set_id:
         allowed = tuple(name for name in wanted.allowed if name not in UNSEEN)
         wanted = replace(wanted, allowed=allowed)
+    numbers = _numbers([*wanted.allowed, *wanted.refused, *wanted.ignored])
+    program = _program(_blocks(wanted, conditions, numbers, _NOTIFY))
+    refused = [*wanted.refused, *(c.call for c in conditions if c.errno == errno.EPERM)]
+    return Filter(program, {numbers[name]: name for name in refused if name in numbers})
+
+
+def compile_quiet(wanted: Profile, conditions: Sequence[Condition]) -> bytes:
+    """The filter of a process of the daemon: a refused call is answered EPERM, and nobody is
+    notified. Raises StageError."""
+    numbers = _numbers([*wanted.allowed, *wanted.refused, *wanted.ignored])
+    return _program(_blocks(wanted, conditions, numbers, _ERRNO | errno.EPERM))
+
+
+def _program(blocks: Mapping[int, Block]) -> bytes:
     architecture = _ARCHITECTURES.get(os.uname().machine)
     if architecture is None:
         raise StageError("seccomp", f"no profile for the architecture {os.uname().machine}")
-    numbers = _numbers([*wanted.allowed, *wanted.refused, *wanted.ignored])
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
-        *_tree(_intervals(_blocks(wanted, conditions, numbers))),
+        *_tree(_intervals(blocks)),
     ]
     if len(code) > _INSTRUCTIONS_MAX:
         raise StageError("seccomp", f"{len(code)} instructions; {_INSTRUCTIONS_MAX} are possible")
-    program = b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
-    refused = [*wanted.refused, *(c.call for c in conditions if c.errno == errno.EPERM)]
-    return Filter(program, {numbers[name]: name for name in refused if name in numbers})
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
+
+
+def apply_quiet(program: bytes) -> None:
+    """Filter this process and all that it starts. CAP_SYS_ADMIN is needed."""
+    with stage("seccomp"):
+        syscalls.seccomp(program)
 
 
 def apply(program: bytes) -> int:
@@ -137,22 +154,23 @@ def _numbers(wanted: list[str]) -> dict[str, int]:
 
 
 def _blocks(
-    wanted: Profile, conditions: Sequence[Condition], numbers: Mapping[str, int]
+    wanted: Profile, conditions: Sequence[Condition], numbers: Mapping[str, int], refusal: int
 ) -> dict[int, Block]:
-    """For each number of the profile the instructions that decide about the call."""
+    """For each number of the profile the instructions that decide about the call; `refusal` is the
+    action of a refused one."""
     blocks = {name: [(_RETURN, 0, 0, _ALLOW)] for name in wanted.allowed}
     for condition in reversed(conditions):
         if condition.call in blocks:
-            blocks[condition.call] = [*_check(condition), *blocks[condition.call]]
-    blocks |= {name: [(_RETURN, 0, 0, _NOTIFY)] for name in wanted.refused}
+            blocks[condition.call] = [*_check(condition, refusal), *blocks[condition.call]]
+    blocks |= {name: [(_RETURN, 0, 0, refusal)] for name in wanted.refused}
     blocks |= {name: [(_RETURN, 0, 0, _ERRNO | 0)] for name in wanted.ignored}
     return {numbers[name]: block for name, block in blocks.items() if name in numbers}
 
 
-def _check(condition: Condition) -> Block:
+def _check(condition: Condition, refusal: int) -> Block:
     """Refuse if the condition holds. The low half of an argument comes first on
     both architectures, which are little-endian."""
-    action = _NOTIFY if condition.errno == errno.EPERM else _ERRNO | condition.errno
+    action = refusal if condition.errno == errno.EPERM else _ERRNO | condition.errno
     block = [(_LOAD, 0, 0, _ARGUMENTS + 8 * condition.index)]
     if condition.mask != ALL_BITS:
         block.append((_AND, 0, 0, condition.mask))

@@ -222,8 +222,16 @@ def prctl_each(option: tuple[int, ...], numbers: Iterable[int]) -> list[int]:
 def seccomp_listener(program: bytes) -> int:
     """seccomp(2), SECCOMP_SET_MODE_FILTER with SECCOMP_FILTER_FLAG_NEW_LISTENER (Linux 5.0):
     `program` is an array of sock_filter; the descriptor, close-on-exec, of its listener."""
+    return _set_filter(program, _SECCOMP_FILTER_FLAG_NEW_LISTENER)
+
+
+def seccomp(program: bytes) -> None:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER, without a listener."""
+    _set_filter(program, 0)
+
+
+def _set_filter(program: bytes, flags: int) -> int:
     fprog = _Program(len(program) // 8, program)
-    flags = _SECCOMP_FILTER_FLAG_NEW_LISTENER
     return _check(_seccomp(_SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(fprog)))
 
 

@@ -51,9 +51,9 @@ PROTECTIONS = (
         "nothing else in its network namespace differs",
         ("shim/broker_socket.py", "shim/main.py"),
         attacks=("proxy-port",),
-        tests=("tests/e2e/test_network.py::"
+        tests=("tests/e2e/network/test_hosts.py::"
                "test_session_without_a_profile_has_no_proxy_and_no_way",
-               "tests/e2e/test_network.py::test_socket_of_the_broker_is_the_only_change"),
+               "tests/e2e/network/test_hosts.py::test_socket_of_the_broker_is_the_only_change"),
     ),
     Protection(
         "empty root",

@@ -23,8 +23,8 @@ PROTECTIONS = (
         "the name in TLS, requests written anew, no other protocol",
         ("network_hosts.py", "config_network.py", "broker/"),
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
-               "tests/e2e/test_network.py", "tests/e2e/test_network_requests.py",
-               "tests/e2e/test_network_restart.py", "tests/e2e/test_network_secrets.py"),
+               "tests/e2e/network/test_hosts.py", "tests/e2e/network/test_requests.py",
+               "tests/e2e/network/test_restart.py", "tests/e2e/network/test_secrets.py"),
         remains="hosts behind one front differ by the name in TLS alone; an allowed host "
         "can pass data on; a host that shows headers gives a secret away",
     ),
@@ -33,10 +33,23 @@ PROTECTIONS = (
         "a process with a uid of its own, without capabilities, in a cgroup and a mount view of "
         "its own without the state; it knows a run by a link from the warden alone; connections, "
         "bytes and rate of a session and of an owner are bounded",
-        ("warden/network/", "broker/broker.py", "broker/shares.py"),
-        tests=("tests/e2e/test_network_bounds.py", "tests/broker/test_shares.py"),
+        ("warden/network/", "broker/broker.py", "broker/run_link.py",
+         "broker/open_connections.py", "broker/shares.py"),
+        tests=("tests/e2e/network/test_bounds.py", "tests/e2e/network/test_flood.py",
+               "tests/broker/test_run_link.py", "tests/broker/test_shares.py"),
         remains="counts of a day begin again with a new broker; a broker that is taken over "
-        "reaches what the host reaches",
+        "reaches what the host reaches; eight owners together can use all connections",
+    ),
+    Protection(
+        "filters of api and broker",
+        "both have a filter of system calls as programs have: they make no namespace, process or "
+        "program, trace nothing, and reach no bpf, keyring or io_uring; the broker has a list of "
+        "the calls that it needs, and opens files for reading alone; read back at the start",
+        ("jail/daemon_filters.py", "jail/seccomp.py", "warden/startup.py",
+         "warden/network/broker_process.py"),
+        tests=("tests/jail/test_daemon_filters.py",
+               "tests/e2e/network/test_bounds.py::test_api_and_broker_have_filters"),
+        remains="allowed calls reach the kernel; the api writes the files of its user",
     ),
     Protection(
         "names",
@@ -167,7 +180,7 @@ PROTECTIONS = (
         "users of the host",
         "on a plain Unix socket the kernel names the user, who is the owner; administration is "
         "root's and that of configured groups; the groups are those at the time of the connection",
-        ("api/http/peer.py", "api/access/callers.py", "warden/host_groups.py"),
+        ("unix_peer.py", "api/http/peer.py", "api/access/callers.py", "warden/host_groups.py"),
         tests=("tests/api/test_users.py", "tests/api/test_routes.py", "tests/e2e/test_users.py",
                "tests/e2e/test_service.py"),
         remains="a process that has an open connection acts as the user who made it",

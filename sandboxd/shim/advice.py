@@ -153,7 +153,8 @@ def _unreached(facts: StepFacts) -> str:
         return "" if not missing else PROXY_ONLY if facts.network else NO_NETWORK
     first, more = facts.refused[0], len(facts.refused) - 1
     others = f" (and {more} more in the log)" if more else ""
-    return f"the network refused a connection: {first}{others}; name a host of the profile"
+    remedy = "; name a host of the profile" if "is not in profile" in first else ""
+    return f"the network refused a connection: {first}{others}{remedy}"
 
 
 def _wants_network(output: str) -> bool:

@@ -1,12 +1,20 @@
-"""The start of another interpreter of root, with a socket to it and a file with its values."""
+"""Another interpreter of root, a child of the warden: its start with a file of values, the socket
+to it, and its end.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from typing import Any
+
+from .. import log, wire
 
 SOCKET, VALUES = 3, 4
 """The descriptors of a new interpreter: the socket to its warden, and the file with its values."""
@@ -42,6 +50,83 @@ def start(module: str, values: int, environ: tuple[str, ...] = ()) -> tuple[int,
         raise
     ours.setblocking(False)
     return pid, ours
+
+
+class Interpreter:
+    """The interpreter `name` of this moment, if there is one.
+
+    `heard` takes its messages, and `ended` is called once it is gone, whatever the reason.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        selector: selectors.BaseSelector,
+        heard: Callable[[dict[str, Any]], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._selector = selector
+        self._heard = heard
+        self._ended = ended
+        self._sock: socket.socket | None = None
+        self.pid = 0
+
+    @property
+    def runs(self) -> bool:
+        """There is one."""
+        return self._sock is not None
+
+    def start(self, module: str, values: int, environ: tuple[str, ...] = ()) -> None:
+        """Start it, and close the file `values`. Raises OSError."""
+        try:
+            self.pid, self._sock = start(module, values, environ)
+        finally:
+            os.close(values)
+        self._selector.register(self._sock, selectors.EVENT_READ, self._hear)
+
+    def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        """Send it a message. Raises OSError."""
+        assert self._sock
+        wire.send(self._sock, message, fds)
+
+    def _hear(self) -> None:
+        """Take in a message, or its end."""
+        assert self._sock
+        try:
+            message = wire.receive_plain(self._sock)
+        except BlockingIOError:
+            return
+        if message is None:
+            self._log_end()
+            self.stop()
+        else:
+            self._heard(message)
+
+    def collected(self, pid: int) -> None:
+        """A child of the warden has ended. It need not be this one."""
+        if self.runs and self.pid == pid:
+            self._log_end()
+            self._forget()
+
+    def stop(self, wait: bool = False) -> None:
+        """End it, if there is one, and with `wait` collect it."""
+        if self.runs:
+            pid = self.pid
+            os.kill(pid, signal.SIGKILL)  # not collected yet: the pid is still its own
+            if wait:
+                os.waitpid(pid, 0)
+            self._forget()
+
+    def _forget(self) -> None:
+        assert self._sock
+        self._selector.unregister(self._sock)
+        self._sock.close()
+        self._sock, self.pid = None, 0
+        self._ended()
+
+    def _log_end(self) -> None:
+        log.event(f"{self._name}.ended", logging.ERROR, pid=self.pid)
 
 
 def inherited() -> socket.socket:

@@ -25,7 +25,7 @@ from .. import crash, log, systemd
 from ..config import METRICS, Config
 from ..errors import ConfigError, SandboxdError
 from ..host_tasks import TaskMeter
-from ..jail import identity, syscalls
+from ..jail import daemon_filters, identity, seccomp, syscalls
 from ..jail.chroot import own_mounts
 from ..listen_address import ListenAddress, keyed_paths, parse
 from ..model import Guarantee
@@ -157,8 +157,10 @@ def _be_api(
     status = 1
     try:
         open_imports(uid, f"{config.state_dir}/view")
+        seccomp.apply_quiet(daemon_filters.of_api())
         identity.apply(uid, uid)
         identity.verify(uid, uid)
+        seccomp.verify()
         # After the change of uid, which would clear it (prctl(2)).
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
         os.chdir("/")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from sandboxd.broker import connection as connection_module
 from sandboxd.broker import upstream
 from sandboxd.broker.connection import BrokeredConnection, Permission
 from sandboxd.broker.shares import NetworkBounds, Share
@@ -41,3 +45,115 @@ async def _abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     answered.set()
     async with resolving:
         pass
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    """A listening socket of a host that the profile lists by its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def of(listener: socket.socket, name: str = "") -> Permission:
+    """The permission for a host at this address."""
+    port = listener.getsockname()[1]
+    patterns = [parse_pattern(f"{host}:{port}") for host in ("127.0.0.1", name) if host]
+    return Permission("s", "o", 1, "packages", tuple(patterns), tuple(patterns))
+
+
+def served(permission: Permission, share: Share, request: bytes) -> tuple[str, bytes]:
+    """The outcome of a connection, and the answer that its client has read."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.sendall(request)
+        connection = BrokeredConnection(theirs, permission, [share], asyncio.Semaphore(1))
+        outcome, _ = asyncio.run(connection.serve(lambda _: None))
+        ours.settimeout(10)
+        return outcome, ours.recv(65536)
+
+
+def unbounded() -> Share:
+    return Share(NetworkBounds(1, 1 << 40, 1 << 40), lambda: 0.0)
+
+
+def test_name_that_resolves_otherwise_a_moment_later_is_connected_as_it_was_checked(
+    monkeypatch: pytest.MonkeyPatch, server: socket.socket
+) -> None:
+    answers = [["127.0.0.1"], ["127.0.0.2"]]
+
+    async def getaddrinfo(self: object, host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, 1, 6, "", (address, port)) for address in answers.pop(0)]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    port = server.getsockname()[1]
+    get = b"GET http://rebound.example:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port
+    replying = threading.Thread(target=reply, args=(server, b"HTTP/1.1 204 No Content\r\n\r\n"))
+    replying.start()
+    one = unbounded()
+    outcome, answer = served(of(server, "rebound.example"), one, get)
+    replying.join()
+    assert (outcome, answer.split()[1]) == ("ok", b"204")
+    assert answers == [["127.0.0.2"]]  # asked once
+    outcome, answer = served(of(server, "rebound.example"), one, get)
+    assert (outcome, answer.split()[1]) == ("not-public", b"403")
+
+
+def reply(listener: socket.socket, answer: bytes) -> None:
+    with listener.accept()[0] as sock:
+        sock.recv(65536)
+        sock.sendall(answer)
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET http://index", b"CONNECT x:1 HTTP/1.1\r\nA: b"])
+def test_client_that_never_ends_its_head_is_ended(
+    monkeypatch: pytest.MonkeyPatch, server: socket.socket, beginning: bytes
+) -> None:
+    monkeypatch.setattr(connection_module, "HEAD_S", 0.01)
+    one = unbounded()
+    outcome, answer = served(of(server), one, beginning)
+    assert (outcome, answer.split()[1]) == ("bad-request", b"400")
+
+
+def test_head_of_a_server_without_an_end_is_cut(server: socket.socket) -> None:
+    endless = b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 100_000
+    replying = threading.Thread(target=reply_as_far_as_read, args=(server, endless))
+    replying.start()
+    port = server.getsockname()[1]
+    get = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port
+    outcome, answer = served(of(server), unbounded(), get)
+    replying.join()
+    assert (outcome, answer.split()[1]) == ("cut", b"502")
+
+
+def reply_as_far_as_read(listener: socket.socket, answer: bytes) -> None:
+    try:
+        reply(listener, answer)
+    except (ConnectionResetError, BrokenPipeError):
+        pass
+
+
+def test_debt_of_the_rate_takes_nothing_from_the_time_of_the_greeting(
+    monkeypatch: pytest.MonkeyPatch, server: socket.socket
+) -> None:
+    """A tunnel of a session that has used up its rate for a moment would fail for want of time."""
+    monkeypatch.setattr(connection_module, "HEAD_S", 0.2)
+    hello = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + b"\0\0"
+    record = b"\x16\3\1" + (len(hello) + 4).to_bytes(2) + b"\1" + len(hello).to_bytes(3) + hello
+    answer = b"\x15\3\3\0\2\2\x28"
+
+    async def act() -> str:
+        loop = asyncio.get_running_loop()
+        one = Share(NetworkBounds(1, 1 << 40, 1000), loop.time)
+        one.spend(1300)  # 0.3 s of debt
+        ours, theirs = socket.socketpair()
+        port = server.getsockname()[1]
+        with ours:
+            ours.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % port + record)
+            ours.shutdown(socket.SHUT_WR)
+            connection = BrokeredConnection(theirs, of(server), [one], asyncio.Semaphore(1))
+            replying = loop.run_in_executor(None, reply, server, answer)
+            outcome, _ = await connection.serve(lambda _: None)
+            await replying
+        return outcome
+
+    assert asyncio.run(act()) == "ok"

@@ -5,14 +5,8 @@ from __future__ import annotations
 import h11
 import pytest
 
-from sandboxd.broker.forward import (
-    ForwardedRequest,
-    Secret,
-    end_to_end,
-    rewritten,
-    secret_of,
-    split,
-)
+from sandboxd.broker.exchange import body_size, end_to_end
+from sandboxd.broker.forward import ForwardedRequest, Secret, rewritten, secret_of, split
 from sandboxd.broker.outcomes import Stopped
 from sandboxd.network_hosts import HostPort
 
@@ -116,3 +110,20 @@ def test_headers_of_the_connection_and_those_that_it_names_are_left_out() -> Non
                (b"upgrade", b"h2c"), (b"te", b"x"), (b"proxy-authorization", b"x"),
                (b"content-length", b"3"), (b"accept", b"x")]  # fmt: skip
     assert end_to_end(headers) == [(b"content-length", b"3"), (b"accept", b"x")]
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "size"),
+    [
+        (b"GET", 200, [(b"Content-Length", b"7")], 7), (b"GET", 200, [], 0),
+        (b"HEAD", 200, [(b"Content-Length", b"7")], 0),
+        (b"GET", 304, [(b"Content-Length", b"7")], 0), (b"GET", 204, [], 0),
+        (b"POST", 404, [(b"Content-Length", b"0")], 0),
+        (b"GET", 200, [(b"Content-Length", b"7"), (b"Transfer-Encoding", b"chunked")], 0),
+    ],
+)  # fmt: skip
+def test_size_of_a_body_is_that_of_its_framing(
+    method: bytes, status: int, headers: list[tuple[bytes, bytes]], size: int
+) -> None:
+    response = h11.Response(status_code=status, headers=headers)
+    assert body_size(method, response) == size

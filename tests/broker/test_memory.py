@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandboxd.broker.broker import CONNECTIONS_MAX
+from sandboxd.broker.open_connections import CONNECTIONS_MAX
 from sandboxd.broker.relay import CHUNK
 from sandboxd.warden.network.broker_link import LIMITS
 

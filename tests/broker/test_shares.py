@@ -29,13 +29,15 @@ def test_connections_have_room_up_to_the_bound() -> None:
 def test_transfer_waits_as_long_as_its_rate_demands() -> None:
     clock = Clock()
     one = share(clock)
-    assert one.spend(100) == 0.0  # the bucket was full
-    assert one.spend(50) == 0.5
-    clock.now += 0.5
-    assert one.spend(100) == 1.0
-    clock.now += 100
-    assert one.spend(100) == 0.0  # a long rest fills the bucket once
-    assert one.spend(10) == 0.1
+    for size, rest, delay in (
+        (100, 0.0, 0.0),  # the bucket was full
+        (50, 0.0, 0.5), (100, 0.5, 1.0),
+        (100, 100.0, 0.0),  # a long rest fills the bucket once
+        (10, 0.0, 0.1),
+    ):  # fmt: skip
+        clock.now += rest
+        one.spend(size)
+        assert one.delay == delay
 
 
 def test_bytes_of_a_day_end_and_begin_again_a_day_later() -> None:

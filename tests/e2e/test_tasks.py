@@ -136,7 +136,6 @@ def test_failing_fork_is_answered_503_and_readyz_says_so_until_there_is_room(fol
         for answer in (
             http.get(f"/session/{id}/files"),
             http.post(f"/session/{id}/upload", files={"src": ("a", b"b")}),
-            http.post("/session", json={"image": "c"}),
             http.post(f"/session/{id}", json={"mode": "batch", "options": {"exec": "true"}}),
         ):
             assert answer.status_code == 503, answer.text

@@ -7,21 +7,11 @@ here. Neither has one on a Unix socket with `auth=keypair`: its client is a prox
 
 from __future__ import annotations
 
-import errno
-import socket
-import struct
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
-_SO_PEERGROUPS = 59  # Linux 4.13
-_GID = struct.Struct("I")
-
-_OPTION_MAX = 1024
-"""Bytes of an option that Python can read: 256 groups. A user with more counts as one without."""
-
-_NO_ID = 0xFFFFFFFF
+from ... import unix_peer
 
 _KEY = "sandboxd.peer"
 
@@ -36,24 +26,12 @@ class Peer:
 
 def peer_at(sock: Any) -> Peer | None:
     """The user at the other end of the Unix socket `sock`; None: the kernel names none."""
-    _, uid, gid = _CREDENTIALS.unpack(
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    )
-    if uid == _NO_ID:
+    _, uid, gid = unix_peer.credentials(sock)
+    if uid == unix_peer.NO_ID:
         return None
     if uid == 0:  # it has all rights without a group
         return Peer(0, frozenset())
-    return Peer(uid, frozenset({gid, *_further_groups(sock)}))
-
-
-def _further_groups(sock: Any) -> list[int]:
-    try:
-        groups = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _OPTION_MAX)
-    except OSError as error:
-        if error.errno not in (errno.ERANGE, errno.ENOPROTOOPT):
-            raise
-        return []
-    return [gid for (gid,) in _GID.iter_unpack(groups)]
+    return Peer(uid, frozenset({gid, *unix_peer.further_groups(sock)}))
 
 
 def offer_peer(scope: MutableMapping[str, Any], peer: Peer | None) -> None:

@@ -7,7 +7,9 @@ listening socket through the link (shim/broker_socket.py). So no byte of a conne
 descriptor of one, comes to the warden.
 
 A broker that ends is started again after a moment, and one that does not answer is killed. Each
-new broker gets links to all runs. A change of the profiles is a new broker, too.
+new broker gets links to all runs. A link that is lost, since the socket of the broker is full or
+the broker can open no more descriptors, is made again after a moment. A change of the profiles is a
+new broker, too.
 """
 
 from __future__ import annotations
@@ -15,9 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import selectors
-import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ from ... import log, wire
 from ...config import STEP_LIMITS
 from ...errors import StageError
 from ...model import MIB
-from .. import interpreter
 from ..doctor.checks import broker_uid
+from ..interpreter import Interpreter
 from ..runs import run_directory
 from ..runs.worker import Worker
 from ..shared_resources import Resources
@@ -37,15 +37,15 @@ from . import broker_process
 from .broker_process import BrokerSpec
 
 RESTART_S = 1.0
-"""Between two starts of a broker."""
+"""Between two starts of a broker, and before a lost link is made again."""
 
 PING_S, SILENCE_S, START_S = 10.0, 30.0, 120.0
 """How often a broker is asked for its counts, and when a silent one is killed: later at its start,
 which loads modules from a disk that may be slow."""
 
 LIMITS = dataclasses.replace(STEP_LIMITS, memory=1536 * MIB, pids=broker_process.TASKS)
-"""The limits of its cgroup. Each of broker.CONNECTIONS_MAX connections may hold a relay.CHUNK in
-each direction while both ends read slowly, 1000 MiB together: no tenant may have it killed."""
+"""The limits of its cgroup. Each of CONNECTIONS_MAX connections may hold a relay.CHUNK in each
+direction while both ends read slowly, 1000 MiB together: no tenant may have it killed."""
 
 OUTCOMES_MAX = 32
 
@@ -62,12 +62,13 @@ class BrokerLink:
         resources: Resources,
         workers: Callable[[], Sequence[Worker]],
     ) -> None:
-        self._selector = selector
+        self._process = Interpreter("broker", selector, self._hear, self._forget)
+        self.collected, self.stop = self._process.collected, self._process.stop
         self._resources = resources
         self._workers = workers
-        self._process: tuple[int, socket.socket] | None = None
         self._spec: BrokerSpec | None = None
-        self._start_at = self._ping_at = self._heard_at = 0.0
+        self._start_at = self._ping_at = self._heard_at = self._link_at = 0.0
+        self._lost: set[tuple[str, int]] = set()
         self._before: dict[str, int] = {}
         self._own: dict[str, int] = {}
         self._is_closed = False
@@ -81,35 +82,34 @@ class BrokerLink:
         if self._spec and (not wanted or self._spec.network != network):
             self.stop()
             self._start_at = now
-        if wanted and self._process is None and now >= self._start_at:
+        if wanted and not self._process.runs and now >= self._start_at:
             self._start(now)
-        if self._process and now >= self._ping_at:
+        if self._process.runs and now >= self._ping_at:
             self._ping(now)
+        if self._lost and self._process.runs and now >= self._link_at:
+            self._link_again()
 
     def due_in(self) -> float | None:
         """Seconds until `maintain` has something to do; None: nothing but an event does that."""
         if self._is_closed or not self._resources.config.network.profiles:
             return None
-        at = self._ping_at if self._process else self._start_at
+        at = self._ping_at if self._process.runs else self._start_at
+        if self._lost and self._process.runs:
+            at = min(at, self._link_at)
         return max(0.0, at - time.monotonic())
 
     def _start(self, now: float) -> None:
         self._start_at = now + RESTART_S
         try:
             spec = self._make_spec()
-            values = spec.write()
-            try:
-                module = broker_process.__name__
-                self._process = interpreter.start(module, values, broker_process.ENVIRON)
-            finally:
-                os.close(values)
+            module = broker_process.__name__
+            self._process.start(module, spec.write(), broker_process.ENVIRON)
         except (OSError, StageError) as error:
             log.event("broker.failed", logging.ERROR, error=str(error))
             self._start_at = now + SILENCE_S
             return
         self._spec = spec
         self._heard_at, self._ping_at = now + START_S, now + PING_S
-        self._selector.register(self._process[1], selectors.EVENT_READ, self._hear)
         for worker in self._workers():
             self.link(worker.slot, worker.run)
 
@@ -128,44 +128,20 @@ class BrokerLink:
         )  # fmt: skip
 
     def _ping(self, now: float) -> None:
-        assert self._process
         self._ping_at = now + PING_S
         if now - self._heard_at > SILENCE_S:
-            log.event("broker.silent", logging.ERROR, pid=self._process[0])
+            log.event("broker.silent", logging.ERROR, pid=self._process.pid)
             self.stop()
             return
         with contextlib.suppress(OSError):  # full, or at its end: the silence or the end is seen
-            wire.send(self._process[1], {"ping": True})
+            self._process.send({"ping": True})
 
-    def _hear(self) -> None:
-        """Take in a message of the broker, or its end."""
-        assert self._process
-        try:
-            message = wire.receive_plain(self._process[1])
-        except BlockingIOError:
-            return
-        if message is None:
-            self._log_end()
-            self.stop()
-            return
+    def _hear(self, message: dict[str, Any]) -> None:
         self._heard_at = time.monotonic()
         if isinstance(counts := message.get("counts"), dict):
             self._own = _flat(counts)
-
-    def collected(self, pid: int) -> None:
-        """A child of the warden has ended. It need not be the broker."""
-        if self._process and self._process[0] == pid:
-            self._log_end()
-            self._forget()
-
-    def stop(self, wait: bool = False) -> None:
-        """End the broker, if there is one, and with `wait` collect it. Open connections end."""
-        if self._process:
-            pid = self._process[0]
-            os.kill(pid, signal.SIGKILL)  # not collected yet: the pid is still its own
-            if wait:
-                os.waitpid(pid, 0)
-            self._forget()
+        elif isinstance(lost := message.get("lost"), dict):
+            self._lose(str(lost.get("session")), wire.number(lost, "run"))
 
     def close(self) -> None:
         """End the broker, and start none any more."""
@@ -173,34 +149,40 @@ class BrokerLink:
         self.stop(wait=True)
 
     def _forget(self) -> None:
-        if self._process:
-            self._selector.unregister(self._process[1])
-            self._process[1].close()
-        self._process, self._spec = None, None
+        self._spec = None
+        self._lost.clear()
         self._before = {key: count for key, count in self._sum().items() if key != "open"}
         self._own = {}
-
-    def _log_end(self) -> None:
-        assert self._process
-        log.event("broker.ended", logging.ERROR, pid=self._process[0])
 
     # -- runs
 
     def link(self, slot: Slot | None, run: int | None) -> None:
         """Give a run of a session with a profile to the broker. A run without a link goes on; its
-        connections wait for the next broker."""
-        if self._process is None or slot is None or run is None or slot.network is None:
+        connections wait for the next one."""
+        if not self._process.runs or slot is None or run is None or slot.network is None:
             return
         grant = dataclasses.asdict(slot.network) | {"session": slot.session, "run": run}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             try:
-                wire.send(self._process[1], {"link": grant}, [ours.fileno()])
+                self._process.send({"link": grant}, [ours.fileno()])
                 run_directory.send(slot.run_path(run), {"op": "broker"}, theirs.fileno())
             except OSError as error:
                 log.event(
                     "broker.no_link", logging.WARNING, slot=slot.number, run=run, error=str(error)
                 )
+                self._lose(slot.session, run)
+
+    def _lose(self, session: str, run: int) -> None:
+        """The link of a run has not arrived."""
+        self._lost.add((session, run))
+        self._link_at = time.monotonic() + RESTART_S
+
+    def _link_again(self) -> None:
+        lost, self._lost = self._lost, set()
+        for worker in self._workers():
+            if worker.slot and (worker.slot.session, worker.run) in lost:
+                self.link(worker.slot, worker.run)
 
     # -- counts
 

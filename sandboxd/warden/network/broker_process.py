@@ -3,8 +3,9 @@
     cgroup    a group of its own, with limits
     secrets   the files with the headers of profiles, which no other process reads
     mounts    a view without the state of the daemon: an empty file system covers it
-    identity  a uid of its own, no capabilities, no_new_privs
     rlimits   no core, few processes, many descriptors
+    seccomp   the system calls that it needs
+    identity  a uid of its own, no capabilities, no_new_privs
 
 Only then it loads third-party code (broker/broker.py). It ends with its warden.
 """
@@ -24,7 +25,7 @@ from ... import crash, log
 from ...config_file import from_table
 from ...config_network import NetworkConfig, SecretConfig
 from ...errors import StageError
-from ...jail import identity, syscalls
+from ...jail import daemon_filters, identity, seccomp, syscalls
 from ...jail.cgroup import Group
 from ...jail.chroot import own_mounts
 from ...jail.stage import expect, stage
@@ -108,8 +109,10 @@ def _confine(spec: BrokerSpec) -> None:
             (resource.RLIMIT_NOFILE, files),
         ):  # fmt: skip
             resource.setrlimit(kind, (value, value))
+    seccomp.apply_quiet(daemon_filters.of_broker())
     identity.apply(spec.uid, spec.uid)
     identity.verify(spec.uid, spec.uid)
+    seccomp.verify()
     # After the change of uid, which would clear it (prctl(2)).
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     with stage("broker view"):

@@ -26,14 +26,13 @@ import json
 import os
 import shutil
 import socket
-import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ... import wire
+from ... import unix_peer, wire
 from ...errors import StageError
 from ...jail import syscalls
 from ...jail.cgroup import Group
@@ -49,10 +48,8 @@ SPARES_MAX = 8
 
 CONNECT_S = 2.0
 
-_CREDENTIALS = struct.Struct("iii")
 _FILES = ("console", "journal", "cursor")
 _SPARE = "spare-"
-
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
@@ -233,8 +230,7 @@ def send(path: str, message: dict[str, Any], fd: int) -> None:
 
 def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:
     """Pid and pidfd of the process at the other end, if it has `uid` already."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, peer_uid, _ = _CREDENTIALS.unpack(credentials)
+    pid, peer_uid, _ = unix_peer.credentials(sock)
     if peer_uid != uid:
         return None
     try:

@@ -117,15 +117,6 @@ def _filters(values: dict[str, Any]) -> dict[str, Filter]:
     }
 
 
-def start(spec: SpawnerSpec) -> tuple[int, socket.socket]:
-    """Start a spawner, a child of this process; its pid, and the socket to it. Raises OSError."""
-    values = spec.write()
-    try:
-        return interpreter.start(__name__, values)
-    finally:
-        os.close(values)
-
-
 def main() -> None:
     """Be a spawner until the warden closes its end of the socket."""
     sock = interpreter.inherited()

@@ -7,14 +7,13 @@ warden's, since the files on the disk have been replaced, is not used.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
-import signal
-import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ... import log, wire
+from ..interpreter import Interpreter
 from . import spawner
 from .jail_entry import JailEntry
 from .spawner import SpawnerSpec
@@ -34,9 +33,9 @@ class SpawnerLink:
     """
 
     def __init__(self, selector: selectors.BaseSelector, crashed: Crashed) -> None:
-        self._selector = selector
+        self._process = Interpreter("spawner", selector, self._hear, self._forget)
+        self.collected, self.stop = self._process.collected, self._process.stop
         self._crashed = crashed
-        self._process: tuple[int, socket.socket] | None = None
         self._start_at = 0.0
         self._refused = False
         self.spec: SpawnerSpec | None = None
@@ -49,12 +48,11 @@ class SpawnerLink:
             return
         self._start_at = now + RESTART_S
         try:
-            self._process = spawner.start(spec)
+            self._process.start(spawner.__name__, spec.write())
         except OSError as error:
             log.event("spawner.failed", logging.ERROR, error=str(error))
             return
         self.spec = spec
-        self._selector.register(self._process[1], selectors.EVENT_READ, self._hear)
 
     def start_in(self) -> float | None:
         """Seconds until a start is due; None: none is."""
@@ -64,21 +62,11 @@ class SpawnerLink:
 
     def make(self, entry: JailEntry) -> None:
         """Have an entry forked. Raises OSError."""
-        assert self._process
-        wire.send(self._process[1], {"make": True}, [entry.end.fileno()])
+        self._process.send({"make": True}, [entry.end.fileno()])
         entry.end.close()
 
-    def _hear(self) -> None:
-        """Take in a message of the spawner, or its end."""
-        assert self._process
-        try:
-            message = wire.receive_plain(self._process[1])
-        except BlockingIOError:
-            return
-        if message is None:
-            self._log_end()
-            self.stop()
-        elif "crashed" in message:
+    def _hear(self, message: dict[str, Any]) -> None:
+        if "crashed" in message:
             self._crashed(wire.number(message, "crashed"), str(message.get("signal")))
         elif message.get("ready") == spawner.STAMP:
             self.is_ready = True
@@ -87,27 +75,5 @@ class SpawnerLink:
             self._refused = True
             self.stop()
 
-    def collected(self, pid: int) -> None:
-        """A child of the warden has ended. It need not be the spawner."""
-        if self._process and self._process[0] == pid:
-            self._log_end()
-            self._forget()
-
-    def stop(self, wait: bool = False) -> None:
-        """End the spawner, if there is one, and with `wait` collect it."""
-        if self._process:
-            pid = self._process[0]
-            os.kill(pid, signal.SIGKILL)  # not collected yet: the pid is still its own
-            if wait:
-                os.waitpid(pid, 0)
-            self._forget()
-
     def _forget(self) -> None:
-        if self._process:
-            self._selector.unregister(self._process[1])
-            self._process[1].close()
-        self._process, self.spec, self.is_ready = None, None, False
-
-    def _log_end(self) -> None:
-        assert self._process
-        log.event("spawner.ended", logging.ERROR, pid=self._process[0])
+        self.spec, self.is_ready = None, False

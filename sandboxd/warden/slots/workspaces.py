@@ -26,11 +26,10 @@ import hmac
 import json
 import os
 import socket
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ... import procfs
+from ... import procfs, unix_peer
 from ...errors import Invalid, StageError, Unavailable
 from ...jail import idmap, syscalls
 from ...jail.idmap import Ids
@@ -49,9 +48,6 @@ FILE_SYSTEMS = {"ext4": (5, 12), "xfs": (5, 12), "btrfs": (5, 15), "tmpfs": (6, 
 alone writes to the disks of these. Others are refused: the server of an NFS knows no map, and an
 overlay has the owners of two file systems."""
 
-_SO_PEERGROUPS = 59  # Linux 4.13
-_OPTION_MAX = 1024
-"""Bytes of an option that Python can read: 256 groups. A user with more counts as one without."""
 _LINKLESS = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_MAGICLINKS | syscalls.RESOLVE_NO_SYMLINKS
 _PLACE = os.O_PATH | os.O_DIRECTORY
 
@@ -84,12 +80,8 @@ def user_of(connection: int, listeners: Iterable[str]) -> User:
             raise Invalid("a workspace needs a connection to the Unix socket of the daemon")
         if _peer_name(sock):
             raise Invalid("a workspace needs a client whose own socket has no name")
-        ids = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        groups = b""
-        with contextlib.suppress(OSError):
-            groups = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _OPTION_MAX)
-    _, uid, gid = struct.unpack("iII", ids)
-    return User(Ids(uid, gid), tuple(number for (number,) in struct.iter_unpack("I", groups)))
+        _, uid, gid = unix_peer.credentials(sock)
+        return User(Ids(uid, gid), tuple(unix_peer.further_groups(sock)))
 
 
 def _peer_name(sock: socket.socket) -> str | bytes:

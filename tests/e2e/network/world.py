@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from .daemon import OURS, Daemon, running
+from ..daemon import OURS, Daemon, running
 
 DAEMON, SERVER, OTHER, PRIVATE = "11.0.0.1", "11.0.0.2", "11.0.0.3", "10.99.0.2"
 """Addresses: of the daemon's namespace, and of the servers: two public ones and a private one."""
@@ -34,13 +34,16 @@ NAMES = {
     "loopback.example": "127.0.0.1",
     "metadata.example": "169.254.169.254",
     "mapped.example": "::ffff:127.0.0.1",
+    "translated.example": "64:ff9b::10.99.0.2",
+    "translated-own.example": f"64:ff9b::{DAEMON}",
 }
 
 PROFILES = f"""
 [network.profiles.packages]
 hosts = ["index.example:443", "index.example:80", "index.example:444", "*.files.example:443",
          "private.example:80", "own.example:80", "loopback.example:80", "metadata.example:80",
-         "mapped.example:80", "far.example:81", "nowhere.example:80"]
+         "mapped.example:80", "translated.example:80", "translated-own.example:80",
+         "far.example:81", "nowhere.example:80"]
 [network.profiles.internal]
 hosts = ["listed.example:80", "{PRIVATE}:80", "index.example:80"]
 [network.profiles.small]
@@ -49,12 +52,13 @@ connections = 4
 bytes = 2000000
 rate = 50000000
 idle_s = 3
+connect_s = 1
 [network.profiles.closed]
 hosts = ["index.example:80"]
 owners = ["AKIANOBODY"]
 """
 
-SERVERS = Path(__file__).with_name("network_servers.py")
+SERVERS = Path(__file__).with_name("servers.py")
 
 
 class World:

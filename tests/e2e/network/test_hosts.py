@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,55 +9,12 @@ import pytest
 
 from sandboxd.shim.broker_socket import PORT
 
-from .daemon import Daemon
-from .network_world import Result, World, client, run, world
+from .programs import python
+from .world import World, run
 
 pytestmark = pytest.mark.needs("ip", "openssl", "nsenter", "curl")
 
 CURL = "curl -sS --cacert ca.pem --max-time 20"
-
-RAW = f"""
-import socket, sys
-PORT = {PORT}
-def ask(*parts, end=b""):
-    sock = socket.create_connection(("127.0.0.1", {PORT}), 20)
-    answer = b""
-    for part in parts:
-        sock.sendall(part)
-    try:
-        while data := sock.recv(65536):
-            answer += data
-    except ConnectionResetError:
-        answer += b"(reset)"
-    print(answer.decode("latin-1"))
-def connect(target, *more):
-    sock = socket.create_connection(("127.0.0.1", {PORT}), 20)
-    sock.sendall(b"CONNECT " + target + b" HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-    head = b""
-    while b"\\r\\n\\r\\n" not in head:
-        head += sock.recv(1)
-    return sock, head
-"""
-"""The beginning of programs that speak with the proxy themselves."""
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[World]:
-    with world() as one:
-        (one.www / "hello").write_text("hello\n")
-        yield one
-
-
-@pytest.fixture(scope="module")
-def daemon(network: World) -> Iterator[Daemon]:
-    with network.daemon() as one:
-        yield one
-
-
-@pytest.fixture
-def http(daemon: Daemon) -> Iterator[httpx.Client]:
-    with client(daemon) as one:
-        yield one
 
 
 @pytest.fixture
@@ -67,26 +22,11 @@ def files(network: World) -> list[dict[str, str]]:
     return [{"name": "ca.pem", "content": network.ca.read_text()}]
 
 
-def python(http: httpx.Client, program: str, profile: Any = "packages") -> Result:
-    """The run of a program that begins with RAW."""
-    main = {"name": "main.py", "content": RAW + program}
-    return run(http, profile, "python3 main.py", image="python", files=[main])
-
-
-def broker_of(daemon: Daemon) -> int:
-    """The pid of the broker of a daemon."""
-    assert daemon.process
-    pid = daemon.process.pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sandboxd: broker"):
-            return int(child)
-    return 0
-
-
 @pytest.mark.parametrize(
     "url",
     [
         "http://index.example/hello", "https://index.example/hello", "https://INDEX.example/hello",
+        "http://index.example./hello", "https://Index.Example./hello",
         "https://a.files.example/hello", "http://index.example:80/hello",
         "https://index.example:444/hello",
     ],
@@ -131,7 +71,10 @@ def test_target_that_only_resembles_one_of_the_profile_is_refused(
     )
 
 
-@pytest.mark.parametrize("name", ["private", "own", "loopback", "metadata", "mapped"])
+@pytest.mark.parametrize(
+    "name",
+    ["private", "own", "loopback", "metadata", "mapped", "translated", "translated-own"],
+)
 def test_name_of_an_address_that_is_not_public_is_refused(http: httpx.Client, name: str) -> None:
     result = run(http, "packages", f"curl -sS http://{name}.example/hello")
     assert f"{name}.example:80 has no public address" in result.out

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from .daemon import Daemon
-from .network_world import World, client, run, world
-from .test_network import broker_of, python
+from ..daemon import Daemon
+from .programs import broker_of, python
+from .world import World, run
 
 pytestmark = pytest.mark.needs("ip", "openssl", "nsenter", "curl")
 
 TOKEN = "Bearer of-the-operator"
 
 
-@pytest.fixture(scope="module")
-def network() -> Iterator[World]:
-    with world() as one:
-        (one.www / "hello").write_text("hello\n")
-        yield one
-
-
-@pytest.fixture(scope="module")
-def daemon(network: World) -> Iterator[Daemon]:
+def profiles(network: World) -> str:
     token = network.folder / "token"
     token.write_text(TOKEN + "\n")
     token.chmod(0o600)
-    profiles = f"""
+    return f"""
 [network.profiles.packages]
 hosts = ["index.example:443", "index.example:80", "other.example:443"]
 [network.profiles.packages.secrets.token]
@@ -42,14 +33,6 @@ file = "{token}"
 [network.profiles.plain]
 hosts = ["index.example:443", "index.example:80"]
 """
-    with network.daemon(profiles) as one:
-        yield one
-
-
-@pytest.fixture
-def http(daemon: Daemon) -> Iterator[httpx.Client]:
-    with client(daemon) as one:
-        yield one
 
 
 def test_header_is_added_for_its_host_and_path_over_tls(http: httpx.Client) -> None:

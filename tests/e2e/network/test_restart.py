@@ -12,10 +12,10 @@ import pytest
 
 from sandboxd.shim.broker_socket import PORT
 
-from ..waiting import until
-from .daemon import Daemon
-from .network_world import PROFILES, World, client, run, world
-from .test_network import broker_of
+from ...waiting import until
+from ..daemon import Daemon
+from .programs import broker_of
+from .world import PROFILES, World, client, run
 
 pytestmark = pytest.mark.needs("ip", "openssl", "nsenter", "curl")
 
@@ -72,13 +72,6 @@ class Job:
         """Have the program make a request, its `count`th one."""
         self.body = {"mode": "input", "code": "\n"}
         until(lambda: self._ask().count("status 200") >= count)
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[World]:
-    with world() as one:
-        (one.www / "hello").write_text("hello\n")
-        yield one
 
 
 @pytest.fixture

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from .network_world import client, world
-from .test_network import python
+from .programs import python
 
 pytestmark = pytest.mark.needs("ip", "openssl", "nsenter")
-
-
-@pytest.fixture(scope="module")
-def http() -> Iterator[httpx.Client]:
-    with world() as network:
-        (network.www / "hello").write_text("hello\n")
-        with network.daemon() as daemon, client(daemon) as one:
-            yield one
 
 
 @pytest.mark.parametrize(

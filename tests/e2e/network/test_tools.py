@@ -12,22 +12,24 @@ import os
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from .daemon import Daemon
-from .network_world import World, client, run, world
+from .world import World, run
 
 pytestmark = pytest.mark.needs("ip", "openssl", "nsenter", "curl")
 
-PROFILES = """
+
+def profiles(_: World) -> str:
+    """One profile for all tools."""
+    return """
 [network.profiles.packages]
 hosts = ["index.example:443", "index.example:80", "*.files.example:443"]
 """
+
 
 TRUST = {
     "PIP_CERT": "ca.pem", "GIT_SSL_CAINFO": "/home/work/ca.pem",
@@ -35,24 +37,6 @@ TRUST = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1", "npm_config_cafile": "/home/work/ca.pem",
 }  # fmt: skip
 """The certificate of the suite; a server of the world needs none of it."""
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[World]:
-    with world() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def daemon(network: World) -> Iterator[Daemon]:
-    with network.daemon(PROFILES) as one:
-        yield one
-
-
-@pytest.fixture
-def http(daemon: Daemon) -> Iterator[httpx.Client]:
-    with client(daemon) as one:
-        yield one
 
 
 def go(http: httpx.Client, network: World, command: str, image: str, **files: str) -> str:
@@ -247,3 +231,24 @@ def test_maven_asks_the_proxy(http: httpx.Client, network: World) -> None:
     command = "mvn -q -B -gs own.xml -s own.xml validate && echo valid"
     out = go(http, network, command, "java", pom__xml=pom, own__xml=settings)
     assert out.endswith("valid\n")
+
+
+@pytest.mark.needs("gradle", "java")
+def test_gradle_asks_the_proxy(http: httpx.Client, network: World) -> None:
+    base = network.www / "gradle/own/parcel/1.0"
+    base.mkdir(parents=True)
+    parcel = (
+        "<project><modelVersion>4.0.0</modelVersion><groupId>own</groupId>"
+        "<artifactId>parcel</artifactId><version>1.0</version></project>"
+    )
+    (base / "parcel-1.0.pom").write_text(parcel)
+    with zipfile.ZipFile(base / "parcel-1.0.jar", "w") as archive:
+        archive.writestr("text", "from the jar")
+    build = (
+        "repositories { maven { url 'http://index.example/gradle' } }\n"
+        "configurations { parts }\n"
+        "dependencies { parts 'own:parcel:1.0' }\n"
+        "task fetch(type: Copy) { from configurations.parts; into 'parts' }\n"
+    )
+    command = "gradle -q --no-daemon -g $PWD/home fetch && ls parts"
+    assert go(http, network, command, "java", build__gradle=build).endswith("parcel-1.0.jar\n")

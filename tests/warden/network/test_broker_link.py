@@ -1,0 +1,135 @@
+"""The links of runs to the broker, with a broker and a shim that the test plays."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sandboxd import wire
+from sandboxd.config import Config
+from sandboxd.config_network import NetworkConfig, ProfileConfig
+from sandboxd.model import NetworkGrant
+from sandboxd.warden.network.broker_link import RESTART_S, BrokerLink
+from sandboxd.warden.runs import run_directory
+from sandboxd.warden.runs.worker import Worker
+from sandboxd.warden.shared_resources import Resources
+from sandboxd.warden.slots.leases import Slot
+
+NETWORK = NetworkConfig({"packages": ProfileConfig(("index.example:443",))})
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+class FakeSlot:
+    """A slot with one run, whose shim listens on the control socket."""
+
+    number, session = 0, "s"
+    network = NetworkGrant("o", "packages")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.spare_runs: list[str] = []
+
+    def run_path(self, _: int) -> str:
+        return str(self._folder)
+
+
+class FakeResources:
+    """The configuration."""
+
+    config = Config(network=NETWORK)
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[Slot]:
+    with contextlib.ExitStack() as stack:
+        slot = cast(Slot, FakeSlot(tmp_path / "run"))
+        run_directory.make(slot, 1, stack)
+        yield slot
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    yield clock
+
+
+@pytest.fixture
+def ends() -> Iterator[Pair]:
+    """The socket between broker and warden: the end of each."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+def linked(slot: Slot, warden: socket.socket) -> BrokerLink:
+    resources, workers = cast(Resources, FakeResources()), [Worker(1, slot, 1)]
+    link = BrokerLink(selectors.DefaultSelector(), resources, lambda: workers)
+    link._process.pid, link._process._sock = 1, warden
+    link._spec = cast(Any, FakeSpec())
+    link._ping_at = link._heard_at = 1e9
+    return link
+
+
+class FakeSpec:
+    """The values of the broker of the test."""
+
+    network = NETWORK
+
+
+def messages(sock: socket.socket) -> list[dict[str, Any]]:
+    taken = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            message, fds = wire.receive(sock)
+            wire.close_all(fds)
+            assert message
+            taken.append(message)
+    return taken
+
+
+LINK = {"owner": "o", "profile": "packages", "hosts": [], "session": "s", "run": 1}
+
+
+def test_link_that_finds_the_socket_of_the_broker_full_is_made_again(
+    slot: Slot, ends: Pair, now: list[float]
+) -> None:
+    broker, warden = ends
+    link = linked(slot, warden)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            wire.send(warden, {"ping": True})
+    link.link(slot, 1)
+    assert all(message == {"ping": True} for message in messages(broker))
+    link.maintain()
+    assert messages(broker) == []
+    assert link.due_in() == RESTART_S
+    now[0] += RESTART_S
+    link.maintain()
+    assert messages(broker) == [{"link": LINK}]
+    now[0] += RESTART_S
+    link.maintain()
+    assert messages(broker) == []
+
+
+def test_link_that_the_broker_could_not_take_is_made_again_and_that_of_an_ended_run_is_not(
+    slot: Slot, ends: Pair, now: list[float]
+) -> None:
+    broker, warden = ends
+    link = linked(slot, warden)
+    for run, links in ((1, [{"link": LINK}]), (2, [])):
+        link._hear({"lost": {"session": "s", "run": run}})
+        now[0] += RESTART_S
+        link.maintain()
+        assert messages(broker) == links
