@@ -51,6 +51,7 @@ CONNECT_S = 2.0
 _FILES = ("console", "journal", "cursor")
 _SPARE = "spare-"
 
+
 @dataclass(frozen=True, slots=True)
 class RunFiles:
     """The open files of a new run's directory, for its shim. The stack of `make` closes them."""
