@@ -30,4 +30,4 @@ def run_words(
         words += ["--image", image]
     if results:
         words += ["--get", *results]
-    return [*words, "--wait", *options]
+    return [*words, "--wait", "--with-parent", *options]

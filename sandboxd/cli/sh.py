@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .carried_files import carry_in, carry_out
+from .ci_system import system_environment
 from .client import Client
 from .console_printer import ConsolePrinter
 from .holder import hold
@@ -36,7 +37,7 @@ from .temporary_session import (
     terminated,
 )
 from .turn import Turn
-from .workspace_place import place_of, workspace_path
+from .workspace_place import place_of, use_workspace
 
 SCRIPT = "script"
 
@@ -49,11 +50,10 @@ def main(args: argparse.Namespace) -> int:
     script = _script(args)
     ref = args.session or os.environ.get("SANDBOXD_SESSION", "")
     image = args.image or os.environ.get("SANDBOXD_IMAGE", "shell")
-    args.socket = args.socket if args.socket is not None else os.environ.get("SANDBOXD_SOCKET")
     say, config = Reporter(quiet=True, as_json=False), resources(args)
     workspace = args.workspace or os.environ.get("SANDBOXD_WORKSPACE", "")
     if workspace and not ref:
-        config["workspace"] = workspace_path(workspace)
+        use_workspace(config, workspace)
     turn = None if args.wait is None else Turn(Reporter(False, False), args.wait)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say, image)))
@@ -99,7 +99,7 @@ class _Step:
         inside = {name: f"{self._place}/{name}" for name in self._paths}
         options: dict[str, Any] = {
             "exec": self._command(),
-            "environ": step_variables(os.environ, self._outside, self._inside) | inside | environ,
+            "environ": self._variables() | inside | environ,
             "timeout": step_seconds("--timeout", self._args.timeout),
         }
         printer = ConsolePrinter(self._client, self._session, options, self._say, turn)
@@ -107,6 +107,10 @@ class _Step:
             return printer.follow(source(None), exec_only=False)
         finally:
             self._carry_out(files)
+
+    def _variables(self) -> dict[str, str]:
+        system = system_environment(os.environ)
+        return step_variables(os.environ, self._outside, self._inside, system)
 
     def _command(self) -> str:
         letters = "".join(letter for letter in "exu" if getattr(self._args, letter))

@@ -5,6 +5,7 @@ A script that a CI system calls works in the place of its own directory there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 from typing import Any
@@ -18,6 +19,15 @@ def workspace_path(named: str) -> str:
     if os.geteuid() == 0:
         raise ConfigError("root has no workspaces: run this as the user whose directory it is")
     return os.path.realpath(named)
+
+
+def use_workspace(config: dict[str, Any], named: str) -> None:
+    """Let the session of `config` see the directory that the user has named as /home/work. A
+    virtual folder in it needs a directory of its name there, which is made. Raises ConfigError."""
+    config["workspace"] = path = workspace_path(named)
+    for folder in config.get("mounts", []):
+        with contextlib.suppress(OSError):  # it is there, or the daemon says what is wrong
+            os.mkdir(os.path.join(path, os.path.basename(folder)))
 
 
 def place_of(facts: dict[str, Any], directory: str) -> tuple[str, str, str]:
