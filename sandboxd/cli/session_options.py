@@ -143,6 +143,10 @@ def _gitlab(command: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--image", metavar="NAME", default="shell", help="runtime of a job without image: (shell)"
     )
+    prepare.add_argument(
+        "--cache", metavar="SIZE",
+        help="a virtual folder of this size for the caches of each project, made at first use",
+    )  # fmt: skip
     session_settings(prepare)
     wait(prepare)
     run = actions.add_parser("run", help="run a script of the runner in the session")
