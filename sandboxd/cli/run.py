@@ -165,7 +165,7 @@ def _names(workspace: str, entries: list[TreeEntry]) -> list[str]:
     if not workspace:
         return [entry.name for entry in entries if entry.is_file]
     try:
-        return [entry.name for entry in os.scandir(workspace) if entry.is_file()]
+        return [name for name in os.listdir(workspace) if os.path.isfile(f"{workspace}/{name}")]
     except OSError as error:
         raise ConfigError(f"--workspace {workspace}: {error.strerror}") from None
 
