@@ -46,7 +46,7 @@ from .temporary_session import (
 )
 from .tree_upload import upload
 from .turn import Turn
-from .workspace_place import use_workspace, workspace_path
+from .workspace_place import first_names, use_workspace, workspace_path
 
 if TYPE_CHECKING:
     from .private_daemon import PrivateDaemon
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
             check_writable(args.into)
         options, config, stdin = _options(args), resources(args), source(args.stdin)
         if workspace:
-            use_workspace(config, workspace)
+            use_workspace(config, workspace, say)
         if is_interactive(args, stdin):
             options["interactive"] = True
         body = _cases(args, image, options, config) if args.cases else {}
@@ -161,13 +161,14 @@ def _workspace(args: argparse.Namespace) -> str:
 
 
 def _names(workspace: str, entries: list[TreeEntry]) -> list[str]:
-    """The names of the files at the top of the folder or workspace, and of those below it."""
+    """The names of the files in the folder, or of the first ones in the workspace."""
     if not workspace:
         return [entry.name for entry in entries if entry.is_file]
     try:
-        return [name for name in os.listdir(workspace) if os.path.isfile(f"{workspace}/{name}")]
+        os.listdir(workspace)
     except OSError as error:
         raise ConfigError(f"--workspace {workspace}: {error.strerror}") from None
+    return first_names(workspace)
 
 
 def _detect(files: Iterable[str]) -> str:

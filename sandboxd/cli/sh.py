@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     say, config = Reporter(quiet=True, as_json=False), resources(args)
     workspace = args.workspace or os.environ.get("SANDBOXD_WORKSPACE", "")
     if workspace and not ref:
-        use_workspace(config, workspace)
+        use_workspace(config, workspace, say)
     turn = None if args.wait is None else Turn(Reporter(False, False), args.wait)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say, image)))

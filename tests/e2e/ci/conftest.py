@@ -1,7 +1,7 @@
 """Real CI systems whose jobs run in sessions: an unprivileged user of the host runs the system, and
 the daemon is one of its own. The systems are installed by scripts/ci-systems.
 
-scripts/test runs the tests of the module test_act; `scripts/test-world ci` runs all of them.
+scripts/test runs the quick ones of these tests; `scripts/test-world ci` runs all of them.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from .conftest import programs, world
+from .documentation import block
 from .user import CiUser, kill
 
 SHELL = "sandboxd sh --workspace . -e {0}"
@@ -39,9 +40,13 @@ class Act:
                 | {"steps": [{"uses": "actions/checkout@v4"}, *steps]}
             },
         }
+        return self.push(json.dumps(workflow))  # JSON is YAML
+
+    def push(self, workflow: str) -> subprocess.Popen[str]:
+        """Start act for the text of a workflow."""
         place = self.repository / ".github" / "workflows"
         place.mkdir(parents=True, exist_ok=True)
-        (place / "ci.yml").write_text(json.dumps(workflow))  # JSON is YAML
+        (place / "ci.yml").write_text(workflow)
         command = ["act", "push", "-P", "sandboxed=-self-hosted", "--pull=false"]
         command += ["--action-cache-path", f"{self.user.home}/act"]
         return self.user.begin(command, self.repository)
@@ -76,6 +81,12 @@ def test_act_builds_an_example_with_outputs_variables_and_an_artifact(act: Act) 
     assert "words" in report.read_text() and "| 61011\n" in output
 
 
+def test_workflow_of_the_documentation_runs_as_written(act: Act) -> None:
+    process = act.push(block("act", "yaml"))
+    output, _ = process.communicate(timeout=120)
+    assert (process.returncode, "| the report has 11 lines" in output) == (0, True), output
+
+
 def test_failing_step_ends_the_job_with_its_code(act: Act) -> None:
     status, output = act.run({"run": "echo before; exit 7"}, {"run": "echo not-reached"})
     assert status == 1
@@ -94,8 +105,8 @@ def test_output_of_a_step_is_live_and_ctrl_c_ends_it_with_its_session(act: Act) 
 
 
 @world
-def test_time_limit_of_the_job_ends_its_step(act: Act) -> None:
-    status, output = act.run({"run": "echo up; sleep 300"}, **{"timeout-minutes": 1})
+def test_time_limit_of_a_step_in_the_workflow_ends_it(act: Act) -> None:
+    status, output = act.run({"run": "echo up; sleep 300", "timeout-minutes": 1})
     assert status == 1 and "| up" in output
     act.user.nothing_left()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from .conftest import programs, world
+from .documentation import block
 from .user import CiUser, kill
 
 pytestmark = world
@@ -28,8 +29,9 @@ class Local:
         user.paths.append(programs("gitlab-ci-local", "node with npm"))
 
     def begin(self, job: dict[str, Any], *options: str) -> subprocess.Popen[str]:
-        """Start a pipeline with this job, named build."""
-        (self.repository / ".gitlab-ci.yml").write_text(json.dumps({"build": job}))
+        """Start a pipeline with this job, named build; without one, that of the repository."""
+        if job:
+            (self.repository / ".gitlab-ci.yml").write_text(json.dumps({"build": job}))
         command = ["gitlab-ci-local", "--no-timestamps", "build", *options]
         return self.user.begin(command, self.repository, NO_COLOR="1", FORCE_COLOR="0")
 
@@ -57,6 +59,13 @@ def test_job_builds_an_example_with_variables_and_an_artifact(local: Local) -> N
     assert "build of-job /home/work" in output
     report = local.repository / ".gitlab-ci-local" / "artifacts" / "build" / "report.txt"
     assert "words" in report.read_text() and report.stat().st_uid == 61011
+
+
+def test_job_of_the_documentation_runs_as_written(local: Local) -> None:
+    (local.repository / ".gitlab-ci.yml").write_text(block("gitlab-ci-local", "yaml"))
+    status, output = local.run({})
+    assert status == 0, output
+    assert "words" in (local.repository / ".gitlab-ci-local/artifacts/build/report.txt").read_text()
 
 
 def test_copy_of_the_project_is_run_and_its_results_come_back(local: Local) -> None:
