@@ -23,6 +23,10 @@ pytestmark = world
 
 BUILDERS = {
     "documentation": [],
+    "workspace": [
+        ("stat -c %U Makefile; ./main data/*.txt > report.txt",
+         {"build": "make", "workspace": True}),
+    ],
     "failure": [("echo before; exit 7", {})],
     "build-failure": [("true", {"build": "make nothing-such"})],
     "endless": [("echo up; setsid sleep 300 & sleep 300", {})],
@@ -103,10 +107,14 @@ class Buildbot:
         self._ok(["mkdir", str(self.basedir)])
         (self.basedir / "buildbot.tac").write_text(TAC.format(pb=pb, basedir=str(self.basedir)))
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{www}/api/v2", timeout=30)
-        self.master = user.begin(["buildbot", "start", "--nodaemon", str(master)], user.home)
+        # to a file: a pipe that nobody reads would fill up and stop them
+        log = user.home / "buildbot.log"
+        self.log_file = log
+        self.master = user.begin(["buildbot", "start", "--nodaemon", str(master)], user.home, log)
         self.worker = user.begin(
-            ["twistd", "--nodaemon", "--no_save", "--pidfile=", "-y", "buildbot.tac"], self.basedir
-        )
+            ["twistd", "--nodaemon", "--no_save", "--pidfile=", "-y", "buildbot.tac"],
+            self.basedir, log,
+        )  # fmt: skip
         until(self._is_ready, 60)
 
     def _ok(self, command: Sequence[str]) -> None:
@@ -114,7 +122,7 @@ class Buildbot:
         assert status == 0, output
 
     def _is_ready(self) -> bool:
-        assert self.master.poll() is None, self.master.communicate()[0]
+        assert self.master.poll() is None, self.log_file.read_text()
         try:
             (worker,) = self.get("/workers")["workers"]
         except (httpx.TransportError, ValueError):
@@ -183,6 +191,9 @@ def test_builds_succeed_fail_and_are_bounded_and_stopped(buildbot: Buildbot) -> 
     reports = list(buildbot.basedir.glob("*/build/report.txt"))
     assert [path.stat().st_uid for path in reports] == [61011]
     assert "words" in reports[0].read_text()
+    result, log = buildbot.end(buildbot.force("workspace"))
+    assert (result, "work\n" in log) == (SUCCESS, True), log
+    assert len(list(buildbot.basedir.glob("*/build/report.txt"))) == 2
     result, log = buildbot.end(buildbot.force("failure"))
     assert (result, "before" in log) == (FAILURE, True)
     assert "program finished with exit code 7" in log

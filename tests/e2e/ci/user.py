@@ -36,19 +36,24 @@ class CiUser:
             "SANDBOXD_SOCKET": f"{self.daemon.folder}/api.sock",
         } | variables  # fmt: skip
 
-    def begin(self, command: Sequence[str], place: Path, **variables: str) -> subprocess.Popen[str]:
-        """Start a command in the directory `place`; its output and errors are one stream."""
-        process = subprocess.Popen(
-            command, cwd=place, env=self.environ(**variables), user=self._ids.uid,
-            group=self._ids.gid, extra_groups=[], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        )  # fmt: skip
+    def begin(
+        self, command: Sequence[str], place: Path, log: Path | None = None, **variables: str
+    ) -> subprocess.Popen[str]:
+        """Start a command in the directory `place`; its output and errors are one stream, or go to
+        the file `log`."""
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(log.open("a")) if log else subprocess.PIPE
+            process = subprocess.Popen(
+                command, cwd=place, env=self.environ(**variables), user=self._ids.uid,
+                group=self._ids.gid, extra_groups=[], stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            )  # fmt: skip
         self._begun.append(process)
         return process
 
     def call(self, command: Sequence[str], place: Path, **variables: str) -> tuple[int, str]:
         """A command to its end: its exit status and output."""
-        process = self.begin(command, place, **variables)
+        process = self.begin(command, place, None, **variables)
         output, _ = process.communicate(timeout=JOB_S)
         return process.returncode, output
 
