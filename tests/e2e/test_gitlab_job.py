@@ -23,6 +23,7 @@ from .conftest import passable
 from .coordinator import TOKEN, Coordinator, coordinator
 from .daemon import ROOT, SLOTS, Daemon, running, sessions_of
 from .gitlab_runner import BUILD_FAILURE, Runner, script
+from .state_search import holders
 
 pytestmark = pytest.mark.needs("git", "curl")
 
@@ -31,8 +32,10 @@ PLACE, TEMPORARY = f"{BUILDS}/group/project", f"{BUILDS}/group/project.tmp"
 EXTERNAL, TEMPLATE = f"{TEMPORARY}/.gitlab-runner.ext.conf", f"{TEMPORARY}/git-template"
 GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@example", "-c", "protocol.file.allow=always")
 FILES, LARGE = 5000, 12 << 20
-IMAGE = 16 << 20
-"""Bytes of the smallest file system of a session or of a folder."""
+FORMS = (TOKEN.encode(), *(
+    base64.b64encode(bytes(shift) + TOKEN.encode())[4:-4] for shift in range(3)
+))  # fmt: skip
+"""The token as it is, and in base64."""
 
 
 def git(place: Path, *words: str) -> str:
@@ -252,17 +255,6 @@ def test_nothing_of_the_token_is_left_after_the_job(
     one = Job(daemon, tmp_path, *project)
     prepare(one)
     one.run("build_script", *one.exports(), "echo $CI_JOB_TOKEN > kept-by-the-job")
-    assert holders(daemon.state / "api"), "while the job goes on, the daemon has its script"
+    assert holders(daemon.state / "api", *FORMS), "while the job goes on, the daemon has its script"
     assert one.runner.call("cleanup")[0] == 0
-    until(lambda: not holders(daemon.state))
-
-
-def holders(folder: Path) -> list[Path]:
-    """The files of the daemon below a directory in which the token stands, plain or in base64."""
-    token = TOKEN.encode()
-    encoded = [base64.b64encode(bytes(shift) + token)[4:-4] for shift in range(3)]
-    return [
-        path for path in folder.rglob("*")
-        if path.is_file() and "folders" not in path.parts
-        and any(text in path.read_bytes() for text in (token, *encoded))
-    ]  # fmt: skip
+    until(lambda: not holders(daemon.state, *FORMS))

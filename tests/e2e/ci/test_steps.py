@@ -13,6 +13,7 @@ from ...users import acting_as
 from ...waiting import until
 from ...workspaces import own
 from ..daemon import Daemon
+from ..state_search import holders
 from .conftest import USER
 from .user import CiUser
 
@@ -91,7 +92,7 @@ def test_secret_of_a_step_is_in_no_argument_list_and_in_no_file_afterwards(
         assert readers("environ", 61012) == []
     text(wordcount / "go", "")
     assert process.wait(60) == 0
-    until(lambda: not holders(daemon.state))
+    until(lambda: not holders(daemon.state, SECRET.encode()))
 
 
 def readers(name: str, uid: int) -> list[Path]:
@@ -103,14 +104,6 @@ def readers(name: str, uid: int) -> list[Path]:
             if SECRET.encode() in path.read_bytes():
                 seen.append(path)
     return seen
-
-
-def holders(state: Path) -> list[Path]:
-    """The files of the daemon that have the secret."""
-    return [
-        path for path in state.rglob("*")
-        if path.is_file() and path.name != "image" and SECRET.encode() in path.read_bytes()
-    ]  # fmt: skip
 
 
 def test_workspace_with_the_set_group_id_bit_gets_a_warning(user: CiUser, wordcount: Path) -> None:
