@@ -66,9 +66,7 @@ def sandboxd_as(
 ) -> subprocess.CompletedProcess[str]:
     """`sandboxd ARGS` of the user `uid`, who is in further `groups`, with more variables of the
     environment; `gid` is the user's own group, `uid` if there is none."""
-    for path in (str(ROOT), sys.executable):
-        if closed := first_closed(path, uid):
-            needs.elsewhere(f"{closed} is closed to other users, who are to run the command there")
+    needs_access(uid)
     return subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", *args],
         user=uid, group=uid if gid is None else gid, extra_groups=groups, cwd=folder,
@@ -76,3 +74,17 @@ def sandboxd_as(
         | dict(environ or {}),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+def needs_access(uid: int) -> None:
+    """Skip the test where the user `uid` cannot run the code of this checkout."""
+    for path in (str(ROOT), sys.executable):
+        if closed := first_closed(path, uid):
+            needs.elsewhere(f"{closed} is closed to other users, who are to run the command there")
+
+
+def command_of(uid: int) -> str:
+    """The words of `sandboxd` for a shell of the user `uid`."""
+    needs_access(uid)
+    python = f"PYTHONPATH={ROOT} PYTHONDONTWRITEBYTECODE=1 {sys.executable}"
+    return f"env {python} -P -m sandboxd"

@@ -22,8 +22,8 @@ GRACE_S = 15
 
 
 class SandboxedShellCommand(ShellCommand):  # type: ignore  # of that module
-    """A command in a session of sandboxd with a copy of the build directory. Its own arguments are
-    those of `run_words`, all others those of ShellCommand."""
+    """A command in a session of sandboxd with a copy of the build directory, or with the directory
+    itself. Its own arguments are those of `run_words`, all others those of ShellCommand."""
 
     name = "sandboxed"
 
@@ -35,7 +35,8 @@ class SandboxedShellCommand(ShellCommand):  # type: ignore  # of that module
         results: Sequence[str] = (),
         options: Sequence[str] = (),
         program: str = "sandboxd",
+        workspace: bool = False,
         **kwargs: Any,
     ) -> None:
-        words = run_words(command, build, image, results, options, program)
+        words = run_words(command, build, image, results, options, program, workspace)
         super().__init__(**{"command": words, "sigtermTime": GRACE_S} | kwargs)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from .. import __version__
-from ..errors import Draining, Full, NotFound, QuotaExceeded, Refused, Unavailable
+from ..errors import Draining, FolderExists, Full, NotFound, QuotaExceeded, Refused, Unavailable
 from .endpoint import http_client
 
 CALL_S = 60.0
@@ -41,8 +41,9 @@ and the connection that holds it."""
 
 PROBLEMS: dict[str, type[Refused] | type[Unavailable]] = {
     "server-frozen": Draining, "instance-not-available": Full, "quota-exceeded": QuotaExceeded,
+    "vfolder-already-exists": FolderExists,
 }  # fmt: skip
-"""The ends of the types of problem documents -> the errors that a command may wait out."""
+"""The ends of the types of problem documents -> the errors that a command treats in its own way."""
 
 _LIMIT = re.compile(r"config\.resource_opts\.(\w+)")
 """A limit in a remedy of the api."""

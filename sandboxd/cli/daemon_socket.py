@@ -1,5 +1,5 @@
-"""The socket of the daemon: the one that the user names with --socket, else the default one; or an
-endpoint on a network, which the user names in place of a socket.
+"""The socket of the daemon: the one that the user names with --socket or in the environment, else
+the default one; or an endpoint on a network, which the user names in place of a socket.
 
 A daemon that the user has named must answer. Without a name, a command may go on without a daemon,
 but not when there is one that it may not reach: the user would work beside it without a word.
@@ -8,12 +8,16 @@ but not when there is one that it may not reach: the user would work beside it w
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from ..config import SOCKET
 from ..errors import ConfigError, Unavailable
 from .client import Client
 from .endpoint import default_endpoint, expect_answer, is_endpoint
+
+VARIABLE = "SANDBOXD_SOCKET"
+"""The variable that names the socket for commands without --socket."""
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED)
 """Errors of connect(2) where no daemon listens."""
@@ -25,6 +29,7 @@ def find_daemon(named: str | None) -> Client | None:
     Raises ConfigError when no daemon listens at the socket that the user has `named`, or when this
     user may not open the socket.
     """
+    named = _named(named)
     if endpoint := _endpoint(named):
         expect_answer(endpoint)
         return Client(endpoint)
@@ -45,6 +50,7 @@ def running_daemon(named: str | None) -> Client:
 
     Raises Unavailable when no daemon listens, ConfigError when this user may not open the socket.
     """
+    named = _named(named)
     if endpoint := _endpoint(named):
         expect_answer(endpoint)
         return Client(endpoint)
@@ -55,6 +61,11 @@ def running_daemon(named: str | None) -> Client:
             "'sandboxd serve', or name its socket with --socket"
         )
     return Client(path)
+
+
+def _named(named: str | None) -> str | None:
+    """The socket or endpoint that the user has named, with --socket or else in the environment."""
+    return named if named is not None else os.environ.get(VARIABLE) or None
 
 
 def _endpoint(named: str | None) -> str | None:

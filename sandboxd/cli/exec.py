@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from .console_printer import ConsolePrinter
 from .daemon_socket import running_daemon
 from .holder import hold
+from .parent_watch import end_with_parent
 from .program_input import is_interactive, source
 from .references import session_facts
 from .reporter import Reporter
@@ -23,6 +24,8 @@ def main(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
+    if args.with_parent:
+        end_with_parent()
     words = _command(args.words)
     say = Reporter(args.quiet, args.json)
     stdin = source(args.stdin)

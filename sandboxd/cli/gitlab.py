@@ -5,9 +5,9 @@
     run      runs one of the scripts of the runner in it, in the order of its stages
     cleanup  deletes the session; also after a failure, and again without harm
 
-The session is found by its name, which follows from the job that JOB_RESPONSE_FILE describes: a job
-can set the variables of its environment as it likes, but not that file. Each call holds the
+The session is found by its name, which follows from the job (gitlab_job.py). Each call holds the
 session, and between two calls it has a time to live: when the runner has died, the session ends.
+The caches of a project are in a virtual folder of its own, if `prepare` has a size for it.
 The exit status says whether the job or the machine has failed, as the runner wants to know it.
 """
 
@@ -15,22 +15,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import secrets
 import shlex
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
-from ..errors import ConfigError, NotFound, SandboxdError, Unavailable
+from ..errors import ConfigError, FolderExists, NotFound, SandboxdError, Unavailable
 from ..model import HOME
 from .carried_files import carry_in, carry_out
 from .client import Client
 from .console_printer import ConsolePrinter
 from .daemon_socket import running_daemon
+from .gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
 from .holder import hold
 from .parent_watch import end_with_parent
 from .references import session_facts, session_path
@@ -41,9 +41,6 @@ from .turn import Turn
 
 GAP_S = 300.0
 """The time to live between two calls. The runner itself works between them, on artifacts say."""
-
-JOB_S = 3600.0
-"""The time limit of a script whose job names none."""
 
 SCRIPT = "script"
 
@@ -68,52 +65,13 @@ def _status(variable: str, default: int) -> int:
     return int(text) if text.isdigit() else default
 
 
-# -- the job
-
-
-def job_of(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The job, as the runner has got it. Raises ConfigError."""
-    path = environ.get("JOB_RESPONSE_FILE")
-    if not path:
-        raise ConfigError(
-            "JOB_RESPONSE_FILE is not set: GitLab Runner calls this command, and sets it"
-        )
-    try:
-        with open(path, encoding="utf-8") as file:
-            job: dict[str, Any] = json.load(file)
-        return job | {"id": int(job["id"]), "token": str(job["token"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"JOB_RESPONSE_FILE {path} is no job: {error}") from None
-
-
-def session_name(job: Mapping[str, Any]) -> str:
-    """The name of the job's session. Ids of several coordinators may be the same, tokens are not,
-    and a token is no part of a name."""
-    digest = hashlib.sha256(str(job["token"]).encode()).hexdigest()
-    return f"gitlab-{job['id']}-{digest[:12]}"
-
-
-def image_of(job: Mapping[str, Any], default: str) -> str:
-    """The runtime that the job names with `image:`."""
-    image = job.get("image")
-    name = image.get("name") if isinstance(image, dict) else None
-    return str(name) if name else default
-
-
-def timeout_of(job: Mapping[str, Any]) -> float:
-    """The seconds that the job may take."""
-    info = job.get("runner_info")
-    seconds = info.get("timeout") if isinstance(info, dict) else None
-    return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else JOB_S
-
-
 # -- the stages
 
 
 def _config(_args: argparse.Namespace, _say: Reporter) -> int:
     settings = {
         "builds_dir": f"{HOME}/builds",
-        "cache_dir": f"{HOME}/cache",
+        "cache_dir": f"{HOME}/{cache_name(job_of(os.environ))}",
         "builds_dir_is_shared": False,
         "driver": {"name": "sandboxd", "version": __version__},
         "shell": "bash",
@@ -128,10 +86,19 @@ def _prepare(args: argparse.Namespace, say: Reporter) -> int:
     turn = Turn(say, args.wait)
     with contextlib.closing(running_daemon(args.socket)) as client:
         _delete(client, name)  # of an attempt before this one
+        if args.cache:
+            _add_cache(client, config, cache_name(job), args.cache)
         session = create(client, image, config, turn, name)
         renew(client, session, GAP_S)
     say.phase(f"the session {name} with the runtime {image} is ready")
     return 0
+
+
+def _add_cache(client: Client, config: dict[str, Any], name: str, size: str) -> None:
+    """Let the session of `config` have the folder `name`, which is made if it is not there."""
+    with contextlib.suppress(FolderExists):
+        client.call("POST", "/folders", {"name": name, "quota": size})
+    config["mounts"] = [*config.get("mounts", []), name]
 
 
 def _run(args: argparse.Namespace, say: Reporter) -> int:

@@ -16,7 +16,16 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import ConfigError, SandboxdError
 from . import daemon_options, session_options
-from .options import LIMIT, NETWORK, seconds, session_settings, socket, socket_or_private, wait
+from .options import (
+    LIMIT,
+    NETWORK,
+    seconds,
+    session_settings,
+    socket,
+    socket_or_private,
+    wait,
+    with_parent,
+)
 
 USAGE_ERROR = 2
 TIMED_OUT, FAULT = 124, 125
@@ -128,6 +137,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     add("--timeout", metavar="SECONDS", type=seconds, help="time limit of exec")
     add("--build-timeout", metavar="SECONDS", type=seconds, help="time limit of build")
     wait(command)
+    with_parent(command)
     add(
         "--cases", metavar="FILE",
         help="run exec once for each case: a JSON file, or a directory with NAME.in and NAME.out",

@@ -67,6 +67,15 @@ def wait(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def with_parent(command: argparse.ArgumentParser) -> None:
+    """The option of a command that a CI system starts."""
+    command.add_argument(
+        "--with-parent", action="store_true",
+        help="end, as by SIGTERM, when the process ends that has started this command: a worker of "
+        "a CI system that was killed",
+    )  # fmt: skip
+
+
 def _waiting_time(text: str) -> float:
     try:
         return float(text)
@@ -78,7 +87,10 @@ def _waiting_time(text: str) -> float:
 
 def socket(command: argparse._ActionsContainer) -> None:
     """The option of a command that is about a running daemon."""
-    text = f"the daemon's, or the URL of an endpoint (default: $SANDBOXD_ENDPOINT, or {SOCKET})"
+    text = (
+        "the daemon's, or the URL of an endpoint (default: $SANDBOXD_SOCKET, "
+        f"$SANDBOXD_ENDPOINT, or {SOCKET})"
+    )
     command.add_argument("--socket", metavar="PATH", help=text)
 
 

@@ -30,6 +30,7 @@ from .exclusion import exclusion
 from .judged_cases import check, read_cases, request, run_cases
 from .local_tree import LocalTree, TreeEntry
 from .main import FAULT
+from .parent_watch import end_with_parent
 from .program_input import is_interactive, source
 from .reporter import Reporter
 from .results import check_writable, command, fetch, requests
@@ -45,7 +46,7 @@ from .temporary_session import (
 )
 from .tree_upload import upload
 from .turn import Turn
-from .workspace_place import workspace_path
+from .workspace_place import first_names, use_workspace, workspace_path
 
 if TYPE_CHECKING:
     from .private_daemon import PrivateDaemon
@@ -59,6 +60,8 @@ def main(args: argparse.Namespace) -> int:
     """Run the folder; the exit status of its program."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, terminated)
+    if args.with_parent:
+        end_with_parent()
     say = Reporter(args.quiet, args.json)
     workspace = _workspace(args)
     with contextlib.ExitStack() as stack:
@@ -69,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
             check_writable(args.into)
         options, config, stdin = _options(args), resources(args), source(args.stdin)
         if workspace:
-            config["workspace"] = workspace
+            use_workspace(config, workspace, say)
         if is_interactive(args, stdin):
             options["interactive"] = True
         body = _cases(args, image, options, config) if args.cases else {}
@@ -158,13 +161,14 @@ def _workspace(args: argparse.Namespace) -> str:
 
 
 def _names(workspace: str, entries: list[TreeEntry]) -> list[str]:
-    """The names of the files at the top of the folder or workspace, and of those below it."""
+    """The names of the files in the folder, or of the first ones in the workspace."""
     if not workspace:
         return [entry.name for entry in entries if entry.is_file]
     try:
-        return [entry.name for entry in os.scandir(workspace) if entry.is_file()]
+        os.listdir(workspace)
     except OSError as error:
         raise ConfigError(f"--workspace {workspace}: {error.strerror}") from None
+    return first_names(workspace)
 
 
 def _detect(files: Iterable[str]) -> str:

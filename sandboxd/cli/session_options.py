@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .options import environment, seconds, session_settings, socket, socket_or_private, wait
+from .options import (
+    environment,
+    seconds,
+    session_settings,
+    socket,
+    socket_or_private,
+    wait,
+    with_parent,
+)
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -23,6 +31,7 @@ def _exec(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     environment(command)
     add("--timeout", metavar="SECONDS", type=seconds, help="time limit of the command")
+    with_parent(command)
     add("--stdin", metavar="FILE", help="standard input; default: this command's own")
     add(
         "--interactive", "-i", action=argparse.BooleanOptionalAction,
@@ -134,6 +143,10 @@ def _gitlab(command: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--image", metavar="NAME", default="shell", help="runtime of a job without image: (shell)"
     )
+    prepare.add_argument(
+        "--cache", metavar="SIZE",
+        help="a virtual folder of this size for the caches of each project, made at first use",
+    )  # fmt: skip
     session_settings(prepare)
     wait(prepare)
     run = actions.add_parser("run", help="run a script of the runner in the session")

@@ -14,10 +14,12 @@ import os
 import secrets
 import shlex
 import signal
-from typing import Any
+import stat
+from typing import Any, BinaryIO
 
 from ..errors import ConfigError
 from .carried_files import carry_in, carry_out
+from .ci_system import system_environment
 from .client import Client
 from .console_printer import ConsolePrinter
 from .holder import hold
@@ -36,7 +38,7 @@ from .temporary_session import (
     terminated,
 )
 from .turn import Turn
-from .workspace_place import place_of, workspace_path
+from .workspace_place import place_of, use_workspace
 
 SCRIPT = "script"
 
@@ -49,11 +51,10 @@ def main(args: argparse.Namespace) -> int:
     script = _script(args)
     ref = args.session or os.environ.get("SANDBOXD_SESSION", "")
     image = args.image or os.environ.get("SANDBOXD_IMAGE", "shell")
-    args.socket = args.socket if args.socket is not None else os.environ.get("SANDBOXD_SOCKET")
     say, config = Reporter(quiet=True, as_json=False), resources(args)
     workspace = args.workspace or os.environ.get("SANDBOXD_WORKSPACE", "")
     if workspace and not ref:
-        config["workspace"] = workspace_path(workspace)
+        use_workspace(config, workspace, say)
     turn = None if args.wait is None else Turn(Reporter(False, False), args.wait)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say, image)))
@@ -64,7 +65,12 @@ def main(args: argparse.Namespace) -> int:
             ref = create(client, image, config, turn)
             stack.enter_context(deleted(client, ref))
         facts = session_facts(client, ref)
-        return _Step(args, client, facts, say).run(script, config["environ"], turn)
+        files = {
+            name: stack.enter_context(_opened(os.environ[name], name in READ_ONLY))
+            for name in CARRIED
+            if os.environ.get(name)
+        }
+        return _Step(args, client, facts, say, files).run(script, config["environ"], turn)
 
 
 def _script(args: argparse.Namespace) -> bytes:
@@ -81,25 +87,31 @@ def _script(args: argparse.Namespace) -> bytes:
 
 
 class _Step:
-    """One script in one session."""
+    """One script in one session, with the files that are carried. They stay open while the script
+    runs, so it cannot have other files written by a change of their names."""
 
     def __init__(
-        self, args: argparse.Namespace, client: Client, facts: dict[str, Any], say: Reporter
+        self,
+        args: argparse.Namespace,
+        client: Client,
+        facts: dict[str, Any],
+        say: Reporter,
+        files: dict[str, BinaryIO],
     ) -> None:
         self._args, self._client, self._say = args, client, say
         self._session: str = facts["sessionId"]
         self._outside, self._inside, self._directory = place_of(facts, os.getcwd())
         self._place = f"/tmp/.sandboxd-{secrets.token_hex(8)}"
-        self._paths = {name: os.environ[name] for name in CARRIED if os.environ.get(name)}
+        self._files = files
 
     def run(self, script: bytes, environ: dict[str, str], turn: Turn | None) -> int:
         """Carry the files in, run the script, and carry the files out; the script's status."""
-        files = {name: _content(path) for name, path in self._paths.items()}
+        files = {name: file.read() for name, file in self._files.items()}
         carry_in(self._client, self._session, self._place, files | {SCRIPT: script})
-        inside = {name: f"{self._place}/{name}" for name in self._paths}
+        inside = {name: f"{self._place}/{name}" for name in self._files}
         options: dict[str, Any] = {
             "exec": self._command(),
-            "environ": step_variables(os.environ, self._outside, self._inside) | inside | environ,
+            "environ": self._variables() | inside | environ,
             "timeout": step_seconds("--timeout", self._args.timeout),
         }
         printer = ConsolePrinter(self._client, self._session, options, self._say, turn)
@@ -107,6 +119,10 @@ class _Step:
             return printer.follow(source(None), exec_only=False)
         finally:
             self._carry_out(files)
+
+    def _variables(self) -> dict[str, str]:
+        system = system_environment(os.environ)
+        return step_variables(os.environ, self._outside, self._inside, system)
 
     def _command(self) -> str:
         letters = "".join(letter for letter in "exu" if getattr(self._args, letter))
@@ -117,11 +133,13 @@ class _Step:
         return f"cd {shlex.quote(self._directory)} && {path}{shlex.join(words)}"
 
     def _carry_out(self, before: dict[str, bytes]) -> None:
-        names = [name for name in self._paths if name not in READ_ONLY]
+        names = [name for name in self._files if name not in READ_ONLY]
         after = carry_out(self._client, self._session, self._place, names)
         for name, content in after.items():
             if content != before[name]:
-                _write(self._paths[name], self._passed_on(name, before[name], content))
+                self._files[name].seek(0)
+                self._files[name].truncate()
+                self._files[name].write(self._passed_on(name, before[name], content))
 
     def _passed_on(self, name: str, before: bytes, after: bytes) -> bytes:
         """The content of a file for the CI system, after the script."""
@@ -139,20 +157,14 @@ class _Step:
         return old + passed.encode("utf-8", "surrogateescape")
 
 
-def _content(path: str) -> bytes:
+def _opened(path: str, read_only: bool) -> BinaryIO:
+    """A file of the CI system, which is made if the step may write it. Raises ConfigError."""
+    flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-
-
-def _write(path: str, content: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with open(os.open(path, flags, 0o644), "wb") as file:
-            file.write(content)
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ConfigError(f"{path}: a regular file is needed")
+        return open(fd, "rb" if read_only else "r+b")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None

@@ -1,13 +1,15 @@
 """The environment of a step: the variables of a CI system that its script gets, by a list. No I/O.
 
 A CI system gives its shell the environment of its own process, with secrets of the system and paths
-of the host. Only variables that describe the job go into a session, and others that the user names.
+of the host. Into a session go variables that describe the job, those that the system has set for
+the step (`env:` of a workflow, say), and others that the user names. The system has set what its
+own environment does not have with the same value.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..model import HOME
 
@@ -27,23 +29,47 @@ DESCRIBING = (
 """Variables of GitHub Actions, Forgejo, Woodpecker, GitLab, Jenkins and laminar that describe a
 job."""
 
-SECRET = ("*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*CREDENTIAL*", "*PRIVATE*", "*_KEY")
+SECRET = (
+    "*TOKEN*", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*_PASS", "*_PAT",
+    "*CREDENTIAL*", "*PRIVATE*", "*_KEY", "*APIKEY*", "*API_KEY*",
+)  # fmt: skip
 """Variables that stay out of the session, unless the user names them."""
+
+OF_HOST = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "SHLVL", "PWD", "OLDPWD", "_", "TMPDIR", "TMP",
+    "TEMP", "XDG_*", "DBUS_*", "SANDBOXD_*",
+)  # fmt: skip
+"""Variables about the host, which stay out too."""
 
 NAMES = "SANDBOXD_ENV"
 """The variable with further names or patterns, separated by blanks or commas."""
 
 
-def step_variables(environ: Mapping[str, str], outside: str, inside: str = HOME) -> dict[str, str]:
-    """The variables of a step, out of those of the CI system. The path `outside` of the host in a
-    value becomes the path `inside` of the session."""
+def step_variables(
+    environ: Mapping[str, str],
+    outside: str,
+    inside: str = HOME,
+    of_system: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The variables of a step, out of those of this process. The path `outside` of the host in a
+    value becomes the path `inside` of the session.
+
+    of_system  the environment of the CI system itself; None: it is unknown
+    """
     named = environ.get(NAMES, "").replace(",", " ").split()
     return {
         name: _moved(value, outside, inside)
         for name, value in environ.items()
         if fits(name, named)
-        or (fits(name, DESCRIBING) and not fits(name, SECRET) and name not in CARRIED)
+        or (
+            not fits(name, (*SECRET, *OF_HOST, *CARRIED))
+            and (fits(name, DESCRIBING) or _is_set_for_step(name, value, of_system))
+        )
     }
+
+
+def _is_set_for_step(name: str, value: str, of_system: Mapping[str, str] | None) -> bool:
+    return of_system is not None and of_system.get(name) != value
 
 
 def _moved(value: str, outside: str, inside: str) -> str:
@@ -52,6 +78,6 @@ def _moved(value: str, outside: str, inside: str) -> str:
     return value
 
 
-def fits(name: str, patterns: tuple[str, ...] | list[str]) -> bool:
+def fits(name: str, patterns: Sequence[str]) -> bool:
     """A pattern fits the name of a variable."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -20,5 +20,10 @@ def test_command_line_has_every_setting() -> None:
     words = run_words("x", "make", "c", ["out/*", "log"], ["--mem", "2g"], "/opt/sandboxd")
     args = parser().parse_args(words[1:])
     assert (args.folder, args.build, args.image, args.mem) == (".", "make", "c", "2g")
-    assert args.wait == float("inf") and words[0] == "/opt/sandboxd"
+    assert args.wait == float("inf") and args.with_parent and words[0] == "/opt/sandboxd"
     assert args.get == ["out/*", "log"]
+
+
+def test_workspace_is_the_directory_itself() -> None:
+    args = parser().parse_args(run_words("make", image="c", workspace=True)[1:])
+    assert (args.folder, args.workspace) == (None, ".")

@@ -67,11 +67,11 @@ def as_nobody(*args: str) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
 
 
-def started(*args: str) -> subprocess.CompletedProcess[str]:
+def started(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """`sandboxd ARGS`."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "sandboxd", *args],
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin"} | variables,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -105,6 +105,20 @@ def test_command_about_a_daemon_that_is_not_there_names_the_remedy(
     done = started(name, "--socket", f"{tmp_path}/sock")
     assert done.returncode == 125 and done.stderr.count("\n") == 1
     assert "No such file or directory" in done.stderr and "sandboxd serve" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("run", str(ROOT / "examples/wordcount")), ("ps",)])
+def test_socket_that_the_environment_names_is_as_one_of_the_option(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    named = {
+        "SANDBOXD_SOCKET": f"{tmp_path}/of-variable",
+        "SANDBOXD_ENDPOINT": "http://127.0.0.1:1",
+    }
+    done = started(*words, **named)
+    assert done.returncode != 0 and f"{tmp_path}/of-variable" in done.stderr, done.stderr
+    done = started(*words, "--socket", f"{tmp_path}/of-option", **named)
+    assert done.returncode != 0 and f"{tmp_path}/of-option" in done.stderr, done.stderr
 
 
 def test_socket_and_private_exclude_each_other() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.cli.gitlab import image_of, job_of, session_name, timeout_of
+from sandboxd.cli.gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
 from sandboxd.errors import ConfigError
 
 JOB: dict[str, Any] = {"id": 17, "token": "secret-of-the-job"}
@@ -56,3 +56,28 @@ def test_image_of_the_job_is_its_runtime(image: Any, runtime: str) -> None:
 )
 def test_time_limit_is_that_of_the_job(info: Any, seconds: float) -> None:
     assert timeout_of(JOB | {"runner_info": info}) == seconds
+
+
+GIT = {"repo_url": "https://gitlab-ci-token:t0@gitlab.example/g/p.git", "protected": False}
+PROJECT = JOB | {"job_info": {"project_id": 42}, "git_info": GIT}
+
+
+def test_jobs_of_a_project_share_a_cache() -> None:
+    another = GIT | {"repo_url": "https://gitlab-ci-token:t1@gitlab.example/g/renamed.git"}
+    assert cache_name(PROJECT) == cache_name(PROJECT | {"id": 18, "git_info": another})
+    assert cache_name(PROJECT).startswith("gitlab-cache-42-") and "t0" not in cache_name(PROJECT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"job_info": {"project_id": 43}}, {"git_info": GIT | {"protected": True}},
+     {"git_info": GIT | {"repo_url": "https://gitlab-ci-token:t@other.example/g/p.git"}}],
+)  # fmt: skip
+def test_other_project_protection_or_coordinator_has_a_cache_of_its_own(change: Any) -> None:
+    assert cache_name(PROJECT | change) != cache_name(PROJECT)
+
+
+@pytest.mark.parametrize("part", [None, 7, [], {}, {"project_id": "../x", "repo_url": 7}])
+def test_name_of_a_cache_is_plain_whatever_the_job_says(part: Any) -> None:
+    name = cache_name(JOB | {"job_info": part, "git_info": part})
+    assert name.replace("-", "").isalnum() and len(name) < 64

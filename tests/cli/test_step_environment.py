@@ -38,3 +38,15 @@ def test_paths_of_the_working_directory_become_those_of_the_session() -> None:
 
 def test_paths_of_carried_files_do_not_go_in_by_themselves() -> None:
     assert step_variables({"GITHUB_ENV": "/host/file", "GITHUB_OUTPUT": "/host/x"}, "/w") == {}
+
+
+def test_variables_that_the_system_has_set_for_the_step_go_in() -> None:
+    system = {"HTTP_SECRETS": "s", "LANG": "C", "OF_RUNNER": "r", "CHANGED": "before"}
+    step = {"MINE": "1", "CHANGED": "after", "MY_TOKEN": "t", "HOME": "/w/job/home", "TMP": "/w/x"}
+    assert step_variables(system | step, "/w/job", of_system=system) == {
+        "MINE": "1", "CHANGED": "after",
+    }  # fmt: skip
+
+
+def test_variables_of_a_system_whose_environment_is_unknown_stay_out() -> None:
+    assert step_variables({"MINE": "1", "CI": "true"}, "/w", of_system=None) == {"CI": "true"}

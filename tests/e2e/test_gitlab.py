@@ -8,55 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ..waiting import until
-from .daemon import Daemon, environ, sessions_of
+from .daemon import Daemon, sessions_of
+from .gitlab_runner import BUILD_FAILURE, SYSTEM_FAILURE, Runner
 
 CONFIG = "[admission.owner]\nsessions = 2\n"
-BUILD_FAILURE, SYSTEM_FAILURE = 31, 32
-
-
-class Runner:
-    """The calls of one job."""
-
-    def __init__(self, daemon: Daemon, folder: Path, **job: Any) -> None:
-        self.daemon, self.folder = daemon, folder
-        self.code = folder / "exit_code"
-        (folder / "job.json").write_text(json.dumps({"id": 5, "token": "t"} | job))
-        self.environ = environ() | {
-            "JOB_RESPONSE_FILE": f"{folder}/job.json",
-            "BUILD_EXIT_CODE_FILE": str(self.code),
-            "BUILD_FAILURE_EXIT_CODE": str(BUILD_FAILURE),
-            "SYSTEM_FAILURE_EXIT_CODE": str(SYSTEM_FAILURE),
-            "CUSTOM_ENV_SECRET": "of-a-variable",
-        }
-
-    def begin(self, stage: str, *args: str) -> subprocess.Popen[str]:
-        """Start a call."""
-        socket = ("--socket", f"{self.daemon.folder}/api.sock")
-        command = [sys.executable, "-P", "-m", "sandboxd", "gitlab", stage, *socket, *args]
-        return subprocess.Popen(
-            command, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def call(self, stage: str, *args: str) -> tuple[int, str, str]:
-        """A call to its end: the exit status, stdout and stderr."""
-        process = self.begin(stage, *args)
-        output, errors = process.communicate(timeout=120)
-        return process.returncode, output, errors
-
-    def script(self, text: str) -> str:
-        """A script that the runner has written."""
-        (self.folder / "script").write_text(text)
-        return f"{self.folder}/script"
-
-    def run(self, text: str, stage: str = "build_script") -> tuple[int, str, str]:
-        """One script."""
-        return self.call("run", self.script(text), stage)
 
 
 @pytest.fixture

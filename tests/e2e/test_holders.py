@@ -130,3 +130,25 @@ def test_session_of_a_run_that_was_killed_while_the_daemon_was_away_waits_for_it
             with http.stream("GET", f"/session/{session}/hold") as answer:  # it is taken up again
                 assert next(answer.iter_lines()) == "event: session_held"
         gone(daemon)
+
+
+@pytest.mark.parametrize("option", ["--with-parent", "--quiet"])
+def test_run_whose_parent_was_killed_ends_only_with_the_option(
+    daemon: Daemon, tmp_path: Path, option: str
+) -> None:
+    place = program(tmp_path, "echo up; until [ -e go ]; do sleep 0.1; done; echo over\n")
+    words = [sys.executable, "-P", "-m", "sandboxd", "run", place, "--exec", "*", "-q", option,
+             "--socket", f"{daemon.folder}/api.sock"]  # fmt: skip
+    middle = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    with subprocess.Popen(
+        [sys.executable, "-c", middle, *words], env=environ(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as parent:  # fmt: skip
+        assert parent.stdout and parent.stdout.readline() == "up\n"
+        (session,) = sessions_of(daemon.state).values()
+        parent.kill()
+        if option == "--quiet":  # it goes on
+            with daemon.client() as http:
+                http.post(f"/session/{session}/upload", files={"src": ("go", b"")})
+        assert parent.stdout.read() == ("over\n" if option == "--quiet" else "")
+    gone(daemon)
