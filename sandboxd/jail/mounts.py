@@ -64,7 +64,7 @@ class Directory:
 
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
-        _make_directory(root + self.path)
+        make_directory(root + self.path)
         os.chmod(root + self.path, self.mode)
 
 
@@ -165,7 +165,7 @@ class Mount:
     def apply(self, root: str) -> None:
         """Put the part into the tree at `root`."""
         if self.path != "/":
-            _make_directory(root + self.path)
+            make_directory(root + self.path)
         flags = self.attributes & _FLAGS  # MS_* have the same values
         syscalls.mount("none", root + self.path, self.fstype, flags, self.options or None)
 
@@ -199,7 +199,7 @@ class Bind:
 
     def _make_target(self, root: str, directory: bool) -> None:
         if directory:
-            _make_directory(root + self.path)
+            make_directory(root + self.path)
         elif not os.path.lexists(root + self.path):
             os.makedirs(os.path.dirname(root + self.path), exist_ok=True)
             os.close(os.open(root + self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o444))
@@ -288,7 +288,7 @@ def clone(source: str | int, recursive: bool = True) -> int:
     return syscalls.open_tree(source, flags)
 
 
-def _make_directory(path: str) -> None:
+def make_directory(path: str) -> None:
     """Make the directory `path` and those above it, where they are not there yet."""
     try:
         os.mkdir(path)

@@ -33,6 +33,7 @@ from ... import cgroupfs, log, procfs
 from ...cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...errors import StageError
 from ...jail.cgroup import SLOT_GROUP, Group
+from ...jail.mounts import make_directory
 from ...jail.stage import expect, stage
 
 _LEAVES = ("daemon", "shims", "broker")
@@ -227,12 +228,7 @@ def _remove(path: str) -> None:
 def _make(dirs: Mapping[str, str]) -> None:
     """Make the directories of a group, where they are not there yet."""
     for controller, path in dirs.items():
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            os.makedirs(path, exist_ok=True)
+        make_directory(path)
         if controller == V1_CPUSET:
             _fill_cpuset(path)
 
