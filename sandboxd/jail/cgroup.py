@@ -24,6 +24,9 @@ from ..model import Limits
 from ..pidfds import kill
 from .stage import expect, stage
 
+RUN_GROUP = re.compile(r"(\d+)\.\d+", re.ASCII)
+"""The name of a run's group: slot and run."""
+
 SLOT_GROUP = re.compile(r"slot-(\d+)", re.ASCII)
 """The name of the group above those of a slot's runs. A run of an earlier version has none."""
 

@@ -24,9 +24,8 @@ from pathlib import Path
 
 from ..cgroupfs import is_v2
 from ..config import RESULTS_S
-from ..jail.cgroup import Group
+from ..jail.cgroup import RUN_GROUP, Group
 from . import cursor_files
-from .leaks.rule import GROUP
 from .runs.cgroups import is_slot_group, own_name, places, places_above
 from .runs.group_removal import end_groups
 from .slots.state_directory import lock_soon
@@ -128,7 +127,7 @@ def _groups(state: str) -> Iterator[Group]:
     for path in _bases(state):
         for one in _directories(path):
             for run in _directories(one) if is_slot_group(one) else [one]:
-                if GROUP.fullmatch(os.path.basename(run)):
+                if RUN_GROUP.fullmatch(os.path.basename(run)):
                     yield Group({"" if is_v2(run) else "pids": run})
 
 

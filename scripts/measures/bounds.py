@@ -25,7 +25,7 @@ GENERAL = (
     Measure("module-circles", "imports on a circle", imports.module_circles, 0, 0),
     Measure("typing-circles", "the same, for types only", imports.typing_circles),
     Measure("package-circles", "top packages on a circle", imports.package_circles, 0, 0),
-    Measure("subpackage-circles", "all packages on a circle", imports.subpackage_circles, 4, 0),
+    Measure("subpackage-circles", "all packages on a circle", imports.subpackage_circles, 0, 0),
     Measure("typing-imports", "imports for types only", imports.typing_imports),
     Measure("long-files", "files above 350 lines", above(sizes.files, 350), 0, 0),
     Measure("longest-file", "lines of a file", sizes.files, 350, 350, largest),

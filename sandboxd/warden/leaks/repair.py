@@ -16,8 +16,8 @@ from ...jail import syscalls
 from ...pidfds import await_ends, open_pidfd, send
 from ..doctor import trial_directory
 from ..slots import images, reclaim
+from ..slots.host_resources import status_of
 from .rule import Leak
-from .scan import status_of
 
 END_S = 2.0
 """Time for a process to end after a SIGKILL."""

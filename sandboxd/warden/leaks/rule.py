@@ -32,36 +32,15 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...jail.cgroup import SLOT_GROUP
+from ...jail.cgroup import RUN_GROUP, SLOT_GROUP
+from ..slots.host_resources import Loop, Object, Process
 
 STALE_S = 60.0
 """Age of a temporary file that no daemon works on any more: making one takes a second."""
 
 Kind = Literal["process", "directory", "cgroup", "loop", "shm", "sem", "msg", "temporary"]
 
-GROUP = re.compile(r"(\d+)\.\d+", re.ASCII)
-"""The name of a run's group: slot and run."""
-
 _SLOT_IMAGE = re.compile(r"/slots/(\d+)/image", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """A process with a slot's uid.
-
-    start    its start time in clock ticks, which tells it from a later one with its pid
-    group    the name of the run's group of this daemon that it is in
-    foreign  it is in another daemon's group, or has its files open
-    """
-
-    pid: int
-    start: int
-    uid: int
-    age_s: float
-    title: str = ""
-    zombie: bool = False
-    group: str | None = None
-    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +49,6 @@ class SlotDirectory:
 
     number: int
     session: str
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Loop:
-    """A loop device on an image below the state directory; `image` is its path there."""
-
-    device: str
-    image: str
-
-
-@dataclass(frozen=True, slots=True)
-class Object:
-    """A System V object (`kind` shm, sem or msg) of a slot's uid."""
-
-    kind: Kind
-    id: int
-    uid: int
     age_s: float
 
 
@@ -173,7 +134,7 @@ class Leak:
 
 def slot_of_group(name: str) -> int | None:
     """The slot of a run's or a slot's group; None: the group is neither."""
-    match = GROUP.fullmatch(name) or SLOT_GROUP.fullmatch(name)
+    match = RUN_GROUP.fullmatch(name) or SLOT_GROUP.fullmatch(name)
     return int(match[1]) if match else None
 
 

@@ -35,20 +35,18 @@ from ...jail.cgroup import Group
 from .. import cursor_files
 from ..background import BackgroundJobs
 from ..slots import reserve
+from ..slots.host_resources import Loop, Object, Process, status_of
 from ..uid_lease import UidLease
 from .repair import repair
 from .rule import (
     Expected,
     Leak,
-    Loop,
-    Object,
-    Process,
     SlotDirectory,
     Survey,
     Temporary,
     leaks,
 )  # fmt: skip
-from .scan import status_of, survey
+from .scan import survey
 
 DEAD_S = 5.0
 """Time for the parent of a dead process to collect it."""

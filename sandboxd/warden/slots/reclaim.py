@@ -29,8 +29,8 @@ from dataclasses import dataclass
 
 from ... import log, procfs
 from ...errors import StageError
-from ..leaks.scan import loops, objects, processes
 from . import flush, images, uid_processes
+from .host_resources import loops, objects, processes
 
 PATIENCE_S = 10.0
 """How long the kernel may take to free the resources of processes that have just ended. The unmount

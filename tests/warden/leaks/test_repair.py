@@ -10,7 +10,7 @@ import pytest
 
 from sandboxd.warden.leaks.repair import repair
 from sandboxd.warden.leaks.rule import Leak
-from sandboxd.warden.leaks.scan import status_of
+from sandboxd.warden.slots.host_resources import status_of
 
 
 def test_process_that_has_got_the_pid_of_a_leak_is_not_killed(

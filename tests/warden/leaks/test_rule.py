@@ -11,14 +11,12 @@ from sandboxd.warden.leaks.rule import (
     Expected,
     Leak,
     Lease,
-    Loop,
-    Object,
-    Process,
     SlotDirectory,
     Survey,
     Temporary,
     leaks,
 )
+from sandboxd.warden.slots.host_resources import Loop, Object, Process
 
 FIRST, COUNT = 1000, 10
 LEASED, EMPTYING, FREE, ADOPTABLE, BEYOND = 3, 4, 5, 6, COUNT

@@ -14,9 +14,8 @@ from sandboxd import procfs
 from sandboxd.config import ScratchConfig
 from sandboxd.errors import StageError
 from sandboxd.jail import syscalls
-from sandboxd.warden.leaks.rule import Loop
-from sandboxd.warden.leaks.scan import loops
 from sandboxd.warden.slots import flush, images, reclaim, scratch
+from sandboxd.warden.slots.host_resources import Loop, loops
 
 from ...waiting import until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from sandboxd.warden.leaks.scan import TITLE_MAX, processes
+from sandboxd.warden.slots.host_resources import TITLE_MAX, processes
 
 from ...sandbox import TEST_UIDS
 
