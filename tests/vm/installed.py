@@ -72,14 +72,15 @@ def test_a_run_has_limits_in_a_leaf_of_the_delegated_group_and_its_shim_lives_th
         begin(http, "placed", "sleep 600")
         until(groups)
         (leaf,) = groups()
-        assert Path(leaf, "memory.max").read_text().strip() == str(1 << 30)
+        until(lambda: Path(leaf, "memory.max").read_text().strip() == str(1 << 30))
         assert Path(leaf, "pids.max").read_text().strip() == "257"
         assert Path(leaf, "cgroup.subtree_control").read_text().strip() == ""
         shims = Path(RUNS, "shims", "cgroup.procs").read_text().split()
-        assert [processes()[int(pid)] for pid in shims] == ["sandboxd: shim slot 0 run 1"]
+        assert "sandboxd: shim slot 0 run 1" in [processes().get(int(pid)) for pid in shims]
         daemon = Path("/sys/fs/cgroup/system.slice/sandboxd.service/cgroup.procs")
-        titles = {processes()[int(pid)] for pid in daemon.read_text().split()}
-        assert titles == {"sandboxd: warden", "sandboxd: api"}
+        titles = {processes().get(int(pid), "") for pid in daemon.read_text().split()}
+        assert titles >= {"sandboxd: warden", "sandboxd: api"}
+        assert not [title for title in titles if title.startswith("sandboxd: shim slot")]
         assert http.delete("/session/placed").status_code == 200
     until(lambda: not groups())
 
