@@ -51,6 +51,9 @@ ATTACKS = {
 }
 
 
+SETTLE_S = 15.0
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Of warden and api together, their shims and helpers left out: KiB, count, count."""
@@ -70,6 +73,15 @@ def sample(daemon: Daemon) -> Sample:
         sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),
         sum(int(one["Threads"]) for one in status),
     )
+
+
+def _settled(daemon: Daemon, descriptors: int) -> Sample:
+    """The resources once no more than so many descriptors are open, or after SETTLE_S: processes
+    for jobs of slots stay a while."""
+    until = time.monotonic() + SETTLE_S
+    while (now := sample(daemon)).descriptors > descriptors and time.monotonic() < until:
+        time.sleep(0.1)
+    return now
 
 
 def api_of(daemon: Daemon) -> int:
@@ -136,8 +148,7 @@ def attack(daemon: Daemon, sessions: int, seconds: float) -> Report:
         names = list(itertools.islice(order, 5))
         jobs.append(functools.partial(misbehave, daemon, report, number, names, until))
     side_by_side(jobs, report)
-    time.sleep(1)
-    report.after = sample(daemon)
+    report.after = _settled(daemon, report.before.descriptors)
     return report
 
 
