@@ -76,7 +76,9 @@ def test_a_run_has_limits_in_a_leaf_of_the_delegated_group_and_its_shim_lives_th
         assert Path(leaf, "pids.max").read_text().strip() == "257"
         assert Path(leaf, "cgroup.subtree_control").read_text().strip() == ""
         shims = Path(RUNS, "shims", "cgroup.procs").read_text().split()
-        assert "sandboxd: shim slot 0 run 1" in [processes().get(int(pid)) for pid in shims]
+        number = Path(leaf).name.partition(".")[0]
+        shim = f"sandboxd: shim slot {number} run 1"
+        assert shim in [processes().get(int(pid)) for pid in shims]
         daemon = Path("/sys/fs/cgroup/system.slice/sandboxd.service/cgroup.procs")
         titles = {processes().get(int(pid), "") for pid in daemon.read_text().split()}
         assert titles >= {"sandboxd: warden", "sandboxd: api"}
