@@ -124,8 +124,8 @@ class FakeActs:
         return self._base / str(slot)
 
     def ready(self, reply: PendingReply) -> None:
-        for path in self._base.glob("[0-9]*"):  # slots that no session has adopted
-            if int(path.name) not in self._sessions:
+        for path in self._base.iterdir():  # slots that no session has adopted
+            if path.name.isdecimal() and int(path.name) not in self._sessions:
                 shutil.rmtree(path)
         (self._base / "ready").touch()
         reply.succeed()

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import httpx
 
+from sandboxd import procfs
+
 from .conftest import passable
 from .daemon import Daemon, run, running
 
@@ -67,7 +69,7 @@ class Held:
             api_fds=len(os.listdir(f"/proc/{api}/fd")),
             api_threads=len(os.listdir(f"/proc/{api}/task")),
             mounts=Path(f"/proc/{warden}/mounts").read_text().count(state),
-            loops=sum(path.read_text().startswith(state) for path in loops),
+            loops=sum(procfs.text(str(path)).startswith(state) for path in loops),
             cgroups=len(_groups(state)),
             slots=len(os.listdir(daemon.state / "slots")),
             warden_mib=_resident(warden),
