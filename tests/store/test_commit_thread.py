@@ -8,7 +8,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,16 +22,10 @@ from .test_store import ROW, RUN
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    return str(tmp_path / "sandboxd.sqlite")
-
-
-@pytest.fixture
-def database(path: str) -> Iterator[Database]:
-    database = Database(path)
+def database(database: Database) -> Database:
+    """With a session."""
     sessions.add(database, ROW)
-    yield database
-    database.close()
+    return database
 
 
 class Disk:

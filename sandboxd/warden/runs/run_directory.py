@@ -183,20 +183,21 @@ def ended(slot: Slot, run: int) -> None:
 
 
 def _recycle(slot: Slot, run: int) -> None:
-    """Empty the directory of a run for a later one, or remove it."""
+    """Empty the directory of a run for a later one; remove it if many wait, or it is incomplete."""
     path, spare = slot.run_path(run), f"{slot.path}/runs/{_SPARE}{run}"
-    cursor_files.remove(path)
+    if len(slot.spare_runs) >= SPARES_MAX:
+        remove(path)
+        return
     try:
         for name in (*_FILES, "cgroup"):
             os.truncate(f"{path}/{name}", 0)
         os.unlink(f"{path}/control")
-        if len(slot.spare_runs) < SPARES_MAX:
-            os.rename(path, spare)
-            slot.spare_runs.append(spare)
-            return
+        cursor_files.remove(path)
+        os.rename(path, spare)
     except OSError:  # it is gone, or was never complete
-        pass
-    shutil.rmtree(path, ignore_errors=True)
+        remove(path)
+    else:
+        slot.spare_runs.append(spare)
 
 
 def living(path: str, uid: int) -> tuple[int, int] | None:
