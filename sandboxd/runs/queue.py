@@ -115,8 +115,8 @@ class RunQueue:
     async def submit(self, id: str, plan: Plan) -> Run:
         """The run called `id` that carries out `plan`, on the disk when this returns.
 
-        A client that repeats its request means the same run: the one that is not over, or whose
-        end has not been served. Else the run is a new one at the end of the queue.
+        A client that repeats its request means the same run: the one whose end has not been
+        served. Else the run is a new one at the end of the queue.
 
         Raises Invalid when the known one has other options, QuotaExceeded when the queue is
         full, Deleted when the session is gone.
@@ -125,7 +125,7 @@ class RunQueue:
             known = self._runs.get(id)
             if known and known.resumable and known.plan.options == plan.options:
                 run = known
-            elif known and not known.over:
+            elif known and not known.ending:
                 raise Invalid(f"run {id} is not over yet and has other options")
             else:
                 run = Run(id, plan, self._config)

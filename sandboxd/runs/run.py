@@ -115,12 +115,12 @@ class Run:
 
     @property
     def served(self) -> bool:
-        """A call has served its end, or no client will ask for it."""
-        return self.over and (self._abandoned or self._calls.up_to_date)
+        """A call has served its end, or no client will ask for it. It may be over a moment later."""
+        return self.ending and (self._abandoned or self._calls.up_to_date)
 
     @property
     def resumable(self) -> bool:
-        """A repeated request means this run: it is not over, or its end has not been served."""
+        """A repeated request means this run: its end has not been served."""
         return not (self.served or self.vanished)
 
     async def recorded(self) -> None:

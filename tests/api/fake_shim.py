@@ -6,6 +6,7 @@ A command is a script, a verb a line:
     flood N               print N characters
     sleep S               do nothing for a while; a signal ends it and the step with 130
     await NAME            do nothing until this file is in the work directory
+    linger NAME           stay so long after the last step
     ask                   wait for input, print it
     touch NAME            make a file in the work directory
     environ, limits       print them as JSON
@@ -75,6 +76,7 @@ class FakeShim:
         self.inputs: list[str] = []
         self.eof = self.signalled = False
         self.received = 0
+        self.awaited_last = ""
         self.threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -151,6 +153,8 @@ class FakeShim:
                     code, outcome = self._step(step), "success"
                 failed = failed or (step["name"] == "build" and code != 0)
                 self._event(step["name"], code, outcome)
+            if self.awaited_last:
+                self._do_await(self.awaited_last, {})
         except Ended as end:
             if end.final:
                 self._event(step["name"], end.code, "limit")
@@ -250,6 +254,9 @@ class FakeShim:
         while not (self.home / rest).exists():
             if self._wait(lambda: self.signalled, 0.02):
                 raise Ended(130)
+
+    def _do_linger(self, rest: str, _: Any) -> None:
+        self.awaited_last = rest
 
     def _do_ask(self, rest: str, _: Any) -> None:
         with self.changed:

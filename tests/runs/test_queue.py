@@ -214,6 +214,26 @@ def test_bug_of_ours_ends_one_run_and_not_the_queue(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_name_of_a_run_is_free_once_its_end_was_served_though_it_is_not_over(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        first = await stage.submit("a", exec="out one\nlinger go")
+        await follow(first)
+        again = await stage.submit("a", exec="out one\nlinger go")
+        assert again is not first, "its client knows of the end, and means a new run"
+        await stage.runs.abandon(again)
+        second = await stage.submit("a", exec="out two")
+        assert not first.over and stage.runs.position(second) == 1
+        with pytest.raises(Invalid, match="not over"):
+            await stage.submit("a", exec="out three")
+        (tmp_path / "go").touch()
+        assert text(*await follow(second)) == "two\n"
+        assert first.over and stage.started == ["a", "a"]
+
+    play(tmp_path, scenario)
+
+
 def test_repeated_request_for_a_run_means_the_same_run(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         run = await stage.submit("a", exec="sleep 0.3")

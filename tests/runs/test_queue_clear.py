@@ -194,6 +194,7 @@ def test_queue_that_is_closed_while_a_run_is_ended_says_at_once_that_its_session
 def test_clear_of_an_empty_queue_changes_nothing(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         await follow(run := await stage.submit("a", "out x"))
+        await run.done.wait()
         assert await stage.runs.clear() == []
         assert statuses([await reply(run)])[-1] == ("finished", 0)
 
