@@ -115,7 +115,7 @@ class Run:
 
     @property
     def served(self) -> bool:
-        """A call has served its end, or no client will ask for it. It may be over a moment later."""
+        """A call has served its end, or no client will ask for it; it is over a moment later."""
         return self.ending and (self._abandoned or self._calls.up_to_date)
 
     @property
