@@ -17,18 +17,31 @@ PATIENCE_S = 25.0 * SLOWNESS
 """Seconds that anything may take on a busy machine before a test fails."""
 
 
+class Patience:
+    """The patience with a loop that does more than wait: `pause` after each of its rounds."""
+
+    def __init__(self, why: Callable[[], object] | str = "", seconds: float = PATIENCE_S) -> None:
+        """`why` tells more of what does not come, after `seconds`."""
+        self._why, self._seconds = why, seconds
+        self._end = time.monotonic() + seconds
+
+    def pause(self, seconds: float = 0.02) -> None:
+        """Wait for a moment. Raises AssertionError when the patience is over."""
+        if time.monotonic() > self._end:
+            text = self._why() if callable(self._why) else self._why
+            raise AssertionError(f"nothing happens for {self._seconds:.0f} s: {text}")
+        time.sleep(seconds)
+
+
 def until(
     condition: Callable[[], Result | None],
     patience_s: float = PATIENCE_S,
     why: Callable[[], object] | str = "",
 ) -> Result:
     """The first result of `condition` that is true. `why` tells more of what does not come."""
-    deadline = time.monotonic() + patience_s
+    patience = Patience(why, patience_s)
     while not (result := condition()):
-        if time.monotonic() > deadline:
-            text = why() if callable(why) else why
-            raise AssertionError(f"nothing happens for {patience_s:.0f} s: {text}")
-        time.sleep(0.02)
+        patience.pause()
     return result
 
 

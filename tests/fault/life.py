@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from websockets.exceptions import WebSocketException
 
+from ..waiting import Patience
 from .service import COMES_BACK_S, Service, Victim
 
 PHASES = (
@@ -102,7 +103,7 @@ class Life:
 
     def _ask(self, method: str, path: str, **more: Any) -> tuple[httpx.Response, bool]:
         """The answer, after as many attempts as it takes; whether there were several."""
-        deadline = time.monotonic() + COMES_BACK_S
+        patience = Patience(lambda: f"{method} {path}: {self.service.said()}", COMES_BACK_S)
         again = False
         while True:
             try:
@@ -112,8 +113,7 @@ class Life:
             except httpx.TransportError:
                 pass
             again = True
-            assert time.monotonic() < deadline, f"{method} {path}: {self.service.said()}"
-            time.sleep(0.03)
+            patience.pause()
 
     def _create(self) -> None:
         answer, again = self._ask("POST", "/folders", json={"name": self.folder, "quota": "16m"})
@@ -158,9 +158,8 @@ class Life:
         options: dict[str, Any] = {"exec": STREAM}
         call = {"mode": "batch", "code": "", "runId": "stream", "options": options}
         printed, place = "", {"console": 0, "steps": 0}
-        deadline = time.monotonic() + COMES_BACK_S
+        patience = Patience(lambda: (printed, self.service.said()), COMES_BACK_S)
         while True:
-            assert time.monotonic() < deadline, (printed, self.service.said())
             try:
                 for frame in self.service.frames(f"/stream/session/{self.id}/execute", call):
                     if "offset" not in frame:
@@ -175,7 +174,7 @@ class Life:
             except (OSError, WebSocketException):
                 pass
             options["offset"] = place
-            time.sleep(0.03)
+            patience.pause()
 
     def _folder(self) -> None:
         command = f"echo folder >> begun; cp d0/f0 {self.folder}/file; echo kept"
@@ -186,21 +185,20 @@ class Life:
         command = f"echo batch >> {self.folder}/begun; sleep 0.3; echo done"
         id = self._session(f"{self.name}-batch", type="batch", startupCommand=command)
         query = "query($id: UUID!) { compute_session(id: $id) { result } }"
-        deadline = time.monotonic() + COMES_BACK_S
+        patience = Patience(self.service.said, COMES_BACK_S)
         result = "UNDEFINED"
         while result == "UNDEFINED":
-            assert time.monotonic() < deadline, self.service.said()
             call = {"query": query, "variables": {"id": id}}
             answer, _ = self._ask("POST", "/admin/gql", json=call)
             result = answer.json()["data"]["compute_session"]["result"]
-            time.sleep(0.03)
+            patience.pause()
         logs, _ = self._ask("GET", f"/session/_/logs?taskId={id}")
         assert (result, logs.text) == ("SUCCESS", "done\n")
         self._end(f"/session/{id}", 200)
 
     def _folder_file(self, name: str) -> bytes:
         """A file of the folder; tokens do not outlive the daemon, so both calls are repeated."""
-        deadline = time.monotonic() + COMES_BACK_S
+        patience = Patience(lambda: answer.text, COMES_BACK_S)
         while True:
             token, _ = self._ask(
                 "POST", f"/folders/{self.folder}/request-download", json={"path": name}
@@ -210,7 +208,7 @@ class Life:
             answer, _ = self._ask("GET", path)
             if answer.status_code == 200:
                 return answer.content
-            assert time.monotonic() < deadline, answer.text
+            patience.pause()
 
     def _download(self) -> None:
         for name, data in self.files.items():
@@ -243,7 +241,7 @@ class Life:
     def _follow(self, call: dict[str, Any], answers: list[str]) -> tuple[str, dict[str, Any]]:
         """The output of the run, and its last result."""
         printed = ""
-        deadline = time.monotonic() + COMES_BACK_S
+        patience = Patience(lambda: (printed, result, self.service.said()), COMES_BACK_S)
         while True:
             result = self._call(call)
             if result is None:  # the input may have been taken, or not: see what it does
@@ -252,7 +250,7 @@ class Life:
             printed += "".join(text for kind, text in result["console"] if kind == "stdout")
             if result["status"] in ("finished", "exec-timeout"):
                 return printed, result
-            assert time.monotonic() < deadline, (printed, result, self.service.said())
+            patience.pause(0)
             options = {"offset": result["offset"]} if self.point.exact else {}
             call = {"mode": "continue", "code": "", "runId": call["runId"], "options": options}
             if result["status"] == "waiting-input":

@@ -21,6 +21,7 @@ import httpx
 from websockets.sync.client import unix_connect
 
 from ..e2e.daemon import ROOT, ancestors, sessions_of, slots_in_use
+from ..waiting import until
 
 Victim = Literal["api", "warden", "both", "term", "shim", "init", "spawner", "prepared", "warm"]
 """A part of the daemon, a process of a run, or all processes of one kind that wait for runs."""
@@ -81,10 +82,7 @@ class Service:
 
     def wait_until_ready(self) -> None:
         """Return when it answers."""
-        deadline = time.monotonic() + COMES_BACK_S
-        while not self.ready():
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.05)
+        until(self.ready, COMES_BACK_S, self.said)
 
     def said(self) -> str:
         """The end of its log."""
@@ -138,10 +136,7 @@ class Service:
 
     def expect_nothing_left(self) -> None:
         """All sessions are deleted: soon nothing is left of them."""
-        deadline = time.monotonic() + 15
-        while left := self.left():
-            assert time.monotonic() < deadline, left
-            time.sleep(0.1)
+        until(lambda: not self.left(), why=self.left)
 
     def purge(self) -> None:
         """Delete every session, after a failure."""

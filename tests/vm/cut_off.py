@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from .host import CUT_FILES, begin, client, proceed, sh, show, until
+from ..waiting import until
+from .host import CUT_FILES, begin, client, proceed, sh, show
 
 
 def test_promises_are_made_and_the_power_is_cut() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from ..waiting import Patience
 
 CHECKOUT = Path(__file__).parent.parent.parent
 SOCKET = "/run/sandboxd/api.sock"
@@ -43,14 +43,6 @@ def show(unit: str, name: str) -> str:
     return sh(f"systemctl show --property {name} --value {unit}").strip()
 
 
-def until(true: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it does not come to be"
-        time.sleep(0.2)
-
-
 def client() -> httpx.Client:
     """Of the installed service."""
     transport = httpx.HTTPTransport(uds=SOCKET)
@@ -74,7 +66,7 @@ def proceed(http: httpx.Client, name: str, run: str = "") -> tuple[str, dict[str
     """Follow a run of a session, by default that of `begin`, from where its client was: console,
     and the last answer."""
     text = ""
-    deadline = time.monotonic() + 240
+    patience = Patience("the run does not end", 240)
     while True:
         result = _answer(
             http, name, {"mode": "continue", "code": "", "runId": run or f"run-{name}"}
@@ -82,7 +74,7 @@ def proceed(http: httpx.Client, name: str, run: str = "") -> tuple[str, dict[str
         text += _printed(result)
         if result["status"] in ("finished", "exec-timeout"):
             return text, result
-        assert time.monotonic() < deadline, "the run does not end"
+        patience.pause(0)
 
 
 def end(http: httpx.Client, name: str, begun: str) -> None:

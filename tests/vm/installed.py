@@ -14,6 +14,7 @@ import signal
 import time
 from pathlib import Path
 
+from ..waiting import until
 from .host import (
     BEFORE,
     CHECKOUT,
@@ -28,7 +29,6 @@ from .host import (
     processes,
     sh,
     show,
-    until,
 )  # fmt: skip
 
 EXPOSURE = 6.5

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from .host import BEFORE, CUT_FILES, client, groups, names, proceed, processes, sh, show, until
+from ..waiting import until
+from .host import BEFORE, CUT_FILES, client, groups, names, proceed, processes, sh, show
 
 # Files that the system itself writes, for any new user, boot or host name.
 NOISE = (

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from .host import CHECKOUT, COUNT, begin, client, end, groups, sh, show, until
+from ..waiting import until
+from .host import CHECKOUT, COUNT, begin, client, end, groups, sh, show
 
 ROUNDS = int(os.environ.get("SANDBOXD_ROUNDS", "4"))
 

@@ -7,7 +7,6 @@ import errno
 import os
 import signal
 import socket
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from sandboxd.warden.slots import flush, images
 from sandboxd.warden.slots.leases import Slot
 
 from ...sandbox import BareWarden
+from ...waiting import Patience
 
 USUAL: dict[str, Any] = {"size": 64 << 20, "inodes": 4096, "mounts": [], "workspace": None}
 
@@ -68,15 +68,14 @@ class Work:
 
     def finish(self) -> None:
         """Collect jobs until none is left."""
-        deadline = time.monotonic() + 30
+        patience = Patience("a job does not end")
         while len(self.warden.jobs):
             self.warden.jobs.begin_due(now=True)
             for pid in jobs(self.warden.jobs):
                 ended, status = os.waitpid(pid, os.WNOHANG)
                 if ended:
                     self.warden.jobs.collected(pid, status)
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+            patience.pause(0.005)
 
 
 def jobs(running: BackgroundJobs) -> list[int]:
