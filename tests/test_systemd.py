@@ -76,11 +76,19 @@ def test_sockets_for_another_process_are_not_touched(pid: str) -> None:
     assert environ == {"PATH": "/bin"}
 
 
+def _free_pair() -> tuple[int, int]:
+    """Two numbers in a row that are no descriptors of this process, whose others stay."""
+    used = {int(name) for name in os.listdir("/proc/self/fd")}
+    first = max(used) + 1
+    return first, first + 1
+
+
 def test_passed_sockets_are_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("::1", 0),
         family=socket.AF_INET6) as two:  # fmt: skip
-        first = os.dup(one.fileno())
-        second = os.dup2(two.fileno(), first + 1)
+        first, second = _free_pair()
+        os.dup2(one.fileno(), first)
+        os.dup2(two.fileno(), second)
         monkeypatch.setattr(systemd, "FIRST_FD", first)
         os.set_inheritable(first, True)
         sockets = systemd.passed_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"})
