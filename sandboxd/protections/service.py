@@ -23,6 +23,7 @@ PROTECTIONS = (
         "the name in TLS, requests written anew, no other protocol",
         ("network_hosts.py", "config_network.py", "broker/"),
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
+               "tests/broker/test_chunked_body.py",
                "tests/e2e/network/test_hosts.py", "tests/e2e/network/test_requests.py",
                "tests/e2e/network/test_restart.py", "tests/e2e/network/test_secrets.py"),
         remains="hosts behind one front differ by the name in TLS alone; an allowed host "
