@@ -219,3 +219,18 @@ def test_every_dependency_is_pinned_and_has_its_reason() -> None:
         for name in map(_name, requirements):
             assert name in pinned, name
             assert re.search(rf"\b{name}\b", reasons), name
+
+
+# -- the tests that take long
+
+
+def test_parts_of_test_world_are_explained_and_all_in_its_table() -> None:
+    script = _text(ROOT / "scripts/test-world")
+    (line,) = re.findall(r'^all="(.*)"$', script, re.MULTILINE)
+    parts = line.split()
+    assert re.findall(r"^do_(\w+)\(\)", script, re.MULTILINE) == parts
+    assert re.findall(r"^# ([a-z]+) {2,}\S", script, re.MULTILINE) == parts
+    begin, end = "<!-- test-world: begin -->\n", "<!-- test-world: end -->"
+    table = _text(ROOT / "docs/operations.md").split(begin)[1].split(end)[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert rows in ([], parts)  # a part alone replaces its row; an empty table has no result yet

@@ -3,7 +3,8 @@
 Both sides have an h11 connection, and the message is written anew, so two readers cannot disagree
 about its length. Headers of the connection itself go no further (RFC 9110, 7.6.1); without Upgrade
 no other protocol follows. The body of a response with a Content-Length goes past h11: exactly that
-many bytes, as the head says that has been written anew.
+many bytes, as the head says that has been written anew. A body in chunks goes past it, too, up to
+the end that its framing shows (chunked_body.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Protocol
 
 import h11
 
+from ..errors import Invalid
+from .chunked_body import ChunkedBody
 from .outcomes import Stopped
 from .relay import CHUNK, Meter, copy
 from .run_client import RunClient
@@ -40,6 +43,9 @@ class ServerStream(Protocol):
     async def send(self, data: bytes) -> None:
         """Send all bytes."""
 
+    async def receive_into(self, buffer: memoryview) -> int:
+        """The next bytes into a buffer; 0 at the end."""
+
     async def pass_on(self, client: socket.socket, size: int, meter: Meter) -> int:
         """Send the next `size` bytes to the client; the number that have come."""
 
@@ -56,6 +62,10 @@ class PlainServer:
     async def receive(self) -> bytes:
         """See ServerStream."""
         return await asyncio.get_running_loop().sock_recv(self._sock, PARSED)
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """See ServerStream."""
+        return await asyncio.get_running_loop().sock_recv_into(self._sock, buffer)
 
     async def send(self, data: bytes) -> None:
         """See ServerStream."""
@@ -80,6 +90,12 @@ class TlsServer:
     async def receive(self) -> bytes:
         """See ServerStream."""
         return await self._reader.read(PARSED)
+
+    async def receive_into(self, buffer: memoryview) -> int:
+        """See ServerStream."""
+        data = await self._reader.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     async def send(self, data: bytes) -> None:
         """See ServerStream."""
@@ -149,6 +165,9 @@ class Exchange:
                 if size := body_size(method, event):
                     await self._pass_body(size)
                     return
+                if self._keeps_chunks(method, event):
+                    await self._pass_chunks()
+                    return
             elif isinstance(event, h11.Data):
                 await self._answer(h11.Data(data=event.data))
             elif isinstance(event, h11.EndOfMessage):
@@ -164,6 +183,34 @@ class Exchange:
         left = size - len(early)
         if left and await self._stream.pass_on(self._client.sock, left, self._meter) < left:
             raise Stopped("cut", _TOO_EARLY)
+
+    def _keeps_chunks(self, method: bytes, response: h11.Response) -> bool:
+        """The body is in chunks, which the client can read: HTTP/1.0 has none."""
+        return is_chunked(method, response) and self._client.http.their_http_version == b"1.1"
+
+    async def _pass_chunks(self) -> None:
+        """Send a body in chunks to the client as it comes. Its beginning has come with the head."""
+        loop, sock = asyncio.get_running_loop(), self._client.sock
+        body, buffer = ChunkedBody(), bytearray(2 * CHUNK)
+        view = memoryview(buffer)
+        early = self._server.trailing_data[0]
+        size = len(early)
+        view[:size] = early
+        while True:
+            try:
+                ready = body.read(buffer, size)
+            except Invalid as error:
+                raise Stopped("cut", f"the server's response is not HTTP/1.1: {error}") from None
+            await loop.sock_sendall(sock, view[:ready])
+            if body.is_over:
+                return
+            buffer[: size - ready] = buffer[ready:size]
+            size -= ready
+            more = await self._stream.receive_into(view[size : size + self._meter.piece])
+            if not more:
+                raise Stopped("cut", _TOO_EARLY)
+            size += more
+            await self._meter.count(more, False)
 
     async def _next_event(self) -> object:
         try:
@@ -198,10 +245,18 @@ def end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
     return [(key, value) for key, value in headers if key not in dropped]
 
 
+def is_chunked(method: bytes, response: h11.Response) -> bool:
+    """The response has a body in chunks, the one encoding that h11 allows."""
+    return _has_body(method, response) and b"transfer-encoding" in dict(list(response.headers))
+
+
 def body_size(method: bytes, response: h11.Response) -> int:
     """The size of a body with a Content-Length; 0: there is none, or its end shows otherwise (RFC
     9112, 6.3). h11 has refused heads with two lengths."""
-    fields = dict(list(response.headers))
-    if method == b"HEAD" or response.status_code in (204, 304) or b"transfer-encoding" in fields:
+    if not _has_body(method, response) or is_chunked(method, response):
         return 0
-    return int(fields.get(b"content-length", b"0"))
+    return int(dict(list(response.headers)).get(b"content-length", b"0"))
+
+
+def _has_body(method: bytes, response: h11.Response) -> bool:
+    return method != b"HEAD" and response.status_code not in (204, 304)

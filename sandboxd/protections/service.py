@@ -23,6 +23,7 @@ PROTECTIONS = (
         "the name in TLS, requests written anew, no other protocol",
         ("network_hosts.py", "config_network.py", "broker/"),
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
+               "tests/broker/test_chunked_body.py",
                "tests/e2e/network/test_hosts.py", "tests/e2e/network/test_requests.py",
                "tests/e2e/network/test_restart.py", "tests/e2e/network/test_secrets.py"),
         remains="hosts behind one front differ by the name in TLS alone; an allowed host "
@@ -118,7 +119,7 @@ PROTECTIONS = (
         ),
         attacks=("leave-workspace",),
         tests=("tests/escape/test_workspaces.py", "tests/escape/test_workspace_grants.py",
-               "tests/e2e/test_workspaces.py",
+               "tests/escape/test_workspace_file_systems.py", "tests/e2e/test_workspaces.py",
                "tests/api/test_workspaces.py", "tests/warden/slots/test_workspaces.py"),
         remains="sockets and FIFOs in the tree connect programs with those of the host that use "
         "them; the disk of the host is not bounded",
@@ -129,7 +130,8 @@ PROTECTIONS = (
         "openat2, whose mode it cannot read, is unknown",
         ("jail/profile.py", "jail/seccomp.py"),
         attacks=("workspace-set-id",),
-        tests=("tests/escape/test_set_id.py", "tests/jail/test_set_id_filter.py"),
+        tests=("tests/escape/test_set_id.py", "tests/escape/test_workspace_file_systems.py",
+               "tests/jail/test_set_id_filter.py"),
         remains="the user's own set-user-ID file, which the user has put into the tree, can be "
         "changed through shared memory",
     ),

@@ -11,6 +11,7 @@ import re
 import signal
 from collections.abc import Callable
 
+from ..jail.profile import SET_ID
 from ..model import Outcome, Sender, size
 from .facts import WORKSPACE, StepFacts, signal_name
 
@@ -39,6 +40,12 @@ PROXY_ONLY = (
     "this sandbox reaches the hosts of its network profile through a proxy alone: have the program "
     "use the one in the variables http_proxy and https_proxy"
 )
+
+SET_ID_BITS = (
+    "in a session with a workspace no call may set the set-user-ID or set-group-ID bit, or keep it "
+    "on a directory; chmod g-s DIRECTORY takes it away"
+)
+_TAKE_MODES = frozenset(condition.call for condition in SET_ID)
 
 _UNRESOLVED = re.compile(
     r"temporary failure in name resolution|temporary failure resolving|name or service not known"
@@ -179,6 +186,8 @@ def _denied(facts: StepFacts) -> str:
     others = [name for name in facts.denied if name != facts.last_denied]
     among = f" (and {', '.join(sorted(others)[:5])})" if others else ""
     text = f"the sandbox refused the system call {facts.last_denied}{among} {often}"
+    if facts.last_denied in _TAKE_MODES:
+        return f"{text}: {SET_ID_BITS}"
     end = f", and the program died of {facts.signal}" if facts.signal else ""
     return f"{text}{end}: if the program failed for that, find a way that needs no privilege"
 

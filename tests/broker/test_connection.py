@@ -157,3 +157,52 @@ def test_debt_of_the_rate_takes_nothing_from_the_time_of_the_greeting(
         return outcome
 
     assert asyncio.run(act()) == "ok"
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = b"5;a\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"
+
+
+def forwarded(
+    listener: socket.socket, answer: bytes, method: bytes = b"GET", version: bytes = b"1.1"
+) -> tuple[str, bytes, int]:
+    """The outcome of a request, the body that its client has read, and the bytes that count."""
+    replying, share = threading.Thread(target=reply, args=(listener, answer)), unbounded()
+    replying.start()
+    port = listener.getsockname()[1]
+    request = b"%b http://127.0.0.1:%d/ HTTP/%b\r\nHost: x\r\n\r\n" % (method, port, version)
+    outcome, response = served(of(listener), share, request)
+    replying.join()
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    return outcome, body, share.bounds.bytes - share.left
+
+
+@pytest.mark.parametrize(
+    ("sent", "outcome", "received"),
+    [
+        (CHUNKS, "ok", CHUNKS),
+        (CHUNKS + b"HTTP/1.1 200 OK\r\n\r\n", "ok", CHUNKS),
+        (CHUNKS[:-1], "cut", CHUNKS[:-2]),
+        (CHUNKS[:8], "cut", CHUNKS[:8]),
+        (b"5\r\nhello\n0\r\n\r\n", "cut", b""),
+        (b"", "cut", b""),
+    ],
+)
+def test_body_in_chunks_reaches_the_client_as_it_is_up_to_its_end(
+    server: socket.socket, sent: bytes, outcome: str, received: bytes
+) -> None:
+    assert forwarded(server, CHUNKED + sent)[:2] == (outcome, received)
+
+
+def test_all_bytes_of_a_body_in_chunks_count(server: socket.socket) -> None:
+    empty = forwarded(server, CHUNKED + b"0\r\n\r\n")[2]
+    assert forwarded(server, CHUNKED + CHUNKS)[2] - empty == len(CHUNKS) - len(b"0\r\n\r\n")
+
+
+def test_client_of_an_old_version_gets_the_content_without_chunks(server: socket.socket) -> None:
+    assert forwarded(server, CHUNKED + CHUNKS, version=b"1.0")[:2] == ("ok", b"hello")
+
+
+def test_answer_to_head_has_no_body_even_if_it_names_chunks(server: socket.socket) -> None:
+    assert forwarded(server, CHUNKED, method=b"HEAD")[:2] == ("ok", b"")

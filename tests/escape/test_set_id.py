@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.jail import seccomp, syscalls
+from sandboxd.shim.advice import SET_ID_BITS
 
 from ..sandbox import BareWarden, Sandbox
 from ..workspaces import directory, leased, own
@@ -186,6 +187,17 @@ def test_refused_bit_is_named_in_the_verdict(session: Sandbox) -> None:
     result = session.run("touch f; chmod u+s f")
     assert result.exit == 1
     assert result.verdict["denied_syscall"] in ("fchmodat", "fchmodat2", "chmod")
+    assert result.verdict["advice"].endswith(f" once: {SET_ID_BITS}")
+
+
+def test_mode_of_a_directory_with_set_group_id_changes_after_what_the_advice_says(
+    session: Sandbox, checkout: Path
+) -> None:
+    shared = directory(checkout, "shared")
+    shared.chmod(0o2755)
+    assert session.run("chmod 775 shared").verdict["advice"].endswith(SET_ID_BITS)
+    assert session.run("chmod g-s shared; chmod 775 shared").exit == 0
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o775
 
 
 def test_warm_jail_of_a_workspace_keeps_the_filter(session: Sandbox, checkout: Path) -> None:

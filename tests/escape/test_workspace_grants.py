@@ -89,6 +89,23 @@ def test_directory_of_a_user_behind_a_closed_one_is_granted_without_the_check_of
     granted(warden, mine)
 
 
+def test_path_that_the_daemon_cannot_see_or_change_is_refused_with_the_remedy(
+    warden: BareWarden, root: Path, checkout: Path
+) -> None:
+    """As below /home and /srv, where the service has no drop-in."""
+    missing = root / "missing"
+    with paths_of(warden, missing), pytest.raises(Invalid, match=r"not exist.*scripts/install"):
+        granted(warden, missing / "checkout")
+    syscalls.mount(str(root), str(root), "", syscalls.MS_BIND)
+    try:
+        read_only = syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY
+        syscalls.mount("none", str(root), "", read_only)
+        with pytest.raises(Invalid, match=r"is read-only for the daemon.*scripts/install"):
+            granted(warden, checkout)
+    finally:
+        syscalls.umount2(str(root), 0)
+
+
 @pytest.mark.parametrize("kind", ["overlay", "proc"])
 def test_file_system_whose_owners_cannot_be_mapped_is_refused_by_its_name(
     warden: BareWarden, root: Path, kind: str

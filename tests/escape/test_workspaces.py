@@ -60,6 +60,7 @@ def test_written_files_belong_to_the_user_and_the_group_outside(
     assert status.st_mtime_ns == 1_000_000_000_500_000_000
 
 
+@pytest.mark.needs("git")
 def test_large_tree_with_git_links_and_times_is_seen_and_built_as_it_is(
     session: Session, checkout: Path
 ) -> None:

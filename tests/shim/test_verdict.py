@@ -132,6 +132,7 @@ def test_signal_is_named() -> None:
         (facts(FAILED, denied={"mount": 2, "bpf": 1}, last_denied="bpf"),
          "the system call bpf (and mount) 3 times"),
         (facts(SEGV, denied={"ptrace": 1}, last_denied="ptrace"), "ptrace once"),
+        (facts(FAILED, denied={"mkdirat": 2}, last_denied="mkdirat"), "2 times: in a session with"),
         (facts(FAILED, full="folder data"), "folder data is full"),
         (facts(OK, excess=7, limits=SMALL), "output limit of 2 KiB reached: 7 bytes"),
         (facts(OK, after=OOM), "want of memory"),

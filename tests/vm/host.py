@@ -43,6 +43,11 @@ def show(unit: str, name: str) -> str:
     return sh(f"systemctl show --property {name} --value {unit}").strip()
 
 
+def count(event: str) -> int:
+    """How often the daemon has logged this event, since the machine was started."""
+    return sh("journalctl --unit sandboxd --boot --output cat").count(f"event={event} ")
+
+
 def client() -> httpx.Client:
     """Of the installed service."""
     transport = httpx.HTTPTransport(uds=SOCKET)

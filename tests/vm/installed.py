@@ -22,6 +22,7 @@ from .host import (
     RUNS,
     begin,
     client,
+    count,
     end,
     groups,
     names,
@@ -237,11 +238,6 @@ def test_clock_that_is_set_during_a_job_ends_no_session_and_loses_nothing() -> N
     with client() as http:
         end(http, "timed", begun)
         assert http.delete("/session/idle").status_code == 200
-
-
-def count(event: str) -> int:
-    """How often the daemon has logged this event, since the machine was started."""
-    return sh("journalctl --unit sandboxd --boot --output cat").count(f"event={event} ")
 
 
 def is_above(earlier: int, event: str) -> bool:

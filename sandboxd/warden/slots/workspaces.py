@@ -51,6 +51,8 @@ overlay has the owners of two file systems."""
 _LINKLESS = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_MAGICLINKS | syscalls.RESOLVE_NO_SYMLINKS
 _PLACE = os.O_PATH | os.O_DIRECTORY
 
+_DROP_IN = "as a service it needs the drop-in that scripts/install writes"
+
 _REASONS = {
     errno.ENOENT: "does not exist",
     errno.ENOTDIR: "is no directory",
@@ -131,7 +133,8 @@ def open_root(root: str) -> int:
     try:
         return syscalls.openat2(top, root.removeprefix("/"), _PLACE, _LINKLESS)
     except OSError as error:
-        raise Invalid(f"{root}, a path of [workspaces], {_reason(error.errno)}") from None
+        reason = f"{_reason(error.errno)}, as the daemon sees it"
+        raise Invalid(f"{root}, a path of [workspaces], {reason}; {_DROP_IN}") from None
     finally:
         os.close(top)
 
@@ -154,10 +157,7 @@ def check_file_system(fd: int, path: str) -> None:
         known = ", ".join(FILE_SYSTEMS)
         raise Invalid(f"{path} is on the file system {kind}; a workspace can be on {known}")
     if os.fstatvfs(fd).f_flag & os.ST_RDONLY:
-        raise Invalid(
-            f"{path} is read-only for the daemon; as a service it needs the drop-in that "
-            "scripts/install writes"
-        )
+        raise Invalid(f"{path} is read-only for the daemon; {_DROP_IN}")
 
 
 def _expect_places(fd: int, names: Iterable[str]) -> None:

@@ -9,6 +9,9 @@ second ClientHello on 444. Some paths are special:
     /-/redirect     to the URL in the query
     /-/endless      bytes without end
     /-/switch       an answer 101, whatever was asked for
+    /-/chunks       a body in chunks: the query has their SIZE and their COUNT
+    /-/first        one chunk, and the end of the body after a request for /-/last
+    /-/wrong        a chunk that is longer than its size
     POST, PUT       the count of the bytes of the body
 """
 
@@ -23,6 +26,8 @@ import threading
 import urllib.parse
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+LAST = threading.Event()
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -53,8 +58,34 @@ class Handler(SimpleHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"switched")
             self.close_connection = True
+        elif path in ("/-/chunks", "/-/first", "/-/wrong"):
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.send_chunks(path, query)
+        elif path == "/-/last":
+            LAST.set()
+            self.answer("")
         else:
             super().do_GET()
+
+    def send_chunks(self, path: str, query: str) -> None:
+        """Send the body of a path whose answer is in chunks."""
+        if path == "/-/chunks":
+            size, count = (int(word) for word in query.split(","))
+            for number in range(count):
+                self.wfile.write(
+                    b"%x;n=%d\r\n%b\r\n" % (size, number, bytes([number % 251]) * size)
+                )
+            self.wfile.write(b"0\r\nX-Count: %d\r\n\r\nbehind" % count)
+        elif path == "/-/wrong":
+            self.wfile.write(b"5\r\nhello!\r\n0\r\n\r\n")
+        else:
+            self.wfile.write(b"6\r\nfirst\n\r\n")
+            LAST.wait()
+            self.wfile.write(b"0\r\n\r\n")
 
     def do_POST(self) -> None:
         """Count the body, if it comes to its end."""
