@@ -129,7 +129,7 @@ async def _carry_out(request: Request, form: RunForm) -> RunResponse:
     files = _typed(body.files, InlineFile, "files")
     inline = [(file, file.data(f"files.{i}.content")) for i, file in enumerate(files)]
     row, work = await _plan(request, body)
-    async with here.sessions.ephemeral(row, body.max_wait) as session:
+    async with here.sessions.ephemeral(row, body.max_wait, form.attended) as session:
         annotate(request, session=row.id)
         count = await form.upload(session, inline, here.config.files)
         annotate(request, files=count)
