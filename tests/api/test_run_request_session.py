@@ -144,6 +144,17 @@ def test_client_that_hangs_up_while_it_waits_for_a_session_waits_no_more(
     assert server.client.post("/session", json={"image": "c"}).status_code == 201
 
 
+def test_output_of_cases_counts_for_the_memory_of_the_owner_while_others_run(
+    start: Callable[..., Server],
+) -> None:
+    server = start({"http": {"bodies": 1 << 20}})
+    body = {"image": "c", "options": {"exec": f"out {'x' * 50_000}"}}
+    answer = server.client.post("/run", json=body | {"cases": [{}] * 20})
+    assert_problem(answer, 503)
+    assert slots(server) == []
+    assert server.client.post("/run", json=body | {"cases": [{}] * 2}).status_code == 200
+
+
 def test_check_for_leaks_leaves_the_session_alone(own_server: Server) -> None:
     """Its slot is leased for a session without a row, which is a leak in any other case."""
     request = InFlight(own_server)

@@ -31,7 +31,7 @@ from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
 from ..sessions.cases import CaseOptions, Task, task
-from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile
+from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile, console_sizes
 from ..sessions.file_client import path
 from ..sessions.registry import new_id
 from ..sessions.session import Session
@@ -214,7 +214,9 @@ class _Reporter:
         return report
 
     def of_case(self, name: str, outcome: Outcome) -> CaseReport:
-        """The report of the case `name`. Only exec is a step of it."""
+        """The report of the case `name`. Only exec is a step of it. Its output stays in memory
+        while other cases run."""
+        hold(self._request, console_sizes(outcome.reply.console).total())
         report = cast(CaseReport, {"name": name, **self.of_run(outcome)})
         del report["steps"]
         if outcome.passed is not None:
