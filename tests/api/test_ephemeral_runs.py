@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
+from sandboxd.api.sessions import ephemeral_runs
 from sandboxd.api.sessions.ephemeral_runs import CONSOLE_MAX, EphemeralRuns, console_sizes
 from sandboxd.api.sessions.session import Session
 from sandboxd.runs.journal import JournalEvent
@@ -48,7 +51,7 @@ class _Flood:
 def test_flood_beyond_the_room_of_a_response_takes_no_memory_of_the_daemon() -> None:
     """The first reply has all that the response gets, and the last one the end."""
     flood = _Flood(50)
-    runs = EphemeralRuns(cast(Session, None), (), 1000, False, 0)
+    runs = EphemeralRuns(cast(Session, None), (), 1000, False, 0, lambda _: None)
     reply, cut = asyncio.run(runs._whole(cast(Run, flood), 1000))
     assert cut and reply.console == [["stdout", "50"]]
     assert (reply.answer.status, len(reply.ends)) == ("finished", 1)
@@ -78,7 +81,7 @@ class _Chatter:
 def test_output_in_small_pieces_of_many_cases_keeps_to_the_bound_of_a_response() -> None:
     """The length of the longest piece is not what a stream has taken."""
     room = 500 * PIECE
-    runs = EphemeralRuns(cast(Session, _Chatter()), (), room, False, 0)
+    runs = EphemeralRuns(cast(Session, _Chatter()), (), room, False, 0, lambda _: None)
 
     async def act() -> tuple[Counter[str], int]:
         total, cuts = Counter[str](), 0
@@ -91,3 +94,29 @@ def test_output_in_small_pieces_of_many_cases_keeps_to_the_bound_of_a_response()
     total, cuts = asyncio.run(act())
     assert CONSOLE_MAX - PIECE < total["stdout"] == total["stderr"] <= CONSOLE_MAX
     assert cuts == 40 - CONSOLE_MAX // (400 * PIECE)
+
+
+class _Helper(contextlib.AsyncExitStack):
+    """A file helper with one file; `acts` has what was done, in its order."""
+
+    def __init__(self, acts: list[str]) -> None:
+        super().__init__()
+        self._acts = acts
+
+    async def ask(self, _: object) -> dict[str, int]:
+        return {"size": 3}
+
+    async def data(self) -> AsyncIterator[bytes]:
+        self._acts.append("read")
+        yield b"abc"
+
+
+def test_file_counts_before_its_first_byte_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred requests at a time have 8 MiB of files each."""
+    acts = list[str]()
+    monkeypatch.setattr(ephemeral_runs, "FileClient", lambda _: _Helper(acts))
+    runs = EphemeralRuns(
+        cast(Session, None), ("a",), 0, False, 0, lambda size: acts.append(f"hold {size}")
+    )
+    files = asyncio.run(runs._files())
+    assert files and files["a"].content == b"abc" and acts == ["hold 3", "read"]

@@ -124,8 +124,7 @@ def test_runs_that_are_over_take_no_memory_and_no_disk_for_their_commands_and_in
     """Sixty-four that no client has asked for took 16 MiB of memory, in each session."""
     http = own_server.client
     session = create(http)
-    long = {"exec": f"out done\n#{'x' * 100_000}", "build": "", "stdin": "y" * 1_000_000}
-    long |= {"wait": 60}
+    long = {"exec": f"out done\n#{'x' * 100_000}", "stdin": "y" * 1_000_000, "wait": 60}
     call = {"mode": "batch", "code": "", "runId": "r", "options": long}
     assert http.post(f"/session/{session}", json=call).json()["result"]["status"] == "finished"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import Mapping
@@ -135,7 +136,8 @@ async def _carry_out(request: Request, form: RunForm) -> RunResponse:
         annotate(request, files=count)
         waiting = here.sessions.waiting_runs(row.owner)
         room = here.config.console.response_chars
-        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting)
+        held = functools.partial(hold, request)
+        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting, held)
         return await attended(request, _report(request, session, runs, work, body.stop_on_failure))
 
 
@@ -209,7 +211,6 @@ class _Reporter:
         if outcome.cut:
             report["cut"] = True
         if outcome.files is not None:
-            hold(self._request, sum(len(file.content) for file in outcome.files.values()))
             report["files"] = {name: _file(file) for name, file in outcome.files.items()}
         return report
 
