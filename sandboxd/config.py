@@ -238,8 +238,8 @@ class HttpConfig:
     source_connections  open connections from one address
     requests            requests of one owner at one time, open streams included; as many
                         connections of an owner keep their places (api/http/places.py)
-    bodies              bytes of JSON bodies, WebSocket messages and inputs of waiting runs in
-                        memory, of all clients together; one owner may use half of them
+    bodies              bytes of JSON bodies, WebSocket messages, inputs of waiting runs and output
+                        of cases in memory, of all clients together; one owner may use half of them
     """
 
     connections: int = 2000

@@ -142,11 +142,12 @@ class BrokeredConnection:
                     if not data:
                         break
                     first += data
-                await self._client.send(first)
                 self._meter.add(len(first), False)
+                await self._client.send(first)
                 if again:
                     second = HelloCheck(target.host, is_second=True)
                     rest = await self._pass_hello(server, second, rest)
+                self._meter.add(len(rest), True)
                 await loop.sock_sendall(server, rest)
         except TimeoutError:
             raise Stopped("timeout", f"{target}: no TLS within {HEAD_S:g} s") from None
@@ -160,8 +161,8 @@ class BrokeredConnection:
             data = await self._client.receive()
             if not data:
                 raise Stopped("cut", "the client has gone before its ClientHello")
-        await asyncio.get_running_loop().sock_sendall(server, check.hello)
         self._meter.add(len(check.hello), True)
+        await asyncio.get_running_loop().sock_sendall(server, check.hello)
         return check.rest
 
     async def _forward(self, request: h11.Request) -> None:

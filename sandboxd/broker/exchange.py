@@ -106,8 +106,8 @@ class TlsServer:
         """See ServerStream."""
         left = size
         while left and (data := await self._reader.read(min(left, CHUNK))):
-            await asyncio.get_running_loop().sock_sendall(client, data)
             await meter.count(len(data), False)
+            await asyncio.get_running_loop().sock_sendall(client, data)
             left -= len(data)
         return size - left
 
@@ -136,8 +136,8 @@ class Exchange:
     async def _send(self, event: h11.Event) -> None:
         data = self._server.send(event)
         if data:
-            await self._stream.send(data)
             await self._meter.count(len(data), True)
+            await self._stream.send(data)
 
     async def _send_body(self) -> None:
         try:

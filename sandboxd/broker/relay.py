@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from .outcomes import Stopped
 from .shares import Share
@@ -29,6 +30,8 @@ PIPE = 1024 * 1024
 
 PIECES_A_SECOND, PIECE_MIN = 8, 4096
 """Pieces in which a slow rate passes bytes on."""
+
+Count = Callable[[int], None]
 
 PIPES_MAX = 32
 """The kernel allows a user 64 pipes of this size (fs.pipe-user-pages-soft)."""
@@ -154,12 +157,13 @@ async def copy(
 ) -> int:
     """Copy `size` bytes, or all up to the end; the number of bytes. Raises Stopped, OSError."""
     total, buffer = 0, memoryview(bytearray(CHUNK))
+    count = functools.partial(meter.add, is_sent=is_sent)
     while size is None or total < size:
         most = meter.piece if size is None else min(meter.piece, size - total)
         pipe = PIPES.take() if total >= LONG else None
         if pipe is None:
-            moved = await _copy(source, destination, buffer[:most])
-        elif (spliced := await _splice(source, destination, pipe, most)) is not None:
+            moved = await _copy(source, destination, buffer[:most], count)
+        elif (spliced := await _splice(source, destination, pipe, most, count)) is not None:
             moved = spliced
         else:  # the pipe is free for others meanwhile
             await _ready(source, False)
@@ -167,25 +171,35 @@ async def copy(
         if not moved:
             break
         total += moved
-        await meter.count(moved, is_sent)
+        await meter.wait()
     return total
 
 
-async def _copy(source: socket.socket, destination: socket.socket, buffer: memoryview) -> int:
-    """Copy what is there, as much as the buffer holds; 0: the source is at its end."""
+async def _copy(
+    source: socket.socket, destination: socket.socket, buffer: memoryview, count: Count
+) -> int:
+    """Copy what is there, as much as the buffer holds; 0: the source is at its end. The bytes count
+    before they are sent: a destination that leaves in the middle has had some of them."""
     loop = asyncio.get_running_loop()
-    size = await loop.sock_recv_into(source, buffer)
+    if size := await loop.sock_recv_into(source, buffer):
+        count(size)
     await loop.sock_sendall(destination, buffer[:size])
     return size
 
 
 async def _splice(
-    source: socket.socket, destination: socket.socket, pipe: tuple[int, int], most: int
+    source: socket.socket,
+    destination: socket.socket,
+    pipe: tuple[int, int],
+    most: int,
+    count: Count,
 ) -> int | None:
     """The same through a pipe, which is put back; None: nothing is there yet."""
     left = 0
     try:
         left = moved = os.splice(source.fileno(), pipe[1], most, flags=_FLAGS)
+        if moved:
+            count(moved)
         while left:
             try:
                 left -= os.splice(pipe[0], destination.fileno(), left, flags=_FLAGS)

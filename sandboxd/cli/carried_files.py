@@ -1,19 +1,22 @@
 """Small files of the host that a script of a CI system needs, carried into a session and out of it.
 
 The session does not see them. So a run of its own unpacks them in a directory of /tmp, and another
-one packs those that the script may have changed. A hostile script can forge this second tar: its
-names are compared with the expected ones, and its size is bounded.
+one packs those that the script may have changed. A hostile script can forge this second tar: it is
+read as the server reads archives, the names are compared with the expected ones, and the size of
+all files together is bounded.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import shlex
 import tarfile
 from collections.abc import Iterable, Mapping
 
-from ..errors import ConfigError, Unavailable
+from ..errors import ConfigError, Invalid, Unavailable
+from ..files.tar_reader import TarReader
 from .client import Client
 
 ROOM = 1 << 20
@@ -40,20 +43,18 @@ def carry_in(client: Client, session: str, place: str, files: Mapping[str, bytes
 
 
 def carry_out(client: Client, session: str, place: str, names: Iterable[str]) -> dict[str, bytes]:
-    """The files of these names in the directory `place`, and remove the directory. A file that is
-    too large, or none, is left out."""
+    """The files of these names in the directory `place`, and remove the directory. A file for which
+    ROOM has no bytes left, or that is none, is left out."""
     wanted, where = list(names), shlex.quote(place)
     command = f"cd {where} && tar -cf - -- {shlex.join(wanted)}; rm -rf {where}"
     data = _run(client, session, f"({command}) 2>/dev/null; true")
-    contents: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.isreg() else None
-                if file and member.name in wanted and member.size <= ROOM:
-                    contents[member.name] = file.read()
-    except (tarfile.TarError, EOFError):
-        pass  # a program has written to the output, or has removed the files
+    contents, room = dict[str, bytes](), ROOM
+    reader = TarReader(io.BytesIO(data).read)
+    with contextlib.suppress(Invalid):  # a program has written to the output, or has no files left
+        for member in reader.members():
+            if member.kind == "file" and member.name in wanted and member.size <= room:
+                contents[member.name] = b"".join(iter(lambda: reader.content(ROOM), b""))
+                room -= member.size
     return contents
 
 

@@ -121,7 +121,7 @@ PROTECTIONS = (
     ),
     Protection(
         "/proc",
-        "the run's own processes only (hidepid), read-only, with masks and a boot_id of the run",
+        "the run's own processes only (hidepid), read-only, with masks and a boot_id of the jail",
         ("jail/rootfs.py",),
         (
             HostGuarantee(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..model import Step
@@ -44,6 +44,11 @@ class Plan:
     clamped: tuple[Clamp, ...] = ()
     options: str = ""
     role: Literal["", "bootstrap", "startup"] = ""
+
+    def without_commands(self) -> Plan:
+        """What is still wanted of the plan when its run is over."""
+        steps = (replace(step, command=step.command and "") for step in self.steps)
+        return replace(self, steps=tuple(steps), environ={})
 
     @property
     def skipped(self) -> int:

@@ -159,12 +159,14 @@ class Run:
             await self._follower.kill(self._killed_by)
         await self._follower.follow()
         self._become("end")
+        self.plan = self.plan.without_commands()
         self.ended_at = self.ended_at or time.time()
 
     def fail(self, error: SandboxdError) -> None:
         """End the run with our failure, which each of its calls raises."""
         self.ended_at = time.time()
         self._become("fail")
+        self.plan = self.plan.without_commands()
         self._calls.fail(error)
 
     def vanish(self) -> None:

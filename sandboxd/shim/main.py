@@ -51,6 +51,7 @@ from .launch import Init, await_claim, await_prepared, prepare, send_claim
 from .rest import rest
 from .run import RunExecution
 from .run_spec import DESCRIPTORS_MAX, ORDER, RunSpec
+from .sockets import Sockets
 from .storage import SCRATCH, SHM, Storage
 
 
@@ -134,7 +135,7 @@ def _execute(
         limits = most(step.limits for step in spec.steps)
         directories = spec.workdir, spec.tmp, spec.folders
         session = JailSession(spec.uid, spec.gid, spec.group, spec.runtime, limits, *directories)
-        storage = _open_storage(spec)
+        storage, sockets = _open_storage(spec), Sockets()
         spec.group.join_shims()
         spec.group.hold()
         send_claim(init, session)
@@ -144,9 +145,10 @@ def _execute(
         denied = await_claim(init, jail.filter(spec.runtime, spec.folders).refused)
         storage.add(SHM, ipc.SHM)
         broker = BrokerSocket() if spec.network else None
-        _drop_root(spec, init, sock, denied, storage, broker)
+        _drop_root(spec, init, sock, denied, storage, broker, sockets)
+        sockets.begin()
         execution.execute(denied, broker)
-        while following := rest(sock, execution):
+        while following := rest(sock, execution, sockets):
             spec = following
             storage = storage.of_next_run(spec.console)
             execution = RunExecution(spec, init, storage)
@@ -174,7 +176,7 @@ def _place(folder: FolderMount) -> str:
 
 def _drop_root(
     spec: RunSpec, init: Init, sock: socket.socket, denied: DeniedCalls, storage: Storage,
-    broker: BrokerSocket | None,
+    broker: BrokerSocket | None, sockets: Sockets,
 ) -> None:  # fmt: skip
     """Take the slot's uid: from now on the shim has no more rights than the program.
 
@@ -189,7 +191,7 @@ def _drop_root(
     if spec.tied:  # after the change of credentials, which clears this setting (prctl(2))
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     files = [fd for fd in (spec.console, spec.journal, spec.stdin) if fd is not None]
-    ends = [init.sock.fileno(), spec.listener.fileno(), denied.fileno()]
+    ends = [init.sock.fileno(), spec.listener.fileno(), denied.fileno(), sockets.fileno()]
     ends += [sock.fileno()] if spec.stays else []
     ends += [broker.fileno()] if broker else []
     close_others([*ends, *files, *storage.descriptors(), *spec.group.descriptors()])

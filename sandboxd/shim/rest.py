@@ -11,7 +11,8 @@ rests, and ends the rest by closing the socket.
 
 All that outlives a process of a program is removed before the rest: the IPC objects (ipc.py).
 Memory that a program of another run of the session still holds would count against the next run,
-so the shim does not rest then.
+and a socket that is left would have a port that the next run wants (sockets.py). The shim does not
+rest then.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from . import ipc
 from .control import READERS_MAX
 from .run import RunExecution
 from .run_spec import ORDER, RunSpec
+from .sockets import Sockets
 
 HELD_MAX = 1 << 20
 """Bytes of files in memory with which a shim may rest."""
 
 
-def rest(sock: socket.socket, execution: RunExecution) -> RunSpec | None:
+def rest(sock: socket.socket, execution: RunExecution, sockets: Sockets) -> RunSpec | None:
     """Wait for the next run of the session after `execution`; None: this was the last one."""
     spec = execution.spec
     _close(execution)
@@ -40,7 +42,7 @@ def rest(sock: socket.socket, execution: RunExecution) -> RunSpec | None:
         return None
     try:
         ipc.clear()
-        if spec.group.shared_memory() > HELD_MAX:
+        if spec.group.shared_memory() > HELD_MAX or sockets.are_left():
             return None
         syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} warm")
         wire.send(sock, {"warm": spec.run})

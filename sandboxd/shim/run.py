@@ -307,7 +307,12 @@ class RunExecution:
         return RunProgress(self.console.position, self.events, waiting, self.inputs)
 
     def _handle_init_message(self, _: int) -> None:
-        message = self.init.receive()
+        try:
+            message = self.init.receive()
+        except StageError:
+            if not (self.terminal and self.terminal.hung_up):
+                raise
+            message, self.killed_by = None, "client"  # the terminal was gone before its shell
         if message is None:
             self.selector.unregister(self.init.sock)
         else:

@@ -104,13 +104,18 @@ def begun(database: Database, session: str, number: int, begun: bool = True) -> 
         )
 
 
-def ended(database: Database, /, session: str, number: int, now: float, **values: object) -> None:
-    """Note that a run is over and accounted for, with `values` in its session's row."""
+def ended(
+    database: Database, /, session: str, number: int, now: float, plan: str, **values: object
+) -> None:
+    """Note that a run is over and accounted for, with `values` in its session's row. The row has
+    `plan` from now on, which is what is still wanted of it, and no input."""
     marks = ", ".join(f"{name} = ?" for name in values)
     stored = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]
     with database.transaction() as connection:
         connection.execute(
-            "UPDATE runs SET ended_at = ? WHERE session = ? AND number = ?", (now, session, number)
+            "UPDATE runs SET ended_at = ?, plan = ?, stdin = iif(stdin IS NULL, NULL, x'') "
+            "WHERE session = ? AND number = ?",
+            (now, plan, session, number),
         )
         connection.execute(f"UPDATE sessions SET {marks} WHERE id = ?", [*stored, session])
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
-from sandboxd.api.operation.leaks import KINDS, leaks
+from sandboxd.api.operation.leaks import KINDS, Leak, Leaks, leaks
+from sandboxd.api.sessions.warden_client import WardenClient
+from sandboxd.api.telemetry.metrics import Metrics
+from sandboxd.store.database import Database
 from sandboxd.warden.leaks.rule import Kind
 
 from ..waiting import until
@@ -81,6 +85,52 @@ def test_a_slot_that_is_leased_without_a_row_is_released(own_server: Server) -> 
     report_of(own_server, json.dumps({"slots": slots}))
     (leak,) = own_server.client.get("/admin/leaks").json()["strays"]
     assert (leak["kind"], leak["done"]) == ("slot", "released") and OTHER in leak["identity"]
+
+
+class _Sweeps:
+    """A warden whose sweeps have these reports."""
+
+    def __init__(self, *reports: dict[str, Any]) -> None:
+        self.reports = [{"strays": [], "seconds": 0.1} | EMPTY | report for report in reports]
+        self.released = list[tuple[int, str]]()
+
+    async def sweep(self) -> dict[str, Any]:
+        return self.reports.pop(0)
+
+    async def release(self, slot: int, session: str) -> None:
+        self.released.append((slot, session))
+
+
+class _Database:
+    """A database without a row."""
+
+    async def run(self, _: object) -> tuple[set[str], set[str]]:
+        return set(), set()
+
+
+def checked(warden: _Sweeps) -> list[Leak]:
+    checks = Leaks(cast(WardenClient, warden), cast(Database, _Database()), Metrics())
+    strays: list[Leak] = asyncio.run(checks.check())["strays"]
+    return strays
+
+
+def test_session_that_begins_and_ends_during_a_sweep_is_no_leak() -> None:
+    """That of a POST /run: it has no row before the sweep, none after it, and a slot in between."""
+    seen = {"slots": [{"slot": 1, "session": OTHER}]}
+    leaving = {"kept": [{"number": 1, "session": OTHER, "age_s": 1.0}]}
+    for first in (seen, leaving):
+        warden = _Sweeps(first, {"slots": [{"slot": 1, "session": KNOWN}]})
+        assert checked(warden) == [] and warden.released == []
+
+
+def test_slot_that_two_sweeps_find_is_released_and_what_the_first_one_has_removed_is_reported() -> (
+    None
+):
+    leak = {"kind": "process", "identity": "pid 7", "age_s": 4.0, "done": "killed"}
+    seen = {"slots": [{"slot": 1, "session": OTHER}]}
+    warden = _Sweeps(seen | {"strays": [leak]}, seen)
+    assert [one["kind"] for one in checked(warden)] == ["process", "slot"]
+    assert warden.released == [(1, OTHER)]
 
 
 def test_a_live_session_is_no_leak(server: Server, session: str) -> None:

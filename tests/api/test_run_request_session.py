@@ -130,6 +130,31 @@ def test_client_that_hangs_up_while_cases_run_leaves_nothing(own_server: Server)
     until(lambda: slots(own_server) == [])
 
 
+def test_client_that_hangs_up_while_it_waits_for_a_session_waits_no_more(
+    start: Callable[..., Server],
+) -> None:
+    """Its turn would take the room from a client that is there."""
+    server = start({"admission": {"owner": {"sessions": 1}}})
+    session = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    body = {"image": "c", "options": {"exec": "sleep 600"}, "max_wait": 60}
+    with pytest.raises(httpx.ReadTimeout):
+        server.client.post("/run", json=body, timeout=0.5)
+    until(lambda: '"outcome":"gone"' in server.log())
+    server.client.delete(f"/session/{session}")
+    assert server.client.post("/session", json={"image": "c"}).status_code == 201
+
+
+def test_output_of_cases_counts_for_the_memory_of_the_owner_while_others_run(
+    start: Callable[..., Server],
+) -> None:
+    server = start({"http": {"bodies": 1 << 20}})
+    body = {"image": "c", "options": {"exec": f"out {'x' * 50_000}"}}
+    answer = server.client.post("/run", json=body | {"cases": [{}] * 20})
+    assert_problem(answer, 503)
+    assert slots(server) == []
+    assert server.client.post("/run", json=body | {"cases": [{}] * 2}).status_code == 200
+
+
 def test_check_for_leaks_leaves_the_session_alone(own_server: Server) -> None:
     """Its slot is leased for a session without a row, which is a leak in any other case."""
     request = InFlight(own_server)

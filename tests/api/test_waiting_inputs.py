@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 
 import httpx
@@ -17,6 +18,7 @@ from sandboxd.model import MIB
 from sandboxd.runs.plan import Plan
 from sandboxd.runs.run import Run
 
+from ..waiting import until
 from .conftest import Server
 from .test_admission import create
 
@@ -106,3 +108,32 @@ def test_options_of_an_earlier_version_are_compared_by_the_digest_of_their_input
     assert "put" not in now
     without = _comparable(BatchOptions(exec='"stdin": "x"'))
     assert compact(without) == without and compact("") == ""
+
+
+def test_long_options_of_an_earlier_version_are_compared_by_their_digest() -> None:
+    now = _comparable(BatchOptions(exec="x" * 1000))
+    earlier = json.dumps(
+        json.loads(_comparable(BatchOptions(exec=""))) | {"exec": "x" * 1000}, sort_keys=True
+    )
+    assert compact(earlier) == now == compact(now) and len(now) < 100
+
+
+def test_runs_that_are_over_take_no_memory_and_no_disk_for_their_commands_and_inputs(
+    own_server: Server,
+) -> None:
+    """Sixty-four that no client has asked for took 16 MiB of memory, in each session."""
+    http = own_server.client
+    session = create(http)
+    long = {"exec": f"out done\n#{'x' * 100_000}", "stdin": "y" * 1_000_000, "wait": 60}
+    call = {"mode": "batch", "code": "", "runId": "r", "options": long}
+    assert http.post(f"/session/{session}", json=call).json()["result"]["status"] == "finished"
+
+    def row() -> tuple[int, int]:
+        with sqlite3.connect(own_server.base / "sandboxd.sqlite") as connection:
+            query = "SELECT length(plan), length(stdin) FROM runs WHERE ended_at IS NOT NULL"
+            sizes: tuple[int, int] = connection.execute(query).fetchone() or (1 << 20, 0)
+        return sizes
+
+    until(lambda: row() < (5000, 1))
+    again = http.post(f"/session/{session}", json={"mode": "continue", "code": "", "runId": "r"})
+    assert again.json()["result"]["status"] == "finished"

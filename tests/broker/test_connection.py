@@ -132,14 +132,18 @@ def reply_as_far_as_read(listener: socket.socket, answer: bytes) -> None:
         pass
 
 
+_BODY = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + b"\0\0"
+HELLO = b"\x16\3\1" + (len(_BODY) + 4).to_bytes(2) + b"\1" + len(_BODY).to_bytes(3) + _BODY
+"""A ClientHello for an address."""
+
+ALERT = b"\x15\3\3\0\2\2\x28"
+
+
 def test_debt_of_the_rate_takes_nothing_from_the_time_of_the_greeting(
     monkeypatch: pytest.MonkeyPatch, server: socket.socket
 ) -> None:
     """A tunnel of a session that has used up its rate for a moment would fail for want of time."""
     monkeypatch.setattr(connection_module, "HEAD_S", 0.2)
-    hello = b"\3\3" + bytes(32) + b"\0" + b"\0\2\x13\1" + b"\1\0" + b"\0\0"
-    record = b"\x16\3\1" + (len(hello) + 4).to_bytes(2) + b"\1" + len(hello).to_bytes(3) + hello
-    answer = b"\x15\3\3\0\2\2\x28"
 
     async def act() -> str:
         loop = asyncio.get_running_loop()
@@ -148,10 +152,10 @@ def test_debt_of_the_rate_takes_nothing_from_the_time_of_the_greeting(
         ours, theirs = socket.socketpair()
         port = server.getsockname()[1]
         with ours:
-            ours.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % port + record)
+            ours.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % port + HELLO)
             ours.shutdown(socket.SHUT_WR)
             connection = BrokeredConnection(theirs, of(server), [one], asyncio.Semaphore(1))
-            replying = loop.run_in_executor(None, reply, server, answer)
+            replying = loop.run_in_executor(None, reply, server, ALERT)
             outcome, _ = await connection.serve(lambda _: None)
             await replying
         return outcome
@@ -206,3 +210,31 @@ def test_client_of_an_old_version_gets_the_content_without_chunks(server: socket
 
 def test_answer_to_head_has_no_body_even_if_it_names_chunks(server: socket.socket) -> None:
     assert forwarded(server, CHUNKED, method=b"HEAD")[:2] == ("ok", b"")
+
+
+def test_bytes_that_come_with_the_greeting_count(server: socket.socket) -> None:
+    """A run could else send 64 KiB with each connection, as often as it likes."""
+    behind = bytes(20_000)
+    replying = threading.Thread(target=reply_to, args=(server, len(HELLO + behind), ALERT))
+    replying.start()
+    ours, theirs = socket.socketpair()
+    connect = b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % server.getsockname()[1]
+    with ours:
+        ours.sendall(connect + HELLO + behind)
+        ours.shutdown(socket.SHUT_WR)
+        one = unbounded()
+        connection = BrokeredConnection(theirs, of(server), [one], asyncio.Semaphore(1))
+        outcome, meter = asyncio.run(connection.serve(lambda _: None))
+    replying.join()
+    assert (outcome, meter.sent, meter.received) == ("ok", len(HELLO + behind), len(ALERT))
+    assert one.left == one.bounds.bytes - meter.sent - meter.received
+
+
+def reply_to(listener: socket.socket, size: int, answer: bytes) -> None:
+    """Answer the first bytes, and then take all `size` bytes."""
+    with listener.accept()[0] as sock:
+        sock.settimeout(10)
+        left = size - len(sock.recv(65536))
+        sock.sendall(answer)
+        while left > 0 and (data := sock.recv(65536)):
+            left -= len(data)

@@ -179,3 +179,31 @@ def test_reader_that_takes_nothing_ends_its_connection(
 
     go(act)
     assert pipes.taken == 0
+
+
+@pytest.mark.parametrize("size", [relay.CHUNK, len(DATA)])
+def test_bytes_for_a_reader_that_leaves_in_the_middle_count(
+    pairs: tuple[Pair, Pair], pipes: Pipes, size: int
+) -> None:
+    """A run could else have most of each piece without an effect on its bytes of the day: `size` is
+    for a piece that is copied, or goes through a pipe."""
+    (source, ours), (destination, theirs) = pairs
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    least = size - relay.CHUNK if size < LONG else size - PIPE
+    counter = meter()
+
+    async def act() -> None:
+        loop = asyncio.get_running_loop()
+        copying = asyncio.create_task(copy(ours, theirs, counter, False))
+        sending = asyncio.create_task(loop.sock_sendall(source, DATA[:size]))
+        had = len(await received(destination, least + 1))
+        destination.close()
+        source.shutdown(socket.SHUT_RD)
+        with pytest.raises(OSError):
+            await copying
+        ours.close()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        assert counter.received >= had > least
+
+    go(act)

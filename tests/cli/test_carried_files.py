@@ -76,6 +76,30 @@ def test_output_that_is_no_tar_carries_nothing(data: bytes) -> None:
     assert carry_out(FakeClient(data), "s", "/tmp/x", ["a"]) == {}
 
 
+def forged(size: int = 1, **records: str) -> bytes:
+    """A tar with the file "a" and one more, whose size or records are no honest ones."""
+    member = tarfile.TarInfo("b")
+    member.size, member.pax_headers = size, {key.replace("_", "."): records[key] for key in records}
+    content = tar((tarfile.TarInfo("a"), b"1"))[:1024]
+    return content + member.tobuf(tarfile.PAX_FORMAT) + bytes(4096)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [forged(GNU_sparse_map="x"), forged(size=-1024), forged(size=1 << 70), forged(size=ROOM)],
+    ids=["sparse", "negative", "huge", "cut"],
+)
+def test_member_that_no_tar_has_ends_the_files_and_not_the_command(data: bytes) -> None:
+    """The reader of Python fails with any kind of error on these, or never ends."""
+    assert carry_out(FakeClient(data), "s", "/tmp/x", ["a", "b"]) == {"a": b"1"}
+
+
+def test_files_have_one_room_together() -> None:
+    half = bytes(ROOM * 2 // 3)
+    data = tar(*((tarfile.TarInfo(name), half) for name in "ab"))
+    assert carry_out(FakeClient(data), "s", "/tmp/x", ["a", "b"]) == {"a": half}
+
+
 def test_forged_tar_that_never_ends_is_cut() -> None:
     client = FakeClient(b"\0" * (8 * ROOM))
     assert carry_out(client, "s", "/tmp/x", ["a"]) == {}

@@ -237,6 +237,19 @@ def test_client_that_leaves_hangs_up_and_programs_can_save_their_work(sandbox: S
     assert not uid_processes.living(sandbox.slot.uid)
 
 
+def test_client_that_leaves_at_once_is_the_end_of_the_terminal_and_no_fault(
+    sandbox: Sandbox,
+) -> None:
+    """In most tries the terminal is gone before its shell could open it."""
+    for _ in range(8):
+        with sit(sandbox, "exec sleep 60") as shell:
+            shell.leave()
+            event = shell.ended()
+        assert event["event"] == "step", event
+        verdict = event["verdict"]
+        assert (verdict["outcome"], verdict["sent_by"]) == ("signal", "client")
+
+
 def test_programs_cannot_save_their_work_after_a_hangup_without_time_to_end(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

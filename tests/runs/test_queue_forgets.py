@@ -20,6 +20,18 @@ from ..waiting import eventually
 from .stage import Stage, follow, play, reply, text
 
 
+def test_run_that_is_over_has_forgotten_its_commands(tmp_path: Path) -> None:
+    """A client that asks for no end has 64 of them in each session."""
+
+    async def scenario(stage: Stage) -> None:
+        run = await stage.submit("a", exec="out done\n#" + "x" * 1000)
+        await run.done.wait()
+        assert [step.command for step in run.plan.steps] == [None, None, ""]
+        assert text(*await follow(run)) == "done\n"
+
+    play(tmp_path, scenario)
+
+
 def test_oldest_finished_runs_are_forgotten_and_the_newest_stay(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for number in range(KEEP.runs_kept + 2):

@@ -2,7 +2,8 @@
 
 The warden compares the leases with the kernel (warden/leaks/sweep.py). Here its report is compared
 with the rows. A slot that is leased for a session without a row is released, unless the session is
-an ephemeral one of this daemon, or is created or ends just now. A folder without a row is reported
+an ephemeral one of this daemon, or is created or ends just now. What has no row is looked at twice,
+since a session can begin and end during one sweep. A folder without a row is reported
 and stays: its row may have been lost, and its files may belong to an owner.
 
 `watch` has the warden sweep at the start and then every sweep_s; GET /admin/leaks does so at once.
@@ -72,11 +73,12 @@ class Leaks:
 
     async def check(self) -> dict[str, Any]:
         """The report of a sweep that is done now. Raises SandboxdError."""
-        # A session may be created or may end during the sweep: either row counts.
-        before = await self._sessions_and_folders()
-        report = await self._warden.sweep()
-        after = await self._sessions_and_folders()
-        own = list(leaks(report, before[0] | after[0], before[1] | after[1]))
+        report, own = await self._look()
+        if own:  # a session that began and ended during the sweep is in no second one
+            strays, earlier = report["strays"], {leak["identity"] for leak in own}
+            report, own = await self._look()
+            own = [leak for leak in own if leak["identity"] in earlier]
+            report["strays"] = strays + [one for one in report["strays"] if one not in strays]
         for leak in own:
             cause = None
             if leak["kind"] == "slot":
@@ -86,6 +88,14 @@ class Leaks:
         every = report.pop("strays") + [_public(leak) for leak in own]
         self._count(every, report)
         return {"strays": every, "recent": list(self.recent), **report}
+
+    async def _look(self) -> tuple[dict[str, Any], list[Leak]]:
+        """The report of a sweep, and what has no row."""
+        # A session may be created or may end during the sweep: either row counts.
+        before = await self._sessions_and_folders()
+        report = await self._warden.sweep()
+        after = await self._sessions_and_folders()
+        return report, list(leaks(report, before[0] | after[0], before[1] | after[1]))
 
     async def _sessions_and_folders(self) -> tuple[set[str], set[str]]:
         """The UUIDs of all sessions that are not over, and of all folders."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import deque
-from typing import Literal
+from collections.abc import Coroutine
+from typing import Any, Literal
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,6 +28,7 @@ from ..access.parameters import (
 )
 from ..http.body_budget import hold
 from ..http.compression import decompressed
+from ..http.delivery import attended
 from ..http.multipart import FileStart, UploadParser
 from ..http.route import Content
 from ..sessions.file_client import FileClient, path
@@ -96,6 +98,11 @@ class RunForm:
                 raise HTTPException(413, text, closing)
             hold(self._request, len(piece))
         return body_parameters(self._request, bytes(data), kind)
+
+    async def attended(self, work: Coroutine[Any, Any, bool]) -> bool:
+        """The result of `work`, which is cancelled if the client hangs up. The rest of a form is
+        still to come, so the end of its client is not seen before."""
+        return await (work if self._parser else attended(self._request, work))
 
     async def drop(self) -> dict[str, str] | None:
         """As BodyReader.drop, for a request that is refused."""

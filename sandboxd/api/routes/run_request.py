@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import secrets
 import time
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
 from ..sessions.cases import CaseOptions, Task, task
-from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile
+from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile, console_sizes
 from ..sessions.file_client import path
 from ..sessions.registry import new_id
 from ..sessions.session import Session
@@ -129,13 +130,14 @@ async def _carry_out(request: Request, form: RunForm) -> RunResponse:
     files = _typed(body.files, InlineFile, "files")
     inline = [(file, file.data(f"files.{i}.content")) for i, file in enumerate(files)]
     row, work = await _plan(request, body)
-    async with here.sessions.ephemeral(row, body.max_wait) as session:
+    async with here.sessions.ephemeral(row, body.max_wait, form.attended) as session:
         annotate(request, session=row.id)
         count = await form.upload(session, inline, here.config.files)
         annotate(request, files=count)
         waiting = here.sessions.waiting_runs(row.owner)
         room = here.config.console.response_chars
-        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting)
+        held = functools.partial(hold, request)
+        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting, held)
         return await attended(request, _report(request, session, runs, work, body.stop_on_failure))
 
 
@@ -209,12 +211,13 @@ class _Reporter:
         if outcome.cut:
             report["cut"] = True
         if outcome.files is not None:
-            hold(self._request, sum(len(file.content) for file in outcome.files.values()))
             report["files"] = {name: _file(file) for name, file in outcome.files.items()}
         return report
 
     def of_case(self, name: str, outcome: Outcome) -> CaseReport:
-        """The report of the case `name`. Only exec is a step of it."""
+        """The report of the case `name`. Only exec is a step of it. Its output stays in memory
+        while other cases run."""
+        hold(self._request, console_sizes(outcome.reply.console).total())
         report = cast(CaseReport, {"name": name, **self.of_run(outcome)})
         del report["steps"]
         if outcome.passed is not None:

@@ -135,24 +135,28 @@ def _fields(limits: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _comparable(options: BatchOptions) -> str:
-    """The options as a text, without those that only concern the replies. The input is too long to
-    be kept for a comparison: it is there by its digest."""
+    """The options as a text, without those that only concern the replies. What is too long to be
+    kept for a comparison is there by its digest."""
     fields = {**msgspec.structs.asdict(options), "live": None}
     if not options.interactive:  # an earlier daemon, whose runs may go on, had no such option
         del fields["interactive"]
     if options.stdin is not None:
         fields["stdin"] = _digest(options.stdin)
-    return json.dumps(fields, sort_keys=True)
+    return compact(json.dumps(fields, sort_keys=True))
 
 
 def compact(comparable: str) -> str:
-    """The text of `_comparable` that an earlier version may have written, with its whole input."""
+    """The text of `_comparable` that an earlier version may have written, with its whole input and
+    its whole commands."""
     fields = json.loads(comparable) if '"stdin": "' in comparable else {}
     stdin = fields.get("stdin")
-    if not isinstance(stdin, str) or stdin.startswith(_DIGEST):
-        return comparable
-    return json.dumps(fields | {"stdin": _digest(stdin)}, sort_keys=True)
+    if isinstance(stdin, str) and not stdin.startswith(_DIGEST):
+        comparable = json.dumps(fields | {"stdin": _digest(stdin)}, sort_keys=True)
+    return comparable if len(comparable) <= COMPARED_MAX else _digest(comparable)
 
+
+COMPARED_MAX = 512
+"""Characters of options that a run keeps as they are."""
 
 _DIGEST = "sha256:"
 

@@ -11,8 +11,9 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ...errors import Exists, Full, NoSpace, QuotaExceeded, SandboxdError, Unavailable
 from ...runs.plan import Plan
@@ -35,6 +36,9 @@ RETRY_S = 0.5
 PENDING_RETRY_S = 1.0
 """How often a PENDING session whose turn came tries to lease a slot, which another daemon may have
 to give back first."""
+
+Attend = Callable[[Coroutine[Any, Any, bool]], Awaitable[bool]]
+"""The result of a wait, which ends with an error when the client is gone."""
 
 
 class Creation:
@@ -85,15 +89,18 @@ class Creation:
         session.ttl.await_holder()
         return session
 
-    async def create_ephemeral(self, wanted: SessionRow, wait_s: float) -> Session:
+    async def create_ephemeral(
+        self, wanted: SessionRow, wait_s: float, attend: Attend
+    ) -> Session:  # fmt: skip
         """A new session of the row `wanted` that is not written to the disk. It waits `wait_s` at
-        most for its turn, and for a free slot. Raises what `create` does, but for Exists."""
+        most for its turn, and for a free slot; `attend` ends the wait for the turn when the client
+        is gone. Raises what `create` and `attend` do, but for Exists."""
         wait_s = min(wait_s, self._services.config.sessions.wait_s)
         until = time.monotonic() + wait_s
         try:
             await self._admission.reserve_disk(wanted.id, wanted.owner, self._amount(wanted))
         except (Full, NoSpace, QuotaExceeded) as error:
-            if not wait_s or not await self._reserve_in_turn(wanted, wait_s):
+            if not wait_s or not await self._reserve_in_turn(wanted, wait_s, attend):
                 raise error from None
         events = self._services.events
         self.leasing.add(wanted.id)
@@ -112,14 +119,16 @@ class Creation:
         events.publish("started", row)
         return self._register(row, ephemeral=True)
 
-    async def _reserve_in_turn(self, wanted: SessionRow, wait_s: float) -> bool:
+    async def _reserve_in_turn(self, wanted: SessionRow, wait_s: float, attend: Attend) -> bool:
         """Reserve for a session when its turn comes within `wait_s`; whether it did."""
         waiting = self._reservations.queue.waiting_of(wanted.owner)
         self._admission.check_waiting(waiting, "sessions")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                return await self._reservations.reserve_in_turn(
-                    wanted.id, wanted.owner, self._amount(wanted)
+                return await attend(
+                    self._reservations.reserve_in_turn(
+                        wanted.id, wanted.owner, self._amount(wanted)
+                    )
                 )
         return False
 

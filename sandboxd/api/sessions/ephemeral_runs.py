@@ -10,9 +10,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-from collections.abc import AsyncGenerator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ...errors import Deleted, Invalid, NotFound, OutsideHome, Unavailable
 from ...runs.console_items import Item
@@ -74,13 +74,15 @@ class EphemeralRuns:
     names   of the files that each run returns
     room    characters of a stream that a run may have in the response
     base64  the console is bytes
+    hold    counts bytes that are kept in memory up to the response; raises when they are too many
     """
 
     def __init__(
-        self, session: Session, names: Sequence[str], room: int, base64: bool, waiting: int
-    ) -> None:
+        self, session: Session, names: Sequence[str], room: int, base64: bool, waiting: int,
+        hold: Callable[[int], None],
+    ) -> None:  # fmt: skip
         """`waiting`: runs of the owner that wait already."""
-        self._session, self._names = session, names
+        self._session, self._names, self._hold = session, names, hold
         self._room, self._base64, self._waiting = room, base64, waiting
         self._console_left, self._files_left = CONSOLE_MAX, FILES_MAX
 
@@ -112,32 +114,35 @@ class EphemeralRuns:
         room = min(self._room, self._console_left)
         if expected is not None:  # all of it can be compared
             room = max(room, len(expected) + EXPECTED_MARGIN)
-        whole = await self._whole(run, room)
-        reply = whole[-1]
-        items = whole[0].console
-        self._console_left -= min(room, max(map(_length, items), default=0), self._console_left)
-        cut = len(whole) > 1
+        reply, cut = await self._whole(run, room)
+        items = reply.console
+        used = max(console_sizes(items).values(), default=0)
+        self._console_left -= min(room, used, self._console_left)
         passed = None
         if expected is not None:
             passed = not cut and is_expected(self._stdout(items), expected)
             passed = passed and reply.answer.exit_code == 0
-        return Outcome(run, replace(reply, console=items, ends=_ends(whole)), cut, passed)
+        return Outcome(run, reply, cut, passed)
 
-    async def _whole(self, run: Run, room: int) -> list[Reply]:
-        """All replies of a run; the first has as much of its console as there is room for."""
+    async def _whole(self, run: Run, room: int) -> tuple[Reply, bool]:
+        """The reply to a run, with all ends of its steps, and as much of its console as there is
+        room for; whether there is more of that, which is read and dropped."""
         policy = PollPolicy(wait_s=None, holds=True, whole=True, base64=self._base64, room=room)
-        replies = list[Reply]()
-        while True:
-            async with run.call(policy=policy) as reply:
-                if reply is None:
-                    raise Deleted("session")
-                replies.append(reply)
-            if not reply.more:
-                break
-            policy = replace(policy, room=self._room)
-        if reply.answer.event is None:
+        first = last = await self._reply(run, policy)
+        later = list[StepEnd]()
+        while last.more:
+            last = await self._reply(run, replace(policy, room=self._room))
+            later += last.ends
+        if last.answer.event is None:
             raise Unavailable(RESTARTS)
-        return replies
+        return replace(last, console=first.console, ends=_ends(first, later)), last is not first
+
+    @staticmethod
+    async def _reply(run: Run, policy: PollPolicy) -> Reply:
+        async with run.call(policy=policy) as reply:
+            if reply is None:
+                raise Deleted("session")
+        return reply
 
     def _stdout(self, items: list[Item]) -> bytes:
         texts = [data for kind, data in items if kind == "stdout"]
@@ -161,6 +166,7 @@ class EphemeralRuns:
                 if size > self._files_left:
                     text = f"{size} bytes are too large, a response has {FILES_MAX} bytes of files"
                     return ReturnedFile(refusal=text)
+                self._hold(size)  # before the first byte is read
                 content = bytearray()
                 async for packet in helper.data():
                     if isinstance(packet, bytes):
@@ -173,17 +179,18 @@ class EphemeralRuns:
         return ReturnedFile(bytes(content))
 
 
-def _length(item: Item) -> int:
-    """The characters of an item that count."""
-    data: Any = item[1]
-    return len(data) if isinstance(data, str) else 0
+def console_sizes(items: Iterable[Item]) -> Counter[str]:
+    """The characters of each stream in a console."""
+    counts = Counter[str]()
+    for kind, data in items:
+        if isinstance(data, str):
+            counts[kind] += len(data)
+    return counts
 
 
-def _ends(replies: Sequence[Reply]) -> tuple[StepEnd, ...]:
-    """The ends of the steps in all replies. Items are counted in the first of them: those of a step
-    that was not over there are of the first step that ends later."""
-    first, *rest = replies
-    later = [end for reply in rest for end in reply.ends]
+def _ends(first: Reply, later: Sequence[StepEnd]) -> tuple[StepEnd, ...]:
+    """The ends of the steps in the `first` reply and `later`. Items are counted in the first one:
+    those of a step that was not over there are of the first step that ends later."""
     items = len(first.console) - sum(end.items for end in first.ends)
     return (
         *first.ends,

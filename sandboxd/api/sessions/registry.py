@@ -23,7 +23,7 @@ from ...store.clock_jump import ClockJump
 from ...store.database import Unwritable
 from ...store.sessions import SessionRow
 from .admission import Admission
-from .creation import Creation
+from .creation import Attend, Creation
 from .destruction import Destruction
 from .event_bus import EventBus
 from .index import SessionIndex
@@ -188,11 +188,13 @@ class SessionRegistry:
         return session, False
 
     @contextlib.asynccontextmanager
-    async def ephemeral(self, wanted: SessionRow, wait_s: float) -> AsyncIterator[Session]:
+    async def ephemeral(
+        self, wanted: SessionRow, wait_s: float, attend: Attend
+    ) -> AsyncIterator[Session]:
         """A session for the time of the block; however the block ends, nothing of the session is
-        left. Raises what Creation.create_ephemeral does."""
+        left. Arguments and errors are those of Creation.create_ephemeral."""
         self.used.set()
-        session = await self._creation.create_ephemeral(wanted, wait_s)
+        session = await self._creation.create_ephemeral(wanted, wait_s, attend)
         try:
             yield session
         finally:

@@ -144,9 +144,13 @@ class EphemeralRecords(RunRecords):
 
 
 def _row(session: str, run: Run) -> RunRow:
+    return RunRow(session, 0, run.id, plan_text(run), run.plan.stdin, BOOT, begun=run.begun)
+
+
+def plan_text(run: Run) -> str:
+    """The plan of a run as its row has it."""
     # In ASCII: variables may have bytes that UTF-8 cannot carry.
-    plan = json.dumps(msgspec.to_builtins(replace(run.plan, stdin=None)))
-    return RunRow(session, 0, run.id, plan, run.plan.stdin, BOOT, begun=run.begun)
+    return json.dumps(msgspec.to_builtins(replace(run.plan, stdin=None)))
 
 
 def recorded_run(row: RunRow, config: ConsoleConfig) -> Run:

@@ -31,7 +31,7 @@ from . import lifecycle
 from .admission import DRAINED, Turn, Waiting
 from .file_client import HelperPlaces
 from .pending import PendingSession
-from .run_records import EphemeralRecords, RunRecords
+from .run_records import EphemeralRecords, RunRecords, plan_text
 from .sealed_memfd import sealed
 from .services import Services
 from .time_to_live import TimeToLive
@@ -301,7 +301,7 @@ class Session:
         if self.ephemeral:
             return
         # While the disk is full, clients see the changes nevertheless, from memory.
-        what = (run_table.ended, self.row.id, run.number, run.ended_at)
+        what = (run_table.ended, self.row.id, run.number, run.ended_at, plan_text(run))
         if run.plan.role:
             await self._services.deferred.write(*what, **changes)
         else:  # the next daemon reads the files of a run whose end is not noted

@@ -81,8 +81,7 @@ class RunRequests:
                 slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
                 files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
                 terminal, interactive, shell, limited, environ, bounds,
-                resources.tied, self._entries.warm_s > 0 and not terminal,
-                leased.network is not None,
+                resources.tied, self._may_stay(leased, terminal), leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)
             undo.pop_all()
@@ -91,6 +90,11 @@ class RunRequests:
         self._link(leased, run)
         resources.host_files.look()
         return Result(descriptors=followers)
+
+    def _may_stay(self, slot: Slot, terminal: bool) -> bool:
+        """The shim of a run may have the next one of the session. Not with a workspace: each run
+        opens the directory anew, since the host may have moved it or have put another one there."""
+        return self._entries.warm_s > 0 and not terminal and slot.workspace is None
 
     def _resume(self, spec: RunSpec, slot: Slot) -> tuple[Shim, Group] | None:
         """Give the run to the shim of an earlier run of its session, if one is warm."""

@@ -5,8 +5,11 @@ prepared ones, then one that the spawner makes for the order, then one that the 
 the first that acknowledges has the run. Silence means that the next one is tried (jail_entry.py).
 
 Prepared entries are made when a run has ended, one after the other, so that no run waits for them.
-They show the host as it was when they were made, and wait for AGE_S at most. A warm entry waits for
-`warm_s`. Of more than `warm_max` the newest goes: if the oldest went, sessions that take turns
+A warm entry waits for `warm_s`. A jail shows the host as it was when the jail was made: a name that
+its programs have looked up stays as it was. So no run begins in an entry that is older than AGE_S,
+and a session that is never at rest sees the packages that the host has installed.
+
+Of more than `warm_max` warm ones the newest goes: if the oldest went, sessions that take turns
 would never find a warm one. All warm ones go when the host is short of memory. All that wait go
 when the jail changes (a new copy of host files, a reload), and at the end of the daemon.
 """
@@ -33,7 +36,7 @@ from .spawner import SpawnerSpec
 from .spawner_link import Crashed, SpawnerLink
 
 AGE_S = 60.0
-"""How long an entry may wait for its first run."""
+"""The age up to which an entry may take a run."""
 
 WARM_MAX = 64
 WARM_SIZE = 7 << 20
@@ -100,10 +103,11 @@ class Entries:
         """The warm entry that a run of a session may have. One that cannot serve it goes."""
         for entry in [one for one in self._claimed if one.state == "warm"]:
             assert entry.tenancy
-            if entry.tenancy.suits(tenancy):
+            if entry.tenancy.slot is not tenancy.slot:
+                continue
+            if entry.tenancy.suits(tenancy) and not self._is_old(entry, time.monotonic()):
                 return entry
-            if entry.tenancy.slot is tenancy.slot:
-                self._remove(entry)
+            self._remove(entry)
         return None
 
     def resume(self, entry: JailEntry, run: RunSpec) -> Shim | None:
@@ -184,14 +188,14 @@ class Entries:
         if self._spawner.spec is not None and self._spawner.spec != spec:
             self.flush()
         for entry in self._warm():
-            if now - entry.since >= self.warm_s or self._lacks_memory(now):
+            if self._rests_until(entry) <= now or self._lacks_memory(now):
                 self._remove(entry)
         if self.size == 0:
             return
         if self._spawner.spec is None:
             self._spawner.start(spec)
             return
-        for entry in [one for one in self._waiting if now - one.since >= AGE_S]:
+        for entry in [one for one in self._waiting if self._is_old(one, now)]:
             self._remove(entry)
         if self._may_make() and now >= self._refill_at:
             self._make_ahead()
@@ -199,10 +203,10 @@ class Entries:
     def due_in(self) -> float | None:
         """Seconds until `maintain` has something to do; None: nothing but an event does that."""
         now = time.monotonic()
-        at = [entry.since + self.warm_s for entry in self._warm()]
+        at = [self._rests_until(entry) for entry in self._warm()]
         at += [self._look_at] if at else []
         if self.size:
-            at += [entry.since + AGE_S for entry in self._waiting]
+            at += [entry.begun + AGE_S for entry in self._waiting]
             at += [self._refill_at] if self._may_make() else []
             if (start_in := self._spawner.start_in()) is not None:
                 at.append(now + start_in)
@@ -214,6 +218,13 @@ class Entries:
 
     def _warm(self) -> list[JailEntry]:
         return [entry for entry in self._claimed if entry.state == "warm"]
+
+    def _rests_until(self, entry: JailEntry) -> float:
+        return min(entry.since + self.warm_s, entry.begun + AGE_S)
+
+    @staticmethod
+    def _is_old(entry: JailEntry, now: float) -> bool:
+        return now - entry.begun >= AGE_S
 
     def _may_make(self) -> bool:
         busy = any(entry.state == "preparing" for entry in self._waiting)

@@ -80,7 +80,8 @@ class JailEntry:
 
     sock     the warden's end of its socket
     end      the other end, until the entry has it
-    since    the monotonic time at which it was made, or became warm
+    begun    the monotonic time at which its making began
+    since    the same of its last change of state: at which it became warm
     child    its pid, when it is a child of the warden
     shim     its process, since it is claimed; its worker owns the pidfd
     tenancy  the run that it serves, or has served last
@@ -91,7 +92,7 @@ class JailEntry:
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self.state: State = "preparing"
-        self.since = time.monotonic()
+        self.begun = self.since = time.monotonic()
         self.child: int | None = None
         self.shim: Shim | None = None
         self.tenancy: Tenancy | None = None

@@ -102,3 +102,27 @@ def test_memory_is_looked_at_only_while_jails_are_warm(
     runs.rest(0)
     due_s = runs.entries.due_in()
     assert due_s is not None and due_s <= entries.LOOK_S < runs.entries.warm_s
+
+
+def test_no_run_begins_in_a_jail_that_is_older_than_a_minute(stack: contextlib.ExitStack) -> None:
+    """A session that is never at rest would not see what the host installs, for ever."""
+    tenancies = [tenancy(number) for number in range(2)]
+    runs = Claimed(tenancies, stack)
+    for number in range(2):
+        runs.rest(number)
+    old, young = runs.claimed
+    old.begun -= entries.AGE_S
+    assert runs.entries.warm(tenancies[0]) is None
+    assert runs.entries.warm(tenancies[1]) is young
+    assert [one.state for one in runs.claimed] == ["gone", "warm"]
+
+
+def test_warm_jail_goes_when_it_is_a_minute_old(stack: contextlib.ExitStack) -> None:
+    runs = Claimed([tenancy(1)], stack)
+    runs.rest(0)
+    runs.entries.maintain()
+    assert [one.state for one in runs.claimed] == ["warm"]
+    runs.claimed[0].begun -= entries.AGE_S
+    assert runs.entries.due_in() == 0
+    runs.entries.maintain()
+    assert [one.state for one in runs.claimed] == ["gone"]
