@@ -124,7 +124,8 @@ def test_request_that_is_not_in_the_table_is_refused(name: Any) -> None:
 
 @EVERY_OP
 def test_request_without_a_number_is_refused(op: Op) -> None:
-    for id in (None, "1", 1.0, True, -1, 1 << 53, [], {}):
+    ids: tuple[Any, ...] = (None, "1", 1.0, True, -1, 1 << 53, [], {})
+    for id in ids:
         with pytest.raises(Invalid, match="whole number"):
             check(request(op, id=id))
 
