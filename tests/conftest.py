@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -9,11 +10,13 @@ from collections.abc import Iterator
 from multiprocessing import util
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has none
 
 from sandboxd.jail import chroot, syscalls
 
+from .effort import examples
 from .entries import WARM_S
 from .needs import missing, somewhere
 from .sandbox import BareWarden, Sandbox, lease
@@ -39,6 +42,13 @@ ALONE = {
     "tests/e2e/test_soak.py": "compares what the host holds before and after",
 }
 """Modules whose tests look at the whole host, so that no two of them may run at the same time."""
+
+# No bounds of time: a busy machine is no fault of the code.
+hypothesis.settings.register_profile(
+    "sandboxd", max_examples=examples(100), deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)  # fmt: skip
+hypothesis.settings.load_profile("sandboxd")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,28 +80,28 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skip("only root can do this"))
 
 
-TOGETHER = (*NEED_ROOT, "tests/contract/", "tests/jail/", "tests/shim/", "tests/warden/")
-"""Directories and modules of which one process runs a whole module, one test after the other: its
-tests share a daemon or a warden, and the host takes only so many of these at once."""
-
-
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types for it
-    """The distribution of tests to processes.
+    """The distribution of tests to processes: one process runs a whole module.
 
-    Marks xdist_group do not work: pytest 9.2 does not read the ids that pytest-xdist 3.8 writes
-    (issue 1386 of pytest-xdist). `--dist loadfile` does not know which modules to keep together.
+    Its tests share a daemon, a warden or files that they have read, and the host takes only so many
+    daemons at once. Marks xdist_group do not work: pytest 9.2 does not read the ids that
+    pytest-xdist 3.8 writes (issue 1386 of pytest-xdist).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        if module in ALONE:
-            return "alone"
-        return module if nodeid.startswith(TOGETHER) else nodeid
+        return "alone" if module in ALONE else module
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
-    """Distribute the tests by module where they share something."""
+    """Distribute the tests by module."""
     return ByModule(config, log)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take the modules and tests, which stay, out of what each search for garbage looks at."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -16,14 +16,9 @@ from hypothesis import strategies as st
 
 from sandboxd import log
 
-# a machine that is busy says nothing about a strategy
-patiently = hypothesis.settings(
-    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
 VALUES = st.one_of(st.text(max_size=300), st.integers(), st.booleans())
 
 
-@patiently
 @hypothesis.given(st.dictionaries(st.sampled_from(["act", "session", "name", "error"]), VALUES))
 def test_a_line_reads_back_whatever_its_values_hold(fields: dict[str, Any]) -> None:
     assert json.loads(log.line(fields, "json")) == fields
@@ -57,7 +52,6 @@ def test_a_clients_text_can_neither_end_a_line_nor_begin_a_field(forged: str) ->
     assert len(words) == 2 and words[1] == "outcome=refused"
 
 
-@patiently
 @hypothesis.given(st.lists(st.text(min_size=200, max_size=5000), max_size=12))
 def test_a_line_never_exceeds_what_a_pipe_takes_at_once(values: list[str]) -> None:
     fields = {f"f{number}": value for number, value in enumerate(values)}

@@ -28,6 +28,8 @@ from sandboxd.spool import (
     read_events,
 )  # fmt: skip
 
+from .effort import examples
+
 END = 1 << 60
 
 
@@ -40,7 +42,7 @@ def fd() -> Iterator[int]:
 @hypothesis.given(
     st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.text(max_size=5000)), max_size=30)
 )
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=examples(60))
 def test_what_is_written_is_read_in_order(pieces: list[tuple[int, str]]) -> None:
     with tempfile.TemporaryFile() as file:
         writer = ConsoleWriter(file.fileno(), 1 << 20, 1 << 20)
@@ -101,7 +103,7 @@ def test_bytes_that_are_no_utf8_are_stored_as_they_are_and_read_as_the_whole_tex
 @hypothesis.given(
     st.lists(st.tuples(st.sampled_from([STDOUT, STDERR]), st.binary(max_size=9)), max_size=12)
 )
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=examples(50))
 def test_output_from_each_offset_is_exactly_the_bytes_behind_it(
     pieces: list[tuple[int, bytes]],
 ) -> None:

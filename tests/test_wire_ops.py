@@ -123,10 +123,11 @@ def test_request_that_is_not_in_the_table_is_refused(name: Any) -> None:
 
 
 @EVERY_OP
-@pytest.mark.parametrize("id", [None, "1", 1.0, True, -1, 1 << 53, [], {}])
-def test_request_without_a_number_is_refused(op: Op, id: Any) -> None:
-    with pytest.raises(Invalid, match="whole number"):
-        check(request(op, id=id))
+def test_request_without_a_number_is_refused(op: Op) -> None:
+    ids: tuple[Any, ...] = (None, "1", 1.0, True, -1, 1 << 53, [], {})
+    for id in ids:
+        with pytest.raises(Invalid, match="whole number"):
+            check(request(op, id=id))
 
 
 @EVERY_OP

@@ -14,7 +14,7 @@ import httpx
 from sandboxd.warden.code_view import first_closed
 
 from . import needs
-from .waiting import PATIENCE_S
+from .http_clients import GUARD_S, NO_TLS
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +41,7 @@ class UserTransport(httpx.HTTPTransport):
     """A transport whose connections are those of a user."""
 
     def __init__(self, path: str, uid: int, groups: Sequence[int]) -> None:
-        super().__init__(uds=path)
+        super().__init__(uds=path, verify=NO_TLS)
         self._user = uid, groups
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -53,7 +53,7 @@ class UserTransport(httpx.HTTPTransport):
 def client_of(path: str, uid: int, groups: Sequence[int] = ()) -> httpx.Client:
     """A client of the user `uid`, who is in further `groups`, at the Unix socket `path`."""
     transport = UserTransport(path, uid, groups)
-    return httpx.Client(transport=transport, base_url="http://sandboxd", timeout=PATIENCE_S)
+    return httpx.Client(transport=transport, base_url="http://sandboxd", timeout=GUARD_S)
 
 
 def sandboxd_as(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..config import RootfsConfig
@@ -44,10 +44,11 @@ class JailView:
         names = (*rootfs.etc_builtin, *rootfs.etc_unchanged, *rootfs.etc)
         patterns = (*(f"/etc/{name}" for name in names), *paths)
         matches = (glob.glob(glob.escape(self._root) + pattern) for pattern in patterns)
-        self._trees = (
+        self._trees = {
             *(path.rstrip("/") for path in rootfs.paths),
             *(path.removeprefix(self._root) for group in matches for path in group),
-        )
+        }
+        self._above = {above for tree in self._trees for above in _above(tree)}
 
     def find(self, names: tuple[str, ...], elsewhere: Iterable[str] = ()) -> str | MissingTool:
         """The path in the jail of the first of `names` that can be run there, or a MissingTool.
@@ -100,7 +101,7 @@ class JailView:
                 reached = os.path.dirname(reached).rstrip("/")
                 continue
             step = f"{reached}/{part}"
-            if self._is_above_tree(step):
+            if step in self._above:  # a directory that the jail makes itself
                 reached = step
                 continue
             mode = self._mode(step)
@@ -131,12 +132,8 @@ class JailView:
                 self._modes[path] = None
         return self._modes[path]
 
-    def _is_above_tree(self, path: str) -> bool:
-        """Whether `path` is a directory that the jail makes itself, above one of its trees."""
-        return any(tree.startswith(f"{path}/") for tree in self._trees)
-
     def _check_visible(self, path: str, step: str, rest: list[str]) -> None:
-        if any(step == tree or step.startswith(f"{tree}/") for tree in self._trees):
+        if not self._trees.isdisjoint((step, *_above(step))):
             return
         target = "/".join([step, *rest])
         link = f", a link that leads to {target}" if target != path else ""
@@ -144,6 +141,12 @@ class JailView:
             f"found at {path}{link}, but the sandbox cannot see that place: it lies outside of its "
             f"read-only directories (rootfs.paths: {', '.join(self._paths)})"
         )
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories above `path`, without the root."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _check_mode(path: str, step: str, mode: int, last: bool) -> None:

@@ -15,6 +15,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from .tree import PACKAGE, Place, Source, Tree
 
@@ -37,7 +38,7 @@ def module_circles(tree: Tree) -> Iterator[Place]:
 
 def typing_circles(tree: Tree) -> Iterator[Place]:
     """Imports below `if TYPE_CHECKING` that would be part of a circle if they ran."""
-    every = list(edges(tree))
+    every = edges(tree)
     lines = {(edge.path, edge.line) for edge in every if edge.typing}
     places = _circles(every, lambda module: module)
     return (place for place in places if (place.path, place.line) in lines)
@@ -73,8 +74,13 @@ def typing_imports(tree: Tree) -> Iterator[Place]:
     return (Place(e.path, e.line, f"imports {e.imported}") for e in edges(tree) if e.typing)
 
 
-def edges(tree: Tree) -> Iterator[Edge]:
+@cache
+def edges(tree: Tree) -> tuple[Edge, ...]:
     """Every import of one module of the package by another."""
+    return tuple(_edges(tree))
+
+
+def _edges(tree: Tree) -> Iterator[Edge]:
     modules = _modules(tree)
     for importer, source in modules.items():
         below_typing = _below_typing(source)

@@ -59,8 +59,14 @@ def _each_name(tree: Tree) -> Iterator[tuple[Place, str]]:
         stem = PurePosixPath(source.path).stem
         yield Place(source.path, 1, f"module {stem}"), stem
         for node in source.nodes:
-            for kind, name in _bound(node):
+            for kind, name in _bound(node) if isinstance(node, _BINDING) else ():
                 yield source.place(node, f"{kind} {name}"), name
+
+
+_BINDING = (
+    ast.Name, ast.Attribute, ast.arg, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef,
+    ast.ExceptHandler, ast.alias, ast.MatchAs, ast.MatchStar, ast.MatchMapping,
+)  # fmt: skip
 
 
 def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:

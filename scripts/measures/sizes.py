@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from .tree import PACKAGE, SCRIPTS, TESTS, Definition, Place, Routine, Source, Tree
 
@@ -72,7 +73,13 @@ def above(count: Callable[[Tree], Iterator[Place]], most: int) -> Callable[[Tree
 
 def complexity(function: Definition) -> int:
     """McCabe's number as C901 has it; see the top of this module."""
-    return sum(_branches(node) for node in function.nodes)
+    return sum(_branches(node) for node in function.nodes if isinstance(node, _BRANCHING))
+
+
+_BRANCHING = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.If, ast.For, ast.AsyncFor, ast.While,
+    ast.ExceptHandler, ast.Try, ast.TryStar, ast.Match,
+)  # fmt: skip
 
 
 def _branches(node: ast.AST) -> int:
@@ -95,7 +102,12 @@ def _matches_everything(case: ast.match_case) -> bool:
 
 def decisions(function: Definition) -> int:
     """The complexity and the decisions within expressions; see the top of this module."""
-    return complexity(function) + sum(_choices(node) for node in function.nodes)
+    return complexity(function) + sum(
+        _choices(node) for node in function.nodes if isinstance(node, _CHOOSING)
+    )
+
+
+_CHOOSING = (ast.BoolOp, ast.IfExp, ast.comprehension, ast.match_case)
 
 
 def _choices(node: ast.AST) -> int:
@@ -130,6 +142,7 @@ def code_lines(top: str) -> Callable[[Tree], Iterator[Place]]:
     return count
 
 
+@cache
 def _code(source: Source) -> set[int]:
     code: set[int] = set()
     for token in source.tokens:

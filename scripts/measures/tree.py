@@ -48,7 +48,7 @@ class Definition:
     @cached_property
     def nodes(self) -> tuple[ast.AST, ...]:
         """Itself and all nodes in it."""
-        return tuple(ast.walk(self.node))
+        return walk(self.node)
 
     @property
     def is_method(self) -> bool:
@@ -68,7 +68,7 @@ class Source:
 
     @cached_property
     def nodes(self) -> tuple[ast.AST, ...]:
-        return tuple(ast.walk(self.module))
+        return walk(self.module)
 
     @cached_property
     def lines(self) -> list[str]:
@@ -160,6 +160,19 @@ class Tree:
     def below(self, *tops: str) -> Iterator[Source]:
         """The sources in these top directories."""
         return (source for source in self.sources if source.path.split("/")[0] in tops)
+
+
+def walk(top: ast.AST) -> tuple[ast.AST, ...]:
+    """`top` and all nodes in it, as ast.walk has them but three times as fast, and without Load,
+    Store and Del."""
+    nodes = [top]
+    for node in nodes:
+        for value in vars(node).values():
+            if isinstance(value, list):
+                nodes.extend(one for one in value if isinstance(one, ast.AST))
+            elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+                nodes.append(value)
+    return tuple(nodes)
 
 
 def _definitions(node: ast.AST, outer: tuple[ast.ClassDef | Routine, ...]) -> Iterator[Definition]:

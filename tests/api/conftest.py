@@ -20,6 +20,7 @@ from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 from sandboxd.store.keypairs import Keypair
 
+from ..http_clients import network_client, unix_client
 from ..signing import Signed
 from ..waiting import PATIENCE_S, until
 from . import conformity
@@ -41,7 +42,7 @@ class Server:
         self.keyed = str(base / "keyed")
         with _listening(base) as (listeners, monitor):
             self.process = ApiProcess(serve, base, listeners, monitor)
-        self.client = checked(client(self.path))
+        self.client = checked(unix_client(self.path))
         self._clients = [self.client]
         try:
             self.client.get("/")  # is answered when it serves
@@ -89,14 +90,14 @@ class Server:
         """A client over TCP that signs with `keypair`; None: one that does not sign."""
         auth = Signed(keypair.access_key, keypair.secret_key) if keypair else None
         port = (self.base / "port").read_text()
-        signing = httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=auth, timeout=PATIENCE_S)
+        signing = network_client(f"http://127.0.0.1:{port}", auth=auth)
         checked(signing)
         self._clients.append(signing)
         return signing
 
     def new_client(self) -> httpx.Client:
         """Another client over the Unix socket."""
-        return checked(client(self.path))
+        return checked(unix_client(self.path))
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
@@ -120,13 +121,6 @@ def _listening(base: Path) -> Iterator[tuple[list[socket.socket], socket.socket]
         network = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         (base / "port").write_text(str(network.getsockname()[1]))
         yield [local, network, keyed], monitor
-
-
-def client(path: str) -> httpx.Client:
-    """A client of the server at the Unix socket `path`."""
-    return httpx.Client(
-        transport=httpx.HTTPTransport(uds=path), base_url="http://sandboxd", timeout=PATIENCE_S
-    )
 
 
 def checked(client: httpx.Client) -> httpx.Client:

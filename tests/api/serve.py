@@ -11,12 +11,10 @@ import json
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 
 from sandboxd import config_file, log
 from sandboxd.api import server, uvicorn_servers
-from sandboxd.api.folders.tokens import Tokens
 from sandboxd.api.operation import health
 from sandboxd.api.sessions import creation, reaper
 from sandboxd.api.sessions.clock_watch import ClockWatch
@@ -24,6 +22,7 @@ from sandboxd.api.sessions.registry import SessionRegistry
 from sandboxd.config import RuntimeConfig
 from sandboxd.runs import polling
 
+from . import moved_clock
 from .fake_shim import KEEP
 from .fake_warden import FakeWarden
 
@@ -71,7 +70,7 @@ def serve(base: Path, listeners: list[socket.socket], monitor: socket.socket) ->
     """Serve on `listeners`, with the configuration in BASE/config.json and the log in BASE/log."""
     with open(base / "log", "ab") as file:
         os.dup2(file.fileno(), sys.stderr.fileno())
-    _move_clock(base)
+    moved_clock.obey(base)
     _shorten_waits()
     _count_sweeps(base)
     log.setup("json", "info", "api")
@@ -83,21 +82,3 @@ def serve(base: Path, listeners: list[socket.socket], monitor: socket.socket) ->
     config = dataclasses.replace(loaded, console=KEEP, runtimes=RUNTIMES)
     warden = FakeWarden(base)
     server.run(config, warden.api, listeners, str(base / "sandboxd.sqlite"), monitor)
-
-
-def _move_clock(base: Path) -> None:
-    """Let tests move the clocks of this process, also while it runs.
-
-    The file BASE/clock has the seconds that have passed beyond the real ones, BASE/set those by
-    which somebody set the time of day.
-    """
-    real, running = time.time, time.clock_gettime
-
-    def read(name: str) -> float:
-        with contextlib.suppress(OSError, ValueError):
-            return float((base / name).read_text())
-        return 0.0
-
-    time.time = lambda: real() + read("clock") + read("set")
-    time.clock_gettime = lambda clock: running(clock) + read("clock")
-    Tokens.__init__.__defaults__ = (lambda: time.monotonic() + read("clock"),)

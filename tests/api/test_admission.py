@@ -23,6 +23,7 @@ from sandboxd.config import Config
 from sandboxd.errors import Draining, Full, Invalid, QuotaExceeded
 from sandboxd.host_tasks import TaskMeter
 
+from ..effort import examples
 from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
@@ -111,7 +112,7 @@ def test_bound_on_tasks_that_was_raised_since_it_was_measured_refuses_nothing(
 
 
 @hypothesis.given(st.integers(0, 2**32), st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 def test_no_wakeup_is_lost_for_any_order_of_cancels_and_withdrawals(seed: int, count: int) -> None:
     chance = random.Random(seed)
 

@@ -17,6 +17,7 @@ from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 from sandboxd.store.keypairs import Keypair
 
+from ..http_clients import unix_client
 from ..signing import VERSION, Signed, signature
 from .bad_requests import assert_problem
 from .conftest import Server
@@ -94,9 +95,7 @@ def test_a_request_on_the_unix_socket_is_served_unsigned_and_refused_with_a_wron
     wrong = Signed(keypair.access_key, "wrong")
     assert_problem(http.get("/session/_/match?id=x", auth=wrong), 401, "/auth-failed")
     right = Signed(keypair.access_key, keypair.secret_key)
-    with httpx.Client(
-        transport=httpx.HTTPTransport(uds=server.path), base_url="http://sandboxd"
-    ) as client:
+    with unix_client(server.path) as client:
         created = client.post("/session", json={"image": "c"}, auth=right).json()
         info = client.get(f"/session/{created['sessionId']}", auth=right).json()
         assert info["userId"] == keypair.access_key

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from sandboxd.api.http.compression import PIECE, compressor, decompressed
 from sandboxd.errors import Invalid
 
+from ..effort import examples
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -51,7 +53,7 @@ def test_content_comes_in_bounded_pieces(packing: str, step: int) -> None:
     assert b"".join(pieces(PACK[packing](CONTENT), packing)) == CONTENT
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80))
 @hypothesis.given(
     st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.sampled_from(["gzip", "zstd"]),
     st.integers(1, 50),
@@ -84,7 +86,7 @@ def test_body_cut_at_any_byte_is_refused(packing: str) -> None:
             pieces(data[:size], step=11)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @hypothesis.given(
     st.sampled_from(["gzip", "zstd"]), st.integers(4, 60), st.integers(1, 255), st.integers(1, 99)
 )

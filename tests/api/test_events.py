@@ -24,6 +24,7 @@ from sandboxd.api.sessions.event_bus import (
 from sandboxd.errors import QuotaExceeded
 from sandboxd.store.sessions import SessionRow
 
+from ..http_clients import unix_client
 from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import USER, Server
@@ -122,8 +123,7 @@ def test_the_stream_of_all_sessions_has_the_whole_life_and_ends_with_the_server(
     own_server: Server, scope: str, prefixes: tuple[str, ...]
 ) -> None:
     with listening(own_server.client, sessionName="*", scope=scope) as lines:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=own_server.path),
-                          base_url="http://sandboxd") as other:  # fmt: skip
+        with unix_client(own_server.path) as other:
             id = make(other, "alive")
             other.delete(f"/session/{id}")
         own_server.process.terminate()
@@ -169,8 +169,7 @@ def _until(lines: Iterator[str], name: str) -> Iterator[str]:
 def test_a_session_that_cannot_be_created_has_an_event_cancelled(own_server: Server) -> None:
     own_server.refuse(lease={"kind": "stage", "stage": "mounts", "error": "no"})
     with listening(own_server.client) as lines:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=own_server.path),
-                          base_url="http://sandboxd") as other:  # fmt: skip
+        with unix_client(own_server.path) as other:
             assert other.post("/session", json={"image": "c"}).status_code == 503
         own_server.process.terminate()
         received = names(read_events(lines))

@@ -13,6 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sandboxd.api.sessions.fair_queue import Amount, FairQueue, Standing
 
+from ..effort import examples
+
 PLENTY = Amount(10**6, 10**12, 10**6)
 
 
@@ -323,7 +325,7 @@ class Played(RuleBasedStateMachine):
 
 
 TestPlayed = Played.TestCase
-TestPlayed.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPlayed.settings = settings(max_examples=examples(60), stateful_step_count=40)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import httpx
 import psutil
 import pytest
 
+from ..http_clients import unix_client
 from ..waiting import until
 from .bad_requests import assert_problem
-from .conftest import Server, client
+from .conftest import Server
 from .test_admission import create
 from .test_overload import MIB, flat, frame, handshake
 
@@ -146,7 +147,7 @@ def test_flood_of_the_metrics_listener_shuts_out_neither_its_readers_nor_the_api
     with contextlib.ExitStack() as stack:
         for _ in range(300):
             stack.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
-        with client(path) as reader:
+        with unix_client(path) as reader:
             health = reader.get("/healthz", headers={"host": "localhost"})
             assert health.status_code == 200
         assert own_server.client.get("/").status_code == 200

@@ -8,7 +8,6 @@ queries and headers, bodies in chunks.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,9 +20,9 @@ from hypothesis import strategies as st
 from sandboxd.api.http.route import WEBSOCKET
 from sandboxd.api.routes.table import ROUTES as TABLE
 
+from ..effort import examples
 from .conftest import Server
 
-EXAMPLES = int(os.environ.get("FUZZ", "400"))
 NAME = "fuzzed"
 APART = ("/events/session", "/session/{ref}/hold", "/admin/drain")
 """Routes whose answer has no end of its own, or after which no other gets a good answer."""
@@ -140,7 +139,7 @@ def start_fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @settings(
-    max_examples=EXAMPLES, deadline=None,
+    max_examples=examples(400),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @hypothesis.given(request=requests())

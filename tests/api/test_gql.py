@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from sandboxd.api.routes.gql import TOKENS_MAX
 
+from ..effort import examples
+from ..http_clients import unix_client
 from ..signing import Signed
 from .bad_requests import MALFORMED, assert_problem
 from .conftest import USER, Server
@@ -50,10 +52,8 @@ def create(http: httpx.Client, name: str = "", **more: Any) -> str:
 def user(server: Server) -> Iterator[httpx.Client]:
     """A client with a keypair of its own, which owns nothing yet."""
     keypair = server.keypair()
-    with httpx.Client(
-        base_url=server.client.base_url, transport=httpx.HTTPTransport(uds=server.path),
-        auth=Signed(keypair.access_key, keypair.secret_key), timeout=10,
-    ) as client:  # fmt: skip
+    auth = Signed(keypair.access_key, keypair.secret_key)
+    with unix_client(server.path, auth=auth) as client:
         yield client
 
 
@@ -207,7 +207,7 @@ def test_wrong_variables_are_problems(http: httpx.Client, variables: Any) -> Non
     assert_problem(http.post("/admin/gql", json=body), 400)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @hypothesis.given(st.text("{}()[]:!$=|@,\"'.#& \n_aAqQ019keypair", max_size=60))
 def test_no_text_as_a_query_leads_to_500(server: Server, text: str) -> None:
     assert ask(server.client, text).status_code in (200, 400)

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ..http_clients import unix_client
 from ..waiting import until
 from .conftest import Server
-from .conftest import client as unix_client
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

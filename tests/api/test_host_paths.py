@@ -10,8 +10,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ..http_clients import unix_client
 from .conftest import Server
-from .conftest import client as unix_client
 from .test_audit_log import the_line
 from .test_events import listening
 from .test_pty import sit

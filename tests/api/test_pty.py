@@ -17,6 +17,7 @@ from sandboxd.model import TERMINALS_MAX
 
 from ..waiting import PATIENCE_S, until
 from .conftest import Server
+from .moved_clock import let_pass
 from .test_stream import memory
 
 Frame = dict[str, Any]
@@ -236,7 +237,7 @@ def test_an_open_terminal_keeps_its_session(start: Callable[..., Server]) -> Non
     server = start(idle_s=3600)
     id = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
     with sit(server, id) as websocket:
-        (server.base / "clock").write_text("7200")
+        let_pass(server.base, 7200)
         server.sweep()
         type_(websocket, b"x")
         assert shown(websocket, 1) == b"x"

@@ -21,6 +21,7 @@ from sandboxd.store.sessions import SessionRow
 
 from ..waiting import until
 from .conftest import Server
+from .moved_clock import let_pass, set_time
 from .test_admission import BUSY, call, create
 from .test_session_lifecycle import row_of
 
@@ -95,18 +96,6 @@ def test_use_of_a_session_never_brings_its_end_nearer(
 # -- with a moved clock
 
 
-def move(server: Server, seconds: float, file: str = "clock") -> None:
-    """Let so many seconds have passed besides those that have."""
-    path = server.base / f"{file}.new"
-    path.write_text(str(seconds))
-    path.rename(server.base / file)
-
-
-def set_clock(server: Server, seconds: float) -> None:
-    """Set the time of day so many seconds off the time of this host."""
-    move(server, seconds, "set")
-
-
 def status(http: httpx.Client, id: str) -> str:
     return str(row_of(http, id)["status"])
 
@@ -118,12 +107,12 @@ def test_busy_session_at_its_maximum_age_is_warned_and_then_ended(start: Start) 
     call(http, id, "continue", "r")
     end = http.get(f"/session/{id}").json()["sandbox"]["ends"]
     assert end["reason"] == "max-age"
-    move(server, HOUR - 200)
+    let_pass(server.base, HOUR - 200)
     until(lambda: "session.ends-soon" in server.log())
     logs = [data for kind, data in call(http, id, "continue", "r")["console"] if kind == "log"]
     assert logs and "whatever goes on in it" in logs[0][3]
     assert status(http, id) == "RUNNING"
-    move(server, HOUR + 1)
+    let_pass(server.base, HOUR + 1)
     until(lambda: status(http, id) == "TERMINATED")
     assert row_of(http, id)["status_info"] == "max-age"
     assert server.log().count("session.ends-soon") == 1
@@ -133,12 +122,12 @@ def test_age_and_idle_time_of_a_session_go_on_over_a_restart(start: Start) -> No
     first = start(max_age_s=HOUR)
     old = create(first.client)
     assert first.stop() == 0
-    move(first, HOUR + 1)
+    let_pass(first.base, HOUR + 1)
     second = start(max_age_s=HOUR)
     until(lambda: status(second.client, old) == "TERMINATED")
     idle = create(second.client)
     assert second.stop() == 0
-    move(second, 2 * HOUR + 2)
+    let_pass(second.base, 2 * HOUR + 2)
     third = start(idle_s=HOUR)
     until(lambda: status(third.client, idle) == "TERMINATED")
     assert row_of(third.client, idle)["status_info"] == "idle-timeout"
@@ -151,7 +140,7 @@ def test_session_ends_after_the_idle_time_of_its_request_also_after_a_restart(st
     assert first.client.get(f"/session/{id}").json()["sandbox"]["ends"]["reason"] == "idle-timeout"
     other = create(first.client)
     assert first.stop() == 0
-    move(first, HOUR + 1)
+    let_pass(first.base, HOUR + 1)
     second = start()
     until(lambda: status(second.client, id) == "TERMINATED")
     assert status(second.client, other) == "RUNNING"
@@ -168,15 +157,15 @@ def test_clock_that_is_set_neither_ends_a_session_nor_prolongs_it(start: Start, 
     server = start(idle_s=HOUR, max_age_s=DAY)
     http, id = server.client, create(server.client)
     call(http, id, "batch", "r", exec="out done")
-    set_clock(server, by)
+    set_time(server.base, by)
     until(lambda: "clock.set" in server.log())
     server.sweep()
     assert status(http, id) == "RUNNING"
     assert abs(http.get(f"/session/{id}").json()["age"]) < 60_000
     assert call(http, id, "continue", "r")["runId"] == "r", "its output is kept"
-    move(server, HOUR - 60)
+    let_pass(server.base, HOUR - 60)
     server.sweep()
-    move(server, 2 * HOUR)  # by a clock that nobody sets
+    let_pass(server.base, 2 * HOUR)  # by a clock that nobody sets
     until(lambda: status(http, id) == "TERMINATED")
     assert row_of(http, id)["status_info"] == "idle-timeout"
 
@@ -187,12 +176,12 @@ def test_clock_that_is_set_and_set_back_over_restarts_ends_no_session(start: Sta
     id = create(first.client)
     until(lambda: noted(first) > 0)
     assert first.stop() == 0
-    set_clock(first, -50 * 365 * DAY)
+    set_time(first.base, -50 * 365 * DAY)
     second = start(idle_s=HOUR, max_age_s=DAY)
     assert "clock.set" in second.log()
     second.sweep()
     assert status(second.client, id) == "RUNNING"
-    set_clock(second, 0)
+    set_time(second.base, 0)
     until(lambda: second.log().count("clock.set") == 2)
     second.sweep()
     assert status(second.client, id) == "RUNNING"
@@ -213,7 +202,7 @@ def test_used_session_stays_without_a_warning(start: Start) -> None:
     server = start(idle_s=HOUR, warn_s=60)
     id = create(server.client)
     for hours in (0.9, 1.8, 2.7):
-        move(server, hours * HOUR)
+        let_pass(server.base, hours * HOUR)
         assert server.client.get(f"/session/{id}").status_code == 200
         server.sweep()
     assert status(server.client, id) == "RUNNING" and "ends-soon" not in server.log()
@@ -227,7 +216,7 @@ def test_upload_token_expires(start: Start) -> None:
     url = f"/folders/_/tus/upload?token={token['token']}"
     headers = {"tus-resumable": "1.0.0"}
     assert http.head(url, headers=headers).status_code == 200
-    move(server, HOUR + 1)
+    let_pass(server.base, HOUR + 1)
     assert http.head(url, headers=headers).status_code == 404
 
 

@@ -18,10 +18,11 @@ import pytest
 from sandboxd.api.http.route import Access, Route
 from sandboxd.api.routes.table import ROUTES
 
+from ..http_clients import unix_client
 from ..signing import Signed
 from ..users import ALICE, BOB, client_of
 from .bad_requests import assert_problem
-from .conftest import Server, client
+from .conftest import Server
 
 NAME = "of-the-owner"
 
@@ -298,7 +299,7 @@ def test_user_of_the_host_cannot_act_for_another_user(
 def test_route_refuses_unsigned_requests_of_root_on_a_unix_socket_for_proxies(
     server: Server, method: str, path: str, row: Row
 ) -> None:
-    with client(server.keyed) as root:
+    with unix_client(server.keyed) as root:
         assert_problem(ask(root, method, path, row), 401, "/auth-failed")
 
 
@@ -306,7 +307,7 @@ def test_route_refuses_unsigned_requests_of_root_on_a_unix_socket_for_proxies(
 def test_route_refuses_forwarded_requests_on_a_plain_unix_socket(
     server: Server, method: str, path: str, row: Row
 ) -> None:
-    with client(server.path) as proxy:
+    with unix_client(server.path) as proxy:
         proxy.headers["X-Forwarded-For"] = "192.0.2.1"
         answer = ask(proxy, method, path, row)
         assert answer.status_code == 403

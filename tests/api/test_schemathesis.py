@@ -7,7 +7,6 @@ folder are there before each request, and most requests are aimed at them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,13 +28,12 @@ from schemathesis.specs.openapi.checks import (
 
 from sandboxd.api.access.ownership import OWNER
 
+from ..effort import examples
+from ..http_clients import unix_client
 from .conformity import the_document
-from .conftest import Server, client
+from .conftest import Server
 
 pytestmark = pytest.mark.slow
-
-EXAMPLES = max(2, int(os.environ.get("FUZZ", "400")) // 80)
-"""Requests to an operation, of each kind."""
 
 NAME = "by-the-document"
 AIM: dict[str, Any] = {
@@ -71,7 +69,7 @@ OPERATIONS = {operation.label: operation for operation in operations()}
 def server_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server that other tests do not use. schemathesis checks the responses here."""
     server = Server(tmp_path_factory.mktemp("document"))
-    with client(server.path) as http:
+    with unix_client(server.path) as http:
         yield http
     assert server.stop() == 0
     assert "Traceback" not in server.log() and "level=error" not in server.log()
@@ -112,7 +110,7 @@ def test_response_is_one_of_the_document(
     server_of_all: httpx.Client, label: str, mode: GenerationMode
 ) -> None:
     @settings(
-        max_examples=EXAMPLES, deadline=None, database=None,
+        max_examples=examples(5), database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @hypothesis.given(case=OPERATIONS[label].as_strategy(mode), aims=st.integers(0, 15))

@@ -14,6 +14,7 @@ import pytest
 from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
+from .moved_clock import let_pass
 
 
 def create(http: httpx.Client, **more: Any) -> str:
@@ -116,7 +117,7 @@ def test_idle_time_of_a_session_goes_on_while_the_daemon_is_down(
     first = start(idle_s=3600)
     id = create(first.client)
     assert first.stop() == 0
-    (first.base / "clock").write_text("3600")
+    let_pass(first.base, 3600)
     http = start(idle_s=3600).client
     until(lambda: row_of(http, id)["status"] == "TERMINATED")
 

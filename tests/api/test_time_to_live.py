@@ -12,8 +12,9 @@ import pytest
 from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
+from .moved_clock import let_pass, set_time
 from .test_admission import BUSY, call
-from .test_reaper import move, set_clock, status
+from .test_reaper import status
 from .test_session_lifecycle import row_of
 
 Start = Callable[..., Server]
@@ -46,10 +47,10 @@ def test_session_ends_after_its_time_to_live_with_the_run_that_goes_on(start: St
     call(http, id, "batch", "r", exec=BUSY)
     assert ends(http, id)["reason"] == "time-to-live"
     assert ends(http, other) is None
-    move(server, TTL - 50)
+    let_pass(server.base, TTL - 50)
     server.sweep()
     assert status(http, id) == "RUNNING"
-    move(server, TTL + 1)
+    let_pass(server.base, TTL + 1)
     until(lambda: status(http, id) == "TERMINATED")
     assert row_of(http, id)["status_info"] == "time-to-live"
     assert status(http, other) == "RUNNING"
@@ -58,16 +59,16 @@ def test_session_ends_after_its_time_to_live_with_the_run_that_goes_on(start: St
 def test_renewed_session_lives_on_and_may_get_another_time_to_live(start: Start) -> None:
     server = start()
     http, id = server.client, create(server.client)
-    move(server, TTL - 50)
+    let_pass(server.base, TTL - 50)
     assert http.post(f"/session/{id}/renew").status_code == 204
-    move(server, TTL + 1)
+    let_pass(server.base, TTL + 1)
     server.sweep()
     assert status(http, id) == "RUNNING"
     assert http.post(f"/session/{id}/renew", json={"ttlSeconds": DAY}).status_code == 204
-    move(server, 10 * TTL)
+    let_pass(server.base, 10 * TTL)
     server.sweep()
     assert status(http, id) == "RUNNING"
-    move(server, 2 * DAY)
+    let_pass(server.base, 2 * DAY)
     until(lambda: status(http, id) == "TERMINATED")
 
 
@@ -89,10 +90,10 @@ def test_end_that_a_configuration_puts_off_for_ever_has_a_date(start: Start) -> 
 def test_use_of_a_session_is_no_renewal(start: Start) -> None:
     server = start()
     http, id = server.client, create(server.client)
-    move(server, TTL - 50)
+    let_pass(server.base, TTL - 50)
     call(http, id, "batch", "r", exec="out x")
     assert http.get(f"/session/{id}").status_code == 200
-    move(server, TTL + 1)
+    let_pass(server.base, TTL + 1)
     until(lambda: status(http, id) == "TERMINATED")
 
 
@@ -101,11 +102,11 @@ def test_held_session_lives_until_its_time_to_live_after_the_connection(start: S
     http, id = server.client, create(server.client)
     with held(server, id):
         assert ends(http, id) is None
-        move(server, 10 * TTL)
+        let_pass(server.base, 10 * TTL)
         server.sweep()
         assert status(http, id) == "RUNNING"
     until(lambda: ends(http, id) is not None)
-    move(server, 11 * TTL + 50)
+    let_pass(server.base, 11 * TTL + 50)
     until(lambda: status(http, id) == "TERMINATED")
 
 
@@ -124,11 +125,11 @@ def test_session_that_waits_for_its_turn_ends_with_its_holder(start: Start) -> N
     waits = create(server.client, enqueueOnly=True)
     assert status(server.client, waits) == "PENDING"
     with held(server, waits):
-        move(server, TTL + 1)
+        let_pass(server.base, TTL + 1)
         server.sweep()
         assert status(server.client, waits) == "PENDING"
     until(lambda: ends(server.client, waits) is not None)
-    move(server, 3 * TTL)
+    let_pass(server.base, 3 * TTL)
     until(lambda: status(server.client, waits) != "PENDING")
     assert status(server.client, first) == "RUNNING"
 
@@ -138,12 +139,12 @@ def test_holder_has_a_minute_to_come_back_after_a_start(start: Start) -> None:
     ids = [create(first.client, ttlSeconds=1) for _ in range(2)]
     with held(first, ids[0]), held(first, ids[1]):
         assert first.stop() == 0
-    move(first, DAY)
+    let_pass(first.base, DAY)
     second = start()
     second.sweep()
     assert {status(second.client, id) for id in ids} == {"RUNNING"}
     with held(second, ids[0]):
-        move(second, DAY + 61)
+        let_pass(second.base, DAY + 61)
         until(lambda: status(second.client, ids[1]) == "TERMINATED")
         assert status(second.client, ids[0]) == "RUNNING"
 
@@ -152,11 +153,11 @@ def test_time_to_live_goes_on_over_a_restart(start: Start) -> None:
     first = start()
     id = create(first.client, ttlSeconds=DAY)
     assert first.stop() == 0
-    move(first, DAY / 2)
+    let_pass(first.base, DAY / 2)
     second = start()
     second.sweep()
     assert status(second.client, id) == "RUNNING"
-    move(second, DAY + 1)
+    let_pass(second.base, DAY + 1)
     until(lambda: status(second.client, id) == "TERMINATED")
 
 
@@ -164,14 +165,14 @@ def test_time_to_live_goes_on_over_a_restart(start: Start) -> None:
 def test_clock_that_is_set_changes_no_time_to_live(start: Start, by: float) -> None:
     server = start()
     http, id = server.client, create(server.client)
-    set_clock(server, by)
+    set_time(server.base, by)
     until(lambda: "clock.set" in server.log())
     server.sweep()
     assert status(http, id) == "RUNNING"
-    move(server, TTL - 50)
+    let_pass(server.base, TTL - 50)
     server.sweep()
     assert status(http, id) == "RUNNING"
-    move(server, TTL + 10)
+    let_pass(server.base, TTL + 10)
     until(lambda: status(http, id) == "TERMINATED")
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from ..http_clients import unix_client
 from ..signing import Signed
 from ..users import ALICE, BOB, client_of
 from ..waiting import until
 from .bad_requests import assert_problem
-from .conftest import USER, Server, client
+from .conftest import USER, Server
 
 ADMINS = 4_200_003
 """The gid of the group in admin_groups."""
@@ -89,7 +90,7 @@ def test_user_is_no_admin_and_user_in_the_group_of_admins_is_one(own_server: Ser
 @pytest.mark.root
 def test_root_acts_for_a_user_and_creates_for_one(server: Server, alice: httpx.Client) -> None:
     owner = f"uid:{ALICE}"
-    with client(server.path) as root:
+    with unix_client(server.path) as root:
         body = {"image": "c", "name": "of-alice", "owner_access_key": owner}
         assert root.post("/session", json=body).status_code == 201
         assert alice.get("/session/of-alice").status_code == 200
@@ -107,7 +108,7 @@ def test_requests_of_a_user_are_counted_and_those_of_root_are_not(own_server: Se
         assert left == ["2", "1", "0"]
         assert_problem(alice.get("/manager/status"), 429, "/rate-limit-exceeded")
         assert bob.get("/manager/status").headers["x-ratelimit-remaining"] == "2"
-    with client(own_server.path) as root:
+    with unix_client(own_server.path) as root:
         assert {root.get("/manager/status").status_code for _ in range(5)} == {200}
 
 
@@ -145,7 +146,7 @@ def test_forwarded_request_is_refused_on_the_plain_socket_and_served_on_that_for
 ) -> None:
     keypair = server.keypair()
     auth = Signed(keypair.access_key, keypair.secret_key) if is_signed else None
-    with client(server.path) as plain, client(server.keyed) as keyed:
+    with unix_client(server.path) as plain, unix_client(server.keyed) as keyed:
         answer = plain.get("/manager/status", headers={name: value}, auth=auth)
         assert_problem(answer, 403, "/insufficient-privilege")
         assert all(word in answer.json()["msg"] for word in (name.lower(), "auth=keypair"))

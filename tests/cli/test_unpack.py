@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sandboxd.cli import unpack as unpacking
 from sandboxd.cli.unpack import Unpacked, unpack
 
+from ..effort import examples
 from .trees import archive, contents, directory, link, member
 
 DEEP = [
@@ -166,7 +167,7 @@ FARM = st.lists(
 
 
 @hypothesis.given(st.lists(FARM, min_size=1, max_size=3))
-@hypothesis.settings(max_examples=400, deadline=None)
+@hypothesis.settings(max_examples=examples(400))
 def test_random_links_never_lead_out_nor_are_written_through(
     farms: list[list[tarfile.TarInfo]],
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..http_clients import unix_client
 from .daemon import OURS, Daemon, running
 
 
@@ -47,8 +48,7 @@ def http(daemon: Daemon) -> Iterator[httpx.Client]:
 @pytest.fixture
 def root(daemon: Daemon) -> Iterator[httpx.Client]:
     """Root at the Unix socket."""
-    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/api.sock")
-    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as client:
+    with unix_client(f"{daemon.folder}/api.sock") as client:
         yield client
 
 

@@ -18,6 +18,7 @@ import httpx
 
 from sandboxd.warden.runs.cgroups import own_name
 
+from ..http_clients import network_client
 from ..waiting import PATIENCE_S, Patience
 
 OURS = "e2e-"
@@ -123,7 +124,7 @@ class Daemon:
 
     def client(self) -> httpx.Client:
         """An HTTP client of it."""
-        return httpx.Client(base_url=self.url, timeout=60)
+        return network_client(self.url)
 
 
 def sessions_of(state: Path) -> dict[str, str]:

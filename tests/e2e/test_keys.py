@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ..http_clients import network_client, unix_client
 from ..signing import Signed
 from .daemon import FIRST_UID, ROOT, Daemon, leaks, run
 
@@ -48,7 +49,7 @@ def create(daemon: Daemon, *args: str) -> Signed:
 
 @contextmanager
 def client(daemon: Daemon, auth: Signed | None) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=daemon.url, auth=auth, timeout=60) as http:
+    with network_client(daemon.url, auth=auth) as http:
         yield http
 
 
@@ -99,8 +100,7 @@ def test_root_at_the_socket_needs_no_key_and_acts_for_all(daemon: Daemon) -> Non
     auth = create(daemon)
     with client(daemon, auth) as http:
         http.post("/session", json={"image": "c", "name": "theirs"})
-    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/api.sock")
-    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as root:
+    with unix_client(f"{daemon.folder}/api.sock") as root:
         assert root.get("/session/theirs").status_code == 404
         named = {"owner_access_key": auth.access_key}
         assert root.get("/session/theirs", params=named).status_code == 200

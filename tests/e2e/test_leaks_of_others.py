@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from ..http_clients import unix_client
 from .conftest import passable
 from .daemon import ROOT, Daemon, running
 from .leaks import FREE, SLOTS, as_uid, look
@@ -58,8 +59,7 @@ def test_session_whose_uid_another_daemon_has_at_the_start_keeps_its_files(folde
             refused = http.get(f"/session/{id}")
             assert refused.status_code == 503 and "another daemon" in refused.text
             assert http.post("/session", json={"image": "c"}).status_code == 201
-        transport = httpx.HTTPTransport(uds=f"{folder}/api.sock")
-        with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as operator:
+        with unix_client(f"{folder}/api.sock") as operator:
             assert look(operator)["strays"] == []
         assert mine.stop() == 0
         mine.start()

@@ -19,6 +19,7 @@ import pytest
 
 from sandboxd.warden.runs.cgroups import own_name, places
 
+from ..http_clients import unix_client
 from ..waiting import until
 from .daemon import FIRST_UID, ROOT, Daemon, run, running
 
@@ -98,8 +99,7 @@ def test_default_socket_is_for_root_alone(folder: Path) -> None:
         mode = os.stat(folder / "api.sock").st_mode
         assert stat.S_ISSOCK(mode)
         assert stat.S_IMODE(mode) == 0o600
-        transport = httpx.HTTPTransport(uds=str(folder / "api.sock"))
-        with httpx.Client(transport=transport, base_url="http://sandboxd") as http:
+        with unix_client(folder / "api.sock") as http:
             assert http.get("/").json()["version"] == "v7.20230615"
     assert not (folder / "api.sock").exists()
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..http_clients import unix_client
 from .daemon import Daemon, run
 
 Line = dict[str, Any]
@@ -38,8 +39,7 @@ def lines(daemon: Daemon, **wanted: Any) -> list[Line]:
 
 
 def monitor(daemon: Daemon) -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/monitor.sock")
-    return httpx.Client(transport=transport, base_url="http://monitor", timeout=10)
+    return unix_client(f"{daemon.folder}/monitor.sock")
 
 
 def value(text: str, name: str) -> float:

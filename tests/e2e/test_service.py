@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
+from ..http_clients import unix_client
 from ..users import ALICE, BOB, client_of
 from .daemon import ROOT, SLOTS, leaks
 
@@ -102,8 +102,7 @@ def service(folder: Path) -> Iterator[Service]:
 
 def test_answers_on_the_passed_socket_says_so_and_leaves_its_file(service: Service) -> None:
     service.await_message("READY=1\nSTATUS=0 sessions, 0 runs")
-    transport = httpx.HTTPTransport(uds=service.path)
-    with httpx.Client(transport=transport, base_url="http://local", timeout=20) as client:
+    with unix_client(service.path) as client:
         assert client.post("/session", json={"name": "only-one", "image": "c"}).status_code == 201
         while service.next() != "WATCHDOG=1\nSTATUS=1 sessions, 0 runs":
             pass

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
+from ..http_clients import unix_client
 from .daemon import Daemon, environ, leaks, running
 from .terminals import PROMPT, WAITING
 from .test_run import sandboxd
@@ -84,14 +84,14 @@ def socket(daemon: Daemon) -> str:
 @pytest.fixture
 def mine(socket: str) -> Iterator[str]:
     """A session of the caller at the Unix socket."""
-    with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://x") as http:
+    with unix_client(socket) as http:
         http.post("/session", json={"name": "shell-test", "image": "c"})
         yield "shell-test"
         assert http.delete("/session/shell-test").status_code == 200, "it stays when one leaves"
 
 
 def sessions(socket: str) -> int:
-    with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://x") as http:
+    with unix_client(socket) as http:
         query = {"query": '{compute_session_list(limit:9,offset:0,status:"RUNNING"){total_count}}'}
         answer = http.post("/admin/gql", json=query).json()
     return int(answer["data"]["compute_session_list"]["total_count"])
@@ -136,7 +136,7 @@ def test_terminal_window_that_is_closed_takes_the_session_with_it(socket: str) -
 
 
 def test_session_that_ends_is_reported(socket: str) -> None:
-    with httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://x") as http:
+    with unix_client(socket) as http:
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
         with shell(id, "--socket", socket) as it:
             it.until(PROMPT)

@@ -16,6 +16,7 @@ import pytest
 
 from sandboxd import cgroupfs
 
+from ..http_clients import unix_client
 from ..waiting import until
 from .daemon import Daemon, follow, leaks, run
 from .test_keys import client, create
@@ -123,10 +124,8 @@ def new(http: httpx.Client, **limits: int) -> str:
 
 def test_failing_fork_is_answered_503_and_readyz_says_so_until_there_is_room(folder: Path) -> None:
     config = f'metrics = "unix:{folder}/metrics.sock"\n[runs]\nprepared = 0\n'
-    transport = httpx.HTTPTransport(uds=f"{folder}/metrics.sock")
-    monitor = httpx.Client(transport=transport, base_url="http://localhost")
     with (
-        monitor,
+        unix_client(f"{folder}/metrics.sock") as monitor,
         bounded(folder, config) as (daemon, path),
         client(daemon, create(daemon)) as http,
     ):

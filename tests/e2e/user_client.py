@@ -10,12 +10,14 @@ import httpx
 
 from sandboxd.warden.slots.workspaces import User, acting_as
 
+from ..http_clients import GUARD_S, NO_TLS
+
 
 class UserTransport(httpx.HTTPTransport):
     """Sends requests over connections that `user` has made."""
 
     def __init__(self, path: Path, user: User) -> None:
-        super().__init__(uds=str(path))
+        super().__init__(uds=str(path), verify=NO_TLS)
         self._user = user
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -29,5 +31,5 @@ def client_of(path: Path, user: User) -> Iterator[httpx.Client]:
     """A client at the Unix socket `path`, which is opened to all users."""
     path.chmod(0o666)
     transport = UserTransport(path, user)
-    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=60) as client:
+    with httpx.Client(transport=transport, base_url="http://sandboxd", timeout=GUARD_S) as client:
         yield client

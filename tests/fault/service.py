@@ -21,6 +21,7 @@ import httpx
 from websockets.sync.client import unix_connect
 
 from ..e2e.daemon import ROOT, ancestors, sessions_of, slots_in_use
+from ..http_clients import unix_client
 from ..waiting import until
 
 Victim = Literal["api", "warden", "both", "term", "shim", "init", "spawner", "prepared", "warm"]
@@ -64,8 +65,7 @@ class Service:
 
     def client(self) -> httpx.Client:
         """A client of it, over its socket."""
-        transport = httpx.HTTPTransport(uds=f"{self.folder}/api.sock")
-        return httpx.Client(transport=transport, base_url="http://sandboxd", timeout=20)
+        return unix_client(f"{self.folder}/api.sock", timeout=20)
 
     def frames(self, path: str, first: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The frames of a WebSocket after the frame `first`. Raises OSError, WebSocketException."""

@@ -25,6 +25,7 @@ from sandboxd.files import archive
 from sandboxd.files.paths import DEPTH_MAX
 from sandboxd.filewire import pack_json, unpack
 
+from ..effort import examples
 from .scratch import Answer, Scratch, little_memory, receive
 from .test_upload import NOBODY
 
@@ -311,7 +312,7 @@ TREES = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40))
 @hypothesis.given(TREES)
 def test_any_names_and_contents_survive_the_archive(
     tmp_path_factory: pytest.TempPathFactory, files: dict[bytes, bytes]

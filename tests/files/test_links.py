@@ -24,6 +24,7 @@ from sandboxd.filewire import pack_json
 from sandboxd.jail import syscalls
 from sandboxd.model import HOME
 
+from ..effort import examples
 from .scratch import Scratch, receive, send_files
 from .test_races import LONG_S, PATIENCE_S, flipping, meanwhile, until
 from .trees import File, read_tar, tar, unpack
@@ -115,7 +116,7 @@ TARGETS = st.lists(
 ).map("/".join).filter(bool)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @hypothesis.given(
     st.dictionaries(st.sampled_from(["l", "m", "a/l", "a/b/m", "b/l"]), TARGETS, min_size=1)
 )

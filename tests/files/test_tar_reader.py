@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sandboxd.errors import Invalid
 from sandboxd.files.tar_reader import HEADER_MAX, TarMember, TarReader
 
+from ..effort import examples
 from .trees import File, directory, entry, hard_link, link, member_bytes, tar
 
 FORMATS: list[Literal[0, 1, 2]] = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
@@ -71,7 +72,7 @@ def plain(name: str = "f", **values: Any) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @hypothesis.given(
     st.lists(
         st.tuples(NAMES, KINDS, NAMES, st.binary(max_size=2000), st.integers(0, 0o7777),
@@ -242,7 +243,7 @@ def test_archive_cut_at_any_byte_is_refused() -> None:
             read(RICH[:size])
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500))
 @hypothesis.given(
     st.lists(st.tuples(st.integers(0, len(RICH) - 1025), st.integers(0, 255)), min_size=1,
              max_size=8),

@@ -18,6 +18,7 @@ from sandboxd.files.paths import colliding, naming_file
 from sandboxd.filewire import pack_data, pack_json, unpack
 from sandboxd.jail import syscalls
 
+from ..effort import examples
 from .scratch import Scratch, send_files
 from .test_paths import MALFORMED, NO_FILE, OUTSIDE
 
@@ -325,7 +326,7 @@ NAMES = st.lists(
 ).map("/".join)  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60))
 @hypothesis.given(st.lists(st.tuples(NAMES, st.binary(max_size=3)), min_size=1, max_size=5))
 def test_upload_does_all_or_nothing(files: list[tuple[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as root:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-EXAMPLES = max(10, int(os.environ.get("FUZZ", "400")) // 2)
+from ..effort import examples
 
-effort = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+effort = settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 """For rules that take microseconds."""
 
-small_effort = settings(effort, max_examples=max(5, EXAMPLES // 8))
+small_effort = settings(effort, max_examples=examples(25))
 """For rules with sockets, files or a server."""
 
 texts = (

@@ -45,21 +45,22 @@ def executed(
         code, true, false, value = program[at]
         at += 1
         steps += 1
-        if code == 0x20:
+        if code == 0x15:
+            at += true if accumulator == value else false
+        elif code == 0x20:
             (accumulator,) = struct.unpack_from("<I", data, value)
+        elif code == 0x06:
+            return int(value), steps
         elif code == 0x54:
             accumulator &= value
         elif code == 0x05:
             at += value
-        elif code == 0x06:
-            return int(value), steps
+        elif code == 0x25:
+            at += true if accumulator > value else false
+        elif code == 0x35:
+            at += true if accumulator >= value else false
         else:
-            held = {
-                0x15: accumulator == value,
-                0x25: accumulator > value,
-                0x35: accumulator >= value,
-            }
-            at += true if held[code] else false
+            raise ValueError(f"the filter has the unknown instruction {code:#x}")
 
 
 def plain(call: str | None) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sandboxd.jail.profile import ALLOWED, CONDITIONS, IGNORED, REFUSED, Condition, names
 
+from ..effort import examples
 from .filter_program import (
     ALLOW,
     CODE,
@@ -74,7 +75,7 @@ def test_call_with_conditions_is_judged_as_the_profile_says_at_every_edge(call: 
             assert judged(number, tuple(arguments)) == expected(number, tuple(arguments))
 
 
-@hypothesis.settings(max_examples=500, deadline=None)
+@hypothesis.settings(max_examples=examples(500))
 @hypothesis.given(
     st.one_of(st.integers(0, 600), st.integers(0, 0xFFFFFFFF)),
     st.tuples(*[st.one_of(st.sampled_from(EDGES), st.integers(0, (1 << 64) - 1))] * 6),

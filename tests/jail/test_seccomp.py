@@ -34,19 +34,24 @@ def test_no_name_is_in_two_lists() -> None:
     assert {c.call for c in CONDITIONS} <= set(names(ALLOWED))
 
 
-@pytest.mark.parametrize("number", range(0, 600))
-def test_each_call_is_judged_as_the_profile_says(number: int) -> None:
-    name = next((name for name, known in NUMBERS.items() if known == number), None)
-    expected = ENOSYS
-    if name in names(ALLOWED):
-        assert judged(number, plain(name)) == ALLOW
-        return
-    if name in names(REFUSED):
-        expected = NOTIFY
-    if name in names(IGNORED):
-        expected = refusal(0)
-    assert judged(number) == expected
-    assert (FILTER.refused.get(number, "") == name) == (expected == NOTIFY)
+def test_each_call_is_judged_as_the_profile_says() -> None:
+    called = {number: name for name, number in NUMBERS.items()}
+    assert set(called) & set(range(600)) >= {0, 1, 2}
+    for number in range(600):
+        name = called.get(number, "")
+        if name in names(ALLOWED):
+            expected = ALLOW
+        elif name in names(REFUSED):
+            expected = NOTIFY
+        elif name in names(IGNORED):
+            expected = refusal(0)
+        else:
+            expected = ENOSYS
+        arguments = plain(name) if expected == ALLOW else ()
+        assert judged(number, arguments) == expected, (number, name)
+        if expected != ALLOW:  # a call that is allowed may be refused for its arguments
+            noted = FILTER.refused.get(number)
+            assert noted == (name if expected == NOTIFY else None), (number, name)
 
 
 def test_call_whose_flags_no_filter_can_read_is_unknown() -> None:
@@ -158,7 +163,6 @@ def test_families_and_protocols_of_sockets_are_allowed_one_by_one() -> None:
         assert (judged(NUMBERS["socketpair"], (number, 1, 0)) == ALLOW) == (number == 1)
 
 
-@hypothesis.settings(deadline=None)
 @hypothesis.given(st.integers(0, 0xFFFFFFFF), st.integers(0, 0xFFFFFFFF))
 def test_netlink_has_the_protocol_of_interfaces_and_routes_only(number: int, high: int) -> None:
     for protocol in (number, *range(600)):

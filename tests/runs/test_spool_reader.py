@@ -22,6 +22,7 @@ from sandboxd.runs.polling import LIVE, POLL, PollPolicy
 from sandboxd.runs.spool_reader import SMALL, SpoolReader
 from sandboxd.spool import SEGMENT, START, STDERR, STDOUT, ConsoleWriter, Splitter, SpoolPosition
 
+from ..effort import examples
 from ..waiting import PATIENCE_S
 
 KEEP = ConsoleConfig(head=2 * SEGMENT, tail=2 * SEGMENT, response_chars=100_000)
@@ -115,7 +116,7 @@ def parts(spool: SpoolReader, policy: PollPolicy, start: SpoolPosition) -> list[
     st.integers(1, 20),
     st.booleans(),
 )
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=examples(150))
 def test_replies_together_have_all_output_behind_each_offset_whatever_their_room(
     written: list[tuple[int, bytes]], room: int, frames: bool
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ...http_clients import network_client
 from ...users import ROOT
 from ...waiting import until
 from .conftest import programs, world
@@ -106,7 +107,7 @@ class Buildbot:
         (master / "master.cfg").write_text(config)
         self._ok(["mkdir", str(self.basedir)])
         (self.basedir / "buildbot.tac").write_text(TAC.format(pb=pb, basedir=str(self.basedir)))
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{www}/api/v2", timeout=30)
+        self.http = network_client(f"http://127.0.0.1:{www}/api/v2")
         # to a file: a pipe that nobody reads would fill up and stop them
         log = user.home / "buildbot.log"
         self.log_file = log

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from ...http_clients import unix_client
 from ..daemon import OURS, Daemon, running
 
 DAEMON, SERVER, OTHER, PRIVATE = "11.0.0.1", "11.0.0.2", "11.0.0.3", "10.99.0.2"
@@ -161,8 +162,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def client(daemon: Daemon) -> httpx.Client:
     """Root at the Unix socket, which has no network."""
-    transport = httpx.HTTPTransport(uds=f"{daemon.folder}/api.sock")
-    return httpx.Client(transport=transport, base_url="http://sandboxd", timeout=120)
+    return unix_client(f"{daemon.folder}/api.sock")
 
 
 class Result:

@@ -43,27 +43,23 @@ GROUPS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("number", "pid", "group", "zombie", "foreign"),
-    list(itertools.product(NUMBERS, PIDS, GROUPS, (False, True), (False, True))),
-)
-def test_process_is_a_leak_exactly_when_no_session_and_no_other_daemon_has_it(
-    number: int, pid: int, group: str | None, zombie: bool, foreign: bool
-) -> None:
-    process = Process(pid, 1, FIRST + number, 5.0, "x", zombie, group, foreign)
+def is_leak(number: int, pid: int, group: str | None, zombie: bool, foreign: bool) -> bool:
+    """Whether no session and no other daemon has such a process."""
     known_groups = ("daemon", f"{LEASED}.1", f"{EMPTYING}.1", f"{FREE}.9", f"{ADOPTABLE}.1")
     if foreign or number in (BEYOND, -1, EMPTYING, ADOPTABLE) or group in known_groups:
-        expected = False
-    elif number == LEASED:
-        expected = pid not in LEASE.pids and not zombie
-    else:
-        expected = True
-    result = judged(processes=[process], directories=ADOPTABLE_DIRECTORY)
-    assert bool(result) == expected
-    if result:
-        (leak,) = result
-        assert (leak.kind, leak.slot, leak.target) == ("process", number, (pid, 1, zombie))
-        assert str(pid) in leak.identity and leak.age_s == 5.0
+        return False
+    return number != LEASED or (pid not in LEASE.pids and not zombie)
+
+
+def test_process_is_a_leak_exactly_when_no_session_and_no_other_daemon_has_it() -> None:
+    for case in itertools.product(NUMBERS, PIDS, GROUPS, (False, True), (False, True)):
+        number, pid, group, zombie, foreign = case
+        process = Process(pid, 1, FIRST + number, 5.0, "x", zombie, group, foreign)
+        result = judged(processes=[process], directories=ADOPTABLE_DIRECTORY)
+        assert len(result) == is_leak(*case), case
+        for leak in result:
+            assert (leak.kind, leak.slot, leak.target) == ("process", number, (pid, 1, zombie))
+            assert str(pid) in leak.identity and leak.age_s == 5.0, case
 
 
 @pytest.mark.parametrize(
