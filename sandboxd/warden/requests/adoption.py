@@ -10,7 +10,7 @@ from ...jail.cgroup import Group
 from ...model import GIB
 from .. import cursor_files
 from ..runs import run_directory
-from ..runs.cgroups import Hierarchy
+from ..runs.cgroups import Hierarchy, is_slot_group
 from ..runs.group_removal import end_groups
 from ..runs.worker import Worker
 from ..shared_resources import Resources
@@ -93,9 +93,17 @@ def _find_shims(adoption: Adoption, runs: Set[int]) -> None:
 def remove_unknown(resources: Resources, workers: Iterable[Worker]) -> Callable[[], list[str]]:
     """The work of a background job that ends the runs and removes the slots that no session has
     adopted up to now; its result are the directories of the slots. `workers` are those that were
-    adopted."""
+    adopted.
+
+    The groups of slots stay: a run may begin in one while the job works, and what is done to the
+    group of a slot is done to each run in it. The warden removes those that are idle.
+    """
     known = {worker.group.name for worker in workers if worker.group}
-    unknown = [group for name, group in resources.groups().items() if name not in known]
+    unknown = [
+        group
+        for name, group in resources.groups().items()
+        if name not in known and not is_slot_group(name)
+    ]
     unleased = resources.slots.unleased()  # now: the daemon leases slots while the job works
 
     def work() -> list[str]:

@@ -63,6 +63,7 @@ class DaemonRequests:
                 return
             for path in paths:
                 log.event("slot.removed", logging.WARNING, path=path, reason="no session")
+            self._resources.hierarchy.remove_idle()
             self._announce()
             self._notify.ready(self.status())
             reply.succeed()
