@@ -120,7 +120,8 @@ PROTECTIONS = (
         attacks=("leave-workspace",),
         tests=("tests/escape/test_workspaces.py", "tests/escape/test_workspace_grants.py",
                "tests/escape/test_workspace_file_systems.py", "tests/e2e/test_workspaces.py",
-               "tests/api/test_workspaces.py", "tests/warden/slots/test_workspaces.py"),
+               "tests/e2e/test_workspace_views.py", "tests/api/test_workspaces.py",
+               "tests/warden/slots/test_workspaces.py"),
         remains="sockets and FIFOs in the tree connect programs with those of the host that use "
         "them; the disk of the host is not bounded",
     ),

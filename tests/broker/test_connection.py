@@ -13,6 +13,7 @@ import pytest
 from sandboxd.broker import connection as connection_module
 from sandboxd.broker import upstream
 from sandboxd.broker.connection import BrokeredConnection, Permission
+from sandboxd.broker.relay import CHUNK
 from sandboxd.broker.shares import NetworkBounds, Share
 from sandboxd.network_hosts import Address, HostPort, parse_pattern
 
@@ -202,6 +203,30 @@ def test_body_in_chunks_reaches_the_client_as_it_is_up_to_its_end(
 def test_all_bytes_of_a_body_in_chunks_count(server: socket.socket) -> None:
     empty = forwarded(server, CHUNKED + b"0\r\n\r\n")[2]
     assert forwarded(server, CHUNKED + CHUNKS)[2] - empty == len(CHUNKS) - len(b"0\r\n\r\n")
+
+
+def test_body_in_chunks_ends_with_the_bytes_of_the_day(server: socket.socket) -> None:
+    share = Share(NetworkBounds(1, 500_000, 1 << 40), lambda: 0.0)
+    answer = CHUNKED + b"ffffffff\r\n" + bytes(8 << 20)
+    replying = threading.Thread(target=reply_as_far_as_read, args=(server, answer))
+    replying.start()
+    ours, theirs = socket.socketpair()
+    request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % server.getsockname()[1]
+    with ours:
+        ours.sendall(request)
+        reading = threading.Thread(target=read_all, args=(ours,))
+        reading.start()
+        connection = BrokeredConnection(theirs, of(server), [share], asyncio.Semaphore(1))
+        outcome, meter = asyncio.run(connection.serve(lambda _: None))
+        reading.join()
+    replying.join()
+    assert outcome == "used-up"
+    assert 500_000 <= meter.received < 500_000 + 2 * CHUNK
+
+
+def read_all(sock: socket.socket) -> None:
+    while sock.recv(65536):
+        pass
 
 
 def test_client_of_an_old_version_gets_the_content_without_chunks(server: socket.socket) -> None:

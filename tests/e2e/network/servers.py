@@ -38,6 +38,7 @@ class Handler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         """Serve a path."""
         path, _, query = self.path.partition("?")
+        path = path.rstrip("/")
         if path.startswith("/-/headers"):
             self.answer(json.dumps({key.lower(): value for key, value in self.headers.items()}))
         elif path == "/-/redirect":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -30,6 +31,11 @@ host = "index.example:443"
 path = "/-/headers/"
 header = "Authorization"
 file = "{token}"
+[network.profiles.packages.secrets.downloads]
+host = "index.example:443"
+path = "/-/chunks/"
+header = "Authorization"
+file = "{token}"
 [network.profiles.plain]
 hosts = ["index.example:443", "index.example:80"]
 """
@@ -41,6 +47,13 @@ def test_header_is_added_for_its_host_and_path_over_tls(http: httpx.Client) -> N
     headers = json.loads(result.out)
     assert headers["authorization"] == TOKEN
     assert headers["host"] == "index.example"
+
+
+def test_download_in_chunks_over_tls_arrives_whole(http: httpx.Client) -> None:
+    content = hashlib.sha256(b"".join(bytes([number]) * 70_000 for number in range(100)))
+    url = "http://index.example:443/-/chunks/?70000,100"
+    result = run(http, "packages", f"curl -sS '{url}' | sha256sum")
+    assert result.out.split()[0] == content.hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +76,7 @@ def test_another_request_to_that_host_gets_no_header_and_no_answer(
     result = python(http, f'ask(b"{head}")')
     assert "HTTP/1.1 403 " in result.out or "HTTP/1.1 400 " in result.out, result.out
     assert "of-the-operator" not in result.out
-    assert "is for GET and HEAD below /-/headers/" in result.out + " ".join(result.log)
+    assert "is for GET and HEAD below /-/chunks/, /-/headers/" in result.out + " ".join(result.log)
 
 
 def test_header_goes_to_no_other_host_port_or_profile(http: httpx.Client) -> None:
