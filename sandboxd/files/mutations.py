@@ -28,8 +28,8 @@ PATHS_MAX = 1000
 def make_directories(
     api: ApiConnection, home: int, names: list[str], parents: bool, exist_ok: bool
 ) -> None:
-    """Answer a mkdir request: all of `names`, or none. Raises Refused for the first name that cannot
-    be made."""
+    """Answer a mkdir request: all of `names`, or none. Raises Refused for the first name that
+    cannot be made."""
     with contextlib.ExitStack() as undo:
         for name in _components(names):
             for depth in range(1 if parents else len(name), len(name) + 1):
