@@ -135,8 +135,8 @@ def main() -> None:
 
 
 def unmount_below(directories: tuple[str, ...]) -> None:
-    """Unmount all below `directories` in this mount namespace. The sessions whose scratches these are
-    end meanwhile, and the kernel takes their mounts away here, too."""
+    """Unmount all below `directories` in this mount namespace. Sessions may end meanwhile, and the
+    kernel takes the mounts of their scratches away here, too."""
     points = overlays.mount_points(procfs.read("/proc/self/mountinfo"))
     for point in sorted(points, reverse=True):
         if point.startswith(tuple(f"{directory}/" for directory in directories)):
