@@ -28,15 +28,20 @@ PATHS_MAX = 1000
 def make_directories(
     api: ApiConnection, home: int, names: list[str], parents: bool, exist_ok: bool
 ) -> None:
-    """Answer a mkdir request. Raises Refused for the first name that cannot be made."""
-    for name in _components(names):
-        for depth in range(1 if parents else len(name), len(name) + 1):
-            _make_directory(home, name[:depth], exist_ok or depth < len(name))
+    """Answer a mkdir request: all of `names`, or none. Raises Refused for the first name that
+    cannot be made."""
+    with contextlib.ExitStack() as undo:
+        for name in _components(names):
+            for depth in range(1 if parents else len(name), len(name) + 1):
+                if _make_directory(home, name[:depth], exist_ok or depth < len(name)):
+                    undo.callback(_remove_directory, home, name[:depth])
+        undo.pop_all()
     sync_file_system(home)
     api.answer({"ok": True})
 
 
-def _make_directory(home: int, name: Name, exist_ok: bool) -> None:
+def _make_directory(home: int, name: Name, exist_ok: bool) -> bool:
+    """Make a directory; False: it was there. Raises Refused."""
     try:
         with _parent(home, name) as parent:
             try:
@@ -44,11 +49,19 @@ def _make_directory(home: int, name: Name, exist_ok: bool) -> None:
             except FileExistsError:
                 if not exist_ok or not _is_directory(home, name):
                     raise
+                return False
+            return True
     except FileNotFoundError:
         above = shown(absolute(name[:-1]))
         raise NotFound("path", f"{above} does not exist; ask for parents to be made") from None
     except OSError as error:
         raise _refused(error, name, home) from None
+
+
+def _remove_directory(home: int, name: Name) -> None:
+    """Remove a directory that was just made, unless a program has put something into it."""
+    with contextlib.suppress(OSError), _parent(home, name) as parent:
+        os.rmdir(name[-1], dir_fd=parent)
 
 
 def rename(api: ApiConnection, home: int, source: str, to: str) -> None:

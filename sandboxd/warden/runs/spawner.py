@@ -23,6 +23,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import errno
 import gc
 import json
 import os
@@ -134,11 +135,16 @@ def main() -> None:
 
 
 def unmount_below(directories: tuple[str, ...]) -> None:
-    """Unmount all below `directories` in this mount namespace."""
+    """Unmount all below `directories` in this mount namespace. Sessions may end meanwhile, and the
+    kernel takes the mounts of their scratches away here, too."""
     points = overlays.mount_points(procfs.read("/proc/self/mountinfo"))
     for point in sorted(points, reverse=True):
         if point.startswith(tuple(f"{directory}/" for directory in directories)):
-            syscalls.umount2(point, syscalls.MNT_DETACH)
+            try:
+                syscalls.umount2(point, syscalls.MNT_DETACH)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EINVAL) or os.path.ismount(point):
+                    raise
 
 
 def _rehearse(jail: Jail) -> None:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from sandboxd.warden.requests.adoption import remove_unknown
+from sandboxd.warden.runs.worker import Worker
 
 from ...sandbox import BareWarden, Sandbox
 
@@ -19,7 +20,9 @@ def test_run_that_begins_while_unknown_runs_are_ended_can_make_processes(
     groups = warden.resources.hierarchy.slot_dirs(sandbox.slot.number)
     assert all(os.path.isdir(path) for path in groups.values())
     work = remove_unknown(warden.resources, warden.workers.all())
-    result = sandbox.run(
-        "read -r line; (echo forked)", on_wait=lambda _: work() and None, answers=["go\n"]
-    )
+
+    def end_unknown(_: Worker) -> None:
+        work()
+
+    result = sandbox.run("read -r line; (echo forked)", on_wait=end_unknown, answers=["go\n"])
     assert result.stdout == "forked\n"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from sandboxd.jail import rootfs
+from sandboxd.jail import overlays, rootfs, syscalls
 from sandboxd.jail.enter import Jail
 from sandboxd.jail.mounts import FileMount, Mask
 from sandboxd.jail.overlays import HostView
-from sandboxd.warden.runs.spawner import SpawnerSpec, _planned
+from sandboxd.warden.runs.spawner import SpawnerSpec, _planned, unmount_below
 
 JAIL = Jail("/nowhere", ("/usr",), HostView("/nowhere"), (), {}, {})
 
@@ -58,3 +61,25 @@ def test_host_that_cannot_be_looked_at_leaves_no_plan(monkeypatch: pytest.Monkey
 
 def test_plan_of_one_spawner_is_no_reason_for_another_one() -> None:
     assert SpawnerSpec(JAIL, ()) == SpawnerSpec(_planned(JAIL), ())
+
+
+def test_scratch_that_is_removed_while_a_spawner_starts_does_not_end_the_spawner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session has ended: the directory is gone, or the mount at it."""
+    (tmp_path / "1").mkdir()
+    points = {f"{tmp_path}/{number}": list[str]() for number in (1, 2)}
+    monkeypatch.setattr(overlays, "mount_points", lambda _: points)
+    unmount_below((str(tmp_path),))
+
+
+def test_scratch_that_stays_mounted_ends_the_spawner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry would see the files of a session."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(overlays, "mount_points", lambda _: {"/proc": []})
+    monkeypatch.setattr(syscalls, "umount2", refuse)
+    with pytest.raises(OSError):
+        unmount_below(("",))
