@@ -210,6 +210,7 @@ def test_without_a_path_the_work_directory_is_listed(http: httpx.Client, session
     assert body["folder_path"] == "/home/work" and json.loads(body["files"]) == []
 
 
+@pytest.mark.slow
 def test_a_long_listing_arrives_whole(server: Server, http: httpx.Client, session: str) -> None:
     slot = _slot(server, session)
     for number in range(3000):

@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.requests import Request
 
 from sandboxd.api.access.ownership import OWNER
@@ -68,7 +67,10 @@ def test_document_is_served_to_everybody_without_a_signature(server: Server) -> 
         assert answer.json() == the_document()
 
 
+@pytest.mark.slow
 def test_document_is_valid_openapi() -> None:
+    from openapi_spec_validator import OpenAPIV31SpecValidator  # its import takes long
+
     assert the_document()["openapi"].startswith("3.1.")
     assert list(OpenAPIV31SpecValidator(the_document()).iter_errors()) == []
 

@@ -20,6 +20,8 @@ from sandboxd.runs.run import Run
 from .conftest import Server
 from .test_admission import create
 
+pytestmark = pytest.mark.slow  # queues that are full of inputs
+
 KEEP = ConsoleConfig()
 
 
