@@ -151,6 +151,7 @@ EXAMPLES = {
 def test_every_command_line_in_the_documents_parses() -> None:
     commands = sorted(set(_commands()))
     assert len(commands) > 20
+    options = parser()
     for command in commands:
         words = shlex.split(re.sub(r"[\[\]]", "", command), comments=True)
         if len(words) == 1 and words[0] in ("run", "shell"):
@@ -160,7 +161,7 @@ def test_every_command_line_in_the_documents_parses() -> None:
         if words == ["keypair"]:
             words.append("list")
         try:
-            parser().parse_args([EXAMPLES.get(word, word) for word in words])
+            options.parse_args([EXAMPLES.get(word, word) for word in words])
         except (ConfigError, SystemExit) as error:
             pytest.fail(f"sandboxd {command}: {error}")
 

@@ -17,6 +17,8 @@ import pytest
 
 from sandboxd.runtimes.builtin import BUILTIN
 
+pytestmark = pytest.mark.slow  # scripts with an apt-get of their own
+
 ROOT = Path(__file__).parent.parent
 
 APT_GET = """#!/bin/sh

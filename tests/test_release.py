@@ -12,6 +12,8 @@ from packaging.version import Version
 from scripts import release
 from scripts.release import Refused
 
+pytestmark = pytest.mark.slow  # clones of the checkout
+
 DAY = datetime.date(2026, 12, 1)
 IDENTITY = ("-c", "user.name=Kim", "-c", "user.email=kim@localhost")
 

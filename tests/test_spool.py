@@ -144,6 +144,7 @@ def test_output_around_a_gap_is_exact_at_each_offset(fd: int, size: int) -> None
         assert lost == max(0, end - max(offset, begin))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_flood_keeps_head_and_tail_and_counts_the_rest_exactly(fd: int, size: int) -> None:
     head = tail = 4 * SEGMENT
@@ -161,6 +162,7 @@ def test_flood_keeps_head_and_tail_and_counts_the_rest_exactly(fd: int, size: in
     assert os.fstat(fd).st_size <= head + tail
 
 
+@pytest.mark.slow
 def test_reader_that_comes_back_misses_and_doubles_nothing(fd: int) -> None:
     writer, reader = ConsoleWriter(fd, 1 << 20, 1 << 20), ConsoleReader(fd, 1 << 20, 1 << 20)
     cursor, text = SpoolPosition(), ""

@@ -56,6 +56,7 @@ def test_any_number_of_streams_with_content_is_one_body() -> None:
     assert b"".join(unpacked(gzip.compress(b"x") * (EMPTY_MAX + 10))) == b"x" * (EMPTY_MAX + 10)
 
 
+@pytest.mark.slow
 def test_bomb_is_given_in_bounded_pieces() -> None:
     pieces = unpacked(gzip.compress(bytes(100 * MIB), 9))
     assert sum(map(len, pieces)) == 100 * MIB

@@ -25,6 +25,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+pytestmark = pytest.mark.slow  # gigabytes are unpacked
+
 MIB = 1 << 20
 GROWTH_MAX = 64 * MIB
 

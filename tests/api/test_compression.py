@@ -134,6 +134,7 @@ def test_window_of_zstd_above_8_mib_is_refused() -> None:
             pieces(with_window(log))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
 def test_bomb_is_unpacked_only_as_far_as_it_is_read(packing: str) -> None:
     """One piece of input stands for a hundred pieces of output."""

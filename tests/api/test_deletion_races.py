@@ -16,6 +16,8 @@ from sandboxd.api.routes.table import ROUTES
 from ..waiting import until
 from .conftest import Server
 
+pytestmark = pytest.mark.slow  # a server for each race
+
 OF_ENDED = ("/session/{ref}/logs", "/session/{ref}/status-history")
 """They read the database, also of sessions that have ended."""
 

@@ -11,6 +11,8 @@ import pytest
 
 from .conftest import Server
 
+pytestmark = pytest.mark.slow  # a server for each failure
+
 ONE_SESSION = {"admission": {"owner": {"sessions": 1}}}
 
 

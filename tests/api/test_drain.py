@@ -168,6 +168,7 @@ def command(server: Server, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=30)
 
 
+@pytest.mark.slow
 def test_drain_command_shows_the_progress_and_waits(own_server: Server) -> None:
     http = own_server.client
     assert command(own_server, "--status").stdout == "not draining: 0 runs go on\n"

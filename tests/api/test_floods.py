@@ -20,6 +20,8 @@ from .conftest import Server
 from .test_admission import create
 from .test_overload import MIB, flat, frame, handshake
 
+pytestmark = pytest.mark.slow  # floods of connections take seconds of CPU
+
 
 def unfinished(sock: socket.socket) -> None:
     """Send a message of 2 MiB but for its last bytes, as far as the server takes it."""

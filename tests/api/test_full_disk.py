@@ -14,6 +14,8 @@ from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
 
+pytestmark = pytest.mark.slow  # a server for each disk
+
 FULL = "/insufficient-storage"
 
 

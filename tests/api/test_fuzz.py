@@ -23,6 +23,8 @@ from sandboxd.api.routes.table import ROUTES as TABLE
 from ..effort import examples
 from .conftest import Server
 
+pytestmark = pytest.mark.slow  # a server of its own, and random requests
+
 NAME = "fuzzed"
 APART = ("/events/session", "/session/{ref}/hold", "/admin/drain")
 """Routes whose answer has no end of its own, or after which no other gets a good answer."""

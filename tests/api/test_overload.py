@@ -29,6 +29,8 @@ from .bad_requests import assert_problem
 from .conftest import Server
 from .test_admission import BUSY, call, create
 
+pytestmark = pytest.mark.slow  # a server for each flood
+
 MIB = 1 << 20
 GROWTH_MAX = 64 * MIB
 

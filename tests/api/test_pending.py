@@ -15,6 +15,8 @@ from .conftest import Server
 from .test_admission import call, create, to_end
 from .test_session_lifecycle import row_of
 
+pytestmark = pytest.mark.slow  # a server for each wait
+
 Start = Callable[..., Server]
 TWO = {"slots": {"count": 2}, "admission": {"owner": {"waiting": 3}}}
 ONE_EACH = {"admission": {"owner": {"sessions": 1}}}

@@ -13,6 +13,8 @@ import pytest
 from ..waiting import PATIENCE_S, until
 from .conftest import Server
 
+pytestmark = pytest.mark.slow  # a server for each end
+
 
 def create(server: Server, name: str) -> str:
     id: str = server.client.post("/session", json={"image": "c", "name": name}).json()["sessionId"]

@@ -11,6 +11,8 @@ from sandboxd.host_tasks import TaskMeter
 from .bad_requests import assert_problem
 from .test_admission import BUSY, Start, begin, call, create, to_end
 
+pytestmark = pytest.mark.slow  # a server with many runs for each case
+
 
 def tables(all: int, one_owner: int = 0) -> dict[str, Any]:
     """A configuration that promises about so many tasks in all, and to one owner."""

@@ -17,6 +17,8 @@ from .test_admission import BUSY, call
 from .test_reaper import status
 from .test_session_lifecycle import row_of
 
+pytestmark = pytest.mark.slow  # a server for each clock
+
 Start = Callable[..., Server]
 TTL, DAY = 100.0, 86400.0
 

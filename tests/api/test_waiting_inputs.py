@@ -22,6 +22,8 @@ from ..waiting import until
 from .conftest import Server
 from .test_admission import create
 
+pytestmark = pytest.mark.slow  # queues that are full of inputs
+
 KEEP = ConsoleConfig()
 
 

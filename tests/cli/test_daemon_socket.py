@@ -26,6 +26,8 @@ from sandboxd.cli import (  # noqa: F401  # loaded before a child gives root up
 )
 from sandboxd.cli.main import main as command
 
+pytestmark = pytest.mark.slow  # a command for each socket
+
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 

@@ -89,6 +89,7 @@ def test_link_that_leads_to_nothing_inside_is_named_with_its_target(
     assert target in row.detail and row.remedy.endswith(setting)
 
 
+@pytest.mark.slow
 def test_rows_of_this_host_leave_no_copy_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     targets = []
     copy = Copier.copy

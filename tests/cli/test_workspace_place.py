@@ -37,6 +37,7 @@ def test_without_a_workspace_the_directory_stands_for_the_workdir() -> None:
     assert place_of(session(None), "/anywhere") == ("/anywhere", "/home/work", "/home/work")
 
 
+@pytest.mark.slow
 def test_runtime_of_a_workspace_is_detected_by_its_first_names(tmp_path: Path) -> None:
     for name in ("Makefile", "src/main.c", ".git/hooks/x.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,8 @@ import pytest
 
 from sandboxd.runtimes import detect
 
+pytestmark = pytest.mark.slow  # the examples are built and run
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

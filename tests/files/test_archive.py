@@ -232,6 +232,7 @@ def deep_tree(top: Path, depth: int, name: str) -> Iterator[None]:
         subprocess.run(["rm", "-rf", top / name], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "levels"), [("d", DEPTH_MAX - 1), ("n" * 200, 20)])
 def test_tree_too_deep_to_name_is_cut_and_counted(scratch: Scratch, name: str, levels: int) -> None:
     def usual_limit() -> None:

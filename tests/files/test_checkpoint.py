@@ -17,6 +17,7 @@ import pytest
 from sandboxd.files import checkpoint, exact_copy, helper
 from sandboxd.filewire import pack_json
 
+from ..effort import examples
 from .built_tree import build, describe
 from .scratch import receive
 
@@ -196,10 +197,11 @@ def test_whatever_a_program_changes_is_as_before_after_a_restoration(
     assert describe(trees.work, trees.tmp) == before
 
 
+@pytest.mark.slow
 def test_many_changes_at_once_are_undone(trees: Trees) -> None:
     build(trees.work, trees.tmp)
     before = describe(trees.work, trees.tmp)
-    for seed in range(40):
+    for seed in range(examples(40)):
         chance = random.Random(seed)
         with trees.saved() as restore:
             for _ in range(3):
@@ -212,6 +214,7 @@ def test_many_changes_at_once_are_undone(trees: Trees) -> None:
                 assert describe(trees.work, trees.tmp) == before, seed
 
 
+@pytest.mark.slow
 def test_change_in_the_same_tick_as_the_end_of_the_copy_is_noticed(trees: Trees) -> None:
     (trees.work / "x").write_text("0")
     with trees.saved() as restore:

@@ -190,6 +190,7 @@ def look_escapes(scratch: Scratch, seconds: float) -> bool:
     return reached
 
 
+@pytest.mark.slow
 def test_absolute_link_to_a_flipping_directory_gives_no_descriptor_outside(
     scratch: Scratch,
 ) -> None:
@@ -229,10 +230,12 @@ def archive_escapes(scratch: Scratch, seconds: float) -> bool:
     return escaped
 
 
+@pytest.mark.slow
 def test_archive_into_a_flipping_directory_writes_nothing_outside(scratch: Scratch) -> None:
     assert not archive_escapes(scratch, LONG_S)
 
 
+@pytest.mark.slow
 def test_control_archive_into_a_flipping_directory_escapes(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ from sandboxd.files import beneath
 
 from .scratch import Scratch
 
+pytestmark = pytest.mark.slow  # races are run until they have happened
+
 LONG_S = 1.0
 """How long an attack goes on."""
 

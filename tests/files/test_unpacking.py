@@ -205,12 +205,12 @@ def test_size_of_the_packets_does_not_matter(scratch: Scratch, chunk: int) -> No
     assert set(scratch.tree()) == {"a", "n" * 200, "e"}
 
 
-def test_twenty_thousand_members_arrive(scratch: Scratch) -> None:
-    files = [File(f"d{number % 100}/f{number}", b"%d" % number) for number in range(20_000)]
+def test_two_thousand_members_arrive(scratch: Scratch) -> None:
+    files = [File(f"d{number % 100}/f{number}", b"%d" % number) for number in range(2000)]
     result = unpack(scratch, tar(*files))
-    assert (result.answer["files"], result.answer["directories"]) == (20_000, 100)
+    assert (result.answer["files"], result.answer["directories"]) == (2000, 100)
     tree = scratch.tree()
-    assert len(tree) == 20_100
+    assert len(tree) == 2100
     assert all(tree[file.name] == file.content for file in files)
 
 

@@ -65,6 +65,7 @@ def hierarchy() -> Iterator[Hierarchy]:
     groups.remove()
 
 
+@pytest.mark.slow
 def test_all_is_guaranteed_and_the_mounts_outside_stay_as_they_are(
     tmp_path: Path, hierarchy: Hierarchy
 ) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 from scripts.measures import sizes
 from scripts.measures.tree import Tree
 
@@ -81,6 +83,7 @@ def test_complexity_counts_branches_and_decisions_count_operators_too() -> None:
     assert [place.size for place in sizes.complexities(source("def f(): ..."))] == [1]
 
 
+@pytest.mark.slow
 def test_complexity_is_what_ruff_counts(tmp_path: Path) -> None:
     """Of every function of the package that has a complexity above four, and of the sample."""
     sample = tmp_path / "sample.py"

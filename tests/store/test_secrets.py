@@ -20,6 +20,8 @@ from sandboxd.store.sessions import SessionRow
 
 from ..waiting import eventually
 
+pytestmark = pytest.mark.slow  # databases of many sessions
+
 SECRET = "hunter2-"
 SECRETS = re.compile(rb"hunter2-([0-9]+)")
 
