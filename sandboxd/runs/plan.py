@@ -46,7 +46,7 @@ class Plan:
     role: Literal["", "bootstrap", "startup"] = ""
 
     def without_commands(self) -> Plan:
-        """What is still wanted of the plan when its run is over."""
+        """The part of the plan that is still wanted when its run is over."""
         steps = (replace(step, command=step.command and "") for step in self.steps)
         return replace(self, steps=tuple(steps), environ={})
 

@@ -2,8 +2,8 @@
 
 The warden compares the leases with the kernel (warden/leaks/sweep.py). Here its report is compared
 with the rows. A slot that is leased for a session without a row is released, unless the session is
-an ephemeral one of this daemon, or is created or ends just now. What has no row is looked at twice,
-since a session can begin and end during one sweep. A folder without a row is reported
+an ephemeral one of this daemon, or is created or ends just now. Two sweeps have to see a thing without
+a row, since a session can begin and end during one. A folder without a row is reported
 and stays: its row may have been lost, and its files may belong to an owner.
 
 `watch` has the warden sweep at the start and then every sweep_s; GET /admin/leaks does so at once.
@@ -75,10 +75,10 @@ class Leaks:
         """The report of a sweep that is done now. Raises SandboxdError."""
         report, own = await self._look()
         if own:  # a session that began and ended during the sweep is in no second one
-            strays, earlier = report["strays"], {leak["identity"] for leak in own}
+            first, earlier = report["strays"], {leak["identity"] for leak in own}
             report, own = await self._look()
             own = [leak for leak in own if leak["identity"] in earlier]
-            report["strays"] = strays + [one for one in report["strays"] if one not in strays]
+            report["strays"] = first + [one for one in report["strays"] if one not in first]
         for leak in own:
             cause = None
             if leak["kind"] == "slot":
