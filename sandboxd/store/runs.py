@@ -108,7 +108,7 @@ def ended(
     database: Database, /, session: str, number: int, now: float, plan: str, **values: object
 ) -> None:
     """Note that a run is over and accounted for, with `values` in its session's row. The row has
-    `plan` from now on, which is what is still wanted of it, and no input."""
+    `plan` from now on, the part that is still wanted, and no input."""
     marks = ", ".join(f"{name} = ?" for name in values)
     stored = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]
     with database.transaction() as connection:

@@ -110,8 +110,8 @@ class _Database:
 
 def checked(warden: _Sweeps) -> list[Leak]:
     checks = Leaks(cast(WardenClient, warden), cast(Database, _Database()), Metrics())
-    leaks: list[Leak] = asyncio.run(checks.check())["strays"]
-    return leaks
+    reported: list[Leak] = asyncio.run(checks.check())["strays"]
+    return reported
 
 
 def test_session_that_begins_and_ends_during_a_sweep_is_no_leak() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable
@@ -131,7 +132,8 @@ def test_runs_that_are_over_take_no_memory_and_no_disk_for_their_commands_and_in
     assert http.post(f"/session/{session}", json=call).json()["result"]["status"] == "finished"
 
     def row() -> tuple[int, int]:
-        with sqlite3.connect(own_server.base / "sandboxd.sqlite") as connection:
+        path = own_server.base / "sandboxd.sqlite"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
             query = "SELECT length(plan), length(stdin) FROM runs WHERE ended_at IS NOT NULL"
             sizes: tuple[int, int] = connection.execute(query).fetchone() or (1 << 20, 0)
         return sizes

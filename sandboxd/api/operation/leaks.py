@@ -2,9 +2,9 @@
 
 The warden compares the leases with the kernel (warden/leaks/sweep.py). Here its report is compared
 with the rows. A slot that is leased for a session without a row is released, unless the session is
-an ephemeral one of this daemon, or is created or ends just now. A resource without a row is
-looked at twice, since a session can begin and end during one sweep. A folder without a row is
-reported and stays: its row may have been lost, and its files may belong to an owner.
+an ephemeral one of this daemon, or is created or ends just now. Two sweeps have to see a thing
+without a row, since a session can begin and end during one. A folder without a row is reported and
+stays: its row may have been lost, and its files may belong to an owner.
 
 `watch` has the warden sweep at the start and then every sweep_s; GET /admin/leaks does so at once.
 """

@@ -135,8 +135,8 @@ def _fields(limits: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _comparable(options: BatchOptions) -> str:
-    """The options as a text, without those that only concern the replies. Options that are
-    long are there by their digest."""
+    """The options as a text, without those that only concern the replies. A text that is too long
+    to be kept for a comparison is there by its digest."""
     fields = {**msgspec.structs.asdict(options), "live": None}
     if not options.interactive:  # an earlier daemon, whose runs may go on, had no such option
         del fields["interactive"]
