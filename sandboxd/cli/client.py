@@ -27,7 +27,7 @@ INVALID = "Input validation error"
 OPTIONS = {
     "config.resources.mem": "--mem", "config.resources.cpu": "--cpus",
     "config.resource_opts.": "--limit ", "config.environ.": "--env ", "config.environ": "--env",
-    "config.workspace": "--workspace",
+    "config.workspace": "--workspace", "config.network": "--network",
     "options.timeout.build": "--build-timeout", "options.timeout.exec": "--timeout",
     "options.timeout": "--timeout", "options.clean": "--clean", "options.build": "--build",
     "options.exec": "--exec", "options.stdin": "--stdin", "image": "--image",
@@ -47,6 +47,8 @@ PROBLEMS: dict[str, type[Refused] | type[Unavailable]] = {
 
 _LIMIT = re.compile(r"config\.resource_opts\.(\w+)")
 """A limit in a remedy of the api."""
+
+_NO_FOLDER = re.compile(r"(Virtual folder (\S+) does not exist)\.")
 
 
 class ConnectionLost(Unavailable):
@@ -246,6 +248,9 @@ def raise_for(response: httpx.Response) -> None:
 def words(text: str, data: Any) -> str:
     """A refusal in words of the command line: its text, and the fields that are wrong."""
     text = _LIMIT.sub(r"--limit \1=VALUE", text)
+    text = _NO_FOLDER.sub(
+        r"\1; make it with 'sandboxd folder create \2', or see 'sandboxd folder ls'", text
+    )
     if isinstance(data, dict):  # a list in it is in the text already
         fields = [f"{option(key)}: {data[key]}" for key in data if not isinstance(data[key], list)]
         text = "; ".join(fields if text == INVALID and fields else [text, *fields])

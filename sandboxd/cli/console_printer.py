@@ -114,6 +114,7 @@ class ConsolePrinter:
         self._interrupts += 1
         if self._interrupts > 1:
             raise KeyboardInterrupt
+        self._say.typed()
         self._say.phase("interrupting; once more to give up")
         if self._has_begun:  # the current call goes on: its result has the end of the program
             threading.Thread(target=self._interrupt, daemon=True).start()

@@ -18,7 +18,7 @@ from .local_tree import LocalTree
 from .main import FAULT
 from .references import remote, session_facts, session_path
 from .reporter import Reporter
-from .results import check_writable, fetch
+from .results import check_destination, fetch
 from .tree_upload import upload
 
 MISSING = 1
@@ -52,22 +52,32 @@ def _fetch(client: Client, ref: str, path: str, destination: str, say: Reporter)
     if os.path.isdir(destination):
         outcome = fetch(client, session, [path or "."], destination, say)
     else:
+        check_destination(destination)
         parent = os.path.dirname(os.path.abspath(destination))
-        check_writable(parent)
         with tempfile.TemporaryDirectory(prefix=".sandboxd-", dir=parent) as place:
             outcome = fetch(client, session, [path or "."], place, Reporter(True, False))
             names = os.listdir(place)
             if len(names) == 1 and path.strip("./"):
-                os.replace(os.path.join(place, names[0]), destination)
+                _rename(os.path.join(place, names[0]), destination)
             elif not (outcome.missing or outcome.failed):  # all of /home/work
                 shutil.move(place, destination)
                 os.mkdir(place)  # for its removal
     return FAULT if outcome.failed else MISSING if outcome.missing else 0
 
 
+def _rename(source: str, destination: str) -> None:
+    """Raises ConfigError where one of both is a directory and the other one is none."""
+    try:
+        os.replace(source, destination)
+    except OSError as error:
+        raise ConfigError(f"{destination}: {error.strerror}; name another place") from None
+
+
 def _send(client: Client, source: str, ref: str, path: str, say: Reporter) -> None:
     if not os.path.lexists(source):
         raise ConfigError(f"{source}: no such file or directory")
+    if not (os.path.isfile(source) or os.path.isdir(source)):
+        raise ConfigError(f"{source} is no file or directory; only these can be copied")
     session = _session(client, ref)
     name = os.path.basename(os.path.abspath(source))
     if not path or path.endswith("/") or _is_directory(client, session, path):

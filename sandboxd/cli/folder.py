@@ -19,7 +19,7 @@ from .local_tree import LocalTree
 from .long_listing import print_listing
 from .references import folder_path, remote
 from .reporter import Reporter, printable
-from .results import check_writable
+from .results import check_destination
 
 CHUNK = 1 << 20
 UPLOAD, DOWNLOAD = "/folders/_/tus/upload", "/folders/_/download"
@@ -141,7 +141,7 @@ def _fetch(client: Client, name: str, path: str, destination: str) -> None:
     base = os.path.basename(path.rstrip("/")) or name
     if os.path.isdir(destination):
         destination = os.path.join(destination, base)
-    check_writable(os.path.dirname(os.path.abspath(destination)))
+    check_destination(destination)
     entries = _listed(client, name, path or ".")
     if entries is None:
         _fetch_file(client, name, path, destination)
@@ -152,7 +152,10 @@ def _fetch(client: Client, name: str, path: str, destination: str) -> None:
 def _fetch_directory(
     client: Client, name: str, path: str, destination: str, entries: list[dict[str, Any]]
 ) -> None:
-    os.makedirs(destination, exist_ok=True)
+    try:
+        os.makedirs(destination, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{destination}: {error.strerror}; name another place") from None
     for entry in entries:
         child = f"{path}/{entry['name']}".lstrip("/")
         local = os.path.join(destination, os.path.basename(entry["name"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
-from urllib.parse import quote
 
 from ..config import RESULTS_S
 from .client import Client
@@ -13,6 +12,7 @@ from .daemon_socket import running_daemon
 from .holder import hold
 from .main import FAULT
 from .private_daemon import PrivateDaemon, private_daemon
+from .references import session_facts
 from .reporter import Reporter
 from .results import check_writable, command, fetch
 from .temporary_session import renew, terminated
@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
     check_writable(args.into)
     with contextlib.ExitStack() as stack:
         client, daemon = _connect(args, stack)
-        facts = client.call("GET", f"/session/{quote(args.session, safe='')}")
+        facts = session_facts(client, args.session)
         session = str(facts["sessionId"])
         hold(client, session)
         outcome = fetch(client, session, args.names, args.into, say)

@@ -7,6 +7,8 @@ prints a traceback.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -37,6 +39,10 @@ OLD_NAMES = {"audit": "selftest"}
 """Renamed commands by their old names, which scripts of operators may still use."""
 
 
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a write to a file or a terminal that takes no more."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see '{self.prog} --help'")
@@ -44,6 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
+    _fill_streams()
     try:
         args, unknown = parser().parse_known_args(argv)
         if unknown:
@@ -53,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         module = OLD_NAMES.get(args.command, args.command)
         command = importlib.import_module(f".{module}", __package__)
-        return int(command.main(args))
+        status = int(command.main(args))
+        sys.stdout.flush()
+        return status
     except ConfigError as error:
         _print_error(error)
         return USAGE_ERROR
@@ -65,17 +74,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has gone, as in `| head`
         sys.stderr.close()
         return 141
-    except Exception as error:  # a bug of sandboxd: one line, and the traceback on request
-        if os.environ.get("SANDBOXD_DEBUG"):
-            raise
-        _print_error(
-            f"internal error, {type(error).__name__}: {error}; SANDBOXD_DEBUG=1 shows where"
-        )
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NOT_WRITTEN:
+            return _bug(error)
+        _print_error(f"the output cannot be written: {error.strerror}; send it to another place")
         return FAULT
+    except Exception as error:  # a bug of sandboxd
+        return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    """Report a bug of sandboxd: one line, and the traceback on request; the exit status."""
+    if os.environ.get("SANDBOXD_DEBUG"):
+        raise error
+    _print_error(f"internal error, {type(error).__name__}: {error}; SANDBOXD_DEBUG=1 shows where")
+    return FAULT
+
+
+def _fill_streams() -> None:
+    """Open /dev/null for standard streams that the caller has closed, as a service manager may."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def _print_error(error: object) -> None:
-    print(f"sandboxd: {' '.join(str(error).split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nowhere to say it
+        print(f"sandboxd: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

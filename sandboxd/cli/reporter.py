@@ -82,6 +82,10 @@ class Reporter:
         if kind == "stderr" or self._one_place:
             self._in_line = not data.endswith(b"\n")
 
+    def typed(self) -> None:
+        """The user has typed a key that the terminal shows in the current line, such as ^C."""
+        self._in_line = self._in_line or sys.stderr.isatty()
+
     def end(self, code: int) -> None:
         """The last event of --json."""
         if self._json:

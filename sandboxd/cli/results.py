@@ -52,14 +52,21 @@ def check_writable(into: str) -> None:
     while not os.path.lexists(place):
         place = os.path.dirname(place)
     if not os.path.isdir(place):
-        raise ConfigError(f"--into {into}: {place} is no folder; name one, or a new name in one")
+        raise ConfigError(f"{into}: {place} is no folder; name one, or a new name in one")
     try:  # the only test that holds for root and for every file system
         os.rmdir(tempfile.mkdtemp(prefix=".sandboxd-", dir=place))
     except OSError as error:
         raise ConfigError(
-            f"--into {into}: nothing can be written to {place} ({error.strerror}); name another "
-            "folder"
+            f"{into}: nothing can be written to {place} ({error.strerror}); name another folder"
         ) from None
+
+
+def check_destination(destination: str) -> None:
+    """Raises ConfigError where no file or directory of this name can be made."""
+    parent = os.path.dirname(os.path.abspath(destination))
+    if not os.path.isdir(parent):
+        raise ConfigError(f"{destination}: there is no folder {parent}; make it first")
+    check_writable(parent)
 
 
 def requests(names: Iterable[str]) -> dict[Place, list[str]]:
@@ -72,7 +79,7 @@ def requests(names: Iterable[str]) -> dict[Place, list[str]]:
         try:
             parts = inside(name)
         except Refused as error:
-            raise ConfigError(f"--get: {error}") from None
+            raise ConfigError(f"results: {error}") from None
         count = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
         where = parts[: min(count, max(len(parts) - 1, 0))]
         matches[where].append("/".join(parts[len(where) :]) or EVERYTHING)
@@ -88,11 +95,11 @@ def fetch(client: Client, session: str, names: list[str], into: str, say: Report
             outcome.missing += _names(where, fetching.fetch(where, matches))
         except (SandboxdError, OSError, tarfile.TarError) as error:
             failed = _names(where, matches)
-            reason = f"--into {into}: {error.strerror}" if isinstance(error, OSError) else error
-            say.warning(f"--get {' '.join(map(printable, failed))}: {reason}")
+            reason = f"{into}: {error.strerror}" if isinstance(error, OSError) else error
+            say.warning(f"{' '.join(map(printable, failed))}: {reason}")
             outcome.failed += failed
     for name in outcome.missing:
-        say.warning(f"--get {printable(name)}: the session has nothing of this name")
+        say.warning(f"{printable(name)}: the session has nothing of this name")
     return outcome
 
 

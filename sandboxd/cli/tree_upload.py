@@ -37,7 +37,8 @@ def upload(
     counts = patiently(client, say, "the upload", put)
     files = counts["files"]
     say.phase(
-        f"uploaded {files} {'file' if files == 1 else 'files'}, {counts['bytes']:,} bytes",
+        f"uploaded {files} {'file' if files == 1 else 'files'}, {counts['bytes']:,} "
+        f"{'byte' if counts['bytes'] == 1 else 'bytes'}",
         uploaded=files,
     )
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
 
 from ..errors import Invalid, Refused
 from ..jail.syscalls import RESOLVE_NO_XDEV
@@ -29,6 +31,21 @@ DIRECTORY_MODE = 0o755
 
 BACKUP_PREFIX = "kept-"
 """Begins the name of the backup of a replaced file, in the stage or among unfinished uploads."""
+
+
+@contextlib.contextmanager
+def alone(stage: int) -> Iterator[None]:
+    """The time in which no other helper of the session puts files into place. Two requests for the
+    same names would mix their files; if one of them then failed, it could not take back its own.
+
+    The lock is on the directory of all stages, which programs cannot see and so cannot hold.
+    """
+    fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def commit(home: int, stage: int, files: dict[Name, str]) -> None:

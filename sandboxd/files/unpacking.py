@@ -22,6 +22,7 @@ from ..model import HOME
 from .api_connection import ApiConnection
 from .archive import ENTRIES_MAX
 from .beneath import expect_own_home, refused
+from .commit import alone
 from .incoming_archive import IncomingArchive, SenderGone, bytes_max
 from .links import NO_LINKS, LinkRule, real_place
 from .paths import DEPTH_MAX, NAME_MAX, Name, absolute, inside, relative, shown
@@ -50,7 +51,8 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
             expect_own_home(home, stage)
             unpacking.receive(TarReader(incoming.read))
             incoming.finish()
-            place(home, stage, unpacking.tree())
+            with alone(stage):
+                place(home, stage, unpacking.tree())
             counts = unpacking.counts()
     except (SenderGone, ConnectionError):
         return

@@ -14,7 +14,7 @@ from ..errors import Invalid, Refused
 from ..filewire import FileWireError
 from .api_connection import ApiConnection
 from .beneath import expect_own_home, refused
-from .commit import commit
+from .commit import alone, commit
 from .paths import Name, naming_file
 from .sync import sync_file_system
 
@@ -29,7 +29,8 @@ def receive_files(api: ApiConnection, home: int, stage: int) -> None:
         if not _receive(api, inbox):
             return
         expect_own_home(home, stage)
-        commit(home, stage, inbox.files)
+        with alone(stage):
+            commit(home, stage, inbox.files)
         sync_file_system(home)
     finally:
         inbox.empty()

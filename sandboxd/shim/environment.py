@@ -18,10 +18,12 @@ VARIABLES = {
     # The leak detection of -fsanitize=address stops the threads of the program by ptrace(2). Where
     # ptrace is refused, it ends every program with an error.
     "LSAN_OPTIONS": "detect_leaks=0",
-    # npm says at once that the registry has no address, instead of trying for 70 s.
-    "npm_config_fetch_retries": "0",
 }
 """The runtime, the session and the run may replace each of them."""
+
+OFFLINE = {"npm_config_fetch_retries": "0", "PIP_RETRIES": "0"}
+"""Without a network npm would try again for 70 s and pip for 8 s before they say that their server
+has no address."""
 
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 """A question of Python is seen before the answer is awaited. Each print is a system call then, so
@@ -68,5 +70,5 @@ def of_step(
     """The variables of a step that has these limits and these of its `own`, and may ask a client,
     or not, and has a `network`, or not."""
     unbuffered = UNBUFFERED if may_ask else {}
-    ways = broker_socket.VARIABLES if network else {}
+    ways = broker_socket.VARIABLES if network else OFFLINE
     return {**VARIABLES, **of_limits(limits), **unbuffered, **ways, **own}

@@ -118,6 +118,29 @@ def files(word: bytes) -> bytes:
     return tar(*(File(f"f{number}", word) for number in range(COUNT)))
 
 
+def test_archives_for_the_same_names_follow_one_another(
+    daemon: Daemon, http: httpx.Client, session: Session
+) -> None:
+    """The last one that was put into place is there as a whole."""
+    id = session("shell")
+    words = [b"a" * 10, b"b" * 20, b"c" * 30, b"d" * 40]
+    statuses: list[int] = []
+
+    def send(word: bytes) -> None:
+        with daemon.client() as own:
+            statuses.append(put(own, id, files(word)).status_code)
+
+    for _ in range(2):  # into an empty directory, and over existing files
+        threads = [threading.Thread(target=send, args=(word,)) for word in words]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        members = read_tar(get(http, id))
+        assert len({content for info, content in members.values() if info.isreg()}) == 1
+    assert statuses == [200] * 8
+
+
 def helpers(daemon: Daemon) -> list[psutil.Process]:
     """The file helpers of the daemon."""
     assert daemon.process

@@ -100,6 +100,29 @@ def test_absent_input_is_an_end_of_file(daemon: Daemon, tree: Path, stdin: str) 
     assert ran(daemon, tree, "cat; echo end", "-q", **how).stdout == b"end\n"
 
 
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_command_with_closed_streams_ends_with_the_status_of_the_program(
+    daemon: Daemon, tree: Path, closed: tuple[int, ...]
+) -> None:
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    exec = "echo out; echo err >&2; exit 7"
+    assert ran(daemon, tree, exec, preexec_fn=close).returncode == 7
+
+
+def test_output_that_cannot_be_written_is_an_error_in_one_line(daemon: Daemon, tree: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        how = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
+        done = ran(daemon, tree, "seq 100000", "-q", **how)
+    assert done.returncode == 125
+    assert done.stderr == (
+        b"sandboxd: the output cannot be written: No space left on device; send it to another "
+        b"place\n"
+    )
+
+
 @pytest.mark.parametrize("exec", ["head -c 3", "printf yes", "exec <&-; printf yes"])
 def test_command_ends_with_a_program_that_does_not_read_endless_input(
     daemon: Daemon, tree: Path, exec: str

@@ -165,6 +165,16 @@ def test_ctrl_d_and_ctrl_c_at_a_terminal_reach_the_program(daemon: Daemon, tmp_p
         assert it.end() == 5
 
 
+def test_line_of_sandboxd_after_ctrl_c_is_a_line_of_its_own(daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "main.sh").write_text("")
+    options = "--exec", "echo ready; sleep 60", "--socket", f"{daemon.folder}/api.sock"
+    with closing(Emulator("run", str(tmp_path), *options)) as it:
+        it.until("ready\r\n")
+        it.type("\x03")
+        assert it.until("sandboxd: interrupting") == "^C\r\n"
+        assert it.end() == 130
+
+
 @pytest.mark.parametrize(
     ("options", "terminal"), [([], True), (["--no-interactive"], False), (["--json"], False)]
 )

@@ -101,6 +101,38 @@ def test_files_are_copied_into_a_session_and_out_of_it(daemon: Daemon, tmp_path:
     assert sandboxd(daemon, "rm", "copies").returncode == 0
 
 
+def test_copy_that_is_not_possible_is_refused_in_one_line(daemon: Daemon, tmp_path: Path) -> None:
+    session = kept_session(daemon, program(tmp_path, "mkdir d; echo x > f\n"), "refused")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "hangs").symlink_to("nothing")
+    assert sandboxd(daemon, "folder", "create", "store").returncode == 0
+    assert sandboxd(daemon, "folder", "cp", str(tmp_path / "file"), "store:f").returncode == 0
+    for words, reason in {
+        "cp refused:d file": "file: Not a directory; name another place",
+        "cp refused:f new/": "new/: Not a directory; name another place",
+        "cp refused:f none/new": f"none/new: there is no folder {tmp_path}/none; make it first",
+        "cp refused:f /dev/null/x": "/dev/null/x: there is no folder /dev/null; make it first",
+        "cp refused:none .": "none: the session has nothing of this name",
+        "cp refused:/etc/passwd .": "results: '/etc/passwd' is outside /home/work",
+        "cp fifo refused:": "fifo is no file or directory; only these can be copied",
+        "cp hangs refused:": "hangs is no file or directory; only these can be copied",
+        "get refused none": "none: the session has nothing of this name",
+        "get refused f --into file": f"file: {tmp_path}/file is no folder",
+        "get unknown f": "there is no session unknown; 'sandboxd ps' lists the sessions",
+        "folder cp store:f none/new": f"none/new: there is no folder {tmp_path}/none; make it",
+        "folder cp store: file": "file: File exists; name another place",
+        "folder ls none": "Virtual folder none does not exist; make it with 'sandboxd",
+    }.items():
+        done = sandboxd(daemon, *words.split(), cwd=tmp_path)
+        assert done.returncode and done.stdout == "", words
+        assert done.stderr.startswith(f"sandboxd: {reason}"), done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert (tmp_path / "file").read_text() == "old"
+    assert sandboxd(daemon, "folder", "rm", "store").returncode == 0
+    assert sandboxd(daemon, "rm", session).returncode == 0
+
+
 def test_logs_follow_a_run_to_its_end_beside_its_client(daemon: Daemon, tmp_path: Path) -> None:
     place = program(tmp_path, "echo first; until [ -e go ]; do sleep 0.1; done; echo last\n")
     with started(daemon, "run", place, "--exec", "*", "-q", "--name", "follow") as run:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
+from sandboxd.config import STEP_LIMITS
 from sandboxd.jail import network
 from sandboxd.shim import environment
 
@@ -103,6 +105,22 @@ def test_npm_says_at_once_that_the_registry_has_no_address(sandbox: Sandbox) -> 
     assert result.verdict["outcome"] == "failure"
     assert "npm error syscall getaddrinfo" in result.stderr
     assert "no network" in result.verdict["advice"]
+
+
+def test_pip_says_at_once_that_the_index_has_no_address(sandbox: Sandbox) -> None:
+    """With its own retries pip needs eight seconds for this, and prints each of them."""
+    if not Path("/usr/lib/python3/dist-packages/pip").exists():
+        pytest.skip("python3-pip is not installed")
+    result = sandbox.run("python3 -m pip download six", memory=1 << 30)
+    assert "No matching distribution found for six" in result.stderr
+    assert "Retrying" not in result.stderr
+
+
+def test_tools_with_a_network_try_again_as_they_do_elsewhere() -> None:
+    assert not environment.OFFLINE.keys() & environment.of_step(
+        STEP_LIMITS, False, {}, network=True
+    )
+    assert environment.OFFLINE.keys() <= environment.of_step(STEP_LIMITS, False, {}).keys()
 
 
 def test_multicast_has_no_route_without_the_route_of_the_jail(

@@ -79,7 +79,7 @@ def test_environment_has_the_documented_variables_and_those_of_the_run_only(
         "GOMAXPROCS", "GOMEMLIMIT", "JULIA_CPU_THREADS", "NODE_OPTIONS", "OMP_NUM_THREADS",
         "PYTHON_CPU_COUNT",
         "TERM", "LANG", "SHELL", "USER", "HOME", "PATH", "MINE",
-        "LSAN_OPTIONS", "npm_config_fetch_retries", "PYTHONUNBUFFERED",
+        "LSAN_OPTIONS", "npm_config_fetch_retries", "PIP_RETRIES", "PYTHONUNBUFFERED",
     }  # fmt: skip
     assert names["TERM"] == "dumb"
     assert names["PATH"].startswith("/home/work/.local/bin:")
