@@ -235,7 +235,7 @@ def test_delete_of_a_session_ends_its_waiting_calls(http: httpx.Client, session:
     threads = [threading.Thread(target=poll, args=(run,)) for run in ("a", "b")]
     for thread in threads:
         thread.start()
-    until(lambda: len(results) >= 2)
+    until(lambda: {result["runId"] for result in results} == {"a", "b"})
     assert http.delete(f"/session/{session}").status_code == 200
     for thread in threads:
         thread.join()

@@ -60,13 +60,10 @@ def test_live_call_returns_with_the_first_output(tmp_path: Path) -> None:
         run = await stage.submit("a", exec="sleep 0.2\nout one\nout two\nsleep 1.5")
         await reply(run)
         await reply(run)
-        began = time.monotonic()
         live = await reply(run, policy=LIVE)
         assert live.answer.status == "continued" and text(live) == "one\ntwo\n"
-        assert time.monotonic() - began > 0.1
-        began = time.monotonic()
-        assert (await reply(run, policy=LIVE)).answer.status == "finished"
-        assert time.monotonic() - began > 0.5
+        last = await reply(run, policy=LIVE)
+        assert last.answer.status == "finished" and text(last) == ""
 
     play(tmp_path, scenario)
 
