@@ -31,6 +31,9 @@ RUN_GROUP = re.compile(r"\d+\.\d+")
 
 COMES_BACK_S = 60.0
 
+PREPARED = "sandboxd: prepared"
+"""The title of a process that no run has claimed."""
+
 
 class Service:
     """`sandboxd serve`, started again whenever it ends, until `stop`."""
@@ -91,6 +94,8 @@ class Service:
     def kill(self, victim: Victim, session: str = "") -> bool:
         """End `victim`: a part of the daemon, or of the run of `session`; False: there is none."""
         pids = self._pids(victim, session)
+        if victim == "prepared":  # the search takes long, and others begin runs meanwhile
+            pids = [pid for pid in pids if _title(pid) == PREPARED]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM if victim == "term" else signal.SIGKILL)
@@ -111,7 +116,7 @@ class Service:
         if not warden:
             return []
         if victim in ("spawner", "prepared"):
-            title = f"sandboxd: {victim}"
+            title = PREPARED if victim == "prepared" else f"sandboxd: {victim}"
             return [pid for pid, _, name in processes() if name == title and
                     warden in ancestors(pid)]  # fmt: skip
         return {"api": api, "warden": [warden], "term": [warden], "both": [*api, warden]}[victim]
@@ -160,13 +165,20 @@ class Service:
         self.log.close()
 
 
+def _title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+    except OSError:  # it has ended
+        return ""
+
+
 def processes() -> list[tuple[int, int, str]]:
     """Pid, real uid and title of every process."""
     entries = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             status = (path / "status").read_text()
-            title = (path / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+            title = _title(int(path.name))
         except OSError:
             continue
         state = status.partition("State:")[2].split(None, 1)[0]
