@@ -82,9 +82,9 @@ class Scratch:
     """`home` and `stage` as the warden makes them, `outside` a place that must stay untouched."""
 
     def __init__(self, root: Path) -> None:
-        self.home, self.stage, self.outside = root / "work", root / "stage", root / "outside"
+        self.home, self.stage, self.outside = root / "work", root / "stage/0", root / "outside"
         for directory in (self.home, self.stage, self.outside):
-            directory.mkdir()
+            directory.mkdir(parents=True)
         (self.outside / "secret").write_text("the secret")
 
     @contextmanager

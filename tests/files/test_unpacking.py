@@ -33,7 +33,7 @@ MODES = [0o600, 0o700, 0o755, 0o644, 0o444, 0o555, 0, 0o777]
 
 def nobodys(scratch: Scratch) -> None:
     """The tree belongs to the user of the session, as it does in a slot."""
-    for top in (scratch.home, scratch.stage):
+    for top in (scratch.home, scratch.stage, scratch.stage.parent):
         os.chown(top, NOBODY, NOBODY)
 
 

@@ -279,10 +279,10 @@ def test_archive_that_runs_out_of_inodes_at_any_step_changes_nothing(
         errors.append(outcome.error)
         assert outcome.kind is None or identities(scratch.home) == before
 
-    for inodes in range(12, 28):
+    for inodes in range(13, 29):
         on_tmpfs(tmp_path / str(inodes), f"size=1m,nr_inodes={inodes}", act)
     assert outcomes == {None, "full"}
-    assert errors[0].startswith("no space is left in the session: all 12 inodes are in use")
+    assert errors[0].startswith("no space is left in the session: all 13 inodes are in use")
     assert "ask for more with config.resource_opts.inodes" in errors[0]
 
 

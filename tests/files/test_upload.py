@@ -254,7 +254,7 @@ def test_commit_that_runs_out_of_inodes_half_way_is_undone(
 ) -> None:
     """On tmpfs each directory and each hard link takes one: every step becomes the failing one."""
     outcomes = set()
-    for inodes in range(9, 26):
+    for inodes in range(10, 27):
         root = tmp_path / str(inodes)
         root.mkdir()
         syscalls.mount("tmpfs", str(root), "tmpfs", 0, f"size=1m,nr_inodes={inodes}")
