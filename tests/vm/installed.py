@@ -211,7 +211,9 @@ def test_stop_ends_runs_and_leaves_no_process_and_no_cgroup() -> None:
 def test_clock_that_is_set_during_a_job_ends_no_session_and_loses_nothing() -> None:
     config = Path("/etc/sandboxd/config.toml")
     right = config.read_text()
-    config.write_text(right + "\n[sessions]\nidle_s = 3600\nmax_age_s = 86400\n")
+    other, changes = re.subn(r"(?m)^idle_s = .*$", "idle_s = 3600\nmax_age_s = 86400", right)
+    assert changes == 1
+    config.write_text(other)
     sh("systemctl restart sandboxd")
     year = 365 * 86400
     with client() as http:
