@@ -35,7 +35,7 @@ class DeferredWrites:
         self._due: deque[Callable[[Database], object]] = deque()
         self._is_urgent = False
         self._trying: asyncio.Task[None] | None = None
-        self._lock = asyncio.Lock()
+        self._settling: asyncio.Task[None] | None = None
         self._removal = SecretRemoval(database)
 
     @property
@@ -68,20 +68,35 @@ class DeferredWrites:
             _log.error("%d writes wait for room on the disk: %s", len(self._due), error)
 
     async def settle(self) -> None:
-        """Carry out all writes that are due, in one transaction. Raises Unwritable."""
-        async with self._lock:
-            while self._due:
-                acts, is_urgent = tuple(self._due), self._is_urgent
-                work = partial(_write_all, acts=acts)
-                await (self._database.run(work) if is_urgent else self._database.write(work))
-                self._is_urgent = self._is_urgent and len(self._due) > len(acts)
-                for _ in acts:
-                    self._due.popleft()
+        """Carry out all writes that are due, in one transaction. Raises Unwritable.
+
+        A task of its own does so: the thread of the database goes on when a caller is cancelled,
+        and the writes that it has carried out must not be carried out again.
+        """
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle(), name="settle writes")
+            self._settling.add_done_callback(_retrieve)
+        await asyncio.shield(self._settling)
+
+    async def _settle(self) -> None:
+        while self._due:
+            acts, is_urgent = tuple(self._due), self._is_urgent
+            work = partial(_write_all, acts=acts)
+            await (self._database.run(work) if is_urgent else self._database.write(work))
+            self._is_urgent = self._is_urgent and len(self._due) > len(acts)
+            for _ in acts:
+                self._due.popleft()
         self._removal.begin_if_due()
 
     async def close(self) -> None:
         """End what goes on, after the last `settle`."""
         await self._removal.close()
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Take the error, if there is one: all that wait for the task may have been cancelled."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _write_all(database: Database, acts: Iterable[Callable[[Database], object]]) -> None:
