@@ -64,7 +64,7 @@ def test_unknown_image_names_those_that_there_are_once(run: Run) -> None:
         (("--limit", "colour=red"), "--limit colour: unknown here; known are cpu_s, disk"),
         (("--env", "1A=b"), "--env: a name consists of letters"),
         (("--image", "klingon"), "available here: "),
-        (("--get", "y", "--into", "/proc/x"), "--into /proc/x: "),
+        (("--get", "y", "--into", "/proc/x"), "/proc/x: "),
     ],
 )
 def test_mistake_is_found_before_a_private_daemon_is_started(
@@ -156,8 +156,8 @@ def test_smallest_disk_has_half_of_its_size_for_files(run: Run) -> None:
             '--mem: a size in bytes, or with a unit such as "256m" or "1g", is '
             "expected, not 'lots'",
         ),
-        (("--into", "/dev/null/x", "--get", "y"), "--into /dev/null/x: /dev/null is no folder"),
-        (("--into", "/proc/x", "--get", "y"), "--into /proc/x: nothing can be written to /proc"),
+        (("--into", "/dev/null/x", "--get", "y"), "/dev/null/x: /dev/null is no folder"),
+        (("--into", "/proc/x", "--get", "y"), "/proc/x: nothing can be written to /proc"),
         (("--timeot", "3"), "unrecognized arguments: --timeot 3; see 'sandboxd run --help'"),
         (("--mem", "1k"), "--mem: at least 8 MiB are needed"),
         (("--cpus", "many"), "--cpus: a number is expected"),

@@ -199,7 +199,7 @@ def test_terminated_command_deletes_its_session_from_a_daemon_that_others_use(
         (["run", "examples/wordcount", "--image", "klingon"], "klingon"),
         (["run", "examples/wordcount", "--env", "X"], "NAME=VALUE"),
         (["run", "examples/wordcount", "--mem", "lots"], "mem"),
-        (["run", "examples/wordcount", "--into", "/dev/null/x", "--get", "main"], "--into"),
+        (["run", "examples/wordcount", "--into", "/dev/null/x", "--get", "main"], "/dev/null/x: "),
         (["run", "systemd"], "--image"),
         (["run", "examples/wordcount", "--timeout", "nan"], "--timeout"),
         (["fly"], "invalid choice"),
