@@ -1,4 +1,4 @@
-"""Writes that are deferred: each is carried out once."""
+"""The deferred writes: each is carried out once."""
 
 from __future__ import annotations
 

@@ -31,8 +31,11 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def files(own_mounts: None, config: Config) -> Iterator[HostFiles]:
-    """The first copy."""
+def files(own_mounts: None, config: Config, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostFiles]:
+    """The first copy. Children of earlier tests stay, such as a process for jobs; none needs it."""
+    all_children = host_files._children_with_these_mounts
+    earlier = all_children()
+    monkeypatch.setattr(host_files, "_children_with_these_mounts", lambda: all_children() - earlier)
     first = HostFiles(config)
     yield first
     first.remove()
@@ -54,7 +57,7 @@ def _collected(jobs: BackgroundJobs) -> bool:
 
 
 def _is_removed(old: str, files: HostFiles, jobs: BackgroundJobs) -> bool:
-    """An old copy has gone, or does so now. Children of earlier tests may be about to end."""
+    """An old copy has gone, or does so now: a child may be about to end."""
     files.renew_if_outdated(jobs)
     return not os.path.exists(old)
 
