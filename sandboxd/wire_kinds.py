@@ -2,7 +2,7 @@
 
 Each kind turns a JSON value into a typed one, or raises Invalid for every value that is not exactly
 of this kind. Nothing is corrected here. Ceilings depend on the configuration and are the warden's
-(warden/run_requests.py).
+(warden/requests/run_requests.py).
 """
 
 from __future__ import annotations

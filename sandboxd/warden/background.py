@@ -28,8 +28,7 @@ from .. import log
 from ..errors import StageError
 from ..jail import syscalls
 from ..jail.stage import stage
-from .doctor.trial import die_with
-from .fork import fork
+from .fork import die_with, fork
 from .job_process import Done, Job, JobProcesses, JobSpec
 
 RESULT_MAX = 64 << 20
@@ -46,9 +45,6 @@ and none at all."""
 
 RETRY_S = 1.0
 """The next try, when no process can be made."""
-
-FAILED = {"stage": "job", "message": "the background job has failed", "errno": 0}
-"""The fields of the StageError of a job without a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +156,8 @@ class BackgroundJobs:
 
 
 def reported(act: Callable[[], object]) -> Callable[[], dict[str, Any]]:
-    """The work of a job whose result is the StageError of `act` as its fields; none: it is done."""
+    """The work of a job whose result is the StageError of `act` as its fields; none: it is done.
+    `failure` reads the result."""
 
     def work() -> dict[str, Any]:
         try:
@@ -170,6 +167,13 @@ def reported(act: Callable[[], object]) -> Callable[[], dict[str, Any]]:
         return {}
 
     return work
+
+
+def failure(result: dict[str, Any] | None) -> StageError | None:
+    """The error of a job of `reported`; None: its act is done."""
+    if result is None:
+        return StageError("job", "the background job has failed")
+    return StageError(**result) if result else None
 
 
 def _work(jobs: Sequence[Job], result: int, warden: int) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from ..errors import StageError
+from ..jail import syscalls
 from ..jail.descriptors import close_others
 from ..jail.stage import stage
 
@@ -59,12 +60,24 @@ def fork(keep: list[int], child: Callable[[], None]) -> int:
     if pid:
         return pid
     try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        default_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         be_child(keep, child)
     finally:
+        os._exit(1)
+
+
+def default_signals() -> None:
+    """Give the signals that the parent handles their default actions."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def die_with(parent: int) -> None:
+    """Be killed when `parent`, whose child we are, ends; it may have done so already."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() not in (parent, 0):  # 0: it is outside of our pid namespace
         os._exit(1)
 
 

@@ -30,8 +30,7 @@ from typing import Any
 from .. import log, wire
 from ..errors import StageError
 from ..jail import syscalls
-from .doctor.trial import die_with
-from .fork import fork
+from .fork import die_with, fork
 
 TITLE = "sandboxd: jobs"
 

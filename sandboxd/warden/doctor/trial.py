@@ -16,8 +16,8 @@ from dataclasses import astuple, dataclass
 from typing import Self
 
 from ...errors import SandboxdError, StageError
-from ...jail import syscalls
 from ...jail.stage import stage
+from ..fork import default_signals, die_with
 
 Act = Callable[[], str]
 
@@ -82,19 +82,10 @@ def attempt(act: Act, seconds: float) -> str:
     return outcome.text
 
 
-def die_with(parent: int) -> None:
-    """Be killed when `parent`, whose child we are, ends; it may have done so already."""
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() not in (parent, 0):  # 0: it is outside of our pid namespace
-        os._exit(1)
-
-
 def _try_all(acts: Mapping[str, Act], answer: int, parent: int) -> None:
     """Do each act, say how it went, and end."""
     try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        default_signals()
         die_with(parent)
         for name, act in acts.items():
             outcome = _tried(act)

@@ -3,10 +3,10 @@
 The acts are grouped by subject; each has the name of its request and takes the arguments by name:
 
     daemon_requests.py   ready, ping, sweep
-    provisioning.py      lease, folder_make
+    provisioning.py      lease
     slot_requests.py     adopt, files, release
     run_requests.py      start, follow, forget
-    folder_requests.py   folder_files, folder_remove
+    folder_requests.py   folder_make, folder_files, folder_remove
     workspace_requests.py   grant
 
 The api is not trusted with root, so the warden believes nothing that it sends: a slot must be

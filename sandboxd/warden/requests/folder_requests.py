@@ -1,4 +1,7 @@
-"""Requests about virtual folders: folder_files, folder_remove."""
+"""Requests about virtual folders: folder_make, folder_files, folder_remove.
+
+The disk may be slow, so background jobs make and remove folders.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import StageError
-from ..background import FAILED, BackgroundJobs, reported
+from ..background import BackgroundJobs, failure, reported
+from ..fork import die_with
 from ..runs.launcher import HelperView, start_helper
 from ..runs.worker import Worker
 from ..shared_resources import Resources
@@ -24,6 +28,19 @@ class FolderRequests:
         self._resources = resources
         self._add = add
         self._jobs = jobs
+
+    def folder_make(self, reply: PendingReply, folder: str, size: int, inodes: int) -> None:
+        """Have a virtual folder made. Raises SandboxdError."""
+        folders, warden = self._resources.folders, os.getpid()
+
+        def act() -> None:
+            die_with(warden)  # the next warden does not know of it
+            folders.make(folder, size, inodes)
+
+        def done(result: dict[str, Any] | None) -> None:
+            reply.finish(failure(result))
+
+        self._jobs.begin("make folder", reported(act), done, [])
 
     def folder_files(self, folder: str) -> Result:
         """Start a file helper that sees one virtual folder."""
@@ -42,10 +59,9 @@ class FolderRequests:
         folders = self._resources.folders
         folders.begin_removal(folder)
 
-        def removed(failure: dict[str, Any] | None) -> None:
+        def removed(result: dict[str, Any] | None) -> None:
             folders.end_removal(folder)
-            failure = FAILED if failure is None else failure
-            reply.finish(StageError(**failure) if failure else None)
+            reply.finish(failure(result))
 
         try:
             self._jobs.begin("remove folder", reported(lambda: folders.remove(folder)), removed, [])

@@ -1,4 +1,4 @@
-"""Provisioning of slots and virtual folders: the requests lease and folder_make.
+"""Provisioning of slots: the request lease.
 
 It takes the disk's time, which may be long, so a background job does it, and the reply is sent when
 the job has ended.
@@ -13,16 +13,13 @@ reply.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import Invalid, SandboxdError, StageError, Unavailable
 from ...model import Attachment, NetworkGrant, Workspace
-from ..background import FAILED, BackgroundJobs, reported
-from ..doctor.trial import die_with
+from ..background import BackgroundJobs, failure
 from ..leaks.rule import slot_of_group
 from ..shared_resources import Resources
 from .replies import PendingReply, Result
@@ -45,7 +42,7 @@ class _Lease:
 
 
 class Provisioning:
-    """Has slots and folders made in background jobs."""
+    """Has slots made in background jobs."""
 
     def __init__(
         self, resources: Resources, jobs: BackgroundJobs, teardown: Teardown, spares: Spares
@@ -171,8 +168,8 @@ class Provisioning:
         slot = resources.slots.lease(lease.session)
         slot.network = lease.network
 
-        def finish(error: StageError | None) -> None:
-            if error:
+        def finish(result: dict[str, Any] | None) -> None:
+            if error := failure(result):
                 self._teardown.begin(slot, lambda _: reply.refuse(error))
             else:
                 slot.ready = True
@@ -182,35 +179,10 @@ class Provisioning:
             resources.folders.lend(slot, lease.mounts)
             resources.workspaces.lend(slot, lease.workspace)
             work = making(resources, slot, lease.size, lease.inodes)
-            self._begin(f"make slot {slot.number}", work, finish, [slot.lock.fileno()])
+            self._jobs.begin(f"make slot {slot.number}", work, finish, [slot.lock.fileno()])
         except (SandboxdError, OSError):
             self._teardown.begin(slot, lambda _: None)
             raise
-
-    def folder_make(self, reply: PendingReply, folder: str, size: int, inodes: int) -> None:
-        """Have a virtual folder made. Raises SandboxdError."""
-        folders, warden = self._resources.folders, os.getpid()
-
-        def act() -> None:
-            die_with(warden)  # the next warden does not know of it
-            folders.make(folder, size, inodes)
-
-        self._begin("make folder", reported(act), reply.finish, [])
-
-    def _begin(
-        self,
-        name: str,
-        work: Callable[[], Any],
-        finish: Callable[[StageError | None], None],
-        keep: list[int],
-    ) -> None:
-        """Have `work` done, whose result are the fields of a StageError, or nothing."""
-
-        def done(failure: dict[str, Any] | None) -> None:
-            failure = FAILED if failure is None else failure
-            finish(StageError(**failure) if failure else None)
-
-        self._jobs.begin(name, work, done, keep)
 
 
 def busy(resources: Resources) -> frozenset[int | None]:

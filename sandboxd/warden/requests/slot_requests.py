@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import StageError
 from ...jail.stage import stage
 from ...model import Attachment, NetworkGrant, Workspace
-from ..background import FAILED, BackgroundJobs, reported
+from ..background import BackgroundJobs, failure, reported
 from ..runs.launcher import HelperView, start_helper
 from ..runs.worker import Worker
 from ..shared_resources import Resources
@@ -62,9 +62,8 @@ class SlotRequests:
             self._workers.add(worker)
             self._link(worker.slot, worker.run)
 
-        def completed(failure: dict[str, Any] | None) -> None:
-            failure = FAILED if failure is None else failure
-            error = StageError(**failure) if failure else None
+        def completed(result: dict[str, Any] | None) -> None:
+            error = failure(result)
             adoption.slot.ready = True
             try:
                 if error is None:

@@ -16,9 +16,8 @@ import time
 from typing import Any
 
 from ... import log
-from ...errors import StageError
 from ...free_space import FreeSpace
-from ..background import FAILED, BackgroundJobs
+from ..background import BackgroundJobs, failure
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from .slot_jobs import making
@@ -96,11 +95,9 @@ class Spares:
         work = making(self._resources, slot, shape.size, shape.inodes_of(shape.size))
 
         def done(result: dict[str, Any] | None) -> None:
-            error = FAILED if result is None else result
-            if error:
+            if error := failure(result):
                 self._retry_at = time.monotonic() + RETRY_S
-                text = str(StageError(**error))
-                log.event("spare.failed", logging.WARNING, slot=slot.number, error=text)
+                log.event("spare.failed", logging.WARNING, slot=slot.number, error=str(error))
             slot.ready = not error
             if error or self._is_closed or self._is_needed or shape != self._shape:
                 self._is_needed = False

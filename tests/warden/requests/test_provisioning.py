@@ -17,6 +17,7 @@ import pytest
 from sandboxd import procfs, wire
 from sandboxd.errors import Invalid, StageError
 from sandboxd.warden.background import BackgroundJobs
+from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.replies import PendingReply
 from sandboxd.warden.slots import flush, images
 from sandboxd.warden.slots.leases import Slot
@@ -57,7 +58,9 @@ class Work:
     def make_folder(self, folder: str) -> None:
         """Begin to make a folder."""
         reply = PendingReply(self.theirs, 1)
-        self.warden.provisioning.folder_make(reply, folder, 16 << 20, 1024)
+        warden = self.warden
+        requests = FolderRequests(warden.resources, lambda _: None, warden.jobs)
+        requests.folder_make(reply, folder, 16 << 20, 1024)
 
     def reply(self) -> dict[str, Any]:
         """The next reply, after all jobs have ended."""

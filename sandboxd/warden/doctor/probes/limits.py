@@ -15,8 +15,8 @@ from ....errors import StageError
 from ....jail.cgroup import OWN_TASKS, Group
 from ....jail.stage import expect
 from ....model import MIB
+from ...fork import die_with
 from ...runs.cgroups import Hierarchy
-from ..trial import die_with
 from . import ProbeContext
 
 SECONDS = 20.0
