@@ -2,7 +2,7 @@
 
 This table is the whole privileged surface of sandboxd. Both sides read it: the warden checks each
 request (`RequestChecker`) and finds the act by its name (warden/requests/dispatcher.py), the api's
-client checks each reply (`check_reply`), and the fake warden of the tests checks as the warden does.
+client checks each reply (`check_reply`), and the tests' fake warden checks as the warden does.
 
     request  {"op": name, "id": number, and exactly the arguments of the table}
     reply    {"id", "ok": true, and the fields of the table}, or

@@ -20,9 +20,9 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from sandboxd.api.access import parameters
-from sandboxd.api.access.parameters import BodyReader
+from sandboxd.api.http import body_reader
 from sandboxd.api.http.body_budget import BodyBudget, hold, release
+from sandboxd.api.http.body_reader import BodyReader
 
 from ..waiting import until
 from .bad_requests import assert_problem
@@ -206,8 +206,8 @@ def body_of(pieces: list[tuple[float, bytes]]) -> Any:
 def test_body_that_comes_too_slowly_is_408(
     monkeypatch: pytest.MonkeyPatch, pieces: list[tuple[float, bytes]], at_least: float
 ) -> None:
-    monkeypatch.setattr(parameters, "IDLE_S", 0.2)
-    monkeypatch.setattr(parameters, "RATE_MIN", 100)
+    monkeypatch.setattr(body_reader, "IDLE_S", 0.2)
+    monkeypatch.setattr(body_reader, "RATE_MIN", 100)
     began = time.monotonic()
     with pytest.raises(HTTPException) as refused:
         body_of(pieces)

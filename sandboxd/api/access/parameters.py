@@ -8,7 +8,6 @@ that are not UTF-8 come as lone surrogates in JSON or as %XX in a query, and are
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import re
@@ -18,10 +17,11 @@ from urllib.parse import parse_qs
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 
 from ...errors import Invalid
 from ..http.body_budget import hold
+from ..http.body_reader import BodyReader
 from ..http.route import Route
 from . import unserved
 from .ownership import OWNER, name_owner
@@ -35,15 +35,6 @@ VALUES_MAX = 100_000
 
 VALUE_COST = 128
 """Bytes that a value of a body counts in the total of all bodies, beside its text."""
-
-DROP_MAX = 64 << 20
-"""Bytes of a refused body that are read, so that its sender comes to read the response."""
-
-IDLE_S = 60.0
-"""Seconds without a byte of the body after which the request is refused."""
-
-RATE_MIN = 1024
-"""Bytes a second of a body that a client has to send, after the first IDLE_S."""
 
 _FIELDS_MAX = 100
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
@@ -276,42 +267,3 @@ def count_values(value: Any) -> int:
         if count + len(rest) > VALUES_MAX:
             raise Invalid("Malformed body", {"body": f"at most {VALUES_MAX} values are allowed"})
     return count
-
-
-class BodyReader:
-    """A request's body as it comes. A `patient` reader waits for bytes for ever."""
-
-    def __init__(self, request: Request, patient: bool = False) -> None:
-        self._receive = request.receive
-        self._ended = False
-        self._patient = patient
-        self._until = asyncio.get_running_loop().time() + IDLE_S
-
-    async def piece(self) -> bytes:
-        """The next bytes; none at the end. Raises HTTPException 408 when the client stops sending,
-        ClientDisconnect when it goes away."""
-        loop = asyncio.get_running_loop()
-        while not self._ended:
-            try:
-                until = None if self._patient else min(self._until, loop.time() + IDLE_S)
-                async with asyncio.timeout_at(until):
-                    message = await self._receive()
-            except TimeoutError:
-                raise HTTPException(408, headers={"connection": "close"}) from None
-            if message["type"] != "http.request":
-                raise ClientDisconnect()
-            self._ended = not message.get("more_body", False)
-            if piece := message.get("body", b""):
-                self._until += len(piece) / RATE_MIN
-                return bytes(piece)
-        return b""
-
-    async def drop(self) -> dict[str, str] | None:
-        """Read the rest of a refused body. Returns headers for the response: they close the
-        connection if the body is longer than DROP_MAX."""
-        dropped = 0
-        while piece := await self.piece():
-            dropped += len(piece)
-            if dropped > DROP_MAX:
-                return {"connection": "close"}
-        return None

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from typing import Any, TypedDict
 from urllib.parse import quote
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -21,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 from ...config import FilesConfig
 from ...errors import Invalid, NotFound, SandboxdError
 from ...model import HOME
-from ..access.parameters import BodyReader, NoParameters, ParameterSet, parameters, query_parameters
-from ..http.multipart import FileStart, UploadParser
-from ..http.problems import client_text
+from ..access.parameters import NoParameters, ParameterSet, parameters, query_parameters
+from ..http.body_reader import BodyReader, FormReader
+from ..http.multipart import FileStart
 from ..http.route import OCTETS
 from ..sessions.file_client import FileClient, FilesOwner, path
 from ..state import session, state
@@ -64,43 +63,39 @@ async def upload(request: Request) -> Response:
     query_parameters(request, NoParameters)
     place, limits = session(request), state(request).config.files
     body = BodyReader(request)
-    try:
-        parser = UploadParser(request.headers.get("content-type", "").encode("latin-1"))
+    async with body.dropped_on(SandboxdError):
+        form = FormReader(body, request.headers.get("content-type", ""))
         async with FileClient(place) as helper:
             await helper.begin_upload()
-            files, size = await _pass_on(body, parser, helper, limits)
+            files, size = await pass_files(form, await form.part(), helper, limits)
+            if not files:
+                raise Invalid("an upload has at least one file")
             await helper.commit()
-        annotate(request, files=files, bytes=size)
-    except SandboxdError as error:
-        if closing := await body.drop():
-            raise HTTPException(413, client_text(error), closing) from None
-        raise
+    annotate(request, files=files, bytes=size)
     return Response(status_code=204)
 
 
-async def _pass_on(
-    body: BodyReader, parser: UploadParser, helper: FileClient, limits: FilesConfig
+async def pass_files(
+    form: FormReader, part: FileStart | None, helper: FileClient, limits: FilesConfig
 ) -> tuple[int, int]:
-    """Pass the files of the body to the helper. Returns their number and bytes; raises Invalid if
-    they exceed a limit."""
-    files = size = total = 0
-    name = ""
-    while piece := await body.piece():
-        for event in parser.feed(piece):
-            if isinstance(event, FileStart):
-                files, size, name = files + 1, 0, event.name
-                if files > limits.upload_files:
-                    raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
-                await helper.begin_file(path(name, "filename"), event.mode)
-                continue
-            size, total = size + len(event), total + len(event)
+    """Pass the files of the form, of which `part` is the first, to the helper; their number and
+    bytes. Raises Invalid for a part that is no file, and if they exceed a limit."""
+    files = total = 0
+    while part:
+        if part.field:
+            raise Invalid(f"the part `{part.field}` is not taken here")
+        files, size = files + 1, 0
+        if files > limits.upload_files:
+            raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
+        await helper.begin_file(path(part.name, "filename"), part.mode)
+        while piece := await form.piece():
+            size += len(piece)
             if size > limits.upload_size:
                 why = f"Too large file (maximum {limits.upload_size} bytes)"
-                raise Invalid(why, {"filename": name})
-            await helper.write(event)
-    parser.end()
-    if not files:
-        raise Invalid("an upload has at least one file")
+                raise Invalid(why, {"filename": part.name})
+            await helper.write(piece)
+        total += size
+        part = await form.part()
     return files, total
 
 

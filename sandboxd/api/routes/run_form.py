@@ -8,32 +8,33 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections import deque
+import contextlib
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ...config import FilesConfig
-from ...errors import Invalid
+from ...errors import Invalid, SandboxdError
 from ...model import HOME
 from ..access.parameters import (
     BODY_MAX,
-    BodyReader,
     Parameters,
     ParameterSet,
     body_parameters,
     parameters,
 )
 from ..http.body_budget import hold
+from ..http.body_reader import BodyReader, FormReader
 from ..http.compression import decompressed
 from ..http.delivery import attended
-from ..http.multipart import FileStart, UploadParser
 from ..http.route import Content
 from ..sessions.file_client import FileClient, path
 from ..sessions.session import Session
 from ..sessions.sizes import encoded
+from .files import pass_files
 
 PART, ARCHIVE = "run", "archive"
 
@@ -77,20 +78,17 @@ class RunForm:
         self._request = request
         content_type = request.headers.get("content-type", "")
         is_form = content_type.partition(";")[0].strip().lower() == CONTENT.media[0]
-        fields = (PART, ARCHIVE)
-        self._parser = UploadParser(content_type.encode("latin-1"), fields) if is_form else None
-        self._events: deque[FileStart | bytes] = deque()
-        self._ended = False
+        self._form = FormReader(self._body, content_type, (PART, ARCHIVE)) if is_form else None
 
     async def parameters(self, kind: type[Parameters]) -> Parameters:
         """The parameters. Raises as access/parameters.py, and Invalid for a form without them."""
-        if self._parser is None:
+        if self._form is None:
             return await parameters(self._request, kind)
-        part = await self._part()
+        part = await self._form.part()
         if part is None or part.field != PART:
             raise Invalid(f"the first part of the form must be `{PART}`, the parameters as JSON")
         data = bytearray()
-        while piece := await self._piece():
+        while piece := await self._form.piece():
             data += piece
             if len(data) > BODY_MAX:
                 closing = await self._body.drop()
@@ -102,22 +100,22 @@ class RunForm:
     async def attended(self, work: Coroutine[Any, Any, bool]) -> bool:
         """The result of `work`, which is cancelled if the client hangs up. The rest of a form is
         still to come, so the end of its client is not seen before."""
-        return await (work if self._parser else attended(self._request, work))
+        return await (work if self._form else attended(self._request, work))
 
-    async def drop(self) -> dict[str, str] | None:
-        """As BodyReader.drop, for a request that is refused."""
-        return await self._body.drop() if self._parser else None
+    def dropped_on(self, *refusals: type[SandboxdError]) -> AbstractAsyncContextManager[None]:
+        """As BodyReader.dropped_on; parameters alone have been read already."""
+        return self._body.dropped_on(*refusals) if self._form else contextlib.nullcontext()
 
     async def upload(
         self, place: Session, inline: list[tuple[InlineFile, bytes]], limits: FilesConfig
     ) -> int:
         """Put the files of the request into the workdir; their number. Raises Invalid, and the
         refusals of the file helper."""
-        part = await self._part() if self._parser else None
-        if part and part.field == ARCHIVE:
+        part = await self._form.part() if self._form else None
+        if self._form and part and part.field == ARCHIVE:
             if inline:
                 raise Invalid("files and an archive are not taken together")
-            return await self._unpack(place)
+            return await self._unpack(place, self._form)
         if part is None and not inline:
             return 0
         async with FileClient(place) as helper:
@@ -125,64 +123,19 @@ class RunForm:
             for file, data in inline:
                 await helper.begin_file(path(file.name, "files.name"), int(file.mode, 8))
                 await helper.write(data)
-            count = await self._pass_on(helper, part, limits)
+            count = len(inline)
+            if self._form:
+                count += (await pass_files(self._form, part, helper, limits))[0]
             await helper.commit()
-        return len(inline) + count
-
-    async def _pass_on(
-        self, helper: FileClient, part: FileStart | None, limits: FilesConfig
-    ) -> int:
-        """Pass the files of the form to the helper; their number."""
-        count = 0
-        while part:
-            if part.field:
-                raise Invalid(f"the part `{part.field}` is not taken here")
-            count, size = count + 1, 0
-            if count > limits.upload_files:
-                raise Invalid(f"Too many files (maximum {limits.upload_files} at once)")
-            await helper.begin_file(path(part.name, "filename"), part.mode)
-            while piece := await self._piece():
-                size += len(piece)
-                if size > limits.upload_size:
-                    why = f"Too large file (maximum {limits.upload_size} bytes)"
-                    raise Invalid(why, {"filename": part.name})
-                await helper.write(piece)
-            part = await self._part()
         return count
 
-    async def _unpack(self, place: Session) -> int:
+    @staticmethod
+    async def _unpack(place: Session, form: FormReader) -> int:
         async with FileClient(place) as helper:
             await helper.begin_archive(HOME)
-            async for piece in decompressed(self._piece, "identity"):
+            async for piece in decompressed(form.piece, "identity"):
                 await helper.write(piece)
-            if await self._part():
+            if await form.part():
                 raise Invalid(f"nothing comes behind the part `{ARCHIVE}`")
             answer = await helper.commit()
         return int(answer["files"])
-
-    async def _part(self) -> FileStart | None:
-        """The beginning of the next part; None: there is none. The rest of this part is dropped."""
-        while event := await self._event():
-            self._events.popleft()
-            if isinstance(event, FileStart):
-                return event
-        return None
-
-    async def _piece(self) -> bytes:
-        """The next bytes of the part; none at its end."""
-        event = await self._event()
-        if not isinstance(event, bytes):
-            return b""
-        self._events.popleft()
-        return event
-
-    async def _event(self) -> FileStart | bytes | None:
-        """The next event, which stays the next one; None at the end of the form."""
-        assert self._parser
-        while not self._events and not self._ended:
-            if piece := await self._body.piece():
-                self._events.extend(event for event in self._parser.feed(piece) if event)
-            else:
-                self._ended = True
-                self._parser.end()
-        return self._events[0] if self._events else None

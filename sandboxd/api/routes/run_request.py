@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict, ca
 
 import msgspec
 from msgspec import Meta
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from ...errors import Invalid, SandboxdError
@@ -28,7 +27,6 @@ from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, Parameters, ParameterSet, fold, inner, typed
 from ..http.body_budget import hold
 from ..http.delivery import attended
-from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
 from ..sessions.cases import CaseOptions, Task, task
@@ -116,12 +114,8 @@ class RunResponse(TypedDict):
 async def run(request: Request) -> JsonResponse[RunResponse]:
     """POST /run: a session for one request. Files, a build and runs go in, and results come out."""
     form = RunForm(request)
-    try:
+    async with form.dropped_on(SandboxdError):
         return JsonResponse(await _carry_out(request, form))
-    except SandboxdError as error:
-        if closing := await form.drop():
-            raise HTTPException(413, client_text(error), closing) from None
-        raise
 
 
 async def _carry_out(request: Request, form: RunForm) -> RunResponse:

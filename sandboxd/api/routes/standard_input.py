@@ -18,7 +18,8 @@ from starlette.requests import Request
 
 from ...errors import Invalid, SandboxdError
 from ...runs.stdin_stream import StdinStream
-from ..access.parameters import BodyReader, ParameterSet, query_parameters
+from ..access.parameters import ParameterSet, query_parameters
+from ..http.body_reader import BodyReader
 from ..http.responses import JsonResponse
 from ..state import session
 from ..telemetry.audit_log import annotate

@@ -21,14 +21,14 @@ from starlette.responses import Response
 from ...errors import AuthFailed, Invalid, QuotaExceeded, SandboxdError
 from ..access.callers import is_user
 from ..access.ownership import caller
-from ..access.parameters import BodyReader, ParameterSet, parameters, query_parameters
+from ..access.parameters import ParameterSet, parameters, query_parameters
 from ..folders import tus
 from ..folders.registry import Folder
 from ..folders.tokens import Purpose, Token
 from ..folders.tus import TusError
 from ..http import ranges
+from ..http.body_reader import BodyReader
 from ..http.connections import know
-from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..http.route import OCTETS
 from ..sessions.file_client import FileClient
@@ -181,13 +181,8 @@ async def offset(request: Request) -> Response:
 async def patch(request: Request) -> Response:
     """PATCH UPLOAD?token=: further bytes of the upload; the last ones complete it."""
     body = BodyReader(request)
-    try:
+    async with body.dropped_on(SandboxdError, HTTPException):
         have, size = await _patched(request, body)
-    except (SandboxdError, HTTPException) as error:
-        if closing := await body.drop():
-            text = error.detail if isinstance(error, HTTPException) else client_text(error)
-            raise HTTPException(413, text, closing) from None
-        raise
     return Response(status_code=204, headers=tus.answer(have, size))
 
 

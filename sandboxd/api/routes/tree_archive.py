@@ -12,15 +12,14 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...errors import Invalid, SandboxdError
 from ...model import HOME
-from ..access.parameters import BodyReader, ParameterSet, parameters, query_parameters
+from ..access.parameters import ParameterSet, parameters, query_parameters
+from ..http.body_reader import BodyReader
 from ..http.compression import ENCODINGS, compressor, decompressed
-from ..http.problems import client_text
 from ..http.responses import JsonResponse
 from ..http.route import OCTETS, Content
 from ..sessions.file_client import FileClient, path
@@ -61,16 +60,11 @@ async def put(request: Request) -> JsonResponse[ArchiveCounts]:
     directory = path(query_parameters(request, PutArchive).path or HOME, "path")
     body = BodyReader(request)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    try:
-        async with FileClient(place) as helper:
-            await helper.begin_archive(directory)
-            async for piece in decompressed(body.piece, encoding):
-                await helper.write(piece)
-            answer = await helper.commit()
-    except SandboxdError as error:
-        if closing := await body.drop():
-            raise HTTPException(413, client_text(error), closing) from None
-        raise
+    async with body.dropped_on(SandboxdError), FileClient(place) as helper:
+        await helper.begin_archive(directory)
+        async for piece in decompressed(body.piece, encoding):
+            await helper.write(piece)
+        answer = await helper.commit()
     counts: ArchiveCounts = {
         "files": int(answer["files"]),
         "directories": int(answer["directories"]),
