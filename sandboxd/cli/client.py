@@ -80,13 +80,26 @@ class Client:
         self._http.close()
 
     def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Any:
-        """One request; the JSON of its response, or None for an empty one."""
+        """One request; the JSON of its response, or None for an empty one. `kwargs` are those of
+        httpx: `content`, for one, is a body of any length."""
         try:
             response = self._http.request(method, path, json=body, **kwargs)
         except httpx.HTTPError as error:
             raise ConnectionLost(f"the daemon does not answer: {error}") from None
         raise_for(response)
         return response.json() if response.content else None
+
+    @contextlib.contextmanager
+    def _stream(self, path: str, **kwargs: Any) -> Iterator[httpx.Response]:
+        """The response to a GET, whose content comes while the block reads it."""
+        try:
+            with self._http.stream("GET", path, **kwargs) as response:
+                if response.is_error:
+                    response.read()
+                raise_for(response)
+                yield response
+        except httpx.HTTPError as error:
+            raise ConnectionLost(f"the daemon does not answer: {error}") from None
 
     def answers(self) -> bool:
         """Whether the daemon answers."""
@@ -96,34 +109,17 @@ class Client:
             return False
         return True
 
-    def send(self, path: str, content: Iterable[bytes], headers: dict[str, str]) -> None:
-        """A PATCH with a body of any length."""
-        try:
-            response = self._http.patch(path, content=content, headers=headers)
-        except httpx.HTTPError as error:
-            raise ConnectionLost(f"the daemon does not answer: {error}") from None
-        raise_for(response)
-
     @contextlib.contextmanager
     def chunks(self, path: str) -> Iterator[Iterator[bytes]]:
         """The content of a file."""
-        try:
-            with self._http.stream("GET", path) as response:
-                if response.is_error:
-                    response.read()
-                raise_for(response)
-                yield response.iter_raw()
-        except httpx.HTTPError as error:
-            raise ConnectionLost(f"the daemon does not answer: {error}") from None
+        with self._stream(path) as response:
+            yield response.iter_raw()
 
-    def put(self, path: str, content: Iterator[bytes]) -> Any:
-        """A request with a body of any length; the JSON of its response."""
-        try:
-            response = self._http.put(path, content=content)
-        except httpx.HTTPError as error:
-            raise ConnectionLost(f"the daemon does not answer: {error}") from None
-        raise_for(response)
-        return response.json()
+    @contextlib.contextmanager
+    def lines(self, path: str) -> Iterator[Iterator[str]]:
+        """The lines of a response that is a stream of text."""
+        with self._stream(path) as response:
+            yield response.iter_lines()
 
     def create(
         self, image: str, config: dict[str, Any], name: str = "", enqueue: bool = False
@@ -141,33 +137,14 @@ class Client:
         description: dict[str, Any] = self.call("POST", "/session", body)
         return description
 
-    @contextlib.contextmanager
-    def lines(self, path: str) -> Iterator[Iterator[str]]:
-        """The lines of a response that is a stream of text."""
-        try:
-            with self._http.stream("GET", path) as response:
-                if response.is_error:
-                    response.read()
-                raise_for(response)
-                yield response.iter_lines()
-        except httpx.HTTPError as error:
-            raise ConnectionLost(f"the daemon does not answer: {error}") from None
-
     def put_archive(self, session: str, path: str, chunks: Iterable[bytes]) -> dict[str, Any]:
         """Unpack a tar in the directory `path` of /home/work, as a whole or not at all; the numbers
         of its `files`, `directories`, `links` and `bytes`."""
-        try:
-            response = self._http.put(
-                f"/session/{session}/archive",
-                params={"path": path},
-                content=chunks,
-                headers={"Content-Type": "application/x-tar"},
-                timeout=httpx.Timeout(CALL_S, read=None),  # the disk may be slow
-            )
-        except httpx.HTTPError as error:
-            raise ConnectionLost(f"the daemon does not answer: {error}") from None
-        raise_for(response)
-        counts: dict[str, Any] = response.json()
+        counts: dict[str, Any] = self.call(
+            "PUT", f"/session/{session}/archive", params={"path": path}, content=chunks,
+            headers={"Content-Type": "application/x-tar"},
+            timeout=httpx.Timeout(CALL_S, read=None),  # the disk may be slow
+        )  # fmt: skip
         return counts
 
     @contextlib.contextmanager
@@ -175,14 +152,8 @@ class Client:
         """The tar of what matches one of the patterns `match` in the directory `path` of
         /home/work; without patterns, of everything there. Raises NotFound for no such directory."""
         params = {"path": path, "match": match}
-        try:
-            with self._http.stream("GET", f"/session/{session}/archive", params=params) as response:
-                if response.is_error:
-                    response.read()
-                raise_for(response)
-                yield ArchiveStream(response)
-        except httpx.HTTPError as error:
-            raise ConnectionLost(f"the daemon does not answer: {error}") from None
+        with self._stream(f"/session/{session}/archive", params=params) as response:
+            yield ArchiveStream(response)
 
 
 class ArchiveStream:

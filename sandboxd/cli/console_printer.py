@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import signal
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 from ..errors import SandboxdError
 from .client import Client, ConnectionLost
 from .main import FAULT, TIMED_OUT
-from .patience import COMES_BACK_S, RETRY_S
+from .patience import COMES_BACK_S, Absence
 from .reporter import Reporter
 from .stdin_sender import InputSource, StdinSender
 from .turn import Turn
@@ -52,8 +53,7 @@ class ConsolePrinter:
     def follow(self, source: InputSource, exec_only: bool) -> int:
         """Start the run and print it until its end; the exit status for the shell. The program gets
         the input `source`, if `exec_only` not before the build has ended."""
-        retry_s = COMES_BACK_S if self._client.comes_back else 0.0
-        sender = StdinSender(self._client, source, self._say, retry_s)
+        sender = StdinSender(self._client, source, self._say)
         signal.signal(signal.SIGINT, self._on_interrupt)
         signal.signal(signal.SIGTERM, self._on_terminate)
         streams = not exec_only
@@ -93,21 +93,17 @@ class ConsolePrinter:
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         """The result of a call, which is repeated after a restart of the daemon."""
-        path, until = f"/session/{self._session}", 0.0
+        path, absence = f"/session/{self._session}", Absence(self._client)
         while True:
             try:
                 result: dict[str, Any] = self._client.call("POST", path, call)["result"]
                 return result
             except ConnectionLost as error:
-                now = time.monotonic()
-                if not self._client.comes_back or (until and now > until):
+                text = f"{error}; the run goes on, trying for {COMES_BACK_S:.0f} s"
+                if not absence.wait(functools.partial(self._say.warning, text)):
                     raise
-                if not until:
-                    until = now + COMES_BACK_S
-                    self._say.warning(f"{error}; the run goes on, trying for {COMES_BACK_S:.0f} s")
                 if call["mode"] == "input":  # the next result shows whether it arrived
                     call = call | {"mode": "continue"}
-            time.sleep(RETRY_S)
 
     def _on_interrupt(self, *_: object) -> None:
         """Ctrl-C. The first one is for the program, a second one ends the command."""

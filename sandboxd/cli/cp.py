@@ -13,10 +13,10 @@ from ..errors import ConfigError, Refused
 from .client import Client
 from .daemon_socket import running_daemon
 from .exclusion import exclusion
-from .holder import hold
+from .holder import hold_named
 from .local_tree import LocalTree
 from .main import FAULT
-from .references import remote, session_facts, session_path
+from .references import remote, session_path
 from .reporter import Reporter
 from .results import check_destination, fetch
 from .tree_upload import upload
@@ -41,14 +41,8 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _session(client: Client, ref: str) -> str:
-    session = str(session_facts(client, ref)["sessionId"])
-    hold(client, session)
-    return session
-
-
 def _fetch(client: Client, ref: str, path: str, destination: str, say: Reporter) -> int:
-    session = _session(client, ref)
+    session = hold_named(client, ref)
     if os.path.isdir(destination):
         outcome = fetch(client, session, [path or "."], destination, say)
     else:
@@ -78,7 +72,7 @@ def _send(client: Client, source: str, ref: str, path: str, say: Reporter) -> No
         raise ConfigError(f"{source}: no such file or directory")
     if not (os.path.isfile(source) or os.path.isdir(source)):
         raise ConfigError(f"{source} is no file or directory; only these can be copied")
-    session = _session(client, ref)
+    session = hold_named(client, ref)
     name = os.path.basename(os.path.abspath(source))
     if not path or path.endswith("/") or _is_directory(client, session, path):
         path = os.path.join(path, name)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 
 from ..config import METRICS, SOCKET, STATE_DIR
-from .options import count, seconds, socket, socket_or_private
+from .options import Command, count, seconds, socket, socket_or_private
 
 
-def leaks(command: argparse.ArgumentParser) -> None:
-    """The options of `sandboxd leaks`."""
+def _leaks(command: argparse.ArgumentParser) -> None:
     command.description = (
         "The daemon compares its leases with the state of the kernel, removes what belongs to no "
         "session, and names it. Exits with 1 if there was a leak."
@@ -18,8 +17,7 @@ def leaks(command: argparse.ArgumentParser) -> None:
     socket(command)
 
 
-def serve(command: argparse.ArgumentParser) -> None:
-    """The options of `sandboxd serve`."""
+def _serve(command: argparse.ArgumentParser) -> None:
     command.description = "Runs until SIGTERM. Prints one line when the daemon is ready."
     add = command.add_argument
     add(
@@ -41,8 +39,7 @@ def serve(command: argparse.ArgumentParser) -> None:
     add("--private", metavar="DIR", help=argparse.SUPPRESS)
 
 
-def drain(command: argparse.ArgumentParser) -> None:
-    """The options of `sandboxd drain`."""
+def _drain(command: argparse.ArgumentParser) -> None:
     command.description = (
         "The daemon refuses new sessions and runs (503) until --undo or its next start. Runs that "
         "go on may end; runs in a queue stay there, also over a restart."
@@ -61,15 +58,13 @@ def drain(command: argparse.ArgumentParser) -> None:
     socket(command)
 
 
-def runtimes(command: argparse.ArgumentParser) -> None:
-    """The options of `sandboxd runtimes`."""
+def _runtimes(command: argparse.ArgumentParser) -> None:
     command.description = "Lists the runtimes, and the reason for each one that is absent."
     command.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")
     command.add_argument("--json", action="store_true", help="a list of objects instead of a table")
 
 
-def keypair(command: argparse.ArgumentParser) -> None:
-    """The options of `sandboxd keypair`."""
+def _keypair(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Keypairs sign the requests of clients. A running daemon sees changes at once."
     )
@@ -95,8 +90,7 @@ def keypair(command: argparse.ArgumentParser) -> None:
         action.add_argument("--config", metavar="FILE", help="TOML; see docs/operations.md")
 
 
-def doctor(command: argparse.ArgumentParser) -> None:
-    """The options of `sandboxd doctor`."""
+def _doctor(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Tests, in throw-away processes, each protection that sandboxd relies on, and prints the "
         "result and the remedy. Exits with 0 if everything in [require] of the configuration "
@@ -108,8 +102,7 @@ def doctor(command: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="JSON instead of text")
 
 
-def selftest(command: argparse.ArgumentParser) -> None:
-    """The options of `sandboxd selftest`."""
+def _selftest(command: argparse.ArgumentParser) -> None:
     command.description = (
         "Attacks the daemon at --socket, or a private one, from inside of new sessions; as root it "
         "also looks at them from the host. The attacks do no harm where a protection is missing. "
@@ -135,3 +128,14 @@ def selftest(command: argparse.ArgumentParser) -> None:
     add("--image", metavar="NAME", default="python", help="runtime of the sessions (python)")
     add("--json", action="store_true", help="JSON instead of text")
     socket_or_private(command)
+
+
+COMMANDS: tuple[Command, ...] = (
+    ("serve", "be the daemon", _serve),
+    ("drain", "start nothing new, and wait for the runs that go on", _drain),
+    ("runtimes", "list what this host can run", _runtimes),
+    ("keypair", "create and manage the keys of clients", _keypair),
+    ("doctor", "test what this host can guarantee", _doctor),
+    ("selftest", "attack this installation, and check that every attack fails", _selftest),
+    ("leaks", "find and remove resources that belong to no session", _leaks),
+)

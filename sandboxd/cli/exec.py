@@ -5,25 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-import signal
 from typing import Any
 
 from ..errors import ConfigError
 from .console_printer import ConsolePrinter
 from .daemon_socket import running_daemon
-from .holder import hold
+from .holder import hold_named
 from .parent_watch import end_with_parent
 from .program_input import is_interactive, source
-from .references import session_facts
 from .reporter import Reporter
 from .session_variables import variables
-from .temporary_session import step_seconds, terminated
+from .temporary_session import end_at_signals, step_seconds
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminated)
+    end_at_signals()
     if args.with_parent:
         end_with_parent()
     words = _command(args.words)
@@ -38,8 +35,7 @@ def main(args: argparse.Namespace) -> int:
     if is_interactive(args, stdin):
         options["interactive"] = True
     with contextlib.closing(running_daemon(args.socket)) as client:
-        session = str(session_facts(client, args.session)["sessionId"])
-        hold(client, session)
+        session = hold_named(client, args.session)
         code = ConsolePrinter(client, session, options, say).follow(stdin, exec_only=False)
     say.end(code)
     return code

@@ -132,7 +132,8 @@ def _send_file(client: Client, source: str, name: str, path: str) -> None:
                     "Content-Type": "application/offset+octet-stream",
                 }
                 content = iter(lambda: file.read(CHUNK), b"")
-                client.send(f"{UPLOAD}?token={quote(token, safe='')}", content, headers)
+                path = f"{UPLOAD}?token={quote(token, safe='')}"
+                client.call("PATCH", path, content=content, headers=headers)
     except OSError as error:
         raise ConfigError(f"{source}: {error.strerror}") from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 
 from ..config import RESULTS_S
 from .client import Client
@@ -15,7 +14,7 @@ from .private_daemon import PrivateDaemon, private_daemon
 from .references import session_facts
 from .reporter import Reporter
 from .results import check_writable, command, fetch
-from .temporary_session import renew, terminated
+from .temporary_session import end_at_signals, renew
 
 MISSING = 1
 """Exit status when a name matched nothing."""
@@ -23,8 +22,7 @@ MISSING = 1
 
 def main(args: argparse.Namespace) -> int:
     """Fetch the results; 0 when all of them are there."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminated)
+    end_at_signals()
     say = Reporter(args.quiet, args.json)
     check_writable(args.into)
     with contextlib.ExitStack() as stack:

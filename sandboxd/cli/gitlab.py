@@ -19,7 +19,6 @@ import json
 import os
 import secrets
 import shlex
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -31,12 +30,12 @@ from .client import Client
 from .console_printer import ConsolePrinter
 from .daemon_socket import running_daemon
 from .gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
-from .holder import hold
+from .holder import hold_named
 from .parent_watch import end_with_parent
-from .references import session_facts, session_path
+from .references import session_path
 from .reporter import Reporter
 from .stdin_sender import InputSource
-from .temporary_session import create, renew, resources, terminated
+from .temporary_session import create, end_at_signals, renew, resources
 from .turn import Turn
 
 GAP_S = 300.0
@@ -47,8 +46,7 @@ SCRIPT = "script"
 
 def main(args: argparse.Namespace) -> int:
     """Carry out one stage; the exit status for the runner."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminated)
+    end_at_signals()
     say = Reporter(quiet=False, as_json=False)
     try:
         return _STAGES[args.action](args, say)
@@ -110,8 +108,7 @@ def _run(args: argparse.Namespace, say: Reporter) -> int:
         raise Unavailable(f"{args.script}: {error.strerror}") from None
     end_with_parent()
     with contextlib.closing(running_daemon(args.socket)) as client:
-        session = str(session_facts(client, session_name(job))["sessionId"])
-        hold(client, session)
+        session = hold_named(client, session_name(job))
         place = f"/tmp/.sandboxd-{secrets.token_hex(8)}"
         carry_in(client, session, place, {SCRIPT: script})
         options = {

@@ -11,7 +11,8 @@ import time
 
 from ..errors import NotFound, SandboxdError
 from .client import Client
-from .patience import COMES_BACK_S, RETRY_S
+from .patience import RETRY_S, Absence
+from .references import session_facts
 
 SILENCE_S = 60.0
 """Seconds without a line after which the connection counts as broken: the daemon sends one every
@@ -28,6 +29,13 @@ def hold(client: Client, session: str) -> None:
         raise holder.error
 
 
+def hold_named(client: Client, ref: str) -> str:
+    """Hold the session of this name or UUID; its UUID. Raises as `hold`, with the remedy."""
+    session = str(session_facts(client, ref)["sessionId"])
+    hold(client, session)
+    return session
+
+
 class _Holder(threading.Thread):
     """The thread. `first` is set when the session is held, or when it cannot be: `error`."""
 
@@ -40,24 +48,24 @@ class _Holder(threading.Thread):
 
     def run(self) -> None:
         """Hold the session until it has ended, or the daemon stays away."""
-        until = 0.0
+        absence = Absence(self._client)
         while True:
             try:
                 with self._client.lines(self._path) as lines:
                     next(lines)
                     self.first.set()
-                    until = 0.0
+                    absence.end()
                     for _ in lines:
                         pass
             except NotFound as error:
                 self._end(error)
                 return
             except SandboxdError as error:
-                until = until or time.monotonic() + COMES_BACK_S
-                if not self._client.comes_back or time.monotonic() > until:
+                if not absence.wait():
                     self._end(error)
                     return
-            time.sleep(RETRY_S)
+            else:
+                time.sleep(RETRY_S)
 
     def _end(self, error: SandboxdError) -> None:
         if not self.first.is_set():

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 
 from ..config import SOCKET
+
+Command = tuple[str, str, Callable[[argparse.ArgumentParser], None]]
+"""A command: its name, a line of help, and the function that adds its options."""
 
 PRIVATE = ""
 """The socket of `--private`: no socket."""

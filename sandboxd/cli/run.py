@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import os
 import shlex
-import signal
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +39,9 @@ from .temporary_session import (
     connect_or_start,
     create,
     deleted,
+    end_at_signals,
     resources,
     step_seconds,
-    terminated,
 )
 from .tree_upload import upload
 from .turn import Turn
@@ -58,8 +57,7 @@ an empty value lets Python write its output at its own speed."""
 
 def main(args: argparse.Namespace) -> int:
     """Run the folder; the exit status of its program."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminated)
+    end_at_signals()
     if args.with_parent:
         end_with_parent()
     say = Reporter(args.quiet, args.json)

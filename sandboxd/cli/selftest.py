@@ -7,7 +7,6 @@ import contextlib
 import fnmatch
 import json
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ..errors import ConfigError
 from ..selftest import host_view, runner
 from ..selftest.attack import Attack, Judgement
 from .reporter import Reporter
-from .temporary_session import connect, create, deleted, terminated
+from .temporary_session import connect, create, deleted, end_at_signals
 
 NOT_HELD = 1
 """Exit status when an attack succeeded, or did not come to its end."""
@@ -37,8 +36,7 @@ class Line:
 
 def main(args: argparse.Namespace) -> int:
     """Carry out the attacks; 0 when all of them failed."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminated)
+    end_at_signals()
     if args.workspace and os.geteuid() == 0:
         raise ConfigError("root has no workspaces: run this as the user whose directory it is")
     attacks = _select(args.only, args.kind, bool(args.workspace))

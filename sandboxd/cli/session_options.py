@@ -1,12 +1,13 @@
-"""The options of the commands for sessions that exist, and for virtual folders."""
+"""The options of the commands for sessions and for virtual folders."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 from .options import (
+    LIMIT,
+    NETWORK,
+    Command,
     environment,
     seconds,
     session_settings,
@@ -17,10 +18,110 @@ from .options import (
 )
 
 
-def add(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the commands."""
-    for name, help, options in _COMMANDS:
-        options(commands.add_parser(name, help=help))
+def _run(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Uploads FOLDER into a new session, runs its steps and shows the console live. Exits with "
+        "the program's exit code; 124: a time limit, 125: sandboxd's own failure, 2: a mistake in "
+        "the command line. Uses the daemon that runs, or starts a private one for this run."
+    )
+    add = command.add_argument
+    add(
+        "folder", metavar="FOLDER", nargs="?",
+        help="the folder to upload, without .git, .hg and .svn",
+    )  # fmt: skip
+    add(
+        "--workspace", metavar="DIR",
+        help="upload nothing: the program works in this directory of yours itself, which is below "
+        "one of the [workspaces] paths of the daemon",
+    )  # fmt: skip
+    add("--image", metavar="NAME", help="runtime; default: detected from the files in FOLDER")
+    add("--clean", metavar="CMD", help="shell command before the build")
+    add("--build", metavar="CMD", help="shell command; '*' for the runtime's default")
+    add("--exec", metavar="CMD", help="shell command; '*' for the runtime's default")
+    add(
+        "--get", metavar="PATH", nargs="+", default=[],
+        help="fetch these results at the end; *, ** and ? are wildcards, to be quoted",
+    )  # fmt: skip
+    add("--into", metavar="DIR", default=".", help="where --get puts them (default: here)")
+    _left_out(command)
+    session_settings(command)
+    add("--timeout", metavar="SECONDS", type=seconds, help="time limit of exec")
+    add("--build-timeout", metavar="SECONDS", type=seconds, help="time limit of build")
+    wait(command)
+    with_parent(command)
+    add(
+        "--cases", metavar="FILE",
+        help="run exec once for each case: a JSON file, or a directory with NAME.in and NAME.out",
+    )  # fmt: skip
+    add("--stop-on-failure", action="store_true", help="end at the first case that fails")
+    add("--keep", action="store_true", help="let the session stay, for 'sandboxd exec'")
+    add("--name", metavar="NAME", default="", help="the name of the session")
+    add(
+        "--stdin",
+        metavar="FILE",
+        help="exec's standard input, any bytes; default: this command's own, for all steps",
+    )
+    add(
+        "--interactive", "-i", action=argparse.BooleanOptionalAction,
+        help="exec has a terminal for its input and output, which makes prompts of all languages "
+        "appear at once; default: if standard input and output of this command are a terminal",
+    )  # fmt: skip
+    add(
+        "--quiet", "-q", action="store_true",
+        help="print only the program's output, and the reason if a limit or a build ended it",
+    )  # fmt: skip
+    add("--json", action="store_true", help="events as JSON, one a line, on standard output")
+    socket_or_private(command)
+
+
+def _left_out(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--exclude", metavar="GLOB", action="append", default=[],
+        help="leave out these names at any depth, or with a / this path in FOLDER",
+    )  # fmt: skip
+    add(
+        "--exclude-from", metavar="FILE", action="append", default=[],
+        help="leave out what FILE names by the rules of .gitignore",
+    )  # fmt: skip
+    add("--include-vcs", action="store_true", help="upload .git, .hg and .svn too")
+
+
+def _get(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Fetches files of SESSION. 'sandboxd run' prints the command when it could not fetch the "
+        "results itself; they stay for a day. Exits with 1 if a name matched nothing, and with 125 "
+        "if results could not be fetched."
+    )
+    add = command.add_argument
+    add("session", metavar="SESSION", help="its name or UUID")
+    add(
+        "names", metavar="PATH", nargs="+",
+        help="below /home/work; *, ** and ? are wildcards, to be quoted",
+    )  # fmt: skip
+    add("--into", metavar="DIR", default=".", help="where to put them (default: here)")
+    add("--rm", action="store_true", help="delete the session when everything is fetched")
+    add("--state", metavar="DIR", help="of a private daemon that is over; 'run' prints it")
+    add("--quiet", "-q", action="store_true", help="print only warnings")
+    add("--json", action="store_true", help="events as JSON, one a line, on standard output")
+    socket(command)
+
+
+def _shell(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Connects this terminal to a shell in the session NAME. If no session has that name, a "
+        "new one with the runtime NAME is created and deleted when the shell ends. Exits with "
+        "the shell's exit code, or as 'run' does."
+    )
+    add = command.add_argument
+    add("name", metavar="NAME", help="a session, or a runtime such as c or python")
+    add("--env", metavar="NAME=VALUE", action="append", default=[], help="in a new session")
+    add("--mem", metavar="SIZE", help="memory limit of a new session, such as 512m or 2g")
+    add("--cpus", metavar="N", help="share of CPUs of a new session, such as 0.5 or 2")
+    add("--limit", metavar="NAME=VALUE", action="append", default=[], help=LIMIT)
+    add("--network", metavar="PROFILE", help=NETWORK)
+    add("--quiet", "-q", action="store_true", help="print only the terminal's output")
+    socket_or_private(command)
 
 
 def _exec(command: argparse.ArgumentParser) -> None:
@@ -157,7 +258,10 @@ def _gitlab(command: argparse.ArgumentParser) -> None:
         socket(action)
 
 
-_COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
+COMMANDS: tuple[Command, ...] = (
+    ("run", "upload a folder, build and run it, show its output", _run),
+    ("get", "fetch files of a session, such as results of a run", _get),
+    ("shell", "open a terminal in a session", _shell),
     ("exec", "run a command in a session", _exec),
     ("sh", "the shell of a CI system: run a script in a session", _sh),
     ("ps", "list the sessions", _ps),

@@ -13,7 +13,6 @@ import contextlib
 import os
 import secrets
 import shlex
-import signal
 import stat
 from typing import Any, BinaryIO
 
@@ -22,7 +21,7 @@ from .carried_files import carry_in, carry_out
 from .ci_system import system_environment
 from .client import Client
 from .console_printer import ConsolePrinter
-from .holder import hold
+from .holder import hold_named
 from .parent_watch import end_with_parent
 from .passed_on import directories, environment, inside_directories
 from .program_input import source
@@ -33,9 +32,9 @@ from .temporary_session import (
     connect,
     create,
     deleted,
+    end_at_signals,
     resources,
     step_seconds,
-    terminated,
 )
 from .turn import Turn
 from .workspace_place import place_of, use_workspace
@@ -45,8 +44,7 @@ SCRIPT = "script"
 
 def main(args: argparse.Namespace) -> int:
     """Run the script; its exit status."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminated)
+    end_at_signals()
     end_with_parent()
     script = _script(args)
     ref = args.session or os.environ.get("SANDBOXD_SESSION", "")
@@ -59,8 +57,7 @@ def main(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say, image)))
         if ref:
-            ref = str(session_facts(client, ref)["sessionId"])
-            hold(client, ref)
+            ref = hold_named(client, ref)
         else:
             ref = create(client, image, config, turn)
             stack.enter_context(deleted(client, ref))

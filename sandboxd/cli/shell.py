@@ -31,7 +31,7 @@ from .client import USER_AGENT, Client, raise_for
 from .endpoint import websocket
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
-from .temporary_session import connect, create, deleted, resources, terminated
+from .temporary_session import connect, create, deleted, end_at_signals, resources
 
 _TIMED = ("wall_s", "cpu_s")
 
@@ -40,8 +40,7 @@ def main(args: argparse.Namespace) -> int:
     """Open a terminal in the session, or in a new one; returns the shell's exit status."""
     if not (os.isatty(0) and os.isatty(1)):
         raise ConfigError("shell needs a terminal; without one, use 'sandboxd run'")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, terminated)
+    end_at_signals()
     say = Reporter(args.quiet, False)
     with contextlib.ExitStack() as stack:
         config = resources(args)

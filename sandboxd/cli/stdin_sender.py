@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from ..errors import NotFound, Refused, Unavailable
 from .client import Client
+from .patience import Absence
 from .reporter import Reporter
 
 CHUNK = 256 * 1024
@@ -92,12 +93,10 @@ def _read_in_foreground(fd: int) -> bytes:
 class StdinSender:
     """The sender for one run. Its thread ends with the input, with the run, or with the command."""
 
-    def __init__(self, client: Client, source: InputSource, say: Reporter, retry_s: float) -> None:
-        """`retry_s`: seconds that a daemon may take to return after a restart."""
+    def __init__(self, client: Client, source: InputSource, say: Reporter) -> None:
         self._client = client.another(timeout_s=None)
         self._source = source
         self._say = say
-        self._retry_s = retry_s
         self._stopped = False
         self._started = False
 
@@ -130,7 +129,7 @@ class StdinSender:
         offset = 0
         while not self._stopped:
             try:
-                self._client.put(f"{path}&offset={offset}", self._chunks(offset))
+                self._client.call("PUT", f"{path}&offset={offset}", content=self._chunks(offset))
                 return
             except Unavailable:
                 offset = self._taken(path)
@@ -138,14 +137,14 @@ class StdinSender:
     def _taken(self, path: str) -> int:
         """The count of bytes that the run has taken, once the daemon is back. Raises
         Unavailable."""
-        until = time.monotonic() + self._retry_s
+        absence = Absence(self._client)
         while True:
             try:
-                return int(self._client.put(f"{path}&eof=false", iter(()))["bytes"])
+                answer = self._client.call("PUT", f"{path}&eof=false", content=iter(()))
+                return int(answer["bytes"])
             except Unavailable:
-                if self._stopped or time.monotonic() > until:
+                if self._stopped or not absence.wait():
                     raise
-            time.sleep(0.25)
 
     def _chunks(self, offset: int) -> Iterator[bytes]:
         for data in self._source.chunks(offset):

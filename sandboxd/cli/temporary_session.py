@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import shlex
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -228,6 +229,11 @@ def _remedy(socket: str, session: str) -> str:
     )
 
 
-def terminated(number: int, _: object) -> None:
-    """A signal handler that unwinds the stack, so that the session is deleted."""
+def end_at_signals() -> None:
+    """Have SIGTERM and SIGHUP unwind the stack, so that the session is deleted."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _unwind)
+
+
+def _unwind(number: int, _: object) -> None:
     raise SystemExit(128 + number)
