@@ -26,7 +26,7 @@ from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
-from . import advice, control_requests, environment, input_wait, ipc
+from . import advice, control_requests, environment, ipc
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
 from .control import Control, RunProgress
@@ -37,7 +37,7 @@ from .input_stream import InputStream
 from .launch import Init
 from .peaks import PeakSampler
 from .run_spec import RunSpec
-from .stdin import Stdin
+from .stdin import Stdin, check_wait
 from .storage import Storage, has_output
 from .terminal import PseudoTerminal
 from .terminal_stdin import TerminalStdin
@@ -246,7 +246,7 @@ class RunExecution:
             if now >= check_due:
                 self._check_storage()
                 check_due = now + self.peaks.interval_s
-            input_wait.check(
+            check_wait(
                 now, self.stdin, self.deadlines, self.input.attached, self.console.quiet_since
             )
             self.control.notify()

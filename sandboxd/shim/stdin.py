@@ -23,7 +23,10 @@ import os
 import selectors
 import struct
 import termios
+import time
 from collections.abc import Callable, Iterator
+
+from .deadlines import Deadlines
 
 _MACHINE = os.uname().machine
 # number on this architecture (asm/unistd.h) -> call; some exist on x86_64 alone
@@ -236,3 +239,23 @@ def _tasks() -> Iterator[str]:
                 yield from (f"/proc/{pid}/task/{tid}" for tid in os.listdir(f"/proc/{pid}/task"))
             except OSError:
                 continue  # the process has just ended
+
+
+def check_wait(
+    now: float, stdin: Stdin | None, deadlines: Deadlines, attached: bool, quiet_since: float
+) -> None:
+    """Record whether the program waits for input, and close an input that gets no answer in time.
+
+    `attached`: the input is a stream of the client. It is not closed: a program must not take half
+    of its input for all of it. `quiet_since` is the time of the program's last output.
+    """
+    if stdin is None or stdin.fd is None:
+        deadlines.stop_looking(now)
+    elif deadlines.input_reached(now) and attached:
+        deadlines.expire_input(now)
+    elif deadlines.input_reached(now):
+        stdin.close()
+        deadlines.stop_looking(now)
+    elif deadlines.look_due(now, quiet_since):
+        awaited = stdin.awaited()
+        deadlines.record_look(now, awaited, time.monotonic() - now)

@@ -22,12 +22,10 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
-from ..errors import ConfigError
+from ..errors import ConfigError, Invalid, NoSpace
 from ..free_space import FreeSpace
 from . import wal
 from .commit_thread import Commit, CommitThread
-from .database_errors import Unwritable as Unwritable
-from .database_errors import translate, with_remedy
 from .migrations import MIGRATIONS
 from .wal import WalFile, WalIndex
 
@@ -43,7 +41,17 @@ _TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 _SAVEPOINT = ("SAVEPOINT work", "RELEASE work", ("ROLLBACK TO work", "RELEASE work"))
 """The statements that begin a transaction, end it, and undo it."""
 
+REMEDY = (
+    "put back a copy of it, or move it, what begins with its name, and the directory slots away: "
+    "then sandboxd starts without its sessions and keypairs"
+)
+"""The remedy for a damaged database."""
+
 _log = logging.getLogger(__name__)
+
+
+class Unwritable(NoSpace, sqlite3.OperationalError):
+    """The database cannot be written for now, mostly for want of disk space."""
 
 
 class Database:
@@ -63,7 +71,7 @@ class Database:
             self._migrate()
         except (sqlite3.Error, OSError, Unwritable) as error:
             raise ConfigError(
-                f"{path}: cannot be used as a database: {with_remedy(error)}"
+                f"{path}: cannot be used as a database: {_with_remedy(error)}"
             ) from None
 
     def _open_anyhow(self) -> None:
@@ -171,7 +179,7 @@ class Database:
                 if self._connection.in_transaction:
                     for statement in undo:
                         self._connection.execute(statement)
-                translate(error)
+                _translate(error)
                 raise
 
     @contextlib.contextmanager
@@ -190,7 +198,7 @@ class Database:
             except BaseException as error:  # as above
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                translate(error)
+                _translate(error)
                 raise
             finally:
                 self._is_group = False
@@ -236,3 +244,19 @@ class Database:
             self._log.close()
             self._connection.close()
             self._index.close()
+
+
+def _translate(error: BaseException) -> None:
+    """Raise the error of a transaction as its callers know it, unless that is the same."""
+    if isinstance(error, UnicodeEncodeError):  # SQLite's texts are UTF-8
+        raise Invalid("a text with lone surrogates cannot be kept") from None
+    if isinstance(error, sqlite3.OperationalError) and not isinstance(error, Unwritable):
+        raise Unwritable("the state cannot be written", str(error)) from error
+
+
+def _with_remedy(error: Exception) -> str:
+    """The error and its remedy, so that nobody throws a file away that is not damaged."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not code:
+        return f"{error}; {REMEDY}"
+    return f"{error}; it is not damaged: see to the disk, its free space and permissions"

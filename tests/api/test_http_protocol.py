@@ -36,7 +36,7 @@ async def at_once(scope: Any, receive: Any, send: Any) -> None:
 
 async def known(scope: Any, receive: Any, send: Any) -> None:
     """An application that knows its clients, and answers without reading."""
-    connections.know(scope, "ann")
+    connections.mark_known(scope, "ann")
     await at_once(scope, receive, send)
 
 

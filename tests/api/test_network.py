@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sandboxd.api.sessions.session_network import described, granted
-from sandboxd.api.telemetry.network_metrics import readings
+from sandboxd.api.telemetry.metrics import network_readings
 from sandboxd.config_network import NetworkConfig, ProfileConfig
 from sandboxd.errors import Forbidden, Invalid
 from sandboxd.model import NetworkGrant
@@ -72,7 +72,7 @@ def test_counts_of_the_broker_become_metrics() -> None:
     counts = {"open": 2, "outcomes.ok": 5, "outcomes.tls-name": 1, "bytes.sent": 7}
     samples = {
         (sample.name, *sample.labels.values()): sample.value
-        for metric in readings(counts)
+        for metric in network_readings(counts)
         for sample in metric.samples
     }
     assert samples == {
@@ -81,4 +81,4 @@ def test_counts_of_the_broker_become_metrics() -> None:
         ("sandboxd_network_connections_total", "tls-name"): 1,
         ("sandboxd_network_bytes_total", "sent"): 7,
     }
-    assert list(readings({})) == list(readings(None)) == []
+    assert list(network_readings({})) == list(network_readings(None)) == []

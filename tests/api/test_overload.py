@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from sandboxd.api.http import body_reader
-from sandboxd.api.http.body_budget import BodyBudget, hold, release
+from sandboxd.api.http.body_budget import BodyBudget, count_body, release
 from sandboxd.api.http.body_reader import BodyReader
 
 from ..waiting import until
@@ -225,21 +225,21 @@ def body(budget: BodyBudget, owner: str = "") -> Request:
 def test_budget_for_bodies_is_released() -> None:
     budget = BodyBudget(10)
     first, second = body(budget), body(budget)
-    hold(first, 6)
-    hold(second, 4)
+    count_body(first, 6)
+    count_body(second, 4)
     with pytest.raises(HTTPException) as refused:
-        hold(first, 1)
+        count_body(first, 1)
     assert refused.value.status_code == 503 and refused.value.headers
     release(second.scope)
-    hold(first, 4)
+    count_body(first, 4)
     release(first.scope)
     release(first.scope)
-    hold(body(budget), 10)
+    count_body(body(budget), 10)
 
 
 def test_owner_cannot_use_up_the_budget_for_bodies_of_others() -> None:
     budget = BodyBudget(10)
-    hold(body(budget, "ann"), 5)
+    count_body(body(budget, "ann"), 5)
     with pytest.raises(HTTPException):
-        hold(body(budget, "ann"), 1)
-    hold(body(budget, "ben"), 5)
+        count_body(body(budget, "ann"), 1)
+    count_body(body(budget, "ben"), 5)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sandboxd.api.http.places import Arrival, DoorBounds, Place, Places, Rank, source_of
+from sandboxd.api.http.places import Arrival, Place, PlaceBounds, Places, Rank, source_of
 
 SOURCES, OWNERS = ("a", "b", ""), ("x", "y")
 
@@ -22,7 +22,7 @@ Event = tuple[str, int, str]
 class Plain:
     """The rule as one would write it without regard to time: a list, the oldest first."""
 
-    bounds: DoorBounds
+    bounds: PlaceBounds
     places: list[Place] = field(default_factory=list)
 
     def arrive(self, source: str) -> Place | int | None:
@@ -46,7 +46,7 @@ class Plain:
 class Trial:
     """Both rules side by side."""
 
-    def __init__(self, bounds: DoorBounds) -> None:
+    def __init__(self, bounds: PlaceBounds) -> None:
         self._bounds = bounds
         self._places, self._plain = Places(), Plain(bounds)
         self._spoke: list[Place] = []
@@ -88,7 +88,7 @@ class Trial:
         elif name == "know":
             mine = sum(other.owner == owner for other in self._plain.places)
             before = place.rank
-            self._places.know(place, owner, self._bounds)
+            self._places.mark_known(place, owner, self._bounds)
             if before is not Rank.KNOWN:
                 assert (place.rank is Rank.KNOWN) == (mine < self._bounds.owner)
         else:
@@ -119,8 +119,8 @@ def sequences(length: int) -> Iterator[Sequence[Event]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bounds", [DoorBounds(2, 1, 1), DoorBounds(2, 2, 2)], ids=str)
-def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: DoorBounds) -> None:
+@pytest.mark.parametrize("bounds", [PlaceBounds(2, 1, 1), PlaceBounds(2, 2, 2)], ids=str)
+def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: PlaceBounds) -> None:
     for sequence in sequences(5):
         trial = Trial(bounds)
         for event in sequence:
@@ -131,18 +131,18 @@ def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: Do
 def test_long_sequences_of_events_give_places_as_the_rule_says(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(50):
-        trial = Trial(DoorBounds(chance.randint(1, 5), chance.randint(1, 4), chance.randint(1, 3)))
+        trial = Trial(PlaceBounds(chance.randint(1, 5), chance.randint(1, 4), chance.randint(1, 3)))
         for event in chance.choices(events(5), k=100):
             trial.do(event)
 
 
 def test_flood_of_silent_connections_from_many_addresses_takes_no_place_of_a_known_one() -> None:
-    places, bounds = Places(), DoorBounds(10, 4, 5)
+    places, bounds = Places(), PlaceBounds(10, 4, 5)
     known = []
     for number in range(3):
         place = places.arrive(f"user-{number}", bounds).place
         assert place
-        places.know(place, f"owner-{number}", bounds)
+        places.mark_known(place, f"owner-{number}", bounds)
         known.append(place)
     for number in range(1000):
         arrival = places.arrive(f"attacker-{number % 100}", bounds)
@@ -152,16 +152,16 @@ def test_flood_of_silent_connections_from_many_addresses_takes_no_place_of_a_kno
 
 
 def test_owner_with_many_connections_keeps_only_its_share_of_places() -> None:
-    places, bounds = Places(), DoorBounds(4, 4, 2)
+    places, bounds = Places(), PlaceBounds(4, 4, 2)
     for _ in range(4):
         place = places.arrive("a", bounds).place
         assert place
         places.speak(place)
-        places.know(place, "greedy", bounds)
+        places.mark_known(place, "greedy", bounds)
     for number in range(2):
         arrival = places.arrive(f"other-{number}", bounds)
         assert arrival.place and arrival.replaced and arrival.replaced.source == "a"
-        places.know(arrival.place, f"owner-{number}", bounds)
+        places.mark_known(arrival.place, f"owner-{number}", bounds)
     assert places.arrive("b", bounds) == Arrival(status=503), "the rest keep their places"
 
 

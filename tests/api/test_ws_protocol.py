@@ -48,7 +48,7 @@ class WebSocketService:
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         self.entered = True
         await self.admitted.wait()
-        connections.know(scope, self.owner)
+        connections.mark_known(scope, self.owner)
         assert (await receive())["type"] == "websocket.connect"
         await send({"type": "websocket.accept"})
         while True:

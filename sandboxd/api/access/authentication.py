@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...config import Config
 from ...errors import AuthFailed, Forbidden, RateLimited
-from ..http.connections import know
+from ..http.connections import mark_known
 from ..http.peer import Peer, peer_of
 from ..http.route import Access
 from . import signature
@@ -136,7 +136,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         authenticator: Authenticator = scope["app"].state.sandboxd.authenticator
         caller = scope["state"]["caller"] = await authenticator.admit(scope)
-        know(scope, caller.name)
+        mark_known(scope, caller.name)
         with authenticator.at_once(caller):
             if self._access is Access.ADMIN and not caller.is_admin:
                 raise Forbidden(ADMINS_ONLY)

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 
 from ...errors import Invalid
-from ..http.body_budget import hold
+from ..http.body_budget import count_body
 from ..http.body_reader import BodyReader
 from ..http.route import Route
 from . import unserved
@@ -115,7 +115,7 @@ async def parameters(request: Request, kind: type[Parameters]) -> Parameters:
 def body_parameters(request: Request, body: bytes, kind: type[Parameters]) -> Parameters:
     """As `parameters`, from a JSON object that has been read."""
     values = parse(body)
-    hold(request, count_values(values) * VALUE_COST)
+    count_body(request, count_values(values) * VALUE_COST)
     name_owner(request, values)
     values = fold(_without_owner(values), kind.aliases)
     return typed(values, _declared(request, kind), beside=(OwnerParameter,))
@@ -247,7 +247,7 @@ async def _whole(request: Request) -> bytes:
         if len(body) > BODY_MAX:
             closing = await incoming.drop()
             raise HTTPException(413, f"a body has at most {BODY_MAX} bytes", closing)
-        hold(request, len(piece))
+        count_body(request, len(piece))
     return bytes(body)
 
 

@@ -66,7 +66,7 @@ class Reservation:
 _STATE = "body"
 
 
-def hold(request: HTTPConnection, size: int) -> None:
+def count_body(request: HTTPConnection, size: int) -> None:
     """Count `size` bytes of this request's body, until its end. Raises HTTPException 503 when too
     many are in use."""
     state: dict[str, Any] = request.scope["state"]

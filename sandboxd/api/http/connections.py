@@ -26,7 +26,7 @@ from ...config import HttpConfig
 from .body_budget import BodyBudget
 from .delivery import Delivering
 from .peer import Peer, offer_peer, peer_at
-from .places import DoorBounds, Place, Places, source_of
+from .places import Place, PlaceBounds, Places, source_of
 
 STALLED_S = 300.0
 
@@ -109,14 +109,14 @@ class Connections(ServerState):
         """Make the headers anew, whatever uvicorn wants them to be."""
         self._second, self._headers = -1, []
 
-    def _door(self, is_operator: bool) -> tuple[Places, DoorBounds]:
+    def _places_for(self, is_operator: bool) -> tuple[Places, PlaceBounds]:
         """The places for peers of this kind, and their bounds.
 
         Root has places of its own at the Unix socket, so that no other client can fill them.
         """
         reserved = self._room // RESERVED_PART
         places = min(self.http.connections, reserved if is_operator else self._room - reserved)
-        bounds = DoorBounds(places, self.http.source_connections, self.http.requests)
+        bounds = PlaceBounds(places, self.http.source_connections, self.http.requests)
         return self._reserved if is_operator else self._common, bounds
 
     def peer_of(self, transport: asyncio.BaseTransport) -> Peer | None:
@@ -128,7 +128,7 @@ class Connections(ServerState):
 
     def arrive(self, holder: Bounded) -> int:
         """A connection has come. Returns the HTTP status to refuse it with, else 0."""
-        places, bounds = self._door(holder.is_operator)
+        places, bounds = self._places_for(holder.is_operator)
         arrival = places.arrive(holder.source, bounds)
         if arrival.replaced:
             other = self._holders.pop(arrival.replaced)
@@ -142,18 +142,18 @@ class Connections(ServerState):
     def speak(self, holder: Bounded) -> None:
         """The connection has sent the head of a request."""
         if holder.place:
-            self._door(holder.is_operator)[0].speak(holder.place)
+            self._places_for(holder.is_operator)[0].speak(holder.place)
 
-    def know(self, holder: Bounded, owner: str) -> None:
+    def mark_known(self, holder: Bounded, owner: str) -> None:
         """A request of `owner` on the connection was authenticated."""
         if holder.place:
-            places, bounds = self._door(holder.is_operator)
-            places.know(holder.place, owner, bounds)
+            places, bounds = self._places_for(holder.is_operator)
+            places.mark_known(holder.place, owner, bounds)
 
     def leave(self, holder: Bounded) -> None:
         """The connection is gone, or goes on as one of another protocol."""
         if holder.place:
-            self._door(holder.is_operator)[0].leave(holder.place)
+            self._places_for(holder.is_operator)[0].leave(holder.place)
             del self._holders[holder.place]
             holder.place = None
         self.head(holder, 0)
@@ -201,7 +201,7 @@ class Bounded(Delivering, asyncio.Protocol):
     def offer(self, scope: Any) -> None:
         """Offer the functions of a connection to the application that gets `scope`."""
         super().offer(scope)
-        scope["extensions"][_KNOWN] = self.know
+        scope["extensions"][_KNOWN] = self.mark_known
         offer_peer(scope, self.peer)
 
     @property
@@ -216,9 +216,9 @@ class Bounded(Delivering, asyncio.Protocol):
             return "" if self.is_operator else f"uid:{self.peer.uid}"
         return source_of(self.client[0]) if self.client else _PROXY
 
-    def know(self, owner: str) -> None:
+    def mark_known(self, owner: str) -> None:
         """A request of `owner` was authenticated."""
-        self._all.know(self, owner)
+        self._all.mark_known(self, owner)
 
     def give_way(self) -> None:
         """Close the connection, whose place or memory another one needs."""
@@ -245,7 +245,7 @@ class Bounded(Delivering, asyncio.Protocol):
 _KNOWN = "sandboxd.known"
 
 
-def know(scope: MutableMapping[str, Any], owner: str) -> None:
+def mark_known(scope: MutableMapping[str, Any], owner: str) -> None:
     """A request of `owner` was authenticated: its connection keeps its place (places.py)."""
     if tell := scope.get("extensions", {}).get(_KNOWN):
         tell(owner)

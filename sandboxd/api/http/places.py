@@ -1,8 +1,8 @@
 """The places of connections: the rule that says which connection may come, and which one has to go
 for it. No I/O.
 
-A door has a number of places, and an address has a share of them. When they are short, a newcomer
-gets the place of another connection, in this order, the oldest first:
+The clients of one kind have a number of places, and an address has a share of them. When they are
+short, a newcomer gets the place of another connection, in this order, the oldest first:
 
     SILENT    it has not sent the head of a request yet
     STRANGER  it has sent requests, and none was authenticated
@@ -33,8 +33,8 @@ _YIELDING = (Rank.SILENT, Rank.STRANGER)
 
 
 @dataclass(frozen=True, slots=True)
-class DoorBounds:
-    """The bounds of a door.
+class PlaceBounds:
+    """The bounds of the places for clients of one kind.
 
     places  connections
     source  connections of one address
@@ -69,7 +69,7 @@ _Queue = OrderedDict[Place, None]  # a dict would need a long search for its fir
 
 
 class Places:
-    """The places of one door."""
+    """The places for clients of one kind."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -81,7 +81,7 @@ class Places:
     def __len__(self) -> int:
         return self._count
 
-    def arrive(self, source: str, bounds: DoorBounds) -> Arrival:
+    def arrive(self, source: str, bounds: PlaceBounds) -> Arrival:
         """A connection from `source` has come."""
         replaced = None
         if source and self._sources[source] >= bounds.source:
@@ -107,7 +107,7 @@ class Places:
             place.rank = Rank.STRANGER
             self._enqueue(place)
 
-    def know(self, place: Place, owner: str, bounds: DoorBounds) -> None:
+    def mark_known(self, place: Place, owner: str, bounds: PlaceBounds) -> None:
         """A request of `owner` on the connection was authenticated."""
         if place.rank is Rank.KNOWN or self._owners[owner] >= bounds.owner:
             return

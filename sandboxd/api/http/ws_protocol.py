@@ -89,9 +89,9 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
         self._all.arrive(self)
         self._all.speak(self)
 
-    def know(self, owner: str) -> None:
+    def mark_known(self, owner: str) -> None:
         """The handshake of `owner` was authenticated."""
-        super().know(owner)
+        super().mark_known(owner)
         self._reservation.belong_to(owner)
 
     def give_way(self) -> None:

@@ -26,8 +26,7 @@ from ...errors import SandboxdError
 from ...free_space import FreeSpace
 from ...store.database import Database
 from ..sessions.warden_client import WardenClient
-from ..telemetry.metrics import Metrics, gauge
-from ..telemetry.network_metrics import readings as network_readings
+from ..telemetry.metrics import Metrics, gauge, network_readings
 
 FRESH_S = 1.0
 ANSWER_S = 2.0

@@ -26,7 +26,7 @@ from ..access.parameters import (
     body_parameters,
     parameters,
 )
-from ..http.body_budget import hold
+from ..http.body_budget import count_body
 from ..http.body_reader import BodyReader, FormReader
 from ..http.compression import decompressed
 from ..http.delivery import attended
@@ -94,7 +94,7 @@ class RunForm:
                 closing = await self._body.drop()
                 text = f"the parameters have at most {BODY_MAX} bytes"
                 raise HTTPException(413, text, closing)
-            hold(self._request, len(piece))
+            count_body(self._request, len(piece))
         return body_parameters(self._request, bytes(data), kind)
 
     async def attended(self, work: Coroutine[Any, Any, bool]) -> bool:

@@ -25,7 +25,7 @@ from ...runs.console_items import Item
 from ...store.sessions import SessionRow
 from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, Parameters, ParameterSet, fold, inner, typed
-from ..http.body_budget import hold
+from ..http.body_budget import count_body
 from ..http.delivery import attended
 from ..http.responses import JsonResponse
 from ..sessions import batch, sizes
@@ -130,8 +130,8 @@ async def _carry_out(request: Request, form: RunForm) -> RunResponse:
         annotate(request, files=count)
         waiting = here.sessions.waiting_runs(row.owner)
         room = here.config.console.response_chars
-        held = functools.partial(hold, request)
-        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting, held)
+        counted = functools.partial(count_body, request)
+        runs = EphemeralRuns(session, names, room, body.console == "base64", waiting, counted)
         return await attended(request, _report(request, session, runs, work, body.stop_on_failure))
 
 
@@ -211,7 +211,7 @@ class _Reporter:
     def of_case(self, name: str, outcome: Outcome) -> CaseReport:
         """The report of the case `name`. Only exec is a step of it. Its output stays in memory
         while other cases run."""
-        hold(self._request, console_sizes(outcome.reply.console).total())
+        count_body(self._request, console_sizes(outcome.reply.console).total())
         report = cast(CaseReport, {"name": name, **self.of_run(outcome)})
         del report["steps"]
         if outcome.passed is not None:

@@ -28,7 +28,7 @@ from ..folders.tokens import Purpose, Token
 from ..folders.tus import TusError
 from ..http import ranges
 from ..http.body_reader import BodyReader
-from ..http.connections import know
+from ..http.connections import mark_known
 from ..http.responses import JsonResponse
 from ..http.route import OCTETS
 from ..sessions.file_client import FileClient
@@ -216,7 +216,7 @@ async def _token(request: Request, text: str, purpose: Purpose) -> tuple[Token, 
     token = here.tokens.find(text, purpose)
     if not is_user(token.giver) and not await here.authenticator.keys.find(token.giver):
         raise AuthFailed("Access key not found")
-    know(request.scope, token.giver)
+    mark_known(request.scope, token.giver)
     place = here.folders.by_id(token.folder)
     annotate(request, folder=place.row.id, owner=place.row.owner)
     request.scope["state"]["target"] = place

@@ -74,15 +74,15 @@ class EphemeralRuns:
     names   of the files that each run returns
     room    characters of a stream that a run may have in the response
     base64  the console is bytes
-    hold    counts bytes that are kept in memory up to the response; raises when they are too many
+    count   counts bytes that are kept in memory up to the response; raises when they are too many
     """
 
     def __init__(
         self, session: Session, names: Sequence[str], room: int, base64: bool, waiting: int,
-        hold: Callable[[int], None],
+        count: Callable[[int], None],
     ) -> None:  # fmt: skip
         """`waiting`: runs of the owner that wait already."""
-        self._session, self._names, self._hold = session, names, hold
+        self._session, self._names, self._count = session, names, count
         self._room, self._base64, self._waiting = room, base64, waiting
         self._console_left, self._files_left = CONSOLE_MAX, FILES_MAX
 
@@ -166,7 +166,7 @@ class EphemeralRuns:
                 if size > self._files_left:
                     text = f"{size} bytes are too large, a response has {FILES_MAX} bytes of files"
                     return ReturnedFile(refusal=text)
-                self._hold(size)  # before the first byte is read
+                self._count(size)  # before the first byte is read
                 content = bytearray()
                 async for packet in helper.data():
                     if isinstance(packet, bytes):

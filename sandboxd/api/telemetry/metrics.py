@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,7 +22,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ... import __version__, log
@@ -158,3 +158,24 @@ class _Reader(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._read()
+
+
+_NETWORK = {
+    "outcomes": ("connections", "outcome", "Connections of runs by outcome"),
+    "bytes": ("bytes", "direction", "Bytes of runs to and from hosts"),
+}
+
+
+def network_readings(counts: Any) -> Iterator[Metric]:
+    """The metrics of the broker, from the counts in the vitals of the warden: "open",
+    "outcomes.NAME" and "bytes.DIRECTION"."""
+    if not isinstance(counts, dict) or "open" not in counts:
+        return
+    yield gauge("network_open_connections", "Open connections of runs", float(counts["open"]))
+    for part, (name, label, what) in _NETWORK.items():
+        family = CounterMetricFamily(f"sandboxd_network_{name}", what, labels=[label])
+        for key, value in counts.items():
+            prefix, _, label_value = str(key).partition(".")
+            if prefix == part:
+                family.add_metric([label_value], float(value))
+        yield family
