@@ -84,6 +84,19 @@ def test_architecture_lists_every_module_once_and_none_that_is_not_there() -> No
     assert len(listed) == len(set(listed))
 
 
+def test_functions_on_the_ways_of_requests_are_in_the_modules_that_the_architecture_names() -> None:
+    functions: dict[str, set[str]] = {}
+    for path in (ROOT / "sandboxd").rglob("*.py"):
+        names = re.findall(r"^ *(?:async )?def (\w+)\(", path.read_text(), re.MULTILINE)
+        functions.setdefault(path.stem, set()).update(names)
+    section = _section("docs/architecture.md", "One run").split("### States of a run")[0]
+    named = re.findall(r"(?<![\w/.])([a-z_]+)\.([a-z_]+)(?![\w.])", section)
+    known = [(module, name) for module, name in named if module in functions and name != "py"]
+    assert len(known) > 40
+    absent = [f"{module}.{name}" for module, name in known if name not in functions[module]]
+    assert absent == []
+
+
 # -- links and paths
 
 
