@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sandboxd.protections import PROTECTIONS
-from sandboxd.protections.entry import Protection
+from sandboxd.protections.protection import Protection
 from sandboxd.runtimes import Runtime
 from sandboxd.runtimes.builtin import BUILTIN
 

@@ -12,7 +12,7 @@ import pytest
 import sandboxd
 from sandboxd import protections
 from sandboxd.protections import HOST_RESOURCES, PROTECTIONS
-from sandboxd.protections.entry import HostGuarantee, Protection
+from sandboxd.protections.protection import HostGuarantee, Protection
 from sandboxd.selftest.runner import ATTACKS, WORKSPACE_ATTACKS
 from sandboxd.warden.doctor.guarantees import PROBES, SEQUENTIAL
 

@@ -16,7 +16,7 @@ from .main import FAULT, TIMED_OUT
 from .patience import COMES_BACK_S, Absence
 from .reporter import Reporter
 from .stdin_sender import InputSource, StdinSender
-from .turn import Turn
+from .turn import TurnWait
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a command that was asked to end, whatever the program's own is."""
@@ -35,7 +35,7 @@ class ConsolePrinter:
         session: str,
         options: dict[str, Any],
         say: Reporter,
-        turn: Turn | None = None,
+        turn: TurnWait | None = None,
     ) -> None:
         """`turn`: the wait of the command for its turn, which goes on with the run."""
         self._client = client
@@ -44,7 +44,7 @@ class ConsolePrinter:
         self._began = time.monotonic()
         self._failed_build: int | None = None
         self._options = options
-        self._turn = turn or Turn(say, None)
+        self._turn = turn or TurnWait(say, None)
         self._run_id = secrets.token_hex(8)  # so that a repeated call starts no second run
         self._has_begun = self._interrupt_sent = self.fault = False
         self._interrupts = 0

@@ -36,7 +36,7 @@ from .references import session_path
 from .reporter import Reporter
 from .stdin_sender import InputSource
 from .temporary_session import create, end_at_signals, renew, resources
-from .turn import Turn
+from .turn import TurnWait
 
 GAP_S = 300.0
 """The time to live between two calls. The runner itself works between them, on artifacts say."""
@@ -81,7 +81,7 @@ def _config(_args: argparse.Namespace, _say: Reporter) -> int:
 def _prepare(args: argparse.Namespace, say: Reporter) -> int:
     job, config = job_of(os.environ), resources(args)
     name, image = session_name(job), image_of(job, args.image)
-    turn = Turn(say, args.wait)
+    turn = TurnWait(say, args.wait)
     with contextlib.closing(running_daemon(args.socket)) as client:
         _delete(client, name)  # of an attempt before this one
         if args.cache:
@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace, say: Reporter) -> int:
             "timeout": timeout_of(job),
         }
         quiet = Reporter(quiet=True, as_json=False)
-        printer = ConsolePrinter(client, session, options, quiet, Turn(say, None))
+        printer = ConsolePrinter(client, session, options, quiet, TurnWait(say, None))
         code = printer.follow(InputSource(None), exec_only=False)
         with contextlib.suppress(SandboxdError):  # the job has its result already
             carry_out(client, session, place, [])

@@ -20,7 +20,7 @@ from .local_tree import LocalTree, TreeEntry
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter, printable
 from .tar_stream import tar_stream
-from .turn import Turn
+from .turn import TurnWait
 
 FAILED = 1
 """Exit status when a case has failed."""
@@ -100,7 +100,7 @@ def run_cases(
     say: Reporter,
 ) -> int:
     """Carry out the request `body` with the files of `tree`; the exit status of the command."""
-    turn = None if args.wait is None else Turn(say, args.wait)
+    turn = None if args.wait is None else TurnWait(say, args.wait)
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as archive:
         for chunk in tar_stream(tree, entries, say, lambda _: None):
             archive.write(chunk)

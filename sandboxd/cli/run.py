@@ -44,7 +44,7 @@ from .temporary_session import (
     step_seconds,
 )
 from .tree_upload import upload
-from .turn import Turn
+from .turn import TurnWait
 from .workspace_place import first_names, use_workspace, workspace_path
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> int:
                     "--keep needs a daemon that runs on: start one with 'sandboxd serve', or leave "
                     "--private out"
                 )
-            turn = None if args.wait is None else Turn(say, args.wait)
+            turn = None if args.wait is None else TurnWait(say, args.wait)
             session = create(client, image, config, turn, args.name)
             with deleted(client, session) as temporary:
                 if tree:

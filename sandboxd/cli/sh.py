@@ -36,7 +36,7 @@ from .temporary_session import (
     resources,
     step_seconds,
 )
-from .turn import Turn
+from .turn import TurnWait
 from .workspace_place import place_of, use_workspace
 
 SCRIPT = "script"
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
     workspace = args.workspace or os.environ.get("SANDBOXD_WORKSPACE", "")
     if workspace and not ref:
         use_workspace(config, workspace, say)
-    turn = None if args.wait is None else Turn(Reporter(False, False), args.wait)
+    turn = None if args.wait is None else TurnWait(Reporter(False, False), args.wait)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(args.socket, stack, say, image)))
         if ref:
@@ -101,7 +101,7 @@ class _Step:
         self._place = f"/tmp/.sandboxd-{secrets.token_hex(8)}"
         self._files = files
 
-    def run(self, script: bytes, environ: dict[str, str], turn: Turn | None) -> int:
+    def run(self, script: bytes, environ: dict[str, str], turn: TurnWait | None) -> int:
         """Carry the files in, run the script, and carry the files out; the script's status."""
         files = {name: file.read() for name, file in self._files.items()}
         carry_in(self._client, self._session, self._place, files | {SCRIPT: script})

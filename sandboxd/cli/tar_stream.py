@@ -13,6 +13,7 @@ import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 
+from ..files.tar_times import decimal_seconds
 from .local_tree import LocalTree, TreeEntry
 from .progress import Advance
 from .reporter import Reporter
@@ -24,12 +25,6 @@ MODES = 0o777
 """The bits of a mode that go up. Set-id bits never do."""
 
 _BLOCK, _END = tarfile.BLOCKSIZE, bytes(2 * tarfile.BLOCKSIZE)
-
-
-def seconds(nanoseconds: int) -> str:
-    """The exact decimal text of a time."""
-    whole, rest = divmod(abs(nanoseconds), 10**9)
-    return f"{'-' if nanoseconds < 0 else ''}{whole}.{rest:09d}"
 
 
 def tar_stream(
@@ -83,7 +78,7 @@ def _header(entry: TreeEntry, size: int) -> bytes:
     member.mode = entry.mode & MODES
     member.size = size
     member.linkname = entry.target
-    member.pax_headers = {"mtime": seconds(entry.mtime_ns)}
+    member.pax_headers = {"mtime": decimal_seconds(entry.mtime_ns)}
     return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 

@@ -30,7 +30,7 @@ from .holder import hold
 from .options import PRIVATE
 from .reporter import Reporter
 from .session_variables import variables
-from .turn import Turn
+from .turn import TurnWait
 
 if TYPE_CHECKING:
     from .private_daemon import PrivateDaemon
@@ -128,7 +128,7 @@ def _limits(texts: list[str]) -> dict[str, str]:
 
 
 def create(
-    client: Client, image: str, config: dict[str, Any], turn: Turn | None = None, name: str = ""
+    client: Client, image: str, config: dict[str, Any], turn: TurnWait | None = None, name: str = ""
 ) -> str:
     """A new session with the runtime `image`, which this process holds; its UUID. With a `turn` the
     command waits for its own. Raises ConfigError."""
@@ -145,7 +145,7 @@ def create(
 
 
 def _create(
-    client: Client, image: str, config: dict[str, Any], turn: Turn | None, name: str
+    client: Client, image: str, config: dict[str, Any], turn: TurnWait | None, name: str
 ) -> str:
     while True:
         try:
@@ -161,7 +161,7 @@ def _create(
             raise ConfigError(str(error)) from None
 
 
-def _await_turn(client: Client, session: str, turn: Turn) -> None:
+def _await_turn(client: Client, session: str, turn: TurnWait) -> None:
     """Return when the session has begun. Raises Unavailable, and deletes the session."""
     try:
         while True:

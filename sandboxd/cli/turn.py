@@ -17,7 +17,7 @@ REPEAT_S = 30.0
 POLL_S = 1.0
 
 
-class Turn:
+class TurnWait:
     """The wait of one command, for `wait_s` at most; None: as long as it takes."""
 
     def __init__(self, say: Reporter, wait_s: float | None) -> None:

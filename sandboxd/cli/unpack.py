@@ -19,13 +19,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import secrets
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ..files.tar_times import nanoseconds
 from ..link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
 from ..model import HOME
 from .tar_stream import MODES
@@ -35,7 +35,6 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """Errors that the next member would meet too."""
 
-_TIME = re.compile(r"(-?)(\d{1,18})(?:\.(\d{1,9})\d*)?", re.ASCII)
 _COPY = 1 << 20
 
 
@@ -234,13 +233,10 @@ def _apply(fd: int, member: tarfile.TarInfo) -> None:
 
 
 def _set_time(path: int | str, member: tarfile.TarInfo, dir_fd: int | None = None) -> None:
-    """The exact time of `member`, whose pax record is text: a float loses nanoseconds."""
-    parts = _TIME.fullmatch(member.pax_headers.get("mtime") or str(member.mtime))
-    if not parts:
+    """Set the exact time of `member`."""
+    when = nanoseconds(member.pax_headers.get("mtime") or str(member.mtime))
+    if when is None:
         return
-    sign, whole, fraction = parts.groups("")
-    when = int(whole) * 10**9 + int(fraction.ljust(9, "0"))
-    when = -when if sign else when
     with contextlib.suppress(OverflowError):  # a time that this host cannot express
         if isinstance(path, int):
             os.utime(path, ns=(when, when))

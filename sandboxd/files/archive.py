@@ -24,6 +24,7 @@ from ..model import HOME
 from .api_connection import ApiConnection
 from .beneath import open_content, open_entry, special
 from .paths import absolute, inside, shown
+from .tar_times import decimal_seconds
 from .walk import GONE, WalkEntry, walk
 
 PATHS_MAX = 64
@@ -194,7 +195,7 @@ class TarWriter:
         """Write the header of `member` and, for a file, as many bytes as the header says."""
         info = _header(member)
         if self._exact:
-            info.pax_headers = {"mtime": _decimal(member.status.st_mtime_ns)}
+            info.pax_headers = {"mtime": decimal_seconds(member.status.st_mtime_ns)}
             header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
         else:
             header = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
@@ -226,10 +227,3 @@ def _header(member: Member) -> tarfile.TarInfo:
     else:
         info.type = tarfile.DIRTYPE
     return info
-
-
-def _decimal(ns: int) -> str:
-    """Nanoseconds as decimal seconds."""
-    sign = "-" if ns < 0 else ""
-    seconds, rest = divmod(abs(ns), 1_000_000_000)
-    return f"{sign}{seconds}.{rest:09d}"

@@ -15,14 +15,13 @@ from typing import Literal
 
 from ..errors import Invalid
 from .paths import shown
+from .tar_times import SECOND, nanoseconds
 
 BLOCK = 512
 HEADER_MAX = 256 * 1024
 """Bytes of an extended header: several names of 4,095 bytes fit, and the attributes of a file."""
 
 SIZE_MAX = 1 << 62
-_NS = 1_000_000_000
-_DECIMAL = re.compile(r"(-?)(\d{1,18})(?:\.(\d{0,40}))?", re.ASCII)
 _RECORD = re.compile(rb"(\d{1,9}) ([^=\n]+)=", re.ASCII)
 _USED = ("path", "linkpath", "size", "mtime")
 _SPARSE = "GNU.sparse."
@@ -228,8 +227,8 @@ def _kind(kind: bytes, name: str, records: dict[str, str]) -> MemberKind:
 def _size(size: int, name: str, record: str | None) -> int:
     """The size of the member `name`, from a pax `record` or else from the header."""
     if record:
-        in_units = _seconds(record)
-        size = -1 if in_units is None else in_units // _NS
+        in_units = nanoseconds(record)
+        size = -1 if in_units is None else in_units // SECOND
     if not 0 <= size < SIZE_MAX:
         raise Invalid(
             f"{shown(name)} has the size {shown(record or str(size))}, which no file can have; "
@@ -241,8 +240,8 @@ def _size(size: int, name: str, record: str | None) -> int:
 def _mtime(header: bytes, name: str, record: str | None) -> int:
     """The time of the member `name`, from a pax `record` or else from the header."""
     if not record:
-        return _number(header[136:148], "time", name) * _NS
-    mtime = _seconds(record)
+        return _number(header[136:148], "time", name) * SECOND
+    mtime = nanoseconds(record)
     if mtime is None:
         raise impossible_time(name, record)
     return mtime
@@ -286,19 +285,6 @@ def _number_or_none(field: bytes) -> int | None:
         return int(digits, 8) if digits else 0
     except ValueError:
         return None
-
-
-def _seconds(text: str) -> int | None:
-    """Decimal seconds of a pax record, exactly, as nanoseconds rounded down. None: another text,
-    or more digits than any time has."""
-    match = _DECIMAL.fullmatch(text)
-    if not match:
-        return None
-    fraction = (match[3] or "").ljust(10, "0")
-    value = int(match[2]) * _NS + int(fraction[:9])
-    if not match[1]:
-        return value
-    return -value - bool(fraction[9:].strip("0"))
 
 
 def _pax(data: bytes) -> dict[str, str] | None:

@@ -9,7 +9,7 @@ remains. Doctor, self-test, tests/escape and the table of docs/security.md are m
 from __future__ import annotations
 
 from . import confinement, resources, service
-from .entry import HostGuarantee, Protection
+from .protection import HostGuarantee, Protection
 
 KINDS = {
     "files": "read or write files that are not the session's",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entry import HostGuarantee, Protection
+from .protection import HostGuarantee, Protection
 from .remedies import Kernel
 
 _CGROUP = (

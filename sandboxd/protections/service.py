@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .entry import CONTAINER, HostGuarantee, Protection
+from .protection import CONTAINER, HostGuarantee, Protection
 from .remedies import Kernel
 
 PROTECTIONS = (

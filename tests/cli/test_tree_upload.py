@@ -13,9 +13,10 @@ import pytest
 
 from sandboxd.cli.exclusion import exclusion
 from sandboxd.cli.local_tree import LocalTree, TreeEntry
-from sandboxd.cli.tar_stream import CHUNK, seconds, tar_stream
+from sandboxd.cli.tar_stream import CHUNK, tar_stream
 from sandboxd.cli.unpack import unpack
 from sandboxd.errors import ConfigError
+from sandboxd.files.tar_times import decimal_seconds
 
 from .trees import Lines, contents
 
@@ -124,7 +125,7 @@ def test_absolute_link_below_the_folder_becomes_relative(folder: Path, tmp_path:
 
 @pytest.mark.parametrize("time", [0, 1, -1, 10**9, -(10**9) - 1, 1_700_000_000_123_456_789])
 def test_time_is_exact_text(time: int) -> None:
-    whole, _, fraction = seconds(time).partition(".")
+    whole, _, fraction = decimal_seconds(time).partition(".")
     sign = -1 if whole.startswith("-") else 1
     assert sign * (abs(int(whole)) * 10**9 + int(fraction)) == time
 

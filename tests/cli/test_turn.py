@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sandboxd.cli.reporter import Reporter
-from sandboxd.cli.turn import Turn
+from sandboxd.cli.turn import TurnWait
 from sandboxd.errors import Unavailable
 
 
@@ -20,7 +20,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_line_comes_at_each_change_and_twice_a_minute(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wait = Turn(Reporter(quiet=False, as_json=False), None)
+    wait = TurnWait(Reporter(quiet=False, as_json=False), None)
     for _ in range(62):
         wait.queued({"position": 2, "reason": "the host is full"})
         clock[0] += 1
@@ -34,7 +34,7 @@ def test_line_comes_at_each_change_and_twice_a_minute(
 
 
 def test_wait_that_is_long_enough_ends_with_the_reason(clock: list[float]) -> None:
-    wait = Turn(Reporter(quiet=True, as_json=False), 5)
+    wait = TurnWait(Reporter(quiet=True, as_json=False), 5)
     wait.waits("the daemon is drained")
     clock[0] += 5
     with pytest.raises(Unavailable, match="no turn within --wait 5: the daemon is drained"):

@@ -173,7 +173,7 @@ async def offset(request: Request) -> Response:
     _expect(tus.version(request.headers))
     have = token.size
     if not token.done:
-        async with _Turn(token), FileClient(place) as helper:
+        async with _UploadLock(token), FileClient(place) as helper:
             have = int((await helper.ask(_append(token, url)))["offset"])
     return Response(status_code=200, headers=tus.answer(have, token.size))
 
@@ -193,7 +193,7 @@ async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
     start = tus.patch(request.headers, token.size)
     if isinstance(start, TusError):
         raise _problem(start)
-    async with _Turn(token):
+    async with _UploadLock(token):
         state(request).tokens.prolong(token)
         if token.done:
             _expect(tus.conflict(start, token.size))
@@ -231,7 +231,7 @@ def _append(token: Token, url: UploadUrl) -> dict[str, Any]:
     return {"op": "append", "upload": token.id, "file": name, "size": token.size}
 
 
-class _Turn:
+class _UploadLock:
     """The lock of an upload: a second request at the same time is refused with 423."""
 
     def __init__(self, token: Token) -> None:

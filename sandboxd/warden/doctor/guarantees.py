@@ -21,7 +21,7 @@ from ... import protections
 from ...config import Config
 from ...errors import ConfigError
 from ...model import Guarantee
-from ...protections.entry import HostGuarantee
+from ...protections.protection import HostGuarantee
 from ...protections.remedies import remedy
 from ..runs.cgroups import Hierarchy
 from .probes import Probe, ProbeContext, isolation, limits, machine, storage
