@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+INODES_FLOOR = 64
+"""With fewer free inodes a disk counts as full: a session takes five, a run six."""
+
 
 @dataclass(frozen=True, slots=True)
 class FreeSpace:

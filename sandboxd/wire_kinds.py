@@ -30,6 +30,7 @@ from .model import (
 )
 
 PATH_MAX = 4095
+"""Bytes of a path (Linux' PATH_MAX without its NUL): five of them fit a packet in JSON."""
 
 LIMIT_MAX = 1 << 60
 """Above every limit. It keeps numbers from the range in which a float is no whole number."""

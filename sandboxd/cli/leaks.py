@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from typing import Any
 
-from ..errors import NotFound, Unavailable
 from .daemon_socket import running_daemon
 
 LEAKS = 1
@@ -15,15 +15,8 @@ LEAKS = 1
 
 def main(args: argparse.Namespace) -> int:
     """Show the report; the exit status."""
-    client = running_daemon(args.socket)
-    try:
+    with contextlib.closing(running_daemon(args.socket)) as client:
         report: dict[str, Any] = client.call("GET", "/admin/leaks")
-    except NotFound:
-        raise Unavailable(
-            "the daemon is of an older version, which has no check for leaks"
-        ) from None
-    finally:
-        client.close()
     if args.json:
         print(json.dumps(report, indent=2))
     else:

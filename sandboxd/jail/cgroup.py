@@ -28,11 +28,11 @@ RUN_GROUP = re.compile(r"(\d+)\.\d+", re.ASCII)
 """The name of a run's group: slot and run."""
 
 SLOT_GROUP = re.compile(r"slot-(\d+)", re.ASCII)
-"""The name of the group above those of a slot's runs. A run of an earlier version has none."""
+"""The name of the group above those of a slot's runs."""
 
 PERIOD_US = 100_000
-OWN_TASKS = 1
-"""init, which is in the group and none of the program's."""
+INIT_TASKS = 1
+"""The tasks of a group that are none of the program's: init. The shim is in another group."""
 SOCKETS_SHARE = 4
 """Part of a run's memory that v1 allows sockets in addition."""
 
@@ -145,7 +145,7 @@ class Group:
         """The files and values of `limits`, in the order of writing."""
         return [
             *cgroup_settings.memory(self.v2, limits.memory, limits.memory // SOCKETS_SHARE),
-            ("pids.max", str(limits.pids + OWN_TASKS)),
+            ("pids.max", str(limits.pids + INIT_TASKS)),
             *cgroup_settings.cpu(self.v2, int(limits.cpus * PERIOD_US), PERIOD_US),
         ]
 
@@ -175,7 +175,7 @@ class Group:
                 memory_peak=files.memory_peak(),
                 memory_hits=files.memory_hits(),
                 oom_kills=files.oom_kills(),
-                pids_peak=max(0, files.pids_peak() - OWN_TASKS),
+                pids_peak=max(0, files.pids_peak() - INIT_TASKS),
                 pids_refused=files.pids_refused(),
             )
 
@@ -193,7 +193,7 @@ class Group:
     def tasks(self) -> int:
         """The program's processes and threads of this moment. Raises StageError."""
         with stage("cgroup counters"):
-            return max(0, self.files.pids_current() - OWN_TASKS)
+            return max(0, self.files.pids_current() - INIT_TASKS)
 
     def members(self) -> set[int]:
         """Process ids in the group, by path, for the warden."""

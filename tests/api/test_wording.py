@@ -136,12 +136,6 @@ def test_missing_command_of_a_step_is_the_option_of_the_step() -> None:
     assert worded(text, "curl/8") == text
 
 
-def test_advice_of_an_earlier_shim_is_worded_too() -> None:
-    text = "memory limit of 1 GiB reached; ask for more with resources.mem"
-    assert worded(text, "sandboxd/1").endswith("ask for more with --mem SIZE")
-    assert worded(text, OFFICIAL).endswith("ask for more with -r mem=MIB in a new session")
-
-
 def test_program_that_writes_the_words_of_an_advice_keeps_them() -> None:
     """Only the messages of sandboxd are worded; the output of a program is not changed."""
     items: list[Any] = [

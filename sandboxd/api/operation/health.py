@@ -23,7 +23,7 @@ from prometheus_client.core import Metric
 from ... import log
 from ...config import Config
 from ...errors import SandboxdError
-from ...free_space import FreeSpace
+from ...free_space import INODES_FLOOR, FreeSpace
 from ...store.database import Database
 from ..sessions.warden_client import WardenClient
 from ..telemetry.metrics import Metrics, gauge, network_readings
@@ -31,9 +31,6 @@ from ..telemetry.metrics import Metrics, gauge, network_readings
 FRESH_S = 1.0
 ANSWER_S = 2.0
 """Seconds that the warden and the database have to answer."""
-
-INODES_FLOOR = 64
-"""Free inodes in state_dir below which the daemon is not ready: a session takes five, a run six."""
 
 BEAT_S = 5.0
 """Seconds between two measurements of the event loop's lag. Each wakes up an idle daemon."""

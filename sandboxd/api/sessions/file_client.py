@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ...errors import Invalid, SandboxdError, Unavailable
 from ...filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
 from ...runs.channel import Channel
+from ...wire_kinds import PATH_MAX
 from .admission import Bounds, Reservations
 from .fair_queue import Amount
 
@@ -26,9 +27,6 @@ HELPERS_MAX = 8
 
 ALL_HELPERS_MAX = 128
 """File calls of all owners together. A helper is a process of some megabytes."""
-
-PATH_MAX = 4095
-"""Bytes of a path (Linux' PATH_MAX without its NUL): five of them fit a packet in JSON."""
 
 
 class HelperPlaces:

@@ -19,9 +19,9 @@ from ...model import Step
 from ...runs.console_items import Item
 from . import sizes
 
-_MORE = re.compile(r"ask for more with (options|limits|resources|resource_opts)\.(\w+)")
-_FIELDS = {"timeout": "wall_s"} | sizes.RUN_LIMITS | sizes.RESOURCE_OPTS
-"""Names of limits in the texts of this shim and of earlier ones -> field of Limits."""
+_MORE = re.compile(r"ask for more with (limits|resource_opts)\.(\w+)")
+_FIELDS = sizes.RUN_LIMITS | sizes.RESOURCE_OPTS
+"""Names of limits in the texts of the shim -> field of Limits."""
 
 _COMMAND = re.compile(r"a command with options\.(build|exec)")
 

@@ -16,12 +16,12 @@ import time
 from typing import Any
 
 from ... import log
-from ...free_space import FreeSpace
+from ...free_space import INODES_FLOOR, FreeSpace
 from ..background import BackgroundJobs, failure
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from .slot_jobs import making
-from .teardown import INODES_FLOOR, Teardown
+from .teardown import Teardown
 
 RETRY_S = 10.0
 """After a spare that could not be made, none is tried for so long."""

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from ... import log, procfs, wire
 from ...errors import StageError
-from ...free_space import FreeSpace
+from ...free_space import INODES_FLOOR, FreeSpace
 from .. import cursor_files
 from ..background import BackgroundJobs
 from ..job_process import Done
@@ -36,9 +36,6 @@ process, which the host's first process has not collected yet."""
 COLLECTION_S, PAUSE_S = 0.05, 0.001
 """How long the loop waits for the collection of dead processes of a slot, before a background job
 does so; and the seconds between two looks."""
-
-INODES_FLOOR = 64
-"""With fewer free, the disk counts as full."""
 
 _UNKNOWN = Remains(["something unknown: the background job has failed"], [])
 

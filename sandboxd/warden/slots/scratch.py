@@ -80,8 +80,6 @@ class ScratchMaker:
             with tempfile.TemporaryDirectory(".new", dir=self._blanks) as tree:
                 make_directories(tree)
                 images.make(blank, size, inodes, tree)
-            with contextlib.suppress(FileNotFoundError):  # an empty one, of an earlier version
-                os.unlink(f"{self._blanks}/{size}-{inodes}.ext4")
         with open(blank, "rb") as source, open(image, "xb") as copy, contextlib.ExitStack() as undo:
             undo.callback(os.unlink, image)
             images.copy_sparse(source.fileno(), copy.fileno(), size)

@@ -319,10 +319,8 @@ def test_reclaim_of_a_slot_can_be_done_again_and_finds_a_device_that_is_left(
     until(lambda: not reclaim.reclaim(str(tmp_path), 1, 1_999_999_999))
 
 
-def test_blank_of_an_earlier_version_is_replaced(tmp_path: Path) -> None:
-    """An earlier version had blanks without directories."""
+def test_blank_has_the_directories_of_a_scratch(tmp_path: Path) -> None:
     maker = scratch.ScratchMaker(ScratchConfig(), str(tmp_path))
-    images.make(str(tmp_path / "blank" / f"{SIZE}-64.ext4"), SIZE, 64)
     slot = tmp_path / "slot"
     (slot / "scratch").mkdir(parents=True)
     maker.make(str(slot), 65534, SIZE, 64)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ....config import STEP_LIMITS
 from ....errors import StageError
-from ....jail.cgroup import OWN_TASKS, Group
+from ....jail.cgroup import INIT_TASKS, Group
 from ....jail.stage import expect
 from ....model import MIB
 from ...fork import die_with
@@ -63,7 +63,7 @@ def processes(host: ProbeContext) -> str:
     """One process more than the limit is refused."""
     with own_group(host, "pids") as group:
         group.limit(replace(STEP_LIMITS, pids=1))
-        with _member(group, lambda: _forks(OWN_TASKS + 1)) as said:
+        with _member(group, lambda: _forks(INIT_TASKS + 1)) as said:
             expect("pids", "one process too many", said(), "refused")
         return ""
 
@@ -104,7 +104,7 @@ def peaks(host: ProbeContext) -> str:
             said()
             counters = group.counters()
         expect("peaks", "of memory", counters.memory_peak >= _TOUCHED, True)
-        expect("peaks", "of processes", counters.pids_peak, 2 - OWN_TASKS)
+        expect("peaks", "of processes", counters.pids_peak, 2 - INIT_TASKS)
         return ""
 
 
