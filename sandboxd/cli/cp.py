@@ -10,16 +10,16 @@ import tempfile
 from collections.abc import Iterator
 
 from ..errors import ConfigError, Refused
-from .client import Client
-from .daemon_socket import running_daemon
-from .exclusion import exclusion
-from .holder import hold_named
-from .local_tree import LocalTree
+from .connection.client import Client
+from .connection.daemon_socket import running_daemon
+from .connection.holder import hold_named
+from .connection.references import remote, session_path
 from .main import FAULT
-from .references import remote, session_path
 from .reporter import Reporter
-from .results import check_destination, fetch
-from .tree_upload import upload
+from .transfer.exclusion import exclusion
+from .transfer.local_tree import LocalTree
+from .transfer.results import check_destination, fetch
+from .transfer.tree_upload import upload
 
 MISSING = 1
 """Exit status when the session has no such file."""

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from ..errors import ConfigError
-from .daemon_socket import running_daemon
+from .connection.daemon_socket import running_daemon
 
 POLL_S = 0.5
 

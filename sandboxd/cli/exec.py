@@ -8,14 +8,14 @@ import shlex
 from typing import Any
 
 from ..errors import ConfigError
-from .console_printer import ConsolePrinter
-from .daemon_socket import running_daemon
-from .holder import hold_named
+from .connection.daemon_socket import running_daemon
+from .connection.holder import hold_named
+from .connection.temporary_session import end_at_signals, step_seconds
+from .console.console_printer import ConsolePrinter
+from .console.program_input import is_interactive, source
 from .parent_watch import end_with_parent
-from .program_input import is_interactive, source
 from .reporter import Reporter
 from .session_variables import variables
-from .temporary_session import end_at_signals, step_seconds
 
 
 def main(args: argparse.Namespace) -> int:

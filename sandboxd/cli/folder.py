@@ -12,14 +12,14 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import ConfigError, Refused
-from .client import Client
-from .daemon_socket import running_daemon
-from .exclusion import exclusion
-from .local_tree import LocalTree
-from .long_listing import print_listing
-from .references import folder_path, remote
+from .connection.client import Client
+from .connection.daemon_socket import running_daemon
+from .connection.references import folder_path, remote
 from .reporter import Reporter, printable
-from .results import check_destination
+from .transfer.exclusion import exclusion
+from .transfer.local_tree import LocalTree
+from .transfer.long_listing import print_listing
+from .transfer.results import check_destination
 
 CHUNK = 1 << 20
 UPLOAD, DOWNLOAD = "/folders/_/tus/upload", "/folders/_/download"

@@ -6,15 +6,15 @@ import argparse
 import contextlib
 
 from ..config import RESULTS_S
-from .client import Client
-from .daemon_socket import running_daemon
-from .holder import hold
+from .connection.client import Client
+from .connection.daemon_socket import running_daemon
+from .connection.holder import hold
+from .connection.private_daemon import PrivateDaemon, private_daemon
+from .connection.references import session_facts
+from .connection.temporary_session import end_at_signals, renew
 from .main import FAULT
-from .private_daemon import PrivateDaemon, private_daemon
-from .references import session_facts
 from .reporter import Reporter
-from .results import check_writable, command, fetch
-from .temporary_session import end_at_signals, renew
+from .transfer.results import check_writable, command, fetch
 
 MISSING = 1
 """Exit status when a name matched nothing."""

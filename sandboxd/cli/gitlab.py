@@ -5,9 +5,9 @@
     run      runs one of the scripts of the runner in it, in the order of its stages
     cleanup  deletes the session; also after a failure, and again without harm
 
-The session is found by its name, which follows from the job (gitlab_job.py). Each call holds the
-session, and between two calls it has a time to live: when the runner has died, the session ends.
-The caches of a project are in a virtual folder of its own, if `prepare` has a size for it.
+The session is found by its name, which follows from the job (step/gitlab_job.py). Each call holds
+the session, and between two calls it has a time to live: when the runner has died, the session
+ends. The caches of a project are in a virtual folder of its own, if `prepare` has a size for it.
 The exit status says whether the job or the machine has failed, as the runner wants to know it.
 """
 
@@ -25,18 +25,18 @@ from typing import Any
 from .. import __version__
 from ..errors import ConfigError, FolderExists, NotFound, SandboxdError, Unavailable
 from ..model import HOME
-from .carried_files import carry_in, carry_out
-from .client import Client
-from .console_printer import ConsolePrinter
-from .daemon_socket import running_daemon
-from .gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
-from .holder import hold_named
+from .connection.client import Client
+from .connection.daemon_socket import running_daemon
+from .connection.holder import hold_named
+from .connection.references import session_path
+from .connection.temporary_session import create, end_at_signals, renew, resources
+from .connection.turn import TurnWait
+from .console.console_printer import ConsolePrinter
+from .console.stdin_sender import InputSource
 from .parent_watch import end_with_parent
-from .references import session_path
 from .reporter import Reporter
-from .stdin_sender import InputSource
-from .temporary_session import create, end_at_signals, renew, resources
-from .turn import TurnWait
+from .step.carried_files import carry_in, carry_out
+from .step.gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
 
 GAP_S = 300.0
 """The time to live between two calls. The runner itself works between them, on artifacts say."""

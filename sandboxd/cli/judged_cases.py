@@ -15,12 +15,12 @@ import tempfile
 from typing import Any
 
 from ..errors import ConfigError, Draining, Full, QuotaExceeded, Refused, Unavailable
-from .client import Client
-from .local_tree import LocalTree, TreeEntry
+from .connection.client import Client
+from .connection.turn import TurnWait
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter, printable
-from .tar_stream import tar_stream
-from .turn import TurnWait
+from .transfer.local_tree import LocalTree, TreeEntry
+from .transfer.tar_stream import tar_stream
 
 FAILED = 1
 """Exit status when a case has failed."""

@@ -7,7 +7,7 @@ import contextlib
 import json
 from typing import Any
 
-from .daemon_socket import running_daemon
+from .connection.daemon_socket import running_daemon
 
 LEAKS = 1
 """Exit status when there were leaks."""

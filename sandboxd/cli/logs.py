@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 from ..errors import NotFound
-from .client import Client
-from .daemon_socket import running_daemon
-from .references import session_facts, session_path
+from .connection.client import Client
+from .connection.daemon_socket import running_daemon
+from .connection.references import session_facts, session_path
 
 EVERY_S = 0.5
 

@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import json
 
-from .daemon_socket import running_daemon
-from .long_listing import print_listing
-from .references import session_facts, session_path
+from .connection.daemon_socket import running_daemon
+from .connection.references import session_facts, session_path
+from .transfer.long_listing import print_listing
 
 
 def main(args: argparse.Namespace) -> int:

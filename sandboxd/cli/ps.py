@@ -9,8 +9,8 @@ import time
 from datetime import datetime
 from typing import Any
 
-from .client import Client
-from .daemon_socket import running_daemon
+from .connection.client import Client
+from .connection.daemon_socket import running_daemon
 
 PAGE = 100
 _LIST = """query($offset: Int!) {

@@ -6,8 +6,8 @@ import argparse
 import contextlib
 
 from ..errors import Refused
-from .daemon_socket import running_daemon
-from .references import session_facts, session_path
+from .connection.daemon_socket import running_daemon
+from .connection.references import session_facts, session_path
 from .reporter import Reporter
 
 FAILED = 1

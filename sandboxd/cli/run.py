@@ -24,17 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import runtimes
 from ..errors import ConfigError
-from .console_printer import ConsolePrinter
-from .exclusion import exclusion
-from .judged_cases import check, read_cases, request, run_cases
-from .local_tree import LocalTree, TreeEntry
-from .main import FAULT
-from .parent_watch import end_with_parent
-from .program_input import is_interactive, source
-from .reporter import Reporter
-from .results import check_writable, command, fetch, requests
-from .session_variables import variables
-from .temporary_session import (
+from .connection.temporary_session import (
     TemporarySession,
     connect_or_start,
     create,
@@ -43,12 +33,22 @@ from .temporary_session import (
     resources,
     step_seconds,
 )
-from .tree_upload import upload
-from .turn import TurnWait
+from .connection.turn import TurnWait
+from .console.console_printer import ConsolePrinter
+from .console.program_input import is_interactive, source
+from .judged_cases import check, read_cases, request, run_cases
+from .main import FAULT
+from .parent_watch import end_with_parent
+from .reporter import Reporter
+from .session_variables import variables
+from .transfer.exclusion import exclusion
+from .transfer.local_tree import LocalTree, TreeEntry
+from .transfer.results import check_writable, command, fetch, requests
+from .transfer.tree_upload import upload
 from .workspace_place import first_names, use_workspace, workspace_path
 
 if TYPE_CHECKING:
-    from .private_daemon import PrivateDaemon
+    from .connection.private_daemon import PrivateDaemon
 
 UNBUFFERED = "PYTHONUNBUFFERED"
 """The shim sets this variable where a client may be asked. Nobody is asked with --stdin FILE, and

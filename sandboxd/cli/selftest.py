@@ -15,8 +15,8 @@ from .. import protections
 from ..errors import ConfigError
 from ..selftest import host_view, runner
 from ..selftest.attack import Attack, Judgement
+from .connection.temporary_session import connect, create, deleted, end_at_signals
 from .reporter import Reporter
-from .temporary_session import connect, create, deleted, end_at_signals
 
 NOT_HELD = 1
 """Exit status when an attack succeeded, or did not come to its end."""

@@ -17,18 +17,10 @@ import stat
 from typing import Any, BinaryIO
 
 from ..errors import ConfigError
-from .carried_files import carry_in, carry_out
-from .ci_system import system_environment
-from .client import Client
-from .console_printer import ConsolePrinter
-from .holder import hold_named
-from .parent_watch import end_with_parent
-from .passed_on import directories, environment, inside_directories
-from .program_input import source
-from .references import session_facts
-from .reporter import Reporter
-from .step_environment import CARRIED, READ_ONLY, step_variables
-from .temporary_session import (
+from .connection.client import Client
+from .connection.holder import hold_named
+from .connection.references import session_facts
+from .connection.temporary_session import (
     connect,
     create,
     deleted,
@@ -36,7 +28,15 @@ from .temporary_session import (
     resources,
     step_seconds,
 )
-from .turn import TurnWait
+from .connection.turn import TurnWait
+from .console.console_printer import ConsolePrinter
+from .console.program_input import source
+from .parent_watch import end_with_parent
+from .reporter import Reporter
+from .step.carried_files import carry_in, carry_out
+from .step.ci_system import system_environment
+from .step.passed_on import directories, environment, inside_directories
+from .step.step_environment import CARRIED, READ_ONLY, step_variables
 from .workspace_place import place_of, use_workspace
 
 SCRIPT = "script"

@@ -27,11 +27,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.sync.client import ClientConnection
 
 from ..errors import ConfigError, NotFound, Unavailable
-from .client import USER_AGENT, Client, raise_for
-from .endpoint import websocket
+from .connection.client import USER_AGENT, Client, raise_for
+from .connection.endpoint import websocket
+from .connection.temporary_session import connect, create, deleted, end_at_signals, resources
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
-from .temporary_session import connect, create, deleted, end_at_signals, resources
 
 _TIMED = ("wall_s", "cpu_s")
 

@@ -219,7 +219,7 @@ PROTECTIONS = (
         "keys of commands",
         "a file with a keypair is the user's own and closed to others; a certificate of an "
         "endpoint must verify",
-        ("cli/request_keys.py", "cli/endpoint.py"),
+        ("cli/connection/request_keys.py", "cli/connection/endpoint.py"),
         tests=("tests/cli/test_request_keys.py", "tests/cli/test_endpoint.py"),
         remains="an http:// endpoint has no TLS",
     ),
@@ -256,7 +256,7 @@ PROTECTIONS = (
         "time to live",
         "the session of a command or a CI job ends with its holder, by a connection that closes or "
         "a renewal that does not come; after a start of the daemon holders have a minute",
-        ("api/sessions/time_to_live.py", "api/sessions/reaper.py", "cli/holder.py"),
+        ("api/sessions/time_to_live.py", "api/sessions/reaper.py", "cli/connection/holder.py"),
         tests=("tests/api/test_time_to_live.py", "tests/e2e/test_holders.py"),
         remains="clients that request no time to live, and the default of sessions.idle_s",
     ),
@@ -265,7 +265,7 @@ PROTECTIONS = (
         "only listed variables and files go into a session; of the files that come back, names "
         "and sizes are checked, and no link is followed; the session of a job follows from what "
         "the runner says, not from variables of the job",
-        ("cli/step_environment.py", "cli/carried_files.py", "cli/sh.py", "cli/gitlab.py"),
+        ("cli/step/step_environment.py", "cli/step/carried_files.py", "cli/sh.py", "cli/gitlab.py"),
         tests=("tests/cli/test_step_environment.py", "tests/cli/test_carried_files.py",
                "tests/cli/test_gitlab.py", "tests/e2e/test_session_commands.py"),
         remains="a CI system applies GITHUB_ENV and GITHUB_PATH to later steps, also on the host",

@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sandboxd.cli.private_daemon import PREFIX, STOP_S
+from sandboxd.cli.connection.private_daemon import PREFIX, STOP_S
 from sandboxd.config import Config
 from sandboxd.jail import syscalls
 from sandboxd.warden import private_cleanup

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sandboxd.cli.carried_files import ROOM, carry_in, carry_out
-from sandboxd.cli.client import Client
+from sandboxd.cli.connection.client import Client
+from sandboxd.cli.step.carried_files import ROOM, carry_in, carry_out
 from sandboxd.errors import ConfigError, Unavailable
 
 

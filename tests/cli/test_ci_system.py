@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 import os
-from sandboxd.cli.ci_system import system_environment
+from sandboxd.cli.step.ci_system import system_environment
 print(system_environment(os.environ))
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.cli.daemon_socket import find_daemon, running_daemon
+from sandboxd.cli.connection.daemon_socket import find_daemon, running_daemon
 from sandboxd.errors import ConfigError, Refused
 
 from .. import needs

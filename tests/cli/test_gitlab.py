@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.cli.gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
+from sandboxd.cli.step.gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
 from sandboxd.errors import ConfigError
 
 JOB: dict[str, Any] = {"id": 17, "token": "secret-of-the-job"}

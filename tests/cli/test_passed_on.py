@@ -6,8 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.cli.passed_on import ACTS_ON_HOST, directories, environment, inside_directories
-from sandboxd.cli.step_environment import fits
+from sandboxd.cli.step.passed_on import ACTS_ON_HOST, directories, environment, inside_directories
+from sandboxd.cli.step.step_environment import fits
 
 
 def test_variables_of_the_job_pass() -> None:

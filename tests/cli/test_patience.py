@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from sandboxd.cli import patience
-from sandboxd.cli.client import Client, ConnectionLost
-from sandboxd.cli.patience import patiently
+from sandboxd.cli.connection import patience
+from sandboxd.cli.connection.client import Client, ConnectionLost
+from sandboxd.cli.connection.patience import patiently
+from sandboxd.cli.connection.temporary_session import deleted
 from sandboxd.cli.reporter import Reporter
-from sandboxd.cli.temporary_session import deleted
 from sandboxd.config import SOCKET
 from sandboxd.errors import SandboxdError, Unavailable
 

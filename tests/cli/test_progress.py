@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from sandboxd.cli import progress as progress_module
-from sandboxd.cli.progress import progress
 from sandboxd.cli.reporter import Reporter
+from sandboxd.cli.transfer import progress as progress_module
+from sandboxd.cli.transfer.progress import progress
 
 MIB = 1 << 20
 

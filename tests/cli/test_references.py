@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sandboxd.cli.connection.references import folder_path, remote, session_path
 from sandboxd.cli.main import parser
-from sandboxd.cli.references import folder_path, remote, session_path
 from sandboxd.errors import ConfigError
 
 

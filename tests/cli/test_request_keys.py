@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandboxd.cli.request_keys import KEY_FILE, RequestKeys, SignedRequests, find_keys
+from sandboxd.cli.connection.request_keys import KEY_FILE, RequestKeys, SignedRequests, find_keys
 from sandboxd.errors import ConfigError
 
 from ..signing import signature

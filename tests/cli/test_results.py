@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sandboxd.cli.client import Client, ConnectionLost
-from sandboxd.cli.results import BATCH, BATCH_BYTES, Fetched, batches, fetch, requests
+from sandboxd.cli.connection.client import Client, ConnectionLost
+from sandboxd.cli.transfer.results import BATCH, BATCH_BYTES, Fetched, batches, fetch, requests
 from sandboxd.errors import ConfigError, NotFound, Unavailable
 
 from .trees import Lines, archive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxd.cli.step_environment import step_variables
+from sandboxd.cli.step.step_environment import step_variables
 
 
 def test_variables_that_describe_the_job_go_in_and_those_of_the_host_do_not() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.cli.exclusion import exclusion
-from sandboxd.cli.local_tree import LocalTree, TreeEntry
-from sandboxd.cli.tar_stream import CHUNK, tar_stream
-from sandboxd.cli.unpack import unpack
+from sandboxd.cli.transfer.exclusion import exclusion
+from sandboxd.cli.transfer.local_tree import LocalTree, TreeEntry
+from sandboxd.cli.transfer.tar_stream import CHUNK, tar_stream
+from sandboxd.cli.transfer.unpack import unpack
 from sandboxd.errors import ConfigError
 from sandboxd.files.tar_times import decimal_seconds
 

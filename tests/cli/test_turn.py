@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sandboxd.cli.connection.turn import TurnWait
 from sandboxd.cli.reporter import Reporter
-from sandboxd.cli.turn import TurnWait
 from sandboxd.errors import Unavailable
 
 
@@ -13,7 +13,7 @@ from sandboxd.errors import Unavailable
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which the test moves."""
     now = [1000.0]
-    monkeypatch.setattr("sandboxd.cli.turn.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sandboxd.cli.connection.turn.time.monotonic", lambda: now[0])
     return now
 
 

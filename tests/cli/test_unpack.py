@@ -12,8 +12,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.cli import unpack as unpacking
-from sandboxd.cli.unpack import Unpacked, unpack
+from sandboxd.cli.transfer import unpack as unpacking
+from sandboxd.cli.transfer.unpack import Unpacked, unpack
 
 from ..effort import examples
 from .trees import archive, contents, directory, link, member

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.cli.client import Client
-from sandboxd.cli.exclusion import exclusion
-from sandboxd.cli.local_tree import LocalTree
-from sandboxd.cli.private_daemon import private_daemon
-from sandboxd.cli.results import Fetched, fetch
-from sandboxd.cli.temporary_session import create
-from sandboxd.cli.tree_upload import upload
+from sandboxd.cli.connection.client import Client
+from sandboxd.cli.connection.private_daemon import private_daemon
+from sandboxd.cli.connection.temporary_session import create
+from sandboxd.cli.transfer.exclusion import exclusion
+from sandboxd.cli.transfer.local_tree import LocalTree
+from sandboxd.cli.transfer.results import Fetched, fetch
+from sandboxd.cli.transfer.tree_upload import upload
 from sandboxd.errors import Unavailable
 
 from ..cli.trees import Lines, contents

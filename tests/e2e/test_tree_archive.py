@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandboxd.cli.client import Client
+from sandboxd.cli.connection.client import Client
 
 from .daemon import Daemon, run
 from .test_files import listing, tars, upload

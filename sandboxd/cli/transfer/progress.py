@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from .reporter import Reporter
+from ..reporter import Reporter
 
 LINE_S, BAR_S = 1.0, 0.2
 """Seconds between two lines, and seconds before a bar appears: most transfers are shorter."""

@@ -25,9 +25,9 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..files.tar_times import nanoseconds
-from ..link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
-from ..model import HOME
+from ...files.tar_times import nanoseconds
+from ...link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
+from ...model import HOME
 from .tar_stream import MODES
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

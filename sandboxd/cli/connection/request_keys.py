@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 
 API_VERSION = "v7.20230615"
 

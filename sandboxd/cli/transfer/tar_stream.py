@@ -13,10 +13,10 @@ import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 
-from ..files.tar_times import decimal_seconds
+from ...files.tar_times import decimal_seconds
+from ..reporter import Reporter
 from .local_tree import LocalTree, TreeEntry
 from .progress import Advance
-from .reporter import Reporter
 
 CHUNK = 1 << 18
 """Bytes of a chunk: small members share one, which costs the connection less."""

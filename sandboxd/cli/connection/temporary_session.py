@@ -11,9 +11,9 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .. import runtimes
-from ..config import RESULTS_S, SOCKET, Config
-from ..errors import (
+from ... import runtimes
+from ...config import RESULTS_S, SOCKET, Config
+from ...errors import (
     ConfigError,
     Draining,
     Full,
@@ -23,13 +23,13 @@ from ..errors import (
     Refused,
     Unavailable,
 )
+from ..options import PRIVATE
+from ..reporter import Reporter
+from ..session_variables import variables
 from .client import Client, ConnectionLost, words
 from .daemon_socket import find_daemon
 from .endpoint import is_endpoint
 from .holder import hold
-from .options import PRIVATE
-from .reporter import Reporter
-from .session_variables import variables
 from .turn import TurnWait
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _mounts(folders: list[str]) -> dict[str, Any]:
 
 def _check(config: dict[str, dict[str, Any]]) -> None:
     """Raise ConfigError for a value that every daemon refuses, before one is started."""
-    from ..api.sessions import requested_limits, sizes  # third-party code, which takes a moment
+    from ...api.sessions import requested_limits, sizes  # third-party code, which takes a moment
 
     try:
         requested_limits.fields(config["resources"], config["resource_opts"])

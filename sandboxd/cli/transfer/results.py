@@ -17,16 +17,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, NotFound, Refused, SandboxdError, Unavailable
-from ..files.paths import inside
-from ..link_targets import Place
-from .client import Client
+from ...errors import ConfigError, NotFound, Refused, SandboxdError, Unavailable
+from ...files.paths import inside
+from ...link_targets import Place
+from ..connection.client import Client
+from ..reporter import Reporter, printable
 from .progress import progress
-from .reporter import Reporter, printable
 from .unpack import Unpacked, unpack
 
 if TYPE_CHECKING:
-    from .private_daemon import PrivateDaemon
+    from ..connection.private_daemon import PrivateDaemon
 
 EVERYTHING = "."
 

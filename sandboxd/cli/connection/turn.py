@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import Unavailable
-from .reporter import Reporter
+from ...errors import Unavailable
+from ..reporter import Reporter
 
 REPEAT_S = 30.0
 POLL_S = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import NotFound
+from ...errors import NotFound
 from .client import Client
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import Refused
-from .client import Client
+from ...errors import Refused
+from ..connection.client import Client
+from ..connection.patience import patiently
+from ..reporter import Reporter
 from .local_tree import LocalTree, TreeEntry
-from .patience import patiently
 from .progress import progress
-from .reporter import Reporter
 from .tar_stream import tar_stream
 
 SMALL = 8 << 20

@@ -19,9 +19,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from ..errors import ConfigError, Unavailable
-from ..jail import syscalls
-from ..warden import private_cleanup
+from ...errors import ConfigError, Unavailable
+from ...jail import syscalls
+from ...warden import private_cleanup
 
 STOP_S = 20
 PREFIX = "sandboxd-"
@@ -57,7 +57,7 @@ def private_daemon(preserved: str | None = None) -> Iterator[PrivateDaemon]:
         folder = os.path.abspath(preserved)
         if not private_cleanup.is_preserved(folder):
             raise ConfigError(f"--state {preserved}: no results are stored there any more")
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    package = os.path.abspath(f"{__file__}/../../../..")
     paths = [package, os.environ.get("PYTHONPATH")]
     daemon = subprocess.Popen(
         [sys.executable, "-P", "-X", "utf8", "-m", "sandboxd", "serve", "--private", folder],

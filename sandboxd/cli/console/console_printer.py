@@ -10,13 +10,13 @@ import threading
 import time
 from typing import Any
 
-from ..errors import SandboxdError
-from .client import Client, ConnectionLost
-from .main import FAULT, TIMED_OUT
-from .patience import COMES_BACK_S, Absence
-from .reporter import Reporter
+from ...errors import SandboxdError
+from ..connection.client import Client, ConnectionLost
+from ..connection.patience import COMES_BACK_S, Absence
+from ..connection.turn import TurnWait
+from ..main import FAULT, TIMED_OUT
+from ..reporter import Reporter
 from .stdin_sender import InputSource, StdinSender
-from .turn import TurnWait
 
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a command that was asked to end, whatever the program's own is."""

@@ -15,9 +15,9 @@ import shlex
 import tarfile
 from collections.abc import Iterable, Mapping
 
-from ..errors import ConfigError, Invalid, Unavailable
-from ..files.tar_reader import TarReader
-from .client import Client
+from ...errors import ConfigError, Invalid, Unavailable
+from ...files.tar_reader import TarReader
+from ..connection.client import Client
 
 ROOM = 1 << 20
 """Bytes of all files together, in each direction."""

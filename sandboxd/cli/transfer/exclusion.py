@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 
 Excludes = Callable[[str, bool], bool]
 """Whether the entry of this relative name is left out; the flag: it is a directory."""

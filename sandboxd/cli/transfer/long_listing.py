@@ -7,7 +7,7 @@ import stat
 import time
 from typing import Any
 
-from .reporter import printable
+from ..reporter import printable
 
 
 def print_listing(entries: list[dict[str, Any]], as_json: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
-from ..errors import NotFound, SandboxdError
+from ...errors import NotFound, SandboxdError
 from .client import Client
 from .patience import RETRY_S, Absence
 from .references import session_facts

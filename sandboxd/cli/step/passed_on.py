@@ -16,7 +16,7 @@ import re
 import secrets
 from collections.abc import Iterator
 
-from ..model import HOME
+from ...model import HOME
 from .step_environment import fits
 
 ACTS_ON_HOST = (

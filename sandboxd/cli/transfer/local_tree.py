@@ -13,11 +13,11 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..errors import ConfigError
-from ..jail.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
-from ..link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
+from ...errors import ConfigError
+from ...jail.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from ...link_targets import Place, TooManyLinks, below, climbs_first, relative, resolve
+from ..reporter import Reporter, printable
 from .exclusion import Excludes
-from .reporter import Reporter, printable
 
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ..errors import ConfigError, Refused
+from ...errors import ConfigError, Refused
 from .request_keys import SignedRequests, find_keys
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 from .stdin_sender import InputSource
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 
-from .. import __version__
-from ..errors import Draining, FolderExists, Full, NotFound, QuotaExceeded, Refused, Unavailable
+from ... import __version__
+from ...errors import Draining, FolderExists, Full, NotFound, QuotaExceeded, Refused, Unavailable
 from .endpoint import http_client
 
 CALL_S = 60.0

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..errors import Unavailable
+from ...errors import Unavailable
+from ..reporter import Reporter
 from .client import Client, ConnectionLost
-from .reporter import Reporter
 
 COMES_BACK_S, RETRY_S = 60.0, 0.25
 """Seconds that a daemon may take to return after a restart, and seconds between two tries."""

@@ -17,10 +17,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 
-from ..errors import NotFound, Refused, Unavailable
-from .client import Client
-from .patience import Absence
-from .reporter import Reporter
+from ...errors import NotFound, Refused, Unavailable
+from ..connection.client import Client
+from ..connection.patience import Absence
+from ..reporter import Reporter
 
 CHUNK = 256 * 1024
 KEEP = 16 << 20

@@ -1,0 +1,1 @@
+"""The connection of a command to its daemon, and the session of the command."""

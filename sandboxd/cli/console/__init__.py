@@ -1,0 +1,1 @@
+"""The console and the input of a run, for a command."""

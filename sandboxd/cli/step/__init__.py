@@ -1,0 +1,1 @@
+"""Parts of the commands that a CI system calls for a step: sh and gitlab."""
