@@ -261,6 +261,10 @@ def msgctl_remove(number: int) -> None:
     _check(_msgctl(number, _IPC_RMID, None))
 
 
+REMOVE_OBJECT = {"shm": shmctl_remove, "sem": semctl_remove, "msg": msgctl_remove}
+"""Kind of a System V object, as /proc/sysvipc names it -> the function that removes one."""
+
+
 def capset_none() -> None:
     """capset(2): empty the effective, permitted and inheritable sets of this process."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)

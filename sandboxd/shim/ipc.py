@@ -22,12 +22,6 @@ from ..jail.stage import stage
 SHM, QUEUES = "/dev/shm", "/dev/mqueue"
 DIRECTORIES = (SHM, QUEUES)
 
-KINDS = {
-    "shm": syscalls.shmctl_remove,
-    "sem": syscalls.semctl_remove,
-    "msg": syscalls.msgctl_remove,
-}
-
 
 def clear() -> None:
     """Remove all IPC objects of the run. Raises StageError."""
@@ -39,7 +33,7 @@ def clear() -> None:
                 empty(fd)
             finally:
                 os.close(fd)
-        for kind, remove in KINDS.items():
+        for kind, remove in syscalls.REMOVE_OBJECT.items():
             for number in _identifiers(kind):
                 remove(number)
 

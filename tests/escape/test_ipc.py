@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sandboxd.jail import syscalls
 from sandboxd.jail.profile import ALLOWED
 from sandboxd.shim import ipc
 
@@ -51,7 +52,8 @@ def test_no_place_and_no_call_for_another_kind_of_object_is_known(sandbox: Sandb
     places = set(sandbox.run(writable).stdout.split())
     assert places == scratch | terminals | set(ipc.DIRECTORIES)
     makers = {name for name in ALLOWED["System V and POSIX IPC"].split() if name.endswith("get")}
-    assert makers == {"shmget", "semget", "msgget"} == {f"{kind}get" for kind in ipc.KINDS}
+    removed = {f"{kind}get" for kind in syscalls.REMOVE_OBJECT}
+    assert makers == {"shmget", "semget", "msgget"} == removed
 
 
 def test_shared_memory_that_a_step_leaves_is_in_the_next_unless_it_is_cleared(

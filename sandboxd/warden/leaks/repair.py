@@ -23,11 +23,6 @@ END_S = 2.0
 """Time for a process to end after a SIGKILL."""
 
 _LOOP_CLR_FD = 0x4C01
-_REMOVE = {
-    "shm": syscalls.shmctl_remove,
-    "sem": syscalls.semctl_remove,
-    "msg": syscalls.msgctl_remove,
-}
 
 
 def repair(leak: Leak, state_dir: str) -> Leak:
@@ -41,7 +36,7 @@ def repair(leak: Leak, state_dir: str) -> Leak:
             case "loop":
                 done = _detach(state_dir, *leak.target)
             case "shm" | "sem" | "msg":
-                _REMOVE[leak.kind](leak.target[0])
+                syscalls.REMOVE_OBJECT[leak.kind](leak.target[0])
                 done = "removed"
             case "temporary":
                 done = _discard(state_dir + leak.target[0])
