@@ -13,12 +13,11 @@ from typing import Any
 from .. import wire
 from ..jail.cgroup import Group
 from ..jail.mounts import FolderMount
-from ..model import ATTACHMENTS_MAX, ConsoleBounds, Limits, Step
+from ..model import ATTACHMENTS_MAX, ConsoleBounds, Limits, Step, limit_values
 
 ORDER = wire.LONGEST
 """Bytes of an order at most: the arguments of a request `start`, and some more."""
 
-_LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 _PLAIN = ("slot", "run", "uid", "gid", "runtime", "terminal", "interactive", "shell", "environ",
             "tied", "stays", "network")  # fmt: skip
 """The fields that an order has as they are."""
@@ -137,10 +136,7 @@ def unpacked_folders(folders: list[Any], fds: list[int]) -> tuple[FolderMount, .
 
 
 def _packed(steps: tuple[Step, ...]) -> list[Any]:
-    return [
-        [step.name, step.command, [getattr(step.limits, name) for name in _LIMITS]]
-        for step in steps
-    ]
+    return [[step.name, step.command, limit_values(step.limits)] for step in steps]
 
 
 def _unpacked(steps: list[Any]) -> tuple[Step, ...]:

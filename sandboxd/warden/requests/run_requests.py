@@ -71,7 +71,7 @@ class RunRequests:
         bounds = ConsoleBounds(console.head, console.tail, console.input_s)
         run_files = resources.config.run_files
         limited = tuple(
-            replace(step, limits=within_files(step.limits.clamped(ceiling)[0], run_files))
+            Step(step.name, step.command, within_files(step.limits.clamped(ceiling)[0], run_files))
             for step in steps
         )
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:

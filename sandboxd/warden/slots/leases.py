@@ -228,7 +228,8 @@ class Slots:
         """The session of `slot` is over: all that remains of the slot is to be removed, by the next
         daemon if not by this one."""
         with contextlib.suppress(OSError):  # a full disk allows it, a damaged one may not
-            os.unlink(f"{slot.path}/session")
+            # Not unlink: with `discard`, to free a block waits for the disk (ext4(5)).
+            os.rename(f"{slot.path}/session", f"{slot.path}/ended")
         self.leased.pop(slot.number, None)
         self.spares.pop(slot.number, None)
         self.emptying[slot.number] = slot
