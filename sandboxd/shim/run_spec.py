@@ -94,7 +94,7 @@ class RunSpec:
             bounds=ConsoleBounds(*message["bounds"]),
             folders=unpacked_folders(message["folders"], others),
             workdir=workdir, tmp=tmp, console=console, journal=journal,
-            listener=socket.socket(fileno=listener), lease=lease, stdin=stdin,
+            listener=_listener(listener), lease=lease, stdin=stdin,
         )  # fmt: skip
 
     def next_order(self) -> tuple[dict[str, Any], list[int]]:
@@ -117,9 +117,14 @@ class RunSpec:
             bounds=ConsoleBounds(*message["bounds"]),
             console=fds[0],
             journal=fds[1],
-            listener=socket.socket(fileno=fds[2]),
+            listener=_listener(fds[2]),
             stdin=fds[3] if message["stdin"] else None,
         )
+
+
+def _listener(fd: int) -> socket.socket:
+    """The control socket of a run. With its type, Python does not ask the kernel for it."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
 
 
 def packed_folders(folders: tuple[FolderMount, ...]) -> list[Any]:
