@@ -62,10 +62,12 @@ class RunFiles:
 def note(path: str, group: Group) -> None:
     """Write the groups of a run into its directory, before anything of it runs. Raises
     StageError."""
+    data = json.dumps(group.dirs).encode()
     with stage("run directory"):
-        fd = os.open(f"{path}/cgroup", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(f"{path}/cgroup", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, json.dumps(group.dirs).encode())
+            os.pwrite(fd, data, 0)
+            os.ftruncate(fd, len(data))  # not before: the block of an earlier run serves this one
         finally:
             os.close(fd)
 
@@ -78,7 +80,8 @@ def make(slot: Slot, run: int, stack: contextlib.ExitStack) -> RunFiles:
             os.rename(slot.spare_runs.pop(), path)
         else:
             os.mkdir(path, 0o700)
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        # Not O_TRUNC, which would free the room that an emptied file has (ftruncate(2)).
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         cursor = os.open(f"{path}/cursor", flags, 0o600)
         stack.callback(os.close, cursor)
         _reserve(cursor, cursor_files.ROOM)
@@ -189,10 +192,12 @@ def empty(paths: Iterable[str], room: int) -> list[str]:
         try:
             if len(spares) >= room:
                 raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-            for name in (*_FILES, "cgroup"):
-                os.truncate(f"{path}/{name}", 0)
+            for name in _FILES:
+                if os.path.getsize(f"{path}/{name}"):  # else it has its room already
+                    os.truncate(f"{path}/{name}", 0)
+            note(path, Group({}))
             os.unlink(f"{path}/control")
-        except OSError:
+        except (OSError, StageError):
             shutil.rmtree(path, ignore_errors=True)
         else:
             spares.append(path)
