@@ -20,6 +20,7 @@ from ..jail.cgroup import Group
 from .leaks.rule import Expected, Lease
 from .runs import slot_group
 from .runs.group_removal import GroupRemovals
+from .runs.jail_entry import Shim
 from .runs.memory_handoff import MemoryHandoff
 from .runs.spare_directories import SpareDirectories
 from .runs.worker import Worker
@@ -71,10 +72,11 @@ class Workers:
             self._selector.register(worker.pidfd, selectors.EVENT_READ, end)
         self._watched[worker.pidfd] = worker
 
-    def rest(self, pid: int) -> None:
-        """The run of the shim `pid` is over, and the shim waits for the next one of its session."""
-        for worker in self.all():
-            if worker.pid == pid and worker.slot and worker.run is not None:
+    def rest(self, shim: Shim) -> None:
+        """The run of `shim` is over, and the shim waits for the next one of its session."""
+        known = self._children.get(shim.pid), self._watched.get(shim.pidfd or 0)
+        for worker in known:
+            if worker and worker.pid == shim.pid and worker.slot and worker.run is not None:
                 self.add(replace(worker, run=None))
                 self._directories.ended(worker.slot, worker.run)
                 slot_group.leave(self._resources.hierarchy, worker.slot, worker.run)
