@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 MIB = 1 << 20
@@ -90,13 +91,17 @@ class Limits:
 
     def clamped(self, ceiling: Limits) -> tuple[Limits, list[str]]:
         """These limits, none above `ceiling`, and the names of the lowered ones."""
-        low: dict[str, Any] = {}
-        for name in self.__slots__:
-            most = getattr(ceiling, name)
-            if getattr(self, name) > most:
-                low[name] = most
+        own, highest = limit_values(self), limit_values(ceiling)
+        low = {
+            name: most
+            for name, value, most in zip(self.__slots__, own, highest, strict=True)
+            if value > most
+        }
         return (replace(self, **low) if low else self), sorted(low)
 
+
+limit_values: Callable[[Limits], tuple[Any, ...]] = attrgetter(*Limits.__slots__)
+"""The values of limits, in the order of the fields."""
 
 NOFILE_MIN = 16
 """Open files of a process with which a shell still works."""
@@ -112,10 +117,7 @@ def within_files(limits: Limits, run_files: int) -> Limits:
 
 def most(limits: Iterable[Limits]) -> Limits:
     """The largest value of each limit among `limits`."""
-    every = list(limits)
-    if every.count(every[0]) == len(every):
-        return every[0]
-    return Limits(*[max([getattr(one, name) for one in every]) for name in Limits.__slots__])
+    return Limits(*map(max, zip(*map(limit_values, limits), strict=True)))
 
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", re.ASCII)

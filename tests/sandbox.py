@@ -28,6 +28,7 @@ from sandboxd.warden.requests.spares import Spares
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.runs.jail_entry import Shim
+from sandboxd.warden.runs.spare_directories import SpareDirectories
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
@@ -81,7 +82,8 @@ class BareWarden:
         self.resources = Resources(within_host(loaded, HostTasks(())), hierarchy)
         self.jobs = BackgroundJobs()
         self._selector = selectors.DefaultSelector()
-        self.workers = Workers(self.resources, self._selector, lambda: None)
+        directories = SpareDirectories(self.jobs)
+        self.workers = Workers(self.resources, self._selector, directories, lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
         shared = resources, jobs, ending = self.resources, self.jobs, self.teardown
         self.spares = Spares(*shared)
@@ -91,7 +93,7 @@ class BareWarden:
         link = BrokerLink(self._selector, resources, self.workers.all).link
         self._subjects = (
             SlotRequests(resources, self.workers, ending, jobs, self.entries.end_rest, link),
-            RunRequests(self.resources, self.entries, self._started.append, link),
+            RunRequests(self.resources, self.entries, directories, self._started.append, link),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
 

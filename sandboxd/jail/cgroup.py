@@ -72,6 +72,7 @@ class Group:
         self.shims = shims
         self._has_swap = True
         self._is_held = False
+        self._in_force: list[tuple[str, str]] | None = None
 
     @property
     def v2(self) -> bool:
@@ -137,8 +138,12 @@ class Group:
         """
         if self.v2 and self.files.shared_memory() >= limits.memory:
             raise StageError("cgroup memory.max", "too much is in use", errno.EBUSY)
-        for name, value in self._settings(limits):
-            self._write(name, value)
+        settings = self._settings(limits)
+        if settings != self._in_force:  # only this process writes them
+            self._in_force = None
+            for name, value in settings:
+                self._write(name, value)
+            self._in_force = settings
         self.files.restart_peaks()
 
     def _settings(self, limits: Limits) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ limits: it has the largest of all steps, and a step with smaller ones gets them 
 from __future__ import annotations
 
 import resource
+from operator import attrgetter
 
 from ..model import MIB, TERMINALS_MAX, UNLIMITED, Limits
 from .stage import expect, stage
@@ -50,9 +51,13 @@ def _pair(kind: int, value: int) -> tuple[int, int]:
     return value, hard
 
 
+_OF_PLAN = attrgetter("fsize", "nofile", "pids", "stack")
+"""The limits of a step that its plan depends on."""
+
+
 def lower(step: Limits, all: Limits) -> dict[int, int]:
     """The limits of the plan for `step` that differ from the plan for `all`, which is in force."""
-    if step == all:
+    if _OF_PLAN(step) == _OF_PLAN(all):
         return {}
     inherited = plan(all)
     return {kind: value for kind, value in plan(step).items() if value != inherited[kind]}

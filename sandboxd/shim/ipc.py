@@ -13,8 +13,10 @@ between two steps, when no program runs.
 
 from __future__ import annotations
 
+import functools
 import os
 
+from .. import procfs
 from ..files.removal import empty
 from ..jail import syscalls
 from ..jail.stage import stage
@@ -27,7 +29,7 @@ def clear() -> None:
     """Remove all IPC objects of the run. Raises StageError."""
     with stage("leftovers"):
         os.chmod(SHM, 0o1777)  # programs of the owner may have taken their own rights away
-        for path in filter(os.path.ismount, DIRECTORIES):
+        for path in filter(os.listdir, _mounted()):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 empty(fd)
@@ -38,7 +40,13 @@ def clear() -> None:
                 remove(number)
 
 
+@functools.cache
+def _mounted() -> list[str]:
+    """The directories that the jail of this process has. No program of it can mount or unmount."""
+    return [path for path in DIRECTORIES if os.path.ismount(path)]
+
+
 def _identifiers(kind: str) -> list[int]:
     """The ids of the objects of this IPC namespace: column two of /proc/sysvipc (proc(5))."""
-    with open(f"/proc/sysvipc/{kind}", encoding="utf-8") as file:
-        return [int(line.split()[1]) for line in list(file)[1:]]
+    lines = procfs.read(f"/proc/sysvipc/{kind}").splitlines()
+    return [int(line.split()[1]) for line in lines[1:]]

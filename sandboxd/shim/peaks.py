@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ..jail.cgroup import Counters, Group
 
 FIRST_SAMPLE_S = 0.02
-"""Seconds from the start of a step to its second sample. The intervals then double up to those of
-the storage check: many programs end within half a second."""
+"""Seconds from the start of a step to its first sample. The intervals then double up to those of
+the storage check: many programs end within half a second. The last sample is at the end."""
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ from .denied_calls import DeniedCalls
 from .facts import StepFacts
 from .input_stream import InputStream
 from .launch import Init
-from .peaks import PeakSampler
+from .peaks import FIRST_SAMPLE_S, PeakSampler
 from .run_spec import RunSpec
 from .stdin import Stdin, check_wait
 from .storage import Storage, has_output
@@ -190,7 +190,7 @@ class RunExecution:
             before=before,
             after=after,
             stored_before=self.storage.start,
-            stored=self.storage.stored(),
+            stored=self.storage.used,
             full=self.storage.full,
             denied=self.denied.counts,
             last_denied=self.denied.last,
@@ -235,7 +235,7 @@ class RunExecution:
 
     def _serve_until_end(self, before: Counters) -> None:
         """Serve all descriptors until the step is over or reaches a limit."""
-        check_due = time.monotonic()
+        check_due = time.monotonic() + FIRST_SAMPLE_S
         while not self.over:
             now = time.monotonic()
             if self._is_time_up(now, before):

@@ -13,12 +13,11 @@ from typing import Any
 from .. import wire
 from ..jail.cgroup import Group
 from ..jail.mounts import FolderMount
-from ..model import ATTACHMENTS_MAX, ConsoleBounds, Limits, Step
+from ..model import ATTACHMENTS_MAX, ConsoleBounds, Limits, Step, limit_values
 
 ORDER = wire.LONGEST
 """Bytes of an order at most: the arguments of a request `start`, and some more."""
 
-_LIMITS = tuple(field.name for field in dataclasses.fields(Limits))
 _PLAIN = ("slot", "run", "uid", "gid", "runtime", "terminal", "interactive", "shell", "environ",
             "tied", "stays", "network")  # fmt: skip
 """The fields that an order has as they are."""
@@ -95,7 +94,7 @@ class RunSpec:
             bounds=ConsoleBounds(*message["bounds"]),
             folders=unpacked_folders(message["folders"], others),
             workdir=workdir, tmp=tmp, console=console, journal=journal,
-            listener=socket.socket(fileno=listener), lease=lease, stdin=stdin,
+            listener=_listener(listener), lease=lease, stdin=stdin,
         )  # fmt: skip
 
     def next_order(self) -> tuple[dict[str, Any], list[int]]:
@@ -118,9 +117,14 @@ class RunSpec:
             bounds=ConsoleBounds(*message["bounds"]),
             console=fds[0],
             journal=fds[1],
-            listener=socket.socket(fileno=fds[2]),
+            listener=_listener(fds[2]),
             stdin=fds[3] if message["stdin"] else None,
         )
+
+
+def _listener(fd: int) -> socket.socket:
+    """The control socket of a run. With its type, Python does not ask the kernel for it."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
 
 
 def packed_folders(folders: tuple[FolderMount, ...]) -> list[Any]:
@@ -137,10 +141,7 @@ def unpacked_folders(folders: list[Any], fds: list[int]) -> tuple[FolderMount, .
 
 
 def _packed(steps: tuple[Step, ...]) -> list[Any]:
-    return [
-        [step.name, step.command, [getattr(step.limits, name) for name in _LIMITS]]
-        for step in steps
-    ]
+    return [[step.name, step.command, limit_values(step.limits)] for step in steps]
 
 
 def _unpacked(steps: list[Any]) -> tuple[Step, ...]:

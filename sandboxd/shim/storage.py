@@ -37,6 +37,7 @@ class Storage:
     host_full  the disk of the host, below all places, was full at a check: `host` is a file on it.
                Data that the kernel has accepted from a program may be lost then
     start      the storage in use at the beginning of the step
+    used       the same at the last check
     check_s    seconds from one check to the next
     """
 
@@ -62,43 +63,48 @@ class Storage:
     def begin(self, limits: Limits) -> None:
         """Begin a step."""
         self._limits = limits
-        self.start = self.stored()
-        self._full_before = self._full_places()
+        scratch, self._full_before = self._look()
+        self.start = self.used = _used(scratch)
         self.full = None
         self.host_full = False
-        scratch = os.fstatvfs(self._places[SCRATCH])
         size = scratch.f_blocks * scratch.f_frsize
         below_scratch = limits.disk < size or limits.inodes < scratch.f_files
         self.check_s = CHECK_S if below_scratch else SLOW_CHECK_S
 
     def check(self) -> str | None:
-        """Update `full` and `host_full`. Returns the limit of the step that is exceeded, or
-        None."""
-        for name in sorted(self._full_places() - self._full_before):
+        """Update `full`, `host_full` and `used`. Returns the limit of the step that is exceeded,
+        or None."""
+        scratch, full = self._look()
+        for name in sorted(full - self._full_before):
             self.full = self.full or name
         self.host_full = self.host_full or _free_bytes(os.fstatvfs(self._host)) < FULL
-        now = self.stored()
-        if now.bytes - self.start.bytes > self._limits.disk:
+        self.used = _used(scratch)
+        if self.used.bytes - self.start.bytes > self._limits.disk:
             return "disk"
-        if now.inodes - self.start.inodes > self._limits.inodes:
+        if self.used.inodes - self.start.inodes > self._limits.inodes:
             return "inodes"
         return None
 
-    def stored(self) -> StorageUse:
-        """The storage that the session's files take now."""
-        scratch = os.fstatvfs(self._places[SCRATCH])
-        used = (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize
-        return StorageUse(used, scratch.f_files - scratch.f_ffree)
-
-    def _full_places(self) -> set[str]:
+    def _look(self) -> tuple[os.statvfs_result, set[str]]:
+        """The state of the scratch, and the places that are full."""
         full = set()
+        scratch = None
         for name, fd in self._places.items():
             status = os.fstatvfs(fd)
             if status.f_blocks and _free_bytes(status) < FULL:
                 full.add(name)
             elif status.f_files and status.f_favail == 0:
                 full.add("inodes" if name == SCRATCH else name)
-        return full
+            if name == SCRATCH:
+                scratch = status
+        assert scratch, "a run has a scratch"
+        return scratch, full
+
+
+def _used(scratch: os.statvfs_result) -> StorageUse:
+    """The storage that the session's files take."""
+    used = (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize
+    return StorageUse(used, scratch.f_files - scratch.f_ffree)
 
 
 def _free_bytes(status: os.statvfs_result) -> int:

@@ -42,6 +42,7 @@ from .requests.spares import Spares
 from .requests.teardown import Teardown
 from .requests.workspace_requests import WorkspaceRequests
 from .runs.entries import Entries
+from .runs.spare_directories import SpareDirectories
 from .runs.spawner import SpawnerSpec
 from .runs.worker import Worker
 from .shared_resources import Resources
@@ -102,7 +103,8 @@ class WardenLoop:
         self._api_ends_by: float | None = None
         self._selector = selectors.DefaultSelector()
         self._jobs = BackgroundJobs(JobProcesses(self._selector, FUNCTIONS))
-        self._workers = Workers(resources, self._selector, self._worker_ended)
+        directories = SpareDirectories(self._jobs)
+        self._workers = Workers(resources, self._selector, directories, self._worker_ended)
         self._entries = Entries(
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
         )
@@ -135,7 +137,9 @@ class WardenLoop:
                 self._entries.end_rest,
                 self._broker.link,
             ),
-            RunRequests(resources, self._entries, self._workers.add, self._broker.link),
+            RunRequests(
+                resources, self._entries, directories, self._workers.add, self._broker.link
+            ),
             FolderRequests(resources, self._workers.add, self._jobs),
             WorkspaceRequests(resources, self._jobs),
         )

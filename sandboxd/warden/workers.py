@@ -18,9 +18,11 @@ from dataclasses import replace
 from .. import crash, log
 from ..jail.cgroup import Group
 from .leaks.rule import Expected, Lease
-from .runs import run_directory, slot_group
+from .runs import slot_group
 from .runs.group_removal import GroupRemovals
+from .runs.jail_entry import Shim
 from .runs.memory_handoff import MemoryHandoff
+from .runs.spare_directories import SpareDirectories
 from .runs.worker import Worker
 from .shared_resources import Resources
 from .slots.leases import Slot
@@ -30,13 +32,19 @@ LAST = 64
 
 
 class Workers:
-    """All workers, by slot. `on_end` is called when a worker has ended or its cgroup is gone."""
+    """All workers, by slot. `on_end` is called when a worker has ended or its cgroup is gone.
+    `directories` are those of forgotten runs."""
 
     def __init__(
-        self, resources: Resources, selector: selectors.BaseSelector, on_end: Callable[[], None]
+        self,
+        resources: Resources,
+        selector: selectors.BaseSelector,
+        directories: SpareDirectories,
+        on_end: Callable[[], None],
     ) -> None:
         self._resources = resources
         self._selector = selector
+        self._directories = directories
         self._on_end = on_end
         self._children: dict[int, Worker] = {}
         self._watched: dict[int, Worker] = {}  # by pidfd
@@ -64,12 +72,13 @@ class Workers:
             self._selector.register(worker.pidfd, selectors.EVENT_READ, end)
         self._watched[worker.pidfd] = worker
 
-    def rest(self, pid: int) -> None:
-        """The run of the shim `pid` is over, and the shim waits for the next one of its session."""
-        for worker in self.all():
-            if worker.pid == pid and worker.slot and worker.run is not None:
+    def rest(self, shim: Shim) -> None:
+        """The run of `shim` is over, and the shim waits for the next one of its session."""
+        known = self._children.get(shim.pid), self._watched.get(shim.pidfd or 0)
+        for worker in known:
+            if worker and worker.pid == shim.pid and worker.slot and worker.run is not None:
                 self.add(replace(worker, run=None))
-                run_directory.ended(worker.slot, worker.run)
+                self._directories.ended(worker.slot, worker.run)
                 slot_group.leave(self._resources.hierarchy, worker.slot, worker.run)
                 self._on_end()
 
@@ -103,7 +112,7 @@ class Workers:
         self._last.appendleft(worker)
         if worker.slot and worker.group:
             self._removals.add(worker)
-            run_directory.ended(worker.slot, worker.run or 0)
+            self._directories.ended(worker.slot, worker.run or 0)
         self._on_end()
 
     @property

@@ -202,6 +202,12 @@ def test_options_that_cannot_be_honoured_are_refused_by_name(
     assert http.get(f"/session/{session}").json()["sandbox"]["runs"]["begun"] == 0
 
 
+def test_commands_are_as_long_as_their_json_may_be(run: Whole) -> None:
+    for filler, count in (("x", 130_000), ("\x01", 21_000), ("\U0001f600", 10_500)):
+        results = run(exec="out x\nexit 3\n# " + filler * count)
+        assert results[-1]["exitCode"] == 3, repr(filler)
+
+
 def test_number_too_large_for_any_clock_is_refused(http: httpx.Client, session: str) -> None:
     body = b'{"mode": "batch", "options": {"timeout": 1e999}}'
     assert_problem(http.post(f"/session/{session}", content=body), 400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, Any
@@ -22,6 +23,9 @@ from . import sizes
 PLAN_MAX = 128 * 1024
 """Characters of a run's commands and variables, as JSON: they travel in one packet, and
 Linux takes no longer text as one argument (MAX_ARG_STRLEN, execve(2))."""
+
+ESCAPED_MAX, PUNCTUATION_MAX = 12, 16
+"""Characters of JSON for one character of a text at most, and those around a text."""
 
 
 def _per_step_schema(limits: dict[str, Any]) -> dict[str, Any]:
@@ -81,13 +85,21 @@ def plan(options: BatchOptions, row: SessionRow, runtime: Runtime, config: Confi
         **row.environ,
         **own,
     }
-    size = len(json.dumps([environ, [step.command for step in steps]]))
-    if size > PLAN_MAX:
+    if _size(environ, steps) > PLAN_MAX:
         data = {"options": f"commands and variables: at most {PLAN_MAX} characters as JSON"}
         raise Invalid("Input validation error", data)
     stdin = None if options.stdin is None else sizes.encoded(options.stdin, "options.stdin")
     comparable = _comparable(options)
     return Plan(tuple(steps), environ, stdin, options.interactive, tuple(clamped), comparable)
+
+
+def _size(environ: dict[str, str], steps: Sequence[Step]) -> int:
+    """Characters of variables and commands as JSON; of few, how many they could be at most."""
+    texts = [*environ, *environ.values(), *(step.command or "" for step in steps)]
+    most = sum(map(len, texts)) * ESCAPED_MAX + len(texts) * PUNCTUATION_MAX
+    if most <= PLAN_MAX:
+        return most
+    return len(json.dumps([environ, [step.command for step in steps]]))
 
 
 def _command(name: StepName, options: BatchOptions, runtime: Runtime) -> str | None:

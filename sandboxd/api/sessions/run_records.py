@@ -149,8 +149,11 @@ def _row(session: str, run: Run) -> RunRow:
 
 def plan_text(run: Run) -> str:
     """The plan of a run as its row has it."""
-    # In ASCII: variables may have bytes that UTF-8 cannot carry.
-    return json.dumps(msgspec.to_builtins(replace(run.plan, stdin=None)))
+    plan = replace(run.plan, stdin=None)
+    try:
+        return msgspec.json.encode(plan).decode()
+    except UnicodeEncodeError:  # variables may have bytes that UTF-8 cannot carry
+        return json.dumps(msgspec.to_builtins(plan))
 
 
 def recorded_run(row: RunRow, config: ConsoleConfig) -> Run:

@@ -15,6 +15,7 @@ from ...shim.run_spec import RunSpec
 from ..runs import run_directory, slot_group
 from ..runs.entries import Entries
 from ..runs.jail_entry import Shim, Tenancy
+from ..runs.spare_directories import SpareDirectories
 from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.leases import RunShare, Slot
@@ -35,15 +36,16 @@ another jail."""
 
 class RunRequests:
     """Acts on runs. `add` takes the shim of each run that starts, one of `entries`; `link` gives
-    the run to the broker."""
+    the run to the broker. `directories` are those of forgotten runs."""
 
     def __init__(
-        self, resources: Resources, entries: Entries, add: Callable[[Worker], None],
-        link: Callable[[Slot, int], None],
+        self, resources: Resources, entries: Entries, directories: SpareDirectories,
+        add: Callable[[Worker], None], link: Callable[[Slot, int], None],
     ) -> None:  # fmt: skip
         self._resources = resources
         self._link = link
         self._entries = entries
+        self._directories = directories
         self._add = add
 
     def start(
@@ -69,7 +71,7 @@ class RunRequests:
         bounds = ConsoleBounds(console.head, console.tail, console.input_s)
         run_files = resources.config.run_files
         limited = tuple(
-            replace(step, limits=within_files(step.limits.clamped(ceiling)[0], run_files))
+            Step(step.name, step.command, within_files(step.limits.clamped(ceiling)[0], run_files))
             for step in steps
         )
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
@@ -161,8 +163,6 @@ class RunRequests:
         return Result({"there": True}, run_directory.followers(path))
 
     def forget(self, slot: int, session: str, runs: Set[int]) -> Result:
-        """Remove the directories of `runs`, each as soon as its run is over."""
-        leased = self._resources.leased(slot, session)
-        for run in runs:
-            run_directory.forget(leased, run)
+        """Empty the directories of `runs`, each as soon as its run is over."""
+        self._directories.forget(self._resources.leased(slot, session), runs)
         return Result()

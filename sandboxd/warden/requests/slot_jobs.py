@@ -1,5 +1,5 @@
-"""The jobs that every session has: a slot is made, and it is emptied. They are data, so the job
-process can do them (job_process.py)."""
+"""The jobs that every session has: a slot is made, and it is emptied; the directories of its runs
+are emptied meanwhile. They are data, so the job process can do them (job_process.py)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ..background import reported
 from ..job_process import JobSpec
+from ..runs.spare_directories import empty_runs
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.provision import provision
@@ -27,7 +28,7 @@ def empty_slot(
     return asdict(reclaim(state_dir, number, uid, folders))
 
 
-FUNCTIONS = (make_slot, empty_slot)
+FUNCTIONS = (make_slot, empty_slot, empty_runs)
 
 
 def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:

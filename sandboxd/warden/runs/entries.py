@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import selectors
 import time
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ class Entries:
 
     spec     the values for a spawner at this moment
     crashed  takes the entries that a fault has ended
-    rested   called with the pid of an entry that has become warm
+    rested   called with the process of an entry that has become warm
     size     prepared entries that shall wait
     warm_s   seconds for which a warm entry waits
     warm_max warm entries at one time
@@ -81,7 +82,7 @@ class Entries:
         selector: selectors.BaseSelector,
         spec: Callable[[], SpawnerSpec],
         crashed: Crashed,
-        rested: Callable[[int], None],
+        rested: Callable[[Shim], None],
     ) -> None:
         self._selector = selector
         self._spec = spec
@@ -89,6 +90,8 @@ class Entries:
         self._spawner = SpawnerLink(selector, crashed)
         self._waiting: list[JailEntry] = []
         self._claimed: list[JailEntry] = []  # those that may become warm, and the warm ones
+        self._warm: dict[int, JailEntry] = {}  # by the number of the slot
+        self._rest_due = math.inf  # no warm one has to go before
         self._refill_at = 0.0
         self.size = 0
         self.warm_s = 0.0
@@ -101,17 +104,18 @@ class Entries:
 
     def warm(self, tenancy: Tenancy) -> JailEntry | None:
         """The warm entry that a run of a session may have. One that cannot serve it goes."""
-        for entry in [one for one in self._claimed if one.state == "warm"]:
-            assert entry.tenancy
-            if entry.tenancy.slot is not tenancy.slot:
-                continue
-            if entry.tenancy.suits(tenancy) and not self._is_old(entry, time.monotonic()):
-                return entry
-            self._remove(entry)
+        entry = self._warm.get(tenancy.slot.number)
+        if entry is None:
+            return None
+        assert entry.tenancy
+        if entry.tenancy.suits(tenancy) and not self._is_old(entry, time.monotonic()):
+            return entry
+        self._remove(entry)
         return None
 
     def resume(self, entry: JailEntry, run: RunSpec) -> Shim | None:
         """Give the next run of its session to a warm entry; None if it does not take it."""
+        del self._warm[run.slot]
         try:
             entry.order(*run.next_order())
             if resumed := entry.acknowledged():
@@ -187,9 +191,8 @@ class Entries:
         now, spec = time.monotonic(), self._spec()
         if self._spawner.spec is not None and self._spawner.spec != spec:
             self.flush()
-        for entry in self._warm():
-            if self._rests_until(entry) <= now or self._lacks_memory(now):
-                self._remove(entry)
+        if self._warm and (now >= self._rest_due or self._lacks_memory(now)):
+            self._end_rests(now)
         if self.size == 0:
             return
         if self._spawner.spec is None:
@@ -203,8 +206,7 @@ class Entries:
     def due_in(self) -> float | None:
         """Seconds until `maintain` has something to do; None: nothing but an event does that."""
         now = time.monotonic()
-        at = [self._rests_until(entry) for entry in self._warm()]
-        at += [self._look_at] if at else []
+        at = [self._rest_due, self._look_at] if self._warm else []
         if self.size:
             at += [entry.begun + AGE_S for entry in self._waiting]
             at += [self._refill_at] if self._may_make() else []
@@ -216,8 +218,12 @@ class Entries:
         """A run has ended: its entry may be replaced."""
         self._refill_at = 0.0
 
-    def _warm(self) -> list[JailEntry]:
-        return [entry for entry in self._claimed if entry.state == "warm"]
+    def _end_rests(self, now: float) -> None:
+        """Let the warm entries go whose time is over, or all on a host that is short of memory."""
+        for entry in list(self._warm.values()):
+            if self._rests_until(entry) <= now or self._lacks_memory(now):
+                self._remove(entry)
+        self._rest_due = min(map(self._rests_until, self._warm.values()), default=math.inf)
 
     def _rests_until(self, entry: JailEntry) -> float:
         return min(entry.since + self.warm_s, entry.begun + AGE_S)
@@ -253,10 +259,18 @@ class Entries:
             if before == "preparing":  # a host that can make none is asked again later
                 self._refill_at = time.monotonic() + PAUSE_S
             self._remove(entry)
-        elif entry.state == "warm" and before != "warm" and entry.shim:
-            self._rested(entry.shim.pid)
-            if len(self._warm()) > self.warm_max or self._lacks_memory(entry.since):
-                self._remove(entry)
+        elif entry.state == "warm" and before != "warm" and entry.shim and entry.tenancy:
+            self._rested(entry.shim)
+            self._rest(entry, entry.tenancy.slot)
+
+    def _rest(self, entry: JailEntry, slot: Slot) -> None:
+        """The entry has become warm."""
+        if earlier := self._warm.get(slot.number):
+            self._remove(earlier)
+        self._warm[slot.number] = entry
+        self._rest_due = min(self._rest_due, self._rests_until(entry))
+        if len(self._warm) > self.warm_max or self._lacks_memory(entry.since):
+            self._remove(entry)
 
     def _lacks_memory(self, now: float) -> bool:
         """The host has little memory left, as the last look shows; a look is due every LOOK_S."""
@@ -269,6 +283,8 @@ class Entries:
     def _remove(self, entry: JailEntry) -> None:
         self._selector.unregister(entry.sock)
         (self._waiting if entry in self._waiting else self._claimed).remove(entry)
+        if entry.tenancy and self._warm.get(entry.tenancy.slot.number) is entry:
+            del self._warm[entry.tenancy.slot.number]
         entry.drop()
 
     def collected(self, pid: int) -> None:
@@ -277,13 +293,12 @@ class Entries:
 
     def end_rest(self, slot: Slot) -> None:
         """Let the warm entries of a slot go."""
-        for entry in self._warm():
-            if entry.tenancy and entry.tenancy.slot is slot:
-                self._remove(entry)
+        if entry := self._warm.get(slot.number):
+            self._remove(entry)
 
     def flush(self) -> None:
         """Let all that wait go, and the spawner, which another one follows."""
-        for entry in [*self._waiting, *self._warm()]:
+        for entry in [*self._waiting, *self._warm.values()]:
             self._remove(entry)
         self._spawner.stop()
 
@@ -294,6 +309,6 @@ class Entries:
         for entry in waiting:
             self._selector.unregister(entry.sock)
             entry.finish()
-        for entry in self._warm():
+        for entry in list(self._warm.values()):
             self._remove(entry)
         self._spawner.stop(wait=True)

@@ -14,8 +14,9 @@ process. Titles, and pids on disk, prove nothing.
 An empty console beside an empty journal belongs to a run that never began: its program has not run
 and may still be started.
 
-The directory of a run that is forgotten serves a later run of the session, if not many wait: it is
-emptied and gets another name. That takes a third of the time of a removal and a new directory.
+The directory of a run that is forgotten serves a later run of the session, if not many wait: it
+gets another name and is emptied (spare_directories.py). That takes a third of the time of a removal
+and a new directory.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,6 @@ from ..slots.leases import SETUP_S, Slot
 
 JOURNAL_ROOM = 64 * 1024
 """Bytes of disk that a journal has from the start: a verdict must be written on a full disk too."""
-
-SPARES_MAX = 8
-"""Emptied directories of a slot at most that wait for a run."""
 
 CONNECT_S = 2.0
 
@@ -64,10 +62,12 @@ class RunFiles:
 def note(path: str, group: Group) -> None:
     """Write the groups of a run into its directory, before anything of it runs. Raises
     StageError."""
+    data = json.dumps(group.dirs).encode()
     with stage("run directory"):
-        fd = os.open(f"{path}/cgroup", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.open(f"{path}/cgroup", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, json.dumps(group.dirs).encode())
+            os.pwrite(fd, data, 0)
+            os.ftruncate(fd, len(data))  # not before: the block of an earlier run serves this one
         finally:
             os.close(fd)
 
@@ -80,7 +80,8 @@ def make(slot: Slot, run: int, stack: contextlib.ExitStack) -> RunFiles:
             os.rename(slot.spare_runs.pop(), path)
         else:
             os.mkdir(path, 0o700)
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        # Not O_TRUNC, which would free the room that an emptied file has (ftruncate(2)).
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         cursor = os.open(f"{path}/cursor", flags, 0o600)
         stack.callback(os.close, cursor)
         _reserve(cursor, cursor_files.ROOM)
@@ -166,38 +167,41 @@ def remove_spares(slot_path: str) -> None:
         shutil.rmtree(spare, ignore_errors=True)
 
 
-def forget(slot: Slot, run: int) -> None:
-    """Remove what the directory of a run holds, now or when the run is over."""
-    if run in slot.runs:
-        slot.forgotten.add(run)
-    else:
-        _recycle(slot, run)
-
-
-def ended(slot: Slot, run: int) -> None:
-    """A run is over: remove what its directory holds if it is forgotten."""
-    slot.runs.pop(run, None)
-    if run in slot.forgotten:
-        slot.forgotten.discard(run)
-        _recycle(slot, run)
-
-
-def _recycle(slot: Slot, run: int) -> None:
-    """Empty the directory of a run for a later one; remove it if many wait, or it is incomplete."""
-    path, spare = slot.run_path(run), f"{slot.path}/runs/{_SPARE}{run}"
-    if len(slot.spare_runs) >= SPARES_MAX:
-        remove(path)
-        return
+def set_aside(slot: Slot, run: int) -> str | None:
+    """Take the directory of a run that is over away from its number; its new path, for `empty`.
+    None: there is none. The name has the session: the slot may get another one meanwhile."""
+    path, spare = slot.run_path(run), f"{slot.path}/runs/{_SPARE}{slot.session}-{run}"
+    cursor_files.remove(path)
     try:
-        for name in (*_FILES, "cgroup"):
-            os.truncate(f"{path}/{name}", 0)
-        os.unlink(f"{path}/control")
-        cursor_files.remove(path)
         os.rename(path, spare)
-    except OSError:  # it is gone, or was never complete
+    except OSError:  # there is none, or the disk takes no changes
         remove(path)
-    else:
-        slot.spare_runs.append(spare)
+        return None
+    return spare
+
+
+def empty(paths: Iterable[str], room: int) -> list[str]:
+    """Empty the directories that were set aside, for later runs; those that are emptied. There is
+    `room` for so many, and the others are removed, as are those that are not complete.
+
+    This waits for the disk: a file system that is mounted with `discard` frees no block before the
+    disk has taken that in (ext4(5)).
+    """
+    spares: list[str] = []
+    for path in paths:
+        try:
+            if len(spares) >= room:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+            for name in _FILES:
+                if os.path.getsize(f"{path}/{name}"):  # else it has its room already
+                    os.truncate(f"{path}/{name}", 0)
+            note(path, Group({}))
+            os.unlink(f"{path}/control")
+        except (OSError, StageError):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            spares.append(path)
+    return spares
 
 
 def living(path: str, uid: int) -> tuple[int, int] | None:

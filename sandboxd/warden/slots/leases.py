@@ -69,7 +69,8 @@ class Slot:
     bounds     the identity of its group, with memory in bytes and CPU quota in microseconds, as
                this daemon has last written them
     forgotten  runs whose directory is to be emptied when they are over
-    spare_runs directories of such runs that wait for a run (runs/run_directory.py)
+    spare_runs emptied directories of such runs, which wait for a run
+    spares_due those that a job is emptying now (runs/spare_directories.py)
     suspect    its scratch was mounted while the disk was full
     folders    the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
@@ -90,6 +91,7 @@ class Slot:
     bounds: tuple[tuple[int, ...], int, int] | None = None
     forgotten: set[int] = field(default_factory=set)
     spare_runs: list[str] = field(default_factory=list)
+    spares_due: int = 0
     suspect: bool = False
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None
@@ -226,7 +228,8 @@ class Slots:
         """The session of `slot` is over: all that remains of the slot is to be removed, by the next
         daemon if not by this one."""
         with contextlib.suppress(OSError):  # a full disk allows it, a damaged one may not
-            os.unlink(f"{slot.path}/session")
+            # Not unlink: with `discard`, to free a block waits for the disk (ext4(5)).
+            os.rename(f"{slot.path}/session", f"{slot.path}/ended")
         self.leased.pop(slot.number, None)
         self.spares.pop(slot.number, None)
         self.emptying[slot.number] = slot

@@ -117,12 +117,34 @@ def test_no_run_begins_in_a_jail_that_is_older_than_a_minute(stack: contextlib.E
     assert [one.state for one in runs.claimed] == ["gone", "warm"]
 
 
+def test_loop_looks_at_no_warm_jail_before_one_has_to_go(
+    stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Claimed([tenancy(number) for number in range(20)], stack)
+    for number in range(20):
+        runs.rest(number)
+    looked: list[JailEntry] = []
+
+    def due_now(_: Entries, entry: JailEntry) -> float:
+        looked.append(entry)
+        return 0.0
+
+    monkeypatch.setattr(Entries, "_rests_until", due_now)
+    runs.entries.maintain()
+    assert runs.entries.due_in() is not None and not looked
+    runs.entries._rest_due = 0.0
+    runs.entries.maintain()
+    assert len(looked) == 20 and all(one.state == "gone" for one in runs.claimed)
+    assert runs.entries.due_in() is None
+
+
 def test_warm_jail_goes_when_it_is_a_minute_old(stack: contextlib.ExitStack) -> None:
-    runs = Claimed([tenancy(1)], stack)
+    runs = Claimed([tenancy(1), tenancy(2)], stack)
+    runs.claimed[1].begun -= entries.AGE_S
     runs.rest(0)
     runs.entries.maintain()
-    assert [one.state for one in runs.claimed] == ["warm"]
-    runs.claimed[0].begun -= entries.AGE_S
+    assert [one.state for one in runs.claimed] == ["warm", "claimed"]
+    runs.rest(1)
     assert runs.entries.due_in() == 0
     runs.entries.maintain()
-    assert [one.state for one in runs.claimed] == ["gone"]
+    assert [one.state for one in runs.claimed] == ["warm", "gone"]

@@ -11,9 +11,13 @@ import pytest
 
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden import cursor_files
+from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.runs import run_directory
+from sandboxd.warden.runs.spare_directories import SPARES_MAX, SpareDirectories
 from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.uid_lease import UidLease
+
+SPARE = "spare-session-"
 
 
 @pytest.fixture
@@ -41,13 +45,33 @@ def names(slot: Slot) -> set[str]:
     return set(os.listdir(f"{slot.path}/runs"))
 
 
+class Directories(SpareDirectories):
+    """Those of a warden without a loop."""
+
+    def __init__(self) -> None:
+        self.jobs = BackgroundJobs()
+        super().__init__(self.jobs)
+
+    def finish(self) -> None:
+        """Have the jobs done."""
+        self.jobs.begin_due(now=True)
+        while len(self.jobs):
+            self.jobs.collected(*os.waitpid(-1, 0))
+
+
+@pytest.fixture
+def directories() -> Directories:
+    return Directories()
+
+
 @pytest.mark.parametrize("earlier", [0, 1], ids=["new", "recycled"])
 def test_journal_and_cursor_have_their_room_on_the_disk_from_the_start(
-    slot: Slot, earlier: int
+    slot: Slot, directories: Directories, earlier: int
 ) -> None:
     for _ in range(earlier):
         complete(slot, 1)
-        run_directory.forget(slot, 1)
+        directories.forget(slot, [1])
+        directories.finish()
     path = make(slot, 2)
     for name, room in (("journal", run_directory.JOURNAL_ROOM), ("cursor", cursor_files.ROOM)):
         status = (path / name).stat()
@@ -55,11 +79,15 @@ def test_journal_and_cursor_have_their_room_on_the_disk_from_the_start(
     assert not run_directory.began(str(path))
 
 
-def test_forgotten_run_leaves_nothing_for_the_run_that_gets_its_directory(slot: Slot) -> None:
+def test_forgotten_run_leaves_nothing_for_the_run_that_gets_its_directory(
+    slot: Slot, directories: Directories
+) -> None:
     inode = complete(slot, 1).stat().st_ino
-    run_directory.forget(slot, 1)
-    assert names(slot) == {"spare-1"} and run_directory.numbers(slot.path) == []
-    assert all(path.stat().st_size == 0 for path in Path(slot.path, "runs/spare-1").iterdir())
+    directories.forget(slot, [1])
+    directories.finish()
+    assert names(slot) == {SPARE + "1"} and run_directory.numbers(slot.path) == []
+    files = Path(slot.path, "runs", SPARE + "1").iterdir()
+    assert {file.read_text() for file in files} == {"", "{}"}
     path = make(slot, 2)
     assert path.stat().st_ino == inode and names(slot) == {"2"}
     assert run_directory.group(str(path)).dirs == {}  # until the groups of this run are noted
@@ -67,36 +95,57 @@ def test_forgotten_run_leaves_nothing_for_the_run_that_gets_its_directory(slot: 
     assert not slot.spare_runs
 
 
-def test_run_that_goes_on_is_emptied_when_it_is_over(slot: Slot) -> None:
+def test_loop_frees_no_disk_itself_and_gives_no_run_a_directory_that_is_not_empty(
+    slot: Slot, directories: Directories
+) -> None:
+    complete(slot, 1)
+    directories.forget(slot, [1])
+    assert run_directory.numbers(slot.path) == []
+    assert Path(slot.path, "runs", SPARE + "1", "console").stat().st_size
+    inode = make(slot, 2).stat().st_ino
+    assert inode != Path(slot.path, "runs", SPARE + "1").stat().st_ino
+    directories.finish()
+    assert make(slot, 3).stat().st_ino != inode and names(slot) == {"2", "3"}
+
+
+def test_run_that_goes_on_is_emptied_when_it_is_over(slot: Slot, directories: Directories) -> None:
     path = complete(slot, 1)
     slot.runs[1] = 4711
-    run_directory.forget(slot, 1)
+    directories.forget(slot, [1])
+    directories.finish()
     assert (path / "journal").stat().st_size
-    run_directory.ended(slot, 1)
-    assert names(slot) == {"spare-1"} and not slot.forgotten
+    directories.ended(slot, 1)
+    directories.finish()
+    assert names(slot) == {SPARE + "1"} and not slot.forgotten
 
 
-def test_no_more_than_a_bounded_number_of_directories_wait(slot: Slot) -> None:
-    runs = range(1, run_directory.SPARES_MAX + 4)
+@pytest.mark.parametrize("together", [True, False])
+def test_no_more_than_a_bounded_number_of_directories_wait(
+    slot: Slot, directories: Directories, together: bool
+) -> None:
+    runs = range(1, SPARES_MAX + 4)
     for run in runs:
         complete(slot, run)
-    for run in runs:
-        run_directory.forget(slot, run)
-    assert len(names(slot)) == len(slot.spare_runs) == run_directory.SPARES_MAX
+    for batch in [runs] if together else [[run] for run in runs]:
+        directories.forget(slot, batch)
+    directories.finish()
+    assert len(names(slot)) == len(slot.spare_runs) == SPARES_MAX and not slot.spares_due
 
 
-def test_directory_that_is_not_complete_is_removed(slot: Slot) -> None:
+def test_directory_that_is_not_complete_is_removed(slot: Slot, directories: Directories) -> None:
     os.unlink(complete(slot, 1) / "control")
-    run_directory.forget(slot, 1)
     os.mkdir(slot.run_path(2))
-    run_directory.forget(slot, 2)
-    run_directory.forget(slot, 3)
+    directories.forget(slot, [1, 2, 3])
+    directories.finish()
     assert names(slot) == set() and not slot.spare_runs
 
 
-def test_next_daemon_removes_the_directories_that_wait(slot: Slot) -> None:
+def test_next_daemon_removes_the_directories_that_wait(
+    slot: Slot, directories: Directories
+) -> None:  # fmt: skip
     complete(slot, 1)
     complete(slot, 2)
-    run_directory.forget(slot, 1)
+    directories.forget(slot, [1])
+    directories.finish()
     run_directory.remove_spares(slot.path)
     assert names(slot) == {"2"}
