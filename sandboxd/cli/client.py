@@ -8,8 +8,9 @@ import json
 import re
 import secrets
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
@@ -51,6 +52,12 @@ _LIMIT = re.compile(r"config\.resource_opts\.(\w+)")
 _NO_FOLDER = re.compile(r"(Virtual folder (\S+) does not exist)\.")
 
 
+_JSON = {"Content-Type": "application/json"}
+
+Parameters = Mapping[str, str | int | list[str]]
+"""The fields of a query."""
+
+
 class ConnectionLost(Unavailable):
     """The connection broke, or no daemon listens."""
 
@@ -81,8 +88,12 @@ class Client:
 
     def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Any:
         """One request; the JSON of its response, or None for an empty one."""
+        url = with_query(path, kwargs.pop("params", None))
+        if body is not None:
+            # The encoder of httpx takes UTF-8 alone, and the words of a shell are any bytes.
+            kwargs |= {"content": json.dumps(body), "headers": _JSON}
         try:
-            response = self._http.request(method, path, json=body, **kwargs)
+            response = self._http.request(method, url, **kwargs)
         except httpx.HTTPError as error:
             raise ConnectionLost(f"the daemon does not answer: {error}") from None
         raise_for(response)
@@ -158,8 +169,7 @@ class Client:
         of its `files`, `directories`, `links` and `bytes`."""
         try:
             response = self._http.put(
-                f"/session/{session}/archive",
-                params={"path": path},
+                with_query(f"/session/{session}/archive", {"path": path}),
                 content=chunks,
                 headers={"Content-Type": "application/x-tar"},
                 timeout=httpx.Timeout(CALL_S, read=None),  # the disk may be slow
@@ -174,9 +184,9 @@ class Client:
     def get_archive(self, session: str, path: str, match: list[str]) -> Iterator[ArchiveStream]:
         """The tar of what matches one of the patterns `match` in the directory `path` of
         /home/work; without patterns, of everything there. Raises NotFound for no such directory."""
-        params = {"path": path, "match": match}
+        url = with_query(f"/session/{session}/archive", {"path": path, "match": match})
         try:
-            with self._http.stream("GET", f"/session/{session}/archive", params=params) as response:
+            with self._http.stream("GET", url) as response:
                 if response.is_error:
                     response.read()
                 raise_for(response)
@@ -223,6 +233,13 @@ class _Chunks(io.RawIOBase):
         chunk = next(self._chunks, b"")
         self._advance(len(chunk))
         return chunk
+
+
+def with_query(path: str, params: Parameters | None) -> str:
+    """A path with a query. Bytes of names that are not UTF-8 go as they are, as %XX."""
+    if not params:
+        return path
+    return f"{path}?{urlencode(params, doseq=True, errors='surrogateescape')}"
 
 
 def raise_for(response: httpx.Response) -> None:
