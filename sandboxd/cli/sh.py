@@ -18,7 +18,7 @@ import stat
 from typing import Any, BinaryIO
 
 from ..errors import ConfigError
-from .carried_files import carry_in, carry_out
+from .carried_files import ROOM, carry_in, carry_out
 from .ci_system import system_environment
 from .client import Client
 from .console_printer import ConsolePrinter
@@ -135,6 +135,11 @@ class _Step:
     def _carry_out(self, before: dict[str, bytes]) -> None:
         names = [name for name in self._files if name not in READ_ONLY]
         after = carry_out(self._client, self._session, self._place, names)
+        for name in [name for name in names if name not in after]:
+            self._say.warning(
+                f"{name}: not passed on: the script has left no file of this name, or more than "
+                f"{ROOM:,} bytes in all such files together"
+            )
         for name, content in after.items():
             if content != before[name]:
                 self._files[name].seek(0)
