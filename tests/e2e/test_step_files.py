@@ -13,7 +13,8 @@ from .test_session_commands import sandboxd
 @pytest.mark.parametrize(
     "script",
     [
-        'head -c 1100000 /dev/zero > "$GITHUB_OUTPUT"', 'head -c 5000000 /dev/zero > "$GITHUB_OUTPUT"',
+        'head -c 1100000 /dev/zero > "$GITHUB_OUTPUT"',
+        'head -c 5000000 /dev/zero > "$GITHUB_OUTPUT"',
         'rm "$GITHUB_OUTPUT"', 'ln -sf /etc/passwd "$GITHUB_OUTPUT"',
         'rm "$GITHUB_OUTPUT"; mkfifo "$GITHUB_OUTPUT"',
     ],
