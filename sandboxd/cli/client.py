@@ -258,8 +258,9 @@ def raise_for(response: httpx.Response) -> None:
     if response.status_code >= 500:
         raise Unavailable(text)
     if response.status_code == 404:
-        raise NotFound("", text)
-    raise Refused(text)
+        missing = str(problem.get("title", "")).removeprefix("No such ").rstrip(".")
+        raise NotFound(missing, text)
+    raise Refused(text, problem.get("data"))
 
 
 def words(text: str, data: Any) -> str:
