@@ -15,7 +15,16 @@ from urllib.parse import urlencode
 import httpx
 
 from .. import __version__
-from ..errors import Draining, FolderExists, Full, NotFound, QuotaExceeded, Refused, Unavailable
+from ..errors import (
+    Draining,
+    Exists,
+    FolderExists,
+    Full,
+    NotFound,
+    QuotaExceeded,
+    Refused,
+    Unavailable,
+)
 from .endpoint import http_client
 
 CALL_S = 60.0
@@ -42,7 +51,7 @@ and the connection that holds it."""
 
 PROBLEMS: dict[str, type[Refused] | type[Unavailable]] = {
     "server-frozen": Draining, "instance-not-available": Full, "quota-exceeded": QuotaExceeded,
-    "vfolder-already-exists": FolderExists,
+    "vfolder-already-exists": FolderExists, "session-already-exists": Exists,
 }  # fmt: skip
 """The ends of the types of problem documents -> the errors that a command treats in its own way."""
 
@@ -149,7 +158,11 @@ class Client:
             "enqueueOnly": enqueue,
             "ttlSeconds": HELD_S,
         }
-        description: dict[str, Any] = self.call("POST", "/session", body)
+        try:
+            description: dict[str, Any] = self.call("POST", "/session", body)
+        except Exists:
+            text = f"there is a session {name} already; 'sandboxd rm {name}' removes it"
+            raise Exists(f"{text}, or choose another name") from None
         return description
 
     @contextlib.contextmanager
