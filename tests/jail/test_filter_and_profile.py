@@ -107,7 +107,9 @@ def test_high_bits_of_an_argument_do_not_get_past_a_condition(
         judgement = judged(NUMBERS[condition.call], tuple(arguments))
         refused = condition.errno == errno.EPERM
         assert judgement == (NOTIFY if refused else 0x50000 | condition.errno)
-        assert not refused or FILTER.refused[NUMBERS[condition.call]] == condition.call
+        assert not refused or FILTER.refused[NUMBERS[condition.call]] == (
+            condition.bounded or condition.call
+        )
 
 
 def is_wrong(condition: Condition, value: int) -> bool:
