@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .uncounted_memory import JOINS, MULTICAST, NETLINK, UNCOUNTED
+from .uncounted_memory import ERROR_QUEUE, ERRORS, JOINS, MULTICAST, NETLINK, UNCOUNTED
 
 ALLOWED: dict[str, str] = {
     # Their own processes: start, end, wait for and schedule them. Of others the uid decides.
@@ -243,15 +243,14 @@ CONDITIONS: tuple[Condition, ...] = (
         "setsockopt",
         2,
         ALL_BITS,
-        tuple(_SOCKET_FILTERS.values()),
+        (*_SOCKET_FILTERS.values(), *ERROR_QUEUE.values()),
         errno.EINVAL,
         where=(1, _SOL_SOCKET),
     ),
     *(
-        Condition(
-            "setsockopt", 2, ALL_BITS, tuple(options.values()), errno.ENOPROTOOPT, where=(1, level)
-        )
-        for level, options in UNCOUNTED.items()
+        Condition("setsockopt", 2, ALL_BITS, tuple(options.values()), answer, where=(1, level))
+        for answer, levels in ((errno.ENOPROTOOPT, UNCOUNTED), (0, ERRORS))
+        for level, options in levels.items()
     ),
     *(
         Condition(

@@ -17,6 +17,11 @@ UNCOUNTED = {
 """Options of sockets for which the kernel takes memory that no cgroup counts, of each socket up to
 128 KiB (net.core.optmem_max): 1,500 sockets had 90 MB with 4 MB of their run's memory. Flow labels
 have one bound for the whole host. Programs meet kernels without these options."""
+ERROR_QUEUE = {"SO_TIMESTAMPING": 37, "SO_ZEROCOPY": 60, "SO_TIMESTAMPING_NEW": 65}
+"""Options of SOL_SOCKET for reports that wait in a socket, up to 208 KiB that no cgroup counts."""
+ERRORS = {_IP: {"IP_RECVERR": 11}, _IPV6: {"IPV6_RECVERR": 25}}
+"""Options for such reports that the resolver of the C library must be able to set. The answer is 0,
+and no report comes. A connected socket has its errors without them (ip(7))."""
 JOINS = {
     _IP: {
         "IP_ADD_MEMBERSHIP": 35, "IP_BLOCK_SOURCE": 38, "IP_ADD_SOURCE_MEMBERSHIP": 39,

@@ -39,6 +39,23 @@ ATTACKS = (
             for option in (6, 32, 57):
                 refused(f"socket option {option}", lambda: sock.setsockopt(41, option, item * 99),
                         errno.ENOPROTOOPT)
+        for option in (37, 60, 65):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+                refused(f"socket option {option}",
+                        lambda: sock.setsockopt(socket.SOL_SOCKET, option, 1), errno.EINVAL)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.IPPROTO_IP, 11, 1)
+            sock.setblocking(False)
+            try:
+                for _ in range(2):
+                    sock.sendto(b"x", ("127.0.0.1", 9))
+            except OSError:
+                broken("errors wait in a socket")
+        if os.path.exists("/proc/sys/net/core/tstamp_allow_data"):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendmsg([b"x"], [(1, 37, struct.pack("I", 2))], 0, ("127.0.0.1", 9))
+                refused("a copy of a packet waits in a socket",
+                        lambda: sock.recvmsg(9, 999, socket.MSG_ERRQUEUE), errno.EAGAIN)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
             key = struct.pack("HH4s120xBBHi80s", 2, 0, bytes([127, 0, 0, 1]), 0, 0, 4, 0, b"keys")
             refused("keys of TCP", lambda: sock.setsockopt(6, 14, key), errno.ENOPROTOOPT)
