@@ -123,7 +123,17 @@ def _boolean(value: Any) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise Invalid(f"text expected, not {_shown(value)}")
+    size(value)
     return value
+
+
+def size(text: str) -> int:
+    """The bytes of `text`, as system calls take it. Raises Invalid for a lone surrogate: a request
+    with one is refused here, since no later step could do anything with it."""
+    try:
+        return len(os.fsencode(text))
+    except UnicodeEncodeError:
+        raise Invalid(f"{_shown(text)} has no form in UTF-8") from None
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -210,7 +220,7 @@ def _place(value: Any) -> str:
 def _host_path(value: Any) -> str:
     """An absolute path that names one place by its text alone: no dots, no empty names."""
     names = value[1:].split("/") if isinstance(value, str) and value.startswith("/") else [""]
-    if {"", ".", ".."} & set(names) or "\0" in value or len(os.fsencode(value)) > PATH_MAX:
+    if {"", ".", ".."} & set(names) or "\0" in value or size(value) > PATH_MAX:
         raise Invalid(f"{_shown(value)} is no absolute path without . and ..")
     return str(value)
 

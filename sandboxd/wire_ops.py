@@ -18,7 +18,6 @@ again (SIGHUP), since the api may not open the file.
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +47,7 @@ from .wire_kinds import (
     integer,
     one_of,
     set_of,
+    size,
 )
 
 COMMANDS_MAX = 128 * 1024
@@ -104,12 +104,9 @@ def _check_start(arguments: Mapping[str, Any]) -> None:
         raise Invalid("an interactive run reads what its client types, and no file or socket")
     texts = [step.command or "" for step in arguments["steps"]]
     texts += [f"{name}={value}" for name, value in arguments["environ"].items()]
-    try:
-        size = sum(len(os.fsencode(text)) + 1 for text in texts)
-    except UnicodeEncodeError:
-        raise Invalid("commands and environment must have a form in UTF-8") from None
-    if size > COMMANDS_MAX:
-        raise Invalid(f"commands and environment have {size} bytes; {COMMANDS_MAX} are allowed")
+    needed = sum(size(text) + 1 for text in texts)
+    if needed > COMMANDS_MAX:
+        raise Invalid(f"commands and environment have {needed} bytes; {COMMANDS_MAX} are allowed")
 
 
 def _check_places(arguments: Mapping[str, Any]) -> None:

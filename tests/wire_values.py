@@ -32,7 +32,10 @@ VALID: dict[str, Any] = {
 }  # fmt: skip
 """A good value for each argument and field of the table."""
 
-NOT_TEXT: tuple[Any, ...] = (None, 7, 1.5, True, [], {})
+LONE = "/srv/\ud800"
+"""A path with half of a surrogate pair: JSON can have it, a system call cannot."""
+
+NOT_TEXT: tuple[Any, ...] = (None, 7, 1.5, True, [], {}, LONE)
 NOT_UUID = (*NOT_TEXT, "", "no-uuid", "../..", SESSION + "0")
 NOT_BOOLEAN: tuple[Any, ...] = (None, 0, 1, "true", [], {})
 
@@ -110,6 +113,7 @@ BAD: dict[str, Sequence[Any]] = {
         7, True, "packages", [], {}, [NETWORK], NETWORK | {"extra": 1}, NETWORK | {"hosts": None},
         NETWORK | {"hosts": "index.example:443"}, NETWORK | {"hosts": [443]},
         NETWORK | {"owner": None}, NETWORK | {"profile": 7},
+        NETWORK | {"owner": LONE}, NETWORK | {"profile": LONE}, NETWORK | {"hosts": [LONE]},
     ),
 }  # fmt: skip
 """Values that each argument and field must not have: of another type, out of range, malformed."""

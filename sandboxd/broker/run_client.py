@@ -62,6 +62,12 @@ class RunClient:
             return None
         if event.http_version not in (b"1.0", b"1.1"):
             raise Stopped("bad-request", "the request is not HTTP/1.1")
+        names = {name for name, _ in event.headers}
+        # h11 reads the chunks, and leaves both headers to the server, which may count the bytes.
+        if b"transfer-encoding" in names and (
+            b"content-length" in names or event.http_version == b"1.0"
+        ):
+            raise Stopped("bad-request", "the length of the request can be read in two ways")
         return event
 
     async def open_tunnel(self) -> bytes:

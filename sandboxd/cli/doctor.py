@@ -22,7 +22,7 @@ from ..model import Guarantee
 from ..warden.doctor import guarantees
 from ..warden.doctor.checks import api_uid
 from ..warden.runs.cgroups import Hierarchy
-from . import hidden_files, listener_rows
+from . import hidden_files, listener_rows, network_rows
 
 MISSING = 1
 """Exit status when a required guarantee does not hold."""
@@ -43,7 +43,10 @@ def main(args: argparse.Namespace) -> int:
     began = time.monotonic()
     with _hierarchy() as hierarchy:
         rows = guarantees.find(loaded, api_uid(loaded), hierarchy)
-    rows += (*listener_rows.rows(loaded), *hidden_files.rows(loaded), *_runtimes(loaded))
+    rows += (
+        *listener_rows.rows(loaded), *network_rows.rows(loaded), *hidden_files.rows(loaded),
+        *_runtimes(loaded),
+    )  # fmt: skip
     if args.json:
         print(json.dumps(_summary(rows) | {"guarantees": [asdict(one) for one in rows]}, indent=2))
     else:

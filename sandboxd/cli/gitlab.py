@@ -23,13 +23,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
-from ..errors import ConfigError, FolderExists, NotFound, SandboxdError, Unavailable
+from ..errors import ConfigError, FolderExists, NotFound, Refused, SandboxdError, Unavailable
 from ..model import HOME
 from .connection.client import Client
 from .connection.daemon_socket import running_daemon
 from .connection.holder import hold_named
 from .connection.references import session_path
-from .connection.temporary_session import create, end_at_signals, renew, resources
+from .connection.temporary_session import UnknownImage, create, end_at_signals, renew, resources
 from .connection.turn import TurnWait
 from .console.console_printer import ConsolePrinter
 from .console.stdin_sender import InputSource
@@ -44,16 +44,20 @@ GAP_S = 300.0
 SCRIPT = "script"
 
 
+class _JobError(SandboxdError):
+    """A mistake of the job itself."""
+
+
 def main(args: argparse.Namespace) -> int:
     """Carry out one stage; the exit status for the runner."""
     end_at_signals()
     say = Reporter(quiet=False, as_json=False)
     try:
         return _STAGES[args.action](args, say)
-    except ConfigError as error:  # an unknown image, say
+    except _JobError as error:
         say.warning(str(error))
         return _status("BUILD_FAILURE_EXIT_CODE", 1)
-    except SandboxdError as error:
+    except SandboxdError as error:  # also a mistake in the options, which are the runner's
         say.warning(str(error))
         return _status("SYSTEM_FAILURE_EXIT_CODE", 2)
 
@@ -86,7 +90,10 @@ def _prepare(args: argparse.Namespace, say: Reporter) -> int:
         _delete(client, name)  # of an attempt before this one
         if args.cache:
             _add_cache(client, config, cache_name(job), args.cache)
-        session = create(client, image, config, turn, name)
+        try:
+            session = create(client, image, config, turn, name)
+        except UnknownImage as error:
+            raise (_JobError if image_of(job, "") else ConfigError)(str(error)) from None
         renew(client, session, GAP_S)
     say.phase(f"the session {name} with the runtime {image} is ready")
     return 0
@@ -95,7 +102,12 @@ def _prepare(args: argparse.Namespace, say: Reporter) -> int:
 def _add_cache(client: Client, config: dict[str, Any], name: str, size: str) -> None:
     """Let the session of `config` have the folder `name`, which is made if it is not there."""
     with contextlib.suppress(FolderExists):
-        client.call("POST", "/folders", {"name": name, "quota": size})
+        try:
+            client.call("POST", "/folders", {"name": name, "quota": size})
+        except Refused as error:
+            if isinstance(error.data, dict) and "quota" in error.data:
+                raise ConfigError(f"--cache: {error.data['quota']}") from None
+            raise
     config["mounts"] = [*config.get("mounts", []), name]
 
 

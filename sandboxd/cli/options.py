@@ -82,11 +82,14 @@ def with_parent(command: argparse.ArgumentParser) -> None:
 
 def _waiting_time(text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no number of seconds; write --wait behind it, or --wait=SECONDS"
-        ) from None
+        )
+    return seconds
 
 
 def socket(command: argparse._ActionsContainer) -> None:

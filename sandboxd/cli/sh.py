@@ -33,7 +33,7 @@ from .console.console_printer import ConsolePrinter
 from .console.program_input import source
 from .parent_watch import end_with_parent
 from .reporter import Reporter
-from .step.carried_files import carry_in, carry_out
+from .step.carried_files import ROOM, carry_in, carry_out
 from .step.ci_system import system_environment
 from .step.passed_on import directories, environment, inside_directories
 from .step.step_environment import CARRIED, READ_ONLY, step_variables
@@ -132,6 +132,11 @@ class _Step:
     def _carry_out(self, before: dict[str, bytes]) -> None:
         names = [name for name in self._files if name not in READ_ONLY]
         after = carry_out(self._client, self._session, self._place, names)
+        for name in [name for name in names if name not in after]:
+            self._say.warning(
+                f"{name}: not passed on: the script has left no file of this name, or more than "
+                f"{ROOM:,} bytes in all such files together"
+            )
         for name, content in after.items():
             if content != before[name]:
                 self._files[name].seek(0)

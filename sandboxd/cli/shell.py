@@ -20,7 +20,6 @@ import threading
 import tty
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -29,6 +28,7 @@ from websockets.sync.client import ClientConnection
 from ..errors import ConfigError, NotFound, Unavailable
 from .connection.client import USER_AGENT, Client, raise_for
 from .connection.endpoint import websocket
+from .connection.references import session_path
 from .connection.temporary_session import connect, create, deleted, end_at_signals, resources
 from .main import FAULT, TIMED_OUT
 from .reporter import Reporter
@@ -63,7 +63,7 @@ def _session(
 ) -> str:
     """The session of that name, or a new one, which is deleted when `stack` closes."""
     with contextlib.suppress(NotFound):
-        return str(client.call("GET", f"/session/{quote(name, safe='')}")["sessionId"])
+        return str(client.call("GET", session_path(name))["sessionId"])
     session = create(client, name, config)
     stack.enter_context(deleted(client, session))
     say.phase(f"a new session with {name}; its files go when you leave")

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from .uncounted_memory import ERROR_QUEUE, ERRORS, JOINS, MULTICAST, NETLINK, UNCOUNTED
 
 ALLOWED: dict[str, str] = {
     # Their own processes: start, end, wait for and schedule them. Of others the uid decides.
@@ -147,7 +148,8 @@ class Condition:
     EPERM means refused, and counted like the calls above. Other errors are everyday answers of the
     kernel, which programs expect and survive. `where`, an index and a value: the condition holds
     only where this argument too has this value, under `where_mask`; the filter compares both in one
-    rule.
+    rule. With `bounded`, a name of `shim/bounded_calls.py`, the shim decides: a run may do so many
+    of these calls.
     """
 
     call: str
@@ -158,6 +160,7 @@ class Condition:
     where: tuple[int, int] | None = None
     inverted: bool = False
     where_mask: int = ALL_BITS
+    bounded: str = ""
 
 
 _NAMESPACES = {
@@ -240,10 +243,29 @@ CONDITIONS: tuple[Condition, ...] = (
         "setsockopt",
         2,
         ALL_BITS,
-        tuple(_SOCKET_FILTERS.values()),
+        (*_SOCKET_FILTERS.values(), *ERROR_QUEUE.values()),
         errno.EINVAL,
         where=(1, _SOL_SOCKET),
     ),
+    *(
+        Condition("setsockopt", 2, ALL_BITS, tuple(options.values()), answer, where=(1, level))
+        for answer, levels in ((errno.ENOPROTOOPT, UNCOUNTED), (0, ERRORS))
+        for level, options in levels.items()
+    ),
+    *(
+        Condition(
+            "setsockopt",
+            2,
+            ALL_BITS,
+            tuple(options.values()),
+            errno.EPERM,
+            where=(1, level),
+            bounded=MULTICAST,
+        )
+        for level, options in JOINS.items()
+    ),
+    # The answers that wait in such a socket, 208 KiB of them, are in no cgroup.
+    Condition("socket", 0, ALL_BITS, (_AF_NETLINK,), errno.EPERM, bounded=NETLINK),
     Condition("seccomp", 0, ALL_BITS, (_SECCOMP_SET_MODE_FILTER,), errno.EINVAL),
     Condition(
         "prctl", 1, ALL_BITS, (_SECCOMP_MODE_FILTER,), errno.EINVAL, where=(0, _PR_SET_SECCOMP)

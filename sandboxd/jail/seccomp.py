@@ -87,8 +87,13 @@ def compile(
         wanted = replace(wanted, allowed=allowed)
     numbers = _numbers([*wanted.allowed, *wanted.refused, *wanted.ignored])
     program = _program(_blocks(wanted, conditions, numbers, _NOTIFY))
-    refused = [*wanted.refused, *(c.call for c in conditions if c.errno == errno.EPERM)]
-    return Filter(program, {numbers[name]: name for name in refused if name in numbers})
+    names = {name: name for name in wanted.refused}
+    names |= {
+        c.call: c.bounded or c.call
+        for c in conditions
+        if c.errno == errno.EPERM and c.call not in wanted.refused
+    }
+    return Filter(program, {numbers[call]: name for call, name in names.items() if call in numbers})
 
 
 def compile_quiet(wanted: Profile, conditions: Sequence[Condition]) -> bytes:

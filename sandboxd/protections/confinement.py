@@ -173,8 +173,11 @@ PROTECTIONS = (
         "a list of what is allowed; the rest is answered ENOSYS or EPERM; no huge pages; sockets "
         "of four families and four protocols, of netlink only the list of interfaces; nothing that "
         "would load a driver; no filters of their own, for whose memory the host has one bound; "
-        "init cannot be changed; sync does nothing; i386 killed, x32 ENOSYS; arguments by 32 bits",
-        ("jail/seccomp.py", "jail/profile.py", "shim/denied_calls.py"),
+        "no options, and a bounded number of memberships and netlink sockets, whose memory no "
+        "cgroup counts; init cannot be changed; sync does nothing; i386 killed, x32 ENOSYS; "
+        "arguments by 32 bits",
+        ("jail/seccomp.py", "jail/profile.py", "jail/uncounted_memory.py", "shim/denied_calls.py",
+         "shim/bounded_calls.py"),
         (
             HostGuarantee(
                 "isolation", "seccomp", "system calls are filtered",
@@ -182,13 +185,16 @@ PROTECTIONS = (
             ),
         ),
         attacks=("filter-on", "mount", "new-mount-api", "unshare", "clone-namespaces", "io-uring",
-                 "attach-filters", "bpf", "perf", "keyrings", "userfaultfd", "modules", "reboot",
+                 "attach-filters", "uncounted-memory", "bpf", "perf", "keyrings", "userfaultfd",
+                 "modules", "reboot",
                  "swap-and-quota", "clock", "ports", "kernel-log", "watch-files", "move-memory",
                  "terminal-injection", "other-architecture", "x32", "unknown-calls",
                  "personality", "leave-root", "read-other-memory", "raw-sockets",
                  "network-settings", "socket-families", "netlink", "vsock", "kernel-crypto"),
-        tests=("tests/jail/test_seccomp.py", "tests/escape/test_seccomp.py"),
-        remains="allowed calls reach the kernel",
+        tests=("tests/jail/test_seccomp.py", "tests/escape/test_seccomp.py",
+               "tests/shim/test_bounded_calls.py"),
+        remains="allowed calls reach the kernel; netlink sockets that are handed on to other runs "
+        "of the session",
     ),
     Protection(
         "sessions of processes",

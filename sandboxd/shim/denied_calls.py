@@ -1,11 +1,13 @@
 """The answers to system calls that the filter refuses, and their counts by name.
 
 A refused call (jail/seccomp.py) puts its thread to sleep until the process with the filter's
-listener, the shim, answers. The answer is always EPERM. A thread that is killed meanwhile does
-not wait for it. If the shim dies, the kernel answers ENOSYS. In no case is the call carried out.
+listener, the shim, answers. The answer is EPERM, but for calls that a run may do so often
+(bounded_calls.py): these are carried out up to their bound. A thread that is killed meanwhile does
+not wait for an answer. If the shim dies, the kernel answers ENOSYS, and carries no such call out.
 
 An answer costs CPU time of the shim, which the limits of the run do not count. A flood of refused
-calls therefore has to wait: after FREE calls the shim answers BATCH calls every PAUSE_S seconds.
+calls therefore has to wait: after FREE calls, of which a bounded one is a tenth, the shim answers
+BATCH calls every PAUSE_S seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import select
 import selectors
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from .bounded_calls import BoundedCalls
 
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV and _SEND, linux/seccomp.h
 _NOTIFICATION = struct.Struct("=QIIi60x")  # id, pid, flags; struct seccomp_data begins with nr
@@ -25,6 +29,8 @@ _RESPONSE = struct.Struct("=QqiI")  # id, val, error, flags
 
 FREE = 1000
 BATCH, PAUSE_S = 16, 0.01
+_CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
+_TENTH = 0.1
 
 
 class DeniedCalls:
@@ -34,14 +40,17 @@ class DeniedCalls:
     last    name of the last of these calls, or None
     """
 
-    def __init__(self, listener: int, names: Mapping[int, str]) -> None:
+    def __init__(
+        self, listener: int, names: Mapping[int, str], open_sockets: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._bounds = BoundedCalls(open_sockets)
         self._listener = listener
         self._names = names
         self._ready = select.poll()
         self._ready.register(listener, select.POLLIN)
         self._selector: selectors.BaseSelector | None = None
         self._due: float | None = None
-        self._total = 0
+        self._total = 0.0
         self.counts: dict[str, int] = {}
         self.last: str | None = None
 
@@ -57,9 +66,10 @@ class DeniedCalls:
     def begin(self) -> None:
         """Begin a step: its counts start at 0."""
         self.counts, self.last = {}, None
+        self._bounds.begin()
 
     def answer(self) -> bool:
-        """Refuse one call; False when no call waits. Raises OSError for a descriptor that is no
+        """Answer one call; False when no call waits. Raises OSError for a descriptor that is no
         listener."""
         ready = self._ready.poll(0)
         if not (ready and ready[0][1] & select.POLLIN):
@@ -68,12 +78,21 @@ class DeniedCalls:
         try:
             fcntl.ioctl(self._listener, _RECEIVE, notification)
             number, _, _, call = _NOTIFICATION.unpack(notification)
-            self._count(self._names.get(call, f"number {call}"))
-            fcntl.ioctl(self._listener, _SEND, _RESPONSE.pack(number, 0, -errno.EPERM, 0))
+            response = self._decide(self._names.get(call, f"number {call}"))
+            fcntl.ioctl(self._listener, _SEND, _RESPONSE.pack(number, 0, *response))
         except OSError as error:
             if error.errno != errno.ENOENT:  # the thread was killed or got a signal: no answer
                 raise
         return True
+
+    def _decide(self, name: str) -> tuple[int, int]:
+        """The error and the flags of the answer."""
+        error = self._bounds.error(name)
+        if error == 0:
+            self._total += _TENTH
+            return 0, _CONTINUE
+        self._count(name)
+        return -(error or errno.EPERM), 0
 
     def _count(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
@@ -81,7 +100,7 @@ class DeniedCalls:
         self._total += 1
 
     def _readable(self, _: int) -> None:
-        """Refuse the calls that wait, up to BATCH: the shim has other descriptors to serve."""
+        """Answer the calls that wait, up to BATCH: the shim has other descriptors to serve."""
         answered = 0
         while answered < BATCH and self.answer():
             answered += 1

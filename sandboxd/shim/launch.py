@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,10 +123,13 @@ def send_claim(run_init: Init, session: JailSession) -> None:
         wire.close_all(fds)
 
 
-def await_claim(run_init: Init, refused: Mapping[int, str]) -> DeniedCalls:
+def await_claim(
+    run_init: Init, refused: Mapping[int, str], open_sockets: Callable[[], int] = lambda: 0
+) -> DeniedCalls:
     """Wait until the jail is complete and every restriction has been read back.
 
-    `refused` names the system calls that the shim refuses from now on, by number. Init tries one
+    `refused` names the system calls that the shim refuses from now on, by number, and
+    `open_sockets` counts those of programs, see bounded_calls.py. Init tries one
     of them, so the proof includes the shim's answer.
     """
     answer, fds = run_init.receive_with_fds()
@@ -134,7 +137,7 @@ def await_claim(run_init: Init, refused: Mapping[int, str]) -> DeniedCalls:
         answer, fds = run_init.receive_with_fds()
     if answer is None or len(fds) != 1:
         raise StageError("claim", "init ended before it was filtered")
-    denied = DeniedCalls(fds[0], refused)
+    denied = DeniedCalls(fds[0], refused, open_sockets)
     with stage("seccomp"):
         while not _wait_for_message(run_init, denied):
             denied.answer()

@@ -142,7 +142,7 @@ def _execute(
         # While init completes the jail:
         spec.group.open()
         execution = RunExecution(spec, init, storage)
-        denied = await_claim(init, jail.filter(spec.runtime, spec.folders).refused)
+        denied = await_claim(init, jail.filter(spec.runtime, spec.folders).refused, sockets.opened)
         storage.add(SHM, ipc.SHM)
         broker = BrokerSocket() if spec.network else None
         _drop_root(spec, init, sock, denied, storage, broker, sockets)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 
+from ..errors import StageError
 from ..jail.stage import stage
 
 _COUNTERS = re.compile(rb"sockets: used (\d+)\nTCP: .*\btw (\d+)")
@@ -38,6 +39,14 @@ class Sockets:
     def begin(self) -> None:
         """No program has run yet."""
         self._before = self._counters()
+
+    def opened(self) -> int:
+        """The number of open sockets of programs, those that are on their way in others included.
+        Raises StageError."""
+        counters = self._counters()
+        if counters is None or self._before is None:
+            raise StageError("network", "the kernel does not count sockets")
+        return counters[0] - self._before[0]
 
     def are_left(self) -> bool:
         """There are other sockets than before the first program, or nothing says that there are

@@ -47,7 +47,22 @@ def test_request_over_tcp_or_without_a_connection_is_refused(connection: socket.
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/", "x", "../x", "/a/../b", "/a/./b", "//a", "/a//b", "/a\0"]
+    "text",
+    [
+        "",
+        "/",
+        "x",
+        "../x",
+        "/a/../b",
+        "/a/./b",
+        "//a",
+        "/a//b",
+        "/a\0",
+        "/a\ud800",
+        "/a\udcff",
+        "/" + "a/" * 2048,
+    ],
+    ids=lambda text: ascii(text)[:20],
 )
 def test_path_that_is_not_plain_is_refused(text: str) -> None:
     with pytest.raises(Invalid):

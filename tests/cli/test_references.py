@@ -36,6 +36,12 @@ def test_wait_has_seconds_or_none(words: list[str], wait: float | None) -> None:
     assert parser().parse_args(words).wait == wait
 
 
+@pytest.mark.parametrize("text", ["-1", "nan", "-inf", "soon", ""])
+def test_wait_of_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no number of seconds"):
+        parser().parse_args(["run", ".", f"--wait={text}"])
+
+
 def test_folder_behind_wait_is_refused_with_the_remedy() -> None:
     with pytest.raises(ConfigError, match="write --wait behind it"):
         parser().parse_args(["run", "--wait", "folder"])

@@ -66,12 +66,41 @@ def test_prepare_that_is_tried_again_makes_the_session_anew(runner: Runner) -> N
     assert runner.run("ls")[1] == ""
 
 
+@pytest.mark.parametrize("image", ["klingon:latest", "klingon\ud800", "klingon\n", "k" * 600])
 def test_image_of_the_job_that_this_host_does_not_have_is_a_build_failure(
+    daemon: Daemon, tmp_path: Path, image: str
+) -> None:
+    runner = Runner(daemon, tmp_path, image={"name": image})
+    status, _, errors = runner.call("prepare")
+    assert status == BUILD_FAILURE and ("klingon" in errors or "--image" in errors)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--image", "klingon"), "klingon"), (("--mem", "3x"), "--mem"),
+        (("--network", "none"), "none"), (("--folder", "none"), "none"),
+        (("--cache", "3x"), "--cache"),
+    ],
+)  # fmt: skip
+def test_mistake_in_the_options_of_the_runner_is_a_system_failure(
+    daemon: Daemon, tmp_path: Path, options: tuple[str, ...], text: str
+) -> None:
+    status, _, errors = Runner(daemon, tmp_path).call("prepare", *options)
+    assert status == SYSTEM_FAILURE and text in errors and errors.count("\n") == 1
+
+
+def test_call_without_the_file_of_the_job_is_a_system_failure(
     daemon: Daemon, tmp_path: Path
 ) -> None:
-    runner = Runner(daemon, tmp_path, image={"name": "klingon:latest"})
-    status, _, errors = runner.call("prepare")
-    assert status == BUILD_FAILURE and "klingon" in errors
+    runner = Runner(daemon, tmp_path)
+    (tmp_path / "job.json").write_text('{"id": Infinity, "token": "t"}')
+    stages = (("config",), ("prepare",), ("run", runner.script("true"), "x"), ("cleanup",))
+    for stage in stages:
+        assert runner.call(*stage)[0] == SYSTEM_FAILURE
+    (tmp_path / "job.json").unlink()
+    for stage in stages:
+        assert runner.call(*stage)[0] == SYSTEM_FAILURE
 
 
 def test_daemon_that_is_away_is_a_system_failure(daemon: Daemon, tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_kept_session_takes_further_commands_until_it_is_removed(
                     stdin="two\n")  # fmt: skip
     assert (done.stdout, done.returncode) == ("one\ntwo\n", 3), done.stderr
     assert "file" in sandboxd(daemon, "ls", "kept").stdout
+    again = sandboxd(daemon, "run", str(tmp_path), "--exec", "*", "--keep", "--name", "kept")
+    assert again.returncode == 2 and "'sandboxd rm kept' removes it" in again.stderr
     assert sandboxd(daemon, "rm", "kept").returncode == 0
     assert sessions_of(daemon.state) == {}
     again = sandboxd(daemon, "exec", "kept", "--", "true")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd import wire
-from sandboxd.api.sessions.warden_client import WardenClient
+from sandboxd.api.sessions.warden_client import LeasedSlot, WardenClient
 from sandboxd.errors import SandboxdError
 from sandboxd.runs.channel import Channel
 from sandboxd.shim.control import Control, RunProgress
@@ -191,7 +191,7 @@ def test_reply_of_a_warden_gone_mad_is_a_result_or_an_error_of_sandboxd(
         except SandboxdError:
             pass
         else:
-            if isinstance(result, Channel):
+            if isinstance(result, Channel | LeasedSlot):
                 result.close()
         await serving
 

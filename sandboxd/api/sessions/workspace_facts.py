@@ -9,7 +9,9 @@ from typing import TypedDict
 from ...errors import Invalid
 from ...model import Attachment, Workspace
 from ...store.sessions import SessionRow
+from ...wire_kinds import PATH_MAX
 from .session import Session
+from .sizes import stored
 
 
 class WorkspaceFacts(TypedDict):
@@ -27,10 +29,13 @@ class WorkspaceFacts(TypedDict):
 
 def host_path(text: str) -> str:
     """The path of a request, without a / at its end. Raises Invalid for one that is not plain."""
-    path = text.rstrip("/")
+    path = stored(text, "config.workspace").rstrip("/")
     is_plain = path == os.path.normpath(path) and not path.startswith("//")
-    if not path.startswith("/") or not is_plain or "\0" in path:
-        allowed = "allowed: an absolute path of this host without . and .."
+    is_short = len(path.encode()) <= PATH_MAX
+    if not path.startswith("/") or not is_plain or not is_short or "\0" in path:
+        allowed = (
+            f"allowed: an absolute path of this host without ., .. and //, of {PATH_MAX} bytes"
+        )
         raise Invalid("Input validation error", {"config.workspace": allowed})
     return path
 

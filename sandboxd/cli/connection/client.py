@@ -8,13 +8,23 @@ import json
 import re
 import secrets
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
 from ... import __version__
-from ...errors import Draining, FolderExists, Full, NotFound, QuotaExceeded, Refused, Unavailable
+from ...errors import (
+    Draining,
+    Exists,
+    FolderExists,
+    Full,
+    NotFound,
+    QuotaExceeded,
+    Refused,
+    Unavailable,
+)
 from .endpoint import http_client
 
 CALL_S = 60.0
@@ -41,7 +51,7 @@ and the connection that holds it."""
 
 PROBLEMS: dict[str, type[Refused] | type[Unavailable]] = {
     "server-frozen": Draining, "instance-not-available": Full, "quota-exceeded": QuotaExceeded,
-    "vfolder-already-exists": FolderExists,
+    "vfolder-already-exists": FolderExists, "session-already-exists": Exists,
 }  # fmt: skip
 """The ends of the types of problem documents -> the errors that a command treats in its own way."""
 
@@ -49,6 +59,12 @@ _LIMIT = re.compile(r"config\.resource_opts\.(\w+)")
 """A limit in a remedy of the api."""
 
 _NO_FOLDER = re.compile(r"(Virtual folder (\S+) does not exist)\.")
+
+
+_JSON = {"Content-Type": "application/json"}
+
+Parameters = Mapping[str, str | int | list[str]]
+"""The fields of a query."""
 
 
 class ConnectionLost(Unavailable):
@@ -82,8 +98,12 @@ class Client:
     def call(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Any:
         """One request; the JSON of its response, or None for an empty one. `kwargs` are those of
         httpx: `content`, for one, is a body of any length."""
+        url = with_query(path, kwargs.pop("params", None))
+        if body is not None:
+            # The encoder of httpx takes UTF-8 alone, and the words of a shell are any bytes.
+            kwargs |= {"content": json.dumps(body), "headers": _JSON}
         try:
-            response = self._http.request(method, path, json=body, **kwargs)
+            response = self._http.request(method, url, **kwargs)
         except httpx.HTTPError as error:
             raise ConnectionLost(f"the daemon does not answer: {error}") from None
         raise_for(response)
@@ -134,7 +154,11 @@ class Client:
             "enqueueOnly": enqueue,
             "ttlSeconds": HELD_S,
         }
-        description: dict[str, Any] = self.call("POST", "/session", body)
+        try:
+            description: dict[str, Any] = self.call("POST", "/session", body)
+        except Exists:
+            text = f"there is a session {name} already; 'sandboxd rm {name}' removes it"
+            raise Exists(f"{text}, or choose another name") from None
         return description
 
     def put_archive(self, session: str, path: str, chunks: Iterable[bytes]) -> dict[str, Any]:
@@ -151,8 +175,8 @@ class Client:
     def get_archive(self, session: str, path: str, match: list[str]) -> Iterator[ArchiveStream]:
         """The tar of what matches one of the patterns `match` in the directory `path` of
         /home/work; without patterns, of everything there. Raises NotFound for no such directory."""
-        params = {"path": path, "match": match}
-        with self._stream(f"/session/{session}/archive", params=params) as response:
+        url = with_query(f"/session/{session}/archive", {"path": path, "match": match})
+        with self._stream(url) as response:
             yield ArchiveStream(response)
 
 
@@ -196,6 +220,13 @@ class _Chunks(io.RawIOBase):
         return chunk
 
 
+def with_query(path: str, params: Parameters | None) -> str:
+    """A path with a query. Bytes of names that are not UTF-8 go as they are, as %XX."""
+    if not params:
+        return path
+    return f"{path}?{urlencode(params, doseq=True, errors='surrogateescape')}"
+
+
 def raise_for(response: httpx.Response) -> None:
     """Raise the exception for a problem document (RFC 7807)."""
     if not response.is_error:
@@ -212,8 +243,9 @@ def raise_for(response: httpx.Response) -> None:
     if response.status_code >= 500:
         raise Unavailable(text)
     if response.status_code == 404:
-        raise NotFound("", text)
-    raise Refused(text)
+        missing = str(problem.get("title", "")).removeprefix("No such ").rstrip(".")
+        raise NotFound(missing, text)
+    raise Refused(text, problem.get("data"))
 
 
 def words(text: str, data: Any) -> str:

@@ -11,12 +11,17 @@ from .client import Client
 
 def session_path(ref: str) -> str:
     """The path of requests for the session of this name or UUID."""
-    return f"/session/{quote(ref, safe='')}"
+    return f"/session/{_quoted(ref)}"
 
 
 def folder_path(name: str) -> str:
     """The path of requests for the virtual folder of this name or UUID."""
-    return f"/folders/{quote(name, safe='')}"
+    return f"/folders/{_quoted(name)}"
+
+
+def _quoted(name: str) -> str:
+    """`name` as a part of a path; bytes that are not UTF-8 go as they are."""
+    return quote(name, safe="", errors="surrogateescape")
 
 
 def session_facts(client: Client, ref: str) -> dict[str, Any]:

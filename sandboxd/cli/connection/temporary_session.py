@@ -127,6 +127,10 @@ def _limits(texts: list[str]) -> dict[str, str]:
     return limits
 
 
+class UnknownImage(ConfigError):
+    """No runtime has the name of the image."""
+
+
 def create(
     client: Client, image: str, config: dict[str, Any], turn: TurnWait | None = None, name: str = ""
 ) -> str:
@@ -158,7 +162,14 @@ def _create(
             turn.waits(str(error))
             turn.pause()
         except Refused as error:
-            raise ConfigError(str(error)) from None
+            kind = UnknownImage if _is_about_image(error) else ConfigError
+            raise kind(str(error)) from None
+
+
+def _is_about_image(error: Refused) -> bool:
+    if isinstance(error, NotFound):
+        return error.kind == "environment image"
+    return isinstance(error.data, dict) and list(error.data) == ["image"]
 
 
 def _await_turn(client: Client, session: str, turn: TurnWait) -> None:

@@ -29,7 +29,7 @@ def job_of(environ: Mapping[str, str]) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             job: dict[str, Any] = json.load(file)
         return job | {"id": int(job["id"]), "token": str(job["token"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ConfigError(f"JOB_RESPONSE_FILE {path} is no job: {error}") from None
 
 

@@ -32,6 +32,46 @@ ATTACKS = (
         refused("a filter of system calls", lambda: call("seccomp", 1, 0, program), errno.EINVAL)
         refused("one by prctl", lambda: call("prctl", 22, 2, program, 0, 0), errno.EINVAL)
         """),
+    _attack("uncounted-memory", "have memory of sockets that no cgroup counts", """
+        import socket, struct
+        item = struct.pack("QIIi4x", 20, 41, 8, 1)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            for option in (6, 32, 57):
+                refused(f"socket option {option}", lambda: sock.setsockopt(41, option, item * 99),
+                        errno.ENOPROTOOPT)
+        for option in (37, 60, 65):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+                refused(f"socket option {option}",
+                        lambda: sock.setsockopt(socket.SOL_SOCKET, option, 1), errno.EINVAL)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.IPPROTO_IP, 11, 1)
+            sock.setblocking(False)
+            try:
+                for _ in range(2):
+                    sock.sendto(b"x", ("127.0.0.1", 9))
+            except OSError:
+                broken("errors wait in a socket")
+        if os.path.exists("/proc/sys/net/core/tstamp_allow_data"):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendmsg([b"x"], [(1, 37, struct.pack("I", 2))], 0, ("127.0.0.1", 9))
+                refused("a copy of a packet waits in a socket",
+                        lambda: sock.recvmsg(9, 999, socket.MSG_ERRQUEUE), errno.EAGAIN)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            key = struct.pack("HH4s120xBBHi80s", 2, 0, bytes([127, 0, 0, 1]), 0, 0, 4, 0, b"keys")
+            refused("keys of TCP", lambda: sock.setsockopt(6, 14, key), errno.ENOPROTOOPT)
+        links = []
+        def open_links():
+            for _ in range(300):
+                links.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0))
+        refused("hundreds of netlink sockets", open_links, errno.ENOBUFS)
+        links.clear()
+        groups = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in range(5)]
+        def join():
+            for number in range(4200):
+                group = b"\\xff\\x02" + number.to_bytes(14, "big")
+                groups[number % 5].setsockopt(41, 20, group + struct.pack("I", 1))
+        refused("thousands of memberships", join, errno.ENOBUFS)
+        """),
     _attack("mount", "mount something", """
         filtered("mount", 0, 0, 0, 0, 0)
         filtered("mount", b"none", b"/nonexistent", b"tmpfs", 0, 0)

@@ -129,13 +129,13 @@ def _cover(place: str) -> None:
 def _secrets(network: NetworkConfig) -> dict[tuple[str, str], str]:
     """The value of each secret, by profile and id. Raises StageError."""
     return {
-        (name, id): _secret(secret)
+        (name, id): secret_value(secret)
         for name, profile in network.profiles.items()
         for id, secret in profile.secrets.items()
     }
 
 
-def _secret(secret: SecretConfig) -> str:
+def secret_value(secret: SecretConfig) -> str:
     """The value of a header. Raises StageError for a file that others may read, too."""
     with stage("secret"):
         fd = os.open(secret.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

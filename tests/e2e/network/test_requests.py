@@ -32,6 +32,10 @@ REQUESTS = {
     "https": b"GET https://index.example/hello HTTP/1.1\r\nHost: index.example\r\n\r\n",
     "two lengths": b"POST http://index.example/ HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
                    b"Content-Length: 6\r\n\r\nabcdef",
+    "length and chunks": b"POST http://index.example/hello HTTP/1.1\r\nHost: x\r\n"
+                         b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunks of HTTP/1.0": b"POST http://index.example/hello HTTP/1.0\r\nHost: x\r\n"
+                          b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "space before colon": b"GET http://index.example/ HTTP/1.1\r\nHost : x\r\n\r\n",
     "bare CR in header": b"GET http://index.example/ HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
     "no host": b"GET http:///hello HTTP/1.1\r\nHost: x\r\n\r\n",

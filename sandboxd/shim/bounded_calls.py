@@ -1,0 +1,67 @@
+"""The calls of which a run may do a bounded number, since the kernel takes memory for them that no
+cgroup counts. The filter leaves the decision to the shim (denied_calls.py).
+
+    memberships of multicast groups   JOINS_MAX of a step; the kernel has some hundred bytes of each
+    netlink sockets                   NETLINK_MAX at one time; answers wait in them to be read
+
+The kernel counts the sockets of all families in a network namespace (sockets.py). No more netlink
+sockets are open than that, and no more than have been made. A program with fewer sockets makes as
+many of them as it likes, one after the other.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+
+from ..jail.uncounted_memory import MULTICAST, NETLINK
+
+JOINS_MAX = 4096
+NETLINK_MAX = 128
+"""Each has 208 KiB at most, or twice net.core.rmem_max."""
+FREED_S = 0.2
+"""Seconds within which the kernel frees a socket that is closed."""
+
+
+class BoundedCalls:
+    """The bounds of one run. `open_sockets` has the number of open sockets of its programs."""
+
+    def __init__(self, open_sockets: Callable[[], int]) -> None:
+        self._open_sockets = open_sockets
+        self._joins = self._netlink = 0
+        self._waits_from = 0.0
+
+    def begin(self) -> None:
+        """Begin a step: the memberships of the step before have ended with its programs."""
+        self._joins = 0
+
+    def error(self, name: str) -> int | None:
+        """The errno of the call of this name; 0: the kernel carries it out; None: it is not
+        bounded."""
+        if name == MULTICAST:
+            self._joins += 1
+            return errno.ENOBUFS if self._joins > JOINS_MAX else 0
+        if name == NETLINK:
+            return self._open()
+        return None
+
+    def _open(self) -> int:
+        if self._netlink >= NETLINK_MAX:
+            self._netlink = min(self._netlink, self._counted())
+        if self._netlink >= NETLINK_MAX:
+            return errno.ENOBUFS
+        self._netlink += 1
+        return 0
+
+    def _counted(self) -> int:
+        """The open sockets. Those that are closed count until the kernel has freed them (RCU)."""
+        number, now = self._open_sockets(), time.monotonic()
+        if now < self._waits_from:
+            return number
+        while number >= NETLINK_MAX and time.monotonic() < now + FREED_S:
+            time.sleep(FREED_S / 20)
+            number = self._open_sockets()
+        if number >= NETLINK_MAX:  # they are in use: further calls do not keep the shim
+            self._waits_from = time.monotonic() + 10 * FREED_S
+        return number
