@@ -10,20 +10,10 @@ conditional expression, each `if` of a comprehension and each guard of a `case`.
 from __future__ import annotations
 
 import ast
-import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 from .tree import PACKAGE, SCRIPTS, TESTS, Definition, Place, Routine, Source, Tree
-
-_NO_CODE = {
-    tokenize.COMMENT,
-    tokenize.NL,
-    tokenize.NEWLINE,
-    tokenize.INDENT,
-    tokenize.DEDENT,
-    tokenize.ENDMARKER,
-}
 
 
 def files(tree: Tree) -> Iterator[Place]:
@@ -144,10 +134,13 @@ def code_lines(top: str) -> Callable[[Tree], Iterator[Place]]:
 
 @cache
 def _code(source: Source) -> set[int]:
-    code: set[int] = set()
-    for token in source.tokens:
-        if token.type not in _NO_CODE:
-            code.update(range(token.start[0], token.end[0] + 1))
+    code = {
+        number
+        for number, line in enumerate(source.lines, 1)
+        if line.strip() and not (number in source.comments and line.lstrip().startswith("#"))
+    }
+    for string in source.long_strings:
+        code.update(string)
     for docstring in source.docstrings:
         code.difference_update(range(docstring.lineno, (docstring.end_lineno or 0) + 1))
     return code
