@@ -177,6 +177,14 @@ def session(http: httpx.Client) -> Iterator[str]:
     http.delete(f"/session/{id}")
 
 
+@pytest.fixture(scope="module")
+def lasting_session(server: Server) -> Iterator[str]:
+    """The UUID of a session for all tests of a module whose requests are refused."""
+    id = server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    yield id
+    assert server.client.delete(f"/session/{id}").status_code == 200
+
+
 Result = dict[str, Any]
 
 

@@ -153,9 +153,9 @@ def test_run_that_cannot_start_is_503_with_its_stage(
 
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed_execute_request_is_a_problem_document(
-    http: httpx.Client, session: str, kind: str
+    http: httpx.Client, lasting_session: str, kind: str
 ) -> None:
-    assert_problem(http.post(f"/session/{session}", content=MALFORMED[kind]), 400)
+    assert_problem(http.post(f"/session/{lasting_session}", content=MALFORMED[kind]), 400)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def test_malformed_execute_request_is_a_problem_document(
     ids=lambda wrong: json.dumps(wrong)[:50],
 )  # fmt: skip
 def test_call_with_an_unknown_mode_or_field_is_refused(
-    http: httpx.Client, session: str, wrong: dict[str, Any]
+    http: httpx.Client, lasting_session: str, wrong: dict[str, Any]
 ) -> None:
-    assert_problem(post(http, session, **wrong), 400, "/invalid-api-params")
+    assert_problem(post(http, lasting_session, **wrong), 400, "/invalid-api-params")
 
 
 @pytest.mark.parametrize(
@@ -194,12 +194,12 @@ def test_call_with_an_unknown_mode_or_field_is_refused(
     ids=lambda wrong: json.dumps(wrong)[:50],
 )  # fmt: skip
 def test_options_that_cannot_be_honoured_are_refused_by_name(
-    http: httpx.Client, session: str, wrong: dict[str, Any]
+    http: httpx.Client, lasting_session: str, wrong: dict[str, Any]
 ) -> None:
-    answer = post(http, session, mode="batch", options=wrong)
+    answer = post(http, lasting_session, mode="batch", options=wrong)
     assert_problem(answer, 400, "/invalid-api-params")
     assert "options" in str(answer.json()["data"])
-    assert http.get(f"/session/{session}").json()["sandbox"]["runs"]["begun"] == 0
+    assert http.get(f"/session/{lasting_session}").json()["sandbox"]["runs"]["begun"] == 0
 
 
 def test_commands_are_as_long_as_their_json_may_be(run: Whole) -> None:

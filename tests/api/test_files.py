@@ -90,10 +90,12 @@ def test_names_that_are_not_utf8_survive_the_round_trip(http: httpx.Client, sess
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: name[:30])
 def test_a_name_outside_the_work_directory_is_400_and_changes_nothing(
-    http: httpx.Client, session: str, name: str
+    http: httpx.Client, lasting_session: str, name: str
 ) -> None:
-    assert_problem(upload(http, session, [("good", b"x"), (name, b"evil"), ("late", b"x")]), 400)
-    assert names(http, session) == []
+    assert_problem(
+        upload(http, lasting_session, [("good", b"x"), (name, b"evil"), ("late", b"x")]), 400
+    )
+    assert names(http, lasting_session) == []
 
 
 def test_an_upload_at_its_limits_is_accepted_and_one_above_refused(
@@ -117,9 +119,11 @@ def test_an_upload_at_its_limits_is_accepted_and_one_above_refused(
     ],
     ids=["21 files", "1 MiB + 1", "2000 files", "8 MiB", "none"],
 )
-def test_a_refused_upload_stores_nothing(http: httpx.Client, session: str, files: Files) -> None:
-    assert_problem(upload(http, session, files), 400)
-    assert names(http, session) == []
+def test_a_refused_upload_stores_nothing(
+    http: httpx.Client, lasting_session: str, files: Files
+) -> None:
+    assert_problem(upload(http, lasting_session, files), 400)
+    assert names(http, lasting_session) == []
 
 
 def test_an_endless_upload_is_refused_and_cut_off(server: Server, session: str) -> None:
@@ -157,11 +161,11 @@ def test_an_endless_upload_is_refused_and_cut_off(server: Server, session: str) 
     ],
 )  # fmt: skip
 def test_a_malformed_upload_is_400_and_stores_nothing(
-    http: httpx.Client, session: str, content: bytes, content_type: str
+    http: httpx.Client, lasting_session: str, content: bytes, content_type: str
 ) -> None:
-    url, headers = f"/session/{session}/upload", {"content-type": content_type}
+    url, headers = f"/session/{lasting_session}/upload", {"content-type": content_type}
     assert_problem(http.post(url, content=content, headers=headers), 400)
-    assert names(http, session) == []
+    assert names(http, lasting_session) == []
 
 
 def test_an_upload_that_breaks_off_stores_nothing(
@@ -239,9 +243,9 @@ BAD_PATHS: list[Any] = [7, {}, ["x"], True, "a\0b", "x" * 5000, "\ud800"]
 
 @pytest.mark.parametrize("path", OUTSIDE)
 def test_paths_outside_of_the_work_directory_are_400_on_every_route(
-    http: httpx.Client, session: str, path: str
+    http: httpx.Client, lasting_session: str, path: str
 ) -> None:
-    base = f"/session/{session}"
+    base = f"/session/{lasting_session}"
     assert_problem(http.get(f"{base}/files", params={"path": path}), 400)
     assert_problem(http.get(f"{base}/download", params={"files": path}), 400)
     assert_problem(http.get(f"{base}/download_single", params={"file": path}), 400)
@@ -249,9 +253,9 @@ def test_paths_outside_of_the_work_directory_are_400_on_every_route(
 
 @pytest.mark.parametrize("path", BAD_PATHS, ids=lambda path: str(path)[:20])
 def test_malformed_paths_are_400_on_every_route(
-    http: httpx.Client, session: str, path: Any
+    http: httpx.Client, lasting_session: str, path: Any
 ) -> None:
-    base = f"/session/{session}"
+    base = f"/session/{lasting_session}"
     listed, many, one = ({"path": path}, {"files": [path]}, {"file": path})
     for name, body in (("files", listed), ("download", many), ("download_single", one)):
         answer = http.post(f"{base}/{name}", content=json.dumps(body).encode())
@@ -309,9 +313,9 @@ def test_a_single_download_has_length_and_name(http: httpx.Client, session: str)
 @pytest.mark.parametrize("kind", sorted(set(MALFORMED) - {"empty"}))
 @pytest.mark.parametrize("path", ["files", "download", "download_single"])
 def test_malformed_bodies_are_problems(
-    http: httpx.Client, session: str, path: str, kind: str
+    http: httpx.Client, lasting_session: str, path: str, kind: str
 ) -> None:
-    url = f"/session/{session}/{path}"
+    url = f"/session/{lasting_session}/{path}"
     assert_problem(http.request("GET", url, content=MALFORMED[kind]), 400)
 
 

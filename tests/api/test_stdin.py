@@ -252,10 +252,10 @@ def test_client_that_streams_is_never_asked_for_input(call: Call, put: Put) -> N
 @pytest.mark.parametrize("name", ["console", "input"])
 @pytest.mark.parametrize("value", ["bytes", 1, ["text"], "\udcff"])
 def test_unknown_form_of_a_call_is_refused_by_name(
-    http: httpx.Client, session: str, name: str, value: Any
+    http: httpx.Client, lasting_session: str, name: str, value: Any
 ) -> None:
     body = {"mode": "batch", "options": {"exec": "out x", name: value}}
-    answer = http.post(f"/session/{session}", content=json.dumps(body).encode())
+    answer = http.post(f"/session/{lasting_session}", content=json.dumps(body).encode())
     assert_problem(answer, 400)
     assert f"options.{name}" in answer.json()["data"] or "options" in answer.json()["data"]
 

@@ -43,12 +43,12 @@ def test_session_with_a_lone_surrogate_is_refused(
 @pytest.mark.parametrize("text", [LONE, BYTE], ids=ascii)
 @pytest.mark.parametrize("field", ["runId", "live", "offset", "timeout", "limits"])
 def test_run_with_a_lone_surrogate_is_refused(
-    http: httpx.Client, session: str, field: str, text: str
+    http: httpx.Client, lasting_session: str, field: str, text: str
 ) -> None:
     options = {"exec": "true"} | ({} if field == "runId" else {field: text})
     call = {"mode": "batch", "code": "", "options": options}
     call |= {"runId": text} if field == "runId" else {}
-    assert_problem(http.post(f"/session/{session}", content=json.dumps(call).encode()), 400)
+    assert_problem(http.post(f"/session/{lasting_session}", content=json.dumps(call).encode()), 400)
 
 
 @pytest.mark.parametrize("text", [LONE, BYTE, f"x{LONE}y", "\x00"], ids=ascii)

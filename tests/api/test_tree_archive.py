@@ -165,11 +165,11 @@ def test_directory_of_the_request_is_made(http: httpx.Client, session: str) -> N
 
 @pytest.mark.parametrize("path", ["..", "/etc", "a/../../x", "/home/workevil", "x" * 300, "a\0b"])
 def test_directory_outside_is_refused_both_ways(
-    http: httpx.Client, session: str, path: str
+    http: httpx.Client, lasting_session: str, path: str
 ) -> None:
-    assert_problem(put(http, session, tar(("f", b"x")), path=path), 400)
-    assert_problem(get(http, session, path=path), 400)
-    assert names(http, session) == []
+    assert_problem(put(http, lasting_session, tar(("f", b"x")), path=path), 400)
+    assert_problem(get(http, lasting_session, path=path), 400)
+    assert names(http, lasting_session) == []
 
 
 def test_missing_directory_has_no_archive(http: httpx.Client, session: str) -> None:
@@ -203,9 +203,9 @@ def test_patterns_that_match_nothing_give_an_empty_archive(
 
 @pytest.mark.parametrize("pattern", ["../x", "/etc/*", "a/../../b", "", "x" * 5000])
 def test_pattern_that_leaves_its_directory_is_refused(
-    http: httpx.Client, session: str, pattern: str
+    http: httpx.Client, lasting_session: str, pattern: str
 ) -> None:
-    assert_problem(get(http, session, match=[pattern]), 400)
+    assert_problem(get(http, lasting_session, match=[pattern]), 400)
 
 
 def mark_of(session: str) -> str:

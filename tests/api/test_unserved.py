@@ -177,10 +177,10 @@ SIGNED = [r for r in ROUTES if r.access is not Access.OPEN and r.methods != WEBS
 
 @pytest.mark.parametrize("route", SIGNED, ids=ids_of)
 def test_each_route_refuses_an_unknown_parameter_by_name(
-    http: httpx.Client, session: str, route: Route
+    http: httpx.Client, lasting_session: str, route: Route
 ) -> None:
     http.post("/folders", json={"name": "for-all-routes"})
-    path = route.path.replace("{ref}", session).replace("{name}", "for-all-routes")
+    path = route.path.replace("{ref}", lasting_session).replace("{name}", "for-all-routes")
     for method in route.methods.split():
         answer = http.request(method, path, params={"colour": "red"})
         assert answer.status_code == 400, answer.text
@@ -190,9 +190,9 @@ def test_each_route_refuses_an_unknown_parameter_by_name(
 
 @pytest.mark.parametrize("route", [r for r in ROUTES if r.methods == WEBSOCKET], ids=ids_of)
 def test_each_websocket_refuses_an_unknown_parameter(
-    server: Server, session: str, route: Route
+    server: Server, lasting_session: str, route: Route
 ) -> None:
-    url = f"ws://sandboxd{route.path.replace('{ref}', session)}?colour=red"
+    url = f"ws://sandboxd{route.path.replace('{ref}', lasting_session)}?colour=red"
     with pytest.raises(InvalidStatus) as caught:
         unix_connect(server.path, url)
     assert caught.value.response.status_code == 400
