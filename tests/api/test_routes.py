@@ -186,8 +186,16 @@ def rows(*access: Access) -> list[Any]:
 SIGNED = [access for access in Access if access.is_signed]
 
 
-@pytest.mark.parametrize("by", ["UUID", "name"])
-@pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
+def references() -> list[Any]:
+    """The routes that take a signature; those that name a session or a folder in both ways."""
+    return [
+        pytest.param(*each.values, by, id=f"{each.id}-{by}")
+        for each in rows(*SIGNED)
+        for by in (("UUID", "name") if "{" in str(each.values[1]) else ("UUID",))
+    ]
+
+
+@pytest.mark.parametrize(("method", "path", "row", "by"), references())
 def test_route_refuses_strangers_and_other_owners(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
@@ -268,8 +276,7 @@ def owned_by_alice(server: Server) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("by", ["UUID", "name"])
-@pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
+@pytest.mark.parametrize(("method", "path", "row", "by"), references())
 def test_route_shows_a_user_of_the_host_nothing_of_another_user(
     server: Server, owned_by_alice: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
