@@ -42,10 +42,20 @@ def hierarchy() -> Iterator[Hierarchy]:
     hierarchy.remove()
 
 
+Find = Callable[..., dict[str, Guarantee]]
+
+
 @pytest.fixture
-def find(loaded: Config, hierarchy: Hierarchy) -> Callable[[], dict[str, Guarantee]]:
-    def find() -> dict[str, Guarantee]:
-        return {one.name: one for one in guarantees.find(loaded, UID, hierarchy)}
+def find(loaded: Config, hierarchy: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> Find:
+    """Tries the guarantees of these names; all without a name."""
+
+    def find(
+        *names: str, config: Config = loaded, where: Hierarchy | str = hierarchy
+    ) -> dict[str, Guarantee]:
+        table = tuple(entry for entry in TABLE if entry.name in names or not names)
+        with monkeypatch.context() as smaller:
+            smaller.setattr(guarantees, "TABLE", table)
+            return {one.name: one for one in guarantees.find(config, UID, where)}
 
     return find
 
@@ -55,7 +65,7 @@ def missing(rows: dict[str, Guarantee]) -> set[str]:
 
 
 def test_this_host_holds_all_guarantees_and_the_trials_leave_nothing(
-    find: Callable[[], dict[str, Guarantee]], tmp_path: Path
+    find: Find, tmp_path: Path
 ) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     rows = find()
@@ -89,10 +99,10 @@ NAMESPACES = {
 
 @pytest.mark.parametrize("name", NAMESPACES)
 def test_guarantee_is_missing_when_the_kernel_has_no_such_namespace(
-    find: Callable[[], dict[str, Guarantee]], monkeypatch: pytest.MonkeyPatch, name: str
+    find: Find, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     deny(monkeypatch, NAMESPACES[name])
-    rows = find()
+    rows = find(name, "whole-run")
     assert name in missing(rows)
     assert "Invalid argument" in rows[name].detail
     if name != "idmapped-mounts":
@@ -103,7 +113,7 @@ def test_guarantee_is_missing_when_the_kernel_has_no_such_namespace(
     ("release", "blamed"), [("5.4.0-150-generic", True), ("6.12.5-amd64", False)]
 )
 def test_kernel_is_blamed_only_if_it_is_older_than_what_is_missing(
-    find: Callable[[], dict[str, Guarantee]],
+    find: Find,
     monkeypatch: pytest.MonkeyPatch,
     release: str,
     blamed: bool,
@@ -112,7 +122,7 @@ def test_kernel_is_blamed_only_if_it_is_older_than_what_is_missing(
     names[2] = release
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(names))
     monkeypatch.setattr(syscalls, "mount_setattr", refuse(38))
-    sealed = find()["sealed-mounts"]
+    sealed = find("sealed-mounts")["sealed-mounts"]
     assert not sealed.held
     assert ("Linux 5.12" in sealed.remedy and release in sealed.remedy) == blamed
     assert "Function not implemented" in sealed.detail
@@ -171,7 +181,7 @@ BROKEN: list[tuple[object, str, Callable[..., Any], str]] = [
     ("where", "name", "how", "lost"), BROKEN, ids=[f"{b[3]} {b[1]}" for b in BROKEN]
 )
 def test_guarantee_is_missing_when_its_mechanism_does_nothing(
-    find: Callable[[], dict[str, Guarantee]],
+    find: Find,
     monkeypatch: pytest.MonkeyPatch,
     where: object,
     name: str,
@@ -181,13 +191,13 @@ def test_guarantee_is_missing_when_its_mechanism_does_nothing(
     monkeypatch.setattr(limits, "SECONDS", 0.3)
     with monkeypatch.context() as broken:
         broken.setattr(where, name, how)
-        rows = find()
+        rows = find(lost)
     assert lost in missing(rows), rows[lost]
     assert rows[lost].detail and rows[lost].remedy
 
 
 def test_guarantee_no_new_privs_is_missing_when_the_bit_stays_off(
-    find: Callable[[], dict[str, Guarantee]], monkeypatch: pytest.MonkeyPatch
+    find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = syscalls.prctl
 
@@ -195,18 +205,19 @@ def test_guarantee_no_new_privs_is_missing_when_the_bit_stays_off(
         return 0 if option == syscalls.PR_SET_NO_NEW_PRIVS else real(option, arg2, arg3)
 
     monkeypatch.setattr(syscalls, "prctl", prctl)
-    assert {"no-new-privs", "privileges"} <= missing(find())
+    names = {"no-new-privs", "privileges"}
+    assert missing(find(*names)) == names
 
 
-def test_guarantees_of_cgroups_say_why_a_host_has_none(loaded: Config) -> None:
-    rows = {one.name: one for one in guarantees.find(loaded, UID, "no controller memory")}
+def test_guarantees_of_cgroups_say_why_a_host_has_none(find: Find) -> None:
     lost = {"cgroup-memory", "cgroup-pids", "cgroup-cpu", "no-swap", "cgroup-kill", "whole-run"}
-    assert lost <= missing(rows)
+    rows = find(*lost, where="no controller memory")
+    assert missing(rows) == lost
     assert "no controller memory" in rows["cgroup-pids"].detail
 
 
 def test_guarantees_of_uids_disk_and_memory_are_missing_on_a_host_without_room(
-    loaded: Config, hierarchy: Hierarchy
+    loaded: Config, find: Find
 ) -> None:
     slots, exec = replace(loaded.slots, first_uid=65000, count=1000), loaded.limits.exec
     large = replace(
@@ -215,8 +226,8 @@ def test_guarantees_of_uids_disk_and_memory_are_missing_on_a_host_without_room(
         scratch=replace(loaded.scratch, size=1 << 60),
         limits=replace(loaded.limits, exec=replace(exec, memory=1 << 60)),
     )
-    rows = {one.name: one for one in guarantees.find(large, UID, hierarchy)}
-    assert {"uids", "disk", "memory"} <= missing(rows)
+    lost = {"uids", "disk", "memory"}
+    assert missing(find(*lost, config=large)) == lost
 
 
 def test_clock_before_the_time_of_installation_is_no_guarantee(
@@ -261,7 +272,7 @@ def test_bug_in_a_probe_is_a_failure_and_no_guarantee() -> None:
 
 
 def test_trial_directory_of_a_killed_doctor_is_removed_by_the_next(
-    find: Callable[[], dict[str, Guarantee]], tmp_path: Path
+    find: Find, tmp_path: Path
 ) -> None:
     killed = tmp_path / "sandboxd-probe-killed"
     killed.mkdir()
