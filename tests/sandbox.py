@@ -42,7 +42,8 @@ from .run_follower import follow
 from .waiting import SLOWNESS, until
 
 TEST_UIDS = 1_000_000 + os.getpid() % 1000 * 256
-"""First uid of the slots of this process: apart from those of daemons and of other test runs."""
+"""The first uid of these tests. Modules use those from 100 on, each its own: processes that run
+tests may have been forked after the import."""
 
 
 @dataclass
@@ -75,7 +76,8 @@ class BareWarden:
     """A warden without its loop. Tests call its acts, which check their arguments by wire.OPS."""
 
     def __init__(self, state_dir: str, **tables: Any) -> None:
-        slots = {"first_uid": TEST_UIDS, "count": 64}
+        first_uid = 1_000_000 + os.getpid() % 1000 * 256  # this process's own
+        slots = {"first_uid": first_uid, "count": 64}
         tables = {"slots": slots, "scratch": {"spares": 0}} | tables
         loaded = config_file.load(None, state_dir=state_dir, **tables)
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")

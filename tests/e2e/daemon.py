@@ -25,11 +25,19 @@ OURS = "e2e-"
 """How directories of these tests begin, below the temporary directory of this process."""
 
 ROOT = Path(__file__).parent.parent.parent
-FIRST_UID = 730000 + os.getpid() % 1000 * 128
-"""Apart from those of other tests under way: a uid is one daemon's, also while that is down."""
-
 COUNT = 64
-SLOTS = f"[slots]\nfirst_uid = {FIRST_UID}\ncount = {COUNT}\n"
+SLOTS = f"[slots]\nfirst_uid = FIRST_UID\ncount = {COUNT}\n"
+
+
+def first_uid() -> int:
+    """The first uid of this process's daemons (not of the import: processes fork after it), apart
+    from those of other tests under way: a uid is one daemon's, also while that is down."""
+    return 730000 + os.getpid() % 1000 * 128
+
+
+def configured(config: str) -> str:
+    """A configuration, with the number that SLOTS leaves open."""
+    return config.replace("FIRST_UID", str(first_uid()))
 
 
 def environ() -> dict[str, str]:
@@ -46,7 +54,7 @@ class Daemon:
     def __init__(self, folder: Path, config: str = "") -> None:
         self.folder = folder
         self.state = folder / "state"
-        if "metrics = " not in config:  # its default is for one daemon of a host
+        if "metrics = " not in config:  # the default is for one daemon of a host
             config = f'metrics = ""\n{config}'
         if "[slots]" not in config:
             config = f"{config}\n{SLOTS}"
@@ -55,12 +63,11 @@ class Daemon:
             config = f"{before.rstrip()}\n[scratch]\nspares = 0\n{after}"
         if "[runs]" not in config and os.environ.get("SANDBOXD_TEST_ENTRIES") == "0":
             config = f"{config}\n[runs]\nprepared = 0\nwarm_s = 0\n"
-        (folder / "config.toml").write_text(config)
+        (folder / "config.toml").write_text(configured(config))
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
-        self.environ = {
-            "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "SECRET": "of-the-daemon",
-        }  # fmt: skip
+        self.environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+        self.environ["SECRET"] = "of-the-daemon"
         self.errors: int | None = None  # where its log goes; None: to the test's own
         self.prefix: list[str] = []  # a command that becomes the daemon
 
@@ -248,7 +255,7 @@ def _has_our_uid(pid: int) -> bool:
         uid = int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0])
     except OSError:
         return False
-    return FIRST_UID - 1 <= uid < FIRST_UID + COUNT  # the one below the slots' is the api's
+    return first_uid() - 1 <= uid < first_uid() + COUNT  # the one below the slots' is the api's
 
 
 def _has_our_files(pid: int) -> bool:

@@ -15,7 +15,7 @@ import pytest
 
 from ..http_clients import network_client, unix_client
 from ..signing import Signed
-from .daemon import FIRST_UID, ROOT, Daemon, leaks, run
+from .daemon import ROOT, Daemon, first_uid, leaks, run
 
 
 @pytest.fixture
@@ -120,4 +120,4 @@ def test_secrets_are_in_no_file_but_the_apis_own(daemon: Daemon) -> None:
                 holding.append(path)
     assert holding and all(path.parent == daemon.state / "api" for path in holding)
     for path in holding:
-        assert path.stat().st_mode & 0o077 == 0 and path.stat().st_uid == FIRST_UID - 1
+        assert path.stat().st_mode & 0o077 == 0 and path.stat().st_uid == first_uid() - 1

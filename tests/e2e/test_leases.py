@@ -6,17 +6,17 @@ from pathlib import Path
 
 from sandboxd.warden.uid_lease import lease_uid
 
-from .daemon import FIRST_UID, running
+from .daemon import first_uid, running
 
 COUNT = 4
-FIRST = FIRST_UID + 64
-CONFIG = f"[slots]\nfirst_uid = {FIRST}\ncount = {COUNT}\n"
 
 
 def test_uids_that_another_daemon_holds_are_given_to_no_session(folder: Path) -> None:
-    held = [lease_uid(FIRST + number) for number in range(COUNT - 1)]
+    first = first_uid() + 64
+    config = f"[slots]\nfirst_uid = {first}\ncount = {COUNT}\n"
+    held = [lease_uid(first + number) for number in range(COUNT - 1)]
     try:
-        with running(folder, CONFIG) as daemon, daemon.client() as http:
+        with running(folder, config) as daemon, daemon.client() as http:
             id = http.post("/session", json={"image": "c"}).json()["sessionId"]
             assert (daemon.state / f"slots/{COUNT - 1}/session").read_text() == id
             refusal = http.post("/session", json={"image": "c"})

@@ -21,7 +21,7 @@ from sandboxd.warden.runs.cgroups import own_name, places
 
 from ..http_clients import unix_client
 from ..waiting import until
-from .daemon import FIRST_UID, ROOT, Daemon, run, running
+from .daemon import ROOT, Daemon, first_uid, run, running
 
 
 def processes(daemon: Daemon) -> dict[str, int]:
@@ -50,7 +50,7 @@ def with_sleep(daemon: Daemon) -> dict[str, int] | None:
 
 def test_processes_are_those_of_the_picture(folder: Path) -> None:
     pool = {"sandboxd: spawner": 0, "sandboxd: prepared": 0}
-    idle = {"sandboxd: warden": 0, "sandboxd: api": FIRST_UID - 1} | pool
+    idle = {"sandboxd: warden": 0, "sandboxd: api": first_uid() - 1} | pool
     with running(folder) as daemon, daemon.client() as http:
         until(lambda: processes(daemon) == idle)
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
@@ -59,7 +59,7 @@ def test_processes_are_those_of_the_picture(folder: Path) -> None:
         http.post(f"/session/{id}", json=call)
         titles = until(lambda: with_sleep(daemon))
         uid = titles["sandboxd: init"]
-        assert uid >= FIRST_UID
+        assert uid >= first_uid()
         shim = {"sandboxd: shim slot N run 1": uid, "sandboxd: init": uid}
         assert titles == idle | shim | {"sleep\x0030": uid}
         http.delete(f"/session/{id}")

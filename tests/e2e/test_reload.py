@@ -14,7 +14,7 @@ import pytest
 
 from ..users import ALICE, client_of
 from ..waiting import until
-from .daemon import SLOTS, Daemon, run
+from .daemon import SLOTS, Daemon, configured, run
 
 
 class Kept(Daemon):
@@ -27,7 +27,8 @@ class Kept(Daemon):
     def reload(self, config: str) -> None:
         """Give it another configuration."""
         seen = self.settled()
-        (self.folder / "config.toml").write_text(f'metrics = ""\n{config}\n{SLOTS}')
+        text = configured(f'metrics = ""\n{config}\n{SLOTS}')
+        (self.folder / "config.toml").write_text(text)
         assert self.process
         self.process.send_signal(signal.SIGHUP)
         until(lambda: self.settled() > seen)

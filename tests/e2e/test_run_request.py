@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from ..waiting import until
-from .daemon import COUNT, FIRST_UID, Daemon, running
+from .daemon import COUNT, Daemon, first_uid, running
 
 Result = dict[str, Any]
 
@@ -213,7 +213,7 @@ def shims() -> list[int]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess):
             uid, title = process.uids().real, " ".join(process.cmdline())
-            if FIRST_UID <= uid < FIRST_UID + COUNT and title.startswith("sandboxd: shim"):
+            if 0 <= uid - first_uid() < COUNT and title.startswith("sandboxd: shim"):
                 pids.append(process.pid)
     return pids
 

@@ -16,7 +16,7 @@ import pytest
 
 from ..http_clients import unix_client
 from ..users import ALICE, BOB, client_of
-from .daemon import ROOT, SLOTS, leaks
+from .daemon import ROOT, SLOTS, configured, leaks
 
 # As systemd does it: the socket is descriptor 3, LISTEN_PID the process that becomes the daemon.
 _EXEC = """
@@ -35,7 +35,8 @@ class Service:
         self.notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notifications.bind(str(folder / "notify"))
         self.notifications.settimeout(20)
-        (folder / "config.toml").write_text(f'metrics = ""\n{SLOTS}[scratch]\nsize = 33554432\n')
+        text = configured(f'metrics = ""\n{SLOTS}[scratch]\nsize = 33554432\n')
+        (folder / "config.toml").write_text(text)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.bind(self.path)
             os.chmod(self.path, mode)

@@ -16,6 +16,7 @@ from .daemon import (
     SLOTS,
     Daemon,
     ancestors,
+    configured,
     process_titles,
     run,
     running,
@@ -206,7 +207,7 @@ def test_reload_changes_the_number_and_the_size_of_spares(folder: Path) -> None:
         two_spares(daemon)
         for scratch, number in (("spares = 0", 0), ("spares = 1\nsize = 67108864", 1)):
             config = f'metrics = ""\n[scratch]\n{scratch}\n{SLOTS}'
-            (folder / "config.toml").write_text(config)
+            (folder / "config.toml").write_text(configured(config))
             assert daemon.process
             daemon.process.send_signal(signal.SIGHUP)
             while len(spares(daemon)) != number or slots_in_use(daemon.state):

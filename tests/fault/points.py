@@ -19,8 +19,6 @@ from pathlib import Path
 from .life import Life, Point
 from .service import Service, chosen
 
-FIRST_UID = 870000 + os.getpid() % 1000 * 128
-
 
 @dataclass
 class Report:
@@ -35,7 +33,7 @@ def attack(folder: Path, points: int, seed: str, at_once: int, only: int | None 
     """Live `points` lives on a daemon in `folder`, `at_once` of them at a time."""
     report = Report()
     todo: queue.SimpleQueue[tuple[int, Point, Life]] = queue.SimpleQueue()
-    service = Service(folder, FIRST_UID)
+    service = Service(folder, 870000 + os.getpid() % 1000 * 128)
     try:
         service.wait_until_ready()
         for number, by in enumerate(chosen(seed, points)):

@@ -206,7 +206,11 @@ PYPROJECT = (
 )
 
 
-@pytest.mark.parametrize("manifest", [{"setup.py": SETUP_PY}, {"pyproject.toml": PYPROJECT}])
+@pytest.mark.parametrize(
+    ("shell", "manifest"),
+    [("sh", {"setup.py": SETUP_PY}), ("bash", {"pyproject.toml": PYPROJECT})],
+    indirect=["shell"],
+)
 def test_a_python_package_is_installed_for_the_session(step: Step, manifest: Files) -> None:
     if step("python", "exec", {"main.py": HAS_SETUPTOOLS}).returncode:
         pytest.skip("this host's python3 has no pip, setuptools or wheel")

@@ -17,7 +17,7 @@ from sandboxd.warden.uid_lease import UidLease, lease_uid
 
 from ..sandbox import TEST_UIDS
 
-FIRST = TEST_UIDS + 120
+FIRST = TEST_UIDS + 144
 USER = 65534
 """A user of the host without rights."""
 

@@ -9,7 +9,7 @@ from sandboxd.warden.slots.host_resources import TITLE_MAX, processes
 
 from ...sandbox import TEST_UIDS
 
-UID = TEST_UIDS + 120
+UID = TEST_UIDS + 148
 
 
 def read_so_far() -> int:
