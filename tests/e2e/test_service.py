@@ -16,6 +16,7 @@ import pytest
 
 from ..http_clients import unix_client
 from ..users import ALICE, BOB, client_of
+from ..waiting import PATIENCE_S
 from .daemon import ROOT, SLOTS, configured, leaks
 
 # As systemd does it: the socket is descriptor 3, LISTEN_PID the process that becomes the daemon.
@@ -34,7 +35,7 @@ class Service:
         self.path = str(folder / "api.sock")
         self.notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notifications.bind(str(folder / "notify"))
-        self.notifications.settimeout(20)
+        self.notifications.settimeout(PATIENCE_S)
         text = configured(f'metrics = ""\n{SLOTS}[scratch]\nsize = 33554432\n')
         (folder / "config.toml").write_text(text)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -130,7 +131,7 @@ def test_watchdog_is_fed_as_long_as_both_halves_are_at_work(service: Service, ha
                 service.next()
     finally:
         os.kill(stopped, signal.SIGCONT)
-    service.notifications.settimeout(20)
+    service.notifications.settimeout(PATIENCE_S)
     assert service.next().startswith("WATCHDOG=1")
 
 

@@ -140,7 +140,8 @@ def test_program_that_prints_without_end_does_not_cost_its_client_the_shim(tmp_p
             for key, _ in selector.select(0):
                 key.data(key.fd)
 
-        asyncio.get_running_loop().add_reader(selector.fileno(), serve)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(selector.fileno(), serve)
         ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.connect(str(tmp_path / "control"))
         flags = os.O_RDWR | os.O_CREAT
@@ -155,6 +156,8 @@ def test_program_that_prints_without_end_does_not_cost_its_client_the_shim(tmp_p
         follower.close()
         await task
         follower.spool.close()
+        loop.remove_reader(selector.fileno())
+        serve()  # the end of the connection
         listener.close()
         selector.close()
         return followed
