@@ -93,6 +93,10 @@ def workspaces_dropin(paths: Sequence[str]) -> str:
     lines = [f"ReadWritePaths={_quoted(f'-{path}')}" for path in paths]
     if hidden:
         lines.append("ProtectHome=tmpfs")
+        # systemd 252 mounts these writable and without a size, unless they are named as read-only.
+        # One that is itself a path is not named: its bind mount would be read-only too.
+        closed = [f"{one}:ro" for one in HIDDEN if one not in paths]
+        lines.append(f"TemporaryFileSystem={' '.join(closed)}")
     lines += [f"BindPaths={_quoted('-' + path.replace(':', chr(92) + ':'))}" for path in hidden]
     head = "# Made by scripts/install from [workspaces] of the configuration."
     return "\n".join([head, "[Service]", *lines, ""])

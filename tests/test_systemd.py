@@ -123,7 +123,8 @@ def test_drop_in_opens_the_paths_of_workspaces_and_no_other_home() -> None:
     assert lines[1:] == [
         "[Service]", 'ReadWritePaths="-/srv/b"', 'ReadWritePaths="-/home/ci/b"',
         'ReadWritePaths="-/homes"', 'ReadWritePaths="-/root"', "ProtectHome=tmpfs",
-        'BindPaths="-/home/ci/b"', 'BindPaths="-/root"',
+        "TemporaryFileSystem=/home:ro /run/user:ro", 'BindPaths="-/home/ci/b"',
+        'BindPaths="-/root"',
     ]  # fmt: skip
     assert "ProtectHome" not in systemd.workspaces_dropin(("/srv/b",))
 
