@@ -11,7 +11,7 @@ from sandboxd import config_file
 from sandboxd.cli import listener_rows
 from sandboxd.model import Guarantee
 
-GROUP = grp.getgrall()[-1].gr_name
+GROUP = grp.getgrnam("daemon").gr_name
 
 
 def rows(**settings: Any) -> dict[str, Guarantee]:

@@ -11,7 +11,7 @@ import pytest
 from sandboxd.shim.stdin import PENDING_MAX, Stdin
 
 from ..sandbox import Sandbox
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 
 PYTHON = "/usr/bin/python3 -c"
 
@@ -120,7 +120,7 @@ def test_clock_stands_still_for_a_waiting_program_with_timers(
 
     def think(_: object) -> None:
         answered_at = time.monotonic() + limit_s + 2
-        until(lambda: time.monotonic() >= answered_at)
+        until(lambda: time.monotonic() >= answered_at, limit_s + PATIENCE_S)
 
     result = sandbox.run(
         program, answers=["hello\n"], on_wait=think, memory=1 << 30, wall_s=limit_s, pids=200

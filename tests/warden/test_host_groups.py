@@ -10,7 +10,7 @@ from sandboxd import config_file
 from sandboxd.errors import ConfigError
 from sandboxd.warden.host_groups import gid_of, with_gids
 
-GROUP = grp.getgrall()[-1]
+GROUP = grp.getgrnam("daemon")
 
 
 def test_names_and_numbers_are_gids() -> None:
