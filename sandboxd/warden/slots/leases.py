@@ -192,9 +192,10 @@ class Slots:
         return unused(self._state_dir, self._config.first_uid, set(self.proving) - busy)
 
     def proven(self, unused: Set[int]) -> None:
-        """The proof is complete: these numbers are vacant. Others are given up."""
+        """The proof is complete: these numbers are vacant, unless enough slots have become so
+        meanwhile. Others are given up."""
         for number, lock in self.proving.items():
-            if number in unused:
+            if number in unused and len(self.vacant) < self.vacant_max:
                 self.vacant[number] = lock
             else:
                 lock.close()

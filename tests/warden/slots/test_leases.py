@@ -230,3 +230,13 @@ def test_slot_whose_lease_a_sweep_takes_is_not_vacant_any_more(slots: Slots) -> 
     slots.proven({0})
     with expect_lease(slots.hold(0)):
         assert not slots.vacant
+
+
+def test_no_more_than_a_bounded_number_of_slots_is_vacant(slots: Slots) -> None:
+    one = lease(slots, "session")
+    slots.prove(0)
+    assert len(slots.proving) == slots.vacant_max and not slots.vacant
+    slots.vacate(one)
+    slots.release(one)  # while others are being looked at
+    slots.proven(set(slots.proving))
+    assert len(slots.vacant) == slots.vacant_max
