@@ -18,6 +18,8 @@ PAGES = {
         "docs/sessions",
         "docs/folders",
         "docs/workspaces",
+        "docs/network",
+        "docs/runtimes",
         "docs/authentication",
     ),
     "Operate": ("docs/operations", "docs/security", "CHANGELOG", "SECURITY"),
@@ -36,7 +38,7 @@ project_copyright = f"2026, {author}"
 extensions = ["myst_parser"]
 root_doc = "README"
 include_patterns = ["*.md", "docs/*.md", "examples/*/README.md"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 myst_links_external_new_tab = False
 
 html_theme = "alabaster"
