@@ -104,6 +104,9 @@ def test_bound_on_tasks_that_was_raised_since_it_was_measured_refuses_nothing(
     (tmp_path / "pids.current").write_text("1\n")
     capacity = HostCapacity(str(tmp_path), TaskMeter([str(tmp_path)]))
     admission = Admission(Config(), capacity)
+    with pytest.raises(Full, match="too few for any run"):  # a lower limit would not help
+        admission.check_pids(64, "pids")
+    bound.write_text("50\n")
     with pytest.raises(Invalid, match="Input validation error"):
         admission.check_pids(64, "pids")
     bound.write_text("3000\n")

@@ -136,21 +136,23 @@ class Daemon:
 
 def sessions_of(state: Path) -> dict[str, str]:
     """Slot -> session, by the files below the state directory. A spare has a blank name."""
-    names = {path.parent.name: path.read_text() for path in state.glob("slots/*/session")}
-    return {slot: name for slot, name in names.items() if name.strip()}
+    names = {path.parent.name: _name_in(path) for path in state.glob("slots/*/session")}
+    return {slot: name for slot, name in names.items() if name and name.strip()}
 
 
 def slots_in_use(state: Path) -> list[str]:
     """The slots that have a directory, without the spares that are complete."""
-    blank = [path.parent.name for path in state.glob("slots/*/session") if _is_blank(path)]
-    return sorted(set(os.listdir(state / "slots")) - set(blank))
+    names = {path.parent.name: _name_in(path) for path in state.glob("slots/*/session")}
+    blank = {slot for slot, name in names.items() if name is not None and not name.strip()}
+    return sorted(set(os.listdir(state / "slots")) - blank)
 
 
-def _is_blank(path: Path) -> bool:
+def _name_in(path: Path) -> str | None:
+    """The session that a slot's file names; None: the daemon has just removed the file."""
     try:
-        return not path.read_text().strip()
+        return path.read_text()
     except FileNotFoundError:
-        return False
+        return None
 
 
 @contextmanager

@@ -298,13 +298,16 @@ class Admission:
         """Raise Invalid, which names `where`, for a limit of tasks that no run can ever have here:
         also without any other task this host would have too few. A run that would fit without the
         other tasks waits for them. A bound that was too low a while ago may have been raised, so
-        it is measured again before a refusal."""
+        it is measured again before a refusal. Raises Full where no run at all could begin, which
+        no other limit would change."""
         if pids + OWN_TASKS > self._most_tasks():
             self._capacity.measure_tasks()
             self._set_bounds()
         most = self._most_tasks()
+        if most <= OWN_TASKS:
+            raise Full(f"this host promises {most} tasks in all, too few for any run")
         if pids + OWN_TASKS > most:
-            text = f"at most {max(0, most - OWN_TASKS)}: this host promises {most} tasks in all"
+            text = f"at most {most - OWN_TASKS}: this host promises {most} tasks in all"
             raise Invalid("Input validation error", {where: text})
 
     def _most_tasks(self) -> int:
