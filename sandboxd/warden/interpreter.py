@@ -15,9 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import log, wire
-
-SOCKET, VALUES = 3, 4
-"""The descriptors of a new interpreter: the socket to its warden, and the file with its values."""
+from .inherited import SOCKET, VALUES
 
 _START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
 _ENVIRON = ("PATH", "LANG", "LC_ALL", "JOURNAL_STREAM")
@@ -127,10 +125,3 @@ class Interpreter:
 
     def _log_end(self) -> None:
         log.event(f"{self._name}.ended", logging.ERROR, pid=self.pid)
-
-
-def inherited() -> socket.socket:
-    """In the new interpreter: its socket. Neither descriptor goes to children."""
-    for fd in (SOCKET, VALUES):
-        os.set_inheritable(fd, False)
-    return socket.socket(fileno=SOCKET)

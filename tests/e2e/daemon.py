@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,23 +136,21 @@ class Daemon:
 
 def sessions_of(state: Path) -> dict[str, str]:
     """Slot -> session, by the files below the state directory. A spare has a blank name."""
-    names = {path.parent.name: _name_in(path) for path in state.glob("slots/*/session")}
-    return {slot: name for slot, name in names.items() if name and name.strip()}
+    return {slot: name for slot, name in _names(state).items() if name.strip()}
 
 
 def slots_in_use(state: Path) -> list[str]:
     """The slots that have a directory, without the spares that are complete."""
-    names = {path.parent.name: _name_in(path) for path in state.glob("slots/*/session")}
-    blank = {slot for slot, name in names.items() if name is not None and not name.strip()}
+    blank = {slot for slot, name in _names(state).items() if not name.strip()}
     return sorted(set(os.listdir(state / "slots")) - blank)
 
 
-def _name_in(path: Path) -> str | None:
-    """The session that a slot's file names; None: the daemon has just removed the file."""
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None
+def _names(state: Path) -> dict[str, str]:
+    names = {}
+    for path in state.glob("slots/*/session"):
+        with suppress(FileNotFoundError):  # the daemon has just removed it
+            names[path.parent.name] = path.read_text()
+    return names
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from ...jail import daemon_filters, identity, seccomp, syscalls
 from ...jail.cgroup import Group
 from ...jail.chroot import own_mounts
 from ...jail.stage import expect, stage
-from .. import interpreter
+from .. import inherited
 from ..code_view import open_imports
 from ..runs.spawner import unmount_below
 from ..runtime_directory import RUNTIME
@@ -73,8 +73,8 @@ class BrokerSpec:
 
 def main() -> None:
     """Be a broker until the warden closes its end of the socket."""
-    sock = interpreter.inherited()
-    spec = BrokerSpec.read(interpreter.VALUES)
+    sock = inherited.warden_socket()
+    spec = BrokerSpec.read(inherited.VALUES)
     log.setup(spec.log, spec.log_level, "broker")
     crash.to_stderr()
     try:

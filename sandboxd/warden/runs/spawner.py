@@ -44,7 +44,7 @@ from ...jail.overlays import HostView, Source
 from ...jail.rootfs import RootPlan
 from ...jail.seccomp import Filter
 from ...shim import main as shim
-from .. import interpreter
+from .. import inherited
 from ..fork import be_child
 
 
@@ -120,9 +120,9 @@ def _filters(values: dict[str, Any]) -> dict[str, Filter]:
 
 def main() -> None:
     """Be a spawner until the warden closes its end of the socket."""
-    sock = interpreter.inherited()
-    spec = SpawnerSpec.read(interpreter.VALUES)
-    close_others([interpreter.SOCKET], to_null=(0, 1))
+    sock = inherited.warden_socket()
+    spec = SpawnerSpec.read(inherited.VALUES)
+    close_others([inherited.SOCKET], to_null=(0, 1))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     crash.to_stderr()
     os.umask(0o077)

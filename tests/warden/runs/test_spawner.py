@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,3 +85,14 @@ def test_scratch_that_stays_mounted_ends_the_spawner(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(syscalls, "umount2", refuse)
     with pytest.raises(OSError):
         unmount_below(("",))
+
+
+def test_spawner_loads_no_module_that_has_something_to_do_after_each_fork() -> None:
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; import sandboxd.warden.runs.spawner; "
+        "print(*sys.modules)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code]
+    modules = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert "sandboxd.shim.main" in modules
+    assert not {"logging", "threading", "sandboxd.log"}.intersection(modules)
