@@ -144,11 +144,11 @@ def pack_data(data: bytes | bytearray | memoryview) -> bytes:
     return b"".join((DATA, data))
 
 
-def unpack(packet: bytes) -> dict[str, Any] | bytes:
+def unpack(packet: bytes | memoryview) -> dict[str, Any] | bytes:
     """The JSON object or the data of a packet. Raises FileWireError for anything else."""
     if len(packet) > PACKET_MAX:
         raise FileWireError("packet too large")
-    tag, content = packet[:1], packet[1:]
+    tag, content = packet[:1], bytes(packet[1:])
     if tag == DATA and 1 <= len(content) <= FILE_CHUNK:
         return content
     if tag != b"J":

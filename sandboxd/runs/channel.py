@@ -56,17 +56,17 @@ class Channel:
         except OSError:
             return None, []
 
-    async def receive_packet(self, size: int) -> bytes:
-        """The next packet, at most `size` bytes of it; empty at the end."""
+    async def receive_packet(self, size: int) -> memoryview:
+        """The next packet, at most `size` bytes of it, until the next call; empty at the end."""
         try:
             return await self._when_ready(lambda: self._receive(size), reading=True)
         except OSError:
-            return b""
+            return memoryview(b"")
 
-    def _receive(self, size: int) -> bytes:
+    def _receive(self, size: int) -> memoryview:
         if len(self._buffer) < size:  # a new one for each packet would be mapped and unmapped
             self._buffer = memoryview(bytearray(size))
-        return bytes(self._buffer[: self._sock.recv_into(self._buffer, size)])
+        return self._buffer[: self._sock.recv_into(self._buffer, size)]
 
     async def _when_ready(self, attempt: Callable[[], Result], reading: bool) -> Result:
         """`attempt()`, again whenever the socket is ready, until it does not block."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +16,7 @@ WAIT_S = 30
 """`options.wait` of a run: the daemon answers when the run is over, in one request."""
 
 _TIMEOUT_S = 120.0
+_CHUNK_MAX = 1 << 20
 
 
 class RequestFailed(Exception):
@@ -57,18 +59,35 @@ class Connection:
 
     def send(self, method: str, path: str, content: bytes, kind: str) -> bytes:
         """A request, and the body of its response. Raises RequestFailed."""
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
-        if content:
-            head += f"Content-Type: {kind}\r\n"
-        self._socket.sendall(head.encode() + b"\r\n" + content)
-        status, headers = self._head()
+        status, headers = self._request(method, path, content, kind)
         if headers.get(b"transfer-encoding") == b"chunked":
-            body = self._chunks()
+            body = b"".join(self._reader.read(size) for size in self._chunks())
         else:
             body = self._reader.read(int(headers.get(b"content-length", b"0")))
         if status >= 400:
             raise RequestFailed(f"{method} {path}: {status} {body[:500]!r}")
         return body
+
+    def download(self, path: str) -> int:
+        """A GET request; the size of the body of its response, which comes in chunks and is
+        dropped. Raises RequestFailed."""
+        status, headers = self._request("GET", path)
+        if status != 200 or headers.get(b"transfer-encoding") != b"chunked":
+            raise RequestFailed(f"GET {path}: {status} {headers}")
+        buffer, total = memoryview(bytearray(_CHUNK_MAX)), 0
+        for size in self._chunks():
+            total += self._reader.readinto(buffer[:size])
+        return total
+
+    def _request(
+        self, method: str, path: str, content: bytes = b"", kind: str = ""
+    ) -> tuple[int, dict[bytes, bytes]]:
+        """Send a request; the status and the headers of its response."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
+        if content:
+            head += f"Content-Type: {kind}\r\n"
+        self._socket.sendall(head.encode() + b"\r\n" + content)
+        return self._head()
 
     def _head(self) -> tuple[int, dict[bytes, bytes]]:
         first = self._reader.readline()
@@ -80,13 +99,12 @@ class Connection:
             headers[name.lower()] = value.strip()
         return int(first.split()[1]), headers
 
-    def _chunks(self) -> bytes:
-        parts = []
+    def _chunks(self) -> Iterator[int]:
+        """The sizes of the chunks of a body; the caller reads as many bytes."""
         while size := int(self._reader.readline(), 16):
-            parts.append(self._reader.read(size))
+            yield size
             self._reader.readline()
         self._reader.readline()
-        return b"".join(parts)
 
     def create(self, image: str = "sh", memory: str = "64m") -> str:
         """The id of a new session."""

@@ -48,7 +48,7 @@ def test_sender_waits_for_a_slow_receiver() -> None:
             received += len(await theirs.receive_packet(1 << 17))
         await sender
         ours.close()
-        assert await theirs.receive_packet(10) == b""
+        assert await theirs.receive_packet(10) == memoryview(b"")
         theirs.close()
         return received
 

@@ -59,9 +59,9 @@ def upload() -> tuple[bytes, str]:
 
 
 def _download(connection: Connection, path: str) -> None:
-    body = connection.send("GET", path, b"", "")
-    if len(body) < _DOWNLOAD:
-        raise RuntimeError(f"the download has {len(body)} bytes; it should have {_DOWNLOAD}")
+    size = connection.download(path)
+    if size < _DOWNLOAD:
+        raise RuntimeError(f"the download has {size} bytes; it should have {_DOWNLOAD}")
 
 
 def _console(connection: Connection, session: str) -> None:
