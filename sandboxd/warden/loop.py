@@ -21,10 +21,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .. import crash, log, wire
-from ..config import Config
+from .. import crash, log
+from ..config.settings import Config
 from ..errors import StageError
 from ..systemd import Notify
+from ..wire import messages
 from . import cursor_files
 from .background import BackgroundJobs
 from .config_reload import reload
@@ -291,7 +292,7 @@ class WardenLoop:
             time.sleep(END_POLL_S)
         for slot in self._resources.slots.leased.values():
             try:
-                wire.close_all(self._resources.folders.take_back(slot))
+                messages.close_all(self._resources.folders.take_back(slot))
                 self._resources.scratch.unmount(slot.path)
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))

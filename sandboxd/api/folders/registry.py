@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...config_folders import FoldersConfig
+from ...config.folder_tables import FoldersConfig
 from ...errors import (
     Deleted,
     FolderExists,

@@ -22,7 +22,7 @@ from typing import Any
 from uvicorn.server import ServerState
 
 from ... import log
-from ...config import HttpConfig
+from ...config.settings import HttpConfig
 from .body_budget import BodyBudget
 from .delivery import Delivering
 from .peer import Peer, offer_peer, peer_at

@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import Draining, Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
-from ...host_tasks import OWN_TASKS
+from ...host.tasks import OWN_TASKS
 from ...model import GIB, MIB
 from ...runs.plan import Plan
 from ...runs.queue import RunQueue

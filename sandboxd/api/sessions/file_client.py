@@ -1,4 +1,4 @@
-"""The api's client of a file helper: one request of filewire.py, typed.
+"""The api's client of a file helper: one request of wire/file_calls.py, typed.
 
 A helper is a process. `async with` holds it, so that it ends with the request, however the request
 ends. Each session and each folder has a bounded number of helpers, and so have all together, of
@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from ...errors import Invalid, SandboxdError, Unavailable
-from ...filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
 from ...runs.channel import Channel
-from ...wire_kinds import PATH_MAX
+from ...wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
+from ...wire.kinds import PATH_MAX
 from .admission import Bounds, Reservations
 from .fair_queue import Amount
 

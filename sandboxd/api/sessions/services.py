@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from ...config import Config
+from ...config.settings import Config
 from ...runs.queue import RunQueue
 from ...store.database import Database
 from ..http.body_budget import BodyBudget

@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Set
 from dataclasses import replace
 
-from ... import wire
 from ...errors import Unavailable
 from ...jail.cgroup import Group
 from ...jail.stage import stage
 from ...model import ConsoleBounds, Limits, Step, most, within_files
 from ...shim.run_spec import RunSpec
+from ...wire import messages
 from ..runs import run_directory, slot_group
 from ..runs.entries import Entries
 from ..runs.jail_entry import Shim, Tenancy
@@ -78,7 +78,7 @@ class RunRequests:
             undo.callback(run_directory.remove, path)
             files = run_directory.make(leased, run, stack)
             followers = run_directory.followers(path)
-            undo.callback(wire.close_all, followers)
+            undo.callback(messages.close_all, followers)
             spec = RunSpec(
                 slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
                 files.console, files.journal, files.listener, leased.lock.fileno(), stdin,

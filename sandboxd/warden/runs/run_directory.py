@@ -33,11 +33,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ... import unix_peer, wire
 from ...errors import StageError
+from ...host import unix_peer
 from ...jail import syscalls
 from ...jail.cgroup import Group
 from ...jail.stage import stage
+from ...wire import messages
 from .. import cursor_files
 from ..slots.leases import SETUP_S, Slot
 
@@ -231,7 +232,7 @@ def send(path: str, message: dict[str, Any], fd: int) -> None:
     if sock is None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     with sock:
-        wire.send(sock, message, [fd])
+        messages.send(sock, message, [fd])
 
 
 def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:

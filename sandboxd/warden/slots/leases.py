@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ... import log
-from ...config import SlotsConfig
+from ...config.settings import SlotsConfig
 from ...errors import Invalid, Unavailable
 from ...jail.cgroup import Group
 from ...model import Attachment, Limits, NetworkGrant, Workspace

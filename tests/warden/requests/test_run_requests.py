@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS, Config, RuntimeConfig
+from sandboxd.config.settings import STEP_LIMITS, Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError, Unavailable
 from sandboxd.model import STEPS
 from sandboxd.shim.run_spec import RunSpec

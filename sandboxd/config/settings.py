@@ -1,7 +1,7 @@
 """The configuration as one frozen value, Config. Every default of sandboxd is in this file and
 in those of the tables that it imports.
 
-A configuration file (config_file.py) may set any field below. Its tables have the names of the
+A configuration file (toml_file.py) may set any field below. Its tables have the names of the
 fields: [limits.exec], [scratch], [runtimes.NAME] and so on.
 """
 
@@ -12,10 +12,10 @@ import functools
 import os
 from dataclasses import dataclass, field
 
+from ..model import GIB, MIB, UNLIMITED, Limits
 from . import etc_names
-from .config_folders import FoldersConfig, WorkspacesConfig
-from .config_network import NetworkConfig
-from .model import GIB, MIB, UNLIMITED, Limits
+from .folder_tables import FoldersConfig, WorkspacesConfig
+from .network_profiles import NetworkConfig
 
 STATE_DIR = "/var/lib/sandboxd"
 SOCKET = "/run/sandboxd/api.sock"
@@ -286,7 +286,7 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings of the daemon. See config_file.load."""
+    """All settings of the daemon. See toml_file.load."""
 
     listen: tuple[str, ...] = (f"unix:{SOCKET}",)
     state_dir: str = STATE_DIR

@@ -18,10 +18,10 @@ from sandboxd.api.routes.files import opened
 from sandboxd.api.sessions.file_client import FileClient, HelperPlaces, all_places
 from sandboxd.errors import SandboxdError, Unavailable
 from sandboxd.files import helper, placement
-from sandboxd.filewire import FILE_CHUNK, FileWireError, pack_data, unpack
 from sandboxd.runs.channel import Channel
+from sandboxd.wire.file_calls import FILE_CHUNK, FileWireError, pack_data, unpack
 
-from .test_wire import socket_pair
+from .test_messages import socket_pair
 from .values import changed, effort, encoded, packets, small_effort
 
 UPLOAD = "0" * 32
