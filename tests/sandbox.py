@@ -28,8 +28,8 @@ from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.requests.spares import Spares
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
+from sandboxd.warden.runs.emptied_directories import EmptiedDirectories
 from sandboxd.warden.runs.jail_entry import Shim
-from sandboxd.warden.runs.spare_directories import SpareDirectories
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
@@ -86,7 +86,7 @@ class BareWarden:
         self.resources = Resources(within_host(loaded, HostTasks(())), hierarchy)
         self.jobs = BackgroundJobs()
         self._selector = selectors.DefaultSelector()
-        directories = SpareDirectories(self.jobs)
+        directories = EmptiedDirectories(self.jobs)
         self.workers = Workers(self.resources, self._selector, directories, lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
         shared = resources, jobs, ending = self.resources, self.jobs, self.teardown

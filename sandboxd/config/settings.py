@@ -237,7 +237,7 @@ class HttpConfig:
                         which the Unix socket has a quarter for itself
     source_connections  open connections from one address
     requests            requests of one owner at one time, open streams included; as many
-                        connections of an owner keep their places (api/http/places.py)
+                        connections of an owner keep their permits (api/http/connection_permits.py)
     bodies              bytes of JSON bodies, WebSocket messages, inputs of waiting runs and output
                         of cases in memory, of all clients together; one owner may use half of them
     """

@@ -224,13 +224,13 @@ PROTECTIONS = (
         remains="an http:// endpoint has no TLS",
     ),
     Protection(
-        "places",
-        "a connection without an authenticated request gives way when places are short, the "
+        "connection permits",
+        "a connection without an authenticated request gives way when permits are short, the "
         "oldest first; each address, each user of a Unix socket, each owner and root has a share",
-        ("api/http/places.py", "api/http/connections.py"),
-        tests=("tests/api/test_places.py", "tests/api/test_http_protocol.py",
+        ("api/http/connection_permits.py", "api/http/connections.py"),
+        tests=("tests/api/test_connection_permits.py", "tests/api/test_http_protocol.py",
                "tests/api/test_floods.py"),
-        remains="owners who have as many connections as there are places",
+        remains="owners who have as many connections as there are permits",
     ),
     Protection(
         "memory of clients",
@@ -245,12 +245,12 @@ PROTECTIONS = (
         remains="two owners together can use up the total",
     ),
     Protection(
-        "places of file helpers",
+        "permits of file helpers",
         "a session has eight file helpers at most, and all together 128, of which an owner gets "
         "half; a call waits its turn for 10 s and is refused then",
         ("api/sessions/file_client.py",),
-        tests=("tests/api/test_helper_places.py",),
-        remains="two owners together can use all places",
+        tests=("tests/api/test_helper_permits.py",),
+        remains="two owners together can use all permits",
     ),
     Protection(
         "time to live",

@@ -71,8 +71,7 @@ class Job:
     def over(self, result: Any, status: int) -> None:
         """Take in the result; None: the job has failed, and `status` is that of its process."""
         if result is None:
-            # Operators know the event by its old name.
-            log.event("chore.failed", logging.ERROR, chore=self.name, status=status)
+            log.event("job.failed", logging.ERROR, job=self.name, status=status)
         self.done(result)
 
 

@@ -141,7 +141,7 @@ class FakeActs:
         parts = json.loads(path.read_text()) if path.exists() else {}
         self._reported = {one["slot"]: one["session"] for one in parts.get("slots", [])}
         slots = [{"slot": slot, "session": session} for slot, session in self._sessions.items()]
-        report = {"strays": [], "kept": [], "folders": [], "stuck": [], "seconds": 0, "fault": ""}
+        report = {"leaks": [], "kept": [], "folders": [], "stuck": [], "seconds": 0, "fault": ""}
         fd = os.memfd_create("report")
         os.write(fd, json.dumps({"slots": slots} | report | parts).encode())
         reply.succeed(Result(descriptors=[fd]))

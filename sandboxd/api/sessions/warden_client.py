@@ -27,7 +27,6 @@ from ...runs.channel import Channel
 from ...runs.follower import StartedRun
 from ...wire import messages
 from ...wire.ops import OPS, check_reply
-from .file_client import all_places
 
 _log = logging.getLogger(__name__)
 _Reply = tuple[dict[str, Any], list[int]]
@@ -65,7 +64,6 @@ class LeasedSlot:
 class WardenClient:
     """The warden at the other end of `sock`. `serve` must be running.
 
-    file_calls  the places of the file helpers of all owners
     gone   the warden has ended, and will answer nothing any more
     renew  is called with the configuration that the warden has read again
 
@@ -79,7 +77,6 @@ class WardenClient:
         self._channel = Channel(sock)
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Reply]] = {}
-        self.file_calls = all_places()
         self.gone = False
         self.renew: Callable[[dict[str, Any]], None] = lambda _: None
 

@@ -13,9 +13,9 @@ from ...model import ConsoleBounds, Limits, Step, most, within_files
 from ...shim.run_spec import RunSpec
 from ...wire import messages
 from ..runs import run_directory, slot_group
+from ..runs.emptied_directories import EmptiedDirectories
 from ..runs.entries import Entries
 from ..runs.jail_entry import Shim, Tenancy
-from ..runs.spare_directories import SpareDirectories
 from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.leases import RunShare, Slot
@@ -39,7 +39,7 @@ class RunRequests:
     the run to the broker. `directories` are those of forgotten runs."""
 
     def __init__(
-        self, resources: Resources, entries: Entries, directories: SpareDirectories,
+        self, resources: Resources, entries: Entries, directories: EmptiedDirectories,
         add: Callable[[Worker], None], link: Callable[[Slot, int], None],
     ) -> None:  # fmt: skip
         self._resources = resources

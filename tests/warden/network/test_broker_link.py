@@ -36,7 +36,7 @@ class FakeSlot:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.spare_runs: list[str] = []
+        self.emptied_runs: list[str] = []
 
     def run_path(self, _: int) -> str:
         return str(self._folder)
