@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd import wire
+from sandboxd.wire import messages
 
 
 def follow(fd: int, answers: list[str | None], on_wait: Callable[[], object]) -> int:
@@ -17,8 +17,8 @@ def follow(fd: int, answers: list[str | None], on_wait: Callable[[], object]) ->
         control.setblocking(True)  # the api, whose it is, does not wait on it
         while True:
             try:
-                wire.send(control, {"op": "watch"} | state)
-                message, _ = wire.receive(control)
+                messages.send(control, {"op": "watch"} | state)
+                message, _ = messages.receive(control)
             except OSError:
                 return waited
             if message is None:
@@ -28,6 +28,6 @@ def follow(fd: int, answers: list[str | None], on_wait: Callable[[], object]) ->
                 on_wait()
                 if answers:
                     text = answers.pop(0)
-                    wire.send(control, {"op": "input", "text": text or "", "eof": text is None})
+                    messages.send(control, {"op": "input", "text": text or "", "eof": text is None})
                     message["waiting"] = False
             state = message

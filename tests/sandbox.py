@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
-from sandboxd import config_file, spool, wire
-from sandboxd.config import STEP_LIMITS
-from sandboxd.host_tasks import HostTasks
+from sandboxd import spool
+from sandboxd.config import toml_file
+from sandboxd.config.settings import STEP_LIMITS
+from sandboxd.host.tasks import HostTasks
 from sandboxd.model import STEPS, Limits
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.host_limits import within_host
@@ -27,15 +28,16 @@ from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.requests.spares import Spares
 from sandboxd.warden.runs import slot_group
 from sandboxd.warden.runs.cgroups import Hierarchy
+from sandboxd.warden.runs.emptied_directories import EmptiedDirectories
 from sandboxd.warden.runs.jail_entry import Shim
-from sandboxd.warden.runs.spare_directories import SpareDirectories
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.slots.provision import provision
 from sandboxd.warden.slots.reclaim import reclaim
 from sandboxd.warden.workers import Workers
-from sandboxd.wire_ops import RequestChecker
+from sandboxd.wire import messages
+from sandboxd.wire.ops import RequestChecker
 
 from .entries import entries_of
 from .run_follower import follow
@@ -73,18 +75,18 @@ class Result:
 
 
 class BareWarden:
-    """A warden without its loop. Tests call its acts, which check their arguments by wire.OPS."""
+    """A warden without its loop. Tests call its acts, which check their arguments by `OPS`."""
 
     def __init__(self, state_dir: str, **tables: Any) -> None:
         first_uid = 1_000_000 + os.getpid() % 1000 * 256  # this process's own
         slots = {"first_uid": first_uid, "count": 64}
         tables = {"slots": slots, "scratch": {"spares": 0}} | tables
-        loaded = config_file.load(None, state_dir=state_dir, **tables)
+        loaded = toml_file.load(None, state_dir=state_dir, **tables)
         hierarchy = Hierarchy.find(f"sandboxd-test-{os.getpid()}")
         self.resources = Resources(within_host(loaded, HostTasks(())), hierarchy)
         self.jobs = BackgroundJobs()
         self._selector = selectors.DefaultSelector()
-        directories = SpareDirectories(self.jobs)
+        directories = EmptiedDirectories(self.jobs)
         self.workers = Workers(self.resources, self._selector, directories, lambda: None)
         self.teardown = teardown.Teardown(self.resources, self.jobs, self.workers)
         shared = resources, jobs, ending = self.resources, self.jobs, self.teardown
@@ -237,7 +239,7 @@ class Sandbox:
                 interactive=interactive,
             )  # fmt: skip
         finally:
-            wire.close_all(files)
+            messages.close_all(files)
         try:
             if while_running:
                 while_running(shim)
@@ -245,7 +247,7 @@ class Sandbox:
             self._wait(shim)
             return self._result(fds, waited)
         finally:
-            wire.close_all(fds[1:])
+            messages.close_all(fds[1:])
             self.slot.runs.pop(self.runs, None)
             if shim.pid not in self._resting:
                 self.end(shim)

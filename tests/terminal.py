@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from sandboxd import spool, wire
+from sandboxd import spool
 from sandboxd.warden.runs.worker import Worker
+from sandboxd.wire import messages
 
 from .sandbox import Sandbox
 from .waiting import until
@@ -38,15 +39,15 @@ class Sitting:
         data = text if isinstance(text, bytes) else text.encode()
         for start in range(0, len(data), 65536):
             chars = base64.b64encode(data[start : start + 65536]).decode()
-            wire.send(self._link, {"op": "stdin", "chars": chars})
+            messages.send(self._link, {"op": "stdin", "chars": chars})
 
     def resize(self, rows: int, cols: int) -> None:
         """Change its size."""
-        wire.send(self._link, {"op": "resize", "rows": rows, "cols": cols})
+        messages.send(self._link, {"op": "resize", "rows": rows, "cols": cols})
 
     def read(self) -> bool:
         """The next message; False at the end."""
-        message, _ = wire.receive(self._link)
+        message, _ = messages.receive(self._link)
         if message is None:
             return False
         self.shown += base64.b64decode(message.get("out", ""))
@@ -106,5 +107,5 @@ def sit(sandbox: Sandbox, command: str = BASH, **limits: Any) -> Iterator[Sittin
             sitting.leave()
             with contextlib.suppress(ChildProcessError):
                 sitting.ended()
-            wire.close_all(fds)
+            messages.close_all(fds)
             sandbox.end(started)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import config_file
 from sandboxd.cli.main import parser
-from sandboxd.config import Config
+from sandboxd.config import toml_file
+from sandboxd.config.settings import Config
 from sandboxd.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -183,7 +183,7 @@ def test_configuration_in_operations_is_accepted(tmp_path: Path) -> None:
     blocks = FENCE.findall(_section("docs/operations.md", "Configuration"))
     file = tmp_path / "config.toml"
     file.write_text("".join(block for kind, block in blocks if kind == "toml"))
-    assert isinstance(config_file.load(str(file)), Config)
+    assert isinstance(toml_file.load(str(file)), Config)
 
 
 def test_every_key_and_table_of_the_configuration_is_in_the_documents() -> None:

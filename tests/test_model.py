@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 
 
 def test_clamp_lowers_only_what_is_above() -> None:

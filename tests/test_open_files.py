@@ -11,9 +11,9 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import sizes
-from sandboxd.config import STEP_LIMITS, Config
+from sandboxd.config.settings import STEP_LIMITS, Config
 from sandboxd.errors import StageError
-from sandboxd.host_tasks import HostTasks
+from sandboxd.host.tasks import HostTasks
 from sandboxd.model import NOFILE_MIN, within_files
 from sandboxd.warden import host_limits
 from sandboxd.warden.doctor.probes import machine

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import errors, filewire, wire
+from sandboxd import errors
 from sandboxd.errors import SandboxdError, StageError, Unavailable
 from sandboxd.runs.journal import parse
 from sandboxd.store.database import Unwritable
+from sandboxd.wire import file_calls, messages
 from scripts.measures.tree import PACKAGE, Source, Tree
 
 HIDDEN = "'/var/lib/sandboxd/slots/7': Permission denied"
@@ -28,8 +29,8 @@ TEXT_IS_PUBLIC = {one.__name__ for one in CLASSES if issubclass(one, (errors.Ref
 
 def test_an_exception_keeps_its_text_from_clients_unless_its_class_is_made_for_them() -> None:
     public = [one for one in CLASSES if "public" in vars(one)]
-    assert {*public} == {SandboxdError, errors.Refused, StageError, Unavailable, wire.Starved}
-    for error in (SandboxdError(HIDDEN), errors.ConfigError(HIDDEN), wire.WireError(HIDDEN)):
+    assert {*public} == {SandboxdError, errors.Refused, StageError, Unavailable, messages.Starved}
+    for error in (SandboxdError(HIDDEN), errors.ConfigError(HIDDEN), messages.WireError(HIDDEN)):
         assert "/" not in error.public and HIDDEN in str(error)
 
 
@@ -55,7 +56,7 @@ def test_the_detail_of_an_unavailable_is_for_the_log() -> None:
 
 
 def test_a_fault_of_a_file_helper_is_for_the_log() -> None:
-    error = filewire.refusal({"ok": False, "kind": "fault", "error": f"stage view: {HIDDEN}"})
+    error = file_calls.refusal({"ok": False, "kind": "fault", "error": f"stage view: {HIDDEN}"})
     assert HIDDEN in str(error) and "/" not in error.public
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from sandboxd import config, config_file, runtimes
-from sandboxd.config_network import NetworkConfig, ProfileConfig
+from sandboxd import runtimes
+from sandboxd.config import settings, toml_file
+from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
 from sandboxd.warden.shared_resources import compile_filters
 
 SAMPLE = Path(__file__).parent.parent / "systemd" / "config.toml"
@@ -41,14 +42,14 @@ INSTALLED = {"sessions.idle_s": 604800.0}
 
 
 def test_as_it_is_installed_it_only_ends_idle_sessions() -> None:
-    values = dict(knobs(dataclasses.asdict(config_file.load(str(SAMPLE)))))
-    assert values == dict(knobs(dataclasses.asdict(config.Config()))) | INSTALLED
+    values = dict(knobs(dataclasses.asdict(toml_file.load(str(SAMPLE)))))
+    assert values == dict(knobs(dataclasses.asdict(settings.Config()))) | INSTALLED
 
 
 def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text(SETTINGS)
-    taken = config_file.load(str(path))
+    taken = toml_file.load(str(path))
     assert taken.runtimes["zig"].tools == ("zig",)  # an example
     named = tomllib.loads(SETTINGS)
     profiles = named.pop("network")["profiles"]  # an example, and none by default
@@ -57,9 +58,9 @@ def test_it_names_every_knob_with_its_default(tmp_path: Path) -> None:
     profile = dict(knobs(dataclasses.asdict(taken.network.profiles["packages"])))
     assert all(profile[name] == value for name, value in knobs(defaults) if name in PROFILE_NUMBERS)
     assert dict(knobs(profiles["packages"])).keys() == profile.keys()
-    fields = {f.name for f in dataclasses.fields(config.RuntimeConfig)}
+    fields = {f.name for f in dataclasses.fields(settings.RuntimeConfig)}
     assert named.pop("runtimes")["zig"].keys() == fields
-    wanted = dict(knobs(dataclasses.asdict(config.Config())))
+    wanted = dict(knobs(dataclasses.asdict(settings.Config())))
     assert wanted.keys() == dict(knobs(named)).keys(), "systemd/config.toml names other knobs"
     without = dataclasses.replace(taken, runtimes={}, network=NetworkConfig())
     values = dict(knobs(dataclasses.asdict(without)))
@@ -93,7 +94,7 @@ def test_daemon_takes_each_setting_of_the_sample_alone(
 ) -> None:
     path = tmp_path / "config.toml"
     path.write_text(f"{table}\n{text}")
-    loaded = config_file.load(str(path))
+    loaded = toml_file.load(str(path))
     compile_filters(loaded)
     runtimes.load(loaded)
 

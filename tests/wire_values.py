@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.model import MAY_BE_ZERO, MIB, STEPS
-from sandboxd.wire_ops import COMMANDS_MAX, SLOTS_MAX
+from sandboxd.wire.ops import COMMANDS_MAX, SLOTS_MAX
 
 SESSION = "00000000-0000-4000-8000-000000000001"
 FOLDER = "00000000-0000-4000-8000-000000000002"

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sandboxd.config_folders import WorkspacesConfig
+from sandboxd.config.folder_tables import WorkspacesConfig
 from sandboxd.jail.idmap import Ids
 from sandboxd.warden.slots.workspaces import User
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .. import config_file, log, runtimes
+from .. import log, runtimes
+from ..config import toml_file
 from .http.connections import Connections
 from .state import AppState
 
 
 async def apply(state: AppState, connections: Connections, table: dict[str, Any]) -> None:
     """Put the configuration `table`, as the warden sends it, in force."""
-    new = config_file.from_table(table)
+    new = toml_file.from_table(table)
     new_runtimes = await asyncio.to_thread(runtimes.load, new)
     log.setup(new.log, new.log_level, "api")
     state.config = state.authenticator.config = new

@@ -21,17 +21,17 @@ from typing import Any
 from starlette.applications import Starlette
 
 from .. import runtimes
-from ..config import Config
+from ..config.listen_address import keyed_paths
+from ..config.settings import Config
 from ..errors import Unavailable
-from ..host_tasks import TaskMeter
-from ..listen_address import keyed_paths
+from ..host.tasks import TaskMeter
 from ..model import Guarantee
 from ..runs.cursor import CursorFile
 from ..store import keypairs
 from ..store.database import Database
 from ..systemd import watchdog_s
 from ..threads import start_all
-from . import app, memory, reload
+from . import app, freed_memory, reload
 from .access.authentication import Authenticator
 from .access.keys import Keys
 from .folders.registry import FolderRegistry
@@ -80,7 +80,7 @@ def run(
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run of a session
-    memory.return_when_freed()
+    freed_memory.return_when_freed()
     quiet_uvicorn()
     store = Database(database)
     try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from ..config import Config
+from ..config.settings import Config
 from ..model import Guarantee
 from ..runtimes import Runtimes
 from .access.authentication import Authenticator

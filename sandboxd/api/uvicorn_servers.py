@@ -16,7 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from .. import log
-from ..config import HttpConfig
+from ..config.settings import HttpConfig
 from ..errors import Unavailable
 from .http.body_budget import BodyBudget
 from .http.connections import BACKLOG, Connections

@@ -19,9 +19,9 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .. import wire
-from ..config_network import NetworkConfig
+from ..config.network_profiles import NetworkConfig
 from ..network_hosts import parse_pattern
+from ..wire import messages
 from .forward import Secret
 from .open_connections import OpenConnections, Secrets
 from .run_link import RunLink
@@ -48,7 +48,7 @@ class Broker:
         loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver"))
         self._warden.setblocking(False)
         loop.add_reader(self._warden, self._receive)
-        wire.send(self._warden, {"ready": True})
+        messages.send(self._warden, {"ready": True})
         await self.over.wait()
 
     def close(self) -> None:
@@ -60,10 +60,10 @@ class Broker:
 
     def _receive(self) -> None:
         try:
-            message, fds = wire.receive(self._warden)
+            message, fds = messages.receive(self._warden)
         except BlockingIOError:
             return
-        except wire.Starved as starved:
+        except messages.Starved as starved:
             self._lose(starved.message["link"])
             return
         if message is None:
@@ -73,7 +73,7 @@ class Broker:
         elif "ping" in message:
             self._tell({"counts": self.connections.counts()})
             self._tell_lost()
-        wire.close_all(fds)
+        messages.close_all(fds)
 
     def _link(self, sock: socket.socket, of: dict[str, Any]) -> None:
         """A run has begun."""
@@ -98,7 +98,7 @@ class Broker:
     def _tell(self, message: dict[str, Any]) -> bool:
         """Send a message to the warden; False: its socket is full."""
         try:
-            wire.send(self._warden, message)
+            messages.send(self._warden, message)
         except OSError:
             return False
         return True

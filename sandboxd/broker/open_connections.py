@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ..config_network import NetworkConfig
+from ..config.network_profiles import NetworkConfig
 from .forward import Secret
 from .shares import NetworkBounds, Share
 

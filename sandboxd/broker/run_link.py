@@ -18,11 +18,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .. import log, wire
-from ..config_network import ProfileConfig
+from .. import log
+from ..config.network_profiles import ProfileConfig
 from ..errors import SandboxdError
 from ..model import NetworkGrant
 from ..network_hosts import parse_pattern
+from ..wire import messages
 from .connection import BrokeredConnection, Permission
 from .open_connections import OpenConnections
 from .outcomes import Stopped
@@ -76,7 +77,7 @@ class RunLink:
         }
         for share in self._shares.values():
             share.links += 1
-        pace = NetworkBounds(CONNECTIONS_A_SECOND, wire.NUMBER_MAX, CONNECTIONS_A_SECOND)
+        pace = NetworkBounds(CONNECTIONS_A_SECOND, messages.NUMBER_MAX, CONNECTIONS_A_SECOND)
         self._pace = Share(pace, time.monotonic)
         self._pause: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -89,14 +90,14 @@ class RunLink:
         does not listen gives no connections, and the socket is closed."""
         message, fds, is_lost = None, list[int](), False
         try:
-            message, fds = wire.receive(self._sock)
+            message, fds = messages.receive(self._sock)
         except BlockingIOError:
             return
-        except (OSError, wire.WireError) as error:
-            is_lost = isinstance(error, wire.Starved)
+        except (OSError, messages.WireError) as error:
+            is_lost = isinstance(error, messages.Starved)
         if message is not None and len(fds) == 1 and self._listener is None:
             self._listen(fds.pop())
-        wire.close_all(fds)
+        messages.close_all(fds)
         if message is None:
             self.close(is_lost)
 
@@ -237,7 +238,7 @@ class RunLink:
 
     def _refused(self, reason: str) -> None:
         with contextlib.suppress(OSError, SandboxdError):  # ended, or it has enough of them
-            wire.send(self._sock, {"refused": reason})
+            messages.send(self._sock, {"refused": reason})
 
     def close(self, is_lost: bool = False) -> None:
         """End the listening socket and all connections of the run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..config import METRICS, SOCKET, STATE_DIR
+from ..config.settings import METRICS, SOCKET, STATE_DIR
 from .options import Command, count, seconds, socket, socket_or_private
 
 

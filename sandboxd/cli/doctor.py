@@ -15,8 +15,9 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from .. import config_file, runtimes
-from ..config import Config
+from .. import runtimes
+from ..config import toml_file
+from ..config.settings import Config
 from ..errors import ConfigError, StageError
 from ..model import Guarantee
 from ..warden.doctor import guarantees
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
             "doctor needs root, since it tries what only root may do; run it with sudo"
         )
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
-    loaded = config_file.load(args.config, state_dir=state_dir)
+    loaded = toml_file.load(args.config, state_dir=state_dir)
     guarantees.check_names(loaded)
     began = time.monotonic()
     with _hierarchy() as hierarchy:

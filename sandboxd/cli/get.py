@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 
-from ..config import RESULTS_S
+from ..config.settings import RESULTS_S
 from .connection.client import Client
 from .connection.daemon_socket import running_daemon
 from .connection.holder import hold

@@ -10,7 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ..config import Config
+from ..config.settings import Config
 from ..jail.outward_links import hidden_links
 from ..jail.public_files import Why
 from ..jail.secret_names import is_secret

@@ -15,8 +15,8 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from .. import config_file
-from ..config import Config
+from ..config import toml_file
+from ..config.settings import Config
 from ..errors import ConfigError, NotFound, Refused
 from ..jail import identity
 from ..store import keypairs
@@ -28,7 +28,7 @@ from ..warden.slots import state_directory
 def main(args: argparse.Namespace) -> int:
     """Do one action; the exit status."""
     state_dir = os.path.abspath(args.state_dir) if args.state_dir else None
-    database = _open(config_file.load(args.config, state_dir=state_dir), args.action == "create")
+    database = _open(toml_file.load(args.config, state_dir=state_dir), args.action == "create")
     try:
         _ACTIONS[args.action](database, args)
     except NotFound as error:

@@ -21,21 +21,21 @@ def main(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=2))
     else:
         _show(report)
-    return LEAKS if report["strays"] or report["stuck"] else 0
+    return LEAKS if report["leaks"] or report["stuck"] else 0
 
 
 def _show(report: dict[str, Any]) -> None:
     slots = report["slots"]
     processes, size = (sum(slot[name] for slot in slots) for name in ("processes", "bytes"))
     print(f"{len(slots)} slots leased, {processes} processes, {size >> 20} MiB on disk")
-    for leak in report["strays"]:
+    for leak in report["leaks"]:
         print(_line(leak))
     for number in report["stuck"]:
         print(f"slot       {number} cannot be emptied yet; the next sweep tries again")
-    if not report["strays"] and not report["stuck"]:
+    if not report["leaks"] and not report["stuck"]:
         print("no leaks")
     if report["recent"]:
-        earlier = len(report["recent"]) - len(report["strays"])
+        earlier = len(report["recent"]) - len(report["leaks"])
         if earlier > 0:
             print(f"{earlier} earlier leaks; --json shows them")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ..config import Config
+from ..config.listen_address import ListenAddress, parse
+from ..config.settings import Config
 from ..errors import ConfigError
-from ..listen_address import ListenAddress, parse
 from ..model import Guarantee
 from ..warden.host_groups import gid_of
 

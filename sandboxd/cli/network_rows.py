@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Config
-from ..config_network import ProfileConfig
+from ..config.network_profiles import ProfileConfig
+from ..config.settings import Config
 from ..errors import StageError
 from ..model import Guarantee
 from ..warden.network.broker_process import secret_value

@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Callable
 
-from ..config import SOCKET
+from ..config.settings import SOCKET
 
 Command = tuple[str, str, Callable[[argparse.ArgumentParser], None]]
 """A command: its name, a line of help, and the function that adds its options."""

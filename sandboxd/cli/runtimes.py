@@ -6,12 +6,13 @@ import argparse
 import json
 from dataclasses import asdict
 
-from .. import config_file, runtimes
+from .. import runtimes
+from ..config import toml_file
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, or the list with --json."""
-    descriptions = runtimes.load(config_file.load(args.config)).describe()
+    descriptions = runtimes.load(toml_file.load(args.config)).describe()
     if args.json:
         print(json.dumps([asdict(entry) for entry in descriptions], indent=2))
         return 0

@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 
-from .. import config, config_file
+from ..config import settings, toml_file
 from ..warden.private_cleanup import is_preserved
 from ..warden.startup import serve
 
@@ -18,7 +18,7 @@ PRIVATE_SLOTS = 64
 def main(args: argparse.Namespace) -> int:
     """Be the daemon until SIGTERM; its exit status."""
     if args.private:
-        read = functools.partial(config_file.load, None, **private(args.private))
+        read = functools.partial(toml_file.load, None, **private(args.private))
         try:
             return serve(read(), read, private=True)
         finally:
@@ -28,13 +28,13 @@ def main(args: argparse.Namespace) -> int:
     options = {"listen": args.listen, "state_dir": state_dir, "auth": args.auth}
     options |= {"metrics": args.metrics, "cgroup": args.cgroup}
     path = args.config and os.path.abspath(args.config)
-    read = functools.partial(config_file.load, path, **options)
+    read = functools.partial(toml_file.load, path, **options)
     return serve(read(), read)
 
 
 def private(folder: str) -> dict[str, object]:
     """The settings of a private daemon in `folder`."""
-    slots = config.SlotsConfig()
+    slots = settings.SlotsConfig()
     return {
         # Other uids than a service on this host: the service may be down for a moment and own them.
         "slots": {"first_uid": slots.first_uid + slots.count + 1, "count": PRIVATE_SLOTS},

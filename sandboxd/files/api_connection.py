@@ -1,4 +1,4 @@
-"""The connection of the file helper to the api (filewire.py has the protocol)."""
+"""The connection of the file helper to the api (wire/file_calls.py has the protocol)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from ..errors import Invalid, NoSpace, NotFound, OutsideHome, QuotaExceeded, SandboxdError
-from ..filewire import DATA, FILE_CHUNK, PACKET_MAX, Kind, pack_json, unpack
+from ..wire.file_calls import DATA, FILE_CHUNK, PACKET_MAX, Kind, pack_json, unpack
 
 _KINDS: tuple[tuple[type[SandboxdError], Kind], ...] = (
     (OutsideHome, "outside"),

@@ -56,7 +56,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """An entry that is left out, and the reason: one of filewire.LEFT_OUT."""
+    """An entry that is left out, and the reason: one of file_calls.LEFT_OUT."""
 
     path: str
     kind: str

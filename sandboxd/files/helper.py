@@ -2,8 +2,8 @@
 
 The warden forks and confines the helper before it resolves any name: the helper has the session's
 uid, no capabilities, and a mount namespace with the session's scratch alone, without /proc. It then
-serves the request that comes over its socket (filewire.py), and ends. The helper gets up to four
-descriptors and opens files below them only:
+serves the request that comes over its socket (wire/file_calls.py), and ends. The helper gets up to
+four descriptors and opens files below them only:
 
     home     the work directory, which programs of the session may change meanwhile
     stage    an empty directory of the same mount that programs cannot see, for new files

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import NotFound
-from ..filewire import ANSWER_NAMES_MAX, CREATED_MAX
+from ..wire.file_calls import ANSWER_NAMES_MAX, CREATED_MAX
 from .api_connection import ApiConnection
 from .beneath import open_directory
 from .paths import absolute, inside
@@ -106,7 +106,7 @@ def _entries(fd: int, errors: _Errors) -> Iterator[Entry]:
 
 
 def _describe(fd: int, entry: os.DirEntry[str]) -> Entry:
-    """An entry in the form of filewire.py, with `target` for a link. Raises OSError."""
+    """An entry in the form of wire/file_calls.py, with `target` for a link. Raises OSError."""
     status = entry.stat(follow_symlinks=False)
     description: Entry = {
         "mode": stat.filemode(status.st_mode),

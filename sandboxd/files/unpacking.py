@@ -16,9 +16,9 @@ import os
 from collections.abc import Callable
 
 from ..errors import Invalid, OutsideHome, QuotaExceeded, Refused
-from ..filewire import FileWireError
 from ..jail.syscalls import openat2
 from ..model import HOME
+from ..wire.file_calls import FileWireError
 from .api_connection import ApiConnection
 from .archive import ENTRIES_MAX
 from .beneath import expect_own_home, refused

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from ..errors import Invalid, Refused
-from ..filewire import FileWireError
+from ..wire.file_calls import FileWireError
 from .api_connection import ApiConnection
 from .beneath import expect_own_home, refused
 from .commit import alone, commit

@@ -4,7 +4,7 @@ The warden makes a `Group` for each run (warden/runs/cgroups.py), below one that
 the session's runs (warden/runs/slot_group.py). The run's init joins the group before anything else.
 The shim keeps the group's files open, so that neither process needs root or a path afterwards. Each
 value that is written is read back. The names of the files and the differences between v1 and v2 are
-in cgroupfs.py and cgroup_settings.py; this module decides the values.
+in host/cgroupfs.py and host/cgroup_settings.py; this module decides the values.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .. import cgroup_settings, cgroupfs, procfs
-from ..cgroup_settings import NEED_SWAP, UNLIMITED, V1_SOCKETS
-from ..cgroupfs import GroupFiles
 from ..errors import StageError
+from ..host import cgroup_settings, cgroupfs, procfs
+from ..host.cgroup_settings import NEED_SWAP, UNLIMITED, V1_SOCKETS
+from ..host.cgroupfs import GroupFiles
+from ..host.pidfds import kill
 from ..model import Limits
-from ..pidfds import kill
 from .stage import expect, stage
 
 RUN_GROUP = re.compile(r"(\d+)\.\d+", re.ASCII)

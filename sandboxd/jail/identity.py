@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from .. import procfs
+from ..host import procfs
 from . import syscalls
 from .stage import expect, stage
 

@@ -33,7 +33,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .. import procfs
+from ..host import procfs
 from . import syscalls
 from .mounts import NOEXEC, READ_ONLY, Bind
 from .public_files import TREES

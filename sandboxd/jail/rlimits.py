@@ -14,7 +14,7 @@ from operator import attrgetter
 from ..model import MIB, TERMINALS_MAX, UNLIMITED, Limits
 from .stage import expect, stage
 
-SPARE_TASKS = 16
+FURTHER_TASKS = 16
 """RLIMIT_NPROC counts every task of the uid: shim, init and file helpers come on top."""
 
 RUNS_AT_ONCE = 1 + TERMINALS_MAX
@@ -27,7 +27,7 @@ def plan(limits: Limits) -> dict[int, int]:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: limits.fsize,
         resource.RLIMIT_NOFILE: limits.nofile,
-        resource.RLIMIT_NPROC: (limits.pids + SPARE_TASKS) * RUNS_AT_ONCE,
+        resource.RLIMIT_NPROC: (limits.pids + FURTHER_TASKS) * RUNS_AT_ONCE,
         resource.RLIMIT_MEMLOCK: 8 * MIB,
         resource.RLIMIT_MSGQUEUE: 800 * 1024,
         resource.RLIMIT_SIGPENDING: 4096,

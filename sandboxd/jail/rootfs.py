@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .. import procfs
+from ..host import procfs
 from ..model import ALIASES, HOME, PATH
 from .mounts import (
     NODEV,

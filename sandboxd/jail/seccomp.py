@@ -36,8 +36,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .. import procfs
 from ..errors import StageError
+from ..host import procfs
 from . import syscalls
 from .profile import ALL_BITS, CONDITIONS, SET_ID, UNSEEN, Condition, Profile, profile
 from .stage import expect, stage

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from .. import procfs
 from ..errors import StageError
+from ..host import procfs
 from . import syscalls
 from .mounts import RDONLY, Bind, FileMount, FolderMount, Mask, Mount, Part, names
 from .stage import expect, stage

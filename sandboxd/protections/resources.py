@@ -53,7 +53,8 @@ PROTECTIONS = (
         "cgroup",
         "memory without swap, buffers of sockets, processes, CPU; killed as a whole; a group above "
         "holds the sum of memory and CPU of a session's runs",
-        ("jail/cgroup.py", "cgroupfs.py", "warden/runs/cgroups.py", "warden/runs/slot_group.py"),
+        ("jail/cgroup.py", "host/cgroupfs.py", "warden/runs/cgroups.py",
+         "warden/runs/slot_group.py"),
         (
             HostGuarantee(
                 "limits", "cgroup-memory", "memory of all processes of a run is limited", _CGROUP
@@ -89,9 +90,9 @@ PROTECTIONS = (
         "a run begins only when its limit of processes and threads fits into those that the "
         "kernel and the daemon's cgroup still allow, of one owner and of all; the rest is for the "
         "host, the daemon and its file helpers",
-        ("api/sessions/admission.py", "api/sessions/fair_queue.py", "host_tasks.py"),
+        ("api/sessions/admission.py", "api/sessions/fair_queue.py", "host/tasks.py"),
         tests=("tests/api/test_fair_queue.py", "tests/api/test_task_admission.py",
-               "tests/test_host_tasks.py", "tests/e2e/test_tasks.py"),
+               "tests/host/test_tasks.py", "tests/e2e/test_tasks.py"),
         remains="processes of the host that begin later; /readyz says when a fork fails",
     ),
     Protection(

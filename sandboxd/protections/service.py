@@ -11,8 +11,8 @@ PROTECTIONS = (
         "HTTP is spoken by a process without root or capabilities; "
         "the warden takes a table of requests over one socket, and checks each again; where one "
         "half sends what is no message, or nothing more, both end and the service starts again",
-        ("warden/", "wire.py", "wire_ops.py"),
-        tests=("tests/test_wire_ops.py", "tests/test_imports.py",
+        ("warden/", "wire/messages.py", "wire/ops.py"),
+        tests=("tests/wire/test_ops.py", "tests/test_imports.py",
                "tests/e2e/test_lifecycle.py", "tests/e2e/test_halves.py"),
         remains="the api can do to sessions what their clients can",
     ),
@@ -21,7 +21,7 @@ PROTECTIONS = (
         "the broker connects a run to the hosts and ports of its network profile alone: one form "
         "of each name, one resolution, checked addresses, public ones unless an address is listed, "
         "the name in TLS, requests written anew, no other protocol",
-        ("network_hosts.py", "config_network.py", "broker/"),
+        ("network_hosts.py", "config/network_profiles.py", "broker/"),
         tests=("tests/test_network_hosts.py", "tests/broker/test_client_hello.py",
                "tests/broker/test_chunked_body.py",
                "tests/e2e/network/test_hosts.py", "tests/e2e/network/test_requests.py",
@@ -183,7 +183,7 @@ PROTECTIONS = (
         "users of the host",
         "on a plain Unix socket the kernel names the user, who is the owner; administration is "
         "root's and that of configured groups; the groups are those at the time of the connection",
-        ("unix_peer.py", "api/http/peer.py", "api/access/callers.py", "warden/host_groups.py"),
+        ("host/unix_peer.py", "api/http/peer.py", "api/access/callers.py", "warden/host_groups.py"),
         tests=("tests/api/test_users.py", "tests/api/test_routes.py", "tests/e2e/test_users.py",
                "tests/e2e/test_service.py"),
         remains="a process that has an open connection acts as the user who made it",
@@ -192,7 +192,7 @@ PROTECTIONS = (
         "proxies",
         "a forwarded request is refused on a plain Unix socket, where all clients of a proxy would "
         "be one user; on a socket with auth=keypair every request is signed, root's too",
-        ("api/access/forwarded.py", "listen_address.py"),
+        ("api/access/forwarded.py", "config/listen_address.py"),
         tests=("tests/api/test_users.py", "tests/api/test_routes.py", "tests/e2e/test_users.py"),
         remains="a proxy that adds no header to requests: its clients act as its own user",
     ),
@@ -224,33 +224,33 @@ PROTECTIONS = (
         remains="an http:// endpoint has no TLS",
     ),
     Protection(
-        "places",
-        "a connection without an authenticated request gives way when places are short, the "
+        "connection permits",
+        "a connection without an authenticated request gives way when permits are short, the "
         "oldest first; each address, each user of a Unix socket, each owner and root has a share",
-        ("api/http/places.py", "api/http/connections.py"),
-        tests=("tests/api/test_places.py", "tests/api/test_http_protocol.py",
+        ("api/http/connection_permits.py", "api/http/connections.py"),
+        tests=("tests/api/test_connection_permits.py", "tests/api/test_http_protocol.py",
                "tests/api/test_floods.py"),
-        remains="owners who have as many connections as there are places",
+        remains="owners who have as many connections as there are permits",
     ),
     Protection(
         "memory of clients",
         "bodies, WebSocket messages and the inputs of waiting runs of all clients have one total, "
         "and an owner has half; "
         "a message has a deadline; heads have a total; freed memory goes back to the host",
-        ("api/http/body_budget.py", "api/http/ws_protocol.py", "api/memory.py",
+        ("api/http/body_budget.py", "api/http/ws_protocol.py", "api/freed_memory.py",
          "api/sessions/waiting_inputs.py"),
         tests=("tests/api/test_ws_protocol.py", "tests/api/test_floods.py",
-               "tests/api/test_memory.py", "tests/api/test_overload.py",
+               "tests/api/test_freed_memory.py", "tests/api/test_overload.py",
                "tests/api/test_waiting_inputs.py"),
         remains="two owners together can use up the total",
     ),
     Protection(
-        "places of file helpers",
+        "permits of file helpers",
         "a session has eight file helpers at most, and all together 128, of which an owner gets "
         "half; a call waits its turn for 10 s and is refused then",
         ("api/sessions/file_client.py",),
-        tests=("tests/api/test_helper_places.py",),
-        remains="two owners together can use all places",
+        tests=("tests/api/test_helper_permits.py",),
+        remains="two owners together can use all permits",
     ),
     Protection(
         "time to live",

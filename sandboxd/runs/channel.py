@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .. import wire
+from ..wire import messages
 
 Result = TypeVar("Result")
 
@@ -27,10 +27,10 @@ class Channel:
         self._waiting: set[asyncio.Future[None]] = set()
 
     async def send_message(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
-        """Send one message of wire.py. Raises WireError when it is too large, OSError when
+        """Send one message of wire/messages.py. Raises WireError when it is too large, OSError when
         the peer is gone."""
         async with self._sending:
-            await self._when_ready(lambda: wire.send(self._sock, message, fds), reading=False)
+            await self._when_ready(lambda: messages.send(self._sock, message, fds), reading=False)
 
     async def send_packet(self, packet: bytes) -> None:
         """Send one packet as it is. Raises OSError when the peer is gone."""
@@ -43,14 +43,14 @@ class Channel:
         Raises WireError for a packet that is not a message.
         """
         try:
-            return await self._when_ready(lambda: wire.receive(self._sock), reading=True)
+            return await self._when_ready(lambda: messages.receive(self._sock), reading=True)
         except OSError:  # reset, or closed by us: an end like any other
             return None, []
 
     def arrived_message(self) -> tuple[dict[str, Any] | None, list[int]] | None:
         """The next message as `receive_message` has it, if it has arrived; None if it has not."""
         try:
-            return wire.receive(self._sock)
+            return messages.receive(self._sock)
         except BlockingIOError:
             return None
         except OSError:

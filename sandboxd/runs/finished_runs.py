@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
-from ..config import ConsoleConfig
+from ..config.settings import ConsoleConfig
 from .run import Run, close_all
 
 FINISHED_MAX = 64

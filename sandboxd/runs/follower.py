@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import ConsoleConfig
+from ..config.settings import ConsoleConfig
 from ..errors import Invalid, Unavailable
 from ..model import Sender
-from ..wire import WireError, close_all
+from ..wire.messages import WireError, close_all
 from .channel import Channel
 from .journal import NO_POSITION, SHIM_GONE, JournalEvent, lost
 from .spool_reader import SpoolReader

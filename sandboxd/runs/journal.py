@@ -16,7 +16,7 @@ import msgspec
 
 from ..errors import StageError
 from ..model import STEPS, StepName, Verdict
-from ..wire import NUMBER_MAX
+from ..wire.messages import NUMBER_MAX
 
 NO_POSITION = NUMBER_MAX - 1
 """Beyond every console position that a run can reach. A shim must read it as this number:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..config import ConsoleConfig
+from ..config.settings import ConsoleConfig
 from ..errors import Deleted, Gone, Invalid, NotFound, QuotaExceeded, SandboxdError, Unavailable
 from .finished_runs import FinishedRuns
 from .follower import StartedRun

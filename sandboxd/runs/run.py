@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from ..config import ConsoleConfig
+from ..config.settings import ConsoleConfig
 from ..errors import Invalid, SandboxdError, Unavailable
 from ..model import Sender
 from ..spool import START, SpoolPosition

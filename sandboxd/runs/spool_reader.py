@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from ..config import ConsoleConfig
+from ..config.settings import ConsoleConfig
 from ..spool import (
     START,
     ConsoleReader,

@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncIterator
 
 from ..errors import Invalid, SandboxdError, Unavailable
-from ..wire import INPUT_DATA, INPUT_END, INPUT_PIECE, INPUT_REPORT, WireError, close_all
+from ..wire.messages import INPUT_DATA, INPUT_END, INPUT_PIECE, INPUT_REPORT, WireError, close_all
 from .channel import Channel
 from .follower import Follower
 

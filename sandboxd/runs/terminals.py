@@ -18,10 +18,10 @@ from typing import Protocol
 
 import msgspec
 
-from ..config import ConsoleConfig
+from ..config.settings import ConsoleConfig
 from ..errors import Deleted, QuotaExceeded, SandboxdError, Unavailable
 from ..model import TERMINALS_MAX
-from ..wire import WireError, close_all
+from ..wire.messages import WireError, close_all
 from .channel import Channel
 from .follower import StartedRun
 from .journal import JournalEvent

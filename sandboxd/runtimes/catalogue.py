@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..config import Config, RuntimeConfig
+from ..config.settings import Config, RuntimeConfig
 from ..errors import ConfigError, NotFound
 from . import image_names
 from .builtin import BUILTIN

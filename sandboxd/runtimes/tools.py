@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..config import RootfsConfig
+from ..config.settings import RootfsConfig
 from ..model import PATH
 
 _LINKS_MAX = 40  # as the kernel: path_resolution(7), ELOOP

@@ -25,8 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import cgroupfs, procfs
 from ..errors import Unavailable
+from ..host import cgroupfs, procfs
 from ..jail import syscalls
 from .attack import Canary
 

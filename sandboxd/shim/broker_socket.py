@@ -19,8 +19,8 @@ import selectors
 import socket
 from collections.abc import Callable
 
-from .. import wire
 from ..jail.stage import stage
+from ..wire import messages
 
 PORT = 3128
 """The usual port of a proxy, on the loopback of the run."""
@@ -85,7 +85,7 @@ class BrokerSocket:
         link = socket.socket(fileno=fd)
         link.setblocking(False)
         try:
-            wire.send(link, {"listener": True}, [self._listener.fileno()])
+            messages.send(link, {"listener": True}, [self._listener.fileno()])
         except OSError:  # the broker has ended; the warden sends another link
             link.close()
             return
@@ -108,7 +108,7 @@ class BrokerSocket:
         """Take in a message of the broker; whether there was one."""
         assert self._link
         try:
-            message = wire.receive_plain(self._link)
+            message = messages.receive_plain(self._link)
         except BlockingIOError:
             return False
         if message is None:

@@ -1,4 +1,4 @@
-"""The control socket of a run, on which the warden's clients follow and steer the run (wire.py).
+"""The control socket of a run, on which the warden's clients follow and steer the run.
 
 Only the warden can reach the directory of the socket. It may connect at any time, several times,
 and again after a restart. The run does not depend on a connection.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import wire
+from ..wire import messages
 
 READERS_MAX = 16
 """Connections at one time."""
@@ -71,20 +71,20 @@ class Control:
 
     def _receive(self, sock: socket.socket) -> None:
         try:
-            message, fds = wire.receive(sock)
+            message, fds = messages.receive(sock)
         except BlockingIOError:
             return
-        except (OSError, wire.WireError):
+        except (OSError, messages.WireError):
             message, fds = None, []
         if message is None:
             self._drop(sock)
         elif message.get("op") == "watch":
             self._watches[sock] = RunProgress(
-                wire.number(message, "console"),
-                wire.number(message, "journal"),
+                messages.number(message, "console"),
+                messages.number(message, "journal"),
                 bool(message.get("waiting")),
             )
-            wire.close_all(fds)
+            messages.close_all(fds)
             self._answer(sock)
         else:
             self._handle(message, fds)
@@ -104,7 +104,7 @@ class Control:
             "inputs": progress.inputs,
         }  # fmt: skip
         try:
-            wire.send(sock, answer)
+            messages.send(sock, answer)
         except OSError:  # there is one answer to a watch, so a full socket means a dead reader
             self._drop(sock)
 

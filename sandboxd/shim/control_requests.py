@@ -1,4 +1,4 @@
-"""The requests that a shim carries out for its control socket (wire.py)."""
+"""The requests that a shim carries out for its control socket (wire/messages.py)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import signal
 import time
 from typing import Any, Protocol
 
-from .. import wire
 from ..model import Sender
+from ..wire import messages
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
 from .deadlines import Deadlines
@@ -45,14 +45,14 @@ def handle(run: ControlledRun, message: dict[str, Any], fds: list[int]) -> None:
     op = message.get("op")
     if len(fds) == 1:
         _take_descriptor(run, op, fds)
-    wire.close_all(fds)
+    messages.close_all(fds)
     by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
     run.inputs += op == "input"
     if op == "input" and run.stdin:
-        run.stdin.write(wire.text(message, "text"), bool(message.get("eof")))
+        run.stdin.write(messages.text(message, "text"), bool(message.get("eof")))
         run.record_input()
     elif op == "hold":
-        run.console.hold(wire.number(message, "console"))
+        run.console.hold(messages.number(message, "console"))
     elif op == "decline":
         run.deadlines.record_decline(time.monotonic())
     elif op == "signal" and message.get("name") in _SIGNALS:

@@ -39,7 +39,7 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from .. import crash, wire
+from .. import crash
 from ..errors import StageError
 from ..jail import rlimits, syscalls
 from ..jail.cgroup import Group
@@ -47,6 +47,7 @@ from ..jail.descriptors import close_others
 from ..jail.enter import Jail, JailSession, claim, prepare
 from ..jail.stage import stage
 from ..model import HOME, Limits
+from ..wire import messages
 from .run_spec import unpacked_folders
 
 LINGER_S = 1.0
@@ -69,24 +70,24 @@ def main(sock: socket.socket, jail: Jail) -> NoReturn:
         # Opened in the /proc of the host, before the jail: the /proc of the jail is read-only.
         oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
         _enter(sock, jail, oom)
-        wire.send(sock, {"ready": True})
+        messages.send(sock, {"ready": True})
         _serve(sock, oom)
     except StageError as error:
         answer = {"stage": error.stage, "errno": error.errno, "message": error.message}
-        wire.send(sock, answer)
-    except (MemoryError, wire.WireError) as error:  # its own limits are too low for a message
-        wire.send(sock, {"stage": "spawn", "errno": 0, "message": f"init: {error!r}"})
+        messages.send(sock, answer)
+    except (MemoryError, messages.WireError) as error:  # its own limits are too low for a message
+        messages.send(sock, {"stage": "spawn", "errno": 0, "message": f"init: {error!r}"})
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the shim has gone: init ends too
-            wire.send(sock, {"stage": "init", "errno": error.errno, "message": str(error)})
+            messages.send(sock, {"stage": "init", "errno": error.errno, "message": str(error)})
     finally:
         os._exit(1)
 
 
 def _enter(sock: socket.socket, jail: Jail, oom: int) -> None:
     tree = prepare(jail)
-    wire.send(sock, {"prepared": True})
-    message, fds = wire.receive(sock)
+    messages.send(sock, {"prepared": True})
+    message, fds = messages.receive(sock)
     if message is None:
         os._exit(0)  # the shim has gone, and no run has come
     syscalls.set_process_title("sandboxd: init")
@@ -108,7 +109,7 @@ def _send_listener(sock: socket.socket, listener: int) -> None:
     """Pass the seccomp listener to the shim. A program that got hold of a copy of it here could
     answer its own refused calls, so no copy stays."""
     with stage("seccomp"):
-        wire.send(sock, {"listener": True}, [listener])
+        messages.send(sock, {"listener": True}, [listener])
         os.close(listener)
 
 
@@ -131,10 +132,10 @@ def _serve(sock: socket.socket, oom: int) -> None:
                 children.kill_all()
                 inherited = _resident(resource.getrusage(resource.RUSAGE_SELF))
                 sizes = {"resident": children.resident, "inherited": inherited}
-                wire.send(sock, {"exit": status} | sizes)
+                messages.send(sock, {"exit": status} | sizes)
                 children = Children()
         if sock.fileno() in ready:
-            message, fds = wire.receive(sock)
+            message, fds = messages.receive(sock)
             if message is None:
                 return
             if "argv" in message:
@@ -173,7 +174,7 @@ def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
                 setsigdef=_ALL_SIGNALS,
             )
         os.pwrite(oom, b"0", 0)
-    wire.close_all(fds)
+    messages.close_all(fds)
     return pid
 
 

@@ -2,9 +2,9 @@
 the other.
 
 The api connects the socket, at most one at a time; a newer one replaces it, after the daemon was
-restarted for example. wire.py has the messages. A packet is read only when the pipe has taken the
-one before. So the shim holds one packet at most, and a program that reads slowly holds the client
-back through the kernel.
+restarted for example. wire/messages.py has the messages. A packet is read only when the pipe has
+taken the one before. So the shim holds one packet at most, and a program that reads slowly holds
+the client back through the kernel.
 
 `taken` counts the bytes that were read from all sockets. Bytes in a socket that is replaced are not
 counted: the client sends them again.
@@ -19,7 +19,7 @@ import selectors
 import socket
 from collections.abc import Callable
 
-from .. import wire
+from ..wire import messages
 from .stdin import Stdin
 
 _AT_ONCE = 16
@@ -101,7 +101,7 @@ class InputStream:
             if self._sock is None or not (self.closed or self._ended or self._is_ready()):
                 break
             try:
-                packet = self._sock.recv(wire.INPUT_PIECE + 1)
+                packet = self._sock.recv(messages.INPUT_PIECE + 1)
             except BlockingIOError:
                 break
             except OSError:
@@ -113,18 +113,18 @@ class InputStream:
         self.update()
 
     def _handle(self, kind: bytes, data: bytes) -> None:
-        if kind == wire.INPUT_DATA and not self._ended:
+        if kind == messages.INPUT_DATA and not self._ended:
             self.taken += len(data)
             self._received()
             if self._stdin and not self.closed:
                 self._stdin.write(data, False)
                 self._stdin.streamed = True
-        elif kind == wire.INPUT_END:
+        elif kind == messages.INPUT_END:
             self._ended = True
             if self._stdin:
                 self._stdin.write(b"", True)
             self._report()
-        elif kind == wire.INPUT_REPORT:
+        elif kind == messages.INPUT_REPORT:
             self._report()
 
     def _report(self) -> None:
@@ -132,7 +132,7 @@ class InputStream:
             return
         report = {"taken": self.taken, "ended": self._ended, "closed": self.closed}
         try:
-            wire.send(self._sock, report)
+            messages.send(self._sock, report)
         except OSError:  # reports are few, so a full socket means a dead reader
             self.detach()
 

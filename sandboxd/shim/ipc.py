@@ -16,8 +16,8 @@ from __future__ import annotations
 import functools
 import os
 
-from .. import procfs
 from ..files.removal import empty
+from ..host import procfs
 from ..jail import syscalls
 from ..jail.stage import stage
 

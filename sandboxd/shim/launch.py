@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import wire
 from ..errors import StageError
 from ..jail import namespaces
 from ..jail.enter import Jail, JailSession
 from ..jail.stage import stage
 from ..model import record
+from ..wire import messages
 from . import init
 from .denied_calls import DeniedCalls
 from .run_spec import packed_folders
@@ -47,28 +47,28 @@ class Init:
             "argv": argv, "environ": environ, "terminal": terminal,
             "rlimits": list((rlimits or {}).items()),
         }  # fmt: skip
-        wire.send(self.sock, message, fds)
+        messages.send(self.sock, message, fds)
 
     def signal(self, number: int, every: bool = False) -> None:
         """Send a signal to the process group of the current step, if a step runs, or to `every`
         process of the step."""
-        wire.send(self.sock, {"signal": number, "all": every})
+        messages.send(self.sock, {"signal": number, "all": every})
 
     def receive(self) -> dict[str, Any] | None:
         """The next message of init; None when init has gone. Raises the StageError that init
         reports."""
         message, fds = self.receive_with_fds()
-        wire.close_all(fds)
+        messages.close_all(fds)
         return message
 
     def receive_with_fds(self) -> tuple[dict[str, Any] | None, list[int]]:
         """The next message and its descriptors."""
         try:
-            message, fds = wire.receive(self.sock)
+            message, fds = messages.receive(self.sock)
         except ConnectionResetError:  # init ended with unread data; its own messages are still here
-            message, fds = wire.receive(self.sock)
+            message, fds = messages.receive(self.sock)
         if message is not None and "stage" in message:
-            wire.close_all(fds)
+            messages.close_all(fds)
             raise StageError(
                 str(message["stage"]), str(message.get("message")), int(message.get("errno") or 0)
             )
@@ -119,8 +119,8 @@ def send_claim(run_init: Init, session: JailSession) -> None:
     fds = [session.workdir, session.tmp, *(folder.source for folder in session.folders)]
     with stage("claim"):
         with contextlib.suppress(BrokenPipeError):  # init has ended; its message says why
-            wire.send(run_init.sock, message, fds)
-        wire.close_all(fds)
+            messages.send(run_init.sock, message, fds)
+        messages.close_all(fds)
 
 
 def await_claim(

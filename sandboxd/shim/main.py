@@ -33,7 +33,6 @@ import signal
 import socket
 from typing import NoReturn
 
-from .. import wire
 from ..errors import StageError
 from ..jail import identity, syscalls
 from ..jail.descriptors import close_others
@@ -42,6 +41,7 @@ from ..jail.mounts import FolderMount
 from ..jail.stage import stage
 from ..model import most
 from ..spool import ConsoleWriter, append_event
+from ..wire import messages
 from . import ipc
 from .broker_socket import BrokerSocket
 from .control import READERS_MAX
@@ -101,7 +101,7 @@ def _wait(sock: socket.socket, init: Init) -> None:
 
 def _order(sock: socket.socket) -> RunSpec:
     """Take the order, and acknowledge it. Raises EOFError when none will come."""
-    message, fds = wire.receive(sock, ORDER, DESCRIPTORS_MAX)
+    message, fds = messages.receive(sock, ORDER, DESCRIPTORS_MAX)
     if message is None:
         raise EOFError
     # A spawner's death does not end a run.
@@ -117,7 +117,7 @@ def _send(sock: socket.socket, state: str) -> None:
     """Send the state of this entry to the warden. Raises EOFError when the warden has gone."""
     pidfd = os.pidfd_open(os.getpid())
     try:
-        wire.send(sock, {state: os.getpid()}, [pidfd])
+        messages.send(sock, {state: os.getpid()}, [pidfd])
     except (BrokenPipeError, ConnectionResetError):
         raise EOFError from None
     finally:

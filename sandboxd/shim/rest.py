@@ -21,9 +21,9 @@ import os
 import select
 import socket
 
-from .. import wire
 from ..errors import StageError
 from ..jail import syscalls
+from ..wire import messages
 from . import ipc
 from .control import READERS_MAX
 from .run import RunExecution
@@ -45,17 +45,17 @@ def rest(sock: socket.socket, execution: RunExecution, sockets: Sockets) -> RunS
         if spec.group.shared_memory() > HELD_MAX or sockets.are_left():
             return None
         syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} warm")
-        wire.send(sock, {"warm": spec.run})
+        messages.send(sock, {"warm": spec.run})
         init = execution.init.sock
         if init in select.select([sock, init], [], [])[0]:
             return None
-        message, fds = wire.receive(sock, ORDER)
+        message, fds = messages.receive(sock, ORDER)
         if message is None:
             return None
         following = spec.following(message, fds)
         # The connection names this process, not the warden, to a later warden; see main.py.
         following.listener.listen(READERS_MAX)
-        wire.send(sock, {"claimed": following.run})
+        messages.send(sock, {"claimed": following.run})
         syscalls.set_process_title(f"sandboxd: shim slot {spec.slot} run {following.run}")
     except (OSError, StageError):  # the warden has gone or has taken another, or nothing is clear
         return None

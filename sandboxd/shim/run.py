@@ -20,12 +20,12 @@ import stat
 import time
 from dataclasses import replace
 
-from .. import wire
 from ..errors import StageError
 from ..jail import rlimits
 from ..jail.cgroup import Counters
 from ..model import BUILD_FAILED, HOME, Sender, Step, Usage, Verdict, most, size
 from ..spool import STDERR, STDOUT, ConsoleWriter, append_event
+from ..wire import messages
 from . import advice, control_requests, environment, ipc
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
@@ -231,7 +231,7 @@ class RunExecution:
         else:
             stdin = os.open("/dev/null", os.O_RDONLY)
         self.init.start(argv, environ, [stdin, out, err], rlimits=rlimits_below)
-        wire.close_all([stdin, out, err])
+        messages.close_all([stdin, out, err])
 
     def _serve_until_end(self, before: Counters) -> None:
         """Serve all descriptors until the step is over or reaches a limit."""

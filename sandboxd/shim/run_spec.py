@@ -1,6 +1,6 @@
 """The specification of a run: all values that the warden passes to the shim of the run.
 
-They travel as one packet, an order, with the descriptors beside it (wire.py).
+They travel as one packet, an order, with the descriptors beside it (wire/messages.py).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from .. import wire
 from ..jail.cgroup import Group
 from ..jail.mounts import FolderMount
 from ..model import ATTACHMENTS_MAX, ConsoleBounds, Limits, Step, limit_values
+from ..wire import messages
 
-ORDER = wire.LONGEST
+ORDER = messages.LONGEST
 """Bytes of an order at most: the arguments of a request `start`, and some more."""
 
 _PLAIN = ("slot", "run", "uid", "gid", "runtime", "terminal", "interactive", "shell", "environ",

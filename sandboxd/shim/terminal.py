@@ -14,7 +14,7 @@ controlling terminal of the shell (init.py).
     end     When the socket closes, the shim closes the master and the kernel hangs up (SIGHUP).
             Processes that have not ended after HANGUP_S are killed.
 
-The messages are described at the top of wire.py.
+The messages are described at the top of wire/messages.py.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .. import wire
 from ..jail.stage import expect, stage
+from ..wire import messages
 from .output_rate import OutputRate
 
 PTS = "/dev/pts"
@@ -107,7 +107,7 @@ class PseudoTerminal:
             try:
                 while (left := until - time.monotonic()) > 0 and self._next_message():
                     self._link.settimeout(left)
-                    wire.send(self._link, self._message or {})
+                    messages.send(self._link, self._message or {})
                     self._message = None
             except OSError:
                 pass  # the user does not read any more
@@ -148,7 +148,7 @@ class PseudoTerminal:
         """Send output, as much as the socket takes and the rate allows."""
         while self._message or (self._resume is None and self._next_message()):
             try:
-                wire.send(self._link, self._message or {})
+                messages.send(self._link, self._message or {})
             except BlockingIOError:
                 return
             except OSError:
@@ -186,7 +186,7 @@ class PseudoTerminal:
     def _receive(self) -> None:
         """Handle the next message of the user, or the end of the socket."""
         try:
-            message = wire.receive_plain(self._link)
+            message = messages.receive_plain(self._link)
         except BlockingIOError:
             return
         if message is None:
@@ -194,7 +194,9 @@ class PseudoTerminal:
         elif message.get("op") == "stdin":
             self._queue_input(typed(message))
         elif message.get("op") == "resize":
-            self.resize(wire.number(message, "rows", ROWS), wire.number(message, "cols", COLUMNS))
+            self.resize(
+                messages.number(message, "rows", ROWS), messages.number(message, "cols", COLUMNS)
+            )
 
     def _queue_input(self, data: bytes) -> None:
         if len(self._input) + len(data) > INPUT_MAX:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from ..errors import ConfigError, Invalid, NoSpace
-from ..free_space import FreeSpace
+from ..host.free_space import FreeSpace
 from . import wal
 from .commit_thread import Commit, CommitThread
 from .migrations import MIGRATIONS

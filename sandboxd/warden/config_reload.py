@@ -8,10 +8,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import asdict
 
-from .. import log, wire
-from ..config import Config
-from ..config_file import renewed
+from .. import log
+from ..config.settings import Config
+from ..config.toml_file import renewed
 from ..errors import SandboxdError
+from ..wire import messages
 from .shared_resources import Resources
 
 
@@ -20,14 +21,14 @@ def reload(resources: Resources, read_again: Callable[[], Config], sock: socket.
     try:
         config, changed, after_restart = renewed(resources.config, read_again())
         message = {"config": asdict(config)}
-        wire.encode(message)  # raises when it does not fit a packet
+        messages.encode(message)  # raises when it does not fit a packet
         resources.renew(config)
     except (SandboxdError, OSError) as error:
         log.event("config.refused", logging.ERROR, reason=str(error))
         return
     # The api may have ended: the loop sees that by its exit status.
     with contextlib.suppress(OSError):
-        wire.send(sock, message)
+        messages.send(sock, message)
     log.setup(config.log, config.log_level, "warden")
     log.event("config.read", changed=" ".join(changed) or "nothing")
     if after_restart:

@@ -21,8 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .. import log, procfs, runtimes
-from ..config import Config
+from .. import log, runtimes
+from ..config.settings import Config
+from ..host import procfs
 from ..jail import overlays, syscalls
 from ..jail.overlays import HostView, Source
 from ..jail.shown_files import Copier, Selection, stamp

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import grp
 
-from ..config import Config
+from ..config.settings import Config
 from ..errors import ConfigError
 
 GID_MAX = 0xFFFFFFFE

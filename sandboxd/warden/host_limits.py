@@ -15,8 +15,8 @@ import logging
 from pathlib import Path
 
 from .. import log
-from ..config import Config, StepLimitsConfig
-from ..host_tasks import OWN_TASKS, HostTasks
+from ..config.settings import Config, StepLimitsConfig
+from ..host.tasks import OWN_TASKS, HostTasks
 from ..model import STEPS, Limits, within_files
 
 

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .. import log, wire
+from .. import log
+from ..wire import messages
 from .inherited import SOCKET, VALUES
 
 _START = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
@@ -86,13 +87,13 @@ class Interpreter:
     def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
         """Send it a message. Raises OSError."""
         assert self._sock
-        wire.send(self._sock, message, fds)
+        messages.send(self._sock, message, fds)
 
     def _hear(self) -> None:
         """Take in a message, or its end."""
         assert self._sock
         try:
-            message = wire.receive_plain(self._sock)
+            message = messages.receive_plain(self._sock)
         except BlockingIOError:
             return
         if message is None:

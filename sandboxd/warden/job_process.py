@@ -27,9 +27,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import log, wire
+from .. import log
 from ..errors import StageError
 from ..jail import syscalls
+from ..wire import messages
 from .fork import die_with, fork
 
 TITLE = "sandboxd: jobs"
@@ -70,8 +71,7 @@ class Job:
     def over(self, result: Any, status: int) -> None:
         """Take in the result; None: the job has failed, and `status` is that of its process."""
         if result is None:
-            # Operators know the event by its old name.
-            log.event("chore.failed", logging.ERROR, chore=self.name, status=status)
+            log.event("job.failed", logging.ERROR, job=self.name, status=status)
         self.done(result)
 
 
@@ -178,8 +178,8 @@ class _JobProcess:
         """Send it a job; False when that fails."""
         message = {"job": job.name, "function": spec.function.__name__}
         try:
-            wire.send(self._sock, {**message, "arguments": spec.arguments}, list(job.keep))
-        except (OSError, wire.WireError):
+            messages.send(self._sock, {**message, "arguments": spec.arguments}, list(job.keep))
+        except (OSError, messages.WireError):
             return False
         if not self.jobs:
             self.since = time.monotonic()
@@ -199,7 +199,7 @@ class _JobProcess:
     def _take_result(self) -> bool:
         """Take in the result of the first job; False: none can come any more. Raises
         BlockingIOError when none has come yet."""
-        message = wire.receive_plain(self._sock)
+        message = messages.receive_plain(self._sock)
         if message is None or not self.jobs:
             return False
         job, self.since = self.jobs.popleft(), time.monotonic()
@@ -234,17 +234,17 @@ def _serve(sock: socket.socket, functions: Mapping[str, Callable[..., Any]], war
     die_with(warden)
     syscalls.set_process_title(TITLE)
     while True:
-        message, descriptors = wire.receive(sock)
+        message, descriptors = messages.receive(sock)
         if message is None:
             os._exit(0)
         name = message["job"]
         syscalls.set_process_title(f"sandboxd: job {name}")
         try:
             result = functions[message["function"]](**message["arguments"])
-            answer = wire.encode({"result": result})
+            answer = messages.encode({"result": result})
         except Exception:  # of any kind: the warden goes on, and its log has the reason
             logging.getLogger(__name__).exception("the background job %s has failed", name)
-            answer = wire.encode({"result": None})
-        wire.close_all(descriptors)
+            answer = messages.encode({"result": None})
+        messages.close_all(descriptors)
         sock.send(answer)
         syscalls.set_process_title(TITLE)

@@ -21,10 +21,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .. import crash, log, wire
-from ..config import Config
+from .. import crash, log
+from ..config.settings import Config
 from ..errors import StageError
 from ..systemd import Notify
+from ..wire import messages
 from . import cursor_files
 from .background import BackgroundJobs
 from .config_reload import reload
@@ -41,8 +42,8 @@ from .requests.slot_requests import SlotRequests
 from .requests.spares import Spares
 from .requests.teardown import Teardown
 from .requests.workspace_requests import WorkspaceRequests
+from .runs.emptied_directories import EmptiedDirectories
 from .runs.entries import Entries
-from .runs.spare_directories import SpareDirectories
 from .runs.spawner import SpawnerSpec
 from .runs.worker import Worker
 from .shared_resources import Resources
@@ -52,7 +53,7 @@ END_POLL_S = 0.005
 """Between two looks at the workers that end with the daemon."""
 
 AT_ONCE = 64
-"""Times that the loop looks for further events before it does its chores."""
+"""Times that the loop looks for further events before its maintenance."""
 
 API_END_S = 15.0
 """How long an api that has closed its socket may take to its end: its requests have 3 s."""
@@ -103,7 +104,7 @@ class WardenLoop:
         self._api_ends_by: float | None = None
         self._selector = selectors.DefaultSelector()
         self._jobs = BackgroundJobs(JobProcesses(self._selector, FUNCTIONS))
-        directories = SpareDirectories(self._jobs)
+        directories = EmptiedDirectories(self._jobs)
         self._workers = Workers(resources, self._selector, directories, self._worker_ended)
         self._entries = Entries(
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
@@ -194,8 +195,8 @@ class WardenLoop:
         return status
 
     def _serve_events(self) -> None:
-        """Wait for events, and serve them and those that arrive meanwhile. The chores come after
-        them: a warm entry, for instance, must not go while the request that it is for waits."""
+        """Wait for events, and serve them and those that arrive meanwhile. The maintenance comes
+        after them: a warm entry, say, must not go while the request that it is for waits."""
         events = self._selector.select(self._timeout())
         for _ in range(AT_ONCE):
             serve(self._selector, events)
@@ -291,7 +292,7 @@ class WardenLoop:
             time.sleep(END_POLL_S)
         for slot in self._resources.slots.leased.values():
             try:
-                wire.close_all(self._resources.folders.take_back(slot))
+                messages.close_all(self._resources.folders.take_back(slot))
                 self._resources.scratch.unmount(slot.path)
             except StageError as error:
                 log.event("unmount", logging.ERROR, slot=slot.number, error=str(error))

@@ -22,8 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..cgroupfs import is_v2
-from ..config import RESULTS_S
+from ..config.settings import RESULTS_S
+from ..host.cgroupfs import is_v2
 from ..jail.cgroup import RUN_GROUP, Group
 from . import cursor_files
 from .runs.cgroups import is_slot_group, own_name, places, places_above

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..config import Config
+from ..config.settings import Config
 from ..errors import ConfigError, Invalid, Unavailable
 from ..jail import namespaces, seccomp
 from ..jail.cgroup import Group
@@ -48,7 +48,7 @@ class Resources:
         self.host_files = HostFiles(config)
 
     def renew(self, config: Config) -> None:
-        """Use another configuration from now on, but for the fields in config_file.RESTART.
+        """Use another configuration from now on, but for the fields in toml_file.RESTART.
 
         Raises ConfigError when it cannot be used; then the old one stays.
         """

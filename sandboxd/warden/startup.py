@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from .. import crash, log, systemd
-from ..config import METRICS, Config
+from ..config.listen_address import ListenAddress, keyed_paths, parse
+from ..config.settings import METRICS, Config
 from ..errors import ConfigError, SandboxdError
-from ..host_tasks import TaskMeter
+from ..host.tasks import TaskMeter
 from ..jail import daemon_filters, identity, seccomp, syscalls
 from ..jail.chroot import own_mounts
-from ..listen_address import ListenAddress, keyed_paths, parse
 from ..model import Guarantee
 from . import runtime_directory, uid_lease
 from .code_view import open_imports

@@ -19,10 +19,10 @@ from .. import crash, log
 from ..jail.cgroup import Group
 from .leaks.rule import Expected, Lease
 from .runs import slot_group
+from .runs.emptied_directories import EmptiedDirectories
 from .runs.group_removal import GroupRemovals
 from .runs.jail_entry import Shim
 from .runs.memory_handoff import MemoryHandoff
-from .runs.spare_directories import SpareDirectories
 from .runs.worker import Worker
 from .shared_resources import Resources
 from .slots.leases import Slot
@@ -39,7 +39,7 @@ class Workers:
         self,
         resources: Resources,
         selector: selectors.BaseSelector,
-        directories: SpareDirectories,
+        directories: EmptiedDirectories,
         on_end: Callable[[], None],
     ) -> None:
         self._resources = resources

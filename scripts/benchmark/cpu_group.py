@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sandboxd import cgroupfs
+from sandboxd.host import cgroupfs
 
 _PREFIX = "bench-of-sandboxd-"
 _PATIENCE_S = 10.0

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandboxd.cli.connection.private_daemon import PREFIX, STOP_S
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.jail import syscalls
 from sandboxd.warden import private_cleanup
 

@@ -33,12 +33,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sandboxd import wire
-from sandboxd.config import ConsoleConfig
+from sandboxd.config.settings import ConsoleConfig
 from sandboxd.model import BUILD_FAILED
 from sandboxd.shim.input_stream import InputStream
 from sandboxd.shim.stdin import Stdin
 from sandboxd.spool import STDERR, STDOUT, ConsoleWriter, append_event
+from sandboxd.wire import messages
 
 KEEP = ConsoleConfig(head=256 * 1024, tail=256 * 1024)
 
@@ -97,7 +97,7 @@ class FakeShim:
     def _serve(self) -> None:
         try:
             while True:
-                message, fds = wire.receive(self.control)
+                message, fds = messages.receive(self.control)
                 if message is None:
                     return
                 with self.changed:
@@ -140,7 +140,7 @@ class FakeShim:
         ):
             return
         self.watch = None
-        wire.send(self.control, state)
+        messages.send(self.control, state)
 
     def _play(self) -> None:
         failed = False
@@ -193,7 +193,7 @@ class FakeShim:
             while True:
                 self._wait(lambda: True, 0)
                 try:
-                    message, _ = wire.receive(link)
+                    message, _ = messages.receive(link)
                 except TimeoutError:
                     continue
                 if message is None:
@@ -209,12 +209,12 @@ class FakeShim:
             raise Ended(int(rest) if rest else None, final=verb == "timeout")
         link.settimeout(10)
         if verb == "drop":
-            wire.send(link, {"dropped": 5})
+            messages.send(link, {"dropped": 5})
         elif verb == "nonsense":
-            wire.send(link, {"out": 5})
+            messages.send(link, {"out": 5})
         for _number in range(int(rest) // 32768 if verb == "flood" else 0):
-            wire.send(link, {"out": base64.b64encode(b"x" * 32768).decode()})
-        wire.send(link, {"out": base64.b64encode(text).decode()})
+            messages.send(link, {"out": base64.b64encode(b"x" * 32768).decode()})
+        messages.send(link, {"out": base64.b64encode(text).decode()})
         link.settimeout(0.05)
 
     def _event(self, step: str, code: int | None, outcome: str) -> None:

@@ -1,6 +1,6 @@
 """A warden without root: slots are directories, file helpers and shims are threads.
 
-It receives and checks requests with the code of the real warden (warden/requests.py, wire.OPS), so
+It receives and checks requests with the code of the real warden (warden/requests/, `OPS`), so
 that a request that the real one refuses fails here too. It returns real descriptors and serves
 files with the real file helper.
 """
@@ -20,12 +20,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sandboxd import wire
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.files.helper import serve
 from sandboxd.model import Attachment, NetworkGrant, Step, Workspace
 from sandboxd.warden.requests.dispatcher import Act, Dispatcher, acts_of
 from sandboxd.warden.requests.replies import PendingReply, Result
+from sandboxd.wire import messages
 
 from .fake_shim import FakeShim
 
@@ -141,7 +141,7 @@ class FakeActs:
         parts = json.loads(path.read_text()) if path.exists() else {}
         self._reported = {one["slot"]: one["session"] for one in parts.get("slots", [])}
         slots = [{"slot": slot, "session": session} for slot, session in self._sessions.items()]
-        report = {"strays": [], "kept": [], "folders": [], "stuck": [], "seconds": 0, "fault": ""}
+        report = {"leaks": [], "kept": [], "folders": [], "stuck": [], "seconds": 0, "fault": ""}
         fd = os.memfd_create("report")
         os.write(fd, json.dumps({"slots": slots} | report | parts).encode())
         reply.succeed(Result(descriptors=[fd]))
@@ -270,5 +270,5 @@ class FakeActs:
             stand_in: Any = _Cut(sock) if cut else sock
             serve(stand_in, home, stage, uploads, tmp)
         finally:
-            wire.close_all([*directories, *([] if tmp is None else [tmp])])
+            messages.close_all([*directories, *([] if tmp is None else [tmp])])
             sock.close()

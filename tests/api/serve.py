@@ -13,13 +13,14 @@ import socket
 import sys
 from pathlib import Path
 
-from sandboxd import config_file, log
+from sandboxd import log
 from sandboxd.api import server, uvicorn_servers
 from sandboxd.api.operation import health
 from sandboxd.api.sessions import creation, reaper
 from sandboxd.api.sessions.clock_watch import ClockWatch
 from sandboxd.api.sessions.registry import SessionRegistry
-from sandboxd.config import RuntimeConfig
+from sandboxd.config import toml_file
+from sandboxd.config.settings import RuntimeConfig
 from sandboxd.runs import polling
 
 from . import moved_clock
@@ -78,7 +79,7 @@ def serve(base: Path, listeners: list[socket.socket], monitor: socket.socket) ->
     tables = json.loads(settings.read_text()) if settings.exists() else {}
     # Root is an admin in any case; another user who runs the tests is one by the group.
     admins = {"admin_groups": [str(os.getegid())], "listen": [f"unix:{base}/keyed?auth=keypair"]}
-    loaded = config_file.load(None, state_dir=str(base), **admins | tables)
+    loaded = toml_file.load(None, state_dir=str(base), **admins | tables)
     config = dataclasses.replace(loaded, console=KEEP, runtimes=RUNTIMES)
     warden = FakeWarden(base)
     server.run(config, warden.api, listeners, str(base / "sandboxd.sqlite"), monitor)

@@ -1,5 +1,4 @@
-"""Admission: reservations that are never lost; runs and sessions that wait or are refused, over
-HTTP."""
+"""Admission: reservations that are never lost; runs and sessions that wait or are refused."""
 
 from __future__ import annotations
 
@@ -19,9 +18,9 @@ from hypothesis import strategies as st
 from sandboxd.api.sessions.admission import Admission, Bounds, Reservations
 from sandboxd.api.sessions.capacity import HostCapacity
 from sandboxd.api.sessions.fair_queue import Amount
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.errors import Draining, Full, Invalid, QuotaExceeded
-from sandboxd.host_tasks import TaskMeter
+from sandboxd.host.tasks import TaskMeter
 
 from ..effort import examples
 from ..waiting import until

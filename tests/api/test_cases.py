@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sandboxd import config_file
 from sandboxd.api.access.parameters import typed
 from sandboxd.api.sessions.batch import BatchOptions
 from sandboxd.api.sessions.cases import CaseOptions, Task, is_expected, task
 from sandboxd.api.sessions.ephemeral_runs import _ends
+from sandboxd.config import toml_file
 from sandboxd.errors import Invalid
 from sandboxd.runs.journal import JournalEvent
 from sandboxd.runs.next_answer import NextAnswer
@@ -19,7 +19,7 @@ from sandboxd.runs.reply import Reply, StepEnd
 from sandboxd.runtimes import Runtime
 from sandboxd.store.sessions import SessionRow
 
-CONFIG = config_file.load(None)
+CONFIG = toml_file.load(None)
 ROW = SessionRow("id", "name", "owner", "c", "c", 0.0)
 RUNTIME = Runtime("c", "C", build="own build", exec="own exec")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import wire
+from sandboxd.wire import messages
 
 from .fake_warden import FakeWarden
 
@@ -36,9 +36,9 @@ ADOPT = {
 
 def ask(api: socket.socket, message: dict[str, Any], *fds: int) -> dict[str, Any]:
     """The reply to a request."""
-    wire.send(api, {"id": 1} | message, list(fds))
-    reply, descriptors = wire.receive(api)
-    wire.close_all(descriptors)
+    messages.send(api, {"id": 1} | message, list(fds))
+    reply, descriptors = messages.receive(api)
+    messages.close_all(descriptors)
     assert reply is not None
     return reply
 

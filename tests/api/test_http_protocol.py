@@ -15,7 +15,7 @@ from sandboxd.api.http import connections, http_protocol
 from sandboxd.api.http.body_budget import BodyBudget
 from sandboxd.api.http.connections import Bounded, Connections
 from sandboxd.api.uvicorn_servers import MonitorServer
-from sandboxd.config import HttpConfig
+from sandboxd.config.settings import HttpConfig
 
 from ..waiting import eventually
 

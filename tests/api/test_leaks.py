@@ -63,27 +63,28 @@ def report_of(server: Server, text: str) -> None:
 
 def test_leaks_are_in_the_response_the_log_and_the_metric(own_server: Server) -> None:
     leak = {"kind": "process", "identity": "pid 7\n[sleep]", "age_s": 4.0, "done": "killed"}
-    report = {"strays": [leak], "folders": [OTHER]}
+    report = {"leaks": [leak], "folders": [OTHER]}
     report_of(own_server, json.dumps(report))
     answer = own_server.client.get("/admin/leaks").json()
-    assert [one["kind"] for one in answer["strays"]] == ["process", "folder"]
-    assert answer["strays"][0] == leak and answer["recent"][0]["kind"] == "folder"
+    assert [one["kind"] for one in answer["leaks"]] == ["process", "folder"]
+    assert answer["strays"] == answer["leaks"]  # the name of earlier versions
+    assert answer["leaks"][0] == leak and answer["recent"][0]["kind"] == "folder"
     lines = [json.loads(line) for line in own_server.log().splitlines()]
-    logged = [one for one in lines if one.get("event") == "stray" and one["kind"] == "folder"]
+    logged = [one for one in lines if one.get("event") == "leak" and one["kind"] == "folder"]
     assert logged[-1]["identity"] == OTHER and logged[-1]["level"] == "warning"
     metrics = samples(own_server)
     assert value(metrics, "leaks", kind="process") == 1 and value(metrics, "leaks", kind="shm") == 0
     assert value(metrics, "leaks_found_total", kind="process", done="killed") >= 1
     report_of(own_server, "{}")
     answer = own_server.client.get("/admin/leaks").json()
-    assert answer["strays"] == [] and answer["recent"]
+    assert answer["leaks"] == [] and answer["recent"]
     assert value(samples(own_server), "leaks", kind="process") == 0
 
 
 def test_a_slot_that_is_leased_without_a_row_is_released(own_server: Server) -> None:
     slots = [{"slot": 55, "session": OTHER}]
     report_of(own_server, json.dumps({"slots": slots}))
-    (leak,) = own_server.client.get("/admin/leaks").json()["strays"]
+    (leak,) = own_server.client.get("/admin/leaks").json()["leaks"]
     assert (leak["kind"], leak["done"]) == ("slot", "released") and OTHER in leak["identity"]
 
 
@@ -91,7 +92,7 @@ class _Sweeps:
     """A warden whose sweeps have these reports."""
 
     def __init__(self, *reports: dict[str, Any]) -> None:
-        self.reports = [{"strays": [], "seconds": 0.1} | EMPTY | report for report in reports]
+        self.reports = [{"leaks": [], "seconds": 0.1} | EMPTY | report for report in reports]
         self.released = list[tuple[int, str]]()
 
     async def sweep(self) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class _Database:
 
 def checked(warden: _Sweeps) -> list[Leak]:
     checks = Leaks(cast(WardenClient, warden), cast(Database, _Database()), Metrics())
-    reported: list[Leak] = asyncio.run(checks.check())["strays"]
+    reported: list[Leak] = asyncio.run(checks.check())["leaks"]
     return reported
 
 
@@ -128,14 +129,14 @@ def test_slot_that_two_sweeps_find_is_released_and_what_the_first_one_has_remove
 ):
     leak = {"kind": "process", "identity": "pid 7", "age_s": 4.0, "done": "killed"}
     seen = {"slots": [{"slot": 1, "session": OTHER}]}
-    warden = _Sweeps(seen | {"strays": [leak]}, seen)
+    warden = _Sweeps(seen | {"leaks": [leak]}, seen)
     assert [one["kind"] for one in checked(warden)] == ["process", "slot"]
     assert warden.released == [(1, OTHER)]
 
 
 def test_a_live_session_is_no_leak(server: Server, session: str) -> None:
     answer = server.client.get("/admin/leaks").json()
-    assert answer["strays"] == []
+    assert answer["leaks"] == []
     assert session in [slot["session"] for slot in answer["slots"]]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sandboxd.api.sessions.session_network import described, granted
 from sandboxd.api.telemetry.metrics import network_readings
-from sandboxd.config_network import NetworkConfig, ProfileConfig
+from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
 from sandboxd.errors import Forbidden, Invalid
 from sandboxd.model import NetworkGrant
 

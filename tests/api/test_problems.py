@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sandboxd.filewire
-import sandboxd.wire
 from sandboxd.api.http import problems
 from sandboxd.errors import Exists, NotFound, SandboxdError, StageError, Unavailable
+from sandboxd.wire import file_calls, messages
 
-assert sandboxd.filewire and sandboxd.wire  # their exceptions belong to the tree
+assert file_calls and messages  # their exceptions belong to the tree
 
 
 def tree(root: type[SandboxdError]) -> list[type[SandboxdError]]:
@@ -48,5 +47,5 @@ def test_an_unavailable_service_is_503() -> None:
 
 
 def test_the_problem_document_of_an_internal_error_has_no_cause() -> None:
-    status, body = problems.of_error(sandboxd.wire.WireError("secret detail"))
+    status, body = problems.of_error(messages.WireError("secret detail"))
     assert status == 500 and "secret" not in str(body)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import lifecycle, reaper
-from sandboxd.config import SessionsConfig
+from sandboxd.config.settings import SessionsConfig
 from sandboxd.store.sessions import SessionRow
 
 from ..waiting import until

@@ -22,7 +22,7 @@ from sandboxd.api.app import starlette_route
 from sandboxd.api.http import problems
 from sandboxd.api.http.peer import Peer, offer_peer
 from sandboxd.api.http.route import WEBSOCKET, Route
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.errors import SandboxdError
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database

@@ -159,7 +159,7 @@ def test_check_for_leaks_leaves_the_session_alone(own_server: Server) -> None:
     """Its slot is leased for a session without a row, which is a leak in any other case."""
     request = InFlight(own_server)
     id = the_session(own_server)
-    assert own_server.client.get("/admin/leaks").json()["strays"] == []
+    assert own_server.client.get("/admin/leaks").json()["leaks"] == []
     own_server.client.post(f"/session/{id}/upload", files={"src": ("go", b"")})
     request.join()
     assert request.answers[0].status_code == 200

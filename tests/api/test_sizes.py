@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.api.sessions import sizes
-from sandboxd.config import STEP_LIMITS, Config, ScratchConfig
+from sandboxd.config.settings import STEP_LIMITS, Config, ScratchConfig
 from sandboxd.errors import Invalid
 from sandboxd.model import UNLIMITED
 

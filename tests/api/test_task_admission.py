@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.host_tasks import TaskMeter
+from sandboxd.host.tasks import TaskMeter
 
 from .bad_requests import assert_problem
 from .test_admission import BUSY, Start, begin, call, create, to_end

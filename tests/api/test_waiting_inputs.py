@@ -13,7 +13,7 @@ import pytest
 from sandboxd.api.http.body_budget import BodyBudget
 from sandboxd.api.sessions.batch import BatchOptions, _comparable, compact
 from sandboxd.api.sessions.waiting_inputs import WaitingInputs
-from sandboxd.config import ConsoleConfig
+from sandboxd.config.settings import ConsoleConfig
 from sandboxd.errors import Unavailable
 from sandboxd.model import MIB
 from sandboxd.runs.plan import Plan

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sandboxd import wire
 from sandboxd.api.sessions.warden_client import WardenClient
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.runs.channel import Channel
+from sandboxd.wire import messages
 
 Scenario = Callable[[WardenClient, Channel], Awaitable[None]]
 
@@ -71,7 +71,7 @@ def test_descriptors_for_a_cancelled_request_are_closed(answered: bool) -> None:
             request.cancel()
             await asyncio.sleep(0)
         await warden.send_message({"id": id, "ok": True}, [fd])
-        wire.close_all([end, fd])
+        messages.close_all([end, fd])
         if answered:
             while client._pending:
                 await asyncio.sleep(0)

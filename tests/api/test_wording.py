@@ -12,7 +12,7 @@ import pytest
 
 from sandboxd.api.sessions.wording import NO_MORE, Reader, Wording
 from sandboxd.cli.main import parser
-from sandboxd.config import STEP_LIMITS, Config
+from sandboxd.config.settings import STEP_LIMITS, Config
 from sandboxd.jail.cgroup import Counters
 from sandboxd.model import MIB, Limits, Step, StepName
 from sandboxd.shim import advice

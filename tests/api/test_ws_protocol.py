@@ -13,7 +13,7 @@ import uvicorn
 from sandboxd.api.http import connections, http_protocol, ws_protocol
 from sandboxd.api.http.body_budget import BodyBudget
 from sandboxd.api.http.connections import Connections
-from sandboxd.config import HttpConfig
+from sandboxd.config.settings import HttpConfig
 
 from ..waiting import eventually
 

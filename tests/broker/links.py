@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sandboxd import wire
 from sandboxd.broker.broker import Broker
-from sandboxd.config_network import NetworkConfig, OwnerNetworkConfig, ProfileConfig
+from sandboxd.config.network_profiles import NetworkConfig, OwnerNetworkConfig, ProfileConfig
+from sandboxd.wire import messages
 
 LIMIT_S = 30
 
@@ -25,11 +25,11 @@ class Run:
 
     async def messages(self) -> list[Any]:
         """The messages that the shim has got and not taken yet."""
-        messages = []
+        arrived = []
         with contextlib.suppress(BlockingIOError):
-            while message := wire.receive_plain(self.link):
-                messages.append(message)
-        return messages
+            while message := messages.receive_plain(self.link):
+                arrived.append(message)
+        return arrived
 
     async def connect(self) -> socket.socket:
         """A connection of a program."""
@@ -54,8 +54,8 @@ class BrokerWorld:
         with listener, theirs:
             grant = {"owner": owner, "profile": "p", "hosts": []}
             of = grant | {"session": session, "run": number}
-            wire.send(self.warden, {"link": of}, [theirs.fileno()])
-            wire.send(ours, {"listener": True}, [listener.fileno()])
+            messages.send(self.warden, {"link": of}, [theirs.fileno()])
+            messages.send(ours, {"listener": True}, [listener.fileno()])
             ours.setblocking(False)
             self.stack.enter_context(ours)
             return Run(listener.getsockname(), ours)
@@ -72,7 +72,7 @@ async def serving(connections: int, of_owner: int, **profile: Any) -> AsyncItera
         ours.setblocking(False)
         serving = asyncio.create_task(broker.serve())
         await asyncio.sleep(0)
-        assert wire.receive_plain(ours) == {"ready": True}
+        assert messages.receive_plain(ours) == {"ready": True}
         try:
             yield BrokerWorld(broker, ours, stack)
         finally:

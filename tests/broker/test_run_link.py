@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxd import wire
 from sandboxd.broker import open_connections as connections_module
 from sandboxd.broker.open_connections import OpenConnections
 from sandboxd.broker.shares import NetworkBounds
-from sandboxd.config_network import NetworkConfig
+from sandboxd.config.network_profiles import NetworkConfig
+from sandboxd.wire import messages
 
 from .links import Run, bounded, eventually, serving
 
@@ -147,11 +147,11 @@ def test_link_for_which_no_descriptor_is_free_is_made_again() -> None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with ours, theirs:
                 of = {"owner": "o", "profile": "p", "hosts": [], "session": "s", "run": 7}
-                wire.send(world.warden, {"link": of}, [theirs.fileno()])
+                messages.send(world.warden, {"link": of}, [theirs.fileno()])
                 with no_descriptor():
                     for _ in range(10):
                         await asyncio.sleep(0)
-            assert wire.receive_plain(world.warden) == {"lost": {"session": "s", "run": 7}}
+            assert messages.receive_plain(world.warden) == {"lost": {"session": "s", "run": 7}}
             assert not world.broker.links
 
     bounded(act)
@@ -176,13 +176,13 @@ def test_run_whose_listening_socket_found_no_descriptor_is_linked_again() -> Non
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listener:
                 of = {"owner": "o", "profile": "p", "hosts": [], "session": "s", "run": 7}
-                wire.send(world.warden, {"link": of}, [theirs.fileno()])
+                messages.send(world.warden, {"link": of}, [theirs.fileno()])
                 await eventually(lambda: len(world.broker.links) == 1)
-                wire.send(ours, {"listener": True}, [listener.fileno()])
+                messages.send(ours, {"listener": True}, [listener.fileno()])
                 with no_descriptor():
                     for _ in range(10):
                         await asyncio.sleep(0)
-                assert wire.receive_plain(world.warden) == {"lost": {"session": "s", "run": 7}}
+                assert messages.receive_plain(world.warden) == {"lost": {"session": "s", "run": 7}}
                 await eventually(lambda: not world.broker.links)
 
     bounded(act)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from sandboxd.cli import hidden_files
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.jail.public_files import Why
 from sandboxd.jail.shown_files import Copier, Report, Shown
 from sandboxd.model import Guarantee

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from sandboxd import config_file
 from sandboxd.cli import listener_rows
+from sandboxd.config import toml_file
 from sandboxd.model import Guarantee
 
 GROUP = grp.getgrnam("daemon").gr_name
 
 
 def rows(**settings: Any) -> dict[str, Guarantee]:
-    return {row.name: row for row in listener_rows.rows(config_file.load(None, **settings))}
+    return {row.name: row for row in listener_rows.rows(toml_file.load(None, **settings))}
 
 
 def test_default_socket_is_open_to_root_and_root_is_the_admin() -> None:

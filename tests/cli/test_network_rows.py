@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import config_file
 from sandboxd.cli import network_rows
+from sandboxd.config import toml_file
 from sandboxd.model import Guarantee
 
 pytestmark = pytest.mark.root
@@ -24,7 +24,7 @@ path = "/simple/"
 header = "Authorization"
 file = "{folder}/token"
 """)
-    (one,) = network_rows.rows(config_file.load(str(folder / "config.toml")))
+    (one,) = network_rows.rows(toml_file.load(str(folder / "config.toml")))
     return one
 
 
@@ -44,4 +44,4 @@ def test_profile_whose_secret_cannot_be_read_has_a_remedy(tmp_path: Path) -> Non
 
 
 def test_configuration_without_profiles_has_no_row() -> None:
-    assert list(network_rows.rows(config_file.load(None))) == []
+    assert list(network_rows.rows(toml_file.load(None))) == []

@@ -11,7 +11,7 @@ from sandboxd.cli.connection.client import Client, ConnectionLost
 from sandboxd.cli.connection.patience import patiently
 from sandboxd.cli.connection.temporary_session import deleted
 from sandboxd.cli.reporter import Reporter
-from sandboxd.config import SOCKET
+from sandboxd.config.settings import SOCKET
 from sandboxd.errors import SandboxdError, Unavailable
 
 GONE = ConnectionLost("the daemon does not answer: [Errno 111] Connection refused")

@@ -10,7 +10,7 @@ import pytest
 
 from sandboxd import runtimes
 from sandboxd.cli import runtimes as command
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.runtimes import Runtimes
 from sandboxd.runtimes.builtin import BUILTIN
 

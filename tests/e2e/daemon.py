@@ -22,16 +22,14 @@ from ..http_clients import network_client
 from ..waiting import PATIENCE_S, Patience
 
 OURS = "e2e-"
-"""How directories of these tests begin, below the temporary directory of this process."""
-
-ROOT = Path(__file__).parent.parent.parent
+"""The beginning of the names of these tests' directories."""
+ROOT = Path(__file__).parents[2]
 COUNT = 64
 SLOTS = f"[slots]\nfirst_uid = FIRST_UID\ncount = {COUNT}\n"
 
 
 def first_uid() -> int:
-    """The first uid of this process's daemons (not of the import: processes fork after it), apart
-    from those of other tests under way: a uid is one daemon's, also while that is down."""
+    """The first uid of this process's daemons; other tests have others, as processes fork."""
     return 730000 + os.getpid() % 1000 * 128
 
 

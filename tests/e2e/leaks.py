@@ -27,7 +27,7 @@ def look(root: httpx.Client) -> Report:
 
 
 def only(report: Report, kind: str) -> dict[str, Any]:
-    (leak,) = report["strays"]
+    (leak,) = report["leaks"]
     assert leak["kind"] == kind, leak
     return dict(leak)
 

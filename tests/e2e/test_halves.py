@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import wire
+from sandboxd.wire import messages
 
 from ..waiting import PATIENCE_S, until
 from .daemon import Daemon, leaks, run
@@ -62,7 +62,7 @@ BROKEN: dict[str, Callable[[socket.socket], object]] = {
     "half an object": raw(b'{"op": "ping", "id"'),
     "deep": raw(b"[" * 100_000),
     "a long number": raw(b'{"id": ' + b"9" * 10_000 + b"}"),
-    "too long": raw(b'"' + b"x" * wire.PACKET + b'"'),
+    "too long": raw(b'"' + b"x" * messages.PACKET + b'"'),
     "no JSON with descriptors": with_descriptors(b"garbage", 3),
     "empty": raw(b""),
     "closed": closed,

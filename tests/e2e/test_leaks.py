@@ -36,7 +36,7 @@ def test_daemon_at_work_has_no_leaks_and_reports_the_resources_of_each_session(
     with root.stream("GET", f"/session/{id}/download", params={"files": "."}) as answer:
         report = look(root)
         answer.read()
-    assert report["strays"] == [] and report["stuck"] == []
+    assert report["leaks"] == [] and report["stuck"] == []
     (slot,) = (one for one in report["slots"] if one["session"] == id)
     assert slot["uid"] == FIRST + slot["slot"] and slot["runs"] == 1
     assert slot["processes"] >= 4  # shim, init, shell, sleep
@@ -49,7 +49,7 @@ def test_process_with_a_slots_uid_and_no_run_is_killed(root: httpx.Client) -> No
         assert f"pid {planted.pid} uid {FIRST + FREE} /bin/sleep 600" in leak["identity"]
         assert leak["done"] == "killed" and 0 <= leak["age_s"] < 60
         assert planted.wait(5) == -signal.SIGKILL
-    assert look(root)["strays"] == []
+    assert look(root)["leaks"] == []
 
 
 def test_process_with_a_sessions_uid_outside_of_its_runs_is_killed_and_the_run_goes_on(
@@ -83,14 +83,14 @@ def test_dead_process_of_a_slots_uid_is_reported_and_its_slot_is_not_leased(
     with as_uid(free) as planted:
         planted.send_signal(signal.SIGKILL)
         until(lambda: Path(f"/proc/{planted.pid}/stat").read_text().split(")")[1][1] == "Z")
-        assert look(root)["strays"] == []  # its parent may be about to collect it
-        until(lambda: bool(look(root)["strays"]))
+        assert look(root)["leaks"] == []  # its parent may be about to collect it
+        until(lambda: bool(look(root)["leaks"]))
         leak = only(look(root), "process")
         assert leak["done"] == "left: it is dead and waits for its parent"
         id = session()
         slots = {one["session"]: one["slot"] for one in look(root)["slots"]}
         assert slots[id] != free
-    assert look(root)["strays"] == []
+    assert look(root)["leaks"] == []
 
 
 def slots_of(root: httpx.Client) -> dict[str, dict[str, Any]]:
@@ -196,7 +196,7 @@ def test_cgroup_of_no_run_is_removed_and_its_processes_are_killed(
         assert process.wait(5) == -signal.SIGKILL
     while any(path.exists() for path in (*planted, *(places if above else ()))):
         look(root)  # fails only in the end: each sweep removes what has become empty
-    assert look(root)["strays"] == []
+    assert look(root)["leaks"] == []
 
 
 def test_loop_device_on_an_image_that_is_not_mounted_is_detached(
@@ -210,7 +210,7 @@ def test_loop_device_on_an_image_that_is_not_mounted_is_detached(
         done = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True)
         device = done.stdout.strip()
         assert device, done.stderr
-        leaks = {one["kind"]: one for one in look(root)["strays"]}
+        leaks = {one["kind"]: one for one in look(root)["leaks"]}
         assert leaks["loop"]["identity"] == f"{device} /folders/planted/image"
         assert leaks["loop"]["done"] == "detached"
         assert leaks["folder"]["identity"] == "planted"  # without a row: reported, and left alone
@@ -218,7 +218,7 @@ def test_loop_device_on_an_image_that_is_not_mounted_is_detached(
     finally:
         shutil.rmtree(image.parent)
     left = subprocess.run(["losetup", "-j", image], capture_output=True, text=True).stdout
-    assert left == "" and look(root)["strays"] == []
+    assert left == "" and look(root)["leaks"] == []
 
 
 def test_shared_memory_segment_of_a_slots_uid_is_removed(root: httpx.Client) -> None:
@@ -247,7 +247,7 @@ def segment(number: int) -> bool:
 def test_half_made_image_is_removed_when_it_is_old(daemon: Daemon, root: httpx.Client) -> None:
     path = daemon.state / "blank" / "16777216-16.ext4.new"
     path.write_bytes(b"x")
-    assert look(root)["strays"] == [] and path.exists()  # its creation may be under way
+    assert look(root)["leaks"] == [] and path.exists()  # its creation may be under way
     os.utime(path, (time.time() - 3600,) * 2)
     assert only(look(root), "temporary")["done"] == "removed"
     assert not path.exists()
@@ -259,7 +259,7 @@ def test_trial_directory_of_a_killed_start_is_removed_when_it_is_old(
     path = daemon.state / "sandboxd-probe-killed"
     (path / "scratch").mkdir(parents=True)
     (path / "scratch.ext4").write_bytes(b"x")
-    assert look(root)["strays"] == [] and path.exists()
+    assert look(root)["leaks"] == [] and path.exists()
     os.utime(path, (time.time() - 3600,) * 2)
     used = os.open(path, os.O_RDONLY)
     fcntl.flock(used, fcntl.LOCK_EX)

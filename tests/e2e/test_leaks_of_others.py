@@ -29,7 +29,7 @@ def test_resources_of_another_daemon_with_the_same_uids_are_not_touched(
         body = {"mode": "batch", "runId": "r", "options": {"exec": "sleep 2; echo whole"}}
         http.post(f"/session/{id}", json=body)
         for _ in range(3):
-            assert look(root)["strays"] == []
+            assert look(root)["leaks"] == []
         text = ""
         body = {"mode": "continue", "runId": "r"}
         while True:
@@ -60,7 +60,7 @@ def test_session_whose_uid_another_daemon_has_at_the_start_keeps_its_files(folde
             assert refused.status_code == 503 and "another daemon" in refused.text
             assert http.post("/session", json={"image": "c"}).status_code == 201
         with unix_client(f"{folder}/api.sock") as operator:
-            assert look(operator)["strays"] == []
+            assert look(operator)["leaks"] == []
         assert mine.stop() == 0
         mine.start()
         with mine.client() as http:
@@ -84,7 +84,7 @@ def test_run_that_outlives_another_daemon_is_not_touched(
         other.process.wait()
         other.process.stdout.close()
         for _ in range(3):
-            assert look(root)["strays"] == []
+            assert look(root)["leaks"] == []
         other.start()
         with other.client() as http:
             assert http.post(f"/session/{id}/upload", files={"src": ("go", b"")}).status_code == 204
@@ -120,7 +120,7 @@ def test_leaks_command_prints_the_leaks_and_exits_with_1(
         assert "killed" in done.stdout
     with as_uid(FREE) as planted:
         done = leaks_command(daemon, "--json")
-        (leak,) = json.loads(done.stdout)["strays"]
+        (leak,) = json.loads(done.stdout)["leaks"]
         assert done.returncode == 1 and f"pid {planted.pid} " in leak["identity"]
 
 

@@ -49,7 +49,7 @@ def run(daemon: Daemon, http: httpx.Client) -> Iterator[Any]:
     yield run
     assert slots(daemon) == []
     report = http.get("/admin/leaks").json()
-    assert (report["strays"], report["slots"]) == ([], [])
+    assert (report["leaks"], report["slots"]) == ([], [])
 
 
 def text(result: Result, stream: str = "stdout") -> str:
@@ -262,7 +262,7 @@ def test_daemon_that_is_killed_leaves_nothing_after_the_next_start(
             until(lambda: not shims())
             assert slots(daemon) == []
             report = http.get("/admin/leaks").json()
-            assert (report["strays"], report["slots"]) == ([], [])
+            assert (report["leaks"], report["slots"]) == ([], [])
 
 
 def test_daemon_that_is_stopped_refuses_the_request_and_leaves_nothing(folder: Path) -> None:

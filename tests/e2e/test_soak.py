@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from sandboxd import procfs
+from sandboxd.host import procfs
 
 from .conftest import passable
 from .daemon import Daemon, run, running

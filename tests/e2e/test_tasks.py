@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sandboxd import cgroupfs
+from sandboxd.host import cgroupfs
 
 from ..http_clients import unix_client
 from ..waiting import until

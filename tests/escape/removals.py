@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.cgroupfs import GroupFiles
+from sandboxd.host.cgroupfs import GroupFiles
 from sandboxd.jail import identity, mounts, namespaces, network, rlimits, rootfs, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
 from sandboxd.jail.mounts import Bind, Mount

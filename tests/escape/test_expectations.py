@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.jail import network
 from sandboxd.shim import environment
 

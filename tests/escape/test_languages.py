@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.runtimes import load
 
 from ..needs import elsewhere

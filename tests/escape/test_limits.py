@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sandboxd import cgroup_settings
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
+from sandboxd.host import cgroup_settings
 from sandboxd.jail import rlimits
 from sandboxd.jail.cgroup import Group
 from sandboxd.model import Limits

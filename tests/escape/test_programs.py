@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.jail import seccomp
 from sandboxd.runtimes import ADDITIONAL, load
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import RootfsConfig
+from sandboxd.config.settings import RootfsConfig
 from sandboxd.jail import syscalls
 from sandboxd.warden.host_files import HostFiles
 

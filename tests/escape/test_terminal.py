@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import procfs
 from sandboxd.errors import StageError
+from sandboxd.host import procfs
 from sandboxd.jail import profile, rootfs, seccomp
 from sandboxd.jail.mounts import NOEXEC, NOSUID, Bind, Mount, Part
 from sandboxd.shim import init, terminal

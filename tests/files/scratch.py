@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sandboxd.files import helper
-from sandboxd.filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
+from sandboxd.wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 
 Files = list[tuple[str, bytes]]
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from sandboxd.files import archive
 from sandboxd.files.paths import DEPTH_MAX
-from sandboxd.filewire import pack_json, unpack
+from sandboxd.wire.file_calls import pack_json, unpack
 
 from ..effort import examples
 from .scratch import Answer, Scratch, little_memory, receive

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sandboxd.files import archive, incoming_archive, unpacking
-from sandboxd.filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 from sandboxd.warden.runs import launcher
 from sandboxd.warden.slots.scratch import INBOXES
+from sandboxd.wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 
 from .scratch import Scratch, receive
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sandboxd.files import checkpoint, exact_copy, helper
-from sandboxd.filewire import pack_json
+from sandboxd.wire.file_calls import pack_json
 
 from ..effort import examples
 from .built_tree import build, describe

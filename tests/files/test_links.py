@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from sandboxd.errors import Invalid
 from sandboxd.files import beneath, links, placement
 from sandboxd.files.links import LinkRule, real_place
-from sandboxd.filewire import pack_json
 from sandboxd.jail import syscalls
 from sandboxd.model import HOME
+from sandboxd.wire.file_calls import pack_json
 
 from ..effort import examples
 from .scratch import Scratch, receive, send_files

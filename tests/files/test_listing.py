@@ -13,7 +13,7 @@ import pytest
 
 from sandboxd.files import listing
 from sandboxd.files.listing import as_item
-from sandboxd.filewire import FILE_CHUNK, pack_json
+from sandboxd.wire.file_calls import FILE_CHUNK, pack_json
 
 from .scratch import Scratch, little_memory, receive
 from .test_upload import NOBODY

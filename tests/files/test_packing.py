@@ -15,8 +15,8 @@ import pytest
 from sandboxd.files import packing
 from sandboxd.files.archive import TarWriter
 from sandboxd.files.paths import DEPTH_MAX
-from sandboxd.filewire import PACKET_MAX
 from sandboxd.model import HOME
+from sandboxd.wire.file_calls import PACKET_MAX
 
 from .scratch import Answer, Scratch
 from .test_upload import NOBODY

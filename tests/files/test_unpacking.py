@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sandboxd.files.paths import DEPTH_MAX
-from sandboxd.filewire import pack_data, pack_json
+from sandboxd.wire.file_calls import pack_data, pack_json
 
 from .scratch import Scratch, receive
 from .test_upload import NOBODY

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from sandboxd.files import commit
 from sandboxd.files.paths import colliding, naming_file
-from sandboxd.filewire import pack_data, pack_json, unpack
 from sandboxd.jail import syscalls
+from sandboxd.wire.file_calls import pack_data, pack_json, unpack
 
 from ..effort import examples
 from .scratch import Scratch, send_files

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandboxd.filewire import FILE_CHUNK, pack_data, pack_json
+from sandboxd.wire.file_calls import FILE_CHUNK, pack_data, pack_json
 
 from .scratch import Scratch, become, receive
 

@@ -29,7 +29,7 @@ from sandboxd.api.http.route import WEBSOCKET, Nothing
 from sandboxd.api.routes import create_session, execute
 from sandboxd.api.routes.table import ROUTES
 from sandboxd.api.sessions import batch, sizes
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.errors import NotFound
 from sandboxd.model import MAY_BE_ZERO
 from sandboxd.runtimes import Runtime

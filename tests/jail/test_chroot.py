@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd import config_file
+from sandboxd.config import toml_file
 from sandboxd.errors import StageError
 from sandboxd.jail import chroot, syscalls
 from sandboxd.warden.doctor import guarantees
@@ -69,7 +69,7 @@ def hierarchy() -> Iterator[Hierarchy]:
 def test_all_is_guaranteed_and_the_mounts_outside_stay_as_they_are(
     tmp_path: Path, hierarchy: Hierarchy
 ) -> None:
-    config = config_file.load(None, state_dir="/state", slots={"first_uid": 720900, "count": 8})
+    config = toml_file.load(None, state_dir="/state", slots={"first_uid": 720900, "count": 8})
 
     def act() -> dict[str, object]:
         before = mountinfo()

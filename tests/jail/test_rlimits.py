@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.jail import rlimits
 from sandboxd.model import UNLIMITED
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.jail import rootfs
 from sandboxd.jail.mounts import NOEXEC, READ_ONLY, Bind, Directory, File, FileMount, Link
 from sandboxd.shim import environment

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sandboxd.config import STEP_LIMITS, ConsoleConfig
+from sandboxd.config.settings import STEP_LIMITS, ConsoleConfig
 from sandboxd.errors import StageError
 from sandboxd.model import Step
 from sandboxd.runs.channel import Channel

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from sandboxd.runs.channel import Channel
-from sandboxd.wire import WireError
+from sandboxd.wire.messages import WireError
 
 
 def pair() -> tuple[Channel, Channel]:

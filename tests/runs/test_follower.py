@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from sandboxd import wire
 from sandboxd.runs.channel import Channel
 from sandboxd.runs.follower import Follower, StartedRun
 from sandboxd.runs.journal import NO_POSITION
 from sandboxd.shim.control import Control, RunProgress
 from sandboxd.spool import START
+from sandboxd.wire import messages
 from tests.api.fake_shim import KEEP
 from tests.waiting import PATIENCE_S
 
@@ -117,8 +117,8 @@ def test_watch_names_console_positions_only_for_a_client_that_wants_output(tmp_p
 
     asyncio.run(follow(tmp_path, shim))
     assert seen == [{"op": "watch", "console": NO_POSITION, "journal": 0, "waiting": False}]
-    assert wire.number(seen[0] or {}, "console") == NO_POSITION  # as the shim reads it
-    assert len(wire.encode({"console": NO_POSITION})) < 100
+    assert messages.number(seen[0] or {}, "console") == NO_POSITION  # as the shim reads it
+    assert len(messages.encode({"console": NO_POSITION})) < 100
 
 
 def test_program_that_prints_without_end_does_not_cost_its_client_the_shim(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import ConsoleConfig
+from sandboxd.config.settings import ConsoleConfig
 from sandboxd.runs.cursor import CursorFile, Offset
 from sandboxd.runs.polling import PollPolicy
 from sandboxd.runs.reply import Reply

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.config import ConsoleConfig
+from sandboxd.config.settings import ConsoleConfig
 from sandboxd.errors import Invalid, QuotaExceeded, StageError, Unavailable
 from sandboxd.runs.client_calls import Input
 from sandboxd.runs.follower import Follower

@@ -12,7 +12,7 @@ from typing import Literal
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.errors import Deleted, NotFound, Unavailable
 from sandboxd.model import Step
 from sandboxd.runs.follower import Follower

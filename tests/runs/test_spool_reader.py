@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.config import ConsoleConfig
+from sandboxd.config.settings import ConsoleConfig
 from sandboxd.runs.journal import NO_POSITION
 from sandboxd.runs.polling import LIVE, POLL, PollPolicy
 from sandboxd.runs.spool_reader import SMALL, SpoolReader

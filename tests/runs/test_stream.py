@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import ConsoleConfig
+from sandboxd.config.settings import ConsoleConfig
 from sandboxd.errors import NotFound
 from sandboxd.runs.client_calls import Input
 from sandboxd.runs.polling import STREAM

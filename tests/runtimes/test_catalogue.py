@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxd.config import Config, RootfsConfig, RuntimeConfig
+from sandboxd.config.settings import Config, RootfsConfig, RuntimeConfig
 from sandboxd.errors import ConfigError, NotFound
 from sandboxd.runtimes import Description, Runtimes, load
 

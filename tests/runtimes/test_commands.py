@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Config
+from sandboxd.config.settings import Config
 from sandboxd.errors import NotFound
 from sandboxd.model import PATH, StepName
 from sandboxd.runtimes import Runtimes, load

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.config import Config, RuntimeConfig
+from sandboxd.config.settings import Config, RuntimeConfig
 from sandboxd.errors import Invalid, NotFound
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN

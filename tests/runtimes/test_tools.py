@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxd.config import RootfsConfig
+from sandboxd.config.settings import RootfsConfig
 from sandboxd.runtimes.tools import JailView, MissingTool
 
 from .tree import Entry, Tree

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from sandboxd import wire
 from sandboxd.shim import broker_socket
 from sandboxd.shim.broker_socket import BrokerSocket
+from sandboxd.wire import messages
 
 
 def test_broker_of_a_run_that_is_over_gets_no_connection_of_the_next_run(
@@ -26,12 +26,12 @@ def test_broker_of_a_run_that_is_over_gets_no_connection_of_the_next_run(
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             run.attach(theirs.detach())
-            message, fds = wire.receive(ours)
-            wire.close_all(fds)
+            message, fds = messages.receive(ours)
+            messages.close_all(fds)
             assert (message, len(fds)) == ({"listener": True}, 1)
             run.end()
             ours.setblocking(False)
-            assert wire.receive(ours) == (None, [])
+            assert messages.receive(ours) == (None, [])
         assert not selector.get_map()
         selector.close()
     run._listener.close()

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.shim.console import ConsoleCopier
 from sandboxd.spool import SEGMENT, ConsoleReader, ConsoleWriter, SpoolPosition
 

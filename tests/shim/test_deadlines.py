@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.shim import deadlines as module
 from sandboxd.shim.deadlines import FIRST_LOOK, IDLE_SHARE, LAST_LOOK, Deadlines, stands_still
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.shim.console import CHUNK, ConsoleCopier
 from sandboxd.spool import STDOUT, ConsoleWriter
 

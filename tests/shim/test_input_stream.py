@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxd import wire
 from sandboxd.shim.input_stream import InputStream
 from sandboxd.shim.stdin import Stdin
+from sandboxd.wire import messages
 
 
 class Client:
@@ -60,7 +60,7 @@ class Client:
 
     def report(self) -> tuple[int, bool, bool]:
         """The next report: taken, ended, closed."""
-        message, _ = wire.receive(self.sock)
+        message, _ = messages.receive(self.sock)
         assert message is not None
         return message["taken"], message["ended"], message["closed"]
 
@@ -97,62 +97,62 @@ def client() -> Iterator[Client]:
 def test_bytes_of_any_value_arrive_in_order(client: Client) -> None:
     stdin = client.begin()
     data = bytes(range(256)) * 8
-    client.send(wire.INPUT_DATA, data[:1000])
-    client.send(wire.INPUT_DATA, data[1000:])
+    client.send(messages.INPUT_DATA, data[:1000])
+    client.send(messages.INPUT_DATA, data[1000:])
     assert client.read(stdin) == data and client.received == 2
-    client.send(wire.INPUT_END)
+    client.send(messages.INPUT_END)
     assert client.report() == (0, False, False) and client.report() == (2048, True, False)
     assert stdin.fd is None  # a reader gets the end
 
 
 def test_program_that_does_not_read_holds_its_client_back(client: Client) -> None:
-    stdin, piece = client.begin(), b"x" * wire.INPUT_PIECE
+    stdin, piece = client.begin(), b"x" * messages.INPUT_PIECE
     sent = 0
     with pytest.raises(BlockingIOError):
         while True:
-            client.send(wire.INPUT_DATA, piece)
+            client.send(messages.INPUT_DATA, piece)
             sent += len(piece)
-    assert client.stream.taken <= 3 * wire.INPUT_PIECE  # the pipe, and one packet
-    assert len(stdin.pending) <= wire.INPUT_PIECE
+    assert client.stream.taken <= 3 * messages.INPUT_PIECE  # the pipe, and one packet
+    assert len(stdin.pending) <= messages.INPUT_PIECE
     assert len(client.read(stdin)) == sent == client.stream.taken
 
 
 def test_nothing_is_read_before_a_step_begins(client: Client) -> None:
-    client.send(wire.INPUT_DATA, b"early")
+    client.send(messages.INPUT_DATA, b"early")
     assert client.stream.taken == 0
     assert client.read(client.begin()) == b"early"
 
 
 def test_steps_share_the_input_and_no_byte_is_lost_between_them(client: Client) -> None:
     build = client.begin(is_last=False)
-    client.send(wire.INPUT_DATA, b"for the build\nfor exec\n")
+    client.send(messages.INPUT_DATA, b"for the build\nfor exec\n")
     assert os.read(build.child, 14) == b"for the build\n"
     client.end(build)
     exec = client.begin()
-    client.send(wire.INPUT_DATA, b"more\n")
+    client.send(messages.INPUT_DATA, b"more\n")
     assert client.read(exec) == b"for exec\nmore\n"
 
 
 def test_end_of_input_during_the_build_is_the_end_for_exec_too(client: Client) -> None:
     build = client.begin(is_last=False)
-    client.send(wire.INPUT_DATA, b"unread")
-    client.send(wire.INPUT_END)
+    client.send(messages.INPUT_DATA, b"unread")
+    client.send(messages.INPUT_END)
     client.end(build)
     exec = client.begin()
     assert client.read(exec) == b"unread" and exec.fd is None
 
 
 def test_new_connection_goes_on_behind_the_bytes_that_were_taken(client: Client) -> None:
-    stdin, piece = client.begin(), b"x" * wire.INPUT_PIECE
+    stdin, piece = client.begin(), b"x" * messages.INPUT_PIECE
     first = client.sock
     with pytest.raises(BlockingIOError):
         while True:
-            client.send(wire.INPUT_DATA, piece)
+            client.send(messages.INPUT_DATA, piece)
     taken = client.stream.taken
     client.connect()
     assert client.report() == (taken, False, False)
     client.serve()
-    client.send(wire.INPUT_DATA, b"tail")
+    client.send(messages.INPUT_DATA, b"tail")
     assert client.read(stdin) == b"x" * taken + b"tail"
     first.close()
 
@@ -160,11 +160,11 @@ def test_new_connection_goes_on_behind_the_bytes_that_were_taken(client: Client)
 def test_program_that_reads_no_more_gets_the_rest_dropped(client: Client) -> None:
     stdin = client.begin()
     os.dup2(os.open("/dev/null", os.O_RDONLY), stdin.child)  # the last reading end is gone
-    client.send(wire.INPUT_DATA, b"x")
+    client.send(messages.INPUT_DATA, b"x")
     assert client.report() == (0, False, False) and client.report() == (1, False, True)
     for _ in range(20):
-        client.send(wire.INPUT_DATA, b"x" * wire.INPUT_PIECE)
-    client.send(wire.INPUT_END)
+        client.send(messages.INPUT_DATA, b"x" * messages.INPUT_PIECE)
+    client.send(messages.INPUT_END)
     assert client.report()[2]
 
 
@@ -177,7 +177,7 @@ def test_end_of_the_last_step_closes_the_stream(client: Client) -> None:
 def test_end_of_an_earlier_step_does_not(client: Client) -> None:
     client.report()
     client.end(client.begin(is_last=False))
-    client.send(wire.INPUT_REPORT)
+    client.send(messages.INPUT_REPORT)
     assert client.read(client.begin()) == b""
     assert client.report() == (0, False, False)
 
@@ -198,6 +198,6 @@ def test_nonsense_from_a_client_harms_nothing(client: Client, packet: bytes) -> 
 
 def test_data_after_the_end_is_not_input(client: Client) -> None:
     client.begin()
-    client.send(wire.INPUT_END)
-    client.send(wire.INPUT_DATA, b"late")
+    client.send(messages.INPUT_END)
+    client.send(messages.INPUT_DATA, b"late")
     assert client.stream.taken == 0

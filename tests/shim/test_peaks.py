@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.cgroupfs import GroupFiles
+from sandboxd.host.cgroupfs import GroupFiles
 from sandboxd.jail.cgroup import Counters, Group
 from sandboxd.shim.peaks import FIRST_SAMPLE_S, MemorySeen, PeakSampler, peak_memory
 

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.jail.cgroup import Counters
 from sandboxd.model import Change, Limits, Usage
 from sandboxd.shim.facts import StepFacts, StorageUse, exit_code

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Config, RootfsConfig, RuntimeConfig
+from sandboxd.config.etc_names import ETC, ETC_UNCHANGED
+from sandboxd.config.settings import Config, RootfsConfig, RuntimeConfig
 from sandboxd.errors import ConfigError
-from sandboxd.etc_names import ETC, ETC_UNCHANGED
 from sandboxd.jail import shown_files, syscalls
 from sandboxd.jail.overlays import COPY
 from sandboxd.warden import host_files

@@ -6,7 +6,7 @@ import grp
 
 import pytest
 
-from sandboxd import config_file
+from sandboxd.config import toml_file
 from sandboxd.errors import ConfigError
 from sandboxd.warden.host_groups import gid_of, with_gids
 
@@ -14,7 +14,7 @@ GROUP = grp.getgrnam("daemon")
 
 
 def test_names_and_numbers_are_gids() -> None:
-    config = config_file.load(None, admin_groups=[GROUP.gr_name, "4200000"])
+    config = toml_file.load(None, admin_groups=[GROUP.gr_name, "4200000"])
     assert with_gids(config).admin_groups == (str(GROUP.gr_gid), "4200000")
 
 

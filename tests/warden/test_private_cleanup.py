@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import RESULTS_S
+from sandboxd.config.settings import RESULTS_S
 from sandboxd.warden import private_cleanup
 from sandboxd.warden.runs.cgroups import Hierarchy, own_name
 

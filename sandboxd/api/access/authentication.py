@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import AuthFailed, Forbidden, RateLimited
 from ..http.connections import mark_known
 from ..http.peer import Peer, peer_of

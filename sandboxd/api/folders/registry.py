@@ -16,7 +16,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...config_folders import FoldersConfig
+from ...config.folder_tables import FoldersConfig
 from ...errors import (
     Deleted,
     FolderExists,
@@ -34,7 +34,7 @@ from ...store import folders as table
 from ...store.database import Unwritable
 from ...store.folders import FolderRow
 from ..sessions.fair_queue import Amount
-from ..sessions.file_client import HelperPlaces
+from ..sessions.file_client import HelperPermits
 from ..sessions.registry import SessionRegistry
 from ..sessions.services import Services
 from ..sessions.warden_client import WardenClient
@@ -60,7 +60,7 @@ class Folder:
 
     row: FolderRow
     warden: WardenClient
-    helpers: HelperPlaces
+    helpers: HelperPermits
     closed: bool = False
 
     @property
@@ -120,7 +120,7 @@ class FolderRegistry:
                 _log.warning("folder %s (%s) cannot be removed: %s", row.id, row.name, error)
 
     def _add(self, row: FolderRow) -> Folder:
-        folder = Folder(row, self._warden, HelperPlaces(self._warden.file_calls, row.owner))
+        folder = Folder(row, self._warden, HelperPermits(self._services.helpers, row.owner))
         self._by_id[row.id] = folder
         return folder
 

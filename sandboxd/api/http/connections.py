@@ -1,5 +1,5 @@
-"""The bounds of all connections together: their places (places.py), the bytes of heads that are not
-complete, and the bytes in memory for clients that do not read.
+"""The bounds of all connections together: their permits (connection_permits.py), the bytes of heads
+that are not complete, and the bytes in memory for clients that do not read.
 
 A connection with a slow client is paused: nothing more is written to it. It is aborted when its
 client reads nothing for STALLED_S. And while the paused connections together hold more than
@@ -22,11 +22,11 @@ from typing import Any
 from uvicorn.server import ServerState
 
 from ... import log
-from ...config import HttpConfig
+from ...config.settings import HttpConfig
 from .body_budget import BodyBudget
+from .connection_permits import Permit, PermitBounds, Permits, source_of
 from .delivery import Delivering
 from .peer import Peer, offer_peer, peer_at
-from .places import Place, PlaceBounds, Places, source_of
 
 STALLED_S = 300.0
 
@@ -88,8 +88,8 @@ class Connections(ServerState):
         self._keyed = keyed
         self.bodies = bodies
         self._room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # runs need some as well
-        self._common, self._reserved = Places(), Places()
-        self._holders: dict[Place, Bounded] = {}
+        self._common, self._reserved = Permits(), Permits()
+        self._holders: dict[Permit, Bounded] = {}
         self._heads: OrderedDict[Bounded, int] = OrderedDict()
         self._heads_size = 0
         self._paused: dict[asyncio.Transport, tuple[int, asyncio.TimerHandle]] = {}
@@ -109,14 +109,14 @@ class Connections(ServerState):
         """Make the headers anew, whatever uvicorn wants them to be."""
         self._second, self._headers = -1, []
 
-    def _places_for(self, is_operator: bool) -> tuple[Places, PlaceBounds]:
-        """The places for peers of this kind, and their bounds.
+    def _permits_for(self, is_operator: bool) -> tuple[Permits, PermitBounds]:
+        """The permits for peers of this kind, and their bounds.
 
-        Root has places of its own at the Unix socket, so that no other client can fill them.
+        Root has permits of its own at the Unix socket, so that no other client can fill them.
         """
         reserved = self._room // RESERVED_PART
-        places = min(self.http.connections, reserved if is_operator else self._room - reserved)
-        bounds = PlaceBounds(places, self.http.source_connections, self.http.requests)
+        permits = min(self.http.connections, reserved if is_operator else self._room - reserved)
+        bounds = PermitBounds(permits, self.http.source_connections, self.http.requests)
         return self._reserved if is_operator else self._common, bounds
 
     def peer_of(self, transport: asyncio.BaseTransport) -> Peer | None:
@@ -128,34 +128,34 @@ class Connections(ServerState):
 
     def arrive(self, holder: Bounded) -> int:
         """A connection has come. Returns the HTTP status to refuse it with, else 0."""
-        places, bounds = self._places_for(holder.is_operator)
-        arrival = places.arrive(holder.source, bounds)
+        permits, bounds = self._permits_for(holder.is_operator)
+        arrival = permits.arrive(holder.source, bounds)
         if arrival.replaced:
             other = self._holders.pop(arrival.replaced)
-            other.place = None
+            other.permit = None
             other.give_way()
-        if arrival.place:
-            holder.place = arrival.place
-            self._holders[arrival.place] = holder
+        if arrival.permit:
+            holder.permit = arrival.permit
+            self._holders[arrival.permit] = holder
         return arrival.status
 
     def speak(self, holder: Bounded) -> None:
         """The connection has sent the head of a request."""
-        if holder.place:
-            self._places_for(holder.is_operator)[0].speak(holder.place)
+        if holder.permit:
+            self._permits_for(holder.is_operator)[0].speak(holder.permit)
 
     def mark_known(self, holder: Bounded, owner: str) -> None:
         """A request of `owner` on the connection was authenticated."""
-        if holder.place:
-            places, bounds = self._places_for(holder.is_operator)
-            places.mark_known(holder.place, owner, bounds)
+        if holder.permit:
+            permits, bounds = self._permits_for(holder.is_operator)
+            permits.mark_known(holder.permit, owner, bounds)
 
     def leave(self, holder: Bounded) -> None:
         """The connection is gone, or goes on as one of another protocol."""
-        if holder.place:
-            self._places_for(holder.is_operator)[0].leave(holder.place)
-            del self._holders[holder.place]
-            holder.place = None
+        if holder.permit:
+            self._permits_for(holder.is_operator)[0].leave(holder.permit)
+            del self._holders[holder.permit]
+            holder.permit = None
         self.head(holder, 0)
 
     def head(self, holder: Bounded, size: int) -> None:
@@ -195,7 +195,7 @@ class Bounded(Delivering, asyncio.Protocol):
 
     client: Any
     peer: Peer | None = None
-    place: Place | None = None
+    permit: Permit | None = None
     _all: Connections
 
     def offer(self, scope: Any) -> None:
@@ -211,7 +211,7 @@ class Bounded(Delivering, asyncio.Protocol):
 
     @property
     def source(self) -> str:
-        """The origin of the connection, which has a share of the places; "": root has no share."""
+        """The origin of the connection, which has a share of the permits; "": root has no share."""
         if self.peer:
             return "" if self.is_operator else f"uid:{self.peer.uid}"
         return source_of(self.client[0]) if self.client else _PROXY
@@ -221,7 +221,7 @@ class Bounded(Delivering, asyncio.Protocol):
         self._all.mark_known(self, owner)
 
     def give_way(self) -> None:
-        """Close the connection, whose place or memory another one needs."""
+        """Close the connection, whose permit or memory another one needs."""
         raise NotImplementedError
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -246,6 +246,6 @@ _KNOWN = "sandboxd.known"
 
 
 def mark_known(scope: MutableMapping[str, Any], owner: str) -> None:
-    """A request of `owner` was authenticated: its connection keeps its place (places.py)."""
+    """A request of `owner` was authenticated: its connection keeps its permit."""
     if tell := scope.get("extensions", {}).get(_KNOWN):
         tell(owner)

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from ... import unix_peer
+from ...host import unix_peer
 
 _KEY = "sandboxd.peer"
 

@@ -40,9 +40,9 @@ from ...errors import (
     StageError,
     Unavailable,
 )
-from ...filewire import FileWireError
 from ...store.database import Unwritable
-from ...wire import Starved, WireError
+from ...wire.file_calls import FileWireError
+from ...wire.messages import Starved, WireError
 from .responses import to_json
 
 TYPE = "https://api.backend.ai/probs/"

@@ -21,9 +21,9 @@ from typing import Any
 from prometheus_client.core import Metric
 
 from ... import log
-from ...config import Config
+from ...config.settings import Config
 from ...errors import SandboxdError
-from ...free_space import INODES_FLOOR, FreeSpace
+from ...host.free_space import INODES_FLOOR, FreeSpace
 from ...store.database import Database
 from ..sessions.warden_client import WardenClient
 from ..telemetry.metrics import Metrics, gauge, network_readings

@@ -37,6 +37,9 @@ KINDS = (
     "session", "folder",
 )  # fmt: skip
 
+OLD_KEY = "strays"
+"""The name of `leaks` in reports of versions before 0.1.0; clients may read it."""
+
 Leak = dict[str, Any]
 """kind, identity, age_s, done; one of the api's own also has slot and session."""
 
@@ -75,19 +78,19 @@ class Leaks:
         """The report of a sweep that is done now. Raises SandboxdError."""
         report, own = await self._look()
         if own:  # a session that began and ended during the sweep is in no second one
-            first, earlier = report["strays"], {leak["identity"] for leak in own}
+            first, earlier = report["leaks"], {leak["identity"] for leak in own}
             report, own = await self._look()
             own = [leak for leak in own if leak["identity"] in earlier]
-            report["strays"] = first + [one for one in report["strays"] if one not in first]
+            report["leaks"] = first + [one for one in report["leaks"] if one not in first]
         for leak in own:
             cause = None
             if leak["kind"] == "slot":
                 leak["done"], cause = await self._release(leak)
             fields = {key: leak.get(key) for key in ("kind", "identity", "age_s", "done")}
-            log.event("stray", logging.WARNING, **fields, error=cause)
-        every = report.pop("strays") + [_public(leak) for leak in own]
+            log.event("leak", logging.WARNING, **fields, error=cause)
+        every = report.pop("leaks") + [_public(leak) for leak in own]
         self._count(every, report)
-        return {"strays": every, "recent": list(self.recent), **report}
+        return {"leaks": every, OLD_KEY: every, "recent": list(self.recent), **report}
 
     async def _look(self) -> tuple[dict[str, Any], list[Leak]]:
         """The report of a sweep, and what has no row."""

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ...config import FilesConfig
+from ...config.settings import FilesConfig
 from ...errors import Invalid, NotFound, SandboxdError
 from ...model import HOME
 from ..access.parameters import NoParameters, ParameterSet, parameters, query_parameters

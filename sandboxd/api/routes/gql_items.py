@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from ...config import Config
+from ...config.settings import Config
 from ...store.keypairs import Keypair
 from ...store.sessions import SessionRow
 

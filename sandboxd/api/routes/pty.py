@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import Invalid, SandboxdError
 from ...model import STEPS, Step
 from ...runs.journal import JournalEvent

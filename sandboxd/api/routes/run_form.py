@@ -16,7 +16,7 @@ from typing import Any, Literal
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from ...config import FilesConfig
+from ...config.settings import FilesConfig
 from ...errors import Invalid, SandboxdError
 from ...model import HOME
 from ..access.parameters import (

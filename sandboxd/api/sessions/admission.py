@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import Draining, Full, Invalid, NoSpace, QuotaExceeded, RateLimited, Unavailable
-from ...host_tasks import OWN_TASKS
+from ...host.tasks import OWN_TASKS
 from ...model import GIB, MIB
 from ...runs.plan import Plan
 from ...runs.queue import RunQueue
@@ -30,8 +30,8 @@ DRAINED = "the server is being drained: nothing new begins for now"
 NOTICE_S = 1.0
 """A run that has waited longer gets a notice when it begins."""
 
-Turn = Literal["awaited", "at once", "taken"]
-"""How a run is admitted: it waits for its turn; at once or not at all; it goes on already."""
+AdmissionMode = Literal["in turn", "at once", "goes on"]
+"""How a run is admitted: it waits for its turn; at once or not at all; it goes on since before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class Admission:
         return [run for run in self.runs.queue.holders if isinstance(run, Run)]
 
     @asynccontextmanager
-    async def admit(self, owner: str, run: Run, turn: Turn) -> AsyncIterator[None]:
+    async def admit(self, owner: str, run: Run, mode: AdmissionMode) -> AsyncIterator[None]:
         """Admit a run, for as long as the `with` lasts.
 
         Raises Unavailable when the run becomes unwanted before its turn has come; the errors
@@ -263,9 +263,9 @@ class Admission:
         """
         amount = run_amount(run.plan)
         try:
-            if turn == "taken":
+            if mode == "goes on":
                 self.runs.take(run, owner, amount)
-            elif turn == "at once":
+            elif mode == "at once":
                 self.runs.reserve(run, owner, amount)
             else:
                 await self._await_turn(owner, run, amount)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import Invalid
 from ...model import STEPS, Limits, Step, StepName
 from ...runs.plan import Clamp, Plan

@@ -1,7 +1,7 @@
 """The capacity of this host: memory in all, disk space that is free now, and tasks.
 
 In a container the memory is what its cgroup may use, if that is less than the machine's, and so
-are the tasks (host_tasks.py).
+are the tasks (host/tasks.py).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import psutil
 
-from ... import host_memory
-from ...host_tasks import TaskMeter
+from ...host import memory
+from ...host.tasks import TaskMeter
 
 
 class HostCapacity:
@@ -26,7 +26,7 @@ class HostCapacity:
         self._state = state
         self._meter = meter or TaskMeter.of_daemon()
         self.tasks = self._meter.measure()
-        self.memory = host_memory.size()
+        self.memory = memory.size()
         self.free = psutil.disk_usage(state).free
 
     def refresh(self) -> None:

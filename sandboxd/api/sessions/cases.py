@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import Invalid
 from ...runs.plan import Plan
 from ...runtimes import Runtime

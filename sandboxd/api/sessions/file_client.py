@@ -1,4 +1,4 @@
-"""The api's client of a file helper: one request of filewire.py, typed.
+"""The api's client of a file helper: one request of wire/file_calls.py, typed.
 
 A helper is a process. `async with` holds it, so that it ends with the request, however the request
 ends. Each session and each folder has a bounded number of helpers, and so have all together, of
@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from ...errors import Invalid, SandboxdError, Unavailable
-from ...filewire import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
 from ...runs.channel import Channel
-from ...wire_kinds import PATH_MAX
+from ...wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
+from ...wire.kinds import PATH_MAX
 from .admission import Bounds, Reservations
 from .fair_queue import Amount
 
@@ -29,9 +29,9 @@ ALL_HELPERS_MAX = 128
 """File calls of all owners together. A helper is a process of some megabytes."""
 
 
-class HelperPlaces:
-    """The places of the helpers of one session or folder, which belongs to `owner`; `all` has the
-    places of all of them."""
+class HelperPermits:
+    """The permits of the helpers of one session or folder, which belongs to `owner`; `all` has the
+    permits of all of them."""
 
     def __init__(self, all: Reservations, owner: str) -> None:
         self._all = all
@@ -39,7 +39,7 @@ class HelperPlaces:
         self._own = asyncio.Semaphore(HELPERS_MAX)
 
     async def acquire(self, key: object) -> None:
-        """Wait for a place, which `key` has then."""
+        """Wait for a permit, which `key` has then."""
         await self._own.acquire()
         try:
             await self._all.reserve_in_turn(key, self._owner, Amount(1))
@@ -48,13 +48,13 @@ class HelperPlaces:
             raise
 
     def release(self, key: object) -> None:
-        """Give the place of `key` back."""
+        """Give the permit of `key` back."""
         self._all.release(key)
         self._own.release()
 
 
-def all_places() -> Reservations:
-    """The places of the helpers of all owners."""
+def all_helper_permits() -> Reservations:
+    """The permits of the helpers of all owners."""
     return Reservations(
         "file call", "", Bounds(Amount(ALL_HELPERS_MAX), Amount(ALL_HELPERS_MAX // 2))
     )
@@ -64,7 +64,7 @@ class FilesOwner(Protocol):
     """An owner of files: a session or a virtual folder."""
 
     @property
-    def helpers(self) -> HelperPlaces:
+    def helpers(self) -> HelperPermits:
         """The bound of its helpers."""
 
     async def open_helper(self) -> Channel:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...config import Config
-from ...config import SessionsConfig as Settings
+from ...config.settings import Config
+from ...config.settings import SessionsConfig as Settings
 from ...model import Limits
 from ...runs.journal import JournalEvent
 from ...runs.plan import Plan

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import Exists, NotFound, SandboxdError
 from ...runs.plan import Plan
 from ...runtimes import Runtimes

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...config import ConsoleConfig
+from ...config.settings import ConsoleConfig
 from ...errors import Deleted, Gone, SandboxdError
 from ...runs.plan import Plan
 from ...runs.run import Run

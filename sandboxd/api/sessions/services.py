@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from ...config import Config
+from ...config.settings import Config
 from ...runs.queue import RunQueue
 from ...store.database import Database
 from ..http.body_budget import BodyBudget
 from ..telemetry.accounting import RunAccounting
-from .admission import Admission
+from .admission import Admission, Reservations
 from .deferred_writes import DeferredWrites
 from .event_bus import EventBus
+from .file_client import all_helper_permits
 from .warden_client import WardenClient
 
 
@@ -23,6 +24,7 @@ class Services:
     deferred    the writes to the database that a full disk does not prevent
     accounting  the log lines and metrics of runs
     bodies      the memory for what clients send
+    helpers     the permits of the file helpers of all owners
     events      the bus on which sessions publish what happens to them
     queues      owner -> the run queues of sessions that have had a run since they were last asked
     """
@@ -33,6 +35,7 @@ class Services:
     accounting: RunAccounting
     deferred: DeferredWrites
     bodies: BodyBudget
+    helpers: Reservations = field(default_factory=all_helper_permits)
     events: EventBus = field(default_factory=EventBus)
     queues: dict[str, set[RunQueue]] = field(default_factory=lambda: defaultdict(set))
 

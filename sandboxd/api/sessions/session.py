@@ -28,8 +28,8 @@ from ...store import sessions as table
 from ...store.clock_jump import ClockJump
 from ...store.sessions import SessionRow
 from . import lifecycle
-from .admission import DRAINED, Turn, Waiting
-from .file_client import HelperPlaces
+from .admission import DRAINED, AdmissionMode, Waiting
+from .file_client import HelperPermits
 from .pending import PendingSession
 from .run_records import EphemeralRecords, RunRecords, plan_text
 from .sealed_memfd import sealed
@@ -62,7 +62,7 @@ class Session:
         self.row, self.ephemeral = row, ephemeral
         self.runs = RunQueue(self, services.config.console)
         self.terminals = Terminals(self, services.config.console)
-        self.helpers = HelperPlaces(services.warden.file_calls, row.owner)
+        self.helpers = HelperPermits(services.helpers, row.owner)
         self.used_at, self.requests = row.used_at, row.runs
         self.ttl = TimeToLive(row.renewed_at)
         self.closed = self.warned = False
@@ -226,12 +226,12 @@ class Session:
         self._services.queues[self.row.owner].add(self.runs)
         self._check_alive()
         started = await self.find_run(run) if run.restored else None
-        how: Turn = "taken" if started else "awaited"
+        mode: AdmissionMode = "goes on" if started else "in turn"
         if started:
             self.inputs.remove(run)
         if not (run.restored or self._services.admission.has_room(self.row.owner, run)):
             self._records.note_waiting(run)
-        async with self._services.admission.admit(self.row.owner, run, how):
+        async with self._services.admission.admit(self.row.owner, run, mode):
             yield started
 
     def _check_alive(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from ...config_network import NetworkConfig
+from ...config.network_profiles import NetworkConfig
 from ...errors import Forbidden, Invalid
 from ...model import NetworkGrant
 from ...network_hosts import parse_pattern

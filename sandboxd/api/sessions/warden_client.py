@@ -1,6 +1,6 @@
 """The api's stub of the warden: typed requests over one socket.
 
-wire_ops.OPS is the table of the requests; each reply is checked against it. Requests may overlap;
+wire.ops.OPS is the table of the requests; each reply is checked against it. Requests may overlap;
 `serve` passes each reply to its caller. The descriptors of a reply whose caller was cancelled are
 closed. The end of the socket is the end of the daemon: all requests raise Unavailable then.
 """
@@ -21,13 +21,12 @@ from typing import Any
 
 import msgspec
 
-from ... import wire
 from ...errors import Gone, Invalid, NoSpace, SandboxdError, StageError, Unavailable
 from ...model import Attachment, NetworkGrant, Step, Workspace
 from ...runs.channel import Channel
 from ...runs.follower import StartedRun
-from ...wire_ops import OPS, check_reply
-from .file_client import all_places
+from ...wire import messages
+from ...wire.ops import OPS, check_reply
 
 _log = logging.getLogger(__name__)
 _Reply = tuple[dict[str, Any], list[int]]
@@ -59,13 +58,12 @@ class LeasedSlot:
 
     def close(self) -> None:
         """The lease of a session that does not survive the daemon."""
-        wire.close_all(self.names)
+        messages.close_all(self.names)
 
 
 class WardenClient:
     """The warden at the other end of `sock`. `serve` must be running.
 
-    file_calls  the places of the file helpers of all owners
     gone   the warden has ended, and will answer nothing any more
     renew  is called with the configuration that the warden has read again
 
@@ -79,7 +77,6 @@ class WardenClient:
         self._channel = Channel(sock)
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[_Reply]] = {}
-        self.file_calls = all_places()
         self.gone = False
         self.renew: Callable[[dict[str, Any]], None] = lambda _: None
 
@@ -89,30 +86,30 @@ class WardenClient:
             while True:
                 try:
                     message, fds = await self._channel.receive_message()
-                except wire.Starved as error:
+                except messages.Starved as error:
                     self._starved(error)
                     continue
                 if message is None:
                     return
                 self._deliver(message, fds)
-        except wire.WireError as error:
+        except messages.WireError as error:
             _log.error("the warden sent a packet that is no message: %s", error)
         finally:
             self._end()
 
     def _deliver(self, message: dict[str, Any], fds: list[int]) -> None:
         if isinstance(message.get("config"), dict):  # the one message that is no reply
-            wire.close_all(fds)
+            messages.close_all(fds)
             self.renew(message["config"])
             return
-        future = self._pending.pop(wire.number(message, "id"), None)
+        future = self._pending.pop(messages.number(message, "id"), None)
         if future is None or future.done():
-            wire.close_all(fds)
+            messages.close_all(fds)
         else:
             future.set_result((message, fds))
 
-    def _starved(self, error: wire.Starved) -> None:
-        future = self._pending.pop(wire.number(error.message, "id"), None)
+    def _starved(self, error: messages.Starved) -> None:
+        future = self._pending.pop(messages.number(error.message, "id"), None)
         if future and not future.done():
             future.set_exception(error)
 
@@ -125,7 +122,7 @@ class WardenClient:
         self._pending.clear()
 
     async def _request(self, op: str, fds: Sequence[int] = (), **arguments: Any) -> _Reply:
-        """Make a request of wire_ops.OPS; the fields and descriptors of its reply."""
+        """Make a request of wire.ops.OPS; the fields and descriptors of its reply."""
         if self.gone:
             raise _warden_gone()
         began = time.monotonic()
@@ -134,7 +131,7 @@ class WardenClient:
         kind = "" if error is None else str(message.get("kind"))
         self._answered(op, time.monotonic() - began, kind)
         if error:
-            wire.close_all(descriptors)
+            messages.close_all(descriptors)
             raise error
         return reply, descriptors
 
@@ -150,7 +147,7 @@ class WardenClient:
             raise _warden_gone() from None
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and not future.exception():
-                wire.close_all(future.result()[1])
+                messages.close_all(future.result()[1])
             raise
         finally:
             self._pending.pop(id, None)
@@ -205,7 +202,7 @@ class WardenClient:
                 network=network and asdict(network),
                 workspace=workspace and asdict(workspace),
             )  # fmt: skip
-        except wire.Starved as starved:
+        except messages.Starved as starved:
             if isinstance(slot := starved.message.get("slot"), int):
                 await self.release(slot, session)
             raise Unavailable("too many descriptors are open for another session") from None
@@ -257,7 +254,7 @@ class WardenClient:
                 steps=msgspec.to_builtins(steps), environ=environ,
                 terminal=terminal, interactive=interactive, runtime=runtime,
             )  # fmt: skip
-        except wire.Starved:
+        except messages.Starved:
             if started := await self.follow(slot, session, run):
                 return replace(started, restored=False)
             raise
@@ -274,7 +271,7 @@ class WardenClient:
                     "follow", slot=slot, session=session, run=run, begun=begun
                 )
                 break
-            except wire.Starved:  # the run may be there, and must not be started once more
+            except messages.Starved:  # the run may be there, and must not be started once more
                 await asyncio.sleep(STARVED_S)
         return replace(_started(fds), restored=True) if reply["there"] else None
 
@@ -283,7 +280,7 @@ class WardenClient:
         await self._request("forget", slot=slot, session=session, runs=list(runs))
 
     async def files(self, slot: int, session: str) -> Channel:
-        """A file helper for one request, see filewire.py."""
+        """A file helper for one request, see wire/file_calls.py."""
         _, (fd,) = await self._request("files", slot=slot, session=session)
         return Channel(socket.socket(fileno=fd))
 
@@ -328,7 +325,7 @@ def _checked(
 
 def _errno(message: dict[str, Any]) -> int:
     """The error number of a refusal; 0 for one that no kernel gives."""
-    code = wire.number(message, "errno")
+    code = messages.number(message, "errno")
     return code if 0 <= code < ERRNO_MAX else 0
 
 

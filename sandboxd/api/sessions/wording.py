@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from ...config import Config
+from ...config.settings import Config
 from ...model import Step
 from ...runs.console_items import Item
 from . import sizes

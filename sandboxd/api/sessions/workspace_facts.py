@@ -9,7 +9,7 @@ from typing import TypedDict
 from ...errors import Invalid
 from ...model import Attachment, Workspace
 from ...store.sessions import SessionRow
-from ...wire_kinds import PATH_MAX
+from ...wire.kinds import PATH_MAX
 from .session import Session
 from .sizes import stored
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ... import log
-from ...config import ConsoleConfig
+from ...config.settings import ConsoleConfig
 from ...model import Limits, Outcome
 from ...runs.journal import NO_POSITION, JournalEvent
 from ...runs.run import Run

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 
-from ...config import SOCKET
+from ...config.settings import SOCKET
 from ...errors import ConfigError, Unavailable
 from .client import Client
 from .endpoint import default_endpoint, expect_answer, is_endpoint

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ... import runtimes
-from ...config import RESULTS_S, SOCKET, Config
+from ...config.settings import RESULTS_S, SOCKET, Config
 from ...errors import (
     ConfigError,
     Draining,

@@ -7,7 +7,7 @@ import pwd
 import sys
 from pathlib import Path
 
-from ...config import Config, SlotsConfig
+from ...config.settings import Config, SlotsConfig
 from ...errors import ConfigError
 from ..code_view import closed_imports, first_closed
 

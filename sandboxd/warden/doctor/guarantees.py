@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ... import protections
-from ...config import Config
+from ...config.settings import Config
 from ...errors import ConfigError
 from ...model import Guarantee
 from ...protections.protection import HostGuarantee

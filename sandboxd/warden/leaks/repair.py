@@ -12,8 +12,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from ...host.pidfds import await_ends, open_pidfd, send
 from ...jail import syscalls
-from ...pidfds import await_ends, open_pidfd, send
 from ..doctor import trial_directory
 from ..slots import images, reclaim
 from ..slots.host_resources import status_of

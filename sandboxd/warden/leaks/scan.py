@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from ... import cgroupfs, procfs
+from ...host import cgroupfs, procfs
 from ..doctor import trial_directory
 from ..slots.host_resources import loops, objects, processes
 from .rule import SlotDirectory, Survey, Temporary

@@ -186,13 +186,13 @@ class Sweep:
         """Reply to every request for a sweep."""
         for leak in reported:
             log.event(
-                "stray", logging.WARNING, kind=leak.kind, identity=leak.identity,
+                "leak", logging.WARNING, kind=leak.kind, identity=leak.identity,
                 age_s=leak.age_s, done=leak.done,
             )  # fmt: skip
         # Directories that were deleted since the survey are left out: the api would report leaks.
         state = self._warden.state_dir
         report = {
-            "strays": [_entry(leak) for leak in reported],
+            "leaks": [_entry(leak) for leak in reported],
             "slots": _slots(self._warden.expected(), resources),
             "kept": [
                 asdict(one)

@@ -23,10 +23,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ... import log, wire
-from ...config import STEP_LIMITS
+from ... import log
+from ...config.settings import STEP_LIMITS
 from ...errors import StageError
 from ...model import MIB
+from ...wire import messages
 from ..doctor.checks import broker_uid
 from ..interpreter import Interpreter
 from ..runs import run_directory
@@ -141,7 +142,7 @@ class BrokerLink:
         if isinstance(counts := message.get("counts"), dict):
             self._own = _flat(counts)
         elif isinstance(lost := message.get("lost"), dict):
-            self._lose(str(lost.get("session")), wire.number(lost, "run"))
+            self._lose(str(lost.get("session")), messages.number(lost, "run"))
 
     def close(self) -> None:
         """End the broker, and start none any more."""
@@ -199,10 +200,10 @@ class BrokerLink:
 
 def _flat(counts: dict[str, Any]) -> dict[str, int]:
     """The counts in a message of the broker, as far as they are such."""
-    flat = {"open": wire.number(counts, "open")}
+    flat = {"open": messages.number(counts, "open")}
     for part in ("outcomes", "bytes"):
         table = counts.get(part)
         if isinstance(table, dict):
             for key in list(table)[:OUTCOMES_MAX]:
-                flat[f"{part}.{str(key)[:32]}"] = wire.number(table, key)
+                flat[f"{part}.{str(key)[:32]}"] = messages.number(table, key)
     return flat

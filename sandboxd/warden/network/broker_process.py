@@ -22,8 +22,8 @@ import stat
 from typing import Any
 
 from ... import crash, log
-from ...config_file import from_table
-from ...config_network import NetworkConfig, SecretConfig
+from ...config.network_profiles import NetworkConfig, SecretConfig
+from ...config.toml_file import from_table
 from ...errors import StageError
 from ...jail import daemon_filters, identity, seccomp, syscalls
 from ...jail.cgroup import Group

@@ -76,7 +76,7 @@ def _find_shims(adoption: Adoption, runs: Set[int]) -> None:
     """Sort the runs of the slot into those of `runs` that go on, and those that are over. The
     directories of runs that are not in `runs` are removed."""
     slot = adoption.slot
-    run_directory.remove_spares(slot.path)
+    run_directory.remove_set_aside(slot.path)
     for run in run_directory.numbers(slot.path):
         path = slot.run_path(run)
         group = run_directory.group(path)

@@ -1,4 +1,4 @@
-"""The dispatcher of the api's requests: receives, checks by wire_ops.OPS, calls the act, replies.
+"""The dispatcher of the api's requests: receives, checks by wire.ops.OPS, calls the act, replies.
 
 The acts are grouped by subject; each has the name of its request and takes the arguments by name:
 
@@ -23,9 +23,10 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ... import log, wire
+from ... import log
 from ...errors import SandboxdError, StageError, Unavailable
-from ...wire_ops import NUMBER, OPS, Request, RequestChecker
+from ...wire import messages
+from ...wire.ops import NUMBER, OPS, Request, RequestChecker
 from .replies import PendingReply, Result
 
 Act = Callable[..., Result | None]
@@ -59,13 +60,13 @@ class Dispatcher:
         """Receive one request and carry it out; False when the api has closed its end, or has sent
         a packet that is no message."""
         try:
-            message, fds = wire.receive(self._sock)
-        except wire.Starved as error:
+            message, fds = messages.receive(self._sock)
+        except messages.Starved as error:
             starved = Unavailable("too many descriptors are open to receive those of a request")
             self._reply(error.message).refuse(starved)
             return True
-        except (OSError, wire.WireError) as error:
-            self.broken = isinstance(error, wire.WireError)
+        except (OSError, messages.WireError) as error:
+            self.broken = isinstance(error, messages.WireError)
             log.event("api.nonsense", logging.ERROR, error=str(error))
             return False
         if message is None:
@@ -73,7 +74,7 @@ class Dispatcher:
         try:
             self._carry_out(message, fds)
         finally:
-            wire.close_all(fds)
+            messages.close_all(fds)
         return True
 
     def _carry_out(self, message: dict[str, Any], fds: list[int]) -> None:

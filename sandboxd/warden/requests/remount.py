@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from ...errors import StageError
-from ...free_space import FreeSpace
+from ...host.free_space import FreeSpace
 from ...model import GIB, MIB
 from ..shared_resources import Resources
 from ..slots.leases import Slot

@@ -1,7 +1,7 @@
 """Replies to the api's requests: the result of an act, or the error that it raised.
 
 Most acts return a `Result`. An act that takes its time gets a `PendingReply` instead, which it
-sends when its background job has ended (wire_ops.OPS, `later`).
+sends when its background job has ended (wire.ops.OPS, `later`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-from ... import wire
 from ...errors import Invalid, SandboxdError, StageError, Unavailable
+from ...wire import messages
 
 ERROR_MAX = 2000
 """Characters of an error in a reply. It may quote the request, and a reply must fit a packet."""
@@ -20,7 +20,7 @@ ERROR_MAX = 2000
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Fields and descriptors of a reply, as wire_ops.OPS names them. Sending closes these."""
+    """Fields and descriptors of a reply, as wire.ops.OPS names them. Sending closes these."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     descriptors: list[int] = field(default_factory=list)
@@ -53,9 +53,9 @@ class PendingReply:
         try:
             # The api may have ended: the loop sees that by the api's exit status.
             with contextlib.suppress(OSError):
-                wire.send(self._sock, {"id": self._number} | fields, descriptors)
+                messages.send(self._sock, {"id": self._number} | fields, descriptors)
         finally:
-            wire.close_all(descriptors)
+            messages.close_all(descriptors)
 
 
 def refusal(error: SandboxdError) -> dict[str, Any]:

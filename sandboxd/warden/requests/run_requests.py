@@ -6,16 +6,16 @@ import contextlib
 from collections.abc import Callable, Set
 from dataclasses import replace
 
-from ... import wire
 from ...errors import Unavailable
 from ...jail.cgroup import Group
 from ...jail.stage import stage
 from ...model import ConsoleBounds, Limits, Step, most, within_files
 from ...shim.run_spec import RunSpec
+from ...wire import messages
 from ..runs import run_directory, slot_group
+from ..runs.emptied_directories import EmptiedDirectories
 from ..runs.entries import Entries
 from ..runs.jail_entry import Shim, Tenancy
-from ..runs.spare_directories import SpareDirectories
 from ..runs.worker import Worker
 from ..shared_resources import Resources
 from ..slots.leases import RunShare, Slot
@@ -39,7 +39,7 @@ class RunRequests:
     the run to the broker. `directories` are those of forgotten runs."""
 
     def __init__(
-        self, resources: Resources, entries: Entries, directories: SpareDirectories,
+        self, resources: Resources, entries: Entries, directories: EmptiedDirectories,
         add: Callable[[Worker], None], link: Callable[[Slot, int], None],
     ) -> None:  # fmt: skip
         self._resources = resources
@@ -78,7 +78,7 @@ class RunRequests:
             undo.callback(run_directory.remove, path)
             files = run_directory.make(leased, run, stack)
             followers = run_directory.followers(path)
-            undo.callback(wire.close_all, followers)
+            undo.callback(messages.close_all, followers)
             spec = RunSpec(
                 slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
                 files.console, files.journal, files.listener, leased.lock.fileno(), stdin,

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..background import reported
 from ..job_process import JobSpec
-from ..runs.spare_directories import empty_runs
+from ..runs.emptied_directories import empty_runs
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.provision import provision

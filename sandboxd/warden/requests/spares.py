@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from ... import log
-from ...free_space import INODES_FLOOR, FreeSpace
+from ...host.free_space import INODES_FLOOR, FreeSpace
 from ..background import BackgroundJobs, failure
 from ..shared_resources import Resources
 from ..slots.leases import Slot

@@ -16,9 +16,11 @@ import os
 import time
 from collections.abc import Callable
 
-from ... import log, procfs, wire
+from ... import log
 from ...errors import StageError
-from ...free_space import INODES_FLOOR, FreeSpace
+from ...host import procfs
+from ...host.free_space import INODES_FLOOR, FreeSpace
+from ...wire import messages
 from .. import cursor_files
 from ..background import BackgroundJobs
 from ..job_process import Done
@@ -157,7 +159,7 @@ class Teardown:
         except StageError as error:  # no process can be made
             self._emptied(slot, Remains([str(error)], []))
         finally:
-            wire.close_all(folders)
+            messages.close_all(folders)
 
     def _ending(self, slot: Slot) -> Done:
         """The end of a background job that reclaims `slot`."""

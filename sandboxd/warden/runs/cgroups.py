@@ -18,7 +18,7 @@ which programs want to read; shims move to
 the delegated group as systemd sees it, in its own hierarchy, which has no controller. That is a v2
 hierarchy where systemd has one (its hybrid mode), else the v1 hierarchy `name=systemd`.
 
-Reading and writing of the files is cgroupfs.py's.
+Reading and writing of the files is host/cgroupfs.py's.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 
-from ... import cgroupfs, log, procfs
-from ...cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
+from ... import log
 from ...errors import StageError
+from ...host import cgroupfs, procfs
+from ...host.cgroupfs import V1_CONTROLLERS, V2_CONTROLLERS
 from ...jail.cgroup import SLOT_GROUP, Group
 from ...jail.mounts import make_directory
 from ...jail.stage import expect, stage

@@ -24,8 +24,9 @@ import selectors
 import time
 from collections.abc import Callable, Iterator
 
-from ... import host_memory, log
+from ... import log
 from ...errors import StageError
+from ...host import memory
 from ...jail.enter import Jail
 from ...jail.stage import stage
 from ...shim import main as shim
@@ -61,9 +62,9 @@ TRIES = 2
 """Prepared entries that are tried for one order."""
 
 
-def warm_max(memory: int) -> int:
-    """How many entries may be warm in a daemon with so much memory."""
-    return max(1, min(WARM_MAX, memory // WARM_SHARE // WARM_SIZE))
+def warm_max(total: int) -> int:
+    """How many entries may be warm where memory has so many bytes in `total`."""
+    return max(1, min(WARM_MAX, total // WARM_SHARE // WARM_SIZE))
 
 
 class Entries:
@@ -95,7 +96,7 @@ class Entries:
         self._refill_at = 0.0
         self.size = 0
         self.warm_s = 0.0
-        self._memory = host_memory.size()
+        self._memory = memory.size()
         self._look_at = 0.0
         self._is_short = False
         self.warm_max = warm_max(self._memory)
@@ -277,7 +278,7 @@ class Entries:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             with contextlib.suppress(OSError, ValueError):  # then as before
-                self._is_short = host_memory.available() < self._memory // SHORT_SHARE
+                self._is_short = memory.available() < self._memory // SHORT_SHARE
         return self._is_short
 
     def _remove(self, entry: JailEntry) -> None:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ...host.pidfds import await_ends, open_pidfd
 from ...jail.cgroup import Group
-from ...pidfds import await_ends, open_pidfd
 from .worker import Worker
 
 PAUSE_S = 0.0005

@@ -22,9 +22,9 @@ import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ... import wire
 from ...jail.cgroup import Group
 from ...shim.run_spec import ORDER
+from ...wire import messages
 from ..slots.leases import Slot
 
 State = Literal["preparing", "prepared", "ordered", "claimed", "warm", "gone"]
@@ -107,15 +107,15 @@ class JailEntry:
         """Take in a message of the entry, if there is one; False when the entry has ended, or when
         no message of that kind can come now."""
         try:
-            message, fds = wire.receive(self.sock)
+            message, fds = messages.receive(self.sock)
         except BlockingIOError:
             return True
-        except (OSError, wire.WireError):
+        except (OSError, messages.WireError):
             return False
         kind = next(iter(message), "") if message else ""
         if self.shim is None and len(fds) == 1:
-            return self._receive_first(kind, wire.number(message or {}, kind), fds[0])
-        wire.close_all(fds)
+            return self._receive_first(kind, messages.number(message or {}, kind), fds[0])
+        messages.close_all(fds)
         if (self.state, kind) not in (("claimed", "warm"), ("ordered", "claimed")):
             return False
         self.become("warm" if kind == "warm" else "claimed")
@@ -139,7 +139,7 @@ class JailEntry:
 
     def order(self, message: dict[str, Any], fds: list[int]) -> None:
         """Send the order of a run. Raises OSError when the entry has ended."""
-        wire.send(self.sock, message, fds, ORDER)
+        messages.send(self.sock, message, fds, ORDER)
         self.become("ordered")
 
     def acknowledged(self) -> Shim | None:

@@ -13,7 +13,7 @@ import stat
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ... import filewire, log
+from ... import log
 from ...errors import StageError
 from ...files import helper
 from ...files.placement import is_placed_in_part, recover
@@ -22,6 +22,7 @@ from ...jail import identity, syscalls
 from ...jail.mounts import WRITABLE, FolderMount, attach
 from ...jail.stage import stage
 from ...model import HOME
+from ...wire import file_calls
 from ..fork import fork
 from ..slots.scratch import INBOXES
 
@@ -54,7 +55,7 @@ def start_helper(view: HelperView, root: str) -> tuple[int, int]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, filewire.IN_FLIGHT)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, file_calls.IN_FLIGHT)
         keep = [theirs.fileno(), view.root, *(folder.source for folder in view.folders)]
         pid = fork(keep, lambda: _help(view, theirs, root))
         return pid, ours.detach()
@@ -67,7 +68,7 @@ def _help(view: HelperView, sock: socket.socket, root: str) -> NoReturn:
     try:
         places = _confine(view, root)
     except StageError as error:
-        sock.send(filewire.pack_json({"ok": False, "kind": "fault", "error": str(error)}))
+        sock.send(file_calls.pack_json({"ok": False, "kind": "fault", "error": str(error)}))
         os._exit(1)
     try:
         helper.serve(sock, *places)

@@ -15,8 +15,8 @@ An empty console beside an empty journal belongs to a run that never began: its 
 and may still be started.
 
 The directory of a run that is forgotten serves a later run of the session, if not many wait: it
-gets another name and is emptied (spare_directories.py). That takes a third of the time of a removal
-and a new directory.
+gets another name and is emptied (emptied_directories.py). That takes a third of the time of a
+removal and a new directory.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ... import unix_peer, wire
 from ...errors import StageError
+from ...host import unix_peer
 from ...jail import syscalls
 from ...jail.cgroup import Group
 from ...jail.stage import stage
+from ...wire import messages
 from .. import cursor_files
 from ..slots.leases import SETUP_S, Slot
 
@@ -47,7 +48,8 @@ JOURNAL_ROOM = 64 * 1024
 CONNECT_S = 2.0
 
 _FILES = ("console", "journal", "cursor")
-_SPARE = "spare-"
+_SET_ASIDE = "set-aside-"
+_SET_ASIDE_BEFORE = "spare-"  # by a daemon of an earlier version
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ def make(slot: Slot, run: int, stack: contextlib.ExitStack) -> RunFiles:
     """The directory of a new run. Raises StageError; then the caller removes what is there."""
     path = slot.run_path(run)
     with stage("run directory"):
-        if slot.spare_runs:
-            os.rename(slot.spare_runs.pop(), path)
+        if slot.emptied_runs:
+            os.rename(slot.emptied_runs.pop(), path)
         else:
             os.mkdir(path, 0o700)
         # Not O_TRUNC, which would free the room that an emptied file has (ftruncate(2)).
@@ -161,23 +163,24 @@ def remove(path: str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def remove_spares(slot_path: str) -> None:
-    """Remove the emptied directories that an earlier daemon has left."""
-    for spare in Path(slot_path, "runs").glob(f"{_SPARE}*"):
-        shutil.rmtree(spare, ignore_errors=True)
+def remove_set_aside(slot_path: str) -> None:
+    """Remove the directories that an earlier daemon has set aside."""
+    for path in Path(slot_path, "runs").iterdir():
+        if path.name.startswith((_SET_ASIDE, _SET_ASIDE_BEFORE)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def set_aside(slot: Slot, run: int) -> str | None:
     """Take the directory of a run that is over away from its number; its new path, for `empty`.
     None: there is none. The name has the session: the slot may get another one meanwhile."""
-    path, spare = slot.run_path(run), f"{slot.path}/runs/{_SPARE}{slot.session}-{run}"
+    path, aside = slot.run_path(run), f"{slot.path}/runs/{_SET_ASIDE}{slot.session}-{run}"
     cursor_files.remove(path)
     try:
-        os.rename(path, spare)
+        os.rename(path, aside)
     except OSError:  # there is none, or the disk takes no changes
         remove(path)
         return None
-    return spare
+    return aside
 
 
 def empty(paths: Iterable[str], room: int) -> list[str]:
@@ -187,10 +190,10 @@ def empty(paths: Iterable[str], room: int) -> list[str]:
     This waits for the disk: a file system that is mounted with `discard` frees no block before the
     disk has taken that in (ext4(5)).
     """
-    spares: list[str] = []
+    emptied: list[str] = []
     for path in paths:
         try:
-            if len(spares) >= room:
+            if len(emptied) >= room:
                 raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
             for name in _FILES:
                 if os.path.getsize(f"{path}/{name}"):  # else it has its room already
@@ -200,8 +203,8 @@ def empty(paths: Iterable[str], room: int) -> list[str]:
         except (OSError, StageError):
             shutil.rmtree(path, ignore_errors=True)
         else:
-            spares.append(path)
-    return spares
+            emptied.append(path)
+    return emptied
 
 
 def living(path: str, uid: int) -> tuple[int, int] | None:
@@ -231,7 +234,7 @@ def send(path: str, message: dict[str, Any], fd: int) -> None:
     if sock is None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     with sock:
-        wire.send(sock, message, [fd])
+        messages.send(sock, message, [fd])
 
 
 def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:

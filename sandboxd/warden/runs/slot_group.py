@@ -26,10 +26,10 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ... import cgroup_settings
-from ...cgroup_settings import UNLIMITED
-from ...cgroupfs import GroupFiles
 from ...errors import StageError
+from ...host import cgroup_settings
+from ...host.cgroup_settings import UNLIMITED
+from ...host.cgroupfs import GroupFiles
 from ...jail.cgroup import PERIOD_US, SOCKETS_SHARE
 from ...jail.stage import expect, stage
 from ...model import MIB

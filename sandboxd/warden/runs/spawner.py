@@ -34,8 +34,9 @@ import sys
 import zlib
 from typing import Any
 
-from ... import crash, procfs, wire
+from ... import crash
 from ...errors import StageError
+from ...host import procfs
 from ...jail import enter, namespaces, overlays, rootfs, syscalls
 from ...jail.chroot import own_mounts
 from ...jail.descriptors import close_others
@@ -44,6 +45,7 @@ from ...jail.overlays import HostView, Source
 from ...jail.rootfs import RootPlan
 from ...jail.seccomp import Filter
 from ...shim import main as shim
+from ...wire import messages
 from .. import inherited
 from ..fork import be_child
 
@@ -174,7 +176,7 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
     sys.meta_path.clear()
     gc.collect()
     gc.freeze()
-    wire.send(sock, {"ready": STAMP})
+    messages.send(sock, {"ready": STAMP})
     while True:
         for fd, _ in poll.poll():
             if fd in entries:
@@ -182,7 +184,7 @@ def _serve(sock: socket.socket, jail: Jail) -> None:
                 os.close(fd)
                 _collect(entries.pop(fd), sock)
                 continue
-            message, ends = wire.receive(sock)
+            message, ends = messages.receive(sock)
             if message is None:
                 return
             for end in ends:
@@ -228,4 +230,4 @@ def _collect(pid: int, sock: socket.socket) -> None:
     """Collect an entry that has ended."""
     _, status = os.waitpid(pid, 0)
     if fault := crash.fault(os.waitstatus_to_exitcode(status)):
-        wire.send(sock, {"crashed": pid, "signal": fault})
+        messages.send(sock, {"crashed": pid, "signal": fault})

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ... import log, wire
+from ... import log
+from ...wire import messages
 from ..interpreter import Interpreter
 from . import spawner
 from .jail_entry import JailEntry
@@ -67,7 +68,7 @@ class SpawnerLink:
 
     def _hear(self, message: dict[str, Any]) -> None:
         if "crashed" in message:
-            self._crashed(wire.number(message, "crashed"), str(message.get("signal")))
+            self._crashed(messages.number(message, "crashed"), str(message.get("signal")))
         elif message.get("ready") == spawner.STAMP:
             self.is_ready = True
         else:

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ... import cgroupfs, procfs
+from ...host import cgroupfs, procfs
 from ...jail.cgroup import RUN_GROUP
 from . import images
 

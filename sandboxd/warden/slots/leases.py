@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ... import log
-from ...config import SlotsConfig
+from ...config.settings import SlotsConfig
 from ...errors import Invalid, Unavailable
 from ...jail.cgroup import Group
 from ...model import Attachment, Limits, NetworkGrant, Workspace
@@ -69,8 +69,8 @@ class Slot:
     bounds     the identity of its group, with memory in bytes and CPU quota in microseconds, as
                this daemon has last written them
     forgotten  runs whose directory is to be emptied when they are over
-    spare_runs emptied directories of such runs, which wait for a run
-    spares_due those that a job is emptying now (runs/spare_directories.py)
+    emptied_runs emptied directories of such runs, which wait for a run
+    emptied_due those that a job is emptying now (runs/emptied_directories.py)
     suspect    its scratch was mounted while the disk was full
     folders    the virtual folders that its session sees
     idmap      a user namespace that maps their files to the slot's uid; None without folders
@@ -90,8 +90,8 @@ class Slot:
     shares: dict[int, RunShare] = field(default_factory=dict)
     bounds: tuple[tuple[int, ...], int, int] | None = None
     forgotten: set[int] = field(default_factory=set)
-    spare_runs: list[str] = field(default_factory=list)
-    spares_due: int = 0
+    emptied_runs: list[str] = field(default_factory=list)
+    emptied_due: int = 0
     suspect: bool = False
     folders: tuple[Attachment, ...] = ()
     idmap: int | None = None

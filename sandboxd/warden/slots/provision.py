@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ...config import ScratchConfig
+from ...config.settings import ScratchConfig
 from ...jail.stage import stage
 from . import flush
 from .leases import commit

@@ -27,8 +27,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from ... import log, procfs
+from ... import log
 from ...errors import StageError
+from ...host import procfs
 from . import flush, images, uid_processes
 from .host_resources import loops, objects, processes
 

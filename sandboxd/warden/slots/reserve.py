@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ...free_space import FreeSpace
+from ...host.free_space import FreeSpace
 
 FILES, SIZE = 16, 256 << 10
 """Files, and bytes of each: about twice the need of a start."""

@@ -15,7 +15,7 @@ import contextlib
 import os
 import tempfile
 
-from ...config import ScratchConfig
+from ...config.settings import ScratchConfig
 from ...jail import syscalls
 from ...jail.mounts import clone
 from ...jail.stage import stage

@@ -17,7 +17,7 @@ import stat
 import time
 from pathlib import Path
 
-from ...config import Config
+from ...config.settings import Config
 from ...errors import ConfigError
 from ..code_view import first_closed
 from ..doctor.checks import api_uid

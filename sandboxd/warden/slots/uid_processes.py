@@ -12,9 +12,9 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from ... import procfs
 from ...errors import StageError
-from ...pidfds import await_ends, open_pidfd, send
+from ...host import procfs
+from ...host.pidfds import await_ends, open_pidfd, send
 
 END_S = 10.0
 """How long a process that was sent a SIGKILL may take to end."""

@@ -29,8 +29,8 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from ... import procfs, unix_peer
 from ...errors import Invalid, StageError, Unavailable
+from ...host import procfs, unix_peer
 from ...jail import idmap, syscalls
 from ...jail.idmap import Ids
 from ...jail.mounts import IDMAP, WRITABLE, FolderMount, clone

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from sandboxd.host_tasks import TaskMeter
+from sandboxd.host.tasks import TaskMeter
 
 from ..bench import Bench, timed_ms
 from ..connection import Connection

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import config_file
-from sandboxd.config import SlotsConfig
+from sandboxd.config import toml_file
+from sandboxd.config.settings import SlotsConfig
 from sandboxd.errors import ConfigError
 from sandboxd.warden import code_view, startup
 from sandboxd.warden.doctor import checks
@@ -71,7 +71,7 @@ def test_slots_in_a_subordinate_range_are_refused(
 def test_address_that_the_network_reaches_is_refused_without_authentication(
     listen: str, auth: str | None, message: str
 ) -> None:
-    loaded = config_file.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
+    loaded = toml_file.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
     with pytest.raises(ConfigError, match=message):
         startup._check_listen(loaded)
 
@@ -80,13 +80,13 @@ def test_address_that_the_network_reaches_is_refused_without_authentication(
 def test_address_that_only_this_host_reaches_is_accepted_without_authentication(
     listen: str,
 ) -> None:
-    startup._check_listen(config_file.load(None, listen=[listen], auth="none"))
+    startup._check_listen(toml_file.load(None, listen=[listen], auth="none"))
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
 @pytest.mark.parametrize("auth", [None, "keypair"])
 def test_any_address_is_accepted_with_keypairs(listen: str, auth: str | None) -> None:
-    startup._check_listen(config_file.load(None, listen=[listen], auth=auth))
+    startup._check_listen(toml_file.load(None, listen=[listen], auth=auth))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sandboxd import config_file
-from sandboxd.config import Config, RequireConfig
+from sandboxd.config import toml_file
+from sandboxd.config.settings import Config, RequireConfig
 from sandboxd.errors import ConfigError, StageError
 from sandboxd.jail import identity, network, rlimits, seccomp, syscalls
 from sandboxd.jail.cgroup import Group
@@ -31,7 +31,7 @@ UID = 719999
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Config:
-    return config_file.load(None, state_dir=str(tmp_path), slots={"first_uid": 720900, "count": 8})
+    return toml_file.load(None, state_dir=str(tmp_path), slots={"first_uid": 720900, "count": 8})
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_resource_that_has_gone_since_the_scan_is_no_leak(tmp_path: Path, there:
     def reply(report: int | None) -> None:
         assert report is not None
         text = os.pread(report, 1 << 20, 0)
-        reports.append([leak["kind"] for leak in json.loads(text)["strays"]])
+        reports.append([leak["kind"] for leak in json.loads(text)["leaks"]])
 
     sweep.ask(reply)
     jobs.finish(SURVEY)

@@ -12,15 +12,15 @@ from typing import Any, cast
 
 import pytest
 
-from sandboxd import wire
-from sandboxd.config import Config
-from sandboxd.config_network import NetworkConfig, ProfileConfig
+from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
+from sandboxd.config.settings import Config
 from sandboxd.model import NetworkGrant
 from sandboxd.warden.network.broker_link import RESTART_S, BrokerLink
 from sandboxd.warden.runs import run_directory
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.warden.shared_resources import Resources
 from sandboxd.warden.slots.leases import Slot
+from sandboxd.wire import messages
 
 NETWORK = NetworkConfig({"packages": ProfileConfig(("index.example:443",))})
 
@@ -36,7 +36,7 @@ class FakeSlot:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.spare_runs: list[str] = []
+        self.emptied_runs: list[str] = []
 
     def run_path(self, _: int) -> str:
         return str(self._folder)
@@ -88,12 +88,12 @@ class FakeSpec:
     network = NETWORK
 
 
-def messages(sock: socket.socket) -> list[dict[str, Any]]:
+def arrived(sock: socket.socket) -> list[dict[str, Any]]:
     taken = []
     with contextlib.suppress(BlockingIOError):
         while True:
-            message, fds = wire.receive(sock)
-            wire.close_all(fds)
+            message, fds = messages.receive(sock)
+            messages.close_all(fds)
             assert message
             taken.append(message)
     return taken
@@ -109,18 +109,18 @@ def test_link_that_finds_the_socket_of_the_broker_full_is_made_again(
     link = linked(slot, warden)
     with contextlib.suppress(BlockingIOError):
         while True:
-            wire.send(warden, {"ping": True})
+            messages.send(warden, {"ping": True})
     link.link(slot, 1)
-    assert all(message == {"ping": True} for message in messages(broker))
+    assert all(message == {"ping": True} for message in arrived(broker))
     link.maintain()
-    assert messages(broker) == []
+    assert arrived(broker) == []
     assert link.due_in() == RESTART_S
     now[0] += RESTART_S
     link.maintain()
-    assert messages(broker) == [{"link": LINK}]
+    assert arrived(broker) == [{"link": LINK}]
     now[0] += RESTART_S
     link.maintain()
-    assert messages(broker) == []
+    assert arrived(broker) == []
 
 
 def test_link_that_the_broker_could_not_take_is_made_again_and_that_of_an_ended_run_is_not(
@@ -132,4 +132,4 @@ def test_link_that_the_broker_could_not_take_is_made_again_and_that_of_an_ended_
         link._hear({"lost": {"session": "s", "run": run}})
         now[0] += RESTART_S
         link.maintain()
-        assert messages(broker) == links
+        assert arrived(broker) == links

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sandboxd import wire
 from sandboxd.errors import Invalid, StageError
 from sandboxd.warden.requests.dispatcher import Dispatcher, acts_of
 from sandboxd.warden.requests.replies import PendingReply, Result
-from sandboxd.wire_ops import OPS
+from sandboxd.wire import messages
+from sandboxd.wire.ops import OPS
 
 SESSION = "00000000-0000-4000-8000-000000000001"
 FILES = {"op": "files", "id": 5, "slot": 1, "session": SESSION}
@@ -31,9 +31,9 @@ class Conversation:
 
     def ask(self, message: dict[str, Any], *fds: int) -> tuple[dict[str, Any], list[int]]:
         """The reply to `message`."""
-        wire.send(self.api, message, list(fds))
+        messages.send(self.api, message, list(fds))
         assert self.dispatcher.serve_one()
-        reply, descriptors = wire.receive(self.api)
+        reply, descriptors = messages.receive(self.api)
         assert reply is not None
         return reply, descriptors
 
@@ -52,7 +52,7 @@ def test_result_is_sent_with_its_descriptors_which_are_closed(conversation: Conv
     conversation.act = lambda **_: Result(descriptors=[os.memfd_create("x")])
     reply, fds = conversation.ask(FILES)
     assert reply == {"id": 5, "ok": True} and len(fds) == 1
-    wire.close_all(fds)
+    messages.close_all(fds)
 
 
 def test_act_gets_checked_arguments_by_name(conversation: Conversation) -> None:
@@ -116,18 +116,18 @@ def test_request_that_takes_its_time_is_answered_when_it_is_done(
 ) -> None:
     pending: list[PendingReply] = []
     conversation.act = lambda reply, **_: pending.append(reply)
-    wire.send(conversation.api, FILES | {"op": "release", "id": 1})
+    messages.send(conversation.api, FILES | {"op": "release", "id": 1})
     assert conversation.dispatcher.serve_one()
     conversation.act = lambda **_: Result({"vitals": {}})
     assert conversation.ask({"op": "ping", "id": 2})[0]["id"] == 2
     pending[0].finish(StageError("release", "left"))
-    reply, _ = wire.receive(conversation.api)
+    reply, _ = messages.receive(conversation.api)
     assert reply is not None and (reply["id"], reply["stage"]) == (1, "release")
 
 
 def test_reply_to_an_api_that_has_ended_closes_its_descriptors(conversation: Conversation) -> None:
     conversation.act = lambda **_: Result(descriptors=[os.memfd_create("x")])
-    wire.send(conversation.api, FILES)
+    messages.send(conversation.api, FILES)
     conversation.api.shutdown(socket.SHUT_RD)
     assert conversation.dispatcher.serve_one()
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from sandboxd import procfs, wire
 from sandboxd.errors import Invalid, StageError
+from sandboxd.host import procfs
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.requests.folder_requests import FolderRequests
 from sandboxd.warden.requests.replies import PendingReply
 from sandboxd.warden.slots import flush, images
 from sandboxd.warden.slots.leases import Slot
+from sandboxd.wire import messages
 
 from ...sandbox import BareWarden
 from ...waiting import Patience
@@ -65,7 +66,7 @@ class Work:
     def reply(self) -> dict[str, Any]:
         """The next reply, after all jobs have ended."""
         self.finish()
-        message, _ = wire.receive(self.ours)
+        message, _ = messages.receive(self.ours)
         assert message is not None
         return message
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from sandboxd.config import STEP_LIMITS, Config, RuntimeConfig
+from sandboxd.config.settings import STEP_LIMITS, Config, RuntimeConfig
 from sandboxd.errors import ConfigError, Invalid, StageError, Unavailable
 from sandboxd.model import STEPS
 from sandboxd.shim.run_spec import RunSpec
 from sandboxd.warden.runs import run_directory
+from sandboxd.warden.runs.emptied_directories import EmptiedDirectories
 from sandboxd.warden.runs.entries import Entries
 from sandboxd.warden.runs.jail_entry import Shim
-from sandboxd.warden.runs.spare_directories import SpareDirectories
 from sandboxd.warden.shared_resources import compile_filters
 
 from ...sandbox import Sandbox
@@ -123,7 +123,7 @@ def test_forgotten_run_loses_its_directory_when_it_is_over(sandbox: Sandbox) -> 
     slot.runs[3] = 1  # as if it were not over
     sandbox.warden.request("forget", **sandbox.name, runs=[1, 3, 99])
     assert run_directory.numbers(slot.path) == [2, 3]
-    SpareDirectories(sandbox.warden.jobs).ended(slot, 3)
+    EmptiedDirectories(sandbox.warden.jobs).ended(slot, 3)
     assert run_directory.numbers(slot.path) == [2]
 
 

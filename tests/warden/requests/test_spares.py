@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import ScratchConfig
+from sandboxd.config.settings import ScratchConfig
 from sandboxd.errors import Invalid
-from sandboxd.free_space import FreeSpace
+from sandboxd.host.free_space import FreeSpace
 from sandboxd.jail import syscalls
 from sandboxd.warden.leaks.rule import SlotDirectory, Survey, leaks
 from sandboxd.warden.leaks.scan import survey

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import cgroupfs
-from sandboxd.cgroupfs import V1_CONTROLLERS
 from sandboxd.errors import StageError
+from sandboxd.host import cgroupfs
+from sandboxd.host.cgroupfs import V1_CONTROLLERS
 from sandboxd.warden.runs.cgroups import Hierarchy
 
 DELEGATED = "system.slice/runs.service"

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxd import host_memory, wire
+from sandboxd.host import memory
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs import entries
 from sandboxd.warden.runs.entries import Entries, warm_max
 from sandboxd.warden.runs.jail_entry import JailEntry, Shim, Tenancy
 from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.uid_lease import UidLease
+from sandboxd.wire import messages
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ class Claimed:
             self.claimed.append(entry)
 
     def rest(self, number: int) -> None:
-        wire.send(self.claimed[number].end, {"warm": 1})
+        messages.send(self.claimed[number].end, {"warm": 1})
         for key, _ in self.selector.select(0):
             key.data()
 
@@ -76,7 +77,7 @@ def test_warm_jails_go_while_the_host_is_short_of_memory(
     stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     available = 1 << 60
-    monkeypatch.setattr(host_memory, "available", lambda: available)
+    monkeypatch.setattr(memory, "available", lambda: available)
     monkeypatch.setattr(entries, "LOOK_S", 0.0)
     runs = Claimed([tenancy(number) for number in range(4)], stack)
     runs.rest(0)
@@ -96,7 +97,7 @@ def test_warm_jails_go_while_the_host_is_short_of_memory(
 def test_memory_is_looked_at_only_while_jails_are_warm(
     stack: contextlib.ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_memory, "available", lambda: 1 << 60)
+    monkeypatch.setattr(memory, "available", lambda: 1 << 60)
     runs = Claimed([tenancy(1)], stack)
     assert runs.entries.due_in() is None
     runs.rest(0)

@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from sandboxd import cgroupfs
+from sandboxd.host import cgroupfs
 from sandboxd.jail.cgroup import Group
 from sandboxd.warden.runs import group_removal
 from sandboxd.warden.runs.cgroups import Hierarchy

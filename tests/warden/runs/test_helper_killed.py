@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from sandboxd.files import placement
-from sandboxd.filewire import PACKET_MAX, pack_data, pack_json
-from sandboxd.filewire import unpack as unpack_packet
 from sandboxd.warden.runs.worker import Worker
+from sandboxd.wire.file_calls import PACKET_MAX, pack_data, pack_json
+from sandboxd.wire.file_calls import unpack as unpack_packet
 
 from ...files.trees import File, directory, identities, link, tar
 from ...sandbox import Sandbox

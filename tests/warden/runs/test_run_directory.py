@@ -13,11 +13,11 @@ from sandboxd.jail.cgroup import Group
 from sandboxd.warden import cursor_files
 from sandboxd.warden.background import BackgroundJobs
 from sandboxd.warden.runs import run_directory
-from sandboxd.warden.runs.spare_directories import SPARES_MAX, SpareDirectories
+from sandboxd.warden.runs.emptied_directories import EMPTIED_MAX, EmptiedDirectories
 from sandboxd.warden.slots.leases import Slot
 from sandboxd.warden.uid_lease import UidLease
 
-SPARE = "spare-session-"
+ASIDE = "set-aside-session-"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def names(slot: Slot) -> set[str]:
     return set(os.listdir(f"{slot.path}/runs"))
 
 
-class Directories(SpareDirectories):
+class Directories(EmptiedDirectories):
     """Those of a warden without a loop."""
 
     def __init__(self) -> None:
@@ -85,14 +85,14 @@ def test_forgotten_run_leaves_nothing_for_the_run_that_gets_its_directory(
     inode = complete(slot, 1).stat().st_ino
     directories.forget(slot, [1])
     directories.finish()
-    assert names(slot) == {SPARE + "1"} and run_directory.numbers(slot.path) == []
-    files = Path(slot.path, "runs", SPARE + "1").iterdir()
+    assert names(slot) == {ASIDE + "1"} and run_directory.numbers(slot.path) == []
+    files = Path(slot.path, "runs", ASIDE + "1").iterdir()
     assert {file.read_text() for file in files} == {"", "{}"}
     path = make(slot, 2)
     assert path.stat().st_ino == inode and names(slot) == {"2"}
     assert run_directory.group(str(path)).dirs == {}  # until the groups of this run are noted
     assert all(path.joinpath(name).read_bytes() == b"" for name in ("console", "journal", "cursor"))
-    assert not slot.spare_runs
+    assert not slot.emptied_runs
 
 
 def test_loop_frees_no_disk_itself_and_gives_no_run_a_directory_that_is_not_empty(
@@ -101,9 +101,9 @@ def test_loop_frees_no_disk_itself_and_gives_no_run_a_directory_that_is_not_empt
     complete(slot, 1)
     directories.forget(slot, [1])
     assert run_directory.numbers(slot.path) == []
-    assert Path(slot.path, "runs", SPARE + "1", "console").stat().st_size
+    assert Path(slot.path, "runs", ASIDE + "1", "console").stat().st_size
     inode = make(slot, 2).stat().st_ino
-    assert inode != Path(slot.path, "runs", SPARE + "1").stat().st_ino
+    assert inode != Path(slot.path, "runs", ASIDE + "1").stat().st_ino
     directories.finish()
     assert make(slot, 3).stat().st_ino != inode and names(slot) == {"2", "3"}
 
@@ -116,20 +116,20 @@ def test_run_that_goes_on_is_emptied_when_it_is_over(slot: Slot, directories: Di
     assert (path / "journal").stat().st_size
     directories.ended(slot, 1)
     directories.finish()
-    assert names(slot) == {SPARE + "1"} and not slot.forgotten
+    assert names(slot) == {ASIDE + "1"} and not slot.forgotten
 
 
 @pytest.mark.parametrize("together", [True, False])
 def test_no_more_than_a_bounded_number_of_directories_wait(
     slot: Slot, directories: Directories, together: bool
 ) -> None:
-    runs = range(1, SPARES_MAX + 4)
+    runs = range(1, EMPTIED_MAX + 4)
     for run in runs:
         complete(slot, run)
     for batch in [runs] if together else [[run] for run in runs]:
         directories.forget(slot, batch)
     directories.finish()
-    assert len(names(slot)) == len(slot.spare_runs) == SPARES_MAX and not slot.spares_due
+    assert len(names(slot)) == len(slot.emptied_runs) == EMPTIED_MAX and not slot.emptied_due
 
 
 def test_directory_that_is_not_complete_is_removed(slot: Slot, directories: Directories) -> None:
@@ -137,7 +137,7 @@ def test_directory_that_is_not_complete_is_removed(slot: Slot, directories: Dire
     os.mkdir(slot.run_path(2))
     directories.forget(slot, [1, 2, 3])
     directories.finish()
-    assert names(slot) == set() and not slot.spare_runs
+    assert names(slot) == set() and not slot.emptied_runs
 
 
 def test_next_daemon_removes_the_directories_that_wait(
@@ -147,5 +147,6 @@ def test_next_daemon_removes_the_directories_that_wait(
     complete(slot, 2)
     directories.forget(slot, [1])
     directories.finish()
-    run_directory.remove_spares(slot.path)
+    Path(slot.path, "runs", "spare-session-3").mkdir()  # of an earlier version
+    run_directory.remove_set_aside(slot.path)
     assert names(slot) == {"2"}

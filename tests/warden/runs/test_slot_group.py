@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from sandboxd.cgroupfs import GroupFiles
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
+from sandboxd.host.cgroupfs import GroupFiles
 from sandboxd.jail.cgroup import PERIOD_US, Group
 from sandboxd.model import MIB
 from sandboxd.warden.runs import slot_group

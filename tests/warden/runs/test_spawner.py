@@ -57,7 +57,7 @@ def test_host_that_cannot_be_looked_at_leaves_no_plan(monkeypatch: pytest.Monkey
     def fail(path: str) -> str:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr("sandboxd.procfs.read", fail)
+    monkeypatch.setattr("sandboxd.host.procfs.read", fail)
     assert _planned(JAIL).plan is None
 
 

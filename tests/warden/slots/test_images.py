@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import procfs
-from sandboxd.config import ScratchConfig
+from sandboxd.config.settings import ScratchConfig
 from sandboxd.errors import StageError
+from sandboxd.host import procfs
 from sandboxd.jail import syscalls
 from sandboxd.warden.slots import flush, images, reclaim, scratch
 from sandboxd.warden.slots.host_resources import Loop, loops

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import procfs
-from sandboxd.config import SlotsConfig
+from sandboxd.config.settings import SlotsConfig
 from sandboxd.errors import Invalid, Unavailable
+from sandboxd.host import procfs
 from sandboxd.warden.slots import uid_processes
 from sandboxd.warden.slots.leases import Slot, Slots, commit
 from sandboxd.warden.slots.reclaim import Remains, reclaim

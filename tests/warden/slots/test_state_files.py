@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Config, SlotsConfig
+from sandboxd.config.settings import Config, SlotsConfig
 from sandboxd.errors import ConfigError
 from sandboxd.warden.slots import state_directory, state_files
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ....config import Config
+from ....config.settings import Config
 from ...runs.cgroups import Hierarchy
 
 

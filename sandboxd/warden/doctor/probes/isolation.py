@@ -11,8 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from .... import wire
-from ....config import STEP_LIMITS
+from ....config.settings import STEP_LIMITS
 from ....errors import StageError
 from ....jail import identity, namespaces, network, overlays, rlimits, rootfs, seccomp, syscalls
 from ....jail.cgroup import Group
@@ -23,6 +22,7 @@ from ....jail.shown_files import Selection
 from ....jail.stage import expect, stage
 from ....shim import launch
 from ....shim.denied_calls import DeniedCalls
+from ....wire import messages
 from ...host_files import make_view
 from ...uid_lease import UidLease, lease_uid
 from ..trial import Trial, attempt
@@ -155,7 +155,7 @@ def filter(_: ProbeContext) -> str:
     def filtered() -> str:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
         listener = seccomp.apply(compiled.program)
-        wire.send(theirs, {}, [listener])
+        messages.send(theirs, {}, [listener])
         os.close(listener)
         seccomp.verify()
         return ""
@@ -164,7 +164,7 @@ def filter(_: ProbeContext) -> str:
     trial = Trial({"seccomp": filtered})
     theirs.close()
     with ours:
-        fds = wire.receive(ours)[1]
+        fds = messages.receive(ours)[1]
     if fds:
         denied = DeniedCalls(fds[0], compiled.refused)
         while not denied.answer() and time.monotonic() < deadline and not trial.is_over():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ....config import STEP_LIMITS
+from ....config.settings import STEP_LIMITS
 from ....errors import StageError
 from ....jail.cgroup import INIT_TASKS, Group
 from ....jail.stage import expect

@@ -6,10 +6,10 @@ import os
 import time
 from pathlib import Path
 
-from .... import cgroupfs
 from ....errors import StageError
-from ....free_space import FreeSpace
-from ....host_tasks import OWN_TASKS, TaskMeter
+from ....host import cgroupfs
+from ....host.free_space import FreeSpace
+from ....host.tasks import OWN_TASKS, TaskMeter
 from ....model import GIB, MIB
 from ...host_limits import file_max
 from .. import checks

@@ -1,7 +1,7 @@
 """The configuration as one frozen value, Config. Every default of sandboxd is in this file and
 in those of the tables that it imports.
 
-A configuration file (config_file.py) may set any field below. Its tables have the names of the
+A configuration file (toml_file.py) may set any field below. Its tables have the names of the
 fields: [limits.exec], [scratch], [runtimes.NAME] and so on.
 """
 
@@ -12,10 +12,10 @@ import functools
 import os
 from dataclasses import dataclass, field
 
+from ..model import GIB, MIB, UNLIMITED, Limits
 from . import etc_names
-from .config_folders import FoldersConfig, WorkspacesConfig
-from .config_network import NetworkConfig
-from .model import GIB, MIB, UNLIMITED, Limits
+from .folder_tables import FoldersConfig, WorkspacesConfig
+from .network_profiles import NetworkConfig
 
 STATE_DIR = "/var/lib/sandboxd"
 SOCKET = "/run/sandboxd/api.sock"
@@ -237,7 +237,7 @@ class HttpConfig:
                         which the Unix socket has a quarter for itself
     source_connections  open connections from one address
     requests            requests of one owner at one time, open streams included; as many
-                        connections of an owner keep their places (api/http/places.py)
+                        connections of an owner keep their permits (api/http/connection_permits.py)
     bodies              bytes of JSON bodies, WebSocket messages, inputs of waiting runs and output
                         of cases in memory, of all clients together; one owner may use half of them
     """
@@ -286,7 +286,7 @@ class RuntimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings of the daemon. See config_file.load."""
+    """All settings of the daemon. See toml_file.load."""
 
     listen: tuple[str, ...] = (f"unix:{SOCKET}",)
     state_dir: str = STATE_DIR

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .errors import ConfigError, Invalid
-from .model import GIB, NetworkGrant
-from .network_hosts import HostPattern, parse_pattern
+from ..errors import ConfigError, Invalid
+from ..model import GIB, NetworkGrant
+from ..network_hosts import HostPattern, parse_pattern
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)

@@ -13,7 +13,7 @@ import pytest
 
 from sandboxd.api.sessions import file_client
 from sandboxd.api.sessions.admission import Reservations
-from sandboxd.api.sessions.file_client import FileClient, HelperPlaces, all_places
+from sandboxd.api.sessions.file_client import FileClient, HelperPermits, all_helper_permits
 from sandboxd.errors import SandboxdError, Unavailable
 from sandboxd.runs.channel import Channel
 
@@ -24,7 +24,7 @@ class Files:
     """A session, whose helpers do nothing."""
 
     def __init__(self, all: Reservations, owner: str) -> None:
-        self.helpers = HelperPlaces(all, owner)
+        self.helpers = HelperPermits(all, owner)
         self.opened = 0
 
     async def open_helper(self) -> Channel:
@@ -72,7 +72,7 @@ async def waits(files: Files) -> bool:
 
 @in_loop
 async def test_owner_of_many_file_calls_leaves_half_of_the_helpers_to_others() -> None:
-    all = all_places()
+    all = all_helper_permits()
     async with AsyncExitStack() as stack:
         for _ in range(ALL // 2):
             await opened(stack, Files(all, "attacker"))
@@ -83,7 +83,7 @@ async def test_owner_of_many_file_calls_leaves_half_of_the_helpers_to_others() -
 
 @in_loop
 async def test_owner_would_take_all_helpers_without_a_share() -> None:
-    all = all_places()
+    all = all_helper_permits()
     all.queue.owner = all.queue.total
     async with AsyncExitStack() as stack:
         for _ in range(ALL):
@@ -93,7 +93,7 @@ async def test_owner_would_take_all_helpers_without_a_share() -> None:
 
 @in_loop
 async def test_call_beyond_the_total_waits_for_a_place_and_gets_it() -> None:
-    all = all_places()
+    all = all_helper_permits()
     async with AsyncExitStack() as stack:
         first = await opened(stack, Files(all, "one"))
         for owner in ("one", "two", "two"):
@@ -114,7 +114,7 @@ async def test_call_that_gets_no_place_in_time_is_refused_and_takes_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(file_client, "TURN_S", 0.01)
-    all = all_places()
+    all = all_helper_permits()
     files = Files(all, "two")
     async with AsyncExitStack() as stack:
         for owner in ("one", "one", "two", "two"):
@@ -129,7 +129,7 @@ async def test_call_that_gets_no_place_in_time_is_refused_and_takes_none(
 
 @in_loop
 async def test_helper_that_does_not_start_gives_its_place_back() -> None:
-    all = all_places()
+    all = all_helper_permits()
     files = Files(all, "one")
 
     async def fail() -> Channel:

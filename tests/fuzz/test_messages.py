@@ -15,7 +15,6 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd import wire
 from sandboxd.api.sessions.warden_client import LeasedSlot, WardenClient
 from sandboxd.errors import SandboxdError
 from sandboxd.runs.channel import Channel
@@ -24,7 +23,8 @@ from sandboxd.shim.input_stream import InputStream
 from sandboxd.shim.terminal import typed
 from sandboxd.warden.requests.dispatcher import Act, Dispatcher
 from sandboxd.warden.requests.replies import PendingReply, Result
-from sandboxd.wire_ops import OPS, Op
+from sandboxd.wire import messages
+from sandboxd.wire.ops import OPS, Op
 
 from ..wire_values import VALID
 from .values import changed, effort, encoded, objects, packets, small_effort, values
@@ -71,23 +71,23 @@ def send(sock: socket.socket, packet: bytes, kinds: list[str]) -> None:
     try:
         socket.send_fds(sock, [packet], fds) if fds else sock.send(packet)
     finally:
-        wire.close_all(fds)
+        messages.close_all(fds)
 
 
 def received(sock: socket.socket) -> list[dict[str, Any]]:
     """The messages that have come, without their descriptors."""
     sock.setblocking(False)
-    messages = []
+    arrived = []
     try:
         while True:
-            message, fds = wire.receive(sock)
-            wire.close_all(fds)
+            message, fds = messages.receive(sock)
+            messages.close_all(fds)
             if message is None:
                 break
-            messages.append(message)
+            arrived.append(message)
     except (BlockingIOError, ConnectionError):
         pass
-    return messages
+    return arrived
 
 
 # -- api -> warden
@@ -130,15 +130,15 @@ def test_warden_answers_each_message_of_a_hostile_api_once_and_survives(
     with socket_pair() as (api, warden):
         accepted: list[str] = []
         dispatcher = Dispatcher(warden, recording_acts(accepted))
-        messages, goes_on = 0, True
+        served, goes_on = 0, True
         for packet, kinds in sent:
             if not goes_on:
                 break
             send(api, packet, kinds)
             goes_on = dispatcher.serve_one()
-            messages += goes_on
+            served += goes_on
         replies = received(api)
-        assert len(replies) == messages
+        assert len(replies) == served
         assert sum(reply["ok"] for reply in replies) == len(accepted)
         for reply in replies:
             assert reply["ok"] or {"id", "error", "kind"} <= reply.keys()
@@ -182,7 +182,7 @@ def test_reply_of_a_warden_gone_mad_is_a_result_or_an_error_of_sandboxd(
         client = WardenClient(api)
         serving = asyncio.create_task(client.serve())
         call = asyncio.create_task(CALLS[name](client))
-        while not (await asyncio.to_thread(warden.recv, wire.PACKET)):
+        while not (await asyncio.to_thread(warden.recv, messages.PACKET)):
             pass
         send(warden, packet, kinds)
         warden.shutdown(socket.SHUT_WR)
@@ -226,7 +226,7 @@ def test_control_socket_of_a_shim_survives_any_packet(
     handled: list[dict[str, Any]] = []
 
     def handle(message: dict[str, Any], fds: list[int]) -> None:
-        wire.close_all(fds)
+        messages.close_all(fds)
         handled.append(message)
 
     selector = selectors.DefaultSelector()
@@ -258,8 +258,8 @@ def test_fields_of_a_message_to_a_shim_are_read_as_what_they_shall_be(
     message: dict[str, Any],
 ) -> None:
     for key in message:
-        assert isinstance(wire.number(message, key), int)
-        assert isinstance(wire.text(message, key), bytes)
+        assert isinstance(messages.number(message, key), int)
+        assert isinstance(messages.text(message, key), bytes)
     assert isinstance(typed(message), bytes)
 
 
@@ -270,7 +270,7 @@ def test_streamed_input_survives_any_packet(sent: list[bytes]) -> None:
         stream = InputStream(selector, lambda: None, closed=True)
         stream.attach(shim.detach())
         for packet in sent:
-            api.send(packet[: wire.INPUT_PIECE + 1])
+            api.send(packet[: messages.INPUT_PIECE + 1])
             _turn(selector)
         reports = received(api)
         assert reports and all({"taken", "ended", "closed"} == one.keys() for one in reports)
@@ -288,11 +288,11 @@ def test_channel_gives_messages_or_an_end_for_any_packets(sent: list[bytes]) -> 
         try:
             while True:
                 message, fds = await channel.receive_message()
-                wire.close_all(fds)
+                messages.close_all(fds)
                 if message is None:
                     return
                 assert isinstance(message, dict)
-        except wire.WireError:
+        except messages.WireError:
             pass
         finally:
             channel.close()
@@ -309,7 +309,7 @@ def test_channel_gives_messages_or_an_end_for_any_packets(sent: list[bytes]) -> 
 def test_message_survives_the_round_trip(message: dict[str, Any]) -> None:
     with socket_pair() as (one, other):
         try:
-            wire.send(one, message)
-        except (wire.WireError, UnicodeEncodeError):
+            messages.send(one, message)
+        except (messages.WireError, UnicodeEncodeError):
             return
-        assert repr(wire.receive(other)[0]) == repr(json.loads(json.dumps(message)))
+        assert repr(messages.receive(other)[0]) == repr(json.loads(json.dumps(message)))

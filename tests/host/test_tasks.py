@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import cgroupfs, host_tasks
-from sandboxd.config import Config
-from sandboxd.host_tasks import HostTasks, TaskBound, TaskMeter
+from sandboxd.config.settings import Config
+from sandboxd.host import cgroupfs, tasks
+from sandboxd.host.tasks import HostTasks, TaskBound, TaskMeter
 from sandboxd.model import STEPS
 from sandboxd.warden.host_limits import within_host
 
@@ -23,7 +23,7 @@ KERNEL = {
 def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The files of a kernel, which a test may change."""
     files = dict(KERNEL)
-    monkeypatch.setattr(host_tasks, "_file", lambda path: files.get(path, ""))
+    monkeypatch.setattr(tasks, "_file", lambda path: files.get(path, ""))
     return files
 
 
@@ -76,7 +76,7 @@ def test_group_that_is_gone_is_left_out(tmp_path: Path) -> None:
 
 def test_host_that_shows_nothing_bounds_nothing(kernel: dict[str, str]) -> None:
     kernel.clear()
-    assert TaskMeter().measure().free == host_tasks.NO_BOUND
+    assert TaskMeter().measure().free == tasks.NO_BOUND
 
 
 def test_more_tasks_than_the_bound_leave_none(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_groups_are_those_of_the_daemon_and_of_its_runs_and_all_above(
     mounts = {controller: f"{tmp_path}/{name}" for controller, name in points.items()}
     monkeypatch.setattr(cgroupfs, "mounts", lambda: mounts)
     monkeypatch.setattr(cgroupfs, "paths_of", lambda: own)
-    assert host_tasks.task_groups(delegated) == [f"{tmp_path}/{path}" for path in groups]
+    assert tasks.task_groups(delegated) == [f"{tmp_path}/{path}" for path in groups]
 
 
 def bounded(most: int) -> HostTasks:

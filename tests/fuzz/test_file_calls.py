@@ -15,13 +15,13 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.api.routes.files import opened
-from sandboxd.api.sessions.file_client import FileClient, HelperPlaces, all_places
+from sandboxd.api.sessions.file_client import FileClient, HelperPermits, all_helper_permits
 from sandboxd.errors import SandboxdError, Unavailable
 from sandboxd.files import helper, placement
-from sandboxd.filewire import FILE_CHUNK, FileWireError, pack_data, unpack
 from sandboxd.runs.channel import Channel
+from sandboxd.wire.file_calls import FILE_CHUNK, FileWireError, pack_data, unpack
 
-from .test_wire import socket_pair
+from .test_messages import socket_pair
 from .values import changed, effort, encoded, packets, small_effort
 
 UPLOAD = "0" * 32
@@ -163,7 +163,7 @@ class HostileFiles:
     """The owner of files whose helper is the other end of a socket."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.helpers = HelperPlaces(all_places(), "owner")
+        self.helpers = HelperPermits(all_helper_permits(), "owner")
         self._sock = sock
 
     async def open_helper(self) -> Channel:

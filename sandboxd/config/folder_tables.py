@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .model import GIB
+from ..model import GIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 All sockets are SOCK_SEQPACKET, so a packet is a message. Three conversations use this module.
 
-api -> warden (one socketpair, made before the api drops root): the table of requests is `OPS`, in
-wire_ops.py.
+api -> warden (one socketpair, made before the api drops root): the table of requests is `OPS`
+in ops.py.
 
 api -> shim (the control socket of one run):
 
@@ -37,7 +37,7 @@ api <-> shim (the socket of a terminal; the terminal ends when either side close
     The shim's messages are {"out"}, what the terminal shows, in base64, and {"dropped"}, bytes of
     input for which there was no room.
 
-The protocol of the file helper is at the top of filewire.py.
+The protocol of the file helper is at the top of file_calls.py.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import SandboxdError
+from ..errors import SandboxdError
 
 PACKET = 192 * 1024
 """Bytes of one packet at most; below the kernel's default socket buffer of 208 KiB."""

@@ -14,10 +14,10 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from . import config_rules
-from .config import Config
-from .errors import ConfigError
-from .model import UNLIMITED
+from ..errors import ConfigError
+from ..model import UNLIMITED
+from . import value_rules
+from .settings import Config
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def load(path: str | None, **overrides: Any) -> Config:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
     table |= {key: value for key, value in overrides.items() if value is not None}
     config = _build(Config, table, "")
-    config_rules.check(config)
+    value_rules.check(config)
     return typing.cast(Config, config)
 
 
@@ -49,7 +49,7 @@ def from_table(table: dict[str, Any]) -> Config:
     Raises ConfigError.
     """
     config = _build(Config, table, "")
-    config_rules.check(config)
+    value_rules.check(config)
     return typing.cast(Config, config)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import host_memory
+from sandboxd.host import memory
 
 MIB = 1 << 20
 
@@ -14,12 +14,12 @@ MIB = 1 << 20
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files of cgroups of a container."""
-    monkeypatch.setattr(host_memory, "ROOT", str(tmp_path))
+    monkeypatch.setattr(memory, "ROOT", str(tmp_path))
     return tmp_path
 
 
 def test_host_without_limits_has_the_memory_of_the_machine(root: Path) -> None:
-    assert 0 < host_memory.available() < host_memory.size()
+    assert 0 < memory.available() < memory.size()
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_container_has_what_its_limit_leaves(
     for name, value in zip(names, (8 * MIB, 5 * MIB), strict=True):
         (root / folder / name).write_text(f"{value}\n")
     (root / folder / "memory.stat").write_text(f"anon 1\n{cache} {2 * MIB}\nfile 7\n")
-    assert host_memory.size() == 8 * MIB
-    assert host_memory.available() == 5 * MIB
+    assert memory.size() == 8 * MIB
+    assert memory.available() == 5 * MIB
 
 
 def test_container_without_a_limit_has_the_memory_of_the_machine(root: Path) -> None:
     (root / "memory.max").write_text("max\n")
     (root / "memory.current").write_text("1\n")
-    assert host_memory.available() > 8 * MIB
+    assert memory.available() > 8 * MIB

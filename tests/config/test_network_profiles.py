@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.config import Config
-from sandboxd.config_file import from_table, load
-from sandboxd.config_network import HOSTS_MAX, NetworkConfig
+from sandboxd.config.network_profiles import HOSTS_MAX, NetworkConfig
+from sandboxd.config.settings import Config
+from sandboxd.config.toml_file import from_table, load
 from sandboxd.errors import ConfigError
 from sandboxd.model import NetworkGrant
 

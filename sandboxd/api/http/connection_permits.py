@@ -1,13 +1,13 @@
-"""The places of connections: the rule that says which connection may come, and which one has to go
+"""The permits of connections: the rule that says which connection may come, and which one has to go
 for it. No I/O.
 
-The clients of one kind have a number of places, and an address has a share of them. When they are
-short, a newcomer gets the place of another connection, in this order, the oldest first:
+The clients of one kind have a number of permits, and an address has a share of them. When they are
+short, a newcomer gets the permit of another connection, in this order, the oldest first:
 
     SILENT    it has not sent the head of a request yet
     STRANGER  it has sent requests, and none was authenticated
 
-A connection that has carried an authenticated request is KNOWN and keeps its place, up to a number
+A connection that has carried an authenticated request is KNOWN and keeps its permit, up to a number
 of connections of one owner. A newcomer is refused only where all others are KNOWN. An address that
 has used up its share pays with its own connections.
 """
@@ -33,22 +33,22 @@ _YIELDING = (Rank.SILENT, Rank.STRANGER)
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceBounds:
-    """The bounds of the places for clients of one kind.
+class PermitBounds:
+    """The bounds of the permits for clients of one kind.
 
-    places  connections
-    source  connections of one address
-    owner   connections of one owner that keep their places
+    permits  connections
+    source   connections of one address
+    owner    connections of one owner that keep their permits
     """
 
-    places: int
+    permits: int
     source: int
     owner: int
 
 
 @dataclass(eq=False, slots=True)
-class Place:
-    """The place of one connection. Root's connections to the Unix socket have no `source`."""
+class Permit:
+    """The permit of one connection. Root's connections to the Unix socket have no `source`."""
 
     source: str
     rank: Rank = Rank.SILENT
@@ -57,19 +57,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """The answer to a newcomer: its place and the one that it replaces, or the status of HTTP that
+    """The answer to a newcomer: its permit and the one that it replaces, or the status of HTTP that
     refuses it."""
 
-    place: Place | None = None
-    replaced: Place | None = None
+    permit: Permit | None = None
+    replaced: Permit | None = None
     status: int = 0
 
 
-_Queue = OrderedDict[Place, None]  # a dict would need a long search for its first item
+_Queue = OrderedDict[Permit, None]  # a dict would need a long search for its first item
 
 
-class Places:
-    """The places for clients of one kind."""
+class Permits:
+    """The permits for clients of one kind."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -81,66 +81,66 @@ class Places:
     def __len__(self) -> int:
         return self._count
 
-    def arrive(self, source: str, bounds: PlaceBounds) -> Arrival:
+    def arrive(self, source: str, bounds: PermitBounds) -> Arrival:
         """A connection from `source` has come."""
         replaced = None
         if source and self._sources[source] >= bounds.source:
             replaced = _oldest(self._yielding_of.get(source, {}))
             if replaced is None:
                 return Arrival(status=429)
-        elif self._count >= bounds.places:
+        elif self._count >= bounds.permits:
             replaced = _oldest(self._yielding)
             if replaced is None:
                 return Arrival(status=503)
         if replaced:
             self.leave(replaced)
-        place = Place(source)
+        permit = Permit(source)
         self._count += 1
         self._sources[source] += 1
-        self._enqueue(place)
-        return Arrival(place, replaced)
+        self._enqueue(permit)
+        return Arrival(permit, replaced)
 
-    def speak(self, place: Place) -> None:
+    def speak(self, permit: Permit) -> None:
         """The connection has sent the head of a request."""
-        if place.rank is Rank.SILENT:
-            self._dequeue(place)
-            place.rank = Rank.STRANGER
-            self._enqueue(place)
+        if permit.rank is Rank.SILENT:
+            self._dequeue(permit)
+            permit.rank = Rank.STRANGER
+            self._enqueue(permit)
 
-    def mark_known(self, place: Place, owner: str, bounds: PlaceBounds) -> None:
+    def mark_known(self, permit: Permit, owner: str, bounds: PermitBounds) -> None:
         """A request of `owner` on the connection was authenticated."""
-        if place.rank is Rank.KNOWN or self._owners[owner] >= bounds.owner:
+        if permit.rank is Rank.KNOWN or self._owners[owner] >= bounds.owner:
             return
-        self._dequeue(place)
-        place.rank, place.owner = Rank.KNOWN, owner
+        self._dequeue(permit)
+        permit.rank, permit.owner = Rank.KNOWN, owner
         self._owners[owner] += 1
 
-    def leave(self, place: Place) -> None:
-        """The connection is gone, or has lost its place."""
+    def leave(self, permit: Permit) -> None:
+        """The connection is gone, or has lost its permit."""
         self._count -= 1
-        _decrement(self._sources, place.source)
-        if place.rank is Rank.KNOWN:
-            _decrement(self._owners, place.owner)
+        _decrement(self._sources, permit.source)
+        if permit.rank is Rank.KNOWN:
+            _decrement(self._owners, permit.owner)
         else:
-            self._dequeue(place)
+            self._dequeue(permit)
 
-    def _enqueue(self, place: Place) -> None:
+    def _enqueue(self, permit: Permit) -> None:
         of_source = self._yielding_of.setdefault(
-            place.source, {rank: _Queue() for rank in _YIELDING}
+            permit.source, {rank: _Queue() for rank in _YIELDING}
         )
         for queues in (self._yielding, of_source):
-            queues[place.rank][place] = None
+            queues[permit.rank][permit] = None
 
-    def _dequeue(self, place: Place) -> None:
-        of_source = self._yielding_of[place.source]
+    def _dequeue(self, permit: Permit) -> None:
+        of_source = self._yielding_of[permit.source]
         for queues in (self._yielding, of_source):
-            del queues[place.rank][place]
+            del queues[permit.rank][permit]
         if not any(of_source.values()):
-            del self._yielding_of[place.source]
+            del self._yielding_of[permit.source]
 
 
-def _oldest(queues: dict[Rank, _Queue]) -> Place | None:
-    return next((place for rank in _YIELDING for place in queues.get(rank, ())), None)
+def _oldest(queues: dict[Rank, _Queue]) -> Permit | None:
+    return next((permit for rank in _YIELDING for permit in queues.get(rank, ())), None)
 
 
 def _decrement(counter: Counter[str], key: str) -> None:

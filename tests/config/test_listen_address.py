@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sandboxd.config.listen_address import ListenAddress, keyed_paths, parse
 from sandboxd.errors import ConfigError
-from sandboxd.listen_address import ListenAddress, keyed_paths, parse
 
 
 @pytest.mark.parametrize(

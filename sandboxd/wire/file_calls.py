@@ -83,7 +83,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from .errors import (
+from ..errors import (
     Invalid,
     NoSpace,
     NotFound,

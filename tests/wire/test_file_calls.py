@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid, NotFound, OutsideHome, QuotaExceeded, Unavailable
-from sandboxd.filewire import (
+from sandboxd.wire.file_calls import (
     FILE_CHUNK,
     PACKET_MAX,
     FileWireError,

@@ -11,9 +11,8 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from sandboxd import wire
 from sandboxd.api.sessions.warden_client import WardenClient
-from sandboxd.config import STEP_LIMITS
+from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.errors import Invalid
 from sandboxd.model import STEPS, Attachment, Step, Workspace
 from sandboxd.warden.requests.daemon_requests import DaemonRequests
@@ -24,11 +23,12 @@ from sandboxd.warden.requests.replies import refusal
 from sandboxd.warden.requests.run_requests import RunRequests
 from sandboxd.warden.requests.slot_requests import SlotRequests
 from sandboxd.warden.requests.workspace_requests import WorkspaceRequests
-from sandboxd.wire_kinds import Descriptor
-from sandboxd.wire_ops import COMMANDS_MAX, OPS, Op, RequestChecker, check_reply
+from sandboxd.wire import messages
+from sandboxd.wire.kinds import Descriptor
+from sandboxd.wire.ops import COMMANDS_MAX, OPS, Op, RequestChecker, check_reply
 
-from .api.fake_warden import FakeActs
-from .wire_values import BAD, FOLDER, SESSION, VALID, steps
+from ..api.fake_warden import FakeActs
+from ..wire_values import BAD, FOLDER, SESSION, VALID, steps
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def files() -> Iterator[dict[str, int]]:
             "device": os.open("/dev/null", os.O_RDONLY), "socket": pair[0].fileno(),
         }  # fmt: skip
         fds["pipe"], other = os.pipe()
-        stack.callback(wire.close_all, [other, *(fds[k] for k in fds if k != "socket")])
+        stack.callback(messages.close_all, [other, *(fds[k] for k in fds if k != "socket")])
         for end in pair:
             stack.callback(end.close)
         yield fds
@@ -279,7 +279,7 @@ def test_client_has_a_method_for_each_request(op: Op) -> None:
 
 def test_refusal_that_quotes_the_request_fits_a_packet() -> None:
     """Otherwise one request of a compromised api would end the warden."""
-    message = request(OPS["lease"], session="\x01" * (wire.PACKET - 300))
+    message = request(OPS["lease"], session="\x01" * (messages.PACKET - 300))
     with pytest.raises(Invalid) as refused:
         check(message)
-    wire.encode(refusal(refused.value))
+    messages.encode(refusal(refused.value))

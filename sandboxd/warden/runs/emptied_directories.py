@@ -14,7 +14,7 @@ from ..job_process import JobSpec
 from ..slots.leases import Slot
 from . import run_directory
 
-SPARES_MAX = 8
+EMPTIED_MAX = 8
 """Emptied directories of a slot at most that wait for a run."""
 
 
@@ -23,7 +23,7 @@ def empty_runs(paths: list[str], room: int) -> list[str]:
     return run_directory.empty(paths, room)
 
 
-class SpareDirectories:
+class EmptiedDirectories:
     """Empties the directories of forgotten runs, each as soon as its run is over."""
 
     def __init__(self, jobs: BackgroundJobs) -> None:
@@ -50,12 +50,12 @@ class SpareDirectories:
         paths = [path for run in runs if (path := run_directory.set_aside(slot, run))]
         if not paths:
             return
-        room = min(len(paths), max(0, SPARES_MAX - len(slot.spare_runs) - slot.spares_due))
-        slot.spares_due += room
+        room = min(len(paths), max(0, EMPTIED_MAX - len(slot.emptied_runs) - slot.emptied_due))
+        slot.emptied_due += room
 
-        def done(spares: list[str] | None) -> None:
-            slot.spares_due -= room
-            slot.spare_runs += spares or []
+        def done(emptied: list[str] | None) -> None:
+            slot.emptied_due -= room
+            slot.emptied_runs += emptied or []
 
         work = JobSpec(empty_runs, {"paths": paths, "room": room})
         self._jobs.put_off(f"empty runs of slot {slot.number}", work, done, [])

@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import Invalid
-from .model import GIB, MIB
-from .wire_kinds import (
+from ..errors import Invalid
+from ..model import GIB, MIB
+from .kinds import (
     BOOLEAN,
     ENVIRON,
     FILE,

@@ -1,4 +1,4 @@
-"""The kinds of values that the table of requests (wire_ops.py) uses. No I/O but fstat(2).
+"""The kinds of values that the table of requests (ops.py) uses. No I/O but fstat(2).
 
 Each kind turns a JSON value into a typed one, or raises Invalid for every value that is not exactly
 of this kind. Nothing is corrected here. Ceilings depend on the configuration and are the warden's
@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import Invalid
-from .model import (
+from ..errors import Invalid
+from ..model import (
     ATTACHMENTS_MAX,
     FOLDER_NAME,
     MAY_BE_ZERO,

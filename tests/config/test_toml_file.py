@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd import config, config_file, config_rules
+from sandboxd.config import settings, toml_file, value_rules
 from sandboxd.errors import ConfigError
 from sandboxd.model import GIB, MIB
 
 
-def load(tmp_path: Path, text: str) -> config.Config:
+def load(tmp_path: Path, text: str) -> settings.Config:
     path = tmp_path / "sandboxd.toml"
     path.write_text(text)
-    return config_file.load(str(path))
+    return toml_file.load(str(path))
 
 
 def test_no_file_gives_the_defaults() -> None:
-    assert config_file.load(None) == config.Config()
+    assert toml_file.load(None) == settings.Config()
 
 
 def test_tables_change_only_what_they_name(tmp_path: Path) -> None:
@@ -30,11 +30,11 @@ def test_tables_change_only_what_they_name(tmp_path: Path) -> None:
     )
     assert loaded.limits.build.wall_s == 60.0
     assert loaded.limits.build.memory == 2 * GIB
-    assert loaded.limits.build.pids == config.Config().limits.build.pids
-    assert loaded.limits.exec == replace(config.Config().limits.exec, disk=64 * MIB)
+    assert loaded.limits.build.pids == settings.Config().limits.build.pids
+    assert loaded.limits.exec == replace(settings.Config().limits.exec, disk=64 * MIB)
     assert loaded.ceiling.disk == 64 * MIB, "there is no room for more"
     assert loaded.scratch.size == 64 * MIB
-    assert loaded.scratch.inodes == config.Config().scratch.inodes
+    assert loaded.scratch.inodes == settings.Config().scratch.inodes
 
 
 def test_runtime_table(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_runtime_table(tmp_path: Path) -> None:
 def test_options_of_the_command_line_win(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('listen = ["127.0.0.1:1"]\nauth = "none"\n')
-    loaded = config_file.load(str(path), listen=["unix:/x"], auth=None)
+    loaded = toml_file.load(str(path), listen=["unix:/x"], auth=None)
     assert loaded.listen == ("unix:/x",)
     assert loaded.auth == "none"
 
@@ -107,31 +107,31 @@ def test_key_of_an_earlier_version_is_accepted_without_effect_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     loaded = load(tmp_path, "[runtimes.zig]\nclean = 'rm -rf zig-out'\nexec = './main'")
-    assert loaded.runtimes["zig"] == config.RuntimeConfig(exec="./main")
+    assert loaded.runtimes["zig"] == settings.RuntimeConfig(exec="./main")
     assert caplog.messages == ["runtimes.zig.clean has no effect any more; remove it"]
 
 
-@pytest.mark.parametrize("rule", config_rules.RULES, ids=lambda rule: rule.key)
-def test_defaults_keep_every_rule_and_every_rule_names_a_key(rule: config_rules.Rule) -> None:
-    values = list(config_rules.values(config.Config(), rule.key))
+@pytest.mark.parametrize("rule", value_rules.RULES, ids=lambda rule: rule.key)
+def test_defaults_keep_every_rule_and_every_rule_names_a_key(rule: value_rules.Rule) -> None:
+    values = list(value_rules.values(settings.Config(), rule.key))
     assert values and all(rule.holds(value) for _, value in values)
 
 
 def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        config_file.load(str(tmp_path / "absent"))
+        toml_file.load(str(tmp_path / "absent"))
 
 
 def test_it_can_be_sent_and_taken_up_as_it_is() -> None:
-    runtimes = {"x": config.RuntimeConfig(tools=("sh",), environ={"A": "b"})}
-    whole = dataclasses.replace(config.Config(), runtimes=runtimes, log_level="debug")
-    assert config_file.from_table(json.loads(json.dumps(dataclasses.asdict(whole)))) == whole
+    runtimes = {"x": settings.RuntimeConfig(tools=("sh",), environ={"A": "b"})}
+    whole = dataclasses.replace(settings.Config(), runtimes=runtimes, log_level="debug")
+    assert toml_file.from_table(json.loads(json.dumps(dataclasses.asdict(whole)))) == whole
 
 
 def test_what_is_sent_is_checked_again() -> None:
-    table = dataclasses.asdict(config.Config()) | {"auth": "open"}
+    table = dataclasses.asdict(settings.Config()) | {"auth": "open"}
     with pytest.raises(ConfigError, match="auth"):
-        config_file.from_table(table)
+        toml_file.from_table(table)
 
 
 def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path)
         tools = ["sh"]
         """,
     )
-    old = config.Config()
-    taken, changed, late = config_file.renewed(old, new)
+    old = settings.Config()
+    taken, changed, late = toml_file.renewed(old, new)
     assert late == ["console.tail", "listen", "scratch.kind", "slots.count"]
     assert {"console.runs_kept", "rate_limit", "runtimes.x.tools", "scratch.size"} <= {*changed}
     assert (taken.listen, taken.slots, taken.scratch.kind) == (old.listen, old.slots, "image")
@@ -161,12 +161,12 @@ def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path)
     assert (taken.console.runs_kept, taken.rate_limit, list(taken.runtimes)) == (9, 5, ["x"])
 
 
-@pytest.mark.parametrize("name", config_file.RESTART)
+@pytest.mark.parametrize("name", toml_file.RESTART)
 def test_what_waits_for_a_restart_exists(name: str) -> None:
-    value: object = config.Config()
+    value: object = settings.Config()
     for part in name.split("."):
         value = getattr(value, part)
 
 
 def test_the_same_again_changes_nothing() -> None:
-    assert config_file.renewed(config.Config(), config.Config()) == (config.Config(), [], [])
+    assert toml_file.renewed(settings.Config(), settings.Config()) == (settings.Config(), [], [])

@@ -1,7 +1,7 @@
 """The rules for the values of a configuration, as a table. No I/O.
 
-config_file.py checks the type of each value; the rules here bound it. A key ends with `.*` where
-one rule holds for every number of a table, and with `[]` where it holds for every item of a list.
+toml_file.py checks the type of each value; the rules here bound it. A key ends with `.*` where one
+rule holds for every number of a table, and with `[]` where it holds for every item of a list.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import config_network, log
-from .config import Config
-from .errors import ConfigError
-from .model import GIB, MAY_BE_ZERO, MIB, STEPS, UNLIMITED
+from .. import log
+from ..errors import ConfigError
+from ..model import GIB, MAY_BE_ZERO, MIB, STEPS, UNLIMITED
+from . import network_profiles
+from .settings import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def check(config: Config) -> None:
             may_be_zero = value == 0 and key.rpartition(".")[2] in MAY_BE_ZERO
             if not rule.holds(value) and not may_be_zero:
                 raise ConfigError(f"{key} must be {rule.allowed}, not {value!r}")
-    config_network.check(config.network)
+    network_profiles.check(config.network)
     for step in STEPS:
         _, lowered = getattr(config.limits, step).clamped(config.ceiling)
         if lowered:

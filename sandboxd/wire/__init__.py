@@ -1,0 +1,6 @@
+"""The conversations between the processes of sandboxd.
+
+`messages` sends and receives one JSON object a packet, with descriptors. `ops` is the table of the
+requests that the warden serves, and `kinds` has the kinds of their values. `file_calls` is the
+protocol between the api and a file helper.
+"""
