@@ -110,8 +110,8 @@ def test_link_to_the_host_is_never_written_or_read_through(
 
 
 def test_full_session_refuses_more_and_keeps_what_it_has(http: httpx.Client, session: Make) -> None:
-    id = session()
-    run(http, id, {"exec": "echo kept > kept; head -c 2G /dev/zero > fill"})
+    id = session(resource_opts={"disk": "20m"})
+    run(http, id, {"exec": "echo kept > kept; head -c 40M /dev/zero > fill"})
     answer = upload(http, id, ("more", b"x" * MIB))
     assert answer.status_code == 412
     assert "more" not in listing(http, id)
