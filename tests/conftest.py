@@ -18,7 +18,7 @@ from sandboxd.jail import chroot, syscalls
 
 from .effort import examples
 from .entries import WARM_S
-from .needs import missing, somewhere
+from .needs import WORLD, missing, somewhere
 from .sandbox import BareWarden, Sandbox, lease
 
 NEED_ROOT = (
@@ -78,6 +78,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("root")
     if item.get_closest_marker("root") and os.geteuid() != 0:
         item.add_marker(pytest.mark.skip("only root can do this"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests with the mark `world` to scripts/test-world, unless `-m` names the mark."""
+    if WORLD or "world" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("world")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("world")]
 
 
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types for it

@@ -12,6 +12,8 @@ import pytest
 
 from sandboxd.api.http.places import Arrival, Place, PlaceBounds, Places, Rank, source_of
 
+from ..each_case import each_case
+
 SOURCES, OWNERS = ("a", "b", ""), ("x", "y")
 
 Event = tuple[str, int, str]
@@ -127,7 +129,7 @@ def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: Pl
             trial.do(event)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@each_case("seed", range(10))
 def test_long_sequences_of_events_give_places_as_the_rule_says(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(50):
@@ -165,7 +167,7 @@ def test_owner_with_many_connections_keeps_only_its_share_of_places() -> None:
     assert places.arrive("b", bounds) == Arrival(status=503), "the rest keep their places"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("address", "source"),
     [
         ("127.0.0.1", "127.0.0.1"),

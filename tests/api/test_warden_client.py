@@ -14,6 +14,8 @@ from sandboxd.api.sessions.warden_client import WardenClient
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.runs.channel import Channel
 
+from ..each_case import each_case
+
 Scenario = Callable[[WardenClient, Channel], Awaitable[None]]
 
 
@@ -83,7 +85,7 @@ def test_descriptors_for_a_cancelled_request_are_closed(answered: bool) -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 4, 5])
+@each_case("count", [0, 1, 3, 4, 5])
 def test_reply_with_other_descriptors_than_those_of_the_table_is_refused(count: int) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
         request = asyncio.create_task(client.start(1, "s", 1, "/bin/bash", (), {}, None))

@@ -17,6 +17,8 @@ from sandboxd.broker.relay import CHUNK
 from sandboxd.broker.shares import NetworkBounds, Share
 from sandboxd.network_hosts import Address, HostPort, parse_pattern
 
+from ..each_case import each_case
+
 PATTERNS = (parse_pattern("slow.example:443"),)
 PERMISSION = Permission("s", "o", 1, "packages", PATTERNS, PATTERNS, connect_s=0.01)
 
@@ -183,7 +185,7 @@ def forwarded(
     return outcome, body, share.bounds.bytes - share.left
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("sent", "outcome", "received"),
     [
         (CHUNKS, "ok", CHUNKS),
