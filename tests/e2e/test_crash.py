@@ -18,7 +18,8 @@ import httpx
 import pytest
 
 from ..waiting import until
-from .daemon import ROOT, Daemon, Outcome, leaks, run, running, sessions_of, slots_in_use
+from .daemon import ROOT, Daemon, Outcome, run, running, sessions_of, slots_in_use
+from .own_leaks import leaks
 
 VICTIMS = ("warden", "api", "both", "neither")
 

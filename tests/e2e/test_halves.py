@@ -15,7 +15,8 @@ import pytest
 from sandboxd import wire
 
 from ..waiting import PATIENCE_S, until
-from .daemon import Daemon, leaks, run
+from .daemon import Daemon, run
+from .own_leaks import leaks
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PIDFD_GETFD = 438

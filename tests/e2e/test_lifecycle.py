@@ -21,7 +21,8 @@ from sandboxd.warden.runs.cgroups import own_name, places
 
 from ..http_clients import unix_client
 from ..waiting import until
-from .daemon import ROOT, Daemon, first_uid, run, running
+from .daemon import ROOT, Daemon, run, running
+from .own_leaks import first_uid
 
 
 def processes(daemon: Daemon) -> dict[str, int]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ..waiting import until
-from .daemon import ROOT, Daemon, environ, leaks, sessions_of
+from .daemon import ROOT, Daemon, environ, sessions_of
+from .own_leaks import leaks
 
 
 def sandboxd(*args: str, cwd: Path = ROOT, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,8 @@ import pytest
 from ..http_clients import unix_client
 from ..users import ALICE, BOB, client_of
 from ..waiting import PATIENCE_S
-from .daemon import ROOT, SLOTS, configured, leaks
+from .daemon import ROOT, SLOTS, configured
+from .own_leaks import leaks
 
 # As systemd does it: the socket is descriptor 3, LISTEN_PID the process that becomes the daemon.
 _EXEC = """

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from ..http_clients import unix_client
-from .daemon import Daemon, environ, leaks, running
+from .daemon import Daemon, environ, running
+from .own_leaks import leaks
 from .terminals import PROMPT, WAITING
 from .test_run import sandboxd
 

@@ -15,7 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from ..waiting import until
-from .daemon import Daemon, ancestors, run
+from .daemon import Daemon, run
+from .own_leaks import ancestors
 
 Make = Callable[..., str]
 Frame = dict[str, Any]

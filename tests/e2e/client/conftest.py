@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from ...needs import elsewhere, missing
-from ..daemon import ROOT, Daemon, leaks
+from ..daemon import ROOT, Daemon
+from ..own_leaks import leaks
 
 CONFIG = "[sessions]\nbatch_keep_s = 5\n"
 NOT_HERE = 3
