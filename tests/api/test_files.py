@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from ..each_case import each_case
+from ..waiting import PATIENCE_S
 from .bad_requests import MALFORMED, assert_problem
 from .conftest import Server
 
@@ -129,7 +130,7 @@ def test_a_refused_upload_stores_nothing(
 def test_an_endless_upload_is_refused_and_cut_off(server: Server, session: str) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(server.path)
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE_S)
     head = f"POST /session/{session}/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n"
     body, headers = multipart([("f", b"")])
     sock.sendall(head.encode() + f"Content-Type: {headers['content-type']}\r\n\r\n".encode())

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from ..each_case import each_case
+from ..waiting import PATIENCE_S
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -80,7 +81,7 @@ def test_folder_whose_creation_a_dying_warden_broke_off_is_removed_at_the_next_s
     first = start()
     first.refuse(folder_make={"dies": True})
     assert first.client.post("/folders", json={"name": "data"}).status_code == 503
-    first.process.wait(10)
+    first.process.wait(PATIENCE_S)
     first.refuse()
     with sqlite3.connect(first.base / "sandboxd.sqlite") as connection:
         rows = connection.execute("SELECT name, status FROM folders").fetchall()

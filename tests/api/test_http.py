@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from ..each_case import each_case
+from ..waiting import PATIENCE_S
 from .conftest import Server
 
 HOST = b"Host: x\r\n"
@@ -16,7 +17,7 @@ HOST = b"Host: x\r\n"
 
 def connect(server: Server) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE_S)
     sock.connect(server.path)
     return sock
 

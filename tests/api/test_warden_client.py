@@ -16,6 +16,7 @@ from sandboxd.runs.channel import Channel
 
 from ..descriptors import open_descriptors
 from ..each_case import each_case
+from ..waiting import PATIENCE_S
 
 Scenario = Callable[[WardenClient, Channel], Awaitable[None]]
 
@@ -28,7 +29,7 @@ def play(scenario: Scenario) -> None:
         client, warden = WardenClient(ours), Channel(theirs)
         link = asyncio.create_task(client.serve())
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await scenario(client, warden)
         finally:
             warden.close()

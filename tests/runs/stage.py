@@ -21,6 +21,8 @@ from sandboxd.runs.reply import Reply
 from sandboxd.runs.run import Run
 from tests.api.fake_shim import KEEP, FakeShim
 
+from ..waiting import PATIENCE_S
+
 Scenario = Callable[["Stage"], Awaitable[None]]
 
 
@@ -97,7 +99,7 @@ def play(tmp_path: Path, scenario: Scenario, keep: ConsoleConfig = KEEP) -> None
         stage = Stage(tmp_path, keep)
         before = len(os.listdir("/proc/self/fd"))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await scenario(stage)
         finally:
             await stage.runs.close()

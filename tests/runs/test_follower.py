@@ -21,9 +21,9 @@ from sandboxd.runs.journal import NO_POSITION
 from sandboxd.shim.control import Control, RunProgress
 from sandboxd.spool import START
 from tests.api.fake_shim import KEEP
-from tests.waiting import PATIENCE_S
 
 from ..descriptors import open_descriptors
+from ..waiting import PATIENCE_S
 
 Shim = Callable[[Channel, Path], Awaitable[None]]
 
@@ -37,7 +37,7 @@ async def follow(base: Path, shim: Shim) -> Follower:
     follower = Follower(StartedRun(Channel(ours), console, journal, cursor), KEEP, lambda: None)
     other = Channel(theirs)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             task = asyncio.create_task(follower.follow())
             await shim(other, base)
             other.close()
