@@ -102,13 +102,12 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has n
         module = nodeid.partition("::")[0]
         return "alone" if module in ALONE else module
 
-    def schedule(self) -> None:
-        """Distribute the tests, long modules first: short ones fill the gaps at the end."""
-        super().schedule()
-        for unit in sorted(
-            self.workqueue, key=lambda unit: (_rank(unit), -len(self.workqueue[unit]))
-        ):
-            self.workqueue.move_to_end(unit)
+    def _assign_work_unit(self, node: Any) -> None:
+        """Give a process the longest of the modules that are left: short ones fill the gaps at the
+        end."""
+        longest = min(self.workqueue, key=lambda unit: (_rank(unit), -len(self.workqueue[unit])))
+        self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
 
 
 LONG = ("alone", "tests/fault/", "tests/e2e/", "tests/escape/")

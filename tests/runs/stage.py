@@ -86,12 +86,16 @@ class Stage:
         shim.start()
         return started
 
-    async def submit(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
+    async def submit(
+        self, id: str, exec: str | None = None, build: str | None = None, own: bool = False
+    ) -> Run:
+        """A new run in the queue; `own`: a run of the session itself."""
         commands = {"clean": None, "build": build, "exec": exec}
         steps = tuple(
             Step(name, commands[name], STEP_LIMITS) for name in ("clean", "build", "exec")
         )
-        return await self.runs.submit(id, Plan(steps, options=repr(commands)))
+        plan = Plan(steps, options=repr(commands), role="bootstrap" if own else "")
+        return await self.runs.submit(id, plan)
 
 
 def play(tmp_path: Path, scenario: Scenario, keep: ConsoleConfig = KEEP) -> None:
