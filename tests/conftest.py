@@ -18,7 +18,7 @@ from sandboxd.jail import chroot, syscalls
 
 from .effort import examples
 from .entries import WARM_S
-from .needs import missing, somewhere
+from .needs import WORLD, missing, somewhere
 from .sandbox import BareWarden, Sandbox, lease
 
 NEED_ROOT = (
@@ -80,6 +80,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skip("only root can do this"))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests with the mark `world` to scripts/test-world, unless `-m` names the mark."""
+    if WORLD or "world" in config.getoption("markexpr"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("world")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("world")]
+
+
 class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types for it
     """The distribution of tests to processes: one process runs a whole module.
 
@@ -92,13 +102,12 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has n
         module = nodeid.partition("::")[0]
         return "alone" if module in ALONE else module
 
-    def schedule(self) -> None:
-        """Distribute the tests, long modules first: short ones fill the gaps at the end."""
-        super().schedule()
-        for unit in sorted(
-            self.workqueue, key=lambda unit: (_rank(unit), -len(self.workqueue[unit]))
-        ):
-            self.workqueue.move_to_end(unit)
+    def _assign_work_unit(self, node: Any) -> None:
+        """Give a process the longest of the modules that are left: short ones fill the gaps at the
+        end."""
+        longest = min(self.workqueue, key=lambda unit: (_rank(unit), -len(self.workqueue[unit])))
+        self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
 
 
 LONG = ("alone", "tests/fault/", "tests/e2e/", "tests/escape/")

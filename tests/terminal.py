@@ -15,7 +15,7 @@ from sandboxd.warden.runs.worker import Worker
 from sandboxd.wire import messages
 
 from .sandbox import Sandbox
-from .waiting import until
+from .waiting import PATIENCE_S, until
 
 BASH = "stty -echo; echo ready; PS1= PS2= exec /bin/bash --norc --noediting"
 """A shell that neither prompts nor echoes: the terminal shows only the output of programs."""
@@ -32,7 +32,7 @@ class Sitting:
         self.started = started
         self.shown, self.dropped = b"", 0
         self._link, self._fds = link, fds
-        self._link.settimeout(10)
+        self._link.settimeout(PATIENCE_S)
 
     def type(self, text: str | bytes) -> None:
         """Type `text`."""

@@ -16,6 +16,8 @@ from sandboxd.config import toml_file
 from sandboxd.config.settings import Config
 from sandboxd.errors import ConfigError
 
+from .each_case import each_case
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path
@@ -112,7 +114,7 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@each_case("path", DOCUMENTS)
 def test_links_lead_to_files_and_headings(path: Path) -> None:
     for name, anchor in _links(path):
         target = path.parent / name if name else path
@@ -131,7 +133,7 @@ def _paths(path: Path) -> Iterator[str]:
                 yield word
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@each_case("path", DOCUMENTS)
 def test_paths_in_documents_exist(path: Path) -> None:
     places = [path.parent, ROOT, *(ROOT / package for package in PACKAGES)]
     missing = [

@@ -13,6 +13,8 @@ import pytest
 from scripts.measures.imports import edges, module_circles, typing_circles
 from scripts.measures.tree import PACKAGE, Tree
 
+from .each_case import each_case
+
 ROOT = Path(__file__).parents[1]
 SHARED = {
     "config", "crash", "errors", "host", "link_targets", "log", "model", "network_hosts",
@@ -96,7 +98,7 @@ def test_a_module_imports_only_packages_that_are_below_its_own(imports: Imports)
     assert wrong == []
 
 
-@pytest.mark.parametrize("part", sorted(PRIVILEGED))
+@each_case("part", sorted(PRIVILEGED))
 def test_a_module_that_runs_as_root_imports_the_standard_library_only(
     package: Tree, part: str
 ) -> None:

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from sandboxd import log
 
+from .each_case import each_case
+
 VALUES = st.one_of(st.text(max_size=300), st.integers(), st.booleans())
 
 
@@ -32,7 +34,7 @@ def test_a_line_reads_back_whatever_its_values_hold(fields: dict[str, Any]) -> N
         assert read == (str(value).lower() if isinstance(value, bool) else str(value))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "forged",
     [
         'x\nlevel=error event=audit act=session.delete owner="root"',

@@ -20,8 +20,10 @@ from sandboxd.network_hosts import (
     parse_target,
 )
 
+from .each_case import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("text", "host"),
     [
         ("example.org", "example.org"),
@@ -39,7 +41,7 @@ def test_host_has_one_form(text: str, host: str) -> None:
     assert parse_host(text) == host
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "", ".", "..", "example..org", ".example.org", "example.org..", "-a.example", "a-.example",
@@ -69,7 +71,7 @@ def test_any_text_is_a_host_in_its_one_form_or_refused(text: str) -> None:
     assert host.isascii() and host == host.lower()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "default", "target"),
     [
         ("example.org:443", None, HostPort("example.org", 443)),
@@ -83,7 +85,7 @@ def test_target_is_a_host_and_a_port(text: str, default: int | None, target: Hos
     assert parse_target(text, default) == target
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     ["example.org", "example.org:", "example.org:0", "example.org:65536", "example.org:080",
      "example.org:+80", "example.org:8 0", "example.org:\u0664\u0664\u0663", "::1:80", "::1",
@@ -94,7 +96,7 @@ def test_text_that_is_no_target_is_refused(text: str) -> None:
         parse_target(text)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "target", "covers"),
     [
         ("example.org:443", "example.org:443", True),
@@ -118,7 +120,7 @@ def test_pattern_covers_its_host_and_port_alone(pattern: str, target: str, cover
     assert covered(parse_target(target), [parse_pattern(pattern)]) is covers
 
 
-@pytest.mark.parametrize("text", ["*:443", "*.org:443", "*.0.0.1:443", "a.*.example:443",
+@each_case("text", ["*:443", "*.org:443", "*.0.0.1:443", "a.*.example:443",
                                   "**.example.org:443", "*.*.example.org:443", "*.example.org",
                                   "*.[::1]:443", "*.192.0.2.1:443"])  # fmt: skip
 def test_pattern_with_another_star_is_refused(text: str) -> None:
@@ -137,7 +139,7 @@ def test_narrower_pattern_is_within_its_profile() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     ["0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254",
      "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.2.1", "192.168.0.1",
@@ -153,7 +155,7 @@ def test_address_of_no_public_host_is_refused(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
 
 
-@pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "172.32.0.1", "192.1.0.1", "100.128.0.1",
+@each_case("text", ["8.8.8.8", "1.1.1.1", "172.32.0.1", "192.1.0.1", "100.128.0.1",
                                   "223.255.255.255", "2001:4860:4860::8888", "2606:4700::1111",
                                   "64:ff9b::8.8.8.8"])  # fmt: skip
 def test_public_address_is_allowed(text: str) -> None:

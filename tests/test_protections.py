@@ -7,8 +7,6 @@ import functools
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import sandboxd
 from sandboxd import protections
 from sandboxd.protections import HOST_RESOURCES, PROTECTIONS
@@ -16,12 +14,13 @@ from sandboxd.protections.protection import HostGuarantee, Protection
 from sandboxd.selftest.runner import ATTACKS, WORKSPACE_ATTACKS
 from sandboxd.warden.doctor.guarantees import PROBES, SEQUENTIAL
 
+from .each_case import each_case
 from .escape.removals import REMOVALS, Removal
 
 PACKAGE = Path(sandboxd.__file__).parent
 ROOT = PACKAGE.parent
 EVERY = (*ATTACKS, *WORKSPACE_ATTACKS)
-every_protection = pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda one: one.name)
+every_protection = each_case("protection", PROTECTIONS)
 
 
 @functools.cache
@@ -66,7 +65,7 @@ def test_every_attack_belongs_to_a_protection() -> None:
     assert [attack.name for attack in EVERY if not protections.of_attack(attack.name)] == []
 
 
-@pytest.mark.parametrize("removal", REMOVALS, ids=lambda removal: removal.label)
+@each_case("removal", REMOVALS)
 def test_removal_takes_away_a_protection_of_each_of_its_attacks(removal: Removal) -> None:
     assert set(removal.protections) <= {protection.name for protection in PROTECTIONS}
     for name in removal.attacks.split():

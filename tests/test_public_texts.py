@@ -7,14 +7,14 @@ import errno
 import sqlite3
 from pathlib import Path
 
-import pytest
-
 from sandboxd import errors
 from sandboxd.errors import SandboxdError, StageError, Unavailable
 from sandboxd.runs.journal import parse
 from sandboxd.store.database import Unwritable
 from sandboxd.wire import file_calls, messages
 from scripts.measures.tree import PACKAGE, Source, Tree
+
+from .each_case import each_case
 
 HIDDEN = "'/var/lib/sandboxd/slots/7': Permission denied"
 
@@ -34,8 +34,8 @@ def test_an_exception_keeps_its_text_from_clients_unless_its_class_is_made_for_t
         assert "/" not in error.public and HIDDEN in str(error)
 
 
-@pytest.mark.parametrize("stage", ["mounts /opt/tool", "mounts", "cgroup memory.max"])
-@pytest.mark.parametrize("number", [0, errno.EACCES])
+@each_case("stage", ["mounts /opt/tool", "mounts", "cgroup memory.max"])
+@each_case("number", [0, errno.EACCES])
 def test_a_stage_error_shows_stage_and_errno(stage: str, number: int) -> None:
     error = StageError(stage, HIDDEN, number)
     assert HIDDEN in str(error) and stage in str(error)
@@ -60,7 +60,7 @@ def test_a_fault_of_a_file_helper_is_for_the_log() -> None:
     assert HIDDEN in str(error) and "/" not in error.public
 
 
-@pytest.mark.parametrize("number", [13, 0, -1, 10**30, "13", None, True])
+@each_case("number", [13, 0, -1, 10**30, "13", None, True])
 def test_a_fault_in_a_journal_shows_stage_and_errno(number: object) -> None:
     line = {"event": "fault", "stage": "mounts /opt/x", "errno": number, "message": HIDDEN}
     (event,) = parse([line | {"console": 0}])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 
-import pytest
-
 from sandboxd.protections.remedies import Kernel, older, remedy
 from sandboxd.warden.doctor.guarantees import TABLE, Entry
+
+from .each_case import each_case
 
 OTHER = "do something else"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("release", "linux", "is_older"),
     [
         ("5.10.0-28-amd64", (5, 12), True),
@@ -38,14 +38,14 @@ def test_older_kernel_is_named_with_the_version_that_is_needed() -> None:
     assert text == "it needs Linux 5.12 or newer, and this is 5.10.0-28-amd64"
 
 
-@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: entry.name)
+@each_case("entry", TABLE)
 def test_version_of_a_new_kernel_is_never_blamed(entry: Entry) -> None:
     for code in (0, *errno.errorcode):
         text = remedy(entry.guarantee.kernel, code, "99.0.0", entry.guarantee.remedy)
         assert text and "Linux" not in text and "newer" not in text
 
 
-@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: entry.name)
+@each_case("entry", TABLE)
 def test_refusal_of_a_container_is_not_the_fault_of_the_kernel(entry: Entry) -> None:
     for code in (0, errno.EPERM, errno.EACCES):
         assert (

@@ -62,7 +62,7 @@ class QueueHost(Protocol):
 class RunQueue:
     """The queue of a session, and its finished runs.
 
-    notice  a message for the client of the next run
+    notice  messages for the client of the next run; the session's own runs have no client
     """
 
     def __init__(self, host: QueueHost, config: ConsoleConfig) -> None:
@@ -198,7 +198,7 @@ class RunQueue:
         """Carry out the runs of the queue, until it is empty."""
         while self._queue:
             run = self._queue[0]
-            if self.notice:
+            if self.notice and not run.plan.role:
                 run.notice(self.notice)
                 self.notice = ""
             try:
@@ -221,6 +221,10 @@ class RunQueue:
             run.done.set()
             await self._host.run_over(run)
             self._finished.make_room()
+
+    def add_notice(self, text: str) -> None:
+        """Add a message for the client of the next run."""
+        self.notice = "; ".join(filter(None, (self.notice, text)))
 
     async def expire(self, now: float) -> None:
         """Forget finished runs whose time is over, at `now` seconds since 1970."""

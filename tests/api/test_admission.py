@@ -23,7 +23,7 @@ from sandboxd.errors import Draining, Full, Invalid, QuotaExceeded
 from sandboxd.host.tasks import TaskMeter
 
 from ..effort import examples
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -59,7 +59,7 @@ def test_task_cancelled_at_the_moment_of_its_turn_passes_it_on() -> None:
         await asyncio.sleep(0)
         here.release("a")  # it is b's now, who does not know yet
         second.cancel()
-        assert await asyncio.wait_for(third, 1)
+        assert await asyncio.wait_for(third, PATIENCE_S)
 
     asyncio.run(scenario())
 
@@ -73,7 +73,7 @@ def test_withdrawn_wait_ends_and_the_next_is_granted() -> None:
         here.withdraw("b")
         assert not await second
         here.release("a")
-        assert await asyncio.wait_for(third, 1)
+        assert await asyncio.wait_for(third, PATIENCE_S)
 
     asyncio.run(scenario())
 
@@ -140,7 +140,7 @@ def test_no_wakeup_is_lost_for_any_order_of_cancels_and_withdrawals(seed: int, c
                     here.pause(chance.random() < 0.5)
             await asyncio.sleep(0)
         here.pause(False)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             for result in await asyncio.gather(*tasks, return_exceptions=True):
                 assert result is None or isinstance(result, asyncio.CancelledError), result
         assert here.queue.used == Amount() and not here.queue.waiting

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from ..files.trees import File, entry, tar
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -101,7 +101,7 @@ def test_others_are_served_while_an_archive_is_unpacked(server: Server, session:
     thread = threading.Thread(target=upload)
     thread.start()
     try:
-        assert sent.wait(30)
+        assert sent.wait(PATIENCE_S)
         for _ in range(100):
             assert server.client.get("/").status_code == 200
         assert thread.is_alive()

@@ -11,6 +11,8 @@ from sandboxd.errors import Invalid, NotFound
 from sandboxd.model import Attachment
 from sandboxd.store.folders import FolderRow, Permission
 
+from ..each_case import each_case
+
 
 def row(name: str, permission: Permission = "rw") -> FolderRow:
     return FolderRow(f"id-{name}", name, "me", 1 << 30, permission, "general", False, 1.0, "READY")
@@ -47,7 +49,7 @@ def test_empty_place_is_the_name_of_the_folder(place: Any) -> None:
     assert mounts("a", places={"a": place}) == (Attachment("id-a", "a"),)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "place",
     ["/data", "/home/work", "/home/work/", "..", "../x", "/home/work/../x", "a/b", "/home/work/a/b",
      "/etc", "/tmp", ".", ".bashrc", "x" * 65, "a b", "a\0", "한글", "/home/work//a", 7, ["a"]],
@@ -66,7 +68,7 @@ def test_attachment_is_read_only_by_option_or_by_the_folders_permission() -> Non
     ]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "options",
     [{"a": {"permission": "root"}}, {"a": {"permission": 7}}, {"a": "ro"}, {"b": {}}, {"a": []},
      {"lib": {"permission": "rw"}}],
@@ -76,7 +78,7 @@ def test_mount_options_that_are_not_possible_are_refused(options: dict[str, Any]
         mounts("a", "lib", options=options)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("names", "places"),
     [
         (["a", "a"], {}),

@@ -17,6 +17,7 @@ from sandboxd.api.routes.table import ROUTES
 from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 
+from ..each_case import each_case
 from ..waiting import until
 from .conftest import USER, Server
 
@@ -235,7 +236,7 @@ def test_changes_of_keypairs_by_the_command_line_are_logged(server: Server) -> N
     assert keypair.secret_key not in server.log()
 
 
-@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", "é", 'a"b', "a\tb"])
+@each_case("sent", ["", "x" * 129, "a b", "é", 'a"b', "a\tb"])
 def test_a_request_id_that_is_not_harmless_is_replaced(http: httpx.Client, sent: str) -> None:
     answer = http.get("/", headers={b"X-Request-Id": sent.encode()})
     assert uuid.UUID(answer.headers["x-request-id"]) and answer.headers["x-request-id"] != sent

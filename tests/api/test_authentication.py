@@ -17,6 +17,7 @@ from sandboxd.store import keypairs
 from sandboxd.store.database import Database
 from sandboxd.store.keypairs import Keypair
 
+from ..each_case import each_case
 from ..http_clients import unix_client
 from ..signing import VERSION, Signed, signature
 from .bad_requests import assert_problem
@@ -243,7 +244,7 @@ def rate(answer: httpx.Response) -> tuple[str, ...]:
     return tuple(answer.headers[f"x-ratelimit-{name}"] for name in names)
 
 
-@pytest.mark.parametrize("version", ["v0.0", "v7", "v99.20300101", "", "\xff"])
+@each_case("version", ["v0.0", "v7", "v99.20300101", "", "\xff"])
 def test_a_request_with_an_unknown_version_is_refused_on_every_path(
     http: httpx.Client, version: str
 ) -> None:
@@ -254,7 +255,7 @@ def test_a_request_with_an_unknown_version_is_refused_on_every_path(
             assert msg(answer) == "Unsupported API version."
 
 
-@pytest.mark.parametrize("version", ["v4.20181215", "v5.20191215", VERSION, "v9.20250722", None])
+@each_case("version", ["v4.20181215", "v5.20191215", VERSION, "v9.20250722", None])
 def test_requests_of_known_versions_or_none_are_served(
     http: httpx.Client, version: str | None
 ) -> None:

@@ -19,6 +19,8 @@ from sandboxd.runs.reply import Reply, StepEnd
 from sandboxd.runtimes import Runtime
 from sandboxd.store.sessions import SessionRow
 
+from ..each_case import each_case
+
 CONFIG = toml_file.load(None)
 ROW = SessionRow("id", "name", "owner", "c", "c", 0.0)
 RUNTIME = Runtime("c", "C", build="own build", exec="own exec")
@@ -69,7 +71,7 @@ def test_lowered_limit_is_named_where_it_counts() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "cases", "place"),
     [
         ({"exec": "x", "interactive": True}, [], "options.interactive"),
@@ -86,7 +88,6 @@ def test_lowered_limit_is_named_where_it_counts() -> None:
         ({"exec": "x", "limits": {"exec": {"mem": 1}}}, [{"limits": {"pids": 2}}],
          "options.limits.exec.mem"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_refusal_names_the_place_that_the_client_has_written(
     options: dict[str, Any], cases: list[dict[str, Any]], place: str
@@ -96,7 +97,7 @@ def test_refusal_names_the_place_that_the_client_has_written(
     assert set(refusal.value.data) == {place}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("output", "expected", "same"),
     [
         (b"", b"", True), (b"\n\n", b"", True), (b"a", b"a\n", True), (b"a \t\nb", b"a\nb", True),

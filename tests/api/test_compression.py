@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sandboxd.api.http.compression import PIECE, compressor, decompressed
 from sandboxd.errors import Invalid
 
+from ..each_case import each_case
 from ..effort import examples
 
 if sys.version_info >= (3, 14):
@@ -44,8 +45,8 @@ def pieces(data: bytes, encoding: str = "identity", step: int = 65_536) -> list[
     return asyncio.run(go())
 
 
-@pytest.mark.parametrize("step", [1000, 65_536, 10 << 20])
-@pytest.mark.parametrize("packing", PACK)
+@each_case("step", [1000, 65_536, 10 << 20])
+@each_case("packing", PACK)
 def test_content_comes_in_bounded_pieces(packing: str, step: int) -> None:
     parts = pieces(PACK[packing](CONTENT), step=step)
     assert b"".join(parts) == CONTENT

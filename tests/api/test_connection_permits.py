@@ -19,6 +19,8 @@ from sandboxd.api.http.connection_permits import (
     source_of,
 )
 
+from ..each_case import each_case
+
 SOURCES, OWNERS = ("a", "b", ""), ("x", "y")
 
 Event = tuple[str, int, str]
@@ -134,7 +136,7 @@ def test_every_short_sequence_of_events_gives_places_as_the_rule_says(bounds: Pe
             trial.do(event)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@each_case("seed", range(10))
 def test_long_sequences_of_events_give_places_as_the_rule_says(seed: int) -> None:
     chance = random.Random(seed)
     for _ in range(50):
@@ -174,7 +176,7 @@ def test_owner_with_many_connections_keeps_only_its_share_of_places() -> None:
     assert permits.arrive("b", bounds) == Arrival(status=503), "the rest keep their permits"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("address", "source"),
     [
         ("127.0.0.1", "127.0.0.1"),

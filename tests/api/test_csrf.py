@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sandboxd.api.access.csrf import is_loopback, refuse_pages
 from sandboxd.errors import Forbidden
 
+from ..each_case import each_case
+
 OWN = {"host": "localhost:8080"}
 
 
@@ -18,7 +20,7 @@ def headers(fields: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode("latin-1")) for name, value in fields.items()]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "host",
     ["localhost", "localhost:8080", "LOCALHOST:1", "127.0.0.1:80", "127.8.9.1", "[::1]", "[::1]:80",
      "a.localhost:8080"],
@@ -28,7 +30,7 @@ def test_program_that_speaks_to_the_loopback_is_served(host: str) -> None:
     refuse_pages(headers({"host": host, "sec-fetch-site": "none"}))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "host",
     ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example",
      "0.0.0.0:80", "[::]:80", "192.168.1.1", "127.1", "2130706433", "0x7f000001", "localhost:x",
@@ -40,7 +42,7 @@ def test_foreign_host_name_that_points_to_the_loopback_is_refused(host: str) -> 
         refuse_pages(headers({"host": host}))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "more",
     [{"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://localhost:3000"},
      {"origin": "https://localhost:8080"}, {"origin": "http://127.0.0.1:8080"}, {"origin": ""},

@@ -25,7 +25,7 @@ from sandboxd.errors import QuotaExceeded
 from sandboxd.store.sessions import SessionRow
 
 from ..http_clients import unix_client
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .bad_requests import assert_problem
 from .conftest import USER, Server
 
@@ -188,7 +188,7 @@ def test_owners_see_their_own_sessions_only(own_server: Server) -> None:
     ready = threading.Event()
     thread = threading.Thread(target=listen_to_all)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(PATIENCE_S)
     with own_server.signed(other) as client:
         make(client, "theirs")
     with own_server.signed(mine) as client:

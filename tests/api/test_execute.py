@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..each_case import each_case
 from .bad_requests import MALFORMED, assert_problem
 from .conftest import Server
 
@@ -151,14 +152,14 @@ def test_run_that_cannot_start_is_503_with_its_stage(
     assert http.post(f"/session/{id}", json={"mode": "batch"}).status_code == 200
 
 
-@pytest.mark.parametrize("kind", MALFORMED)
+@each_case("kind", MALFORMED)
 def test_malformed_execute_request_is_a_problem_document(
     http: httpx.Client, lasting_session: str, kind: str
 ) -> None:
     assert_problem(http.post(f"/session/{lasting_session}", content=MALFORMED[kind]), 400)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "wrong",
     [
         {"mode": "query", "code": "1"}, {"mode": "nonsense"}, {"mode": ""}, {"mode": None}, {},
@@ -168,7 +169,6 @@ def test_malformed_execute_request_is_a_problem_document(
         {"mode": "batch", "runId": "x" * 257}, {"mode": "batch", "options": []},
         {"mode": "batch", "options": "x"}, {"mode": "input", "runId": "x", "code": 7},
     ],
-    ids=lambda wrong: json.dumps(wrong)[:50],
 )  # fmt: skip
 def test_call_with_an_unknown_mode_or_field_is_refused(
     http: httpx.Client, lasting_session: str, wrong: dict[str, Any]
@@ -176,7 +176,7 @@ def test_call_with_an_unknown_mode_or_field_is_refused(
     assert_problem(post(http, lasting_session, **wrong), 400, "/invalid-api-params")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "wrong",
     [
         {"exec": 7}, {"exec": ["x"]}, {"build": True}, {"clean": {}}, {"exec": "a\0b"},
@@ -191,7 +191,6 @@ def test_call_with_an_unknown_mode_or_field_is_refused(
         {"limits": {"exec": {"inodes": "9" * 9999}}}, {"limits": {"exec": {"gpu": 1}}},
         {"environ": []}, {"environ": {"1": "x"}}, {"environ": {"A": []}}, {"live": "yes"},
     ],
-    ids=lambda wrong: json.dumps(wrong)[:50],
 )  # fmt: skip
 def test_options_that_cannot_be_honoured_are_refused_by_name(
     http: httpx.Client, lasting_session: str, wrong: dict[str, Any]

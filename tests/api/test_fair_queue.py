@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any
 
 import hypothesis
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sandboxd.api.sessions.fair_queue import Amount, FairQueue, Standing
 
+from ..each_case import each_case
 from ..effort import examples
 
 PLENTY = Amount(10**6, 10**12, 10**6)
@@ -328,7 +328,7 @@ TestPlayed = Played.TestCase
 TestPlayed.settings = settings(max_examples=examples(60), stateful_step_count=40)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("used", "more", "bound", "short"),
     [
         (Amount(0, 0), 5, Amount(1, 5), ""),

@@ -17,6 +17,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from ..each_case import each_case
+from ..waiting import PATIENCE_S
 from .bad_requests import MALFORMED, assert_problem
 from .conftest import Server
 
@@ -88,7 +90,7 @@ def test_names_that_are_not_utf8_survive_the_round_trip(http: httpx.Client, sess
     assert tar.getnames() == ["raw\udcff\n"]
 
 
-@pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: name[:30])
+@each_case("name", BAD_NAMES)
 def test_a_name_outside_the_work_directory_is_400_and_changes_nothing(
     http: httpx.Client, lasting_session: str, name: str
 ) -> None:
@@ -108,7 +110,7 @@ def test_an_upload_at_its_limits_is_accepted_and_one_above_refused(
     assert len(http.get(f"/session/{session}/download_single?file=one").content) == MIB
 
 
-@pytest.mark.parametrize(
+@each_case(
     "files",
     [
         [(f"m{i}", b"x") for i in range(21)],
@@ -117,7 +119,6 @@ def test_an_upload_at_its_limits_is_accepted_and_one_above_refused(
         [("huge", b"h" * (8 * MIB))],
         [],
     ],
-    ids=["21 files", "1 MiB + 1", "2000 files", "8 MiB", "none"],
 )
 def test_a_refused_upload_stores_nothing(
     http: httpx.Client, lasting_session: str, files: Files
@@ -129,7 +130,7 @@ def test_a_refused_upload_stores_nothing(
 def test_an_endless_upload_is_refused_and_cut_off(server: Server, session: str) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(server.path)
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE_S)
     head = f"POST /session/{session}/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n"
     body, headers = multipart([("f", b"")])
     sock.sendall(head.encode() + f"Content-Type: {headers['content-type']}\r\n\r\n".encode())
@@ -144,7 +145,7 @@ def test_an_endless_upload_is_refused_and_cut_off(server: Server, session: str) 
     sock.close()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "content_type"),
     [
         (b"{}", "application/json"), (b"xx", "multipart/form-data"), (b"", "text/plain"),
@@ -241,7 +242,7 @@ OUTSIDE = ["/etc", "..", "../x", "/home/work/../x", "a/../../x", "/home/workevil
 BAD_PATHS: list[Any] = [7, {}, ["x"], True, "a\0b", "x" * 5000, "\ud800"]
 
 
-@pytest.mark.parametrize("path", OUTSIDE)
+@each_case("path", OUTSIDE)
 def test_paths_outside_of_the_work_directory_are_400_on_every_route(
     http: httpx.Client, lasting_session: str, path: str
 ) -> None:
@@ -251,7 +252,7 @@ def test_paths_outside_of_the_work_directory_are_400_on_every_route(
     assert_problem(http.get(f"{base}/download_single", params={"file": path}), 400)
 
 
-@pytest.mark.parametrize("path", BAD_PATHS, ids=lambda path: str(path)[:20])
+@each_case("path", BAD_PATHS)
 def test_malformed_paths_are_400_on_every_route(
     http: httpx.Client, lasting_session: str, path: Any
 ) -> None:
@@ -310,8 +311,8 @@ def test_a_single_download_has_length_and_name(http: httpx.Client, session: str)
     assert answer.headers["content-disposition"].endswith("''" + quote("한 글.txt"))
 
 
-@pytest.mark.parametrize("kind", sorted(set(MALFORMED) - {"empty"}))
-@pytest.mark.parametrize("path", ["files", "download", "download_single"])
+@each_case("kind", sorted(set(MALFORMED) - {"empty"}))
+@each_case("path", ["files", "download", "download_single"])
 def test_malformed_bodies_are_problems(
     http: httpx.Client, lasting_session: str, path: str, kind: str
 ) -> None:

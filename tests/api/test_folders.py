@@ -10,6 +10,8 @@ from datetime import datetime
 import httpx
 import pytest
 
+from ..each_case import each_case
+from ..waiting import PATIENCE_S
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -79,7 +81,7 @@ def test_folder_whose_creation_a_dying_warden_broke_off_is_removed_at_the_next_s
     first = start()
     first.refuse(folder_make={"dies": True})
     assert first.client.post("/folders", json={"name": "data"}).status_code == 503
-    first.process.wait(10)
+    first.process.wait(PATIENCE_S)
     first.refuse()
     with sqlite3.connect(first.base / "sandboxd.sqlite") as connection:
         rows = connection.execute("SELECT name, status FROM folders").fetchall()
@@ -135,7 +137,7 @@ def test_address_of_an_upload_has_the_host_of_the_request(
     assert answer["url"] == f"{http.base_url}/folders/_/tus/upload"
 
 
-@pytest.mark.parametrize("host", ["", "a b", "[", "x:y:z", "\u00e4", "h/../x?y#z", "h" * 9000])
+@each_case("host", ["", "a b", "[", "x:y:z", "\u00e4", "h/../x?y#z", "h" * 9000])
 def test_address_is_made_for_any_host(server: Server, host: str) -> None:
     create(server.client, f"host-{abs(hash(host))}")
     answer = server.client.post(
@@ -146,7 +148,7 @@ def test_address_is_made_for_any_host(server: Server, host: str) -> None:
     assert answer.status_code in (200, 400), answer.text
 
 
-@pytest.mark.parametrize(
+@each_case(
     "body",
     [
         {},
@@ -206,8 +208,8 @@ def own(server: Server) -> Iterator[httpx.Client]:
         yield http
 
 
-@pytest.mark.parametrize("what", ["mkdir", "rename-file", "move-file", "delete-files", "rename"])
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"7", b"{}", b'{"path": 7}'])
+@each_case("what", ["mkdir", "rename-file", "move-file", "delete-files", "rename"])
+@each_case("body", [b"", b"{", b"[]", b"null", b"7", b"{}", b'{"path": 7}'])
 def test_malformed_bodies_are_400(own: httpx.Client, what: str, body: bytes) -> None:
     method = "DELETE" if what == "delete-files" else "POST"
     headers = {"content-type": "application/json"}

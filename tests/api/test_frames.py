@@ -15,6 +15,8 @@ from sandboxd.errors import Invalid
 from sandboxd.model import Verdict
 from sandboxd.runs.journal import JournalEvent
 
+from ..each_case import each_case
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -36,7 +38,7 @@ def test_every_byte_can_be_output_of_a_terminal(data: bytes) -> None:
     assert frame["type"] == "out" and base64.b64decode(frame["data"], validate=True) == data
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("sent", "frame"),
     [
         ({"type": "resize", "rows": 1, "cols": 65535}, frames.ResizeFrame(1, 65535)),
@@ -50,7 +52,7 @@ def test_frames_of_the_official_clients_are_read(sent: Any, frame: frames.Frame)
     assert frames.read(json.dumps(sent)) == frame
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "", "x", "null", "5", "[]", "{}", '"stdin"', '{"type": null}', '{"type": 5}',

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sandboxd.api.routes.gql import TOKENS_MAX
 
+from ..each_case import each_case
 from ..effort import examples
 from ..http_clients import unix_client
 from ..signing import Signed
@@ -188,7 +189,7 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", WRONG)
+@each_case("kind", WRONG)
 def test_wrong_queries_are_refused_with_their_errors(http: httpx.Client, kind: str) -> None:
     create(http)
     answer = ask(http, WRONG[kind])
@@ -196,7 +197,7 @@ def test_wrong_queries_are_refused_with_their_errors(http: httpx.Client, kind: s
     assert answer.json()["errors"][0]["message"]
 
 
-@pytest.mark.parametrize("kind", MALFORMED)
+@each_case("kind", MALFORMED)
 def test_malformed_bodies_are_problems(http: httpx.Client, kind: str) -> None:
     assert_problem(http.post("/admin/gql", content=MALFORMED[kind]), 400)
 

@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from ..http_clients import unix_client
+from ..waiting import PATIENCE_S
 from .conftest import Server
 from .test_audit_log import the_line
 from .test_events import listening
@@ -111,7 +112,7 @@ def test_no_frame_of_a_terminal_names_a_file_of_the_host(failing: Server) -> Non
     with sit(failing, "taken") as websocket:
         try:
             while True:
-                frames.append(websocket.recv(timeout=10))
+                frames.append(websocket.recv(timeout=PATIENCE_S))
         except ConnectionClosed as closed:
             assert_hides(str(closed))
     assert any(json.loads(frame)["type"] == "error" for frame in frames)

@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from ..each_case import each_case
+from ..waiting import PATIENCE_S
 from .conftest import Server
 
 HOST = b"Host: x\r\n"
@@ -15,7 +17,7 @@ HOST = b"Host: x\r\n"
 
 def connect(server: Server) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE_S)
     sock.connect(server.path)
     return sock
 
@@ -53,7 +55,7 @@ def assert_refused(received: bytes, status: int) -> None:
     assert problem["title"] and problem["type"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "data",
     [
         b"nonsense\r\n\r\n",
@@ -76,7 +78,7 @@ def test_bytes_that_are_no_request_are_answered_with_400(server: Server, data: b
     assert_refused(exchange(server, data), 400)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "data",
     [
         b"GET / HTTP/1.1\r\n" + HOST + b"X-Big: " + b"x" * 200_000 + b"\r\n\r\n",
@@ -85,7 +87,6 @@ def test_bytes_that_are_no_request_are_answered_with_400(server: Server, data: b
         b"GET / HTTP/1.1\r\n" + HOST + b"X-Endless: " + b"x" * 4_000_000,
         b"GET /" + b"x" * 4_000_000,
     ],
-    ids=["one header", "many headers", "url", "endless header", "endless url"],
 )
 def test_a_head_that_is_too_large_is_431(server: Server, data: bytes) -> None:
     assert_refused(exchange(server, data), 431)
@@ -137,7 +138,7 @@ def test_a_websocket_for_an_unknown_session_is_refused_with_404(server: Server) 
     assert_refused(exchange(server, head + key + b"\r\n"), 404)
 
 
-@pytest.mark.parametrize("path", ["/%ff", "/%00", "/session/%ff%fe", "/a%0d%0ab", "/%E2%80%AE"])
+@each_case("path", ["/%ff", "/%00", "/session/%ff%fe", "/a%0d%0ab", "/%E2%80%AE"])
 def test_strange_paths_are_404(server: Server, path: str) -> None:
     data = b"GET " + path.encode() + b" HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n"
     assert_refused(exchange(server, data), 404)

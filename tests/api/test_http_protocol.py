@@ -17,7 +17,7 @@ from sandboxd.api.http.connections import Bounded, Connections
 from sandboxd.api.uvicorn_servers import MonitorServer
 from sandboxd.config.settings import HttpConfig
 
-from ..waiting import eventually
+from ..waiting import PATIENCE_S, eventually
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Scenario = Callable[[Callable[[], Awaitable[Streams]]], Awaitable[None]]
@@ -78,7 +78,7 @@ def play(scenario: Scenario, app: Any = never, http: HttpConfig = HTTP) -> None:
             return reader, writer
 
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await scenario(connect)
         finally:
             for writer in opened:

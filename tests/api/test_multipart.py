@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sandboxd.api.http.multipart import FileStart, UploadParser, boundary, filename
 from sandboxd.errors import Invalid
 
+from ..each_case import each_case
+
 TYPE = b"multipart/form-data; boundary=xyz"
 
 
@@ -62,7 +64,7 @@ def test_garbage_as_an_upload_body_is_refused_without_another_error(
         pass
 
 
-@pytest.mark.parametrize("cut", range(0, len(named(b"f", b"data")) + 6, 3))
+@each_case("cut", range(0, len(named(b"f", b"data")) + 6, 3))
 def test_a_truncated_body_is_refused(cut: int) -> None:
     body = named(b"f", b"data") + b"--xyz--\r\n"
     with pytest.raises(Invalid):
@@ -87,7 +89,7 @@ def test_an_upload_with_other_permissions_than_644_and_755_is_refused() -> None:
         files(named(b"a", b"", b"X-Sandboxd-Mode: 4755") + b"--xyz--\r\n", [1000])
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("spelling", "name"),
     [
         (b'form-data; filename="a b.c"', "a b.c"),
@@ -122,7 +124,7 @@ def test_names_as_the_official_client_encodes_them_are_decoded(name: str) -> Non
     assert filename(b'form-data; name="src"; filename="' + encoded + b'"') == name
 
 
-@pytest.mark.parametrize(
+@each_case(
     "content_type",
     [
         b"", b"application/json", b"multipart/form-data", b"multipart/form-data; boundary=",

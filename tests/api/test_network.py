@@ -12,6 +12,8 @@ from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
 from sandboxd.errors import Forbidden, Invalid
 from sandboxd.model import NetworkGrant
 
+from ..each_case import each_case
+
 HOSTS = ("index.example:443", "*.files.example:443")
 CONFIG = NetworkConfig({
     "packages": ProfileConfig(HOSTS),
@@ -37,7 +39,7 @@ def test_narrower_list_gives_those_hosts_alone_in_their_one_form() -> None:
     assert described(grant, CONFIG) == {"profile": "packages", "hosts": ["a.files.example:443"]}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("value", "reason"),
     [
         ("other", "no network profile 'other'"),

@@ -28,6 +28,7 @@ from sandboxd.api.openapi.operations import refusals
 from sandboxd.api.routes.table import ROUTES
 from sandboxd.errors import Invalid
 
+from ..each_case import each_case
 from .conformity import Schema, the_document
 from .conftest import Server
 
@@ -35,10 +36,7 @@ HTTP = [route for route in ROUTES if route.methods != WEBSOCKET]
 
 
 OPERATIONS = [(route, method.lower()) for route in HTTP for method in route.methods.split()]
-EVERY_OPERATION = pytest.mark.parametrize(
-    ("route", "method"),
-    [pytest.param(*each, id=f"{each[1].upper()} {each[0].path}") for each in OPERATIONS],
-)
+EVERY_OPERATION = each_case("route, method", OPERATIONS)
 
 
 def operation_of(route: Route, method: str) -> Schema:
@@ -127,9 +125,7 @@ def test_operation_has_every_key_that_the_decoder_accepts_and_no_other(
     assert keys == accepted(route.takes) | owner
 
 
-@pytest.mark.parametrize(
-    "kind", dict.fromkeys(route.takes for route in HTTP), ids=lambda kind: kind.__name__
-)
+@each_case("kind", dict.fromkeys(route.takes for route in HTTP))
 def test_object_among_parameters_has_every_key_of_its_classes_and_no_other(
     kind: type[msgspec.Struct],
 ) -> None:

@@ -24,7 +24,7 @@ from sandboxd.api.http import body_reader
 from sandboxd.api.http.body_budget import BodyBudget, count_body, release
 from sandboxd.api.http.body_reader import BodyReader
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .bad_requests import assert_problem
 from .conftest import Server
 from .test_admission import BUSY, call, create
@@ -49,7 +49,7 @@ def flat(server: Server) -> Iterator[None]:
 
 def connect(server: Server) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE_S)
     sock.connect(server.path)
     return sock
 

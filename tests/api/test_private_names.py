@@ -14,7 +14,6 @@ import textwrap
 from asyncio import selector_events
 from typing import Any
 
-import pytest
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -29,6 +28,8 @@ from sandboxd.api.http.delivery import Delivering
 from sandboxd.api.http.http_protocol import HttpProtocol
 from sandboxd.api.http.ws_protocol import Handshake, WebSocketProtocol
 from sandboxd.api.uvicorn_servers import ApiServer, MonitorServer, _RestingServer
+
+from ..each_case import each_case
 
 METHODS: dict[type, dict[str, str]] = {
     HttpToolsProtocol: {
@@ -132,15 +133,11 @@ def own_attributes(owner: type) -> dict[str, bool]:
     return names
 
 
-def rows(table: dict[type, Any]) -> list[Any]:
-    return [
-        pytest.param(owner, name, id=f"{owner.__name__}.{name}")
-        for owner, names in table.items()
-        for name in sorted(names)
-    ]
+def rows(table: dict[type, Any]) -> list[tuple[type, str]]:
+    return [(owner, name) for owner, names in table.items() for name in sorted(names)]
 
 
-@pytest.mark.parametrize(("owner", "name"), rows(METHODS))
+@each_case(("owner", "name"), rows(METHODS))
 def test_a_method_that_we_override_or_call_is_there_with_its_parameters(
     owner: type, name: str
 ) -> None:
@@ -151,7 +148,7 @@ def test_a_method_that_we_override_or_call_is_there_with_its_parameters(
     assert there == parameters.split(), differs(f"{owner.__name__}.{name}({parameters})")
 
 
-@pytest.mark.parametrize(("owner", "name"), rows(ATTRIBUTES))
+@each_case(("owner", "name"), rows(ATTRIBUTES))
 def test_an_attribute_that_we_read_or_set_is_one_that_the_library_sets(
     owner: type, name: str
 ) -> None:
@@ -182,9 +179,7 @@ def family(base: type) -> list[type]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("ours", "base"), SUBCLASSES, ids=lambda value: getattr(value, "__name__", "")
-)
+@each_case(("ours", "base"), SUBCLASSES)
 def test_these_tables_have_every_name_of_a_library_that_our_subclasses_use(
     ours: tuple[type, ...], base: type
 ) -> None:
@@ -197,9 +192,7 @@ def test_these_tables_have_every_name_of_a_library_that_our_subclasses_use(
     assert (names_of(*ours) & names_of(*family(base))) - listed == set()
 
 
-@pytest.mark.parametrize(
-    ("ours", "base"), SUBCLASSES, ids=lambda value: getattr(value, "__name__", "")
-)
+@each_case(("ours", "base"), SUBCLASSES)
 def test_no_private_attribute_of_our_own_has_the_name_of_one_of_the_library(
     ours: tuple[type, ...], base: type
 ) -> None:

@@ -6,12 +6,14 @@ import pytest
 
 from sandboxd.api.http import ranges
 
+from ..each_case import each_case
+
 DATA = bytes(range(5))
 TIME = "Tue, 01 Jan 2030 00:00:00 GMT"
 
 
-@pytest.mark.parametrize("first", range(7))
-@pytest.mark.parametrize("last", [None, *range(7)])
+@each_case("first", range(7))
+@each_case("last", [None, *range(7)])
 def test_range_of_a_request_is_the_slice_of_the_file(first: int, last: int | None) -> None:
     text = f"bytes={first}-{'' if last is None else last}"
     if last is not None and last < first:
@@ -24,7 +26,7 @@ def test_range_of_a_request_is_the_slice_of_the_file(first: int, last: int | Non
         assert DATA[start:end] == DATA[first : None if last is None else last + 1]
 
 
-@pytest.mark.parametrize("count", range(1, 8))
+@each_case("count", range(1, 8))
 def test_range_with_a_suffix_is_the_end_of_the_file(count: int) -> None:
     start, end = ranges.span(f"bytes=-{count}", "", len(DATA), TIME) or (0, 0)
     assert DATA[start:end] == DATA[-count:]
@@ -38,7 +40,7 @@ def test_every_range_of_an_empty_file_is_refused() -> None:
         ranges.span("bytes=-0", "", 5, TIME)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text", ["", "bytes", "bytes=", "bytes=-", "lines=0-1", "bytes=0-1,3-4", "bytes=a-b", "0-1",
              "bytes=0-99999999999999999999", "bytes=--1"],
 )  # fmt: skip

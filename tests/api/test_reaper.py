@@ -19,6 +19,7 @@ from sandboxd.api.sessions import lifecycle, reaper
 from sandboxd.config.settings import SessionsConfig
 from sandboxd.store.sessions import SessionRow
 
+from ..each_case import each_case
 from ..waiting import until
 from .conftest import Server
 from .moved_clock import let_pass, set_time
@@ -39,7 +40,7 @@ def reason(now: float, busy: bool = False, used_at: float = 1000.0, **settings: 
     return end.reason if end and end.at <= now else ""
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("now", "more", "expected"),
     [
         (1e12, {}, ""),

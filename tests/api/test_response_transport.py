@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import pytest
-
 from sandboxd.api.http.response_transport import ResponseTransport
+
+from ..each_case import each_case
 
 
 class Connection(asyncio.Transport):
@@ -56,7 +56,7 @@ async def close_behind_the_head(response: ResponseTransport) -> None:
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("act", "packets"),
     [
         (body_at_once, [b"head;body"]),

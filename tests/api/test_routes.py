@@ -18,6 +18,7 @@ import pytest
 from sandboxd.api.http.route import Access, Route
 from sandboxd.api.routes.table import ROUTES
 
+from ..each_case import each_case
 from ..http_clients import unix_client
 from ..signing import Signed
 from ..users import ALICE, BOB, client_of
@@ -175,27 +176,23 @@ def ask(
     return client.request(method, url, json=row.json, headers=headers, auth=auth or client.auth)
 
 
-def rows(*access: Access) -> list[Any]:
-    return [
-        pytest.param(*key, row, id=" ".join(key))
-        for key, row in TABLE.items()
-        if RECORDS[key].access in access
-    ]
+def rows(*access: Access) -> list[tuple[str, str, Row]]:
+    return [(*key, row) for key, row in TABLE.items() if RECORDS[key].access in access]
 
 
 SIGNED = [access for access in Access if access.is_signed]
 
 
-def references() -> list[Any]:
+def references() -> list[tuple[str, str, Row, str]]:
     """The routes that take a signature; those that name a session or a folder in both ways."""
     return [
-        pytest.param(*each.values, by, id=f"{each.id}-{by}")
+        (*each, by)
         for each in rows(*SIGNED)
-        for by in (("UUID", "name") if "{" in str(each.values[1]) else ("UUID",))
+        for by in (("UUID", "name") if "{" in each[1] else ("UUID",))
     ]
 
 
-@pytest.mark.parametrize(("method", "path", "row", "by"), references())
+@each_case(("method", "path", "row", "by"), references())
 def test_route_refuses_strangers_and_other_owners(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
@@ -215,7 +212,7 @@ def test_route_refuses_strangers_and_other_owners(
             assert not any(mine in answer.text for mine in (NAME, *owned.values()))
 
 
-@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OPEN, Access.TOKEN))
+@each_case(("method", "path", "row"), rows(Access.OPEN, Access.TOKEN))
 def test_open_route_serves_strangers(server: Server, method: str, path: str, row: Row) -> None:
     with server.signed(None) as stranger:
         assert ask(stranger, method, path, row).status_code == row.other
@@ -225,7 +222,7 @@ def named(row: Row, owner: str) -> Row:
     return replace(row, query=f"{row.query}&owner_access_key={owner}".lstrip("&"))
 
 
-@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
+@each_case(("method", "path", "row"), rows(Access.OWNER))
 def test_caller_without_admin_rights_cannot_act_for_another_owner(
     server: Server, owned: dict[str, str], method: str, path: str, row: Row
 ) -> None:
@@ -235,7 +232,7 @@ def test_caller_without_admin_rights_cannot_act_for_another_owner(
         assert_problem(answer, 403, "/insufficient-privilege")
 
 
-@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
+@each_case(("method", "path", "row"), rows(Access.OWNER))
 def test_admin_who_acts_for_an_owner_gets_the_owners_response(
     server: Server, method: str, path: str, row: Row
 ) -> None:
@@ -276,7 +273,7 @@ def owned_by_alice(server: Server) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("method", "path", "row", "by"), references())
+@each_case(("method", "path", "row", "by"), references())
 def test_route_shows_a_user_of_the_host_nothing_of_another_user(
     server: Server, owned_by_alice: dict[str, str], method: str, path: str, row: Row, by: str
 ) -> None:
@@ -290,7 +287,7 @@ def test_route_shows_a_user_of_the_host_nothing_of_another_user(
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("method", "path", "row"), rows(Access.OWNER))
+@each_case(("method", "path", "row"), rows(Access.OWNER))
 def test_user_of_the_host_cannot_act_for_another_user(
     server: Server, owned_by_alice: dict[str, str], method: str, path: str, row: Row
 ) -> None:
@@ -302,7 +299,7 @@ def test_user_of_the_host_cannot_act_for_another_user(
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("method", "path", "row"), rows(*SIGNED))
+@each_case(("method", "path", "row"), rows(*SIGNED))
 def test_route_refuses_unsigned_requests_of_root_on_a_unix_socket_for_proxies(
     server: Server, method: str, path: str, row: Row
 ) -> None:
@@ -310,7 +307,7 @@ def test_route_refuses_unsigned_requests_of_root_on_a_unix_socket_for_proxies(
         assert_problem(ask(root, method, path, row), 401, "/auth-failed")
 
 
-@pytest.mark.parametrize(("method", "path", "row"), rows(*Access))
+@each_case(("method", "path", "row"), rows(*Access))
 def test_route_refuses_forwarded_requests_on_a_plain_unix_socket(
     server: Server, method: str, path: str, row: Row
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..each_case import each_case
 from .bad_requests import assert_problem
 from .conftest import Server
 from .test_execute import text
@@ -220,7 +221,7 @@ def test_form_has_the_parameters_and_an_archive(http: httpx.Client, mode: Any) -
     assert content(result, "deep/file") == b"x" * 300_000
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("parts", "words"),
     [
         ([("archive", ("a", b"no tar"))], "archive"),
@@ -251,7 +252,7 @@ def test_form_whose_first_part_is_a_file_is_refused(server: Server) -> None:
 # -- refusals
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("wrong", "field"),
     [
         ({"image": 5}, "image"), ({"options": {"colour": "red"}}, "options.colour"),
@@ -274,7 +275,6 @@ def test_form_whose_first_part_is_a_file_is_refused(server: Server) -> None:
         ({"cases": [{}] * 1001}, "cases"), ({"max_wait": -1}, "max_wait"),
         ({"console": "hex"}, "console"), ({"options": {"exec": "x" * 140_000}}, "options"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_parameter_that_cannot_be_honoured_is_refused_by_name(
     server: Server, wrong: Result, field: str

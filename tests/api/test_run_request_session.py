@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .bad_requests import assert_problem
 from .conftest import Server
 from .test_execute import text
@@ -189,7 +189,7 @@ def test_server_that_is_killed_has_no_row_of_the_session(start: Callable[..., Se
     InFlight(server)
     the_session(server)
     server.process.kill()
-    server.process.wait(20)
+    server.process.wait(PATIENCE_S)
     assert recorded(server) == []
     assert start().client.get("/session/_/match?id=run-").json()["matches"] == []
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import httpx
-import pytest
 
+from ..each_case import each_case
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -18,7 +18,7 @@ def test_a_test_of_keys_returns_its_text(server: Server) -> None:
             assert answer.json() == {"authorized": "yes", "echo": "한글 1"}
 
 
-@pytest.mark.parametrize("body", [b"", b"<no json>", b"{}", b'{"echo": 7}', b'{"echo": null}'])
+@each_case("body", [b"", b"<no json>", b"{}", b'{"echo": 7}', b'{"echo": null}'])
 def test_a_test_of_keys_without_a_text_is_refused(http: httpx.Client, body: bytes) -> None:
     assert_problem(http.request("GET", "/auth", content=body), 400, "/invalid-api-params")
 

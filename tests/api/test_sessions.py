@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..each_case import each_case
 from ..waiting import until
 from .bad_requests import MALFORMED, assert_problem
 from .conftest import Server
@@ -89,13 +90,13 @@ def test_many_create_requests_of_one_name_at_once_create_one_session(http: httpx
     assert len({a.json()["sessionId"] for a in answers}) == 1
 
 
-@pytest.mark.parametrize("kind", MALFORMED)
+@each_case("kind", MALFORMED)
 def test_malformed_create_request_is_a_problem_document(http: httpx.Client, kind: str) -> None:
     headers = {"content-type": "application/json"}
     assert_problem(http.post("/session", content=MALFORMED[kind], headers=headers), 400)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "wrong",
     [
         {"image": 7}, {"image": None}, {"image": ""}, {"image": "x" * 600}, {"image": "py\0thon"},
@@ -118,7 +119,6 @@ def test_malformed_create_request_is_a_problem_document(http: httpx.Client, kind
         {"starts_at": "2030-01-01"}, {"callback_url": "http://x"}, {"reuseIfExists": "yes"},
         {"dependencies": ["x"]}, {"owner_access_key": 7}, {"startupCommand": "x"},
     ],
-    ids=lambda wrong: json.dumps(wrong)[:50],
 )  # fmt: skip
 def test_create_request_that_cannot_be_met_is_refused_and_creates_nothing(
     http: httpx.Client, wrong: Any
@@ -191,8 +191,8 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
 UNKNOWN = "0b2f6a52-6d1e-4c0b-9a4e-1f1f5f0f7a11"
 
 
-@pytest.mark.parametrize("ref", [UNKNOWN, "nobody", "%2e%2e%2f", "%ff", "a b", "_"])
-@pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=lambda part: str(part)[:20])
+@each_case("ref", [UNKNOWN, "nobody", "%2e%2e%2f", "%ff", "a b", "_"])
+@each_case(("method", "path", "body"), REQUESTS)
 def test_unknown_session_is_404(
     http: httpx.Client, method: str, path: str, body: dict[str, Any], ref: str
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sandboxd.api.access.signature import HASHES, Claim, claim, parse_date, verify
 from sandboxd.errors import AuthFailed, AuthInvalid, Refused
 
+from ..each_case import each_case
 from ..signing import VERSION, signature
 
 KEY = "AKEXAMPLEEXAMPLE0001"
@@ -76,7 +77,7 @@ def test_signature_of_the_official_client_is_accepted(name: str) -> None:
     assert not verify(read, method, SECRET[:-1])
 
 
-@pytest.mark.parametrize(
+@each_case(
     "changes",
     [
         {"host": "h:2"}, {"host": None}, {"content_type": "text/html"}, {"content_type": None},
@@ -84,7 +85,6 @@ def test_signature_of_the_official_client_is_accepted(name: str) -> None:
         {"date": "2026-11-23T23:53:53.604894Z"}, {"date": "20261123T235353.604894+0000"},
         {"x_backendai_version": None, "x_sorna_version": VERSION},
     ],
-    ids=str,
 )  # fmt: skip
 def test_change_in_any_signed_part_breaks_the_signature(changes: dict[str, str | None]) -> None:
     assert good()
@@ -98,21 +98,20 @@ def test_method_and_target_are_signed_as_they_were_sent() -> None:
         assert not verify(read(NOW, target), "GET", SECRET)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "changes",
     [
         {"content_type": "Text/Plain; charset=utf-8"}, {"content_type": " text/plain "},
         {"content_type": "text/plain;boundary=x"}, {"x_sorna_version": "v4.20181215"},
         {"x_backendai_date": "1999-01-01T00:00:00Z"}, {"user_agent": "x"},
     ],
-    ids=str,
 )  # fmt: skip
 def test_change_in_an_unsigned_header_does_not_break_the_signature(changes: dict[str, str]) -> None:
     assert good(**changes)
 
 
-@pytest.mark.parametrize("header", ["date", "x_backendai_date", "x_sorna_date"])
-@pytest.mark.parametrize(
+@each_case("header", ["date", "x_backendai_date", "x_sorna_date"])
+@each_case(
     ("date", "day"),
     [
         (DATE, "20261123"),
@@ -149,7 +148,7 @@ def test_a_request_without_a_type_is_signed_as_octets() -> None:
     assert good(content_type=None, authorization=authorization)
 
 
-@pytest.mark.parametrize("hash", sorted(HASHES))
+@each_case("hash", sorted(HASHES))
 def test_signature_with_each_offered_hash_is_accepted(hash: str) -> None:
     assert hash in hashlib.algorithms_guaranteed and hashlib.new(hash).digest_size >= 32
     digest = signature(SECRET, "GET", "/x", DATE, "20261123", "h:1", "text/plain", hash=hash)
@@ -157,7 +156,7 @@ def test_signature_with_each_offered_hash_is_accepted(hash: str) -> None:
     assert good(authorization=authorization)
 
 
-@pytest.mark.parametrize("seconds", [-900, -899, 0, 899, 900])
+@each_case("seconds", [-900, -899, 0, 899, 900])
 def test_date_up_to_fifteen_minutes_off_is_accepted(seconds: int) -> None:
     assert good(NOW + timedelta(seconds=seconds))
 
@@ -215,7 +214,7 @@ NOT_AUTHORIZED: dict[str, tuple[dict[str, str | None], type[Refused], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NOT_AUTHORIZED)
+@each_case("name", NOT_AUTHORIZED)
 def test_each_fault_of_an_authorization_header_has_its_message(name: str) -> None:
     changes, kind, message = NOT_AUTHORIZED[name]
     with pytest.raises(kind, match=message) as caught:

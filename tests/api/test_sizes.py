@@ -14,10 +14,12 @@ from sandboxd.config.settings import STEP_LIMITS, Config, ScratchConfig
 from sandboxd.errors import Invalid
 from sandboxd.model import UNLIMITED
 
+from ..each_case import each_case
+
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "bytes_"),
     [
         ("256m", 256 << 20), ("1g", 1 << 30), ("1.5G", 3 << 29), ("4096", 4096), (4096, 4096),
@@ -28,9 +30,7 @@ def test_sizes_are_powers_of_1024(text: Any, bytes_: int) -> None:
     assert sizes.size_of(text, "mem") == bytes_
 
 
-@pytest.mark.parametrize(
-    "text", ["", "m", "-1", "1x", "1 2", "0", 0, -5, True, None, 1.5, [], "9" * 40]
-)
+@each_case("text", ["", "m", "-1", "1x", "1 2", "0", 0, -5, True, None, 1.5, [], "9" * 40])
 def test_text_that_is_not_a_size_is_refused_by_name(text: Any) -> None:
     with pytest.raises(Invalid) as refused:
         sizes.size_of(text, "config.resources.mem")
@@ -69,7 +69,7 @@ def test_numbers_and_booleans_in_variables_become_texts() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each_case(
     "bad",
     [
         {"": "x"}, {"1A": "x"}, {"A=B": "x"}, {"A B": "x"}, {"Ä": "x"}, {"A": "x\0"}, {"A": []},

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..each_case import each_case
 from ..waiting import until
 from .bad_requests import assert_problem
 from .conftest import Server
@@ -249,8 +250,8 @@ def test_client_that_streams_is_never_asked_for_input(call: Call, put: Put) -> N
     call("input", "r", "answer")
 
 
-@pytest.mark.parametrize("name", ["console", "input"])
-@pytest.mark.parametrize("value", ["bytes", 1, ["text"], "\udcff"])
+@each_case("name", ["console", "input"])
+@each_case("value", ["bytes", 1, ["text"], "\udcff"])
 def test_unknown_form_of_a_call_is_refused_by_name(
     http: httpx.Client, lasting_session: str, name: str, value: Any
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, unix_connect
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .conftest import Server
 
 Frame = dict[str, Any]
@@ -43,7 +43,7 @@ def frames(websocket: ClientConnection) -> Iterator[Frame]:
     """Every frame until the server closes."""
     try:
         while True:
-            frame = json.loads(websocket.recv(timeout=10))
+            frame = json.loads(websocket.recv(timeout=PATIENCE_S))
             assert isinstance(frame["options"], dict) and "runId" not in frame
             yield frame
     except ConnectionClosed as closed:
@@ -55,7 +55,7 @@ def rest(websocket: ClientConnection) -> tuple[list[Frame], int | None]:
     received = []
     try:
         while True:
-            received.append(json.loads(websocket.recv(timeout=10)))
+            received.append(json.loads(websocket.recv(timeout=PATIENCE_S)))
     except ConnectionClosed as closed:
         return received, closed.rcvd.code if closed.rcvd else None
 
@@ -136,7 +136,7 @@ def test_a_client_without_a_run_id_gets_a_frame_at_the_end_of_the_daemon(
     first = {"mode": "batch", "runId": "mine", "options": {"exec": "out x\nsleep 1"}}
     with open_stream(own_server, session) as unnamed, open_stream(own_server, session) as named:
         begin(unnamed, exec="out x\nsleep 5")
-        assert "x\n" in stdout(*[json.loads(unnamed.recv(timeout=5)) for _ in range(3)])
+        assert "x\n" in stdout(*[json.loads(unnamed.recv(timeout=PATIENCE_S)) for _ in range(3)])
         named.send(json.dumps(first))
         assert own_server.stop() == 0
         last = [rest(websocket) for websocket in (unnamed, named)]
@@ -176,11 +176,11 @@ def test_a_first_frame_that_requests_no_run_is_refused_with_the_reason(
     with connect() as websocket:
         websocket.send(b"ignored")
         websocket.send(first)
-        answer = json.loads(websocket.recv(timeout=5))
+        answer = json.loads(websocket.recv(timeout=PATIENCE_S))
         assert answer["status"] == "error" and answer["msg"]
         assert [(kind, item[3]) for kind, item in answer["console"]] == [("log", answer["msg"])]
         with pytest.raises(ConnectionClosed):
-            websocket.recv(timeout=5)
+            websocket.recv(timeout=PATIENCE_S)
 
 
 def test_a_second_run_waits_for_its_turn(connect: Callable[[], Any]) -> None:
@@ -197,7 +197,7 @@ def test_a_client_that_leaves_interrupts_its_run(
 ) -> None:
     with connect() as websocket:
         begin(websocket, exec="out begun\nsleep 600")
-        while "begun" not in stdout(json.loads(websocket.recv(timeout=5))):
+        while "begun" not in stdout(json.loads(websocket.recv(timeout=PATIENCE_S))):
             pass
     until(lambda: call("batch", "next", exec="out free")["status"] == "clean-finished")
 
@@ -207,7 +207,7 @@ def test_a_connection_that_is_cut_interrupts_its_run_too(
 ) -> None:
     with connect() as websocket:
         begin(websocket, exec="sleep 20")
-        websocket.recv(timeout=5)
+        websocket.recv(timeout=PATIENCE_S)
         websocket.socket.shutdown(socket.SHUT_RDWR)
         assert call("batch", "next", exec="out free")["status"] == "clean-finished"
 
@@ -217,7 +217,7 @@ def test_a_session_that_is_deleted_ends_its_streams(
 ) -> None:
     with connect() as websocket:
         begin(websocket, exec="sleep 20")
-        websocket.recv(timeout=5)
+        websocket.recv(timeout=PATIENCE_S)
         assert http.delete(f"/session/{session}").status_code == 200
         *_, last = frames(websocket)
     assert statuses([last]) == [("finished", 130)]
@@ -286,7 +286,7 @@ def test_a_handshake_that_breaks_the_rules_is_a_bad_request(
 def test_a_message_that_is_too_large_ends_the_connection(connect: Callable[[], Any]) -> None:
     with connect() as websocket, pytest.raises(ConnectionClosed):
         websocket.send("x" * (3 << 20))
-        websocket.recv(timeout=5)
+        websocket.recv(timeout=PATIENCE_S)
 
 
 def test_a_run_with_a_name_outlives_its_connection_and_is_taken_up_where_its_client_is(
@@ -298,7 +298,7 @@ def test_a_run_with_a_name_outlives_its_connection_and_is_taken_up_where_its_cli
         websocket.send(json.dumps(first))
         seen: list[Frame] = []
         while not any(frame["console"] for frame in seen):
-            seen.append(json.loads(websocket.recv(timeout=10)))
+            seen.append(json.loads(websocket.recv(timeout=PATIENCE_S)))
     offset = seen[-1]["offset"]
     assert offset["console"] == len("one\n")
     for place, printed in ((offset, "two\n"), (0, "one\ntwo\n")):
@@ -336,7 +336,7 @@ def test_stream_whose_client_streams_its_input_elsewhere_is_never_asked_for_it(
     with open_stream(server, session) as websocket:
         options = {"exec": "stdin\nexit 3", "input": "stream"}
         websocket.send(json.dumps({"mode": "batch", "runId": "r", "options": options}))
-        assert json.loads(websocket.recv(timeout=10))["status"] == "clean-finished"
+        assert json.loads(websocket.recv(timeout=PATIENCE_S))["status"] == "clean-finished"
         answer = server.client.put(f"/session/{session}/stdin?runId=r", content=b"input")
         assert answer.json() == {"bytes": 5, "closed": False}
         received, _ = rest(websocket)

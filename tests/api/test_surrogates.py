@@ -12,14 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
+from ..each_case import each_case
 from .bad_requests import assert_problem
 
 LONE = "\ud800"
 BYTE = "\udcff"  # stands for the byte FF
 
 
-@pytest.mark.parametrize("text", [LONE, BYTE], ids=ascii)
-@pytest.mark.parametrize(
+@each_case("text", [LONE, BYTE])
+@each_case(
     "field",
     [
         "image", "name", "config", "type", "cluster_size", "bootstrap_script", "tag", "max_wait",
@@ -40,8 +41,8 @@ def test_session_with_a_lone_surrogate_is_refused(
     assert http.get("/session/with-surrogates").status_code == 404, "nothing is half done"
 
 
-@pytest.mark.parametrize("text", [LONE, BYTE], ids=ascii)
-@pytest.mark.parametrize("field", ["runId", "live", "offset", "timeout", "limits"])
+@each_case("text", [LONE, BYTE])
+@each_case("field", ["runId", "live", "offset", "timeout", "limits"])
 def test_run_with_a_lone_surrogate_is_refused(
     http: httpx.Client, lasting_session: str, field: str, text: str
 ) -> None:
@@ -75,7 +76,7 @@ def test_input_that_has_no_form_in_utf8_is_no_internal_error(
     assert answer.status_code < 500
 
 
-@pytest.mark.parametrize(
+@each_case(
     "path",
     [
         "/session/_/logs?taskId=%FF", "/session/%FF/logs", "/session/%FF", "/folders/%FF",

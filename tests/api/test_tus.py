@@ -9,6 +9,8 @@ import pytest
 from sandboxd.api.folders import tus
 from sandboxd.api.folders.tus import TusError
 
+from ..each_case import each_case
+
 PATCH = {"tus-resumable": "1.0.0", "content-type": tus.OCTETS}
 SIZES = (0, 1, 2, 3, 16 << 20, 1 << 40)
 
@@ -49,7 +51,7 @@ def test_offset_near_either_end_of_an_upload_is_accepted_or_refused() -> None:
         assert answer == size - 1 if size else status(answer) == 400, size
 
 
-@pytest.mark.parametrize(
+@each_case(
     "offset",
     ["", "-1", "+1", "1.0", "0x1", "1e3", " 1", "1 ", "a", "1,1", "9" * 19, "٣", "1\n", "None"],
 )

@@ -10,8 +10,10 @@ from msgspec import Meta
 
 from sandboxd.api.access.type_words import in_words
 
+from ..each_case import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("kind", "value", "words"),
     [
         (int | dict[str, int] | None, "abc",

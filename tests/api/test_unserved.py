@@ -24,6 +24,7 @@ from sandboxd.api.http.route import WEBSOCKET, Access, Route
 from sandboxd.api.routes.table import ROUTES
 from sandboxd.errors import Invalid
 
+from ..each_case import each_case
 from .bad_requests import assert_problem
 from .conftest import Server
 
@@ -40,13 +41,11 @@ CHOSEN = {  # key -> a value that no client sends unless its user has asked for 
 
 def requests() -> Iterator[Any]:
     """All recorded requests that go to a route."""
-    for client, each in RECORDED.items():
-        for request in each:
-            if not request[1].startswith("/stream"):
-                yield pytest.param(*request, id=f"{client} {request[0]} {request[1]}")
+    for each in RECORDED.values():
+        yield from (request for request in each if not request[1].startswith("/stream"))
 
 
-@pytest.mark.parametrize(("method", "path", "query", "body"), list(requests()))
+@each_case(("method", "path", "query", "body"), list(requests()))
 def test_request_that_an_official_client_sends_unasked_is_not_refused_for_a_key(
     http: httpx.Client, method: str, path: str, query: dict[str, str], body: Any
 ) -> None:
@@ -79,7 +78,7 @@ def test_every_value_of_the_list_is_in_a_recorded_request_or_an_alias_of_one() -
                 assert (aliases.get(key, key), json.dumps(value)) in sent, (kind, key)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("kind", "key"), [(kind, key) for kind, keys in unserved.UNASKED.items() for key in keys]
 )
 def test_other_value_of_a_key_that_clients_send_unasked_is_refused_by_name(
@@ -103,7 +102,7 @@ def test_value_of_another_type_than_the_one_that_clients_send_is_refused() -> No
 CREATE = {"image": "c"}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("path", "body", "name"),
     [
         ("/session", CREATE | {"config": {"resource_opts": {"shmen": "64m"}}},
@@ -175,7 +174,7 @@ def ids_of(route: Route) -> str:
 SIGNED = [r for r in ROUTES if r.access is not Access.OPEN and r.methods != WEBSOCKET]
 
 
-@pytest.mark.parametrize("route", SIGNED, ids=ids_of)
+@each_case("route", SIGNED)
 def test_each_route_refuses_an_unknown_parameter_by_name(
     http: httpx.Client, lasting_session: str, route: Route
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ..each_case import each_case
 from ..http_clients import unix_client
 from ..signing import Signed
 from ..users import ALICE, BOB, client_of
@@ -139,8 +140,8 @@ def test_user_who_signs_acts_for_the_keypair(server: Server, alice: httpx.Client
     assert alice.delete(f"/session/{id}", auth=auth).status_code == 200
 
 
-@pytest.mark.parametrize(("name", "value"), FORWARDED)
-@pytest.mark.parametrize("is_signed", [False, True])
+@each_case(("name", "value"), FORWARDED)
+@each_case("is_signed", [False, True])
 def test_forwarded_request_is_refused_on_the_plain_socket_and_served_on_that_for_proxies(
     server: Server, name: str, value: str, is_signed: bool
 ) -> None:

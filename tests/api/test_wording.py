@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
-import pytest
 
 from sandboxd.api.sessions.wording import NO_MORE, Reader, Wording
 from sandboxd.cli.main import parser
@@ -18,6 +17,8 @@ from sandboxd.model import MIB, Limits, Step, StepName
 from sandboxd.shim import advice
 from sandboxd.shim.facts import StepFacts
 from sandboxd.shim.verdict import judge
+
+from ..each_case import each_case
 
 OFFICIAL = "Backend.AI Client for Python 23.09.10"
 LIMITS: Limits = replace(STEP_LIMITS, disk=1 * MIB, inodes=50, shm=1 * MIB, output=1 * MIB)
@@ -59,8 +60,8 @@ def advices() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kind", advices())
-@pytest.mark.parametrize("name", ["clean", "build", "exec"])
+@each_case("kind", advices())
+@each_case("name", ["clean", "build", "exec"])
 def test_command_line_is_advised_options_that_it_has(kind: str, name: StepName) -> None:
     session = {"disk": 1 << 24}
     text = worded(advices()[kind], "sandboxd/1", step(name), session)
@@ -73,7 +74,7 @@ def test_command_line_is_advised_options_that_it_has(kind: str, name: StepName) 
             assert name == "exec", "--timeout is a limit of exec"
 
 
-@pytest.mark.parametrize("kind", advices())
+@each_case("kind", advices())
 def test_official_client_is_advised_options_that_it_has(kind: str) -> None:
     text = worded(advices()[kind], OFFICIAL, step(), {"disk": 1 << 24})
     assert not _API_NAME.search(text), text
@@ -82,7 +83,7 @@ def test_official_client_is_advised_options_that_it_has(kind: str) -> None:
         assert re.fullmatch(allowed, line), line
 
 
-@pytest.mark.parametrize("kind", advices())
+@each_case("kind", advices())
 def test_other_clients_are_advised_the_full_name_of_the_parameter(
     http: httpx.Client, kind: str
 ) -> None:

@@ -14,6 +14,8 @@ from sandboxd.api.sessions import workspace_facts
 from sandboxd.errors import Forbidden, Invalid
 from sandboxd.model import Attachment, Workspace
 
+from ..each_case import each_case
+
 
 @pytest.fixture
 def connection() -> Iterator[socket.socket]:
@@ -46,7 +48,7 @@ def test_request_over_tcp_or_without_a_connection_is_refused(connection: socket.
             unix_connection(one, "it")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "",
@@ -62,7 +64,6 @@ def test_request_over_tcp_or_without_a_connection_is_refused(connection: socket.
         "/a\udcff",
         "/" + "a/" * 2048,
     ],
-    ids=lambda text: ascii(text)[:20],
 )
 def test_path_that_is_not_plain_is_refused(text: str) -> None:
     with pytest.raises(Invalid):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from scripts.benchmark.groups import GROUPS
 from scripts.benchmark.rows import GOALS, Row, goal_row, unmeasured
 
+from ..each_case import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("key", "value", "met"),
     [
         ("warm", 0.99, True), ("warm", 1.0, True), ("warm", 1.01, False),

@@ -9,6 +9,8 @@ import pytest
 from scripts.benchmark.rows import Curve
 from scripts.benchmark.svg import Scale, nice_step, svg
 
+from ..each_case import each_case
+
 SVG = "{http://www.w3.org/2000/svg}"
 CURVES = [
     Curve("Runs a second", "warm & fresh", ((1, 20.0), (2, 40.0), (8, 54.0), (32, 53.0))),
@@ -61,7 +63,7 @@ def test_chart_of_one_place_or_of_zeros_can_be_drawn(
     ElementTree.fromstring(svg([Curve("A", "b", points)], {}))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("least", "step"), [(0.9, 1.0), (1.0, 1.0), (11, 20), (66.6, 100), (0.021, 0.025), (0, 1.0)]
 )
 def test_step_of_an_axis_is_a_round_number(least: float, step: float) -> None:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from sandboxd.broker.chunked_body import FIELDS_MAX, TEXT_MAX, ChunkedBody
 from sandboxd.errors import Invalid
 
+from ..each_case import each_case
+
 LINE_MAX = 2 * TEXT_MAX
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -50,14 +52,14 @@ def seen_by_h11(data: bytes) -> tuple[bytes, bool]:
     return content, True
 
 
-@pytest.mark.parametrize("first", range(len(BODY)))
+@each_case("first", range(len(BODY)))
 def test_body_that_comes_in_three_pieces_is_passed_on_whole(first: int) -> None:
     for second in range(first, len(BODY)):
         pieces = [BODY[:first], BODY[first:second], BODY[second:] + b"HTTP/1.1 200 OK\r\n"]
         assert passed(pieces) == (BODY, True)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+@each_case("size", [1, 2, 3, 7, 10_000])
 def test_body_ends_for_its_reader_where_it_ends_for_the_broker(size: int) -> None:
     data = BODY + b"5\r\nother\r\n0\r\n\r\n"
     out, is_over = passed([data[at : at + size] for at in range(0, len(data), size)])
@@ -90,8 +92,8 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("before", [b"", b"1\r\na\r\n"])
+@each_case("wrong", WRONG)
+@each_case("before", [b"", b"1\r\na\r\n"])
 def test_wrong_framing_is_refused_at_once_and_in_any_pieces(before: bytes, wrong: bytes) -> None:
     with pytest.raises(Invalid):
         passed([before + wrong])

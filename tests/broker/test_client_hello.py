@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from sandboxd.broker.client_hello import DATA_MAX, HELLO_MAX, HelloCheck, asks_again, server_name
 from sandboxd.errors import Invalid
 
+from ..each_case import each_case
+
 NAME = "index.example"
 
 
@@ -74,7 +76,7 @@ def test_bytes_behind_the_hello_stay_with_it() -> None:
     assert (check.hello, check.rest) == (data, b"\x17\3\3\0\1x")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("data", "why"),
     [
         (real_hello("other.example"), "is 'other.example'"),

@@ -17,6 +17,9 @@ from sandboxd.broker.relay import CHUNK
 from sandboxd.broker.shares import NetworkBounds, Share
 from sandboxd.network_hosts import Address, HostPort, parse_pattern
 
+from ..each_case import each_case
+from ..waiting import PATIENCE_S
+
 PATTERNS = (parse_pattern("slow.example:443"),)
 PERMISSION = Permission("s", "o", 1, "packages", PATTERNS, PATTERNS, connect_s=0.01)
 
@@ -69,7 +72,7 @@ def served(permission: Permission, share: Share, request: bytes) -> tuple[str, b
         ours.sendall(request)
         connection = BrokeredConnection(theirs, permission, [share], asyncio.Semaphore(1))
         outcome, _ = asyncio.run(connection.serve(lambda _: None))
-        ours.settimeout(10)
+        ours.settimeout(PATIENCE_S)
         return outcome, ours.recv(65536)
 
 
@@ -183,7 +186,7 @@ def forwarded(
     return outcome, body, share.bounds.bytes - share.left
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("sent", "outcome", "received"),
     [
         (CHUNKS, "ok", CHUNKS),
@@ -258,7 +261,7 @@ def test_bytes_that_come_with_the_greeting_count(server: socket.socket) -> None:
 def reply_to(listener: socket.socket, size: int, answer: bytes) -> None:
     """Answer the first bytes, and then take all `size` bytes."""
     with listener.accept()[0] as sock:
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE_S)
         left = size - len(sock.recv(65536))
         sock.sendall(answer)
         while left > 0 and (data := sock.recv(65536)):

@@ -10,6 +10,8 @@ from sandboxd.broker.forward import ForwardedRequest, Secret, rewritten, secret_
 from sandboxd.broker.outcomes import Stopped
 from sandboxd.network_hosts import HostPort
 
+from ..each_case import each_case
+
 INDEX = HostPort("index.example", 443)
 SECRETS = (
     Secret(INDEX, "/simple/", "Authorization", "Bearer a"),
@@ -22,7 +24,7 @@ def request(method: bytes = b"GET", *headers: tuple[bytes, bytes]) -> h11.Reques
     return h11.Request(method=method, target=b"http://x/", headers=every)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("target", "host", "path"),
     [
         (b"http://index.example/a?b#", "", b""),
@@ -53,7 +55,7 @@ def test_target_of_a_request_line_is_one_host_and_path_or_refused(
     assert (str(wanted.target), wanted.path) == (host, path)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("method", "path", "value"),
     [
         (b"GET", b"/simple/a", "Bearer a"), (b"HEAD", b"/simple/", "Bearer a"),
@@ -94,7 +96,7 @@ def test_header_of_the_run_gives_way_to_the_secret_and_the_secret_is_in_no_text(
     assert "Bearer" not in repr(SECRETS[0]) + str(SECRETS)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL",
              "X-Rewrite-URL"],
 )  # fmt: skip
@@ -112,7 +114,7 @@ def test_headers_of_the_connection_and_those_that_it_names_are_left_out() -> Non
     assert end_to_end(headers) == [(b"content-length", b"3"), (b"accept", b"x")]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("method", "status", "headers", "size"),
     [
         (b"GET", 200, [(b"Content-Length", b"7")], 7), (b"GET", 200, [], 0),

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from ..each_case import each_case
+
 SCRIPT = """
 import os
 from sandboxd.cli.step.ci_system import system_environment
@@ -29,8 +31,8 @@ def seen(system: dict[str, str], job: dict[str, str], shells: int) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("shells", [0, 1, 3])
-@pytest.mark.parametrize("mark", ["CI", "JENKINS_URL"])
+@each_case("shells", [0, 1, 3])
+@each_case("mark", ["CI", "JENKINS_URL"])
 def test_environment_of_the_system_is_that_without_the_variables_of_the_job(
     shells: int, mark: str
 ) -> None:

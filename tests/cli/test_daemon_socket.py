@@ -26,6 +26,8 @@ from sandboxd.cli import (  # noqa: F401  # loaded before a child gives root up
 )
 from sandboxd.cli.main import main as command
 
+from ..each_case import each_case
+
 pytestmark = pytest.mark.slow  # a command for each socket
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +147,7 @@ def test_user_who_may_not_open_the_socket_gets_the_reason_and_starts_no_daemon(
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(
+@each_case(
     "args",
     [
         ("serve",), ("serve", "--listen", "127.0.0.1:0"), ("doctor",), ("doctor", "--json"),

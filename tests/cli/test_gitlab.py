@@ -11,6 +11,8 @@ import pytest
 from sandboxd.cli.step.gitlab_job import cache_name, image_of, job_of, session_name, timeout_of
 from sandboxd.errors import ConfigError
 
+from ..each_case import each_case
+
 JOB: dict[str, Any] = {"id": 17, "token": "secret-of-the-job"}
 
 
@@ -77,7 +79,7 @@ def test_other_project_protection_or_coordinator_has_a_cache_of_its_own(change: 
     assert cache_name(PROJECT | change) != cache_name(PROJECT)
 
 
-@pytest.mark.parametrize("part", [None, 7, [], {}, {"project_id": "../x", "repo_url": 7}])
+@each_case("part", [None, 7, [], {}, {"project_id": "../x", "repo_url": 7}])
 def test_name_of_a_cache_is_plain_whatever_the_job_says(part: Any) -> None:
     name = cache_name(JOB | {"job_info": part, "git_info": part})
     assert name.replace("-", "").isalnum() and len(name) < 64

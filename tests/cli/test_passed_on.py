@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from sandboxd.cli.step.passed_on import ACTS_ON_HOST, directories, environment, inside_directories
 from sandboxd.cli.step.step_environment import fits
 
+from ..each_case import each_case
+
 
 def test_variables_of_the_job_pass() -> None:
     text = "A=1\nversion=2=3\nEMPTY=\nLINES<<E\na\n\nb=c\nE\n"
@@ -18,16 +20,16 @@ def test_variables_of_the_job_pass() -> None:
     assert "\na\n\nb=c\nend-" in passed
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name", ["LD_PRELOAD", "PATH", "PYTHONPATH", "BASH_ENV", "NODE_OPTIONS", "SANDBOXD_SOCKET",
              "https_proxy", "GIT_SSH_COMMAND", "GITHUB_PATH", "ENV"],
 )  # fmt: skip
-@pytest.mark.parametrize("form", ["{}=/srv/x", "{}<<E\n/srv/x\nE", "{}<<E\n/srv\n/x\nE"])
+@each_case("form", ["{}=/srv/x", "{}<<E\n/srv/x\nE", "{}<<E\n/srv\n/x\nE"])
 def test_variable_that_lets_the_host_load_something_is_left_out(name: str, form: str) -> None:
     assert environment(form.format(name) + "\nA=1\n") == ("A=1\n", [name])
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     ["A=1\rLD_PRELOAD=x", "A=1\0LD_PRELOAD=x", " LD_PRELOAD=x", "LD_PRELOAD =x", "=x", "x",
      "A<<E\nLD_PRELOAD=x", "A<<E\nLD_PRELOAD=x\nE ", "\ufeffLD_PRELOAD=x",
@@ -49,7 +51,7 @@ def test_whatever_is_passed_on_has_only_names_that_may_pass(text: str) -> None:
             assert not fits(name, ACTS_ON_HOST)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("line", "passes"),
     [("/home/work/bin", True), ("/home/work/.local/bin", True), ("/home/work", False),
      ("/srv/builds/p/bin", False), ("bin", False), ("", False), ("/home/work/../x", False),

@@ -8,8 +8,10 @@ from sandboxd.cli.connection.references import folder_path, remote, session_path
 from sandboxd.cli.main import parser
 from sandboxd.errors import ConfigError
 
+from ..each_case import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("text", "parts"),
     [
         ("s:a/b", ("s", "a/b")), ("s:", ("s", "")), ("s:a:b", ("s", "a:b")), ("a/b", None),
@@ -36,7 +38,7 @@ def test_wait_has_seconds_or_none(words: list[str], wait: float | None) -> None:
     assert parser().parse_args(words).wait == wait
 
 
-@pytest.mark.parametrize("text", ["-1", "nan", "-inf", "soon", ""])
+@each_case("text", ["-1", "nan", "-inf", "soon", ""])
 def test_wait_of_no_number_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is no number of seconds"):
         parser().parse_args(["run", ".", f"--wait={text}"])
@@ -47,7 +49,7 @@ def test_folder_behind_wait_is_refused_with_the_remedy() -> None:
         parser().parse_args(["run", "--wait", "folder"])
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("words", "script", "rest"),
     [
         (["s.sh", "a", "-b"], "s.sh", ["a", "-b"]),

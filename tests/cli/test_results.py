@@ -16,6 +16,7 @@ from sandboxd.cli.connection.client import Client, ConnectionLost
 from sandboxd.cli.transfer.results import BATCH, BATCH_BYTES, Fetched, batches, fetch, requests
 from sandboxd.errors import ConfigError, NotFound, Unavailable
 
+from ..each_case import each_case
 from .trees import Lines, archive
 
 
@@ -74,7 +75,7 @@ def results(
     return outcome, sorted(there), say
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("names", "expected"),
     [
         (["a", "b/c", "b/d"], {(): ["a"], ("b",): ["c", "d"]}),
@@ -166,7 +167,7 @@ def test_session_that_is_gone_is_no_missing_name(
     assert outcome == Fetched(failed=["x"])
 
 
-@pytest.mark.parametrize("length", [1, 200, BATCH_BYTES // 2, BATCH_BYTES, BATCH_BYTES + 1])
+@each_case("length", [1, 200, BATCH_BYTES // 2, BATCH_BYTES, BATCH_BYTES + 1])
 def test_names_are_asked_for_in_requests_that_the_server_takes(length: int) -> None:
     names = [f"{number:0{length}}" for number in range(120)]
     parts = list(batches(names))

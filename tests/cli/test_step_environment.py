@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sandboxd.cli.step.step_environment import step_variables
+
+from ..each_case import each_case
 
 
 def test_variables_that_describe_the_job_go_in_and_those_of_the_host_do_not() -> None:
@@ -13,7 +13,7 @@ def test_variables_that_describe_the_job_go_in_and_those_of_the_host_do_not() ->
     assert step_variables(environ | host, "/w") == environ
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name",
     ["GITHUB_TOKEN", "CI_JOB_TOKEN", "CI_REGISTRY_PASSWORD", "INPUT_SECRET", "CI_DEPLOY_KEY",
      "RUNNER_CREDENTIALS", "BUILD_PRIVATE_THING"],

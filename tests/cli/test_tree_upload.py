@@ -18,6 +18,7 @@ from sandboxd.cli.transfer.unpack import unpack
 from sandboxd.errors import ConfigError
 from sandboxd.files.tar_times import decimal_seconds
 
+from ..each_case import each_case
 from .trees import Lines, contents
 
 
@@ -123,7 +124,7 @@ def test_absolute_link_below_the_folder_becomes_relative(folder: Path, tmp_path:
     assert os.readlink(tmp_path / "into/all") == "."
 
 
-@pytest.mark.parametrize("time", [0, 1, -1, 10**9, -(10**9) - 1, 1_700_000_000_123_456_789])
+@each_case("time", [0, 1, -1, 10**9, -(10**9) - 1, 1_700_000_000_123_456_789])
 def test_time_is_exact_text(time: int) -> None:
     whole, _, fraction = decimal_seconds(time).partition(".")
     sign = -1 if whole.startswith("-") else 1

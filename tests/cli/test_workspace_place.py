@@ -9,6 +9,8 @@ import pytest
 
 from sandboxd.cli.workspace_place import LOOKED_AT, first_names, place_of
 
+from ..each_case import each_case
+
 
 def session(inside: str | None) -> dict[str, Any]:
     """The description of a session with the workspace /builds/project, or without one."""
@@ -16,7 +18,7 @@ def session(inside: str | None) -> dict[str, Any]:
     return {"sandbox": {"workspace": workspace or None}}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("inside", "directory", "place"),
     [
         ("/home/work", "/builds/project", "/home/work"),

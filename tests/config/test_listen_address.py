@@ -7,8 +7,10 @@ import pytest
 from sandboxd.config.listen_address import ListenAddress, keyed_paths, parse
 from sandboxd.errors import ConfigError
 
+from ..each_case import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("text", "address", "bare"),
     [
         ("unix:/run/s", ListenAddress("/run/s"), "unix:/run/s"),
@@ -28,7 +30,7 @@ def test_address_has_its_parts(text: str, address: ListenAddress, bare: str) -> 
     assert address.bare == bare
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "reason"),
     [
         ("unix:relative", "an absolute path"), ("unix:", "an absolute path"),

@@ -13,6 +13,8 @@ from sandboxd.config import settings, toml_file, value_rules
 from sandboxd.errors import ConfigError
 from sandboxd.model import GIB, MIB
 
+from ..each_case import each_case
+
 
 def load(tmp_path: Path, text: str) -> settings.Config:
     path = tmp_path / "sandboxd.toml"
@@ -111,7 +113,7 @@ def test_key_of_an_earlier_version_is_accepted_without_effect_and_logged(
     assert caplog.messages == ["runtimes.zig.clean has no effect any more; remove it"]
 
 
-@pytest.mark.parametrize("rule", value_rules.RULES, ids=lambda rule: rule.key)
+@each_case("rule", value_rules.RULES)
 def test_defaults_keep_every_rule_and_every_rule_names_a_key(rule: value_rules.Rule) -> None:
     values = list(value_rules.values(settings.Config(), rule.key))
     assert values and all(rule.holds(value) for _, value in values)
@@ -161,7 +163,7 @@ def test_only_a_restart_changes_sockets_uids_and_what_is_on_disk(tmp_path: Path)
     assert (taken.console.runs_kept, taken.rate_limit, list(taken.runtimes)) == (9, 5, ["x"])
 
 
-@pytest.mark.parametrize("name", toml_file.RESTART)
+@each_case("name", toml_file.RESTART)
 def test_what_waits_for_a_restart_exists(name: str) -> None:
     value: object = settings.Config()
     for part in name.split("."):

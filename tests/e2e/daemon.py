@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,21 +14,15 @@ from typing import Any
 
 import httpx
 
-from sandboxd.warden.runs.cgroups import own_name
-
 from ..http_clients import network_client
 from ..waiting import PATIENCE_S, Patience
+from .own_leaks import COUNT, first_uid, leaks
 
 OURS = "e2e-"
-"""The beginning of the names of these tests' directories."""
-ROOT = Path(__file__).parents[2]
-COUNT = 64
+"""How directories of these tests begin, below the temporary directory of this process."""
+
+ROOT = Path(__file__).parent.parent.parent
 SLOTS = f"[slots]\nfirst_uid = FIRST_UID\ncount = {COUNT}\n"
-
-
-def first_uid() -> int:
-    """The first uid of this process's daemons; other tests have others, as processes fork."""
-    return 730000 + os.getpid() % 1000 * 128
 
 
 def configured(config: str) -> str:
@@ -172,127 +164,6 @@ def running(
             assert daemon.stop() == 0
         after = leaks()
         assert after <= before, after - before
-
-
-def leaks() -> set[str]:
-    """Mounts, cgroups, processes and private directories of sandboxd that these tests have made.
-
-    Other daemons of the machine, and what other tests under way have made, are left out.
-    """
-    top = tempfile.gettempdir()
-    there = {line for line in Path("/proc/mounts").read_text().splitlines() if f"{top}/" in line}
-    titles = process_titles()
-    there.update(
-        f"{pid} {title}" for pid, title in titles.items()
-        if _is_ours(pid) and not _is_in_pool(pid, titles)
-    )  # fmt: skip
-    there.update(glob.glob(f"{top}/sandboxd-????????"))
-    return there | _groups()
-
-
-def _is_in_pool(pid: int, titles: dict[int, str]) -> bool:
-    """The process waits for runs of a daemon that lives; others follow it at any time."""
-    waits = titles[pid] in ("sandboxd: prepared", "sandboxd: spawner", "sandboxd: jobs")
-    return waits and any(titles.get(one) == "sandboxd: warden" for one in ancestors(pid))
-
-
-SETTLE_S = 60.0
-_of_before: set[str] = set()
-"""Cgroups without an owner that were there before, and stay."""
-
-
-def _groups() -> set[str]:
-    """The cgroups of daemons, but for those whose daemon is somebody else's and lives.
-
-    A group names its owner by a hash only. One that has no living owner may belong to another's
-    daemon that begins or ends just now, so it gets a moment to go.
-    """
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        others, own = _state_directories()
-        there = {
-            f"{top}/{name}"
-            for top, directories, _ in os.walk("/sys/fs/cgroup")
-            for name in directories
-            # the warden of the tests themselves has names with "test", and they share it
-            if name.startswith("sandboxd-") and "test" not in name and name not in others
-        }
-        ownerless = {path for path in there if os.path.basename(path) not in own} - _of_before
-        if not ownerless:
-            return there
-        if time.monotonic() > deadline:
-            _of_before.update(ownerless)
-            return there
-        time.sleep(0.1)
-
-
-def _state_directories() -> tuple[set[str], set[str]]:
-    """The names of the cgroups of living daemons and shims: first those of other test runs and of
-    services, then those of this test run."""
-    names: tuple[set[str], set[str]] = set(), set()
-    for pid in process_titles():
-        names[_is_ours(pid)].update(own_name(path) for path in _states(pid))
-    return names
-
-
-def _states(pid: int) -> set[str]:
-    """The state directory of a process of sandboxd, by the files that it has open."""
-    parts = (link.partition(mark) for link in _files(pid) for mark in ("/slots/", "/api/", "/lock"))
-    return {before for before, mark, _ in parts if mark}
-
-
-def _is_ours(pid: int) -> bool:
-    """This test run has started the process, itself or by a daemon that is gone now: the process
-    has a uid or a file of this test run."""
-    family = {pid, *ancestors(pid)} - {1}
-    return os.getpid() in family or any(_has_our_uid(one) or _has_our_files(one) for one in family)
-
-
-def _has_our_uid(pid: int) -> bool:
-    try:
-        uid = int(Path(f"/proc/{pid}/status").read_text().split("Uid:")[1].split()[0])
-    except OSError:
-        return False
-    return first_uid() - 1 <= uid < first_uid() + COUNT  # the one below the slots' is the api's
-
-
-def _has_our_files(pid: int) -> bool:
-    return any(link.startswith(f"{tempfile.gettempdir()}/") for link in _files(pid))
-
-
-def _files(pid: int) -> list[str]:
-    """The files that a process has open; none when it is gone."""
-    try:
-        top = os.readlink(f"/proc/{pid}/root").rstrip("/")  # its own root may be another
-        links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-    except OSError:
-        return []
-    return [link.removeprefix(top) if link.startswith(f"{top}/") else link for link in links]
-
-
-def process_titles() -> dict[int, str]:
-    """Pid -> title of every process that calls itself sandboxd's."""
-    titles = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = path.read_bytes().rstrip(b"\0").decode(errors="replace")
-        except OSError:
-            continue
-        if text.startswith("sandboxd: "):
-            titles[int(path.parent.name)] = text
-    return titles
-
-
-def ancestors(pid: int) -> list[int]:
-    """The parents of a process, nearest first."""
-    parents = []
-    while pid > 1:
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
-        parents.append(pid)
-    return parents
 
 
 def run(http: httpx.Client, session: str, options: dict[str, Any], run_id: str = "") -> Outcome:

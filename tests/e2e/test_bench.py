@@ -10,7 +10,8 @@ import sys
 from scripts.benchmark.rows import GOALS
 
 from ..waiting import until
-from .daemon import ROOT, environ, leaks
+from .daemon import ROOT, environ
+from .own_leaks import leaks
 
 
 def bench(*arguments: str) -> tuple[int, int, str, str]:

@@ -18,7 +18,10 @@ import httpx
 import pytest
 
 from ..waiting import until
-from .daemon import ROOT, Daemon, Outcome, leaks, run, running, sessions_of, slots_in_use
+from .daemon import ROOT, Daemon, Outcome, run, running, sessions_of, slots_in_use
+from .own_leaks import leaks
+
+pytestmark = pytest.mark.usefixtures("lasting")
 
 VICTIMS = ("warden", "api", "both", "neither")
 
@@ -56,95 +59,92 @@ def follow(http: httpx.Client, session: str, outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_run_goes_on_and_its_client_where_it_was(folder: Path, victim: str) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            outcome = begin(http, "kept", "r", {"exec": COUNT})
-            while not outcome.text("stdout"):
-                go_on(http, "kept", outcome)
-        daemon.end(victim)
-        time.sleep(0.3)
-        daemon.start()
-        with daemon.client() as http:
+def test_run_goes_on_and_its_client_where_it_was(daemon: Daemon, victim: str) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        outcome = begin(http, "kept", "r", {"exec": COUNT})
+        while not outcome.text("stdout"):
+            go_on(http, "kept", outcome)
+    daemon.end(victim)
+    time.sleep(0.3)
+    daemon.start()
+    with daemon.client() as http:
+        follow(http, "kept", outcome)
+        assert outcome.text("stdout") == COUNTED
+        assert outcome.results[-1]["exitCode"] == 7
+        assert outcome.results[-1]["verdict"]["outcome"] == "failure"
+        assert run(http, "kept", {"exec": "cat begun"}).text("stdout") == "begun\n"
+        assert http.delete("/session/kept").status_code == 200
+
+
+def test_run_that_ends_while_no_daemon_is_there_has_its_result(daemon: Daemon) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        outcome = begin(http, "kept", "r", {"exec": "sleep 3; echo done; exit 5"})
+    daemon.end("both")
+    time.sleep(3)
+    daemon.start()
+    with daemon.client() as http:
+        follow(http, "kept", outcome)
+        assert (outcome.text("stdout"), outcome.exits[-1]) == ("done\n", 5)
+        assert http.get("/session/kept").json()["sandbox"]["runs"]["active"] is None
+        http.delete("/session/kept")
+
+
+def test_queued_runs_begin_in_their_order_with_all_that_they_were_asked_with(
+    daemon: Daemon,
+) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        first = begin(http, "kept", "a", {"exec": "sleep 8; echo a >> order"})
+        options = {"exec": "echo b >> order; cat; echo $WORD", "stdin": "in",
+                   "environ": {"WORD": "out"}}  # fmt: skip
+        second = begin(http, "kept", "b", options)
+        third = begin(http, "kept", "c", {"exec": "cat order"})
+    daemon.end("both")
+    daemon.start()
+    with daemon.client() as http:
+        for outcome in (third, second, first):
             follow(http, "kept", outcome)
-            assert outcome.text("stdout") == COUNTED
-            assert outcome.results[-1]["exitCode"] == 7
-            assert outcome.results[-1]["verdict"]["outcome"] == "failure"
-            assert run(http, "kept", {"exec": "cat begun"}).text("stdout") == "begun\n"
-            assert http.delete("/session/kept").status_code == 200
-
-
-def test_run_that_ends_while_no_daemon_is_there_has_its_result(folder: Path) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            outcome = begin(http, "kept", "r", {"exec": "sleep 3; echo done; exit 5"})
-        daemon.end("both")
-        time.sleep(3)
-        daemon.start()
-        with daemon.client() as http:
-            follow(http, "kept", outcome)
-            assert (outcome.text("stdout"), outcome.exits[-1]) == ("done\n", 5)
-            assert http.get("/session/kept").json()["sandbox"]["runs"]["active"] is None
-            http.delete("/session/kept")
-
-
-def test_queued_runs_begin_in_their_order_with_all_that_they_were_asked_with(folder: Path) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            first = begin(http, "kept", "a", {"exec": "sleep 8; echo a >> order"})
-            options = {"exec": "echo b >> order; cat; echo $WORD", "stdin": "in",
-                       "environ": {"WORD": "out"}}  # fmt: skip
-            second = begin(http, "kept", "b", options)
-            third = begin(http, "kept", "c", {"exec": "cat order"})
-        daemon.end("both")
-        daemon.start()
-        with daemon.client() as http:
-            for outcome in (third, second, first):
-                follow(http, "kept", outcome)
-            assert second.text("stdout") == "inout\n"
-            assert third.text("stdout") == "a\nb\n"
-            http.delete("/session/kept")
+        assert second.text("stdout") == "inout\n"
+        assert third.text("stdout") == "a\nb\n"
+        http.delete("/session/kept")
 
 
 @pytest.mark.parametrize("victim", ["both", "neither"])
 def test_program_that_waits_for_input_is_answered_after_a_restart(
-    folder: Path, victim: str
+    daemon: Daemon, victim: str
 ) -> None:
     ask = "read a; echo got $a; read b; echo got $b"
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            outcome = begin(http, "kept", "r", {"exec": ask})
-            while go_on(http, "kept", outcome)["status"] != "waiting-input":
-                pass
-            while go_on(http, "kept", outcome, mode="input", code="1")["status"] != "waiting-input":
-                pass
-        daemon.end(victim)
-        daemon.start()
-        with daemon.client() as http:
-            assert go_on(http, "kept", outcome)["status"] == "waiting-input"
-            go_on(http, "kept", outcome, mode="input", code="2")
-            follow(http, "kept", outcome)
-            assert outcome.text("stdout") == "got 1\ngot 2\n"
-            http.delete("/session/kept")
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        outcome = begin(http, "kept", "r", {"exec": ask})
+        while go_on(http, "kept", outcome)["status"] != "waiting-input":
+            pass
+        while go_on(http, "kept", outcome, mode="input", code="1")["status"] != "waiting-input":
+            pass
+    daemon.end(victim)
+    daemon.start()
+    with daemon.client() as http:
+        assert go_on(http, "kept", outcome)["status"] == "waiting-input"
+        go_on(http, "kept", outcome, mode="input", code="2")
+        follow(http, "kept", outcome)
+        assert outcome.text("stdout") == "got 1\ngot 2\n"
+        http.delete("/session/kept")
 
 
-def test_finished_runs_can_still_be_asked_for(folder: Path) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            outcome = begin(http, "kept", "r", {"exec": "echo once; exit 3"})
-            follow(http, "kept", outcome)
-        daemon.end("both")
-        daemon.start()
-        with daemon.client() as http:
-            again = go_on(http, "kept", outcome)
-            assert (again["status"], again["exitCode"]) == ("finished", 3)
-            assert again["console"] == [["stdout", "once\n"]]
-            http.delete("/session/kept")
+def test_finished_runs_can_still_be_asked_for(daemon: Daemon) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        outcome = begin(http, "kept", "r", {"exec": "echo once; exit 3"})
+        follow(http, "kept", outcome)
+    daemon.end("both")
+    daemon.start()
+    with daemon.client() as http:
+        again = go_on(http, "kept", outcome)
+        assert (again["status"], again["exitCode"]) == ("finished", 3)
+        assert again["console"] == [["stdout", "once\n"]]
+        http.delete("/session/kept")
 
 
 DIRECTORY = ("cursor", "console", "journal", "control", "cgroup")
@@ -194,30 +194,29 @@ def test_kill_while_the_directory_of_a_run_is_made_or_removed_costs_nothing_else
             assert http.delete("/session/kept").status_code == 200
 
 
-def test_batch_command_is_seen_through_to_its_result(folder: Path) -> None:
+def test_batch_command_is_seen_through_to_its_result(daemon: Daemon) -> None:
     query = "query($id: UUID!) { compute_session(id: $id) { result status_info } }"
-    with running(folder) as daemon:
-        body = {"image": "c", "name": "batch", "type": "batch", "startupCommand": "sleep 2; exit 4"}
-        with daemon.client() as http:
-            id = http.post("/session", json=body).json()["sessionId"]
-        daemon.end("both")
-        daemon.start()
-        with daemon.client() as http:
-            deadline = time.monotonic() + 20
-            node = {"result": "UNDEFINED"}
-            while node["result"] == "UNDEFINED" and time.monotonic() < deadline:
-                time.sleep(0.2)
-                answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
-                node = answer.json()["data"]["compute_session"]
-            assert node == {"result": "FAILURE", "status_info": None}
-            http.delete("/session/batch")
+    body = {"image": "c", "name": "batch", "type": "batch", "startupCommand": "sleep 2; exit 4"}
+    with daemon.client() as http:
+        id = http.post("/session", json=body).json()["sessionId"]
+    daemon.end("both")
+    daemon.start()
+    with daemon.client() as http:
+        deadline = time.monotonic() + 20
+        node = {"result": "UNDEFINED"}
+        while node["result"] == "UNDEFINED" and time.monotonic() < deadline:
+            time.sleep(0.2)
+            answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
+            node = answer.json()["data"]["compute_session"]
+        assert node == {"result": "FAILURE", "status_info": None}
+        http.delete("/session/batch")
 
 
 @pytest.mark.parametrize("victim", ["shim", "init"])
 def test_run_whose_own_process_is_killed_ends_with_an_honest_verdict(
-    folder: Path, victim: str
+    daemon: Daemon, victim: str
 ) -> None:
-    with running(folder) as daemon, daemon.client() as http:
+    with daemon.client() as http:
         http.post("/session", json={"image": "c", "name": "kept"})
         outcome = begin(http, "kept", "r", {"exec": "echo here; sleep 60"})
         while not outcome.text("stdout"):
@@ -240,110 +239,109 @@ def kill_titled(daemon: Daemon, title: str) -> None:
             os.kill(int(pid), signal.SIGKILL)
 
 
-def test_deleting_after_a_restart_ends_what_an_earlier_daemon_has_started(folder: Path) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            begin(http, "kept", "r", {"exec": "trap '' TERM; setsid sleep 60 & sleep 60"})
-        daemon.end("both")
-        daemon.start()
-        with daemon.client() as http:
-            assert http.delete("/session/kept").status_code == 200
-            assert not any("shim" in line or "init" in line for line in leaks())
-            until(lambda: not slots_in_use(daemon.state))
-
-
-def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(folder: Path) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            begin(http, "kept", "r", {"exec": "sleep 60"})
-        daemon.end("both")
-        with sqlite3.connect(daemon.state / "api/sandboxd.sqlite") as database:
-            database.execute("DELETE FROM sessions")
-        database.close()
-        daemon.start()
+def test_deleting_after_a_restart_ends_what_an_earlier_daemon_has_started(daemon: Daemon) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        begin(http, "kept", "r", {"exec": "trap '' TERM; setsid sleep 60 & sleep 60"})
+    daemon.end("both")
+    daemon.start()
+    with daemon.client() as http:
+        assert http.delete("/session/kept").status_code == 200
         assert not any("shim" in line or "init" in line for line in leaks())
         until(lambda: not slots_in_use(daemon.state))
 
 
+def test_slot_that_no_session_owns_is_removed_with_what_runs_in_it(daemon: Daemon) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        begin(http, "kept", "r", {"exec": "sleep 60"})
+    daemon.end("both")
+    with sqlite3.connect(daemon.state / "api/sandboxd.sqlite") as database:
+        database.execute("DELETE FROM sessions")
+    database.close()
+    daemon.start()
+    assert not any("shim" in line or "init" in line for line in leaks())
+    until(lambda: not slots_in_use(daemon.state))
+
+
 @pytest.mark.parametrize("how", ["missing", "empty"])
-def test_database_that_is_lost_does_not_cost_the_files_of_sessions(folder: Path, how: str) -> None:
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            assert run(http, "kept", {"exec": "echo precious > file"}).exits[-1] == 0
-        daemon.end("neither")
-        database = daemon.state / "api/sandboxd.sqlite"
-        saved = database.read_bytes()
-        database.write_bytes(b"")
-        if how == "missing":
-            database.unlink()
-        with open(folder / "log", "w+") as log:
-            daemon.errors = log.fileno()
-            with pytest.raises(AssertionError, match="exit status 2"):
-                daemon.start()
-            daemon.errors = None
-            log.seek(0)
-            (said,) = log.readlines()
-        assert f"is {how}" in said and "put back a copy" in said
-        database.write_bytes(saved)
-        daemon.start()
-        with daemon.client() as http:
-            assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "precious\n"
-            http.delete("/session/kept")
+def test_database_that_is_lost_does_not_cost_the_files_of_sessions(
+    daemon: Daemon, how: str
+) -> None:
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        assert run(http, "kept", {"exec": "echo precious > file"}).exits[-1] == 0
+    daemon.end("neither")
+    database = daemon.state / "api/sandboxd.sqlite"
+    saved = database.read_bytes()
+    database.write_bytes(b"")
+    if how == "missing":
+        database.unlink()
+    with open(daemon.folder / "log", "w+") as log:
+        daemon.errors = log.fileno()
+        with pytest.raises(AssertionError, match="exit status 2"):
+            daemon.start()
+        daemon.errors = None
+        log.seek(0)
+        (said,) = log.readlines()
+    assert f"is {how}" in said and "put back a copy" in said
+    database.write_bytes(saved)
+    daemon.start()
+    with daemon.client() as http:
+        assert run(http, "kept", {"exec": "cat file"}).text("stdout") == "precious\n"
+        http.delete("/session/kept")
 
 
-def test_command_line_follows_its_run_over_a_restart(folder: Path) -> None:
-    project = folder / "project"
+def test_command_line_follows_its_run_over_a_restart(daemon: Daemon) -> None:
+    project = daemon.folder / "project"
     project.mkdir()
     (project / "main.sh").write_text("for i in $(seq 60); do echo $i; sleep 0.05; done; exit 7\n")
-    with running(folder) as daemon:
-        command = [sys.executable, "-P", "-m", "sandboxd", "run", str(project), "--image", "c"]
-        command += ["--exec", "sh main.sh", "--socket", f"{folder}/api.sock"]
-        environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-        with subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as client:
-            assert client.stdout and client.stderr
-            first = client.stdout.readline()
-            daemon.end("both")
-            daemon.start()
-            rest, said = client.stdout.read(), client.stderr.read()
-        assert first + rest == COUNTED
-        assert client.returncode == 7, said
-        assert "the run goes on" in said and "Traceback" not in said
+    command = [sys.executable, "-P", "-m", "sandboxd", "run", str(project), "--image", "c"]
+    command += ["--exec", "sh main.sh", "--socket", f"{daemon.folder}/api.sock"]
+    environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout and client.stderr
+        first = client.stdout.readline()
+        daemon.end("both")
+        daemon.start()
+        rest, said = client.stdout.read(), client.stderr.read()
+    assert first + rest == COUNTED
+    assert client.returncode == 7, said
+    assert "the run goes on" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("has_directory", [True, False])
-def test_run_that_a_restart_of_the_host_cut_off_says_so(folder: Path, has_directory: bool) -> None:
+def test_run_that_a_restart_of_the_host_cut_off_says_so(
+    daemon: Daemon, has_directory: bool
+) -> None:
     """No process survives a boot, and the kernel has another boot id. A cut of the power takes
     with it what was not on the disk yet: all that the run's directory had, perhaps."""
-    with running(folder) as daemon:
-        with daemon.client() as http:
-            http.post("/session", json={"image": "c", "name": "kept"})
-            run(http, "kept", {"exec": "echo here > file"})
-            cut = begin(http, "kept", "cut", {"exec": "echo begun; mkdir begun-once && sleep 60"})
-            while not cut.text("stdout"):
-                go_on(http, "kept", cut)
-            queued = begin(http, "kept", "queued", {"exec": "cat file"})
-        shims = [line.split()[0] for line in leaks() if "shim" in line]
-        daemon.end("both")
-        for pid in shims:
-            os.kill(int(pid), signal.SIGKILL)
-        with contextlib.closing(sqlite3.connect(daemon.state / "api/sandboxd.sqlite")) as database:
-            database.execute("UPDATE runs SET boot = 'another'")
-            database.commit()
-        if not has_directory:
-            (lost,) = folder.glob("state/slots/*/runs/2")
-            shutil.rmtree(lost)
-        daemon.start()
-        with daemon.client() as http:
-            follow(http, "kept", cut)
-            follow(http, "kept", queued)
-            assert (cut.text("stdout"), cut.results[-1]["exitCode"]) == ("begun\n", -1)
-            ran = run(http, "kept", {"exec": "ls"}).text("stdout").split()
-            assert ran == ["begun-once", "file"], "it was not begun once more"
-            assert "the host was restarted" in cut.text("log")
-            assert (queued.text("stdout"), queued.results[-1]["exitCode"]) == ("here\n", 0)
-            http.delete("/session/kept")
+    with daemon.client() as http:
+        http.post("/session", json={"image": "c", "name": "kept"})
+        run(http, "kept", {"exec": "echo here > file"})
+        cut = begin(http, "kept", "cut", {"exec": "echo begun; mkdir begun-once && sleep 60"})
+        while not cut.text("stdout"):
+            go_on(http, "kept", cut)
+        queued = begin(http, "kept", "queued", {"exec": "cat file"})
+    shims = [line.split()[0] for line in leaks() if "shim" in line]
+    daemon.end("both")
+    for pid in shims:
+        os.kill(int(pid), signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(daemon.state / "api/sandboxd.sqlite")) as database:
+        database.execute("UPDATE runs SET boot = 'another'")
+        database.commit()
+    if not has_directory:
+        (lost,) = daemon.folder.glob("state/slots/*/runs/2")
+        shutil.rmtree(lost)
+    daemon.start()
+    with daemon.client() as http:
+        follow(http, "kept", cut)
+        follow(http, "kept", queued)
+        assert (cut.text("stdout"), cut.results[-1]["exitCode"]) == ("begun\n", -1)
+        ran = run(http, "kept", {"exec": "ls"}).text("stdout").split()
+        assert ran == ["begun-once", "file"], "it was not begun once more"
+        assert "the host was restarted" in cut.text("log")
+        assert (queued.text("stdout"), queued.results[-1]["exitCode"]) == ("here\n", 0)
+        http.delete("/session/kept")

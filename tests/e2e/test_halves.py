@@ -15,7 +15,9 @@ import pytest
 from sandboxd.wire import messages
 
 from ..waiting import PATIENCE_S, until
-from .daemon import Daemon, leaks, run
+from .daemon import Daemon, run
+
+pytestmark = pytest.mark.usefixtures("lasting")
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PIDFD_GETFD = 438
@@ -90,10 +92,8 @@ def whole_end(daemon: Daemon, api: int) -> int:
 @pytest.mark.parametrize("garbage", BROKEN)
 @pytest.mark.parametrize("sender", ["api", "warden"])
 def test_garbage_of_one_half_ends_both_and_the_service_starts_again(
-    folder: Path, sender: str, garbage: str
+    daemon: Daemon, sender: str, garbage: str
 ) -> None:
-    before, daemon = leaks(), Daemon(folder)
-    daemon.start()
     with daemon.client() as http:
         id = http.post("/session", json={"image": "c"}).json()["sessionId"]
     assert daemon.process
@@ -105,14 +105,10 @@ def test_garbage_of_one_half_ends_both_and_the_service_starts_again(
     with daemon.client() as http:
         assert run(http, id, {"exec": "echo well"}).text("stdout") == "well\n"
         assert http.delete(f"/session/{id}").status_code == 200
-    assert daemon.stop() == 0
-    assert leaks() <= before
 
 
 @pytest.mark.parametrize("garbage", ["no JSON", "closed"])
-def test_api_that_is_deaf_and_sends_garbage_is_killed(folder: Path, garbage: str) -> None:
-    daemon = Daemon(folder)
-    daemon.start()
+def test_api_that_is_deaf_and_sends_garbage_is_killed(daemon: Daemon, garbage: str) -> None:
     api = daemon.api
     with end_of(api) as sock:
         os.kill(api, signal.SIGSTOP)
@@ -121,14 +117,11 @@ def test_api_that_is_deaf_and_sends_garbage_is_killed(folder: Path, garbage: str
 
 
 def test_request_that_the_table_does_not_have_is_refused_and_the_daemon_serves_on(
-    folder: Path,
+    daemon: Daemon,
 ) -> None:
-    daemon = Daemon(folder)
-    daemon.start()
     with end_of(daemon.api) as sock, daemon.client() as http:
         for send in REFUSED.values():
             send(sock)
             id = http.post("/session", json={"image": "c"}).json()["sessionId"]
             assert http.get(f"/session/{id}/files").status_code == 200
             assert http.delete(f"/session/{id}").status_code == 200
-    assert daemon.stop() == 0

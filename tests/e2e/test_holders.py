@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .daemon import Daemon, environ, running, sessions_of
 
 CONFIG = "[admission.owner]\nsessions = 1\n"
@@ -49,7 +49,7 @@ def gone(daemon: Daemon) -> None:
 
 def killed(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGKILL)
-    process.wait(20)
+    process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])

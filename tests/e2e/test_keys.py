@@ -15,7 +15,8 @@ import pytest
 
 from ..http_clients import network_client, unix_client
 from ..signing import Signed
-from .daemon import ROOT, Daemon, first_uid, leaks, run
+from .daemon import ROOT, Daemon, run
+from .own_leaks import first_uid, leaks
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .daemon import Daemon
 from .leaks import FIRST, FREE, SLOTS, as_uid, look, only
 
@@ -48,7 +48,7 @@ def test_process_with_a_slots_uid_and_no_run_is_killed(root: httpx.Client) -> No
         leak = only(look(root), "process")
         assert f"pid {planted.pid} uid {FIRST + FREE} /bin/sleep 600" in leak["identity"]
         assert leak["done"] == "killed" and 0 <= leak["age_s"] < 60
-        assert planted.wait(5) == -signal.SIGKILL
+        assert planted.wait(PATIENCE_S) == -signal.SIGKILL
     assert look(root)["leaks"] == []
 
 
@@ -62,7 +62,7 @@ def test_process_with_a_sessions_uid_outside_of_its_runs_is_killed_and_the_run_g
     with as_uid(number) as planted:
         leak = only(look(root), "process")
         assert f"pid {planted.pid} " in leak["identity"] and leak["done"] == "killed"
-        planted.wait(5)
+        planted.wait(PATIENCE_S)
     text = ""
     body = {"mode": "continue", "runId": "r"}
     while True:  # and its run goes on
@@ -193,7 +193,7 @@ def test_cgroup_of_no_run_is_removed_and_its_processes_are_killed(
             (path / "cgroup.procs").write_text(str(process.pid))
         leak = only(look(root), "cgroup")
         assert leak["identity"] == f"{FREE}.7"
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
     while any(path.exists() for path in (*planted, *(places if above else ()))):
         look(root)  # fails only in the end: each sweep removes what has become empty
     assert look(root)["leaks"] == []

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sandboxd.warden.uid_lease import lease_uid
 
-from .daemon import first_uid, running
+from .daemon import running
+from .own_leaks import first_uid
 
 COUNT = 4
 

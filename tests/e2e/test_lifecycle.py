@@ -20,8 +20,9 @@ import pytest
 from sandboxd.warden.runs.cgroups import own_name, places
 
 from ..http_clients import unix_client
-from ..waiting import until
-from .daemon import ROOT, Daemon, first_uid, run, running
+from ..waiting import PATIENCE_S, until
+from .daemon import ROOT, Daemon, run, running
+from .own_leaks import first_uid
 
 
 def processes(daemon: Daemon) -> dict[str, int]:
@@ -121,7 +122,7 @@ def test_mistakes_are_one_line_and_exit_2(options: list[str], message: str) -> N
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 2
     assert message in done.stderr
@@ -184,7 +185,7 @@ def test_sigterm_reaches_an_api_that_has_just_been_forked(folder: Path) -> None:
                 time.sleep(0.01)
             time.sleep(0.3)  # the warden is in its loop
             starting.terminate()
-            assert starting.wait(10) == 0
+            assert starting.wait(PATIENCE_S) == 0
         finally:
             starting.terminate()
 
@@ -203,7 +204,7 @@ def test_second_daemon_on_the_same_state_is_refused_and_harms_nothing(folder: Pa
         done = subprocess.run(
             [*other, "--auth", "none", "--state-dir", str(daemon.state)],
             env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-            capture_output=True, text=True, timeout=20,
+            capture_output=True, text=True, timeout=PATIENCE_S,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (2, "")
         assert "another sandboxd uses it" in done.stderr
@@ -216,7 +217,7 @@ def test_file_in_the_place_of_the_socket_is_not_replaced(folder: Path) -> None:
         [sys.executable, "-P", "-m", "sandboxd", "serve", "--listen", f"unix:{folder}/precious",
          "--state-dir", f"{folder}/state"],
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=20,
+        capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 2
     assert (folder / "precious").read_text() == "kept"
@@ -244,7 +245,7 @@ def test_file_call_that_outlives_its_session_does_not_meet_the_next_tenant(folde
             time.sleep(0.5)
             assert http.delete(f"/session/{first}").status_code == 200
             second = http.post("/session", json={"image": "c"}).json()["sessionId"]
-        thread.join(30)
+        thread.join(PATIENCE_S)
         assert results[0].status_code in (404, 503)
         assert run(http, second, {"exec": "ls"}).text("stdout") == ""
 

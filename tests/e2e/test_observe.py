@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from ..http_clients import unix_client
+from ..waiting import PATIENCE_S
 from .daemon import Daemon, run
 
 Line = dict[str, Any]
@@ -114,7 +115,7 @@ def test_a_warden_that_is_stopped_is_seen_by_health_checks(daemon: Daemon) -> No
 def test_an_api_that_is_killed_leaves_a_line_that_says_so(daemon: Daemon) -> None:
     assert daemon.process
     os.kill(pid_of("sandboxd: api", daemon), signal.SIGKILL)
-    assert daemon.process.wait(20) == 1
+    assert daemon.process.wait(PATIENCE_S) == 1
     (line,) = lines(daemon, event="api.ended")
     assert (line["part"], line["level"], line["exit"]) == ("warden", "error", -9)
     assert daemon.process.stdout

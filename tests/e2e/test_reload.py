@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ..users import ALICE, client_of
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .daemon import SLOTS, Daemon, configured, run
 
 
@@ -205,7 +205,7 @@ def test_stop_waits_for_what_runs_if_configured(daemon: Kept) -> None:
             result = http.post(f"/session/{id}", json=call).json()["result"]
             text += "".join(data for kind, data in result["console"] if kind == "stdout")
         assert text == "on\n" and result["exitCode"] == 0
-    assert daemon.process.wait(15) == 0
+    assert daemon.process.wait(PATIENCE_S) == 0
     assert daemon.process.stdout
     daemon.process.stdout.close()
     daemon.process = None

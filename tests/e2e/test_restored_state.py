@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ..users import ALICE, acting_as
-from .daemon import Daemon, leaks
+from .daemon import Daemon
+from .own_leaks import leaks
 
 Restored = Callable[[], str]
 

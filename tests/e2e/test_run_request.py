@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from ..waiting import until
-from .daemon import COUNT, Daemon, first_uid, running
+from .daemon import Daemon, running
+from .own_leaks import COUNT, first_uid
 
 Result = dict[str, Any]
 

@@ -28,7 +28,8 @@ from sandboxd.errors import Unavailable
 from ..cli.trees import Lines, contents
 from ..waiting import until
 from .conftest import passable
-from .daemon import ROOT, Daemon, leaks, running, sessions_of
+from .daemon import ROOT, Daemon, running, sessions_of
+from .own_leaks import leaks
 from .test_run import private, sandboxd
 from .test_run_folder import put, run
 

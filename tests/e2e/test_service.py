@@ -17,7 +17,8 @@ import pytest
 from ..http_clients import unix_client
 from ..users import ALICE, BOB, client_of
 from ..waiting import PATIENCE_S
-from .daemon import ROOT, SLOTS, configured, leaks
+from .daemon import ROOT, SLOTS, configured
+from .own_leaks import leaks
 
 # As systemd does it: the socket is descriptor 3, LISTEN_PID the process that becomes the daemon.
 _EXEC = """
@@ -79,7 +80,7 @@ class Service:
         """End it."""
         if self.process.poll() is None:
             self.process.terminate()
-            assert self.process.wait(20) == 0
+            assert self.process.wait(PATIENCE_S) == 0
         self.notifications.close()
         assert self.process.stderr
         self.process.stderr.close()
@@ -112,7 +113,7 @@ def test_answers_on_the_passed_socket_says_so_and_leaves_its_file(service: Servi
     service.process.terminate()
     while service.next() != "STOPPING=1\nSTATUS=stopping":
         pass
-    assert service.process.wait(20) == 0
+    assert service.process.wait(PATIENCE_S) == 0
     assert os.path.exists(service.path), "it is the service manager's"
 
 
@@ -137,7 +138,7 @@ def test_watchdog_is_fed_as_long_as_both_halves_are_at_work(service: Service, ha
 
 def test_passed_socket_that_everybody_may_open_is_refused(folder: Path) -> None:
     with contextlib.closing(Service(folder, mode=0o666)) as service:
-        assert service.process.wait(20) == 2
+        assert service.process.wait(PATIENCE_S) == 2
         assert service.process.stderr
         said = service.process.stderr.read()
     assert "api.sock is open to everybody" in said and "SocketMode=0600" in said

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .daemon import Daemon, environ, sessions_of
 from .test_holders import program, started
 
@@ -144,7 +144,7 @@ def test_logs_follow_a_run_to_its_end_beside_its_client(daemon: Daemon, tmp_path
             with daemon.client() as http:
                 http.post("/session/follow/upload", files={"src": ("go", b"")})
             assert run.communicate()[0] == "first\nlast\n"
-            assert follower.wait(30) == 0
+            assert follower.wait(PATIENCE_S) == 0
             assert follower.stdout.read() in ("last\n", "")  # the session may end first
 
 

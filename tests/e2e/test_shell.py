@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from ..http_clients import unix_client
-from .daemon import Daemon, environ, leaks, running
+from ..waiting import PATIENCE_S
+from .daemon import Daemon, environ, running
+from .own_leaks import leaks
 from .terminals import PROMPT, WAITING
 from .test_run import sandboxd
 
@@ -58,7 +60,7 @@ class Emulator:
 
     def end(self) -> int:
         """The exit status; the terminal is as it was."""
-        status = self.process.wait(20)
+        status = self.process.wait(PATIENCE_S)
         assert termios.tcgetattr(self.slave) == self.before
         return status
 

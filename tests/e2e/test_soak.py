@@ -3,7 +3,8 @@
 A first part fills what fills once: caches, the rows of ended sessions, the allocator's arenas.
 From then on, however many sessions come and go, processes, descriptors, mounts, loop devices,
 cgroups and directories are the same in number, and memory stays within an allowance that does not
-depend on how many there were. `./scripts/soak` does some thousand; here it is a short one.
+depend on how many there were. `./scripts/soak` does some thousand,
+`scripts/test-world soak` some hundred.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import httpx
+import pytest
 
 from sandboxd.host import procfs
 
@@ -27,6 +29,9 @@ from .daemon import Daemon, run, running
 
 SESSIONS = int(os.environ.get("SANDBOXD_SOAK", "80"))
 CLIENTS = 8
+
+pytestmark = pytest.mark.world
+
 WARDEN_MIB, API_MIB = 4, 24
 """Growth of memory that is allowed after the first part: fragments, and counters of metrics."""
 

@@ -12,17 +12,8 @@ import httpx
 import pytest
 
 from ..waiting import until
-from .daemon import (
-    SLOTS,
-    Daemon,
-    ancestors,
-    configured,
-    process_titles,
-    run,
-    running,
-    sessions_of,
-    slots_in_use,
-)
+from .daemon import SLOTS, Daemon, configured, run, running, sessions_of, slots_in_use
+from .own_leaks import ancestors, process_titles
 
 SECRET = b"of a session that no client knows"
 CONFIG = f"[scratch]\nspares = 2\n{SLOTS}"

@@ -14,8 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from ..waiting import until
-from .daemon import Daemon, ancestors, run
+from ..waiting import PATIENCE_S, until
+from .daemon import Daemon, run
+from .own_leaks import ancestors
 
 Make = Callable[..., str]
 Frame = dict[str, Any]
@@ -123,7 +124,7 @@ def test_when_the_client_leaves_the_program_ends(
     id = session()
     loop = {"exec": program + "echo begun; while :; do sleep 0.1; done", "timeout": {"exec": 600}}
     with stream(daemon, id, **loop) as websocket:
-        while "begun" not in text("stdout", json.loads(websocket.recv(timeout=10))):
+        while "begun" not in text("stdout", json.loads(websocket.recv(timeout=PATIENCE_S))):
             pass
     after = run(http, id, {"exec": "ls; ps -e | grep -c sleep"})  # when that has ended
     assert after.text("stdout") == ("bye\n0\n" if "bye" in program else "0\n")

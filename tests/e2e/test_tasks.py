@@ -18,7 +18,8 @@ from sandboxd.host import cgroupfs
 
 from ..http_clients import unix_client
 from ..waiting import until
-from .daemon import Daemon, follow, leaks, run
+from .daemon import Daemon, follow, run
+from .own_leaks import leaks
 from .test_keys import client, create
 
 BOUND = 3000

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from ..waiting import until
+from ..waiting import PATIENCE_S, until
 from .daemon import Daemon
 
 FAULTS = [signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT]
@@ -46,7 +46,7 @@ def events(daemon: Daemon, name: str) -> list[dict[str, Any]]:
 def wait_for_end(daemon: Daemon) -> int:
     """The exit status of a daemon that ends by itself."""
     assert daemon.process and daemon.process.stdout
-    status = daemon.process.wait(20)
+    status = daemon.process.wait(PATIENCE_S)
     daemon.process.stdout.close()
     daemon.process = None
     return status

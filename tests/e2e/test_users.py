@@ -12,7 +12,8 @@ import pytest
 
 from ..users import ALICE, BOB, client_of, sandboxd_as
 from .conftest import passable
-from .daemon import Daemon, leaks
+from .daemon import Daemon
+from .own_leaks import leaks
 from .test_keys import create
 
 MEMBERS, ADMINS = 4_200_010, 4_200_011

@@ -17,7 +17,7 @@ from sandboxd.config.settings import Config
 from sandboxd.runtimes import load
 
 from ..needs import elsewhere
-from ..runtimes.installed import not_available
+from ..runtimes.installed import marked, not_available
 from ..sandbox import BareWarden, Sandbox, lease
 
 PROGRAMS = Path(__file__).parent.parent / "runtimes" / "programs"
@@ -33,7 +33,7 @@ def test_every_built_in_runtime_has_a_program_of_several_files() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_program_of_several_files_is_built_and_runs(warden: BareWarden, name: str) -> None:
     if not AVAILABLE[name].available:
         not_available(name, AVAILABLE[name].reason)

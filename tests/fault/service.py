@@ -20,7 +20,8 @@ from typing import Any, Literal
 import httpx
 from websockets.sync.client import unix_connect
 
-from ..e2e.daemon import ROOT, ancestors, sessions_of, slots_in_use
+from ..e2e.daemon import ROOT, sessions_of, slots_in_use
+from ..e2e.own_leaks import ancestors
 from ..http_clients import unix_client
 from ..waiting import until
 

@@ -18,6 +18,8 @@ from typing import Any
 from sandboxd.files import helper
 from sandboxd.wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, unpack
 
+from ..waiting import PATIENCE_S
+
 Files = list[tuple[str, bytes]]
 
 
@@ -91,14 +93,14 @@ class Scratch:
     def helper(self) -> Iterator[socket.socket]:
         """The api's end of a conversation; the helper has ended when the block is left."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(20)
+        ours.settimeout(PATIENCE_S)
         thread = threading.Thread(target=self._serve, args=(theirs,))
         thread.start()
         try:
             yield ours
         finally:
             ours.close()
-            thread.join(20)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive(), "the helper outlived its peer"
 
     @contextmanager
@@ -107,7 +109,7 @@ class Scratch:
     ) -> Iterator[socket.socket]:
         """As `helper`, in a process of its own: `prepare` before it serves, `judge` after it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(20)
+        ours.settimeout(PATIENCE_S)
         home, stage = (os.open(path, os.O_RDONLY) for path in (self.home, self.stage))
         pid = os.fork()
         if pid == 0:

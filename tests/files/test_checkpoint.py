@@ -18,6 +18,7 @@ from sandboxd.files import checkpoint, exact_copy, helper
 from sandboxd.wire.file_calls import pack_json
 
 from ..effort import examples
+from ..waiting import PATIENCE_S
 from .built_tree import build, describe
 from .scratch import receive
 
@@ -37,7 +38,7 @@ class Trees:
         """A function that restores both trees, and returns the answer; first the answer to the
         request is checked."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(20)
+        ours.settimeout(PATIENCE_S)
         thread = threading.Thread(target=self._serve, args=(theirs,))
         thread.start()
         answers = receive(ours)
@@ -54,7 +55,7 @@ class Trees:
             yield lambda: next_answer({"restore": True})
         finally:
             ours.close()
-            thread.join(20)
+            thread.join(PATIENCE_S)
             assert not thread.is_alive(), "the helper outlived its peer"
             assert os.listdir(self.stage) == []
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from sandboxd.errors import Invalid
 from sandboxd.files.globs import PATTERNS_BYTES_MAX, PATTERNS_MAX, Pattern, patterns
 
+from ..each_case import each_case
+
 PARTS = st.sampled_from(["a", "b", "ab", "*", "?", "a*", "*b", "[ab]", "[!a]", "**", "a**"])
 COMPONENTS = st.sampled_from(["a", "b", "ab", "ba", "abab", "*", "**", "[ab]"])
 
@@ -51,7 +53,7 @@ def test_directory_that_cannot_have_a_match_is_not_entered() -> None:
     assert Pattern("**/x").may_match_below(("any", "thing"))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "name"),
     [("a[1].txt", "a[1].txt"), ("*", "*"), ("a//./b/", "a/b"), ("*", ".hidden"), ("*", "\udcff"),
      ("*", "a\nb"), ("**/*.c", "x.c"), ("**/*.c", "a/b/x.c"), ("a/**", "a/b/c"), ("a/**", "a"),
@@ -61,7 +63,7 @@ def test_pattern_matches_the_name(text: str, name: str) -> None:
     assert Pattern(text).matches(tuple(name.split("/")))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "name"),
     [("*", "a/b"), ("?", "ab"), ("a", "A"), ("*.c", "xc"), ("a*", "ba"), ("**/x", "a/b")],
 )
@@ -69,11 +71,10 @@ def test_pattern_does_not_match_the_name(text: str, name: str) -> None:
     assert not Pattern(text).matches(tuple(name.split("/")))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     ["", ".", "/", "/home/work/x", "../x", "a/../b", "..", "a\0b", "x" * 256, "/".join("a" * 300),
      "**/" * 9 + "x"],
-    ids=lambda text: ascii(text)[:20],
 )  # fmt: skip
 def test_text_that_is_no_pattern_is_refused(text: str) -> None:
     with pytest.raises(Invalid):

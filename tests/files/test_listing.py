@@ -15,6 +15,7 @@ from sandboxd.files import listing
 from sandboxd.files.listing import as_item
 from sandboxd.wire.file_calls import FILE_CHUNK, pack_json
 
+from ..each_case import each_case
 from .scratch import Scratch, little_memory, receive
 from .test_upload import NOBODY
 
@@ -216,7 +217,7 @@ def test_peer_that_asks_nothing_ends_the_helper(scratch: Scratch) -> None:
         pass
 
 
-@pytest.mark.parametrize("at", [-(2.0**63), -1e11, -0.5, 0.0, 1e9, 253402300799.5, 1e12, 2.0**63])
+@each_case("at", [-(2.0**63), -1e11, -0.5, 0.0, 1e9, 253402300799.5, 1e12, 2.0**63])
 def test_any_time_that_a_program_gives_a_file_can_be_reported(at: float) -> None:
     entry = {"filename": "f", "mode": "-rw-r--r--", "size": 1, "ctime": at, "mtime": at}
     modified = datetime.fromisoformat(as_item(entry)["modified"])

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from sandboxd.errors import Invalid, OutsideHome
 from sandboxd.files.paths import COMPONENT_MAX, DEPTH_MAX, NAME_MAX, colliding, inside, naming_file
 
+from ..each_case import each_case
+
 GOOD = {
     "a": ("a",),
     "a/b": ("a", "b"),
@@ -50,26 +52,26 @@ MALFORMED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "parts"), GOOD.items(), ids=ascii)
+@each_case(("name", "parts"), GOOD.items())
 def test_name_inside_gives_its_components(name: str, parts: tuple[str, ...]) -> None:
     assert inside(name) == naming_file(name) == parts
 
 
-@pytest.mark.parametrize("name", NO_FILE)
+@each_case("name", NO_FILE)
 def test_name_of_no_file_is_a_directory_at_best(name: str) -> None:
     inside(name)
     with pytest.raises(Invalid):
         naming_file(name)
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
+@each_case("name", OUTSIDE)
 def test_name_that_leaves_is_outside(name: str) -> None:
     for rule in (inside, naming_file):
         with pytest.raises(OutsideHome):
             rule(name)
 
 
-@pytest.mark.parametrize("name", MALFORMED, ids=lambda name: ascii(name)[:20])
+@each_case("name", MALFORMED)
 def test_malformed_name_is_refused(name: str) -> None:
     with pytest.raises(Invalid) as refused:
         inside(name)

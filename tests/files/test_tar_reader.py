@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sandboxd.errors import Invalid
 from sandboxd.files.tar_reader import HEADER_MAX, TarMember, TarReader
 
+from ..each_case import each_case
 from ..effort import examples
 from .trees import File, directory, entry, hard_link, link, member_bytes, tar
 
@@ -115,7 +116,7 @@ def test_time_of_a_pax_record_is_exact_to_the_nanosecond(ns: int) -> None:
     assert read(tar(File("f", ns=ns)))[0][0].mtime == ns
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "ns"),
     [("1", 10**9), ("1.", 10**9), ("1.5", 1_500_000_000), ("0.0000000019", 1),
      ("-0.5", -500_000_000), ("-1.0000000001", -1_000_000_001), ("-0.0000000001", -1)],
@@ -125,7 +126,7 @@ def test_times_are_rounded_down(text: str, ns: int) -> None:
     assert read(data)[0][0].mtime == ns
 
 
-@pytest.mark.parametrize("text", ["x", "1e9", "0x10", "1.5.5", "--1", "9" * 19, "1,5", " 1", "٣"])
+@each_case("text", ["x", "1e9", "0x10", "1.5.5", "--1", "9" * 19, "1,5", " 1", "٣"])
 def test_number_of_a_record_that_is_none_is_refused(text: str) -> None:
     for key in (b"mtime", b"size"):
         with pytest.raises(Invalid):
@@ -209,7 +210,7 @@ SPECIAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("reason", SPECIAL)
+@each_case("reason", SPECIAL)
 def test_member_that_is_no_file_directory_or_link_is_refused_by_name(reason: str) -> None:
     with pytest.raises(Invalid, match=rf"'odd' .*{reason.strip()}"):
         read(plain("odd", type=SPECIAL[reason]) + bytes(1024))
@@ -271,7 +272,7 @@ def test_stream_that_is_no_tar_is_refused(data: bytes) -> None:
         read(data)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "data",
     [b"7 a=b\n", b"0 a=b\n", b"99 a=b\n", b"6 a=b", b"6 a=b ", b"x a=b\n", b"4 =\n",
      b"6 a=b\n\0", b"-6 a=b\n", b"99999999999 a=b\n"],
@@ -281,7 +282,7 @@ def test_malformed_extended_header_is_refused(data: bytes) -> None:
         read(extension(tarfile.XHDTYPE, data) + plain() + bytes(1024))
 
 
-@pytest.mark.parametrize("kind", [b"x", b"g", b"X", b"L", b"K"])
+@each_case("kind", [b"x", b"g", b"X", b"L", b"K"])
 def test_extended_header_that_is_too_large_is_refused_before_it_is_read(kind: bytes) -> None:
     info = tarfile.TarInfo("header")
     info.type, info.size = kind, HEADER_MAX + 1

@@ -6,7 +6,6 @@ import errno
 import itertools
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from sandboxd.jail.profile import (
@@ -19,6 +18,7 @@ from sandboxd.jail.profile import (
     names,
 )
 
+from ..each_case import each_case
 from ..effort import examples
 from .filter_program import (
     ALLOW,
@@ -71,7 +71,7 @@ CORE_EDGES = sorted({v for c in CONDITIONS for v in c.values} | {0, 3})
 """The values that conditions compare with."""
 
 
-@pytest.mark.parametrize("call", sorted({c.call for c in CONDITIONS}))
+@each_case("call", sorted({c.call for c in CONDITIONS}))
 def test_call_with_conditions_is_judged_as_the_profile_says_at_every_edge(call: str) -> None:
     number = NUMBERS[call]
     indexes = {c.index for c in CONDITIONS if c.call == call}

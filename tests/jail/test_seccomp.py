@@ -13,6 +13,7 @@ from sandboxd.errors import ConfigError
 from sandboxd.jail import seccomp, syscalls
 from sandboxd.jail.profile import ALLOWED, CONDITIONS, ENTRY, FINAL, IGNORED, REFUSED, names
 
+from ..each_case import each_case
 from .filter_program import (
     ALLOW,
     ARCHITECTURE,
@@ -116,19 +117,19 @@ ARGUMENTS: list[tuple[str, tuple[int, ...], int]] = [
 ]
 
 
-@pytest.mark.parametrize("name", DANGEROUS.split())
+@each_case("name", DANGEROUS.split())
 def test_dangerous_call_is_refused_whatever_the_profile_says(name: str) -> None:
     number = syscalls.syscall_numbers([name]).get(name)
     assert number is None or judged(number) == NOTIFY
 
 
-@pytest.mark.parametrize("name", SURPRISING.split())
+@each_case("name", SURPRISING.split())
 def test_call_that_gets_past_filters_or_counters_is_unknown(name: str) -> None:
     number = syscalls.syscall_numbers([name]).get(name)
     assert number is None or judged(number) == ENOSYS
 
 
-@pytest.mark.parametrize(("name", "arguments", "wanted"), ARGUMENTS)
+@each_case(("name", "arguments", "wanted"), ARGUMENTS)
 def test_arguments_of_an_allowed_call_decide(
     name: str, arguments: tuple[int, ...], wanted: int
 ) -> None:
@@ -191,7 +192,7 @@ def test_filter_of_a_runtime_differs_in_its_own_calls_only() -> None:
     assert moved.refused[NUMBERS["socket"]] == "socket" and NUMBERS["ptrace"] not in moved.refused
 
 
-@pytest.mark.parametrize(
+@each_case(
     "name",
     [
         *names({group: REFUSED[group] for group in FINAL}),
@@ -214,7 +215,7 @@ def test_call_that_is_not_allowed_anyway_cannot_be_refused_to_a_runtime(name: st
         seccomp.compile(refuse=(name,))
 
 
-@pytest.mark.parametrize("name", ENTRY)
+@each_case("name", ENTRY)
 def test_call_that_gives_up_root_cannot_be_refused_to_a_runtime(name: str) -> None:
     assert name in names(ALLOWED)
     with pytest.raises(ConfigError, match="gives up root"):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sandboxd.jail import seccomp
 from sandboxd.jail.profile import ALLOWED, SET_ID, UNSEEN, Condition, names
 
+from ..each_case import each_case
 from .filter_program import ALLOW, ENOSYS, NAMES, NOTIFY, NUMBERS, judged
 
 FILTER = seccomp.compile(set_id=False)
@@ -57,8 +58,8 @@ def test_every_other_call_is_judged_as_in_other_sessions(
     assert judged(number, arguments, program=CODE) == expected(number, arguments)
 
 
-@pytest.mark.parametrize("bits", [0o4000, 0o2000, 0o6000])
-@pytest.mark.parametrize("flag", [0o100, 0o20000000, 0o20200000, 0o1101])
+@each_case("bits", [0o4000, 0o2000, 0o6000])
+@each_case("flag", [0o100, 0o20000000, 0o20200000, 0o1101])
 def test_open_that_makes_a_file_is_refused_and_another_one_is_not(bits: int, flag: int) -> None:
     for call, arguments in (
         ("open", (0, flag, bits | 0o755)), ("openat", (0, 0, flag, bits | 0o755)),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from scripts.measures import docstrings
 
+from ..each_case import each_case
 from .sample import source, texts
 
 
-@pytest.mark.parametrize(
+@each_case(
     "docstring",
     [
         "What the server says.",
@@ -24,7 +23,7 @@ def test_a_module_docstring_without_a_noun_at_its_beginning_counts(docstring: st
     assert texts(docstrings.module_openings, source(f'"""{docstring}"""')) == [docstring]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "docstring",
     ["The queue of runs.", "Names of sessions.", "`sandboxd run`: a run.", "Runs.", "`set`."],
 )

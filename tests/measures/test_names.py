@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
 from scripts.measures import names
 from scripts.measures.tree import Tree
 
+from ..each_case import each_case
 from .sample import source, texts
 
 
-@pytest.mark.parametrize(
+@each_case(
     "bad",
     [
         "told = 1",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from textwrap import dedent
 
-import pytest
-
 from scripts.measures import prose
 from scripts.measures.bounds import PHRASES
 from scripts.measures.tree import Tree
 
+from ..each_case import each_case
 from .sample import texts
 
 
@@ -76,7 +75,7 @@ SAMPLES = {
 }
 
 
-@pytest.mark.parametrize(("name", "pattern"), [row[:2] for row in PHRASES])
+@each_case(("name", "pattern"), [row[:2] for row in PHRASES])
 def test_each_phrase_counts_its_sample_and_passes_another(name: str, pattern: str) -> None:
     bad, good = SAMPLES[name]
     assert len(texts(prose.phrase(pattern), Tree.of({"docs/a.md": bad}))) == 1

@@ -6,9 +6,9 @@ import ast
 import io
 import tokenize
 
-import pytest
-
 from scripts.measures.tree import Source
+
+from ..each_case import each_case
 
 TEXTS = (
     "a = 1  # one\n#\n\n# two # three\n",
@@ -20,7 +20,7 @@ TEXTS = (
 )
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@each_case("text", TEXTS)
 def test_comments_and_strings_of_several_lines_are_those_of_the_tokenizer(text: str) -> None:
     tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     source = Source("a.py", text)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from scripts.measures import waits
 
+from ..each_case import each_case
 from .sample import source, texts
 
 
-@pytest.mark.parametrize(
+@each_case(
     "bad",
     [
         "assert time.monotonic() - began < 2",
@@ -27,7 +26,7 @@ def test_an_upper_bound_on_elapsed_time_counts_once(bad: str) -> None:
     assert texts(waits.elapsed_time, source(f"def test():\n    {bad}")) == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     "good",
     [
         "assert time.monotonic() - began >= 2",

@@ -21,6 +21,8 @@ from sandboxd.runs.reply import Reply
 from sandboxd.runs.run import Run
 from tests.api.fake_shim import KEEP, FakeShim
 
+from ..waiting import PATIENCE_S
+
 Scenario = Callable[["Stage"], Awaitable[None]]
 
 
@@ -84,12 +86,16 @@ class Stage:
         shim.start()
         return started
 
-    async def submit(self, id: str, exec: str | None = None, build: str | None = None) -> Run:
+    async def submit(
+        self, id: str, exec: str | None = None, build: str | None = None, own: bool = False
+    ) -> Run:
+        """A new run in the queue; `own`: a run of the session itself."""
         commands = {"clean": None, "build": build, "exec": exec}
         steps = tuple(
             Step(name, commands[name], STEP_LIMITS) for name in ("clean", "build", "exec")
         )
-        return await self.runs.submit(id, Plan(steps, options=repr(commands)))
+        plan = Plan(steps, options=repr(commands), role="bootstrap" if own else "")
+        return await self.runs.submit(id, plan)
 
 
 def play(tmp_path: Path, scenario: Scenario, keep: ConsoleConfig = KEEP) -> None:
@@ -97,7 +103,7 @@ def play(tmp_path: Path, scenario: Scenario, keep: ConsoleConfig = KEEP) -> None
         stage = Stage(tmp_path, keep)
         before = len(os.listdir("/proc/self/fd"))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 await scenario(stage)
         finally:
             await stage.runs.close()

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sandboxd.model import STEPS
 from sandboxd.runs.journal import NO_POSITION, TEXT_MAX, lost, parse
 
+from ..each_case import each_case
+
 
 def line(step: str, exit: Any = 0, **more: Any) -> dict[str, Any]:
     return {"event": "step", "step": step, "exit": exit, "console": 24} | more
@@ -46,7 +48,7 @@ def test_output_is_looked_for_unless_the_shim_saw_none() -> None:
     assert parse([*WHOLE[:2], line("exec", output="x")])[-1].output
 
 
-@pytest.mark.parametrize(
+@each_case(
     "bad",
     [
         {},
@@ -86,9 +88,7 @@ def test_texts_of_the_journal_are_bounded() -> None:
     assert event.verdict.limit and len(event.verdict.limit) == 64
 
 
-@pytest.mark.parametrize(
-    "verdict", [None, 7, {}, {"outcome": "?"}, {"outcome": "success", "oom": 1}]
-)
+@each_case("verdict", [None, 7, {}, {"outcome": "?"}, {"outcome": "success", "oom": 1}])
 def test_value_that_is_not_a_verdict_is_left_out(verdict: Any) -> None:
     (event,) = parse([line("clean", verdict=verdict)])
     assert event.verdict is None

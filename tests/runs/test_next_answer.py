@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
-import pytest
-
 from sandboxd.model import STEPS
 from sandboxd.runs.journal import JournalEvent
 from sandboxd.runs.next_answer import NextAnswer, Progress, next_answer
+
+from ..each_case import each_case
 
 CODES = (None, -1, 0, 1, 127)
 
@@ -98,7 +98,7 @@ def test_answer_has_an_exit_code_exactly_when_a_step_ended() -> None:
             assert answer.exit_code is not None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("event", "status"),
     [
         (JournalEvent("clean", 0, 0, False), "clean-finished"),

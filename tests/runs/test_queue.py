@@ -322,3 +322,18 @@ def test_run_whose_client_knows_the_end_is_accounted_for_when_settled_returns(
     for name in ("_receive", "_watch"):
         monkeypatch.setattr(Follower, name, late(name))
     play(tmp_path, scenario)
+
+
+def test_notices_are_all_for_the_client_of_the_next_run_and_not_for_the_sessions_own_run(
+    tmp_path: Path,
+) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.runs.add_notice("the bootstrap script failed")
+        await stage.submit("own", "out x", own=True)
+        stage.runs.add_notice("mem was lowered")
+        replies = await follow(await stage.submit("a", "out y"))
+        items = [item for reply in replies for item in reply.console]
+        logs = [data[3] for kind, data in items if kind == "log"]
+        assert logs == ["the bootstrap script failed; mem was lowered"]
+
+    play(tmp_path, scenario)

@@ -15,7 +15,7 @@ from sandboxd.model import PATH, StepName
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN
 
-from .installed import not_available
+from .installed import marked, not_available
 
 Files = dict[str, str]
 Done = subprocess.CompletedProcess[str]
@@ -30,7 +30,7 @@ def host() -> Runtimes:
     return load(Config())
 
 
-@pytest.fixture(params=["sh", "bash"])
+@pytest.fixture(params=["sh", pytest.param("bash", marks=pytest.mark.world)])
 def shell(request: pytest.FixtureRequest) -> str:
     """Both shells that a step may get."""
     return f"/bin/{request.param}"
@@ -155,7 +155,7 @@ def test_a_source_that_does_not_compile_fails_the_build(step: Step, name: str) -
     assert built.returncode not in (0, 127) and built.stderr
 
 
-@pytest.mark.parametrize("name", [runtime.name for runtime in BUILTIN])
+@pytest.mark.parametrize("name", marked(runtime.name for runtime in BUILTIN))
 @pytest.mark.parametrize("makefile", ["Makefile", "makefile", "GNUmakefile"])
 def test_a_makefile_wins_in_every_build(step: Step, name: str, makefile: str) -> None:
     files = {makefile: MAKEFILE, **COMPILED.get(name, {})}
@@ -172,7 +172,7 @@ def test_a_failing_makefile_fails_the_build(step: Step) -> None:
     assert step("python", "build", {"Makefile": "all:\n\texit 4\n"}).returncode == 2
 
 
-@pytest.mark.parametrize("name", [runtime.name for runtime in BUILTIN])
+@pytest.mark.parametrize("name", marked(runtime.name for runtime in BUILTIN))
 def test_an_empty_folder_has_nothing_to_run_and_one_line_says_so(step: Step, name: str) -> None:
     ran = step(name, "exec")
     assert ran.returncode == 127 and ran.stdout == ""

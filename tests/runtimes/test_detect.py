@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from sandboxd.runtimes import detect
 from sandboxd.runtimes.builtin import BUILTIN
 from sandboxd.runtimes.detect import _MORE
 
+from ..each_case import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("names", "runtime"),
     [
         ("main.c", "c"),

@@ -13,6 +13,7 @@ from sandboxd.errors import Invalid, NotFound
 from sandboxd.runtimes import Runtimes, load
 from sandboxd.runtimes.builtin import BUILTIN
 
+from ..each_case import each_case
 from .tree import Tree
 
 CONFIG = Config(runtimes={"odd": RuntimeConfig(aliases=("CR.example:5000/Odd:1",), exec="./odd")})
@@ -26,7 +27,7 @@ def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Runtimes:
     return load(CONFIG, root=tree.root, daemon_path="")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("image", "name"),
     [
         ("c", "c"),
@@ -64,15 +65,13 @@ def test_an_exact_alias_wins_over_the_name_in_a_reference(tree: Tree) -> None:
     assert runtimes.resolve("gcc:5").name == "c"
 
 
-@pytest.mark.parametrize(
-    "image", ["", ":latest", "registry/", "c/", "@sha256:0", "a" * 513, "c\n", "\0"]
-)
+@each_case("image", ["", ":latest", "registry/", "c/", "@sha256:0", "a" * 513, "c\n", "\0"])
 def test_a_text_that_is_no_reference_is_invalid(runtimes: Runtimes, image: str) -> None:
     with pytest.raises(Invalid):
         runtimes.resolve(image)
 
 
-@pytest.mark.parametrize("image", ["fsharp", "python2000", "pytho", "gcc latest", "a" * 512])
+@each_case("image", ["fsharp", "python2000", "pytho", "gcc latest", "a" * 512])
 def test_an_unknown_name_is_not_found_and_the_known_ones_are_listed(
     runtimes: Runtimes, image: str
 ) -> None:

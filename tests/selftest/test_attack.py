@@ -12,6 +12,8 @@ from sandboxd.selftest import attack as attacks
 from sandboxd.selftest.attack import Attack, AttackOutcome, Canary, judge, source
 from sandboxd.selftest.runner import ATTACKS, WORKSPACE_ATTACKS
 
+from ..each_case import each_case
+
 ATTACK = Attack("a", "files", "x", "")
 MEMORY = replace(ATTACK, ends="memory")
 CUT = replace(ATTACK, ends="cut")
@@ -32,13 +34,13 @@ def test_attacks_are_of_every_kind_and_of_no_other() -> None:
         attacks.of("nonsense")
 
 
-@pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
+@each_case("attack", EVERY)
 def test_program_of_an_attack_is_python(attack: Attack) -> None:
     for program in (attack.program, attack.before):
         compile(source(program, {}, Canary(), "", "token"), attack.name, "exec")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("attack", "outcome", "held"),
     [
         (ATTACK, AttackOutcome("held\n", "", 0), True),
@@ -51,11 +53,6 @@ def test_program_of_an_attack_is_python(attack: Attack) -> None:
         (CUT, AttackOutcome("x", "", 0), True),
         (CUT, AttackOutcome(PRINTED, "", 0), False),
         (CUT, AttackOutcome("x", "", 1), None),
-    ],
-    ids=[
-        "held is printed", "broken is printed", "the host saw a breach", "the program died",
-        "held is part of a line", "the limit ended it", "the limit did not end it",
-        "output was cut", "all output was stored", "the printing program died",
     ],
 )  # fmt: skip
 def test_outcome_is_judged(attack: Attack, outcome: AttackOutcome, held: bool | None) -> None:

@@ -10,6 +10,8 @@ from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.shim import deadlines as module
 from sandboxd.shim.deadlines import FIRST_LOOK, IDLE_SHARE, LAST_LOOK, Deadlines, stands_still
 
+from ..each_case import each_case
+
 START = 1000.0
 
 
@@ -145,7 +147,7 @@ def test_grace_replaces_the_wall_limit_and_ends_whatever_the_program_waits_for(
     assert clock.kill_due(START + 12)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("elapsed", "cpu_s", "cpus", "still"),
     [
         (1.0, 0.0, 1.0, True),

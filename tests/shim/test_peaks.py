@@ -10,8 +10,10 @@ from sandboxd.host.cgroupfs import GroupFiles
 from sandboxd.jail.cgroup import Counters, Group
 from sandboxd.shim.peaks import FIRST_SAMPLE_S, MemorySeen, PeakSampler, peak_memory
 
+from ..each_case import each_case
 
-@pytest.mark.parametrize(
+
+@each_case(
     ("seen", "group_peak", "peak"),
     [
         # A sample that is larger than each process: several processes, or files in memory.

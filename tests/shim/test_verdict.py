@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from sandboxd.config.settings import STEP_LIMITS
@@ -15,6 +14,8 @@ from sandboxd.jail.cgroup import Counters
 from sandboxd.model import Change, Limits, Usage
 from sandboxd.shim.facts import StepFacts, StorageUse, exit_code
 from sandboxd.shim.verdict import judge
+
+from ..each_case import each_case
 
 ENDING = sorted({f.name for f in fields(Limits)} - {"output_end", "stack"})
 """Limits as verdicts name them: `output_end` is "output" there, and the stack ends no step."""
@@ -38,7 +39,7 @@ def test_exit_codes_are_those_of_a_shell() -> None:
     assert [exit_code(s) for s in (OK, FAILED, KILLED, SEGV)] == [0, 1, 137, 139]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("known", "outcome", "limit", "sent_by"),
     [
         (facts(OK), "success", None, None),
@@ -114,7 +115,7 @@ def test_signal_is_named() -> None:
     assert judge(facts(40)).signal == "SIGRTMIN+6"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("known", "words"),
     [
         (facts(KILLED, after=OOM, limits=SMALL, usage=Usage(pids_peak=14)),
@@ -223,7 +224,7 @@ Caused by:
 }
 
 
-@pytest.mark.parametrize("tool", UNRESOLVED)
+@each_case("tool", UNRESOLVED)
 def test_program_whose_last_words_are_of_a_name_is_advised_that_there_is_no_network(
     tool: str,
 ) -> None:
@@ -232,7 +233,7 @@ def test_program_whose_last_words_are_of_a_name_is_advised_that_there_is_no_netw
     )
 
 
-@pytest.mark.parametrize(
+@each_case(
     "output",
     [
         UNRESOLVED["curl"] + "\n" + "".join(f"then test {n} failed\n" for n in range(9)),

@@ -17,6 +17,8 @@ from sandboxd.wire.file_calls import (
     unpack,
 )
 
+from ..each_case import each_case
+
 NAMES = st.binary(max_size=50).map(lambda data: data.decode("utf-8", "surrogateescape"))
 
 
@@ -41,7 +43,7 @@ def test_too_many_names_are_the_clients_fault() -> None:
         pack_json({"paths": ["x" * PACKET_MAX]})
 
 
-@pytest.mark.parametrize(
+@each_case(
     "packet",
     [
         b"", b"D", b"D" + bytes(FILE_CHUNK + 1), b"J", b"J[]", b"J1", b"J{", b"X{}", b"j{}",
@@ -61,7 +63,7 @@ def test_random_packets_are_unpacked_or_refused(packet: bytes) -> None:
         pass
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("kind", "error"),
     [
         ("outside", OutsideHome), ("invalid", Invalid), ("missing", NotFound),

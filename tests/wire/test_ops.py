@@ -28,6 +28,7 @@ from sandboxd.wire.kinds import Descriptor
 from sandboxd.wire.ops import COMMANDS_MAX, OPS, Op, RequestChecker, check_reply
 
 from ..api.fake_warden import FakeActs
+from ..each_case import each_case
 from ..wire_values import BAD, FOLDER, SESSION, VALID, steps
 
 
@@ -64,15 +65,8 @@ def check(message: dict[str, Any], fds: Sequence[int] = ()) -> Any:
     return RequestChecker().check(message, fds)
 
 
-EVERY_OP = pytest.mark.parametrize("op", OPS.values(), ids=list(OPS))
-EVERY_ARGUMENT = pytest.mark.parametrize(
-    ("op", "name"),
-    [
-        pytest.param(op, name, id=f"{op.name}-{name}")
-        for op in OPS.values()
-        for name in op.arguments
-    ],
-)
+EVERY_OP = each_case("op", OPS.values())
+EVERY_ARGUMENT = each_case("op, name", [(op, name) for op in OPS.values() for name in op.arguments])
 
 
 @EVERY_OP
@@ -116,7 +110,7 @@ def test_request_with_an_argument_too_many_is_refused(op: Op) -> None:
             check(request(op, **{name: VALID.get(name)}))
 
 
-@pytest.mark.parametrize("name", [None, 7, [], {}, "", "exec", "READY", "__class__", "_release"])
+@each_case("name", [None, 7, [], {}, "", "exec", "READY", "__class__", "_release"])
 def test_request_that_is_not_in_the_table_is_refused(name: Any) -> None:
     with pytest.raises(Invalid):
         check({"op": name, "id": 1})
@@ -137,8 +131,8 @@ def test_request_with_a_descriptor_too_many_is_refused(op: Op, files: dict[str, 
         check(request(op), [*fds, files["regular"]])
 
 
-@pytest.mark.parametrize("kind", ["directory", "device", "pipe"])
-@pytest.mark.parametrize("terminal", [False, True])
+@each_case("kind", ["directory", "device", "pipe"])
+@each_case("terminal", [False, True])
 def test_descriptor_that_leads_out_of_a_jail_is_refused(
     files: dict[str, int], kind: str, terminal: bool
 ) -> None:
@@ -260,7 +254,7 @@ WARDEN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("subjects", [WARDEN, (FakeActs,)], ids=["warden", "fake"])
+@each_case("subjects", [WARDEN, (FakeActs,)])
 @EVERY_OP
 def test_act_takes_the_arguments_of_the_table(op: Op, subjects: tuple[type, ...]) -> None:
     act = acts_of(*subjects)[op.name]

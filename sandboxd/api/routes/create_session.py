@@ -162,7 +162,7 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     if not created:
         lowered = []
     if created:
-        session.runs.notice = "; ".join(_notices(here, session, lowered))
+        session.runs.add_notice("; ".join(_notices(here, session, lowered)))
     answer = _answer(session, body, created, lowered)
     if network := described(session.row.network, config.network):
         answer["network"] = network

@@ -120,4 +120,4 @@ def _warn(session: Session, end: lifecycle.End | None, now: float) -> None:
             if active := session.runs.active:
                 active.notice(warning)
             else:
-                session.runs.notice = warning
+                session.runs.add_notice(warning)

@@ -291,7 +291,7 @@ class Session:
         async with self._accounting:
             self._services.accounting.run_over(self.row, run, time.time())
             changes = lifecycle.after(self.row, run, time.time())
-            self.runs.notice = changes.get("status_info", self.runs.notice)
+            self.runs.add_notice(changes.get("status_info", ""))
             self.row = replace(self.row, **changes)
             await self._write_end(run, changes)
             self._publish_result(changes)

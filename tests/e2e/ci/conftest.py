@@ -1,7 +1,7 @@
 """Real CI systems whose jobs run in sessions: an unprivileged user of the host runs the system, and
 the daemon is one of its own. The systems are installed by scripts/ci-systems.
 
-scripts/test runs the quick ones of these tests; `scripts/test-world ci` runs all of them.
+The quick ones of these tests have no mark `world`, so scripts/test runs them too.
 """
 
 from __future__ import annotations
@@ -78,6 +78,3 @@ def wordcount(user: CiUser) -> Path:
     for path in (place, *place.rglob("*")):
         own(path, USER)
     return user.repository(place)
-
-
-world = pytest.mark.skipif(not needs.WORLD, reason="takes long; scripts/test-world ci does it")

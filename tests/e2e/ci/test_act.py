@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import programs, world
+from .conftest import programs
 from .documentation import block
 from .user import CiUser, kill
 
@@ -93,7 +93,7 @@ def test_failing_step_ends_the_job_with_its_code(act: Act) -> None:
     assert "before" in output and "exit status 7" in output and "not-reached" not in output
 
 
-@world
+@pytest.mark.world
 def test_output_of_a_step_is_live_and_ctrl_c_ends_it_with_its_session(act: Act) -> None:
     process = act.begin({"run": "echo up; sleep 300"})
     act.user.wait_for(process, "| up")
@@ -104,21 +104,21 @@ def test_output_of_a_step_is_live_and_ctrl_c_ends_it_with_its_session(act: Act) 
     act.user.nothing_left()
 
 
-@world
+@pytest.mark.world
 def test_time_limit_of_a_step_in_the_workflow_ends_it(act: Act) -> None:
     status, output = act.run({"run": "echo up; sleep 300", "timeout-minutes": 1})
     assert status == 1 and "| up" in output
     act.user.nothing_left()
 
 
-@world
+@pytest.mark.world
 def test_time_limit_of_the_shell_ends_its_step(act: Act) -> None:
     shell = SHELL.replace("sh ", "sh --timeout 1 ")
     status, output = act.run({"run": "echo up; sleep 300"}, shell=shell)
     assert status == 1 and "exit status 124" in output and "time limit" in output
 
 
-@world
+@pytest.mark.world
 def test_cache_is_there_in_the_next_job(act: Act) -> None:
     user = act.user
     assert user.call(["sandboxd", "folder", "create", "cache", "--size", "64m"], user.home)[0] == 0
@@ -129,7 +129,7 @@ def test_cache_is_there_in_the_next_job(act: Act) -> None:
     assert user.call(["sandboxd", "folder", "rm", "cache"], user.home)[0] == 0
 
 
-@world
+@pytest.mark.world
 @pytest.mark.parametrize("victim", ["act push", "-m sandboxd sh", ""])
 def test_kill_of_every_client_process_leaves_nothing(act: Act, victim: str) -> None:
     process = act.begin({"run": "echo up; setsid sleep 300 & sleep 300"})

@@ -16,11 +16,11 @@ import pytest
 from ...http_clients import network_client
 from ...users import ROOT
 from ...waiting import until
-from .conftest import programs, world
+from .conftest import programs
 from .documentation import block
 from .user import CiUser, kill
 
-pytestmark = world
+pytestmark = pytest.mark.world
 
 BUILDERS = {
     "documentation": [],

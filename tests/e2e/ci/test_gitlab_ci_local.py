@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from .conftest import programs, world
+from .conftest import programs
 from .documentation import block
 from .user import CiUser, kill
 
-pytestmark = world
+pytestmark = pytest.mark.world
 
 RUN = "sandboxd sh --workspace . -ec"
 """A session with the project of the job as its files."""

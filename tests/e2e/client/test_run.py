@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ...waiting import PATIENCE_S
 from .conftest import Client
 
 MAIN = """\
@@ -119,7 +120,7 @@ def test_output_is_live(client: Client, project: Path, name: str) -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    process.wait(30)
+    process.wait(PATIENCE_S)
     reader.join()
     for pipe in (process.stdin, process.stdout, process.stderr):
         assert pipe

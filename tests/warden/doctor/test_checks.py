@@ -17,6 +17,8 @@ from sandboxd.errors import ConfigError
 from sandboxd.warden import code_view, startup
 from sandboxd.warden.doctor import checks
 
+from ...each_case import each_case
+
 UID = 719999
 
 
@@ -52,7 +54,7 @@ def test_slots_in_a_subordinate_range_are_refused(
         checks.uids_free(SlotsConfig())
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("listen", "auth", "message"),
     [
         ("0.0.0.0:80", "none", "refused"),
@@ -83,8 +85,8 @@ def test_address_that_only_this_host_reaches_is_accepted_without_authentication(
     startup._check_listen(toml_file.load(None, listen=[listen], auth="none"))
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
-@pytest.mark.parametrize("auth", [None, "keypair"])
+@each_case("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
+@each_case("auth", [None, "keypair"])
 def test_any_address_is_accepted_with_keypairs(listen: str, auth: str | None) -> None:
     startup._check_listen(toml_file.load(None, listen=[listen], auth=auth))
 

@@ -18,6 +18,8 @@ from sandboxd.warden.leaks.rule import (
 )
 from sandboxd.warden.slots.host_resources import Loop, Object, Process
 
+from ...each_case import each_case
+
 FIRST, COUNT = 1000, 10
 LEASED, EMPTYING, FREE, ADOPTABLE, BEYOND = 3, 4, 5, 6, COUNT
 UUID = "6b8f4cd0-5c8e-4c33-9d7c-0a6a4b7e1f11"
@@ -62,9 +64,7 @@ def test_process_is_a_leak_exactly_when_no_session_and_no_other_daemon_has_it() 
             assert str(pid) in leak.identity and leak.age_s == 5.0, case
 
 
-@pytest.mark.parametrize(
-    ("number", "session"), list(itertools.product(NUMBERS[:5], ("", "a session")))
-)
+@each_case(("number", "session"), list(itertools.product(NUMBERS[:5], ("", "a session"))))
 def test_slot_directory_is_a_leak_when_it_is_not_leased_and_names_no_session(
     number: int, session: str
 ) -> None:
@@ -74,7 +74,7 @@ def test_slot_directory_is_a_leak_when_it_is_not_leased_and_names_no_session(
         assert (result[0].kind, result[0].slot) == ("directory", number)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "expected"),
     [
         (f"{LEASED}.1", False), (f"{LEASED}.3", True), (f"{EMPTYING}.3", False),
@@ -89,7 +89,7 @@ def test_cgroup_is_a_leak_when_the_warden_does_not_know_its_run(name: str, expec
     assert [(leak.kind, leak.target) for leak in result] == [("cgroup", (name,))] * expected
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("image", "session", "expected"),
     [
         (f"/slots/{LEASED}/image", "", False), (f"/slots/{EMPTYING}/image", "", False),
@@ -111,9 +111,7 @@ def test_loop_device_of_a_folder_is_no_leak_while_a_file_helper_works() -> None:
     assert judged(expected, loops=[Loop("/dev/loop7", f"/slots/{FREE}/image")])
 
 
-@pytest.mark.parametrize(
-    ("kind", "number"), list(itertools.product(("shm", "sem", "msg"), NUMBERS))
-)
+@each_case(("kind", "number"), list(itertools.product(("shm", "sem", "msg"), NUMBERS)))
 def test_system_v_object_of_a_slots_uid_outside_of_runs_is_a_leak(kind: str, number: int) -> None:
     item = Object(kind, 42, FIRST + number, 3.0)  # type: ignore[arg-type]  # one of Kind
     result = judged(objects=[item], directories=ADOPTABLE_DIRECTORY)

@@ -19,6 +19,7 @@ from sandboxd.wire.file_calls import unpack as unpack_packet
 
 from ...files.trees import File, directory, identities, link, tar
 from ...sandbox import Sandbox
+from ...waiting import PATIENCE_S
 
 OLD = tar(
     directory("d", 0o755, 1), *(File(f"d/f{n}", b"old", ns=n) for n in range(4)),
@@ -38,7 +39,7 @@ def helper(sandbox: Sandbox) -> Iterator[tuple[socket.socket, Worker]]:
     (worker,) = (one for one in sandbox.warden.workers.all() if one.pid not in before)
     try:
         with socket.socket(fileno=fd) as sock:
-            sock.settimeout(20)
+            sock.settimeout(PATIENCE_S)
             yield sock, worker
     finally:
         os.waitpid(worker.pid, 0)

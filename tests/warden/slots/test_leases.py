@@ -21,6 +21,7 @@ from sandboxd.warden.slots.reclaim import Remains, reclaim
 from sandboxd.warden.uid_lease import UidLease, lease_uid
 
 from ...sandbox import TEST_UIDS
+from ...waiting import PATIENCE_S
 
 FIRST = TEST_UIDS + 100
 SESSION = str(uuid.uuid4())
@@ -109,7 +110,7 @@ def test_process_is_not_hidden_by_a_name_that_reads_like_its_status(
         assert uid_processes.living(FIRST) == [process.pid]
         assert lease(slots, SESSION).uid == FIRST + 1
         uid_processes.end(FIRST)
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
     assert not uid_processes.living(FIRST)
 
 
