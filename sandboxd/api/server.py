@@ -34,6 +34,8 @@ from ..threads import start_all
 from . import app, freed_memory, reload
 from .access.authentication import Authenticator
 from .access.keys import Keys
+from .admission.admission import DRAINED, Admission
+from .admission.capacity import HostCapacity
 from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
 from .http.body_budget import BodyBudget
@@ -42,15 +44,13 @@ from .monitor import make as make_monitor
 from .operation.drain import Drain
 from .operation.health import Health
 from .operation.leaks import Leaks
-from .sessions.admission import DRAINED, Admission
-from .sessions.capacity import HostCapacity
+from .processes.warden_client import WardenClient
 from .sessions.clock_watch import ClockWatch
 from .sessions.deferred_writes import DeferredWrites
 from .sessions.gauges import readings
 from .sessions.reaper import reap
 from .sessions.registry import SessionRegistry
 from .sessions.services import Services
-from .sessions.warden_client import WardenClient
 from .state import AppState
 from .telemetry.accounting import RunAccounting
 from .telemetry.metrics import Metrics

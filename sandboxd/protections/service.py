@@ -248,7 +248,7 @@ PROTECTIONS = (
         "permits of file helpers",
         "a session has eight file helpers at most, and all together 128, of which an owner gets "
         "half; a call waits its turn for 10 s and is refused then",
-        ("api/sessions/file_client.py",),
+        ("api/processes/file_client.py",),
         tests=("tests/api/test_helper_permits.py",),
         remains="two owners together can use all permits",
     ),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sandboxd.api.sessions.warden_client import WardenClient
+from sandboxd.api.processes.warden_client import WardenClient
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.runs.channel import Channel
 from sandboxd.wire import messages

@@ -14,8 +14,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from sandboxd.api.processes.file_client import FileClient, HelperPermits, all_helper_permits
 from sandboxd.api.routes.files import opened
-from sandboxd.api.sessions.file_client import FileClient, HelperPermits, all_helper_permits
 from sandboxd.errors import SandboxdError, Unavailable
 from sandboxd.files import commit, helper
 from sandboxd.runs.channel import Channel

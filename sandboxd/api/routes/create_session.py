@@ -26,10 +26,11 @@ from ...store.sessions import SessionRow
 from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..access.unix_caller import unix_connection
+from ..admission.admission import Waiting
 from ..folders.attachments import attachments, name_in_home
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, requested_limits, sizes, workspace_facts
-from ..sessions.admission import Waiting
+from ..options import requested_limits, sizes
+from ..sessions import lifecycle, workspace_facts
 from ..sessions.registry import new_id
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described, granted

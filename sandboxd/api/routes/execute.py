@@ -22,14 +22,14 @@ from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.reply import Reply
 from ...runs.run import Run
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
+from ..admission.admission import Waiting
 from ..http.delivery import expect_presence, hand_over, is_gone
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
-from ..sessions import batch, sizes
-from ..sessions.admission import Waiting
-from ..sessions.file_client import FileClient
+from ..options import batch, sizes
+from ..options.wording import Wording
+from ..processes.file_client import FileClient
 from ..sessions.session import Session
-from ..sessions.wording import Wording
 from ..state import session, state
 from ..telemetry.audit_log import annotate
 

@@ -24,7 +24,7 @@ from ..access.parameters import NoParameters, ParameterSet, parameters, query_pa
 from ..http.body_reader import BodyReader, FormReader
 from ..http.multipart import FileStart
 from ..http.route import OCTETS
-from ..sessions.file_client import FileClient, FilesOwner, path
+from ..processes.file_client import FileClient, FilesOwner, path
 from ..state import session, state
 from ..telemetry.audit_log import annotate
 from .apps import KEY_FILE, NO_SSH

@@ -15,7 +15,7 @@ from ...model import HOME
 from ..access.parameters import ParameterSet, parameters
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
-from ..sessions.file_client import FileClient, path
+from ..processes.file_client import FileClient, path
 from . import files
 from .folders import folder
 

@@ -18,8 +18,8 @@ from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..folders import registry
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
-from ..sessions import sizes
-from ..sessions.file_client import FileClient
+from ..options import sizes
+from ..processes.file_client import FileClient
 from ..state import state
 from ..telemetry.audit_log import annotate
 

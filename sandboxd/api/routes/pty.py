@@ -24,7 +24,7 @@ from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import NoParameters, query_parameters
 from ..http.problems import client_text
-from ..sessions import sizes
+from ..options import sizes
 from ..sessions.session import Session
 from ..state import session, state
 from ..telemetry.audit_log import annotate

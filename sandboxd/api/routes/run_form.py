@@ -31,9 +31,9 @@ from ..http.body_reader import BodyReader, FormReader
 from ..http.compression import decompressed
 from ..http.delivery import attended
 from ..http.route import Content
-from ..sessions.file_client import FileClient, path
+from ..options.sizes import encoded
+from ..processes.file_client import FileClient, path
 from ..sessions.session import Session
-from ..sessions.sizes import encoded
 from .files import pass_files
 
 PART, ARCHIVE = "run", "archive"

@@ -28,10 +28,10 @@ from ..access.parameters import ObjectKeys, Parameters, ParameterSet, fold, inne
 from ..http.body_budget import count_body
 from ..http.delivery import attended
 from ..http.responses import JsonResponse
-from ..sessions import batch, sizes
-from ..sessions.cases import CaseOptions, Task, task
+from ..options import batch, sizes
+from ..options.cases import CaseOptions, Task, task
+from ..processes.file_client import path
 from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile, console_sizes
-from ..sessions.file_client import path
 from ..sessions.registry import new_id
 from ..sessions.session import Session
 from ..sessions.session_network import granted

@@ -17,9 +17,10 @@ from ...model import Attachment
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
+from ..admission.admission import Waiting
 from ..http.responses import JsonResponse
-from ..sessions import sizes, workspace_facts
-from ..sessions.admission import Waiting
+from ..options import sizes
+from ..sessions import workspace_facts
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described
 from ..sessions.workspace_facts import WorkspaceFacts

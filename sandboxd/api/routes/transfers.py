@@ -31,7 +31,7 @@ from ..http.body_reader import BodyReader
 from ..http.connections import mark_known
 from ..http.responses import JsonResponse
 from ..http.route import OCTETS
-from ..sessions.file_client import FileClient
+from ..processes.file_client import FileClient
 from ..state import state
 from ..telemetry.audit_log import annotate
 from . import files

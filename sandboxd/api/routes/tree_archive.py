@@ -22,7 +22,7 @@ from ..http.body_reader import BodyReader
 from ..http.compression import ENCODINGS, compressor, decompressed
 from ..http.responses import JsonResponse
 from ..http.route import OCTETS, Content
-from ..sessions.file_client import FileClient, path
+from ..processes.file_client import FileClient, path
 from ..state import session
 from ..telemetry.audit_log import annotate
 from .files import HelperResponse, opened

@@ -27,9 +27,9 @@ from ...store import runs as run_table
 from ...store import sessions as table
 from ...store.clock_jump import ClockJump
 from ...store.sessions import SessionRow
+from ..admission.admission import DRAINED, AdmissionMode, Waiting
+from ..processes.file_client import HelperPermits
 from . import lifecycle
-from .admission import DRAINED, AdmissionMode, Waiting
-from .file_client import HelperPermits
 from .pending import PendingSession
 from .run_records import EphemeralRecords, RunRecords, plan_text
 from .sealed_memfd import sealed
