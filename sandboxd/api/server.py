@@ -134,18 +134,18 @@ def _state(start: ApiStart, client: WardenClient, store: Database, metrics: Metr
     sessions = SessionRegistry(services)
     metrics.reading(lambda: readings(sessions))
     return AppState(
-        config,
-        runtimes.load(config),
-        sessions,
-        FolderRegistry(services, sessions),
-        Tokens(config.folders.token_s),
-        Authenticator(config, Keys(store)),
-        metrics,
-        Health(config, client, store, metrics),
-        Leaks(client, store, metrics, sessions.unrecorded_ids),
-        bodies,
-        Drain(admission),
-        start.guarantees,
+        config=config,
+        runtimes=runtimes.load(config),
+        sessions=sessions,
+        folders=FolderRegistry(services, sessions),
+        tokens=Tokens(config.folders.token_s),
+        authenticator=Authenticator(config, Keys(store)),
+        metrics=metrics,
+        health=Health(config, client, store, metrics),
+        leaks=Leaks(client, store, metrics, sessions.unrecorded_ids),
+        bodies=bodies,
+        drain=Drain(admission),
+        guarantees=start.guarantees,
     )
 
 

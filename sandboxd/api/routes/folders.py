@@ -204,11 +204,11 @@ async def listing(request: Request) -> JsonResponse[list[FolderFacts]]:
 async def info(request: Request) -> JsonResponse[FolderUse]:
     """GET /folders/{name}: the description of a folder, with its use."""
     await parameters(request, NoParameters)
-    place = folder(request)
-    async with FileClient(place) as helper:
+    target = folder(request)
+    async with FileClient(target) as helper:
         used = await helper.ask({"op": "usage"})
-    users = [session.row.name for session in state(request).sessions.using(place.row.id)]
-    facts = described(place.row)
+    users = [session.row.name for session in state(request).sessions.using(target.row.id)]
+    facts = described(target.row)
     return JsonResponse(
         {
             **facts,

@@ -56,11 +56,11 @@ class GetArchive(ParameterSet):
 
 async def put(request: Request) -> JsonResponse[ArchiveCounts]:
     """PUT /session/{ref}/archive: unpack the tar in the body, as a whole or not at all."""
-    place = session(request)
+    target = session(request)
     directory = path(query_parameters(request, PutArchive).path or HOME, "path")
     body = BodyReader(request)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    async with body.dropped_on(SandboxdError), FileClient(place) as helper:
+    async with body.dropped_on(SandboxdError), FileClient(target) as helper:
         await helper.begin_archive(directory)
         async for piece in decompressed(body.piece, encoding):
             await helper.write(piece)

@@ -21,7 +21,7 @@ from ...store import sessions as table
 from ...store.sessions import SessionRow
 from ..admission.fair_queue import Amount
 from ..options import sizes
-from ..processes.warden_client import LeasedSlot
+from ..processes.leased_slot import LeasedSlot
 from .destruction import Destruction
 from .index import SessionIndex
 from .pending import PendingSession
