@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import os
 import re
@@ -54,6 +55,22 @@ def _prose(path: Path) -> str:
 def _section(document: str, title: str) -> str:
     text = _text(ROOT / document)
     return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+# -- one run
+
+
+def test_functions_that_the_sequence_names_are_in_their_modules() -> None:
+    text = _section("docs/architecture.md", "One run").split("### States of a run")[0]
+    names = {name for name in re.findall(r"\b([a-z_]+)\.([a-z_]+)\b", text) if name[1] != "py"}
+    defined = {
+        (path.stem, node.name)
+        for path in (ROOT / "sandboxd").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert len(names) > 40
+    assert sorted(names - defined) == []
 
 
 # -- the site
