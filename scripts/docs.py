@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,19 +92,31 @@ def _renew(page: str, name: str, table: Callable[[], str], source: str) -> int:
 def build_site() -> int:
     """Build the site anew, strictly; the exit status of Sphinx."""
     shutil.rmtree(SITE, ignore_errors=True)
-    options = ("--builder", "html", "--fail-on-warning", "--keep-going", "--quiet", "--fresh-env")
-    directories = ("--conf-dir", str(ROOT / "docs"), "--doctree-dir", str(SITE / ".doctrees"))
-    sphinx = (sys.executable, "-P", "-m", "sphinx")
-    done = subprocess.run((*sphinx, *options, *directories, str(ROOT), str(SITE)), check=False)
+    status = _sphinx("html", SITE, SITE / ".doctrees")
     shutil.rmtree(SITE / ".doctrees", ignore_errors=True)
-    if done.returncode == 0:
+    if status == 0:
         shutil.copyfile(SITE / "README.html", SITE / "index.html")
         print(f"the site begins with {SITE / 'index.html'}")
-    return done.returncode
+    return status
+
+
+def try_site() -> int:
+    """Read all pages as for the site, strictly, and write nothing; the exit status of Sphinx."""
+    with tempfile.TemporaryDirectory() as directory:
+        return _sphinx("dummy", Path(directory), Path(directory, ".doctrees"))
+
+
+def _sphinx(builder: str, target: Path, trees: Path) -> int:
+    options = ("--fail-on-warning", "--keep-going", "--quiet", "--fresh-env")
+    places = ("--conf-dir", str(ROOT / "docs"), "--doctree-dir", str(trees), str(ROOT), str(target))
+    command = (sys.executable, "-P", "-m", "sphinx", "--builder", builder, *options, *places)
+    return subprocess.run(command, check=False).returncode
 
 
 def main() -> int:
     """Do what the options say."""
+    if "--try" in sys.argv:
+        return try_site()
     status = renew_tables()
     return status if status or "--site" not in sys.argv else build_site()
 

@@ -166,5 +166,5 @@ def sandbox(warden: BareWarden, request: pytest.FixtureRequest) -> Iterator[Sand
     warden.entries.warm_s = 0.0 if "monkeypatch" in request.fixturenames else WARM_S
     leased = lease(warden)
     yield leased
-    leased.end_rest()
+    leased.end_warm()
     warden.free(leased.slot)

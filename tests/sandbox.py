@@ -96,7 +96,7 @@ class BareWarden:
         self._started: list[Worker] = []
         link = BrokerLink(self._selector, resources, self.workers.all).link
         self._subjects = (
-            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_rest, link),
+            SlotRequests(resources, self.workers, ending, jobs, self.entries.end_warm, link),
             RunRequests(self.resources, self.entries, directories, self._started.append, link),
             FolderRequests(self.resources, self._started.append, self.jobs),
         )
@@ -265,9 +265,9 @@ class Sandbox:
                 del self._resting[pid]
                 self.end(worker)
 
-    def end_rest(self) -> None:
+    def end_warm(self) -> None:
         """End the shims that wait for the next run."""
-        self.warden.entries.end_rest(self.slot)
+        self.warden.entries.end_warm(self.slot)
         self._collect(0)
         self.warden.is_warm(0)  # sees the ends of the shims that did not rest
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import os
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from sandboxd.config.settings import Config
 from sandboxd.errors import ConfigError
 
 from .each_case import each_case
+from .needs import missing
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -30,9 +34,10 @@ PACKAGES = ("sandboxd", "sandboxd/api", "sandboxd/warden")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOP = (
     ".ci/", "docs/", "examples/", "sandboxd/", "scripts/", "systemd/", "tests/",
-    "access/", "api/", "cli/", "doctor/", "files/", "folders/", "http/", "jail/", "leaks/",
-    "operation/", "probes/", "protections/", "requests/", "routes/", "runs/", "runtimes/",
-    "selftest/", "sessions/", "shim/", "slots/", "store/", "telemetry/", "warden/",
+    "access/", "admission/", "api/", "cli/", "config/", "doctor/", "files/", "folders/", "host/",
+    "http/", "jail/", "leaks/", "operation/", "options/", "probes/", "processes/", "protections/",
+    "requests/", "routes/", "runs/", "runtimes/", "selftest/", "sessions/", "shim/", "slots/",
+    "store/", "telemetry/", "warden/", "wire/",
 )  # fmt: skip
 """How a path of this checkout begins in a document."""
 
@@ -51,6 +56,36 @@ def _prose(path: Path) -> str:
 def _section(document: str, title: str) -> str:
     text = _text(ROOT / document)
     return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+# -- one run
+
+
+def test_functions_that_the_sequence_names_are_in_their_modules() -> None:
+    text = _section("docs/architecture.md", "One run").split("### States of a run")[0]
+    names = {name for name in re.findall(r"\b([a-z_]+)\.([a-z_]+)\b", text) if name[1] != "py"}
+    defined = {
+        (path.stem, node.name)
+        for path in (ROOT / "sandboxd").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    assert len(names) > 40
+    assert sorted(names - defined) == []
+
+
+# -- the site
+
+
+def test_site_builds_without_a_warning() -> None:
+    python = ROOT / "build/docs-venv/bin/python"
+    if not python.exists():
+        missing("scripts/docs has not made the environment of the site, build/docs-venv")
+    done = subprocess.run(
+        ["scripts/docs", "--try"], cwd=ROOT, env={**os.environ, "PYTHON": str(python)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # -- where things live

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions import sizes
+from sandboxd.api.options import sizes
 from sandboxd.config.settings import STEP_LIMITS, Config
 from sandboxd.errors import StageError
 from sandboxd.host.tasks import HostTasks

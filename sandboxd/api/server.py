@@ -24,8 +24,6 @@ from .. import runtimes
 from ..config.listen_address import keyed_paths
 from ..config.settings import Config
 from ..errors import Unavailable
-from ..host.tasks import TaskMeter
-from ..model import Guarantee
 from ..runs.cursor import CursorFile
 from ..store import keypairs
 from ..store.database import Database
@@ -34,6 +32,8 @@ from ..threads import start_all
 from . import app, freed_memory, reload
 from .access.authentication import Authenticator
 from .access.keys import Keys
+from .admission.admission import DRAINED, Admission
+from .admission.capacity import HostCapacity
 from .folders.registry import FolderRegistry
 from .folders.tokens import Tokens
 from .http.body_budget import BodyBudget
@@ -42,15 +42,14 @@ from .monitor import make as make_monitor
 from .operation.drain import Drain
 from .operation.health import Health
 from .operation.leaks import Leaks
-from .sessions.admission import DRAINED, Admission
-from .sessions.capacity import HostCapacity
+from .processes.warden_client import WardenClient
 from .sessions.clock_watch import ClockWatch
 from .sessions.deferred_writes import DeferredWrites
 from .sessions.gauges import readings
 from .sessions.reaper import reap
 from .sessions.registry import SessionRegistry
 from .sessions.services import Services
-from .sessions.warden_client import WardenClient
+from .start import ApiStart
 from .state import AppState
 from .telemetry.accounting import RunAccounting
 from .telemetry.metrics import Metrics
@@ -62,30 +61,19 @@ THREADS = 16
 """For calls that would block the event loop: reading of spools, compression, and the like."""
 
 
-def run(
-    config: Config,
-    warden: socket.socket,
-    listeners: list[socket.socket],
-    database: str,
-    monitor: socket.socket | None = None,
-    guarantees: tuple[Guarantee, ...] = (),
-    meter: TaskMeter | None = None,
-) -> None:
-    """Serve the API on `listeners`, and metrics and health on `monitor`, until SIGTERM or until
-    `warden` closes.
+def run(start: ApiStart) -> None:
+    """Serve the API until SIGTERM, or until the warden closes its socket.
 
-    `database` is the path of the SQLite file, `guarantees` the results of the probes at the start,
-    `meter` reads the bounds of the host on tasks.
     Raises ConfigError when the database cannot be used.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each run of a session
     freed_memory.return_when_freed()
     quiet_uvicorn()
-    store = Database(database)
+    store = Database(start.database)
     try:
-        _warn_if_locked_out(config, listeners, store)
-        asyncio.run(_serve(config, warden, listeners, store, monitor, guarantees, meter))
+        _warn_if_locked_out(start.config, start.listeners, store)
+        asyncio.run(_serve(start, store))
     finally:
         store.close()
 
@@ -99,22 +87,14 @@ def _warn_if_locked_out(config: Config, listeners: list[socket.socket], store: D
         _log.warning("nobody can sign requests yet; make a keypair: %s", command)
 
 
-async def _serve(
-    config: Config,
-    warden: socket.socket,
-    listeners: list[socket.socket],
-    store: Database,
-    monitor: socket.socket | None,
-    guarantees: tuple[Guarantee, ...],
-    meter: TaskMeter | None,
-) -> None:
+async def _serve(start: ApiStart, store: Database) -> None:
     complain_less(asyncio.get_running_loop())
     workers = start_all(ThreadPoolExecutor(THREADS, "work"), THREADS)
     asyncio.get_running_loop().set_default_executor(workers)
     CursorFile.start_threads()
-    metrics = Metrics()
-    client = WardenClient(warden, metrics.warden_answered)
-    state = _state(config, client, store, metrics, guarantees, meter)
+    config, metrics = start.config, Metrics()
+    client = WardenClient(start.warden, metrics.warden_answered)
+    state = _state(start, client, store, metrics)
     connections = Connections(config.http, state.bodies, keyed_paths(config.listen))
     application = app.make(state, _lifespan(state, store, lambda why: server.stop(why)))
     server = ApiServer(application, client, state, connections)
@@ -128,12 +108,12 @@ async def _serve(
         "watchdog": _feed_watchdog(client),
         "leaks": state.leaks.watch(server.ready, config.sweep_s),
     }
-    if monitor is not None:
+    if start.monitor is not None:
         second = MonitorServer(make_monitor(state.health, metrics), config.http)
-        background["monitor"] = second.serve(sockets=[monitor])
+        background["monitor"] = second.serve(sockets=[start.monitor])
     tasks = [link, *_started(background)]
     try:
-        await server.serve(sockets=listeners)
+        await server.serve(sockets=start.listeners)
     finally:
         for task in tasks:
             task.cancel()
@@ -144,34 +124,28 @@ def _started(work: dict[str, Coroutine[Any, Any, None]]) -> list[asyncio.Task[No
     return [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
 
 
-def _state(
-    config: Config,
-    client: WardenClient,
-    store: Database,
-    metrics: Metrics,
-    guarantees: tuple[Guarantee, ...],
-    meter: TaskMeter | None,
-) -> AppState:
+def _state(start: ApiStart, client: WardenClient, store: Database, metrics: Metrics) -> AppState:
     """The parts of the application."""
-    admission = Admission(config, HostCapacity(os.path.dirname(store.path), meter))
+    config = start.config
+    admission = Admission(config, HostCapacity(os.path.dirname(store.path), start.meter))
     accounting = RunAccounting(metrics, config.console)
     bodies = BodyBudget(config.http.bodies)
     services = Services(client, store, admission, accounting, DeferredWrites(store), bodies)
     sessions = SessionRegistry(services)
     metrics.reading(lambda: readings(sessions))
     return AppState(
-        config,
-        runtimes.load(config),
-        sessions,
-        FolderRegistry(services, sessions),
-        Tokens(config.folders.token_s),
-        Authenticator(config, Keys(store)),
-        metrics,
-        Health(config, client, store, metrics),
-        Leaks(client, store, metrics, sessions.unrecorded_ids),
-        bodies,
-        Drain(admission),
-        guarantees,
+        config=config,
+        runtimes=runtimes.load(config),
+        sessions=sessions,
+        folders=FolderRegistry(services, sessions),
+        tokens=Tokens(config.folders.token_s),
+        authenticator=Authenticator(config, Keys(store)),
+        metrics=metrics,
+        health=Health(config, client, store, metrics),
+        leaks=Leaks(client, store, metrics, sessions.unrecorded_ids),
+        bodies=bodies,
+        drain=Drain(admission),
+        guarantees=start.guarantees,
     )
 
 

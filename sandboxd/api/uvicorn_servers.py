@@ -22,7 +22,7 @@ from .http.body_budget import BodyBudget
 from .http.connections import BACKLOG, Connections
 from .http.http_protocol import HttpProtocol
 from .http.ws_protocol import WebSocketProtocol
-from .sessions.warden_client import WardenClient
+from .processes.warden_client import WardenClient
 from .state import AppState
 
 GRACE_S = 3

@@ -1,14 +1,21 @@
-"""The commit of an upload: it moves files from the stage to their places, all of them or none.
+"""The commit of an upload: the move of a tree from the stage to /home/work, whole or not at all.
 
-All names are checked first, against each other and against the tree. Then missing directories are
-made and the files are renamed into place. A rename is atomic for readers of the old file; it
-replaces a link, FIFO or socket itself and never follows it. A session's upload does not go into a
-virtual folder that is mounted in the tree (the seed's rule).
+The stage is a directory that programs cannot see. An archive is unpacked there (unpacking.py), and
+the files of other uploads are made a tree there (uploaded_tree.py).
 
-Programs may change the tree between the check and the rename, and between any two calls. The
-kernel resolves every name below `home`, so a program can only make a rename fail. The renames
-before it are then undone, except where a program has replaced the uploaded file. For the undo, a
-replaced file gets a second hard link in `stage`.
+A directory of the staged tree that is new in the work directory gets there with all its content by
+one rename. An existing directory is merged. An existing file or link changes places with the staged
+one (RENAME_EXCHANGE), so that the stage then has the old one. When every move is done, directories
+get their modes and times: before, a directory without rights could not be moved back.
+
+The helper may be killed at any moment. Before the first move it therefore writes a list of all
+steps, the file UNDO in the stage, and after the last move it renames the list to REDO. The next
+helper of the session that finds UNDO takes back the moves that were done, and one that finds REDO
+sets the modes and times again, before it serves anything (`recover`). The number of the inode tells
+whether a move was done; where a program has put something else in its place meanwhile, that stays.
+
+Programs may change the tree between any two steps. Every name is resolved below `home` without
+links, so a program can only make a move fail. The moves before it are then taken back.
 """
 
 from __future__ import annotations
@@ -19,24 +26,83 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import Invalid, Refused
-from ..jail.syscalls import RESOLVE_NO_XDEV
+from ..jail.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, RESOLVE_NO_XDEV, openat2, renameat2
 from . import bytecode
-from .beneath import MOUNTED, look, refused, status_of
-from .paths import Name, absolute, colliding, shown
+from .beneath import MOUNTED, refused, status_of
+from .commit_list import REDO, UNDO, CommitPlan, DirectoryState, Move, read_list, write_list
+from .links import NO_LINKS
+from .paths import Name, absolute, relative, shown
+from .sync import sync_file_system
+
+STAGED = "tree"
+"""The directory of the stage that has the new entries, in the shape of /home/work."""
 
 DIRECTORY_MODE = 0o755
-"""The mode of directories that an upload makes, where nothing names another."""
+"""The mode of a directory that an upload makes, where nothing names another."""
 
-BACKUP_PREFIX = "kept-"
-"""Begins the name of the backup of a replaced file, in the stage or among unfinished uploads."""
+_OWN = 0o700
+_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class StagedTree:
+    """A tree that is complete in the stage.
+
+    fd           the descriptor of STAGED
+    directories  the mode and the time (nanoseconds) of each; None: no member has named it
+    source       the kind of the upload, in the words of a refusal
+    """
+
+    fd: int
+    directories: dict[Name, tuple[int, int] | None]
+    source: Literal["archive", "files"] = "archive"
+
+
+class ChangedMeanwhile(Invalid):
+    """A program has changed the tree between the plan and the moves."""
+
+
+def commit(home: int, stage: int, tree: StagedTree) -> None:
+    """Move `tree` into place. Raises Refused and leaves the work directory as it was."""
+    with _alone(stage):
+        _commit(home, stage, tree)
+
+
+def _commit(home: int, stage: int, tree: StagedTree) -> None:
+    plan = _plan(home, tree)
+    _finish_inner(tree, {move.name for move in plan.moves if move.kind == "new"})
+    try:
+        write_list(stage, plan)
+        if tree.source == "archive":
+            # The content is on the disk before a name leads to it, also when the host loses power.
+            # For a few files, this further wait for the disk would take longer than all the rest.
+            sync_file_system(home)
+        for move in plan.moves:
+            try:
+                _do(home, tree.fd, move)
+            except OSError as error:
+                raise _refusal(error, move.name, home, tree.source) from None
+        os.rename(UNDO, REDO, src_dir_fd=stage, dst_dir_fd=stage)
+    except BaseException:  # whatever the failure is
+        _take_back(home, tree.fd, plan)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(UNDO, dir_fd=stage)
+        raise
+    # An archive may bring the bytecode of its new modules with it.
+    stale = [move for move in plan.moves if move.kind == "exchange" or tree.source == "files"]
+    bytecode.remove_stale(home, (move.name for move in stale))
+    _finish(home, plan)
+    os.unlink(REDO, dir_fd=stage)
 
 
 @contextlib.contextmanager
-def alone(stage: int) -> Iterator[None]:
-    """The time in which no other helper of the session puts files into place. Two requests for the
-    same names would mix their files; if one of them then failed, it could not take back its own.
+def _alone(stage: int) -> Iterator[None]:
+    """The time in which no other helper of these files has a commit. Two uploads of the same names
+    would mix their files; if one of them then failed, it could not take back its own.
 
     The lock is on the directory of all stages, which programs cannot see and so cannot hold.
     """
@@ -48,152 +114,236 @@ def alone(stage: int) -> Iterator[None]:
         os.close(fd)
 
 
-def commit(home: int, stage: int, files: dict[Name, str]) -> None:
-    """Move each file, a name in `stage`, to its name below `home`.
-
-    Raises Refused and leaves the tree as it was, or OSError for a failure of the helper itself.
-    """
-    collision = colliding(files)
-    if collision is not None:
-        raise Invalid(f"{shown(absolute(collision))} would be a file and a directory")
-    for name in files:
-        _check(home, name)
-    with contextlib.ExitStack() as undo:
-        for name, staged in files.items():
-            try:
-                _move_into_place(home, stage, name, staged, undo)
-            except OSError as error:
-                raise _refused(error, name, home) from None
-        undo.pop_all()
-    bytecode.remove_stale(home, files)
-
-
-def _refused(error: OSError, name: Name, disk: int | None = None) -> Refused:
-    """As `refused`, except for a missing directory: an upload makes it, so something else is in
-    the way."""
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
-        return Invalid(f"{shown(absolute(name))}: a part of its path is no directory")
-    return refused(error, name, disk)
-
-
-def _check(home: int, name: Name) -> None:
-    """Raise Refused when the present tree has no place for the file `name`."""
-    _expect_not_mounted(home, name)
-    try:
-        directory, depth = _nearest(home, name[:-1])
+def recover(home: int, stage: int) -> None:
+    """Take back, or finish, the steps of a helper that was killed, if `stage` has its list. Raises
+    OSError."""
+    for name in (UNDO, REDO):
         try:
-            if not os.access(".", os.W_OK | os.X_OK, dir_fd=directory):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            status = status_of(directory, name[depth])
-        finally:
-            os.close(directory)
-        if depth < len(name) - 1:
-            if status is not None:  # a parent that exists and cannot be opened: a dangling link
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        elif status is not None:
-            _check_target(home, name, status.st_mode)
-    except OSError as error:
-        raise _refused(error, name) from None
-
-
-def _expect_not_mounted(home: int, name: Name) -> None:
-    """Raise Invalid when `name` is in a virtual folder, which is another file system."""
-    first = status_of(home, name[0])
-    if first is not None and first.st_dev != os.fstat(home).st_dev:
-        raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
-
-
-def _look(home: int, parts: Name, flags: int = 0) -> int:
-    """As `look`, but never into another file system, not even through a link. Raises Invalid."""
-    try:
-        return look(home, parts, flags, RESOLVE_NO_XDEV)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        elsewhere = look(home, parts, flags)
-        os.close(elsewhere)  # it is below /home/work, and yet on another file system
-        raise Invalid(f"{shown(absolute(parts))} {MOUNTED}") from None
-
-
-def _nearest(home: int, parents: Name) -> tuple[int, int]:
-    """A descriptor of the deepest existing directory on the way to `parents`, and its depth."""
-    for depth in range(len(parents), 0, -1):
-        with contextlib.suppress(FileNotFoundError):
-            return _look(home, parents[:depth], os.O_DIRECTORY), depth
-    return _look(home, (), os.O_DIRECTORY), 0
-
-
-def _check_target(home: int, name: Name, mode: int) -> None:
-    """Raise OSError when the entry in the file's place may not be replaced."""
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if stat.S_ISLNK(mode):
-        # The rename would replace the link itself, wherever it leads. A link that leads outside is
-        # refused all the same: a client that uploads to it expects a write through the link.
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.close(_look(home, name))
-
-
-def _move_into_place(
-    home: int, stage: int, name: Name, staged: str, undo: contextlib.ExitStack
-) -> None:
-    """Move one file into its place, and put the reverse on `undo`. Raises OSError."""
-    directory = _make_parents(home, name[:-1], undo)
-    try:
-        backup: str | None = f"{BACKUP_PREFIX}{staged}"
-        try:
-            os.link(
-                name[-1], f"{BACKUP_PREFIX}{staged}", src_dir_fd=directory, dst_dir_fd=stage,
-                follow_symlinks=False,
-            )  # fmt: skip
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
         except FileNotFoundError:
-            backup = None
-        uploaded = os.lstat(staged, dir_fd=stage)
-        os.rename(staged, name[-1], src_dir_fd=stage, dst_dir_fd=directory)
-        undo.callback(_restore, home, stage, name, uploaded, backup)
+            continue
+        plan = read_list(fd)
+        if plan is None:  # killed as it wrote the list: no step was done
+            pass
+        elif name == REDO:
+            _finish(home, plan)
+        else:
+            tree = os.open(STAGED, _READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            try:
+                _take_back(home, tree, plan)
+            finally:
+                os.close(tree)
+        os.unlink(name, dir_fd=stage)
+
+
+def is_committed_in_part(home: int, stage: int) -> bool:
+    """`recover` still has moves to take back, or modes to set. Raises OSError."""
+    for name in (UNDO, REDO):
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            plan = read_list(fd)
+            if plan and (name == REDO or any(_is_done(home, move) for move in plan.moves)):
+                return True
+    return False
+
+
+def _is_done(home: int, move: Move) -> bool:
+    """The staged entry is in its place. Raises OSError."""
+    try:
+        present = _look(home, move.name[:-1])
+    except FileNotFoundError:
+        return False
+    try:
+        status = status_of(present, move.name[-1])
+        return status is not None and status.st_ino == move.inode
     finally:
-        os.close(directory)
+        os.close(present)
 
 
-def _make_parents(home: int, parents: Name, undo: contextlib.ExitStack) -> int:
-    """A descriptor of the directory `parents`; missing directories are made. Raises OSError."""
-    directory, existing = _nearest(home, parents)
-    for depth in range(existing, len(parents)):
+def _plan(home: int, tree: StagedTree) -> CommitPlan:
+    """The steps that put `tree` into place. Raises Refused for a name that cannot have its
+    place."""
+    device = os.fstat(home).st_dev
+    plan = CommitPlan()
+    todo: list[Name] = [()]
+    while todo:
+        above = todo.pop()
+        staged = openat2(tree.fd, relative(above), _READ, NO_LINKS)
         try:
-            with contextlib.suppress(FileExistsError):  # a program was faster: `_look` decides
-                os.mkdir(parents[depth], DIRECTORY_MODE, dir_fd=directory)
-                undo.callback(_remove_directory, home, parents[: depth + 1])
-            inner = _look(home, parents[: depth + 1], os.O_DIRECTORY)
+            present = _open_existing(home, above, tree.directories.get(above), plan)
+            try:
+                for entry in sorted(os.listdir(staged)):
+                    name = (*above, entry)
+                    here = os.lstat(entry, dir_fd=staged)
+                    there = status_of(present, entry)
+                    if there is not None and there.st_dev != device:
+                        raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
+                    if _is_merged(name, here, there):
+                        todo.append(name)
+                    else:
+                        _plan_move(tree, name, here, there, plan)
+            finally:
+                os.close(present)
+        except OSError as error:
+            raise _refusal(error, above, home, tree.source) from None
         finally:
-            os.close(directory)
-        directory = inner
-    return directory
+            os.close(staged)
+    plan.directories.sort(key=lambda item: len(item.name), reverse=True)
+    return plan
 
 
-def _restore(
-    home: int, stage: int, name: Name, uploaded: os.stat_result, backup: str | None
+def _open_existing(home: int, name: Name, state: tuple[int, int] | None, plan: CommitPlan) -> int:
+    """A descriptor of the existing directory `name`, which gets `state`. Raises OSError when its
+    mode could not be changed later."""
+    fd = _look(home, name) if state is None else _open_own(home, name)
+    status = os.fstat(fd)
+    mode, mtime = state or (None, None)
+    plan.directories.append(DirectoryState(name, status.st_ino, mode, mtime, status.st_mtime_ns))
+    return fd
+
+
+def _open_own(home: int, name: Name) -> int:
+    fd = openat2(home, relative(name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
+    if os.geteuid() not in (0, os.fstat(fd).st_uid):
+        os.close(fd)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    return fd
+
+
+def _is_merged(name: Name, here: os.stat_result, there: os.stat_result | None) -> bool:
+    """Both the staged entry and the present one are directories. Raises Invalid when only one of
+    them is."""
+    if there is None:
+        return False
+    is_directory = stat.S_ISDIR(here.st_mode)
+    if is_directory != stat.S_ISDIR(there.st_mode):
+        present, other = ("a file or a link", "a directory")[:: 1 if is_directory else -1]
+        raise Invalid(
+            f"{shown(absolute(name))} is {present} in the session and {other} in the archive; "
+            "delete it in the session, or leave it out of the archive"
+        )
+    return is_directory
+
+
+def _plan_move(
+    tree: StagedTree,
+    name: Name,
+    here: os.stat_result,
+    there: os.stat_result | None,
+    plan: CommitPlan,
 ) -> None:
-    """Replace the uploaded file by its backup; without a backup, remove it. A file that a program
-    has put in its place meanwhile stays."""
-    with contextlib.suppress(OSError):  # the tree has changed: the uploaded file is not there
-        directory = _look(home, name[:-1], os.O_DIRECTORY)
-        try:
-            status = status_of(directory, name[-1])
-            if status is None or not os.path.samestat(status, uploaded):
-                return
-            if backup is None:
-                os.unlink(name[-1], dir_fd=directory)
-            else:
-                os.rename(backup, name[-1], src_dir_fd=stage, dst_dir_fd=directory)
-        finally:
-            os.close(directory)
+    plan.moves.append(Move("exchange" if there else "new", name, here.st_ino))
+    if stat.S_ISDIR(here.st_mode):
+        plan.directories.append(DirectoryState(name, here.st_ino, *_state(tree, name), None))
 
 
-def _remove_directory(home: int, name: Name) -> None:
-    """Remove the directory `name`, unless a program has put something in it."""
-    with contextlib.suppress(OSError):  # the directory is not empty, or gone: no change
-        directory = _look(home, name[:-1], os.O_DIRECTORY)
+def _state(tree: StagedTree, name: Name) -> tuple[int, int | None]:
+    """Mode and time of a new directory; time None: that of its making."""
+    return tree.directories[name] or (DIRECTORY_MODE, None)
+
+
+def _finish_inner(tree: StagedTree, tops: set[Name]) -> None:
+    """Give the staged directories below `tops`, whose content is complete, their modes and
+    times."""
+    for name in sorted(tree.directories, key=len, reverse=True):
+        if any(name[:depth] in tops for depth in range(1, len(name))):
+            fd = openat2(tree.fd, relative(name), _READ, NO_LINKS)
+            try:
+                _set(fd, *_state(tree, name))
+            finally:
+                os.close(fd)
+
+
+def _set(fd: int, mode: int | None, mtime: int | None) -> None:
+    if mtime is not None:
+        os.utime(fd, ns=(mtime, mtime))
+    if mode is not None:  # last: it may take the right to open the directory once more
+        os.fchmod(fd, mode)
+
+
+def _do(home: int, tree: int, move: Move) -> None:
+    """Do one move. Raises OSError."""
+    name = move.name[-1]
+    with _parents(home, tree, move.name) as (present, staged):
+        if move.kind == "new":
+            renameat2(staged, name, present, name, RENAME_NOREPLACE)
+            return
+        renameat2(staged, name, present, name, RENAME_EXCHANGE)
+        if stat.S_ISDIR(os.lstat(name, dir_fd=staged).st_mode):  # a program has put it there
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
+def _finish(home: int, plan: CommitPlan) -> None:
+    """Give the directories their modes and times, except where a program has moved them."""
+    for item in plan.directories:
+        if item.mode is not None or item.mtime is not None:
+            _set_present(home, item, item.mode, item.mtime)
+
+
+def _take_back(home: int, tree: int, plan: CommitPlan) -> None:
+    """Take back the moves that were done. The changes of programs since then stay."""
+    for move in reversed(plan.moves):
+        with contextlib.suppress(OSError):
+            _move_back(home, tree, move)
+    for item in plan.directories:
+        if item.before is not None:
+            _set_present(home, item, None, item.before)
+
+
+def _move_back(home: int, tree: int, move: Move) -> None:
+    """Take back a move, if it was done. Raises OSError."""
+    name = move.name[-1]
+    with _parents(home, tree, move.name) as (present, staged):
+        status = os.lstat(name, dir_fd=present)
+        if status.st_ino != move.inode:
+            return
+        if move.kind == "exchange":
+            renameat2(staged, name, present, name, RENAME_EXCHANGE)
+            return
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & _OWN != _OWN:
+            # A program has changed the mode, and a move needs the right to change "..".
+            _set_present(home, DirectoryState(move.name, move.inode, None, None, None), _OWN, None)
+        renameat2(present, name, staged, name, RENAME_NOREPLACE)
+
+
+def _set_present(home: int, item: DirectoryState, mode: int | None, mtime: int | None) -> None:
+    """Set mode and time of the directory, if it is still the one, and can be opened."""
+    with contextlib.suppress(OSError):
+        fd = openat2(home, relative(item.name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
         try:
-            os.rmdir(name[-1], dir_fd=directory)
+            if os.fstat(fd).st_ino == item.inode:
+                _set(fd, mode, mtime)
         finally:
-            os.close(directory)
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def _parents(home: int, tree: int, name: Name) -> Iterator[tuple[int, int]]:
+    """Descriptors of the directory of `name` in the work directory and in the stage. Raises
+    OSError."""
+    present = _look(home, name[:-1])
+    try:
+        staged = openat2(tree, relative(name[:-1]), os.O_PATH | os.O_DIRECTORY, NO_LINKS)
+        try:
+            yield present, staged
+        finally:
+            os.close(staged)
+    finally:
+        os.close(present)
+
+
+def _look(home: int, name: Name) -> int:
+    return openat2(home, relative(name), os.O_PATH | os.O_DIRECTORY, NO_LINKS | RESOLVE_NO_XDEV)
+
+
+def _refusal(error: OSError, name: Name, home: int, source: str) -> Refused:
+    """The refusal of a step, from the kernel's error. Raises `error` for our own faults."""
+    where = shown(absolute(name))
+    if error.errno in (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+        return ChangedMeanwhile(
+            f"{where}: a program has changed it meanwhile, or a part of its path; "
+            f"send the {source} again"
+        )
+    if error.errno == errno.EXDEV:
+        return Invalid(f"{where} {MOUNTED}")
+    return refused(error, name, home)

@@ -26,7 +26,7 @@ from .checkpoint import serve_checkpoint
 from .listing import as_item, describe_room, list_created, list_directory
 from .mutations import make_directories, move, remove, rename
 from .packing import send_archive
-from .resumable import append, begin
+from .resumable import ResumableUpload, append, begin
 from .unpacking import receive_archive
 from .upload import receive_files
 
@@ -83,11 +83,11 @@ def _dispatch_change(
             "size": int(size),
             "keep": list(keep),
         } if uploads is not None:
-            begin(api, home, uploads, id, name, size, _texts(keep))
+            begin(api, ResumableUpload(home, stage, uploads, id, name, size), _texts(keep))
         case {"op": "append", "upload": str(id), "file": str(name), "size": int(size)} if (
             uploads is not None
         ):
-            append(api, home, uploads, id, name, size)
+            append(api, ResumableUpload(home, stage, uploads, id, name, size))
         case _:
             return False
     return True

@@ -3,7 +3,8 @@
 The data of an unfinished upload is a file in `uploads`, a directory of the folder that sessions do
 not see. The api names the files, and they count against the quota of the folder. The length of a
 file is the offset of the upload, so the next request can go on after any break. One request at a
-time works on an upload (flock(2)). A complete file is renamed to its place as in any upload.
+time works on an upload (flock(2)). The commit of a complete file is that of
+any upload; the file stays in `uploads` until it is in its place.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import os
 import re
 import time
 from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 from ..errors import Invalid, NotFound, QuotaExceeded, Refused
 from .api_connection import ApiConnection
 from .beneath import refused
-from .commit import BACKUP_PREFIX, commit
 from .paths import Name, naming_file
+from .removal import empty
 from .sync import sync_file_system
+from .uploaded_tree import commit_files
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _UPLOAD = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_APPEND
@@ -35,37 +38,73 @@ UPLOADS_MAX = 256
 NO_UPLOAD = "the upload is finished or was given up"
 
 
-def begin(
-    api: ApiConnection,
-    home: int,
-    uploads: int,
-    id: str,
-    name: str,
-    size: int,
-    keep: Sequence[str],
-) -> None:
-    """Answer a begin request: make the upload `id`, of `size` bytes, for the file `name`.
+@dataclass(frozen=True, slots=True)
+class ResumableUpload:
+    """An upload to a folder.
+
+    home, stage  the files of the folder, and the stage of the helper
+    uploads      the directory of unfinished uploads
+    id           the upload's id, of 32 hexadecimal digits, and the name of its data in `uploads`
+    name         the file, as the client names it
+    size         its bytes
+    """
+
+    home: int
+    stage: int
+    uploads: int
+    id: str
+    name: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not _ID.fullmatch(self.id):
+            raise Invalid("an upload's id has 32 hexadecimal digits")
+
+    @property
+    def file(self) -> Name:
+        """The place of the file. Raises Invalid, OutsideHome."""
+        return naming_file(self.name)
+
+    def open(self, flags: int = 0) -> int:
+        """A descriptor of the data. Raises OSError."""
+        return os.open(self.id, _UPLOAD | flags, 0o644, dir_fd=self.uploads)
+
+    def finish(self) -> None:
+        """Move the complete file to its place. Raises Refused; the upload then stays."""
+        try:
+            os.link(self.id, self.id, src_dir_fd=self.uploads, dst_dir_fd=self.stage)
+            commit_files(self.home, self.stage, {self.file: self.id})
+        except OSError as error:
+            raise refused(error, self.file, self.uploads) from None
+        finally:
+            empty(self.stage)
+        os.unlink(self.id, dir_fd=self.uploads)
+        sync_file_system(self.home)
+
+
+def begin(api: ApiConnection, upload: ResumableUpload, keep: Sequence[str]) -> None:
+    """Answer a begin request: make the upload.
 
     An empty file is put in its place at once, since no data will come. Unfinished uploads without
     a valid token, which are all except `keep`, are removed. Raises Refused.
     """
-    file = naming_file(name)
-    _prune(uploads, {*keep, id})
-    room = os.fstatvfs(uploads)
-    if size > room.f_bavail * room.f_frsize:
-        raise QuotaExceeded(f"{size} bytes are more than the free space of the folder")
+    file = upload.file
+    _prune(upload.uploads, {*keep, upload.id})
+    room = os.fstatvfs(upload.uploads)
+    if upload.size > room.f_bavail * room.f_frsize:
+        raise QuotaExceeded(f"{upload.size} bytes are more than the free space of the folder")
     try:
-        os.close(os.open(_file_name(id), _UPLOAD | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=uploads))
+        os.close(upload.open(os.O_CREAT | os.O_EXCL))
     except OSError as error:
-        raise refused(error, file, uploads) from None
-    if size == 0:
-        _finish(home, uploads, id, file)
+        raise refused(error, file, upload.uploads) from None
+    if upload.size == 0:
+        upload.finish()
     api.answer({"ok": True})
 
 
 def _prune(uploads: int, keep: Set[str]) -> None:
     for name in os.listdir(uploads):
-        if name.removeprefix(BACKUP_PREFIX) in keep:
+        if name in keep:
             continue
         with contextlib.suppress(FileNotFoundError):
             if os.lstat(name, dir_fd=uploads).st_mtime < time.time() - YOUNG_S:
@@ -74,37 +113,37 @@ def _prune(uploads: int, keep: Set[str]) -> None:
         raise QuotaExceeded(f"the folder has {UPLOADS_MAX} unfinished uploads")
 
 
-def append(api: ApiConnection, home: int, uploads: int, id: str, name: str, size: int) -> None:
-    """Answer an append request: add data to the upload `id`, and finish it at `size` bytes.
+def append(api: ApiConnection, upload: ResumableUpload) -> None:
+    """Answer an append request: add data to the upload, and finish it when it is complete.
 
     When the sender goes away, the data that came before stays. Raises Refused; the upload is then
     as before the request.
     """
-    file = naming_file(name)
+    file = upload.file
     try:
-        fd = os.open(_file_name(id), _UPLOAD, dir_fd=uploads)
+        fd = upload.open()
     except FileNotFoundError:
         raise NotFound("upload", NO_UPLOAD) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        _expect_unfinished(uploads, id, fd)
+        _expect_unfinished(upload, fd)
         api.send({"ok": True, "offset": os.fstat(fd).st_size})
-        if not _receive(api, fd, file, size):
+        if not _receive(api, fd, file, upload.size):
             return
         offset = os.fstat(fd).st_size
         # The answer promises that this data is on the disk. An unmount then has little to write.
         os.fsync(fd)
-        if offset == size:
-            _finish(home, uploads, id, file)
+        if offset == upload.size:
+            upload.finish()
         api.answer({"ok": True, "offset": offset})
     finally:
         os.close(fd)
 
 
-def _expect_unfinished(uploads: int, id: str, fd: int) -> None:
+def _expect_unfinished(upload: ResumableUpload, fd: int) -> None:
     """Raise NotFound when the request that had the lock before has finished the upload."""
     with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(fd), os.lstat(id, dir_fd=uploads)):
+        if os.path.samestat(os.fstat(fd), os.lstat(upload.id, dir_fd=upload.uploads)):
             return
     raise NotFound("upload", NO_UPLOAD)
 
@@ -142,20 +181,3 @@ def _append_packet(fd: int, packet: object, size: int, name: Name) -> Refused | 
     except OSError as error:
         return refused(error, name, fd)
     return None
-
-
-def _finish(home: int, uploads: int, id: str, name: Name) -> None:
-    """Move the complete upload to its place. Raises Refused; the upload then stays."""
-    try:
-        commit(home, uploads, {name: id})
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{BACKUP_PREFIX}{id}", dir_fd=uploads)
-    sync_file_system(home)
-
-
-def _file_name(id: str) -> str:
-    """The name of the file of the upload `id`. Raises Invalid."""
-    if not _ID.fullmatch(id):
-        raise Invalid("an upload's id has 32 hexadecimal digits")
-    return id

@@ -1,7 +1,7 @@
 """The unpacking of an archive into the work directory: all of it, or nothing.
 
 The members are made in `stage`, which programs cannot see, as a tree below "tree". Only when the
-archive has ended and every name has been checked does placement.py put that tree into place. Room
+archive has ended and every name has been checked does commit.py put that tree into place. Room
 for the old and the new files is therefore needed at the same time.
 
 The first error ends the request: the helper hangs up, and the api unpacks and sends no more of the
@@ -22,11 +22,10 @@ from ..wire.file_calls import FileWireError
 from .api_connection import ApiConnection
 from .archive import ENTRIES_MAX
 from .beneath import expect_own_home, refused
-from .commit import alone
+from .commit import STAGED, StagedTree, commit
 from .incoming_archive import IncomingArchive, SenderGone, bytes_max
 from .links import NO_LINKS, LinkRule, real_place
 from .paths import DEPTH_MAX, NAME_MAX, Name, absolute, inside, relative, shown
-from .placement import STAGED, StagedTree, place
 from .removal import empty
 from .sync import sync_file_system
 from .tar_reader import TarMember, TarReader, impossible_time
@@ -51,8 +50,7 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
             expect_own_home(home, stage)
             unpacking.receive(TarReader(incoming.read))
             incoming.finish()
-            with alone(stage):
-                place(home, stage, unpacking.tree())
+            commit(home, stage, unpacking.tree())
             counts = unpacking.counts()
     except (SenderGone, ConnectionError):
         return

@@ -1,9 +1,9 @@
 """The uploads of one request: all its files, or none.
 
 Data goes to files in `stage`, which programs cannot see. Only the commit changes the work directory
-(commit.py). After the first error the helper reads and drops the rest of the request, so that the
-sender never blocks, and answers with the error at the commit. When the sender goes away before the
-commit, the helper removes all files of the request.
+(uploaded_tree.py). After the first error the helper reads and drops the rest of the request, so
+that the sender never blocks, and answers with the error at the commit. When the sender goes away
+before the commit, the helper removes all files of the request.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from ..errors import Invalid, Refused
 from ..wire.file_calls import FileWireError
 from .api_connection import ApiConnection
 from .beneath import expect_own_home, refused
-from .commit import alone, commit
 from .paths import Name, naming_file
+from .removal import empty
 from .sync import sync_file_system
+from .uploaded_tree import commit_files
 
 MODES = (0o644, 0o755)
 """The modes that an uploaded file may have."""
@@ -29,11 +30,11 @@ def receive_files(api: ApiConnection, home: int, stage: int) -> None:
         if not _receive(api, inbox):
             return
         expect_own_home(home, stage)
-        with alone(stage):
-            commit(home, stage, inbox.files)
+        commit_files(home, stage, inbox.files)
         sync_file_system(home)
     finally:
-        inbox.empty()
+        inbox.close()
+        empty(stage)
     api.answer({"ok": True})
 
 
@@ -85,14 +86,14 @@ class _Inbox:
             case _:
                 raise Invalid("this is no part of an upload")
 
-    def empty(self) -> None:
-        """Remove all files in the stage, the backups of the commit included."""
-        self._close()
-        for name in os.listdir(self._stage):
-            os.unlink(name, dir_fd=self._stage)
+    def close(self) -> None:
+        """End the file that is written."""
+        if self._writing is not None:
+            os.close(self._writing[1])
+            self._writing = None
 
     def _begin(self, name: Name, mode: int) -> None:
-        self._close()
+        self.close()
         number = str(self._count)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
@@ -113,8 +114,3 @@ class _Inbox:
                 data = data[os.write(fd, data) :]
         except OSError as error:
             raise refused(error, name, fd) from None
-
-    def _close(self) -> None:
-        if self._writing is not None:
-            os.close(self._writing[1])
-            self._writing = None

@@ -90,7 +90,7 @@ PROTECTIONS = (
         "a run begins only when its limit of processes and threads fits into those that the "
         "kernel and the daemon's cgroup still allow, of one owner and of all; the rest is for the "
         "host, the daemon and its file helpers",
-        ("api/sessions/admission.py", "api/sessions/fair_queue.py", "host/tasks.py"),
+        ("api/admission/admission.py", "api/admission/fair_queue.py", "host/tasks.py"),
         tests=("tests/api/test_fair_queue.py", "tests/api/test_task_admission.py",
                "tests/host/test_tasks.py", "tests/e2e/test_tasks.py"),
         remains="processes of the host that begin later; /readyz says when a fork fails",

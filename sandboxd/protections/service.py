@@ -73,7 +73,7 @@ PROTECTIONS = (
         "archives",
         "an archive is unpacked by the slot's uid where no program sees it; only after a check "
         "of every member and link is it put into place, as a whole or not at all",
-        ("files/tar_reader.py", "files/unpacking.py", "files/placement.py", "files/links.py",
+        ("files/tar_reader.py", "files/unpacking.py", "files/commit.py", "files/links.py",
          "api/http/compression.py"),
         tests=("tests/files/test_unpacking.py", "tests/files/test_archive_bounds.py",
                "tests/api/test_tree_archive.py", "tests/e2e/test_archive_kills.py"),
@@ -248,7 +248,7 @@ PROTECTIONS = (
         "permits of file helpers",
         "a session has eight file helpers at most, and all together 128, of which an owner gets "
         "half; a call waits its turn for 10 s and is refused then",
-        ("api/sessions/file_client.py",),
+        ("api/processes/file_client.py",),
         tests=("tests/api/test_helper_permits.py",),
         remains="two owners together can use all permits",
     ),

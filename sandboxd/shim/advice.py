@@ -2,7 +2,7 @@
 
 A higher limit is advised by the phrase "ask for more with limits.NAME", or resource_opts.NAME for a
 limit of the whole session, and a command by "options.STEP". The api turns these names into what the
-reader of the advice can type (api/sessions/wording.py).
+reader of the advice can type (api/options/wording.py).
 """
 
 from __future__ import annotations

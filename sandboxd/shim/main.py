@@ -8,7 +8,7 @@ A shim, with its init, is an *entry* to the jail. Its states, and the messages t
               that waits already is claimed before it is prepared.
     claimed   The warden has sent an order (run_spec.py), and the shim has acknowledged it. From
               then on the run goes on whatever becomes of the warden.
-    warm      The run has ended by itself, and the next order may be of the same session (rest.py).
+    warm      The run has ended by itself, and the next order may be of the same session (warm.py).
 
     shim -> warden   {"prepared": pid} + a pidfd of the shim, if no order has come before
     warden -> shim   an order; the next one only when the shim is warm
@@ -48,11 +48,11 @@ from .control import READERS_MAX
 from .denied_calls import DeniedCalls
 from .facts import WORKSPACE
 from .launch import Init, await_claim, await_prepared, prepare, send_claim
-from .rest import rest
 from .run import RunExecution
 from .run_spec import DESCRIPTORS_MAX, ORDER, RunSpec
 from .sockets import Sockets
 from .storage import SCRATCH, SHM, Storage
+from .warm import await_next_run
 
 
 def main(sock: socket.socket, jail: Jail) -> NoReturn:
@@ -148,7 +148,7 @@ def _execute(
         _drop_root(spec, init, sock, denied, storage, broker, sockets)
         sockets.begin()
         execution.execute(denied, broker)
-        while following := rest(sock, execution, sockets):
+        while following := await_next_run(sock, execution, sockets):
             spec = following
             storage = storage.of_next_run(spec.console)
             execution = RunExecution(spec, init, storage)

@@ -2,7 +2,7 @@
 
 A default for tasks follows the tasks that the host can promise, so that a run without limits of its
 own can begin on a small host. A client that asks for more than the host has is refused instead
-(api/sessions/admission.py): a program that needs the tasks would fail later.
+(api/admission/admission.py): a program that needs the tasks would fail later.
 
 The open files of a run follow fs.file-max, which bounds all processes without root: half of it is
 the most that one run can have.

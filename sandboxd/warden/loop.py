@@ -107,7 +107,7 @@ class WardenLoop:
         directories = EmptiedDirectories(self._jobs)
         self._workers = Workers(resources, self._selector, directories, self._worker_ended)
         self._entries = Entries(
-            self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
+            self._selector, self._spawner_spec, self._workers.crashed, self._workers.became_warm
         )
         self._size_entries()
         self._broker = BrokerLink(self._selector, resources, self._workers.all)
@@ -135,7 +135,7 @@ class WardenLoop:
                 self._workers,
                 self._teardown,
                 self._jobs,
-                self._entries.end_rest,
+                self._entries.end_warm,
                 self._broker.link,
             ),
             RunRequests(

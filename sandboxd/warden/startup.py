@@ -16,24 +16,24 @@ import logging
 import os
 import signal
 import socket
-import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NoReturn
 
 from .. import crash, log, systemd
-from ..config.listen_address import ListenAddress, keyed_paths, parse
-from ..config.settings import METRICS, Config
-from ..errors import ConfigError, SandboxdError
+from ..api.start import ApiStart
+from ..config.listen_address import keyed_paths
+from ..config.settings import Config
+from ..errors import SandboxdError
 from ..host.tasks import TaskMeter
 from ..jail import daemon_filters, identity, seccomp, syscalls
 from ..jail.chroot import own_mounts
 from ..model import Guarantee
-from . import runtime_directory, uid_lease
+from . import listeners, runtime_directory, uid_lease
 from .code_view import open_imports
 from .doctor import guarantees
 from .doctor.checks import api_uid, check
-from .host_groups import gid_of, with_gids
+from .host_groups import with_gids
 from .host_limits import within_host
 from .loop import Api, WardenLoop
 from .runs.cgroups import Hierarchy, own_name
@@ -57,7 +57,7 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
     signal.signal(signal.SIGTERM, lambda number, _: stop_signals.append(number))
     uid = api_uid(config)
     check(config, uid)
-    _check_listen(config)
+    listeners.check(config)
     config = with_gids(config)
     guarantees.check_names(config)
     runtime_directory.make(uid_lease.LEASES)
@@ -73,16 +73,16 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         name = own_name(config.state_dir)
         hierarchy = Hierarchy.find(name, config.cgroup)
         stack.callback(hierarchy.remove)
-        held = guarantees.find(config, uid, hierarchy)
+        results = guarantees.find(config, uid, hierarchy)
         if stop_signals:  # the signal may have ended the trials, too, which then prove nothing
             return 0
-        _stop_if_missing(held)
+        _stop_if_missing(results)
         meter = TaskMeter.of_daemon(config.cgroup, hierarchy.tasks)
         stack.callback(meter.close)
         config = within_host(config, meter.measure())
-        listeners = _listeners(config, stack)
-        monitor = _monitor(config, stack)
-        addresses = [_address(listener) for listener in listeners]
+        sockets = listeners.open_all(config, stack)
+        monitor = listeners.open_monitor(config, stack)
+        addresses = [listeners.address_of(sock) for sock in sockets]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         trace = crash.TracePipe()
         # Blocked until the signal would end the api: our handler would only record it there.
@@ -91,12 +91,12 @@ def serve(config: Config, read_again: Callable[[], Config], private: bool = Fals
         if api_pid == 0:
             ours.close()
             trace.write_end()
-            _be_api(config, uid, theirs, listeners, database, monitor, held, meter)
+            _be_api(uid, ApiStart(config, theirs, sockets, database, monitor, results, meter))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
         trace.read_end()
-        for listener in (*listeners, *([monitor] if monitor else [])):
-            listener.close()
+        for sock in (*sockets, *([monitor] if monitor else [])):
+            sock.close()
         try:
             resources = functools.partial(Resources, config, hierarchy, tied=private)
             api = Api(api_pid, ours, trace)
@@ -112,51 +112,23 @@ def _read_within_host(read_again: Callable[[], Config], meter: TaskMeter) -> Con
     return within_host(with_gids(read_again()), meter.measure())
 
 
-def _monitor(config: Config, stack: contextlib.ExitStack) -> socket.socket | None:
-    """The listener for metrics and health checks. Raises ConfigError.
-
-    Only one daemon of a host can have the default address. The others log that and have none.
-    """
-    if not config.metrics:
-        return None
-    try:
-        address = parse(config.metrics, "metrics")
-        listener = stack.enter_context(_listener(address, "metrics"))
-    except ConfigError as error:
-        if config.metrics != METRICS:
-            raise
-        log.event("metrics.off", logging.WARNING, reason=str(error))
-        return None
-    log.event("metrics.on", address=_address(listener))
-    return listener
-
-
-def _stop_if_missing(held: tuple[Guarantee, ...]) -> None:
+def _stop_if_missing(results: tuple[Guarantee, ...]) -> None:
     """Log the guarantees that this host does not hold. Raises ConfigError when one is required."""
-    guarantees.stop_if_missing(held)
-    for one in held:
+    guarantees.stop_if_missing(results)
+    for one in results:
         if not one.held:
             log.event(
                 "guarantee.missing", logging.WARNING, name=one.name, reason=guarantees.describe(one)
             )
 
 
-def _be_api(
-    config: Config,
-    uid: int,
-    sock: socket.socket,
-    listeners: list[socket.socket],
-    database: str,
-    monitor: socket.socket | None,
-    held: tuple[Guarantee, ...],
-    meter: TaskMeter,
-) -> NoReturn:
+def _be_api(uid: int, start: ApiStart) -> NoReturn:
     """Become the unprivileged half. Root ends here."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     status = 1
     try:
-        open_imports(uid, f"{config.state_dir}/view")
+        open_imports(uid, f"{start.config.state_dir}/view")
         seccomp.apply_quiet(daemon_filters.of_api())
         identity.apply(uid, uid)
         identity.verify(uid, uid)
@@ -169,7 +141,7 @@ def _be_api(
         # Third-party code is loaded only now, without root.
         from ..api import server
 
-        server.run(config, sock, listeners, database, monitor, held, meter)
+        server.run(start)
         status = 0
     except SandboxdError as error:
         print(f"sandboxd: {error}", file=sys.stderr, flush=True)
@@ -202,122 +174,3 @@ def _be_warden(
     announce = functools.partial(print, ready, flush=True)
     loop = WardenLoop(resources, api, announce, notify, read_again)
     return loop.serve(stop_signals)
-
-
-def _listeners(config: Config, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """The sockets of the service manager, and one for each other address of the configuration.
-
-    Raises ConfigError.
-    """
-    addresses = [parse(text) for text in config.listen]
-    passed = [stack.enter_context(sock) for sock in systemd.passed_sockets()]
-    for sock in passed:
-        _check_passed(config, sock)
-    open_already = {_address(sock) for sock in passed}
-    others = [address for address in addresses if address.bare not in open_already]
-    return passed + [stack.enter_context(_listener(address, "listen")) for address in others]
-
-
-def _check_passed(config: Config, sock: socket.socket) -> None:
-    """Hold a socket of the service manager to the rules for our own. Raises ConfigError."""
-    address = _address(sock)
-    if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6) or not sock.getsockopt(
-        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-    ):
-        raise ConfigError(f"{address}, passed by the service manager, is no listening socket")
-    if sock.family != socket.AF_UNIX:
-        _check_host(config, parse(address))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see _listen_tcp
-        return
-    path = address.removeprefix("unix:")
-    if path not in keyed_paths(config.listen) and os.stat(path).st_mode & 0o006:
-        raise ConfigError(
-            f"{address} is open to everybody on this host, and its clients need not sign; give the "
-            "socket unit SocketMode=0600, or 0660 and a SocketGroup="
-        )
-
-
-def _address(listener: socket.socket) -> str:
-    """The address as in --listen, with the port that the kernel chose for port 0."""
-    name = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
-        return f"unix:{name}"
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-
-
-def _check_listen(config: Config) -> None:
-    """Without keys only the mode of a Unix socket, or the loopback, keeps strangers out."""
-    for address in map(parse, config.listen):
-        if not address.path:
-            _check_host(config, address)
-
-
-def _check_host(config: Config, address: ListenAddress) -> None:
-    if config.auth == "none" and address.host not in ("127.0.0.1", "::1", "localhost"):
-        raise ConfigError(
-            f'auth "none" is refused with the address {address.bare} in listen: anybody who '
-            'reaches it could use it; set auth to "keypair" and create keys by "sandboxd keypair '
-            'create", or listen on 127.0.0.1, ::1 or unix:PATH'
-        )
-
-
-@contextlib.contextmanager
-def _listener(address: ListenAddress, key: str) -> Iterator[socket.socket]:
-    """A listening socket; a Unix socket's file is removed at the end. `key` of the configuration
-    has the address, or the option of that name."""
-    if not address.path:
-        yield _listen_tcp(address, key)
-        return
-    sock = _listen_unix(address, key)
-    mine = os.stat(address.path).st_ino
-    try:
-        yield sock
-    finally:
-        with contextlib.suppress(OSError):
-            if os.stat(address.path).st_ino == mine:
-                os.unlink(address.path)
-
-
-def _listen_tcp(address: ListenAddress, key: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        sock = socket.create_server((address.host, address.port), family=family, backlog=512)
-        # Connections inherit it. asyncio would set it, but only where the protocol is not 0;
-        # without it an answer in two writes waits 40 ms for the client's delayed ACK.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-    except OSError as error:
-        raise ConfigError(f"{key}: {address.bare}: {error.strerror}") from None
-
-
-def _listen_unix(address: ListenAddress, key: str) -> socket.socket:
-    """A socket that only root and the configured group may open: its clients need not sign."""
-    path = address.path
-    gid = gid_of(address.group, f"{key}: {address.bare}") if address.group else 0
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if _answers(path):
-            raise ConfigError(f"{key}: unix:{path}: another sandboxd is listening there")
-        if os.path.lexists(path):
-            if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise ConfigError(f"{key}: unix:{path}: a file that is no socket is there")
-            os.unlink(path)
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        sock.bind(path)
-        os.chown(path, 0, gid)
-        os.chmod(path, 0o660 if address.group else 0o600)
-        sock.listen(512)
-    except OSError as error:
-        sock.close()
-        raise ConfigError(f"{key}: unix:{path}: {error.strerror}") from None
-    return sock
-
-
-def _answers(path: str) -> bool:
-    """A process listens on the socket `path`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-        return True

@@ -63,7 +63,7 @@ class Workers:
 
     def add(self, worker: Worker) -> None:
         """Take a worker that has begun: a child of this process, or one that has a pidfd. A shim
-        that has rested is known already."""
+        that was warm is known already."""
         if worker.pidfd is None:
             self._children[worker.pid] = worker
             return
@@ -72,7 +72,7 @@ class Workers:
             self._selector.register(worker.pidfd, selectors.EVENT_READ, end)
         self._watched[worker.pidfd] = worker
 
-    def rest(self, shim: Shim) -> None:
+    def became_warm(self, shim: Shim) -> None:
         """The run of `shim` is over, and the shim waits for the next one of its session."""
         known = self._children.get(shim.pid), self._watched.get(shim.pidfd or 0)
         for worker in known:

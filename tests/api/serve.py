@@ -19,6 +19,7 @@ from sandboxd.api.operation import health
 from sandboxd.api.sessions import creation, reaper
 from sandboxd.api.sessions.clock_watch import ClockWatch
 from sandboxd.api.sessions.registry import SessionRegistry
+from sandboxd.api.start import ApiStart
 from sandboxd.config import toml_file
 from sandboxd.config.settings import RuntimeConfig
 from sandboxd.runs import polling
@@ -82,4 +83,4 @@ def serve(base: Path, listeners: list[socket.socket], monitor: socket.socket) ->
     loaded = toml_file.load(None, state_dir=str(base), **admins | tables)
     config = dataclasses.replace(loaded, console=KEEP, runtimes=RUNTIMES)
     warden = FakeWarden(base)
-    server.run(config, warden.api, listeners, str(base / "sandboxd.sqlite"), monitor)
+    server.run(ApiStart(config, warden.api, listeners, str(base / "sandboxd.sqlite"), monitor))

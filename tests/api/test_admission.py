@@ -15,9 +15,9 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions.admission import Admission, Bounds, Reservations
-from sandboxd.api.sessions.capacity import HostCapacity
-from sandboxd.api.sessions.fair_queue import Amount
+from sandboxd.api.admission.admission import Admission, Bounds, Reservations
+from sandboxd.api.admission.capacity import HostCapacity
+from sandboxd.api.admission.fair_queue import Amount
 from sandboxd.config.settings import Config
 from sandboxd.errors import Draining, Full, Invalid, QuotaExceeded
 from sandboxd.host.tasks import TaskMeter

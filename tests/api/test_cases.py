@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sandboxd.api.access.parameters import typed
-from sandboxd.api.sessions.batch import BatchOptions
-from sandboxd.api.sessions.cases import CaseOptions, Task, is_expected, task
+from sandboxd.api.options.batch import BatchOptions
+from sandboxd.api.options.cases import CaseOptions, Task, is_expected, task
 from sandboxd.api.sessions.ephemeral_runs import _ends
 from sandboxd.config import toml_file
 from sandboxd.errors import Invalid

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sandboxd.api.sessions.fair_queue import Amount, FairQueue, Standing
+from sandboxd.api.admission.fair_queue import Amount, FairQueue, Standing
 
 from ..each_case import each_case
 from ..effort import examples

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from sandboxd.api.sessions import file_client
-from sandboxd.api.sessions.admission import Reservations
-from sandboxd.api.sessions.file_client import FileClient, HelperPermits, all_helper_permits
+from sandboxd.api.admission.admission import Reservations
+from sandboxd.api.processes import file_client
+from sandboxd.api.processes.file_client import FileClient, HelperPermits, all_helper_permits
 from sandboxd.errors import SandboxdError, Unavailable
 from sandboxd.runs.channel import Channel
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import httpx
 
 from sandboxd.api.operation.leaks import KINDS, Leak, Leaks, leaks
-from sandboxd.api.sessions.warden_client import WardenClient
+from sandboxd.api.processes.warden_client import WardenClient
 from sandboxd.api.telemetry.metrics import Metrics
 from sandboxd.store.database import Database
 from sandboxd.warden.leaks.rule import Kind

@@ -12,7 +12,7 @@ from typing import cast
 
 import httpx
 
-from sandboxd.api.sessions.fair_queue import Amount, FairQueue
+from sandboxd.api.admission.fair_queue import Amount, FairQueue
 from sandboxd.api.sessions.run_records import RunRecords
 from sandboxd.api.sessions.services import Services
 from sandboxd.runs.plan import Plan

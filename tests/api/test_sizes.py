@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions import sizes
+from sandboxd.api.options import sizes
 from sandboxd.config.settings import STEP_LIMITS, Config, ScratchConfig
 from sandboxd.errors import Invalid
 from sandboxd.model import UNLIMITED

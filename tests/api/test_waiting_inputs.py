@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from sandboxd.api.http.body_budget import BodyBudget
-from sandboxd.api.sessions.batch import BatchOptions, _comparable, compact
+from sandboxd.api.options.batch import BatchOptions, _comparable, compact
 from sandboxd.api.sessions.waiting_inputs import WaitingInputs
 from sandboxd.config.settings import ConsoleConfig
 from sandboxd.errors import Unavailable

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sandboxd.api.sessions.warden_client import WardenClient
+from sandboxd.api.processes.warden_client import RunStart, WardenClient
 from sandboxd.errors import Invalid, SandboxdError, StageError, Unavailable
 from sandboxd.runs.channel import Channel
 from sandboxd.wire import messages
@@ -90,7 +90,7 @@ def test_descriptors_for_a_cancelled_request_are_closed(answered: bool) -> None:
 @each_case("count", [0, 1, 3, 4, 5])
 def test_reply_with_other_descriptors_than_those_of_the_table_is_refused(count: int) -> None:
     async def scenario(client: WardenClient, warden: Channel) -> None:
-        request = asyncio.create_task(client.start(1, "s", 1, "/bin/bash", (), {}, None))
+        request = asyncio.create_task(client.start(1, "s", RunStart(1, "/bin/bash", (), {}), None))
         id, fd = await next_id(warden), os.memfd_create("x")
         await warden.send_message({"id": id, "ok": True}, [fd] * count)
         os.close(fd)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from sandboxd.api.sessions.wording import NO_MORE, Reader, Wording
+from sandboxd.api.options.wording import NO_MORE, Reader, Wording
 from sandboxd.cli.main import parser
 from sandboxd.config.settings import STEP_LIMITS, Config
 from sandboxd.jail.cgroup import Counters

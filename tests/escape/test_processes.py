@@ -85,7 +85,7 @@ def test_background_processes_do_not_keep_a_step_open(sandbox: Sandbox) -> None:
     uid = sandbox.slot.uid
     titles = [Path(f"/proc/{pid}/cmdline").read_text() for pid in uid_processes.living(uid)]
     assert all(title.startswith("sandboxd: ") for title in titles), titles  # a shim may be warm
-    sandbox.end_rest()
+    sandbox.end_warm()
     assert not uid_processes.living(uid)
 
 

@@ -89,7 +89,7 @@ def skip_if_unknown(call: str) -> None:
 def session(warden: BareWarden, checkout: Path) -> Iterator[Sandbox]:
     sandbox = leased(warden, checkout)
     yield sandbox
-    sandbox.end_rest()
+    sandbox.end_warm()
     warden.free(sandbox.slot)
 
 

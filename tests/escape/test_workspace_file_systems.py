@@ -83,7 +83,7 @@ def session(warden: BareWarden, kind: str, checkout: Path) -> Iterator[Sandbox]:
         elsewhere(f"the kernel maps no owners of {kind}")
     sandbox = leased(warden, checkout)
     yield sandbox
-    sandbox.end_rest()
+    sandbox.end_warm()
     warden.free(sandbox.slot)
 
 

@@ -144,7 +144,7 @@ def test_directory_that_is_swapped_for_a_link_while_it_is_opened_is_not_left(
         else:
             with pytest.raises(Unavailable, match="symbolic link"):
                 sandbox.run("cat f")
-        sandbox.end_rest()
+        sandbox.end_warm()
         warden.free(sandbox.slot)
     finally:
         checkout.unlink()

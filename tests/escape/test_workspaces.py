@@ -30,7 +30,7 @@ def session(warden: BareWarden, root: Path) -> Iterator[Callable[..., Sandbox]]:
 
     yield with_workspace
     for sandbox in slots:
-        sandbox.end_rest()
+        sandbox.end_warm()
         warden.free(sandbox.slot)
 
 
@@ -113,7 +113,7 @@ def test_virtual_folder_is_seen_in_a_directory_of_the_workspace_and_hides_nothin
         assert sandbox.run("echo x > cache/f; echo y > g; ls . cache").stdout.split() == [
             ".:", "cache", "g", "cache:", "f",
         ]  # fmt: skip
-        sandbox.end_rest()
+        sandbox.end_warm()
         warden.free(sandbox.slot)
         assert list((checkout / "cache").iterdir()) == []
     finally:
@@ -137,7 +137,7 @@ def test_files_of_others_in_the_tree_keep_their_rights(session: Session, checkou
 def test_deletion_of_the_session_keeps_every_file(warden: BareWarden, checkout: Path) -> None:
     sandbox = leased(warden, checkout)
     assert sandbox.run("mkdir d; echo text > d/f; chmod 0 d").exit == 0
-    sandbox.end_rest()
+    sandbox.end_warm()
     warden.free(sandbox.slot)
     assert (checkout / "d/f").read_text() == "text\n"
     assert not os.path.exists(sandbox.slot.path)
@@ -146,7 +146,7 @@ def test_deletion_of_the_session_keeps_every_file(warden: BareWarden, checkout: 
 def test_session_keeps_its_workspace_over_a_restart(warden: BareWarden, checkout: Path) -> None:
     sandbox = leased(warden, checkout)
     assert sandbox.run("echo one > f").exit == 0
-    sandbox.end_rest()
+    sandbox.end_warm()
     grant = sandbox.slot.workspace
     assert grant
     warden.resources.workspaces.take_back(sandbox.slot)
@@ -154,7 +154,7 @@ def test_session_keeps_its_workspace_over_a_restart(warden: BareWarden, checkout
     slot, _ = restarted(sandbox.slot, warden, workspace=fields)
     after = Sandbox(warden, slot, runs=1)
     assert after.run("cat f; echo two >> f").stdout == "one\n"
-    after.end_rest()
+    after.end_warm()
     checkout.rename(checkout.with_name("moved"))
     with pytest.raises(Unavailable, match=r"cannot be used: .* does not exist"):
         after.run("cat f")
@@ -245,7 +245,7 @@ def test_full_disk_of_the_host_is_the_advice_of_the_step(warden: BareWarden, roo
         result = sandbox.run("head -c 4m /dev/zero > f")
         assert result.verdict["limit"] == "disk"
         assert "the disk of the host that the workspace is on is full" in result.verdict["advice"]
-        sandbox.end_rest()
+        sandbox.end_warm()
         warden.free(sandbox.slot)
     finally:
         syscalls.umount2(str(root), syscalls.MNT_DETACH)

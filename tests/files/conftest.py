@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.files import placement
+from sandboxd.files import commit
 
-from .placing import Placing
+from .ready_tree import ReadyTree
 from .scratch import Scratch
 
 
@@ -18,11 +18,11 @@ def scratch(tmp_path: Path) -> Scratch:
 
 
 @pytest.fixture
-def placing(tmp_path: Path) -> Placing:
-    return Placing(tmp_path)
+def ready(tmp_path: Path) -> ReadyTree:
+    return ReadyTree(tmp_path)
 
 
 @pytest.fixture
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk of the tests is that of everything else, and slow."""
-    monkeypatch.setattr(placement, "sync_file_system", lambda fd: None)
+    monkeypatch.setattr(commit, "sync_file_system", lambda fd: None)

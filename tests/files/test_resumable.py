@@ -22,7 +22,7 @@ def test_what_nobody_can_go_on_with_is_removed_and_no_other(tmp_path: Path) -> N
     # Old by the clock of the host, which may have been set by a year since.
     make(tmp_path, "going-on", year)
     make(tmp_path, "given-up", year)
-    make(tmp_path, "kept-given-up", year)
+    make(tmp_path, "kept-given-up", year)  # a backup of an earlier version
     make(tmp_path, "just-begun", 0)
     fd = os.open(tmp_path, os.O_RDONLY)
     try:

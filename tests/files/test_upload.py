@@ -13,7 +13,6 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from sandboxd.files import commit
 from sandboxd.files.paths import colliding, naming_file
 from sandboxd.jail import syscalls
 from sandboxd.wire.file_calls import pack_data, pack_json, unpack
@@ -301,23 +300,6 @@ def test_commit_that_the_last_rename_fails_is_undone(scratch: Scratch) -> None:
     assert scratch.upload(files, uid=NOBODY) == "invalid"
     assert scratch.tree() == before
     assert scratch.upload(ALL_KINDS, uid=NOBODY) is None
-
-
-def test_undo_leaves_what_a_program_has_put_there(scratch: Scratch) -> None:
-    (scratch.home / "placed").touch()
-    placed = os.lstat(scratch.home / "placed")
-    (scratch.home / "a").write_text("the program's")
-    (scratch.stage / "kept-0").write_text("old")
-    home, stage = (os.open(path, os.O_RDONLY) for path in (scratch.home, scratch.stage))
-    try:
-        for backup in (None, "kept-0"):
-            commit._restore(home, stage, ("a",), placed, backup)
-            assert (scratch.home / "a").read_text() == "the program's"
-        commit._restore(home, stage, ("placed",), placed, None)
-    finally:
-        os.close(home)
-        os.close(stage)
-    assert set(scratch.tree()) == {"a"}
 
 
 NAMES = st.lists(

@@ -14,10 +14,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from sandboxd.api.processes.file_client import FileClient, HelperPermits, all_helper_permits
 from sandboxd.api.routes.files import opened
-from sandboxd.api.sessions.file_client import FileClient, HelperPermits, all_helper_permits
 from sandboxd.errors import SandboxdError, Unavailable
-from sandboxd.files import helper, placement
+from sandboxd.files import commit, helper
 from sandboxd.runs.channel import Channel
 from sandboxd.wire.file_calls import FILE_CHUNK, FileWireError, pack_data, unpack
 
@@ -103,7 +103,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 def test_helper_answers_any_packets_and_changes_nothing_outside_of_its_folder(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, first: bytes, rest: list[bytes]
 ) -> None:
-    monkeypatch.setattr(placement, "sync_file_system", lambda fd: None)
+    monkeypatch.setattr(commit, "sync_file_system", lambda fd: None)
     errors: list[BaseException] = []
     with socket_pair() as (api, end):
         descriptors = folder.fill()

@@ -15,7 +15,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from sandboxd.api.sessions.warden_client import LeasedSlot, WardenClient
+from sandboxd.api.processes.leased_slot import LeasedSlot
+from sandboxd.api.processes.warden_client import WardenClient
 from sandboxd.errors import SandboxdError
 from sandboxd.runs.channel import Channel
 from sandboxd.shim.control import Control, RunProgress

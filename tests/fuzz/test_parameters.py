@@ -26,9 +26,9 @@ from sandboxd.api.folders.attachments import attachments
 from sandboxd.api.folders.registry import new_row
 from sandboxd.api.http.responses import to_json
 from sandboxd.api.http.route import WEBSOCKET, Nothing
+from sandboxd.api.options import batch, sizes
 from sandboxd.api.routes import create_session, execute
 from sandboxd.api.routes.table import ROUTES
-from sandboxd.api.sessions import batch, sizes
 from sandboxd.config.settings import Config
 from sandboxd.errors import NotFound
 from sandboxd.model import MAY_BE_ZERO
@@ -166,7 +166,7 @@ def test_options_of_a_run_become_a_plan_or_are_refused(options: dict[str, Any]) 
 
     def plan() -> Any:
         call = typed(fold(parse(encoded({"options": options})), {}), execute.Call)
-        execute.since(inner(call, "options", execute.Typed).offset)
+        execute.cursor_of(inner(call, "options", execute.Typed).offset)
         return batch.plan(inner(call, "options", batch.BatchOptions), row, runtime, DEFAULT)
 
     if result := attempt(plan):

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from sandboxd.api.sessions.warden_client import WardenClient
+from sandboxd.api.processes.warden_client import WardenClient
 from sandboxd.config.settings import STEP_LIMITS
 from sandboxd.errors import Invalid
 from sandboxd.model import STEPS, Attachment, Step, Workspace

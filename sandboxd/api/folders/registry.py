@@ -33,11 +33,11 @@ from ...runs.channel import Channel
 from ...store import folders as table
 from ...store.database import Unwritable
 from ...store.folders import FolderRow
-from ..sessions.fair_queue import Amount
-from ..sessions.file_client import HelperPermits
+from ..admission.fair_queue import Amount
+from ..processes.file_client import HelperPermits
+from ..processes.warden_client import WardenClient
 from ..sessions.registry import SessionRegistry
 from ..sessions.services import Services
-from ..sessions.warden_client import WardenClient
 
 _log = logging.getLogger(__name__)
 

@@ -66,7 +66,7 @@ class HttpProtocol(Bounded, HttpToolsProtocol):
                 cycle.body = bytearray()
 
     def give_way(self) -> None:
-        """Close the connection, whose place or memory another one needs."""
+        """Close the connection, whose permit or memory another one needs."""
         is_waiting = self.cycle is not None and not self.cycle.response_complete
         if is_waiting or (self._in_head and self._head):
             self._refuse(503)

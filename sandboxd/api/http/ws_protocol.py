@@ -95,7 +95,7 @@ class WebSocketProtocol(Bounded, WebSocketsSansIOProtocol):
         self._reservation.belong_to(owner)
 
     def give_way(self) -> None:
-        """Close the connection, whose place another one needs."""
+        """Close the connection, whose permit another one needs."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:

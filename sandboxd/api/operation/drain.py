@@ -20,7 +20,7 @@ from typing import TypedDict
 
 from ...errors import SandboxdError
 from ...runs.run import Run
-from ..sessions.admission import Admission
+from ..admission.admission import Admission
 
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from ...config.settings import Config
 from ...errors import SandboxdError
 from ...host.free_space import INODES_FLOOR, FreeSpace
 from ...store.database import Database
-from ..sessions.warden_client import WardenClient
+from ..processes.warden_client import WardenClient
 from ..telemetry.metrics import Metrics, gauge, network_readings
 
 FRESH_S = 1.0

@@ -26,7 +26,7 @@ from ...errors import SandboxdError
 from ...store import folders as folder_table
 from ...store import sessions as session_table
 from ...store.database import Database
-from ..sessions.warden_client import WardenClient
+from ..processes.warden_client import WardenClient
 from ..telemetry.metrics import Metrics, gauge, gauges
 
 RECENT_MAX = 100

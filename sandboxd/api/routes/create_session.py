@@ -26,10 +26,11 @@ from ...store.sessions import SessionRow
 from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..access.unix_caller import unix_connection
+from ..admission.admission import Waiting
 from ..folders.attachments import attachments, name_in_home
 from ..http.responses import JsonResponse
-from ..sessions import lifecycle, requested_limits, sizes, workspace_facts
-from ..sessions.admission import Waiting
+from ..options import requested_limits, sizes
+from ..sessions import lifecycle, workspace_facts
 from ..sessions.registry import new_id
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described, granted
@@ -130,46 +131,46 @@ async def create(request: Request) -> JsonResponse[CreatedSession]:
     body = await parameters(request, CreateSession)
     settings = inner(body, "config", SessionSettings)
     _check_offered(body, settings)
-    here = state(request)
-    runtime = here.runtimes.resolve(printable(body.image, "image"))
-    config = here.config
+    app = state(request)
+    runtime = app.runtimes.resolve(printable(body.image, "image"))
+    config = app.config
     limits, lowered = sizes.session_limits(
         _resources(settings), config.limits.exec, config.ceiling, config.run_files
     )
-    here.sessions.admission.check_pids(limits.get("pids", 0), "config.resource_opts.pids")
-    row = _row(here, await creator(request), body, settings)
+    app.sessions.admission.check_pids(limits.get("pids", 0), "config.resource_opts.pids")
+    row = _row(app, await creator(request), body, settings)
     row = replace(row, runtime=runtime.name, limits=limits)
     row = replace(row, workspace=await _workspace(request, settings, row))
     annotate(request, name=row.name, runtime=runtime.name)
     if row.network:
         annotate(request, network=row.network.profile)
-    own = lifecycle.own_runs(row, runtime, here.config)
+    own = lifecycle.own_runs(row, runtime, app.config)
     for _, plan in own:
-        here.sessions.admission.check_plan(plan)
+        app.sessions.admission.check_plan(plan)
     may_wait = body.enqueue_only or body.max_wait > 0
     try:
-        session, created = await here.sessions.get_or_create(
+        session, created = await app.sessions.get_or_create(
             row, own, body.reuse, body.max_wait, may_wait
         )
     except (StageError, Unavailable):
         for mount in row.mounts:  # a folder may have been deleted meanwhile: NotFound
-            here.folders.by_id(mount.folder)
+            app.folders.by_id(mount.folder)
         raise
     _expect_same_workspace(session, row)
     if created and not body.enqueue_only:
-        await _wait(session, min(body.max_wait, here.config.sessions.wait_s))
+        await _wait(session, min(body.max_wait, app.config.sessions.wait_s))
     annotate(request, session=session.row.id, created=created)
     if not created:
         lowered = []
     if created:
-        session.runs.add_notice("; ".join(_notices(here, session, lowered)))
+        session.runs.add_notice("; ".join(_notices(app, session, lowered)))
     answer = _answer(session, body, created, lowered)
     if network := described(session.row.network, config.network):
         answer["network"] = network
     return JsonResponse(answer, 201 if created else 200)
 
 
-def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSettings) -> SessionRow:
+def _row(app: AppState, owner: str, body: CreateSession, settings: SessionSettings) -> SessionRow:
     """The row of the requested session, without its runtime and limits."""
     now = time.time()
     return SessionRow(
@@ -186,13 +187,13 @@ def _row(here: AppState, owner: str, body: CreateSession, settings: SessionSetti
         ttl_s=body.ttl,
         renewed_at=now,
         startup_command=sizes.stored(body.startup_command, "startupCommand"),
-        network=granted(settings.network, owner, here.config.network),
+        network=granted(settings.network, owner, app.config.network),
         bootstrap_script=sizes.stored(body.bootstrap_script, "bootstrap_script"),
         mounts=attachments(
             [*settings.mounts, *settings.mount_ids],
             settings.mount_map | settings.mount_id_map,
             settings.mount_options,
-            lambda ref: here.folders.find(owner, ref).row,
+            lambda ref: app.folders.find(owner, ref).row,
         ),
     )
 
@@ -226,13 +227,13 @@ def _expect_same_workspace(session: Session, wanted: SessionRow) -> None:
         raise Exists(f"A session named {wanted.name} exists: with another workspace.", data)
 
 
-def _notices(here: AppState, session: Session, lowered: list[Clamp]) -> Iterator[str]:
+def _notices(app: AppState, session: Session, lowered: list[Clamp]) -> Iterator[str]:
     """Remarks for the first run of a new session."""
     if lowered:
         values = "; ".join(f"{clamp.name} was lowered {clamp.text}" for clamp in lowered)
         yield f"limits of this session: {values}"
     if session.row.workspace:
-        every = here.sessions.of(None)
+        every = app.sessions.of(None)
         if shared := workspace_facts.sharing(session.row.workspace, every, session.row.id):
             yield f"{shared} other session(s) use the files of this workspace at the same time"
 

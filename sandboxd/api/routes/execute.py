@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from urllib.parse import quote
 
@@ -22,16 +22,17 @@ from ...runs.polling import LIVE, POLL, PollPolicy
 from ...runs.reply import Reply
 from ...runs.run import Run
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
+from ..admission.admission import Waiting
 from ..http.delivery import expect_presence, hand_over, is_gone
 from ..http.problems import client_text
 from ..http.responses import JsonResponse
-from ..sessions import batch, sizes
-from ..sessions.admission import Waiting
-from ..sessions.file_client import FileClient
+from ..options import batch, sizes
+from ..options.wording import Wording
+from ..processes.file_client import FileClient
 from ..sessions.session import Session
-from ..sessions.wording import Wording
 from ..state import session, state
 from ..telemetry.audit_log import annotate
+from .completions import complete_nothing
 
 MODES = ("batch", "continue", "input", "complete", "query")
 RUN_ID_MAX = 256
@@ -43,7 +44,7 @@ _CREATED_MARGIN_S = 0.02
 """Time stamps of files come from the kernel's tick and may be that far behind the clock."""
 
 
-class Typed(ParameterSet):
+class Typed(ParameterSet):  # the name is that of its schema in the OpenAPI document
     """`options` that calls of all modes have.
 
     console  the form of stdout and stderr
@@ -59,7 +60,7 @@ class Typed(ParameterSet):
     wait: Annotated[float, Meta(ge=0, le=WAIT_MAX)] | None = None
 
     def policy(self, base: PollPolicy) -> PollPolicy:
-        """`base` with these options. A client that names its place, or wants bytes, gets all
+        """`base` with these options. A client that names its cursor, or wants bytes, gets all
         output: with the next reply, if there is no room in this one. Raises Invalid."""
         if self.wait is not None:
             if base.live:
@@ -136,19 +137,6 @@ VANISHED: ExecuteResult = {
 """The result if the session is destroyed while a call waits."""
 
 
-class Completions(TypedDict):
-    """No completions."""
-
-    status: str
-    completions: list[str]
-
-
-class CompletionResult(TypedDict):
-    """The response to a request for completions."""
-
-    result: Completions
-
-
 async def execute(request: Request) -> Response:
     """POST /session/{ref}: one call of a run, and its result."""
     call = await parameters(request, Call)
@@ -173,39 +161,35 @@ def bad_mode(mode: str) -> Invalid:
     return Invalid("mode has an invalid value.", {"mode": f"one of {', '.join(MODES)}"})
 
 
-class Complete(ParameterSet):
-    """The body of a request for completions, none of which the server has."""
-
-    mode: str = "complete"
-    code: str = ""
-    options: dict[str, Any] = {}
-
-
-async def complete(request: Request) -> JsonResponse[CompletionResult]:
-    """POST /session/{ref}/complete: no completions, since there are only batch runs."""
-    await parameters(request, Complete)
-    session(request)
-    return complete_nothing()
-
-
-def complete_nothing() -> JsonResponse[CompletionResult]:
-    """The response to a request for completions: there are none."""
-    return JsonResponse({"result": {"status": "finished", "completions": []}})
-
-
 async def _batch(request: Request, target: Session, call: Call) -> Response:
-    place, policy = _terms(call)  # first: a call that is refused begins no run
-    run = await ask(request, target, call)
-    return _CallResponse(target, run, None, place, policy, wording(request))
-
-
-def _terms(call: Call) -> tuple[Offset | None, PollPolicy]:
-    """The cursor that a call has, and how it is answered. Raises Invalid."""
     options = inner(call, "options", Typed)
-    return since(options.offset), options.policy(LIVE if options.live else POLL)
+    terms = _terms(call, options)  # first: a call that is refused begins no run
+    run = await submit(request, target, call)
+    return _CallResponse(target, run, terms, wording(request))
 
 
-async def ask(request: HTTPConnection, target: Session, call: Call) -> Run:
+@dataclass(frozen=True, slots=True)
+class _CallTerms:
+    """The terms on which a run serves a call.
+
+    cursor  how far the client has the output, if it says so
+    policy  the waits and the form of the reply
+    input   what the client has typed, if the program waits for it
+    """
+
+    cursor: Offset | None
+    policy: PollPolicy
+    input: Input | None = None
+
+
+def _terms(call: Call, options: Typed) -> _CallTerms:
+    """The terms that a call asks for. Raises Invalid."""
+    policy = options.policy(LIVE if options.live else POLL)
+    input = Input(call.code, options.eof) if call.mode == "input" else None
+    return _CallTerms(cursor_of(options.offset), policy, input)
+
+
+async def submit(request: HTTPConnection, target: Session, call: Call) -> Run:
     """The run that `call` requests, with a new id if the client names none.
 
     Raises Invalid, QuotaExceeded, Unavailable.
@@ -220,10 +204,10 @@ def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:
     """The plan of a requested run. Raises Invalid."""
     if call.code:
         raise Invalid("Input validation error", {"code": "must be empty in the batch mode"})
-    here = state(request)
-    runtime = here.runtimes.resolve(target.row.runtime)
+    app = state(request)
+    runtime = app.runtimes.resolve(target.row.runtime)
     options = inner(call, "options", batch.BatchOptions)
-    return batch.plan(options, target.row, runtime, here.config)
+    return batch.plan(options, target.row, runtime, app.config)
 
 
 async def _follow_up(request: Request, target: Session, call: Call) -> Response:
@@ -232,11 +216,10 @@ async def _follow_up(request: Request, target: Session, call: Call) -> Response:
     # Clients repeat the options of the batch call in each call of its run.
     options = inner(call, "options", Typed)
     run = target.runs.get(call.runId)
-    input = Input(call.code, options.eof) if call.mode == "input" else None
-    return _CallResponse(target, run, input, *_terms(call), wording(request))
+    return _CallResponse(target, run, _terms(call, options), wording(request))
 
 
-def since(value: Offset | int | None) -> Offset | None:
+def cursor_of(value: Offset | int | None) -> Offset | None:
     """The cursor that a client sends; a number is that of the console alone. Raises Invalid."""
     offset = Offset(value) if isinstance(value, int) else value
     if offset and not (0 <= offset.console < 1 << 62 and 0 <= offset.steps <= len(STEPS)):
@@ -248,23 +231,15 @@ class _CallResponse(Response):
     """The response to a call. The run serves the call while the response is sent, because only
     then it learns whether its client has got the result."""
 
-    def __init__(
-        self,
-        target: Session,
-        run: Run,
-        input: Input | None,
-        since: Offset | None,
-        policy: PollPolicy,
-        wording: Wording,
-    ) -> None:
+    def __init__(self, target: Session, run: Run, terms: _CallTerms, wording: Wording) -> None:
         super().__init__()
-        self._target, self._run, self._wording = target, run, wording
-        self._input, self._since, self._policy = input, since, policy
+        self._target, self._run, self._terms, self._wording = target, run, terms, wording
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         expect_presence(scope)
-        async with self._run.call(self._input, self._policy, self._since) as reply:
-            fields = await result(self._target, self._run, reply, self._wording, self._policy.holds)
+        terms = self._terms
+        async with self._run.call(terms.input, terms.policy, terms.cursor) as reply:
+            fields = await result(self._target, self._run, reply, self._wording, terms.policy.holds)
             content: CallResult = {"result": {"runId": self._run.id, **fields}}
             answer = JsonResponse(content)
             if is_gone(scope):

@@ -24,7 +24,7 @@ from ..access.parameters import NoParameters, ParameterSet, parameters, query_pa
 from ..http.body_reader import BodyReader, FormReader
 from ..http.multipart import FileStart
 from ..http.route import OCTETS
-from ..sessions.file_client import FileClient, FilesOwner, path
+from ..processes.file_client import FileClient, FilesOwner, path
 from ..state import session, state
 from ..telemetry.audit_log import annotate
 from .apps import KEY_FILE, NO_SSH
@@ -61,11 +61,11 @@ class Listing(TypedDict):
 async def upload(request: Request) -> Response:
     """POST /session/{ref}/upload: put all files of a multipart body into place, or none."""
     query_parameters(request, NoParameters)
-    place, limits = session(request), state(request).config.files
+    target, limits = session(request), state(request).config.files
     body = BodyReader(request)
     async with body.dropped_on(SandboxdError):
         form = FormReader(body, request.headers.get("content-type", ""))
-        async with FileClient(place) as helper:
+        async with FileClient(target) as helper:
             await helper.begin_upload()
             files, size = await pass_files(form, await form.part(), helper, limits)
             if not files:
@@ -123,9 +123,9 @@ class HelperResponse(StreamingResponse):
             self._helper.close()
 
 
-async def opened(place: FilesOwner, question: dict[str, Any]) -> tuple[FileClient, dict[str, Any]]:
+async def opened(target: FilesOwner, question: dict[str, Any]) -> tuple[FileClient, dict[str, Any]]:
     """A helper with its first answer. Raises the refusal of the helper."""
-    helper = FileClient(place)
+    helper = FileClient(target)
     await helper.open()
     try:
         return helper, await helper.ask(question)

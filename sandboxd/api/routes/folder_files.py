@@ -15,7 +15,7 @@ from ...model import HOME
 from ..access.parameters import ParameterSet, parameters
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
-from ..sessions.file_client import FileClient, path
+from ..processes.file_client import FileClient, path
 from . import files
 from .folders import folder
 
@@ -111,15 +111,15 @@ async def _change(request: Request, question: dict[str, Any]) -> None:
 async def listing(request: Request) -> files.HelperResponse:
     """GET or POST /folders/{name}/files: a directory, in the two forms that clients read."""
     name = (await parameters(request, ListFolderFiles)).path
-    place, question = folder(request), {"op": "list", "path": within(name, "path")}
-    helper, answer = await files.opened(place, question | {"form": "items"})
+    target, question = folder(request), {"op": "list", "path": within(name, "path")}
+    helper, answer = await files.opened(target, question | {"form": "items"})
     inside = str(answer.get("path", HOME)).removeprefix(HOME) or "/"
-    content = _twice(place, helper, question, name, inside)
+    content = _twice(target, helper, question, name, inside)
     return files.HelperResponse(helper, content, {"content-type": "application/json"})
 
 
 async def _twice(
-    place: Folder, helper: FileClient, question: dict[str, Any], name: str, inside: str
+    target: Folder, helper: FileClient, question: dict[str, Any], name: str, inside: str
 ) -> AsyncIterator[bytes]:
     """A list of objects for clients of 24.03 and later, and a JSON text for older clients. The
     directory is read twice, so that one of any size takes no memory."""
@@ -128,7 +128,7 @@ async def _twice(
         if isinstance(packet, bytes):
             yield packet
     helper.close()  # the folder may allow no second helper
-    async with FileClient(place) as again:
+    async with FileClient(target) as again:
         await again.ask(question)
         async for piece in files.listed(again, name, inside, before=b","):
             yield piece

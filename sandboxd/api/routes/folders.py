@@ -18,8 +18,8 @@ from ..access.parameters import NoParameters, ParameterSet, parameters
 from ..folders import registry
 from ..folders.registry import Folder
 from ..http.responses import JsonResponse
-from ..sessions import sizes
-from ..sessions.file_client import FileClient
+from ..options import sizes
+from ..processes.file_client import FileClient
 from ..state import state
 from ..telemetry.audit_log import annotate
 
@@ -204,11 +204,11 @@ async def listing(request: Request) -> JsonResponse[list[FolderFacts]]:
 async def info(request: Request) -> JsonResponse[FolderUse]:
     """GET /folders/{name}: the description of a folder, with its use."""
     await parameters(request, NoParameters)
-    place = folder(request)
-    async with FileClient(place) as helper:
+    target = folder(request)
+    async with FileClient(target) as helper:
         used = await helper.ask({"op": "usage"})
-    users = [session.row.name for session in state(request).sessions.using(place.row.id)]
-    facts = described(place.row)
+    users = [session.row.name for session in state(request).sessions.using(target.row.id)]
+    facts = described(target.row)
     return JsonResponse(
         {
             **facts,

@@ -106,14 +106,14 @@ def _refusal(errors: Sequence[GraphQLError]) -> Response:
 
 
 async def _root(request: Request) -> Root:
-    here, asking, acts_for = state(request), caller(request), owner(request)
-    keypair = await here.authenticator.keys.find(acts_for)
+    app, asking, acts_for = state(request), caller(request), owner(request)
+    keypair = await app.authenticator.keys.find(acts_for)
     is_admin = keypair.is_admin if keypair else asking.is_admin and acts_for == asking.name
-    own = len(list(here.sessions.of(acts_for)))
-    item = items.keypair(acts_for, keypair, is_admin, own, here.config.rate_limit)
+    own = len(list(app.sessions.of(acts_for)))
+    item = items.keypair(acts_for, keypair, is_admin, own, app.config.rate_limit)
     everybody = asking.is_admin and acts_for == asking.name
     sees = None if everybody else acts_for
-    return Root(here, acts_for, asking.is_admin, sees, item, here.sessions.rows())
+    return Root(app, acts_for, asking.is_admin, sees, item, app.sessions.rows())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Root:
     live      sessions that are not over, with their last use and number of requests
     """
 
-    here: AppState
+    app: AppState
     acts_for: str
     is_admin: bool
     sees: str | None
@@ -144,7 +144,7 @@ class Root:
         except (ValueError, TypeError, AttributeError):
             raise GraphQLError("id is not a UUID") from None
         pairs = [pair for pair in self._rows(self.sees, ended=True) if pair[0].id == wanted]
-        return items.session(*pairs[0], self.here.config) if pairs else None
+        return items.session(*pairs[0], self.app.config) if pairs else None
 
     def compute_container(self, _: Any, id: Any) -> Item | None:
         """The container of a session."""
@@ -160,7 +160,7 @@ class Root:
         whose = self._named(access_key) or self.sees
         pairs = self._rows(whose, ended=not wanted or "TERMINATED" in wanted)
         pairs = [pair for pair in pairs if not wanted or pair[0].status in wanted]
-        page = [items.session(*pair, self.here.config) for pair in pairs]
+        page = [items.session(*pair, self.app.config) for pair in pairs]
         return _page(page, limit, offset, **rest)
 
     def vfolder_list(
@@ -168,7 +168,7 @@ class Root:
     ) -> Item:
         """The folders of the owners whom the caller sees, oldest first."""
         whose = self._named(access_key) or self.sees
-        rows = [one.row for one in self.here.folders.of(whose)]
+        rows = [one.row for one in self.app.folders.of(whose)]
         return _page([dict(described(row)) for row in rows], limit, offset, **rest)
 
     def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
@@ -192,7 +192,7 @@ class Root:
         pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
         if ended:  # a session that has ended since `live` was read counts as ended
             pairs |= {
-                row.id: (row, row.used_at, row.runs) for row in self.here.sessions.ended_rows(whose)
+                row.id: (row, row.used_at, row.runs) for row in self.app.sessions.ended_rows(whose)
             }
         return sorted(pairs.values(), key=lambda pair: -pair[0].created_at)
 

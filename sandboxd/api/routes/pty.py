@@ -24,7 +24,7 @@ from ...runtimes import Runtime
 from ...store.sessions import SessionRow
 from ..access.parameters import NoParameters, query_parameters
 from ..http.problems import client_text
-from ..sessions import sizes
+from ..options import sizes
 from ..sessions.session import Session
 from ..state import session, state
 from ..telemetry.audit_log import annotate
@@ -40,9 +40,9 @@ async def pty(websocket: WebSocket) -> None:
     """WebSocket /stream/session/{ref}/pty: a terminal. Raises Invalid, NotFound, QuotaExceeded
     before it is opened."""
     query_parameters(websocket, NoParameters)
-    target, here = session(websocket), state(websocket)
-    plan = plan_of(target.row, here.runtimes.resolve(target.row.runtime), here.config)
-    seat = _Seat(websocket, target, plan, here.config.terminal.idle_s)
+    target, app = session(websocket), state(websocket)
+    plan = plan_of(target.row, app.runtimes.resolve(target.row.runtime), app.config)
+    seat = _Seat(websocket, target, plan, app.config.terminal.idle_s)
     annotate(websocket, run=seat.terminal.run.id)
     try:
         await websocket.accept()

@@ -31,9 +31,9 @@ from ..http.body_reader import BodyReader, FormReader
 from ..http.compression import decompressed
 from ..http.delivery import attended
 from ..http.route import Content
-from ..sessions.file_client import FileClient, path
+from ..options.sizes import encoded
+from ..processes.file_client import FileClient, path
 from ..sessions.session import Session
-from ..sessions.sizes import encoded
 from .files import pass_files
 
 PART, ARCHIVE = "run", "archive"
@@ -107,7 +107,7 @@ class RunForm:
         return self._body.dropped_on(*refusals) if self._form else contextlib.nullcontext()
 
     async def upload(
-        self, place: Session, inline: list[tuple[InlineFile, bytes]], limits: FilesConfig
+        self, target: Session, inline: list[tuple[InlineFile, bytes]], limits: FilesConfig
     ) -> int:
         """Put the files of the request into the workdir; their number. Raises Invalid, and the
         refusals of the file helper."""
@@ -115,10 +115,10 @@ class RunForm:
         if self._form and part and part.field == ARCHIVE:
             if inline:
                 raise Invalid("files and an archive are not taken together")
-            return await self._unpack(place, self._form)
+            return await self._unpack(target, self._form)
         if part is None and not inline:
             return 0
-        async with FileClient(place) as helper:
+        async with FileClient(target) as helper:
             await helper.begin_upload()
             for file, data in inline:
                 await helper.begin_file(path(file.name, "files.name"), int(file.mode, 8))
@@ -130,8 +130,8 @@ class RunForm:
         return count
 
     @staticmethod
-    async def _unpack(place: Session, form: FormReader) -> int:
-        async with FileClient(place) as helper:
+    async def _unpack(target: Session, form: FormReader) -> int:
+        async with FileClient(target) as helper:
             await helper.begin_archive(HOME)
             async for piece in decompressed(form.piece, "identity"):
                 await helper.write(piece)

@@ -28,10 +28,10 @@ from ..access.parameters import ObjectKeys, Parameters, ParameterSet, fold, inne
 from ..http.body_budget import count_body
 from ..http.delivery import attended
 from ..http.responses import JsonResponse
-from ..sessions import batch, sizes
-from ..sessions.cases import CaseOptions, Task, task
+from ..options import batch, sizes
+from ..options.cases import CaseOptions, Task, task
+from ..processes.file_client import path
 from ..sessions.ephemeral_runs import EphemeralRuns, Outcome, ReturnedFile, console_sizes
-from ..sessions.file_client import path
 from ..sessions.registry import new_id
 from ..sessions.session import Session
 from ..sessions.session_network import granted
@@ -119,17 +119,17 @@ async def run(request: Request) -> JsonResponse[RunResponse]:
 
 
 async def _carry_out(request: Request, form: RunForm) -> RunResponse:
-    body, here = await form.parameters(RunRequest), state(request)
+    body, app = await form.parameters(RunRequest), state(request)
     names = [path(name, "get") for name in body.get]
     files = _typed(body.files, InlineFile, "files")
     inline = [(file, file.data(f"files.{i}.content")) for i, file in enumerate(files)]
     row, work = await _plan(request, body)
-    async with here.sessions.ephemeral(row, body.max_wait, form.attended) as session:
+    async with app.sessions.ephemeral(row, body.max_wait, form.attended) as session:
         annotate(request, session=row.id)
-        count = await form.upload(session, inline, here.config.files)
+        count = await form.upload(session, inline, app.config.files)
         annotate(request, files=count)
-        waiting = here.sessions.waiting_runs(row.owner)
-        room = here.config.console.response_chars
+        waiting = app.sessions.waiting_runs(row.owner)
+        room = app.config.console.response_chars
         counted = functools.partial(count_body, request)
         runs = EphemeralRuns(session, names, room, body.console == "base64", waiting, counted)
         return await attended(request, _report(request, session, runs, work, body.stop_on_failure))
@@ -137,18 +137,18 @@ async def _carry_out(request: Request, form: RunForm) -> RunResponse:
 
 async def _plan(request: Request, body: RunRequest) -> tuple[SessionRow, Task]:
     """The row of the session, and its work. Raises Invalid, NotFound."""
-    here: AppState = state(request)
-    runtime = here.runtimes.resolve(printable(body.image, "image"))
+    app: AppState = state(request)
+    runtime = app.runtimes.resolve(printable(body.image, "image"))
     owner = await creator(request)
     row = SessionRow(
         new_id(), f"run-{secrets.token_hex(8)}", owner, body.image, runtime.name, time.time(),
-        network=granted(body.network, owner, here.config.network),
+        network=granted(body.network, owner, app.config.network),
     )  # fmt: skip
     options = inner(body, "options", batch.BatchOptions)
     cases = _typed(body.cases, CaseOptions, "cases")
-    work = task(options, cases, row, runtime, here.config)
+    work = task(options, cases, row, runtime, app.config)
     for plan in work.plans:
-        here.sessions.admission.check_plan(plan)
+        app.sessions.admission.check_plan(plan)
     annotate(request, runtime=runtime.name, cases=len(cases))
     return row, work
 

@@ -17,9 +17,10 @@ from ...model import Attachment
 from ...store.sessions import SessionRow
 from ..access.ownership import owner
 from ..access.parameters import NoParameters, ParameterSet, parameters
+from ..admission.admission import Waiting
 from ..http.responses import JsonResponse
-from ..sessions import sizes, workspace_facts
-from ..sessions.admission import Waiting
+from ..options import sizes
+from ..sessions import workspace_facts
 from ..sessions.session import Session
 from ..sessions.session_network import SessionNetwork, described
 from ..sessions.workspace_facts import WorkspaceFacts
@@ -157,8 +158,8 @@ async def info(request: Request) -> JsonResponse[SessionFacts]:
     return JsonResponse(_described(session(request), state(request)))
 
 
-def _described(session: Session, here: AppState) -> SessionFacts:
-    config = here.config
+def _described(session: Session, app: AppState) -> SessionFacts:
+    config = app.config
     row = session.row
     limits = asdict(config.limits.exec) | row.limits
     slots = json.dumps({"cpu": str(limits["cpus"]), "mem": str(limits["memory"])})
@@ -191,14 +192,14 @@ def _described(session: Session, here: AppState) -> SessionFacts:
         "memoryLimit": limits["memory"] // 1024,
         "lastStat": None,
         "idleChecks": None,
-        "sandbox": _sandbox_facts(session, here, limits),
+        "sandbox": _sandbox_facts(session, app, limits),
     }
 
 
-def _sandbox_facts(session: Session, here: AppState, limits: dict[str, Any]) -> SandboxFacts:
-    config, row, active = here.config, session.row, session.runs.active
+def _sandbox_facts(session: Session, app: AppState, limits: dict[str, Any]) -> SandboxFacts:
+    config, row, active = app.config, session.row, session.runs.active
     scratch = sizes.scratch_size(limits["disk"], config.scratch.size)
-    end = session.end(time.time())
+    end = session.due_end(time.time())
     return {
         "runtime": row.runtime,
         "limits": limits,
@@ -208,7 +209,7 @@ def _sandbox_facts(session: Session, here: AppState, limits: dict[str, Any]) -> 
         },
         "mounts": list(row.mounts),
         "network": described(row.network, config.network),
-        "workspace": workspace_facts.facts(row, here.sessions.of(None)),
+        "workspace": workspace_facts.facts(row, app.sessions.of(None)),
         "queue": session.waits,
         "ends": {"at": iso(end.at), "reason": end.reason} if end else None,
         "ttlSeconds": row.ttl_s,
@@ -219,8 +220,8 @@ def _sandbox_facts(session: Session, here: AppState, limits: dict[str, Any]) -> 
         },
         "terminals": len(session.terminals),
         "guarantees": {
-            "held": [one.name for one in here.guarantees if one.held],
-            "missing": [one.name for one in here.guarantees if not one.held],
+            "held": [one.name for one in app.guarantees if one.held],
+            "missing": [one.name for one in app.guarantees if not one.held],
         },
     }
 

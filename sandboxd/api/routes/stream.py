@@ -38,7 +38,7 @@ from ..http.problems import client_text
 from ..http.responses import to_json
 from ..sessions.session import Session
 from ..state import session
-from .execute import Call, Typed, ask, bad_mode, result, since, wording
+from .execute import Call, Typed, bad_mode, cursor_of, result, submit, wording
 
 _log = logging.getLogger(__name__)
 
@@ -70,13 +70,13 @@ class _FollowedRun:
     """The run of a connection.
 
     own     the run belongs to the connection, since its client cannot name it
-    since   the cursor that the client has sent, if any
+    cursor  how far the client has the output, if it says so
     policy  the form of the frames
     """
 
     run: Run
     own: bool
-    since: Offset | None
+    cursor: Offset | None
     policy: PollPolicy
 
 
@@ -87,13 +87,13 @@ async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
         options = inner(call, "options", Typed)
-        place, policy = since(options.offset), options.policy(STREAM)
+        cursor, policy = cursor_of(options.offset), options.policy(STREAM)
         if call.mode == "continue":
-            return _FollowedRun(target.runs.get(call.runId), False, place, policy)
+            return _FollowedRun(target.runs.get(call.runId), False, cursor, policy)
         if call.mode != "batch":
             raise bad_mode(call.mode)
-        run = await ask(websocket, target, call)
-        return _FollowedRun(run, not call.runId, place, policy)
+        run = await submit(websocket, target, call)
+        return _FollowedRun(run, not call.runId, cursor, policy)
     except TimeoutError:
         refusal = f"no frame came within {FIRST_S:g} s"
     except SandboxdError as error:
@@ -143,10 +143,10 @@ async def _abandon(target: Session, run: Run) -> None:
 
 async def _follow(websocket: WebSocket, target: Session, followed: _FollowedRun) -> None:
     """Send frame after frame, to the last."""
-    run, since = followed.run, followed.since
+    run, cursor = followed.run, followed.cursor
     while not run.suspended:
         try:
-            async with run.call(policy=followed.policy, since=since) as reply:
+            async with run.call(policy=followed.policy, since=cursor) as reply:
                 frame = await result(target, run, reply, wording(websocket))
                 frame["options"] = frame["options"] or {}  # null would crash clients
                 if reply:
@@ -158,7 +158,7 @@ async def _follow(websocket: WebSocket, target: Session, followed: _FollowedRun)
         if last:
             await websocket.close()
             return
-        since = None
+        cursor = None
     if followed.own:  # its client has no runId to take the run up again
         await _send(websocket, _message("server-restarting", LEFT_ALONE, "warning"))
     await websocket.close(SERVICE_RESTART)

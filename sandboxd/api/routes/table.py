@@ -23,6 +23,7 @@ from ..http.route import (
 from . import (
     admin,
     apps,
+    completions,
     create_session,
     events,
     execute,
@@ -69,7 +70,7 @@ _HOLD = Answer(
     media=("text/event-stream",),
     meaning="Server-sent events: session_held at once, and server_close when the session ends.",
 )
-_CALL = Answer(shape=(execute.CallResult, execute.CompletionResult))
+_CALL = Answer(shape=(execute.CallResult, completions.CompletionResult))
 _STDIN = Content((OCTETS,), "The input, at the speed of the program.", required=False)
 _EMPTY = Answer(201, (), "The folder was changed.")
 _LISTING = (Answer(shape=files.Listing, meaning="The directory."),)
@@ -153,7 +154,7 @@ _SESSIONS = (
           "session.download", takes=files.DownloadSingleFile, answers=(_BYTES,), refuses=(507,)),
     Route("POST", "/session/{ref}/interrupt", sessions.interrupt, "session.interrupt",
           takes=sessions.Interrupt, answers=(DONE,), refuses=(507,)),
-    Route("POST", "/session/{ref}/complete", execute.complete, takes=execute.Complete),
+    Route("POST", "/session/{ref}/complete", completions.complete, takes=completions.Complete),
     Route("POST", "/run", run_request.run, "run.request", takes=run_request.RunRequest,
           content=run_form.CONTENT, refuses=(404, 412, 507)),
     Route(WEBSOCKET, "/stream/session/{ref}/execute", stream.execute, "run.execute", streams=True,

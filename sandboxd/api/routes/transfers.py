@@ -31,7 +31,7 @@ from ..http.body_reader import BodyReader
 from ..http.connections import mark_known
 from ..http.responses import JsonResponse
 from ..http.route import OCTETS
-from ..sessions.file_client import FileClient
+from ..processes.file_client import FileClient
 from ..state import state
 from ..telemetry.audit_log import annotate
 from . import files
@@ -85,16 +85,16 @@ class FileToken(TypedDict):
 
 async def request_upload(request: Request) -> JsonResponse[FileToken]:
     """POST /folders/{name}/request-upload: a token to upload one file of a known size."""
-    place, body = folder(request), await parameters(request, RequestUpload)
-    if body.size > place.row.size:
-        raise QuotaExceeded(f"the folder {place.row.name} has a size of {place.row.size} bytes")
+    target, body = folder(request), await parameters(request, RequestUpload)
+    if body.size > target.row.size:
+        raise QuotaExceeded(f"the folder {target.row.name} has a size of {target.row.size} bytes")
     name = within(body.path, "path")
     id, tokens = uuid.uuid4().hex, state(request).tokens
-    text, token = tokens.give("upload", caller(request).name, place.row.id, name, body.size, id)
+    text, token = tokens.give("upload", caller(request).name, target.row.id, name, body.size, id)
     question = {"op": "begin", "upload": id, "file": name, "size": body.size}
     try:
-        async with FileClient(place) as helper:
-            await helper.ask(question | {"keep": tokens.uploads(place.row.id)})
+        async with FileClient(target) as helper:
+            await helper.ask(question | {"keep": tokens.uploads(target.row.id)})
     except BaseException:  # a cancelled request, too, leaves no token
         tokens.take_back(text)
         raise
@@ -104,12 +104,12 @@ async def request_upload(request: Request) -> JsonResponse[FileToken]:
 
 async def request_download(request: Request) -> JsonResponse[FileToken]:
     """POST /folders/{name}/request-download: a token to download one file."""
-    place, body = folder(request), await parameters(request, RequestDownload)
+    target, body = folder(request), await parameters(request, RequestDownload)
     if body.archive:
         raise Invalid("Input validation error", {"archive": SINGLE_FILES})
     name = within(body.path, "path")
-    await _described(place, name)
-    text, _ = state(request).tokens.give("download", caller(request).name, place.row.id, name)
+    await _described(target, name)
+    text, _ = state(request).tokens.give("download", caller(request).name, target.row.id, name)
     return JsonResponse({"token": text, "url": _url(request, DOWNLOAD)})
 
 
@@ -118,9 +118,9 @@ def _url(request: Request, path: str) -> str:
     return f"{request.url.scheme}://{request.url.netloc}{path}"
 
 
-async def _described(place: Folder, name: str) -> dict[str, Any]:
+async def _described(target: Folder, name: str) -> dict[str, Any]:
     """Size and time of a file. Raises Invalid for a directory, NotFound."""
-    async with FileClient(place) as helper:
+    async with FileClient(target) as helper:
         status = await helper.ask({"op": "stat", "path": name})
     if status.get("directory"):
         raise Invalid(f"{json.dumps(name)} is a directory")
@@ -132,8 +132,8 @@ async def download(request: Request) -> Response:
     url = query_parameters(request, DownloadUrl)
     if url.archive:
         raise Invalid("Input validation error", {"archive": SINGLE_FILES})
-    token, place = await _token(request, url.token, "download")
-    status = await _described(place, token.path)
+    token, target = await _token(request, url.token, "download")
+    status = await _described(target, token.path)
     size, modified = int(status["size"]), formatdate(int(status["mtime"]), usegmt=True)
     headers = {
         "content-type": OCTETS,
@@ -152,7 +152,7 @@ async def download(request: Request) -> Response:
     if span:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     question = {"op": "read", "path": token.path, "start": start, "end": end}
-    helper, _ = await files.opened(place, question)
+    helper, _ = await files.opened(target, question)
     return files.HelperResponse(helper, files.content(helper), headers, 206 if span else 200)
 
 
@@ -169,11 +169,11 @@ async def capabilities(request: Request) -> Response:
 async def offset(request: Request) -> Response:
     """HEAD UPLOAD?token=: the number of bytes that have arrived."""
     url = query_parameters(request, UploadUrl)
-    token, place = await _token(request, url.token, "upload")
+    token, target = await _token(request, url.token, "upload")
     _expect(tus.version(request.headers))
     have = token.size
     if not token.done:
-        async with _UploadLock(token), FileClient(place) as helper:
+        async with _UploadLock(token), FileClient(target) as helper:
             have = int((await helper.ask(_append(token, url)))["offset"])
     return Response(status_code=200, headers=tus.answer(have, token.size))
 
@@ -189,7 +189,7 @@ async def patch(request: Request) -> Response:
 async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
     """Add the body to the upload; the offset after it, and the size of the upload."""
     url = query_parameters(request, UploadUrl)
-    token, place = await _token(request, url.token, "upload")
+    token, target = await _token(request, url.token, "upload")
     start = tus.patch(request.headers, token.size)
     if isinstance(start, TusError):
         raise _problem(start)
@@ -198,7 +198,7 @@ async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
         if token.done:
             _expect(tus.conflict(start, token.size))
             return token.size, token.size
-        async with FileClient(place) as helper:
+        async with FileClient(target) as helper:
             answer = await helper.ask(_append(token, url))
             _expect(tus.conflict(start, int(answer["offset"])))
             while piece := await body.piece():
@@ -212,15 +212,15 @@ async def _patched(request: Request, body: BodyReader) -> tuple[int, int]:
 async def _token(request: Request, text: str, purpose: Purpose) -> tuple[Token, Folder]:
     """The token `text`, and its folder. Raises NotFound, AuthFailed when the keypair that
     has requested the token is not active any more."""
-    here = state(request)
-    token = here.tokens.find(text, purpose)
-    if not is_user(token.giver) and not await here.authenticator.keys.find(token.giver):
+    app = state(request)
+    token = app.tokens.find(text, purpose)
+    if not is_user(token.giver) and not await app.authenticator.keys.find(token.giver):
         raise AuthFailed("Access key not found")
     mark_known(request.scope, token.giver)
-    place = here.folders.by_id(token.folder)
-    annotate(request, folder=place.row.id, owner=place.row.owner)
-    request.scope["state"]["target"] = place
-    return token, place
+    target = app.folders.by_id(token.folder)
+    annotate(request, folder=target.row.id, owner=target.row.owner)
+    request.scope["state"]["target"] = target
+    return token, target
 
 
 def _append(token: Token, url: UploadUrl) -> dict[str, Any]:

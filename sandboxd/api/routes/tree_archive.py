@@ -22,7 +22,7 @@ from ..http.body_reader import BodyReader
 from ..http.compression import ENCODINGS, compressor, decompressed
 from ..http.responses import JsonResponse
 from ..http.route import OCTETS, Content
-from ..sessions.file_client import FileClient, path
+from ..processes.file_client import FileClient, path
 from ..state import session
 from ..telemetry.audit_log import annotate
 from .files import HelperResponse, opened
@@ -56,11 +56,11 @@ class GetArchive(ParameterSet):
 
 async def put(request: Request) -> JsonResponse[ArchiveCounts]:
     """PUT /session/{ref}/archive: unpack the tar in the body, as a whole or not at all."""
-    place = session(request)
+    target = session(request)
     directory = path(query_parameters(request, PutArchive).path or HOME, "path")
     body = BodyReader(request)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    async with body.dropped_on(SandboxdError), FileClient(place) as helper:
+    async with body.dropped_on(SandboxdError), FileClient(target) as helper:
         await helper.begin_archive(directory)
         async for piece in decompressed(body.piece, encoding):
             await helper.write(piece)

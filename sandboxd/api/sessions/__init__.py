@@ -1,1 +1,1 @@
-"""Sessions and their runs in the api, without HTTP: registry, life, admission, deferred writes."""
+"""Sessions and their runs in the api, without HTTP: registry, life, records, deferred writes."""

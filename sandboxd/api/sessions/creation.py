@@ -19,14 +19,14 @@ from ...errors import Exists, Full, NoSpace, QuotaExceeded, SandboxdError, Unava
 from ...runs.plan import Plan
 from ...store import sessions as table
 from ...store.sessions import SessionRow
-from . import sizes
+from ..admission.fair_queue import Amount
+from ..options import sizes
+from ..processes.leased_slot import LeasedSlot
 from .destruction import Destruction
-from .fair_queue import Amount
 from .index import SessionIndex
 from .pending import PendingSession
 from .services import Services
 from .session import Session
-from .warden_client import LeasedSlot
 
 _log = logging.getLogger(__name__)
 

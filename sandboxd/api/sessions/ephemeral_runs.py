@@ -20,8 +20,8 @@ from ...runs.plan import Plan
 from ...runs.polling import PollPolicy
 from ...runs.reply import Reply, StepEnd
 from ...runs.run import RESTARTS, Run
-from .cases import Case, is_expected
-from .file_client import FileClient
+from ..options.cases import Case, is_expected
+from ..processes.file_client import FileClient
 from .session import Session
 
 CONSOLE_MAX = 8 << 20

@@ -23,7 +23,7 @@ from ...runs.plan import Plan
 from ...runs.run import Run
 from ...runtimes import Runtime
 from ...store.sessions import SessionRow
-from . import batch
+from ..options import batch
 
 TIMED_OUT = 124
 """exit_code of a startup command that a time limit ended, as timeout(1) has it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
-from .admission import Reservations
+from ..admission.admission import Reservations
 
 
 class PendingSession:

@@ -73,7 +73,7 @@ def _due(sessions: SessionRegistry, now: float) -> float:
 def _due_in(session: Session, sessions: SessionRegistry, now: float) -> float:
     if session.busy or session.pending:
         return now
-    end = session.end(now)
+    end = session.due_end(now)
     if end is None:
         return session.runs.expires_at
     is_warned = session.warned or end.reason in (lifecycle.DONE, lifecycle.UNHELD)
@@ -89,7 +89,7 @@ async def _look_at(sessions: SessionRegistry, session: Session, now: float) -> N
         await session.runs.expire(now)
     # also when the clock has been set back: nobody uses a session in the future
     session.used_at = now if session.busy else min(session.used_at, now)
-    end = session.end(now)
+    end = session.due_end(now)
     if end and end.at <= now:
         await sessions.destroy(session, end.reason)
         row = session.row

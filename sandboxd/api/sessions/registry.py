@@ -22,7 +22,7 @@ from ...store import sessions as table
 from ...store.clock_jump import ClockJump
 from ...store.database import Unwritable
 from ...store.sessions import SessionRow
-from .admission import Admission
+from ..admission.admission import Admission
 from .creation import Attend, Creation
 from .destruction import Destruction
 from .event_bus import EventBus

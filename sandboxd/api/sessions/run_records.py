@@ -28,7 +28,7 @@ from ...runs.plan import Plan
 from ...runs.run import Run
 from ...store import runs as table
 from ...store.runs import RunRow
-from .batch import compact
+from ..options.batch import compact
 from .services import Services
 
 _log = logging.getLogger(__name__)

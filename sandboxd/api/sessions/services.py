@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from ...config.settings import Config
 from ...runs.queue import RunQueue
 from ...store.database import Database
+from ..admission.admission import Admission, Reservations
 from ..http.body_budget import BodyBudget
+from ..processes.file_client import all_helper_permits
+from ..processes.warden_client import WardenClient
 from ..telemetry.accounting import RunAccounting
-from .admission import Admission, Reservations
 from .deferred_writes import DeferredWrites
 from .event_bus import EventBus
-from .file_client import all_helper_permits
-from .warden_client import WardenClient
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,10 @@ from ...store import runs as run_table
 from ...store import sessions as table
 from ...store.clock_jump import ClockJump
 from ...store.sessions import SessionRow
+from ..admission.admission import DRAINED, AdmissionMode, Waiting
+from ..processes.file_client import HelperPermits
+from ..processes.warden_client import RunStart
 from . import lifecycle
-from .admission import DRAINED, AdmissionMode, Waiting
-from .file_client import HelperPermits
 from .pending import PendingSession
 from .run_records import EphemeralRecords, RunRecords, plan_text
 from .sealed_memfd import sealed
@@ -91,11 +92,11 @@ class Session:
 
     @property
     def waits(self) -> Waiting | None:
-        """The place in the queue where the session waits; None: the session has begun."""
+        """The position at which the session waits; None: the session has begun."""
         return self._services.admission.sessions.waiting(self.row.id)
 
     def waiting(self, run: Run) -> Waiting | None:
-        """The place in a queue where a run of the session waits; None: the run does not wait."""
+        """The position at which a run of the session waits; None: the run does not wait."""
         return self._services.admission.waiting(self.runs, run)
 
     @property
@@ -103,7 +104,7 @@ class Session:
         """A run or a terminal of it goes on, or a connection holds it."""
         return bool(self.runs.active or len(self.terminals) or self.ttl.is_held)
 
-    def end(self, now: float) -> lifecycle.End | None:
+    def due_end(self, now: float) -> lifecycle.End | None:
         """Its end if nobody uses it from the date `now` on; None: it goes on."""
         unheld_at = self.ttl.end(self.row.ttl_s, now)
         if self.pending:  # it is neither idle nor old yet
@@ -112,7 +113,7 @@ class Session:
         return lifecycle.end(self.row, self.used_at, self.busy, settings, unheld_at)
 
     @property
-    def ending(self) -> bool:
+    def is_terminating(self) -> bool:
         """It has the status TERMINATING: no run of it is started or accounted for any more."""
         return self.row.status == "TERMINATING"
 
@@ -235,7 +236,7 @@ class Session:
             yield started
 
     def _check_alive(self) -> None:
-        if self.ending:
+        if self.is_terminating:
             raise Deleted("session")
 
     async def start_run(self, run: Run) -> StartedRun:
@@ -265,14 +266,15 @@ class Session:
         self._check_alive()
         run.started_at = time.time()
         self._services.accounting.run_starts(self.row, run, run.number)
-        return await self._services.warden.start(
-            self.slot, self.row.id, run.number, SHELL, run.plan.steps, run.plan.environ, stdin,
-            terminal, self.row.runtime, run.plan.interactive,
+        start = RunStart(
+            run.number, SHELL, run.plan.steps, run.plan.environ, self.row.runtime, terminal,
+            run.plan.interactive,
         )  # fmt: skip
+        return await self._services.warden.start(self.slot, self.row.id, start, stdin)
 
     async def find_run(self, run: Run) -> StartedRun | None:
         """A run that an earlier daemon has started; None: it never began."""
-        if self.ending or self.row.slot is None:
+        if self.is_terminating or self.row.slot is None:
             return None
         # A run that began before a boot is over, even if the disk has no trace of it.
         begun = run.begun and run.other_boot
@@ -286,7 +288,7 @@ class Session:
             await self.forget_runs([run])
 
     async def _account(self, run: Run) -> None:
-        if self.ending:
+        if self.is_terminating:
             return
         async with self._accounting:
             self._services.accounting.run_over(self.row, run, time.time())
@@ -317,7 +319,7 @@ class Session:
         """Remove the rows and the files of runs that nobody can ask for any more."""
         for run in runs:
             self.inputs.remove(run)
-        await self._records.forget(runs, None if self.ending else self.row.slot)
+        await self._records.forget(runs, None if self.is_terminating else self.row.slot)
 
     # -- terminals (TerminalHost)
 

@@ -10,8 +10,8 @@ from ...errors import Invalid
 from ...model import Attachment, Workspace
 from ...store.sessions import SessionRow
 from ...wire.kinds import PATH_MAX
+from ..options.sizes import stored
 from .session import Session
-from .sizes import stored
 
 
 class WorkspaceFacts(TypedDict):

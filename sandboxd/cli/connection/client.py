@@ -83,7 +83,7 @@ class Client:
     ) -> None:
         self.socket = socket
         self.comes_back = comes_back
-        # The api words its advice for this client by the name (api/sessions/wording.py).
+        # The api words its advice for this client by the name (api/options/wording.py).
         agent = {"user-agent": USER_AGENT}
         self._http = http_client(socket, timeout=timeout_s, headers=agent)
 

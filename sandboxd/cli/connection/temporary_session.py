@@ -100,7 +100,7 @@ def _mounts(folders: list[str]) -> dict[str, Any]:
 
 def _check(config: dict[str, dict[str, Any]]) -> None:
     """Raise ConfigError for a value that every daemon refuses, before one is started."""
-    from ...api.sessions import requested_limits, sizes  # third-party code, which takes a moment
+    from ...api.options import requested_limits, sizes  # third-party code, which takes a moment
 
     try:
         requested_limits.fields(config["resources"], config["resource_opts"])

@@ -33,14 +33,14 @@ def suspect_scratches(resources: Resources) -> bool:
     return room
 
 
-def remount_if_suspect(resources: Resources, slot: Slot, end_rest: Callable[[Slot], None]) -> None:
-    """Mount the scratch of `slot` anew if that is needed and possible now. `end_rest` ends shims
+def remount_if_suspect(resources: Resources, slot: Slot, end_warm: Callable[[Slot], None]) -> None:
+    """Mount the scratch of `slot` anew if that is needed and possible now. `end_warm` ends shims
     that have the scratch open and no run."""
     if not suspect_scratches(resources) or slot.runs:
         return
     if not slot.suspect and not _is_shut_off(slot.scratch):
         return
-    end_rest(slot)
+    end_warm(slot)
     resources.scratch.unmount(slot.path)
     deadline = time.monotonic() + UNMOUNT_S
     while resources.scratch.in_use(slot.path) and time.monotonic() < deadline:

@@ -63,7 +63,7 @@ class RunRequests:
     ) -> Result:
         """Start a run: make its cgroup and directory, and give it to a shim."""
         resources, leased = self._resources, self._resources.usable(slot, session)
-        remount_if_suspect(resources, leased, self._entries.end_rest)
+        remount_if_suspect(resources, leased, self._entries.end_warm)
         if len(run_directory.numbers(leased.path)) >= RUNS_MAX:
             raise Unavailable(f"a session has files of {RUNS_MAX} runs at most")
         path, ceiling = leased.run_path(run), self._ceiling(terminal)

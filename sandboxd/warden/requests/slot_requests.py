@@ -23,7 +23,7 @@ from .teardown import Teardown
 
 
 class SlotRequests:
-    """Acts on slots. `end_rest` ends the shims of a slot that have no run; `link` gives a run to
+    """Acts on slots. `end_warm` ends the shims of a slot that have no run; `link` gives a run to
     the broker."""
 
     def __init__(
@@ -32,14 +32,14 @@ class SlotRequests:
         workers: Workers,
         teardown: Teardown,
         jobs: BackgroundJobs,
-        end_rest: Callable[[Slot], None],
+        end_warm: Callable[[Slot], None],
         link: Callable[[Slot | None, int | None], None],
     ) -> None:
         self._resources = resources
         self._jobs = jobs
         self._workers = workers
         self._teardown = teardown
-        self._end_rest = end_rest
+        self._end_warm = end_warm
         self._link = link
 
     def adopt(
@@ -83,7 +83,7 @@ class SlotRequests:
     def files(self, slot: int, session: str) -> Result:
         """Start a file helper that sees the scratch and the folders of a session."""
         resources, leased = self._resources, self._resources.usable(slot, session)
-        remount_if_suspect(resources, leased, self._end_rest)
+        remount_if_suspect(resources, leased, self._end_warm)
         with contextlib.ExitStack() as stack:
             with stage("file helper"):
                 root = clone_into(stack, leased.scratch)

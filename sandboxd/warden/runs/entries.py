@@ -72,7 +72,7 @@ class Entries:
 
     spec     the values for a spawner at this moment
     crashed  takes the entries that a fault has ended
-    rested   called with the process of an entry that has become warm
+    became_warm   called with the process of an entry that has become warm
     size     prepared entries that shall wait
     warm_s   seconds for which a warm entry waits
     warm_max warm entries at one time
@@ -83,16 +83,16 @@ class Entries:
         selector: selectors.BaseSelector,
         spec: Callable[[], SpawnerSpec],
         crashed: Crashed,
-        rested: Callable[[Shim], None],
+        became_warm: Callable[[Shim], None],
     ) -> None:
         self._selector = selector
         self._spec = spec
-        self._rested = rested
+        self._became_warm = became_warm
         self._spawner = SpawnerLink(selector, crashed)
         self._waiting: list[JailEntry] = []
         self._claimed: list[JailEntry] = []  # those that may become warm, and the warm ones
         self._warm: dict[int, JailEntry] = {}  # by the number of the slot
-        self._rest_due = math.inf  # no warm one has to go before
+        self._warm_due = math.inf  # no warm one has to go before
         self._refill_at = 0.0
         self.size = 0
         self.warm_s = 0.0
@@ -192,8 +192,8 @@ class Entries:
         now, spec = time.monotonic(), self._spec()
         if self._spawner.spec is not None and self._spawner.spec != spec:
             self.flush()
-        if self._warm and (now >= self._rest_due or self._lacks_memory(now)):
-            self._end_rests(now)
+        if self._warm and (now >= self._warm_due or self._lacks_memory(now)):
+            self._end_warm_ones(now)
         if self.size == 0:
             return
         if self._spawner.spec is None:
@@ -207,7 +207,7 @@ class Entries:
     def due_in(self) -> float | None:
         """Seconds until `maintain` has something to do; None: nothing but an event does that."""
         now = time.monotonic()
-        at = [self._rest_due, self._look_at] if self._warm else []
+        at = [self._warm_due, self._look_at] if self._warm else []
         if self.size:
             at += [entry.begun + AGE_S for entry in self._waiting]
             at += [self._refill_at] if self._may_make() else []
@@ -219,14 +219,14 @@ class Entries:
         """A run has ended: its entry may be replaced."""
         self._refill_at = 0.0
 
-    def _end_rests(self, now: float) -> None:
+    def _end_warm_ones(self, now: float) -> None:
         """Let the warm entries go whose time is over, or all on a host that is short of memory."""
         for entry in list(self._warm.values()):
-            if self._rests_until(entry) <= now or self._lacks_memory(now):
+            if self._warm_until(entry) <= now or self._lacks_memory(now):
                 self._remove(entry)
-        self._rest_due = min(map(self._rests_until, self._warm.values()), default=math.inf)
+        self._warm_due = min(map(self._warm_until, self._warm.values()), default=math.inf)
 
-    def _rests_until(self, entry: JailEntry) -> float:
+    def _warm_until(self, entry: JailEntry) -> float:
         return min(entry.since + self.warm_s, entry.begun + AGE_S)
 
     @staticmethod
@@ -261,15 +261,15 @@ class Entries:
                 self._refill_at = time.monotonic() + PAUSE_S
             self._remove(entry)
         elif entry.state == "warm" and before != "warm" and entry.shim and entry.tenancy:
-            self._rested(entry.shim)
-            self._rest(entry, entry.tenancy.slot)
+            self._became_warm(entry.shim)
+            self._keep_warm(entry, entry.tenancy.slot)
 
-    def _rest(self, entry: JailEntry, slot: Slot) -> None:
+    def _keep_warm(self, entry: JailEntry, slot: Slot) -> None:
         """The entry has become warm."""
         if earlier := self._warm.get(slot.number):
             self._remove(earlier)
         self._warm[slot.number] = entry
-        self._rest_due = min(self._rest_due, self._rests_until(entry))
+        self._warm_due = min(self._warm_due, self._warm_until(entry))
         if len(self._warm) > self.warm_max or self._lacks_memory(entry.since):
             self._remove(entry)
 
@@ -292,7 +292,7 @@ class Entries:
         """A child of the warden has ended. It need not be the spawner."""
         self._spawner.collected(pid)
 
-    def end_rest(self, slot: Slot) -> None:
+    def end_warm(self, slot: Slot) -> None:
         """Let the warm entries of a slot go."""
         if entry := self._warm.get(slot.number):
             self._remove(entry)

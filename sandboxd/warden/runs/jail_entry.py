@@ -7,7 +7,7 @@
     warm       the run is over, and it waits for the next order of the same session
     gone       it has ended, or is not wanted any more, and ends when it sees that
 
-TRANSITIONS has the changes that are possible. The messages are in shim/main.py and shim/rest.py. A
+TRANSITIONS has the changes that are possible. The messages are in shim/main.py and shim/warm.py. A
 shim that has run programs beside itself is not trusted: of its messages only the kind counts.
 """
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 from ... import log
 from ...errors import StageError
 from ...files import helper
-from ...files.placement import is_placed_in_part, recover
+from ...files.commit import is_committed_in_part, recover
 from ...files.removal import empty
 from ...jail import identity, syscalls
 from ...jail.mounts import WRITABLE, FolderMount, attach
@@ -150,7 +150,7 @@ def _inbox(home: int) -> int:
         except OSError as error:
             # Where the disk of the host is full, ext4 may take no changes (requests/remount.py).
             # Files can be read all the same, unless an archive is in its place only in part.
-            if error.errno != errno.EROFS or is_placed_in_part(home, fd):
+            if error.errno != errno.EROFS or is_committed_in_part(home, fd):
                 raise
             os.close(fd)
             continue

@@ -14,7 +14,7 @@ import pytest
 from sandboxd.config import toml_file
 from sandboxd.config.settings import SlotsConfig
 from sandboxd.errors import ConfigError
-from sandboxd.warden import code_view, startup
+from sandboxd.warden import code_view, listeners
 from sandboxd.warden.doctor import checks
 
 from ...each_case import each_case
@@ -75,20 +75,20 @@ def test_address_that_the_network_reaches_is_refused_without_authentication(
 ) -> None:
     loaded = toml_file.load(None, listen=["unix:/run/x.sock", listen], auth=auth)
     with pytest.raises(ConfigError, match=message):
-        startup._check_listen(loaded)
+        listeners.check(loaded)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:80", "[::1]:80", "localhost:80", "unix:/x"])
 def test_address_that_only_this_host_reaches_is_accepted_without_authentication(
     listen: str,
 ) -> None:
-    startup._check_listen(toml_file.load(None, listen=[listen], auth="none"))
+    listeners.check(toml_file.load(None, listen=[listen], auth="none"))
 
 
 @each_case("listen", ["0.0.0.0:80", "[::]:80", "192.168.1.1:80", "127.0.0.1:80"])
 @each_case("auth", [None, "keypair"])
 def test_any_address_is_accepted_with_keypairs(listen: str, auth: str | None) -> None:
-    startup._check_listen(toml_file.load(None, listen=[listen], auth=auth))
+    listeners.check(toml_file.load(None, listen=[listen], auth=auth))
 
 
 @pytest.fixture

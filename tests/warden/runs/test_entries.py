@@ -133,7 +133,7 @@ def test_loop_looks_at_no_warm_jail_before_one_has_to_go(
     monkeypatch.setattr(Entries, "_rests_until", due_now)
     runs.entries.maintain()
     assert runs.entries.due_in() is not None and not looked
-    runs.entries._rest_due = 0.0
+    runs.entries._warm_due = 0.0
     runs.entries.maintain()
     assert len(looked) == 20 and all(one.state == "gone" for one in runs.claimed)
     assert runs.entries.due_in() is None

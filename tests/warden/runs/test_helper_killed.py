@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sandboxd.files import placement
+from sandboxd.files import commit
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.wire.file_calls import PACKET_MAX, pack_data, pack_json
 from sandboxd.wire.file_calls import unpack as unpack_packet
@@ -78,7 +78,7 @@ def killed_before(step: int | str) -> Iterator[None]:
     finish the directories."""
     with pytest.MonkeyPatch.context() as patch:
         count = iter(range(1_000_000))
-        original = placement._do
+        original = commit._do
 
         def do(home: int, tree: int, move: Any) -> None:
             if next(count) == step:
@@ -88,9 +88,9 @@ def killed_before(step: int | str) -> Iterator[None]:
         def finish(*_: object) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        patch.setattr(placement, "_do", do)
+        patch.setattr(commit, "_do", do)
         if step == "finish":
-            patch.setattr(placement, "_finish", finish)
+            patch.setattr(commit, "_finish", finish)
         yield
 
 
@@ -145,14 +145,14 @@ def test_helper_in_the_middle_of_its_steps_is_left_alone(sandbox: Sandbox) -> No
     """It is stopped there: its lock holds, and another helper takes nothing back from it."""
     assert unpacked(sandbox, OLD)
     with pytest.MonkeyPatch.context() as patch:
-        original, count = placement._do, iter(range(1_000_000))
+        original, count = commit._do, iter(range(1_000_000))
 
         def do(home: int, tree: int, move: Any) -> None:
             if next(count) == 4:
                 os.kill(os.getpid(), signal.SIGSTOP)
             original(home, tree, move)
 
-        patch.setattr(placement, "_do", do)
+        patch.setattr(commit, "_do", do)
         with helper(sandbox) as (sock, worker):
             sock.send(pack_json({"op": "unpack", "path": "."}))
             sock.send(pack_data(NEW))

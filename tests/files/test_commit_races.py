@@ -1,4 +1,4 @@
-"""Programs that change names while a tree is put into place."""
+"""Programs that change names during the commit of a tree."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from sandboxd.errors import Invalid, Refused
-from sandboxd.files import placement
-from sandboxd.files.placement import StagedTree, place
+from sandboxd.files import commit, uploaded_tree
+from sandboxd.files.commit import StagedTree
+from sandboxd.files.commit_list import Move
 
-from .placing import Placing, before_move, is_unfinished
+from .ready_tree import ReadyTree, before_move, is_unfinished
 from .trees import identities
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_sync")]  # only root can change uids
@@ -66,11 +67,11 @@ def test_change_by_a_program_before_any_move_touches_nothing_outside(
 ) -> None:
     (tmp_path / "counted").mkdir()
     outcomes = set()
-    for number in range(len(Placing(tmp_path / "counted").moves())):
+    for number in range(len(ReadyTree(tmp_path / "counted").moves())):
         root = tmp_path / str(number)
         root.mkdir()
-        placing = Placing(root)
-        home, outside = placing.scratch.home, placing.scratch.outside
+        ready = ReadyTree(root)
+        home, outside = ready.scratch.home, ready.scratch.outside
         outside_before = identities(outside)
 
         def act(home: Path = home, outside: Path = outside) -> None:
@@ -80,7 +81,7 @@ def test_change_by_a_program_before_any_move_touches_nothing_outside(
         with monkeypatch.context() as patch:
             before_move(number, act, patch)
             try:
-                placing.place()
+                ready.commit()
                 outcomes.add("placed")
             except Refused:
                 outcomes.add("refused")
@@ -92,38 +93,38 @@ def test_change_by_a_program_before_any_move_touches_nothing_outside(
                 assert not (home / "implicit").exists()
                 assert not (home / "new").is_dir() or (home / "new").is_symlink()
         assert identities(outside) == outside_before
-        assert not is_unfinished(str(placing.scratch.stage))
+        assert not is_unfinished(str(ready.scratch.stage))
     assert "refused" in outcomes
 
 
 def test_refusal_by_a_program_brings_back_the_old_tree(
-    placing: Placing, monkeypatch: pytest.MonkeyPatch
+    ready: ReadyTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The name of the last move is taken by a file of the program, which stays."""
-    last = next(move for move in reversed(placing.moves()) if move.kind == "new")
-    number = len(placing.moves()) - 1
-    path = placing.scratch.home.joinpath(*last.name)
-    before = placing.identities()
+    last = next(move for move in reversed(ready.moves()) if move.kind == "new")
+    number = len(ready.moves()) - 1
+    path = ready.scratch.home.joinpath(*last.name)
+    before = ready.identities()
 
     def act() -> None:
         path.write_text("the program's")
 
     before_move(0, act, monkeypatch)
     with pytest.raises(Invalid, match="changed it meanwhile"):
-        placing.place()
+        ready.commit()
     assert number > 5
     assert path.read_text() == "the program's"
     path.unlink()
     above = path.parent
     os.utime(above, ns=(11, 11))
-    assert placing.identities() == before
+    assert ready.identities() == before
 
 
 def test_entry_of_a_program_in_the_place_of_a_moved_one_stays(
-    placing: Placing, monkeypatch: pytest.MonkeyPatch
+    ready: ReadyTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = placing.scratch.home
-    last = len(placing.moves()) - 1
+    home = ready.scratch.home
+    last = len(ready.moves()) - 1
 
     def act() -> None:
         for name in ("a", "d/new", "f", "d/f"):
@@ -134,7 +135,7 @@ def test_entry_of_a_program_in_the_place_of_a_moved_one_stays(
 
     before_move(last, act, monkeypatch)
     with pytest.raises(OSError, match="a failure"):
-        placing.place()
+        ready.commit()
     assert (home / "f").read_text() == (home / "a").read_text() == "the program's"
 
 
@@ -142,10 +143,10 @@ def test_directory_that_a_program_closes_meanwhile_is_taken_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the user of the session: without the right to change "..", no rename would do it."""
-    placing = Placing(tmp_path)
-    before = placing.identities()
-    last = len(placing.moves()) - 1
-    assert placing.moves()[last].name != ("implicit",)
+    ready = ReadyTree(tmp_path)
+    before = ready.identities()
+    last = len(ready.moves()) - 1
+    assert ready.moves()[last].name != ("implicit",)
 
     def refused(home: int, stage: int, tree: StagedTree) -> None:
         def act() -> None:
@@ -154,20 +155,20 @@ def test_directory_that_a_program_closes_meanwhile_is_taken_back(
 
         before_move(last, act, monkeypatch)
         with pytest.raises(OSError, match="a failure"):
-            place(home, stage, tree)
+            commit.commit(home, stage, tree)
 
-    assert placing.in_child(refused) == 0
-    assert placing.identities() == before
+    assert ready.in_child(refused) == 0
+    assert ready.identities() == before
 
 
 def test_taken_back_directory_that_became_a_link_leaves_its_target_alone(
-    placing: Placing, monkeypatch: pytest.MonkeyPatch
+    ready: ReadyTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program changes the new directory to a link just as its right is to be restored."""
-    home, outside = placing.scratch.home, placing.scratch.outside
+    home, outside = ready.scratch.home, ready.scratch.outside
     outside.chmod(0o500)
     before = identities(outside)
-    original = placement._set_present
+    original = commit._set_present
 
     def flip(fd: int, item: Any, mode: int | None, mtime: int | None) -> None:
         path = home.joinpath(*item.name)
@@ -180,9 +181,35 @@ def test_taken_back_directory_that_became_a_link_leaves_its_target_alone(
         (home / "implicit").chmod(0o500)
         raise OSError(4, "a failure of the last move")
 
-    monkeypatch.setattr(placement, "_set_present", flip)
-    before_move(len(placing.moves()) - 1, act, monkeypatch)
+    monkeypatch.setattr(commit, "_set_present", flip)
+    before_move(len(ready.moves()) - 1, act, monkeypatch)
     with pytest.raises(OSError, match="a failure"):
-        placing.place()
+        ready.commit()
     assert (home / "moved").is_dir()
     assert identities(outside) == before
+
+
+@pytest.mark.parametrize(("rounds", "is_taken"), [(1, True), (uploaded_tree.TRIES, False)])
+def test_file_that_a_program_makes_and_removes_is_uploaded_at_the_next_try(
+    ready: ReadyTree, monkeypatch: pytest.MonkeyPatch, rounds: int, is_taken: bool
+) -> None:
+    """Each try plans for what is there then, and the program changes that before the move."""
+    shutil.rmtree(ready.scratch.stage / commit.STAGED)
+    target, original, left = ready.scratch.home / "x", commit._do, iter(range(rounds))
+
+    def do(home: int, tree: int, move: Move) -> None:
+        if next(left, None) is not None:
+            if target.exists():
+                target.unlink()
+            else:
+                target.write_text("the program's")
+        original(home, tree, move)
+
+    monkeypatch.setattr(commit, "_do", do)
+    (ready.scratch.stage / "0").write_text("uploaded")
+    refusal = pytest.raises(Invalid, match="send the files again")
+    outcome = contextlib.nullcontext() if is_taken else refusal
+    with ready.descriptors() as (home, stage, _), outcome:
+        uploaded_tree.commit_files(home, stage, {("x",): "0"})
+    assert not is_taken or target.read_text() == "uploaded"
+    assert is_taken or not target.exists() or target.read_text() == "the program's"

@@ -1,18 +1,17 @@
-"""The rest of a shim between two runs of its session.
+"""The wait of a warm shim between two runs of its session.
 
 A run that has ended by itself leaves nothing in its jail but the files of its session. Its shim and
 its init may then stay for the next run of the same session: it finds the jail as the next step of
 one run would. verdict.is_clean says which runs have ended so. The warden decides how long a shim
-rests, and ends the rest by closing the socket.
+stays warm, and ends it by closing the socket.
 
     shim -> warden   {"warm": run}       the run is over, and the shim can take the next one
     warden -> shim   an order            (RunSpec.next_order)
     shim -> warden   {"claimed": run}    nothing of the run has begun before
 
-All that outlives a process of a program is removed before the rest: the IPC objects (ipc.py).
-Memory that a program of another run of the session still holds would count against the next run,
-and a socket that is left would have a port that the next run wants (sockets.py). The shim does not
-rest then.
+All that outlives a process of a program is removed before: the IPC objects (ipc.py). Memory that a
+program of another run of the session still holds would count against the next run, and a socket
+that is left would have a port that the next run wants (sockets.py). The shim does not stay then.
 """
 
 from __future__ import annotations
@@ -31,10 +30,12 @@ from .run_spec import ORDER, RunSpec
 from .sockets import Sockets
 
 HELD_MAX = 1 << 20
-"""Bytes of files in memory with which a shim may rest."""
+"""Bytes of files in memory with which a shim may stay."""
 
 
-def rest(sock: socket.socket, execution: RunExecution, sockets: Sockets) -> RunSpec | None:
+def await_next_run(
+    sock: socket.socket, execution: RunExecution, sockets: Sockets
+) -> RunSpec | None:
     """Wait for the next run of the session after `execution`; None: this was the last one."""
     spec = execution.spec
     _close(execution)

@@ -12,7 +12,6 @@ import errno
 import itertools
 import json
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from ...runs.channel import Channel
 from ...runs.follower import StartedRun
 from ...wire import messages
 from ...wire.ops import OPS, check_reply
+from .leased_slot import LeasedSlot
 
 _log = logging.getLogger(__name__)
 _Reply = tuple[dict[str, Any], list[int]]
@@ -39,26 +39,22 @@ STARVED_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class LeasedSlot:
-    """A slot that is leased to a session. `names` are descriptors of a file that has the name of
-    the session and may not be on the disk yet; `flush` or `close` ends them."""
+class RunStart:
+    """The start of a run, in the words of the request `start` (wire/ops.py).
 
-    number: int
-    names: list[int]
+    run          its number in the session
+    shell        the program that carries out the commands
+    terminal     the run is a terminal of a user
+    interactive  exec has a terminal for its input and output
+    """
 
-    async def flush(self) -> None:
-        """Have the lease survive a restart of the host. Raises StageError."""
-        try:
-            for fd in self.names:
-                await asyncio.to_thread(os.fdatasync, fd)
-        except OSError as error:
-            raise StageError.of("lease", error) from None
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """The lease of a session that does not survive the daemon."""
-        messages.close_all(self.names)
+    run: int
+    shell: str
+    steps: tuple[Step, ...]
+    environ: dict[str, str]
+    runtime: str = ""
+    terminal: bool = False
+    interactive: bool = False
 
 
 class WardenClient:
@@ -230,32 +226,20 @@ class WardenClient:
         )  # fmt: skip
 
     async def start(
-        self,
-        slot: int,
-        session: str,
-        run: int,
-        shell: str,
-        steps: tuple[Step, ...],
-        environ: dict[str, str],
-        stdin: int | None,
-        terminal: bool = False,
-        runtime: str = "",
-        interactive: bool = False,
+        self, slot: int, session: str, start: RunStart, stdin: int | None
     ) -> StartedRun:
-        """Start run number `run`, with `stdin` as its standard input or, with `terminal`, as the
-        socket of its user; `interactive` gives exec a terminal for its input and output.
+        """Start a run, with `stdin` as its standard input or, for a terminal, as the socket of its
+        user.
 
         Raises StageError when a protection could not be applied. If too many descriptors are open
         to receive those of the run, the run is followed later."""
         try:
             _, fds = await self._request(
                 "start", () if stdin is None else (stdin,),
-                slot=slot, session=session, run=run, shell=shell,
-                steps=msgspec.to_builtins(steps), environ=environ,
-                terminal=terminal, interactive=interactive, runtime=runtime,
+                slot=slot, session=session, **msgspec.to_builtins(start),
             )  # fmt: skip
         except messages.Starved:
-            if started := await self.follow(slot, session, run):
+            if started := await self.follow(slot, session, start.run):
                 return replace(started, restored=False)
             raise
         return _started(fds)

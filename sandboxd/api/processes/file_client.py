@@ -16,8 +16,8 @@ from ...errors import Invalid, SandboxdError, Unavailable
 from ...runs.channel import Channel
 from ...wire.file_calls import FILE_CHUNK, PACKET_MAX, pack_data, pack_json, refusal, unpack
 from ...wire.kinds import PATH_MAX
-from .admission import Bounds, Reservations
-from .fair_queue import Amount
+from ..admission.admission import Bounds, Reservations
+from ..admission.fair_queue import Amount
 
 TURN_S = 10.0
 """Seconds that a file call waits for its turn."""

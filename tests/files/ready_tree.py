@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from sandboxd.files import placement
-from sandboxd.files.placement import STAGED, StagedTree, place, recover
-from sandboxd.files.placement_list import REDO, UNDO, Move
+from sandboxd.files import commit
+from sandboxd.files.commit import STAGED, StagedTree, recover
+from sandboxd.files.commit_list import REDO, UNDO, Move
 from sandboxd.files.removal import empty
 
 from .scratch import Scratch, become
@@ -30,7 +30,7 @@ def is_unfinished(stage: str) -> bool:
     return any(os.path.lexists(f"{stage}/{name}") for name in (UNDO, REDO))
 
 
-class Placing:
+class ReadyTree:
     """A scratch with an old tree, and in its stage a new one that is ready to be put into place."""
 
     def __init__(self, root: Path) -> None:
@@ -76,9 +76,9 @@ class Placing:
             for fd in (home, stage, tree):
                 os.close(fd)
 
-    def place(self) -> None:
+    def commit(self) -> None:
         with self.descriptors() as (home, stage, tree):
-            place(home, stage, tree)
+            commit.commit(home, stage, tree)
 
     def recover(self) -> None:
         """Recover and empty the stage, as the launcher does for the next helper."""
@@ -91,7 +91,7 @@ class Placing:
 
     def moves(self) -> list[Move]:
         with self.descriptors() as (home, _, tree):
-            return placement._plan(home, tree).moves
+            return commit._plan(home, tree).moves
 
     def in_child(self, act: Callable[[int, int, StagedTree], None]) -> int:
         """The exit status of `act` in a process of the session's user; negative: a signal."""
@@ -128,13 +128,13 @@ def kill_at(call: int) -> None:
 
 
 def before_move(number: int, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program does `act` before the placement's move of this number."""
+    """A program does `act` before the commit's move of this number."""
     count = iter(range(1_000_000))
-    original = placement._do
+    original = commit._do
 
     def do(home: int, tree: int, move: Move) -> None:
         if next(count) == number:
             act()
         original(home, tree, move)
 
-    monkeypatch.setattr(placement, "_do", do)
+    monkeypatch.setattr(commit, "_do", do)

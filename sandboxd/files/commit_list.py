@@ -1,6 +1,6 @@
-"""The steps that put an unpacked tree into place, and their list on the disk.
+"""The steps of a commit, and their list on the disk.
 
-The list is a file in the stage, for the helper after one that was killed (placement.py). It has a
+The list is a file in the stage, for the helper after one that was killed (commit.py). It has a
 line of JSON for each step, since there may be a million, and a last line that tells a whole list
 from one whose writer was killed.
 """
@@ -50,14 +50,14 @@ class DirectoryState:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacementPlan:
+class CommitPlan:
     """All steps. The directories are set deepest first: one may lose the right to be entered."""
 
     moves: list[Move] = field(default_factory=list)
     directories: list[DirectoryState] = field(default_factory=list)
 
 
-def write_list(stage: int, plan: PlacementPlan) -> None:
+def write_list(stage: int, plan: CommitPlan) -> None:
     """Write the list: a line of JSON for each step, since there may be a million."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -76,9 +76,9 @@ def _line(*values: str | int | Name | None) -> bytes:
     return json.dumps(values).encode() + b"\n"
 
 
-def read_list(fd: int) -> PlacementPlan | None:
+def read_list(fd: int) -> CommitPlan | None:
     """The list in the file `fd`, which is closed; None: it is not whole."""
-    plan = PlacementPlan()
+    plan = CommitPlan()
     with open(fd, "rb") as file:
         for line in file:
             if line == _END:

@@ -57,7 +57,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The place of a key that waits: 1 is the next, unless its owner is passed over; and why."""
+    """The position of a key that waits: 1 is the next, unless its owner is passed over; and why."""
 
     position: int
     reason: Reason
