@@ -42,6 +42,7 @@ from .requests.spares import Spares
 from .requests.teardown import Teardown
 from .requests.workspace_requests import WorkspaceRequests
 from .runs.entries import Entries
+from .runs.lock_watch import LockWatch
 from .runs.spare_directories import SpareDirectories
 from .runs.spawner import SpawnerSpec
 from .runs.worker import Worker
@@ -109,6 +110,7 @@ class WardenLoop:
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.rest
         )
         self._size_entries()
+        self._locks = LockWatch(self._jobs.begin, self._workers.all)
         self._broker = BrokerLink(self._selector, resources, self._workers.all)
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
@@ -190,6 +192,8 @@ class WardenLoop:
             self._resources.host_files.renew_if_outdated(self._jobs)
             self._entries.maintain()
             self._broker.maintain()
+            if not self._workers.are_none:
+                self._locks.maintain()
         self._end()
         return status
 
@@ -206,6 +210,7 @@ class WardenLoop:
         waits = [
             self._teardown.due_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
             self._entries.due_in(), self._broker.due_in(),
+            None if self._workers.are_none else self._locks.due_in(),
         ]  # fmt: skip
         if self._api_ends_by is not None:
             waits.append(max(0.0, self._api_ends_by - time.monotonic()))
