@@ -6,7 +6,9 @@ import contextlib
 import os
 import shlex
 import signal
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from sandboxd.jail import syscalls
 from sandboxd.selftest import host_view
 from sandboxd.selftest.attack import NAMES, Attack, AttackOutcome, Judgement, judge, source
 from sandboxd.selftest.runner import ATTACKS, PYTHON
+from sandboxd.warden.runs.lock_watch import LockWatch
 from sandboxd.warden.runs.worker import Worker
 
 from .sandbox import BareWarden, Sandbox, lease
@@ -42,6 +45,25 @@ class HostLook:
             os.kill(started.pid, signal.SIGKILL)  # the shim, as at the end of a session
 
 
+@contextlib.contextmanager
+def locks_watched(workers: list[Worker]) -> Iterator[None]:
+    """The runs of `workers` are watched as the warden's loop does."""
+    over = threading.Event()
+    watch = LockWatch(lambda name, work, done, keep: done(work()), lambda: workers)
+
+    def look() -> None:
+        while not over.wait(watch.due_in()):
+            watch.maintain()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def carry_out(
     sandbox: Sandbox, canaries: host_view.Canaries, attack: Attack
 ) -> tuple[AttackOutcome, set[host_view.Footprint]]:
@@ -58,7 +80,11 @@ def carry_out(
     answers: list[str | None] = ["go\n"] if attack.looks else [None]
     if attack.kind == "leftovers":
         answers = []  # the host ends the shim while the program waits
-    result = sandbox.run(**steps, answers=answers, on_wait=look, **limits)
+    started: list[Worker] = []
+    with locks_watched(started):
+        result = sandbox.run(
+            **steps, answers=answers, on_wait=look, while_running=started.append, **limits
+        )
     assert bool(look.footprints) == bool(attack.looks), result.stderr
     events = [event for event in result.events if event.get("step") == attack.step]
     verdict: dict[str, Any] = events[0].get("verdict", {}) if events else {}

@@ -259,8 +259,8 @@ class RequireConfig:
         "mount-namespace", "pid-namespace", "network-namespace", "ipc-namespace", "uts-namespace",
         "cgroup-namespace", "sealed-mounts", "own-inodes", "devices", "own-proc", "loopback",
         "privileges", "no-new-privs", "rlimits", "seccomp", "whole-run", "cgroup-memory",
-        "cgroup-pids", "cgroup-cpu", "no-swap", "cgroup-kill", "openat2", "scratch", "uids",
-        "interpreter",
+        "cgroup-pids", "cgroup-cpu", "no-swap", "cgroup-kill", "file-locks", "openat2", "scratch",
+        "uids", "interpreter",
     )  # fmt: skip
 
 

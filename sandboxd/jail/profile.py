@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ConfigError
-from .uncounted_memory import ERROR_QUEUE, ERRORS, JOINS, MULTICAST, NETLINK, UNCOUNTED
+from . import uncounted_memory
 
 ALLOWED: dict[str, str] = {
     # Their own processes: start, end, wait for and schedule them. Of others the uid decides.
@@ -199,6 +199,7 @@ _SOCKET_FILTERS = {
     "SO_ATTACH_FILTER": 26, "SO_ATTACH_BPF": 50, "SO_ATTACH_REUSEPORT_CBPF": 51,
     "SO_ATTACH_REUSEPORT_EBPF": 52,
 }  # fmt: skip
+_UNKNOWN = (*_SOCKET_FILTERS.values(), *uncounted_memory.ERROR_QUEUE.values())
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _SECCOMP_SET_MODE_FILTER = 22, 2, 1
 
 
@@ -212,6 +213,13 @@ def _only(
 ) -> Condition:
     """The argument `index` is one of `values`; all others are answered `errno`."""
     return Condition(call, index, mask, tuple(values), errno, where, inverted=True)
+
+
+def _bounded(
+    call: str, index: int, values: Iterable[int], bounded: str, where: tuple[int, int] | None = None
+) -> Condition:
+    """A run may do so many of the calls whose argument `index` is one of `values`."""
+    return Condition(call, index, ALL_BITS, tuple(values), errno.EPERM, where, bounded=bounded)
 
 
 CONDITIONS: tuple[Condition, ...] = (
@@ -239,33 +247,19 @@ CONDITIONS: tuple[Condition, ...] = (
     # The kernel compiles all filters into memory with one bound (net.core.bpf_jit_limit). Four
     # processes used it up in 20 s, and then no run and no service of the host got a filter. A
     # kernel without filters says EINVAL, which libseccomp and browsers expect.
-    Condition(
-        "setsockopt",
-        2,
-        ALL_BITS,
-        (*_SOCKET_FILTERS.values(), *ERROR_QUEUE.values()),
-        errno.EINVAL,
-        where=(1, _SOL_SOCKET),
-    ),
+    Condition("setsockopt", 2, ALL_BITS, _UNKNOWN, errno.EINVAL, where=(1, _SOL_SOCKET)),
     *(
         Condition("setsockopt", 2, ALL_BITS, tuple(options.values()), answer, where=(1, level))
-        for answer, levels in ((errno.ENOPROTOOPT, UNCOUNTED), (0, ERRORS))
+        for answer, levels in uncounted_memory.ANSWERS
         for level, options in levels.items()
     ),
     *(
-        Condition(
-            "setsockopt",
-            2,
-            ALL_BITS,
-            tuple(options.values()),
-            errno.EPERM,
-            where=(1, level),
-            bounded=MULTICAST,
-        )
-        for level, options in JOINS.items()
+        _bounded("setsockopt", 2, options.values(), uncounted_memory.MULTICAST, where=(1, level))
+        for level, options in uncounted_memory.JOINS.items()
     ),
     # The answers that wait in such a socket, 208 KiB of them, are in no cgroup.
-    Condition("socket", 0, ALL_BITS, (_AF_NETLINK,), errno.EPERM, bounded=NETLINK),
+    _bounded("socket", 0, (_AF_NETLINK,), uncounted_memory.NETLINK),
+    _bounded("fcntl", 1, uncounted_memory.OFD_LOCKS, uncounted_memory.FILE_LOCK),
     Condition("seccomp", 0, ALL_BITS, (_SECCOMP_SET_MODE_FILTER,), errno.EINVAL),
     Condition(
         "prctl", 1, ALL_BITS, (_SECCOMP_MODE_FILTER,), errno.EINVAL, where=(0, _PR_SET_SECCOMP)

@@ -55,6 +55,8 @@ _MACHINE = os.uname().machine
 _SYS_pivot_root = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, -1)
 _SYS_capget, _SYS_capset = {"x86_64": (125, 126), "aarch64": (90, 91)}.get(_MACHINE, (-1, -1))
 _SYS_seccomp = {"x86_64": 317, "aarch64": 277}.get(_MACHINE, -1)
+_SYS_kcmp = {"x86_64": 312, "aarch64": 272}.get(_MACHINE, -1)
+_KCMP_FILES = 2
 _IPC_RMID = 0
 _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8
@@ -90,6 +92,7 @@ _mount_setattr = _syscall(_SYS_mount_setattr, c_int, c_char_p, c_uint, c_char_p,
 _renameat2 = _function("renameat2", c_int, c_char_p, c_int, c_char_p, c_uint)
 _openat2 = _syscall(_SYS_openat2, c_int, c_char_p, c_char_p, c_size_t)
 _seccomp = _syscall(_SYS_seccomp, c_uint, c_uint, c_void_p)
+_kcmp = _syscall(_SYS_kcmp, c_int, c_int, c_int, c_ulong, c_ulong)
 _capset = _syscall(_SYS_capset, c_void_p, c_void_p)
 _capget = _syscall(_SYS_capget, c_void_p, c_void_p)
 
@@ -228,6 +231,12 @@ def seccomp_listener(program: bytes) -> int:
 def seccomp(program: bytes) -> None:
     """seccomp(2), SECCOMP_SET_MODE_FILTER, without a listener."""
     _set_filter(program, 0)
+
+
+def have_same_files(one: int, other: int) -> bool:
+    """kcmp(2), KCMP_FILES: two threads have one table of open files. CAP_SYS_PTRACE is needed for
+    those of another user."""
+    return _check(_kcmp(one, other, _KCMP_FILES, 0, 0)) == 0
 
 
 def _set_filter(program: bytes, flags: int) -> int:

@@ -7,6 +7,8 @@ shim, which carries out a bounded number (shim/bounded_calls.py).
 
 from __future__ import annotations
 
+import errno
+
 _IP, _TCP, _IPV6 = 0, 6, 41
 UNCOUNTED = {
     _IPV6: {
@@ -22,6 +24,8 @@ ERROR_QUEUE = {"SO_TIMESTAMPING": 37, "SO_ZEROCOPY": 60, "SO_TIMESTAMPING_NEW": 
 ERRORS = {_IP: {"IP_RECVERR": 11}, _IPV6: {"IPV6_RECVERR": 25}}
 """Options for such reports that the resolver of the C library must be able to set. The answer is 0,
 and no report comes. A connected socket has its errors without them (ip(7))."""
+ANSWERS = ((errno.ENOPROTOOPT, UNCOUNTED), (0, ERRORS))
+"""The errno of these options."""
 JOINS = {
     _IP: {
         "IP_ADD_MEMBERSHIP": 35, "IP_BLOCK_SOURCE": 38, "IP_ADD_SOURCE_MEMBERSHIP": 39,
@@ -34,5 +38,17 @@ JOINS = {
     },
 }  # fmt: skip
 """Memberships of multicast groups, and their sources: memory that no cgroup counts, either."""
+OFD_LOCKS = (37, 38)
+"""F_OFD_SETLK and F_OFD_SETLKW of fcntl(2): locks that belong to an open file. The kernel has about
+200 bytes of each lock. An open file that is only mapped or on its way through a socket is in no
+table of a process, so the count of locks (warden/runs/lock_count.py) would miss its locks."""
 MULTICAST, NETLINK = "setsockopt (multicast)", "socket (netlink)"
+FILE_LOCK = "fcntl (F_OFD_SETLK)"
 """The names of the calls that are bounded."""
+
+LOCKS_MAX = 100_000
+"""Locks on files that a run may hold at one time: 20 MB of the kernel's memory."""
+ANONYMOUS_LOCKS_MAX = 64
+"""Those of them on the inode that all eventfds, epolls, timers and the like of the host share. The
+kernel searches all locks of an inode when a descriptor of it is closed: 100,000 locks of one run
+took each such call of each program of the host 2 ms. Programs have no use for them."""

@@ -112,6 +112,25 @@ PROTECTIONS = (
         "runs together reach a low one, and doctor says so",
     ),
     Protection(
+        "locks on files",
+        "a run that holds more than 100,000 locks on files (fcntl, flock), or 64 on the inode that "
+        "all eventfds and epolls of the host share, is ended: no cgroup counts their memory; locks "
+        "of open files (F_OFD_SETLK) are bounded by the shim",
+        ("warden/runs/lock_watch.py", "warden/runs/lock_count.py", "jail/uncounted_memory.py",
+         "shim/bounded_calls.py"),
+        (
+            HostGuarantee(
+                "limits", "file-locks", "the locks of a run on files are counted",
+                "give the daemon the capability CAP_SYS_PTRACE (the unit has it)",
+            ),
+        ),
+        attacks=("file-locks", "locks-on-eventfds"),
+        tests=("tests/warden/runs/test_lock_watch.py", "tests/warden/runs/test_lock_count.py",
+               "tests/e2e/test_locks.py", "tests/shim/test_bounded_calls.py"),
+        remains="until a run is ended, it makes some 200 MB of locks a second with each of its "
+        "CPUs, and the warden needs about half a second; while no daemon is there, nobody counts",
+    ),
+    Protection(
         "memory handed on",
         "a run's group stays while runs that may hold its files in memory go on; "
         "those that hold them for seconds are ended",

@@ -151,7 +151,7 @@ PROTECTIONS = (
     ),
     Protection(
         "the unit",
-        "ten capabilities, a read-only host, no device but loop devices; for runs no device and "
+        "eleven capabilities, a read-only host, no device but loop devices; for runs no device and "
         "no network but the loopback, by their cgroup",
         ("systemd/",),
         tests=("tests/e2e/test_capabilities.py", "tests/vm/installed.py"),

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 
 from ..jail.profile import SET_ID
+from ..jail.uncounted_memory import LOCKS_MAX
 from ..model import Outcome, Sender, size
 from .facts import WORKSPACE, StepFacts, signal_name
 
@@ -272,6 +273,13 @@ def _fsize(facts: StepFacts) -> str:
     )
 
 
+def _locks(_: StepFacts) -> str:
+    return (
+        f"more than {LOCKS_MAX} locks on files at one time: release locks that are not needed, "
+        "or lock larger ranges"
+    )
+
+
 def _nofile(facts: StepFacts) -> str:
     return (
         f'the output says "Too many open files": a process may have {facts.limits.nofile}; '
@@ -294,4 +302,5 @@ def _output(facts: StepFacts) -> str:
 _LIMITS: dict[str, Callable[[StepFacts], str]] = {
     "wall_s": _wall, "cpu_s": _cpu, "memory": _memory, "pids": _pids, "disk": _disk,
     "inodes": _inodes, "shm": _shm, "fsize": _fsize, "nofile": _nofile, "output": _output,
+    "locks": _locks,
 }  # fmt: skip

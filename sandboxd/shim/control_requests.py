@@ -15,6 +15,9 @@ from .input_stream import InputStream
 from .launch import Init
 from .stdin import Stdin
 
+OF_WARDEN = ("locks",)
+"""The limits that the warden watches (warden/runs/lock_watch.py)."""
+
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 
 
@@ -39,6 +42,9 @@ class ControlledRun(Protocol):
     def terminate(self, now: float) -> None:
         """Send SIGTERM to all processes of the step."""
 
+    def exceed(self, limit: str | None) -> None:
+        """Kill the step, if it is over a `limit`."""
+
 
 def handle(run: ControlledRun, message: dict[str, Any], fds: list[int]) -> None:
     """Carry out a request. An unknown request has no effect."""
@@ -62,6 +68,8 @@ def handle(run: ControlledRun, message: dict[str, Any], fds: list[int]) -> None:
     elif op == "terminate" and run.terminated_by is None and not run.deadlines.is_in_grace:
         run.terminated_by = run.external_signals[signal.SIGTERM] = by
         run.terminate(time.monotonic())
+    elif op == "limit" and message.get("name") in OF_WARDEN:
+        run.exceed(message["name"])
     elif op == "kill":
         run.killed_by, run.over = by, True
 

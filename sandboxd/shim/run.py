@@ -244,7 +244,8 @@ class RunExecution:
                 self.killed_by = "client"
                 return
             if now >= check_due:
-                self._check_storage()
+                self.peaks.sample(self.storage.check_s)
+                self.exceed(self.storage.check())
                 check_due = now + self.peaks.interval_s
             check_wait(
                 now, self.stdin, self.deadlines, self.input.attached, self.console.quiet_since
@@ -282,13 +283,10 @@ class RunExecution:
         if not self.deadlines.kill_due(now):
             self.init.signal(signal.SIGTERM, every=True)
 
-    def _check_storage(self) -> None:
-        """Sample the peaks and check the storage. A step above its disk or inode limit is
-        killed; the run goes on with the next step."""
-        self.peaks.sample(self.storage.check_s)
-        exceeded = self.storage.check()
-        if exceeded and self.ended_by is None:
-            self.ended_by = exceeded
+    def exceed(self, limit: str | None) -> None:
+        """Kill the step, if it is over a `limit`; the run goes on with the next step."""
+        if limit and self.ended_by is None:
+            self.ended_by = limit
             self.init.signal(signal.SIGKILL)
 
     def _check_output(self) -> None:

@@ -44,6 +44,7 @@ from .requests.teardown import Teardown
 from .requests.workspace_requests import WorkspaceRequests
 from .runs.emptied_directories import EmptiedDirectories
 from .runs.entries import Entries
+from .runs.lock_watch import LockWatch
 from .runs.spawner import SpawnerSpec
 from .runs.worker import Worker
 from .shared_resources import Resources
@@ -110,6 +111,7 @@ class WardenLoop:
             self._selector, self._spawner_spec, self._workers.crashed, self._workers.became_warm
         )
         self._size_entries()
+        self._locks = LockWatch(self._jobs.begin, self._workers.all)
         self._broker = BrokerLink(self._selector, resources, self._workers.all)
         self._teardown = Teardown(resources, self._jobs, self._workers)
         leases = LeaseView(
@@ -191,6 +193,8 @@ class WardenLoop:
             self._resources.host_files.renew_if_outdated(self._jobs)
             self._entries.maintain()
             self._broker.maintain()
+            if not self._workers.are_none:
+                self._locks.maintain()
         self._end()
         return status
 
@@ -207,6 +211,7 @@ class WardenLoop:
         waits = [
             self._teardown.due_in(), self._workers.remove_groups_in(), self._jobs.due_in(),
             self._entries.due_in(), self._broker.due_in(),
+            None if self._workers.are_none else self._locks.due_in(),
         ]  # fmt: skip
         if self._api_ends_by is not None:
             waits.append(max(0.0, self._api_ends_by - time.monotonic()))

@@ -61,6 +61,11 @@ class Workers:
         """Every worker that has not ended."""
         return [*self._children.values(), *self._watched.values()]
 
+    @property
+    def are_none(self) -> bool:
+        """There is no worker."""
+        return not (self._children or self._watched)
+
     def add(self, worker: Worker) -> None:
         """Take a worker that has begun: a child of this process, or one that has a pidfd. A shim
         that was warm is known already."""

@@ -25,7 +25,7 @@ from sandboxd.jail.overlays import Overlay
 from sandboxd.jail.tree import Tree
 from sandboxd.model import Limits
 from sandboxd.shim import environment, run_spec
-from sandboxd.warden.runs import slot_group
+from sandboxd.warden.runs import lock_watch, slot_group
 
 from .prctl import skip_prctl
 
@@ -303,6 +303,9 @@ REMOVALS = (
     Removal("rlimits", ("rlimits",), unlimited, "raise-limits core-file file-size queued-signals"),
     Removal("memory limit", ("cgroup",), without_cgroup("memory."),
             "memory memory-of-many system-v"),
+    Removal("count of locks", ("locks on files",),
+            lambda patch: patch.setattr(lock_watch, "count_locks", lambda groups: {}),
+            "file-locks locks-on-eventfds"),
     Removal("size of /dev/shm", ("/dev", "cgroup"), with_large_shm, "shared-memory"),
     Removal("process limit", ("cgroup",), without_cgroup("pids.", "memory."), "fork-bomb threads"),
     Removal("setsid", ("sessions of processes",), spawning(setsid=False), "terminal"),

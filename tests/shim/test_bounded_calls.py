@@ -7,9 +7,9 @@ import errno
 import pytest
 
 from sandboxd.jail import seccomp
-from sandboxd.jail.uncounted_memory import MULTICAST, NETLINK
+from sandboxd.jail.uncounted_memory import FILE_LOCK, MULTICAST, NETLINK
 from sandboxd.shim import bounded_calls
-from sandboxd.shim.bounded_calls import JOINS_MAX, NETLINK_MAX, BoundedCalls
+from sandboxd.shim.bounded_calls import JOINS_MAX, NETLINK_MAX, OFD_LOCKS_MAX, BoundedCalls
 
 
 def test_other_calls_have_no_bound() -> None:
@@ -22,6 +22,14 @@ def test_each_step_has_its_memberships() -> None:
         calls.begin()
         assert {calls.error(MULTICAST) for _ in range(JOINS_MAX)} == {0}
         assert calls.error(MULTICAST) == errno.ENOBUFS
+
+
+def test_each_step_has_its_locks_of_open_files() -> None:
+    calls = BoundedCalls(lambda: 0)
+    for _ in range(2):
+        calls.begin()
+        assert {calls.error(FILE_LOCK) for _ in range(OFD_LOCKS_MAX)} == {0}
+        assert calls.error(FILE_LOCK) == errno.ENOLCK
 
 
 def test_program_that_closes_its_netlink_sockets_opens_as_many_as_it_likes() -> None:

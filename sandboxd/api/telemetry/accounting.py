@@ -17,7 +17,7 @@ from ...store.sessions import SessionRow
 from .metrics import Metrics
 
 _OUTCOMES = {*typing.get_args(Outcome), "vanished"}
-_LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "disk", "inodes", "output"}
+_LIMITS = {each.name for each in dataclasses.fields(Limits)} | {"", "locks"}
 
 
 @dataclass(frozen=True, slots=True)

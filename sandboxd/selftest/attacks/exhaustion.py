@@ -143,6 +143,25 @@ ATTACKS = (
         if each * 256 > most // 2:  # counted and not opened: other programs would miss them
             broken(f"256 processes may open {each} files each, of {most} of the host")
         """, resources={"pids": 256, "nofile": 65536}),
+    _attack("file-locks", "have the kernel's memory for locks, which no cgroup counts", """
+        import fcntl, struct
+        files = [os.memfd_create("locks") for _ in range(500)]
+        for file in files:
+            for at in range(300):
+                lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 2 * at, 1, 0)
+                fcntl.fcntl(file, fcntl.F_SETLK, lock)
+        time.sleep(10)
+        broken("it holds 150000 locks")
+        """, ends="locks", timeout=60.0),
+    _attack("locks-on-eventfds", "delay all who close an eventfd, by locks on their inode", """
+        import fcntl, struct
+        file = os.eventfd(0)
+        for at in range(500):
+            lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 2 * at, 1, 0)
+            fcntl.fcntl(file, fcntl.F_SETLK, lock)
+        time.sleep(10)
+        broken("it holds 500 locks on the inode of all eventfds")
+        """, ends="locks", timeout=60.0),
     _attack("pseudo-terminals", "take the pseudo terminals of everybody", """
         opened = []
         try:

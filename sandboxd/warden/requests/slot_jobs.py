@@ -1,5 +1,6 @@
-"""The jobs that every session has: a slot is made, and it is emptied; the directories of its runs
-are emptied meanwhile. They are data, so the job process can do them (job_process.py)."""
+"""The jobs that are data, so that a job process can do them (job_process.py). Every session has
+most of them: a slot is made, and it is emptied; the directories of its runs are emptied meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 from ..background import reported
 from ..job_process import JobSpec
 from ..runs.emptied_directories import empty_runs
+from ..runs.lock_count import count_locks
 from ..shared_resources import Resources
 from ..slots.leases import Slot
 from ..slots.provision import provision
@@ -28,7 +30,7 @@ def empty_slot(
     return asdict(reclaim(state_dir, number, uid, folders))
 
 
-FUNCTIONS = (make_slot, empty_slot, empty_runs)
+FUNCTIONS = (make_slot, empty_slot, empty_runs, count_locks)
 
 
 def making(resources: Resources, slot: Slot, size: int, inodes: int) -> JobSpec:

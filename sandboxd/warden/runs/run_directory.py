@@ -228,13 +228,14 @@ def living(path: str, uid: int) -> tuple[int, int] | None:
         time.sleep(0.01)
 
 
-def send(path: str, message: dict[str, Any], fd: int) -> None:
-    """Send a message with a descriptor to the shim of the run at `path`. Raises OSError."""
+def send(path: str, message: dict[str, Any], fd: int | None = None) -> None:
+    """Send a message, with a descriptor if there is one, to the shim of the run at `path`. Raises
+    OSError."""
     sock = _connected(path)
     if sock is None:
         raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     with sock:
-        messages.send(sock, message, [fd])
+        messages.send(sock, message, [] if fd is None else [fd])
 
 
 def _shim(sock: socket.socket, uid: int) -> tuple[int, int] | None:

@@ -1,8 +1,9 @@
-"""The probes of cgroups: each controller by itself, in a group that is removed again."""
+"""The probes of limits. Cgroups: each controller by itself, in a group that is removed again."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -12,10 +13,12 @@ from dataclasses import replace
 
 from ....config.settings import STEP_LIMITS
 from ....errors import StageError
+from ....jail import identity
 from ....jail.cgroup import INIT_TASKS, Group
 from ....jail.stage import expect
 from ....model import MIB
 from ...fork import die_with
+from ...runs import lock_count, lock_watch
 from ...runs.cgroups import Hierarchy
 from . import ProbeContext
 
@@ -106,6 +109,37 @@ def peaks(host: ProbeContext) -> str:
         expect("peaks", "of memory", counters.memory_peak >= _TOUCHED, True)
         expect("peaks", "of processes", counters.pids_peak, 2 - INIT_TASKS)
         return ""
+
+
+def file_locks(host: ProbeContext) -> str:
+    """The locks that a process of another user holds are seen, as those of programs are counted."""
+    file = os.memfd_create("locks")
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            die_with(parent)
+            identity.apply(host.uid, host.uid)
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            os.write(writing, b"locked")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    try:
+        _answer(reading)
+        lock = f":{os.fstat(file).st_ino} "
+        seen = any(lock in text for text in lock_count.file_locks(pid))
+        expect("locks", "that of another process was seen", seen, True)
+    finally:
+        os.close(reading)
+        os.close(file)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    memory = lock_watch.LockMemory()
+    memory.close()
+    return f"watched by {memory.path}"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,50 @@
+"""The bound of the locks on files that a run holds: the warden watches, the run ends by its limit.
+
+Each program makes 150,000 locks, 30 MB of the kernel's memory, and holds them for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+
+from .daemon import run
+
+Make = Callable[..., str]
+
+PROGRAM = """
+import fcntl, os, struct, sys, time
+files, locks, seconds = map(int, sys.argv[1:])
+held = [os.memfd_create("locks") for _ in range(files)]
+for fd in held:
+    for at in range(locks):
+        fcntl.fcntl(fd, fcntl.F_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 2 * at, 1, 0))
+print("held", flush=True)
+time.sleep(seconds)
+print("at the end", flush=True)
+"""
+HELD_S = 15
+
+
+def program(files: int, locks: int, seconds: int) -> dict[str, str]:
+    return {
+        "clean": f"cat > hold.py <<'E'\n{PROGRAM}\nE",
+        "exec": f"exec /usr/bin/python3 hold.py {files} {locks} {seconds}",
+    }
+
+
+def test_run_that_holds_more_locks_than_it_may_is_ended_and_says_so(
+    http: httpx.Client, session: Make
+) -> None:
+    outcome = run(http, session(), program(500, 300, HELD_S))
+    verdict = outcome.results[-1]["verdict"]
+    assert (verdict["outcome"], verdict["limit"]) == ("limit", "locks"), verdict
+    assert "100000 locks on files" in verdict["advice"]
+    assert "at the end" not in outcome.text("stdout")
+
+
+def test_run_that_holds_as_many_as_it_may_goes_on(http: httpx.Client, session: Make) -> None:
+    outcome = run(http, session(), program(300, 300, 2))
+    assert outcome.exits[-1] == 0
+    assert outcome.text("stdout").endswith("at the end\n")
