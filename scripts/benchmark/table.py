@@ -27,7 +27,12 @@ def _line(row: Row) -> str:
     high = f"{percentile(row.times, 99):9.2f}" if row.times else " " * 9
     bound = goal_text(row.goal) if row.goal else ""
     line = f"{row.text:{_WIDTH}}{middle}{high}  {value_text(row):<18}{bound:<10}{met_text(row)}"
-    return (line + (f"  ({row.note})" if row.note and row.value is not None else "")).rstrip()
+    return f"{line} {_remark(row)}".rstrip()
+
+
+def _remark(row: Row) -> str:
+    """The note beside a figure. Without a figure, `value_text` is the note."""
+    return f" ({row.note})" if row.note and row.value is not None else ""
 
 
 def value_text(row: Row) -> str:
@@ -105,9 +110,9 @@ def markdown(
 ) -> str:
     """The goals and the sizing table, for docs/operations.md."""
     goals = [
-        f"| {row.text} | {value_text(row)} | {goal_text(row.goal)} | {met_text(row)} |"
+        f"| {row.text} | {value_text(row)}{_remark(row)} | {goal_text(goal)} | {met_text(row)} |"
         for row in rows
-        if row.goal is not None
+        if (goal := row.goal) is not None
     ]
     sizes = [f"| {text} | {figure} |" for text, figure in sizing.items()]
     return "\n".join(

@@ -63,6 +63,7 @@ def test_cpu_of_a_state_has_its_processes_below_it() -> None:
         "cpu-bubblewrap", "cpu-warm", "cpu-warm-api", "cpu-warm-processes of the run",
     ]  # fmt: skip
     assert rows[1].value == 4.0 and rows[1].met is True
+    assert rows[1].note == "0.85 x bwrap"
     assert rows[2].value == pytest.approx(20 / 15)
 
 

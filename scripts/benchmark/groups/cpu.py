@@ -111,9 +111,14 @@ def rows_of(costs: dict[str, Cost], outside: dict[str, list[float]]) -> list[Row
         if state == NO_POOL:
             rows.append(Row(key, "CPU of a run, no pool", value=value, unit="ms"))
         else:
-            rows.append(goal_row(key, value))
+            rows.append(goal_row(key, value, note=_beside_bwrap(value, outside)))
         rows += _process_rows(key, cost)
     return rows
+
+
+def _beside_bwrap(value: float, outside: dict[str, list[float]]) -> str:
+    """The same as a ratio, which does not depend on the speed of the machine."""
+    return f"{value / median(outside[BWRAP]):.2f} x bwrap" if BWRAP in outside else ""
 
 
 def cycle_rows(cost: Cost) -> list[Row]:
