@@ -17,9 +17,10 @@ STATUS: dict[Outcome, int] = {
 """The status of the response to a client whose request is not carried out."""
 
 REFUSALS: tuple[Outcome, ...] = (
-    "not-in-profile", "not-public", "tls-name", "no-secret", "used-up", "too-many",
+    "bad-request", "not-in-profile", "not-public", "tls-name", "no-secret", "used-up", "too-many",
 )  # fmt: skip
-"""The outcomes that the console of the run names: the profile does not allow the connection."""
+"""The outcomes that the console of the run names: the broker does not try to connect, or the
+profile does not allow it."""
 
 
 class Stopped(Exception):

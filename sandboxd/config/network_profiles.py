@@ -17,6 +17,7 @@ from ..network_hosts import HostPattern, parse_pattern
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*", re.ASCII)
+_OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}|uid:(?:0|[1-9][0-9]{0,9})", re.ASCII)
 _FRAMING = ("host", "connection", "content-length", "transfer-encoding", "upgrade", "expect", "te")
 """Headers that a secret cannot have: they belong to the broker."""
 
@@ -126,8 +127,9 @@ def _problems(profile: ProfileConfig) -> Iterator[tuple[str, str]]:
         yield "hosts", error.public
         return
     for owner in profile.owners:
-        if not owner:
-            yield "owners", "an access key or uid:N is expected"
+        if not _OWNER.fullmatch(owner):
+            rule = "an access key (letters, digits, - and _) or uid:N is expected"
+            yield "owners", f"{owner!r} is no owner: {rule}"
     for key in ("connections", "bytes", "rate", "connect_s", "idle_s"):
         if getattr(profile, key) <= 0:
             yield key, "a number above 0 is expected"

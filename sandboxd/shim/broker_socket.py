@@ -5,11 +5,13 @@ program can have the port. A broker outside accepts on it: a socket belongs to t
 which it was made (network_namespaces(7)). Nothing else in the namespace changes.
 
     warden -> shim   {"op": "broker"} + a socket, on the control socket: the link to a broker
+                     {"op": "no-broker"}   no broker can be started
     shim -> broker   {"listener"} + the listening socket
     broker -> shim   {"refused": text}     a connection that the profile of the session forbids
 
 The shim keeps the listening socket, also between two runs of its session. So a broker that follows
-another one gets the same socket; connections that come meanwhile wait in it.
+another one gets the same socket; connections that come meanwhile wait in it. Where no broker can be
+started, the shim turns them away, and the console of the run says so once.
 """
 
 from __future__ import annotations
@@ -30,6 +32,19 @@ REFUSALS_MAX = 32
 """Refusals of a run that its console names."""
 
 TEXT_MAX = 300
+HEAD_MAX = 65536
+
+TURNED_AWAY_MAX = 1000
+"""Connections that are turned away in a run. Further ones wait: the time of the shim is not the
+time of the run."""
+
+NO_BROKER = "the server cannot start its broker, and its log says why"
+_BODY = f"sandboxd: {NO_BROKER}\n"
+_ANSWER = (
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    f"Content-Length: {len(_BODY)}\r\nX-Sandboxd-Refused: no-broker\r\n"
+    f"Connection: close\r\n\r\n{_BODY}"
+).encode("ascii")
 
 _URL = f"http://127.0.0.1:{PORT}"
 _JAVA = (
@@ -68,6 +83,8 @@ class BrokerSocket:
         self._link: socket.socket | None = None
         self._selector: selectors.BaseSelector | None = None
         self._report: Callable[[str], None] = lambda _: None
+        self._turns_away = False
+        self._turned_away = 0
         self.refusals: dict[str, None] = {}
 
     def fileno(self) -> int:
@@ -77,11 +94,14 @@ class BrokerSocket:
     def begin(self, selector: selectors.BaseSelector, report: Callable[[str], None]) -> None:
         """A run begins: each refusal goes to `report` once."""
         self._selector, self._report = selector, report
-        self.refusals = {}
+        self.refusals, self._turned_away = {}, 0
+        if self._turns_away:
+            selector.register(self._listener, selectors.EVENT_READ, self._turn_away)
 
     def attach(self, fd: int) -> None:
         """Give the listening socket to the broker at the other end of the socket `fd`."""
         self._detach()
+        self._turns_away = False
         link = socket.socket(fileno=fd)
         link.setblocking(False)
         try:
@@ -92,6 +112,30 @@ class BrokerSocket:
         self._link = link
         if self._selector:
             self._selector.register(link, selectors.EVENT_READ, self._receive)
+
+    def turn_away(self) -> None:
+        """Turn connections away until there is a link."""
+        self._detach()
+        self._turns_away = True
+        self._listener.setblocking(False)
+        if self._selector:
+            self._selector.register(self._listener, selectors.EVENT_READ, self._turn_away)
+
+    def _turn_away(self, _: int) -> None:
+        try:
+            sock, _address = self._listener.accept()
+        except OSError:  # it has gone, or descriptors are short
+            return
+        sock.setblocking(False)
+        with sock, contextlib.suppress(OSError):
+            with contextlib.suppress(BlockingIOError):
+                sock.recv(HEAD_MAX)  # unread bytes would reset the connection, and take the answer
+            sock.send(_ANSWER)
+            sock.shutdown(socket.SHUT_WR)
+        self._refused(NO_BROKER)
+        self._turned_away += 1
+        if self._turned_away == TURNED_AWAY_MAX and self._selector:
+            self._selector.unregister(self._listener)
 
     def end(self) -> None:
         """The run is over. Connections of a following run wait for a link of its own: the broker
@@ -114,13 +158,20 @@ class BrokerSocket:
         if message is None:
             self._detach()
             return False
-        text = str(message.get("refused", ""))[:TEXT_MAX]
+        self._refused(str(message.get("refused", ""))[:TEXT_MAX])
+        return True
+
+    def _refused(self, text: str) -> None:
+        """Report a refusal, once."""
         if text.isprintable() and text not in self.refusals and len(self.refusals) < REFUSALS_MAX:
             self.refusals[text] = None
             self._report(text)
-        return True
 
     def _detach(self) -> None:
+        """Close the link, if there is one, and watch the listening socket no more."""
+        if self._selector:
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(self._listener)
         if self._link is None:
             return
         if self._selector:

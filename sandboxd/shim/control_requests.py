@@ -68,6 +68,8 @@ def handle(run: ControlledRun, message: dict[str, Any], fds: list[int]) -> None:
     elif op == "terminate" and run.terminated_by is None and not run.deadlines.is_in_grace:
         run.terminated_by = run.external_signals[signal.SIGTERM] = by
         run.terminate(time.monotonic())
+    elif op == "no-broker" and run.broker:
+        run.broker.turn_away()
     elif op == "limit" and message.get("name") in OF_WARDEN:
         run.exceed(message["name"])
     elif op == "kill":

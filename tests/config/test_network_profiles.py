@@ -34,6 +34,12 @@ def read(folder: Path, text: str) -> NetworkConfig:
     return load(str(path)).network
 
 
+def test_owners_of_a_profile_are_keys_and_users(tmp_path: Path) -> None:
+    owners = '["AKIA", "uid:0", "uid:4294967295", "ci_key-2"]'
+    network = read(tmp_path, PROFILE.replace('["AKIA"]', owners))
+    assert len(network.profiles["packages"].owners) == 4
+
+
 def test_no_profile_is_the_default() -> None:
     assert Config().network == NetworkConfig({})
 
@@ -55,6 +61,10 @@ def test_profile_is_read_and_survives_json(tmp_path: Path) -> None:
         ('"index.example:443"', '"https://index.example:443"', "packages.hosts: "),
         ('"*.files.example:443"', '"*:443"', "packages.hosts: "),
         ('["index.example:443", "*.files.example:443"]', "[]", "hosts: 1 to 256 hosts"),
+        *(
+            ('"AKIA"', f'"AKIA", "{owner}"', f"packages.owners: '{owner}' is no owner")
+            for owner in ("bad owner", "", "uid:", "uid:07", "uid:x", "AKIA:1", "*")
+        ),
         ("connections = 8", "connections = 0", "packages.connections: a number above 0"),
         ("connections = 8", "ports = 8", "unknown key network.profiles.packages.ports"),
         ("rate = 1000", "rate = -1", "packages.owner.rate: a number above 0"),

@@ -6,7 +6,8 @@ shim, on the control socket of the run, which no program can reach. The shim the
 listening socket through the link (shim/broker_socket.py). So no byte of a connection, and no
 descriptor of one, comes to the warden.
 
-A broker that ends is started again after a moment, and one that does not answer is killed. Each
+A broker that ends is started again after a moment, and one that does not answer is killed. Where
+none can be started, the runs know: their shims turn connections away until there is a link. Each
 new broker gets links to all runs. A link that is lost, since the socket of the broker is full or
 the broker can open no more descriptors, is made again after a moment. A change of the profiles is a
 new broker, too.
@@ -73,6 +74,7 @@ class BrokerLink:
         self._before: dict[str, int] = {}
         self._own: dict[str, int] = {}
         self._is_closed = False
+        self._answers = self._is_missing = False
 
     # -- the process
 
@@ -81,6 +83,7 @@ class BrokerLink:
         network, now = self._resources.config.network, time.monotonic()
         wanted = bool(network.profiles) and not self._is_closed
         if self._spec and (not wanted or self._spec.network != network):
+            self._answers = True
             self.stop()
             self._start_at = now
         if wanted and not self._process.runs and now >= self._start_at:
@@ -108,11 +111,12 @@ class BrokerLink:
         except (OSError, StageError) as error:
             log.event("broker.failed", logging.ERROR, error=str(error))
             self._start_at = now + SILENCE_S
+            self._miss()
             return
-        self._spec = spec
-        self._heard_at, self._ping_at = now + START_S, now + PING_S
-        for worker in self._workers():
-            self.link(worker.slot, worker.run)
+        self._spec, self._answers = spec, False
+        self._heard_at, self._ping_at = now + START_S, now
+        if not self._is_missing:
+            self._link_all()
 
     def _make_spec(self) -> BrokerSpec:
         resources = self._resources
@@ -138,7 +142,10 @@ class BrokerLink:
             self._process.send({"ping": True})
 
     def _hear(self, message: dict[str, Any]) -> None:
-        self._heard_at = time.monotonic()
+        self._heard_at, self._answers = time.monotonic(), True
+        if self._is_missing:
+            self._is_missing = False
+            self._link_all()
         if isinstance(counts := message.get("counts"), dict):
             self._own = _flat(counts)
         elif isinstance(lost := message.get("lost"), dict):
@@ -150,6 +157,8 @@ class BrokerLink:
         self.stop(wait=True)
 
     def _forget(self) -> None:
+        if not (self._answers or self._is_closed):
+            self._miss()
         self._spec = None
         self._lost.clear()
         self._before = {key: count for key, count in self._sum().items() if key != "open"}
@@ -157,10 +166,26 @@ class BrokerLink:
 
     # -- runs
 
+    def _miss(self) -> None:
+        """No broker can be started: the runs turn connections away until one has answered."""
+        if not self._is_missing:
+            self._is_missing = True
+            self._link_all()
+
+    def _link_all(self) -> None:
+        for worker in self._workers():
+            self.link(worker.slot, worker.run)
+
     def link(self, slot: Slot | None, run: int | None) -> None:
         """Give a run of a session with a profile to the broker. A run without a link goes on; its
-        connections wait for the next one."""
-        if not self._process.runs or slot is None or run is None or slot.network is None:
+        connections wait for the next one, or are turned away where none can be started."""
+        if slot is None or run is None or slot.network is None:
+            return
+        if self._is_missing:
+            with contextlib.suppress(OSError):  # the run is over
+                run_directory.send(slot.run_path(run), {"op": "no-broker"})
+            return
+        if not self._process.runs:
             return
         grant = dataclasses.asdict(slot.network) | {"session": slot.session, "run": run}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

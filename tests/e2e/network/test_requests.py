@@ -54,6 +54,8 @@ def test_request_that_can_be_read_in_two_ways_is_refused(http: httpx.Client, nam
     answers = ("HTTP/1.1 400 ", "HTTP/1.1 403 ", "(reset)")
     assert result.out.startswith(answers) or name == "not HTTP", result.out
     assert "hello" not in result.out and "HTTP/1.1 200" not in result.out
+    assert len(result.log) == 1
+    assert result.log[0].startswith("the network refused a connection: ")
 
 
 def test_smuggled_and_pipelined_requests_reach_no_server(http: httpx.Client) -> None:

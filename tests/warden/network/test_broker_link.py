@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from sandboxd.config.network_profiles import NetworkConfig, ProfileConfig
 from sandboxd.config.settings import Config
+from sandboxd.errors import StageError
 from sandboxd.model import NetworkGrant
 from sandboxd.warden.network.broker_link import RESTART_S, BrokerLink
 from sandboxd.warden.runs import run_directory
@@ -133,3 +135,71 @@ def test_link_that_the_broker_could_not_take_is_made_again_and_that_of_an_ended_
         now[0] += RESTART_S
         link.maintain()
         assert arrived(broker) == links
+
+
+@pytest.fixture
+def shim(slot: Slot) -> Iterator[socket.socket]:
+    """The control socket of the run, whose requests the test takes."""
+    path = slot.run_path(1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        os.unlink(f"{path}/control")
+        listener.bind(f"{path}/control")
+        listener.listen(8)
+        listener.setblocking(False)
+        yield listener
+
+
+def requests(shim: socket.socket) -> list[str]:
+    """The requests that the shim has got since the last look."""
+    taken = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock, _ = shim.accept()
+            with sock:
+                message, fds = messages.receive(sock)
+            messages.close_all(fds)
+            assert message
+            taken.append(message["op"])
+    return taken
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_runs_know_of_a_broker_that_has_ended_without_an_answer_and_of_no_other(
+    slot: Slot, ends: Pair, shim: socket.socket, answers: bool
+) -> None:
+    link = linked(slot, ends[1])
+    link._answers = False
+    if answers:
+        link._hear({"counts": {}})
+    link._process._sock = None
+    link._forget()
+    assert requests(shim) == ([] if answers else ["no-broker"])
+    link.link(slot, 1)
+    assert requests(shim) == ([] if answers else ["no-broker"]), "a run that begins now"
+
+
+def test_runs_have_links_again_when_a_broker_answers_and_not_when_it_starts(
+    slot: Slot, ends: Pair, shim: socket.socket
+) -> None:
+    link = linked(slot, ends[1])
+    link._is_missing, link._answers = True, False
+    link.link(slot, 1)
+    assert requests(shim) == ["no-broker"]
+    link._hear({"counts": {}})
+    assert requests(shim) == ["broker"]
+    assert arrived(ends[0]) == [{"link": LINK}]
+
+
+def test_runs_know_of_a_broker_for_which_there_is_no_cgroup(
+    slot: Slot, ends: Pair, shim: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_spec(_: BrokerLink) -> None:
+        raise StageError("cgroup broker", "no controller memory")
+
+    monkeypatch.setattr(BrokerLink, "_make_spec", make_spec)
+    link = linked(slot, ends[1])
+    link._process._sock, link._spec = None, None
+    for known in (["no-broker"], []):
+        link._start_at = 0
+        link.maintain()
+        assert requests(shim) == known, "once"
