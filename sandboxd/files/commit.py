@@ -1,15 +1,15 @@
-"""The commit of an upload: the move of a tree from the stage to /home/work, whole or not at all.
+"""The commit of an upload: the move of a tree from the inbox to /home/work, whole or not at all.
 
-The stage is a directory that programs cannot see. An archive is unpacked there (unpacking.py), and
+The inbox is a directory that programs cannot see. An archive is unpacked there (unpacking.py), and
 the files of other uploads are made a tree there (uploaded_tree.py).
 
 A directory of the staged tree that is new in the work directory gets there with all its content by
 one rename. An existing directory is merged. An existing file or link changes places with the staged
-one (RENAME_EXCHANGE), so that the stage then has the old one. When every move is done, directories
+one (RENAME_EXCHANGE), so that the inbox then has the old one. When every move is done, directories
 get their modes and times: before, a directory without rights could not be moved back.
 
 The helper may be killed at any moment. Before the first move it therefore writes a list of all
-steps, the file UNDO in the stage, and after the last move it renames the list to REDO. The next
+steps, the file UNDO in the inbox, and after the last move it renames the list to REDO. The next
 helper of the session that finds UNDO takes back the moves that were done, and one that finds REDO
 sets the modes and times again, before it serves anything (`recover`). The number of the inode tells
 whether a move was done; where a program has put something else in its place meanwhile, that stays.
@@ -39,7 +39,7 @@ from .paths import Name, absolute, relative, shown
 from .sync import sync_file_system
 
 STAGED = "tree"
-"""The directory of the stage that has the new entries, in the shape of /home/work."""
+"""The directory of the inbox that has the new entries, in the shape of /home/work."""
 
 DIRECTORY_MODE = 0o755
 """The mode of a directory that an upload makes, where nothing names another."""
@@ -50,7 +50,7 @@ _READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True)
 class StagedTree:
-    """A tree that is complete in the stage.
+    """A tree that is complete in the inbox.
 
     fd           the descriptor of STAGED
     directories  the mode and the time (nanoseconds) of each; None: no member has named it
@@ -66,17 +66,17 @@ class ChangedMeanwhile(Invalid):
     """A program has changed the tree between the plan and the moves."""
 
 
-def commit(home: int, stage: int, tree: StagedTree) -> None:
+def commit(home: int, inbox: int, tree: StagedTree) -> None:
     """Move `tree` into place. Raises Refused and leaves the work directory as it was."""
-    with _alone(stage):
-        _commit(home, stage, tree)
+    with _alone(inbox):
+        _commit(home, inbox, tree)
 
 
-def _commit(home: int, stage: int, tree: StagedTree) -> None:
+def _commit(home: int, inbox: int, tree: StagedTree) -> None:
     plan = _plan(home, tree)
     _finish_inner(tree, {move.name for move in plan.moves if move.kind == "new"})
     try:
-        write_list(stage, plan)
+        write_list(inbox, plan)
         if tree.source == "archive":
             # The content is on the disk before a name leads to it, also when the host loses power.
             # For a few files, this further wait for the disk would take longer than all the rest.
@@ -86,27 +86,27 @@ def _commit(home: int, stage: int, tree: StagedTree) -> None:
                 _do(home, tree.fd, move)
             except OSError as error:
                 raise _refusal(error, move.name, home, tree.source) from None
-        os.rename(UNDO, REDO, src_dir_fd=stage, dst_dir_fd=stage)
+        os.rename(UNDO, REDO, src_dir_fd=inbox, dst_dir_fd=inbox)
     except BaseException:  # whatever the failure is
         _take_back(home, tree.fd, plan)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(UNDO, dir_fd=stage)
+            os.unlink(UNDO, dir_fd=inbox)
         raise
     # An archive may bring the bytecode of its new modules with it.
     stale = [move for move in plan.moves if move.kind == "exchange" or tree.source == "files"]
     bytecode.remove_stale(home, (move.name for move in stale))
     _finish(home, plan)
-    os.unlink(REDO, dir_fd=stage)
+    os.unlink(REDO, dir_fd=inbox)
 
 
 @contextlib.contextmanager
-def _alone(stage: int) -> Iterator[None]:
+def _alone(inbox: int) -> Iterator[None]:
     """The time in which no other helper of these files has a commit. Two uploads of the same names
     would mix their files; if one of them then failed, it could not take back its own.
 
     The lock is on the directory of all stages, which programs cannot see and so cannot hold.
     """
-    fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+    fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=inbox)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -114,12 +114,12 @@ def _alone(stage: int) -> Iterator[None]:
         os.close(fd)
 
 
-def recover(home: int, stage: int) -> None:
-    """Take back, or finish, the steps of a helper that was killed, if `stage` has its list. Raises
+def recover(home: int, inbox: int) -> None:
+    """Take back, or finish, the steps of a helper that was killed, if `inbox` has its list. Raises
     OSError."""
     for name in (UNDO, REDO):
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox)
         except FileNotFoundError:
             continue
         plan = read_list(fd)
@@ -128,19 +128,19 @@ def recover(home: int, stage: int) -> None:
         elif name == REDO:
             _finish(home, plan)
         else:
-            tree = os.open(STAGED, _READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            tree = os.open(STAGED, _READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox)
             try:
                 _take_back(home, tree, plan)
             finally:
                 os.close(tree)
-        os.unlink(name, dir_fd=stage)
+        os.unlink(name, dir_fd=inbox)
 
 
-def is_committed_in_part(home: int, stage: int) -> bool:
+def is_committed_in_part(home: int, inbox: int) -> bool:
     """`recover` still has moves to take back, or modes to set. Raises OSError."""
     for name in (UNDO, REDO):
         with contextlib.suppress(FileNotFoundError):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox)
             plan = read_list(fd)
             if plan and (name == REDO or any(_is_done(home, move) for move in plan.moves)):
                 return True
@@ -319,7 +319,7 @@ def _set_present(home: int, item: DirectoryState, mode: int | None, mtime: int |
 
 @contextlib.contextmanager
 def _parents(home: int, tree: int, name: Name) -> Iterator[tuple[int, int]]:
-    """Descriptors of the directory of `name` in the work directory and in the stage. Raises
+    """Descriptors of the directory of `name` in the work directory and in the inbox. Raises
     OSError."""
     present = _look(home, name[:-1])
     try:
