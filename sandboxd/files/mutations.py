@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from ..errors import Invalid, NotFound, Refused
 from .api_connection import ApiConnection
 from .beneath import look, refused
-from .commit import DIRECTORY_MODE
+from .commit_plan import DIRECTORY_MODE
 from .paths import Name, absolute, inside, naming_file, shown
 from .removal import empty, move_directory
 from .sync import sync_file_system

@@ -22,7 +22,8 @@ from ..wire.file_calls import FileWireError
 from .api_connection import ApiConnection
 from .archive import ENTRIES_MAX
 from .beneath import expect_own_home, refused
-from .commit import STAGED, StagedTree, commit
+from .commit import commit
+from .commit_plan import STAGED, StagedTree
 from .incoming_archive import IncomingArchive, SenderGone, bytes_max
 from .links import NO_LINKS, LinkRule, real_place
 from .paths import DEPTH_MAX, NAME_MAX, Name, absolute, inside, relative, shown

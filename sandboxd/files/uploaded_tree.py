@@ -18,12 +18,10 @@ from ..errors import Invalid, OutsideHome, Refused
 from ..jail.syscalls import RESOLVE_NO_XDEV
 from ..model import HOME
 from .beneath import MOUNTED, look, refused, status_of
-from .commit import STAGED, ChangedMeanwhile, StagedTree, commit
+from .commit import commit
+from .commit_plan import STAGED, StagedTree
 from .links import real_place
 from .paths import Name, absolute, colliding, relative, shown
-
-TRIES = 3
-"""Commits that are tried when programs write to the same names at the same time."""
 
 
 def commit_files(home: int, inbox: int, files: dict[Name, str]) -> None:
@@ -38,12 +36,7 @@ def commit_files(home: int, inbox: int, files: dict[Name, str]) -> None:
     for name in files:
         _check(home, name)
     with _staged_tree(home, inbox, files) as tree:
-        for left in reversed(range(TRIES)):
-            try:
-                return commit(home, inbox, tree)
-            except ChangedMeanwhile:
-                if not left:
-                    raise
+        commit(home, inbox, tree)
 
 
 @contextlib.contextmanager
