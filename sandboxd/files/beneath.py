@@ -46,9 +46,9 @@ _INVALID = {
 }
 
 
-def expect_own_home(home: int, stage: int) -> None:
-    """Raise Invalid when `home` is a workspace: then `stage` is on another file system."""
-    if os.fstat(home).st_dev != os.fstat(stage).st_dev:
+def expect_own_home(home: int, inbox: int) -> None:
+    """Raise Invalid when `home` is a workspace: then `inbox` is on another file system."""
+    if os.fstat(home).st_dev != os.fstat(inbox).st_dev:
         raise Invalid(OF_HOST)
 
 

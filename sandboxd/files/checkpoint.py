@@ -65,11 +65,11 @@ class SavedEntry:
     extra: dict[str, bytes] = field(default_factory=dict)
 
 
-def serve_checkpoint(api: ApiConnection, tops: dict[str, int], stage: int) -> None:
+def serve_checkpoint(api: ApiConnection, tops: dict[str, int], inbox: int) -> None:
     """Save the trees `tops` (their names in the inbox, and their descriptors), and restore them as
     often as the api asks. Raises Refused, OSError."""
     try:
-        with contextlib.closing(Checkpoint(tops, stage)) as checkpoint:
+        with contextlib.closing(Checkpoint(tops, inbox)) as checkpoint:
             checkpoint.save()
             api.send({"ok": True, "entries": checkpoint.count})
             while (packet := api.receive()) is not None:
@@ -79,7 +79,7 @@ def serve_checkpoint(api: ApiConnection, tops: dict[str, int], stage: int) -> No
     except OSError as error:
         raise _refusal(error) from None
     finally:
-        empty(stage)
+        empty(inbox)
 
 
 def _refusal(error: OSError) -> Refused:
@@ -97,17 +97,17 @@ class Checkpoint:
     count  entries that are saved
     """
 
-    def __init__(self, tops: dict[str, int], stage: int) -> None:
+    def __init__(self, tops: dict[str, int], inbox: int) -> None:
         self.count = 0
-        self._tops, self._stage = tops, stage
+        self._tops, self._inbox = tops, inbox
         self._saved: dict[str, SavedEntry] = {}
         self._newest = self._restored = self._moved = 0
         self._broken: set[int] = set()
         self._linked: dict[int, list[SavedEntry]] = {}  # inodes that have a name in _LINKS
         for name in (_TRASH, _LINKS):
-            os.mkdir(name, OWN, dir_fd=stage)
+            os.mkdir(name, OWN, dir_fd=inbox)
         self._trash, self._links = (
-            os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+            os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=inbox)
             for name in (_TRASH, _LINKS)
         )
 
@@ -120,8 +120,8 @@ class Checkpoint:
         """Copy all trees. Raises Refused, OSError."""
         for name, top in self._tops.items():
             make_own(top)
-            os.mkdir(name, OWN, dir_fd=self._stage)
-            copy = open_own_directory(name, self._stage)
+            os.mkdir(name, OWN, dir_fd=self._inbox)
+            copy = open_own_directory(name, self._inbox)
             try:
                 self._saved[name] = self._save(top, copy, 0)
             finally:
@@ -202,7 +202,7 @@ class Checkpoint:
             self._clear_all()
         empty(self._trash)
         for name, top in self._tops.items():
-            copy = open_own_directory(name, self._stage)
+            copy = open_own_directory(name, self._inbox)
             try:
                 self._fill(top, copy, self._saved[name])
             finally:

@@ -1,15 +1,15 @@
-"""The commit of an upload: the move of a tree from the stage to /home/work, whole or not at all.
+"""The commit of an upload: the move of a tree from the inbox to /home/work, whole or not at all.
 
-The stage is a directory that programs cannot see. An archive is unpacked there (unpacking.py), and
+The inbox is a directory that programs cannot see. An archive is unpacked there (unpacking.py), and
 the files of other uploads are made a tree there (uploaded_tree.py).
 
 A directory of the staged tree that is new in the work directory gets there with all its content by
 one rename. An existing directory is merged. An existing file or link changes places with the staged
-one (RENAME_EXCHANGE), so that the stage then has the old one. When every move is done, directories
+one (RENAME_EXCHANGE), so that the inbox then has the old one. When every move is done, directories
 get their modes and times: before, a directory without rights could not be moved back.
 
 The helper may be killed at any moment. Before the first move it therefore writes a list of all
-steps, the file UNDO in the stage, and after the last move it renames the list to REDO. The next
+steps, the file UNDO in the inbox, and after the last move it renames the list to REDO. The next
 helper of the session that finds UNDO takes back the moves that were done, and one that finds REDO
 sets the modes and times again, before it serves anything (`recover`). The number of the inode tells
 whether a move was done; where a program has put something else in its place meanwhile, that stays.
@@ -26,87 +26,81 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
-from ..errors import Invalid, Refused
 from ..jail.syscalls import RENAME_EXCHANGE, RENAME_NOREPLACE, RESOLVE_NO_XDEV, openat2, renameat2
 from . import bytecode
-from .beneath import MOUNTED, refused, status_of
+from .beneath import status_of
 from .commit_list import REDO, UNDO, CommitPlan, DirectoryState, Move, read_list, write_list
+from .commit_plan import (
+    READ,
+    STAGED,
+    ChangedMeanwhile,
+    StagedTree,
+    look_in,
+    plan_commit,
+    refusal_of,
+    state_of,
+)
 from .links import NO_LINKS
-from .paths import Name, absolute, relative, shown
+from .paths import Name, relative
 from .sync import sync_file_system
 
-STAGED = "tree"
-"""The directory of the stage that has the new entries, in the shape of /home/work."""
-
-DIRECTORY_MODE = 0o755
-"""The mode of a directory that an upload makes, where nothing names another."""
+TRIES = 3
+"""Commits of files that are tried."""
 
 _OWN = 0o700
-_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK
 
 
-@dataclass(frozen=True, slots=True)
-class StagedTree:
-    """A tree that is complete in the stage.
+def commit(home: int, inbox: int, tree: StagedTree) -> None:
+    """Move `tree` into place. Raises Refused and leaves the work directory as it was.
 
-    fd           the descriptor of STAGED
-    directories  the mode and the time (nanoseconds) of each; None: no member has named it
-    source       the kind of the upload, in the words of a refusal
+    Files are tried again when programs write to the same names at the same time.
     """
-
-    fd: int
-    directories: dict[Name, tuple[int, int] | None]
-    source: Literal["archive", "files"] = "archive"
-
-
-class ChangedMeanwhile(Invalid):
-    """A program has changed the tree between the plan and the moves."""
-
-
-def commit(home: int, stage: int, tree: StagedTree) -> None:
-    """Move `tree` into place. Raises Refused and leaves the work directory as it was."""
-    with _alone(stage):
-        _commit(home, stage, tree)
+    with _alone(inbox):
+        for left in reversed(range(TRIES if tree.source == "files" else 1)):
+            try:
+                return _commit(home, inbox, tree)
+            except ChangedMeanwhile as error:
+                if not left:
+                    raise error.refusal from None
 
 
-def _commit(home: int, stage: int, tree: StagedTree) -> None:
-    plan = _plan(home, tree)
+def _commit(home: int, inbox: int, tree: StagedTree) -> None:
+    plan = plan_commit(home, tree)
     _finish_inner(tree, {move.name for move in plan.moves if move.kind == "new"})
     try:
-        write_list(stage, plan)
+        write_list(inbox, plan)
         if tree.source == "archive":
-            # The content is on the disk before a name leads to it, also when the host loses power.
-            # For a few files, this further wait for the disk would take longer than all the rest.
+            # The content is on the disk before a name leads to it. For a few files this second wait
+            # for the disk would take longer than all the rest, so a loss of power within the
+            # commit, which the client sees as no answer, may leave some of them.
             sync_file_system(home)
         for move in plan.moves:
             try:
                 _do(home, tree.fd, move)
             except OSError as error:
-                raise _refusal(error, move.name, home, tree.source) from None
-        os.rename(UNDO, REDO, src_dir_fd=stage, dst_dir_fd=stage)
+                raise refusal_of(error, move.name, home, tree.source) from None
+        os.rename(UNDO, REDO, src_dir_fd=inbox, dst_dir_fd=inbox)
     except BaseException:  # whatever the failure is
         _take_back(home, tree.fd, plan)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(UNDO, dir_fd=stage)
+            os.unlink(UNDO, dir_fd=inbox)
         raise
     # An archive may bring the bytecode of its new modules with it.
     stale = [move for move in plan.moves if move.kind == "exchange" or tree.source == "files"]
     bytecode.remove_stale(home, (move.name for move in stale))
     _finish(home, plan)
-    os.unlink(REDO, dir_fd=stage)
+    os.unlink(REDO, dir_fd=inbox)
 
 
 @contextlib.contextmanager
-def _alone(stage: int) -> Iterator[None]:
+def _alone(inbox: int) -> Iterator[None]:
     """The time in which no other helper of these files has a commit. Two uploads of the same names
     would mix their files; if one of them then failed, it could not take back its own.
 
-    The lock is on the directory of all stages, which programs cannot see and so cannot hold.
+    The lock is on the directory of all inboxes, which programs cannot see and so cannot hold.
     """
-    fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+    fd = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=inbox)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -114,12 +108,12 @@ def _alone(stage: int) -> Iterator[None]:
         os.close(fd)
 
 
-def recover(home: int, stage: int) -> None:
-    """Take back, or finish, the steps of a helper that was killed, if `stage` has its list. Raises
+def recover(home: int, inbox: int) -> None:
+    """Take back, or finish, the steps of a helper that was killed, if `inbox` has its list. Raises
     OSError."""
     for name in (UNDO, REDO):
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox)
         except FileNotFoundError:
             continue
         plan = read_list(fd)
@@ -128,19 +122,19 @@ def recover(home: int, stage: int) -> None:
         elif name == REDO:
             _finish(home, plan)
         else:
-            tree = os.open(STAGED, _READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            tree = os.open(STAGED, READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox)
             try:
                 _take_back(home, tree, plan)
             finally:
                 os.close(tree)
-        os.unlink(name, dir_fd=stage)
+        os.unlink(name, dir_fd=inbox)
 
 
-def is_committed_in_part(home: int, stage: int) -> bool:
+def is_committed_in_part(home: int, inbox: int) -> bool:
     """`recover` still has moves to take back, or modes to set. Raises OSError."""
     for name in (UNDO, REDO):
         with contextlib.suppress(FileNotFoundError):
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inbox)
             plan = read_list(fd)
             if plan and (name == REDO or any(_is_done(home, move) for move in plan.moves)):
                 return True
@@ -150,7 +144,7 @@ def is_committed_in_part(home: int, stage: int) -> bool:
 def _is_done(home: int, move: Move) -> bool:
     """The staged entry is in its place. Raises OSError."""
     try:
-        present = _look(home, move.name[:-1])
+        present = look_in(home, move.name[:-1])
     except FileNotFoundError:
         return False
     try:
@@ -160,96 +154,14 @@ def _is_done(home: int, move: Move) -> bool:
         os.close(present)
 
 
-def _plan(home: int, tree: StagedTree) -> CommitPlan:
-    """The steps that put `tree` into place. Raises Refused for a name that cannot have its
-    place."""
-    device = os.fstat(home).st_dev
-    plan = CommitPlan()
-    todo: list[Name] = [()]
-    while todo:
-        above = todo.pop()
-        staged = openat2(tree.fd, relative(above), _READ, NO_LINKS)
-        try:
-            present = _open_existing(home, above, tree.directories.get(above), plan)
-            try:
-                for entry in sorted(os.listdir(staged)):
-                    name = (*above, entry)
-                    here = os.lstat(entry, dir_fd=staged)
-                    there = status_of(present, entry)
-                    if there is not None and there.st_dev != device:
-                        raise Invalid(f"{shown(absolute(name))} {MOUNTED}")
-                    if _is_merged(name, here, there):
-                        todo.append(name)
-                    else:
-                        _plan_move(tree, name, here, there, plan)
-            finally:
-                os.close(present)
-        except OSError as error:
-            raise _refusal(error, above, home, tree.source) from None
-        finally:
-            os.close(staged)
-    plan.directories.sort(key=lambda item: len(item.name), reverse=True)
-    return plan
-
-
-def _open_existing(home: int, name: Name, state: tuple[int, int] | None, plan: CommitPlan) -> int:
-    """A descriptor of the existing directory `name`, which gets `state`. Raises OSError when its
-    mode could not be changed later."""
-    fd = _look(home, name) if state is None else _open_own(home, name)
-    status = os.fstat(fd)
-    mode, mtime = state or (None, None)
-    plan.directories.append(DirectoryState(name, status.st_ino, mode, mtime, status.st_mtime_ns))
-    return fd
-
-
-def _open_own(home: int, name: Name) -> int:
-    fd = openat2(home, relative(name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
-    if os.geteuid() not in (0, os.fstat(fd).st_uid):
-        os.close(fd)
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-    return fd
-
-
-def _is_merged(name: Name, here: os.stat_result, there: os.stat_result | None) -> bool:
-    """Both the staged entry and the present one are directories. Raises Invalid when only one of
-    them is."""
-    if there is None:
-        return False
-    is_directory = stat.S_ISDIR(here.st_mode)
-    if is_directory != stat.S_ISDIR(there.st_mode):
-        present, other = ("a file or a link", "a directory")[:: 1 if is_directory else -1]
-        raise Invalid(
-            f"{shown(absolute(name))} is {present} in the session and {other} in the archive; "
-            "delete it in the session, or leave it out of the archive"
-        )
-    return is_directory
-
-
-def _plan_move(
-    tree: StagedTree,
-    name: Name,
-    here: os.stat_result,
-    there: os.stat_result | None,
-    plan: CommitPlan,
-) -> None:
-    plan.moves.append(Move("exchange" if there else "new", name, here.st_ino))
-    if stat.S_ISDIR(here.st_mode):
-        plan.directories.append(DirectoryState(name, here.st_ino, *_state(tree, name), None))
-
-
-def _state(tree: StagedTree, name: Name) -> tuple[int, int | None]:
-    """Mode and time of a new directory; time None: that of its making."""
-    return tree.directories[name] or (DIRECTORY_MODE, None)
-
-
 def _finish_inner(tree: StagedTree, tops: set[Name]) -> None:
     """Give the staged directories below `tops`, whose content is complete, their modes and
     times."""
     for name in sorted(tree.directories, key=len, reverse=True):
         if any(name[:depth] in tops for depth in range(1, len(name))):
-            fd = openat2(tree.fd, relative(name), _READ, NO_LINKS)
+            fd = openat2(tree.fd, relative(name), READ, NO_LINKS)
             try:
-                _set(fd, *_state(tree, name))
+                _set(fd, *state_of(tree, name))
             finally:
                 os.close(fd)
 
@@ -309,7 +221,7 @@ def _move_back(home: int, tree: int, move: Move) -> None:
 def _set_present(home: int, item: DirectoryState, mode: int | None, mtime: int | None) -> None:
     """Set mode and time of the directory, if it is still the one, and can be opened."""
     with contextlib.suppress(OSError):
-        fd = openat2(home, relative(item.name), _READ, NO_LINKS | RESOLVE_NO_XDEV)
+        fd = openat2(home, relative(item.name), READ, NO_LINKS | RESOLVE_NO_XDEV)
         try:
             if os.fstat(fd).st_ino == item.inode:
                 _set(fd, mode, mtime)
@@ -319,9 +231,9 @@ def _set_present(home: int, item: DirectoryState, mode: int | None, mtime: int |
 
 @contextlib.contextmanager
 def _parents(home: int, tree: int, name: Name) -> Iterator[tuple[int, int]]:
-    """Descriptors of the directory of `name` in the work directory and in the stage. Raises
+    """Descriptors of the directory of `name` in the work directory and in the inbox. Raises
     OSError."""
-    present = _look(home, name[:-1])
+    present = look_in(home, name[:-1])
     try:
         staged = openat2(tree, relative(name[:-1]), os.O_PATH | os.O_DIRECTORY, NO_LINKS)
         try:
@@ -330,20 +242,3 @@ def _parents(home: int, tree: int, name: Name) -> Iterator[tuple[int, int]]:
             os.close(staged)
     finally:
         os.close(present)
-
-
-def _look(home: int, name: Name) -> int:
-    return openat2(home, relative(name), os.O_PATH | os.O_DIRECTORY, NO_LINKS | RESOLVE_NO_XDEV)
-
-
-def _refusal(error: OSError, name: Name, home: int, source: str) -> Refused:
-    """The refusal of a step, from the kernel's error. Raises `error` for our own faults."""
-    where = shown(absolute(name))
-    if error.errno in (errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
-        return ChangedMeanwhile(
-            f"{where}: a program has changed it meanwhile, or a part of its path; "
-            f"send the {source} again"
-        )
-    if error.errno == errno.EXDEV:
-        return Invalid(f"{where} {MOUNTED}")
-    return refused(error, name, home)

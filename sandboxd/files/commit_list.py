@@ -1,6 +1,6 @@
 """The steps of a commit, and their list on the disk.
 
-The list is a file in the stage, for the helper after one that was killed (commit.py). It has a
+The list is a file in the inbox, for the helper after one that was killed (commit.py). It has a
 line of JSON for each step, since there may be a million, and a last line that tells a whole list
 from one whose writer was killed.
 """
@@ -16,7 +16,7 @@ from .beneath import refused
 from .paths import Name
 
 UNDO, REDO = "undo", "redo"
-"""The list of the steps in the stage: before and after the last move."""
+"""The list of the steps in the inbox: before and after the last move."""
 
 _END = b"end\n"
 """The last line of a whole list."""
@@ -57,11 +57,11 @@ class CommitPlan:
     directories: list[DirectoryState] = field(default_factory=list)
 
 
-def write_list(stage: int, plan: CommitPlan) -> None:
+def write_list(inbox: int, plan: CommitPlan) -> None:
     """Write the list: a line of JSON for each step, since there may be a million."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with open(os.open(UNDO, flags, 0o600, dir_fd=stage), "wb") as file:
+        with open(os.open(UNDO, flags, 0o600, dir_fd=inbox), "wb") as file:
             for move in plan.moves:
                 file.write(_line(move.kind, move.name, move.inode))
             for item in plan.directories:
@@ -69,7 +69,7 @@ def write_list(stage: int, plan: CommitPlan) -> None:
                 file.write(_line("directory", item.name, item.inode, *state))
             file.write(_END)
     except OSError as error:
-        raise refused(error, (), stage) from None
+        raise refused(error, (), inbox) from None
 
 
 def _line(*values: str | int | Name | None) -> bytes:

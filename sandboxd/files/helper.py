@@ -6,8 +6,8 @@ serves the request that comes over its socket (wire/file_calls.py), and ends. Th
 four descriptors and opens files below them only:
 
     home     the work directory, which programs of the session may change meanwhile
-    stage    an empty directory of the same mount that programs cannot see, for new files
-    uploads  for virtual folders: as stage, and it stays from one request to the next
+    inbox    an empty directory of the same mount that programs cannot see, below stage/
+    uploads  for virtual folders: as the inbox, and it stays from one request to the next
     tmp      for sessions: the directory that programs see as /tmp
 
 The helper of a virtual folder sees that folder alone; its "/home/work" is the folder.
@@ -34,7 +34,7 @@ from .upload import receive_files
 def serve(
     sock: socket.socket,
     home: int,
-    stage: int,
+    inbox: int,
     uploads: int | None = None,
     tmp: int | None = None,
 ) -> None:
@@ -46,12 +46,12 @@ def serve(
     api = ApiConnection(sock)
     try:
         request = api.receive()
-        if request is None or _dispatch_change(api, home, stage, uploads, request):
+        if request is None or _dispatch_change(api, home, inbox, uploads, request):
             return
         if request == {"op": "checkpoint"} and tmp is not None:
-            serve_checkpoint(api, {"work": home, "tmp": tmp}, stage)
+            serve_checkpoint(api, {"work": home, "tmp": tmp}, inbox)
             return
-        _dispatch(api, home, stage, request)
+        _dispatch(api, home, inbox, request)
     except ConnectionError:
         pass  # the api has closed its end, so there is no receiver of an answer
     except (SandboxdError, OSError) as error:
@@ -62,7 +62,7 @@ def serve(
 def _dispatch_change(
     api: ApiConnection,
     home: int,
-    stage: int,
+    inbox: int,
     uploads: int | None,
     request: dict[str, Any] | bytes,
 ) -> bool:
@@ -75,7 +75,7 @@ def _dispatch_change(
         case {"op": "move", "path": str(path), "to": str(to)}:
             move(api, home, path, to)
         case {"op": "remove", "paths": list(paths), "recursive": bool(recursive)}:
-            remove(api, home, stage, _texts(paths), recursive)
+            remove(api, home, inbox, _texts(paths), recursive)
         case {
             "op": "begin",
             "upload": str(id),
@@ -83,11 +83,11 @@ def _dispatch_change(
             "size": int(size),
             "keep": list(keep),
         } if uploads is not None:
-            begin(api, ResumableUpload(home, stage, uploads, id, name, size), _texts(keep))
+            begin(api, ResumableUpload(home, inbox, uploads, id, name, size), _texts(keep))
         case {"op": "append", "upload": str(id), "file": str(name), "size": int(size)} if (
             uploads is not None
         ):
-            append(api, ResumableUpload(home, stage, uploads, id, name, size))
+            append(api, ResumableUpload(home, inbox, uploads, id, name, size))
         case _:
             return False
     return True
@@ -99,13 +99,13 @@ def _texts(values: list[Any]) -> list[str]:
     return values
 
 
-def _dispatch(api: ApiConnection, home: int, stage: int, request: dict[str, Any] | bytes) -> None:
+def _dispatch(api: ApiConnection, home: int, inbox: int, request: dict[str, Any] | bytes) -> None:
     """Serve a request on a session's files or a folder. Raises Refused, OSError."""
     match request:
         case {"op": "upload"}:
-            receive_files(api, home, stage)
+            receive_files(api, home, inbox)
         case {"op": "unpack", "path": str(path)}:
-            receive_archive(api, home, stage, path)
+            receive_archive(api, home, inbox, path)
         case {"op": "pack", "path": str(path), "match": list(match)}:
             send_archive(api, home, path, _texts(match))
         case {"op": "list", "path": str(path), "form": "items"}:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from ..errors import Invalid, NotFound, Refused
 from .api_connection import ApiConnection
 from .beneath import look, refused
-from .commit import DIRECTORY_MODE
+from .commit_plan import DIRECTORY_MODE
 from .paths import Name, absolute, inside, naming_file, shown
 from .removal import empty, move_directory
 from .sync import sync_file_system
@@ -102,7 +102,7 @@ def _move(home: int, name: Name, target: Name) -> None:
         raise _refused(error, name, home) from None
 
 
-def remove(api: ApiConnection, home: int, stage: int, names: list[str], recursive: bool) -> None:
+def remove(api: ApiConnection, home: int, inbox: int, names: list[str], recursive: bool) -> None:
     """Answer a remove request: all of `names`, or none. Raises Refused.
 
     Each name disappears by one rename. The removal of large trees comes after that.
@@ -114,11 +114,11 @@ def remove(api: ApiConnection, home: int, stage: int, names: list[str], recursiv
     with contextlib.ExitStack() as undo:
         for number, name in enumerate(tops):
             try:
-                _move_to_stage(home, stage, name, str(number), undo)
+                _move_to_inbox(home, inbox, name, str(number), undo)
             except OSError as error:
                 raise _refused(error, name, home) from None
         undo.pop_all()
-    empty(stage)
+    empty(inbox)
     sync_file_system(home)
     api.answer({"ok": True})
 
@@ -142,19 +142,19 @@ def _check_removable(home: int, name: Name, recursive: bool) -> None:
         os.close(fd)
 
 
-def _move_to_stage(home: int, stage: int, name: Name, to: str, undo: contextlib.ExitStack) -> None:
-    """Move `name` to the stage, and put the reverse on `undo`. Raises OSError."""
+def _move_to_inbox(home: int, inbox: int, name: Name, to: str, undo: contextlib.ExitStack) -> None:
+    """Move `name` to the inbox, and put the reverse on `undo`. Raises OSError."""
     with _parent(home, name) as parent:
         if stat.S_ISDIR(os.lstat(name[-1], dir_fd=parent).st_mode):
-            move_directory(name[-1], parent, to, stage)
+            move_directory(name[-1], parent, to, inbox)
         else:
-            os.rename(name[-1], to, src_dir_fd=parent, dst_dir_fd=stage)
-    undo.callback(_move_back, home, stage, name, to)
+            os.rename(name[-1], to, src_dir_fd=parent, dst_dir_fd=inbox)
+    undo.callback(_move_back, home, inbox, name, to)
 
 
-def _move_back(home: int, stage: int, name: Name, to: str) -> None:
+def _move_back(home: int, inbox: int, name: Name, to: str) -> None:
     with contextlib.suppress(OSError), _parent(home, name) as parent:  # the parent may be gone
-        os.rename(to, name[-1], src_dir_fd=stage, dst_dir_fd=parent)
+        os.rename(to, name[-1], src_dir_fd=inbox, dst_dir_fd=parent)
 
 
 def _is_directory(home: int, name: Name) -> bool:

@@ -42,7 +42,7 @@ NO_UPLOAD = "the upload is finished or was given up"
 class ResumableUpload:
     """An upload to a folder.
 
-    home, stage  the files of the folder, and the stage of the helper
+    home, inbox  the files of the folder, and the inbox of the helper
     uploads      the directory of unfinished uploads
     id           the upload's id, of 32 hexadecimal digits, and the name of its data in `uploads`
     name         the file, as the client names it
@@ -50,7 +50,7 @@ class ResumableUpload:
     """
 
     home: int
-    stage: int
+    inbox: int
     uploads: int
     id: str
     name: str
@@ -72,12 +72,12 @@ class ResumableUpload:
     def finish(self) -> None:
         """Move the complete file to its place. Raises Refused; the upload then stays."""
         try:
-            os.link(self.id, self.id, src_dir_fd=self.uploads, dst_dir_fd=self.stage)
-            commit_files(self.home, self.stage, {self.file: self.id})
+            os.link(self.id, self.id, src_dir_fd=self.uploads, dst_dir_fd=self.inbox)
+            commit_files(self.home, self.inbox, {self.file: self.id})
         except OSError as error:
             raise refused(error, self.file, self.uploads) from None
         finally:
-            empty(self.stage)
+            empty(self.inbox)
         os.unlink(self.id, dir_fd=self.uploads)
         sync_file_system(self.home)
 

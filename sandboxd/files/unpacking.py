@@ -1,6 +1,6 @@
 """The unpacking of an archive into the work directory: all of it, or nothing.
 
-The members are made in `stage`, which programs cannot see, as a tree below "tree". Only when the
+The members are made in `inbox`, which programs cannot see, as a tree below "tree". Only when the
 archive has ended and every name has been checked does commit.py put that tree into place. Room
 for the old and the new files is therefore needed at the same time.
 
@@ -22,7 +22,8 @@ from ..wire.file_calls import FileWireError
 from .api_connection import ApiConnection
 from .archive import ENTRIES_MAX
 from .beneath import expect_own_home, refused
-from .commit import STAGED, StagedTree, commit
+from .commit import commit
+from .commit_plan import STAGED, StagedTree
 from .incoming_archive import IncomingArchive, SenderGone, bytes_max
 from .links import NO_LINKS, LinkRule, real_place
 from .paths import DEPTH_MAX, NAME_MAX, Name, absolute, inside, relative, shown
@@ -39,18 +40,18 @@ _NO_SOURCE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -> None:
+def receive_archive(api: ApiConnection, home: int, inbox: int, directory: str) -> None:
     """Answer an unpack request: the members of the tar go below `directory`.
 
     Raises Refused, FileWireError or OSError for the first error; nothing is changed then.
     """
     incoming = IncomingArchive(api, bytes_max(home))
     try:
-        with contextlib.closing(_Unpacking(home, stage, directory)) as unpacking:
-            expect_own_home(home, stage)
+        with contextlib.closing(_Unpacking(home, inbox, directory)) as unpacking:
+            expect_own_home(home, inbox)
             unpacking.receive(TarReader(incoming.read))
             incoming.finish()
-            commit(home, stage, unpacking.tree())
+            commit(home, inbox, unpacking.tree())
             counts = unpacking.counts()
     except (SenderGone, ConnectionError):
         return
@@ -58,32 +59,32 @@ def receive_archive(api: ApiConnection, home: int, stage: int, directory: str) -
         api.hang_up()
         raise
     finally:
-        empty(stage)
+        empty(inbox)
     sync_file_system(home)
     api.answer({"ok": True, **counts})
 
 
 class _Unpacking:
-    """The members of one archive, on their way into the stage."""
+    """The members of one archive, on their way into the inbox."""
 
-    def __init__(self, home: int, stage: int, directory: str) -> None:
+    def __init__(self, home: int, inbox: int, directory: str) -> None:
         self._home = home
         top = real_place(home, inside(directory))
         if top is None:
             raise OutsideHome(f"{shown(directory)} leads out of {HOME}")
         self._top = top
         try:
-            os.mkdir(STAGED, 0o700, dir_fd=stage)
+            os.mkdir(STAGED, 0o700, dir_fd=inbox)
         except OSError as error:
             raise _refusal(error, top, home) from None
-        self._tree = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+        self._tree = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=inbox)
         self._directories: dict[Name, tuple[int, int] | None] = {}
         self._links: dict[Name, str] = {}
         self._entries = self._names = self._files = self._bytes = 0
         self._parent: tuple[Name, int] | None = None
 
     def receive(self, reader: TarReader) -> None:
-        """Make every member in the stage. Raises Refused, OSError."""
+        """Make every member in the inbox. Raises Refused, OSError."""
         try:
             self._make_directories(self._top)
         except OSError as error:
@@ -106,7 +107,7 @@ class _Unpacking:
         self._check_links()
 
     def tree(self) -> StagedTree:
-        """The tree in the stage, valid until `close`."""
+        """The tree in the inbox, valid until `close`."""
         return StagedTree(self._tree, self._directories)
 
     def close(self) -> None:
@@ -150,7 +151,7 @@ class _Unpacking:
         return place
 
     def _make(self, member: TarMember, name: Name, content: Callable[[int], bytes]) -> None:
-        """Make one member in the stage. Raises Refused, OSError."""
+        """Make one member in the inbox. Raises Refused, OSError."""
         if member.kind == "directory":
             self._make_directories(name, member)
             self._directories[name] = member.mode, _time(member)
@@ -260,7 +261,7 @@ class _Unpacking:
         )
 
     def _open_parent(self, name: Name, member: TarMember | None) -> int:
-        """A descriptor of the directory `name` of the stage, valid until the next call."""
+        """A descriptor of the directory `name` of the inbox, valid until the next call."""
         if self._parent is None or self._parent[0] != name:
             if name not in self._directories and name:
                 self._make_directories(name, member)
@@ -269,7 +270,7 @@ class _Unpacking:
         return self._parent[1]
 
     def _open(self, name: Name) -> int:
-        """A descriptor of a directory of the stage, reached through no link. Raises OSError."""
+        """A descriptor of a directory of the inbox, reached through no link. Raises OSError."""
         return openat2(self._tree, relative(name), os.O_PATH | os.O_DIRECTORY, NO_LINKS)
 
     def _let_go(self) -> None:
@@ -309,7 +310,7 @@ def _two_kinds(name: str, kind: str, other: str) -> Invalid:
 
 
 def _refusal(error: OSError, name: Name, home: int) -> Refused:
-    """The refusal of a member that the stage did not take. Raises `error` for our own faults."""
+    """The refusal of a member that the inbox did not take. Raises `error` for our own faults."""
     refusal = refused(error, name, home)
     if isinstance(refusal, QuotaExceeded):
         return QuotaExceeded(f"{refusal}; an archive needs room for the old and the new files")

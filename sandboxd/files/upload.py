@@ -1,6 +1,6 @@
 """The uploads of one request: all its files, or none.
 
-Data goes to files in `stage`, which programs cannot see. Only the commit changes the work directory
+Data goes to files in `inbox`, which programs cannot see. Only the commit changes the work directory
 (uploaded_tree.py). After the first error the helper reads and drops the rest of the request, so
 that the sender never blocks, and answers with the error at the commit. When the sender goes away
 before the commit, the helper removes all files of the request.
@@ -23,22 +23,22 @@ MODES = (0o644, 0o755)
 """The modes that an uploaded file may have."""
 
 
-def receive_files(api: ApiConnection, home: int, stage: int) -> None:
+def receive_files(api: ApiConnection, home: int, inbox: int) -> None:
     """Answer an upload request. Raises Refused, FileWireError or OSError for the first error."""
-    inbox = _Inbox(stage)
+    received = _ReceivedFiles(inbox)
     try:
-        if not _receive(api, inbox):
+        if not _receive(api, received):
             return
-        expect_own_home(home, stage)
-        commit_files(home, stage, inbox.files)
+        expect_own_home(home, inbox)
+        commit_files(home, inbox, received.files)
         sync_file_system(home)
     finally:
-        inbox.close()
-        empty(stage)
+        received.close()
+        empty(inbox)
     api.answer({"ok": True})
 
 
-def _receive(api: ApiConnection, inbox: _Inbox) -> bool:
+def _receive(api: ApiConnection, received: _ReceivedFiles) -> bool:
     """Receive all packets up to the commit; False when the sender went away before it."""
     first_error: Exception | None = None
     while True:
@@ -52,27 +52,27 @@ def _receive(api: ApiConnection, inbox: _Inbox) -> bool:
         if packet == {"commit": True}:
             break
         if first_error is None:
-            first_error = _add_packet(inbox, packet)
+            first_error = _add_packet(received, packet)
     if first_error is not None:
         raise first_error
     return True
 
 
-def _add_packet(inbox: _Inbox, packet: object) -> Exception | None:
-    """Add `packet` to the inbox. Returns the error; None: there is none."""
+def _add_packet(received: _ReceivedFiles, packet: object) -> Exception | None:
+    """Add `packet` to the files. Returns the error; None: there is none."""
     try:
-        inbox.add(packet)
+        received.add(packet)
     except (FileWireError, Refused, OSError) as error:
         return error
     return None
 
 
-class _Inbox:
-    """The files of one request, in `stage` under the numbers 0, 1, 2 ..."""
+class _ReceivedFiles:
+    """The files of one request, in `inbox` under the numbers 0, 1, 2 ..."""
 
-    def __init__(self, stage: int) -> None:
+    def __init__(self, inbox: int) -> None:
         self.files: dict[Name, str] = {}
-        self._stage = stage
+        self._inbox = inbox
         self._count = 0
         self._writing: tuple[Name, int] | None = None
 
@@ -97,15 +97,15 @@ class _Inbox:
         number = str(self._count)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
-            fd = os.open(number, flags, 0o600, dir_fd=self._stage)
+            fd = os.open(number, flags, 0o600, dir_fd=self._inbox)
         except OSError as error:
-            raise refused(error, name, self._stage) from None
+            raise refused(error, name, self._inbox) from None
         self._writing = name, fd
         self._count += 1
         os.fchmod(fd, mode)  # os.open would apply the umask
         former = self.files.pop(name, None)
         if former is not None:
-            os.unlink(former, dir_fd=self._stage)
+            os.unlink(former, dir_fd=self._inbox)
         self.files[name] = number
 
     def _write(self, data: bytes, name: Name, fd: int) -> None:

@@ -1,4 +1,4 @@
-"""The files of an upload as a tree in the stage, ready for the commit.
+"""The files of an upload as a tree in the inbox, ready for the commit.
 
 All names are checked before anything is changed, against each other and against the work directory,
 so that a refusal has the words of an upload. A name may go through links that stay below
@@ -18,18 +18,16 @@ from ..errors import Invalid, OutsideHome, Refused
 from ..jail.syscalls import RESOLVE_NO_XDEV
 from ..model import HOME
 from .beneath import MOUNTED, look, refused, status_of
-from .commit import STAGED, ChangedMeanwhile, StagedTree, commit
+from .commit import commit
+from .commit_plan import STAGED, StagedTree
 from .links import real_place
 from .paths import Name, absolute, colliding, relative, shown
 
-TRIES = 3
-"""Commits that are tried when programs write to the same names at the same time."""
 
+def commit_files(home: int, inbox: int, files: dict[Name, str]) -> None:
+    """Move each file, a name in `inbox`, to its name below `home`: all of them, or none.
 
-def commit_files(home: int, stage: int, files: dict[Name, str]) -> None:
-    """Move each file, a name in `stage`, to its name below `home`: all of them, or none.
-
-    The caller empties the stage afterwards. Raises Refused and leaves the work directory as it was,
+    The caller empties the inbox afterwards. Raises Refused and leaves the work directory as it was,
     or OSError for a failure of the helper itself.
     """
     collision = colliding(files)
@@ -37,25 +35,20 @@ def commit_files(home: int, stage: int, files: dict[Name, str]) -> None:
         raise Invalid(f"{shown(absolute(collision))} would be a file and a directory")
     for name in files:
         _check(home, name)
-    with _staged_tree(home, stage, files) as tree:
-        for left in reversed(range(TRIES)):
-            try:
-                return commit(home, stage, tree)
-            except ChangedMeanwhile:
-                if not left:
-                    raise
+    with _staged_tree(home, inbox, files) as tree:
+        commit(home, inbox, tree)
 
 
 @contextlib.contextmanager
-def _staged_tree(home: int, stage: int, files: dict[Name, str]) -> Iterator[StagedTree]:
+def _staged_tree(home: int, inbox: int, files: dict[Name, str]) -> Iterator[StagedTree]:
     """The files, moved into a tree of the shape of /home/work. Raises Refused."""
     directories: dict[Name, tuple[int, int] | None] = {}
     name: Name = ()
     try:
-        os.mkdir(STAGED, 0o700, dir_fd=stage)
-        fd = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=stage)
+        os.mkdir(STAGED, 0o700, dir_fd=inbox)
+        fd = os.open(STAGED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=inbox)
     except OSError as error:
-        raise refused(error, name, stage) from None
+        raise refused(error, name, inbox) from None
     try:
         try:
             for name, staged in files.items():
@@ -64,9 +57,9 @@ def _staged_tree(home: int, stage: int, files: dict[Name, str]) -> Iterator[Stag
                     if real[:depth] not in directories:
                         os.mkdir(relative(real[:depth]), 0o700, dir_fd=fd)
                         directories[real[:depth]] = None
-                os.rename(staged, relative(real), src_dir_fd=stage, dst_dir_fd=fd)
+                os.rename(staged, relative(real), src_dir_fd=inbox, dst_dir_fd=fd)
         except OSError as error:
-            raise _refused(error, name, stage) from None
+            raise _refused(error, name, inbox) from None
         yield StagedTree(fd, directories, "files")
     finally:
         os.close(fd)

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from sandboxd.files import commit
-from sandboxd.files.commit import STAGED, StagedTree, recover
+from sandboxd.files.commit import recover
 from sandboxd.files.commit_list import REDO, UNDO, Move
+from sandboxd.files.commit_plan import STAGED, StagedTree, plan_commit
 from sandboxd.files.removal import empty
 
 from .scratch import Scratch, become
@@ -91,7 +92,7 @@ class ReadyTree:
 
     def moves(self) -> list[Move]:
         with self.descriptors() as (home, _, tree):
-            return commit._plan(home, tree).moves
+            return plan_commit(home, tree).moves
 
     def in_child(self, act: Callable[[int, int, StagedTree], None]) -> int:
         """The exit status of `act` in a process of the session's user; negative: a signal."""

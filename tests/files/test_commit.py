@@ -16,8 +16,8 @@ import pytest
 
 from sandboxd.errors import NoSpace
 from sandboxd.files import commit, uploaded_tree
-from sandboxd.files.commit import StagedTree
 from sandboxd.files.commit_list import REDO, UNDO
+from sandboxd.files.commit_plan import STAGED, StagedTree
 
 from .ready_tree import ReadyTree, before_move, is_unfinished, kill_at, next_helper
 from .test_upload import NOBODY
@@ -87,7 +87,7 @@ def test_kill_at_any_call_leaves_all_files_of_an_upload_or_none(tmp_path: Path) 
         root = tmp_path / str(call)
         root.mkdir()
         ready = ReadyTree(root)
-        shutil.rmtree(ready.scratch.stage / commit.STAGED)
+        shutil.rmtree(ready.scratch.stage / STAGED)
         for name in files.values():
             (ready.scratch.stage / name).write_text(f"new {name}")
             os.chown(ready.scratch.stage / name, NOBODY, NOBODY)

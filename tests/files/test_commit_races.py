@@ -13,8 +13,8 @@ import pytest
 
 from sandboxd.errors import Invalid, Refused
 from sandboxd.files import commit, uploaded_tree
-from sandboxd.files.commit import StagedTree
 from sandboxd.files.commit_list import Move
+from sandboxd.files.commit_plan import STAGED, StagedTree
 
 from .ready_tree import ReadyTree, before_move, is_unfinished
 from .trees import identities
@@ -189,12 +189,12 @@ def test_taken_back_directory_that_became_a_link_leaves_its_target_alone(
     assert identities(outside) == before
 
 
-@pytest.mark.parametrize(("rounds", "is_taken"), [(1, True), (uploaded_tree.TRIES, False)])
+@pytest.mark.parametrize(("rounds", "is_taken"), [(1, True), (commit.TRIES, False)])
 def test_file_that_a_program_makes_and_removes_is_uploaded_at_the_next_try(
     ready: ReadyTree, monkeypatch: pytest.MonkeyPatch, rounds: int, is_taken: bool
 ) -> None:
     """Each try plans for what is there then, and the program changes that before the move."""
-    shutil.rmtree(ready.scratch.stage / commit.STAGED)
+    shutil.rmtree(ready.scratch.stage / STAGED)
     target, original, left = ready.scratch.home / "x", commit._do, iter(range(rounds))
 
     def do(home: int, tree: int, move: Move) -> None:

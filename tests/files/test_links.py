@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from sandboxd.errors import Invalid
-from sandboxd.files import beneath, commit, links
+from sandboxd.files import beneath, commit, commit_plan, links
 from sandboxd.files.links import LinkRule, real_place
 from sandboxd.jail import syscalls
 from sandboxd.model import HOME
@@ -242,5 +242,6 @@ def test_control_archive_into_a_flipping_directory_escapes(
     def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
         return os.open(path, flags, dir_fd=directory)
 
-    monkeypatch.setattr(commit, "openat2", openat2)
+    for module in (commit, commit_plan):
+        monkeypatch.setattr(module, "openat2", openat2)
     assert archive_escapes(scratch, PATIENCE_S)

@@ -3,7 +3,7 @@
     STATE/folders/UUID/image     an ext4 image (images.py); its size is the folder's quota
     STATE/folders/UUID/mount/    where it is mounted, in the warden's mount namespace
 
-In an image:   work/   the files           stage/   a place for each file call that is under way
+In an image:   work/   the files           stage/   the inboxes of file helpers
                uploads/   uploads that come in several requests
 
 All files in an image belong to FOLDER_UID, which no account has. A session's programs see work/

@@ -4,7 +4,7 @@ The kind "image" is an ext4 image (images.py); a session that fills it fills not
 image of each size is made once and copied, which is cheaper than mkfs. The kind "tmpfs" is for
 hosts without loop devices.
 
-In a scratch:   work/   /home/work         tmp/   /tmp         stage/   uploads on their way
+In a scratch:   work/   /home/work         tmp/   /tmp         stage/   the inboxes of file helpers
 
 Scratches are mounted in the warden's own mount namespace; the host's mount table does not change.
 """
