@@ -29,13 +29,14 @@ def each_case(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[T
             for row in rows:
                 try:
                     test(**fixtures, **row)
-                except BaseException as error:
+                except BaseException as error:  # a failure of any kind; raised again
                     error.add_note(f"the case: {row!r}")
                     raise
 
         signature = inspect.signature(test)
         rest = [one for one in signature.parameters.values() if one.name not in keys]
-        loop.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
+        # inspect and pytest look for it; mypy does not know it
+        vars(loop)["__signature__"] = signature.replace(parameters=rest)
         return loop
 
     return decorate

@@ -1,5 +1,4 @@
-"""Admission: reservations that are never lost; runs and sessions that wait or are refused, over
-HTTP."""
+"""Admission: reservations that are never lost; runs and sessions that wait or are refused."""
 
 from __future__ import annotations
 
