@@ -1,7 +1,7 @@
 """The effort of the tests with random input: the examples that each of them tries.
 
-The environment variable FUZZ sets it. 400 is the effort of the whole suite; scripts/check takes
-less, scripts/fuzz more.
+The environment variable FUZZ sets it. The numbers of examples in the tests are those of 400, the
+effort of scripts/test-world; scripts/check and scripts/test take less, scripts/fuzz more.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ FUZZ = int(os.environ.get("FUZZ", "400"))
 
 
 def examples(count: int) -> int:
-    """`count` at the effort of the whole suite, and in proportion to FUZZ otherwise."""
+    """`count` at the effort 400, and in proportion to FUZZ otherwise."""
     return max(3, count * FUZZ // 400)

@@ -47,6 +47,13 @@ def test_tests_of_a_protection_exist(protection: Protection) -> None:
 
 
 @every_protection
+def test_tests_of_a_protection_are_in_every_run_of_the_suite(protection: Protection) -> None:
+    for test in protection.tests:
+        text = (ROOT / test.partition("::")[0]).read_text()
+        assert "mark.world" not in text and "marked(" not in text, test
+
+
+@every_protection
 def test_attacks_of_a_protection_exist_and_one_of_them_succeeds_without_it(
     protection: Protection,
 ) -> None:

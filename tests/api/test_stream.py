@@ -132,12 +132,14 @@ def test_new_files_of_the_output_directory_are_in_the_last_frame(
 def test_a_client_without_a_run_id_gets_a_frame_at_the_end_of_the_daemon(
     own_server: Server,
 ) -> None:
-    session = own_server.client.post("/session", json={"image": "c"}).json()["sessionId"]
+    http = own_server.client
+    session = http.post("/session", json={"image": "c"}).json()["sessionId"]
     first = {"mode": "batch", "runId": "mine", "options": {"exec": "out x\nsleep 1"}}
     with open_stream(own_server, session) as unnamed, open_stream(own_server, session) as named:
-        begin(unnamed, exec="out x\nsleep 5")
+        begin(unnamed, exec="out x\nsleep 60")
         assert "x\n" in stdout(*[json.loads(unnamed.recv(timeout=PATIENCE_S)) for _ in range(3)])
         named.send(json.dumps(first))
+        until(lambda: http.get(f"/session/{session}").json()["sandbox"]["runs"]["queued"] == 1)
         assert own_server.stop() == 0
         last = [rest(websocket) for websocket in (unnamed, named)]
     assert [code for _, code in last] == [1012, 1012]

@@ -7,6 +7,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from scripts.benchmark.rows import GOALS
 
 from ..waiting import until
@@ -25,6 +27,7 @@ def bench(*arguments: str) -> tuple[int, int, str, str]:
         return process.pid, process.returncode, output, errors
 
 
+@pytest.mark.world
 def test_bench_measures_every_goal_of_its_groups_and_leaves_nothing() -> None:
     before = leaks()
     pid, status, output, errors = bench("latency", "--quick", "--json", "-n", "2")

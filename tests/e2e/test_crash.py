@@ -202,13 +202,13 @@ def test_batch_command_is_seen_through_to_its_result(daemon: Daemon) -> None:
     daemon.end("both")
     daemon.start()
     with daemon.client() as http:
-        deadline = time.monotonic() + 20
-        node = {"result": "UNDEFINED"}
-        while node["result"] == "UNDEFINED" and time.monotonic() < deadline:
-            time.sleep(0.2)
+
+        def result() -> dict[str, Any] | None:
             answer = http.post("/admin/gql", json={"query": query, "variables": {"id": id}})
-            node = answer.json()["data"]["compute_session"]
-        assert node == {"result": "FAILURE", "status_info": None}
+            node: dict[str, Any] = answer.json()["data"]["compute_session"]
+            return None if node["result"] == "UNDEFINED" else node
+
+        assert until(result) == {"result": "FAILURE", "status_info": None}
         http.delete("/session/batch")
 
 

@@ -17,6 +17,8 @@ from .test_holders import program, started
 
 CONFIG = "[admission.owner]\nsessions = 2\n"
 
+pytestmark = pytest.mark.usefixtures("lasting")  # the next test needs the places
+
 
 def sandboxd(
     daemon: Daemon, *args: str, stdin: str = "", cwd: Path | None = None, **variables: str

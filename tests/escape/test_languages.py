@@ -17,7 +17,7 @@ from sandboxd.config.settings import Config
 from sandboxd.runtimes import load
 
 from ..needs import elsewhere
-from ..runtimes.installed import marked, not_available
+from ..runtimes.installed import not_available
 from ..sandbox import BareWarden, Sandbox, lease
 
 PROGRAMS = Path(__file__).parent.parent / "runtimes" / "programs"
@@ -32,8 +32,8 @@ def test_every_built_in_runtime_has_a_program_of_several_files() -> None:
         assert len([*PROGRAMS.joinpath(name).rglob("*.*")]) > 1, name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", marked(NAMES))
+@pytest.mark.world
+@pytest.mark.parametrize("name", NAMES)
 def test_program_of_several_files_is_built_and_runs(warden: BareWarden, name: str) -> None:
     if not AVAILABLE[name].available:
         not_available(name, AVAILABLE[name].reason)

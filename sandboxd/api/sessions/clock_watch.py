@@ -23,6 +23,9 @@ JUMP_S = 2.0
 """Smaller jumps are ignored: they end no session, and the kernel slews the clock by less in a
 second."""
 
+APART_S = 0.1
+"""Two looks at the clocks are of one moment if no more time is between them."""
+
 NOTED_S = 60.0
 
 
@@ -31,7 +34,7 @@ class ClockWatch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._last = _clocks()
+        self._last = clocks()
         self._noted = 0.0
 
     @property
@@ -56,7 +59,7 @@ class ClockWatch:
 
     async def look(self, sessions: SessionRegistry) -> None:
         """Look at the clock; called again and again, before anything is judged by a date."""
-        (wall, running), self._last = self._last, _clocks()
+        (wall, running), self._last = self._last, clocks()
         passed = self._last[1] - running
         by = self._last[0] - wall - passed
         if abs(by) >= JUMP_S:
@@ -70,6 +73,17 @@ class ClockWatch:
                 await self._database.run(table.note, self._last[0])
 
 
-def _clocks() -> tuple[float, float]:
-    """The host's date, in seconds since 1970, and the seconds that it has been running."""
-    return time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+def clocks() -> tuple[float, float]:
+    """The host's date, in seconds since 1970, and the seconds that it has been running.
+
+    Both are of one moment: a process that is stopped between the two looks, or waits for a busy
+    machine, would take the time until it goes on for a setting of the clock.
+    """
+    while True:
+        before, date, running = _running(), time.time(), _running()
+        if running - before < APART_S:
+            return date, running
+
+
+def _running() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -10,6 +10,8 @@ import pytest
 from ..daemon import Daemon
 from .conftest import Client, client_of
 
+pytestmark = pytest.mark.world  # each command takes a second of CPU
+
 
 @pytest.fixture(scope="module")
 def folder(client: Client) -> str:

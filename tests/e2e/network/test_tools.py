@@ -119,6 +119,7 @@ def publish(source: Path, bare: Path) -> None:
     subprocess.run(["git", "update-server-info"], cwd=bare, check=True)
 
 
+@pytest.mark.world
 @pytest.mark.needs("go")
 def test_go_downloads_a_module(http: httpx.Client, network: World) -> None:
     base = network.www / "goproxy/parcel.example/parcel/@v"
@@ -140,6 +141,7 @@ def test_go_downloads_a_module(http: httpx.Client, network: World) -> None:
     assert "from the module" in out
 
 
+@pytest.mark.world
 @pytest.mark.needs("cargo")
 def test_cargo_builds_with_a_crate_of_a_registry(http: httpx.Client, network: World) -> None:
     data = io.BytesIO()
@@ -211,6 +213,7 @@ def test_apt_downloads_a_package(http: httpx.Client, network: World) -> None:
         assert "parcel_1.0_all.deb" in go(http, network, command, "shell")
 
 
+@pytest.mark.world
 @pytest.mark.needs("mvn", "keytool")
 def test_maven_asks_the_proxy(http: httpx.Client, network: World) -> None:
     """A repository of the suite's own over HTTP: Maven needs no key store for it."""
@@ -234,6 +237,7 @@ def test_maven_asks_the_proxy(http: httpx.Client, network: World) -> None:
     assert out.endswith("valid\n")
 
 
+@pytest.mark.world
 @pytest.mark.needs("java")
 def test_gradle_asks_the_proxy(http: httpx.Client, network: World) -> None:
     if not somewhere("gradle"):
