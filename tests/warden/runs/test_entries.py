@@ -130,7 +130,7 @@ def test_loop_looks_at_no_warm_jail_before_one_has_to_go(
         looked.append(entry)
         return 0.0
 
-    monkeypatch.setattr(Entries, "_rests_until", due_now)
+    monkeypatch.setattr(Entries, "_warm_until", due_now)
     runs.entries.maintain()
     assert runs.entries.due_in() is not None and not looked
     runs.entries._warm_due = 0.0
