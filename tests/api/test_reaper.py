@@ -234,7 +234,7 @@ def sessions_of_one(
         return lifecycle.end(row(idle_s=idle_s), 1000.0, False, SessionsConfig(), unheld_at)
 
     session = SimpleNamespace(
-        closed=True, pending=None, busy=busy, warned=False, end=end,
+        closed=True, pending=None, busy=busy, warned=False, due_end=end,
         runs=SimpleNamespace(expires_at=math.inf),
     )  # fmt: skip
 
