@@ -16,7 +16,8 @@ import os
 from collections.abc import Sequence
 
 from . import seccomp
-from .profile import ALLOWED, CONDITIONS, REFUSED, Condition, Profile, names
+from .condition import Condition
+from .profile import ALLOWED, CONDITIONS, REFUSED, Profile, names
 
 _CLONE_THREAD = 0x00010000
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from ..errors import ConfigError
 from . import uncounted_memory
+from .condition import ALL_BITS, Condition, bounded, only
 
 ALLOWED: dict[str, str] = {
     # Their own processes: start, end, wait for and schedule them. Of others the uid decides.
@@ -40,7 +41,7 @@ ALLOWED: dict[str, str] = {
     "memory": """
         brk mmap munmap mremap mprotect madvise mincore msync mlock mlock2 munlock mlockall
         munlockall memfd_create pkey_alloc pkey_free pkey_mprotect remap_file_pages
-        set_mempolicy get_mempolicy mbind map_shadow_stack mseal
+        set_mempolicy get_mempolicy map_shadow_stack mseal
     """,
     # Read clocks and wait; setting them is in REFUSED.
     "time": """
@@ -116,7 +117,9 @@ REFUSED: dict[str, str] = {
 """Group -> names: answered EPERM, and counted. io_uring, clone3 and io_setup are in no list, so
 they are ENOSYS: io_uring is a second door for calls that no filter sees, and the flags of clone3
 lie in memory, which a filter cannot read; libc falls back to clone. Contexts of io_setup(2) are
-counted for the whole host (fs.aio-max-nr): one program could take them all from its databases."""
+counted for the whole host (fs.aio-max-nr): one program could take them all from its databases.
+mbind(2) is ENOSYS, as where a kernel has no NUMA: the policies of a file in memory stay with it,
+400 bytes of each part, which no cgroup counts; 60,000 had 20 MB."""
 
 IGNORED: dict[str, str] = {
     # sync(2) writes back the files of everybody on the host. fsync and syncfs do it for one's own.
@@ -134,33 +137,6 @@ ENTRY = (
     "getresuid", "getrlimit", "prlimit64",
 )  # fmt: skip
 """Allowed calls of the entry into the jail, behind the filter. No runtime can refuse them."""
-
-
-ALL_BITS = 0xFFFFFFFF
-"""The mask of a condition that compares all that the kernel looks at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """An allowed `call` is answered `errno` when argument `index`, under `mask`, is one of
-    `values`; with `inverted`, when the argument is none of them.
-
-    EPERM means refused, and counted like the calls above. Other errors are everyday answers of the
-    kernel, which programs expect and survive. `where`, an index and a value: the condition holds
-    only where this argument too has this value, under `where_mask`; the filter compares both in one
-    rule. With `bounded`, a name of `shim/bounded_calls.py`, the shim decides: a run may do so many
-    of these calls.
-    """
-
-    call: str
-    index: int
-    mask: int
-    values: tuple[int, ...]
-    errno: int
-    where: tuple[int, int] | None = None
-    inverted: bool = False
-    where_mask: int = ALL_BITS
-    bounded: str = ""
 
 
 _NAMESPACES = {
@@ -200,39 +176,21 @@ _SOCKET_FILTERS = {
     "SO_ATTACH_REUSEPORT_EBPF": 52,
 }  # fmt: skip
 _UNKNOWN = (*_SOCKET_FILTERS.values(), *uncounted_memory.ERROR_QUEUE.values())
+_LARGE = uncounted_memory.LARGE_ATTRIBUTE
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _SECCOMP_SET_MODE_FILTER = 22, 2, 1
 
 
-def _only(
-    call: str,
-    index: int,
-    values: Iterable[int],
-    errno: int,
-    mask: int = ALL_BITS,
-    where: tuple[int, int] | None = None,
-) -> Condition:
-    """The argument `index` is one of `values`; all others are answered `errno`."""
-    return Condition(call, index, mask, tuple(values), errno, where, inverted=True)
-
-
-def _bounded(
-    call: str, index: int, values: Iterable[int], bounded: str, where: tuple[int, int] | None = None
-) -> Condition:
-    """A run may do so many of the calls whose argument `index` is one of `values`."""
-    return Condition(call, index, ALL_BITS, tuple(values), errno.EPERM, where, bounded=bounded)
-
-
 CONDITIONS: tuple[Condition, ...] = (
-    _only("clone", 0, (0,), errno.EPERM, sum(_NAMESPACES.values())),
+    only("clone", 0, (0,), errno.EPERM, sum(_NAMESPACES.values())),
     Condition("ioctl", 1, ALL_BITS, tuple((_TERMINAL | _MODULES).values()), errno.EPERM),
-    _only("socket", 0, (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK), errno.EAFNOSUPPORT),
-    _only("socket", 1, _SOCKET_TYPES.values(), errno.EPROTONOSUPPORT, _TYPE),
-    _only("socket", 2, _PROTOCOLS.values(), errno.EPROTONOSUPPORT),
+    only("socket", 0, (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK), errno.EAFNOSUPPORT),
+    only("socket", 1, _SOCKET_TYPES.values(), errno.EPROTONOSUPPORT, _TYPE),
+    only("socket", 2, _PROTOCOLS.values(), errno.EPROTONOSUPPORT),
     # Programs list their interfaces over rtnetlink. It changes nothing without CAP_NET_ADMIN. Some
     # other netlink protocols have numbers of _PROTOCOLS, and programs must not use them.
-    _only("socket", 2, (_NETLINK_ROUTE,), errno.EPROTONOSUPPORT, where=(0, _AF_NETLINK)),
+    only("socket", 2, (_NETLINK_ROUTE,), errno.EPROTONOSUPPORT, where=(0, _AF_NETLINK)),
     # The kernel makes pairs of AF_UNIX alone, but looks for the protocol of others first.
-    _only("socketpair", 0, (_AF_UNIX,), errno.EAFNOSUPPORT),
+    only("socketpair", 0, (_AF_UNIX,), errno.EAFNOSUPPORT),
     *(
         Condition(call, index, ALL_BITS, (_INIT,), errno.EPERM)
         for call, index in _OF_A_PROCESS.items()
@@ -254,12 +212,24 @@ CONDITIONS: tuple[Condition, ...] = (
         for level, options in levels.items()
     ),
     *(
-        _bounded("setsockopt", 2, options.values(), uncounted_memory.MULTICAST, where=(1, level))
+        bounded("setsockopt", 2, options.values(), uncounted_memory.MULTICAST, where=(1, level))
         for level, options in uncounted_memory.JOINS.items()
     ),
     # The answers that wait in such a socket, 208 KiB of them, are in no cgroup.
-    _bounded("socket", 0, (_AF_NETLINK,), uncounted_memory.NETLINK),
-    _bounded("fcntl", 1, uncounted_memory.OFD_LOCKS, uncounted_memory.FILE_LOCK),
+    bounded("socket", 0, (_AF_NETLINK,), uncounted_memory.NETLINK),
+    bounded("fcntl", 1, uncounted_memory.OFD_LOCKS, uncounted_memory.FILE_LOCK),
+    *(
+        only(call, index, (0,), errno.EINVAL, ALL_BITS ^ uncounted_memory.WAIT_MAX)
+        for call, index in uncounted_memory.WAITS.items()
+    ),
+    *(
+        condition
+        for call, index in uncounted_memory.ATTRIBUTES.items()
+        for condition in (
+            only(call, index, (0,), errno.E2BIG, ALL_BITS ^ uncounted_memory.ATTRIBUTE_MAX),
+            bounded(call, index, (0x400, 0x800, 0xC00), _LARGE, mask=0xFFFFFC00),
+        )
+    ),
     Condition("seccomp", 0, ALL_BITS, (_SECCOMP_SET_MODE_FILTER,), errno.EINVAL),
     Condition(
         "prctl", 1, ALL_BITS, (_SECCOMP_MODE_FILTER,), errno.EINVAL, where=(0, _PR_SET_SECCOMP)

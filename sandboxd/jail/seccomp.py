@@ -39,7 +39,8 @@ from dataclasses import dataclass, replace
 from ..errors import StageError
 from ..host import procfs
 from . import syscalls
-from .profile import ALL_BITS, CONDITIONS, SET_ID, UNSEEN, Condition, Profile, profile
+from .condition import ALL_BITS, Condition
+from .profile import CONDITIONS, SET_ID, UNSEEN, Profile, profile
 from .stage import expect, stage
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h

@@ -42,6 +42,18 @@ OFD_LOCKS = (37, 38)
 """F_OFD_SETLK and F_OFD_SETLKW of fcntl(2): locks that belong to an open file. The kernel has about
 200 bytes of each lock. An open file that is only mapped or on its way through a socket is in no
 table of a process, so the count of locks (warden/runs/lock_count.py) would miss its locks."""
+WAITS = {"poll": 1, "ppoll": 1, "select": 0, "pselect6": 0}
+"""Call -> the argument with the number of descriptors that it waits for. While the call waits, the
+kernel has 72 bytes of each: 100 threads with 15,000 each had 90 MB. A higher number than WAIT_MAX
+is answered as if the limit of open files were lower; epoll(7) has no such table."""
+WAIT_MAX = 0x7FF
+ATTRIBUTES = {"setxattr": 3, "lsetxattr": 3, "fsetxattr": 3}
+"""Call -> the argument with the size of an extended attribute. The kernel has the access list of an
+open file in memory, up to 64 KiB: 400 files in memory had 20 MB. The file system of a session has
+no room for attributes above ATTRIBUTE_MAX. The shim carries out a bounded number of those above a
+quarter of it."""
+ATTRIBUTE_MAX = 0xFFF
+LARGE_ATTRIBUTE = "setxattr (1 KiB or more)"
 MULTICAST, NETLINK = "setsockopt (multicast)", "socket (netlink)"
 FILE_LOCK = "fcntl (F_OFD_SETLK)"
 """The names of the calls that are bounded."""

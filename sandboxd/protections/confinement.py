@@ -173,9 +173,9 @@ PROTECTIONS = (
         "a list of what is allowed; the rest is answered ENOSYS or EPERM; no huge pages; sockets "
         "of four families and four protocols, of netlink only the list of interfaces; nothing that "
         "would load a driver; no filters of their own, for whose memory the host has one bound; "
-        "no options, and a bounded number of memberships and netlink sockets, whose memory no "
-        "cgroup counts; init cannot be changed; sync does nothing; i386 killed, x32 ENOSYS; "
-        "arguments by 32 bits",
+        "no options, and a bounded number of memberships, netlink sockets and large attributes, "
+        "whose memory no cgroup counts; no wait for more than 2,047 files; "
+        "init cannot be changed; sync does nothing; i386 killed, x32 ENOSYS; arguments by 32 bits",
         ("jail/seccomp.py", "jail/profile.py", "jail/uncounted_memory.py", "shim/denied_calls.py",
          "shim/bounded_calls.py"),
         (
@@ -185,9 +185,9 @@ PROTECTIONS = (
             ),
         ),
         attacks=("filter-on", "mount", "new-mount-api", "unshare", "clone-namespaces", "io-uring",
-                 "attach-filters", "uncounted-memory", "bpf", "perf", "keyrings", "userfaultfd",
-                 "modules", "reboot",
-                 "swap-and-quota", "clock", "ports", "kernel-log", "watch-files", "move-memory",
+                 "attach-filters", "uncounted-memory", "uncounted-tables", "bpf", "perf",
+                 "keyrings", "userfaultfd", "modules", "reboot", "swap-and-quota", "clock",
+                 "ports", "kernel-log", "watch-files", "move-memory",
                  "terminal-injection", "other-architecture", "x32", "unknown-calls",
                  "personality", "leave-root", "read-other-memory", "raw-sockets",
                  "network-settings", "socket-families", "netlink", "vsock", "kernel-crypto"),

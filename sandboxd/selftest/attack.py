@@ -209,9 +209,9 @@ _NAMES = """
     acct add_key bpf chroot clock_adjtime clock_settime clone clone3 create_module delete_module
     fanotify_init fchmodat2 finit_module fsconfig fsmount fsopen fspick getpid init_module
     io_uring_enter io_uring_register io_uring_setup ioctl ioperm iopl kcmp kexec_file_load
-    kexec_load keyctl listmount lookup_dcookie migrate_pages modify_ldt mount mount_setattr
+    kexec_load keyctl listmount lookup_dcookie mbind migrate_pages modify_ldt mount mount_setattr
     move_mount move_pages msgget name_to_handle_at nfsservctl open_by_handle_at open_tree openat2
-    perf_event_open personality pidfd_getfd pivot_root prctl process_madvise process_vm_readv
+    perf_event_open personality pidfd_getfd pivot_root ppoll prctl process_madvise process_vm_readv
     process_vm_writev ptrace quotactl quotactl_fd reboot request_key seccomp semget setdomainname
     sethostname setns settimeofday shmget statmount swapoff swapon syslog umount2 unshare
     userfaultfd vhangup

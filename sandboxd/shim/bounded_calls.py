@@ -5,6 +5,8 @@ cgroup counts. The filter leaves the decision to the shim (denied_calls.py).
     netlink sockets                   NETLINK_MAX at one time; answers wait in them to be read
     locks of open files               OFD_LOCKS_MAX calls of a step that set or release one; the
                                       kernel has about 200 bytes of each lock
+    large extended attributes         ATTRIBUTES_MAX of a step; those that are access lists are in
+                                      memory with their file, 4 KiB each
 
 The kernel counts the sockets of all families in a network namespace (sockets.py). No more netlink
 sockets are open than that, and no more than have been made. A program with fewer sockets makes as
@@ -17,16 +19,24 @@ import errno
 import time
 from collections.abc import Callable
 
-from ..jail.uncounted_memory import FILE_LOCK, MULTICAST, NETLINK
+from ..jail.uncounted_memory import FILE_LOCK, LARGE_ATTRIBUTE, MULTICAST, NETLINK
 
 JOINS_MAX = 4096
 OFD_LOCKS_MAX = 65536
 """No program was seen to do a thousand. Other locks of fcntl(2), those of databases, have no such
 bound (warden/runs/lock_watch.py)."""
+ATTRIBUTES_MAX = 4096
 NETLINK_MAX = 128
 """Each has 208 KiB at most, or twice net.core.rmem_max."""
 FREED_S = 0.2
 """Seconds within which the kernel frees a socket that is closed."""
+
+_MOST = {
+    MULTICAST: (JOINS_MAX, errno.ENOBUFS),
+    FILE_LOCK: (OFD_LOCKS_MAX, errno.ENOLCK),
+    LARGE_ATTRIBUTE: (ATTRIBUTES_MAX, errno.ENOSPC),
+}
+"""Name -> the calls of a step, and the answer to further ones."""
 
 
 class BoundedCalls:
@@ -34,25 +44,24 @@ class BoundedCalls:
 
     def __init__(self, open_sockets: Callable[[], int]) -> None:
         self._open_sockets = open_sockets
-        self._joins = self._netlink = self._locks = 0
+        self._netlink = 0
+        self.begin()
         self._waits_from = 0.0
 
     def begin(self) -> None:
-        """Begin a step: memberships and locks of the step before have ended with its programs."""
-        self._joins = self._locks = 0
+        """Begin a step: what the programs of the step before had is gone with them."""
+        self._counts = dict.fromkeys(_MOST, 0)
 
     def error(self, name: str) -> int | None:
         """The errno of the call of this name; 0: the kernel carries it out; None: it is not
         bounded."""
-        if name == MULTICAST:
-            self._joins += 1
-            return errno.ENOBUFS if self._joins > JOINS_MAX else 0
-        if name == FILE_LOCK:
-            self._locks += 1
-            return errno.ENOLCK if self._locks > OFD_LOCKS_MAX else 0
         if name == NETLINK:
             return self._open()
-        return None
+        if name not in _MOST:
+            return None
+        most, full = _MOST[name]
+        self._counts[name] += 1
+        return full if self._counts[name] > most else 0
 
     def _open(self) -> int:
         if self._netlink >= NETLINK_MAX:

@@ -298,8 +298,8 @@ REMOVALS = (
             "no-new-privs seen-from-host filter-on build-step"),
     Removal("seccomp", ("seccomp",), unfiltered, """
         new-mount-api unshare clone-namespaces io-uring keyrings other-architecture attach-filters
-        uncounted-memory terminal-injection personality read-other-memory socket-families
-        netlink vsock"""),
+        uncounted-memory uncounted-tables terminal-injection personality read-other-memory
+        socket-families netlink vsock"""),
     Removal("rlimits", ("rlimits",), unlimited, "raise-limits core-file file-size queued-signals"),
     Removal("memory limit", ("cgroup",), without_cgroup("memory."),
             "memory memory-of-many system-v"),

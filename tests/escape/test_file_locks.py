@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
+from sandboxd.jail.uncounted_memory import FILE_LOCK
 from sandboxd.shim import bounded_calls
 
 from ..sandbox import Sandbox
@@ -42,7 +45,7 @@ def test_locks_of_open_files_work_up_to_their_bound(
     result = sandbox.run(COMMAND.format(OPEN_FILES))
     assert result.stdout == "done done done done\ndone\n", result.stderr
     assert result.verdict["denied"] == {}
-    monkeypatch.setattr(bounded_calls, "OFD_LOCKS_MAX", 3)
+    monkeypatch.setitem(bounded_calls._MOST, FILE_LOCK, (3, errno.ENOLCK))
     result = sandbox.run(COMMAND.format(OPEN_FILES))
     assert result.stdout == "done done done ENOLCK\ndone\n", result.stderr
     assert result.verdict["denied"] == {"fcntl (F_OFD_SETLK)": 1}
@@ -51,6 +54,6 @@ def test_locks_of_open_files_work_up_to_their_bound(
 def test_locks_of_a_database_do_not_go_to_the_shim(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded_calls, "OFD_LOCKS_MAX", 0)
+    monkeypatch.setitem(bounded_calls._MOST, FILE_LOCK, (0, errno.ENOLCK))
     result = sandbox.run(COMMAND.format(DATABASE))
     assert result.stdout == "300\n", result.stderr

@@ -14,6 +14,7 @@ import pytest
 from sandboxd.errors import StageError
 from sandboxd.host import procfs
 from sandboxd.jail import profile, rootfs, seccomp
+from sandboxd.jail.condition import Condition
 from sandboxd.jail.mounts import NOEXEC, NOSUID, Bind, Mount, Part
 from sandboxd.shim import init, terminal
 from sandboxd.warden.slots import uid_processes
@@ -89,7 +90,7 @@ def test_program_cannot_type_into_a_terminal_for_another_program(sandbox: Sandbo
         assert "Operation not permitted" in shell.do(INJECT)
 
 
-def conditions_without(ioctl: int) -> tuple[profile.Condition, ...]:
+def conditions_without(ioctl: int) -> tuple[Condition, ...]:
     """The conditions of the filter, but for that of this ioctl."""
     return tuple(
         replace(one, values=tuple(value for value in one.values if value != ioctl))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from sandboxd.jail import seccomp
-from sandboxd.jail.profile import ALLOWED, SET_ID, UNSEEN, Condition, names
+from sandboxd.jail.condition import Condition
+from sandboxd.jail.profile import ALLOWED, SET_ID, UNSEEN, names
 
 from ..each_case import each_case
 from .filter_program import ALLOW, ENOSYS, NAMES, NOTIFY, NUMBERS, judged

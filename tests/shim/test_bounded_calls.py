@@ -7,29 +7,35 @@ import errno
 import pytest
 
 from sandboxd.jail import seccomp
-from sandboxd.jail.uncounted_memory import FILE_LOCK, MULTICAST, NETLINK
+from sandboxd.jail.uncounted_memory import FILE_LOCK, LARGE_ATTRIBUTE, MULTICAST, NETLINK
 from sandboxd.shim import bounded_calls
-from sandboxd.shim.bounded_calls import JOINS_MAX, NETLINK_MAX, OFD_LOCKS_MAX, BoundedCalls
+from sandboxd.shim.bounded_calls import (
+    ATTRIBUTES_MAX,
+    JOINS_MAX,
+    NETLINK_MAX,
+    OFD_LOCKS_MAX,
+    BoundedCalls,
+)
 
 
 def test_other_calls_have_no_bound() -> None:
     assert BoundedCalls(lambda: 0).error("socket") is None
 
 
-def test_each_step_has_its_memberships() -> None:
+@pytest.mark.parametrize(
+    ("name", "most", "full"),
+    [
+        (MULTICAST, JOINS_MAX, errno.ENOBUFS),
+        (FILE_LOCK, OFD_LOCKS_MAX, errno.ENOLCK),
+        (LARGE_ATTRIBUTE, ATTRIBUTES_MAX, errno.ENOSPC),
+    ],
+)
+def test_each_step_has_its_calls(name: str, most: int, full: int) -> None:
     calls = BoundedCalls(lambda: 0)
     for _ in range(2):
         calls.begin()
-        assert {calls.error(MULTICAST) for _ in range(JOINS_MAX)} == {0}
-        assert calls.error(MULTICAST) == errno.ENOBUFS
-
-
-def test_each_step_has_its_locks_of_open_files() -> None:
-    calls = BoundedCalls(lambda: 0)
-    for _ in range(2):
-        calls.begin()
-        assert {calls.error(FILE_LOCK) for _ in range(OFD_LOCKS_MAX)} == {0}
-        assert calls.error(FILE_LOCK) == errno.ENOLCK
+        assert {calls.error(name) for _ in range(most)} == {0}
+        assert calls.error(name) == full
 
 
 def test_program_that_closes_its_netlink_sockets_opens_as_many_as_it_likes() -> None:

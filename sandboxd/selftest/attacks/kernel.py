@@ -72,6 +72,28 @@ ATTACKS = (
                 groups[number % 5].setsockopt(41, 20, group + struct.pack("I", 1))
         refused("thousands of memberships", join, errno.ENOBUFS)
         """),
+    _attack("uncounted-tables", "have tables of the kernel that no cgroup counts", """
+        import mmap, select, struct
+        file = os.memfd_create("policies")
+        os.ftruncate(file, 1 << 20)
+        view = mmap.mmap(file, 1 << 20)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        refused("a policy of a part of a file in memory",
+                lambda: call("mbind", start, 4096, 2, struct.pack("Q", 1), 8, 0), errno.ENOSYS)
+        def access_list(users):
+            entries = [(1, 6, -1), *((2, 6, 1000 + n) for n in range(users)), (4, 6, -1),
+                       (16, 6, -1), (32, 6, -1)]
+            return b"\\2\\0\\0\\0" + b"".join(struct.pack("HHi", *one) for one in entries)
+        refused("a large access list", lambda: os.setxattr(
+            file, "system.posix_acl_access", access_list(1000)), errno.E2BIG)
+        def set_lists():
+            for _ in range(5000):
+                os.setxattr(file, "system.posix_acl_access", access_list(200))
+        refused("thousands of access lists", set_lists, errno.ENOSPC, errno.EOPNOTSUPP)
+        poll = struct.pack("iHH", file, 1, 0) * 3000
+        refused("a wait for thousands of files", lambda: call("ppoll", poll, 3000, bytes(16), 0, 0),
+                errno.EINVAL)
+        """),
     _attack("mount", "mount something", """
         filtered("mount", 0, 0, 0, 0, 0)
         filtered("mount", b"none", b"/nonexistent", b"tmpfs", 0, 0)
