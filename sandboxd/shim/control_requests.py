@@ -53,25 +53,33 @@ def handle(run: ControlledRun, message: dict[str, Any], fds: list[int]) -> None:
         _take_descriptor(run, op, fds)
     messages.close_all(fds)
     by: Sender = "sandboxd" if message.get("by") == "sandboxd" else "client"
-    run.inputs += op == "input"
-    if op == "input" and run.stdin:
-        run.stdin.write(messages.text(message, "text"), bool(message.get("eof")))
-        run.record_input()
+    if op == "input":
+        run.inputs += 1
+        if run.stdin:
+            run.stdin.write(messages.text(message, "text"), bool(message.get("eof")))
+            run.record_input()
     elif op == "hold":
         run.console.hold(messages.number(message, "console"))
     elif op == "decline":
         run.deadlines.record_decline(time.monotonic())
-    elif op == "signal" and message.get("name") in _SIGNALS:
-        number = signal.Signals[message["name"]]
+    elif op == "no-broker" and run.broker:
+        run.broker.turn_away()
+    else:
+        _end(run, message, by)
+
+
+def _end(run: ControlledRun, message: dict[str, Any], by: Sender) -> None:
+    """Carry out a request that ends the step, or may do so."""
+    op, name = message.get("op"), message.get("name")
+    if op == "signal" and name in _SIGNALS:
+        number = signal.Signals[name]
         run.external_signals[number] = by
         run.init.signal(number)
     elif op == "terminate" and run.terminated_by is None and not run.deadlines.is_in_grace:
         run.terminated_by = run.external_signals[signal.SIGTERM] = by
         run.terminate(time.monotonic())
-    elif op == "no-broker" and run.broker:
-        run.broker.turn_away()
-    elif op == "limit" and message.get("name") in OF_WARDEN:
-        run.exceed(message["name"])
+    elif op == "limit" and name in OF_WARDEN:
+        run.exceed(name)
     elif op == "kill":
         run.killed_by, run.over = by, True
 
