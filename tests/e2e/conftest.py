@@ -50,7 +50,8 @@ def lasting(daemon: Daemon) -> Iterator[None]:
     """The daemon of the module serves before each test, and has no session of the test after it.
 
     For tests that end it and start it again, which costs half as much as a daemon of their own, and
-    for tests whose sessions would be in the way of the next test if they failed."""
+    for tests whose sessions would be in the way of the next test if they failed.
+    """
     if daemon.process is None:
         daemon.start()
     yield

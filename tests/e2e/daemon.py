@@ -33,7 +33,8 @@ def configured(config: str) -> str:
 def environ() -> dict[str, str]:
     """The environment of a command of sandboxd, whose private daemon is this process's own."""
     return {
-        "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin", "LANG": "C.UTF-8",
+        "PYTHONPATH": f"{ROOT}:{ROOT}/tests/e2e/production", "PATH": "/usr/bin:/bin:/usr/sbin",
+        "LANG": "C.UTF-8",
         "TMPDIR": tempfile.gettempdir(),
     }  # fmt: skip
 

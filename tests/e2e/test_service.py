@@ -93,7 +93,7 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sandboxd-e2e-") as name:
         os.chmod(name, 0o711)
         yield Path(name)
-    assert leaks() == before
+    assert leaks() <= before
 
 
 @pytest.fixture
