@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from .... import wire
+from .... import procfs, wire
 from ....config import STEP_LIMITS
 from ....errors import StageError
 from ....jail import identity, namespaces, network, overlays, rlimits, rootfs, seccomp, syscalls
@@ -50,6 +50,20 @@ def _namespace(kind: str, _: ProbeContext) -> str:
     syscalls.unshare(_FLAGS[kind])
     expect(kind, "still the host's", os.readlink(f"/proc/self/ns/{kind}") == before, False)
     return ""
+
+
+def packet_copies(_: ProbeContext) -> str:
+    """A run of its own network keeps no copies of packets, or the host has that switched off."""
+    of_host = procfs.text(network.COPIES).strip()
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    if os.path.exists(network.COPIES):
+        network.forbid_copies()
+        expect("network", network.COPIES, procfs.text(network.COPIES).strip(), "0")
+        return "switched off in each run"
+    if of_host != "0":
+        text = "this kernel has net.core.tstamp_allow_data for the whole host alone, and it is on"
+        raise StageError("network", text)
+    return "switched off for the whole host"
 
 
 def pid_namespace(_: ProbeContext) -> str:
