@@ -68,18 +68,12 @@ def handle(run: ControlledRun, message: dict[str, Any], fds: list[int]) -> None:
     elif op == "terminate" and run.terminated_by is None and not run.deadlines.is_in_grace:
         run.terminated_by = run.external_signals[signal.SIGTERM] = by
         run.terminate(time.monotonic())
-    elif op == "kill":
-        run.killed_by, run.over = by, True
-    else:
-        _take_word_of_warden(run, op, message)
-
-
-def _take_word_of_warden(run: ControlledRun, op: Any, message: dict[str, Any]) -> None:
-    """Carry out a request that the warden alone makes."""
-    if op == "no-broker" and run.broker:
+    elif op == "no-broker" and run.broker:
         run.broker.turn_away()
     elif op == "limit" and message.get("name") in OF_WARDEN:
         run.exceed(message["name"])
+    elif op == "kill":
+        run.killed_by, run.over = by, True
 
 
 def _take_descriptor(run: ControlledRun, op: Any, fds: list[int]) -> None:

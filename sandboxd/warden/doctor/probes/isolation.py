@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from .... import procfs, wire
+from .... import wire
 from ....config import STEP_LIMITS
 from ....errors import StageError
 from ....jail import identity, namespaces, network, overlays, rlimits, rootfs, seccomp, syscalls
@@ -54,11 +54,12 @@ def _namespace(kind: str, _: ProbeContext) -> str:
 
 def packet_copies(_: ProbeContext) -> str:
     """A run of its own network keeps no copies of packets, or the host has that switched off."""
-    of_host = procfs.text(network.COPIES).strip()
+    setting = Path(network.COPIES)
+    of_host = setting.read_text().strip() if setting.exists() else ""
     syscalls.unshare(syscalls.CLONE_NEWNET)
-    if os.path.exists(network.COPIES):
+    if setting.exists():
         network.forbid_copies()
-        expect("network", network.COPIES, procfs.text(network.COPIES).strip(), "0")
+        expect("network", network.COPIES, setting.read_text().strip(), "0")
         return "switched off in each run"
     if of_host != "0":
         text = "this kernel has net.core.tstamp_allow_data for the whole host alone, and it is on"
