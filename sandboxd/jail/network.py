@@ -45,7 +45,8 @@ _LOOPBACK_INDEX = 1
 _ROUTE_V6 = _IN6_RTMSG.pack(_GROUPS_V6, 8, 1, _RTF_UP | _RTF_LOCAL, _LOOPBACK_INDEX)
 
 
-_COPIES = "/proc/sys/net/core/tstamp_allow_data"
+COPIES = "/proc/sys/net/core/tstamp_allow_data"
+"""Whether programs may have the kernel keep copies of what they send."""
 
 
 def _ioctl(family: int, request: int, value: bytes) -> bytes:
@@ -61,11 +62,11 @@ def apply() -> None:
     """Bring the loopback up, with multicast, and let no copies of packets wait in sockets."""
     with stage("network"):
         _ioctl(_INET, _SIOCSIFFLAGS, _UP)
-        _forbid_copies()
+        forbid_copies()
     enable_multicast()
 
 
-def _forbid_copies() -> None:
+def forbid_copies() -> None:
     """Let no program have the kernel keep a copy of what it sends (SCM_TIMESTAMPING).
     208 KiB of such copies can wait in a socket, and no cgroup counts them.
 
@@ -73,7 +74,7 @@ def _forbid_copies() -> None:
     operator can set it for the host.
     """
     try:
-        setting = os.open(_COPIES, os.O_WRONLY | os.O_CLOEXEC)
+        setting = os.open(COPIES, os.O_WRONLY | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError):
         return
     try:

@@ -103,6 +103,9 @@ REFUSED: dict[str, str] = {
         ptrace process_vm_readv process_vm_writev kcmp pidfd_getfd process_madvise process_mrelease
         migrate_pages move_pages
     """,
+    # Policies of a file in memory stay with it, 400 bytes of each part, and no cgroup counts them:
+    # 60,000 had 20 MB. Programs do without, as where a kernel has no NUMA.
+    "placement of memory": "mbind",
     # Change the kernel, watch it, or halt it; parts with a history of holes.
     "kernel": """
         bpf perf_event_open init_module finit_module delete_module create_module kexec_load
@@ -117,9 +120,7 @@ REFUSED: dict[str, str] = {
 """Group -> names: answered EPERM, and counted. io_uring, clone3 and io_setup are in no list, so
 they are ENOSYS: io_uring is a second door for calls that no filter sees, and the flags of clone3
 lie in memory, which a filter cannot read; libc falls back to clone. Contexts of io_setup(2) are
-counted for the whole host (fs.aio-max-nr): one program could take them all from its databases.
-mbind(2) is ENOSYS, as where a kernel has no NUMA: the policies of a file in memory stay with it,
-400 bytes of each part, which no cgroup counts; 60,000 had 20 MB."""
+counted for the whole host (fs.aio-max-nr): one program could take them all from its databases."""
 
 IGNORED: dict[str, str] = {
     # sync(2) writes back the files of everybody on the host. fsync and syncfs do it for one's own.

@@ -39,6 +39,11 @@ PROTECTIONS = (
             HostGuarantee(
                 "isolation", "loopback", "a loopback of its own, and no other way out", CONTAINER
             ),
+            HostGuarantee(
+                "host", "packet-copies",
+                "no program has the kernel keep copies of packets, which no cgroup counts",
+                "sysctl net.core.tstamp_allow_data=0, and the same in /etc/sysctl.d",
+            ),
         ),
         attacks=("loopback-tcp", "loopback-udp", "abstract-socket", "way-out", "interfaces",
                  "network-settings", "raw-sockets"),

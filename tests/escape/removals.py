@@ -45,8 +45,8 @@ def without_namespace(flag: int) -> Remove:
     def remove(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(namespaces, "_SHIM", namespaces._SHIM & ~flag)
         patch.setattr(namespaces, "verify", lambda outside: None)
-        patch.setattr(network, "verify", lambda: None)
-        patch.setattr(network, "enable_multicast", lambda: None)  # it would change the host's lo
+        for step in ("verify", "enable_multicast", "forbid_copies"):  # of the host's own network
+            patch.setattr(network, step, lambda: None)
         patch.setattr("socket.sethostname", lambda name: None)
 
     return remove

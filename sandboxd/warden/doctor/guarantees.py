@@ -45,6 +45,7 @@ PROBES: dict[str, Probe] = {
     "devices": isolation.devices,
     "own-proc": isolation.own_proc,
     "loopback": isolation.loopback,
+    "packet-copies": isolation.packet_copies,
     "privileges": isolation.privileges,
     "no-new-privs": isolation.no_new_privs,
     "rlimits": isolation.limits,

@@ -23,6 +23,7 @@ from sandboxd.warden.doctor import guarantees
 from sandboxd.warden.doctor.guarantees import TABLE
 from sandboxd.warden.doctor.probes import limits, machine
 from sandboxd.warden.doctor.trial import Trial, attempt
+from sandboxd.warden.runs import lock_count
 from sandboxd.warden.runs.cgroups import Hierarchy
 from sandboxd.warden.slots import images
 
@@ -165,6 +166,8 @@ BROKEN: list[tuple[object, str, Callable[..., Any], str]] = [
     (images, "make", refuse(2), "scratch"),
     (images, "mount", refuse(6), "idmapped-mounts"),
     (network, "apply", nothing, "loopback"),
+    (network, "forbid_copies", nothing, "packet-copies"),
+    (lock_count, "file_locks", lambda pid: iter(()), "file-locks"),
     (rlimits, "apply", nothing, "rlimits"),
     (seccomp, "apply", nothing, "seccomp"),
     (identity, "apply", nothing, "protected-hardlinks"),
@@ -207,6 +210,25 @@ def test_guarantee_no_new_privs_is_missing_when_the_bit_stays_off(
     monkeypatch.setattr(syscalls, "prctl", prctl)
     names = {"no-new-privs", "privileges"}
     assert missing(find(*names)) == names
+
+
+@pytest.mark.parametrize(("of_host", "holds"), [("0\n", True), ("1\n", False)])
+def test_copies_of_packets_are_the_hosts_to_forbid_where_a_namespace_has_no_setting(
+    find: Find, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, of_host: str, holds: bool
+) -> None:
+    setting = tmp_path / "tstamp_allow_data"
+    real = syscalls.unshare
+
+    def unshare(flags: int) -> None:
+        real(flags)
+        setting.unlink()
+
+    setting.write_text(of_host)
+    monkeypatch.setattr(network, "COPIES", str(setting))
+    monkeypatch.setattr(syscalls, "unshare", unshare)
+    row = find("packet-copies")["packet-copies"]
+    assert row.held is holds
+    assert ("whole host" in row.detail) and ("sysctl" in row.remedy) is not holds
 
 
 def test_guarantees_of_cgroups_say_why_a_host_has_none(find: Find) -> None:

@@ -52,6 +52,21 @@ def _namespace(kind: str, _: ProbeContext) -> str:
     return ""
 
 
+def packet_copies(_: ProbeContext) -> str:
+    """A run of its own network keeps no copies of packets, or the host has that switched off."""
+    setting = Path(network.COPIES)
+    of_host = setting.read_text().strip() if setting.exists() else ""
+    syscalls.unshare(syscalls.CLONE_NEWNET)
+    if setting.exists():
+        network.forbid_copies()
+        expect("network", network.COPIES, setting.read_text().strip(), "0")
+        return "switched off in each run"
+    if of_host != "0":
+        text = "this kernel has net.core.tstamp_allow_data for the whole host alone, and it is on"
+        raise StageError("network", text)
+    return "switched off for the whole host"
+
+
 def pid_namespace(_: ProbeContext) -> str:
     """A child is the first process of its world."""
     syscalls.unshare(syscalls.CLONE_NEWPID)
