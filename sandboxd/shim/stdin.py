@@ -2,10 +2,11 @@
 
 Standard input is a pipe, or a terminal (terminal_stdin.py), for which the same holds. A program
 waits for its user when the pipe is empty and a thread of the run is blocked in a call that data in
-this pipe would end. Such a call is read(2) on the pipe, or select, poll or epoll_wait with the pipe
-among its descriptors and with no timeout, or with one of LONG_TIMEOUT_S at least. A timeout alone
-does not prove other work: event loops have timers (V8 collects garbage after 8 s and more), and a
-program may give its user half a minute. A program with a shorter timeout has something else to do.
+this pipe would end. Such a call is read(2) or splice(2) on the pipe, as of Rust's `io::copy` and
+pv(1), or one of their kin, or select, poll or epoll_wait with the pipe among its descriptors and
+with no timeout, or with one of LONG_TIMEOUT_S at least. A timeout alone does not prove other work:
+event loops have timers (V8 collects garbage after 8 s and more), and a program may give its user
+half a minute. A program with a shorter timeout has something else to do.
 
 /proc/PID/task/TID/syscall (proc(5)) shows the call and its arguments. A reader of this file needs
 ptrace rights. The shim has them: it has the uid of the programs, it is an ancestor of all of them
@@ -29,12 +30,16 @@ from collections.abc import Callable, Iterator
 from .deadlines import Deadlines
 
 _MACHINE = os.uname().machine
-# number on this architecture (asm/unistd.h) -> call; some exist on x86_64 alone
+# number on this architecture (asm/unistd.h) -> call; some exist on x86_64 alone.
+# "read" is read, readv, preadv2, splice and tee: the input is their first argument.
 _X86_64 = {
-    0: "read", 19: "read", 7: "poll", 271: "ppoll", 23: "select", 270: "select",
-    232: "epoll", 281: "epoll",
+    0: "read", 19: "read", 327: "read", 275: "read", 276: "read", 7: "poll", 271: "ppoll",
+    23: "select", 270: "select", 232: "epoll", 281: "epoll", 441: "epoll2",
 }  # fmt: skip
-_AARCH64 = {63: "read", 65: "read", 73: "ppoll", 72: "select", 22: "epoll"}
+_AARCH64 = {
+    63: "read", 65: "read", 286: "read", 76: "read", 77: "read", 73: "ppoll", 72: "select",
+    22: "epoll", 441: "epoll2",
+}  # fmt: skip
 _CALLS = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(_MACHINE, {})
 _POLLFD = struct.Struct("ihh")
 # A program may have thousands of threads and descriptors; a program that waits for a person has
@@ -186,6 +191,8 @@ class Stdin:
                 return _is_long(task, arguments[2]) and self._in_pollfds(task, arguments)
             if call == "epoll":
                 return _is_long_ms(arguments[3]) and self._in_epoll(task, arguments[0])
+            if call == "epoll2":  # epoll_pwait2: the timeout is a struct timespec
+                return _is_long(task, arguments[3]) and self._in_epoll(task, arguments[0])
         except (OSError, ValueError):
             pass  # the thread ended or changed its credentials meanwhile
         return False

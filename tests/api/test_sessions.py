@@ -53,6 +53,29 @@ def test_body_of_the_python_client_creates_a_session(http: httpx.Client) -> None
     assert body["servicePorts"] == []
 
 
+UNOFFERED = ["starts_at", "callback_url", "dependencies"]
+UNOFFERED_IN_CONFIG = ["preopen_ports", "agent_list", "attach_network"]
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}], ids=repr)
+def test_key_that_is_not_offered_is_ignored_while_it_is_empty(
+    http: httpx.Client, value: Any
+) -> None:
+    config = dict.fromkeys(UNOFFERED_IN_CONFIG, value)
+    answer = create(http, config=config, **dict.fromkeys(UNOFFERED, value))
+    assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize("value", [0, False, "x", ["x"], {"x": 1}], ids=repr)
+def test_key_that_is_not_offered_is_refused_by_name(http: httpx.Client, value: Any) -> None:
+    config = dict.fromkeys(UNOFFERED_IN_CONFIG, value)
+    answer = create(http, config=config, **dict.fromkeys(UNOFFERED, value))
+    assert_problem(answer, 400)
+    assert sorted(answer.json()["data"]) == sorted(
+        [*UNOFFERED, *(f"config.{key}" for key in UNOFFERED_IN_CONFIG)]
+    )
+
+
 @pytest.mark.parametrize("key", ["name", "session_name", "clientSessionToken"])
 def test_create_request_has_aliases_for_name_and_image(http: httpx.Client, key: str) -> None:
     wanted = name()

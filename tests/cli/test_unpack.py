@@ -103,10 +103,21 @@ def test_file_below_a_link_of_the_archive_is_not_written_through_it(into: Path) 
 
 def test_file_below_an_older_link_is_not_written_through_it(into: Path) -> None:
     (into / "l").symlink_to("..")
-    result = unpacked(into, ("l/secret", b"overwritten"), ("other", b"data"))
+    result = unpacked(into, ("l/secret", b"result"), ("other", b"data"))
     assert (into.parent / "secret").read_text() == "secret of the user"
-    assert [name for name, _ in result.failed] == ["l/secret"]
-    assert (into / "other").read_bytes() == b"data"
+    assert (into / "l" / "secret").read_bytes() == b"result" and not (into / "l").is_symlink()
+    assert (into / "other").read_bytes() == b"data" and result.failed == []
+
+
+def test_directory_in_the_place_of_an_older_file_or_link_replaces_it(into: Path) -> None:
+    (into.parent / "elsewhere").mkdir()
+    (into / "link").symlink_to("../elsewhere")
+    (into / "file").write_text("old")
+    ours = directory("link", mode=0o700)
+    result = unpacked(into, ours, ("link/a", b"1"), directory("file"), ("file/a", b"2"))
+    assert result.failed == [] and os.listdir(into.parent / "elsewhere") == []
+    assert ((into / "link/a").read_bytes(), (into / "file/a").read_bytes()) == (b"1", b"2")
+    assert not (into / "link").is_symlink() and (into / "link").stat().st_mode & 0o777 == 0o700
 
 
 def test_file_in_the_place_of_an_older_link_replaces_it_and_not_its_target(into: Path) -> None:
@@ -278,7 +289,8 @@ def test_file_in_the_place_of_a_directory_is_reported_and_the_rest_arrives(into:
     (into / "x").mkdir()
     (into / "y").write_text("a file")
     result = unpacked(into, ("x", b"data"), ("y/z", b"data"), ("w", b"data"))
-    assert [name for name, _ in result.failed] == ["x", "y/z"]
+    assert [name for name, _ in result.failed] == ["x"]
+    assert (into / "y" / "z").read_bytes() == b"data"
     assert sorted(os.listdir(into)) == ["w", "x", "y"]
 
 

@@ -38,10 +38,17 @@ PYTHON = "/usr/bin/python3 -c"
         "    answer = lambda: f.done() or f.set_result(os.read(0, 9))\n"
         "    asyncio.get_event_loop().add_reader(0, answer)\n"
         "    print(\"got\", (await f).decode())\nasyncio.run(main())'",
+        f"{PYTHON} 'import os; r, w = os.pipe(); os.splice(0, w, 99); "
+        "print(\"got\", os.read(r, 99).decode())'",
+        f"{PYTHON} 'import os; b = bytearray(9); os.preadv(0, [b], -1); "
+        "print(\"got\", b.decode())'",
+        f"{PYTHON} 'import ctypes, os, select; e = select.epoll(); e.register(0); "
+        "ctypes.CDLL(None).epoll_pwait2(e.fileno(), ctypes.create_string_buffer(99), 1, None, None)"
+        "; print(\"got\", os.read(0, 99).decode())'",
     ],
     ids=[
         "sh", "subshell", "input", "read", "select", "poll", "select-9s", "poll-9s", "epoll-9s",
-        "thread", "epoll",
+        "thread", "epoll", "splice", "preadv2", "epoll_pwait2",
     ],
 )  # fmt: skip
 def test_waiting_program_is_answered(sandbox: Sandbox, program: str) -> None:

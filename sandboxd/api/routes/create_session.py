@@ -26,6 +26,7 @@ from ...store.sessions import SessionRow
 from ..access.ownership import creator
 from ..access.parameters import ObjectKeys, ParameterSet, inner, parameters
 from ..access.unix_caller import unix_connection
+from ..access.unserved import is_empty
 from ..admission.admission import Waiting
 from ..folders.attachments import attachments, name_in_home
 from ..http.responses import JsonResponse
@@ -63,9 +64,9 @@ class SessionSettings(ParameterSet):
     mount_options: dict[str, Any] = {}
     workspace: str = ""
     workspace_place: str = ""
-    preopen_ports: list[Any] = []
-    agent_list: list[Any] = []
-    attach_network: str = ""
+    preopen_ports: Any = None
+    agent_list: Any = None
+    attach_network: Any = None
     network: str | dict[str, Any] = ""
 
 
@@ -94,9 +95,9 @@ class CreateSession(ParameterSet, rename={"reuse": "reuseIfExists"}):
     cluster_size: int = 1
     startup_command: str = ""
     bootstrap_script: str = ""
-    starts_at: str = ""
-    callback_url: str = ""
-    dependencies: list[Any] = []
+    starts_at: Any = None
+    callback_url: Any = None
+    dependencies: Any = None
     architecture: str = ""
     tag: Annotated[str, Meta(max_length=TEXT_MAX)] = ""
     max_wait: Annotated[float, Meta(ge=0)] = 0
@@ -276,8 +277,9 @@ def _check_offered(body: CreateSession, settings: SessionSettings) -> None:
         raise Invalid("This server runs on one host: clusterSize must be 1.")
     if body.architecture not in (*_ANY_ARCHITECTURE, platform.machine()):
         raise Invalid(f"This server runs programs of {platform.machine()} only.")
-    fields = [name for name in _NOT_OFFERED if getattr(body, name)]
-    fields += [f"config.{name}" for name in _CONFIG_NOT_OFFERED if getattr(settings, name)]
+    fields = [name for name in _NOT_OFFERED if not is_empty(getattr(body, name))]
+    of_config = [name for name in _CONFIG_NOT_OFFERED if not is_empty(getattr(settings, name))]
+    fields += [f"config.{name}" for name in of_config]
     if fields:
         data = dict.fromkeys(fields, "must be absent, null or empty")
         raise Invalid(f"This server does not offer {', '.join(fields)}.", data)

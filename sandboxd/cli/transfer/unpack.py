@@ -214,17 +214,27 @@ def _place(name: str) -> Place | None:
 
 
 def _opened(top: int, place: Place) -> int:
-    """A descriptor of a directory below `top`, created if missing. Raises OSError."""
+    """A descriptor of a directory below `top`, created if missing; it takes the place of an older
+    file or link. Raises OSError."""
     here = os.dup(top)
     for part in place:
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o777, dir_fd=here)
-            inner = os.open(part, _DIRECTORY, dir_fd=here)
+            try:
+                inner = _directory(here, part)
+            except NotADirectoryError:
+                os.unlink(part, dir_fd=here)
+                inner = _directory(here, part)
         finally:
             os.close(here)
         here = inner
     return here
+
+
+def _directory(directory: int, name: str) -> int:
+    """A descriptor of the directory `name`, created if missing. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o777, dir_fd=directory)
+    return os.open(name, _DIRECTORY, dir_fd=directory)
 
 
 def _apply(fd: int, member: tarfile.TarInfo) -> None:
