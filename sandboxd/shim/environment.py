@@ -19,7 +19,8 @@ VARIABLES = {
     # ptrace is refused, it ends every program with an error.
     "LSAN_OPTIONS": "detect_leaks=0",
 }
-"""The runtime, the session and the run may replace each of them."""
+"""The runtime, the session and the run may replace each of them. LSAN_OPTIONS of their own that do
+not say whether to look for leaks are completed by this one: projects name suppressions there."""
 
 OFFLINE = {"npm_config_fetch_retries": "0", "PIP_RETRIES": "0"}
 """Without a network npm would try again for 70 s and pip for 8 s before they say that their server
@@ -71,4 +72,7 @@ def of_step(
     or not, and has a `network`, or not."""
     unbuffered = UNBUFFERED if may_ask else {}
     ways = broker_socket.VARIABLES if network else OFFLINE
+    sanitizer = own.get("LSAN_OPTIONS", "detect_leaks")
+    if "detect_leaks" not in sanitizer:
+        own = {**own, "LSAN_OPTIONS": f"{sanitizer}:{VARIABLES['LSAN_OPTIONS']}"}
     return {**VARIABLES, **of_limits(limits), **unbuffered, **ways, **own}

@@ -88,10 +88,11 @@ def test_sanitized_program_works_with_sanitizer_options_of_the_project(
 ) -> None:
     if not shutil.which("gcc"):
         pytest.skip("gcc is not installed")
-    own = {"ASAN_OPTIONS": "abort_on_error=1"}
-    result = sandbox.run("./main", build=SANITIZED, environ=own)
-    assert result.exit == 0, result.stderr
-    monkeypatch.delitem(environment.VARIABLES, "LSAN_OPTIONS")
+    for name in ("ASAN_OPTIONS", "LSAN_OPTIONS"):
+        own = {name: "exitcode=9"}
+        result = sandbox.run("./main", build=SANITIZED, environ=own)
+        assert result.exit == 0, result.stderr
+    monkeypatch.setitem(environment.VARIABLES, "LSAN_OPTIONS", "detect_leaks=1")
     assert sandbox.run("./main", build=SANITIZED, environ=own).exit != 0
 
 
