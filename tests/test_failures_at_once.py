@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,11 @@ def test_failure_is_printed_once_and_before_the_summary(
     tmp_path: Path, parallel: tuple[str, ...]
 ) -> None:
     (tmp_path / "test_two.py").write_text(TESTS)
+    variables = {name: os.environ[name] for name in os.environ if "XDIST" not in name}  # of the outer run
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.failures_at_once", "-p", "no:cacheprovider",
          "--rootdir", str(tmp_path), "--no-summary", *parallel, str(tmp_path)],
-        cwd=CHECKOUT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=CHECKOUT, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stdout.count("== test_two.py::test_bad (call)") == 1

@@ -44,14 +44,19 @@ class RunClient:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
 
     async def next_event(self) -> object:
-        """The next part of the request. Raises Stopped for one that is not HTTP/1."""
+        """The next part of the request. Raises Stopped for one that is not HTTP/1, or not whole."""
+        is_open = True
         try:
             while (event := self.http.next_event()) is h11.NEED_DATA:
                 if self.http.they_are_waiting_for_100_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     await self.send(self.http.send(go_on) or b"")
-                self.http.receive_data(await self.receive())
+                data = await self.receive()
+                is_open = data != b""
+                self.http.receive_data(data)
         except h11.RemoteProtocolError:
+            if not is_open:
+                raise Stopped("cut", "the client left within its request") from None
             raise Stopped("bad-request", "the request is not HTTP/1.1") from None
         return event
 

@@ -7,14 +7,14 @@ import sys
 
 FLOOD = """
 import sys
-from sandboxd.api import memory
+from sandboxd.api import freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
 if sys.argv[1] == "with":
-    memory.return_when_freed()
+    freed_memory.return_when_freed()
 large = bytearray(16 << 20)
 del large  # from now on glibc has blocks of up to 16 MiB in its heap
 before = resident()
