@@ -25,7 +25,8 @@ def test_failure_is_printed_once_and_before_the_summary(
     tmp_path: Path, parallel: tuple[str, ...]
 ) -> None:
     (tmp_path / "test_two.py").write_text(TESTS)
-    variables = {name: os.environ[name] for name in os.environ if "XDIST" not in name}  # of the outer run
+    outer = {name for name in os.environ if "XDIST" in name}
+    variables = {name: os.environ[name] for name in os.environ.keys() - outer}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.failures_at_once", "-p", "no:cacheprovider",
          "--rootdir", str(tmp_path), "--no-summary", *parallel, str(tmp_path)],
