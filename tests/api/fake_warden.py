@@ -112,6 +112,7 @@ class FakeActs:
 
     def __init__(self, base: Path) -> None:
         self._base = base
+        self._inboxes = itertools.count()
         self._sessions: dict[int, str] = {}
         self._reported: dict[int, str] = {}
         self._numbers = itertools.count()
@@ -231,7 +232,7 @@ class FakeActs:
         return Result()
 
     def files(self, slot: int, session: str) -> Result:
-        return self._helper(self._slot(slot, session), "home", "stage", tmp="tmp")
+        return self._helper(self._slot(slot, session), tmp="tmp")
 
     def release(self, reply: PendingReply, slot: int, session: str) -> None:
         path = self._slot(slot, session)
@@ -247,14 +248,18 @@ class FakeActs:
         reply.succeed()
 
     def folder_files(self, folder: str) -> Result:
-        return self._helper(self._base / folder, "home", "stage", "uploads")
+        return self._helper(self._base / folder, "uploads")
 
     def folder_remove(self, reply: PendingReply, folder: str) -> None:
         shutil.rmtree(self._base / folder, ignore_errors=True)
         reply.succeed()
 
     def _helper(self, path: Path, *names: str, tmp: str = "") -> Result:
-        """Start a file helper in a thread, for the directories `names` of `path`, and `tmp`."""
+        """Start a file helper in a thread, for the directories of `path`: home, an inbox that no
+        other helper has, `names`, and `tmp`."""
+        inbox = f"stage/{next(self._inboxes)}"
+        (path / inbox).mkdir()
+        names = ("home", inbox, *names)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         directories = [os.open(path / name, os.O_RDONLY | os.O_DIRECTORY) for name in names]
         own_tmp = os.open(path / tmp, os.O_RDONLY | os.O_DIRECTORY) if tmp else None
@@ -264,11 +269,11 @@ class FakeActs:
 
     def _help(self, directories: list[int], tmp: int | None, sock: socket.socket) -> None:
         cut = (self._base / "cut").exists()
-        home, stage, *rest = directories
+        home, inbox, *rest = directories
         uploads = rest[0] if rest else None
         try:
             stand_in: Any = _Cut(sock) if cut else sock
-            serve(stand_in, home, stage, uploads, tmp)
+            serve(stand_in, home, inbox, uploads, tmp)
         finally:
             messages.close_all([*directories, *([] if tmp is None else [tmp])])
             sock.close()
