@@ -117,6 +117,7 @@ class FakeActs:
         self._reported: dict[int, str] = {}
         self._numbers = itertools.count()
         self._shims: dict[int, list[FakeShim]] = {}
+        self._helpers: dict[Path, list[tuple[threading.Thread, socket.socket]]] = {}
 
     def _slot(self, slot: int, session: str) -> Path:
         """The directory of a slot that is leased to `session`."""
@@ -239,7 +240,7 @@ class FakeActs:
         self._sessions.pop(slot, None)
         for shim in self._shims.pop(slot, []):
             shim.kill()
-        shutil.rmtree(path, ignore_errors=True)
+        self._remove(path)
         reply.succeed()
 
     def folder_make(self, reply: PendingReply, folder: str, size: int, inodes: int) -> None:
@@ -251,8 +252,17 @@ class FakeActs:
         return self._helper(self._base / folder, "uploads")
 
     def folder_remove(self, reply: PendingReply, folder: str) -> None:
-        shutil.rmtree(self._base / folder, ignore_errors=True)
+        self._remove(self._base / folder)
         reply.succeed()
+
+    def _remove(self, path: Path) -> None:
+        """End the file helpers of `path`, which would make files meanwhile, and remove it."""
+        for thread, sock in self._helpers.pop(path, []):
+            with contextlib.suppress(OSError):  # it has ended
+                sock.shutdown(socket.SHUT_RDWR)
+            thread.join()
+        if path.exists():
+            shutil.rmtree(path)
 
     def _helper(self, path: Path, *names: str, tmp: str = "") -> Result:
         """Start a file helper in a thread, for the directories of `path`: home, an inbox that no
@@ -264,7 +274,9 @@ class FakeActs:
         directories = [os.open(path / name, os.O_RDONLY | os.O_DIRECTORY) for name in names]
         own_tmp = os.open(path / tmp, os.O_RDONLY | os.O_DIRECTORY) if tmp else None
         arguments = (directories, own_tmp, ours)
-        threading.Thread(target=self._help, args=arguments, daemon=True).start()
+        thread = threading.Thread(target=self._help, args=arguments, daemon=True)
+        thread.start()
+        self._helpers.setdefault(path, []).append((thread, ours))
         return Result(descriptors=[theirs.detach()])
 
     def _help(self, directories: list[int], tmp: int | None, sock: socket.socket) -> None:
