@@ -6,6 +6,7 @@ Packages that keep their configuration below /etc often have a link to it below 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
@@ -21,6 +22,8 @@ DOCUMENTS = (
 
 ALL = 100
 """More directories than a path has."""
+
+_leads_out = re.compile("/(?:etc|var|opt|srv)/").search
 
 
 def is_below(path: str, places: Iterable[str]) -> bool:
@@ -46,7 +49,11 @@ def _links_below(directory: str, prefix: int, depth: int) -> Iterator[str]:
             if entry.is_symlink():
                 if _leads_out(_text(entry.path)):
                     yield entry.path[prefix:]
-            elif _is_searched(entry, entry.path[prefix:], depth - 1):
+            elif (
+                depth > 1
+                and entry.is_dir(follow_symlinks=False)
+                and (depth > DEPTH or entry.path[prefix:] not in DOCUMENTS)
+            ):
                 yield from _links_below(entry.path, prefix, depth - 1)
 
 
@@ -55,16 +62,6 @@ def _text(link: str) -> str:
         return os.readlink(link)
     except OSError:  # removed meanwhile
         return ""
-
-
-def _is_searched(entry: os.DirEntry[str], path: str, depth: int) -> bool:
-    if depth == 0 or (depth < DEPTH and path in DOCUMENTS):
-        return False
-    return entry.is_dir(follow_symlinks=False)
-
-
-def _leads_out(text: str) -> bool:
-    return any(f"/{place}/" in text for place in ("etc", "var", "opt", "srv"))
 
 
 def hidden_links(

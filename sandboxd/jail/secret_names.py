@@ -9,8 +9,6 @@ from __future__ import annotations
 import fnmatch
 import re
 
-from .outward_links import is_below
-
 PLACES = (
     "/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/passwd-", "/etc/group-",
     "/etc/subuid", "/etc/subgid", "/etc/security/opasswd", "/etc/sudoers", "/etc/sudoers.d",
@@ -29,9 +27,10 @@ NAMES = (
 )  # fmt: skip
 """Any component: names that keys and passwords have, and copies of files that somebody changed."""
 
+_PLACES = tuple(f"{place}/" for place in PLACES)
 _NAMES = re.compile("|".join(map(fnmatch.translate, NAMES)), re.IGNORECASE)
 
 
 def is_secret(path: str) -> bool:
     """`path` is in a place of secrets, or has the name of one."""
-    return is_below(path, PLACES) or any(map(_NAMES.match, path.split("/")))
+    return f"{path}/".startswith(_PLACES) or any(map(_NAMES.match, path.split("/")))

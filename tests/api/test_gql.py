@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from sandboxd.api.routes.gql import TOKENS_MAX
+from sandboxd.api.routes.gql_queries import TOKENS_MAX
 
 from ..each_case import each_case
 from ..effort import examples

@@ -11,40 +11,21 @@ delay other requests. Its errors are in `errors`, with the status 400.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from graphql import (
-    ExecutionResult,
-    GraphQLError,
-    NoSchemaIntrospectionCustomRule,
-    execute_sync,
-    parse,
-    specified_rules,
-    validate,
-)
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...store.sessions import SessionRow
 from ..access.ownership import caller, owner
 from ..access.parameters import ParameterSet, parameters
 from ..http import problems
 from ..http.responses import JsonResponse, to_json
-from ..state import AppState, state
+from ..state import state
 from . import gql_items as items
-from .folders import described
-from .gql_items import Item
-from .gql_schema import SCHEMA
 
-TOKENS_MAX = 1000
-ERRORS_MAX = 10
-PAGE_MAX = 100
-"""Items of a list in one answer."""
-
-_RULES = (*specified_rules, NoSchemaIntrospectionCustomRule)
+if TYPE_CHECKING:
+    from graphql import ExecutionResult, GraphQLError
 
 
 class Query(ParameterSet):
@@ -79,22 +60,22 @@ async def legacy(request: Request) -> Response:
 
 async def _result(request: Request) -> ExecutionResult:
     query = await parameters(request, Query)
-    result = await asyncio.to_thread(answer, query, await _root(request))
-    for error in result.errors or ():
-        if error.original_error and not isinstance(error.original_error, GraphQLError):
-            raise error.original_error  # no mistake of the query
-    return result
+    app, asking, acts_for = state(request), caller(request), owner(request)
+    keypair = await app.authenticator.keys.find(acts_for)
+    is_admin = keypair.is_admin if keypair else asking.is_admin and acts_for == asking.name
+    own = len(list(app.sessions.of(acts_for)))
+    item = items.keypair(acts_for, keypair, is_admin, own, app.config.rate_limit)
+    everybody = asking.is_admin and acts_for == asking.name
+    sees = None if everybody else acts_for
+    live = app.sessions.rows()
 
+    def execute() -> ExecutionResult:
+        from .gql_queries import Root, answer  # at the first query: most daemons never get one
 
-def answer(query: Query, root: Root) -> ExecutionResult:
-    """The result of a query; its mistakes are in `errors`."""
-    try:
-        document = parse(query.query, no_location=True, max_tokens=TOKENS_MAX)
-    except GraphQLError as error:
-        return ExecutionResult(None, [error])
-    if errors := validate(SCHEMA, document, _RULES, max_errors=ERRORS_MAX):
-        return ExecutionResult(None, errors)
-    return execute_sync(SCHEMA, document, root, None, query.variables, query.operation_name)
+        root = Root(app, acts_for, asking.is_admin, sees, item, live)
+        return answer(query.query, query.variables, query.operation_name, root)
+
+    return await asyncio.to_thread(execute)
 
 
 def _refusal(errors: Sequence[GraphQLError]) -> Response:
@@ -103,113 +84,3 @@ def _refusal(errors: Sequence[GraphQLError]) -> Response:
     msg = "; ".join(error.message for error in errors)
     body = problems.document("graphql-error", "GraphQL-generated error", msg, formatted)
     return Response(to_json(body | {"errors": formatted}), 400, media_type=problems.MEDIA_TYPE)
-
-
-async def _root(request: Request) -> Root:
-    app, asking, acts_for = state(request), caller(request), owner(request)
-    keypair = await app.authenticator.keys.find(acts_for)
-    is_admin = keypair.is_admin if keypair else asking.is_admin and acts_for == asking.name
-    own = len(list(app.sessions.of(acts_for)))
-    item = items.keypair(acts_for, keypair, is_admin, own, app.config.rate_limit)
-    everybody = asking.is_admin and acts_for == asking.name
-    sees = None if everybody else acts_for
-    return Root(app, acts_for, asking.is_admin, sees, item, app.sessions.rows())
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """The values of the fields of Query, for one request.
-
-    acts_for  the owner that the request acts for
-    is_admin  the caller may name another owner
-    sees      the owner whose sessions and folders a field shows if it names none; None: all owners
-    live      sessions that are not over, with their last use and number of requests
-    """
-
-    app: AppState
-    acts_for: str
-    is_admin: bool
-    sees: str | None
-    own_keypair: Item
-    live: Sequence[tuple[SessionRow, float, int]]
-
-    def keypair(self, _: Any, access_key: str | None = None, **__: Any) -> Item | None:
-        """The caller's own keypair."""
-        return self.own_keypair if access_key in (None, self.acts_for) else None
-
-    def compute_session(self, _: Any, id: Any) -> Item | None:
-        """One session, also one that is over. Raises GraphQLError."""
-        try:
-            wanted = str(uuid.UUID(id))
-        except (ValueError, TypeError, AttributeError):
-            raise GraphQLError("id is not a UUID") from None
-        pairs = [pair for pair in self._rows(self.sees, ended=True) if pair[0].id == wanted]
-        return items.session(*pairs[0], self.app.config) if pairs else None
-
-    def compute_container(self, _: Any, id: Any) -> Item | None:
-        """The container of a session."""
-        session = self.compute_session(_, id)
-        return session["containers"][0] if session else None
-
-    def compute_session_list(
-        self, _: Any, limit: int, offset: int, status: str | None = None,
-        access_key: str | None = None, **rest: Any,
-    ) -> Item:  # fmt: skip
-        """The sessions with one of the statuses, a list with commas; newest first."""
-        wanted = status.upper().replace(" ", "").split(",") if status else None
-        whose = self._named(access_key) or self.sees
-        pairs = self._rows(whose, ended=not wanted or "TERMINATED" in wanted)
-        pairs = [pair for pair in pairs if not wanted or pair[0].status in wanted]
-        page = [items.session(*pair, self.app.config) for pair in pairs]
-        return _page(page, limit, offset, **rest)
-
-    def vfolder_list(
-        self, _: Any, limit: int, offset: int, access_key: str | None = None, **rest: Any
-    ) -> Item:
-        """The folders of the owners whom the caller sees, oldest first."""
-        whose = self._named(access_key) or self.sees
-        rows = [one.row for one in self.app.folders.of(whose)]
-        return _page([dict(described(row)) for row in rows], limit, offset, **rest)
-
-    def vfolder_own_list(self, _: Any, access_key: str | None = None, **rest: Any) -> Item:
-        """The owner's folders."""
-        return self.vfolder_list(_, access_key=access_key or self.acts_for, **rest)
-
-    def vfolder_invited_list(self, _: Any, limit: int, offset: int, **__: Any) -> Item:
-        """No folders: they cannot be shared."""
-        return _page([], limit, offset)
-
-    vfolder_project_list = vfolder_invited_list
-
-    def _named(self, access_key: str | None) -> str | None:
-        """The owner that a field names, if the caller may name it. Raises GraphQLError."""
-        if access_key not in (None, self.acts_for) and not self.is_admin:
-            raise GraphQLError("only admins can look at what belongs to another owner")
-        return access_key
-
-    def _rows(self, whose: str | None, ended: bool) -> list[tuple[SessionRow, float, int]]:
-        """Sessions with their use, newest first, those that are over only if `ended`."""
-        pairs = {pair[0].id: pair for pair in self.live if whose in (None, pair[0].owner)}
-        if ended:  # a session that has ended since `live` was read counts as ended
-            pairs |= {
-                row.id: (row, row.used_at, row.runs) for row in self.app.sessions.ended_rows(whose)
-            }
-        return sorted(pairs.values(), key=lambda pair: -pair[0].created_at)
-
-
-def _page(
-    items: list[Item], limit: int, offset: int, filter: str | None = None,
-    order: str | None = None, **_: Any,
-) -> Item:  # fmt: skip
-    """A part of a list, in the `order` of some fields: "name" or "+name", "-created_at", with
-    commas between. Raises GraphQLError."""
-    if filter:
-        raise GraphQLError("filter is not offered: leave it out")
-    if not 0 <= limit <= PAGE_MAX or offset < 0:
-        raise GraphQLError(f"limit must be 0 to {PAGE_MAX}, offset 0 or more")
-    for key in reversed(order.split(",") if order else []):
-        name = key.strip().lstrip("+-")
-        if any(not isinstance(item.get(name, []), (str, int, type(None))) for item in items):
-            raise GraphQLError(f"a list cannot have the order of {name!r}")
-        items = sorted(items, key=lambda item: str(item[name] or ""), reverse="-" in key)
-    return {"items": items[offset : offset + limit], "total_count": len(items)}
