@@ -39,7 +39,8 @@ def unshared(flag: int) -> Skip:
 
     def skip(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(namespaces, "_SHIM", namespaces._SHIM & ~flag)
-        patch.setattr(network, "enable_multicast", lambda: None)  # it would change the host's lo
+        for change in ("enable_multicast", "forbid_copies"):  # they would change the host
+            patch.setattr(network, change, lambda: None)
         patch.setattr("socket.sethostname", lambda name: None)
 
     return skip

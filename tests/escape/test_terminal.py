@@ -302,7 +302,7 @@ def test_flood_on_a_terminal_is_held_back_while_the_client_does_not_read(sandbox
         time.sleep(1)
         before = cpu_of(it.started.pid)
         time.sleep(1)
-        assert cpu_of(it.started.pid) - before < 10, "the shim works although nobody reads"
+        assert cpu_of(it.started.pid) - before < 50, "the shim works although nobody reads"
         while len(it.shown) < 4 << 20:
             assert it.read()
         assert it.shown == b"y\r\n" * (len(it.shown) // 3) + b"y\r\n"[: len(it.shown) % 3]

@@ -12,6 +12,7 @@ import pytest
 
 from sandboxd.errors import StageError, Unavailable
 from sandboxd.jail import idmap, syscalls
+from sandboxd.warden.slots import images
 
 from ..sandbox import BareWarden, Sandbox, lease, restarted
 from ..workspaces import OTHER, USER, directory, granted, leased, own
@@ -238,14 +239,18 @@ def test_session_is_refused_where_the_kernel_cannot_map_owners(
     assert warden.resources.slots.leased == before
 
 
-def test_full_disk_of_the_host_is_the_advice_of_the_step(warden: BareWarden, root: Path) -> None:
-    syscalls.mount("none", str(root), "tmpfs", 0, "size=1m,mode=755")
+def test_full_disk_of_the_host_is_the_advice_of_the_step(
+    warden: BareWarden, root: Path, tmp_path: Path
+) -> None:
+    image = str(tmp_path / "image")
+    images.make(image, 16 << 20, 64)
+    images.mount(image, str(root))
     try:
         sandbox = leased(warden, directory(root))
-        result = sandbox.run("head -c 4m /dev/zero > f")
+        result = sandbox.run("head -c 32m /dev/zero > f")
         assert result.verdict["limit"] == "disk"
         assert "the disk of the host that the workspace is on is full" in result.verdict["advice"]
         sandbox.end_warm()
         warden.free(sandbox.slot)
     finally:
-        syscalls.umount2(str(root), syscalls.MNT_DETACH)
+        images.unmount(str(root))

@@ -82,9 +82,9 @@ def test_other_names_are_in_the_next_copy_which_replaces_the_old_one(
     files: HostFiles, config: Config
 ) -> None:
     old, jobs = files.current().directory, BackgroundJobs()
-    files.select(replace(config, rootfs=replace(config.rootfs, etc=("services",))))
+    files.select(replace(config, rootfs=replace(config.rootfs, etc=("issue.net",))))
     assert renew(files, jobs)
-    assert "services" in _etc(files) and "debian_version" not in _etc(files)
+    assert "issue.net" in _etc(files) and "debian_version" not in _etc(files)
     assert until(lambda: _is_removed(old, files, jobs))
 
 
@@ -179,17 +179,17 @@ def test_run_keeps_its_copy_when_a_newer_one_replaces_it(
     monkeypatch.setattr(warden.resources, "host_files", current)
 
     def replaced(_: object) -> None:
-        current.select(replace(config, rootfs=replace(config.rootfs, etc=("services",))))
+        current.select(replace(config, rootfs=replace(config.rootfs, etc=("issue.net",))))
         assert renew(current, warden.jobs)
 
     try:
         reads_late = "read -r line; cat /etc/debian_version"
         result = sandbox.run(reads_late, on_wait=replaced, answers=["go\n"])
-        later = sandbox.run("ls /etc/services /etc/debian_version")
+        later = sandbox.run("ls /etc/issue.net /etc/debian_version")
     finally:
         current.remove()
     assert result.stdout.strip() == Path("/etc/debian_version").read_text().strip()
-    assert later.stdout == "/etc/services\n"
+    assert later.stdout == "/etc/issue.net\n"
 
 
 @pytest.fixture

@@ -132,20 +132,31 @@ def is_detached(image: str) -> bool:
     """`image` is there, and nothing has it open: no loop device, and no process. The kernel grants
     a lease for writing (fcntl(2), F_SETLEASE) only then, so no list of devices is needed. False
     also where the file system knows no leases."""
+    return _lease_error(image) == 0
+
+
+def is_in_use(image: str) -> bool:
+    """`image` is there, and a loop device or a process has it open. After an unmount udev may still
+    look at the device. False also where the file system knows no leases."""
+    return _lease_error(image) == errno.EAGAIN
+
+
+def _lease_error(image: str) -> int:
+    """The error number of an attempt to get a lease for writing; 0: it was granted."""
     try:
         fd = os.open(image, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno or errno.ENOENT
     try:
         # The signal to a holder whose lease is broken: SIGIO would end this process, SIGURG is
         # ignored by default.
         fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno or errno.EINVAL
     finally:
         os.close(fd)
-    return True
+    return 0
 
 
 def attached(image: str) -> bool:

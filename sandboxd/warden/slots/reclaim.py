@@ -67,13 +67,16 @@ def reclaim(state_dir: str, number: int, uid: int, folders: Sequence[int] = ()) 
         log.event("slot.busy", logging.WARNING, slot=number, error=str(error))
     for fd in folders:
         os.close(fd)
+    image = f"{path}/image"
     deadline, pause_s = time.monotonic() + PATIENCE_S, PAUSE_S
     while True:
-        detached = {number} if images.is_detached(f"{path}/image") else set[int]()
-        shutil.rmtree(path, ignore_errors=True)
-        left = remains(state_dir, {number: uid}, detached)[number]
-        if not left.things or time.monotonic() > deadline:
-            return left
+        # Without the image, its device is found only by a look at all devices.
+        if not images.is_in_use(image) or time.monotonic() > deadline:
+            detached = {number} if images.is_detached(image) else set[int]()
+            shutil.rmtree(path, ignore_errors=True)
+            left = remains(state_dir, {number: uid}, detached)[number]
+            if not left.things or time.monotonic() > deadline:
+                return left
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, PAUSE_MAX_S)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -297,9 +298,20 @@ def test_reclaim_of_a_slot_looks_at_no_other_process_and_no_other_device(
     (path / "scratch").mkdir(parents=True)
     images.make(str(path / "image"), SIZE, 64)
     images.mount(str(path / "image"), str(path / "scratch"))
+    device = images._attached(str(path / "image"))
+    assert device is not None
+    held, sleep = [device[1]], time.sleep  # as udev has a new device open for a moment
+
+    def pause(seconds: float) -> None:
+        if held:
+            os.close(held.pop())
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", pause)
     monkeypatch.setattr(procfs, "pids", lambda: pytest.fail("/proc is walked"))
     monkeypatch.setattr(images, "devices", lambda: pytest.fail("every device is looked at"))
     assert not reclaim.reclaim(str(tmp_path), 1, 1_999_999_999)
+    assert not held, "the device was not waited for"
     assert os.listdir(tmp_path / "slots") == []
 
 
