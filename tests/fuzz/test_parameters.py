@@ -166,7 +166,7 @@ def test_options_of_a_run_become_a_plan_or_are_refused(options: dict[str, Any]) 
 
     def plan() -> Any:
         call = typed(fold(parse(encoded({"options": options})), {}), execute.Call)
-        execute.cursor_of(inner(call, "options", execute.Typed).offset)
+        execute.cursor_of(inner(call, "options", execute.CallOptions).offset)
         return batch.plan(inner(call, "options", batch.BatchOptions), row, runtime, DEFAULT)
 
     if result := attempt(plan):

@@ -44,7 +44,7 @@ _CREATED_MARGIN_S = 0.02
 """Time stamps of files come from the kernel's tick and may be that far behind the clock."""
 
 
-class Typed(ParameterSet):  # the name is that of its schema in the OpenAPI document
+class CallOptions(ParameterSet):
     """`options` that calls of all modes have.
 
     console  the form of stdout and stderr
@@ -83,7 +83,7 @@ class Call(ParameterSet):
     mode: Annotated[str, Meta(examples=list(MODES))] = ""
     code: str = ""
     runId: Annotated[str, Meta(max_length=RUN_ID_MAX)] = ""
-    options: Annotated[dict[str, Any], ObjectKeys(Typed, batch.BatchOptions)] = {}
+    options: Annotated[dict[str, Any], ObjectKeys(CallOptions, batch.BatchOptions)] = {}
 
 
 class OutputFile(TypedDict):
@@ -162,7 +162,7 @@ def bad_mode(mode: str) -> Invalid:
 
 
 async def _batch(request: Request, target: Session, call: Call) -> Response:
-    options = inner(call, "options", Typed)
+    options = inner(call, "options", CallOptions)
     terms = _terms(call, options)  # first: a call that is refused begins no run
     run = await submit(request, target, call)
     return _CallResponse(target, run, terms, wording(request))
@@ -182,7 +182,7 @@ class _CallTerms:
     input: Input | None = None
 
 
-def _terms(call: Call, options: Typed) -> _CallTerms:
+def _terms(call: Call, options: CallOptions) -> _CallTerms:
     """The terms that a call asks for. Raises Invalid."""
     policy = options.policy(LIVE if options.live else POLL)
     input = Input(call.code, options.eof) if call.mode == "input" else None
@@ -214,7 +214,7 @@ async def _follow_up(request: Request, target: Session, call: Call) -> Response:
     if not call.runId:
         raise Invalid("continuation requires explicit run ID")
     # Clients repeat the options of the batch call in each call of its run.
-    options = inner(call, "options", Typed)
+    options = inner(call, "options", CallOptions)
     run = target.runs.get(call.runId)
     return _CallResponse(target, run, _terms(call, options), wording(request))
 

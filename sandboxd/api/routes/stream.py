@@ -38,7 +38,7 @@ from ..http.problems import client_text
 from ..http.responses import to_json
 from ..sessions.session import Session
 from ..state import session
-from .execute import Call, Typed, bad_mode, cursor_of, result, submit, wording
+from .execute import Call, CallOptions, bad_mode, cursor_of, result, submit, wording
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ async def _begin(websocket: WebSocket, target: Session) -> _FollowedRun | None:
         async with asyncio.timeout(FIRST_S):
             text = await receive_text(websocket)
         call = typed(fold(parse(text.encode()), {}), Call)
-        options = inner(call, "options", Typed)
+        options = inner(call, "options", CallOptions)
         cursor, policy = cursor_of(options.offset), options.policy(STREAM)
         if call.mode == "continue":
             return _FollowedRun(target.runs.get(call.runId), False, cursor, policy)

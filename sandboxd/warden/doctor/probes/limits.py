@@ -9,7 +9,8 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 
 from ....config.settings import STEP_LIMITS
 from ....errors import StageError
@@ -54,9 +55,9 @@ def tidy(hierarchy: Hierarchy) -> None:
 
 def memory(host: ProbeContext) -> str:
     """The memory that a member touches is counted; the limit is written and read back."""
-    with own_group(host, "memory") as group, _member(group, _touch) as said:
+    with own_group(host, "memory") as group, _member(group, _touch) as member:
         group.limit(replace(STEP_LIMITS, memory=64 * MIB))
-        said()
+        member.answer()
         counted = group.files.memory_in_use() >= _TOUCHED
         expect("memory", "counted what was used", counted, True)
         return "cgroup v2" if group.v2 else "cgroup v1"
@@ -66,8 +67,8 @@ def processes(host: ProbeContext) -> str:
     """One process more than the limit is refused."""
     with own_group(host, "pids") as group:
         group.limit(replace(STEP_LIMITS, pids=1))
-        with _member(group, lambda: _forks(INIT_TASKS + 1)) as said:
-            expect("pids", "one process too many", said(), "refused")
+        with _member(group, lambda: _forks(INIT_TASKS + 1)) as member:
+            expect("pids", "one process too many", member.answer(), "refused")
         return ""
 
 
@@ -103,8 +104,8 @@ def peaks(host: ProbeContext) -> str:
     """The most that was used at a time: for the usage in verdicts."""
     with own_group(host, "peaks") as group:
         group.limit(STEP_LIMITS)
-        with _member(group, lambda: _touch() + _forks(1)) as said:
-            said()
+        with _member(group, lambda: _touch() + _forks(1)) as member:
+            member.answer()
             counters = group.counters()
         expect("peaks", "of memory", counters.memory_peak >= _TOUCHED, True)
         expect("peaks", "of processes", counters.pids_peak, 2 - INIT_TASKS)
@@ -114,54 +115,59 @@ def peaks(host: ProbeContext) -> str:
 def file_locks(host: ProbeContext) -> str:
     """The locks that a process of another user holds are seen, as those of programs are counted."""
     file = os.memfd_create("locks")
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_with(parent)
-            identity.apply(host.uid, host.uid)
-            fcntl.lockf(file, fcntl.LOCK_EX)
-            os.write(writing, b"locked")
-            signal.pause()
-        finally:
-            os._exit(1)
-    os.close(writing)
+
+    def lock() -> str:
+        identity.apply(host.uid, host.uid)
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        return "locked"
+
     try:
-        _answer(reading)
-        lock = f":{os.fstat(file).st_ino} "
-        seen = any(lock in text for text in lock_count.file_locks(pid))
-        expect("locks", "that of another process was seen", seen, True)
+        with _child(lock) as child:
+            child.answer()
+            name = f":{os.fstat(file).st_ino} "
+            seen = any(name in text for text in lock_count.file_locks(child.pid))
+            expect("locks", "that of another process was seen", seen, True)
     finally:
-        os.close(reading)
         os.close(file)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
     memory = lock_watch.LockMemory()
     memory.close()
     return f"watched by {memory.path}"
 
 
-@contextlib.contextmanager
-def _member(group: Group, act: Callable[[], str]) -> Iterator[Callable[[], str]]:
-    """A process in the group that does `act`, once the block has begun, and stays until its end.
+@dataclass(frozen=True, slots=True)
+class _TrialChild:
+    """A process that a trial looks at; `answer` waits for its act and returns the text of it."""
 
-    Calling what is yielded waits for the act and returns its text.
-    """
+    pid: int
+    answer: Callable[[], str]
+
+
+def _member(group: Group, act: Callable[[], str]) -> AbstractContextManager[_TrialChild]:
+    """A child in the group."""
+
+    def join_and_act() -> str:
+        group.join()
+        return act()
+
+    return _child(join_and_act)
+
+
+@contextlib.contextmanager
+def _child(act: Callable[[], str]) -> Iterator[_TrialChild]:
+    """A child that does `act`, once the block has begun, and stays until its end."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
             die_with(parent)
-            group.join()
             os.write(writing, act().encode() + b"\n")
             signal.pause()
         finally:
             os._exit(1)
     os.close(writing)
     try:
-        yield lambda: _answer(reading)
+        yield _TrialChild(pid, lambda: _answer(reading))
     finally:
         os.close(reading)
         os.kill(pid, signal.SIGKILL)
@@ -170,7 +176,7 @@ def _member(group: Group, act: Callable[[], str]) -> Iterator[Callable[[], str]]
 
 def _answer(reading: int) -> str:
     if not select.select([reading], [], [], SECONDS)[0]:
-        raise StageError("cgroup", "a process in the group does nothing")
+        raise StageError("trial", "the child of a trial does nothing")
     return os.read(reading, 4096).decode().strip()
 
 
