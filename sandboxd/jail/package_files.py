@@ -32,7 +32,7 @@ _FIELD = re.compile(rb"^Conffiles:\n((?: .*\n)+)", re.MULTILINE)
 _CONFFILE = re.compile(rb"^ (/etc/.*) ([0-9a-f]{32})(?: [a-z-]+)*$", re.MULTILINE)
 _SHIPPED = re.compile(rb"^([0-9a-f]{32})  ((?:etc|var/lib)/.*)$", re.MULTILINE)
 _UCF = re.compile(rb"^([0-9a-f]{32})  (/etc/.*)$", re.MULTILINE)
-_BELOW_ETC = re.compile(rb"^/etc/.*$", re.MULTILINE)
+_BELOW_ETC = re.compile(rb"\n(/etc/.*)")
 
 
 def checksums(root: str = "/") -> dict[str, set[str]]:
@@ -68,7 +68,9 @@ def links(root: str = "/") -> list[str]:
     """The symbolic links below /etc that are in a package."""
     root = root.rstrip("/")
     paths = {
-        os.fsdecode(path) for text in _texts(root, ".list") for path in _BELOW_ETC.findall(text)
+        os.fsdecode(path)
+        for text in _texts(root, ".list")
+        for path in _BELOW_ETC.findall(b"\n" + text)
     }
     return sorted(path for path in paths if os.path.islink(root + path))
 
