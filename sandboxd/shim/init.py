@@ -9,7 +9,7 @@ The shim forks init and speaks with it over one SOCK_SEQPACKET socket:
                                                                claim: take the run's identity
     init -> shim   {"listener"} + the seccomp listener         the shim answers refused calls
     init -> shim   {"ready"} or {"stage", "errno", "message"}  the jail is complete, or failed
-    shim -> init   {"argv", "environ", "terminal", "rlimits"} + stdin, stdout, stderr
+    shim -> init   {"argv", "words", "environ", "terminal", "rlimits"} + stdin, stdout, stderr
                                                                start a step; with the name of a
                                                                terminal: on it, with no descriptor
                                                                or with stderr alone
@@ -30,13 +30,16 @@ exec, and posix_spawn, the cheapest way to start a process, is enough.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import resource
 import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .. import crash
@@ -48,6 +51,7 @@ from ..jail.enter import Jail, JailSession, claim, prepare
 from ..jail.stage import stage
 from ..model import HOME, Limits
 from ..wire import messages
+from . import plain_command
 from .run_spec import unpacked_folders
 
 LINGER_S = 1.0
@@ -154,7 +158,6 @@ def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
     processes would make the killer choose init, which is larger than each of them.
     """
     with stage("spawn"):
-        argv = message["argv"]
         files: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(fds)]
         if name := message["terminal"]:
             files = [(os.POSIX_SPAWN_OPEN, 0, name, os.O_RDWR, 0)]
@@ -164,14 +167,15 @@ def _spawn(message: dict[str, Any], fds: list[int], oom: int) -> int:
         if message["rlimits"]:
             pid = _fork(message, fds)
         else:
-            pid = os.posix_spawn(
-                argv[0],
-                argv,
-                message["environ"],
-                file_actions=files,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=_ALL_SIGNALS,
+            pid = _execute(
+                message,
+                functools.partial(
+                    os.posix_spawn,
+                    file_actions=files,
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=_ALL_SIGNALS,
+                ),
             )
         os.pwrite(oom, b"0", 0)
     messages.close_all(fds)
@@ -199,9 +203,19 @@ def _fork(message: dict[str, Any], fds: list[int]) -> int:
         for number in _ALL_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.execve(message["argv"][0], message["argv"], message["environ"])
+        _execute(message, os.execve)
     finally:
         os._exit(CANNOT_START)
+
+
+def _execute(message: dict[str, Any], start: Callable[..., int]) -> int:
+    """The result of `start` for the program of a step, or for the shell if there is no such program
+    or the kernel cannot execute it. The shell then says why, or runs a script."""
+    environ, words = message["environ"], message["words"]
+    if words and (path := plain_command.executable(words[0], environ)):
+        with contextlib.suppress(OSError):
+            return start(path, words, environ | plain_command.variables(path))
+    return start(message["argv"][0], message["argv"], environ)
 
 
 class Children:

@@ -20,7 +20,7 @@ from ..jail.enter import Jail, JailSession
 from ..jail.stage import stage
 from ..model import record
 from ..wire import messages
-from . import init
+from . import init, plain_command
 from .denied_calls import DeniedCalls
 from .run_spec import packed_folders
 
@@ -34,7 +34,8 @@ class Init:
 
     def start(
         self,
-        argv: list[str],
+        shell: str,
+        command: str,
         environ: dict[str, str],
         fds: list[int],
         terminal: str = "",
@@ -44,8 +45,8 @@ class Init:
         with the one descriptor in `fds`, if there is one, as standard error.
         `rlimits` are the resource limits that this step lowers."""
         message = {
-            "argv": argv, "environ": environ, "terminal": terminal,
-            "rlimits": list((rlimits or {}).items()),
+            "argv": [shell, "-c", command], "words": plain_command.words(shell, command, environ),
+            "environ": environ, "terminal": terminal, "rlimits": list((rlimits or {}).items()),
         }  # fmt: skip
         messages.send(self.sock, message, fds)
 

@@ -204,20 +204,20 @@ class RunExecution:
         )
 
     def _spawn(self, step: Step) -> None:
-        argv = [self.spec.shell, "-c", step.command or ""]
+        shell, command = self.spec.shell, step.command or ""
         may_ask = step.name == "exec" and (self.spec.stdin is None or self.spec.terminal)
         environ = environment.of_step(step.limits, may_ask, self.spec.environ, self.spec.network)
         rlimits_below = rlimits.lower(step.limits, self.most)
         if self.spec.terminal and self.spec.stdin is not None:
             self.terminal = PseudoTerminal(self.selector, self.spec.stdin)
-            self.init.start(argv, environ, [], self.terminal.path, rlimits_below)
+            self.init.start(shell, command, environ, [], self.terminal.path, rlimits_below)
             return
         if self.spec.interactive and step.name == "exec":
             terminal = TerminalStdin(self.selector, self.input.update)
             err = self.console.attach_terminal(step.limits, terminal.output())
             self.stdin = terminal
             self.input.begin(terminal, True)
-            self.init.start(argv, environ, [err], terminal.path, rlimits_below)
+            self.init.start(shell, command, environ, [err], terminal.path, rlimits_below)
             os.close(err)
             return
         out, err = self.console.attach(step.limits)
@@ -230,7 +230,7 @@ class RunExecution:
             stdin, self.stdin_used = self.spec.stdin, True
         else:
             stdin = os.open("/dev/null", os.O_RDONLY)
-        self.init.start(argv, environ, [stdin, out, err], rlimits=rlimits_below)
+        self.init.start(shell, command, environ, [stdin, out, err], rlimits=rlimits_below)
         messages.close_all([stdin, out, err])
 
     def _serve_until_end(self, before: Counters) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+from .sandboxes import COMMAND
+
 WAIT_S = 30
 """`options.wait` of a run: the daemon answers when the run is over, in one request."""
 
@@ -117,7 +119,7 @@ class Connection:
         """End a session."""
         self.call("DELETE", f"/session/{session}")
 
-    def run(self, session: str, command: str = "true") -> str:
+    def run(self, session: str, command: str = " ".join(COMMAND)) -> str:
         """Run one exec step, from the request to the verdict; the text of its output.
 
         Raises RequestFailed, also when the command fails.

@@ -225,7 +225,7 @@ def _run(host: ProbeContext, group: Group, uid: int) -> str:
         launch.send_claim(init, session)
         launch.await_claim(init, program.refused)
         null = os.open("/dev/null", os.O_RDWR)
-        init.start(["/bin/sh", "-c", "exit 42"], {}, [null, null, null])
+        init.start("/bin/sh", "exit 42", {}, [null, null, null])
         answer = init.receive() or {}
     finally:
         init.kill()
