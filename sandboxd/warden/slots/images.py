@@ -13,16 +13,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import glob
 import os
 import re
 import signal
 import struct
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 from ...errors import StageError
+from ...host import procfs
 from ...jail import syscalls
 from ...jail.stage import expect, stage
 
@@ -236,12 +235,19 @@ def _attached(image: str) -> tuple[str, int] | None:
 
 
 def devices() -> Iterator[tuple[str, str]]:
-    """The loop devices, and the names of their files as the kernel shows them."""
-    for path in glob.glob("/sys/block/loop*/loop/backing_file"):
-        try:
-            yield f"/dev/{path.split('/')[3]}", Path(path).read_text().rstrip("\n")
-        except OSError:
-            continue  # just detached
+    """The loop devices with a file, and the name of the file as the kernel shows it.
+
+    /proc/partitions has no device of size 0, so none of the hundreds without a file that a host may
+    have from earlier days.
+    """
+    for line in procfs.lines("/proc/partitions"):
+        name = line.rpartition(" ")[2]
+        if name.startswith("loop"):
+            try:
+                backing = procfs.read(f"/sys/block/{name}/loop/backing_file")
+            except OSError:
+                continue  # just detached, or a partition of such a device
+            yield f"/dev/{name}", backing.rstrip("\n")
 
 
 def is_cut(above: str, state: str) -> bool:
