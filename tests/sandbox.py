@@ -189,7 +189,7 @@ class BareWarden:
         teardown.free(self.resources, slot)
 
 
-def _slowed(limits: dict[str, Any]) -> dict[str, Any]:
+def slowed(limits: dict[str, Any]) -> dict[str, Any]:
     """Limits under which a program comes as far as on hardware."""
     return limits | {"wall_s": limits["wall_s"] * SLOWNESS}
 
@@ -229,7 +229,7 @@ class Sandbox:
         own = per_step or {}
         commands = dict(zip(STEPS, (clean, build, exec), strict=True))
         steps = [
-            {"name": n, "command": c, "limits": _slowed(limit | own.get(n, {}))}
+            {"name": n, "command": c, "limits": slowed(limit | own.get(n, {}))}
             for n, c in commands.items()
         ]
         files = [] if stdin is None else [_file(stdin)]

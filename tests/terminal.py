@@ -14,7 +14,7 @@ from sandboxd import spool
 from sandboxd.warden.runs.worker import Worker
 from sandboxd.wire import messages
 
-from .sandbox import Sandbox
+from .sandbox import Sandbox, slowed
 from .waiting import PATIENCE_S, until
 
 BASH = "stty -echo; echo ready; PS1= PS2= exec /bin/bash --norc --noediting"
@@ -87,7 +87,7 @@ class Sitting:
 def sit(sandbox: Sandbox, command: str = BASH, **limits: Any) -> Iterator[Sitting]:
     """A terminal on which `command` runs; ended at the latest when the `with` ends."""
     sandbox.runs += 1
-    limit = asdict(replace(sandbox.limits, **limits))
+    limit = slowed(asdict(replace(sandbox.limits, **limits)))
     steps = [
         {"name": name, "command": command if name == "exec" else None, "limits": limit}
         for name in ("clean", "build", "exec")
