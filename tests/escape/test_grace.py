@@ -37,8 +37,13 @@ def test_step_without_grace_is_killed_at_once(sandbox: Sandbox) -> None:
 
 def test_every_process_of_the_step_hears_of_its_end(sandbox: Sandbox) -> None:
     """Also a process in a session of its own, and the foreground child for which a shell waits."""
-    own = "trap 'echo own session; exit' TERM; sleep 30 & wait"
-    result = sandbox.run(f'setsid bash -c "{own}" & trap "echo shell" TERM; sleep 30', wall_s=0.5)
+    own = "trap 'echo own session; exit' TERM; echo > trapped; sleep 30 & wait"
+    burn = "while :; do :; done"
+    result = sandbox.run(
+        f'mkfifo trapped; setsid bash -c "{own}" & trap "echo shell" TERM; '
+        f'read -r _ < trapped; sh -c "{burn}"',
+        cpu_s=0.5,
+    )
     assert sorted(result.stdout.splitlines()) == ["own session", "shell"]
 
 
