@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sandboxd.shim.run import RunExecution
+from sandboxd.warden.runs.worker import Worker
 
 from ..sandbox import Sandbox
+from ..waiting import until
 
 TRAP = "trap 'echo saving; exit {}' TERM; sleep 30 & wait"
 STUBBORN = "trap 'echo heard' TERM; while :; do sleep 60 & wait; done"
@@ -37,12 +41,16 @@ def test_step_without_grace_is_killed_at_once(sandbox: Sandbox) -> None:
 
 def test_every_process_of_the_step_hears_of_its_end(sandbox: Sandbox) -> None:
     """Also a process in a session of its own, and the foreground child for which a shell waits."""
-    own = "trap 'echo own session; exit' TERM; echo > trapped; sleep 30 & wait"
-    burn = "while :; do :; done"
+    own = "trap 'echo own session; exit' TERM; touch trapped; sleep 30 & wait"
+
+    def trapped(_: Worker) -> None:
+        until(lambda: any(Path(sandbox.slot.path).glob("**/trapped")))
+
     result = sandbox.run(
-        f'mkfifo trapped; setsid bash -c "{own}" & trap "echo shell" TERM; '
-        f'read -r _ < trapped; sh -c "{burn}"',
-        cpu_s=0.5,
+        f'trap "echo shell" TERM; setsid bash -c "{own}" & read -r _; sleep 30',
+        on_wait=trapped,
+        answers=["go\n"],
+        wall_s=2,
     )
     assert sorted(result.stdout.splitlines()) == ["own session", "shell"]
 
