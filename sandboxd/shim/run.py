@@ -29,7 +29,7 @@ from ..wire import messages
 from . import advice, control_requests, environment, ipc
 from .broker_socket import BrokerSocket
 from .console import ConsoleCopier
-from .control import Control, RunProgress
+from .control import END, Control, RunProgress
 from .deadlines import Deadlines
 from .denied_calls import DeniedCalls
 from .facts import StepFacts
@@ -80,6 +80,7 @@ class RunExecution:
             self._progress,
             functools.partial(control_requests.handle, self),
         )
+        self.control.add(spec.reader, END)
         self.selector.register(init.sock, selectors.EVENT_READ, self._handle_init_message)
         self.storage = storage
         self.most = most(step.limits for step in spec.steps)

@@ -77,12 +77,12 @@ class RunRequests:
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as stack:
             undo.callback(run_directory.remove, path)
             files = run_directory.make(leased, run, stack)
-            followers = run_directory.followers(path)
+            followers = run_directory.followers(path, files.control)
             undo.callback(messages.close_all, followers)
             spec = RunSpec(
                 slot, run, leased.uid, leased.gid, runtime, Group({}), NONE, NONE, (),
-                files.console, files.journal, files.listener, leased.lock.fileno(), stdin,
-                terminal, interactive, shell, limited, environ, bounds,
+                files.console, files.journal, files.listener, files.reader, leased.lock.fileno(),
+                stdin, terminal, interactive, shell, limited, environ, bounds,
                 resources.tied, self._may_stay(leased, terminal), leased.network is not None,
             )  # fmt: skip
             shim, group = self._resume(spec, leased) or self._begin(spec, leased, undo, stack)

@@ -54,11 +54,17 @@ _SET_ASIDE_BEFORE = "spare-"  # by a daemon of an earlier version
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The open files of a new run's directory, for its shim. The stack of `make` closes them."""
+    """The open files of a new run's directory, for its shim. The stack of `make` closes them.
+
+    reader   the shim's end of the first connection to it
+    control  the api's end of it, for `followers`
+    """
 
     console: int
     journal: int
     listener: socket.socket
+    reader: socket.socket
+    control: socket.socket
 
 
 def note(path: str, group: Group) -> None:
@@ -97,7 +103,9 @@ def make(slot: Slot, run: int, stack: contextlib.ExitStack) -> RunFiles:
         with _short(path) as directory:
             listener.bind(f"{directory}/control")
         listener.listen(8)
-        return RunFiles(console, journal, listener)
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reader, control = map(stack.enter_context, ends)
+        return RunFiles(console, journal, listener, reader, control)
 
 
 def make_empty(path: str) -> None:
@@ -117,11 +125,12 @@ def _reserve(fd: int, size: int) -> None:
             raise
 
 
-def followers(path: str) -> list[int]:
+def followers(path: str, control: socket.socket | None = None) -> list[int]:
     """The descriptors by which the api follows a run: a connection to its control socket, closed
-    by the peer when the run is over; console and journal to read, cursor to write."""
+    by the peer when the run is over; console and journal to read, cursor to write. A new run has
+    the connection `control`, which is the caller's until this returns."""
     with stage("follow"), contextlib.ExitStack() as undo:
-        control = undo.enter_context(_connected(path) or _ended())
+        control = control or undo.enter_context(_connected(path) or _ended())
         fds = [control.fileno()]
         for name in ("console", "journal"):
             # A read that notes its time could wait for the disk, and the api reads in its loop.
