@@ -167,8 +167,9 @@ class ClientCalls:
                 await self._note(self._cursor)
                 raise
             await self._note(draft.cursor)
-            answered = inputs != self._inputs  # the program got its input during the hand-over
-            self._cursor = replace(draft.cursor, prompted=draft.cursor.prompted and not answered)
+            self._cursor = draft.cursor
+            if inputs != self._inputs:  # the program got its input during the hand-over
+                self._cursor = replace(draft.cursor, prompted=False)
             self._more = draft.reply.more
             self._notices = self._notices[draft.notices :]
 
@@ -306,17 +307,16 @@ class ClientCalls:
         end = marks.pop() if answer.event else NO_POSITION
         spool = self._follower.spool
         part = await spool.promptly(spool.console, cursor.console, end, policy, marks)
-        cursor = replace(cursor, console=part.behind)
+        prompted = cursor.prompted
         if part.more:  # the answer follows when all output before it has been served
             events = events[: len(part.counts)]
             steps = len(events) + (cursor.final_steps if answer.again else cursor.answered)
             cursor = replace(cursor, final_from=part.behind, final_steps=steps)
             answer = NextAnswer("continued", again=answer.again)
         else:
-            prompted = answer.status == "waiting-input" or (policy.patient and cursor.prompted)
-            cursor = replace(cursor, prompted=prompted)
-        if not answer.again:
-            cursor = replace(cursor, answered=cursor.answered + len(events))
+            prompted = answer.status == "waiting-input" or (policy.patient and prompted)
+        answered = cursor.answered + (0 if answer.again else len(events))
+        cursor = replace(cursor, console=part.behind, prompted=prompted, answered=answered)
         items, ends = divided(notices, part, events)
         offset = Offset(part.delivered.seen, cursor.answered)
         return _Draft(Reply(answer, items, offset, ends, part.more), cursor, len(notices))

@@ -79,15 +79,7 @@ class WardenClient:
     async def serve(self) -> None:
         """Receive replies until the warden is gone."""
         try:
-            while True:
-                try:
-                    message, fds = await self._channel.receive_message()
-                except messages.Starved as error:
-                    self._starved(error)
-                    continue
-                if message is None:
-                    return
-                self._deliver(message, fds)
+            await self._channel.serve(self._deliver, self._starved)
         except messages.WireError as error:
             _log.error("the warden sent a packet that is no message: %s", error)
         finally:

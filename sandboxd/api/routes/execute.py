@@ -62,14 +62,14 @@ class Typed(ParameterSet):  # the name is that of its schema in the OpenAPI docu
     def policy(self, base: PollPolicy) -> PollPolicy:
         """`base` with these options. A client that names its cursor, or wants bytes, gets all
         output: with the next reply, if there is no room in this one. Raises Invalid."""
-        if self.wait is not None:
-            if base.live:
-                why = "not together with options.live, and not over a WebSocket"
-                raise Invalid("Input validation error", {"options.wait": why})
-            base = replace(base, wait_s=self.wait, holds=True)
+        if self.wait is not None and base.live:
+            why = "not together with options.live, and not over a WebSocket"
+            raise Invalid("Input validation error", {"options.wait": why})
         base64, streams = self.console == "base64", self.input == "stream"
         return replace(
             base,
+            wait_s=base.wait_s if self.wait is None else self.wait,
+            holds=base.holds or self.wait is not None,
             whole=base.whole or base64 or self.offset is not None,
             base64=base64,
             patient=base.patient or streams,
@@ -294,7 +294,7 @@ def worded(
             console += items
             continue
         step = run.plan.steps[STEPS.index(event.step)]
-        if verdict:
+        if verdict and verdict.advice:
             verdict = replace(verdict, advice=wording.advice(verdict.advice, step, limits))
         console += wording.console(items, step, limits)
         results.append(

@@ -149,7 +149,7 @@ def _row(session: str, run: Run) -> RunRow:
 
 def plan_text(run: Run) -> str:
     """The plan of a run as its row has it."""
-    plan = replace(run.plan, stdin=None)
+    plan = run.plan if run.plan.stdin is None else replace(run.plan, stdin=None)
     try:
         return msgspec.json.encode(plan).decode()
     except UnicodeEncodeError:  # variables may have bytes that UTF-8 cannot carry
