@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ...errors import Deleted, Draining, Full, NotFound, SandboxdError, Unavailable
@@ -26,6 +27,7 @@ from ...runs.terminals import Terminals
 from ...store import runs as run_table
 from ...store import sessions as table
 from ...store.clock_jump import ClockJump
+from ...store.runs import RunEnd
 from ...store.sessions import SessionRow
 from ..admission.admission import DRAINED, AdmissionMode, Waiting
 from ..processes.file_client import HelperPermits
@@ -303,11 +305,11 @@ class Session:
         if self.ephemeral:
             return
         # While the disk is full, clients see the changes nevertheless, from memory.
-        what = (run_table.ended, self.row.id, run.number, run.ended_at, plan_text(run))
+        end = RunEnd(run.number, run.ended_at, partial(plan_text, run), changes)
         if run.plan.role:
-            await self._services.deferred.write(*what, **changes)
+            await self._services.deferred.write(run_table.ended, self.row.id, [end])
         else:  # the next daemon reads the files of a run whose end is not noted
-            self._services.deferred.note(*what, **changes)
+            self._services.deferred.note_end(self.row.id, end)
 
     async def accounted(self) -> None:
         """Wait until every run whose end a client knows is accounted for in the row."""
