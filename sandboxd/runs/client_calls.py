@@ -97,6 +97,10 @@ class ClientCalls:
             self._cursor_file.post(self._cursor)
         return self._cursor.started_at
 
+    def expect(self, policy: PollPolicy) -> None:
+        """A call with this policy waits, or will in a moment."""
+        self.wants_output, self.wants_end = policy.live, policy.holds
+
     def follow(self, follower: Follower) -> None:
         """Serve from now on what `follower` sees of the run."""
         self._follower = follower
@@ -208,7 +212,7 @@ class ClientCalls:
         while not self.vanished:
             if self.error:
                 raise self.error.with_traceback(None)  # every call raises it
-            self.wants_output, self.wants_end = policy.live, policy.holds
+            self.expect(policy)
             self._news.clear()
             await self._note_question()
             expired = self.suspended or (until is not None and loop.time() >= until)

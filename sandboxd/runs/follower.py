@@ -120,10 +120,10 @@ class Follower:
         the shim answers each watch at once, and it drops a reader that does not read its answers.
         """
         newest = _plain(*await self._control.receive_message())
-        for _ in range(_BACKLOG):
+        for _ in range(_BACKLOG if newest else 0):
             arrived = self._control.arrived_message()
             message = _plain(*arrived) if arrived else None
-            if newest is None or message is None:
+            if message is None:
                 break
             newest = message
         return newest

@@ -184,6 +184,10 @@ class Run:
         self._settled.set()
         self._input.end(Unavailable(RESTARTS))
 
+    def expect(self, policy: PollPolicy) -> None:
+        """A call with this policy comes in a moment: the run may be started before."""
+        self._calls.expect(policy)
+
     def notice(self, text: str, level: str = "warning") -> None:
         """Add a message of sandboxd itself to the next reply."""
         self._calls.notice(text, level)

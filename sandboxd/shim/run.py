@@ -139,7 +139,8 @@ class RunExecution:
     def _run_step(self, step: Step) -> int | None:
         """Run one step and record its verdict. Returns the exit code; None: the run ends here."""
         # An earlier step may have taken away rights that later steps need.
-        os.chmod(HOME, stat.S_IMODE(os.stat(HOME).st_mode) | stat.S_IRWXU)
+        if (mode := stat.S_IMODE(os.stat(HOME).st_mode)) | stat.S_IRWXU != mode:
+            os.chmod(HOME, mode | stat.S_IRWXU)
         group = self.spec.group
         before = group.counters()
         self.status, self.ended_by, self.over = None, None, False
@@ -261,7 +262,6 @@ class RunExecution:
             for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
                 key.data(key.fd)
                 self._check_output()
-            self.control.notify()
 
     def _is_time_up(self, now: float, before: Counters) -> bool:
         """Whether the step has to be killed now. Set `ended_by` when its time is used up."""

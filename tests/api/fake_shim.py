@@ -70,7 +70,8 @@ class FakeShim:
         self.journal = os.open(spool / "journal", flags)
         self.writer = ConsoleWriter(self.console, keep.head, keep.tail)
         self.changed = threading.Condition()
-        self.watch: dict[str, Any] | None = dict(console=NO_POSITION, journal=3, waiting=False)
+        end = {"console": NO_POSITION, "journal": 3, "waiting": False}
+        self.watch: dict[str, Any] | None = end
         self.selector = selectors.PollSelector()
         self.streams = InputStream(self.selector, lambda: None, stdin is not None)
         self.events, self.waiting, self.ended = 0, False, False

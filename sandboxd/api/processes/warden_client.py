@@ -280,7 +280,9 @@ class WardenClient:
 
 def _started(fds: list[int]) -> StartedRun:
     control, console, journal, cursor = fds
-    return StartedRun(Channel(socket.socket(fileno=control)), console, journal, cursor)
+    # With its type, Python does not ask the kernel for it.
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, control)
+    return StartedRun(Channel(sock), console, journal, cursor)
 
 
 def _warden_gone() -> Gone:

@@ -164,7 +164,7 @@ def bad_mode(mode: str) -> Invalid:
 async def _batch(request: Request, target: Session, call: Call) -> Response:
     options = inner(call, "options", Typed)
     terms = _terms(call, options)  # first: a call that is refused begins no run
-    run = await submit(request, target, call)
+    run = await submit(request, target, call, terms.policy)
     return _CallResponse(target, run, terms, wording(request))
 
 
@@ -189,15 +189,16 @@ def _terms(call: Call, options: Typed) -> _CallTerms:
     return _CallTerms(cursor_of(options.offset), policy, input)
 
 
-async def submit(request: HTTPConnection, target: Session, call: Call) -> Run:
-    """The run that `call` requests, with a new id if the client names none.
+async def submit(request: HTTPConnection, target: Session, call: Call, policy: PollPolicy) -> Run:
+    """The run that `call` requests, with a new id if the client names none. A call with this
+    `policy` follows.
 
     Raises Invalid, QuotaExceeded, Unavailable.
     """
     id = sizes.stored(call.runId, "runId") or secrets.token_hex(16)
     annotate(request, run=id)
     waiting = state(request).sessions.waiting_runs(target.row.owner)
-    return await target.submit(id, plan(request, target, call), waiting)
+    return await target.submit(id, plan(request, target, call), waiting, policy)
 
 
 def plan(request: HTTPConnection, target: Session, call: Call) -> Plan:

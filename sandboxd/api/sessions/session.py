@@ -21,6 +21,7 @@ from ...runs.channel import Channel
 from ...runs.console_items import text
 from ...runs.follower import StartedRun
 from ...runs.plan import Plan
+from ...runs.polling import POLL, PollPolicy
 from ...runs.queue import RunQueue
 from ...runs.run import Run
 from ...runs.terminals import Terminals
@@ -124,7 +125,7 @@ class Session:
 
     # -- requests
 
-    async def submit(self, id: str, plan: Plan, waiting: int) -> Run:
+    async def submit(self, id: str, plan: Plan, waiting: int, policy: PollPolicy = POLL) -> Run:
         """The run called `id`, as RunQueue.submit has it; a new one if it may begin or wait now.
         The owner has `waiting` runs that wait already.
 
@@ -137,7 +138,7 @@ class Session:
                 raise Draining(DRAINED)
             self._services.admission.check_plan(plan)
             self._services.admission.check_waiting(waiting, "runs")
-        return await self.runs.submit(id, plan)
+        return await self.runs.submit(id, plan, policy)
 
     async def restart(self) -> None:
         """Kill every run; the files stay, and the session's own runs begin again."""
