@@ -63,7 +63,7 @@ class DeferredWrites:
     async def write(self, act: Callable[..., object], *args: Any, **values: Any) -> None:
         """Have `act` write now, after all writes that are due before it; or later."""
         self._due.append(lambda database: act(database, *args, **values))
-        self._notes.clear()  # what is noted from now on comes after it
+        self._notes.clear()  # later notes come after it
         self._is_urgent = True
         await self._try()
 
