@@ -135,18 +135,19 @@ def _reserve(path: str, name: str) -> None:
 
 def followers(path: str, new: RunFiles | None = None) -> list[int]:
     """The descriptors by which the api follows a run: a connection to its control socket, closed
-    by the peer when the run is over; console and journal to read, cursor to write. Those that a
-    `new` run has already are copies."""
+    by the peer when the run is over; console and journal to read, cursor to write. The connection
+    of a `new` run is handed over."""
     with stage("follow"), contextlib.ExitStack() as undo:
-        control = new.control.dup() if new else _connected(path) or _ended()
-        fds = [undo.enter_context(control).fileno()]
+        control = new.control if new else undo.enter_context(_connected(path) or _ended())
+        fds = [control.fileno()]
         for name in ("console", "journal"):
             # A read that notes its time could wait for the disk, and the api reads in its loop.
             fds.append(os.open(f"{path}/{name}", os.O_RDONLY | os.O_NOATIME | os.O_CLOEXEC))
             undo.callback(os.close, fds[-1])
-        cursor = new.cursor if new else None
-        fds.append(cursor_files.open_for_api(path) if cursor is None else os.dup(cursor))
-        undo.callback(os.close, fds[-1])
+        if new is None or new.cursor is None:
+            fds.append(cursor_files.open_for_api(path))
+        else:
+            fds.append(os.dup(new.cursor))
         undo.pop_all()
         control.detach()
         return fds
