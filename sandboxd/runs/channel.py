@@ -68,7 +68,8 @@ class Channel:
             except messages.Starved as error:
                 starved(error)
             except Exception as error:  # it is the caller's
-                ended.set_exception(error)
+                if not ended.done():
+                    ended.set_exception(error)
 
         loop.add_reader(self._sock.fileno(), readable)
         self._waiting.add(ended)

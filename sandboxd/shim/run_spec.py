@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from ..jail.cgroup import Group
@@ -75,7 +76,7 @@ class RunSpec:
             "group": self.group.dirs,
             "shims": self.group.shims,
             "steps": _packed(self.steps),
-            "bounds": dataclasses.astuple(self.bounds),
+            "bounds": _bound_values(self.bounds),
             "folders": packed_folders(self.folders),
             "stdin": self.stdin is not None,
         }
@@ -106,7 +107,7 @@ class RunSpec:
         message = {name: getattr(self, name) for name in _NEXT}
         message |= {
             "steps": _packed(self.steps),
-            "bounds": dataclasses.astuple(self.bounds),
+            "bounds": _bound_values(self.bounds),
             "stdin": self.stdin is not None,
         }
         fds = [self.console, self.journal, self.listener.fileno(), self.reader.fileno()]
@@ -125,6 +126,9 @@ class RunSpec:
             reader=_socket(fds[3]),
             stdin=fds[4] if message["stdin"] else None,
         )
+
+
+_bound_values = attrgetter(*ConsoleBounds.__slots__)
 
 
 def _socket(fd: int) -> socket.socket:
